@@ -1,0 +1,50 @@
+"""An attachment as the service keeps it, and what a client's filename and content type become. Pure."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+
+MAX_FILENAME = 255  # bytes of UTF-8, as most file systems have it where the file will be saved
+UNKNOWN_TYPE = "application/octet-stream"
+CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file of a case. Its bytes lie in `storage` under `storage_key`; `sha256` is in hex."""
+
+    id: str
+    ticket_id: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    storage: str
+    storage_key: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What lies on a storage."""
+
+    files: int
+    bytes: int
+
+
+def clean_filename(raw: str) -> str:
+    """A name that is safe to show and to save under: no path, no control characters, at most 255 bytes, never empty.
+
+    The bytes are kept under a generated key; this name is only ever given back to clients.
+    """
+    name = unicodedata.normalize("NFC", raw).replace("\\", "/").rpartition("/")[2]
+    name = "".join(character for character in name if character.isprintable()).strip()
+    name = name.encode(errors="ignore")[:MAX_FILENAME].decode(errors="ignore")
+    return name if name.strip(".") else "file"
+
+
+def clean_content_type(raw: str | None) -> str:
+    """The declared type without its parameters; what is no type counts as unknown bytes."""
+    essence = (raw or "").partition(";")[0].strip().lower()
+    return essence if CONTENT_TYPE.fullmatch(essence) else UNKNOWN_TYPE

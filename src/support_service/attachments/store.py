@@ -1,0 +1,72 @@
+"""All SQL of attachments and of the ledger that counts them."""
+
+from dataclasses import asdict, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.attachments.model import Attachment, Backlog
+from support_service.database import Reader, Transaction
+from support_service.database.tables import attachment_ledger, attachments, tickets
+
+COLUMNS = [attachments.c[field.name] for field in fields(Attachment)]
+OF_CASE = sa.select(*COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
+BY_ID = sa.select(*COLUMNS).where(
+    attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id")
+)
+CASE_EXISTS = sa.select(sa.literal(1)).where(tickets.c.id == sa.bindparam("case_id"))
+LEDGER = sa.select(attachment_ledger.c.files, attachment_ledger.c.bytes).where(
+    attachment_ledger.c.storage == sa.bindparam("of")
+)
+COUNT = (
+    attachment_ledger.update()
+    .where(attachment_ledger.c.storage == sa.bindparam("of"))
+    .values(
+        files=attachment_ledger.c.files + sa.bindparam("more_files"),
+        bytes=attachment_ledger.c.bytes + sa.bindparam("more_bytes"),
+    )
+    .returning(attachment_ledger.c.files, attachment_ledger.c.bytes)
+)
+
+
+async def case_exists(reader: Reader, case_id: str) -> bool:
+    """Whether there is such a case."""
+    return await reader.fetch_one(CASE_EXISTS, {"case_id": case_id}) is not None
+
+
+async def of_case(reader: Reader, case_id: str) -> list[Attachment]:
+    """A case's attachments, oldest first."""
+    return [Attachment(*row) for row in await reader.fetch_all(OF_CASE, {"case_id": case_id})]
+
+
+async def get(reader: Reader, case_id: str, attachment_id: str) -> Attachment | None:
+    """One attachment of a case."""
+    row = await reader.fetch_one(BY_ID, {"id": attachment_id, "case_id": case_id})
+    return Attachment(*row) if row else None
+
+
+async def add(tx: Transaction, attachment: Attachment) -> Backlog:
+    """Keep an attachment's row and count it; returns what its storage holds now."""
+    await tx.execute(attachments.insert(), asdict(attachment))
+    return await _count(tx, attachment.storage, 1, attachment.size_bytes)
+
+
+async def remove(tx: Transaction, attachment: Attachment) -> Backlog | None:
+    """Remove an attachment's row and count it; None where someone else has removed it already."""
+    if not await tx.execute(attachments.delete().where(attachments.c.id == attachment.id)):
+        return None
+    return await _count(tx, attachment.storage, -1, -attachment.size_bytes)
+
+
+async def backlog(reader: Reader, storage: str) -> Backlog:
+    """What a storage holds, by the ledger."""
+    return _backlog(await reader.fetch_one(LEDGER, {"of": storage}))
+
+
+async def _count(tx: Transaction, storage: str, files: int, size: int) -> Backlog:
+    # Last in its transaction: this row is every upload's, so its lock is held for as short as can be.
+    return _backlog(await tx.fetch_one(COUNT, {"of": storage, "more_files": files, "more_bytes": size}))
+
+
+def _backlog(row: sa.Row[Any] | None) -> Backlog:
+    return Backlog(*row) if row else Backlog(0, 0)

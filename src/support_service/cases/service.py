@@ -1,0 +1,168 @@
+"""SupportService: the one place that changes a case, one method a use case."""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+
+from support_service import references
+from support_service.cases import store
+from support_service.cases.model import (
+    NOT_REQUESTED,
+    Case,
+    CaseChange,
+    CasePage,
+    CaseQuery,
+    Closing,
+    Message,
+    NewCase,
+    NewMessage,
+    Status,
+    StatusChange,
+    Ticket,
+    Workload,
+)
+from support_service.database import Database, Transaction
+from support_service.errors import FieldError, Invalid, no_case
+from support_service.ids import may_be_id, new_id
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.labels import CHANNELS, closed
+
+
+class SupportService:
+    """Opens, reads and changes cases; every change is one transaction, and is counted after its commit."""
+
+    def __init__(self, database: Database, instruments: Instruments) -> None:
+        self._database = database
+        self._instruments = instruments
+
+    async def open_case(self, new: NewCase) -> Case:
+        """Open a case, with its first message if there is one."""
+        at = datetime.now(UTC)
+        case = Case.model_construct(
+            id=new_id(),
+            **{name: value for name, value in new if name != "initial_message"},
+            status="open",
+            created_at=at,
+            updated_at=at,
+            messages=[],
+            attachments=[],
+            timeline=[],
+            timeline_sources=NOT_REQUESTED,
+        )
+        async with self._database.transaction() as tx:
+            await store.add(tx, case, references.find(case.context).rows())
+            if new.initial_message:
+                case.messages.append(await self._append(tx, case.id, new.initial_message))
+        self._instruments.ticket_created.add(1, {"channel": closed(case.channel, CHANNELS)})
+        self._count(case.messages)
+        return case
+
+    async def get_case(self, case_id: str) -> Case:
+        """A case with its conversation and attachments; raises NotFound."""
+        case = await store.get(self._database, case_id) if may_be_id(case_id) else None
+        if case is None:
+            raise no_case(case_id)
+        return case
+
+    async def list_cases(self, query: CaseQuery) -> CasePage:
+        """A page of the cases that match, newest first; raises Invalid for a cursor that is none of ours."""
+        found = await store.find(self._database, query, _read_cursor(query.cursor))
+        page = found[: query.limit]
+        more = len(found) > len(page)
+        return CasePage.model_construct(
+            items=[ticket for _, ticket in page], next_cursor=_cursor(page[-1][0]) if more else None
+        )
+
+    async def change_case(self, case_id: str, change: CaseChange) -> Ticket:
+        """Change the fields given, and nothing where they are as they were; raises NotFound."""
+        async with self._database.transaction() as tx:
+            ticket = await self._lock(tx, case_id)
+            changed = {name: value for name, value in change.given().items() if getattr(ticket, name) != value}
+            if changed:
+                ticket = ticket.model_copy(update=changed | {"updated_at": datetime.now(UTC)})
+                await store.change(tx, ticket, changed)
+            if "context" in changed:
+                await store.replace_references(tx, case_id, references.find(ticket.context).rows())
+        if "status" in changed:
+            self._instruments.ticket_status_changed.add(1, {"status": ticket.status})
+        return ticket
+
+    async def set_status(self, case_id: str, change: StatusChange) -> Ticket:
+        """Give a case a status, and an agent if one is named; raises NotFound."""
+        async with self._database.transaction() as tx:
+            ticket, changed = await self._set_status(tx, case_id, change.status, change.assigned_agent_id)
+        if changed:
+            self._instruments.ticket_status_changed.add(1, {"status": ticket.status})
+        return ticket
+
+    async def close_case(self, case_id: str, closing: Closing) -> Case:
+        """Close a case, with a last message if there is one; raises NotFound. Closing it again changes nothing."""
+        last = closing.last_message()
+        async with self._database.transaction() as tx:
+            ticket, changed = await self._set_status(tx, case_id, "closed", closing.assigned_agent_id)
+            added = [await self._append(tx, case_id, last)] if last else []
+            case = await store.get(tx, case_id)
+        assert case is not None  # noqa: S101 - this transaction has changed it
+        if changed:
+            self._instruments.ticket_status_changed.add(1, {"status": ticket.status})
+        self._count(added)
+        return case
+
+    async def add_message(self, case_id: str, new: NewMessage) -> Message:
+        """Append a message to a case; raises NotFound."""
+        async with self._database.transaction() as tx:
+            message = await self._append(tx, case_id, new)
+        self._count([message])
+        return message
+
+    async def workload(self, agent_id: str) -> Workload:
+        """How many cases an agent has by status; an agent nobody knows has none."""
+        return Workload.model_construct(agent_id=agent_id, **await store.workload(self._database, agent_id))
+
+    async def _append(self, tx: Transaction, case_id: str, new: NewMessage) -> Message:
+        at = datetime.now(UTC)
+        message = Message.model_construct(id=new_id(), ticket_id=case_id, **dict(new), created_at=at)
+        if not (may_be_id(case_id) and await store.touch(tx, case_id, at)):
+            raise no_case(case_id)
+        await store.add_message(tx, message)
+        return message
+
+    async def _set_status(
+        self, tx: Transaction, case_id: str, status: Status, agent_id: str | None
+    ) -> tuple[Ticket, bool]:
+        """The ticket after the change, and whether its status is another than before."""
+        before = await self._lock(tx, case_id)
+        wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
+        if all(getattr(before, name) == value for name, value in wanted.items()):
+            return before, False
+        ticket = before.model_copy(update=wanted | {"updated_at": datetime.now(UTC)})
+        await store.change(tx, ticket, wanted)
+        return ticket, ticket.status != before.status
+
+    async def _lock(self, tx: Transaction, case_id: str) -> Ticket:
+        ticket = await store.lock(tx, case_id) if may_be_id(case_id) else None
+        if ticket is None:
+            raise no_case(case_id)
+        return ticket
+
+    def _count(self, added: list[Message]) -> None:
+        for message in added:
+            self._instruments.conversation_added.add(1, {"author_type": message.author_type})
+
+
+def _cursor(seq: int) -> str:
+    return base64.urlsafe_b64encode(seq.to_bytes(8)).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    try:
+        raw = base64.b64decode(cursor + "=", altchars=b"-_", validate=True)
+    except binascii.Error:
+        raw = b""
+    seq = int.from_bytes(raw, signed=True)
+    if len(raw) != 8 or seq < 0:  # noqa: PLR2004 - the bytes that _cursor writes
+        problem = FieldError("cursor", "is not a cursor that this list gave; start again without one")
+        raise Invalid("invalid_request", "The cursor can't be read.", [problem])
+    return seq

@@ -1,0 +1,175 @@
+"""All SQL of cases: expressions that run on either database, one statement a read."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.cases.model import Case, CaseQuery, Message, Ticket, search_words
+from support_service.database import Reader, Transaction
+from support_service.database.dialect import json_object, json_rows, search_matches
+from support_service.database.tables import attachments, messages, ticket_references, tickets
+
+TICKET_COLUMNS = {
+    "id": tickets.c.id,
+    "subject": tickets.c.subject,
+    "description": tickets.c.description,
+    "customerId": tickets.c.customer_id,
+    "status": tickets.c.status,
+    "priority": tickets.c.priority,
+    "channel": tickets.c.channel,
+    "assignedAgentId": tickets.c.assigned_agent_id,
+    "context": tickets.c.context,
+    "tags": tickets.c.tags,
+    "createdAt": tickets.c.created_at,
+    "updatedAt": tickets.c.updated_at,
+}
+
+
+def _object(columns: dict[str, Any]) -> json_object:
+    """A JSON object with the given names; they are our own literals, so they stand in the SQL itself."""
+    return json_object(*(part for name, column in columns.items() for part in (sa.literal_column(f"'{name}'"), column)))
+
+
+def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
+    """A JSON array of a ticket's rows in another table, oldest first."""
+    rows = (
+        sa.select(*(table.c[column] for column in columns.values()))
+        .where(table.c.ticket_id == tickets.c.id)
+        .order_by(table.c.seq)
+        .correlate(tickets)
+        .subquery()
+    )
+    return sa.select(json_rows(_object({name: rows.c[column] for name, column in columns.items()}))).scalar_subquery()
+
+
+TICKET = _object(TICKET_COLUMNS)
+TICKET_BY_ID = sa.select(TICKET).where(tickets.c.id == sa.bindparam("id"))
+CASE_BY_ID = sa.select(
+    _object(
+        TICKET_COLUMNS
+        | {
+            "messages": _rows_of_ticket(
+                messages,
+                {
+                    "id": "id",
+                    "ticketId": "ticket_id",
+                    "authorType": "author_type",
+                    "message": "message",
+                    "attachmentUri": "attachment_uri",
+                    "sentiment": "sentiment",
+                    "metadata": "metadata",
+                    "createdAt": "created_at",
+                },
+            ),
+            "attachments": _rows_of_ticket(
+                attachments,
+                {
+                    "id": "id",
+                    "ticketId": "ticket_id",
+                    "filename": "filename",
+                    "contentType": "content_type",
+                    "sizeBytes": "size_bytes",
+                    "sha256": "sha256",
+                    "createdAt": "created_at",
+                },
+            ),
+        }
+    )
+).where(tickets.c.id == sa.bindparam("id"))
+TOUCH = tickets.update().where(tickets.c.id == sa.bindparam("case_id")).values(updated_at=sa.bindparam("at"))
+# Inline: nobody needs the number that the database gives a row, and asking for it costs a second cursor.
+ADD_TICKET = tickets.insert().inline()
+ADD_MESSAGE = messages.insert().inline()
+ADD_REFERENCE = ticket_references.insert()
+WORKLOAD = (
+    sa.select(tickets.c.status, sa.func.count())
+    .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"))
+    .group_by(tickets.c.status)
+)
+
+
+async def get(reader: Reader, case_id: str) -> Case | None:
+    """A case with its conversation and attachments, in one statement."""
+    row = await reader.fetch_one(CASE_BY_ID, {"id": case_id})
+    return Case.model_validate_json(row[0]) if row else None
+
+
+async def lock(tx: Transaction, case_id: str) -> Ticket | None:
+    """A ticket that no one else can change before this transaction ends."""
+    row = await tx.fetch_one(TICKET_BY_ID.with_for_update(), {"id": case_id})
+    return Ticket.model_validate_json(row[0]) if row else None
+
+
+async def find(reader: Reader, query: CaseQuery, after: int | None) -> list[tuple[int, Ticket]]:
+    """Tickets with their place in the order, newest first, at most one more than the query's limit."""
+    statement = sa.select(tickets.c.seq, TICKET).order_by(tickets.c.seq.desc()).limit(query.limit + 1)
+    for column, wanted in (
+        (tickets.c.status, query.status),
+        (tickets.c.customer_id, query.customer_id),
+        (tickets.c.assigned_agent_id, query.assigned_agent_id),
+        (tickets.c.priority, query.priority),
+        (tickets.c.channel, query.channel),
+    ):
+        if wanted is not None:
+            statement = statement.where(column == wanted)
+    if query.q is not None:
+        words = search_words(query.q)
+        if not words:
+            return []
+        text = " ".join(f"{word}*" for word in words)
+        statement = statement.where(search_matches(tickets.c.seq, tickets.c.search_text, sa.literal(text)))
+    if after is not None:
+        statement = statement.where(tickets.c.seq < after)
+    return [(seq, Ticket.model_validate_json(ticket)) for seq, ticket in await reader.fetch_all(statement)]
+
+
+async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
+    """The number of an agent's cases by status; statuses without a case are left out."""
+    return dict(tuple(row) for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id}))
+
+
+async def add(tx: Transaction, ticket: Ticket, references: Sequence[tuple[str, str]]) -> None:
+    """Keep a new ticket and its references."""
+    await tx.execute(ADD_TICKET, _values(ticket) | _search(ticket))
+    await _add_references(tx, ticket.id, references)
+
+
+async def change(tx: Transaction, ticket: Ticket, fields: Iterable[str]) -> None:
+    """Write the fields named, and the time of the change, of a ticket that this transaction has locked."""
+    changed = set(fields)
+    values = {name: value for name, value in _values(ticket).items() if name in changed | {"updated_at"}}
+    if changed & {"subject", "description"}:
+        values |= _search(ticket)
+    await tx.execute(tickets.update().where(tickets.c.id == ticket.id).values(values))
+
+
+async def replace_references(tx: Transaction, case_id: str, references: Sequence[tuple[str, str]]) -> None:
+    """Give a case other references."""
+    await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
+    await _add_references(tx, case_id, references)
+
+
+async def touch(tx: Transaction, case_id: str, at: datetime) -> bool:
+    """Note that a case changed; False where there is none."""
+    return await tx.execute(TOUCH, {"case_id": case_id, "at": at}) == 1
+
+
+async def add_message(tx: Transaction, message: Message) -> None:
+    """Append a message to its case."""
+    await tx.execute(ADD_MESSAGE, dict(message))
+
+
+async def _add_references(tx: Transaction, case_id: str, references: Sequence[tuple[str, str]]) -> None:
+    if references:
+        rows = [{"ticket_id": case_id, "kind": kind, "value": value} for kind, value in references]
+        await tx.execute(ADD_REFERENCE, rows)
+
+
+def _values(ticket: Ticket) -> dict[str, Any]:
+    return {name: value for name, value in ticket if name in tickets.c}
+
+
+def _search(ticket: Ticket) -> dict[str, str]:
+    return {"search_text": " ".join(search_words(ticket.subject, ticket.description, ticket.customer_id))}

@@ -1,0 +1,108 @@
+"""PostgreSQL through asyncpg: one round trip a read, reconnecting by itself."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.sql.base import Executable
+
+from support_service.database.dialect import to_json
+from support_service.database.seam import Parameters, Row
+from support_service.errors import Unavailable
+
+CONNECT_TIMEOUT = 3.0  # seconds
+STATEMENT_TIMEOUT = 15.0  # seconds
+POOL_TIMEOUT = 3.0  # seconds to wait for a free connection
+RETRYABLE = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock not available
+
+log = logging.getLogger(__name__)
+
+
+class PostgresTransaction:
+    """Runs statements on one connection, between its BEGIN and its COMMIT."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+        return (await self._connection.execute(statement, parameters)).first()
+
+    async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
+        return (await self._connection.execute(statement, parameters)).all()
+
+    async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
+        return (await self._connection.execute(statement, parameters)).rowcount
+
+
+class PostgresDatabase:
+    """A bounded pool of connections."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self._engine = create_async_engine(
+            url.replace("postgresql://", "postgresql+asyncpg://", 1),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_TIMEOUT,
+            pool_use_lifo=True,
+            json_serializer=to_json,
+            connect_args={
+                "timeout": CONNECT_TIMEOUT,
+                "command_timeout": STATEMENT_TIMEOUT,
+                "server_settings": {"timezone": "UTC", "application_name": "support-service"},
+            },
+        )
+        # Without a transaction around it a read is one round trip instead of three.
+        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def open(self) -> None:
+        await self.ping()
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        await self.fetch_one(sa.text("SELECT 1"))
+
+    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+        rows = await self._read(statement, parameters)
+        return rows[0] if rows else None
+
+    async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
+        return await self._read(statement, parameters)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresTransaction]:
+        with _translated():
+            async with self._engine.begin() as connection:
+                yield PostgresTransaction(connection)
+
+    async def _read(self, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
+        """Read in one round trip; a pooled connection that died while it lay idle is replaced once."""
+        with _translated():
+            try:
+                return await self._read_once(statement, parameters)
+            except sa.exc.DBAPIError as failure:
+                if not failure.connection_invalidated:
+                    raise
+            return await self._read_once(statement, parameters)
+
+    async def _read_once(self, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
+        async with self._reading.connect() as connection:
+            return (await connection.execute(statement, parameters)).all()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn every way in which the server can be out of reach into Unavailable."""
+    try:
+        yield
+    except (OSError, TimeoutError, sa.exc.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+        raise Unavailable("database_unavailable", "The database can't be reached; try again") from failure
+    except sa.exc.DBAPIError as failure:
+        state = getattr(failure.orig, "sqlstate", None) or ""
+        if failure.connection_invalidated or state in RETRYABLE or state[:2] in ("08", "53", "57"):
+            raise Unavailable("database_unavailable", "The database can't answer now; try again") from failure
+        raise

@@ -1,0 +1,86 @@
+"""The tables, as the newest migration leaves them."""
+
+import sqlalchemy as sa
+
+from support_service.database.dialect import JSON_VALUE, SEQUENCE, UtcDateTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+tickets = sa.Table(
+    "tickets",
+    metadata,
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),  # the order of lists, and the key of the search index
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("subject", sa.String(255), nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("customer_id", sa.String(36)),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("priority", sa.String(16), nullable=False),
+    sa.Column("channel", sa.String(32), nullable=False),
+    sa.Column("assigned_agent_id", sa.String(36)),
+    sa.Column("context", JSON_VALUE, nullable=False),
+    sa.Column("tags", JSON_VALUE, nullable=False),
+    sa.Column("search_text", sa.Text, nullable=False),  # folded words of subject, description and customer
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Index(None, "status", "seq"),
+    sa.Index(None, "customer_id", "seq"),
+    sa.Index(None, "assigned_agent_id", "status", "seq"),
+)
+
+messages = sa.Table(
+    "messages",
+    metadata,
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("ticket_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("author_type", sa.String(16), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("attachment_uri", sa.Text),
+    sa.Column("sentiment", sa.String(32)),
+    sa.Column("metadata", JSON_VALUE),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index(None, "ticket_id", "seq"),
+)
+
+ticket_references = sa.Table(
+    "ticket_references",
+    metadata,
+    sa.Column("ticket_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("value", sa.String(200), primary_key=True),
+    sa.Index(None, "kind", "value"),
+    sqlite_with_rowid=False,
+)
+
+attachments = sa.Table(
+    "attachments",
+    metadata,
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("ticket_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("filename", sa.String(255), nullable=False),
+    sa.Column("content_type", sa.String(255), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("storage", sa.String(16), nullable=False),  # which storage holds the bytes
+    sa.Column("storage_key", sa.String(255), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index(None, "ticket_id", "seq"),
+)
+
+# What each storage holds: the backlog without a scan, as the transaction that adds or removes an attachment counts it.
+attachment_ledger = sa.Table(
+    "attachment_ledger",
+    metadata,
+    sa.Column("storage", sa.String(16), primary_key=True),
+    sa.Column("files", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""The service with simulated neighbours and sample cases, for a first look."""

@@ -1,0 +1,66 @@
+"""Start the simulated services, the service in front of them and the sample cases, and say what to try."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from support_service import __version__
+from support_service.app import build
+from support_service.database import migrate
+from support_service.demo import services
+from support_service.demo.samples import open_samples
+from support_service.server import listening, stop_signal
+from support_service.settings import Server, Settings
+from support_service.telemetry import logs
+
+HOME = Path("var/demo")
+SIMULATED = {
+    "SUPPORT_ORDER_URL": services.order_service,
+    "SUPPORT_PAYMENT_URL": services.payment_service,
+    "SUPPORT_FULFILLMENT_URL": services.fulfillment_service,
+}
+
+
+async def run(environ: Mapping[str, str], port: int | None) -> None:
+    """Serve until Ctrl-C. What the environment sets counts; what it leaves open is simulated."""
+    stopped = asyncio.ensure_future(stop_signal())
+    defaults = {
+        "SUPPORT_DATABASE_URL": f"sqlite:///{HOME}/support.db",
+        "SUPPORT_ATTACHMENT_DIR": f"{HOME}/attachments",
+        "SUPPORT_LOG_LEVEL": "warning",
+    }
+    async with AsyncExitStack() as stack:
+        for variable, app in SIMULATED.items():
+            if not environ.get(variable):
+                anywhere = Server.model_validate({"SUPPORT_PORT": 0})
+                defaults[variable] = await stack.enter_async_context(listening(app(), anywhere))
+        chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
+        settings = Settings.load(defaults | {name: value for name, value in environ.items() if value} | chosen)
+        logs.configure(settings.server.log_level)
+        await asyncio.to_thread(migrate.upgrade, settings.database.url)
+        address = await stack.enter_async_context(listening(build(settings), settings.server))
+        cases = await open_samples(address)
+        print(_welcome(address, cases[-1]["id"], len(cases)), flush=True)
+        await stopped
+        print("\nStopping.", flush=True)
+
+
+def _welcome(address: str, case_id: str, cases: int) -> str:
+    case = f"{address}/support/cases/{case_id}"
+    return f"""
+support-service {__version__} is running, with simulated order, payment and fulfillment services and {cases} cases.
+
+  API        {address}/docs
+  Cases      {address}/support/cases
+  Timeline   {case}?includeTimeline=true
+  Metrics    {address}/metrics
+
+Try:
+
+  curl -s '{case}?includeTimeline=true' | python3 -m json.tool
+  curl -s '{case}/messages' -H 'Content-Type: application/json' -d '{{"authorType": "agent", "message": "On it."}}'
+  curl -s {address}/metrics | grep ^support_
+
+Ctrl-C stops it. Its data stays in {HOME}/.
+"""

@@ -1,0 +1,66 @@
+"""What can go wrong in the domain: a kind, a stable code and a sentence that says what to do next.
+
+The kinds know nothing of HTTP; `web/errors.py` alone gives them a status.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with one field of a request; `field` is its dotted path."""
+
+    field: str
+    message: str
+
+
+class SupportError(Exception):
+    """A refusal that a client can act on."""
+
+    def __init__(self, code: str, message: str, fields: Sequence[FieldError] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.fields = tuple(fields)
+
+
+class NotFound(SupportError):
+    """The thing named does not exist."""
+
+
+class Conflict(SupportError):
+    """The request does not fit the present state."""
+
+
+class Malformed(SupportError):
+    """The request can't be read at all."""
+
+
+class Invalid(SupportError):
+    """The request can be read, but breaks a rule; `fields` names each place."""
+
+
+class TooLarge(SupportError):
+    """The request is over a limit in size."""
+
+
+class UnsupportedType(SupportError):
+    """The request's content type is none that is read here."""
+
+
+class Forbidden(SupportError):
+    """The caller may not do this."""
+
+
+class Unavailable(SupportError):
+    """A part that the request needs is out of reach; the same request may succeed later."""
+
+
+class OutOfSpace(SupportError):
+    """There is no room to keep what was sent."""
+
+
+def no_case(case_id: str) -> NotFound:
+    """What every room says of a case that does not exist."""
+    return NotFound("case_not_found", f"There is no case {case_id[:64]!r}.")

@@ -1,0 +1,141 @@
+"""The only reader of the environment: small frozen sections, checked once at the start.
+
+Each field's alias is the variable that sets it, so that a search for `SUPPORT_PORT` ends here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class WrongSetting(Exception):
+    """One line that names the variable, its value and what is allowed."""
+
+
+def _http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("an address that starts with http:// or https://")
+    return value.rstrip("/")
+
+
+def _redis_url(value: str) -> str:
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("an address that starts with redis://, rediss:// or unix://")
+    return value
+
+
+def _database_url(value: str) -> str:
+    if not value.startswith(("sqlite:///", "postgresql://")):
+        raise ValueError("sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+
+
+class Section(BaseModel):
+    """A part of the settings, read from the variables that its fields name."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Server(Section):
+    """Where the service listens and who may call it."""
+
+    host: str = Field("127.0.0.1", alias="SUPPORT_HOST", description="address to listen on")
+    port: int = Field(8000, alias="SUPPORT_PORT", ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    public_url: HttpUrl | None = Field(None, alias="SUPPORT_PUBLIC_URL", description="prefix of attachment addresses")
+    auth: Literal["open"] = Field("open", alias="SUPPORT_AUTH", description="`open` serves loopback alone")
+    stop_timeout: float = Field(10, alias="SUPPORT_STOP_TIMEOUT", gt=0, description="s for requests in flight to end")
+    stop_delay: float = Field(0, alias="SUPPORT_STOP_DELAY", ge=0, description="s of not ready before the stop begins")
+    access_log: float = Field(0.01, alias="SUPPORT_ACCESS_LOG", ge=0, le=1, description="share of requests logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="SUPPORT_LOG_LEVEL")
+
+
+class Database(Section):
+    """Where cases are kept."""
+
+    url: DatabaseUrl = Field("sqlite:///var/support.db", alias="SUPPORT_DATABASE_URL")
+    synchronous: Literal["NORMAL", "FULL"] = Field(
+        "NORMAL", alias="SUPPORT_SQLITE_SYNCHRONOUS", description="FULL survives a power cut, NORMAL a killed process"
+    )
+    pool_size: int = Field(10, alias="SUPPORT_DATABASE_POOL", ge=1, le=200, description="PostgreSQL connections")
+
+
+class Timeline(Section):
+    """The services behind the timeline and its cache."""
+
+    redis_url: RedisUrl | None = Field(None, alias="SUPPORT_REDIS_URL", description="unset: in-process cache")
+    order_url: HttpUrl | None = Field(None, alias="SUPPORT_ORDER_URL", description="unset: that source is off")
+    payment_url: HttpUrl | None = Field(None, alias="SUPPORT_PAYMENT_URL", description="unset: that source is off")
+    fulfillment_url: HttpUrl | None = Field(
+        None, alias="SUPPORT_FULFILLMENT_URL", description="unset: that source is off"
+    )
+    cache_ttl: float = Field(300, alias="SUPPORT_TIMELINE_CACHE_TTL", gt=0, description="s an answer counts as current")
+    source_timeout: float = Field(1.5, alias="SUPPORT_TIMELINE_SOURCE_TIMEOUT", gt=0, description="s for one call")
+    deadline: float = Field(2.0, alias="SUPPORT_TIMELINE_DEADLINE", gt=0, description="s for all calls of one read")
+    connections: int = Field(32, alias="SUPPORT_TIMELINE_CONNECTIONS", ge=1, description="calls at once to one source")
+
+
+class Attachments(Section):
+    """Where files are kept, and how large they may be."""
+
+    directory: Path = Field(Path("var/attachments"), alias="SUPPORT_ATTACHMENT_DIR")
+    max_bytes: int = Field(26_214_400, alias="SUPPORT_ATTACHMENT_MAX_BYTES", gt=0, description="bytes in one file")
+
+
+class Telemetry(Section):
+    """OpenTelemetry's own variables."""
+
+    service_name: str = Field("support-service", alias="OTEL_SERVICE_NAME", min_length=1)
+    metrics_exporter: Literal["prometheus", "none"] = Field("prometheus", alias="OTEL_METRICS_EXPORTER")
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+class Settings(BaseModel):
+    """Every section, read together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    server: Server
+    database: Database
+    timeline: Timeline
+    attachments: Attachments
+    telemetry: Telemetry
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """Read and check every variable; raises WrongSetting for the first that is wrong."""
+        settings = cls(
+            server=_read(Server, environ),
+            database=_read(Database, environ),
+            timeline=_read(Timeline, environ),
+            attachments=_read(Attachments, environ),
+            telemetry=_read(Telemetry, environ),
+        )
+        if settings.server.auth == "open" and settings.server.host not in LOOPBACK:
+            raise WrongSetting(
+                f"SUPPORT_HOST={settings.server.host!r}: with SUPPORT_AUTH=open only a loopback address is allowed "
+                f"({', '.join(LOOPBACK)}), since anyone who reaches the port may read every case"
+            )
+        return settings
+
+
+def _read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
+    names = [str(field.alias) for field in section.model_fields.values()]
+    given = {name: environ[name] for name in names if environ.get(name)}
+    try:
+        return section.model_validate(given)
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        name = str(first["loc"][0])
+        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        raise WrongSetting(f"{name}={given[name]!r}: allowed is {reason}") from None

@@ -1,0 +1,44 @@
+"""Closed vocabularies: every value that a label may take.
+
+A value from outside (a channel, a content type, a method) goes through `closed`, so that no client can make a series.
+"""
+
+from collections.abc import Collection
+
+OTHER = "other"
+
+SERVICES = ("order", "payment", "fulfillment")
+OUTCOMES = ("ok", "not_found", "timeout", "error", "invalid", "open")
+ORIGINS = ("cache", "remote")
+CACHE_EVENTS = ("hit", "miss", "write", "invalidate", "error")
+FAILURE_STAGES = ("http", "cache", "cache_decode", "aggregate")
+AUTHOR_TYPES = ("agent", "customer", "bot")
+STATUSES = ("open", "pending", "resolved", "closed")
+CHANNELS = ("email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api", OTHER)
+CONTENT_TYPES = (
+    "application/json",
+    "application/msword",
+    "application/octet-stream",
+    "application/pdf",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "application/zip",
+    "audio/mpeg",
+    "image/gif",
+    "image/heic",
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "message/rfc822",
+    "text/csv",
+    "text/html",
+    "text/plain",
+    "video/mp4",
+    OTHER,
+)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+
+
+def closed(value: str, vocabulary: Collection[str]) -> str:
+    """The value where the vocabulary has it, `other` where not."""
+    return value if value in vocabulary else OTHER

@@ -1,0 +1,33 @@
+"""Structured logs: one JSON object a line, each with the id of the request it belongs to."""
+
+import logging
+import sys
+from contextvars import ContextVar
+
+from pythonjsonlogger.json import JsonFormatter
+
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
+class RequestIdFilter(logging.Filter):
+    """Gives every record the request id of the context that logs it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.requestId = REQUEST_ID.get()
+        return True
+
+
+def configure(level: str) -> None:
+    """Send the process's logs to standard error as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(RequestIdFilter())
+    handler.setFormatter(
+        JsonFormatter(
+            "{levelname}{name}{message}{requestId}",
+            style="{",
+            timestamp="time",
+            rename_fields={"levelname": "level", "name": "logger"},
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # web/middleware.py writes the access log

@@ -1,0 +1,193 @@
+"""TimelineAggregator: asks every service at once for what the cache does not have, within a deadline."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pydantic_core
+
+from support_service.references import References
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.labels import SERVICES
+from support_service.timeline.cache import Cache, CacheFault
+from support_service.timeline.merge import Entry
+from support_service.timeline.sources import Call, Failure, SourceClient
+
+VERSION = 1  # of the cached value
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """What a source's entries are worth.
+
+    `fresh` was asked just now, `cached` earlier; `unavailable` failed, and what it did give is not all; `off` is not
+    configured, and for `none` the case has no reference. `age_seconds` is the time since the source was asked.
+    """
+
+    status: Literal["fresh", "cached", "unavailable", "off", "none"]
+    age_seconds: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a source gave to certain calls, and when; `reason` says why it is not all, and None that it is."""
+
+    at: float  # seconds since the epoch
+    calls: list[str]  # their paths: with another reference come other calls, and the snapshot answers them no more
+    entries: list[Entry]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What the services know of a case: entries in the order of the services, and the worth of each service's."""
+
+    entries: list[Entry]
+    sources: dict[str, SourceStatus]
+
+
+class TimelineAggregator:
+    """Collects a case's entries from the sources that are configured, through the cache."""
+
+    def __init__(
+        self, sources: Iterable[SourceClient], cache: Cache, instruments: Instruments, *, ttl: float, deadline: float
+    ) -> None:
+        self._sources = {source.name: source for source in sources}
+        self._cache = cache
+        self._instruments = instruments
+        self._ttl = ttl
+        self._deadline = deadline
+
+    async def collect(self, case_id: str, references: References, *, refresh: bool = False) -> Collected:
+        """What every source knows of a case; never raises for what a source or the cache does.
+
+        A refresh asks every source, whatever is cached. A source that fails costs its own entries and nothing else, and
+        its failure is not cached.
+        """
+        started = time.perf_counter()
+        wanted = {name: calls for name, source in self._sources.items() if (calls := source.calls(references))}
+        known: dict[str, Snapshot] = {}
+        if wanted:
+            known = await self._refreshed(case_id) if refresh else await self._read(case_id, wanted)
+        missing = {name: calls for name, calls in wanted.items() if name not in known}
+        asked = await self._ask(missing) if missing else {}
+        whole = {name: snapshot for name, snapshot in asked.items() if snapshot.reason is None}
+        if whole:
+            await self._write(case_id, known | whole)
+        if wanted:
+            origin = "remote" if missing else "cache"
+            self._instruments.timeline_collect.record(time.perf_counter() - started, {"source": origin})
+        return self._collected(known, asked)
+
+    async def invalidate(self, case_id: str) -> None:
+        """Forget what is cached of a case: its references or a service's data changed."""
+        try:
+            await self._cache.delete(_key(case_id))
+        except CacheFault as fault:
+            self._cache_failed(fault)
+        else:
+            self._instruments.timeline_cache_events.add(1, {"event": "invalidate"})
+
+    async def _refreshed(self, case_id: str) -> dict[str, Snapshot]:
+        await self.invalidate(case_id)
+        return {}
+
+    async def _ask(self, wanted: Mapping[str, Sequence[Call]]) -> dict[str, Snapshot]:
+        """One snapshot for each source; all calls go out at once."""
+        at = time.time()
+        deadline = asyncio.get_running_loop().time() + self._deadline
+        asked = [(name, call) for name, calls in wanted.items() for call in calls]
+        answers = await asyncio.gather(*(self._sources[name].fetch(call, deadline) for name, call in asked))
+        snapshots = {}
+        for name, calls in wanted.items():
+            own = [answer for (asked_of, _), answer in zip(asked, answers, strict=True) if asked_of == name]
+            failures = [answer for answer in own if isinstance(answer, Failure)]
+            snapshots[name] = Snapshot(
+                at,
+                [call.path for call in calls],
+                [entry for answer in own if not isinstance(answer, Failure) for entry in answer],
+                failures[0].reason if failures else None,
+            )
+        return snapshots
+
+    async def _read(self, case_id: str, wanted: Mapping[str, Sequence[Call]]) -> dict[str, Snapshot]:
+        """The snapshots that are current and answer these very calls."""
+        try:
+            value = await self._cache.get(_key(case_id))
+        except CacheFault as fault:
+            self._cache_failed(fault)
+            value = None
+        try:
+            cached = _decode(value) if value is not None else {}
+        except (ValueError, TypeError, KeyError) as failure:
+            log.warning("The cached timeline of case %s can't be read, and is removed: %s", case_id, failure)
+            self._instruments.timeline_collection_failures.add(1, {"stage": "cache_decode"})
+            await self.invalidate(case_id)
+            cached = {}
+        oldest = time.time() - self._ttl
+        known = {
+            name: cached[name]
+            for name, calls in wanted.items()
+            if name in cached and cached[name].at >= oldest and cached[name].calls == [call.path for call in calls]
+        }
+        self._instruments.timeline_cache_events.add(1, {"event": "hit" if len(known) == len(wanted) else "miss"})
+        return known
+
+    async def _write(self, case_id: str, snapshots: Mapping[str, Snapshot]) -> None:
+        try:
+            await self._cache.set(_key(case_id), _encode(snapshots), self._ttl)
+        except CacheFault as fault:
+            self._cache_failed(fault)
+        else:
+            self._instruments.timeline_cache_events.add(1, {"event": "write"})
+
+    def _cache_failed(self, fault: CacheFault) -> None:
+        log.warning("The timeline cache failed: %s", fault)
+        self._instruments.timeline_cache_events.add(1, {"event": "error"})
+        self._instruments.timeline_collection_failures.add(1, {"stage": "cache"})
+
+    def _collected(self, known: Mapping[str, Snapshot], asked: Mapping[str, Snapshot]) -> Collected:
+        entries: list[Entry] = []
+        statuses = {}
+        for name in SERVICES:
+            snapshot = known.get(name) or asked.get(name)
+            if snapshot is None:
+                statuses[name] = SourceStatus("none" if name in self._sources else "off")
+                continue
+            entries += snapshot.entries
+            if snapshot.reason is not None:
+                statuses[name] = SourceStatus("unavailable", None, snapshot.reason)
+            elif name in asked:
+                statuses[name] = SourceStatus("fresh", 0.0)
+            else:
+                statuses[name] = SourceStatus("cached", round(max(0.0, time.time() - snapshot.at), 3))
+        return Collected(entries, statuses)
+
+
+def _key(case_id: str) -> str:
+    return f"support:timeline:{case_id}"
+
+
+def _encode(snapshots: Mapping[str, Snapshot]) -> bytes:
+    sources = {
+        name: {"at": snapshot.at, "calls": snapshot.calls, "entries": snapshot.entries}
+        for name, snapshot in snapshots.items()
+    }
+    return pydantic_core.to_json({"version": VERSION, "sources": sources}, inf_nan_mode="null")
+
+
+def _decode(value: bytes) -> dict[str, Snapshot]:
+    """The snapshots in a cached value; none in one of another version. Raises where it is no value of ours."""
+    document: dict[str, Any] = pydantic_core.from_json(value)
+    if document["version"] != VERSION:
+        return {}
+    return {
+        name: Snapshot(float(source["at"]), list(source["calls"]), [dict(entry) for entry in source["entries"]])
+        for name, source in document["sources"].items()
+    }

@@ -1,0 +1,104 @@
+"""The timeline cache: bytes by key for a while, in Redis or in this process."""
+
+import time
+from typing import Protocol
+
+import redis.asyncio as redis
+from cachetools import LRUCache
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+TIMEOUT = 0.25  # seconds to connect or to answer; without it a frozen server would hold every read
+CONNECTIONS = 64
+ENTRIES_IN_PROCESS = 10_000
+
+
+class CacheFault(Exception):
+    """The cache did not do what was asked; the caller goes on without it."""
+
+
+class Cache(Protocol):
+    """Keeps values for a while; every call raises CacheFault when the cache is out of order."""
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, or None where there is none or its time is over."""
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep a value for `ttl` seconds."""
+
+    async def delete(self, key: str) -> None:
+        """Forget a value."""
+
+    async def ping(self) -> None:
+        """See whether the cache answers."""
+
+    async def close(self) -> None:
+        """Close its connections."""
+
+
+class InProcessCache:
+    """The least recently used entries go first; for one process without Redis."""
+
+    def __init__(self, entries: int = ENTRIES_IN_PROCESS) -> None:
+        self._entries: LRUCache[str, tuple[float, bytes]] = LRUCache(entries)
+
+    async def get(self, key: str) -> bytes | None:
+        expires, value = self._entries.get(key, (0.0, b""))
+        if expires > time.monotonic():
+            return value
+        self._entries.pop(key, None)
+        return None
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        self._entries[key] = time.monotonic() + ttl, value
+
+    async def delete(self, key: str) -> None:
+        self._entries.pop(key, None)
+
+    async def ping(self) -> None:
+        return
+
+    async def close(self) -> None:
+        self._entries.clear()
+
+
+class RedisCache:
+    """A Redis that the replicas share."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            max_connections=CONNECTIONS,
+            retry=Retry(NoBackoff(), 0),  # the services behind are a better answer than a second wait
+        )
+
+    async def get(self, key: str) -> bytes | None:
+        try:
+            value: bytes | None = await self._redis.get(key)
+        except (RedisError, OSError) as failure:
+            raise CacheFault(str(failure)) from failure
+        return value
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        try:
+            await self._redis.set(key, value, px=max(1, round(ttl * 1000)))
+        except (RedisError, OSError) as failure:
+            raise CacheFault(str(failure)) from failure
+
+    async def delete(self, key: str) -> None:
+        try:
+            await self._redis.delete(key)
+        except (RedisError, OSError) as failure:
+            raise CacheFault(str(failure)) from failure
+
+    async def ping(self) -> None:
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError) as failure:
+            raise CacheFault(str(failure)) from failure
+
+    async def close(self) -> None:
+        await self._redis.aclose()

@@ -1,0 +1,192 @@
+"""The shapes of timeline entries, and their merge into one list. Pure: whatever JSON came in, it never does I/O.
+
+Each reader takes a service's answer as the contract has it and gives entries; it raises OffContract where the answer
+is something else. Times are normalised to UTC with microseconds, so that their order as text is their order in time.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+Entry = dict[str, Any]
+
+
+class OffContract(ValueError):
+    """An answer that can't be read as the contract says."""
+
+
+class Said(Protocol):
+    """A message of the conversation, as the merge needs it."""
+
+    author_type: Any
+    message: str
+    attachment_uri: str | None
+    sentiment: str | None
+    metadata: dict[str, Any] | None
+    created_at: datetime
+
+
+class Filed(Protocol):
+    """An attachment, as the merge needs it."""
+
+    filename: str
+    uri: str
+    created_at: datetime
+
+
+def order(answer: object) -> list[Entry]:
+    """`{id, status, grandTotal, createdAt, updatedAt}` of the order service."""
+    found = _object(answer, "an order")
+    return [
+        {
+            "type": "order",
+            "timestamp": _changed(found),
+            "source": "order-service",
+            "orderId": _required(found, "id", "an order"),
+            "status": found.get("status"),
+            "total": found.get("grandTotal"),
+        }
+    ]
+
+
+def order_events(answer: object) -> list[Entry]:
+    """`[{type, payload, createdAt}]` of the order service."""
+    return [
+        {
+            "type": "order-event",
+            "timestamp": _time(event.get("createdAt")),
+            "eventType": event.get("type"),
+            "payload": event.get("payload"),
+        }
+        for event in _objects(answer, "order events")
+    ]
+
+
+def payment(answer: object) -> list[Entry]:
+    """`{id, orderId, status, amount, createdAt, updatedAt}` of the payment service."""
+    found = _object(answer, "a payment")
+    return [
+        {
+            "type": "payment",
+            "timestamp": _changed(found),
+            "source": "payment-service",
+            "paymentId": _required(found, "id", "a payment"),
+            "orderId": found.get("orderId"),
+            "status": found.get("status"),
+            "amount": found.get("amount"),
+        }
+    ]
+
+
+def shipment(answer: object) -> list[Entry]:
+    """`{id, orderId, status, trackingNumber, createdAt, updatedAt}` of the fulfillment service."""
+    found = _object(answer, "a shipment")
+    return [
+        {
+            "type": "shipment",
+            "timestamp": _changed(found),
+            "source": "fulfillment-service",
+            "shipmentId": _required(found, "id", "a shipment"),
+            "orderId": found.get("orderId"),
+            "status": found.get("status"),
+            "trackingNumber": found.get("trackingNumber"),
+        }
+    ]
+
+
+def page_of(read: Callable[[object], list[Entry]]) -> Callable[[object], list[Entry]]:
+    """A reader of `{items: […]}` whose items `read` reads."""
+
+    def read_page(answer: object) -> list[Entry]:
+        items = _required(_object(answer, "a page"), "items", "a page")
+        return [entry for item in _objects(items, "items of a page") for entry in read(item)]
+
+    return read_page
+
+
+def merge(
+    opened_at: datetime,
+    context: Iterable[Mapping[str, Any]],
+    collected: Iterable[Mapping[str, Any]],
+    messages: Iterable[Said],
+    attachments: Iterable[Filed],
+) -> list[Entry]:
+    """One list of entries, sorted by `timestamp`; entries of one moment keep the order of these parameters.
+
+    Every entry carries `type` and `timestamp`. A context entry is given as it came: where it has no time of its own
+    that can be read, it counts as said when the case was opened, and so does a service's entry.
+    """
+    opening = text(opened_at)
+    dated: list[tuple[str, Entry]] = []
+    for given in context:
+        at = _time(given.get("timestamp"))
+        kind = given.get("type")
+        entry = dict(given) | {"type": kind if isinstance(kind, str) and kind else "context"}
+        dated.append((at or opening, entry if at else entry | {"timestamp": opening}))
+    for known in collected:
+        at = known.get("timestamp")
+        at = at if isinstance(at, str) else opening
+        dated.append((at, {**known, "timestamp": at}))
+    for said in messages:
+        at = text(said.created_at)
+        dated.append(
+            (
+                at,
+                {
+                    "type": "conversation",
+                    "timestamp": at,
+                    "authorType": said.author_type,
+                    "message": said.message,
+                    "attachmentUri": said.attachment_uri,
+                    "sentiment": said.sentiment,
+                    "metadata": said.metadata,
+                },
+            )
+        )
+    for filed in attachments:
+        at = text(filed.created_at)
+        dated.append((at, {"type": "attachment", "timestamp": at, "filename": filed.filename, "uri": filed.uri}))
+    dated.sort(key=_moment)
+    return [entry for _, entry in dated]
+
+
+def text(moment: datetime) -> str:
+    """A moment as the timeline writes it: ISO 8601 in UTC, to the microsecond."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _moment(dated: tuple[str, Entry]) -> str:
+    return dated[0]
+
+
+def _time(value: object) -> str | None:
+    """A service's time, normalised; a time without an offset counts as UTC, and what is no time is None."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _changed(found: Mapping[str, Any]) -> str | None:
+    return _time(found.get("updatedAt")) or _time(found.get("createdAt"))
+
+
+def _object(answer: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(answer, dict):
+        raise OffContract(f"{what} must be an object")
+    return answer
+
+
+def _objects(answer: object, what: str) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+        raise OffContract(f"{what} must be a list of objects")
+    return answer
+
+
+def _required(found: Mapping[str, Any], name: str, what: str) -> Any:
+    if found.get(name) is None:
+        raise OffContract(f"{what} has no {name}")
+    return found[name]

@@ -1,0 +1,89 @@
+"""Attachments: upload, list, download, remove."""
+
+from urllib.parse import quote
+
+from aiohttp import web
+
+from support_service.attachments.model import Attachment
+from support_service.web import keys
+from support_service.web.cases import case_id
+from support_service.web.detail import view
+from support_service.web.uploads import Upload
+from support_service.web.wire import reply
+
+
+async def upload(request: web.Request) -> web.Response:
+    """Add a file to a case, from the part `file` of a multipart body."""
+    service = request.app[keys.ATTACHMENTS]
+    await service.expect(case_id(request))
+    incoming = Upload(request, request.app[keys.HTTP].max_upload_bytes)
+    await incoming.open()
+    attachment = await service.add(case_id(request), incoming.filename, incoming.content_type, incoming.chunks())
+    answer = view(request, attachment)
+    return reply(answer, 201, {"Location": answer.uri})
+
+
+async def list_attachments(request: web.Request) -> web.Response:
+    """List a case's attachments, oldest first."""
+    found = await request.app[keys.ATTACHMENTS].of_case(case_id(request))
+    return reply([view(request, attachment) for attachment in found])
+
+
+async def download(request: web.Request) -> web.StreamResponse:
+    """Give an attachment's bytes, or the range of them that is asked for."""
+    service = request.app[keys.ATTACHMENTS]
+    attachment = await service.get(case_id(request), request.match_info["attachment_id"])
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": _disposition(attachment.filename),
+        "Content-Security-Policy": "sandbox",
+        "ETag": f'"{attachment.sha256}"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    if any(tag.value in (attachment.sha256, "*") for tag in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    wanted = _range(request, attachment)
+    if wanted is None:
+        headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
+        return web.Response(status=416, headers=headers)
+    partial = len(wanted) < attachment.size_bytes
+    if partial:
+        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{attachment.size_bytes}"
+    response = web.StreamResponse(status=206 if partial else 200, headers=headers)
+    response.content_type = attachment.content_type
+    response.content_length = len(wanted)
+    if request.method == "HEAD":
+        return response
+    blocks = service.read(attachment, wanted.start, len(wanted))
+    block = await anext(blocks)  # before the head is sent, so that a file that can't be read still gets its error
+    await response.prepare(request)
+    await response.write(block)
+    async for block in blocks:
+        await response.write(block)
+    await response.write_eof()
+    return response
+
+
+async def remove(request: web.Request) -> web.Response:
+    """Remove an attachment: its row, then its bytes."""
+    await request.app[keys.ATTACHMENTS].remove(case_id(request), request.match_info["attachment_id"])
+    return web.Response(status=204)
+
+
+def _range(request: web.Request, attachment: Attachment) -> range | None:
+    """The bytes asked for; None where there are none such. More than one range, or none that is one, means all."""
+    everything = range(attachment.size_bytes)
+    if request.headers.get("If-Range", f'"{attachment.sha256}"') != f'"{attachment.sha256}"':
+        return everything
+    try:
+        asked = request.http_range
+    except ValueError:
+        return everything
+    return everything[asked.start : asked.stop] or None
+
+
+def _disposition(filename: str) -> str:
+    """Save it, never show it; the plain name is for clients that don't read the encoded one."""
+    plain = "".join(character if character.isascii() and character not in '"\\%' else "_" for character in filename)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

@@ -1,0 +1,44 @@
+"""A case as one answer: its own rows, its attachments with their addresses, and the merged timeline."""
+
+from dataclasses import asdict
+from urllib.parse import quote
+
+from aiohttp import web
+
+from support_service import references
+from support_service.attachments.model import Attachment as KeptAttachment
+from support_service.cases.model import Attachment, Case, SourceStatus
+from support_service.timeline.merge import merge
+from support_service.web import keys
+
+
+def addressed(request: web.Request, case: Case) -> Case:
+    """The case with an address for each attachment."""
+    for attachment in case.attachments:
+        attachment.uri = _address(request, case.id, attachment.id, attachment.filename)
+    return case
+
+
+async def with_timeline(request: web.Request, case: Case, *, refresh: bool = False) -> Case:
+    """The case with its timeline: what the services know, from the cache or asked anew, merged with its own history."""
+    addressed(request, case)
+    collected = await request.app[keys.TIMELINE].collect(case.id, references.find(case.context), refresh=refresh)
+    case.timeline = merge(case.created_at, case.context, collected.entries, case.messages, case.attachments)
+    case.timeline_sources = {
+        name: SourceStatus.model_construct(status=known.status, age_seconds=known.age_seconds, reason=known.reason)
+        for name, known in collected.sources.items()
+    }
+    return case
+
+
+def view(request: web.Request, kept: KeptAttachment) -> Attachment:
+    """An attachment as clients see it: with its address, without the place of its bytes."""
+    return Attachment.model_construct(
+        **{name: value for name, value in asdict(kept).items() if name in Attachment.model_fields},
+        uri=_address(request, kept.ticket_id, kept.id, kept.filename),
+    )
+
+
+def _address(request: web.Request, case_id: str, attachment_id: str, filename: str) -> str:
+    public_url = request.app[keys.HTTP].public_url
+    return f"{public_url}/support/cases/{case_id}/attachments/{attachment_id}/{quote(filename, safe='')}"

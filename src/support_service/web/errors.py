@@ -1,0 +1,97 @@
+"""Errors become RFC 9457 problems here, and here alone they get a status."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import pydantic_core
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel, Field
+
+from support_service import errors
+from support_service.errors import FieldError, SupportError
+from support_service.telemetry.logs import REQUEST_ID
+
+STATUS: dict[type[SupportError], int] = {
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Malformed: 400,
+    errors.Invalid: 422,
+    errors.TooLarge: 413,
+    errors.UnsupportedType: 415,
+    errors.Forbidden: 403,
+    errors.OutOfSpace: 507,
+    errors.Unavailable: 503,
+}
+RETRY_AFTER = {503: "1", 507: "60"}  # seconds
+CODES = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}  # refusals of the framework's own
+SENTENCES = {
+    404: "Nothing is served at this path; /openapi.json lists what is.",
+    413: "The body is larger than this request may have.",
+}
+
+log = logging.getLogger(__name__)
+
+
+class FieldProblem(BaseModel):
+    """One thing wrong with one field."""
+
+    field: str = Field(description="the field's dotted path")
+    message: str
+
+
+class Problem(BaseModel):
+    """A refusal or a failure, as RFC 9457 has it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = Field(description="what to do next")
+    code: str = Field(description="stable; made for programs")
+    requestId: str | None = Field(description="finds the request in the log")  # noqa: N815 - JSON is in camelCase
+    errors: list[FieldProblem] | None = Field(default=None, description="each field that breaks a rule")
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error into a problem; what nobody foresaw is logged with its trace and told without it."""
+    try:
+        return await handler(request)
+    except SupportError as error:
+        return problem(STATUS[type(error)], error.code, error.message, error.fields)
+    except web.HTTPException as refusal:
+        if refusal.status < 400:  # noqa: PLR2004 - a redirect is no error
+            raise
+        answer = problem(
+            refusal.status,
+            CODES.get(refusal.status, "http_error"),
+            SENTENCES.get(refusal.status, refusal.reason),
+        )
+        if "Allow" in refusal.headers:
+            answer.headers["Allow"] = refusal.headers["Allow"]
+        return answer
+    except ConnectionError:
+        raise  # the client left: there is no one to tell
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return problem(500, "internal_error", "Something broke here; the request id finds it in the log.")
+
+
+def problem(status: int, code: str, detail: str, fields: Sequence[FieldError] = ()) -> web.Response:
+    """An `application/problem+json` answer."""
+    document = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        requestId=REQUEST_ID.get(),
+        errors=[FieldProblem(field=field.field, message=field.message) for field in fields] or None,
+    )
+    headers = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else None
+    return web.Response(
+        body=pydantic_core.to_json(document, exclude_none=True),
+        status=status,
+        headers=headers,
+        content_type="application/problem+json",
+    )

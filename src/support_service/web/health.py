@@ -1,0 +1,74 @@
+"""Health: whether the loop turns, whether requests are welcome, and what the metrics say."""
+
+import asyncio
+
+from aiohttp import web
+
+from support_service.cases.model import Wire
+from support_service.errors import Unavailable
+from support_service.timeline.cache import CacheFault
+from support_service.web import keys
+from support_service.web.wire import reply
+
+
+class Health(Wire):
+    """What the clients of the old service know."""
+
+    status: str
+
+
+class Ready(Wire):
+    """Whether requests are welcome, and how each part is."""
+
+    status: str
+    database: str
+    cache: str
+
+
+async def health(_: web.Request) -> web.Response:
+    """Say that the service is up."""
+    return reply(Health(status="ok"))
+
+
+async def livez(_: web.Request) -> web.Response:
+    """Say that the event loop turns; a process that can't say so should be restarted."""
+    return reply(Health(status="ok"))
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """Say whether to send requests here: the database answers and no stop has begun; the cache is not required."""
+    database, cache = await asyncio.gather(_database(request), _cache(request))
+    if not request.app[keys.READINESS].accepting:
+        return reply(Ready(status="stopping", database=database, cache=cache), 503)
+    status = "ready" if database == "ok" else "unavailable"
+    return reply(Ready(status=status, database=database, cache=cache), 200 if status == "ready" else 503)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Give every metric in Prometheus's text format, or OpenMetrics where it is asked for."""
+    # In a thread: rendering thousands of series would hold up every request.
+    exposition = await asyncio.to_thread(
+        request.app[keys.METRICS].scrape,
+        request.headers.get("Accept", ""),
+        request.headers.get("Accept-Encoding", ""),
+    )
+    headers = {"Content-Type": exposition.content_type, "Vary": "Accept, Accept-Encoding"}
+    if exposition.content_encoding:
+        headers["Content-Encoding"] = exposition.content_encoding
+    return web.Response(body=exposition.body, headers=headers)
+
+
+async def _database(request: web.Request) -> str:
+    try:
+        await request.app[keys.DATABASE].ping()
+    except Unavailable:
+        return "unavailable"
+    return "ok"
+
+
+async def _cache(request: web.Request) -> str:
+    try:
+        await request.app[keys.CACHE].ping()
+    except CacheFault:
+        return "unavailable"
+    return "ok"

@@ -1,0 +1,37 @@
+"""What the composition root puts into the app, and handlers take out of it."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from support_service.attachments.service import AttachmentService
+from support_service.cases.service import SupportService
+from support_service.database import Database
+from support_service.telemetry.provider import Metrics
+from support_service.timeline.aggregator import TimelineAggregator
+from support_service.timeline.cache import Cache
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """What the HTTP layer itself can be told."""
+
+    public_url: str
+    max_upload_bytes: int
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether new requests are welcome; the stop turns it off before anything else."""
+
+    accepting: bool = True
+
+
+SUPPORT = web.AppKey("support", SupportService)
+TIMELINE = web.AppKey("timeline", TimelineAggregator)
+ATTACHMENTS = web.AppKey("attachments", AttachmentService)
+DATABASE = web.AppKey("database", Database)
+CACHE = web.AppKey("cache", Cache)
+METRICS = web.AppKey("metrics", Metrics)
+HTTP = web.AppKey("http", HttpOptions)
+READINESS = web.AppKey("readiness", Readiness)

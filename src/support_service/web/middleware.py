@@ -1,0 +1,59 @@
+"""What surrounds every request: its id, its measure, and its line in the access log."""
+
+import logging
+import os
+import random
+import re
+from time import perf_counter
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from support_service.telemetry.http import RequestMetrics
+from support_service.telemetry.logs import REQUEST_ID
+
+REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CLIENT_LEFT = 499  # as nginx writes it: the client did not wait for an answer
+
+log = logging.getLogger("support_service.access")
+
+
+def observed(metrics: RequestMetrics, access_log: float) -> Middleware:
+    """A middleware that measures requests and logs a share of them; failures of the service are always logged."""
+
+    @web.middleware
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = perf_counter()
+        request_id = request.headers.get("X-Request-Id", "")
+        if not REQUEST_ID_FORM.fullmatch(request_id):
+            request_id = os.urandom(8).hex()
+        token = REQUEST_ID.set(request_id)
+        status, error = CLIENT_LEFT, None
+        try:
+            response = await handler(request)
+            status = response.status
+            if not response.prepared:
+                response.headers["X-Request-Id"] = request_id
+        except web.HTTPException as redirect:
+            status = redirect.status
+            raise
+        except ConnectionError:
+            error = "client_left"
+            raise
+        finally:
+            seconds = perf_counter() - started
+            resource = request.match_info.route.resource
+            route = resource.canonical if resource else None
+            metrics.record(request.method, route, status, seconds, error)
+            if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
+                log.info(
+                    "%s %s %d",
+                    request.method,
+                    request.path,
+                    status,
+                    extra={"route": route, "status": status, "seconds": round(seconds, 6)},
+                )
+            REQUEST_ID.reset(token)
+        return response
+
+    return observe

@@ -1,0 +1,81 @@
+"""One file out of a multipart body, read as it arrives.
+
+Every dimension is bounded: header lines and their size, parts, and what is not the file. aiohttp's own reader bounds
+none of them, swallows a body without its boundary whole and recurses into nested bodies; this parser treats a nested
+body as the bytes that it is.
+"""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+
+from support_service.errors import Invalid, Malformed, TooLarge, UnsupportedType
+
+FIELD = "file"
+MAX_PARTS = 16
+MAX_HEADERS = 8
+MAX_HEADER_BYTES = 8192
+MAX_OTHER_BYTES = (
+    64 * 1024
+)  # whatever is not the file: other parts, headers, a preamble, what follows the last boundary
+
+
+class Upload:
+    """The part named `file` of a request's body."""
+
+    def __init__(self, request: web.Request, max_bytes: int) -> None:
+        self._request = request
+        self._max_bytes = max_bytes
+        self._events = self._parse()
+        self.filename = ""
+        self.content_type: str | None = None
+
+    async def open(self) -> None:
+        """Read up to the file's first byte; raises UnsupportedType, Malformed, TooLarge, or Invalid without a file."""
+        length = self._request.content_length
+        if length is not None and length > self._max_bytes + MAX_OTHER_BYTES:
+            raise TooLarge("attachment_too_large", f"A file may have at most {self._max_bytes} bytes.")
+        async for event in self._events:
+            if isinstance(event, MultipartSegment) and event.name == FIELD:
+                self.filename = event.filename or ""
+                self.content_type = event.content_type
+                return
+        raise Invalid("file_missing", "The body has no part named `file`.")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The file's bytes; ends only when the whole body was read and proved to be in order."""
+        in_file = True
+        async for event in self._events:
+            if event is None:
+                in_file = False
+            elif isinstance(event, MultipartSegment):
+                if event.name == FIELD:
+                    raise Invalid("file_repeated", "The body has more than one part named `file`; send one at a time.")
+            elif in_file:
+                yield event
+
+    async def _parse(self) -> AsyncIterator[MultipartSegment | bytes | None]:
+        kind, options = parse_options_header(self._request.headers.get("Content-Type", ""))
+        if kind != "multipart/form-data" or not options.get("boundary"):
+            raise UnsupportedType("unsupported_type", "Send multipart/form-data with a boundary, and a part `file`.")
+        received, of_file, in_file = 0, 0, False
+        try:
+            with PushMultipartParser(
+                options["boundary"],
+                max_header_size=MAX_HEADER_BYTES,
+                max_header_count=MAX_HEADERS,
+                max_segment_count=MAX_PARTS,
+            ) as parser:
+                while chunk := await self._request.content.readany():
+                    received += len(chunk)
+                    for event in parser.parse(chunk):
+                        if isinstance(event, MultipartSegment):
+                            in_file = event.name == FIELD
+                        elif event is not None and in_file:
+                            of_file += len(event)
+                        yield event
+                    if received - of_file > MAX_OTHER_BYTES:
+                        raise TooLarge("body_too_large", "There is too much in the body that is not the file.")
+        except MultipartError as failure:
+            raise Malformed("malformed_multipart", f"The body is not in order: {failure}.") from None

@@ -1,0 +1,84 @@
+"""Requests in, answers out: JSON read into models and models written as JSON, with every refusal spelled out."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import pydantic_core
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from support_service.errors import FieldError, Invalid, Malformed, UnsupportedType
+
+MAX_BODY = 1024 * 1024  # bytes of a JSON body
+MAX_DEPTH = 32  # nested objects and lists in a JSON body
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def read(request: web.Request, model: type[Model]) -> Model:
+    """The JSON body as a model; raises Malformed, UnsupportedType or Invalid, and aiohttp's 413 for a large body."""
+    return _validated(model, _json(request.content_type, await request.read()))
+
+
+async def read_optional(request: web.Request, model: type[Model]) -> Model:
+    """The JSON body and the query as one model, either of which may be missing; the query has the last word."""
+    body = await request.read()
+    document = _json(request.content_type, body) if body.strip() else {}
+    if request.query_string and isinstance(document, dict):
+        document = document | dict(request.query)
+    return _validated(model, document)
+
+
+def read_query(request: web.Request, model: type[Model]) -> Model:
+    """The query as a model; an empty value counts as not given."""
+    return _validated(model, {name: value for name, value in request.query.items() if value})
+
+
+def reply(
+    answer: BaseModel | Sequence[BaseModel], status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    """A model, or a list of them, as JSON in camelCase."""
+    body = pydantic_core.to_json(answer, by_alias=True, inf_nan_mode="null")
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+
+
+def _json(content_type: str, body: bytes) -> Any:
+    # A browser sends other types across origins without asking, JSON it does not.
+    if content_type != "application/json" and not content_type.endswith("+json"):
+        raise UnsupportedType("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
+    try:
+        document = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as failure:
+        raise Malformed("malformed_json", f"The body is not JSON: {failure}.") from None
+    # Only a body with that many brackets can be that deep, and only one with an escaped or raw NUL can hold one.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_exceeds(document, MAX_DEPTH):
+        raise Malformed("malformed_json", f"The body nests deeper than {MAX_DEPTH} levels.")
+    if b"\\u0000" in body and _has_nul(document):
+        raise Invalid("invalid_request", "The body holds a NUL character, which no text here may have.")
+    return document
+
+
+def _validated(model: type[Model], document: object) -> Model:
+    try:
+        return model.model_validate(document)
+    except ValidationError as failure:
+        fields = [
+            FieldError(".".join(map(str, error["loc"])) or "body", error["msg"].removeprefix("Value error, "))
+            for error in failure.errors(include_url=False, include_input=False)
+        ]
+        raise Invalid("invalid_request", "Some fields break a rule; `errors` names each.", fields) from None
+
+
+def _depth_exceeds(value: object, limit: int) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if children is None:
+        return False
+    return limit == 0 or any(_depth_exceeds(child, limit - 1) for child in children)
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any("\0" in key or _has_nul(child) for key, child in value.items())
+    return isinstance(value, list) and any(map(_has_nul, value))
