@@ -11,6 +11,7 @@ from support_service import database
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage import LocalAttachmentStorage
 from support_service.cases.service import SupportService
+from support_service.references import Service
 from support_service.settings import Settings
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.instruments import Instruments
@@ -60,7 +61,11 @@ def build(settings: Settings) -> web.Application:
     async def timeline_part(app: web.Application) -> AsyncIterator[None]:
         timeline = settings.timeline
         cache = app[keys.CACHE] = RedisCache(timeline.redis_url) if timeline.redis_url else InProcessCache()
-        urls = {"order": timeline.order_url, "payment": timeline.payment_url, "fulfillment": timeline.fulfillment_url}
+        urls: dict[Service, str | None] = {
+            "order": timeline.order_url,
+            "payment": timeline.payment_url,
+            "fulfillment": timeline.fulfillment_url,
+        }
         # Each source bounds its own calls, and a read its time; the session bounds neither a second time.
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),

@@ -1,59 +1,72 @@
-"""What a case's context says about other services: ids of orders, payments and shipments.
+"""What ties a case to the services beside this one: the ids that its context names, and what their answers are worth.
 
 A context is a list of JSON objects. Those of type `order`, `payment` and `shipment` refer to another service:
-`{type: order, orderId|id}`, `{type: payment, paymentId|id}`, `{type: shipment, shipmentId|id}`. A payment or shipment
-without an id of its own is looked up by its order.
+`{type: order, orderId|id}`, `{type: payment, paymentId|id}`, `{type: shipment, shipmentId|id}`. Payments and shipments
+are looked up by order where no id of their own is given.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-KINDS = ("order", "payment", "shipment")
-MAX_LENGTH = 200
+from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on only
+
+Service = Literal["order", "payment", "fulfillment"]
+SERVICE_OF: dict[str, Service] = {"order": "order", "payment": "payment", "shipment": "fulfillment"}
+MAX_LENGTH = 200  # characters of an id
+
+
+class SourceStatus(TypedDict):
+    """What a service's part of a timeline is worth.
+
+    `fresh` was asked just now, `cached` earlier; `unavailable` failed, and what it did give is not all; `off` is not
+    configured, and for `none` the case has no reference or the timeline was not asked for. The age is in seconds.
+    """
+
+    status: Literal["fresh", "cached", "stale", "unavailable", "off", "none"]
+    ageSeconds: float | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class References:
-    """Ids by kind, each once, in the order in which the context names them.
+class Wanted:
+    """What a case wants of one service: things by their own ids, and things of orders."""
 
-    `payment_orders` and `shipment_orders` are the orders by which payments and shipments are looked up.
-    """
-
-    orders: tuple[str, ...] = ()
-    payments: tuple[str, ...] = ()
-    payment_orders: tuple[str, ...] = ()
-    shipments: tuple[str, ...] = ()
-    shipment_orders: tuple[str, ...] = ()
-
-    def rows(self) -> list[tuple[str, str]]:
-        """(kind, value) of every id named, for the index by which events find their cases."""
-        named = zip(KINDS, (self.orders, self.payments, self.shipments), strict=True)
-        return [(kind, value) for kind, values in named for value in values]
+    ids: tuple[str, ...] = ()
+    of_orders: tuple[str, ...] = ()
 
 
-def find(context: Iterable[Mapping[str, Any]]) -> References:
-    """The references in a context; entries that name nothing usable are passed over."""
-    ids: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
-    by_order: dict[str, dict[str, None]] = {"payment": {}, "shipment": {}}
+def find(context: Iterable[Mapping[str, Any]]) -> dict[Service, Wanted]:
+    """What a context wants of each service, each id once and in its order; others are left out."""
+    ids: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_OF}
+    of_orders: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_OF}
     for entry in context:
         kind = entry.get("type")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in SERVICE_OF:
             continue
         own = _id(entry.get(f"{kind}Id")) or _id(entry.get("id"))
         order = _id(entry.get("orderId"))
         if own:
             ids[kind][own] = None
         elif order:
-            by_order[kind][order] = None
-    orders = tuple(ids["order"])
-    return References(
-        orders=orders,
-        payments=tuple(ids["payment"]),
-        payment_orders=tuple(by_order["payment"]) or (() if ids["payment"] else orders),
-        shipments=tuple(ids["shipment"]),
-        shipment_orders=tuple(by_order["shipment"]) or (() if ids["shipment"] else orders),
-    )
+            of_orders[kind][order] = None
+    found: dict[Service, Wanted] = {}
+    for kind, service in SERVICE_OF.items():
+        # Without an id or an order of their own, payments and shipments are those of the case's orders.
+        orders = of_orders[kind] or ({} if ids[kind] or kind == "order" else ids["order"])
+        if ids[kind] or orders:
+            found[service] = Wanted(tuple(ids[kind]), tuple(orders))
+    return found
+
+
+def rows(context: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(kind, value) of every id that a context names, for the index by which events find their cases."""
+    wanted = find(context)
+    return [
+        (kind, value)
+        for kind, service in SERVICE_OF.items()
+        for value in (wanted[service].ids if service in wanted else ())
+    ]
 
 
 def _id(value: object) -> str | None:

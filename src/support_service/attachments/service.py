@@ -30,8 +30,8 @@ class AttachmentService:
         self._instruments = instruments
         self._max_bytes = max_bytes
         self._backlog: Backlog | None = None
-        instruments.observe(ATTACHMENT_BACKLOG, lambda: self._backlog and self._backlog.bytes)
-        instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: self._backlog and self._backlog.files)
+        instruments.observe(ATTACHMENT_BACKLOG, lambda: self._backlog.bytes if self._backlog else None)
+        instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: self._backlog.files if self._backlog else None)
 
     async def expect(self, case_id: str) -> None:
         """Raise NotFound where there is no such case, before anyone sends its file."""

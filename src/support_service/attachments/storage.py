@@ -5,7 +5,7 @@ import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -61,15 +61,19 @@ class LocalAttachmentStorage:
         unfinished = self._unfinished / name
         digest, size, block = hashlib.sha256(), 0, bytearray()
         try:
-            async with aiofiles.open(unfinished, "xb", buffering=0) as file:
+            async with AsyncExitStack() as stack:
+                file = None
                 async for chunk in chunks:
                     digest.update(chunk)
                     size += len(chunk)
                     block += chunk
                     if len(block) >= BLOCK:
+                        if file is None:
+                            file = await stack.enter_async_context(aiofiles.open(unfinished, "xb", buffering=0))
                         await file.write(block)
                         block = bytearray()
-                await asyncio.to_thread(_finish, file.fileno(), block, unfinished, self._root / key)
+            # A file of less than a block needs this one hop to a thread and no other.
+            await asyncio.to_thread(_finish, block, unfinished, self._root / key)
         except BaseException as failure:
             with suppress(FileNotFoundError):
                 unfinished.unlink()
@@ -98,12 +102,13 @@ class LocalAttachmentStorage:
             await aiofiles.os.unlink(self._root / key)
 
 
-def _finish(descriptor: int, rest: bytes, unfinished: Path, place: Path) -> None:
-    """Write what is left, make the file durable, and give it its place: all that is left to do, in one thread hop."""
-    view = memoryview(rest)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.fsync(descriptor)
+def _finish(rest: bytes | bytearray, unfinished: Path, place: Path) -> None:
+    """Write what is left, make the file durable, and give it its place."""
+    with unfinished.open("ab", buffering=0) as file:
+        view = memoryview(rest)
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
     unfinished.rename(place)
     folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,24 +1,27 @@
 """All SQL of attachments and of the ledger that counts them."""
 
 from dataclasses import asdict, fields
-from typing import Any
 
 import sqlalchemy as sa
 
 from support_service.attachments.model import Attachment, Backlog
-from support_service.database import Reader, Transaction
+from support_service.database import Reader, Row, Transaction
+from support_service.database.prepared import hot
 from support_service.database.tables import attachment_ledger, attachments, tickets
 
 COLUMNS = [attachments.c[field.name] for field in fields(Attachment)]
 OF_CASE = sa.select(*COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
-BY_ID = sa.select(*COLUMNS).where(
-    attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id")
+BY_ID = hot(
+    sa.select(*COLUMNS).where(
+        attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id")
+    )
 )
-CASE_EXISTS = sa.select(sa.literal(1)).where(tickets.c.id == sa.bindparam("case_id"))
+CASE_EXISTS = hot(sa.select(sa.literal(1)).where(tickets.c.id == sa.bindparam("case_id")))
+ADD = hot(attachments.insert().inline())
 LEDGER = sa.select(attachment_ledger.c.files, attachment_ledger.c.bytes).where(
     attachment_ledger.c.storage == sa.bindparam("of")
 )
-COUNT = (
+COUNT = hot(
     attachment_ledger.update()
     .where(attachment_ledger.c.storage == sa.bindparam("of"))
     .values(
@@ -47,7 +50,7 @@ async def get(reader: Reader, case_id: str, attachment_id: str) -> Attachment | 
 
 async def add(tx: Transaction, attachment: Attachment) -> Backlog:
     """Keep an attachment's row and count it; returns what its storage holds now."""
-    await tx.execute(attachments.insert(), asdict(attachment))
+    await tx.execute(ADD, asdict(attachment))
     return await _count(tx, attachment.storage, 1, attachment.size_bytes)
 
 
@@ -68,5 +71,5 @@ async def _count(tx: Transaction, storage: str, files: int, size: int) -> Backlo
     return _backlog(await tx.fetch_one(COUNT, {"of": storage, "more_files": files, "more_bytes": size}))
 
 
-def _backlog(row: sa.Row[Any] | None) -> Backlog:
-    return Backlog(*row) if row else Backlog(0, 0)
+def _backlog(row: Row | None) -> Backlog:
+    return Backlog(files=row[0], bytes=row[1]) if row else Backlog(files=0, bytes=0)

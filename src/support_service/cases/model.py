@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from support_service.references import Service, SourceStatus
+
 Status = Literal["open", "pending", "resolved", "closed"]
 AuthorType = Literal["agent", "customer", "bot"]
 Json = dict[str, Any]
@@ -177,20 +179,8 @@ class Attachment(Wire):
     created_at: datetime
 
 
-class SourceStatus(Wire):
-    """What a service's part of the timeline is worth.
-
-    `fresh` was asked just now, `cached` earlier; `unavailable` failed, and what it did give is not all; `off` is not
-    configured, and for `none` the case has no reference or the timeline was not asked for. The age is in seconds.
-    """
-
-    status: Literal["fresh", "cached", "stale", "unavailable", "off", "none"]
-    age_seconds: float | None = None
-    reason: str | None = None
-
-
-Sources = dict[Literal["order", "payment", "fulfillment"], SourceStatus]
-_NOT_REQUESTED = SourceStatus.model_construct(status="none", reason="timeline not requested")
+Sources = dict[Service, SourceStatus]
+_NOT_REQUESTED = SourceStatus(status="none", ageSeconds=None, reason="timeline not requested")
 NOT_REQUESTED: Sources = {"order": _NOT_REQUESTED, "payment": _NOT_REQUESTED, "fulfillment": _NOT_REQUESTED}
 
 

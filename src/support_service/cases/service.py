@@ -50,7 +50,7 @@ class SupportService:
             timeline_sources=NOT_REQUESTED,
         )
         async with self._database.transaction() as tx:
-            await store.add(tx, case, references.find(case.context).rows())
+            await store.add(tx, case, references.rows(case.context))
             if new.initial_message:
                 case.messages.append(await self._append(tx, case.id, new.initial_message))
         self._instruments.ticket_created.add(1, {"channel": closed(case.channel, CHANNELS)})
@@ -82,7 +82,7 @@ class SupportService:
                 ticket = ticket.model_copy(update=changed | {"updated_at": datetime.now(UTC)})
                 await store.change(tx, ticket, changed)
             if "context" in changed:
-                await store.replace_references(tx, case_id, references.find(ticket.context).rows())
+                await store.replace_references(tx, case_id, references.rows(ticket.context))
         if "status" in changed:
             self._instruments.ticket_status_changed.add(1, {"status": ticket.status})
         return ticket
@@ -117,7 +117,7 @@ class SupportService:
 
     async def workload(self, agent_id: str) -> Workload:
         """How many cases an agent has by status; an agent nobody knows has none."""
-        return Workload.model_construct(agent_id=agent_id, **await store.workload(self._database, agent_id))
+        return Workload.model_validate({"agentId": agent_id, **await store.workload(self._database, agent_id)})
 
     async def _append(self, tx: Transaction, case_id: str, new: NewMessage) -> Message:
         at = datetime.now(UTC)

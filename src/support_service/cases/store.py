@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from support_service.cases.model import Case, CaseQuery, Message, Ticket, search_words
 from support_service.database import Reader, Transaction
 from support_service.database.dialect import json_object, json_rows, search_matches
+from support_service.database.prepared import hot
 from support_service.database.tables import attachments, messages, ticket_references, tickets
 
 TICKET_COLUMNS = {
@@ -29,7 +30,10 @@ TICKET_COLUMNS = {
 
 def _object(columns: dict[str, Any]) -> json_object:
     """A JSON object with the given names; they are our own literals, so they stand in the SQL itself."""
-    return json_object(*(part for name, column in columns.items() for part in (sa.literal_column(f"'{name}'"), column)))
+    parts: list[Any] = []
+    for name, column in columns.items():
+        parts += (sa.literal_column(f"'{name}'"), column)
+    return json_object(*parts)
 
 
 def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
@@ -46,43 +50,45 @@ def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect
 
 TICKET = _object(TICKET_COLUMNS)
 TICKET_BY_ID = sa.select(TICKET).where(tickets.c.id == sa.bindparam("id"))
-CASE_BY_ID = sa.select(
-    _object(
-        TICKET_COLUMNS
-        | {
-            "messages": _rows_of_ticket(
-                messages,
-                {
-                    "id": "id",
-                    "ticketId": "ticket_id",
-                    "authorType": "author_type",
-                    "message": "message",
-                    "attachmentUri": "attachment_uri",
-                    "sentiment": "sentiment",
-                    "metadata": "metadata",
-                    "createdAt": "created_at",
-                },
-            ),
-            "attachments": _rows_of_ticket(
-                attachments,
-                {
-                    "id": "id",
-                    "ticketId": "ticket_id",
-                    "filename": "filename",
-                    "contentType": "content_type",
-                    "sizeBytes": "size_bytes",
-                    "sha256": "sha256",
-                    "createdAt": "created_at",
-                },
-            ),
-        }
-    )
-).where(tickets.c.id == sa.bindparam("id"))
-TOUCH = tickets.update().where(tickets.c.id == sa.bindparam("case_id")).values(updated_at=sa.bindparam("at"))
+CASE_BY_ID = hot(
+    sa.select(
+        _object(
+            TICKET_COLUMNS
+            | {
+                "messages": _rows_of_ticket(
+                    messages,
+                    {
+                        "id": "id",
+                        "ticketId": "ticket_id",
+                        "authorType": "author_type",
+                        "message": "message",
+                        "attachmentUri": "attachment_uri",
+                        "sentiment": "sentiment",
+                        "metadata": "metadata",
+                        "createdAt": "created_at",
+                    },
+                ),
+                "attachments": _rows_of_ticket(
+                    attachments,
+                    {
+                        "id": "id",
+                        "ticketId": "ticket_id",
+                        "filename": "filename",
+                        "contentType": "content_type",
+                        "sizeBytes": "size_bytes",
+                        "sha256": "sha256",
+                        "createdAt": "created_at",
+                    },
+                ),
+            }
+        )
+    ).where(tickets.c.id == sa.bindparam("id"))
+)
+TOUCH = hot(tickets.update().where(tickets.c.id == sa.bindparam("case_id")).values(updated_at=sa.bindparam("at")))
 # Inline: nobody needs the number that the database gives a row, and asking for it costs a second cursor.
-ADD_TICKET = tickets.insert().inline()
-ADD_MESSAGE = messages.insert().inline()
-ADD_REFERENCE = ticket_references.insert()
+ADD_TICKET = hot(tickets.insert().inline())
+ADD_MESSAGE = hot(messages.insert().inline())
+ADD_REFERENCE = hot(ticket_references.insert())
 WORKLOAD = (
     sa.select(tickets.c.status, sa.func.count())
     .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"))

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
-Row = sa.Row[Any]
+Row = Sequence[Any]
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -20,6 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
 from support_service.database.dialect import to_json
+from support_service.database.prepared import HOT, Prepared
 from support_service.database.seam import Parameters, Row
 from support_service.errors import Unavailable
 
@@ -32,20 +33,63 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
-class SqliteTransaction:
-    """Runs statements on the one writing connection, between its BEGIN and its COMMIT."""
+class Connection:
+    """A connection that runs hot statements by the driver itself, and all others through SQLAlchemy."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self._prepared: dict[Executable, Prepared] = {}
+        raw = connection.connection.driver_connection
+        assert raw is not None  # noqa: S101 - an open connection has its driver's
+        self.raw: sqlite3.Connection = raw
 
-    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+    def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+        """The first row, or None."""
+        if isinstance(parameters, Mapping | None) and statement.get_execution_options().get(HOT):
+            prepared = self._prepare(statement, parameters)
+            return prepared.row(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchone())
         return self._connection.execute(statement, parameters).first()
 
-    async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
+    def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
+        """Every row."""
         return self._connection.execute(statement, parameters).all()
 
+    def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
+        """Run a change; returns the number of rows changed."""
+        if not statement.get_execution_options().get(HOT):
+            return self._connection.execute(statement, parameters).rowcount
+        if isinstance(parameters, Mapping | None):
+            prepared = self._prepare(statement, parameters)
+            return self.raw.execute(prepared.sql, prepared.values(parameters)).rowcount
+        prepared = self._prepare(statement, parameters[0])
+        return self.raw.executemany(prepared.sql, map(prepared.values, parameters)).rowcount
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    def _prepare(self, statement: Executable, parameters: Mapping[str, Any] | None) -> Prepared:
+        prepared = self._prepared.get(statement)
+        if prepared is None:
+            prepared = Prepared(statement, self._connection.dialect, list(parameters or ()))
+            self._prepared[statement] = prepared
+        return prepared
+
+
+class SqliteTransaction:
+    """Runs statements on the one writing connection, between its BEGIN and its COMMIT."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+        return self._connection.fetch_one(statement, parameters)
+
+    async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
+        return self._connection.fetch_all(statement, parameters)
+
     async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
-        return self._connection.execute(statement, parameters).rowcount
+        return self._connection.execute(statement, parameters)
 
 
 class SqliteDatabase:
@@ -73,8 +117,8 @@ class SqliteDatabase:
     async def open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = await self._patiently(self._engine.connect)
-            self._reader = await self._patiently(self._engine.connect)
+            self._writer = Connection(await self._patiently(self._engine.connect))
+            self._reader = Connection(await self._patiently(self._engine.connect))
         except (OSError, sa.exc.OperationalError) as failure:
             raise Unavailable("database_unavailable", f"Can't open {self._path}: {_cause(failure)}") from failure
         self._checkpoints = asyncio.create_task(self._checkpoint_for_ever())
@@ -94,7 +138,8 @@ class SqliteDatabase:
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         """The first row, read inline: for statements that find their rows by an index."""
-        return await self._patiently(lambda: self._reader.execute(statement, parameters).first())
+        row: Row | None = await self._patiently(lambda: self._reader.fetch_one(statement, parameters))
+        return row
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         """Every row, read in a thread."""
@@ -104,14 +149,14 @@ class SqliteDatabase:
                 return connection.execute(statement, parameters).all()
 
         loop = asyncio.get_running_loop()
-        return await self._patiently(partial(loop.run_in_executor, self._threads, read))
+        rows: Sequence[Row] = await self._patiently(partial(loop.run_in_executor, self._threads, read))
+        return rows
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
         """One transaction at a time in this process; other processes are waited for."""
         async with self._writing:
-            raw = self._writer.connection.driver_connection
-            assert raw is not None  # noqa: S101 - an open connection has its driver's
+            raw = self._writer.raw
             await self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"))
             try:
                 yield SqliteTransaction(self._writer)

@@ -33,7 +33,7 @@ class ZeroedHistogram(ExplicitBucketHistogramAggregation):
             if measurement.value is not NOTHING:
                 aggregation.aggregate(measurement, should_sample_exemplar)
 
-        aggregation.aggregate = first
+        aggregation.aggregate = first  # type: ignore[method-assign]
         return aggregation
 
 

@@ -77,10 +77,10 @@ class RedisCache:
 
     async def get(self, key: str) -> bytes | None:
         try:
-            value: bytes | None = await self._redis.get(key)
+            value = await self._redis.get(key)
         except (RedisError, OSError) as failure:
             raise CacheFault(str(failure)) from failure
-        return value
+        return value if value is None or isinstance(value, bytes) else value.encode()
 
     async def set(self, key: str, value: bytes, ttl: float) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The services behind the timeline: which calls a case's references ask for, and how one call is made."""
+"""The services behind the timeline: which calls bring what a case wants of each, and how one call is made."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ import aiohttp
 import pydantic_core
 from yarl import URL
 
-from support_service.references import References
+from support_service.references import Service, Wanted
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline import merge
 from support_service.timeline.merge import Entry
@@ -37,39 +37,34 @@ class Failure:
     reason: str
 
 
-def order_calls(references: References) -> list[Call]:
+def order_calls(wanted: Wanted) -> list[Call]:
     """Each order, and its events."""
     return [
         call
-        for order in map(_segment, references.orders)
+        for order in map(_segment, wanted.ids)
         for call in (Call(f"/orders/{order}", merge.order), Call(f"/orders/{order}/events", merge.order_events))
     ]
 
 
-def payment_calls(references: References) -> list[Call]:
-    """Each payment, and those of the orders by which payments are looked up."""
+def payment_calls(wanted: Wanted) -> list[Call]:
+    """Each payment, and those of orders."""
+    return _calls("/payments", merge.payment, wanted)
+
+
+def fulfillment_calls(wanted: Wanted) -> list[Call]:
+    """Each shipment, and those of orders."""
+    return _calls("/fulfillment/shipments", merge.shipment, wanted)
+
+
+def _calls(base: str, read: Callable[[object], list[Entry]], wanted: Wanted) -> list[Call]:
+    by_order = merge.page_of(read)
     return [
-        *(Call(f"/payments/{payment}", merge.payment) for payment in map(_segment, references.payments)),
-        *(
-            Call(f"/payments?orderId={_segment(order)}&limit={MAX_ITEMS}", merge.page_of(merge.payment))
-            for order in references.payment_orders
-        ),
+        *(Call(f"{base}/{_segment(own)}", read) for own in wanted.ids),
+        *(Call(f"{base}?orderId={_segment(order)}&limit={MAX_ITEMS}", by_order) for order in wanted.of_orders),
     ]
 
 
-def fulfillment_calls(references: References) -> list[Call]:
-    """Each shipment, and those of the orders by which shipments are looked up."""
-    base = "/fulfillment/shipments"
-    return [
-        *(Call(f"{base}/{shipment}", merge.shipment) for shipment in map(_segment, references.shipments)),
-        *(
-            Call(f"{base}?orderId={_segment(order)}&limit={MAX_ITEMS}", merge.page_of(merge.shipment))
-            for order in references.shipment_orders
-        ),
-    ]
-
-
-CALLS: dict[str, Callable[[References], list[Call]]] = {
+CALLS: dict[Service, Callable[[Wanted], list[Call]]] = {
     "order": order_calls,
     "payment": payment_calls,
     "fulfillment": fulfillment_calls,
@@ -81,7 +76,7 @@ class SourceClient:
 
     def __init__(
         self,
-        name: str,
+        name: Service,
         base_url: str,
         session: aiohttp.ClientSession,
         instruments: Instruments,

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from support_service import references
 from support_service.attachments.model import Attachment as KeptAttachment
-from support_service.cases.model import Attachment, Case, SourceStatus
+from support_service.cases.model import Attachment, Case
 from support_service.timeline.merge import merge
 from support_service.web import keys
 
@@ -24,10 +24,7 @@ async def with_timeline(request: web.Request, case: Case, *, refresh: bool = Fal
     addressed(request, case)
     collected = await request.app[keys.TIMELINE].collect(case.id, references.find(case.context), refresh=refresh)
     case.timeline = merge(case.created_at, case.context, collected.entries, case.messages, case.attachments)
-    case.timeline_sources = {
-        name: SourceStatus.model_construct(status=known.status, age_seconds=known.age_seconds, reason=known.reason)
-        for name, known in collected.sources.items()
-    }
+    case.timeline_sources = collected.sources
     return case
 
 
