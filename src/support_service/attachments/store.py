@@ -1,6 +1,6 @@
 """All SQL of attachments and of the ledger that counts them."""
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 import sqlalchemy as sa
 
@@ -9,7 +9,8 @@ from support_service.database import Reader, Row, Transaction
 from support_service.database.prepared import hot
 from support_service.database.tables import attachment_ledger, attachments, tickets
 
-COLUMNS = [attachments.c[field.name] for field in fields(Attachment)]
+NAMES = [field.name for field in fields(Attachment)]
+COLUMNS = [attachments.c[name] for name in NAMES]
 OF_CASE = sa.select(*COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
 BY_ID = hot(
     sa.select(*COLUMNS).where(
@@ -50,7 +51,7 @@ async def get(reader: Reader, case_id: str, attachment_id: str) -> Attachment | 
 
 async def add(tx: Transaction, attachment: Attachment) -> Backlog:
     """Keep an attachment's row and count it; returns what its storage holds now."""
-    await tx.execute(ADD, asdict(attachment))
+    await tx.execute(ADD, {name: getattr(attachment, name) for name in NAMES})
     return await _count(tx, attachment.storage, 1, attachment.size_bytes)
 
 

@@ -1,6 +1,5 @@
 """A case as one answer: its own rows, its attachments with their addresses, and the merged timeline."""
 
-from dataclasses import asdict
 from urllib.parse import quote
 
 from aiohttp import web
@@ -31,8 +30,14 @@ async def with_timeline(request: web.Request, case: Case, *, refresh: bool = Fal
 def view(request: web.Request, kept: KeptAttachment) -> Attachment:
     """An attachment as clients see it: with its address, without the place of its bytes."""
     return Attachment.model_construct(
-        **{name: value for name, value in asdict(kept).items() if name in Attachment.model_fields},
+        id=kept.id,
+        ticket_id=kept.ticket_id,
+        filename=kept.filename,
+        content_type=kept.content_type,
+        size_bytes=kept.size_bytes,
+        sha256=kept.sha256,
         uri=_address(request, kept.ticket_id, kept.id, kept.filename),
+        created_at=kept.created_at,
     )
 
 
