@@ -101,6 +101,7 @@ def build(settings: Settings) -> web.Application:
         refreshing.cancel()
         with suppress(asyncio.CancelledError):
             await refreshing
+        await storage.close()
 
     app.cleanup_ctx.extend((telemetry_part, database_part, timeline_part, attachments_part))
     install(app)

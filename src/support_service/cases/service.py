@@ -52,7 +52,8 @@ class SupportService:
         async with self._database.transaction() as tx:
             await store.add(tx, case, references.rows(case.context))
             if new.initial_message:
-                case.messages.append(await self._append(tx, case.id, new.initial_message))
+                case.messages.append(_message(case.id, new.initial_message, at))
+                await store.add_message(tx, case.messages[0])
         self._instruments.ticket_created.add(1, {"channel": closed(case.channel, CHANNELS)})
         self._count(case.messages)
         return case
@@ -121,7 +122,7 @@ class SupportService:
 
     async def _append(self, tx: Transaction, case_id: str, new: NewMessage) -> Message:
         at = datetime.now(UTC)
-        message = Message.model_construct(id=new_id(), ticket_id=case_id, **dict(new), created_at=at)
+        message = _message(case_id, new, at)
         if not (may_be_id(case_id) and await store.touch(tx, case_id, at)):
             raise no_case(case_id)
         await store.add_message(tx, message)
@@ -148,6 +149,10 @@ class SupportService:
     def _count(self, added: list[Message]) -> None:
         for message in added:
             self._instruments.conversation_added.add(1, {"author_type": message.author_type})
+
+
+def _message(case_id: str, new: NewMessage, at: datetime) -> Message:
+    return Message.model_construct(id=new_id(), ticket_id=case_id, **dict(new), created_at=at)
 
 
 def _cursor(seq: int) -> str:

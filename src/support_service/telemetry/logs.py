@@ -17,6 +17,17 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
+class OneLineFilter(logging.Filter):
+    """Says in one line what aiohttp logs with a trace: what clients send that is no HTTP is no fault of ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1]:
+            cause = " ".join(str(record.exc_info[1]).split())[:200]
+            record.msg = f"{record.getMessage()}: {type(record.exc_info[1]).__name__} {cause}"
+            record.args, record.exc_info = None, None
+        return True
+
+
 def configure(level: str) -> None:
     """Send the process's logs to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
@@ -30,4 +41,5 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.getLogger("aiohttp.server").addFilter(OneLineFilter())
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # web/middleware.py writes the access log

@@ -25,6 +25,7 @@ STATUS: dict[type[SupportError], int] = {
     errors.Unavailable: 503,
 }
 RETRY_AFTER = {503: "1", 507: "60"}  # seconds
+CLIENT_LEFT = 499  # as nginx writes it: there is no one to tell any more
 CODES = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}  # refusals of the framework's own
 SENTENCES = {
     404: "Nothing is served at this path; /openapi.json lists what is.",
@@ -71,9 +72,11 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if "Allow" in refusal.headers:
             answer.headers["Allow"] = refusal.headers["Allow"]
         return answer
-    except ConnectionError:
-        raise  # the client left: there is no one to tell
-    except Exception:
+    except web.RequestPayloadError as failure:
+        return problem(400, "malformed_body", f"The body can't be read: {str(failure).splitlines()[-1].strip()}.")
+    except Exception as failure:
+        if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            return web.Response(status=CLIENT_LEFT)
         log.exception("%s %s failed", request.method, request.path)
         return problem(500, "internal_error", "Something broke here; the request id finds it in the log.")
 

@@ -11,9 +11,9 @@ from aiohttp.typedefs import Handler, Middleware
 
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.logs import REQUEST_ID
+from support_service.web.errors import CLIENT_LEFT
 
 REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
-CLIENT_LEFT = 499  # as nginx writes it: the client did not wait for an answer
 
 log = logging.getLogger("support_service.access")
 
@@ -28,23 +28,17 @@ def observed(metrics: RequestMetrics, access_log: float) -> Middleware:
         if not REQUEST_ID_FORM.fullmatch(request_id):
             request_id = os.urandom(8).hex()
         token = REQUEST_ID.set(request_id)
-        status, error = CLIENT_LEFT, None
+        status = CLIENT_LEFT
         try:
             response = await handler(request)
             status = response.status
             if not response.prepared:
                 response.headers["X-Request-Id"] = request_id
-        except web.HTTPException as redirect:
-            status = redirect.status
-            raise
-        except ConnectionError:
-            error = "client_left"
-            raise
         finally:
             seconds = perf_counter() - started
             resource = request.match_info.route.resource
             route = resource.canonical if resource else None
-            metrics.record(request.method, route, status, seconds, error)
+            metrics.record(request.method, route, status, seconds, "client_left" if status == CLIENT_LEFT else None)
             if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
                 log.info(
                     "%s %s %d",
