@@ -23,6 +23,7 @@ from support_service.web import keys
 from support_service.web.api import install
 from support_service.web.errors import problems
 from support_service.web.middleware import observed
+from support_service.web.routes import ROUTES
 from support_service.web.wire import MAX_BODY
 
 
@@ -34,6 +35,8 @@ def build(settings: Settings) -> web.Application:
     metrics = Metrics(settings.telemetry.service_name, exporter=settings.telemetry.metrics_exporter)
     instruments = Instruments(metrics.meter)
     requests = RequestMetrics(instruments.http_server_duration)
+    for route in ROUTES:
+        requests.expect(route.method, route.path, route.status)
     app = web.Application(
         middlewares=[observed(requests, settings.server.access_log), problems], client_max_size=MAX_BODY
     )

@@ -42,7 +42,7 @@ DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 class Section(BaseModel):
     """A part of the settings, read from the variables that its fields name."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Server(Section):

@@ -83,9 +83,7 @@ class LocalAttachmentStorage:
                         await file.write(block)
                         block = bytearray()
             # A file of less than a block needs this one hop to a thread and no other.
-            await asyncio.get_running_loop().run_in_executor(
-                self._finishers, _finish, block, unfinished, self._root / key
-            )
+            await self._finish(block, unfinished, self._root / key)
         except BaseException as failure:
             with suppress(FileNotFoundError):
                 unfinished.unlink()
@@ -93,6 +91,16 @@ class LocalAttachmentStorage:
                 raise OutOfSpace("storage_full", "There is no room for the file; try again later.") from failure
             raise
         return Stored(key, size, digest.hexdigest())
+
+    async def _finish(self, rest: bytes | bytearray, unfinished: Path, place: Path) -> None:
+        finishing = asyncio.get_running_loop().run_in_executor(self._finishers, _finish, rest, unfinished, place)
+        try:
+            await asyncio.shield(finishing)
+        except asyncio.CancelledError:
+            await asyncio.wait([finishing])  # a thread can't be stopped: what it has put in place is taken back
+            with suppress(FileNotFoundError):
+                place.unlink()
+            raise
 
     async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
         """The bytes from an offset on, block by block; raises Unavailable where the file is missing or too short."""

@@ -1,7 +1,6 @@
 """SupportService: the one place that changes a case, one method a use case."""
 
 import base64
-import binascii
 from datetime import UTC, datetime
 
 from support_service import references
@@ -118,7 +117,8 @@ class SupportService:
 
     async def workload(self, agent_id: str) -> Workload:
         """How many cases an agent has by status; an agent nobody knows has none."""
-        return Workload.model_validate({"agentId": agent_id, **await store.workload(self._database, agent_id)})
+        cases = await store.workload(self._database, agent_id) if may_be_id(agent_id) else {}
+        return Workload.model_validate({"agentId": agent_id, **cases})
 
     async def _append(self, tx: Transaction, case_id: str, new: NewMessage) -> Message:
         at = datetime.now(UTC)
@@ -164,7 +164,7 @@ def _read_cursor(cursor: str | None) -> int | None:
         return None
     try:
         raw = base64.b64decode(cursor + "=", altchars=b"-_", validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii's error is one
         raw = b""
     seq = int.from_bytes(raw, signed=True)
     if len(raw) != 8 or seq < 0:  # noqa: PLR2004 - the bytes that _cursor writes

@@ -36,6 +36,11 @@ def _object(columns: dict[str, Any]) -> json_object:
     return json_object(*parts)
 
 
+def _document(columns: dict[str, Any]) -> sa.Cast[str]:
+    """A row's whole answer as JSON text, for the model to read; PostgreSQL's driver would decode it on the way."""
+    return sa.cast(_object(columns), sa.Text)
+
+
 def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
     """A JSON array of a ticket's rows in another table, oldest first."""
     rows = (
@@ -48,11 +53,11 @@ def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect
     return sa.select(json_rows(_object({name: rows.c[column] for name, column in columns.items()}))).scalar_subquery()
 
 
-TICKET = _object(TICKET_COLUMNS)
+TICKET = _document(TICKET_COLUMNS)
 TICKET_BY_ID = sa.select(TICKET).where(tickets.c.id == sa.bindparam("id"))
 CASE_BY_ID = hot(
     sa.select(
-        _object(
+        _document(
             TICKET_COLUMNS
             | {
                 "messages": _rows_of_ticket(

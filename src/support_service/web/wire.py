@@ -25,13 +25,13 @@ async def read_optional(request: web.Request, model: type[Model]) -> Model:
     body = await request.read()
     document = _json(request.content_type, body) if body.strip() else {}
     if request.query_string and isinstance(document, dict):
-        document = document | dict(request.query)
+        document = document | _query(request)
     return _validated(model, document)
 
 
 def read_query(request: web.Request, model: type[Model]) -> Model:
     """The query as a model; an empty value counts as not given."""
-    return _validated(model, {name: value for name, value in request.query.items() if value})
+    return _validated(model, _query(request))
 
 
 def reply(
@@ -42,6 +42,13 @@ def reply(
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
+def _query(request: web.Request) -> dict[str, str]:
+    query = {name: value for name, value in request.query.items() if value}
+    if "%00" in request.rel_url.raw_query_string:
+        _refuse_nul(query)
+    return query
+
+
 def _json(content_type: str, body: bytes) -> Any:
     # A browser sends other types across origins without asking, JSON it does not.
     if content_type != "application/json" and not content_type.endswith("+json"):
@@ -50,11 +57,11 @@ def _json(content_type: str, body: bytes) -> Any:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
         raise Malformed("malformed_json", f"The body is not JSON: {failure}.") from None
-    # Only a body with that many brackets can be that deep, and only one with an escaped or raw NUL can hold one.
+    # Only a body with that many brackets can be that deep, and only one with an escaped NUL can hold one.
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_exceeds(document, MAX_DEPTH):
         raise Malformed("malformed_json", f"The body nests deeper than {MAX_DEPTH} levels.")
-    if b"\\u0000" in body and _has_nul(document):
-        raise Invalid("invalid_request", "The body holds a NUL character, which no text here may have.")
+    if b"\\u0000" in body:
+        _refuse_nul(document)
     return document
 
 
@@ -74,6 +81,11 @@ def _depth_exceeds(value: object, limit: int) -> bool:
     if children is None:
         return False
     return limit == 0 or any(_depth_exceeds(child, limit - 1) for child in children)
+
+
+def _refuse_nul(document: object) -> None:
+    if _has_nul(document):
+        raise Invalid("invalid_request", "The request holds a NUL character, which no text here may have.")
 
 
 def _has_nul(value: object) -> bool:

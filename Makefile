@@ -1,0 +1,66 @@
+# Every command of the project: `make` lists them. ARGS="…" is handed on by run, test, bench and lock.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install services run test lint format bench lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Put the service and the development tools into .venv (PYTHON=python3.13 picks the Python)
+
+# The build backend comes from the lock too, so that nothing unpinned is fetched.
+$(INSTALLED): pyproject.toml requirements.lock requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed: name one with `make PYTHON=…`' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		.ci/debian-packages "$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+services: ## Install the Debian packages that tests need, where they are missing
+	@missing=; have() { command -v "$$1" >/dev/null 2>&1; }; \
+	have redis-server || missing="$$missing redis-server"; \
+	have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	have promtool || missing="$$missing prometheus"; \
+	[ -z "$$missing" ] || .ci/debian-packages $$missing
+
+run: install ## Start the service with simulated neighbours and sample cases on 127.0.0.1:8000
+	@$(BIN)/support-service demo $(ARGS)
+
+test: install services ## Run every test (ARGS="-k timeline" picks some)
+	$(BIN)/pytest $(ARGS)
+
+lint: install ## Check format, lint rules, types and import layers
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Format the code and apply the safe fixes
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: install services ## Measure the service against a bare server (ARGS=--help lists the options)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+COMPILE = uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--custom-compile-command 'make lock' $(ARGS)
+BUILD_BACKEND = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+
+lock: ## Write both lock files again (ARGS=--upgrade takes newer versions)
+	@PATH="$(CURDIR)/$(BIN):$$PATH"; command -v uv >/dev/null || \
+		{ echo 'uv is needed: `make install` brings it into .venv' >&2; exit 1; }; \
+	set -ex; $(COMPILE) pyproject.toml -o requirements.lock; \
+	$(PYTHON) -c '$(BUILD_BACKEND)' | \
+		$(COMPILE) pyproject.toml - --all-extras --constraints requirements.lock -o requirements-dev.lock
+
+clean: ## Remove .venv, caches and build output; what the service stored in var/ stays
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

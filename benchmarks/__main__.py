@@ -1,0 +1,121 @@
+"""Measure the service against the floor, in one run, and print a table.
+
+The figure is the server's CPU time per request as a multiple of the floor's: absolute times belong to the machine. A
+missed budget is reported and is no failure; a request that fails is one.
+"""
+
+import argparse
+import gc
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from benchmarks import measure, report, scenarios
+from benchmarks.bed import bed
+from benchmarks.load import Failed
+from benchmarks.measure import Load
+
+LEVELS = (0, 10_000, 50_000)
+
+
+def main() -> int:
+    """Run what the arguments ask for; gives the exit status."""
+    arguments = _parser().parse_args()
+    load = Load(arguments.connections, arguments.seconds, arguments.rounds)
+    gc.disable()  # a pause of the client would count as latency
+    results: report.Figures = {"connections": load.connections, "seconds": load.seconds, "rounds": load.rounds}
+    try:
+        if arguments.scenarios:
+            results["scenarios"] = _scenarios(arguments.scenarios, load)
+        if arguments.large:
+            results["large"] = _large()
+        if arguments.backlog:
+            results["backlog"] = _backlog(load)
+    except Failed as failure:
+        _progress("")
+        print(f"benchmark: {failure}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    failures = _failures(results)
+    if failures:
+        print(f"benchmark: requests failed: {dict(failures)}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--scenarios",
+        type=_names,
+        default=list(scenarios.ALL),
+        metavar="NAME,…",
+        help=f"of {', '.join(scenarios.ALL)} (default: all; empty: none)",
+    )
+    parser.add_argument("--large", action="store_true", help=f"also memory during an upload of {measure.LARGE_MIB} MiB")
+    parser.add_argument(
+        "--backlog", action="store_true", help=f"also uploads with {', '.join(f'{n:,}' for n in LEVELS)} files stored"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, whose median counts (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, help="length of one measurement (default: %(default)s)")
+    parser.add_argument("--connections", type=int, default=32, help="requests at a time (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    unknown = [name for name in names if name not in scenarios.ALL]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown scenario {unknown[0]!r}; there are {', '.join(scenarios.ALL)}")
+    return names
+
+
+def _scenarios(names: list[str], load: Load) -> list[report.Figures]:
+    chosen = [scenarios.ALL[name] for name in names]
+    with bed() as servers:
+        found = measure.rounds(servers, chosen, load, _progress)
+    results = [{"scenario": each.name, "budget": each.budget, **report.figures(found[each.name])} for each in chosen]
+    _show(report.scenario_table(results), f"CPU of a request at {load.connections} connections, against the floor")
+    return results
+
+
+def _large() -> report.Figures:
+    with bed() as servers:
+        large = measure.large_upload(servers.service, _progress)
+    _show(report.large_line(large))
+    return {"growth_mib": large.growth_mib, "mib_per_second": large.mib_per_second, "errors": dict(large.errors)}
+
+
+def _backlog(load: Load) -> list[report.Figures]:
+    with bed() as servers:
+        found = list(measure.backlog(servers, LEVELS, load, _progress))
+    results = [{"stored": stored, **report.figures(rounds)} for stored, rounds in found]
+    _show(report.backlog_table(results), "CPU of an upload by files stored, against itself without any")
+    return results
+
+
+def _failures(results: report.Figures) -> Counter[str]:
+    """Every request that failed, by kind."""
+    compared = [*results.get("scenarios", []), *results.get("backlog", [])]
+    parts = [each[side] for each in compared for side in ("service", "floor")]
+    return sum((Counter(part["errors"]) for part in (*parts, results.get("large", {"errors": {}}))), Counter())
+
+
+def _show(text: str, title: str = "") -> None:
+    _progress("")
+    print("\n".join(filter(None, (title, text))), end="\n\n", flush=True)
+
+
+def _progress(text: str) -> None:
+    """Say what goes on in one line that is written over."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

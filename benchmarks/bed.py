@@ -1,0 +1,117 @@
+"""The processes of a measurement: Redis, the services behind, the floor and the service, in their own directory."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import proc
+from benchmarks.load import Failed
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+MAX_UPLOAD = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server under load."""
+
+    name: str
+    port: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """The two servers that are compared."""
+
+    service: Server
+    floor: Server
+
+
+@contextlib.contextmanager
+def bed() -> Iterator[Bed]:
+    """Start everything on free ports of loopback, with empty stores; stop it all and remove its files at the end."""
+    redis_server = shutil.which("redis-server")
+    if redis_server is None:
+        raise Failed("redis-server is missing: `make services` installs it")
+    var = ROOT / "var"  # on a disk, where the system's own directory may be memory
+    var.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=var) as name, contextlib.ExitStack() as stack:
+        directory = Path(name)
+
+        def start(server: str, port: int, command: list[str], cwd: Path, env: dict[str, str]) -> Server:
+            pid = stack.enter_context(
+                _running(server, port, command, cwd=cwd, env=env, log=directory / f"{server}.log")
+            )
+            return Server(server, port, pid)
+
+        redis, stub, floor, service = (_free_port() for _ in range(4))
+        storeless = ["--bind", "127.0.0.1", "--port", str(redis), "--save", "", "--appendonly", "no"]
+        start("redis", redis, [redis_server, *storeless], directory, {})
+        start("stub", stub, [sys.executable, "-m", "benchmarks.stub", str(stub)], ROOT, {})
+        behind = f"http://127.0.0.1:{stub}"
+        floor_command = ["-m", "benchmarks.floor", str(floor), str(directory / "floor"), str(redis), behind]
+        serve = [sys.executable, "-m", "support_service", "serve"]
+        yield Bed(
+            floor=start("floor", floor, [sys.executable, *floor_command], ROOT, {}),
+            service=start("service", service, serve, directory, _settings(directory, service, redis, behind)),
+        )
+
+
+def _settings(directory: Path, port: int, redis: int, behind: str) -> dict[str, str]:
+    return {
+        "SUPPORT_PORT": str(port),
+        "SUPPORT_DATABASE_URL": f"sqlite:///{directory / 'support.db'}",
+        "SUPPORT_REDIS_URL": f"redis://127.0.0.1:{redis}/1",
+        "SUPPORT_ORDER_URL": behind,
+        "SUPPORT_PAYMENT_URL": behind,
+        "SUPPORT_FULFILLMENT_URL": behind,
+        "SUPPORT_ATTACHMENT_DIR": str(directory / "attachments"),
+        "SUPPORT_ATTACHMENT_MAX_BYTES": str(MAX_UPLOAD),
+        "SUPPORT_LOG_LEVEL": "warning",
+    }
+
+
+@contextlib.contextmanager
+def _running(name: str, port: int, command: list[str], *, cwd: Path, env: dict[str, str], log: Path) -> Iterator[int]:
+    """Run a process from the moment it listens to the end of the block; gives its id."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not proc.listens(process.pid, port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Failed(f"{name} did not start on port {port}")
+            time.sleep(0.05)
+        yield process.pid
+    except Failed as failure:
+        if process.poll() is None:
+            raise
+        raise Failed(f"{failure}\n{name} ended with {process.returncode}:\n{_tail(log)}") from None
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-2000:]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,114 @@
+"""Measurements: a scenario against both servers in turn, memory during a large upload, uploads on a backlog."""
+
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import uvloop
+
+from benchmarks import proc, scenarios
+from benchmarks.bed import Bed, Server
+from benchmarks.load import Client, Sample
+from benchmarks.scenarios import Scenario
+
+CASES = 256  # that the requests of a run are spread over
+FILES_PER_CASE = 5  # in a backlog
+BACKLOG_UPLOADS = 1000  # in one run on a backlog, so that measuring hardly adds to it
+LARGE_MIB = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How hard and how long."""
+
+    connections: int
+    seconds: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One scenario against both servers, one after the other."""
+
+    service: Sample
+    floor: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """One large upload."""
+
+    growth_mib: float
+    mib_per_second: float
+    errors: Counter[str]
+
+
+Progress = Callable[[str], None]
+
+
+def rounds(bed: Bed, chosen: list[Scenario], load: Load, progress: Progress) -> dict[str, list[Round]]:
+    """Every scenario in every round; the servers take turns, and change who is first, so that drift hits both alike."""
+    found: dict[str, list[Round]] = {scenario.name: [] for scenario in chosen}
+    for number in range(load.rounds):
+        for scenario in chosen:
+            samples: dict[str, Sample] = {}
+            for server in (bed.service, bed.floor) if number % 2 == 0 else (bed.floor, bed.service):
+                progress(f"round {number + 1} of {load.rounds}: {scenario.name}, {server.name}")
+                samples[server.name] = uvloop.run(_run(server, scenario, load))
+            found[scenario.name].append(Round(**samples))
+    return found
+
+
+async def _run(server: Server, scenario: Scenario, load: Load) -> Sample:
+    limit = scenario.limit or math.inf
+    async with Client(server.port, load.connections) as client:
+        cases = await _cases(client, CASES)
+        await client.bodies(itertools.chain.from_iterable(map(scenario.warm, cases)))
+        requests = (scenario.request(cases[number % CASES], number) for number in itertools.count())
+        await client.drive(requests, seconds=load.seconds / 4, limit=limit)
+        before = proc.cpu_seconds(server.pid)
+        sample = await client.drive(requests, seconds=load.seconds, limit=limit)
+        sample.cpu_seconds = proc.cpu_seconds(server.pid) - before
+        return sample
+
+
+async def _cases(client: Client, count: int) -> list[str]:
+    return [json.loads(body)["id"] for body in await client.bodies(map(scenarios.create, range(count)))]
+
+
+def large_upload(server: Server, progress: Progress) -> Large:
+    """Send one file of LARGE_MIB; a small one goes first, so that what any upload keeps is not counted."""
+    progress(f"one upload of {LARGE_MIB} MiB")
+    return uvloop.run(_large_upload(server))
+
+
+async def _large_upload(server: Server) -> Large:
+    async with Client(server.port, 1) as client:
+        [case] = await _cases(client, 1)
+        await client.bodies([scenarios.upload(case)])
+        proc.reset_peak(server.pid)
+        before = proc.resident_mib(server.pid)
+        sample = await client.drive(iter([scenarios.upload(case, LARGE_MIB << 20)]), seconds=math.inf, limit=1)
+        return Large(proc.peak_mib(server.pid) - before, LARGE_MIB / sample.seconds, sample.errors)
+
+
+def backlog(bed: Bed, levels: tuple[int, ...], load: Load, progress: Progress) -> Iterator[tuple[int, list[Round]]]:
+    """The upload scenario with so many files stored already, for growing levels."""
+    scenario = replace(scenarios.ALL["upload"], limit=BACKLOG_UPLOADS)
+    stored = 0
+    for level in levels:
+        progress(f"storing files up to {level:,}")
+        uvloop.run(_store(bed.service, level - stored))
+        found = rounds(bed, [scenario], load, progress)
+        yield level, found[scenario.name]
+        stored = level + sum(len(each.service.latencies) for each in found[scenario.name])
+
+
+async def _store(server: Server, files: int) -> None:
+    """Store small files, a few in each of many cases."""
+    async with Client(server.port, 8) as client:
+        cases = await _cases(client, math.ceil(max(0, files) / FILES_PER_CASE))
+        await client.bodies(scenarios.upload(case, size=1024) for case in cases for _ in range(FILES_PER_CASE))

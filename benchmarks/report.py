@@ -1,0 +1,100 @@
+"""Tables for people and figures for programs."""
+
+import statistics
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.load import Sample
+from benchmarks.measure import LARGE_MIB, Large, Round
+
+LARGE_BUDGET_MIB = 32
+BACKLOG_BUDGET = 1.10  # of the CPU time of an upload without a backlog
+
+Figures = dict[str, Any]
+
+
+def figures(found: list[Round]) -> Figures:
+    """The medians of the rounds."""
+    return {
+        "ratio": statistics.median(each.service.cpu_ms / each.floor.cpu_ms for each in found),
+        "service": _of([each.service for each in found]),
+        "floor": _of([each.floor for each in found]),
+    }
+
+
+def _of(samples: list[Sample]) -> Figures:
+    def median(figure: Callable[[Sample], float]) -> float:
+        return statistics.median(map(figure, samples))
+
+    return {
+        "cpu_ms": median(lambda sample: sample.cpu_ms),
+        "p50_ms": median(lambda sample: sample.percentile_ms(0.50)),
+        "p99_ms": median(lambda sample: sample.percentile_ms(0.99)),
+        "requests_per_second": median(lambda sample: len(sample.latencies) / sample.seconds),
+        "requests": sum(len(sample.latencies) for sample in samples),
+        "errors": dict(sum((sample.errors for sample in samples), Counter[str]())),
+    }
+
+
+def verdict(value: float, budget: float | None) -> str:
+    """Whether a figure keeps its budget."""
+    return "-" if budget is None else "ok" if value <= budget else "miss"
+
+
+def scenario_table(results: list[Figures]) -> str:
+    """One line a scenario: CPU against the floor and the budget, then the service's latency."""
+    head = ["scenario", "service ms", "floor ms", "ratio", "budget", "verdict", "p50 ms", "p99 ms", "req/s", "errors"]
+    return _table(head, [[result["scenario"], *_against_floor(result), *_latency(result)] for result in results])
+
+
+def backlog_table(results: list[Figures]) -> str:
+    """One line a level: CPU of an upload against itself without a backlog; the floor shows how the machine drifted."""
+    head = [
+        "stored",
+        "service ms",
+        "floor ms",
+        "of the first",
+        "budget",
+        "verdict",
+        "p50 ms",
+        "p99 ms",
+        "req/s",
+        "errors",
+    ]
+    rows = []
+    for result in results:
+        share = result["service"]["cpu_ms"] / results[0]["service"]["cpu_ms"]
+        judged = [f"{share:.2f}x", f"{BACKLOG_BUDGET:.2f}x", verdict(share, BACKLOG_BUDGET)]
+        rows.append([f"{result['stored']:,}", *_times(result), *judged, *_latency(result)])
+    return _table(head, rows)
+
+
+def large_line(large: Large) -> str:
+    """What a large upload took."""
+    growth = f"{large.growth_mib:.1f} MiB, budget {LARGE_BUDGET_MIB}, {verdict(large.growth_mib, LARGE_BUDGET_MIB)}"
+    return f"upload of {LARGE_MIB} MiB: {large.mib_per_second:.0f} MiB/s, peak memory grew by {growth}"
+
+
+def _against_floor(result: Figures) -> list[str]:
+    budget = "-" if result["budget"] is None else f"{result['budget']:.3g}x"
+    return [*_times(result), f"{result['ratio']:.2f}x", budget, verdict(result["ratio"], result["budget"])]
+
+
+def _times(result: Figures) -> list[str]:
+    return [f"{result[side]['cpu_ms']:.3f}" for side in ("service", "floor")]
+
+
+def _latency(result: Figures) -> list[str]:
+    service, errors = result["service"], sum(sum(result[side]["errors"].values()) for side in ("service", "floor"))
+    times = [f"{service[key]:.1f}" for key in ("p50_ms", "p99_ms")]
+    return [*times, f"{service['requests_per_second']:.0f}", str(errors)]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = []
+    for first, *rest in (head, *rows):
+        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        lines.append("  ".join((first.ljust(widths[0]), *cells)))
+    return "\n".join(lines)

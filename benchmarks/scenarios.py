@@ -1,0 +1,92 @@
+"""The requests that are measured, and what each may cost."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from benchmarks.load import Request
+
+CASES = "/support/cases"
+BOUNDARY = "d41f8b52c7a94e06"
+BLOCK = os.urandom(256 * 1024)
+FILE_BYTES = 64 * 1024
+MESSAGE = json.dumps({"authorType": "agent", "message": "We are looking into it. " * 5}).encode()
+
+
+def plain(method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> Request:
+    """A request whose body is small."""
+    return Request(_head(method, path, len(body), content_type) + body)
+
+
+def create(number: int) -> Request:
+    """A case that names an order, a payment and a shipment, and its first message."""
+    case = {
+        "subject": f"Parcel has not arrived ({number})",
+        "description": "The tracking page has not changed for three days. " * 4,
+        "customerId": f"customer-{number % 1000}",
+        "channel": "email",
+        "priority": "high",
+        "context": [
+            {"type": "order", "orderId": 101},
+            {"type": "payment", "paymentId": 501},
+            {"type": "shipment", "shipmentId": 301},
+        ],
+        "initialMessage": {"authorType": "customer", "message": "Where is my parcel? " * 5},
+    }
+    return plain("POST", CASES, json.dumps(case).encode())
+
+
+def timeline(case: str) -> Request:
+    """A case with its timeline."""
+    return plain("GET", f"{CASES}/{case}?includeTimeline=true")
+
+
+def upload(case: str, size: int = FILE_BYTES) -> Request:
+    """A multipart body with one file; a large one is made while it is sent."""
+    before = (
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="photo.bin"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
+    after = f"\r\n--{BOUNDARY}--\r\n".encode()
+    content_type = f"multipart/form-data; boundary={BOUNDARY}"
+    head = _head("POST", f"{CASES}/{case}/attachments", len(before) + size + len(after), content_type) + before
+    return Request(head + BLOCK[:size] + after) if size <= len(BLOCK) else Request(head, _blocks(size, after))
+
+
+def _blocks(size: int, after: bytes) -> Iterator[bytes]:
+    for start in range(0, size, len(BLOCK)):
+        yield BLOCK[: size - start]
+    yield after
+
+
+def _head(method: str, path: str, length: int, content_type: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: benchmark"]
+    if method == "POST":
+        lines += [f"Content-Type: {content_type}", f"Content-Length: {length}"] if length else ["Content-Length: 0"]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One kind of request, repeated over many cases."""
+
+    name: str
+    budget: float | None  # CPU of a request as a multiple of the floor's
+    request: Callable[[str, int], Request]  # from a case's id and a running number
+    warm: Callable[[str], Iterable[Request]] = lambda _: ()
+    limit: int | None = None  # requests in one run, where each fills the disk
+
+
+ALL = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("get", 5, lambda case, _: plain("GET", f"{CASES}/{case}")),
+        Scenario("timeline_cached", 8, lambda case, _: timeline(case), warm=lambda case: [timeline(case)]),
+        Scenario("timeline_cold", 4, lambda case, _: plain("POST", f"{CASES}/{case}/timeline/refresh")),
+        Scenario("message", 7, lambda case, _: plain("POST", f"{CASES}/{case}/messages", MESSAGE)),
+        Scenario("create", 5, lambda _, number: create(number)),
+        Scenario("upload", 4, lambda case, _: upload(case), limit=4000),
+        Scenario("metrics", None, lambda _, __: plain("GET", "/metrics")),
+    )
+}

@@ -1,0 +1,91 @@
+"""Rows, files and ledger stay in step, on either database."""
+
+import asyncio
+
+import pytest
+
+from support_service.attachments import store
+from support_service.attachments.model import Backlog
+from support_service.attachments.service import AttachmentService
+from support_service.attachments.storage import LocalAttachmentStorage
+from support_service.cases.model import NewCase
+from support_service.cases.service import SupportService
+from support_service.errors import Invalid, NotFound, TooLarge
+from tests.calls import files
+from tests.conftest import both_databases
+
+pytestmark = both_databases
+
+
+@pytest.fixture
+async def service(database, instruments, tmp_path):
+    """A service that takes files of up to 100 bytes."""
+    storage = LocalAttachmentStorage(tmp_path / "files")
+    await storage.open()
+    return AttachmentService(database, storage, instruments, 100)
+
+
+@pytest.fixture
+async def case_id(database, instruments):
+    """A case."""
+    return (await SupportService(database, instruments).open_case(NewCase(subject="A", channel="email"))).id
+
+
+async def stream(*chunks):
+    """Bytes as an upload brings them."""
+    for chunk in chunks:
+        yield chunk
+
+
+async def test_the_ledger_counts_what_is_kept_and_removed(service, database, case_id, tmp_path):
+    """After each change the ledger is the sum of the rows, and the rows are the files."""
+    kept = [await service.add(case_id, "a.txt", "text/plain", stream(b"x" * size)) for size in (1, 20, 100)]
+    assert await store.backlog(database, "local") == Backlog(files=3, bytes=121)
+    await service.remove(case_id, kept[1].id)
+    assert await store.backlog(database, "local") == Backlog(files=2, bytes=101)
+    assert await service.of_case(case_id) == [kept[0], kept[2]]
+    assert {path.name for path in files(tmp_path / "files")} == {
+        attachment.storage_key.rpartition("/")[2] for attachment in (kept[0], kept[2])
+    }
+
+
+async def test_a_file_is_found_in_its_own_case_alone(service, case_id):
+    """An attachment is not found through another case."""
+    kept = await service.add(case_id, "a.txt", "text/plain", stream(b"x"))
+    assert await service.get(case_id, kept.id) == kept
+    with pytest.raises(NotFound):
+        await service.get("other", kept.id)
+    with pytest.raises(NotFound):
+        await service.remove("other", kept.id)
+
+
+@pytest.mark.parametrize(
+    ("case", "chunks", "error"),
+    [
+        (None, [], Invalid),
+        (None, [b"x" * 60, b"x" * 41], TooLarge),
+        ("other", [b"x"], NotFound),
+    ],
+)
+async def test_what_is_refused_leaves_nothing(service, database, case_id, tmp_path, case, chunks, error):
+    """A refused file is neither on the disk nor in the database."""
+    with pytest.raises(error):
+        await service.add(case or case_id, "a.txt", "text/plain", stream(*chunks))
+    assert files(tmp_path / "files") == []
+    assert await store.backlog(database, "local") == Backlog(files=0, bytes=0)
+
+
+async def test_many_at_once(service, database, case_id, tmp_path):
+    """Uploads and removals at once leave a ledger that is right."""
+    kept = await asyncio.gather(*(service.add(case_id, "a", None, stream(b"x" * 10)) for _ in range(20)))
+    await asyncio.gather(*(service.remove(case_id, attachment.id) for attachment in kept[:15]))
+    assert await store.backlog(database, "local") == Backlog(files=5, bytes=50)
+    assert len(files(tmp_path / "files")) == 5
+
+
+async def test_removed_twice_at_once_counts_once(service, database, case_id):
+    """Two clients that remove one file at once take it off the ledger once."""
+    kept = await service.add(case_id, "a", None, stream(b"x" * 10))
+    await service.add(case_id, "b", None, stream(b"x" * 10))
+    await asyncio.gather(*(service.remove(case_id, kept.id) for _ in range(4)), return_exceptions=True)
+    assert await store.backlog(database, "local") == Backlog(files=1, bytes=10)

@@ -1,0 +1,103 @@
+"""What clients of the service do again and again, and what they expect of a refusal."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp.test_utils import TestClient
+
+Case = dict[str, Any]
+PATIENCE = 10.0  # seconds that something which must happen may take
+
+
+async def open_case(client: TestClient, **fields: Any) -> Case:
+    """Open a case; what is not given is made up."""
+    async with client.post("/support/cases", json={"subject": "A parcel", "channel": "email"} | fields) as response:
+        assert response.status == 201, await response.text()
+        return await response.json()
+
+
+async def read_case(client: TestClient, case: Case, **query: str) -> Case:
+    """A case's detail."""
+    async with client.get(f"/support/cases/{case['id']}", params=query) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def read_detail(client: TestClient, case: Case) -> Case:
+    """A case's detail with its timeline."""
+    return await read_case(client, case, includeTimeline="true")
+
+
+async def read_timeline(client: TestClient, case: Case) -> list[dict[str, Any]]:
+    """A case's timeline."""
+    return (await read_detail(client, case))["timeline"]
+
+
+async def refresh(client: TestClient, case: Case) -> Case:
+    """A case's detail, collected anew."""
+    async with client.post(f"/support/cases/{case['id']}/timeline/refresh") as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def add_message(client: TestClient, case: Case, message: str = "Hello", **fields: Any) -> dict[str, Any]:
+    """Add a message of an agent."""
+    body = {"authorType": "agent", "message": message} | fields
+    async with client.post(f"/support/cases/{case['id']}/messages", json=body) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def list_cases(client: TestClient, **query: str) -> dict[str, Any]:
+    """A page of cases."""
+    async with client.get("/support/cases", params=query) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def found(client: TestClient, **query: str) -> list[str]:
+    """The subjects of the cases on a page."""
+    return [case["subject"] for case in (await list_cases(client, **query))["items"]]
+
+
+def form(data: bytes, filename: str = "note.txt", content_type: str = "text/plain") -> aiohttp.FormData:
+    """A form with a file."""
+    document = aiohttp.FormData(quote_fields=False)
+    document.add_field("file", data, filename=filename, content_type=content_type)
+    return document
+
+
+async def upload(client: TestClient, case: Case, data: bytes = b"hello", **file: str) -> dict[str, Any]:
+    """Add a file to a case."""
+    async with client.post(f"/support/cases/{case['id']}/attachments", data=form(data, **file)) as response:
+        assert response.status == 201, await response.text()
+        return await response.json()
+
+
+async def refused(response: aiohttp.ClientResponse, status: int, code: str) -> dict[str, Any]:
+    """The problem that an answer is; fails where it is another, or none."""
+    async with response:
+        assert response.status == status, await response.text()
+        assert response.content_type == "application/problem+json"
+        problem = await response.json(content_type=None)
+    assert problem["status"] == status
+    assert problem["code"] == code
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["requestId"] == response.headers["X-Request-Id"]
+    return problem
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something that must happen has happened; fails after a bounded time."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def files(directory: Path) -> list[Path]:
+    """Every file below an attachment folder, the unfinished ones too."""
+    return [path for path in directory.rglob("*") if path.is_file()]

@@ -1,0 +1,42 @@
+"""The words of a search, and what a change holds."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support_service.cases.model import MAX_WORD, CaseChange, search_words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Đơn hàng", ["don", "hang"]),
+        ("ĐƠN HÀNG giao thiếu", ["don", "hang", "giao", "thieu"]),
+        ("đường phố Nguyễn Huệ", ["duong", "pho", "nguyen", "hue"]),
+        ("Parcel, late!", ["parcel", "late"]),
+        ("ORD-1001/2026", ["ord", "1001", "2026"]),
+        ("snake_case", ["snake", "case"]),
+        ("Straße", ["strasse"]),
+        ("x" * 100, ["x" * MAX_WORD]),
+        ("", []),
+        (None, []),
+        ("?! — …", []),
+    ],
+)
+def test_words(text, words):
+    """Words are lower case and without diacritics; signs are none."""
+    assert search_words(text) == words
+
+
+@given(st.text(), st.text())
+def test_words_of_any_text(one, two):
+    """Whatever the texts, their words are each text's own, and hold no sign that a query could stumble on."""
+    words = search_words(one, two)
+    assert all(word.isalnum() and len(word) <= MAX_WORD for word in words)
+    assert search_words(one) + search_words(two) == words
+
+
+def test_a_change_holds_what_was_sent():
+    """A field that was not sent is not in a change; one that was sent as null is."""
+    change = CaseChange.model_validate({"description": None, "priority": "medium", "unknown": 1})
+    assert change.given() == {"description": None, "priority": "normal"}

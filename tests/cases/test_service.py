@@ -1,0 +1,81 @@
+"""SupportService: each change is made whole or not at all, on either database, and counted once."""
+
+import asyncio
+
+import pytest
+
+from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
+from support_service.cases.service import SupportService
+from support_service.errors import NotFound
+from tests.conftest import both_databases
+
+pytestmark = both_databases
+NEW = NewCase.model_validate({"subject": "A", "channel": "email", "context": {"type": "order", "id": 7}})
+HELLO = NewMessage.model_validate({"authorType": "agent", "message": "Hello"})
+
+
+@pytest.fixture
+def service(database, instruments):
+    """The service of cases."""
+    return SupportService(database, instruments)
+
+
+async def test_an_opened_case_is_what_is_read(service):
+    """What opening a case gives is what reading it gives."""
+    opened = await service.open_case(NEW.model_copy(update={"initial_message": HELLO}))
+    assert await service.get_case(opened.id) == opened
+
+
+async def test_a_closing_that_fails_changes_nothing(service):
+    """Where the last message can't be added, the case is not closed either."""
+    case = await service.open_case(NEW)
+    closing = Closing.model_construct(message="Bye", author_type=None)  # no database takes that
+    with pytest.raises(Exception):  # noqa: B017, PT011 - each database has its own
+        await service.close_case(case.id, closing)
+    assert await service.get_case(case.id) == case
+
+
+async def test_changes_at_once_are_all_kept(service):
+    """Clients that change different fields of one case at once all have their way."""
+    case = await service.open_case(NEW)
+    changes = [{"subject": "B"}, {"priority": "high"}, {"tags": ["x"]}, {"assignedAgentId": "a"}, {"status": "pending"}]
+    await asyncio.gather(
+        *(service.change_case(case.id, CaseChange.model_validate(change)) for change in changes),
+        *(service.add_message(case.id, HELLO) for _ in range(10)),
+    )
+    case = await service.get_case(case.id)
+    assert (case.subject, case.priority, case.tags, case.assigned_agent_id) == ("B", "high", ["x"], "a")
+    assert case.status == "pending"
+    assert len(case.messages) == 10
+
+
+async def test_a_status_is_changed_once(service):
+    """Of many clients that close one case at once, each gets it closed."""
+    case = await service.open_case(NEW)
+    closed = await asyncio.gather(*(service.set_status(case.id, StatusChange(status="closed")) for _ in range(10)))
+    assert len({ticket.updated_at for ticket in closed}) == 1
+
+
+async def test_pages_while_cases_are_opened(service):
+    """A cursor leads to what was opened before, whatever is opened meanwhile."""
+    for _ in range(4):
+        await service.open_case(NEW)
+    first = await service.list_cases(CaseQuery(limit=2))
+    await asyncio.gather(*(service.open_case(NEW) for _ in range(10)))
+    second = await service.list_cases(CaseQuery(limit=2, cursor=first.next_cursor))
+    assert second.next_cursor is None
+    assert len({ticket.id for ticket in [*first.items, *second.items]}) == 4
+
+
+@pytest.mark.parametrize("case_id", ["nobody", "\0", "x" * 37, "", "đ"])
+async def test_an_unknown_case(service, case_id):
+    """Each use case raises NotFound for a case that does not exist, whatever its id."""
+    for use in (
+        service.get_case(case_id),
+        service.change_case(case_id, CaseChange.model_validate({"subject": "B"})),
+        service.set_status(case_id, StatusChange(status="closed")),
+        service.close_case(case_id, Closing()),
+        service.add_message(case_id, HELLO),
+    ):
+        with pytest.raises(NotFound):
+            await use

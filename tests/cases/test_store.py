@@ -1,0 +1,140 @@
+"""All SQL of cases, on either database."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.cases import store
+from support_service.cases.model import CaseQuery, Message, Ticket, search_words
+from support_service.database.tables import ticket_references
+from tests.conftest import both_databases
+
+pytestmark = both_databases
+AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
+
+
+def ticket(number=1, **fields):
+    """A ticket that nothing has written yet."""
+    values = {
+        "id": f"case-{number}",
+        "subject": "Đơn hàng",
+        "description": None,
+        "customer_id": None,
+        "status": "open",
+        "priority": "normal",
+        "channel": "email",
+        "assigned_agent_id": None,
+        "context": [],
+        "tags": [],
+        "created_at": AT,
+        "updated_at": AT,
+    }
+    return Ticket.model_construct(**values | fields)
+
+
+def message(number=1, case=1, **fields):
+    """A message that nothing has written yet."""
+    values = {"author_type": "agent", "message": "Hello", "attachment_uri": None, "sentiment": None, "metadata": None}
+    identity = {"id": f"message-{number}", "ticket_id": f"case-{case}", "created_at": AT}
+    return Message.model_construct(**identity | values | fields)
+
+
+@pytest.fixture
+def keep(database):
+    """Keep tickets."""
+
+    async def keep(*kept, references=()):
+        async with database.transaction() as tx:
+            for each in kept:
+                await store.add(tx, each, references)
+
+    return keep
+
+
+async def references(database):
+    """Every row of the index of references."""
+    statement = sa.select(ticket_references.c.ticket_id, ticket_references.c.kind, ticket_references.c.value)
+    return sorted(tuple(row) for row in await database.fetch_all(statement))
+
+
+async def test_a_case_comes_back_whole(database, keep):
+    """A case is read with its conversation in order, and every value as it was, in one statement."""
+    context = [{"type": "order", "orderId": "ORD-1", "deep": {"a": [1, 2.5, None, True, "đ\n\"\\"]}}]
+    kept = ticket(context=context, tags=["a", "b"], description="x\ty", customer_id="c", assigned_agent_id="a")
+    await keep(kept, ticket(2))
+    said = [message(number, message=f"{number} 😀", metadata={"n": [number]}) for number in range(12)]
+    async with database.transaction() as tx:
+        for each in said:
+            await store.add_message(tx, each)
+        await store.add_message(tx, message(99, case=2))
+    case = await store.get(database, "case-1")
+    assert Ticket.model_construct(**{name: getattr(case, name) for name in Ticket.model_fields}) == kept
+    assert case.messages == said
+    assert case.attachments == []
+    assert await store.get(database, "nobody") is None
+
+
+async def test_only_what_is_named_changes(database, keep):
+    """A change writes the fields named and the time; the search follows the subject."""
+    await keep(ticket())
+    later = ticket(subject="New", status="closed", priority="high", updated_at=AT + timedelta(hours=1))
+    async with database.transaction() as tx:
+        assert (await store.lock(tx, "case-1")).subject == "Đơn hàng"
+        await store.change(tx, later, {"subject"})
+    case = await store.get(database, "case-1")
+    assert (case.subject, case.status, case.priority) == ("New", "open", "normal")
+    assert case.updated_at == AT + timedelta(hours=1)
+    assert [found.id for _, found in await store.find(database, CaseQuery(q="new"), None)] == ["case-1"]
+    assert await store.find(database, CaseQuery(q="don"), None) == []
+
+
+async def test_references_are_indexed_rows(database, keep):
+    """The ids that a context names are rows that lead to the case, and are replaced with it."""
+    await keep(ticket(1), references=[("order", "ORD-1"), ("payment", "PAY-1")])
+    await keep(ticket(2), references=[("order", "ORD-1")])
+    assert await references(database) == [
+        ("case-1", "order", "ORD-1"),
+        ("case-1", "payment", "PAY-1"),
+        ("case-2", "order", "ORD-1"),
+    ]
+    async with database.transaction() as tx:
+        await store.replace_references(tx, "case-1", [("shipment", "SHP-1")])
+    assert await references(database) == [("case-1", "shipment", "SHP-1"), ("case-2", "order", "ORD-1")]
+
+
+async def test_a_list_is_in_the_order_of_opening(database, keep):
+    """Tickets of one moment are listed by the order in which they were opened, one more than the limit at most."""
+    await keep(*(ticket(number) for number in range(5)))
+    found = await store.find(database, CaseQuery(limit=2), None)
+    assert [each.id for _, each in found] == ["case-4", "case-3", "case-2"]
+    assert [each.id for _, each in await store.find(database, CaseQuery(limit=2), found[-1][0])] == ["case-1", "case-0"]
+
+
+async def test_touch(database, keep):
+    """A touch moves the time of the last change, and says whether there is such a case."""
+    await keep(ticket())
+    async with database.transaction() as tx:
+        assert await store.touch(tx, "case-1", AT + timedelta(days=1))
+        assert not await store.touch(tx, "nobody", AT)
+    assert (await store.get(database, "case-1")).updated_at == AT + timedelta(days=1)
+
+
+async def test_workload(database, keep):
+    """An agent's cases are counted by status."""
+    await keep(*(ticket(number, assigned_agent_id="a", status="open") for number in range(3)))
+    await keep(ticket(7, assigned_agent_id="a", status="closed"), ticket(8, assigned_agent_id="b"))
+    assert await store.workload(database, "a") == {"open": 3, "closed": 1}
+    assert await store.workload(database, "nobody") == {}
+
+
+WORDS = "Đơn hàng ORD-1001 thiếu món; e-mail a.b@example.com, 12e5 3.14 -7 +84901 x_y Ünïcode ﬁne ½ ² Straße 日本語 0x1F"
+
+
+@pytest.mark.parametrize("word", search_words(WORDS))
+async def test_every_word_is_found_by_itself_and_its_beginning(database, keep, word):
+    """Each word of a subject finds its case, whole or cut short, on either database."""
+    await keep(ticket(1, subject=WORDS), ticket(2, subject="qqq"))
+    for length in range(1, len(word) + 1):
+        found = await store.find(database, CaseQuery(q=word[:length]), None)
+        assert [each.id for _, each in found] == ["case-1"], word[:length]

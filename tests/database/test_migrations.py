@@ -1,0 +1,121 @@
+"""Each migration goes up, down and up again, and leaves what tables.py says."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from support_service import database as databases
+from support_service.database import migrate
+from support_service.database.tables import metadata
+from support_service.errors import Unavailable
+from tests.conftest import in_thread
+
+SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which no table here describes
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request, tmp_path):
+    """The address of a database without a table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/new folder/empty.db"
+        return
+    server = request.getfixturevalue("postgres")
+    name = server.create_database()
+    yield server.url(name)
+    server.drop_database(name)
+
+
+def inspect(url, look):
+    """What `look` sees through a connection."""
+    if url.startswith("sqlite:"):
+        engine = sa.create_engine(url.replace("sqlite:", "sqlite+pysqlite:"))
+        with engine.connect() as connection:
+            seen = look(connection)
+        engine.dispose()
+        return seen
+
+    async def read():
+        engine = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"))
+        async with engine.connect() as connection:
+            seen = await connection.run_sync(look)
+        await engine.dispose()
+        return seen
+
+    return in_thread(asyncio.run, read())
+
+
+def tables(url):
+    """The names of every table."""
+    return set(inspect(url, lambda connection: sa.inspect(connection).get_table_names()))
+
+
+def described(thing, name, kind, *_):
+    """Whether a thing in the database is one that tables.py describes."""
+    return not (name or "").startswith(SEARCH) and (kind, name) != ("index", "ix_tickets_search")
+
+
+def test_up_down_and_up(empty_url):
+    """Every migration can be taken back and applied again; nothing of it is left in between."""
+    in_thread(migrate.upgrade, empty_url)
+    up = tables(empty_url)
+    assert up >= set(metadata.tables)
+    in_thread(migrate.downgrade, empty_url, "base")
+    assert tables(empty_url) == {"alembic_version"}
+    assert not in_thread(migrate.is_current, empty_url)
+    in_thread(migrate.upgrade, empty_url)
+    assert tables(empty_url) == up
+    assert in_thread(migrate.is_current, empty_url)
+
+
+def test_one_at_a_time(empty_url):
+    """Each migration alone can be taken back and applied again."""
+    script = ScriptDirectory(str(migrate.MIGRATIONS))
+    for revision in reversed(list(script.walk_revisions())):
+        in_thread(migrate.upgrade, empty_url, revision.revision)
+        in_thread(migrate.downgrade, empty_url, revision.down_revision or "base")
+        in_thread(migrate.upgrade, empty_url, revision.revision)
+    assert in_thread(migrate.is_current, empty_url)
+
+
+def test_the_tables_are_as_described(empty_url):
+    """The migrations leave what tables.py describes, to the last index."""
+    in_thread(migrate.upgrade, empty_url)
+
+    def differences(connection):
+        options = {"include_object": described, "compare_type": True, "compare_server_default": False}
+        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+    assert inspect(empty_url, differences) == []
+
+
+def test_the_newest_schema_is_left_as_it_is(empty_url):
+    """A second upgrade changes nothing, and keeps what is there."""
+    in_thread(migrate.upgrade, empty_url)
+    in_thread(migrate.upgrade, empty_url)
+    assert in_thread(migrate.is_current, empty_url)
+
+
+def test_replicas_that_start_together(empty_url):
+    """Several processes that migrate at once do it one after another; none of them fails."""
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(migrate.upgrade, [empty_url] * 4))
+    assert in_thread(migrate.is_current, empty_url)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////proc/nowhere/a.db", "postgresql://nobody@127.0.0.1:1/nothing", "postgresql://nobody@[::1]:1/no"]
+)
+async def test_a_database_out_of_reach(url):
+    """A database that can't be reached is said to be so, by the migration and by the service."""
+    with pytest.raises(Unavailable):
+        await asyncio.to_thread(migrate.upgrade, url)
+    database = databases.connect(url)
+    with pytest.raises(Unavailable):
+        await database.open()
+    await database.close()

@@ -1,0 +1,61 @@
+"""PostgreSQL that goes away, and comes back."""
+
+import asyncio
+
+import pytest
+
+from tests.calls import open_case, read_case, refused, upload
+
+pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def database_name(database_url):
+    """The name of the service's database."""
+    return database_url.rpartition("/")[2]
+
+
+async def test_killed_connections_are_replaced(client, postgres, database_name):
+    """After its connections were killed, the next read works as if nothing had been, and so does the next write."""
+    case = await open_case(client)
+    await asyncio.gather(*(read_case(client, case) for _ in range(20)))
+    postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database_name}'")
+    assert await read_case(client, case) == case
+    await open_case(client)
+
+
+async def test_a_stopped_database(client, postgres):
+    """While the database is down, calls are 503 with a time to come again, and readiness is off; then it heals."""
+    case = await open_case(client)
+    postgres.stop()
+    calls = [
+        client.get(f"/support/cases/{case['id']}"),
+        client.get("/support/cases"),
+        client.post("/support/cases", json={"subject": "A", "channel": "email"}),
+        client.post(f"/support/cases/{case['id']}/messages", json={"authorType": "agent", "message": "Hello"}),
+        client.get("/support/agents/a/workload"),
+    ]
+    for call in calls:
+        response = await call
+        await refused(response, 503, "database_unavailable")
+        assert int(response.headers["Retry-After"]) > 0
+    async with client.get("/readyz") as response:
+        assert response.status == 503
+        assert await response.json() == {"status": "unavailable", "database": "unavailable", "cache": "ok"}
+    async with client.get("/livez") as response:
+        assert response.status == 200
+    async with client.get("/metrics") as response:
+        assert response.status == 200
+    postgres.start()
+    assert await read_case(client, case) == case
+    await upload(client, await open_case(client))
+    async with client.get("/readyz") as response:
+        assert response.status == 200
+        assert await response.json() == {"status": "ready", "database": "ok", "cache": "ok"}
+
+
+async def test_more_requests_than_connections(make_client, postgres):
+    """With one connection for all, many requests at once wait for it, and every one is answered."""
+    client = await make_client(SUPPORT_DATABASE_POOL="1")
+    cases = await asyncio.gather(*(open_case(client) for _ in range(30)))
+    assert len({case["id"] for case in await asyncio.gather(*(read_case(client, case) for case in cases))}) == 30

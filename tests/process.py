@@ -1,0 +1,81 @@
+"""The service as a process of its own, as an operator starts it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from tests.calls import PATIENCE
+
+START = 30.0  # seconds
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without variables of ours, and those given."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SUPPORT_", "OTEL_"))}
+    return inherited | variables
+
+
+class Process:
+    """A running `support-service` command."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Ask it to stop."""
+        self._process.send_signal(number)
+
+    async def ended(self) -> tuple[int, str, str]:
+        """Its exit status, what it printed and what it logged, once it has ended."""
+        async with asyncio.timeout(PATIENCE):
+            out, errors = await self._process.communicate()
+        return self._process.returncode, out.decode(), errors.decode()
+
+    async def printed(self, *, until: str) -> str:
+        """What it prints, up to a line that has the text."""
+        lines = ""
+        async with asyncio.timeout(START):
+            while until not in lines:
+                line = await self._process.stdout.readline()
+                if not line:
+                    raise AssertionError(f"ended early: {lines}{(await self._process.stderr.read()).decode()}")
+                lines += line.decode()
+        return lines
+
+    async def answers(self, address: str) -> None:
+        """Wait until it serves."""
+        async with asyncio.timeout(START), aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"{address}/readyz") as response:
+                        if response.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    if self._process.returncode is not None:
+                        raise AssertionError((await self._process.stderr.read()).decode()) from None
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(*arguments: str, cwd: Path, **variables: str) -> AsyncIterator[Process]:
+    """A command for the length of a block; it is killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "support_service", *arguments),
+        cwd=cwd,
+        env=environment(**variables),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Process(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

@@ -1,0 +1,188 @@
+"""The real servers that tests run against: started here, on free ports, and ended by their own process ids.
+
+A binary that is missing fails the run and says how to get it; nothing is skipped.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import redis
+
+START_TIMEOUT = 30.0  # seconds
+
+
+class MissingServer(Exception):
+    """A server that the tests need is not installed."""
+
+
+def find_binary(name: str, *places: str) -> str:
+    """Where a server's binary lies; raises MissingServer with the way to get it."""
+    found = shutil.which(name, path=os.pathsep.join([*places, os.environ.get("PATH", ""), "/usr/bin", "/usr/sbin"]))
+    if found is None:
+        raise MissingServer(f"The tests need {name}, which is not installed: run `make services` first.")
+    return found
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server that was just started answers."""
+    give_up = time.monotonic() + START_TIMEOUT
+    while not ready():
+        if process.poll() is not None or time.monotonic() > give_up:
+            raise RuntimeError(f"{process.args} did not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.02)
+
+
+class RedisServer:
+    """A Redis without persistence; it can be killed, frozen and started again at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        self._binary = find_binary("redis-server")
+        self._folder = folder
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+
+    def start(self) -> None:
+        """Start it where it does not run; it is empty then."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        options = {"port": self._port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._folder}
+        arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        log = self._folder / "redis.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen([self._binary, *arguments], stdout=output, stderr=output)
+        _until(self._answers, self._process, log)
+
+    def empty(self) -> None:
+        """Forget every key."""
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def freeze(self) -> None:
+        """Let it hold its connections and answer nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End it, in whatever state it is."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def _signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=1) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+class PostgresServer:
+    """A PostgreSQL cluster of the tests' own; root runs it as the user `postgres`, which PostgreSQL insists on."""
+
+    def __init__(self, folder: Path) -> None:
+        versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
+        places = [str(path) for path in versions]
+        self._initdb, self._postgres, self._psql = (
+            find_binary(name, *places) for name in ("initdb", "postgres", "psql")
+        )
+        self._folder = folder
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._user: dict[str, str] = {}
+        if os.geteuid() == 0:
+            account = pwd.getpwnam("postgres")
+            os.chown(folder, account.pw_uid, account.pw_gid)
+            self._user = {"user": account.pw_name, "group": account.pw_gid, "extra_groups": []}
+        subprocess.run(
+            [self._initdb, "-D", folder / "data", "-U", "tests", "-A", "trust", "-E", "UTF8", "--no-sync"]
+            + ["--locale=C.UTF-8", "--no-instructions"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=folder,
+            **self._user,
+        )
+
+    def url(self, database: str = "postgres") -> str:
+        """The address of a database in this cluster."""
+        return f"postgresql://tests@127.0.0.1:{self._port}/{database}"
+
+    def start(self) -> None:
+        """Start it where it does not run, with the data that it had."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        settings = {"port": self._port, "unix_socket_directories": self._folder, "listen_addresses": "127.0.0.1"}
+        settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": 50}
+        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        log = self._folder / "postgres.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [self._postgres, "-D", self._folder / "data", *arguments],
+                stdout=output,
+                stderr=output,
+                cwd=self._folder,
+                **self._user,
+            )
+        _until(self._answers, self._process, log)
+
+    def stop(self) -> None:
+        """End it without waiting for its clients; what was committed is there again after the next start."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+
+    def close(self) -> None:
+        """End it, in whatever state it is."""
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+
+    def run(self, sql: str, database: str = "postgres") -> str:
+        """Run a statement as the superuser; gives psql's bare output."""
+        done = subprocess.run(
+            [self._psql, "-h", self._folder, "-p", str(self._port), "-U", "tests", "-XAtqc", sql, database],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.stdout.strip()
+
+    def create_database(self, template: str = "template0") -> str:
+        """A new database, a copy of the template; gives its name."""
+        name = f"t{uuid4().hex}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _answers(self) -> bool:
+        try:
+            return self.run("SELECT 1") == "1"
+        except subprocess.CalledProcessError:
+            return False

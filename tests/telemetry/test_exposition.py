@@ -1,0 +1,153 @@
+"""The scrape: which series there are from the start, in which formats, and that no client makes one."""
+
+import gzip
+import subprocess
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+
+from support_service.telemetry import labels
+from support_service.telemetry.instruments import TABLE
+from tests.calls import add_message, open_case, read_timeline, refused, upload
+from tests.scrape import Scrape, parse
+from tests.servers import find_binary
+
+SEED = {
+    "support_timeline_collect_seconds_count": [{"source": "cache"}, {"source": "remote"}],
+    "support_timeline_cache_events_total": [
+        {"event": event} for event in ("hit", "miss", "write", "invalidate", "error")
+    ],
+    "support_timeline_collection_failures_total": [
+        {"stage": stage} for stage in ("http", "cache", "cache_decode", "aggregate")
+    ],
+    "support_attachment_stored_total": [{"content_type": kind} for kind in labels.CONTENT_TYPES],
+    "support_attachment_backlog_bytes": [{}],
+    "support_attachment_backlog_files": [{}],
+    "support_ticket_created_total": [{"channel": channel} for channel in labels.CHANNELS],
+    "support_conversation_added_total": [{"author_type": author} for author in ("agent", "customer", "bot")],
+    "support_ticket_status_changed_total": [
+        {"status": status} for status in ("open", "pending", "resolved", "closed")
+    ],
+}
+HTTP = "http_server_request_duration_seconds_count"
+
+
+async def scrape(client, **headers):
+    """The exposition's text and its content type."""
+    async with client.get("/metrics", headers=headers) as response:
+        assert response.status == 200
+        return await response.text(), response.headers["Content-Type"]
+
+
+@pytest.mark.parametrize("name", SEED)
+async def test_every_series_stands_at_zero_from_the_start(client, name):
+    """The first scrape has each series of the contract, at 0, with these labels and no others."""
+    found = [(given, value) for sample, given, value in parse((await scrape(client))[0]) if sample == name]
+    assert sorted(map(str, found)) == sorted(str((wanted, 0.0)) for wanted in SEED[name])
+
+
+async def test_the_first_scrape_has_every_instrument(client):
+    """Each row of the table is exposed with its meaning from the first scrape on."""
+    text, _ = await scrape(client)
+    for row in TABLE:
+        if row.series() or row.kind == "gauge":
+            assert row.meaning in text
+    services = [(one, two) for one in ("order", "payment", "fulfillment") for two in labels.OUTCOMES]
+    found = [given for sample, given, _ in parse(text) if sample == "support_timeline_source_seconds_count"]
+    assert sorted((given["service"], given["outcome"]) for given in found) == sorted(services)
+
+
+async def test_the_http_histogram_is_there_from_the_start(client):
+    """The family of requests is on the first scrape, before any request."""
+    assert "http_server_request_duration_seconds" in (await scrape(client))[0]
+
+
+async def test_histograms_have_the_thresholds_as_edges(client):
+    """2 s, which alerts ask for, is an edge of every histogram."""
+    await open_case(client)
+    samples = parse((await scrape(client))[0])
+    for name in ("support_timeline_collect", "support_timeline_source", "http_server_request_duration"):
+        edges = {given["le"] for sample, given, _ in samples if sample == f"{name}_seconds_bucket"}
+        assert {"2.0", "+Inf", "0.025"} <= edges
+
+
+async def test_two_apps_in_one_process_are_apart(make_client):
+    """An app's scrape has its own counts and not another's."""
+    one, two = await make_client(), await make_client()
+    await open_case(one)
+    assert Scrape(one.app).moved("support_ticket_created_total") == {"email": 1}
+    assert Scrape(two.app).moved("support_ticket_created_total") == {}
+
+
+async def test_requests_are_labelled_by_template(client, metrics):
+    """A request is counted by method, route and status, never by its path; health and scrapes are not counted."""
+    case = await open_case(client)
+    await read_timeline(client, case)
+    await refused(await client.get("/support/cases/nobody"), 404, "case_not_found")
+    await refused(await client.get("/nowhere/at/all"), 404, "route_not_found")
+    for path in ("/metrics", "/health", "/livez", "/readyz"):
+        await (await client.get(path)).read()
+    get = {"http_request_method": "GET", "error_type": ""}
+    one_case = get | {"http_route": "/support/cases/{case_id}"}
+    assert metrics.value(HTTP, **one_case, http_response_status_code="200") == 1
+    assert metrics.value(HTTP, **one_case, http_response_status_code="404") == 1
+    assert metrics.value(HTTP, **get, http_route="other", http_response_status_code="404") == 1
+    assert metrics.total(HTTP) == 4
+
+
+async def test_no_client_makes_a_series(client, metrics):
+    """Channels, content types, methods, paths and hosts of a client's own making become `other`, or nothing."""
+    before = {(name, str(given)) for name, given, _ in metrics.samples() if not name.startswith("http")}
+    for number in range(5):
+        case = await open_case(client, channel=f"channel-{number}", priority="low")
+        await upload(client, case, content_type=f"made/up-{number}")
+        await add_message(client, case)
+        async with client.request(f"LOCK{number}" if number else "LOCK", f"/made/up/{number}") as response:
+            assert response.status in (400, 404)
+        headers = {"Host": f"host-{number}.example", "User-Agent": f"agent-{number}"}
+        await (await client.get(f"/support/agents/agent-{number}/workload", headers=headers)).read()
+    assert {(name, str(given)) for name, given, _ in metrics.samples() if not name.startswith("http")} == before
+    assert metrics.value("support_ticket_created_total", channel="other") == 5
+    assert metrics.value("support_attachment_stored_total", content_type="other") == 5
+    assert {given["http_request_method"] for given in metrics.series(HTTP)} <= {"GET", "POST", "_OTHER"}
+    assert len(metrics.series(HTTP)) <= 6
+
+
+async def test_openmetrics(client):
+    """A scraper that prefers OpenMetrics gets it, whole and with its end."""
+    await open_case(client)
+    text, content_type = await scrape(client, Accept="application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert text.endswith("# EOF\n")
+    assert {family.name for family in openmetrics(text)} >= {"support_ticket_created", "support_timeline_collect_seconds"}
+    assert (await scrape(client))[1].startswith("text/plain; version=")
+
+
+async def test_compression(client):
+    """A scraper that takes gzip gets it, and the same text."""
+    async with client.get("/metrics", headers={"Accept-Encoding": "gzip"}, auto_decompress=False) as response:
+        assert response.headers["Content-Encoding"] == "gzip"
+        compressed = await response.read()
+    async with client.get("/metrics", headers={"Accept-Encoding": "identity"}) as response:
+        assert "Content-Encoding" not in response.headers
+        assert "Accept-Encoding" in response.headers["Vary"]
+        assert gzip.decompress(compressed) == await response.read()
+
+
+async def test_promtool_finds_no_fault(client):
+    """Prometheus's own linter has nothing to say about a live scrape."""
+    case = await open_case(client, initialMessage={"authorType": "bot", "message": "Hi"})
+    await upload(client, case)
+    await read_timeline(client, case)
+    text, _ = await scrape(client)
+    done = subprocess.run(
+        [find_binary("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+async def test_metrics_can_be_turned_off(make_client):
+    """With the exporter `none` a scrape is empty and the service works."""
+    client = await make_client(OTEL_METRICS_EXPORTER="none")
+    await open_case(client)
+    assert (await scrape(client))[0].strip() in ("", "# EOF")

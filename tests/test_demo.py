@@ -1,0 +1,51 @@
+"""`support-service demo`: a newcomer sees a merged timeline and live metrics at once."""
+
+import re
+import signal
+
+import aiohttp
+
+from tests.calls import list_cases, read_detail
+from tests.process import running
+from tests.scrape import parse
+
+
+async def test_the_demo_has_a_merged_timeline(tmp_path):
+    """On a free port it serves sample cases with messages and files, merged with three services; Ctrl-C stops it."""
+    async with running("demo", "--port", "0", cwd=tmp_path) as demo:
+        welcome = await demo.printed(until="Ctrl-C")
+        address = re.search(r"http://127\.0\.0\.1:\d+", welcome)[0]
+        assert welcome.count("curl ") == 3
+        async with aiohttp.ClientSession(address) as session:
+            cases = (await list_cases(session))["items"]
+            assert len(cases) >= 4
+            details = [await read_detail(session, case) for case in cases]
+            for url in set(re.findall(r"http://127[^\s'|]+", welcome)):
+                method = session.post if url.endswith("/messages") else session.get
+                body = {"json": {"authorType": "agent", "message": "On it."}} if url.endswith("/messages") else {}
+                async with method(url, **body) as response:
+                    assert response.status == 200, url
+            async with session.get("/metrics") as response:
+                samples = parse(await response.text())
+        types = {entry["type"] for detail in details for entry in detail["timeline"]}
+        assert types >= {"order", "order-event", "payment", "shipment", "conversation", "attachment"}
+        statuses = {source["status"] for detail in details for source in detail["timelineSources"].values()}
+        assert statuses == {"fresh", "none"}
+        created = {name: value for name, _, value in samples if name.startswith("support_ticket_created") and value}
+        assert created
+        demo.stop(signal.SIGINT)
+        status, _, errors = await demo.ended()
+        assert (status, errors) == (0, "")
+
+
+async def test_the_demo_keeps_its_cases(tmp_path):
+    """Started again in the same folder it has the same cases, not twice as many."""
+    seen = []
+    for _ in range(2):
+        async with running("demo", "--port", "0", cwd=tmp_path) as demo:
+            address = re.search(r"http://127\.0\.0\.1:\d+", await demo.printed(until="Ctrl-C"))[0]
+            async with aiohttp.ClientSession(address) as session:
+                seen.append((await list_cases(session))["items"])
+            demo.stop()
+            assert (await demo.ended())[0] == 0
+    assert seen[0] == seen[1]

@@ -1,0 +1,76 @@
+"""What a case refers to, out of whatever its context holds."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support_service.references import MAX_LENGTH, Wanted, find, rows
+
+ORDER = {"type": "order", "orderId": "ORD-1"}
+
+
+@pytest.mark.parametrize(
+    ("context", "wanted"),
+    [
+        ([], {}),
+        ([{"type": "note", "orderId": "ORD-1"}], {}),
+        ([{"orderId": "ORD-1"}], {}),
+        (
+            [ORDER],
+            {
+                "order": Wanted(ids=("ORD-1",)),
+                "payment": Wanted(of_orders=("ORD-1",)),
+                "fulfillment": Wanted(of_orders=("ORD-1",)),
+            },
+        ),
+        (
+            [ORDER, {"type": "payment", "paymentId": "PAY-1"}, {"type": "shipment", "shipmentId": "SHP-1"}],
+            {
+                "order": Wanted(ids=("ORD-1",)),
+                "payment": Wanted(ids=("PAY-1",)),
+                "fulfillment": Wanted(ids=("SHP-1",)),
+            },
+        ),
+        ([{"type": "payment", "id": "PAY-1"}], {"payment": Wanted(ids=("PAY-1",))}),
+        ([{"type": "payment", "paymentId": "A", "id": "B"}], {"payment": Wanted(ids=("A",))}),
+        ([{"type": "shipment", "orderId": "ORD-9"}], {"fulfillment": Wanted(of_orders=("ORD-9",))}),
+        ([{"type": "shipment", "id": "S", "orderId": "ORD-9"}], {"fulfillment": Wanted(ids=("S",))}),
+        ([{"type": "payment", "id": 4711}], {"payment": Wanted(ids=("4711",))}),
+        ([{"type": "payment", "id": " PAY-1 "}], {"payment": Wanted(ids=("PAY-1",))}),
+        ([{"type": "payment", "id": "B"}, {"type": "payment", "id": "A"}] * 2, {"payment": Wanted(ids=("B", "A"))}),
+        ([{"type": "payment"}, {"type": "payment", "id": ""}, {"type": "payment", "id": True}], {}),
+        ([{"type": "payment", "id": ["A"]}, {"type": ["payment"], "id": "A"}], {}),
+        ([{"type": "payment", "id": "x" * (MAX_LENGTH + 1)}], {}),
+        ([{"type": "payment", "id": "x" * MAX_LENGTH}], {"payment": Wanted(ids=("x" * MAX_LENGTH,))}),
+    ],
+)
+def test_find(context, wanted):
+    """Orders, payments and shipments are found by their ids, each once and in order; by order where there is no id."""
+    assert find(context) == wanted
+
+
+def test_rows_are_the_ids_by_kind():
+    """The index has one row for each id that a context names."""
+    context = [ORDER, ORDER, {"type": "shipment", "id": 7}, {"type": "payment", "orderId": "ORD-1"}]
+    assert rows(context) == [("order", "ORD-1"), ("shipment", "7")]
+
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+    max_leaves=8,
+)
+entries = st.dictionaries(st.sampled_from(["type", "id", "orderId", "paymentId", "shipmentId"]), json)
+typed = entries.flatmap(
+    lambda entry: st.sampled_from(["order", "payment", "shipment"]).map(lambda kind: entry | {"type": kind})
+)
+
+
+@given(st.lists(entries | typed))
+def test_any_context_can_be_searched(context):
+    """Whatever JSON a context holds, every reference found is a text that the index can keep, and each is there once."""
+    for wanted in find(context).values():
+        assert wanted.ids or wanted.of_orders
+        assert len(set(wanted.ids)) == len(wanted.ids)
+        assert all(0 < len(value) <= MAX_LENGTH for value in wanted.ids + wanted.of_orders)
+    assert len(set(rows(context))) == len(rows(context))

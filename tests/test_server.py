@@ -1,0 +1,202 @@
+"""`support-service serve`, as a process: it starts, serves, and stops in good order."""
+
+import asyncio
+import json
+import signal
+import sqlite3
+
+import aiohttp
+import pytest
+
+from tests.calls import PATIENCE, eventually, open_case, read_case, read_detail, refused
+from tests.process import running
+from tests.servers import free_port
+
+
+@pytest.fixture
+def port():
+    """A free port."""
+    return free_port()
+
+
+@pytest.fixture
+def variables(port, tmp_path):
+    """A service in a folder of its own."""
+    return {"SUPPORT_PORT": str(port), "cwd": tmp_path}
+
+
+@pytest.fixture
+async def session(port):
+    """A client of it."""
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        yield session
+
+
+async def test_serve_sets_up_what_it_needs(variables, session, port, tmp_path):
+    """With no setting but the port it makes its database, serves, and what it was told is there after a restart."""
+    for turn in range(2):
+        async with running("serve", **variables) as service:
+            await service.answers(f"http://127.0.0.1:{port}")
+            if turn == 0:
+                case = await open_case(session)
+            assert await read_case(session, case) == case
+            service.stop(signal.SIGTERM if turn else signal.SIGINT)
+            status, out, log = await service.ended()
+            assert (status, out) == (0, "")
+            lines = [json.loads(line) for line in log.splitlines()]
+            assert {line["level"] for line in lines} == {"INFO"}
+            assert any(f"http://127.0.0.1:{port}" in line["message"] for line in lines)
+    assert (tmp_path / "var" / "support.db").exists()
+
+
+async def test_a_request_in_flight_ends_before_the_stop(variables, session, port, orders):
+    """SIGTERM lets a slow request finish with its whole answer, and the process ends with status 0."""
+    orders.add("ORD-1")
+    patience = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "30", "SUPPORT_TIMELINE_DEADLINE": "30"}
+    async with running("serve", **variables, **patience, SUPPORT_ORDER_URL=orders.url) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        case = await open_case(session, context={"type": "order", "orderId": "ORD-1"})
+        release = orders.hang()
+        reading = asyncio.create_task(read_detail(session, case))
+        await eventually(lambda: orders.waiting == 2)
+        service.stop()
+        async with asyncio.timeout(PATIENCE):
+            while await _takes_connections(port):
+                await asyncio.sleep(0.01)
+        assert not reading.done()
+        release.set()
+        assert (await reading)["timelineSources"]["order"]["status"] == "fresh"
+        assert (await service.ended())[0] == 0
+
+
+async def test_readiness_goes_off_before_the_stop(variables, session, port):
+    """While the stop waits for the load balancer, readiness is off and requests are still served."""
+    async with running("serve", **variables, SUPPORT_STOP_DELAY="60") as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        service.stop()
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                async with session.get("/readyz") as response:
+                    if response.status == 503:
+                        assert (await response.json())["status"] == "stopping"
+                        break
+        await open_case(session)
+        async with session.get("/livez") as response:
+            assert response.status == 200
+
+
+async def test_a_killed_process_loses_no_case(variables, session, port):
+    """What was answered is there after a crash."""
+    async with running("serve", **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        cases = await asyncio.gather(*(open_case(session) for _ in range(20)))
+        service.stop(signal.SIGKILL)
+        assert (await service.ended())[0] == -signal.SIGKILL
+    async with running("serve", **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        for case in cases:
+            assert await read_case(session, case) == case
+
+
+async def test_a_very_long_id_is_an_unknown_case(variables, session, port):
+    """An id of 10 kB is a case that does not exist, like any other."""
+    async with running("serve", **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        await refused(await session.get(f"/support/cases/{'x' * 10_000}"), 404, "case_not_found")
+
+
+async def test_only_loopback_without_authentication(variables):
+    """An address that others reach is refused with one line and status 2, before anything is made."""
+    async with running("serve", **variables, SUPPORT_HOST="0.0.0.0") as service:
+        status, out, errors = await service.ended()
+    assert (status, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("support-service: SUPPORT_HOST='0.0.0.0': ")
+    assert list(variables["cwd"].iterdir()) == []
+
+
+async def test_a_port_in_use(variables, port):
+    """A port that someone else has is refused with one line and status 2."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
+    async with server, running("serve", **variables) as service:
+        status, _, errors = await service.ended()
+    assert status == 2
+    assert f"SUPPORT_PORT={port}" in refusal(errors)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SUPPORT_DATABASE_URL", "sqlite:////proc/nowhere/support.db"),
+        ("SUPPORT_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing"),
+        ("SUPPORT_ATTACHMENT_DIR", "/proc/nowhere"),
+        ("SUPPORT_PORT", "eighty"),
+    ],
+)
+async def test_a_start_that_can_not_be(variables, variable, value):
+    """A part that can't be used stops the start with one line that says why, and status 2."""
+    async with running("serve", **variables | {variable: value}) as service:
+        status, _, errors = await service.ended()
+    assert status == 2, errors
+    assert refusal(errors)
+
+
+async def test_a_postgresql_without_migrations(variables, postgres):
+    """`serve` does not change a PostgreSQL schema: it says to run `migrate`, which then suffices."""
+    name = postgres.create_database()
+    url = {"SUPPORT_DATABASE_URL": postgres.url(name)}
+    async with running("serve", **variables, **url) as service:
+        status, _, errors = await service.ended()
+    assert status == 2
+    assert "support-service migrate" in refusal(errors)
+    async with running("migrate", **variables, **url) as migration:
+        assert (await migration.ended())[0] == 0
+    async with running("serve", **variables, **url) as service:
+        await service.answers(f"http://127.0.0.1:{variables['SUPPORT_PORT']}")
+        service.stop()
+        assert (await service.ended())[0] == 0
+    postgres.drop_database(name)
+
+
+async def test_the_access_log_is_json_with_the_request_id(variables, session, port):
+    """A logged request has its id, its route and its status, each in a field of its own."""
+    async with running("serve", **variables, SUPPORT_ACCESS_LOG="1") as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        async with session.get("/support/cases/nobody", headers={"X-Request-Id": "my-request"}) as response:
+            assert response.headers["X-Request-Id"] == "my-request"
+        service.stop()
+        _, _, log = await service.ended()
+    lines = [json.loads(line) for line in log.splitlines()]
+    (entry,) = [line for line in lines if line["requestId"] == "my-request"]
+    assert (entry["route"], entry["status"]) == ("/support/cases/{case_id}", 404)
+    assert {"time", "level", "logger", "message"} <= entry.keys()
+
+
+async def test_the_database_is_whole_after_a_stop(variables, port, tmp_path):
+    """A graceful stop leaves one SQLite file, its log checkpointed into it."""
+    async with running("serve", **variables) as service, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        await service.answers(f"http://127.0.0.1:{port}")
+        await open_case(session)
+        service.stop()
+        assert (await service.ended())[0] == 0
+    assert [path.name for path in (tmp_path / "var").glob("support.db*")] == ["support.db"]
+    connection = sqlite3.connect(tmp_path / "var" / "support.db")
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def refusal(errors):
+    """The one line that says why; beside it there is nothing but the log, in JSON and without a fault."""
+    *log, line = errors.splitlines()
+    assert {json.loads(entry)["level"] for entry in log} <= {"INFO"}
+    assert line.startswith("support-service: ")
+    return line
+
+
+async def _takes_connections(port):
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True

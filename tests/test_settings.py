@@ -1,0 +1,106 @@
+"""The environment is read once, and a wrong value stops the start with one line."""
+
+from pathlib import Path
+
+import pytest
+
+from support_service.settings import LOOPBACK, Section, Settings, WrongSetting
+
+
+def test_the_defaults_serve_a_laptop():
+    """Without a variable the service listens on loopback, keeps SQLite and files below `var`, and asks nobody."""
+    settings = Settings.load({})
+    assert (settings.server.host, settings.server.port, settings.server.auth) == ("127.0.0.1", 8000, "open")
+    assert settings.database.url == "sqlite:///var/support.db"
+    assert settings.attachments.directory == Path("var/attachments")
+    assert settings.attachments.max_bytes == 26_214_400
+    timeline = settings.timeline
+    assert {timeline.redis_url, timeline.order_url, timeline.payment_url, timeline.fulfillment_url} == {None}
+    assert (timeline.cache_ttl, timeline.source_timeout, timeline.deadline) == (300, 1.5, 2.0)
+
+
+def test_every_variable_is_read():
+    """What the environment sets counts; an empty variable counts as not set; others are left alone."""
+    settings = Settings.load(
+        {
+            "SUPPORT_PORT": "0",
+            "SUPPORT_HOST": "::1",
+            "SUPPORT_DATABASE_URL": "postgresql://u:p@db/support",
+            "SUPPORT_ORDER_URL": "http://orders/",
+            "SUPPORT_PAYMENT_URL": "",
+            "SUPPORT_REDIS_URL": "unix:///run/redis.sock",
+            "SUPPORT_TIMELINE_CACHE_TTL": "0.5",
+            "OTEL_SERVICE_NAME": "support-eu",
+            "SUPPORT_UNKNOWN": "x",
+            "PATH": "/bin",
+        }
+    )
+    assert (settings.server.port, settings.server.host) == (0, "::1")
+    assert settings.database.url == "postgresql://u:p@db/support"
+    assert (settings.timeline.order_url, settings.timeline.payment_url) == ("http://orders", None)
+    assert settings.timeline.redis_url == "unix:///run/redis.sock"
+    assert settings.timeline.cache_ttl == 0.5
+    assert settings.telemetry.service_name == "support-eu"
+
+
+WRONG = [
+    ("SUPPORT_PORT", "eighty", "integer"),
+    ("SUPPORT_PORT", "-1", "0"),
+    ("SUPPORT_PORT", "65536", "65535"),
+    ("SUPPORT_PUBLIC_URL", "support.example", "https://"),
+    ("SUPPORT_AUTH", "none", "'open'"),
+    ("SUPPORT_STOP_TIMEOUT", "0", "greater than 0"),
+    ("SUPPORT_ACCESS_LOG", "2", "1"),
+    ("SUPPORT_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+    ("SUPPORT_DATABASE_URL", "mysql://db", "sqlite:///PATH or postgresql://"),
+    ("SUPPORT_DATABASE_URL", "sqlite:support.db", "sqlite:///PATH"),
+    ("SUPPORT_SQLITE_SYNCHRONOUS", "OFF", "'NORMAL' or 'FULL'"),
+    ("SUPPORT_DATABASE_POOL", "0", "1"),
+    ("SUPPORT_REDIS_URL", "http://redis", "redis://"),
+    ("SUPPORT_ORDER_URL", "orders:8080", "http://"),
+    ("SUPPORT_PAYMENT_URL", "ftp://x", "http://"),
+    ("SUPPORT_FULFILLMENT_URL", "x", "http://"),
+    ("SUPPORT_TIMELINE_CACHE_TTL", "soon", "number"),
+    ("SUPPORT_TIMELINE_CACHE_TTL", "nan", ""),
+    ("SUPPORT_TIMELINE_CACHE_TTL", "inf", ""),
+    ("SUPPORT_TIMELINE_SOURCE_TIMEOUT", "-1", "greater than 0"),
+    ("SUPPORT_TIMELINE_DEADLINE", "0", "greater than 0"),
+    ("SUPPORT_TIMELINE_DEADLINE", "inf", ""),
+    ("SUPPORT_TIMELINE_CONNECTIONS", "0", "1"),
+    ("SUPPORT_ATTACHMENT_MAX_BYTES", "0", "greater than 0"),
+    ("SUPPORT_ATTACHMENT_MAX_BYTES", "25MB", "integer"),
+    ("OTEL_METRICS_EXPORTER", "statsd", "'prometheus'"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "allowed"), WRONG)
+def test_a_wrong_value(variable, value, allowed):
+    """A wrong value is refused by one line that names the variable, the value and what is allowed."""
+    with pytest.raises(WrongSetting) as refusal:
+        Settings.load({variable: value})
+    line = str(refusal.value)
+    assert "\n" not in line
+    assert line.startswith(f"{variable}={value!r}: allowed is ")
+    assert allowed in line.partition("allowed is ")[2]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_loopback_is_open(host):
+    """Without authentication the service listens where only this machine reaches it."""
+    assert Settings.load({"SUPPORT_HOST": host}).server.host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "support.example", "127.0.0.1.evil.example", " "])
+def test_nothing_else_is_open(host):
+    """Without authentication any other address is refused, in one line."""
+    with pytest.raises(WrongSetting) as refusal:
+        Settings.load({"SUPPORT_HOST": host})
+    assert str(refusal.value).startswith(f"SUPPORT_HOST={host!r}: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_no_two_fields_read_one_variable():
+    """Each variable is read by one field, and its name says whose it is."""
+    names = [field.alias for section in Section.__subclasses__() for field in section.model_fields.values()]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith(("SUPPORT_", "OTEL_")) for name in names)

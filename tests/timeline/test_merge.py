@@ -1,0 +1,123 @@
+"""The merge, whatever JSON came in."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support_service.timeline import merge
+
+OPENED = datetime(2026, 1, 1, tzinfo=UTC)
+READERS = (merge.order, merge.order_events, merge.payment, merge.shipment)
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+    max_leaves=12,
+)
+times = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30))  # noqa: DTZ001 - the offset varies
+texts_of_time = times.map(datetime.isoformat) | times.map(lambda at: f"{at.isoformat()}+07:00")
+timestamps = texts_of_time | json
+contexts = st.lists(
+    st.dictionaries(st.text(), json, max_size=3)
+    | st.fixed_dictionaries({"type": json, "timestamp": timestamps}, optional={"orderId": json})
+)
+answers = json | st.fixed_dictionaries(
+    {"id": json, "createdAt": timestamps, "updatedAt": timestamps}, optional={"status": json, "items": json}
+)
+collected = st.lists(
+    st.fixed_dictionaries({"type": st.text(min_size=1), "timestamp": st.none() | times.map(lambda at: utc(at))})
+)
+moments = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the zone is given
+
+
+def utc(at):
+    """A moment as readers write it."""
+    return merge.text(at.replace(tzinfo=UTC))
+
+
+def said(at, message="Hello"):
+    """A message."""
+    return SimpleNamespace(
+        author_type="agent", message=message, attachment_uri=None, sentiment=None, metadata=None, created_at=at
+    )
+
+
+def filed(at, filename="a.txt"):
+    """An attachment."""
+    return SimpleNamespace(filename=filename, uri=f"/{filename}", created_at=at)
+
+
+def moment(entry):
+    """When an entry was, however its time is written."""
+    at = datetime.fromisoformat(entry["timestamp"])
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+@given(contexts, collected, st.lists(moments), st.lists(moments))
+def test_merge_sorts_and_loses_nothing(context, known, messages, attachments):
+    """Every entry is in the merge once, with a type and a time, and times never go back."""
+    merged = merge.merge(OPENED, context, known, map(said, messages), map(filed, attachments))
+    assert len(merged) == len(context) + len(known) + len(messages) + len(attachments)
+    assert all(isinstance(entry["type"], str) and isinstance(entry["timestamp"], str) for entry in merged)
+    assert [moment(entry) for entry in merged] == sorted(map(moment, merged))
+
+
+@given(st.lists(st.sampled_from([OPENED, OPENED + timedelta(hours=1)]), max_size=20))
+def test_merge_is_stable(moments_):
+    """Entries of one moment keep the order in which they were given."""
+    messages = [said(at, str(number)) for number, at in enumerate(moments_)]
+    merged = merge.merge(OPENED, [], [], messages, [])
+    expected = [str(number) for number, _ in sorted(enumerate(moments_), key=lambda pair: pair[1])]
+    assert [entry["message"] for entry in merged] == expected
+
+
+@given(contexts)
+def test_a_context_entry_is_given_as_it_came(context):
+    """Nothing of a context entry is changed but a type or a time that is none."""
+    merged = merge.merge(OPENED, context, [], [], [])
+    for entry in context:
+        kept = {name: value for name, value in entry.items() if name not in ("type", "timestamp")}
+        assert any(kept.items() <= {**other}.items() if not kept else _holds(other, kept) for other in merged)
+
+
+def _holds(entry, wanted):
+    return all(name in entry and entry[name] == value for name, value in wanted.items())
+
+
+@given(answers)
+def test_readers_never_raise_but_off_contract(answer):
+    """Whatever JSON a service answers, a reader gives entries with a type, or says that it is off the contract."""
+    for read in (*READERS, *map(merge.page_of, READERS)):
+        try:
+            entries = read(answer)
+        except merge.OffContract:
+            continue
+        merged = merge.merge(OPENED, [], entries, [], [])
+        assert len(merged) == len(entries)
+        assert all(entry["type"] for entry in merged)
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        ("2026-01-01T07:00:00+07:00", "2026-01-01T00:00:00.000000Z"),
+        ("2026-01-01T00:00:00", "2026-01-01T00:00:00.000000Z"),
+        ("2026-01-01T00:00:00.5Z", "2026-01-01T00:00:00.500000Z"),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("yesterday", None),
+        (1_767_225_600, None),
+        (None, None),
+    ],
+)
+def test_times_are_normalised(given_, expected):
+    """A time with an offset, or without one, becomes UTC to the microsecond; what is no time becomes none."""
+    assert merge.order({"id": "ORD-1", "createdAt": given_})[0]["timestamp"] == expected
+
+
+def test_an_answer_without_a_time_counts_as_of_the_opening():
+    """An entry whose time is missing stands where the case was opened."""
+    entries = merge.payment({"id": "PAY-1"})
+    assert merge.merge(OPENED, [], entries, [], [])[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"

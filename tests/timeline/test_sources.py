@@ -1,0 +1,82 @@
+"""One client of one service: which calls it makes, and what it makes of each answer."""
+
+import asyncio
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+
+from support_service.references import Wanted
+from support_service.timeline.sources import Failure, SourceClient, fulfillment_calls, order_calls, payment_calls
+
+ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}
+
+
+class Answer(aiohttp.ClientResponse):
+    """An answer as aioresponses makes it; it does not know yet that aiohttp asks for the request's writer."""
+
+    def __init__(self, *arguments, **named) -> None:
+        super().__init__(*arguments, **named, stream_writer=SimpleNamespace(output_size=0))
+
+
+@pytest.fixture
+async def client(instruments):
+    """A client of an order service that aioresponses plays."""
+    async with aiohttp.ClientSession() as session:
+        yield SourceClient("order", "http://orders", session, instruments, timeout=5, connections=2)
+
+
+def in_five_seconds():
+    """A deadline that no test reaches."""
+    return asyncio.get_running_loop().time() + 5
+
+
+def test_the_calls_of_each_service():
+    """An order is two calls, a payment or a shipment one, and so is each order to look them up by."""
+    assert [call.path for call in order_calls(Wanted(("A", "B")))] == [
+        "/orders/A",
+        "/orders/A/events",
+        "/orders/B",
+        "/orders/B/events",
+    ]
+    wanted = Wanted(("P 1",), ("O/1",))
+    assert [call.path for call in payment_calls(wanted)] == ["/payments/P%201", "/payments?orderId=O%2F1&limit=50"]
+    assert [call.path for call in fulfillment_calls(wanted)] == [
+        "/fulfillment/shipments/P%201",
+        "/fulfillment/shipments?orderId=O%2F1&limit=50",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"status": 404}, []),
+        ({"status": 204}, Failure("aggregate", "unreadable answer")),
+        ({"status": 301}, Failure("http", "status 301")),
+        ({"status": 429}, Failure("http", "status 429")),
+        ({"status": 500, "payload": ORDER}, Failure("http", "status 500")),
+        ({"body": "no JSON"}, Failure("aggregate", "unreadable answer")),
+        ({"payload": {}}, Failure("aggregate", "unreadable answer")),
+        ({"body": '{"id": "ORD-1", "grandTotal": NaN}'}, Failure("aggregate", "unreadable answer")),
+        ({"exception": aiohttp.ClientConnectionError("refused")}, Failure("http", "connection failed")),
+        ({"exception": aiohttp.ClientPayloadError("cut")}, Failure("http", "connection failed")),
+        ({"exception": ConnectionResetError()}, Failure("http", "connection failed")),
+        ({"exception": TimeoutError()}, Failure("http", "timeout")),
+    ],
+)
+async def test_what_an_answer_is_worth(client, answer, expected):
+    """Every answer is entries or a failure with its stage and a short reason; none raises."""
+    (call, _) = client.calls(Wanted(("ORD-1",)))
+    with aioresponses() as orders:
+        orders.get("http://orders/orders/ORD-1", response_class=Answer, **answer)
+        assert await client.fetch(call, in_five_seconds()) == expected
+
+
+async def test_an_order(client):
+    """An order becomes one entry."""
+    (call, _) = client.calls(Wanted(("ORD-1",)))
+    with aioresponses() as orders:
+        orders.get("http://orders/orders/ORD-1", response_class=Answer, payload=ORDER)
+        (entry,) = await client.fetch(call, in_five_seconds())
+    assert (entry["type"], entry["orderId"], entry["total"]) == ("order", "ORD-1", 1)

@@ -1,0 +1,214 @@
+"""Requests that can't be right: each gets a clear problem, none breaks the service."""
+
+import asyncio
+import io
+import json
+
+import pytest
+from yarl import URL
+
+from tests.calls import eventually, open_case, read_case, refused
+from tests.conftest import both_databases
+
+JSON = {"Content-Type": "application/json"}
+CASE = {"subject": "A", "channel": "email"}
+
+
+def fields(problem):
+    """The fields that a problem names."""
+    return {error["field"] for error in problem["errors"]}
+
+
+async def post(client, body, path="/support/cases", headers=None):
+    """Send a raw body as JSON."""
+    return await client.post(path, data=body, headers=headers or JSON)
+
+
+def nested(depth):
+    """A case whose body nests this deep: the context's own depth counts, and the case's."""
+    inner = depth - 2
+    opening = '{"a":' * inner
+    return '{"subject":"A","channel":"email","context":[' + opening + "1" + "}" * inner + "]}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b"{'subject': 'A'}",
+        b'{"subject": "A",}',
+        b"\xff\xfe",
+        b'{"subject": "\xff", "channel": "email"}',
+        b'{"subject": "\\ud800", "channel": "email"}',
+        b'{"subject": NaN, "channel": "email"}',
+        b'{"subject": "A", "channel": "email", "context": {"a": NaN}}',
+        b'{"subject": "A", "channel": "email", "context": {"a": Infinity}}',
+        b'{"subject": "A\0", "channel": "email"}',
+        b'{"subject": "A", "channel": "email"} {}',
+        b"[" * 10_000 + b"]" * 10_000,
+        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+        nested(40).encode(),
+        b'{"n": ' + b"9" * 5000 + b"}",
+    ],
+)
+async def test_a_body_that_is_no_json(client, body):
+    """What is no JSON, or nests too deep, is 400 and says so."""
+    await refused(await post(client, body), 400, "malformed_json")
+
+
+@both_databases
+async def test_a_context_may_be_deep_but_not_too_deep(client):
+    """A body of 32 levels is kept and given back, one of 33 refused."""
+    async with await post(client, nested(32)) as response:
+        assert response.status == 201
+        case = await response.json()
+    assert (await read_case(client, case))["context"] == case["context"] == json.loads(nested(32))["context"]
+    await refused(await post(client, nested(33)), 400, "malformed_json")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"subject": None}, {"subject"}),
+        ({"subject": ""}, {"subject"}),
+        ({"subject": "  \n"}, {"subject"}),
+        ({"subject": "x" * 256}, {"subject"}),
+        ({"subject": 1}, {"subject"}),
+        ({"subject": ["A"]}, {"subject"}),
+        ({"description": {}}, {"description"}),
+        ({"description": "x" * 65_537}, {"description"}),
+        ({"customerId": "x" * 37}, {"customerId"}),
+        ({"customerId": 17}, {"customerId"}),
+        ({"channel": ""}, {"channel"}),
+        ({"channel": "x" * 33}, {"channel"}),
+        ({"priority": "extreme"}, {"priority"}),
+        ({"priority": ["low"]}, {"priority"}),
+        ({"assignedAgentId": ""}, {"assignedAgentId"}),
+        ({"context": "order"}, {"context"}),
+        ({"context": ["order"]}, {"context.0"}),
+        ({"context": [{}, 1]}, {"context.1"}),
+        ({"context": [{}] * 501}, {"context"}),
+        ({"tags": "late"}, {"tags"}),
+        ({"tags": [1]}, {"tags.0"}),
+        ({"tags": ["x" * 65]}, {"tags.0"}),
+        ({"initialMessage": "Hello"}, {"initialMessage"}),
+        ({"initialMessage": {}}, {"initialMessage.authorType", "initialMessage.message"}),
+        ({"initialMessage": {"authorType": "ghost", "message": "x"}}, {"initialMessage.authorType"}),
+        ({"subject": None, "channel": 1, "priority": 2}, {"subject", "channel", "priority"}),
+    ],
+)
+async def test_a_wrong_field_is_named(client, metrics, change, named):
+    """A body that breaks rules is 422, and each field that does is named; nothing is opened."""
+    assert fields(await refused(await post(client, json.dumps(CASE | change)), 422, "invalid_request")) == named
+    assert metrics.total("support_ticket_created_total") == 0
+
+
+@pytest.mark.parametrize("body", ["[]", "1", "null", '"text"', "true"])
+async def test_json_that_is_no_object(client, body):
+    """JSON that is no object is 422."""
+    assert fields(await refused(await post(client, body), 422, "invalid_request")) == {"body"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        CASE | {"subject": "A\0B"},
+        CASE | {"customerId": "\0"},
+        CASE | {"context": {"a\0b": 1}},
+        CASE | {"context": [{"a": [{"b": "\0"}]}]},
+    ],
+)
+@both_databases
+async def test_a_nul_is_refused_wherever_it_is(client, document):
+    """No text may hold a NUL, be it in a field, a key or deep in a context."""
+    await refused(await post(client, json.dumps(document)), 422, "invalid_request")
+
+
+@both_databases
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/support/cases?customerId=%00"),
+        ("GET", "/support/cases?channel=a%00b"),
+        ("GET", "/support/cases?q=%00"),
+        ("GET", "/support/cases?assignedAgentId=%FF"),
+        ("GET", "/support/agents/%00/workload"),
+        ("GET", "/support/agents/%FF/workload"),
+        ("POST", "/support/cases/{id}/status?status=open&assignedAgentId=a%00b"),
+        ("POST", "/support/cases/{id}/close?assignedAgentId=%00"),
+        ("GET", "/support/cases/{id}/attachments/%00/a.txt"),
+        ("DELETE", "/support/cases/{id}/attachments/%00"),
+    ],
+)
+async def test_a_nul_or_a_broken_letter_in_an_address_breaks_nothing(client, method, path):
+    """What no text can hold is refused or finds nothing, in a query as in a path: it is no failure of the service."""
+    case = await open_case(client)
+    async with client.request(method, URL(path.format(id=case["id"]), encoded=True)) as response:
+        assert response.status in (200, 404, 422), await response.text()
+    assert (await read_case(client, case))["assignedAgentId"] is None
+
+
+@pytest.mark.parametrize("size", [1_048_577, 3_000_000])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_over_a_mebibyte(client, size, chunked):
+    """A JSON body over 1 MiB is 413, whether it says its length or not."""
+    body = json.dumps(CASE | {"description": ""})[:-2].encode().ljust(size - 2, b"x") + b'"}'
+
+    async def parts():
+        for start in range(0, size, 65_536):
+            yield body[start : start + 65_536]
+
+    await refused(await post(client, parts() if chunked else io.BytesIO(body)), 413, "body_too_large")
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+@pytest.mark.parametrize("path", ["", "/{id}/messages", "/{id}/status", "/{id}/close"])
+async def test_a_body_that_is_not_declared_as_json(client, content_type, path):
+    """Only a body that is declared as JSON is read as JSON, as a browser sends other types across origins."""
+    case = await open_case(client)
+    headers = {"Content-Type": content_type}
+    response = await post(client, json.dumps(CASE), "/support/cases" + path.format(id=case["id"]), headers)
+    await refused(response, 415, "unsupported_type")
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "application/merge-patch+json"])
+async def test_json_by_another_name(client, content_type):
+    """Parameters and `+json` types are JSON too."""
+    async with await post(client, json.dumps(CASE), headers={"Content-Type": content_type}) as response:
+        assert response.status == 201
+
+
+@pytest.mark.parametrize("path", ["/", "/support", "/support/case", "/support/cases/", "/metrics/", "/support/cases/a/b"])
+async def test_an_unknown_route(client, path):
+    """A path that nothing serves is a problem like any other."""
+    await refused(await client.get(path), 404, "route_not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/support/cases", {"GET", "HEAD", "POST"}),
+        ("PUT", "/support/cases/a", {"GET", "HEAD", "PATCH"}),
+        ("GET", "/support/cases/a/messages", {"POST"}),
+        ("POST", "/metrics", {"GET", "HEAD"}),
+        ("LOCK", "/support/cases", {"GET", "HEAD", "POST"}),
+    ],
+)
+async def test_a_wrong_method(client, method, path, allowed):
+    """A method that a path does not have is 405, and says which it has."""
+    response = await client.request(method, path)
+    await refused(response, 405, "method_not_allowed")
+    assert {name.strip() for name in response.headers["Allow"].split(",")} == allowed
+
+
+async def test_a_client_that_leaves_in_a_json_body(client, metrics):
+    """A client that goes away before its body is whole is no failure of the service."""
+    _, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(b"POST /support/cases HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
+    await writer.drain()
+    writer.transport.abort()
+    name = "http_server_request_duration_seconds_count"
+    await eventually(lambda: metrics.series(name) != [])
+    assert [labels["http_response_status_code"] for labels in metrics.series(name)] == ["499"]
