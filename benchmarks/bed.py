@@ -87,11 +87,7 @@ def _running(name: str, port: int, command: list[str], *, cwd: Path, env: dict[s
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not proc.listens(process.pid, port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise Failed(f"{name} did not start on port {port}")
-            time.sleep(0.05)
+        _await_start(name, process, port)
         yield process.pid
     except Failed as failure:
         if process.poll() is None:
@@ -104,6 +100,14 @@ def _running(name: str, port: int, command: list[str], *, cwd: Path, env: dict[s
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _await_start(name: str, process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not proc.listens(process.pid, port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise Failed(f"{name} did not start on port {port}")
+        time.sleep(0.05)
 
 
 def _tail(log: Path) -> str:

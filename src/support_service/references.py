@@ -60,18 +60,19 @@ def find(context: Iterable[Mapping[str, Any]]) -> dict[Service, Wanted]:
 
 
 def rows(context: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(kind, value) of every id that a context names, for the index by which events find their cases."""
+    """(kind, value) of every id that a context names, each once, for the index by which events find their cases."""
     wanted = find(context)
-    return [
-        (kind, value)
-        for kind, service in SERVICE_OF.items()
-        for value in (wanted[service].ids if service in wanted else ())
-    ]
+    named: dict[tuple[str, str], None] = {}
+    for kind, service in SERVICE_OF.items():
+        if service in wanted:
+            named |= {(kind, value): None for value in wanted[service].ids}
+            named |= {("order", value): None for value in wanted[service].of_orders}
+    return list(named)
 
 
 def _id(value: object) -> str | None:
     """An id as text; numbers are ids too, truth values and containers are not."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    text = str(value).strip()
-    return text if 0 < len(text) <= MAX_LENGTH else None
+    text = str(value)
+    return text if text.strip() and len(text) <= MAX_LENGTH else None

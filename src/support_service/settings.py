@@ -3,9 +3,11 @@
 Each field's alias is the variable that sets it, so that a search for `SUPPORT_PORT` ends here.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,6 +33,9 @@ def _redis_url(value: str) -> str:
 def _database_url(value: str) -> str:
     if not value.startswith(("sqlite:///", "postgresql://")):
         raise ValueError("sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE")
+    if ":memory:" in value or value == "sqlite:///":
+        raise ValueError("the path of a file, since a database in memory is gone with its connection")
+    _ = urlsplit(value).port  # raises for a port that is none
     return value
 
 
@@ -138,4 +143,5 @@ def _read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
         first = failure.errors()[0]
         name = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise WrongSetting(f"{name}={given[name]!r}: allowed is {reason}") from None
+        shown = re.sub(r"//[^/]*@", "//***@", given[name])  # the log is no place for a password
+        raise WrongSetting(f"{name}={shown!r}: allowed is {reason}") from None

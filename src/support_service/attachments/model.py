@@ -4,6 +4,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import unquote
 
 MAX_FILENAME = 255  # bytes of UTF-8, as most file systems have it where the file will be saved
 UNKNOWN_TYPE = "application/octet-stream"
@@ -38,10 +39,21 @@ def clean_filename(raw: str) -> str:
 
     The bytes are kept under a generated key; this name is only ever given back to clients.
     """
-    name = unicodedata.normalize("NFC", raw).replace("\\", "/").rpartition("/")[2]
+    name = unicodedata.normalize("NFC", _decoded(raw)).replace("\\", "/").rpartition("/")[2]
     name = "".join(character for character in name if character.isprintable()).strip()
     name = name.encode(errors="ignore")[:MAX_FILENAME].decode(errors="ignore")
     return name if name.strip(".") else "file"
+
+
+def _decoded(raw: str) -> str:
+    """The name behind the percent-encoding that aiohttp's client, among others, gives to letters beyond ASCII."""
+    if not raw.isascii() or " " in raw:
+        return raw
+    try:
+        decoded = unquote(raw, errors="strict")
+    except UnicodeDecodeError:
+        return raw
+    return raw if decoded.isascii() and " " not in decoded else decoded
 
 
 def clean_content_type(raw: str | None) -> str:

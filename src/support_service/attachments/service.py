@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from support_service.attachments import store
 from support_service.attachments.model import Attachment, Backlog, clean_content_type, clean_filename
 from support_service.attachments.storage import LocalAttachmentStorage
-from support_service.database import Database
-from support_service.errors import Invalid, NotFound, SupportError, TooLarge, no_case
+from support_service.database import Database, Transaction
+from support_service.errors import Invalid, NotFound, TooLarge, no_case
 from support_service.ids import may_be_id, new_id
 from support_service.telemetry.instruments import ATTACHMENT_BACKLOG, ATTACHMENT_BACKLOG_FILES, Instruments
 from support_service.telemetry.labels import CONTENT_TYPES, closed
@@ -54,15 +54,16 @@ class AttachmentService:
             storage_key=stored.key,
             created_at=datetime.now(UTC),
         )
+        committing = False
         try:
             async with self._database.transaction() as tx:
-                if not await store.case_exists(tx, case_id):
-                    raise no_case(case_id)
-                self._backlog = await store.add(tx, attachment)
-        except NotFound:
-            # Only here is it sure that no row names the file; where a commit's answer got lost, one may.
-            await self._storage.delete(stored.key)
+                backlog = await _record(tx, attachment)
+                committing = True
+        except BaseException:
+            if not committing:  # else the commit's answer got lost, and a row may name the file
+                await self._storage.delete(stored.key)
             raise
+        self._backlog = backlog
         self._instruments.attachment_stored.add(1, {"content_type": closed(attachment.content_type, CONTENT_TYPES)})
         return attachment
 
@@ -102,8 +103,8 @@ class AttachmentService:
             await asyncio.sleep(REFRESH_EVERY)
             try:
                 await self.refresh_backlog()
-            except SupportError as failure:
-                log.warning("The attachment backlog could not be read: %s", failure)
+            except Exception:
+                log.exception("The attachment backlog could not be read")
 
     async def _bounded(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         size = 0
@@ -114,3 +115,9 @@ class AttachmentService:
             yield chunk
         if not size:
             raise Invalid("attachment_empty", "The file is empty; nothing was kept.")
+
+
+async def _record(tx: Transaction, attachment: Attachment) -> Backlog:
+    if not await store.case_exists(tx, attachment.ticket_id):
+        raise no_case(attachment.ticket_id)
+    return await store.add(tx, attachment)

@@ -80,7 +80,9 @@ class LocalAttachmentStorage:
                     if len(block) >= BLOCK:
                         if file is None:
                             file = await stack.enter_async_context(aiofiles.open(unfinished, "xb", buffering=0))
-                        await file.write(block)
+                        view = memoryview(block)
+                        while view:  # an unbuffered write may take less than it is given
+                            view = view[await file.write(view) :]
                         block = bytearray()
             # A file of less than a block needs this one hop to a thread and no other.
             await self._finish(block, unfinished, self._root / key)
@@ -98,8 +100,7 @@ class LocalAttachmentStorage:
             await asyncio.shield(finishing)
         except asyncio.CancelledError:
             await asyncio.wait([finishing])  # a thread can't be stopped: what it has put in place is taken back
-            with suppress(FileNotFoundError):
-                place.unlink()
+            await self.delete(str(place.relative_to(self._root)))
             raise
 
     async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:

@@ -73,4 +73,6 @@ async def _count(tx: Transaction, storage: str, files: int, size: int) -> Backlo
 
 
 def _backlog(row: Row | None) -> Backlog:
-    return Backlog(files=row[0], bytes=row[1]) if row else Backlog(files=0, bytes=0)
+    if row is None:
+        raise LookupError("the ledger has lost the row of a storage; the migrations make it")
+    return Backlog(files=row[0], bytes=row[1])

@@ -5,7 +5,7 @@ import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from support_service.references import Service, SourceStatus
@@ -53,7 +53,18 @@ class Wire(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore")
 
 
-class NewMessage(Wire):
+class Request(Wire):
+    """What a client sends; a field that is null counts as left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, sent: object) -> object:
+        if isinstance(sent, dict):
+            return {name: value for name, value in sent.items() if value is not None}
+        return sent
+
+
+class NewMessage(Request):
     """A message to add to a case."""
 
     author_type: AuthorType
@@ -63,7 +74,7 @@ class NewMessage(Wire):
     metadata: Json | None = None
 
 
-class NewCase(Wire):
+class NewCase(Request):
     """A case to open."""
 
     subject: Subject
@@ -93,14 +104,14 @@ class CaseChange(Wire):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class StatusChange(Wire):
+class StatusChange(Request):
     """A status to give a case, and perhaps an agent."""
 
     status: Status
     assigned_agent_id: Identifier | None = None
 
 
-class Closing(Wire):
+class Closing(Request):
     """How a case is closed: a last message and an agent, each if given."""
 
     message: Text | None = None

@@ -3,6 +3,8 @@
 import base64
 from datetime import UTC, datetime
 
+import pydantic_core
+
 from support_service import references
 from support_service.cases import store
 from support_service.cases.model import (
@@ -77,7 +79,7 @@ class SupportService:
         """Change the fields given, and nothing where they are as they were; raises NotFound."""
         async with self._database.transaction() as tx:
             ticket = await self._lock(tx, case_id)
-            changed = {name: value for name, value in change.given().items() if getattr(ticket, name) != value}
+            changed = {name: value for name, value in change.given().items() if not _same(getattr(ticket, name), value)}
             if changed:
                 ticket = ticket.model_copy(update=changed | {"updated_at": datetime.now(UTC)})
                 await store.change(tx, ticket, changed)
@@ -96,7 +98,7 @@ class SupportService:
         return ticket
 
     async def close_case(self, case_id: str, closing: Closing) -> Case:
-        """Close a case, with a last message if there is one; raises NotFound. Closing it again changes nothing."""
+        """Close a case, with a last message if there is one; raises NotFound. A closed case stays closed."""
         last = closing.last_message()
         async with self._database.transaction() as tx:
             ticket, changed = await self._set_status(tx, case_id, "closed", closing.assigned_agent_id)
@@ -149,6 +151,11 @@ class SupportService:
     def _count(self, added: list[Message]) -> None:
         for message in added:
             self._instruments.conversation_added.add(1, {"author_type": message.author_type})
+
+
+def _same(before: object, after: object) -> bool:
+    """Whether two values are the same JSON; Python takes 1 and true for equal."""
+    return pydantic_core.to_json(before) == pydantic_core.to_json(after)
 
 
 def _message(case_id: str, new: NewMessage, at: datetime) -> Message:

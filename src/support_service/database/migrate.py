@@ -11,9 +11,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from support_service.database.postgres import driver_url
 from support_service.errors import Unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -55,8 +57,8 @@ def _run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
         if url.startswith("sqlite:"):
             return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), work)
         return asyncio.run(_run_on_postgres(url, work))
-    except (OSError, TimeoutError, sa.exc.OperationalError, asyncpg.PostgresError) as failure:
-        raise Unavailable("database_unavailable", f"Can't reach the database: {failure}") from failure
+    except (OSError, TimeoutError, sa.exc.DBAPIError, asyncpg.PostgresError, CommandError) as failure:
+        raise Unavailable("database_unavailable", f"The database can't be used: {failure}") from failure
 
 
 def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Result:
@@ -77,7 +79,7 @@ def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Resul
 
 
 async def _run_on_postgres(url: str, work: Callable[[sa.Connection], Result]) -> Result:
-    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool)
+    engine = create_async_engine(driver_url(url), poolclass=NullPool)
     async with engine.begin() as connection:
         await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADVISORY_LOCK)))
         return await connection.run_sync(work)

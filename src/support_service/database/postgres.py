@@ -15,6 +15,7 @@ from support_service.errors import Unavailable
 
 CONNECT_TIMEOUT = 3.0  # seconds
 STATEMENT_TIMEOUT = 15.0  # seconds
+LOCK_TIMEOUT = 5.0  # seconds
 POOL_TIMEOUT = 3.0  # seconds to wait for a free connection
 RETRYABLE = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock not available
 
@@ -42,7 +43,7 @@ class PostgresDatabase:
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self._engine = create_async_engine(
-            url.replace("postgresql://", "postgresql+asyncpg://", 1),
+            driver_url(url),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT,
@@ -51,7 +52,14 @@ class PostgresDatabase:
             connect_args={
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": STATEMENT_TIMEOUT,
-                "server_settings": {"timezone": "UTC", "application_name": "support-service"},
+                # A replica that loses its network must not keep its locks: each upload waits for one row.
+                "server_settings": {
+                    "timezone": "UTC",
+                    "application_name": "support-service",
+                    "statement_timeout": str(round(STATEMENT_TIMEOUT * 1000)),
+                    "lock_timeout": str(round(LOCK_TIMEOUT * 1000)),
+                    "idle_in_transaction_session_timeout": str(round(STATEMENT_TIMEOUT * 1000)),
+                },
             },
         )
         # Without a transaction around it a read is one round trip instead of three.
@@ -92,6 +100,13 @@ class PostgresDatabase:
     async def _read_once(self, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
         async with self._reading.connect() as connection:
             return (await connection.execute(statement, parameters)).all()
+
+
+def driver_url(url: str) -> sa.URL:
+    """The URL as the driver takes it; it calls `ssl` what everyone else calls `sslmode`."""
+    parsed = sa.make_url(url).set(drivername="postgresql+asyncpg")
+    mode = parsed.query.get("sslmode")
+    return parsed.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode}) if mode else parsed
 
 
 @contextmanager

@@ -199,8 +199,8 @@ class SqliteDatabase:
                 self._wrote = False
                 try:
                     await asyncio.get_running_loop().run_in_executor(self._threads, checkpoint)
-                except sa.exc.OperationalError as failure:
-                    log.warning("The write-ahead log could not be checkpointed: %s", _cause(failure))
+                except Exception:
+                    log.exception("The write-ahead log could not be checkpointed")
 
     def _prepare(self, connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
         connection.execute("PRAGMA journal_mode=WAL")

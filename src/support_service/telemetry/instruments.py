@@ -118,7 +118,7 @@ HTTP_SERVER_DURATION = Row(
     "http.server.request.duration",
     "histogram",
     "s",
-    "Time to answer a request, to its last byte",
+    "Time to answer a request; of a download, to its last byte",
     {
         "http.request.method": None,
         "http.route": None,

@@ -4,8 +4,11 @@ import logging
 import sys
 from contextvars import ContextVar
 
+from aiohttp.http import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 from pythonjsonlogger.json import JsonFormatter
 
+CLIENTS_FAULT = (HttpProcessingError, RequestPayloadError, ConnectionError)
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
@@ -18,10 +21,10 @@ class RequestIdFilter(logging.Filter):
 
 
 class OneLineFilter(logging.Filter):
-    """Says in one line what aiohttp logs with a trace: what clients send that is no HTTP is no fault of ours."""
+    """Says in one line what aiohttp logs with a trace where it was the client that failed."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and record.exc_info[1]:
+        if record.exc_info and isinstance(record.exc_info[1], CLIENTS_FAULT):
             cause = " ".join(str(record.exc_info[1]).split())[:200]
             record.msg = f"{record.getMessage()}: {type(record.exc_info[1]).__name__} {cause}"
             record.args, record.exc_info = None, None

@@ -112,7 +112,7 @@ class TimelineAggregator:
             value = None
         try:
             cached = _decode(value) if value is not None else {}
-        except (ValueError, TypeError, KeyError, AttributeError) as failure:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as failure:
             log.warning("The cached timeline of case %s can't be read, and is removed: %s", case_id, failure)
             self._instruments.timeline_collection_failures.add(1, {"stage": "cache_decode"})
             await self.invalidate(case_id)

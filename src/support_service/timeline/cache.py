@@ -72,12 +72,15 @@ class RedisCache:
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = redis.Redis.from_url(
-            url,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
-            max_connections=CONNECTIONS,
-            retry=Retry(NoBackoff(), 0),  # the services behind are a better answer than a second wait
+        self._redis = redis.Redis.from_pool(
+            redis.BlockingConnectionPool.from_url(
+                url,
+                timeout=TIMEOUT,
+                socket_timeout=TIMEOUT,
+                socket_connect_timeout=TIMEOUT,
+                max_connections=CONNECTIONS,
+                retry=Retry(NoBackoff(), 0),  # the services behind are a better answer than a second wait
+            )
         )
         self._asked: list[tuple[str, asyncio.Future[bytes | None]]] = []
         self._reading: set[asyncio.Future[None]] = set()

@@ -1,15 +1,19 @@
 """Attachments: upload, list, download, remove."""
 
+import logging
 from urllib.parse import quote
 
 from aiohttp import web
 
 from support_service.attachments.model import Attachment
+from support_service.errors import Unavailable
 from support_service.web import keys
 from support_service.web.cases import case_id
 from support_service.web.detail import view
 from support_service.web.uploads import Upload
 from support_service.web.wire import reply
+
+log = logging.getLogger(__name__)
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -58,10 +62,15 @@ async def download(request: web.Request) -> web.StreamResponse:
     blocks = service.read(attachment, wanted.start, len(wanted))
     block = await anext(blocks)  # before the head is sent, so that a file that can't be read still gets its error
     await response.prepare(request)
-    await response.write(block)
-    async for block in blocks:
+    try:
         await response.write(block)
-    await response.write_eof()
+        async for block in blocks:
+            await response.write(block)
+        await response.write_eof()
+    except Unavailable:
+        log.exception("The download of attachment %s broke off", attachment.id)
+        if request.transport:
+            request.transport.abort()  # the head is out: a broken connection is all that can still be said
     return response
 
 

@@ -57,7 +57,7 @@ async def set_status(request: web.Request) -> web.Response:
 
 
 async def close_case(request: web.Request) -> web.Response:
-    """Close a case, with a last message if one is sent; closing it again changes nothing."""
+    """Close a case, with a last message if one is sent; a closed case stays closed."""
     case = await request.app[keys.SUPPORT].close_case(case_id(request), await read_optional(request, Closing))
     return reply(addressed(request, case))
 

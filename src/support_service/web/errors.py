@@ -62,8 +62,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except SupportError as error:
         return problem(STATUS[type(error)], error.code, error.message, error.fields)
     except web.HTTPException as refusal:
-        if refusal.status < 400:  # noqa: PLR2004 - a redirect is no error
-            raise
         answer = problem(
             refusal.status,
             CODES.get(refusal.status, "http_error"),
@@ -73,7 +71,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             answer.headers["Allow"] = refusal.headers["Allow"]
         return answer
     except web.RequestPayloadError as failure:
-        return problem(400, "malformed_body", f"The body can't be read: {str(failure).splitlines()[-1].strip()}.")
+        return problem(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
     except Exception as failure:
         if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
             return web.Response(status=CLIENT_LEFT)

@@ -10,6 +10,8 @@ from support_service.timeline.cache import CacheFault
 from support_service.web import keys
 from support_service.web.wire import reply
 
+PATIENCE = 1.0  # seconds for the database to answer: whoever asks whether to send requests here waits no longer
+
 
 class Health(Wire):
     """What the clients of the old service know."""
@@ -60,8 +62,9 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def _database(request: web.Request) -> str:
     try:
-        await request.app[keys.DATABASE].ping()
-    except Unavailable:
+        async with asyncio.timeout(PATIENCE):
+            await request.app[keys.DATABASE].ping()
+    except (Unavailable, TimeoutError):
         return "unavailable"
     return "ok"
 

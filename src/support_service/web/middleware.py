@@ -28,7 +28,7 @@ def observed(metrics: RequestMetrics, access_log: float) -> Middleware:
         if not REQUEST_ID_FORM.fullmatch(request_id):
             request_id = os.urandom(8).hex()
         token = REQUEST_ID.set(request_id)
-        status = CLIENT_LEFT
+        status = 500  # of a handler that is cancelled when the service stops
         try:
             response = await handler(request)
             status = response.status

@@ -50,7 +50,7 @@ def _query(request: web.Request) -> dict[str, str]:
 
 
 def _json(content_type: str, body: bytes) -> Any:
-    # A browser sends other types across origins without asking, JSON it does not.
+    # What a browser sends across origins without asking first is never JSON.
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise UnsupportedType("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
     try:
