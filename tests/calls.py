@@ -1,6 +1,7 @@
 """What clients of the service do again and again, and what they expect of a refusal."""
 
 import asyncio
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ async def found(client: TestClient, **query: str) -> list[str]:
 def form(data: bytes, filename: str = "note.txt", content_type: str = "text/plain") -> aiohttp.FormData:
     """A form with a file."""
     document = aiohttp.FormData(quote_fields=False)
-    document.add_field("file", data, filename=filename, content_type=content_type)
+    document.add_field("file", io.BytesIO(data), filename=filename, content_type=content_type)
     return document
 
 
@@ -94,7 +95,7 @@ async def refused(response: aiohttp.ClientResponse, status: int, code: str) -> d
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait until something that must happen has happened; fails after a bounded time."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what happens elsewhere sets no event here
             await asyncio.sleep(0.005)
 
 

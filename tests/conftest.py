@@ -1,26 +1,35 @@
 """What every test can ask for. Nothing of our own is mocked: databases, caches and upstreams are real."""
 
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
-from aiohttp.test_utils import TestClient
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from support_service import database as databases
 from support_service.app import build
-from support_service.database import Database, migrate
+from support_service.database import Database
+from support_service.server import READ_BUFFER
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.cache import Cache, InProcessCache, RedisCache
 from tests.fakes import Orders, Things, fulfillment_service, payment_service
 from tests.scrape import Scrape
-from tests.servers import MissingServer, PostgresServer, RedisServer
+from tests.servers import PostgresServer
+from tests.sessions import (  # noqa: F401 - fixtures
+    postgres,
+    postgres_server,
+    postgres_template,
+    promtool,
+    redis,
+    redis_server,
+    sqlite_template,
+)
 
 # The same examples in every run, and no clock in the verdict.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
@@ -28,69 +37,6 @@ hypothesis.settings.load_profile("tests")
 
 MakeClient = Callable[..., Awaitable[TestClient]]
 both_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """The session's Redis."""
-    try:
-        server = RedisServer(tmp_path_factory.mktemp("redis"))
-    except MissingServer as missing:
-        pytest.exit(str(missing), returncode=1)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """The session's PostgreSQL, with a migrated template."""
-    # Not below pytest's own folder, which the user `postgres` may not enter.
-    folder = Path(tempfile.mkdtemp(prefix="support-postgres-"))
-    server = None
-    try:
-        server = PostgresServer(folder)
-        server.start()
-        yield server
-    except MissingServer as missing:
-        pytest.exit(str(missing), returncode=1)
-    finally:
-        if server is not None:
-            server.close()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def postgres_template(postgres_server: PostgresServer) -> str:
-    """The name of a migrated, empty database."""
-    name = postgres_server.create_database()
-    in_thread(migrate.upgrade, postgres_server.url(name))
-    return name
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty database file."""
-    path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    in_thread(migrate.upgrade, f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def redis(redis_server: RedisServer) -> RedisServer:
-    """A running, empty Redis."""
-    redis_server.start()
-    redis_server.empty()
-    return redis_server
-
-
-@pytest.fixture
-def postgres(postgres_server: PostgresServer) -> PostgresServer:
-    """A running PostgreSQL."""
-    postgres_server.start()
-    return postgres_server
 
 
 @pytest.fixture
@@ -194,7 +140,7 @@ def make_client(aiohttp_client: MakeClient, environment: dict[str, str]) -> Make
     async def make(**changes: str | None) -> TestClient:
         wanted = environment | changes
         app = build(Settings.load({name: value for name, value in wanted.items() if value is not None}))
-        return await aiohttp_client(app)
+        return await aiohttp_client(ServiceServer(app))
 
     return make
 
@@ -217,13 +163,14 @@ def attachment_dir(environment: dict[str, str]) -> Path:
     return Path(environment["SUPPORT_ATTACHMENT_DIR"])
 
 
+class ServiceServer(TestServer):
+    """Runs an app as `support-service serve` does: aiohttp's test server would cancel a handler whose client left."""
+
+    async def _make_runner(self, **options: Any) -> web.AppRunner:
+        return await super()._make_runner(**options | {"handler_cancellation": False, "read_bufsize": READ_BUFFER})
+
+
 async def _served(service: Orders | Things) -> AsyncIterator[Orders | Things]:
     await service.open()
     yield service
     await service.close()
-
-
-def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Do blocking work that runs an event loop of its own; gives what it gives."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(work, *arguments).result()

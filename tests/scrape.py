@@ -37,6 +37,10 @@ class Scrape:
         """The label sets that a name has."""
         return [labels for sample, labels, _ in self.samples() if sample == name]
 
+    def counted(self, name: str) -> list[Labels]:
+        """The label sets of a name that do not stand at 0."""
+        return [labels for sample, labels, value in self.samples() if sample == name and value]
+
     def total(self, name: str) -> float:
         """The sum over every series of a name."""
         return sum(value for sample, _, value in self.samples() if sample == name)

@@ -120,8 +120,10 @@ class PostgresServer:
             os.chown(folder, account.pw_uid, account.pw_gid)
             self._user = {"user": account.pw_name, "group": account.pw_gid, "extra_groups": []}
         subprocess.run(
-            [self._initdb, "-D", folder / "data", "-U", "tests", "-A", "trust", "-E", "UTF8", "--no-sync"]
-            + ["--locale=C.UTF-8", "--no-instructions"],
+            [
+                *(self._initdb, "-D", folder / "data", "-U", "tests", "-A", "trust"),
+                *("-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"),
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=folder,

@@ -86,7 +86,7 @@ def test_a_database_out_of_reach(run):
     status, _, errors = run("migrate", SUPPORT_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     assert status == 2
     (line,) = errors.splitlines()
-    assert line.startswith("support-service: Can't reach the database: ")
+    assert line.startswith("support-service: The database can't be used: ")
 
 
 async def test_version(tmp_path):

@@ -61,7 +61,7 @@ async def test_a_request_in_flight_ends_before_the_stop(variables, session, port
         await eventually(lambda: orders.waiting == 2)
         service.stop()
         async with asyncio.timeout(PATIENCE):
-            while await _takes_connections(port):
+            while await _takes_connections(port):  # noqa: ASYNC110 - another process sets no event
                 await asyncio.sleep(0.01)
         assert not reading.done()
         release.set()
@@ -99,10 +99,10 @@ async def test_a_killed_process_loses_no_case(variables, session, port):
 
 
 async def test_a_very_long_id_is_an_unknown_case(variables, session, port):
-    """An id of 10 kB is a case that does not exist, like any other."""
+    """An id as long as a request line may be is a case that does not exist, like any other."""
     async with running("serve", **variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
-        await refused(await session.get(f"/support/cases/{'x' * 10_000}"), 404, "case_not_found")
+        await refused(await session.get(f"/support/cases/{'x' * 8_000}"), 404, "case_not_found")
 
 
 async def test_only_loopback_without_authentication(variables):
@@ -170,6 +170,21 @@ async def test_the_access_log_is_json_with_the_request_id(variables, session, po
     (entry,) = [line for line in lines if line["requestId"] == "my-request"]
     assert (entry["route"], entry["status"]) == ("/support/cases/{case_id}", 404)
     assert {"time", "level", "logger", "message"} <= entry.keys()
+
+
+async def test_a_request_that_is_none_is_one_line_in_the_log(variables, port):
+    """What is no HTTP is answered with 400, and logged without a trace."""
+    async with running("serve", **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+        service.stop()
+        status, _, log = await service.ended()
+    assert status == 0
+    assert "Traceback" not in log
+    assert all(json.loads(line)["message"] for line in log.splitlines())
 
 
 async def test_the_database_is_whole_after_a_stop(variables, port, tmp_path):

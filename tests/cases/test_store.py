@@ -60,7 +60,7 @@ async def references(database):
 
 async def test_a_case_comes_back_whole(database, keep):
     """A case is read with its conversation in order, and every value as it was, in one statement."""
-    context = [{"type": "order", "orderId": "ORD-1", "deep": {"a": [1, 2.5, None, True, "đ\n\"\\"]}}]
+    context = [{"type": "order", "orderId": "ORD-1", "deep": {"a": [1, 2.5, None, True, 'đ\n"\\']}}]
     kept = ticket(context=context, tags=["a", "b"], description="x\ty", customer_id="c", assigned_agent_id="a")
     await keep(kept, ticket(2))
     said = [message(number, message=f"{number} 😀", metadata={"n": [number]}) for number in range(12)]
@@ -128,7 +128,9 @@ async def test_workload(database, keep):
     assert await store.workload(database, "nobody") == {}
 
 
-WORDS = "Đơn hàng ORD-1001 thiếu món; e-mail a.b@example.com, 12e5 3.14 -7 +84901 x_y Ünïcode ﬁne ½ ² Straße 日本語 0x1F"
+WORDS = (
+    "Đơn hàng ORD-1001 thiếu món; e-mail a.b@example.com, 12e5 3.14 -7 +84901 x_y Ünïcode ﬁne ½ ² Straße 日本語 0x1F"
+)
 
 
 @pytest.mark.parametrize("word", search_words(WORDS))

@@ -54,12 +54,16 @@ async def test_values_come_back_as_they_went_in(database):
 @both_databases
 async def test_a_transaction_is_kept_or_not_at_all(database):
     """What a block did before it failed is undone; a reader never sees what is not committed."""
-    with pytest.raises(KeyError):
+
+    async def fail():
         async with database.transaction() as tx:
             await tx.execute(tickets.insert(), TICKET)
             assert await ids(tx) == ["case-1"]
             assert await ids(database) == []
             raise KeyError
+
+    with pytest.raises(KeyError):
+        await fail()
     assert await ids(database) == []
     async with database.transaction() as tx:
         await tx.execute(tickets.insert(), [TICKET | {"id": f"case-{number}"} for number in range(3)])

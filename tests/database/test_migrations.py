@@ -14,7 +14,7 @@ from support_service import database as databases
 from support_service.database import migrate
 from support_service.database.tables import metadata
 from support_service.errors import Unavailable
-from tests.conftest import in_thread
+from tests.sessions import in_thread
 
 SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which no table here describes
 

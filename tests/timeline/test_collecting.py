@@ -123,7 +123,7 @@ async def test_things_with_an_id_are_asked_for_by_it(client, payments, shipments
     ],
 )
 async def test_references_go_out_percent_encoded_as_given(client, orders, payments, reference, encoded):
-    """Whatever an order is called, it is one segment of the path and one value of the query, never a path of its own."""
+    """Whatever an order is called, it is one segment of a path and one value of a query, never a path of its own."""
     orders.add(reference)
     detail = await read_detail(client, await open_case(client, context={"type": "order", "orderId": reference}))
     assert sorted(orders.calls) == [f"/orders/{encoded}", f"/orders/{encoded}/events"]

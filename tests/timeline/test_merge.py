@@ -27,15 +27,15 @@ contexts = st.lists(
 answers = json | st.fixed_dictionaries(
     {"id": json, "createdAt": timestamps, "updatedAt": timestamps}, optional={"status": json, "items": json}
 )
-collected = st.lists(
-    st.fixed_dictionaries({"type": st.text(min_size=1), "timestamp": st.none() | times.map(lambda at: utc(at))})
-)
-moments = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the zone is given
 
 
 def utc(at):
     """A moment as readers write it."""
     return merge.text(at.replace(tzinfo=UTC))
+
+
+collected = st.lists(st.fixed_dictionaries({"type": st.text(min_size=1), "timestamp": st.none() | times.map(utc)}))
+moments = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the zone is given
 
 
 def said(at, message="Hello"):

@@ -1,8 +1,10 @@
 """Files of cases: what goes in comes out, and the gauges tell what lies there."""
 
 import hashlib
+import os
 from urllib.parse import unquote
 
+import aiohttp
 import pytest
 
 from tests.calls import files, open_case, read_case, read_timeline, refused, upload
@@ -31,9 +33,7 @@ async def test_upload_and_download(client, case, metrics):
     """A file is answered with its size and hash, is at its Location and uri, and comes back byte by byte."""
     data = b"x" * 700_000 + b"\r\n--boundary\r\n" + DATA
     answer = await upload(client, case, data, filename="a b.bin", content_type="image/png")
-    assert answer.keys() == {
-        *("id", "ticketId", "filename", "contentType", "sizeBytes", "sha256", "uri", "createdAt")
-    }
+    assert answer.keys() == {*("id", "ticketId", "filename", "contentType", "sizeBytes", "sha256", "uri", "createdAt")}
     assert (answer["ticketId"], answer["filename"], answer["contentType"]) == (case["id"], "a b.bin", "image/png")
     assert (answer["sizeBytes"], answer["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert answer["uri"] == f"/support/cases/{case['id']}/attachments/{answer['id']}/a%20b.bin"
@@ -119,7 +119,9 @@ async def test_a_range_without_a_byte_is_refused(client, kept, asked):
         assert response.headers["Content-Range"] == "bytes */1024"
 
 
-@pytest.mark.parametrize("asked", ["bytes=9-1", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes=", "bytes=-0", "bytes=-9999"])
+@pytest.mark.parametrize(
+    "asked", ["bytes=9-1", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes=", "bytes=-0", "bytes=-9999"]
+)
 async def test_what_is_no_single_range_gives_all(client, kept, asked):
     """A range that is none, or more than one, is left aside: the whole file comes."""
     async with client.get(kept["uri"], headers={"Range": asked}) as response:
@@ -160,6 +162,25 @@ async def test_a_file_that_is_gone_from_the_disk(client, kept, attachment_dir):
     for path in files(attachment_dir):
         path.unlink()
     await refused(await client.get(kept["uri"]), 503, "attachment_unreadable")
+
+
+async def test_a_file_that_breaks_off(client, case, attachment_dir):
+    """A file that turns out too short in the middle of a download breaks the connection, never ends as if whole."""
+    kept = await upload(client, case, b"x" * 3_000_000)
+    (path,) = files(attachment_dir)
+    os.truncate(path, 1_000_000)
+    async with client.get(kept["uri"]) as response:
+        assert response.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+
+
+async def test_a_filename_as_aiohttp_sends_it(client, case):
+    """Letters beyond ASCII arrive percent-encoded from some clients, and are shown as they were meant."""
+    document = aiohttp.FormData()  # quotes the filename
+    document.add_field("file", b"hello", filename="đơn hàng 100%.txt", content_type="text/plain")
+    async with client.post(f"/support/cases/{case['id']}/attachments", data=document) as response:
+        assert (await response.json())["filename"] == "đơn hàng 100%.txt"
 
 
 @pytest.mark.parametrize(

@@ -48,5 +48,3 @@ async def test_a_request_id_of_another_form_is_replaced(client, sent):
     assert sent not in given
     assert given[0] != given[1]
     assert all(identifier.isalnum() for identifier in given)
-
-

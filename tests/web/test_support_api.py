@@ -78,6 +78,13 @@ async def test_the_least_that_a_case_needs(client):
     assert {case[name] for name in ("description", "customerId", "assignedAgentId")} == {None}
 
 
+async def test_null_counts_as_left_out(client):
+    """A field that a client sends as null has its default."""
+    nothing = dict.fromkeys(("description", "customerId", "priority", "context", "tags", "initialMessage"))
+    case = await open_case(client, **nothing)
+    assert (case["priority"], case["context"], case["tags"], case["messages"]) == ("normal", [], [], [])
+
+
 async def test_medium_is_read_as_normal(client):
     """The old service's priority `medium` is `normal`, in a case, in a change and in a filter."""
     case = await open_case(client, priority="medium")

@@ -1,0 +1,91 @@
+"""The servers that one run of the tests shares, as fixtures; conftest.py hands them on."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support_service.database import migrate
+from tests.servers import MissingServer, PostgresServer, RedisServer, find_binary
+
+
+def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Do blocking work that runs an event loop of its own; gives what it gives."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work, *arguments).result()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The session's Redis."""
+    try:
+        server = RedisServer(tmp_path_factory.mktemp("redis"))
+    except MissingServer as missing:
+        pytest.exit(str(missing), returncode=1)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The session's PostgreSQL, with a migrated template."""
+    # Not below pytest's own folder, which the user `postgres` may not enter.
+    folder = Path(tempfile.mkdtemp(prefix="support-postgres-"))
+    server = None
+    try:
+        server = PostgresServer(folder)
+        server.start()
+        yield server
+    except MissingServer as missing:
+        pytest.exit(str(missing), returncode=1)
+    finally:
+        if server is not None:
+            server.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a migrated, empty database."""
+    name = postgres_server.create_database()
+    in_thread(migrate.upgrade, postgres_server.url(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty database file."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    in_thread(migrate.upgrade, f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Prometheus's linter."""
+    try:
+        return find_binary("promtool")
+    except MissingServer as missing:
+        pytest.exit(str(missing), returncode=1)
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> RedisServer:
+    """A running, empty Redis."""
+    redis_server.start()
+    redis_server.empty()
+    return redis_server
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> PostgresServer:
+    """A running PostgreSQL."""
+    postgres_server.start()
+    return postgres_server

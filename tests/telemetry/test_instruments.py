@@ -1,0 +1,94 @@
+"""The table of instruments is the contract: names, kinds, units and labels."""
+
+import pytest
+
+from support_service.telemetry import labels
+from support_service.telemetry.instruments import ATTACHMENT_BACKLOG, SECONDS, TABLE, Instruments
+from support_service.telemetry.provider import Metrics
+from tests.scrape import parse
+
+CONTRACT = {
+    "support.timeline.collect": ("histogram", "s", {"source"}),
+    "support.timeline.cache_events": ("counter", "{event}", {"event"}),
+    "support.timeline.collection_failures": ("counter", "{failure}", {"stage"}),
+    "support.attachment.stored": ("counter", None, {"content_type"}),
+    "support.attachment.backlog": ("gauge", "By", set()),
+    "support.attachment.backlog_files": ("gauge", "{file}", set()),
+    "support.ticket.created": ("counter", "{ticket}", {"channel"}),
+    "support.conversation.added": ("counter", None, {"author_type"}),
+    "support.ticket.status_changed": ("counter", "1", {"status"}),
+    "support.timeline.source": ("histogram", "s", {"service", "outcome"}),
+    "http.server.request.duration": (
+        "histogram",
+        "s",
+        {"http.request.method", "http.route", "http.response.status_code", "error.type"},
+    ),
+}
+
+
+@pytest.fixture
+def scrape():
+    """A provider, and what it exposes."""
+    metrics = Metrics("tests")
+    yield metrics, lambda: parse(metrics.scrape("", "").body.decode())
+    metrics.close()
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_a_row_is_as_the_contract_says(row):
+    """Kind, unit and labels of each instrument are those of the contract, and each says what it means."""
+    kind, unit, names = CONTRACT[row.name]
+    assert (row.kind, set(row.labels)) == (kind, names)
+    assert row.unit == (unit or row.unit)
+    assert row.meaning
+    assert (row.buckets != ()) == (kind == "histogram")
+    assert list(row.buckets) == sorted(row.buckets)
+
+
+def test_the_table_is_whole():
+    """Every instrument of the contract is in the table, once."""
+    assert [row.name for row in TABLE if row.name not in CONTRACT] == []
+    assert len(TABLE) == len(CONTRACT)
+
+
+def test_a_gauge_that_knows_nothing_has_no_series(scrape):
+    """A gauge shows what is known at the scrape, and nothing while nothing is."""
+    metrics, samples = scrape
+    known = []
+    Instruments(metrics.meter).observe(ATTACHMENT_BACKLOG, lambda: known[-1] if known else None)
+    name = "support_attachment_backlog_bytes"
+    assert [value for sample, _, value in samples() if sample == name] == []
+    for size in (0, 17, 5):
+        known.append(size)
+        assert [value for sample, _, value in samples() if sample == name] == [size]
+
+
+def test_a_series_at_zero_is_not_a_measurement(scrape):
+    """A histogram's series stands at 0 without a count or a sum, and measures from its first value on."""
+    metrics, samples = scrape
+    instruments = Instruments(metrics.meter)
+
+    def collected(part):
+        return {
+            given["source"]: value
+            for sample, given, value in samples()
+            if sample == f"support_timeline_collect_seconds_{part}" and given.get("le", "+Inf") == "+Inf"
+        }
+
+    assert collected("count") == collected("sum") == collected("bucket") == {"cache": 0, "remote": 0}
+    instruments.timeline_collect.record(0.25, {"source": "remote"})
+    instruments.timeline_collect.record(0, {"source": "remote"})
+    assert collected("count") == {"cache": 0, "remote": 2}
+    assert collected("sum") == {"cache": 0, "remote": 0.25}
+
+
+def test_the_threshold_of_the_alert_is_an_edge():
+    """2 s, which alerts ask for, is a bucket's edge, so that no quantile is guessed around it."""
+    assert 2.0 in SECONDS
+
+
+@pytest.mark.parametrize("value", ["", "EMAIL", "email ", "other", "x" * 1000, "\0", "é"])
+def test_what_is_not_in_a_vocabulary_is_other(value):
+    """A value that the vocabulary does not have becomes `other`, to the letter."""
+    assert labels.closed(value, labels.CHANNELS) == "other"
+    assert labels.closed("email", labels.CHANNELS) == "email"
