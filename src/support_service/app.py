@@ -1,23 +1,28 @@
 """The composition root: every part is built here, once, and taken down in the reverse order."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 from aiohttp import web
 
 from support_service import database
-from support_service.attachments.service import AttachmentService
+from support_service.attachments.service import BACKLOG_EVERY, AttachmentService
 from support_service.attachments.storage import LocalAttachmentStorage
-from support_service.cases.service import SupportService
+from support_service.cases.service import TALLY_EVERY, SupportService
+from support_service.periodic import beside, repeatedly
 from support_service.references import Service
 from support_service.settings import Settings
+from support_service.telemetry import instruments as rows
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics
+from support_service.telemetry.labels import DATABASE_OPERATIONS, REDIS_OPERATIONS
+from support_service.telemetry.process import observe_process, sample_lag
+from support_service.telemetry.provider import Metrics, reporter
+from support_service.telemetry.stores import OperationMetrics, connections
+from support_service.telemetry.traces import Traces
 from support_service.timeline.aggregator import TimelineAggregator
-from support_service.timeline.cache import InProcessCache, RedisCache
+from support_service.timeline.cache import Cache, InProcessCache, RedisCache
 from support_service.timeline.sources import SourceClient
 from support_service.web import keys
 from support_service.web.api import install
@@ -32,80 +37,111 @@ def build(settings: Settings) -> web.Application:
 
     Raises Unavailable at its start where the database or the attachment folder can't be used.
     """
-    metrics = Metrics(settings.telemetry.service_name, exporter=settings.telemetry.metrics_exporter)
-    instruments = Instruments(metrics.meter)
-    requests = RequestMetrics(instruments.http_server_duration)
-    for route in ROUTES:
-        requests.expect(route.method, route.path, route.status)
-    app = web.Application(
-        middlewares=[observed(requests, settings.server.access_log), problems], client_max_size=MAX_BODY
-    )
-    app[keys.METRICS] = metrics
+    parts = _Parts(settings)
+    with parts.traces.of_applications():
+        app = web.Application(
+            middlewares=[observed(parts.requests, settings.server.access_log), problems], client_max_size=MAX_BODY
+        )
+    app[keys.METRICS] = parts.metrics
     app[keys.READINESS] = keys.Readiness()
     app[keys.HTTP] = keys.HttpOptions(
         public_url=settings.server.public_url or "", max_upload_bytes=settings.attachments.max_bytes
     )
+    app.cleanup_ctx.extend((parts.telemetry, parts.database, parts.timeline, parts.attachments))
+    install(app)
+    return app
 
-    async def telemetry_part(_: web.Application) -> AsyncIterator[None]:
-        yield
-        metrics.close()
 
-    async def database_part(app: web.Application) -> AsyncIterator[None]:
+class _Parts:
+    """The parts of one app: telemetry at once, each other one in a cleanup context."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pools: dict[str, Callable[[], tuple[int, int]]] = {}
+        resource = reporter()
+        self.metrics = Metrics(settings.telemetry.metrics, resource)
+        self.traces = Traces(settings.telemetry.traces, resource)
+        self.instruments = Instruments(self.metrics.meter)
+        self.requests = RequestMetrics(self.instruments.http_server_duration)
+        for route in ROUTES:
+            self.requests.expect(route.method, route.path, route.status)
+        self.instruments.observe(rows.HTTP_SERVER_ACTIVE, self.requests.active)
+        self.instruments.observe(rows.DB_CONNECTIONS, lambda: connections(self._pools))
+        observe_process(self.instruments)
+
+    async def telemetry(self, _: web.Application) -> AsyncIterator[None]:
+        """The last to go, so that what the others do at their end is exported too."""
+        async with beside(sample_lag(self.instruments.event_loop_lag)):
+            yield
+        await asyncio.gather(asyncio.to_thread(self.metrics.close), asyncio.to_thread(self.traces.close))
+
+    async def database(self, app: web.Application) -> AsyncIterator[None]:
+        """The database, and the service that keeps cases in it."""
+        settings = self._settings.database
+        system = settings.url.partition(":")[0]
         app[keys.DATABASE] = database.connect(
-            settings.database.url,
-            synchronous=settings.database.synchronous,
-            pool_size=settings.database.pool_size,
+            settings.url,
+            synchronous=settings.synchronous,
+            pool_size=settings.pool_size,
+            measure=OperationMetrics(self.instruments.db_operation, system, DATABASE_OPERATIONS).record,
         )
         await app[keys.DATABASE].open()
-        app[keys.SUPPORT] = SupportService(app[keys.DATABASE], instruments)
-        yield
+        self._pools["database"] = app[keys.DATABASE].connections
+        support = app[keys.SUPPORT] = SupportService(app[keys.DATABASE], self.instruments)
+        await support.refresh_tally()
+        async with beside(repeatedly(TALLY_EVERY, support.refresh_tally, "Counting open cases")):
+            yield
         await app[keys.DATABASE].close()
 
-    async def timeline_part(app: web.Application) -> AsyncIterator[None]:
-        timeline = settings.timeline
-        cache = app[keys.CACHE] = RedisCache(timeline.redis_url) if timeline.redis_url else InProcessCache()
+    async def timeline(self, app: web.Application) -> AsyncIterator[None]:
+        """The cache, the sources and the aggregator over them."""
+        settings = self._settings.timeline
+        cache = app[keys.CACHE] = self._cache(settings.redis_url)
         urls: dict[Service, str | None] = {
-            "order": timeline.order_url,
-            "payment": timeline.payment_url,
-            "fulfillment": timeline.fulfillment_url,
+            "order": settings.order_url,
+            "payment": settings.payment_url,
+            "fulfillment": settings.fulfillment_url,
         }
         # Each source bounds its own calls, and a read its time; the session bounds neither a second time.
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=self.traces.of_clients(),
         ) as session:
             sources = [
                 SourceClient(
                     name,
                     url,
                     session,
-                    instruments,
-                    timeout=timeline.source_timeout,
-                    connections=timeline.connections,
+                    self.instruments,
+                    timeout=settings.source_timeout,
+                    connections=settings.connections,
                 )
                 for name, url in urls.items()
                 if url
             ]
             app[keys.TIMELINE] = TimelineAggregator(
-                sources, cache, instruments, ttl=timeline.cache_ttl, deadline=timeline.deadline
+                sources, cache, self.instruments, ttl=settings.cache_ttl, deadline=settings.deadline
             )
             yield
         await cache.close()
 
-    async def attachments_part(app: web.Application) -> AsyncIterator[None]:
-        storage = LocalAttachmentStorage(settings.attachments.directory)
+    async def attachments(self, app: web.Application) -> AsyncIterator[None]:
+        """The storage, and the service that keeps files in it."""
+        settings = self._settings.attachments
+        storage = LocalAttachmentStorage(settings.directory)
         await storage.open()
-        service = AttachmentService(app[keys.DATABASE], storage, instruments, settings.attachments.max_bytes)
+        service = AttachmentService(app[keys.DATABASE], storage, self.instruments, settings.max_bytes)
         app[keys.ATTACHMENTS] = service
         await service.refresh_backlog()
-        refreshing = asyncio.create_task(service.refresh_backlog_for_ever())
-        yield
-        refreshing.cancel()
-        with suppress(asyncio.CancelledError):
-            await refreshing
+        async with beside(repeatedly(BACKLOG_EVERY, service.refresh_backlog, "Reading the attachment backlog")):
+            yield
         await storage.close()
 
-    app.cleanup_ctx.extend((telemetry_part, database_part, timeline_part, attachments_part))
-    install(app)
-    return app
+    def _cache(self, redis_url: str | None) -> Cache:
+        if redis_url is None:
+            return InProcessCache()
+        cache = RedisCache(redis_url, OperationMetrics(self.instruments.db_operation, "redis", REDIS_OPERATIONS).record)
+        self._pools["cache"] = cache.connections
+        return cache

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -39,6 +39,22 @@ def _database_url(value: str) -> str:
     return value
 
 
+def _exporters(*allowed: str) -> BeforeValidator:
+    """A list with commas between, as the OpenTelemetry specification has it; `none` stands alone."""
+
+    def split(value: object) -> object:
+        names = tuple(name.strip() for name in str(value).split(","))
+        if names == ("none",):
+            return ()
+        if not set(names) <= set(allowed):
+            raise ValueError(f"none, or any of {', '.join(allowed)} with commas between")
+        return names
+
+    return BeforeValidator(split)
+
+
+MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
+TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
@@ -96,10 +112,21 @@ class Attachments(Section):
 
 
 class Telemetry(Section):
-    """OpenTelemetry's own variables."""
+    """OpenTelemetry's own variables; what is not here, its SDK and its exporters read themselves."""
 
-    service_name: str = Field("support-service", alias="OTEL_SERVICE_NAME", min_length=1)
-    metrics_exporter: Literal["prometheus", "none"] = Field("prometheus", alias="OTEL_METRICS_EXPORTER")
+    disabled: bool = Field(default=False, alias="OTEL_SDK_DISABLED", description="true switches metrics and traces off")
+    metrics_exporter: MetricsExporters = Field(("prometheus",), alias="OTEL_METRICS_EXPORTER", validate_default=False)
+    traces_exporter: TracesExporters = Field((), alias="OTEL_TRACES_EXPORTER", validate_default=False)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Where metrics go."""
+        return () if self.disabled else self.metrics_exporter
+
+    @property
+    def traces(self) -> tuple[str, ...]:
+        """Where spans go."""
+        return () if self.disabled else self.traces_exporter
 
 
 AnySection = TypeVar("AnySection", bound=Section)

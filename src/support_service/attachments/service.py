@@ -1,22 +1,19 @@
 """AttachmentService: keeps, gives and removes the files of cases, and knows how much of them lies on local storage."""
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from support_service.attachments import store
 from support_service.attachments.model import Attachment, Backlog, clean_content_type, clean_filename
 from support_service.attachments.storage import LocalAttachmentStorage
 from support_service.database import Database, Transaction
-from support_service.errors import Invalid, NotFound, TooLarge, no_case
+from support_service.errors import Invalid, NotFound, SupportError, TooLarge, no_case
 from support_service.ids import may_be_id, new_id
 from support_service.telemetry.instruments import ATTACHMENT_BACKLOG, ATTACHMENT_BACKLOG_FILES, Instruments
-from support_service.telemetry.labels import CONTENT_TYPES, closed
+from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, closed
 
-REFRESH_EVERY = 10.0  # seconds until this replica's gauges show what the others stored
-
-log = logging.getLogger(__name__)
+BACKLOG_EVERY = 10.0  # seconds until this replica's gauges show what the others stored
 
 
 class AttachmentService:
@@ -30,8 +27,8 @@ class AttachmentService:
         self._instruments = instruments
         self._max_bytes = max_bytes
         self._backlog: Backlog | None = None
-        instruments.observe(ATTACHMENT_BACKLOG, lambda: self._backlog.bytes if self._backlog else None)
-        instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: self._backlog.files if self._backlog else None)
+        instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._backlog.bytes, {})] if self._backlog else [])
+        instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._backlog.files, {})] if self._backlog else [])
 
     async def expect(self, case_id: str) -> None:
         """Raise NotFound where there is no such case, before anyone sends its file."""
@@ -93,18 +90,21 @@ class AttachmentService:
             self._backlog = left
             await self._storage.delete(attachment.storage_key)
 
+    @contextmanager
+    def counting_rejections(self) -> Iterator[None]:
+        """Count an upload that is refused within the block, or whose client leaves."""
+        try:
+            yield
+        except SupportError as refusal:
+            self._instruments.attachment_rejected.add(1, {"reason": closed(refusal.code, REJECTIONS)})
+            raise
+        except ConnectionError:
+            self._instruments.attachment_rejected.add(1, {"reason": "client_left"})
+            raise
+
     async def refresh_backlog(self) -> None:
         """Read the ledger, which other replicas change too."""
         self._backlog = await store.backlog(self._database, self._storage.name)
-
-    async def refresh_backlog_for_ever(self) -> None:
-        """Keep the gauges in step; while the database is out of reach they keep their last value."""
-        while True:
-            await asyncio.sleep(REFRESH_EVERY)
-            try:
-                await self.refresh_backlog()
-            except Exception:
-                log.exception("The attachment backlog could not be read")
 
     async def _bounded(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         size = 0

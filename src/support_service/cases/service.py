@@ -1,6 +1,8 @@
 """SupportService: the one place that changes a case, one method a use case."""
 
 import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pydantic_core
@@ -25,8 +27,19 @@ from support_service.cases.model import (
 from support_service.database import Database, Transaction
 from support_service.errors import FieldError, Invalid, no_case
 from support_service.ids import may_be_id, new_id
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.labels import CHANNELS, closed
+from support_service.telemetry import instruments as rows
+from support_service.telemetry.instruments import Instruments, Reading
+from support_service.telemetry.labels import CHANNELS, UNSETTLED, closed
+
+TALLY_EVERY = 15.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A message that was added, and the seconds from the case's opening where it was an agent's first."""
+
+    message: Message
+    answered_after: float | None
 
 
 class SupportService:
@@ -35,6 +48,11 @@ class SupportService:
     def __init__(self, database: Database, instruments: Instruments) -> None:
         self._database = database
         self._instruments = instruments
+        self._tallied = False
+        self._open: dict[tuple[str, str], int] = {}
+        self._waiting_since: datetime | None = None
+        instruments.observe(rows.TICKET_OPEN, self._open_cases)
+        instruments.observe(rows.TICKET_OLDEST_UNANSWERED, self._oldest_unanswered)
 
     async def open_case(self, new: NewCase) -> Case:
         """Open a case, with its first message if there is one."""
@@ -50,13 +68,12 @@ class SupportService:
             timeline=[],
             timeline_sources=NOT_REQUESTED,
         )
+        first = _message(case.id, new.initial_message, at) if new.initial_message else None
         async with self._database.transaction() as tx:
-            await store.add(tx, case, references.rows(case.context))
-            if new.initial_message:
-                case.messages.append(_message(case.id, new.initial_message, at))
-                await store.add_message(tx, case.messages[0])
+            await store.add(tx, case, references.rows(case.context), first)
+        case.messages = [first] if first else []
         self._instruments.ticket_created.add(1, {"channel": closed(case.channel, CHANNELS)})
-        self._count(case.messages)
+        self._count_messages(case.messages)
         return case
 
     async def get_case(self, case_id: str) -> Case:
@@ -78,69 +95,86 @@ class SupportService:
     async def change_case(self, case_id: str, change: CaseChange) -> Ticket:
         """Change the fields given, and nothing where they are as they were; raises NotFound."""
         async with self._database.transaction() as tx:
-            ticket = await self._lock(tx, case_id)
-            changed = {name: value for name, value in change.given().items() if not _same(getattr(ticket, name), value)}
+            before = ticket = await self._lock(tx, case_id)
+            changed = {name: value for name, value in change.given().items() if not _same(getattr(before, name), value)}
             if changed:
-                ticket = ticket.model_copy(update=changed | {"updated_at": datetime.now(UTC)})
+                ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC)})
                 await store.change(tx, ticket, changed)
             if "context" in changed:
                 await store.replace_references(tx, case_id, references.rows(ticket.context))
-        if "status" in changed:
-            self._instruments.ticket_status_changed.add(1, {"status": ticket.status})
+        self._count_status(before, ticket)
         return ticket
 
     async def set_status(self, case_id: str, change: StatusChange) -> Ticket:
         """Give a case a status, and an agent if one is named; raises NotFound."""
         async with self._database.transaction() as tx:
-            ticket, changed = await self._set_status(tx, case_id, change.status, change.assigned_agent_id)
-        if changed:
-            self._instruments.ticket_status_changed.add(1, {"status": ticket.status})
+            before, ticket = await self._set_status(tx, case_id, change.status, change.assigned_agent_id)
+        self._count_status(before, ticket)
         return ticket
 
     async def close_case(self, case_id: str, closing: Closing) -> Case:
         """Close a case, with a last message if there is one; raises NotFound. A closed case stays closed."""
         last = closing.last_message()
         async with self._database.transaction() as tx:
-            ticket, changed = await self._set_status(tx, case_id, "closed", closing.assigned_agent_id)
-            added = [await self._append(tx, case_id, last)] if last else []
+            before, ticket = await self._set_status(tx, case_id, "closed", closing.assigned_agent_id)
+            added = await self._append(tx, case_id, last) if last else None
             case = await store.get(tx, case_id)
         assert case is not None  # noqa: S101 - this transaction has changed it
-        if changed:
-            self._instruments.ticket_status_changed.add(1, {"status": ticket.status})
-        self._count(added)
+        self._count_status(before, ticket)
+        if added:
+            self._count_messages([added.message], added.answered_after)
         return case
 
     async def add_message(self, case_id: str, new: NewMessage) -> Message:
         """Append a message to a case; raises NotFound."""
         async with self._database.transaction() as tx:
-            message = await self._append(tx, case_id, new)
-        self._count([message])
-        return message
+            added = await self._append(tx, case_id, new)
+        self._count_messages([added.message], added.answered_after)
+        return added.message
 
     async def workload(self, agent_id: str) -> Workload:
         """How many cases an agent has by status; an agent nobody knows has none."""
         cases = await store.workload(self._database, agent_id) if may_be_id(agent_id) else {}
         return Workload.model_validate({"agentId": agent_id, **cases})
 
-    async def _append(self, tx: Transaction, case_id: str, new: NewMessage) -> Message:
-        at = datetime.now(UTC)
-        message = _message(case_id, new, at)
-        if not (may_be_id(case_id) and await store.touch(tx, case_id, at)):
+    async def refresh_tally(self) -> None:
+        """Count the open cases for the gauges."""
+        self._open, self._waiting_since = await store.tally(self._database)
+        self._tallied = True
+
+    def _open_cases(self) -> Reading:
+        if not self._tallied:
+            return []
+        return [
+            (self._open.get((series["status"], series["priority"]), 0), series) for series in rows.TICKET_OPEN.series()
+        ]
+
+    def _oldest_unanswered(self) -> Reading:
+        if not self._tallied:
+            return []
+        since = self._waiting_since
+        return [(max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0, {})]
+
+    async def _append(self, tx: Transaction, case_id: str, new: NewMessage) -> Added:
+        message = _message(case_id, new, datetime.now(UTC))
+        times = await store.add_message(tx, message) if may_be_id(case_id) else None
+        if times is None:
             raise no_case(case_id)
-        await store.add_message(tx, message)
-        return message
+        opened_at, answered_at = times
+        first_answer = message.author_type == "agent" and answered_at == message.created_at
+        return Added(message, (message.created_at - opened_at).total_seconds() if first_answer else None)
 
     async def _set_status(
         self, tx: Transaction, case_id: str, status: Status, agent_id: str | None
-    ) -> tuple[Ticket, bool]:
-        """The ticket after the change, and whether its status is another than before."""
+    ) -> tuple[Ticket, Ticket]:
+        """The ticket before and after the change."""
         before = await self._lock(tx, case_id)
         wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
         if all(getattr(before, name) == value for name, value in wanted.items()):
-            return before, False
+            return before, before
         ticket = before.model_copy(update=wanted | {"updated_at": datetime.now(UTC)})
         await store.change(tx, ticket, wanted)
-        return ticket, ticket.status != before.status
+        return before, ticket
 
     async def _lock(self, tx: Transaction, case_id: str) -> Ticket:
         ticket = await store.lock(tx, case_id) if may_be_id(case_id) else None
@@ -148,9 +182,18 @@ class SupportService:
             raise no_case(case_id)
         return ticket
 
-    def _count(self, added: list[Message]) -> None:
+    def _count_messages(self, added: Iterable[Message], answered_after: float | None = None) -> None:
         for message in added:
             self._instruments.conversation_added.add(1, {"author_type": message.author_type})
+        if answered_after is not None:
+            self._instruments.ticket_first_response.record(answered_after)
+
+    def _count_status(self, before: Ticket, after: Ticket) -> None:
+        if after.status == before.status:
+            return
+        self._instruments.ticket_status_changed.add(1, {"status": after.status})
+        if before.status in UNSETTLED and after.status not in UNSETTLED:
+            self._instruments.ticket_resolution.record((after.updated_at - after.created_at).total_seconds())
 
 
 def _same(before: object, after: object) -> bool:

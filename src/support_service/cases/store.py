@@ -8,9 +8,10 @@ import sqlalchemy as sa
 
 from support_service.cases.model import Case, CaseQuery, Message, Ticket, search_words
 from support_service.database import Reader, Transaction
-from support_service.database.dialect import json_object, json_rows, search_matches
+from support_service.database.dialect import UtcDateTime, json_object, json_rows, search_matches
 from support_service.database.prepared import hot
 from support_service.database.tables import attachments, messages, ticket_references, tickets
+from support_service.telemetry.labels import UNSETTLED
 
 TICKET_COLUMNS = {
     "id": tickets.c.id,
@@ -89,11 +90,31 @@ CASE_BY_ID = hot(
         )
     ).where(tickets.c.id == sa.bindparam("id"))
 )
-TOUCH = hot(tickets.update().where(tickets.c.id == sa.bindparam("case_id")).values(updated_at=sa.bindparam("at")))
+AT = sa.bindparam("at", type_=UtcDateTime())
+_SPEAKING: dict[str, dict[str, Any]] = {
+    "customer": {"waiting_since": sa.func.coalesce(tickets.c.waiting_since, AT)},
+    "agent": {"waiting_since": sa.null(), "answered_at": sa.func.coalesce(tickets.c.answered_at, AT)},
+    "bot": {},
+}
+SPOKEN = {
+    author: hot(
+        tickets.update()
+        .where(tickets.c.id == sa.bindparam("case_id"))
+        .values(updated_at=AT, **more)
+        .returning(tickets.c.created_at, tickets.c.answered_at)
+    )
+    for author, more in _SPEAKING.items()
+}
 # Inline: nobody needs the number that the database gives a row, and asking for it costs a second cursor.
 ADD_TICKET = hot(tickets.insert().inline())
 ADD_MESSAGE = hot(messages.insert().inline())
 ADD_REFERENCE = hot(ticket_references.insert())
+OPEN_CASES = (
+    sa.select(tickets.c.status, tickets.c.priority, sa.func.count())
+    .where(tickets.c.status.in_(UNSETTLED))
+    .group_by(tickets.c.status, tickets.c.priority)
+)
+OLDEST_WAITING = sa.select(sa.func.min(tickets.c.waiting_since)).where(tickets.c.status.in_(UNSETTLED))
 WORKLOAD = (
     sa.select(tickets.c.status, sa.func.count())
     .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"))
@@ -141,10 +162,19 @@ async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
     return dict(tuple(row) for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id}))
 
 
-async def add(tx: Transaction, ticket: Ticket, references: Sequence[tuple[str, str]]) -> None:
-    """Keep a new ticket and its references."""
-    await tx.execute(ADD_TICKET, _values(ticket) | _search(ticket))
+async def add(
+    tx: Transaction, ticket: Ticket, references: Sequence[tuple[str, str]], first: Message | None = None
+) -> None:
+    """Keep a new ticket with its references, and its first message if it has one."""
+    speaks = first.author_type if first else None
+    times = {
+        "waiting_since": ticket.created_at if speaks == "customer" else None,
+        "answered_at": ticket.created_at if speaks == "agent" else None,
+    }
+    await tx.execute(ADD_TICKET, _values(ticket) | _search(ticket) | times)
     await _add_references(tx, ticket.id, references)
+    if first:
+        await tx.execute(ADD_MESSAGE, dict(first))
 
 
 async def change(tx: Transaction, ticket: Ticket, fields: Iterable[str]) -> None:
@@ -162,14 +192,21 @@ async def replace_references(tx: Transaction, case_id: str, references: Sequence
     await _add_references(tx, case_id, references)
 
 
-async def touch(tx: Transaction, case_id: str, at: datetime) -> bool:
-    """Note that a case changed; False where there is none."""
-    return await tx.execute(TOUCH, {"case_id": case_id, "at": at}) == 1
-
-
-async def add_message(tx: Transaction, message: Message) -> None:
-    """Append a message to its case."""
+async def add_message(tx: Transaction, message: Message) -> tuple[datetime, datetime | None] | None:
+    """Append a message to its case; gives when the case was opened and first answered, None where there is no case."""
+    spoken = SPOKEN[message.author_type]
+    times = await tx.fetch_one(spoken, {"case_id": message.ticket_id, "at": message.created_at})
+    if times is None:
+        return None
     await tx.execute(ADD_MESSAGE, dict(message))
+    return times[0], times[1]
+
+
+async def tally(reader: Reader) -> tuple[dict[tuple[str, str], int], datetime | None]:
+    """The number of unsettled cases by status and priority, and since when the longest waiting customer waits."""
+    cases = {(status, priority): number for status, priority, number in await reader.fetch_all(OPEN_CASES)}
+    oldest = await reader.fetch_one(OLDEST_WAITING)
+    return cases, oldest[0] if oldest else None
 
 
 async def _add_references(tx: Transaction, case_id: str, references: Sequence[tuple[str, str]]) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
@@ -10,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.sql.base import Executable
 
 from support_service.database.dialect import to_json
-from support_service.database.seam import Parameters, Row
+from support_service.database.seam import Parameters, Row, measured
 from support_service.errors import Unavailable
+from support_service.telemetry.stores import Measure, unmeasured
 
 CONNECT_TIMEOUT = 3.0  # seconds
 STATEMENT_TIMEOUT = 15.0  # seconds
@@ -41,7 +43,8 @@ class PostgresTransaction:
 class PostgresDatabase:
     """A bounded pool of connections."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, measure: Measure = unmeasured) -> None:
+        self._measure = measure
         self._engine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
@@ -81,15 +84,19 @@ class PostgresDatabase:
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         return await self._read(statement, parameters)
 
+    def connections(self) -> tuple[int, int]:
+        pool: Any = self._engine.pool
+        return pool.checkedout(), pool.checkedin()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
-        with _translated():
+        with measured(self._measure, "TRANSACTION"), _translated():
             async with self._engine.begin() as connection:
                 yield PostgresTransaction(connection)
 
     async def _read(self, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
         """Read in one round trip; a pooled connection that died while it lay idle is replaced once."""
-        with _translated():
+        with measured(self._measure, "SELECT"), _translated():
             try:
                 return await self._read_once(statement, parameters)
             except sa.exc.DBAPIError as failure:

@@ -1,13 +1,32 @@
 """What a database can do here, whichever it is."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from time import perf_counter
 from typing import Any, Protocol
 
 from sqlalchemy.sql.base import Executable
 
+from support_service.errors import Unavailable
+from support_service.telemetry.labels import OTHER
+from support_service.telemetry.stores import Measure
+
 Row = Sequence[Any]
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+@contextmanager
+def measured(measure: Measure, operation: str) -> Iterator[None]:
+    """Tell how long the block took, and how it ended."""
+    started = perf_counter()
+    error = ""
+    try:
+        yield
+    except Unavailable:
+        error = OTHER
+        raise
+    finally:
+        measure(operation, perf_counter() - started, error)
 
 
 class Reader(Protocol):
@@ -38,6 +57,9 @@ class Database(Reader, Protocol):
 
     async def ping(self) -> None:
         """One round trip; raises Unavailable where there is no answer."""
+
+    def connections(self) -> tuple[int, int]:
+        """(used, idle) connections of the pool."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction, committed at the end of the block and rolled back by an exception."""

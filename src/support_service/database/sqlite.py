@@ -21,8 +21,9 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.database.dialect import to_json
 from support_service.database.prepared import HOT, Prepared
-from support_service.database.seam import Parameters, Row
+from support_service.database.seam import Parameters, Row, measured
 from support_service.errors import Unavailable
+from support_service.telemetry.stores import Measure, unmeasured
 
 BUSY_FOR = 10.0  # seconds to wait for another process's write
 THREADS = 4
@@ -95,7 +96,8 @@ class SqliteTransaction:
 class SqliteDatabase:
     """One connection that writes, one for point reads, and a few in threads for long reads."""
 
-    def __init__(self, url: str, *, synchronous: str = "NORMAL") -> None:
+    def __init__(self, url: str, *, synchronous: str = "NORMAL", measure: Measure = unmeasured) -> None:
+        self._measure = measure
         self._path = Path(url.removeprefix("sqlite:///"))
         self._synchronous = synchronous
         self._engine = sa.create_engine(
@@ -138,8 +140,9 @@ class SqliteDatabase:
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         """The first row, read inline: for statements that find their rows by an index."""
-        row: Row | None = await self._patiently(lambda: self._reader.fetch_one(statement, parameters))
-        return row
+        with measured(self._measure, "SELECT"):
+            row: Row | None = await self._patiently(lambda: self._reader.fetch_one(statement, parameters))
+            return row
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         """Every row, read in a thread."""
@@ -149,24 +152,31 @@ class SqliteDatabase:
                 return connection.execute(statement, parameters).all()
 
         loop = asyncio.get_running_loop()
-        rows: Sequence[Row] = await self._patiently(partial(loop.run_in_executor, self._threads, read))
-        return rows
+        with measured(self._measure, "SELECT"):
+            rows: Sequence[Row] = await self._patiently(partial(loop.run_in_executor, self._threads, read))
+            return rows
+
+    def connections(self) -> tuple[int, int]:
+        pool: Any = self._engine.pool
+        return pool.checkedout(), pool.checkedin()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
         """One transaction at a time in this process; other processes are waited for."""
         async with self._writing:
             raw = self._writer.raw
-            await self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"))
-            try:
-                yield SqliteTransaction(self._writer)
-                raw.execute("COMMIT")
-            except BaseException as failure:
-                if raw.in_transaction:
-                    raw.execute("ROLLBACK")
-                if isinstance(failure, sqlite3.OperationalError | sa.exc.OperationalError):
-                    raise Unavailable("database_unavailable", f"The database refused: {_cause(failure)}") from failure
-                raise
+            with measured(self._measure, "TRANSACTION"):
+                await self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"))
+                try:
+                    yield SqliteTransaction(self._writer)
+                    raw.execute("COMMIT")
+                except BaseException as failure:
+                    if raw.in_transaction:
+                        raw.execute("ROLLBACK")
+                    if isinstance(failure, sqlite3.OperationalError | sa.exc.OperationalError):
+                        refusal = f"The database refused: {_cause(failure)}"
+                        raise Unavailable("database_unavailable", refusal) from failure
+                    raise
             self._wrote = True
 
     async def _patiently(self, work: Callable[[], Any]) -> Any:

@@ -30,7 +30,10 @@ tickets = sa.Table(
     sa.Column("search_text", sa.Text, nullable=False),  # folded words of subject, description and customer
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("waiting_since", UtcDateTime),  # the customer's first word that no agent has answered
+    sa.Column("answered_at", UtcDateTime),  # an agent's first message
     sa.Index(None, "status", "seq"),
+    sa.Index(None, "status", "waiting_since"),
     sa.Index(None, "customer_id", "seq"),
     sa.Index(None, "assigned_agent_id", "status", "seq"),
 )

@@ -16,6 +16,11 @@ from support_service.telemetry import labels
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
+UNITS = {"s": "seconds", "By": "bytes"}  # those in braces, and 1, leave no trace in a Prometheus name
+# From seconds of a chat to weeks of a complaint.
+WAITING = (60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 1_209_600.0)
+
+
 class _Nothing(float):
     """A value that measures nothing: it makes a histogram's series, standing at 0, and is not counted."""
 
@@ -28,11 +33,20 @@ class Row:
     """One instrument. A label whose values are None is closed where it is recorded, and is not known beforehand."""
 
     name: str
-    kind: Literal["counter", "histogram", "gauge"]
+    kind: Literal["counter", "histogram", "gauge", "observed counter", "observed sum"]
     unit: str
     meaning: str
     labels: Mapping[str, Sequence[str] | None]
     buckets: Sequence[float] = ()
+
+    @property
+    def prometheus(self) -> str:
+        """The name of the family in Prometheus's text format, without what a histogram's samples append."""
+        name = self.name.replace(".", "_")
+        unit = UNITS.get(self.unit)
+        if unit and not name.endswith(f"_{unit}"):
+            name = f"{name}_{unit}"
+        return f"{name}_total" if self.kind in ("counter", "observed counter") else name
 
     def series(self) -> list[dict[str, str]]:
         """Every label set of a closed vocabulary; none where a label is open."""
@@ -129,19 +143,127 @@ HTTP_SERVER_DURATION = Row(
     (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 5.0, 7.5, 10.0),
 )
 
+HTTP_SERVER_ACTIVE = Row(
+    "http.server.active_requests",
+    "observed sum",
+    "{request}",
+    "Requests in work now",
+    {"http.request.method": None, "url.scheme": ("http",)},
+)
+ATTACHMENT_REJECTED = Row(
+    "support.attachment.rejected",
+    "counter",
+    "{upload}",
+    "Uploads that were refused, or broke off",
+    {"reason": labels.REJECTIONS},
+)
+TICKET_OPEN = Row(
+    "support.ticket.open",
+    "gauge",
+    "{ticket}",
+    "Cases that are open or pending, by the database",
+    {"status": labels.UNSETTLED, "priority": labels.PRIORITIES},
+)
+TICKET_OLDEST_UNANSWERED = Row(
+    "support.ticket.oldest_unanswered",
+    "gauge",
+    "s",
+    "Age of the oldest customer's word that no agent has answered, in open and pending cases; 0 where there is none",
+    {},
+)
+TICKET_FIRST_RESPONSE = Row(
+    "support.ticket.first_response",
+    "histogram",
+    "s",
+    "Time from a case's opening to the first message of an agent",
+    {},
+    WAITING,
+)
+TICKET_RESOLUTION = Row(
+    "support.ticket.resolution",
+    "histogram",
+    "s",
+    "Time from a case's opening to the moment it is resolved, or closed without that",
+    {},
+    WAITING,
+)
+DB_OPERATION = Row(
+    "db.client.operation.duration",
+    "histogram",
+    "s",
+    "Time of an operation on the database or on Redis; a transaction counts from its begin to its end",
+    {"db.system.name": None, "db.operation.name": None, "error.type": None},
+    # The boundaries that the semantic conventions advise for this instrument.
+    (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0),
+)
+DB_CONNECTIONS = Row(
+    "db.client.connection.count",
+    "observed sum",
+    "{connection}",
+    "Connections of a pool, by what they do",
+    {"db.client.connection.pool.name": None, "db.client.connection.state": labels.CONNECTION_STATES},
+)
+EVENT_LOOP_LAG = Row(
+    "support.event_loop.lag",
+    "histogram",
+    "s",
+    "How late the event loop wakes a task that asked for a time: what every request waits besides its own work",
+    {},
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+)
+BUILD_INFO = Row(
+    "support.build.info",
+    "gauge",
+    "{build}",
+    "Always 1; its labels say what runs",
+    {"version": None, "python": None},
+)
+PROCESS_CPU = Row("process.cpu.time", "observed counter", "s", "CPU time", {"cpu.mode": labels.CPU_MODES})
+PROCESS_MEMORY = Row("process.memory.usage", "observed sum", "By", "Resident memory", {})
+PROCESS_THREADS = Row("process.thread.count", "observed sum", "{thread}", "Threads", {})
+PROCESS_FILES = Row(
+    "process.unix.file_descriptor.count", "observed sum", "{file_descriptor}", "Open file descriptors", {}
+)
+PROCESS_UPTIME = Row("process.uptime", "gauge", "s", "Time since the process started", {})
+GC_COLLECTIONS = Row(
+    "cpython.gc.collections",
+    "observed counter",
+    "{collection}",
+    "Runs of the garbage collector",
+    {"cpython.gc.generation": labels.GENERATIONS},
+)
+
 TABLE = (
     TIMELINE_COLLECT,
     TIMELINE_CACHE_EVENTS,
     TIMELINE_COLLECTION_FAILURES,
     TIMELINE_SOURCE,
     ATTACHMENT_STORED,
+    ATTACHMENT_REJECTED,
     ATTACHMENT_BACKLOG,
     ATTACHMENT_BACKLOG_FILES,
     TICKET_CREATED,
     CONVERSATION_ADDED,
     TICKET_STATUS_CHANGED,
+    TICKET_OPEN,
+    TICKET_OLDEST_UNANSWERED,
+    TICKET_FIRST_RESPONSE,
+    TICKET_RESOLUTION,
     HTTP_SERVER_DURATION,
+    HTTP_SERVER_ACTIVE,
+    DB_OPERATION,
+    DB_CONNECTIONS,
+    EVENT_LOOP_LAG,
+    PROCESS_CPU,
+    PROCESS_MEMORY,
+    PROCESS_THREADS,
+    PROCESS_FILES,
+    PROCESS_UPTIME,
+    GC_COLLECTIONS,
+    BUILD_INFO,
 )
+Reading = Iterable[tuple[int | float, Mapping[str, str]]]
+"""What an observed instrument stands at: a value for each label set; nothing while it is unknown."""
 
 
 class Instruments:
@@ -154,22 +276,31 @@ class Instruments:
         self.timeline_collection_failures = self._counter(TIMELINE_COLLECTION_FAILURES)
         self.timeline_source = self._histogram(TIMELINE_SOURCE)
         self.attachment_stored = self._counter(ATTACHMENT_STORED)
+        self.attachment_rejected = self._counter(ATTACHMENT_REJECTED)
         self.ticket_created = self._counter(TICKET_CREATED)
         self.conversation_added = self._counter(CONVERSATION_ADDED)
         self.ticket_status_changed = self._counter(TICKET_STATUS_CHANGED)
+        self.ticket_first_response = self._histogram(TICKET_FIRST_RESPONSE)
+        self.ticket_resolution = self._histogram(TICKET_RESOLUTION)
         self.http_server_duration = self._histogram(HTTP_SERVER_DURATION)
+        self.db_operation = self._histogram(DB_OPERATION)
+        self.event_loop_lag = self._histogram(EVENT_LOOP_LAG)
 
-    def observe(self, row: Row, read: Callable[[], int | float | None]) -> None:
-        """Make a gauge that reads its value at each scrape; None means unknown, and no series then.
+    def observe(self, row: Row, read: Callable[[], Reading]) -> None:
+        """Make an instrument that reads its values at each scrape and each export.
 
-        `read` runs in the scrape's thread: it must return what is known, and never wait.
+        `read` runs in a thread of the reader's: it must return what is known, and never wait.
         """
 
         def callback(_: CallbackOptions) -> Iterable[Observation]:
-            value = read()
-            return [] if value is None else [Observation(value)]
+            return [Observation(value, series) for value, series in read()]
 
-        self._meter.create_observable_gauge(row.name, [callback], unit=row.unit, description=row.meaning)
+        create = {
+            "gauge": self._meter.create_observable_gauge,
+            "observed counter": self._meter.create_observable_counter,
+            "observed sum": self._meter.create_observable_up_down_counter,
+        }[row.kind]
+        create(row.name, [callback], unit=row.unit, description=row.meaning)
 
     def _counter(self, row: Row) -> Counter:
         counter = self._meter.create_counter(row.name, unit=row.unit, description=row.meaning)

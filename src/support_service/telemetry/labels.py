@@ -36,6 +36,27 @@ CONTENT_TYPES = (
     "video/mp4",
     OTHER,
 )
+PRIORITIES = ("low", "normal", "high", "urgent")
+UNSETTLED = ("open", "pending")  # statuses of cases that someone still works on
+REJECTIONS = (
+    "attachment_empty",
+    "attachment_too_large",
+    "body_too_large",
+    "case_not_found",
+    "client_left",
+    "file_missing",
+    "file_repeated",
+    "malformed_multipart",
+    "storage_full",
+    "unsupported_type",
+    OTHER,
+)
+CPU_MODES = ("user", "system")
+GENERATIONS = ("0", "1", "2")
+DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")
+REDIS_OPERATIONS = ("MGET", "SET", "DEL", "PING")
+CONNECTION_STATES = ("used", "idle")
+ERRORS = ("", "timeout", OTHER)  # an empty value is no label at all
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 
 

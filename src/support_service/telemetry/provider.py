@@ -1,21 +1,36 @@
-"""The meter provider of one app, and its scrape: instruments are recorded through the OTel API, this is behind it."""
+"""The meter provider of one app and what is behind it: a scrape, an OTLP backend, the console, several or none.
+
+Instruments are recorded through the OTel API, so that nobody who records knows which. The standard variables
+`OTEL_EXPORTER_OTLP_*` and `OTEL_METRIC_EXPORT_*` are read by the exporters themselves.
+"""
 
 import gzip
+import threading
+from collections.abc import Collection
 from dataclasses import dataclass
+from uuid import uuid4
 
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Histogram, Meter
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
-from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.resources import (
+    SERVICE_INSTANCE_ID,
+    SERVICE_NAME,
+    SERVICE_VERSION,
+    OTELResourceDetector,
+    Resource,
+)
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from support_service import __version__
 from support_service.telemetry.instruments import NOTHING
 
-COMPRESS_FROM = 1024
+COMPRESS_FROM = 1024  # bytes
+STOP_WITHIN = 1.5  # seconds for the last export
 
 
 class ZeroedHistogram(ExplicitBucketHistogramAggregation):
@@ -49,17 +64,21 @@ class Exposition:
 class Metrics:
     """A MeterProvider with a registry of its own, so that two apps in one process never see each other's series."""
 
-    def __init__(self, service_name: str, *, exporter: str = "prometheus") -> None:
+    def __init__(self, exporters: Collection[str], resource: Resource) -> None:
         self._registry = CollectorRegistry()
         readers: list[MetricReader] = []
-        if exporter == "prometheus":
+        if "prometheus" in exporters:
             # No scope labels and no target_info: a scraped series carries the labels of its row and no others.
             readers.append(
                 PrometheusMetricReader(registry=self._registry, scope_info_enabled=False, disable_target_info=True)
             )
+        if "otlp" in exporters:
+            readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+        if "console" in exporters:
+            readers.append(PeriodicExportingMetricReader(ConsoleMetricExporter()))
         self._provider = MeterProvider(
             metric_readers=readers,
-            resource=Resource.create({SERVICE_NAME: service_name, SERVICE_VERSION: __version__}),
+            resource=resource,
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
             views=[View(instrument_type=Histogram, aggregation=ZeroedHistogram(record_min_max=False))],
@@ -75,5 +94,18 @@ class Metrics:
         return Exposition(body, content_type, None)
 
     def close(self) -> None:
-        """Stop the readers; instruments may still be recorded, to no effect."""
-        self._provider.shutdown()
+        """Export a last time and stop the readers, within STOP_WITHIN; blocks, so call it in a thread."""
+        within(STOP_WITHIN, self._provider.shutdown)
+
+
+def reporter() -> Resource:
+    """Who reports: name, version and instance of the service, and what OTEL_RESOURCE_ATTRIBUTES says."""
+    own = {SERVICE_NAME: "support-service", SERVICE_VERSION: __version__, SERVICE_INSTANCE_ID: str(uuid4())}
+    return Resource(own).merge(OTELResourceDetector().detect())
+
+
+def within(seconds: float, work) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Do the work in a thread that nobody waits for longer than this: a backend out of reach must not hold the stop."""
+    thread = threading.Thread(target=work, name="telemetry-stop", daemon=True)
+    thread.start()
+    thread.join(seconds)

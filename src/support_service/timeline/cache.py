@@ -2,6 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
 from typing import Protocol
 
 import redis.asyncio as redis
@@ -9,6 +12,10 @@ from cachetools import LRUCache
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from support_service.telemetry.labels import OTHER
+from support_service.telemetry.stores import Measure, unmeasured
 
 TIMEOUT = 0.25  # seconds to connect or to answer; without it a frozen server would hold every read
 CONNECTIONS = 64
@@ -71,17 +78,17 @@ class RedisCache:
     less CPU for a cached timeline than a GET each. MGET also gives nothing, and no error, for a key of a wrong type.
     """
 
-    def __init__(self, url: str) -> None:
-        self._redis = redis.Redis.from_pool(
-            redis.BlockingConnectionPool.from_url(
-                url,
-                timeout=TIMEOUT,
-                socket_timeout=TIMEOUT,
-                socket_connect_timeout=TIMEOUT,
-                max_connections=CONNECTIONS,
-                retry=Retry(NoBackoff(), 0),  # the services behind are a better answer than a second wait
-            )
+    def __init__(self, url: str, measure: Measure = unmeasured) -> None:
+        self._measure = measure
+        self._pool = redis.BlockingConnectionPool.from_url(
+            url,
+            timeout=TIMEOUT,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            max_connections=CONNECTIONS,
+            retry=Retry(NoBackoff(), 0),  # the services behind are a better answer than a second wait
         )
+        self._redis = redis.Redis.from_pool(self._pool)
         self._asked: list[tuple[str, asyncio.Future[bytes | None]]] = []
         self._reading: set[asyncio.Future[None]] = set()
 
@@ -95,11 +102,32 @@ class RedisCache:
         value: bytes | None = await asked
         return value
 
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        with self._operation("SET"):
+            await self._redis.set(key, value, px=max(1, round(ttl * 1000)))
+
+    async def delete(self, key: str) -> None:
+        with self._operation("DEL"):
+            await self._redis.delete(key)
+
+    async def ping(self) -> None:
+        with self._operation("PING"):
+            await self._redis.ping()
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    def connections(self) -> tuple[int, int]:
+        """(used, idle) connections of the pool."""
+        idle = len(self._pool._available_connections)  # noqa: SLF001 - the pool has no other way to tell
+        return len(self._pool._in_use_connections), idle  # noqa: SLF001
+
     async def _read(self) -> None:
         """Fetch what was asked for since the last time, and tell those who wait."""
         asked, self._asked = self._asked, []
         try:
-            values = await self._redis.mget([key for key, _ in asked])
+            with self._operation("MGET"):
+                values = await self._redis.mget([key for key, _ in asked])
         except Exception as failure:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             for _, waiting in asked:
                 if not waiting.done():
@@ -109,23 +137,15 @@ class RedisCache:
                 if not waiting.done():
                     waiting.set_result(value if value is None or isinstance(value, bytes) else value.encode())
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
+    @contextmanager
+    def _operation(self, name: str) -> Iterator[None]:
+        """Measure a command, and turn every way in which it can fail into CacheFault."""
+        started = perf_counter()
+        error = ""
         try:
-            await self._redis.set(key, value, px=max(1, round(ttl * 1000)))
+            yield
         except (RedisError, OSError) as failure:
+            error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
             raise CacheFault(str(failure)) from failure
-
-    async def delete(self, key: str) -> None:
-        try:
-            await self._redis.delete(key)
-        except (RedisError, OSError) as failure:
-            raise CacheFault(str(failure)) from failure
-
-    async def ping(self) -> None:
-        try:
-            await self._redis.ping()
-        except (RedisError, OSError) as failure:
-            raise CacheFault(str(failure)) from failure
-
-    async def close(self) -> None:
-        await self._redis.aclose()
+        finally:
+            self._measure(name, perf_counter() - started, error)

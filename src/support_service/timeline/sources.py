@@ -13,6 +13,7 @@ from yarl import URL
 
 from support_service.references import Service, Wanted
 from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.traces import outgoing
 from support_service.timeline import merge
 from support_service.timeline.merge import Entry
 
@@ -116,7 +117,7 @@ class SourceClient:
 
     async def _ask(self, call: Call) -> tuple[str, list[Entry] | Failure]:
         url = URL(self._base_url + call.path, encoded=True)  # the reference goes out as it is, percent-encoded
-        async with self._session.get(url, allow_redirects=False) as response:
+        async with self._session.get(url, headers=outgoing(), allow_redirects=False) as response:
             if response.status == 404:  # noqa: PLR2004 - nothing there, which is an answer
                 return "not_found", []
             if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's success

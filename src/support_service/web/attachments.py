@@ -19,10 +19,11 @@ log = logging.getLogger(__name__)
 async def upload(request: web.Request) -> web.Response:
     """Add a file to a case, from the part `file` of a multipart body."""
     service = request.app[keys.ATTACHMENTS]
-    await service.expect(case_id(request))
-    incoming = Upload(request, request.app[keys.HTTP].max_upload_bytes)
-    await incoming.open()
-    attachment = await service.add(case_id(request), incoming.filename, incoming.content_type, incoming.chunks())
+    with service.counting_rejections():
+        await service.expect(case_id(request))
+        incoming = Upload(request, request.app[keys.HTTP].max_upload_bytes)
+        await incoming.open()
+        attachment = await service.add(case_id(request), incoming.filename, incoming.content_type, incoming.chunks())
     answer = view(request, attachment)
     return reply(answer, 201, {"Location": answer.uri})
 

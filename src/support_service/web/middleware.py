@@ -10,7 +10,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from support_service.telemetry.http import RequestMetrics
-from support_service.telemetry.logs import REQUEST_ID
+from support_service.telemetry.logs import CASE_ID, REQUEST_ID
+from support_service.telemetry.traces import continued
 from support_service.web.errors import CLIENT_LEFT
 
 REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -27,18 +28,20 @@ def observed(metrics: RequestMetrics, access_log: float) -> Middleware:
         request_id = request.headers.get("X-Request-Id", "")
         if not REQUEST_ID_FORM.fullmatch(request_id):
             request_id = os.urandom(8).hex()
-        token = REQUEST_ID.set(request_id)
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else None
+        tokens = REQUEST_ID.set(request_id), CASE_ID.set(request.match_info.get("case_id"))
         status = 500  # of a handler that is cancelled when the service stops
+        metrics.begin(request.method, route)
         try:
-            response = await handler(request)
+            with continued(request.headers):
+                response = await handler(request)
             status = response.status
             if not response.prepared:
                 response.headers["X-Request-Id"] = request_id
         finally:
             seconds = perf_counter() - started
-            resource = request.match_info.route.resource
-            route = resource.canonical if resource else None
-            metrics.record(request.method, route, status, seconds, "client_left" if status == CLIENT_LEFT else None)
+            metrics.end(request.method, route, status, seconds, "client_left" if status == CLIENT_LEFT else None)
             if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
                 log.info(
                     "%s %s %d",
@@ -47,7 +50,8 @@ def observed(metrics: RequestMetrics, access_log: float) -> Middleware:
                     status,
                     extra={"route": route, "status": status, "seconds": round(seconds, 6)},
                 )
-            REQUEST_ID.reset(token)
+            REQUEST_ID.reset(tokens[0])
+            CASE_ID.reset(tokens[1])
         return response
 
     return observe

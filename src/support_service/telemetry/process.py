@@ -1,0 +1,49 @@
+"""What the process itself takes: CPU, memory, threads, files, garbage collection, and how late its event loop is."""
+
+import asyncio
+import gc
+import platform
+import time
+
+import psutil
+from opentelemetry.metrics import Histogram
+
+from support_service import __version__
+from support_service.telemetry import instruments as rows
+from support_service.telemetry.instruments import Instruments, Reading
+
+SAMPLE_EVERY = 0.25  # seconds between looks at the loop's lag
+
+
+def observe_process(instruments: Instruments) -> None:
+    """Make the instruments of this process; they are read when someone scrapes."""
+    process = psutil.Process()
+    started = process.create_time()
+
+    def cpu() -> Reading:
+        times = process.cpu_times()
+        return [(times.user, {"cpu.mode": "user"}), (times.system, {"cpu.mode": "system"})]
+
+    def collections() -> Reading:
+        return [
+            (generation["collections"], {"cpython.gc.generation": str(number)})
+            for number, generation in enumerate(gc.get_stats())
+        ]
+
+    build = {"version": __version__, "python": platform.python_version()}
+    instruments.observe(rows.PROCESS_CPU, cpu)
+    instruments.observe(rows.PROCESS_MEMORY, lambda: [(process.memory_info().rss, {})])
+    instruments.observe(rows.PROCESS_THREADS, lambda: [(process.num_threads(), {})])
+    instruments.observe(rows.PROCESS_FILES, lambda: [(process.num_fds(), {})])
+    instruments.observe(rows.PROCESS_UPTIME, lambda: [(time.time() - started, {})])
+    instruments.observe(rows.GC_COLLECTIONS, collections)
+    instruments.observe(rows.BUILD_INFO, lambda: [(1, build)])
+
+
+async def sample_lag(lag: Histogram) -> None:
+    """Record how late the loop wakes this task, again and again."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + SAMPLE_EVERY
+        await asyncio.sleep(SAMPLE_EVERY)
+        lag.record(max(0.0, loop.time() - due))

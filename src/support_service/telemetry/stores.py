@@ -1,0 +1,46 @@
+"""Operations on the database and on Redis, as the semantic conventions see them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from opentelemetry.metrics import Histogram
+
+from support_service.telemetry.instruments import NOTHING, Reading
+from support_service.telemetry.labels import CONNECTION_STATES
+
+
+class Measure(Protocol):
+    """Is told of each operation: its name, its seconds, and the kind of error that ended it, empty where none did."""
+
+    def __call__(self, operation: str, seconds: float, error: str = "", /) -> None:
+        """Take note."""
+
+
+def unmeasured(_operation: str, _seconds: float, _error: str = "", /) -> None:
+    """Take no note."""
+
+
+class OperationMetrics:
+    """Records the operations on one system; each operation's name comes from a closed vocabulary."""
+
+    def __init__(self, duration: Histogram, system: str, operations: Iterable[str]) -> None:
+        self._duration = duration
+        self._good = {
+            name: {"db.system.name": system, "db.operation.name": name, "error.type": ""} for name in operations
+        }
+        for labels in self._good.values():
+            duration.record(NOTHING, labels)
+
+    def record(self, operation: str, seconds: float, error: str = "", /) -> None:
+        """Count an operation; `error` is of labels.ERRORS."""
+        labels = self._good[operation]
+        self._duration.record(seconds, {**labels, "error.type": error} if error else labels)
+
+
+def connections(pools: Mapping[str, Callable[[], tuple[int, int]]]) -> Reading:
+    """The connections of each pool by its name, used and idle."""
+    return [
+        (number, {"db.client.connection.pool.name": name, "db.client.connection.state": state})
+        for name, count in pools.items()
+        for state, number in zip(CONNECTION_STATES, count(), strict=True)
+    ]
