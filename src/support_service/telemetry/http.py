@@ -3,11 +3,10 @@
 from opentelemetry.metrics import Histogram
 
 from support_service.telemetry.instruments import NOTHING, Reading
-from support_service.telemetry.labels import METHODS, OTHER
+from support_service.telemetry.labels import METHODS, OTHER, OTHER_METHOD
 
 # Scrapes and probes come every few seconds for ever: they would drown what clients see.
 UNMEASURED = frozenset({"/metrics", "/livez", "/readyz", "/health"})
-OTHER_METHOD = "_OTHER"
 
 
 class RequestMetrics:
@@ -15,7 +14,7 @@ class RequestMetrics:
 
     def __init__(self, duration: Histogram) -> None:
         self._duration = duration
-        self._active = dict.fromkeys((*sorted(METHODS), OTHER_METHOD), 0)
+        self._active = dict.fromkeys(METHODS, 0)
 
     def expect(self, method: str, route: str, status: int) -> None:
         """Let a series stand at 0 before its first request."""

@@ -30,7 +30,10 @@ NOTHING = _Nothing(0)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One instrument. A label whose values are None is closed where it is recorded, and is not known beforehand."""
+    """One instrument. A label whose values are None takes them from the service's own code, never from a client.
+
+    Series that are not `seeded` from all combinations of their labels are seeded by those who know which there are.
+    """
 
     name: str
     kind: Literal["counter", "histogram", "gauge", "observed counter", "observed sum"]
@@ -38,6 +41,7 @@ class Row:
     meaning: str
     labels: Mapping[str, Sequence[str] | None]
     buckets: Sequence[float] = ()
+    seeded: bool = True
 
     @property
     def prometheus(self) -> str:
@@ -50,7 +54,7 @@ class Row:
 
     def series(self) -> list[dict[str, str]]:
         """Every label set of a closed vocabulary; none where a label is open."""
-        if any(values is None for values in self.labels.values()):
+        if not self.seeded or any(values is None for values in self.labels.values()):
             return []
         combinations = product(*(values or () for values in self.labels.values()))
         return [dict(zip(self.labels, values, strict=True)) for values in combinations]
@@ -134,7 +138,7 @@ HTTP_SERVER_DURATION = Row(
     "s",
     "Time to answer a request; of a download, to its last byte",
     {
-        "http.request.method": None,
+        "http.request.method": labels.METHODS,
         "http.route": None,
         "http.response.status_code": None,
         "error.type": None,
@@ -148,7 +152,7 @@ HTTP_SERVER_ACTIVE = Row(
     "observed sum",
     "{request}",
     "Requests in work now",
-    {"http.request.method": None, "url.scheme": ("http",)},
+    {"http.request.method": labels.METHODS, "url.scheme": ("http",)},
 )
 ATTACHMENT_REJECTED = Row(
     "support.attachment.rejected",
@@ -192,16 +196,22 @@ DB_OPERATION = Row(
     "histogram",
     "s",
     "Time of an operation on the database or on Redis; a transaction counts from its begin to its end",
-    {"db.system.name": None, "db.operation.name": None, "error.type": None},
+    {
+        "db.system.name": labels.STORES,
+        "db.operation.name": labels.DATABASE_OPERATIONS + labels.REDIS_OPERATIONS,
+        "error.type": labels.ERRORS,
+    },
     # The boundaries that the semantic conventions advise for this instrument.
     (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0),
+    seeded=False,
 )
+# The conventions end these three names in `count`, which Prometheus keeps for histograms and promtool refuses.
 DB_CONNECTIONS = Row(
-    "db.client.connection.count",
+    "db.client.connections",
     "observed sum",
     "{connection}",
     "Connections of a pool, by what they do",
-    {"db.client.connection.pool.name": None, "db.client.connection.state": labels.CONNECTION_STATES},
+    {"db.client.connection.pool.name": labels.POOLS, "db.client.connection.state": labels.CONNECTION_STATES},
 )
 EVENT_LOOP_LAG = Row(
     "support.event_loop.lag",
@@ -220,10 +230,8 @@ BUILD_INFO = Row(
 )
 PROCESS_CPU = Row("process.cpu.time", "observed counter", "s", "CPU time", {"cpu.mode": labels.CPU_MODES})
 PROCESS_MEMORY = Row("process.memory.usage", "observed sum", "By", "Resident memory", {})
-PROCESS_THREADS = Row("process.thread.count", "observed sum", "{thread}", "Threads", {})
-PROCESS_FILES = Row(
-    "process.unix.file_descriptor.count", "observed sum", "{file_descriptor}", "Open file descriptors", {}
-)
+PROCESS_THREADS = Row("process.threads", "observed sum", "{thread}", "Threads", {})
+PROCESS_FILES = Row("process.unix.file_descriptors", "observed sum", "{file_descriptor}", "Open file descriptors", {})
 PROCESS_UPTIME = Row("process.uptime", "gauge", "s", "Time since the process started", {})
 GC_COLLECTIONS = Row(
     "cpython.gc.collections",

@@ -57,7 +57,10 @@ DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")
 REDIS_OPERATIONS = ("MGET", "SET", "DEL", "PING")
 CONNECTION_STATES = ("used", "idle")
 ERRORS = ("", "timeout", OTHER)  # an empty value is no label at all
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+STORES = ("sqlite", "postgresql", "redis")
+POOLS = ("database", "cache")
+OTHER_METHOD = "_OTHER"  # as the semantic conventions have it
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", OTHER_METHOD)
 
 
 def closed(value: str, vocabulary: Collection[str]) -> str:
