@@ -4,9 +4,11 @@ Instruments are recorded through the OTel API, so that nobody who records knows 
 `OTEL_EXPORTER_OTLP_*` and `OTEL_METRIC_EXPORT_*` are read by the exporters themselves.
 """
 
+import asyncio
 import gzip
 import threading
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -66,6 +68,7 @@ class Metrics:
 
     def __init__(self, exporters: Collection[str], resource: Resource) -> None:
         self._registry = CollectorRegistry()
+        self._renderer = ThreadPoolExecutor(1, thread_name_prefix="scrape")
         readers: list[MetricReader] = []
         if "prometheus" in exporters:
             # No scope labels and no target_info: a scraped series carries the labels of its row and no others.
@@ -85,8 +88,13 @@ class Metrics:
         )
         self.meter: Meter = self._provider.get_meter("support_service", __version__)
 
+    async def answer(self, accept: str, accept_encoding: str) -> Exposition:
+        """A scrape off the event loop, one at a time: two threads that render would hold the loop up twice as long."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._renderer, self.scrape, accept, accept_encoding)
+
     def scrape(self, accept: str, accept_encoding: str) -> Exposition:
-        """Render every series. It takes milliseconds for thousands of them: call it in a thread."""
+        """Render every series, in the format and encoding that the scraper prefers; takes milliseconds."""
         encode, content_type = choose_encoder(accept)
         body = encode(self._registry)
         if "gzip" in accept_encoding and len(body) >= COMPRESS_FROM:
@@ -95,6 +103,7 @@ class Metrics:
 
     def close(self) -> None:
         """Export a last time and stop the readers, within STOP_WITHIN; blocks, so call it in a thread."""
+        self._renderer.shutdown()
         within(STOP_WITHIN, self._provider.shutdown)
 
 

@@ -48,11 +48,8 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """Give every metric in Prometheus's text format, or OpenMetrics where it is asked for."""
-    # In a thread: rendering thousands of series would hold up every request.
-    exposition = await asyncio.to_thread(
-        request.app[keys.METRICS].scrape,
-        request.headers.get("Accept", ""),
-        request.headers.get("Accept-Encoding", ""),
+    exposition = await request.app[keys.METRICS].answer(
+        request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", "")
     )
     headers = {"Content-Type": exposition.content_type, "Vary": "Accept, Accept-Encoding"}
     if exposition.content_encoding:
