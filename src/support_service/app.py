@@ -38,12 +38,14 @@ def build(settings: Settings) -> web.Application:
     Raises Unavailable at its start where the database or the attachment folder can't be used.
     """
     parts = _Parts(settings)
+    readiness = keys.Readiness()
     with parts.traces.of_applications():
         app = web.Application(
-            middlewares=[observed(parts.requests, settings.server.access_log), problems], client_max_size=MAX_BODY
+            middlewares=[observed(parts.requests, readiness, settings.server.access_log), problems],
+            client_max_size=MAX_BODY,
         )
     app[keys.METRICS] = parts.metrics
-    app[keys.READINESS] = keys.Readiness()
+    app[keys.READINESS] = readiness
     app[keys.HTTP] = keys.HttpOptions(
         public_url=settings.server.public_url or "", max_upload_bytes=settings.attachments.max_bytes
     )

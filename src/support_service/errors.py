@@ -45,6 +45,10 @@ class TooLarge(SupportError):
     """The request is over a limit in size."""
 
 
+class TooSlow(SupportError):
+    """The request did not arrive in time."""
+
+
 class UnsupportedType(SupportError):
     """The request's content type is none that is read here."""
 

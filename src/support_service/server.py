@@ -13,6 +13,7 @@ from support_service.app import build
 from support_service.settings import Server, Settings, WrongSetting
 from support_service.web import keys
 
+LOOK_EVERY = 0.05  # seconds between looks at the requests that a stop waits for
 READ_BUFFER = 256 * 1024  # bytes taken from a connection at once: fewer wake-ups for an upload
 
 log = logging.getLogger(__name__)
@@ -39,10 +40,22 @@ async def listening(app: web.Application, server: Server) -> AsyncIterator[str]:
         host, port = runner.addresses[0][:2]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
         if keys.READINESS in app:
-            app[keys.READINESS].accepting = False
-            await asyncio.sleep(server.stop_delay)
+            await _drain(app[keys.READINESS], runner, server)
     finally:
         await runner.cleanup()
+
+
+async def _drain(readiness: keys.Readiness, runner: web.AppRunner, server: Server) -> None:
+    """Take no new connection, and let what is in work end; aiohttp's own stop drops a body that is still coming in."""
+    loop = asyncio.get_running_loop()
+    readiness.accepting = False
+    await asyncio.sleep(server.stop_delay)
+    for site in list(runner.sites):
+        await site.stop()
+    until = loop.time() + server.stop_timeout
+    await asyncio.sleep(LOOK_EVERY)  # for requests that have arrived and were not begun
+    while readiness.working and loop.time() < until:  # noqa: ASYNC110 - an event would be set by every request
+        await asyncio.sleep(LOOK_EVERY)
 
 
 async def stop_signal() -> str:

@@ -42,6 +42,7 @@ REJECTIONS = (
     "attachment_empty",
     "attachment_too_large",
     "body_too_large",
+    "body_too_slow",
     "case_not_found",
     "client_left",
     "file_missing",

@@ -95,7 +95,10 @@ class Metrics:
 
     def scrape(self, accept: str, accept_encoding: str) -> Exposition:
         """Render every series, in the format and encoding that the scraper prefers; takes milliseconds."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except Exception:  # noqa: BLE001 - it reads a client's header, and gives up on some in its own ways
+            encode, content_type = choose_encoder("")
         body = encode(self._registry)
         if "gzip" in accept_encoding and len(body) >= COMPRESS_FROM:
             return Exposition(gzip.compress(body, compresslevel=1), content_type, "gzip")

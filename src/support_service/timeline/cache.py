@@ -128,14 +128,13 @@ class RedisCache:
         try:
             with self._operation("MGET"):
                 values = await self._redis.mget([key for key, _ in asked])
+            for (_, waiting), value in zip(asked, values, strict=True):
+                if not waiting.done():
+                    waiting.set_result(value if value is None or isinstance(value, bytes) else value.encode())
         except Exception as failure:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             for _, waiting in asked:
                 if not waiting.done():
                     waiting.set_exception(CacheFault(str(failure)))
-        else:
-            for (_, waiting), value in zip(asked, values, strict=True):
-                if not waiting.done():
-                    waiting.set_result(value if value is None or isinstance(value, bytes) else value.encode())
 
     @contextmanager
     def _operation(self, name: str) -> Iterator[None]:

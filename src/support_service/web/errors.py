@@ -19,6 +19,7 @@ STATUS: dict[type[SupportError], int] = {
     errors.Malformed: 400,
     errors.Invalid: 422,
     errors.TooLarge: 413,
+    errors.TooSlow: 408,
     errors.UnsupportedType: 415,
     errors.Forbidden: 403,
     errors.OutOfSpace: 507,
@@ -60,7 +61,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except SupportError as error:
-        return problem(STATUS[type(error)], error.code, error.message, error.fields)
+        answer = problem(STATUS[type(error)], error.code, error.message, error.fields)
+        if isinstance(error, errors.TooSlow):
+            answer.force_close()
+        return answer
     except web.HTTPException as refusal:
         answer = problem(
             refusal.status,
@@ -71,7 +75,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             answer.headers["Allow"] = refusal.headers["Allow"]
         return answer
     except web.RequestPayloadError as failure:
-        return problem(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
+        answer = problem(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
+        answer.force_close()
+        return answer
     except Exception as failure:
         if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
             return web.Response(status=CLIENT_LEFT)

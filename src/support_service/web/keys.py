@@ -22,9 +22,10 @@ class HttpOptions:
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether new requests are welcome; the stop turns it off before anything else."""
+    """Whether new requests are welcome, which the stop ends before anything else, and how many are in work."""
 
     accepting: bool = True
+    working: int = 0
 
 
 SUPPORT = web.AppKey("support", SupportService)

@@ -13,14 +13,18 @@ from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.logs import CASE_ID, REQUEST_ID
 from support_service.telemetry.traces import continued
 from support_service.web.errors import CLIENT_LEFT
+from support_service.web.keys import Readiness
 
 REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = logging.getLogger("support_service.access")
 
 
-def observed(metrics: RequestMetrics, access_log: float) -> Middleware:
-    """A middleware that measures requests and logs a share of them; failures of the service are always logged."""
+def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -> Middleware:
+    """A middleware that measures requests and logs a share of them; failures of the service are always logged.
+
+    Once a stop has begun each answer ends its connection, so that no client sends another request into the stop.
+    """
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -33,13 +37,17 @@ def observed(metrics: RequestMetrics, access_log: float) -> Middleware:
         tokens = REQUEST_ID.set(request_id), CASE_ID.set(request.match_info.get("case_id"))
         status = 500  # of a handler that is cancelled when the service stops
         metrics.begin(request.method, route)
+        readiness.working += 1
         try:
             with continued(request.headers):
                 response = await handler(request)
             status = response.status
             if not response.prepared:
                 response.headers["X-Request-Id"] = request_id
+                if not readiness.accepting:
+                    response.force_close()
         finally:
+            readiness.working -= 1
             seconds = perf_counter() - started
             metrics.end(request.method, route, status, seconds, "client_left" if status == CLIENT_LEFT else None)
             if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary

@@ -51,7 +51,7 @@ class Route:
 
 CASE = "/support/cases/{case_id}"
 FILE = CASE + "/attachments/{attachment_id}"
-BODY = (400, 413, 415, 422)  # refusals of a JSON body
+BODY = (400, 408, 413, 415, 422)  # refusals of a JSON body
 
 ROUTES = (
     Route("POST", "/support/cases", cases.open_case, Case, status=201, body=NewCase, refusals=BODY),
@@ -78,7 +78,7 @@ ROUTES = (
         Attachment,
         status=201,
         content_type="multipart/form-data",
-        refusals=(400, 404, 413, 415, 422, 507),
+        refusals=(400, 404, 408, 413, 415, 422, 507),
     ),
     Route("GET", CASE + "/attachments", attachments.list_attachments, Attachment, many=True, refusals=(404,)),
     Route("GET", FILE + "/{filename}", attachments.download, content_type="application/octet-stream", refusals=(404,)),

@@ -5,14 +5,16 @@ none of them, swallows a body without its boundary whole and recurses into neste
 body as the bytes that it is.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from support_service.errors import Invalid, Malformed, TooLarge, UnsupportedType
+from support_service.errors import Invalid, Malformed, TooLarge, TooSlow, UnsupportedType
 
 FIELD = "file"
+CHUNK_WITHIN = 30.0  # seconds for some of the body to arrive; aiohttp waits for ever, even for what it can't read
 MAX_PARTS = 16
 MAX_HEADERS = 8
 MAX_HEADER_BYTES = 8192
@@ -55,6 +57,13 @@ class Upload:
             elif in_file:
                 yield event
 
+    async def _read(self) -> bytes:
+        try:
+            async with asyncio.timeout(CHUNK_WITHIN):
+                return await self._request.content.readany()
+        except TimeoutError:
+            raise TooSlow("body_too_slow", f"Nothing of the body arrived for {CHUNK_WITHIN:g} s.") from None
+
     async def _parse(self) -> AsyncIterator[MultipartSegment | bytes | None]:
         kind, options = parse_options_header(self._request.headers.get("Content-Type", ""))
         if kind != "multipart/form-data" or not options.get("boundary"):
@@ -67,7 +76,7 @@ class Upload:
                 max_header_count=MAX_HEADERS,
                 max_segment_count=MAX_PARTS,
             ) as parser:
-                while chunk := await self._request.content.readany():
+                while chunk := await self._read():
                     received += len(chunk)
                     for event in parser.parse(chunk):
                         if isinstance(event, MultipartSegment):

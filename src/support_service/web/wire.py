@@ -1,5 +1,6 @@
 """Requests in, answers out: JSON read into models and models written as JSON, with every refusal spelled out."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -7,8 +8,9 @@ import pydantic_core
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from support_service.errors import FieldError, Invalid, Malformed, UnsupportedType
+from support_service.errors import FieldError, Invalid, Malformed, TooSlow, UnsupportedType
 
+BODY_WITHIN = 30.0  # seconds for a JSON body to arrive; aiohttp waits for ever
 MAX_BODY = 1024 * 1024  # bytes of a JSON body
 MAX_DEPTH = 32  # nested objects and lists in a JSON body
 
@@ -17,12 +19,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 async def read(request: web.Request, model: type[Model]) -> Model:
     """The JSON body as a model; raises Malformed, UnsupportedType or Invalid, and aiohttp's 413 for a large body."""
-    return _validated(model, _json(request.content_type, await request.read()))
+    return _validated(model, _json(request.content_type, await _body(request)))
 
 
 async def read_optional(request: web.Request, model: type[Model]) -> Model:
     """The JSON body and the query as one model, either of which may be missing; the query has the last word."""
-    body = await request.read()
+    body = await _body(request)
     document = _json(request.content_type, body) if body.strip() else {}
     if request.query_string and isinstance(document, dict):
         document = document | _query(request)
@@ -40,6 +42,14 @@ def reply(
     """A model, or a list of them, as JSON in camelCase."""
     body = pydantic_core.to_json(answer, by_alias=True, inf_nan_mode="null")
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            return await request.read()
+    except TimeoutError:
+        raise TooSlow("body_too_slow", f"The body did not arrive within {BODY_WITHIN:g} s.") from None
 
 
 def _query(request: web.Request) -> dict[str, str]:

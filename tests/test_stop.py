@@ -1,0 +1,88 @@
+"""What a stop owes to those who are in the middle of something."""
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from tests.calls import PATIENCE, open_case
+from tests.process import running
+from tests.servers import free_port
+
+
+@pytest.fixture
+async def service(tmp_path):
+    """A service as a process, and its address."""
+    port = free_port()
+    async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port)) as process:
+        address = f"http://127.0.0.1:{port}"
+        await process.answers(address)
+        yield process, address
+
+
+async def _takes_connections(address):
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"{address}/livez"):
+            return True
+    except aiohttp.ClientError:
+        return False
+
+
+async def test_an_upload_that_is_coming_in_is_kept(service):
+    """A file whose second half comes after SIGTERM is stored and answered, and the process ends with status 0."""
+    process, address = service
+    more = asyncio.Event()
+
+    async def body():
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nfirst half, '
+        await more.wait()
+        yield b"second half\r\n--b--\r\n"
+
+    async with aiohttp.ClientSession(address) as session:
+        case = await open_case(session)
+        path = f"/support/cases/{case['id']}/attachments"
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        uploading = asyncio.create_task(session.post(path, data=body(), headers=headers))
+        async with asyncio.timeout(PATIENCE):
+            while not await _active(address, "POST"):  # noqa: ASYNC110 - another process sets no event
+                await asyncio.sleep(0.01)
+            process.stop()
+            while await _takes_connections(address):  # noqa: ASYNC110 - another process sets no event
+                await asyncio.sleep(0.01)
+        more.set()
+        async with await uploading as response:
+            assert response.status == 201
+            assert (await response.json())["sizeBytes"] == len(b"first half, second half")
+            assert response.headers["Connection"] == "close"
+    assert (await process.ended())[0] == 0
+
+
+async def test_clients_that_go_on_are_sent_away_with_an_answer(service):
+    """Clients that send one request after another across SIGTERM get an answer to each that they could send."""
+    process, address = service
+    broken = []
+
+    async def client():
+        async with aiohttp.ClientSession(address) as session:
+            for number in range(10_000):
+                try:
+                    async with session.get("/support/cases") as response:
+                        assert response.status == 200
+                        if number == 20:
+                            process.stop()
+                except aiohttp.ClientConnectorError:
+                    return  # no new connection is taken: this client was told to go
+                except aiohttp.ClientError as failure:
+                    broken.append(failure)
+                    return
+
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*(client() for _ in range(8)))
+    assert not broken
+    assert (await process.ended())[0] == 0
+
+
+async def _active(address, method):
+    async with aiohttp.ClientSession() as session, session.get(f"{address}/metrics") as response:
+        text = await response.text()
+    return f'http_server_active_requests{{http_request_method="{method}",url_scheme="http"}} 1.0' in text
