@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test lint format catalogue bench lock clean
+.PHONY: help install services run test soak lint format catalogue bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ run: install ## Start the service with simulated neighbours and sample cases on 
 
 test: install services ## Run every test (ARGS="-k timeline" picks some)
 	$(BIN)/pytest $(ARGS)
+
+soak: install ## Let 32 clients write and read for about a minute: not one 5xx
+	LOAD_ROUNDS=250 $(BIN)/pytest tests/test_load.py $(ARGS)
 
 lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/ruff format --check

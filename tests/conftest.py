@@ -16,7 +16,7 @@ from support_service.database import Database
 from support_service.server import READ_BUFFER
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics
+from support_service.telemetry.provider import Metrics, reporter
 from support_service.timeline.cache import Cache, InProcessCache, RedisCache
 from tests.fakes import Orders, Things, fulfillment_service, payment_service
 from tests.scrape import Scrape
@@ -80,7 +80,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
 @pytest.fixture
 def instruments() -> Iterator[Instruments]:
     """Instruments of their own."""
-    metrics = Metrics("tests")
+    metrics = Metrics(("prometheus",), reporter())
     yield Instruments(metrics.meter)
     metrics.close()
 

@@ -17,6 +17,7 @@ class Upstream:
 
     def __init__(self, *paths: str) -> None:
         self.calls: list[str] = []  # each request's target, percent-encoded as it came
+        self.traces: list[str | None] = []  # each request's traceparent
         self.waiting = 0  # requests that hang now
         self._documents: dict[tuple[str, str], Any] = {}
         self._disturbance: Disturbance | None = None
@@ -117,6 +118,7 @@ class Upstream:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.calls.append(request.raw_path)
+        self.traces.append(request.headers.get("traceparent"))
         if self._disturbance is not None:
             return await self._disturbance(request)
         return self._known(request)

@@ -1,12 +1,13 @@
 """Many clients at once on SQLite: not one request fails for the sake of another."""
 
 import asyncio
+import os
 from collections import Counter
 
 from tests.calls import form, list_cases, open_case
 
 CLIENTS = 32
-ROUNDS = 10  # of six requests each
+ROUNDS = int(os.environ.get("LOAD_ROUNDS", "10"))  # of six requests each; `make soak` asks for a minute's worth
 
 
 async def test_32_clients_write_and_read(client, metrics):

@@ -30,7 +30,8 @@ def test_every_variable_is_read():
             "SUPPORT_PAYMENT_URL": "",
             "SUPPORT_REDIS_URL": "unix:///run/redis.sock",
             "SUPPORT_TIMELINE_CACHE_TTL": "0.5",
-            "OTEL_SERVICE_NAME": "support-eu",
+            "OTEL_METRICS_EXPORTER": "prometheus, otlp",
+            "OTEL_TRACES_EXPORTER": "console,otlp",
             "SUPPORT_UNKNOWN": "x",
             "PATH": "/bin",
         }
@@ -40,7 +41,25 @@ def test_every_variable_is_read():
     assert (settings.timeline.order_url, settings.timeline.payment_url) == ("http://orders", None)
     assert settings.timeline.redis_url == "unix:///run/redis.sock"
     assert settings.timeline.cache_ttl == 0.5
-    assert settings.telemetry.service_name == "support-eu"
+    assert settings.telemetry.metrics == ("prometheus", "otlp")
+    assert settings.telemetry.traces == ("console", "otlp")
+
+
+@pytest.mark.parametrize(
+    ("variables", "metrics", "traces"),
+    [
+        ({}, ("prometheus",), ()),
+        ({"OTEL_METRICS_EXPORTER": "none", "OTEL_TRACES_EXPORTER": "none"}, (), ()),
+        ({"OTEL_METRICS_EXPORTER": "console", "OTEL_TRACES_EXPORTER": "otlp"}, ("console",), ("otlp",)),
+        ({"OTEL_METRICS_EXPORTER": "", "OTEL_TRACES_EXPORTER": ""}, ("prometheus",), ()),
+        ({"OTEL_SDK_DISABLED": "true", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp"}, (), ()),
+        ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "otlp"}, ("prometheus",), ("otlp",)),
+    ],
+)
+def test_exporters(variables, metrics, traces):
+    """Exporters are lists; `none` and OTEL_SDK_DISABLED empty them, and an empty variable is one not set."""
+    telemetry = Settings.load(variables).telemetry
+    assert (telemetry.metrics, telemetry.traces) == (metrics, traces)
 
 
 WRONG = [
@@ -69,7 +88,11 @@ WRONG = [
     ("SUPPORT_TIMELINE_CONNECTIONS", "0", "1"),
     ("SUPPORT_ATTACHMENT_MAX_BYTES", "0", "greater than 0"),
     ("SUPPORT_ATTACHMENT_MAX_BYTES", "25MB", "integer"),
-    ("OTEL_METRICS_EXPORTER", "statsd", "'prometheus'"),
+    ("OTEL_METRICS_EXPORTER", "statsd", "none, or any of prometheus, otlp, console"),
+    ("OTEL_METRICS_EXPORTER", "prometheus,none", "none, or any of prometheus, otlp, console"),
+    ("OTEL_METRICS_EXPORTER", "prometheus,", "none, or any of prometheus, otlp, console"),
+    ("OTEL_TRACES_EXPORTER", "prometheus", "none, or any of otlp, console"),
+    ("OTEL_SDK_DISABLED", "maybe", "boolean"),
 ]
 
 

@@ -29,8 +29,8 @@ async def listening(app: web.Application, server: Server) -> AsyncIterator[str]:
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=server.stop_timeout, read_bufsize=READ_BUFFER, handle_signals=False
     )
-    await runner.setup()
     try:
+        await runner.setup()
         try:
             await web.TCPSite(runner, server.host, server.port, backlog=1024).start()
         except OSError as failure:

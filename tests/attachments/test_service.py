@@ -67,7 +67,7 @@ async def test_a_file_is_found_in_its_own_case_alone(service, case_id):
         ("other", [b"x"], NotFound),
     ],
 )
-async def test_what_is_refused_leaves_nothing(service, database, case_id, tmp_path, case, chunks, error):  # noqa: PLR0917 - fixtures come by name
+async def test_what_is_refused_leaves_nothing(service, database, case_id, tmp_path, case, chunks, error):
     """A refused file is neither on the disk nor in the database."""
     with pytest.raises(error):
         await service.add(case or case_id, "a.txt", "text/plain", stream(*chunks))

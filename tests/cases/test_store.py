@@ -111,13 +111,17 @@ async def test_a_list_is_in_the_order_of_opening(database, keep):
     assert [each.id for _, each in await store.find(database, CaseQuery(limit=2), found[-1][0])] == ["case-1", "case-0"]
 
 
-async def test_touch(database, keep):
-    """A touch moves the time of the last change, and says whether there is such a case."""
+async def test_a_message_touches_its_case(database, keep):
+    """A message moves its case's last change; its answer says when the case was opened and first answered."""
     await keep(ticket())
+    later = AT + timedelta(days=1)
     async with database.transaction() as tx:
-        assert await store.touch(tx, "case-1", AT + timedelta(days=1))
-        assert not await store.touch(tx, "nobody", AT)
-    assert (await store.get(database, "case-1")).updated_at == AT + timedelta(days=1)
+        said = {"author_type": "customer", "created_at": AT + timedelta(hours=1)}
+        assert await store.add_message(tx, message(1, **said)) == (AT, None)
+        assert await store.add_message(tx, message(2, created_at=later)) == (AT, later)
+        assert await store.add_message(tx, message(3, created_at=later + timedelta(days=1))) == (AT, later)
+        assert await store.add_message(tx, message(4, case=7)) is None
+    assert (await store.get(database, "case-1")).updated_at == later + timedelta(days=1)
 
 
 async def test_workload(database, keep):

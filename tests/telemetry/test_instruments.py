@@ -4,7 +4,7 @@ import pytest
 
 from support_service.telemetry import labels
 from support_service.telemetry.instruments import ATTACHMENT_BACKLOG, SECONDS, TABLE, Instruments
-from support_service.telemetry.provider import Metrics
+from support_service.telemetry.provider import Metrics, reporter
 from tests.scrape import parse
 
 CONTRACT = {
@@ -23,13 +23,33 @@ CONTRACT = {
         "s",
         {"http.request.method", "http.route", "http.response.status_code", "error.type"},
     ),
+    "http.server.active_requests": ("observed sum", "{request}", {"http.request.method", "url.scheme"}),
+    "support.attachment.rejected": ("counter", "{upload}", {"reason"}),
+    "support.ticket.open": ("gauge", "{ticket}", {"status", "priority"}),
+    "support.ticket.oldest_unanswered": ("gauge", "s", set()),
+    "support.ticket.first_response": ("histogram", "s", set()),
+    "support.ticket.resolution": ("histogram", "s", set()),
+    "db.client.operation.duration": ("histogram", "s", {"db.system.name", "db.operation.name", "error.type"}),
+    "db.client.connections": (
+        "observed sum",
+        "{connection}",
+        {"db.client.connection.pool.name", "db.client.connection.state"},
+    ),
+    "support.event_loop.lag": ("histogram", "s", set()),
+    "support.build.info": ("gauge", "{build}", {"version", "python"}),
+    "process.cpu.time": ("observed counter", "s", {"cpu.mode"}),
+    "process.memory.usage": ("observed sum", "By", set()),
+    "process.threads": ("observed sum", "{thread}", set()),
+    "process.unix.file_descriptors": ("observed sum", "{file_descriptor}", set()),
+    "process.uptime": ("gauge", "s", set()),
+    "cpython.gc.collections": ("observed counter", "{collection}", {"cpython.gc.generation"}),
 }
 
 
 @pytest.fixture
 def scrape():
     """A provider, and what it exposes."""
-    metrics = Metrics("tests")
+    metrics = Metrics(("prometheus",), reporter())
     yield metrics, lambda: parse(metrics.scrape("", "").body.decode())
     metrics.close()
 
@@ -55,7 +75,7 @@ def test_a_gauge_that_knows_nothing_has_no_series(scrape):
     """A gauge shows what is known at the scrape, and nothing while nothing is."""
     metrics, samples = scrape
     known = []
-    Instruments(metrics.meter).observe(ATTACHMENT_BACKLOG, lambda: known[-1] if known else None)
+    Instruments(metrics.meter).observe(ATTACHMENT_BACKLOG, lambda: [(known[-1], {})] if known else [])
     name = "support_attachment_backlog_bytes"
     assert [value for sample, _, value in samples() if sample == name] == []
     for size in (0, 17, 5):

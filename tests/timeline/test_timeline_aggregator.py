@@ -41,7 +41,7 @@ async def test_a_first_read_is_a_miss_that_asks_and_writes(client, case, metrics
     assert metrics.moved(FAILURES) == {}
 
 
-async def test_a_second_read_is_a_hit_and_asks_nobody(client, case, metrics, orders, payments, shipments):  # noqa: PLR0917 - fixtures come by name
+async def test_a_second_read_is_a_hit_and_asks_nobody(client, case, metrics, orders, payments, shipments):
     """A cached timeline is one hit and one cache collection, says its age, and asks no service."""
     first = await read_detail(client, case)
     calls = len(orders.calls + payments.calls + shipments.calls)
@@ -138,7 +138,7 @@ async def test_a_failure_is_never_cached_as_nothing(client, case, metrics, order
         (lambda service: service.answer_with(None), "aggregate", "invalid"),
     ],
 )
-async def test_failures_are_counted_by_their_stage(client, case, metrics, shipments, disturb, stage, outcome):  # noqa: PLR0917 - fixtures come by name
+async def test_failures_are_counted_by_their_stage(client, case, metrics, shipments, disturb, stage, outcome):
     """No usable answer counts as http, an answer off the contract as aggregate; neither costs the others."""
     disturb(shipments)
     detail = await read_detail(client, case)

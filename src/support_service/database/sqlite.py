@@ -27,6 +27,7 @@ from support_service.telemetry.stores import Measure, unmeasured
 
 BUSY_FOR = 10.0  # seconds to wait for another process's write
 THREADS = 4
+STANDING = 2  # connections that are kept: the one that writes, and the one for point reads
 CHECKPOINT_EVERY = 1.0  # seconds
 CHECKPOINT_PAGES = 16_384  # SQLite's own checkpoint, inline in a commit, should the one in the thread fall behind
 
@@ -107,7 +108,7 @@ class SqliteDatabase:
             isolation_level="AUTOCOMMIT",
             # SQLite itself never waits, as that would block the loop: `_patiently` does.
             connect_args={"check_same_thread": False, "timeout": 0},
-            pool_size=THREADS + 2,
+            pool_size=THREADS + STANDING,
             json_serializer=to_json,
         )
         sa.event.listen(self._engine, "connect", self._prepare)
@@ -158,7 +159,8 @@ class SqliteDatabase:
 
     def connections(self) -> tuple[int, int]:
         pool: Any = self._engine.pool
-        return pool.checkedout(), pool.checkedin()
+        used = pool.checkedout() - STANDING
+        return max(0, used), pool.checkedin() + STANDING
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:

@@ -75,8 +75,8 @@ class Traces:
 
 @contextmanager
 def continued(headers: Mapping[str, str]) -> Iterator[None]:
-    """Work within the trace that a request's headers name, if they name one."""
-    if "traceparent" not in headers:
+    """Work within the trace that a request's headers name, if they name one and no span of our own does it already."""
+    if "traceparent" not in headers or trace.get_current_span().get_span_context().is_valid:
         yield
         return
     token = context.attach(PROPAGATOR.extract(headers))

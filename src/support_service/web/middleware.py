@@ -38,28 +38,28 @@ def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -
         status = 500  # of a handler that is cancelled when the service stops
         metrics.begin(request.method, route)
         readiness.working += 1
-        try:
-            with continued(request.headers):
+        with continued(request.headers):
+            try:
                 response = await handler(request)
-            status = response.status
-            if not response.prepared:
-                response.headers["X-Request-Id"] = request_id
-                if not readiness.accepting:
-                    response.force_close()
-        finally:
-            readiness.working -= 1
-            seconds = perf_counter() - started
-            metrics.end(request.method, route, status, seconds, "client_left" if status == CLIENT_LEFT else None)
-            if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
-                log.info(
-                    "%s %s %d",
-                    request.method,
-                    request.path,
-                    status,
-                    extra={"route": route, "status": status, "seconds": round(seconds, 6)},
-                )
-            REQUEST_ID.reset(tokens[0])
-            CASE_ID.reset(tokens[1])
+                status = response.status
+                if not response.prepared:
+                    response.headers["X-Request-Id"] = request_id
+                    if not readiness.accepting:
+                        response.force_close()
+            finally:
+                readiness.working -= 1
+                seconds = perf_counter() - started
+                metrics.end(request.method, route, status, seconds, "client_left" if status == CLIENT_LEFT else None)
+                if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
+                    log.info(
+                        "%s %s %d",
+                        request.method,
+                        request.path,
+                        status,
+                        extra={"route": route, "status": status, "seconds": round(seconds, 6)},
+                    )
+                REQUEST_ID.reset(tokens[0])
+                CASE_ID.reset(tokens[1])
         return response
 
     return observe

@@ -1,0 +1,73 @@
+"""Where telemetry ends in a test: an OTLP receiver over HTTP that decodes what it is sent."""
+
+import gzip
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+
+class Sink:
+    """Takes OTLP in protobuf on /v1/metrics and /v1/traces, and keeps it."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, dict[str, str]] = {}  # the resource that sent each metric, by the metric's name
+        self.spans: list[Span] = []
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_post("/v1/metrics", self._take_metrics)
+        app.router.add_post("/v1/traces", self._take_traces)
+        self._server = TestServer(app)
+
+    async def open(self) -> None:
+        """Listen on a free port."""
+        await self._server.start_server()
+
+    async def close(self) -> None:
+        """Stop."""
+        await self._server.close()
+
+    @property
+    def url(self) -> str:
+        """The address to export to, without a path."""
+        return str(self._server.make_url("")).rstrip("/")
+
+    def of_trace(self, trace: str) -> list["Span"]:
+        """The spans of a trace."""
+        return [span for span in self.spans if span.trace == trace]
+
+    async def _take_metrics(self, request: web.Request) -> web.Response:
+        message = ExportMetricsServiceRequest.FromString(await _body(request))
+        for resource in message.resource_metrics:
+            who = _attributes(resource.resource.attributes)
+            self.metrics |= {metric.name: who for scope in resource.scope_metrics for metric in scope.metrics}
+        return web.Response(content_type="application/x-protobuf")
+
+    async def _take_traces(self, request: web.Request) -> web.Response:
+        message = ExportTraceServiceRequest.FromString(await _body(request))
+        for resource in message.resource_spans:
+            who = _attributes(resource.resource.attributes)
+            self.spans += [Span(span, who) for scope in resource.scope_spans for span in scope.spans]
+        return web.Response(content_type="application/x-protobuf")
+
+
+class Span:
+    """A span as OTLP has it, in hex and text."""
+
+    def __init__(self, span, resource: dict[str, str]) -> None:
+        self.trace = span.trace_id.hex()
+        self.id = span.span_id.hex()
+        self.parent = span.parent_span_id.hex()
+        self.name = span.name
+        self.kind = {2: "server", 3: "client"}.get(span.kind, "internal")
+        self.attributes = _attributes(span.attributes)
+        self.resource = resource
+
+
+def _attributes(pairs) -> dict[str, str]:
+    return {pair.key: str(getattr(pair.value, pair.value.WhichOneof("value"))) for pair in pairs}
+
+
+async def _body(request: web.Request) -> bytes:
+    body = await request.read()  # aiohttp takes the gzip off where the header names it
+    return gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body

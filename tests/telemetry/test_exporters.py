@@ -1,0 +1,127 @@
+"""The standard variables of OpenTelemetry do what the specification says, in a service that runs as a process."""
+
+import json
+
+import pytest
+
+from tests.calls import eventually, open_case
+from tests.scrape import parse
+
+NOWHERE = "http://127.0.0.1:9"  # nothing listens on `discard`
+
+
+async def scraped(session):
+    """What a scrape gives."""
+    async with session.get("/metrics") as response:
+        assert response.status == 200
+        return parse((await response.text()).replace("# EOF", ""))
+
+
+async def lived(serve, session, port, **variables):
+    """Start, open a case, scrape and stop; gives the samples, what it printed and what it logged."""
+    async with serve(**variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        await open_case(session)
+        samples = await scraped(session)
+        service.stop()
+        status, out, log = await service.ended()
+    assert status == 0, log
+    return samples, out, [json.loads(line) for line in log.splitlines()]
+
+
+@pytest.mark.parametrize("variables", [{"OTEL_METRICS_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}])
+async def test_none(serve, session, port, sink, variables):
+    """With `none`, or with the SDK disabled, a scrape is empty, nothing is exported and the service works."""
+    everything = {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
+    if "OTEL_SDK_DISABLED" in variables:
+        everything |= {"OTEL_METRICS_EXPORTER": "prometheus,otlp", "OTEL_TRACES_EXPORTER": "otlp"}
+    samples, out, _ = await lived(serve, session, port, **everything | variables)
+    assert (samples, out, sink.metrics, sink.spans) == ([], "", {}, [])
+
+
+async def test_console(serve, session, port):
+    """With `console` metrics are printed as JSON, the last of them at the stop, and a scrape is empty."""
+    samples, out, _ = await lived(serve, session, port, OTEL_METRICS_EXPORTER="console")
+    assert samples == []
+    assert '"name": "support.ticket.created"' in out
+    json.loads(out)
+
+
+async def test_the_last_values_go_out_at_the_stop(serve, session, port, sink):
+    """A stop exports what happened since the last time, under the name and the attributes that are configured."""
+    samples, _, _ = await lived(
+        serve,
+        session,
+        port,
+        OTEL_METRICS_EXPORTER="otlp",
+        OTEL_TRACES_EXPORTER="otlp",
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.url,
+        OTEL_SERVICE_NAME="support-eu",
+        OTEL_RESOURCE_ATTRIBUTES="service.version=9,team=blue,service.name=overruled",
+    )
+    assert samples == []
+    who = sink.metrics["support.ticket.created"]
+    assert (who["service.name"], who["service.version"], who["team"]) == ("support-eu", "9", "blue")
+    assert len(who["service.instance.id"]) == 36
+    assert [span.attributes["http.route"] for span in sink.spans] == ["/support/cases"]
+    assert sink.spans[0].resource == who
+
+
+async def test_each_process_is_an_instance(serve, session, port, victoria):
+    """Name, version and instance reach the OTLP backend as labels, and each process is an instance of its own."""
+    query = 'support_ticket_created_total{service_name="instances",channel="email"}'
+    variables = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": victoria.otlp}
+    for number in (1, 2):
+        await lived(serve, session, port, OTEL_SERVICE_NAME="instances", **variables)
+        await eventually(lambda number=number: len(victoria.query(query)) == number)
+    found = [labels for labels, value in victoria.query(query) if value == 1]
+    assert len({labels["service_instance_id"] for labels in found}) == 2
+    assert all(labels["service_version"] for labels in found)
+
+
+async def test_both(serve, session, port, sink):
+    """With two exporters each has everything."""
+    samples, _, _ = await lived(
+        serve, session, port, OTEL_METRICS_EXPORTER="prometheus,otlp", OTEL_EXPORTER_OTLP_ENDPOINT=sink.url
+    )
+    assert ("support_ticket_created_total", {"channel": "email"}, 1) in samples
+    assert {"support.ticket.created", "process.uptime", "db.client.operation.duration"} <= sink.metrics.keys()
+
+
+async def test_a_wrong_exporter(serve):
+    """An exporter that there is not stops the start with one line."""
+    async with serve(OTEL_METRICS_EXPORTER="statsd") as service:
+        status, out, errors = await service.ended()
+    assert (status, out) == (2, "")
+    assert errors.startswith("support-service: OTEL_METRICS_EXPORTER='statsd': ")
+    assert len(errors.splitlines()) == 1
+
+
+async def test_a_collector_out_of_reach(serve, session, port):
+    """Without a collector every request is answered, the stop is in order, and the log says so once, not once a try."""
+    variables = {
+        "OTEL_METRICS_EXPORTER": "prometheus,otlp",
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE,
+        "OTEL_METRIC_EXPORT_INTERVAL": "50",
+        "OTEL_METRIC_EXPORT_TIMEOUT": "50",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+    }
+    async with serve(**variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        lag = 0
+        while lag < 8:  # two seconds of the service's own time, in which the exporters try again and again
+            await open_case(session)
+            lag = sum(
+                value for name, _, value in await scraped(session) if name == "support_event_loop_lag_seconds_count"
+            )
+        service.stop()
+        status, _, log = await service.ended()
+    assert status == 0
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert 1 <= len([line for line in lines if line["logger"].startswith("opentelemetry")]) <= 3
+    assert "Traceback" not in log
+    assert {line["logger"] for line in lines} <= {"support_service.server"} | {
+        line["logger"] for line in lines if line["logger"].startswith("opentelemetry")
+    }
