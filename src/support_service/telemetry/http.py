@@ -24,13 +24,13 @@ class RequestMetrics:
     def begin(self, method: str, route: str | None) -> None:
         """Count a request as in work; `end` must follow."""
         if route not in UNMEASURED:
-            self._active[method if method in METHODS else OTHER_METHOD] += 1
+            self._active[_method(method, route)] += 1
 
     def end(self, method: str, route: str | None, status: int, seconds: float, error: str | None = None) -> None:
         """Count a request as done. `error` names what broke where no status tells it, as when the client left."""
         if route in UNMEASURED:
             return
-        method = method if method in METHODS else OTHER_METHOD
+        method = _method(method, route)
         self._active[method] -= 1
         self._record(method, route or OTHER, status, seconds, error)
 
@@ -50,3 +50,8 @@ class RequestMetrics:
             "error.type": error or (str(status) if status >= 500 else ""),  # noqa: PLR2004 - HTTP's own boundary
         }
         self._duration.record(seconds, attributes)
+
+
+def _method(method: str, route: str | None) -> str:
+    """The method's label; where no route matched it says nothing about the service, and would only multiply series."""
+    return method if route is not None and method in METHODS else OTHER_METHOD
