@@ -75,7 +75,7 @@ async def serve(settings: Settings) -> None:
     """Serve until a signal comes; raises WrongSetting or SupportError where the start fails."""
     stopped = asyncio.ensure_future(stop_signal())
     async with listening(build(settings), settings.server) as address:
-        # What lives now lives to the end: full collections need not walk it, which took 10 % of a read's time.
+        # What lives now lives to the end: a full collection, which holds the loop up, need not walk it again.
         gc.collect()
         gc.freeze()
         log.info("Listening on %s", address)
