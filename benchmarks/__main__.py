@@ -9,6 +9,7 @@ import gc
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import measure, report, scenarios
@@ -17,6 +18,7 @@ from benchmarks.load import Failed
 from benchmarks.measure import Load
 
 LEVELS = (0, 10_000, 50_000)
+METRICS_BUDGET = 1.12  # of the CPU time of a read with metrics off
 
 
 def main() -> int:
@@ -32,6 +34,8 @@ def main() -> int:
             results["large"] = _large()
         if arguments.backlog:
             results["backlog"] = _backlog(load)
+        if arguments.unmeasured:
+            results["unmeasured"] = _unmeasured(load)
     except Failed as failure:
         _progress("")
         print(f"benchmark: {failure}", file=sys.stderr)
@@ -57,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--backlog", action="store_true", help=f"also uploads with {', '.join(f'{n:,}' for n in LEVELS)} files stored"
     )
+    parser.add_argument("--unmeasured", action="store_true", help="also reads with metrics on, against metrics off")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, whose median counts (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="length of one measurement (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=32, help="requests at a time (default: %(default)s)")
@@ -96,9 +101,18 @@ def _backlog(load: Load) -> list[report.Figures]:
     return results
 
 
+def _unmeasured(load: Load) -> list[report.Figures]:
+    read = replace(scenarios.ALL["get"], budget=METRICS_BUDGET)
+    with bed(unmeasured=True) as servers:
+        found = measure.rounds(servers, [read], load, _progress)
+    results = [{"scenario": read.name, "budget": read.budget, **report.figures(found[read.name])}]
+    _show(report.scenario_table(results), "CPU of a request with metrics on, against metrics off (floor)")
+    return results
+
+
 def _failures(results: report.Figures) -> Counter[str]:
     """Every request that failed, by kind."""
-    compared = [*results.get("scenarios", []), *results.get("backlog", [])]
+    compared = [each for part in ("scenarios", "backlog", "unmeasured") for each in results.get(part, [])]
     parts = [each[side] for each in compared for side in ("service", "floor")]
     return sum((Counter(part["errors"]) for part in (*parts, results.get("large", {"errors": {}}))), Counter())
 

@@ -38,8 +38,11 @@ class Bed:
 
 
 @contextlib.contextmanager
-def bed() -> Iterator[Bed]:
-    """Start everything on free ports of loopback, with empty stores; stop it all and remove its files at the end."""
+def bed(*, unmeasured: bool = False) -> Iterator[Bed]:
+    """Start everything on free ports of loopback, with empty stores; stop it all and remove its files at the end.
+
+    The floor is the bare server, or the service itself `unmeasured`: with its metrics off.
+    """
     redis_server = shutil.which("redis-server")
     if redis_server is None:
         raise Failed("redis-server is missing: `make services` installs it")
@@ -59,12 +62,15 @@ def bed() -> Iterator[Bed]:
         start("redis", redis, [redis_server, *storeless], directory, {})
         start("stub", stub, [sys.executable, "-m", "benchmarks.stub", str(stub)], ROOT, {})
         behind = f"http://127.0.0.1:{stub}"
-        floor_command = ["-m", "benchmarks.floor", str(floor), str(directory / "floor"), str(redis), behind]
         serve = [sys.executable, "-m", "support_service", "serve"]
-        yield Bed(
-            floor=start("floor", floor, [sys.executable, *floor_command], ROOT, {}),
-            service=start("service", service, serve, directory, _settings(directory, service, redis, behind)),
-        )
+        if unmeasured:
+            without = _settings(directory / "unmeasured", floor, redis, behind) | {"OTEL_METRICS_EXPORTER": "none"}
+            least = start("floor", floor, serve, directory, without)
+        else:
+            bare = ["-m", "benchmarks.floor", str(floor), str(directory / "floor"), str(redis), behind]
+            least = start("floor", floor, [sys.executable, *bare], ROOT, {})
+        settings = _settings(directory / "service", service, redis, behind)
+        yield Bed(service=start("service", service, serve, directory, settings), floor=least)
 
 
 def _settings(directory: Path, port: int, redis: int, behind: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ READ = "/support/cases/{case_id}"
 def operations(metrics, system):
     """How many operations a system has done, by name and error."""
     counted = [
-        (given["db_operation_name"], given["error_type"], value)
+        (given["db_operation_name"], given.get("error_type", ""), value)
         for name, given, value in metrics.samples()
         if name == f"{TIME}_count" and given["db_system_name"] == system
     ]

@@ -46,9 +46,9 @@ class RequestMetrics:
             "http.request.method": method,
             "http.route": route,
             "http.response.status_code": status,
-            # Always there, so that every series of the family has the same labels.
-            "error.type": error or (str(status) if status >= 500 else ""),  # noqa: PLR2004 - HTTP's own boundary
         }
+        if error or status >= 500:  # noqa: PLR2004 - HTTP's own boundary
+            attributes["error.type"] = error or str(status)
         self._duration.record(seconds, attributes)
 
 

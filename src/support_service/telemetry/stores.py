@@ -25,9 +25,7 @@ class OperationMetrics:
 
     def __init__(self, duration: Histogram, system: str, operations: Iterable[str]) -> None:
         self._duration = duration
-        self._good = {
-            name: {"db.system.name": system, "db.operation.name": name, "error.type": ""} for name in operations
-        }
+        self._good = {name: {"db.system.name": system, "db.operation.name": name} for name in operations}
         for labels in self._good.values():
             duration.record(NOTHING, labels)
 
