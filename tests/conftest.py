@@ -17,7 +17,8 @@ from support_service.server import READ_BUFFER
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, reporter
-from support_service.timeline.cache import Cache, InProcessCache, RedisCache
+from support_service.timeline.cache import Cache, InProcessCache
+from support_service.timeline.redis_cache import RedisCache
 from tests.fakes import Orders, Things, fulfillment_service, payment_service
 from tests.scrape import Scrape
 from tests.servers import PostgresServer

@@ -22,8 +22,10 @@ from support_service.telemetry.provider import Metrics, reporter
 from support_service.telemetry.stores import OperationMetrics, connections
 from support_service.telemetry.traces import Traces
 from support_service.timeline.aggregator import TimelineAggregator
-from support_service.timeline.cache import Cache, InProcessCache, RedisCache
-from support_service.timeline.sources import SourceClient
+from support_service.timeline.cache import Cache, InProcessCache
+from support_service.timeline.levers import Levers
+from support_service.timeline.redis_cache import RedisCache
+from support_service.timeline.sources import SourceClient, breakers
 from support_service.web import keys
 from support_service.web.api import install
 from support_service.web.errors import problems
@@ -109,6 +111,7 @@ class _Parts:
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # nothing packed is asked for
             trace_configs=self.traces.of_clients(),
         ) as session:
             sources = [
@@ -117,16 +120,24 @@ class _Parts:
                     url,
                     session,
                     self.instruments,
-                    timeout=settings.source_timeout,
+                    timeout=min(settings.source_timeout, settings.deadline),
                     connections=settings.connections,
                 )
                 for name, url in urls.items()
                 if url
             ]
-            app[keys.TIMELINE] = TimelineAggregator(
-                sources, cache, self.instruments, ttl=settings.cache_ttl, deadline=settings.deadline
+            self.instruments.observe(rows.TIMELINE_BREAKER, lambda: breakers(sources))
+            timeline = app[keys.TIMELINE] = TimelineAggregator(
+                sources,
+                cache,
+                Levers(),
+                self.instruments,
+                ttl=settings.cache_ttl,
+                stale_ttl=settings.stale_ttl,
+                deadline=settings.deadline,
             )
             yield
+            await timeline.close()
         await cache.close()
 
     async def attachments(self, app: web.Application) -> AsyncIterator[None]:

@@ -99,6 +99,9 @@ class Timeline(Section):
         None, alias="SUPPORT_FULFILLMENT_URL", description="unset: that source is off"
     )
     cache_ttl: float = Field(300, alias="SUPPORT_TIMELINE_CACHE_TTL", gt=0, description="s an answer counts as current")
+    stale_ttl: float = Field(
+        3600, alias="SUPPORT_TIMELINE_STALE_TTL", ge=0, description="s more for which it stands in for a failure"
+    )
     source_timeout: float = Field(1.5, alias="SUPPORT_TIMELINE_SOURCE_TIMEOUT", gt=0, description="s for one call")
     deadline: float = Field(2.0, alias="SUPPORT_TIMELINE_DEADLINE", gt=0, description="s for all calls of one read")
     connections: int = Field(32, alias="SUPPORT_TIMELINE_CONNECTIONS", ge=1, description="calls at once to one source")

@@ -8,7 +8,14 @@ import pytest
 from aioresponses import aioresponses
 
 from support_service.references import Wanted
-from support_service.timeline.sources import Failure, SourceClient, fulfillment_calls, order_calls, payment_calls
+from support_service.timeline.sources import (
+    Allowance,
+    Failure,
+    SourceClient,
+    fulfillment_calls,
+    order_calls,
+    payment_calls,
+)
 
 ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}
 
@@ -51,7 +58,7 @@ def test_the_calls_of_each_service():
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ({"status": 404}, []),
+        ({"status": 404}, None),
         ({"status": 204}, Failure("aggregate", "unreadable answer")),
         ({"status": 301}, Failure("http", "status 301")),
         ({"status": 429}, Failure("http", "status 429")),
@@ -66,11 +73,13 @@ def test_the_calls_of_each_service():
     ],
 )
 async def test_what_an_answer_is_worth(client, answer, expected):
-    """Every answer is entries or a failure with its stage and a short reason; none raises."""
+    """Every answer that is no entries is a failure with its stage and a short reason, a 404 aside; none raises."""
     (call, _) = client.calls(Wanted(("ORD-1",)))
     with aioresponses() as orders:
-        orders.get("http://orders/orders/ORD-1", response_class=Answer, **answer)
-        assert await client.fetch(call, in_five_seconds()) == expected
+        orders.get("http://orders/orders/ORD-1", response_class=Answer, repeat=True, **answer)
+        given = await client.fetch(call, in_five_seconds(), Allowance())
+    assert given.failure == expected
+    assert given.entries == []
 
 
 async def test_an_order(client):
@@ -78,5 +87,5 @@ async def test_an_order(client):
     (call, _) = client.calls(Wanted(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=Answer, payload=ORDER)
-        (entry,) = await client.fetch(call, in_five_seconds())
+        (entry,) = (await client.fetch(call, in_five_seconds(), Allowance())).entries
     assert (entry["type"], entry["orderId"], entry["total"]) == ("order", "ORD-1", 1)

@@ -9,6 +9,7 @@ CONTEXT = [{"type": "order", "orderId": "ORD-1"}]
 EVENTS = "support_timeline_cache_events_total"
 FAILURES = "support_timeline_collection_failures_total"
 COLLECTED = "support_timeline_collect_seconds_count"
+CALLS = "support_timeline_source_seconds_count"
 
 pytestmark = pytest.mark.usefixtures("neighbours")
 
@@ -122,30 +123,30 @@ async def test_a_failure_is_never_cached_as_nothing(client, case, metrics, order
 
 
 @pytest.mark.parametrize(
-    ("disturb", "stage", "outcome"),
+    ("disturb", "stage", "outcome", "calls"),
     [
-        (lambda service: service.fail_with(500), "http", "error"),
-        (lambda service: service.fail_with(302, Location="/elsewhere"), "http", "error"),
-        (lambda service: service.drop(), "http", "error"),
-        (lambda service: service.break_off(), "http", "error"),
-        (lambda service: service.say("<html>no JSON</html>"), "aggregate", "invalid"),
-        (lambda service: service.say(b"\xff\xfe"), "aggregate", "invalid"),
-        (lambda service: service.say("[" * 10_000), "aggregate", "invalid"),
-        (lambda service: service.answer_with([1, 2]), "aggregate", "invalid"),
-        (lambda service: service.answer_with({"items": {"id": 1}}), "aggregate", "invalid"),
-        (lambda service: service.answer_with({"items": ["text"]}), "aggregate", "invalid"),
-        (lambda service: service.answer_with({"items": [{"status": "no id"}]}), "aggregate", "invalid"),
-        (lambda service: service.answer_with(None), "aggregate", "invalid"),
+        (lambda service: service.fail_with(500), "http", "error", 1),
+        (lambda service: service.fail_with(302, Location="/elsewhere"), "http", "error", 1),
+        (lambda service: service.drop(), "http", "error", 2),  # asked again, as no answer had begun
+        (lambda service: service.break_off(), "http", "error", 1),
+        (lambda service: service.say("<html>no JSON</html>"), "aggregate", "invalid", 1),
+        (lambda service: service.say(b"\xff\xfe"), "aggregate", "invalid", 1),
+        (lambda service: service.say("[" * 10_000), "aggregate", "invalid", 1),
+        (lambda service: service.answer_with([1, 2]), "aggregate", "invalid", 1),
+        (lambda service: service.answer_with({"items": {"id": 1}}), "aggregate", "invalid", 1),
+        (lambda service: service.answer_with({"items": ["text"]}), "aggregate", "invalid", 1),
+        (lambda service: service.answer_with({"items": [{"status": "no id"}]}), "aggregate", "invalid", 1),
+        (lambda service: service.answer_with(None), "aggregate", "invalid", 1),
     ],
 )
-async def test_failures_are_counted_by_their_stage(client, case, metrics, shipments, disturb, stage, outcome):
+async def test_failures_are_counted_by_their_stage(client, case, metrics, shipments, disturb, stage, outcome, calls):
     """No usable answer counts as http, an answer off the contract as aggregate; neither costs the others."""
     disturb(shipments)
     detail = await read_detail(client, case)
     assert statuses(detail) == {"order": "fresh", "payment": "fresh", "fulfillment": "unavailable"}
     assert "shipment" not in {entry["type"] for entry in detail["timeline"]}
     assert metrics.moved(FAILURES) == {stage: 1}
-    assert metrics.value("support_timeline_source_seconds_count", service="fulfillment", outcome=outcome) == 1
+    assert metrics.value(CALLS, service="fulfillment", outcome=outcome) == len(shipments.calls) == calls
 
 
 async def test_a_source_that_hangs_is_given_up(make_client, known, shipments):

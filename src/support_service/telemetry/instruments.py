@@ -90,6 +90,13 @@ TIMELINE_SOURCE = Row(
     {"service": labels.SERVICES, "outcome": labels.OUTCOMES},
     SECONDS,
 )
+TIMELINE_BREAKER = Row(
+    "support.timeline.breaker",
+    "observed sum",
+    "{breaker}",
+    "1 for the state that a service's circuit breaker is in, 0 for the others; an open one keeps calls away from it",
+    {"service": labels.SERVICES, "state": labels.BREAKER_STATES},
+)
 ATTACHMENT_STORED = Row(
     "support.attachment.stored",
     "counter",
@@ -246,6 +253,7 @@ TABLE = (
     TIMELINE_CACHE_EVENTS,
     TIMELINE_COLLECTION_FAILURES,
     TIMELINE_SOURCE,
+    TIMELINE_BREAKER,
     ATTACHMENT_STORED,
     ATTACHMENT_REJECTED,
     ATTACHMENT_BACKLOG,

@@ -9,6 +9,7 @@ OTHER = "other"
 
 SERVICES = ("order", "payment", "fulfillment")
 OUTCOMES = ("ok", "not_found", "timeout", "error", "invalid", "open")
+BREAKER_STATES = ("closed", "half_open", "open")
 ORIGINS = ("cache", "remote")
 CACHE_EVENTS = ("hit", "miss", "write", "invalidate", "error")
 FAILURE_STAGES = ("http", "cache", "cache_decode", "aggregate")
@@ -55,7 +56,7 @@ REJECTIONS = (
 CPU_MODES = ("user", "system")
 GENERATIONS = ("0", "1", "2")
 DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")
-REDIS_OPERATIONS = ("MGET", "SET", "DEL", "PING")
+REDIS_OPERATIONS = ("MGET", "SET", "EVALSHA", "DEL", "PING")
 CONNECTION_STATES = ("used", "idle")
 ERRORS = ("", "timeout", OTHER)  # an empty value is no label at all
 STORES = ("sqlite", "postgresql", "redis")

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
@@ -12,12 +13,22 @@ import pydantic_core
 from yarl import URL
 
 from support_service.references import Service, Wanted
-from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.instruments import Instruments, Reading
+from support_service.telemetry.labels import BREAKER_STATES
 from support_service.telemetry.traces import outgoing
 from support_service.timeline import merge
+from support_service.timeline.breaker import Breaker
 from support_service.timeline.merge import Entry
 
 MAX_ITEMS = 50  # payments or shipments asked of one order
+MAX_BYTES = 1024 * 1024  # of all answers of one source for one timeline
+QUEUE = (
+    2000  # calls that wait for a place at one source; a case with hundreds of references has its calls in it at once
+)
+RETRIES = 10.0  # that a source has in stock; each call adds a tenth of one
+RETRY_PAUSE = (0.01, 0.05)  # seconds
+# No Accept-Encoding: a small body that unpacks to gigabytes can't be told from a good one before it is unpacked.
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +43,40 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a call gave no entries: the stage that failed, and a short reason."""
+    """Why a call gave no entries: the stage that failed, and a short reason; no stage where it was not made at all."""
 
-    stage: Literal["http", "aggregate"]
+    stage: Literal["http", "aggregate"] | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one call gave; `outcome` is of labels.OUTCOMES."""
+
+    outcome: str
+    entries: list[Entry]
+    failure: Failure | None = None
+    good: bool | None = True  # whether the service is in order; None where the answer doesn't tell
+
+
+NOT_FOUND = Answer("not_found", [])
+
+
+def failed(outcome: str, stage: Literal["http", "aggregate"] | None, reason: str, *, good: bool | None) -> Answer:
+    """An answer that gave nothing."""
+    return Answer(outcome, [], Failure(stage, reason), good)
+
+
+class Allowance:
+    """The bytes that one source may still send for one timeline."""
+
+    def __init__(self) -> None:
+        self._left = MAX_BYTES
+
+    def take(self, size: int) -> bool:
+        """Count bytes; says whether they were allowed."""
+        self._left -= size
+        return self._left >= 0
 
 
 def order_calls(wanted: Wanted) -> list[Call]:
@@ -73,7 +114,7 @@ CALLS: dict[Service, Callable[[Wanted], list[Call]]] = {
 
 
 class SourceClient:
-    """One service: bounded in calls at once and in the time of each."""
+    """One service: bounded in calls at once, in the time of each and in what it may send, behind a circuit breaker."""
 
     def __init__(
         self,
@@ -87,47 +128,138 @@ class SourceClient:
     ) -> None:
         self.name = name
         self.calls = CALLS[name]
+        self.breaker = Breaker()
         self._base_url = base_url
         self._session = session
         self._instruments = instruments
         self._timeout = timeout
         self._places = asyncio.Semaphore(connections)
+        self._waiting = 0
+        self._retries = RETRIES
 
-    async def fetch(self, call: Call, deadline: float) -> list[Entry] | Failure:
-        """The entries that one call gives, none for a 404; never raises for what the service does.
+    async def fetch(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
+        """What one call gives, nothing for a 404; never raises for what the service does.
 
-        The call ends at the source's own timeout, or at `deadline` on the loop's clock if that comes first; waiting for
-        a free place counts.
+        The call ends at the source's own timeout, or at `deadline` on the loop's clock if that comes first; the wait
+        for a free place is bounded by the deadline alone.
         """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        answer: list[Entry] | Failure
+        admission = self.breaker.admit()
+        if admission is None:
+            return self._told(failed("open", None, "circuit open", good=None))
+        answer = failed("open", None, "too many calls", good=None)
         try:
-            async with asyncio.timeout_at(min(started + self._timeout, deadline)), self._places:
-                outcome, answer = await self._ask(call)
-        except TimeoutError:
-            outcome, answer = "timeout", Failure("http", "timeout")
-        except (aiohttp.ClientError, OSError) as failure:
-            log.info("%s did not answer %s: %r", self.name, call.path, failure)
-            outcome, answer = "error", Failure("http", "connection failed")
-        self._instruments.timeline_source.record(loop.time() - started, {"service": self.name, "outcome": outcome})
-        if isinstance(answer, Failure):
-            self._instruments.timeline_collection_failures.add(1, {"stage": answer.stage})
+            if self._waiting < QUEUE:
+                answer = await self._in_turn(call, deadline, allowance)
+        finally:
+            self.breaker.report(admission, good=answer.good)
+        return self._told(answer)
+
+    def _told(self, answer: Answer) -> Answer:
+        if answer.outcome == "open":
+            self._instruments.timeline_source.record(0, {"service": self.name, "outcome": "open"})
+        if answer.failure and answer.failure.stage:
+            self._instruments.timeline_collection_failures.add(1, {"stage": answer.failure.stage})
         return answer
 
-    async def _ask(self, call: Call) -> tuple[str, list[Entry] | Failure]:
-        url = URL(self._base_url + call.path, encoded=True)  # the reference goes out as it is, percent-encoded
-        async with self._session.get(url, headers=outgoing(), allow_redirects=False) as response:
-            if response.status == 404:  # noqa: PLR2004 - nothing there, which is an answer
-                return "not_found", []
-            if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's success
-                return "error", Failure("http", f"status {response.status}")
-            body = await response.read()
+    async def _in_turn(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
+        if not await self._place(deadline):
+            return failed("open", "http", "timeout", good=None)
         try:
-            return "ok", call.read(pydantic_core.from_json(body, allow_inf_nan=False))
-        except ValueError as failure:  # OffContract is one, and so is what JSON's parser raises
+            return await self._with_retry(call, deadline, allowance)
+        finally:
+            self._places.release()
+
+    async def _place(self, deadline: float) -> bool:
+        """Wait for a place among the calls in flight; says whether one came free in time."""
+        if not self._places.locked():
+            return await self._places.acquire()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._places.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+
+    async def _with_retry(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
+        """A call, and another one where no connection came about or it broke before an answer: asking changes nothing."""
+        self._retries = min(RETRIES, self._retries + 0.1)
+        answer = await self._once(call, deadline, allowance)
+        if answer is not None:
+            return answer
+        pause = random.uniform(*RETRY_PAUSE)
+        # The stock keeps a service that is down from twice its usual load; once it is used up, one call in ten is two.
+        if self._retries >= 1 and asyncio.get_running_loop().time() + pause < deadline:
+            self._retries -= 1
+            await asyncio.sleep(pause)
+            answer = await self._once(call, deadline, allowance)
+        return answer or failed("error", "http", "connection failed", good=False)
+
+    async def _once(self, call: Call, deadline: float, allowance: Allowance) -> Answer | None:
+        """One attempt; None where no connection came about, or it broke before the answer began."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        answer: Answer | None = None
+        try:
+            async with asyncio.timeout_at(min(started + self._timeout, deadline)):
+                answer = await self._ask(call, allowance)
+        except TimeoutError:
+            # Cut off early by the deadline, a call says nothing about the service.
+            enough = loop.time() - started >= self._timeout / 2
+            answer = failed("timeout", "http", "timeout", good=False if enough else None)
+        except (aiohttp.ClientError, OSError) as failure:
+            log.info("%s broke off its answer to %s: %r", self.name, call.path, failure)
+            answer = failed("error", "http", "connection failed", good=False)
+        outcome = answer.outcome if answer else "error"
+        self._instruments.timeline_source.record(loop.time() - started, {"service": self.name, "outcome": outcome})
+        return answer
+
+    async def _ask(self, call: Call, allowance: Allowance) -> Answer | None:
+        url = URL(self._base_url + call.path, encoded=True)  # the reference goes out as it is, percent-encoded
+        try:
+            response = await self._session.get(url, headers=HEADERS | outgoing(), allow_redirects=False)
+        except (aiohttp.ClientConnectionError, OSError) as failure:
+            if isinstance(failure, TimeoutError):
+                raise
+            log.info("%s did not answer %s: %r", self.name, call.path, failure)
+            return None
+        async with response:
+            status = response.status
+            if status == 404:  # noqa: PLR2004 - nothing there, which is an answer
+                return NOT_FOUND
+            if not 200 <= status < 300:  # noqa: PLR2004 - HTTP's success
+                # What one case's reference is refused for must not open the circuit for all others.
+                good = False if status >= 500 or status == 429 else None  # noqa: PLR2004
+                return failed("error", "http", f"status {status}", good=good)
+            body = await _body(response, allowance)
+            if body is None:
+                response.close()  # what is still to come is not wanted
+                return failed("invalid", "aggregate", "too large", good=None)
+        try:
+            return Answer("ok", call.read(pydantic_core.from_json(body, allow_inf_nan=False)))
+        except ValueError as failure:  # OffContract is one, and so is what JSON's parser raises, too deep a nesting too
             log.warning("%s answered %s off the contract: %s", self.name, call.path, failure)
-            return "invalid", Failure("aggregate", "unreadable answer")
+            return failed("invalid", "aggregate", "unreadable answer", good=None)
+
+
+def breakers(sources: Iterable[SourceClient]) -> Reading:
+    """The state of each source's breaker."""
+    return [
+        (int(source.breaker.state == state), {"service": source.name, "state": state})
+        for source in sources
+        for state in BREAKER_STATES
+    ]
+
+
+async def _body(response: aiohttp.ClientResponse, allowance: Allowance) -> bytes | None:
+    """The body as it comes in; None once it is more than is allowed."""
+    chunks = []
+    async for chunk in response.content.iter_any():
+        if not allowance.take(len(chunk)):
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _segment(reference: str) -> str:
