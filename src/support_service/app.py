@@ -114,6 +114,7 @@ class _Parts:
             auto_decompress=False,  # nothing packed is asked for
             trace_configs=self.traces.of_clients(),
         ) as session:
+            session._retry_connection = False  # noqa: SLF001 - sources.py retries, within its budget
             sources = [
                 SourceClient(
                     name,

@@ -18,6 +18,7 @@ CONTRACT = {
     "support.conversation.added": ("counter", None, {"author_type"}),
     "support.ticket.status_changed": ("counter", "1", {"status"}),
     "support.timeline.source": ("histogram", "s", {"service", "outcome"}),
+    "support.timeline.breaker": ("observed sum", "{breaker}", {"service", "state"}),
     "http.server.request.duration": (
         "histogram",
         "s",

@@ -183,7 +183,7 @@ class SourceClient:
             self._waiting -= 1
 
     async def _with_retry(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
-        """A call, and another one where no connection came about or it broke before an answer: asking changes nothing."""
+        """A call, and a second one where the connection failed before an answer began: asking changes nothing."""
         self._retries = min(RETRIES, self._retries + 0.1)
         answer = await self._once(call, deadline, allowance)
         if answer is not None:

@@ -1,0 +1,178 @@
+"""However many readers of one case there are, in however many processes, each source is asked once."""
+
+import asyncio
+
+import pytest
+
+from support_service.references import Wanted
+from support_service.timeline import aggregator, snapshots
+from support_service.timeline.snapshots import Snapshot
+from support_service.web import keys
+from tests.calls import eventually, open_case, read_detail, refresh
+from tests.scrape import Scrape
+
+READERS = 200
+CONTEXT = {"type": "order", "orderId": "ORD-1"}
+EVENTS = "support_timeline_cache_events_total"
+
+pytestmark = pytest.mark.usefixtures("neighbours")
+
+
+@pytest.fixture
+def services(orders, payments, shipments):
+    """All three services, each of which knows something of one order."""
+    orders.add("ORD-1", "order.created")
+    payments.add("PAY-1", "ORD-1")
+    shipments.add("SHP-1", "ORD-1")
+    return orders, payments, shipments
+
+
+def calls(services):
+    """How many calls the services had."""
+    return sum(len(service.calls) for service in services)
+
+
+def statuses(detail):
+    """What each service's part of a detail is worth."""
+    return {source["status"] for source in detail["timelineSources"].values()}
+
+
+async def test_a_stampede_on_one_process_is_four_calls(client, metrics, services):
+    """200 readers of one cold case cause four calls, and every one of them gets the whole timeline."""
+    case = await open_case(client, context=CONTEXT)
+    details = await asyncio.gather(*(read_detail(client, case) for _ in range(READERS)))
+    assert calls(services) == 4
+    assert {len(detail["timeline"]) for detail in details} == {5}
+    assert metrics.value(EVENTS, event="hit") + metrics.value(EVENTS, event="miss") == READERS
+    assert metrics.value(EVENTS, event="write") == 1
+
+
+async def test_a_stampede_on_two_processes_is_four_calls(make_client, services, redis, environment):
+    """Two replicas that share a Redis ask once between them; readers of both get the whole timeline."""
+    one, two = [await make_client(SUPPORT_REDIS_URL=redis.url) for _ in range(2)]
+    case = await open_case(one, context=CONTEXT)
+    details = await asyncio.gather(*(read_detail(client, case) for _ in range(READERS // 2) for client in (one, two)))
+    assert calls(services) == 4
+    assert {len(detail["timeline"]) for detail in details} == {5}
+    assert all(statuses(detail) <= {"fresh", "cached"} for detail in details)
+
+
+async def test_a_replica_that_died_while_it_asked_is_not_waited_for(make_client, services, redis):
+    """A claim that nobody redeems costs a reader a part of the deadline, and then it asks itself."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_TIMELINE_DEADLINE="0.8")
+    case = await open_case(client, context=CONTEXT)
+    await client.app[keys.TIMELINE]._cache.claim(snapshots.key(case["id"]), 60)
+    assert statuses(await read_detail(client, case)) == {"fresh"}
+    assert calls(services) == 4
+
+
+async def test_a_reader_that_leaves_does_not_take_the_answer_away(client, services):
+    """The first reader goes while the services are asked: the second gets what was asked for the first."""
+    orders, *_ = services
+    release = orders.hang()
+    case = await open_case(client, context=CONTEXT)
+    first = asyncio.create_task(read_detail(client, case))
+    await eventually(lambda: orders.waiting == 2)
+    second = asyncio.create_task(read_detail(client, case))
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    release.set()
+    assert statuses(await second) == {"fresh"}
+    assert calls(services) == 4
+
+
+async def test_a_refresh_takes_no_answer_from_before(client, services):
+    """A refresh asks by itself though a read is being answered: what it shows was asked for after it came."""
+    orders, *_ = services
+    release = orders.hang()
+    case = await open_case(client, context=CONTEXT)
+    reading = asyncio.create_task(read_detail(client, case))
+    await eventually(lambda: orders.waiting == 2)
+    refreshing = asyncio.create_task(refresh(client, case))
+    await eventually(lambda: orders.waiting == 4)
+    release.set()
+    assert statuses(await reading) == statuses(await refreshing) == {"fresh"}
+
+
+async def test_an_answer_that_was_asked_for_earlier_does_not_replace_a_later_one(client, services):
+    """A slow read that began before a refresh leaves the refresh's answer in the cache."""
+    orders, *_ = services
+    case = await open_case(client, context=CONTEXT)
+    release = orders.hang()
+    reading = asyncio.create_task(read_detail(client, case))
+    await eventually(lambda: orders.waiting == 2)
+    orders.heal()
+    orders.add("ORD-1", status="delivered")
+    await refresh(client, case)
+    orders.add("ORD-1", status="paid")
+    release.set()
+    await reading
+    detail = await read_detail(client, case)
+    assert statuses(detail) == {"cached"}
+    assert [entry["status"] for entry in detail["timeline"] if entry.get("source") == "order-service"] == ["delivered"]
+
+
+async def test_a_case_that_is_read_is_renewed_before_it_ends(client, services):
+    """Near its end a cached timeline is served at once, and renewed for the next reader without a wait."""
+    orders, *_ = services
+    case = await open_case(client, context=CONTEXT)
+    await read_detail(client, case)
+    timeline = client.app[keys.TIMELINE]
+    await age(timeline, case, aggregator.AHEAD_TO * 300)
+    release = orders.hang()
+    detail = await read_detail(client, case)
+    assert statuses(detail) == {"cached"}
+    assert all(source["ageSeconds"] > 200 for source in detail["timelineSources"].values())
+    await eventually(lambda: orders.waiting == 2)
+    await asyncio.gather(*(read_detail(client, case) for _ in range(20)))
+    release.set()
+    await eventually(lambda: Scrape(client.app).value(EVENTS, event="write") == 2)
+    detail = await read_detail(client, case)
+    assert all(source["ageSeconds"] < 200 for source in detail["timelineSources"].values())
+    assert calls(services) == 8
+
+
+async def test_a_renewal_that_fails_is_not_tried_at_each_read(client, services):
+    """While a service is down, cached timelines that are near their end ask it once in a while, not once a read."""
+    case = await open_case(client, context=CONTEXT)
+    await read_detail(client, case)
+    await age(client.app[keys.TIMELINE], case, aggregator.AHEAD_TO * 300)
+    for service in services:
+        service.fail_with(503)
+    for _ in range(20):
+        assert statuses(await read_detail(client, case)) == {"cached"}
+    await eventually(lambda: calls(services) == 8)
+
+
+async def test_nothing_there_is_believed_for_a_short_time_only(client, orders):
+    """A 404 is remembered for half a minute, not for the whole time of an answer."""
+    case = await open_case(client, context=CONTEXT)
+    assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "fresh"
+    await age(client.app[keys.TIMELINE], case, aggregator.MISSING_FOR - 1)
+    assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "cached"
+    orders.add("ORD-1")
+    await age(client.app[keys.TIMELINE], case, 2)
+    detail = await read_detail(client, case)
+    assert {name: source["status"] for name, source in detail["timelineSources"].items()} == {
+        "order": "fresh",
+        "payment": "cached",
+        "fulfillment": "cached",
+    }
+
+
+async def age(timeline, case, seconds):
+    """Let what is cached of a case be older."""
+    key = snapshots.key(case["id"])
+    kept = snapshots.decode(await timeline._cache.get(key))
+    older = {
+        name: Snapshot(known.at - seconds, known.wanted, known.epoch, known.entries, known.note, known.missing)
+        for name, known in kept.items()
+    }
+    await timeline._cache.delete(key)
+    await timeline._cache.set(key, aggregator.Value(snapshots.encode(1.0, older), 1.0, 3600), None)
+
+
+def test_wanted_is_part_of_a_snapshot():
+    """What is cached says what it answers, and comes back as it was."""
+    known = {"order": Snapshot(1.5, Wanted(("A",), ("B",)), 3, [{"type": "order"}], "note", missing=True)}
+    assert snapshots.decode(snapshots.encode(1.5, known)) == known
