@@ -18,6 +18,7 @@ from benchmarks.load import Failed
 from benchmarks.measure import Load
 
 LEVELS = (0, 10_000, 50_000)
+DELAY = 0.01  # seconds
 METRICS_BUDGET = 1.12  # of the CPU time of a read with metrics off
 
 
@@ -34,6 +35,8 @@ def main() -> int:
             results["large"] = _large()
         if arguments.backlog:
             results["backlog"] = _backlog(load)
+        if arguments.cold:
+            results["cold"] = _cold(load)
         if arguments.unmeasured:
             results["unmeasured"] = _unmeasured(load)
     except Failed as failure:
@@ -61,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--backlog", action="store_true", help=f"also uploads with {', '.join(f'{n:,}' for n in LEVELS)} files stored"
     )
+    cold = f"also cold reads one after another, with services behind that take {DELAY * 1000:g} ms"
+    parser.add_argument("--cold", action="store_true", help=cold)
     parser.add_argument("--unmeasured", action="store_true", help="also reads with metrics on, against metrics off")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, whose median counts (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="length of one measurement (default: %(default)s)")
@@ -101,6 +106,13 @@ def _backlog(load: Load) -> list[report.Figures]:
     return results
 
 
+def _cold(load: Load) -> report.Figures:
+    with bed(delay=DELAY) as servers:
+        cold = measure.cold_reads(servers, load, _progress)
+    _show(report.cold_line(cold))
+    return {"read_p99_ms": cold.read_ms, "call_p99_ms": cold.call_ms, "errors": dict(cold.errors)}
+
+
 def _unmeasured(load: Load) -> list[report.Figures]:
     read = replace(scenarios.ALL["get"], budget=METRICS_BUDGET)
     with bed(unmeasured=True) as servers:
@@ -114,7 +126,8 @@ def _failures(results: report.Figures) -> Counter[str]:
     """Every request that failed, by kind."""
     compared = [each for part in ("scenarios", "backlog", "unmeasured") for each in results.get(part, [])]
     parts = [each[side] for each in compared for side in ("service", "floor")]
-    return sum((Counter(part["errors"]) for part in (*parts, results.get("large", {"errors": {}}))), Counter())
+    single = [results[part] for part in ("large", "cold") if part in results]
+    return sum((Counter(part["errors"]) for part in (*parts, *single)), Counter())
 
 
 def _show(text: str, title: str = "") -> None:

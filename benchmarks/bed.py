@@ -35,13 +35,15 @@ class Bed:
 
     service: Server
     floor: Server
+    stub: Server
 
 
 @contextlib.contextmanager
-def bed(*, unmeasured: bool = False) -> Iterator[Bed]:
+def bed(*, unmeasured: bool = False, delay: float = 0.0) -> Iterator[Bed]:
     """Start everything on free ports of loopback, with empty stores; stop it all and remove its files at the end.
 
-    The floor is the bare server, or the service itself `unmeasured`: with its metrics off.
+    The floor is the bare server, or the service itself `unmeasured`: with its metrics off. The services behind answer
+    after `delay` seconds.
     """
     redis_server = shutil.which("redis-server")
     if redis_server is None:
@@ -60,7 +62,7 @@ def bed(*, unmeasured: bool = False) -> Iterator[Bed]:
         redis, stub, floor, service = (_free_port() for _ in range(4))
         storeless = ["--bind", "127.0.0.1", "--port", str(redis), "--save", "", "--appendonly", "no"]
         start("redis", redis, [redis_server, *storeless], directory, {})
-        start("stub", stub, [sys.executable, "-m", "benchmarks.stub", str(stub)], ROOT, {})
+        neighbours = start("stub", stub, [sys.executable, "-m", "benchmarks.stub", str(stub), str(delay)], ROOT, {})
         behind = f"http://127.0.0.1:{stub}"
         serve = [sys.executable, "-m", "support_service", "serve"]
         if unmeasured:
@@ -70,7 +72,7 @@ def bed(*, unmeasured: bool = False) -> Iterator[Bed]:
             bare = ["-m", "benchmarks.floor", str(floor), str(directory / "floor"), str(redis), behind]
             least = start("floor", floor, [sys.executable, *bare], ROOT, {})
         settings = _settings(directory / "service", service, redis, behind)
-        yield Bed(service=start("service", service, serve, directory, settings), floor=least)
+        yield Bed(service=start("service", service, serve, directory, settings), floor=least, stub=neighbours)
 
 
 def _settings(directory: Path, port: int, redis: int, behind: str) -> dict[str, str]:

@@ -46,6 +46,15 @@ class Large:
     errors: Counter[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Cold:
+    """The 99th percentiles of a cold read and of one round trip to a service behind it."""
+
+    read_ms: float
+    call_ms: float
+    errors: Counter[str]
+
+
 Progress = Callable[[str], None]
 
 
@@ -77,6 +86,26 @@ async def _run(server: Server, scenario: Scenario, load: Load) -> Sample:
 
 async def _cases(client: Client, count: int) -> list[str]:
     return [json.loads(body)["id"] for body in await client.bodies(map(scenarios.create, range(count)))]
+
+
+def cold_reads(bed: Bed, load: Load, progress: Progress) -> Cold:
+    """Cold reads one after another, and in turn with them single calls to a service behind."""
+    progress("cold reads one after another")
+    return uvloop.run(_cold_reads(bed, load))
+
+
+async def _cold_reads(bed: Bed, load: Load) -> Cold:
+    async with Client(bed.service.port, 1) as client, Client(bed.stub.port, 1) as behind:
+        cases = await _cases(client, CASES)
+        reads = (scenarios.ALL["timeline_cold"].request(case, 0) for case in itertools.cycle(cases))
+        calls = itertools.repeat(scenarios.plain("GET", "/orders/101"))
+        read, call = Sample(), Sample()
+        for _ in range(load.rounds * 10):
+            for loop, requests, sample in ((client, reads, read), (behind, calls, call)):
+                part = await loop.drive(requests, seconds=load.seconds / 10)
+                sample.latencies += part.latencies
+                sample.errors += part.errors
+        return Cold(read.percentile_ms(0.99), call.percentile_ms(0.99), read.errors + call.errors)
 
 
 def large_upload(server: Server, progress: Progress) -> Large:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.load import Sample
-from benchmarks.measure import LARGE_MIB, Large, Round
+from benchmarks.measure import LARGE_MIB, Cold, Large, Round
 
 LARGE_BUDGET_MIB = 32
+COLD_BUDGET = 3.0  # of one round trip to a service behind
 BACKLOG_BUDGET = 1.10  # of the CPU time of an upload without a backlog
 
 Figures = dict[str, Any]
@@ -74,6 +75,13 @@ def large_line(large: Large) -> str:
     """What a large upload took."""
     growth = f"{large.growth_mib:.1f} MiB, budget {LARGE_BUDGET_MIB}, {verdict(large.growth_mib, LARGE_BUDGET_MIB)}"
     return f"upload of {LARGE_MIB} MiB: {large.mib_per_second:.0f} MiB/s, peak memory grew by {growth}"
+
+
+def cold_line(cold: Cold) -> str:
+    """What a cold read takes while nobody else reads."""
+    ratio = cold.read_ms / cold.call_ms
+    judged = f"{ratio:.2f}x, budget {COLD_BUDGET:g}x, {verdict(ratio, COLD_BUDGET)}"
+    return f"cold read, p99: {cold.read_ms:.1f} ms, of one call to a service behind: {cold.call_ms:.1f} ms: {judged}"
 
 
 def _against_floor(result: Figures) -> list[str]:

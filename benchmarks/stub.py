@@ -1,5 +1,6 @@
-"""The order, payment and fulfillment services, answering at once with small fixed JSON."""
+"""The order, payment and fulfillment services, answering with small fixed JSON, at once or after a while."""
 
+import asyncio
 import re
 import sys
 
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from benchmarks.serving import serve
 
+DELAY = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0  # seconds before each answer
 DATES = '"createdAt":"2026-01-02T03:04:05+00:00","updatedAt":"2026-01-02T03:04:05+00:00"'
 ORDER = f'{{"id":101,"status":"shipped","currency":"USD","grandTotal":"129.90",{DATES}}}'
 EVENTS = ",".join(
@@ -32,6 +34,8 @@ ANSWERS = [
 
 async def answer(request: web.BaseRequest) -> web.Response:
     """The answer of the first pattern that the whole path matches."""
+    if DELAY:
+        await asyncio.sleep(DELAY)
     for pattern, body in ANSWERS:
         if pattern.fullmatch(request.path):
             return web.Response(body=body, content_type="application/json")

@@ -1,7 +1,9 @@
 """However many readers of one case there are, in however many processes, each source is asked once."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
+import aiohttp
 import pytest
 
 from support_service.references import Wanted
@@ -9,7 +11,9 @@ from support_service.timeline import aggregator, snapshots
 from support_service.timeline.snapshots import Snapshot
 from support_service.web import keys
 from tests.calls import eventually, open_case, read_detail, refresh
+from tests.process import running
 from tests.scrape import Scrape
+from tests.servers import free_port
 
 READERS = 200
 CONTEXT = {"type": "order", "orderId": "ORD-1"}
@@ -47,11 +51,18 @@ async def test_a_stampede_on_one_process_is_four_calls(client, metrics, services
     assert metrics.value(EVENTS, event="write") == 1
 
 
-async def test_a_stampede_on_two_processes_is_four_calls(make_client, services, redis, environment):
+async def test_a_stampede_on_two_processes_is_four_calls(services, redis, neighbours, tmp_path):
     """Two replicas that share a Redis ask once between them; readers of both get the whole timeline."""
-    one, two = [await make_client(SUPPORT_REDIS_URL=redis.url) for _ in range(2)]
-    case = await open_case(one, context=CONTEXT)
-    details = await asyncio.gather(*(read_detail(client, case) for _ in range(READERS // 2) for client in (one, two)))
+    async with AsyncExitStack() as stack:
+        replicas = []
+        for port in (free_port(), free_port()):
+            own = {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": redis.url}
+            process = await stack.enter_async_context(running("serve", cwd=tmp_path, **neighbours | own))
+            await process.answers(f"http://127.0.0.1:{port}")
+            replicas.append(await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{port}")))
+        case = await open_case(replicas[0], context=CONTEXT)
+        reads = (read_detail(replica, case) for _ in range(READERS // 2) for replica in replicas)
+        details = await asyncio.gather(*reads)
     assert calls(services) == 4
     assert {len(detail["timeline"]) for detail in details} == {5}
     assert all(statuses(detail) <= {"fresh", "cached"} for detail in details)
