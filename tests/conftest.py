@@ -19,6 +19,7 @@ from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, reporter
 from support_service.timeline.cache import Cache, InProcessCache
 from support_service.timeline.redis_cache import RedisCache
+from tests.calls import PATIENCE
 from tests.fakes import Orders, Things, fulfillment_service, payment_service
 from tests.scrape import Scrape
 from tests.servers import PostgresServer
@@ -73,7 +74,11 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture(params=["in-process", "redis"])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
     """Each cache there is."""
-    cache = InProcessCache() if request.param == "in-process" else RedisCache(request.getfixturevalue("redis").url)
+    cache = (
+        InProcessCache()
+        if request.param == "in-process"
+        else RedisCache(request.getfixturevalue("redis").url, PATIENCE)
+    )
     yield cache
     await cache.close()
 

@@ -100,7 +100,7 @@ class _Parts:
     async def timeline(self, app: web.Application) -> AsyncIterator[None]:
         """The cache, the sources and the aggregator over them."""
         settings = self._settings.timeline
-        cache = app[keys.CACHE] = self._cache(settings.redis_url)
+        cache = app[keys.CACHE] = self._cache(settings.redis_url, settings.redis_timeout)
         urls: dict[Service, str | None] = {
             "order": settings.order_url,
             "payment": settings.payment_url,
@@ -153,9 +153,10 @@ class _Parts:
             yield
         await storage.close()
 
-    def _cache(self, redis_url: str | None) -> Cache:
+    def _cache(self, redis_url: str | None, timeout: float) -> Cache:
         if redis_url is None:
             return InProcessCache()
-        cache = RedisCache(redis_url, OperationMetrics(self.instruments.db_operation, "redis", REDIS_OPERATIONS).record)
+        measure = OperationMetrics(self.instruments.db_operation, "redis", REDIS_OPERATIONS).record
+        cache = RedisCache(redis_url, timeout, measure)
         self._pools["cache"] = cache.connections
         return cache

@@ -93,6 +93,7 @@ class Timeline(Section):
     """The services behind the timeline and its cache."""
 
     redis_url: RedisUrl | None = Field(None, alias="SUPPORT_REDIS_URL", description="unset: in-process cache")
+    redis_timeout: float = Field(0.045, alias="SUPPORT_REDIS_TIMEOUT", gt=0, description="s for Redis to answer")
     order_url: HttpUrl | None = Field(None, alias="SUPPORT_ORDER_URL", description="unset: that source is off")
     payment_url: HttpUrl | None = Field(None, alias="SUPPORT_PAYMENT_URL", description="unset: that source is off")
     fulfillment_url: HttpUrl | None = Field(

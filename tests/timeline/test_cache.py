@@ -6,6 +6,7 @@ import pytest
 
 from support_service.timeline.cache import SKEW, CacheFault, InProcessCache, Value
 from support_service.timeline.redis_cache import RedisCache
+from tests.calls import PATIENCE
 
 
 def value(text, asked=1000.5, ttl=60.0):
@@ -93,7 +94,7 @@ async def test_the_process_cache_is_bounded_in_bytes():
 @pytest.fixture
 async def replicas(redis):
     """Two replicas' caches over one Redis."""
-    caches = RedisCache(redis.url), RedisCache(redis.url)
+    caches = RedisCache(redis.url, PATIENCE), RedisCache(redis.url, PATIENCE)
     yield caches
     for each in caches:
         await each.close()
@@ -146,7 +147,7 @@ USES = [
 @pytest.mark.parametrize("state", ["killed", "frozen"])
 async def test_a_redis_out_of_order_is_a_fault(redis, use, state):
     """Every operation raises CacheFault, and nothing else, where Redis is dead or does not answer."""
-    cache = RedisCache(redis.url)
+    cache = RedisCache(redis.url, 0.2)
     await cache.ping()
     redis.kill() if state == "killed" else redis.freeze()
     try:
@@ -160,7 +161,7 @@ async def test_a_redis_out_of_order_is_a_fault(redis, use, state):
 async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
     """After the first silence every operation fails without a wait and without a command, until Redis is back."""
     measured = []
-    cache = RedisCache(redis.url, lambda name, _seconds, error="": measured.append((name, error)))
+    cache = RedisCache(redis.url, 0.2, lambda name, _seconds, error="": measured.append((name, error)))
     await cache.ping()
     redis.freeze()
     try:

@@ -9,6 +9,7 @@ from aioresponses import aioresponses
 
 from support_service.references import Wanted
 from support_service.timeline.sources import (
+    MAX_CALLS,
     Allowance,
     Failure,
     SourceClient,
@@ -74,7 +75,7 @@ def test_the_calls_of_each_service():
 )
 async def test_what_an_answer_is_worth(client, answer, expected):
     """Every answer that is no entries is a failure with its stage and a short reason, a 404 aside; none raises."""
-    (call, _) = client.calls(Wanted(("ORD-1",)))
+    (call, _), _ = client.calls(Wanted(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=Answer, repeat=True, **answer)
         given = await client.fetch(call, in_five_seconds(), Allowance())
@@ -84,8 +85,16 @@ async def test_what_an_answer_is_worth(client, answer, expected):
 
 async def test_an_order(client):
     """An order becomes one entry."""
-    (call, _) = client.calls(Wanted(("ORD-1",)))
+    (call, _), _ = client.calls(Wanted(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=Answer, payload=ORDER)
         (entry,) = (await client.fetch(call, in_five_seconds(), Allowance())).entries
     assert (entry["type"], entry["orderId"], entry["total"]) == ("order", "ORD-1", 1)
+
+
+def test_a_case_makes_a_bounded_number_of_calls(client):
+    """A case may name whatever it likes: a source is asked so often for it and no more, and the reader is told."""
+    calls, note = client.calls(Wanted(tuple(map(str, range(MAX_CALLS // 2)))))
+    assert (len(calls), note) == (MAX_CALLS, None)
+    calls, note = client.calls(Wanted(tuple(map(str, range(30_000)))))
+    assert (len(calls), note) == (MAX_CALLS, "only the first 500 calls")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cachetools import TTLCache
@@ -15,7 +15,7 @@ from support_service.timeline.cache import SKEW, Cache, CacheFault, Value
 from support_service.timeline.levers import Levers
 from support_service.timeline.merge import Entry
 from support_service.timeline.snapshots import Snapshot
-from support_service.timeline.sources import Allowance, SourceClient
+from support_service.timeline.sources import Allowance, Call, SourceClient
 
 SERVICES = tuple(SERVICE_OF.values())
 MAX_ENTRIES = 500  # of one source
@@ -213,44 +213,49 @@ class TimelineAggregator:
         claim: str | None = None
         news: Snapshots = {}
         if not alone:
-            claim, news = await self._claim(case, due, deadline)
-            due = [name for name in due if name not in news]
+            claim, news = await self._claim(case, due, kept, deadline)
+            due = frozenset(due) - news.keys()
         at = time.time()
         asked = await self._ask(case, due, at, deadline)
         good = {name: answer.snapshot for name, answer in asked.items() if answer.reason is None}
         if good:
-            await self._write(case, at, kept | news | good, claim)
+            await self._write(case, at, kept | news, good, claim, complete=len(good) == len(asked))
         elif claim:
             await self._release(case, claim)
         return Found(asked, news)
 
-    async def _claim(self, case: Case, due: Iterable[Service], deadline: float) -> tuple[str | None, Snapshots]:
-        """The right to ask, for this replica alone; or what another has found, which had that right.
+    async def _claim(
+        self, case: Case, due: Collection[Service], kept: Snapshots, deadline: float
+    ) -> tuple[str | None, Snapshots]:
+        """The right to ask, for this replica alone, and what another has found since `kept` was read.
 
         Whoever waits in vain for the other asks without it. So does everyone while the cache is out of order.
         """
         loop = asyncio.get_running_loop()
         until = min(deadline, loop.time() + self._deadline * WAIT_SHARE)
-        key = snapshots.key(case.id)
         news: Snapshots = {}
         try:
-            while (claim := await self._cache.claim(key, self._deadline)) is None and loop.time() < until:
+            while True:
+                claim = await self._cache.claim(snapshots.key(case.id), self._deadline)
+                now_kept = await self._kept(case)
+                for name in due:
+                    now, before = now_kept.get(name), kept.get(name)
+                    if now and self._is_current(case, now) and (before is None or now.at > before.at):
+                        news[name] = now
+                if claim is not None or len(news) == len(due) or loop.time() >= until:
+                    return claim, news
                 await asyncio.sleep(POLL)
-                kept = await self._kept(case)
-                news = {name: kept[name] for name in due if self._is_current(case, kept.get(name))}
-                if len(news) == len(frozenset(due)):
-                    return None, news
         except CacheFault:
-            return None, news  # not counted: the read that came before, or the write to come, tells of the same fault
-        return claim, news
+            return None, news  # not counted: the read before it, or the write to come, tells of the same fault
 
     async def _ask(self, case: Case, due: Iterable[Service], at: float, deadline: float) -> dict[Service, Asked]:
         """What each source has to say; all calls go out at once."""
-        calls = [
-            (name, call, allowance)
-            for name, allowance in ((name, Allowance()) for name in due)
-            for call in self._sources[name].calls(case.wanted[name])
-        ]
+        calls: list[tuple[Service, Call, Allowance]] = []
+        notes: dict[Service, str | None] = {}
+        for name in due:
+            allowance = Allowance()
+            of_source, notes[name] = self._sources[name].calls(case.wanted[name])
+            calls += ((name, call, allowance) for call in of_source)
         answers = await asyncio.gather(
             *(self._sources[name].fetch(call, deadline, allowance) for name, call, allowance in calls)
         )
@@ -263,18 +268,24 @@ class TimelineAggregator:
                 reasons.setdefault(name, answer.failure.reason)
             elif answer.outcome == "not_found":
                 missing.add(name)
-        return {
-            name: Asked(
-                Snapshot(at, case.wanted[name], case.epoch, *_newest(entries[name]), missing=name in missing),
-                reasons.get(name),
-            )
-            for name in due
-        }
+        found: dict[Service, Asked] = {}
+        for name in due:
+            newest, note = _newest(entries[name])
+            note = note or notes[name]
+            snapshot = Snapshot(at, case.wanted[name], case.epoch, newest, note, missing=name in missing)
+            found[name] = Asked(snapshot, reasons.get(name))
+        return found
 
-    async def _write(self, case: Case, asked: float, known: Snapshots, claim: str | None) -> None:
+    async def _write(
+        self, case: Case, asked: float, kept: Snapshots, good: Snapshots, claim: str | None, *, complete: bool
+    ) -> None:
+        """Keep what was good beside what was there; a source that failed leaves its last good answer as it is."""
         ttl = self._levers.ttl(self._ttl) + self._stale_ttl
         try:
-            await self._cache.set(snapshots.key(case.id), Value(snapshots.encode(asked, known), asked, ttl), claim)
+            if not complete:  # another replica may have written since, and what it has must not be lost
+                kept = await self._kept(case)
+            value = Value(snapshots.encode(asked, kept | good), asked, ttl)
+            await self._cache.set(snapshots.key(case.id), value, claim)
         except CacheFault:
             self._cache_failed()
         else:

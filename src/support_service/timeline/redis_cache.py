@@ -18,7 +18,6 @@ from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import Measure, unmeasured
 from support_service.timeline.cache import SKEW, CacheFault, Value
 
-PATIENCE = 0.045  # seconds for an answer, a connection included: what a read pays once for a Redis that froze
 TRY_EVERY = 0.5  # seconds between attempts to reach a Redis that is out of order
 TRY_FOR = 1.0  # seconds of such an attempt, in which nobody waits
 CONNECTIONS = 64
@@ -50,11 +49,13 @@ class RedisCache:
     type.
     """
 
-    def __init__(self, url: str, measure: Measure = unmeasured) -> None:
+    def __init__(self, url: str, timeout: float, measure: Measure = unmeasured) -> None:
+        """`timeout`, in seconds, is for an answer and a new connection: what a read pays once for a Redis that froze."""
+        self._timeout = timeout
         self._measure = measure
         self._pool = redis.BlockingConnectionPool.from_url(
             url,
-            timeout=PATIENCE,
+            timeout=timeout,
             socket_connect_timeout=TRY_FOR,  # the last resort: `_do` bounds every command
             socket_timeout=TRY_FOR,
             max_connections=CONNECTIONS,
@@ -146,7 +147,7 @@ class RedisCache:
     async def _patiently(self, command: Awaitable[Answer]) -> Answer:
         running = asyncio.ensure_future(command)
         try:
-            await asyncio.wait({running}, timeout=PATIENCE)
+            await asyncio.wait({running}, timeout=self._timeout)
             for _ in range(3):
                 if running.done():
                     return running.result()
@@ -169,6 +170,7 @@ class RedisCache:
             try:
                 async with asyncio.timeout(TRY_FOR):
                     await self._redis.ping()
+                await self._patiently(self._redis.ping())  # connected by now, it must be as quick as readers need it
             except (RedisError, OSError):
                 continue
             self._fault = None

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 from urllib.parse import quote
 
@@ -22,9 +23,8 @@ from support_service.timeline.merge import Entry
 
 MAX_ITEMS = 50  # payments or shipments asked of one order
 MAX_BYTES = 1024 * 1024  # of all answers of one source for one timeline
-QUEUE = (
-    2000  # calls that wait for a place at one source; a case with hundreds of references has its calls in it at once
-)
+MAX_CALLS = 500  # to one source for one timeline
+QUEUE = 2000  # calls that wait for a place at one source; those of one timeline are all in it at once
 RETRIES = 10.0  # that a source has in stock; each call adds a tenth of one
 RETRY_PAUSE = (0.01, 0.05)  # seconds
 # No Accept-Encoding: a small body that unpacks to gigabytes can't be told from a good one before it is unpacked.
@@ -79,34 +79,32 @@ class Allowance:
         return self._left >= 0
 
 
-def order_calls(wanted: Wanted) -> list[Call]:
+def order_calls(wanted: Wanted) -> Iterator[Call]:
     """Each order, and its events."""
-    return [
-        call
-        for order in map(_segment, wanted.ids)
-        for call in (Call(f"/orders/{order}", merge.order), Call(f"/orders/{order}/events", merge.order_events))
-    ]
+    for order in map(_segment, wanted.ids):
+        yield Call(f"/orders/{order}", merge.order)
+        yield Call(f"/orders/{order}/events", merge.order_events)
 
 
-def payment_calls(wanted: Wanted) -> list[Call]:
+def payment_calls(wanted: Wanted) -> Iterator[Call]:
     """Each payment, and those of orders."""
     return _calls("/payments", merge.payment, wanted)
 
 
-def fulfillment_calls(wanted: Wanted) -> list[Call]:
+def fulfillment_calls(wanted: Wanted) -> Iterator[Call]:
     """Each shipment, and those of orders."""
     return _calls("/fulfillment/shipments", merge.shipment, wanted)
 
 
-def _calls(base: str, read: Callable[[object], list[Entry]], wanted: Wanted) -> list[Call]:
+def _calls(base: str, read: Callable[[object], list[Entry]], wanted: Wanted) -> Iterator[Call]:
     by_order = merge.page_of(read)
-    return [
-        *(Call(f"{base}/{_segment(own)}", read) for own in wanted.ids),
-        *(Call(f"{base}?orderId={_segment(order)}&limit={MAX_ITEMS}", by_order) for order in wanted.of_orders),
-    ]
+    for own in wanted.ids:
+        yield Call(f"{base}/{_segment(own)}", read)
+    for order in wanted.of_orders:
+        yield Call(f"{base}?orderId={_segment(order)}&limit={MAX_ITEMS}", by_order)
 
 
-CALLS: dict[Service, Callable[[Wanted], list[Call]]] = {
+CALLS: dict[Service, Callable[[Wanted], Iterator[Call]]] = {
     "order": order_calls,
     "payment": payment_calls,
     "fulfillment": fulfillment_calls,
@@ -127,7 +125,6 @@ class SourceClient:
         connections: int,
     ) -> None:
         self.name = name
-        self.calls = CALLS[name]
         self.breaker = Breaker()
         self._base_url = base_url
         self._session = session
@@ -136,6 +133,11 @@ class SourceClient:
         self._places = asyncio.Semaphore(connections)
         self._waiting = 0
         self._retries = RETRIES
+
+    def calls(self, wanted: Wanted) -> tuple[list[Call], str | None]:
+        """The calls that bring what a case wants, and a note where that is more than one timeline may make."""
+        calls = list(islice(CALLS[self.name](wanted), MAX_CALLS + 1))
+        return calls[:MAX_CALLS], f"only the first {MAX_CALLS} calls" if len(calls) > MAX_CALLS else None
 
     async def fetch(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
         """What one call gives, nothing for a 404; never raises for what the service does.
@@ -244,10 +246,11 @@ class SourceClient:
 
 
 def breakers(sources: Iterable[SourceClient]) -> Reading:
-    """The state of each source's breaker."""
+    """The state of each source's breaker; none is true of a service that is not configured."""
+    states = {source.name: source.breaker.state for source in sources}
     return [
-        (int(source.breaker.state == state), {"service": source.name, "state": state})
-        for source in sources
+        (int(states.get(service) == state), {"service": service, "state": state})
+        for service in CALLS
         for state in BREAKER_STATES
     ]
 
