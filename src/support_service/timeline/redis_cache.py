@@ -50,7 +50,7 @@ class RedisCache:
     """
 
     def __init__(self, url: str, timeout: float, measure: Measure = unmeasured) -> None:
-        """`timeout`, in seconds, is for an answer and a new connection: what a read pays once for a Redis that froze."""
+        """`timeout`, in s, is for an answer and a new connection: what a read pays once for a Redis that froze."""
         self._timeout = timeout
         self._measure = measure
         self._pool = redis.BlockingConnectionPool.from_url(
