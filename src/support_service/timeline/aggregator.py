@@ -208,7 +208,9 @@ class TimelineAggregator:
         task.add_done_callback(land)
         return flight
 
-    async def _fly(self, case: Case, due: Collection[Service], kept: Snapshots, deadline: float, *, alone: bool) -> Found:
+    async def _fly(
+        self, case: Case, due: Collection[Service], kept: Snapshots, deadline: float, *, alone: bool
+    ) -> Found:
         """Ask for what is due, unless another replica does so first, and keep what was good."""
         claim: str | None = None
         news: Snapshots = {}
