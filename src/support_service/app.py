@@ -23,7 +23,7 @@ from support_service.telemetry.stores import OperationMetrics, connections
 from support_service.telemetry.traces import Traces
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import Cache, InProcessCache
-from support_service.timeline.levers import Levers
+from support_service.timeline.levers import REFRESH_EVERY, Levers
 from support_service.timeline.redis_cache import RedisCache
 from support_service.timeline.sources import SourceClient, breakers
 from support_service.web import keys
@@ -98,7 +98,7 @@ class _Parts:
         await app[keys.DATABASE].close()
 
     async def timeline(self, app: web.Application) -> AsyncIterator[None]:
-        """The cache, the sources and the aggregator over them."""
+        """The cache, the levers, the sources and the aggregator over them."""
         settings = self._settings.timeline
         cache = app[keys.CACHE] = self._cache(settings.redis_url, settings.redis_timeout)
         urls: dict[Service, str | None] = {
@@ -106,6 +106,10 @@ class _Parts:
             "payment": settings.payment_url,
             "fulfillment": settings.fulfillment_url,
         }
+        levers = app[keys.LEVERS] = Levers(app[keys.DATABASE])
+        await levers.refresh()
+        configured = [name for name, url in urls.items() if url]
+        self.instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: levers.enabled(configured))
         # Each source bounds its own calls, and a read its time; the session bounds neither a second time.
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
@@ -131,13 +135,14 @@ class _Parts:
             timeline = app[keys.TIMELINE] = TimelineAggregator(
                 sources,
                 cache,
-                Levers(),
+                levers,
                 self.instruments,
                 ttl=settings.cache_ttl,
                 stale_ttl=settings.stale_ttl,
                 deadline=settings.deadline,
             )
-            yield
+            async with beside(repeatedly(REFRESH_EVERY, levers.refresh, "Reading the timeline's levers")):
+                yield
             await timeline.close()
         await cache.close()
 

@@ -19,6 +19,7 @@ CONTRACT = {
     "support.ticket.status_changed": ("counter", "1", {"status"}),
     "support.timeline.source": ("histogram", "s", {"service", "outcome"}),
     "support.timeline.breaker": ("observed sum", "{breaker}", {"service", "state"}),
+    "support.timeline.source_enabled": ("gauge", "{source}", {"service"}),
     "http.server.request.duration": (
         "histogram",
         "s",

@@ -87,3 +87,14 @@ attachment_ledger = sa.Table(
     sa.Column("files", sa.BigInteger, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
 )
+
+# What on-call has switched for a while: a service that is not asked, or the time that answers count as current.
+timeline_levers = sa.Table(
+    "timeline_levers",
+    metadata,
+    sa.Column("name", sa.String(16), primary_key=True),  # a service, or `ttl`
+    sa.Column("value", sa.Double),  # seconds, of `ttl`
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("until", UtcDateTime, nullable=False),
+    sa.Column("set_at", UtcDateTime, nullable=False),
+)

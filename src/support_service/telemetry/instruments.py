@@ -97,6 +97,13 @@ TIMELINE_BREAKER = Row(
     "1 for the state that a service's circuit breaker is in, 0 for the others; an open one keeps calls away from it",
     {"service": labels.SERVICES, "state": labels.BREAKER_STATES},
 )
+TIMELINE_SOURCE_ENABLED = Row(
+    "support.timeline.source_enabled",
+    "gauge",
+    "{source}",
+    "1 while a service behind the timeline is configured and not switched off by on-call, 0 otherwise",
+    {"service": labels.SERVICES},
+)
 ATTACHMENT_STORED = Row(
     "support.attachment.stored",
     "counter",
@@ -254,6 +261,7 @@ TABLE = (
     TIMELINE_COLLECTION_FAILURES,
     TIMELINE_SOURCE,
     TIMELINE_BREAKER,
+    TIMELINE_SOURCE_ENABLED,
     ATTACHMENT_STORED,
     ATTACHMENT_REJECTED,
     ATTACHMENT_BACKLOG,

@@ -10,6 +10,7 @@ from support_service.database import Database
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import Cache
+from support_service.timeline.levers import Levers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ TIMELINE = web.AppKey("timeline", TimelineAggregator)
 ATTACHMENTS = web.AppKey("attachments", AttachmentService)
 DATABASE = web.AppKey("database", Database)
 CACHE = web.AppKey("cache", Cache)
+LEVERS = web.AppKey("levers", Levers)
 METRICS = web.AppKey("metrics", Metrics)
 HTTP = web.AppKey("http", HttpOptions)
 READINESS = web.AppKey("readiness", Readiness)
