@@ -1,6 +1,6 @@
 """The command line: each command has its help, prints what it says, and refuses with one line.
 
-The commands run in this process; test_server.py and test_demo.py run them as processes of their own.
+The commands run in this process; test_server.py, test_demo.py and test_oncall.py run them as processes of their own.
 """
 
 import json
@@ -36,14 +36,14 @@ def run(monkeypatch, capsys, tmp_path):
     return command
 
 
-@pytest.mark.parametrize("command", ["", "serve", "demo", "migrate", "openapi"])
+@pytest.mark.parametrize("command", ["", "serve", "demo", "migrate", "openapi", "timeline"])
 def test_help(run, command):
     """`--help` says what a command does."""
     status, out, errors = run(*filter(None, [command]), "--help")
     assert (status, errors) == (0, "")
     assert out.startswith(f"usage: support-service {command}".rstrip())
     if not command:
-        assert all(name in out for name in ("serve", "demo", "migrate", "openapi"))
+        assert all(name in out for name in ("serve", "demo", "migrate", "openapi", "timeline"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--fast"], ["demo", "--port", "eighty"]])
@@ -87,6 +87,48 @@ def test_a_database_out_of_reach(run):
     assert status == 2
     (line,) = errors.splitlines()
     assert line.startswith("support-service: The database can't be used: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        (("degrade", "cart", "--for", "1m", "--reason", "x"), "'cart' is no service: allowed is order, payment, ful"),
+        (("degrade", "order", "--for", "1m", "--reason", " "), "--reason is empty"),
+        (("degrade", "order", "--for", "1m", "--reason", "x" * 201), "--reason may have at most 200 printable"),
+        (("degrade", "order", "--for", "1m", "--reason", "\x1b[31m"), "--reason may have at most 200 printable"),
+        (("degrade", "order", "--for", "soon", "--reason", "x"), "--for 'soon' is no duration: allowed is 90s, 30m"),
+        (("degrade", "order", "--for", "0s", "--reason", "x"), "--for '0s' is no duration"),
+        (("degrade", "order", "--for=-5m", "--reason", "x"), "--for '-5m' is no duration"),
+        (("degrade", "order", "--for", "8d", "--reason", "x"), "--for '8d' is no duration"),
+        (("ttl", "900", "--for", "169h"), "--for '169h' is no duration"),
+        (("ttl", "0", "--for", "1m"), "'0' is no time to live: allowed is a number of seconds from 1 to 86400"),
+        (("ttl", "86401", "--for", "1m"), "'86401' is no time to live"),
+        (("ttl", "nan", "--for", "1m"), "'nan' is no time to live"),
+        (("restore", "cart"), "'cart' is no lever: allowed is order, payment, fulfillment, ttl or all"),
+    ],
+)
+def test_a_wrong_argument_of_a_lever(run, arguments, refusal):
+    """A wrong argument is refused with one line that says what is allowed, and pulls nothing."""
+    status, out, errors = run("timeline", *arguments)
+    assert (status, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith(f"support-service: {refusal}")
+
+
+@pytest.mark.parametrize("arguments", [(), ("degrade", "order"), ("degrade", "order", "--for", "1m"), ("ttl", "900")])
+def test_a_missing_argument_of_a_lever(run, arguments):
+    """A lever without an end, or a service switched off without a reason, is refused with the usage."""
+    status, out, errors = run("timeline", *arguments)
+    assert (status, out) == (2, "")
+    assert errors.startswith("usage: support-service timeline")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("degrade", "--help"), ("ttl", "--help"), ("restore", "--help")])
+def test_the_help_of_a_lever_has_an_example(run, arguments):
+    """Each command's help shows a line to type."""
+    status, out, errors = run("timeline", *arguments)
+    assert (status, errors) == (0, "")
+    assert "\n  support-service timeline " in out
 
 
 async def test_version(tmp_path):

@@ -4,10 +4,11 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 
 import uvloop
 
-from support_service import __version__, server
+from support_service import __version__, oncall, server
 from support_service.database import migrate
 from support_service.demo.run import run as run_demo
 from support_service.errors import SupportError
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     demonstration = commands.add_parser("demo", help=what, description=what)
     demonstration.add_argument("--port", type=int, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)")
     demonstration.set_defaults(run=_demo)
+    oncall.add_to(commands, _with_settings)
     return parser
 
 
@@ -73,6 +75,10 @@ def _openapi(_: argparse.Namespace) -> None:
 
 def _demo(arguments: argparse.Namespace) -> None:
     uvloop.run(run_demo(os.environ, arguments.port))
+
+
+def _with_settings(run: oncall.Run) -> Callable[[argparse.Namespace], None]:
+    return lambda arguments: run(arguments, Settings.load(os.environ))
 
 
 def _say(line: str) -> int:

@@ -1,0 +1,188 @@
+"""The levers of on-call on the command line: they act on the database, and every replica follows."""
+
+import argparse
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+import uvloop
+
+from support_service.database import Database, connect, migrate
+from support_service.errors import Invalid, Unavailable
+from support_service.settings import Settings
+from support_service.telemetry.labels import SERVICES
+from support_service.timeline import levers
+from support_service.timeline.levers import NAMES, REFRESH_EVERY, TTL, Lever, utc_now
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}  # seconds
+LONGEST = 7 * 86_400  # seconds that a lever may stay pulled
+TTL_RANGE = (1, 86_400)  # seconds
+REASON_LENGTH = 200  # characters; agents read it
+FOLLOW = f"Every replica follows within about {REFRESH_EVERY:g} s."
+EXAMPLES = """\
+examples:
+  support-service timeline degrade payment --for 30m --reason "payment-service is being restored"
+  support-service timeline ttl 1800 --for 2h --reason "order-service is slow"
+  support-service timeline status
+  support-service timeline restore payment
+  support-service timeline restore all
+
+Levers lie in the database of SUPPORT_DATABASE_URL. Every replica follows within seconds, and each lever ends by itself.
+Durations: 90s, 30m, 2h, 1d; at most 7d.
+"""
+
+Answer = TypeVar("Answer")
+Run = Callable[[argparse.Namespace, Settings], None]
+
+
+def add_to(commands: Any, bound: Callable[[Run], Callable[[argparse.Namespace], None]]) -> None:
+    """Add `timeline` to the commands; `bound` gives a command its settings."""
+    what = "switch a service behind the timeline off for a while, or let its answers count as current for longer"
+    timeline = commands.add_parser(
+        "timeline", help=what, description=what, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    levers_of = timeline.add_subparsers(required=True, metavar="LEVER")
+
+    def add(name: str, run: Run, what: str, example: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = levers_of.add_parser(
+            name,
+            help=what,
+            description=what,
+            epilog=f"example:\n  support-service timeline {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.set_defaults(run=bound(run))
+        return parser
+
+    off = add("degrade", _degrade, "stop asking a service", 'degrade payment --for 30m --reason "being restored"')
+    off.add_argument("service", metavar="SERVICE", help=", ".join(SERVICES))
+    ttl = add("ttl", _ttl, "set how long answers count as current", "ttl 1800 --for 2h")
+    ttl.add_argument("seconds", metavar="SECONDS", help=f"{TTL_RANGE[0]} to {TTL_RANGE[1]}")
+    for parser in (off, ttl):
+        parser.add_argument(
+            "--for", dest="time", metavar="DURATION", required=True, help="90s, 30m, 2h, 1d; at most 7d"
+        )
+        parser.add_argument(
+            "--reason",
+            metavar="TEXT",
+            required=parser is off,
+            default="",
+            help="shown to agents, in the log, by status",
+        )
+    back = add("restore", _restore, "put a lever back before its time", "restore payment")
+    back.add_argument("lever", metavar="LEVER", help=f"{', '.join(NAMES)} or all")
+    add("status", _status, "show what is pulled now", "status")
+
+
+def _degrade(arguments: argparse.Namespace, settings: Settings) -> None:
+    if arguments.service not in SERVICES:
+        raise Invalid("unknown_service", f"{arguments.service!r} is no service: allowed is {', '.join(SERVICES)}")
+    if not arguments.reason.strip():
+        raise Invalid("reason_missing", "--reason is empty: say why, since agents and the next on-call read it")
+    _pull(settings, arguments.service, None, arguments)
+
+
+def _ttl(arguments: argparse.Namespace, settings: Settings) -> None:
+    low, high = TTL_RANGE
+    text = arguments.seconds
+    seconds = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) else 0.0
+    if not low <= seconds <= high:
+        raise Invalid("wrong_ttl", f"{text!r} is no time to live: allowed is a number of seconds from {low} to {high}")
+    _pull(settings, TTL, seconds, arguments)
+
+
+def _pull(settings: Settings, name: str, value: float | None, arguments: argparse.Namespace) -> None:
+    reason = " ".join(arguments.reason.split())
+    if len(reason) > REASON_LENGTH or not reason.isprintable():
+        raise Invalid("wrong_reason", f"--reason may have at most {REASON_LENGTH} printable characters")
+    now = utc_now()
+    lever = Lever(name, value, reason, now + _duration(arguments.time), now)
+
+    async def pull(database: Database) -> None:
+        async with database.transaction() as tx:
+            await levers.pull(tx, lever)
+
+    _with_database(settings, pull)
+    print(f"{name} is {lever.text}. {FOLLOW}")
+
+
+def _restore(arguments: argparse.Namespace, settings: Settings) -> None:
+    if arguments.lever not in (*NAMES, "all"):
+        allowed = f"{', '.join(NAMES)} or all"
+        raise Invalid("unknown_lever", f"{arguments.lever!r} is no lever: allowed is {allowed}")
+
+    async def release(database: Database) -> list[Lever]:
+        async with database.transaction() as tx:
+            return await levers.release(tx, NAMES if arguments.lever == "all" else (arguments.lever,))
+
+    now = utc_now()
+    released = [lever.name for lever in _with_database(settings, release) if lever.until > now]
+    if released:
+        print(f"Restored: {', '.join(sorted(released))}. {FOLLOW}")
+    else:
+        print("Nothing to restore: no such lever is pulled.")
+
+
+def _status(_: argparse.Namespace, settings: Settings) -> None:
+    now = utc_now()
+    pulled = [lever for lever in _with_database(settings, levers.read) if lever.until > now]
+    if not pulled:
+        print("No lever is pulled: every service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL holds.")
+        return
+    table = [("LEVER", "VALUE", "UNTIL", "LEFT", "SET AT", "REASON")]
+    table += [
+        (
+            lever.name,
+            "off" if lever.value is None else f"{lever.value:g} s",
+            _moment(lever.until),
+            f"{(lever.until - now).total_seconds():.0f} s",
+            _moment(lever.set_at),
+            lever.reason or "-",
+        )
+        for lever in pulled
+    ]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+def _duration(text: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    seconds = int(found[1]) * UNITS[found[2]] if found else 0
+    if not 0 < seconds <= LONGEST:
+        raise Invalid("wrong_duration", f"--for {text!r} is no duration: allowed is 90s, 30m, 2h or 1d, at most 7d")
+    return timedelta(seconds=seconds)
+
+
+def _with_database(settings: Settings, work: Callable[[Database], Awaitable[Answer]]) -> Answer:
+    """Do the work on the database; raises Unavailable with one line that says what is wrong with it."""
+    url = settings.database.url
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:") and not path.exists():  # or opening it would make an empty one
+        raise Unavailable(
+            "database_missing", f"There is no database at {path}, where SUPPORT_DATABASE_URL looks for it"
+        )
+
+    async def run() -> Answer:
+        database = connect(url, synchronous=settings.database.synchronous, pool_size=1)
+        try:
+            await database.open()
+            return await work(database)
+        finally:
+            await database.close()
+
+    try:
+        return uvloop.run(run())
+    except (Unavailable, sa.exc.DBAPIError) as failure:
+        if not migrate.is_current(url):
+            lacking = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
+            raise Unavailable("database_not_migrated", lacking) from failure
+        cause = " ".join(str(getattr(failure, "orig", failure)).split())
+        raise Unavailable("database_unavailable", f"The database can't be used: {cause}") from failure
