@@ -2,12 +2,13 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import aiohttp
 import pytest
 
 from support_service.references import Wanted
-from support_service.timeline import aggregator, snapshots
+from support_service.timeline import aggregator, levers, snapshots
 from support_service.timeline.snapshots import Snapshot
 from support_service.web import keys
 from tests.calls import eventually, open_case, read_detail, refresh
@@ -189,3 +190,46 @@ def test_wanted_is_part_of_a_snapshot():
     """What is cached says what it answers, and comes back as it was."""
     known = {"order": Snapshot(1.5, Wanted(("A",), ("B",)), 3, [{"type": "order"}], "note", missing=True)}
     assert snapshots.decode(snapshots.encode(1.5, known)) == known
+
+
+async def pull(client, name, value=None, seconds=60.0):
+    """Pull a lever, and let the service see it at once."""
+    now = levers.utc_now()
+    async with client.app[keys.DATABASE].transaction() as tx:
+        await levers.pull(tx, levers.Lever(name, value, "being restored", now + timedelta(seconds=seconds), now))
+    await client.app[keys.TIMELINE]._levers.refresh()
+
+
+async def test_a_service_that_is_switched_off_is_not_asked(client, services):
+    """What it said before stands in for it while on-call keeps it switched off; where it said nothing it is `off`."""
+    _, payments, _ = services
+    case, other = [await open_case(client, context=CONTEXT) for _ in range(2)]
+    await read_detail(client, case)
+    await pull(client, "payment")
+    asked = len(payments.calls)
+    assert (await read_detail(client, case))["timelineSources"]["payment"]["status"] == "cached"
+    refreshed = await refresh(client, case)
+    assert refreshed["timelineSources"]["payment"]["status"] == "cached"
+    assert refreshed["timelineSources"]["order"]["status"] == "fresh"
+    await age(client.app[keys.TIMELINE], case, 300)
+    source = (await read_detail(client, case))["timelineSources"]["payment"]
+    assert (source["status"], source["reason"].split()[0]) == ("stale", "switched")
+    detail = await read_detail(client, other)
+    assert "PAY-1" not in {entry.get("paymentId") for entry in detail["timeline"]}
+    assert detail["timelineSources"]["payment"]["status"] == "off"
+    assert "being restored" in detail["timelineSources"]["payment"]["reason"]
+    assert len(payments.calls) == asked
+    await pull(client, "payment", seconds=-1)
+    assert (await read_detail(client, other))["timelineSources"]["payment"]["status"] == "fresh"
+
+
+async def test_a_longer_time_holds_for_what_is_cached_already(client, services):
+    """The `ttl` lever makes what is cached current again, and ends by itself."""
+    case = await open_case(client, context=CONTEXT)
+    await read_detail(client, case)
+    await age(client.app[keys.TIMELINE], case, 1000)
+    await pull(client, "ttl", 5000.0)
+    assert statuses(await read_detail(client, case)) == {"cached"}
+    assert calls(services) == 4
+    await pull(client, "ttl", 5000.0, seconds=-1)
+    assert statuses(await read_detail(client, case)) == {"fresh"}
