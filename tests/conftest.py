@@ -19,6 +19,7 @@ from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, reporter
 from support_service.timeline.cache import Cache, InProcessCache
 from support_service.timeline.redis_cache import RedisCache
+from support_service.web.connection import Runner
 from tests.calls import PATIENCE
 from tests.fakes import Orders, Things, fulfillment_service, payment_service
 from tests.scrape import Scrape
@@ -173,7 +174,7 @@ class ServiceServer(TestServer):
     """Runs an app as `support-service serve` does: aiohttp's test server would cancel a handler whose client left."""
 
     async def _make_runner(self, **options: Any) -> web.AppRunner:
-        return await super()._make_runner(**options | {"handler_cancellation": False, "read_bufsize": READ_BUFFER})
+        return Runner(self.app, **options | {"handler_cancellation": False, "read_bufsize": READ_BUFFER})
 
 
 async def _served(service: Orders | Things) -> AsyncIterator[Orders | Things]:

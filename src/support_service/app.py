@@ -47,6 +47,7 @@ def build(settings: Settings) -> web.Application:
             client_max_size=MAX_BODY,
         )
     app[keys.METRICS] = parts.metrics
+    app[keys.REQUESTS] = parts.requests
     app[keys.READINESS] = readiness
     app[keys.HTTP] = keys.HttpOptions(
         public_url=settings.server.public_url or "", max_upload_bytes=settings.attachments.max_bytes

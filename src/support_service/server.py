@@ -12,6 +12,7 @@ from aiohttp import web
 from support_service.app import build
 from support_service.settings import Server, Settings, WrongSetting
 from support_service.web import keys
+from support_service.web.connection import Runner
 
 LOOK_EVERY = 0.05  # seconds between looks at the requests that a stop waits for
 READ_BUFFER = 256 * 1024  # bytes taken from a connection at once: fewer wake-ups for an upload
@@ -26,7 +27,7 @@ async def listening(app: web.Application, server: Server) -> AsyncIterator[str]:
     At the end readiness goes off, then no connection is taken any more, requests in flight end, and the parts close.
     Raises WrongSetting where the address can't be had.
     """
-    runner = web.AppRunner(
+    runner = Runner(
         app, access_log=None, shutdown_timeout=server.stop_timeout, read_bufsize=READ_BUFFER, handle_signals=False
     )
     try:

@@ -34,6 +34,10 @@ class RequestMetrics:
         self._active[method] -= 1
         self._record(method, route or OTHER, status, seconds, error)
 
+    def refuse(self, status: int) -> None:
+        """Count a request that could not be read: neither its method nor its route is known."""
+        self._record(OTHER_METHOD, OTHER, status, 0.0, None)
+
     def active(self) -> Reading:
         """The requests in work, by method."""
         # Kept as plain numbers and read at a scrape: an instrument's two calls would cost a request 12 us.

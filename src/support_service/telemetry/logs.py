@@ -12,7 +12,9 @@ from pythonjsonlogger.json import JsonFormatter
 from support_service.telemetry.traces import trace_id
 
 CLIENTS_FAULT = (HttpProcessingError, RequestPayloadError, ConnectionError)
-EXPORT_REPORT_EVERY = 60.0  # seconds
+REPORT_EVERY = 60.0  # seconds
+MOST_KINDS = 64
+REFUSED = "support_service.refused"  # the logger of what clients sent that could not be read
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 CASE_ID: ContextVar[str | None] = ContextVar("case_id", default=None)
 
@@ -27,35 +29,48 @@ class ContextFilter(logging.Filter):
         return True
 
 
-class OneLineFilter(logging.Filter):
-    """Says in one line what aiohttp logs with a trace where it was the client that failed."""
+class ClientsFaultFilter(logging.Filter):
+    """Says in one line, without its words, what aiohttp logs with a trace where it was the client that failed.
+
+    The words of such an exception quote what the client sent, be it a password or a body.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], CLIENTS_FAULT):
-            cause = " ".join(str(record.exc_info[1]).split())[:200]
-            record.msg = f"{record.getMessage()}: {type(record.exc_info[1]).__name__} {cause}"
-            record.args, record.exc_info = None, None
+            record.name, record.levelno, record.levelname = REFUSED, logging.INFO, "INFO"
+            record.msg, record.args = "A client failed: %s", (type(record.exc_info[1]).__name__,)
+            record.exc_info = record.exc_text = None
         return True
 
 
 class OnceAMinuteFilter(logging.Filter):
-    """Lets one record a minute of a package through, without its trace: an exporter complains at each try."""
+    """Lets one record a minute of each kind in some packages through, without its trace.
 
-    def __init__(self, package: str) -> None:
-        super().__init__(package)
-        self._next = 0.0
-        self._held = 0
+    An exporter complains at each try, and a client may send nonsense all day. A kind is a logger's message before its
+    arguments; those beyond MOST_KINDS share one turn, so that odd messages can't fill the memory.
+    """
+
+    def __init__(self, *packages: str) -> None:
+        super().__init__()
+        self._packages = [logging.Filter(package) for package in packages]
+        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}  # when the next may pass, how many were held
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not super().filter(record):
-            return True  # another package's
+        if not any(package.filter(record) for package in self._packages):
+            return True
+        kind = (record.name, str(record.msg))
+        if kind not in self._kinds and len(self._kinds) >= MOST_KINDS:
+            kind = ("", "")
+        due, held = self._kinds.get(kind, (0.0, 0))
         now = time.monotonic()
-        if now < self._next:
-            self._held += 1
+        if now < due:
+            self._kinds[kind] = (due, held + 1)
             return False
-        record.msg = f"{record.getMessage()} ({self._held} more in the minute before)"
-        record.args, record.exc_info = None, None
-        self._next, self._held = now + EXPORT_REPORT_EVERY, 0
+        self._kinds[kind] = (now + REPORT_EVERY, 0)
+        cause = record.exc_info[1] if record.exc_info else None
+        message = f"{record.getMessage()}: {type(cause).__name__}" if cause else record.getMessage()
+        record.msg, record.args = (f"{message} ({held} more since the last such line)" if held else message), None
+        record.exc_info = record.exc_text = None
         return True
 
 
@@ -63,7 +78,7 @@ def configure(level: str) -> None:
     """Send the process's logs to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(ContextFilter())
-    handler.addFilter(OnceAMinuteFilter("opentelemetry"))
+    handler.addFilter(OnceAMinuteFilter("opentelemetry", REFUSED))
     handler.setFormatter(
         JsonFormatter(
             "{levelname}{name}{message}{requestId}{traceId}{caseId}",
@@ -73,7 +88,7 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    logging.getLogger("aiohttp.server").addFilter(OneLineFilter())
+    logging.getLogger("aiohttp.server").addFilter(ClientsFaultFilter())
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # web/middleware.py writes the access log
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs each retry of an export

@@ -7,6 +7,7 @@ from aiohttp import web
 from support_service.attachments.service import AttachmentService
 from support_service.cases.service import SupportService
 from support_service.database import Database
+from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import Cache
@@ -36,5 +37,6 @@ DATABASE = web.AppKey("database", Database)
 CACHE = web.AppKey("cache", Cache)
 LEVERS = web.AppKey("levers", Levers)
 METRICS = web.AppKey("metrics", Metrics)
+REQUESTS = web.AppKey("requests", RequestMetrics)
 HTTP = web.AppKey("http", HttpOptions)
 READINESS = web.AppKey("readiness", Readiness)

@@ -20,6 +20,11 @@ REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
 log = logging.getLogger("support_service.access")
 
 
+def new_request_id() -> str:
+    """An id for a request whose client sent none that is fit for a log."""
+    return os.urandom(8).hex()
+
+
 def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -> Middleware:
     """A middleware that measures requests and logs a share of them; failures of the service are always logged.
 
@@ -31,7 +36,7 @@ def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -
         started = perf_counter()
         request_id = request.headers.get("X-Request-Id", "")
         if not REQUEST_ID_FORM.fullmatch(request_id):
-            request_id = os.urandom(8).hex()
+            request_id = new_request_id()
         resource = request.match_info.route.resource
         route = resource.canonical if resource else None
         tokens = REQUEST_ID.set(request_id), CASE_ID.set(request.match_info.get("case_id"))
