@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from support_service.telemetry import labels
-from tests.calls import eventually, form, open_case
+from tests.calls import eventually, form, open_case, read_detail
 from tests.web.test_uploads import BODIES, END, MAX, PART, chunks, send, send_open, write_chunk
 
 REJECTED = "support_attachment_rejected_total"
@@ -100,3 +100,24 @@ async def test_a_client_that_leaves_a_download(make_client, metrics):
     await eventually(lambda: any(given["http_route"] == route for given in scrape.counted(HTTP)))
     (counted,) = [given for given in scrape.counted(HTTP) if given["http_route"] == route]
     assert (counted["http_request_method"], counted["error_type"]) == ("GET", "client_left")
+
+
+async def test_a_client_that_leaves_a_slow_read(make_client, metrics, orders):
+    """A client that leaves while its answer is being collected counts as client_left, one that stays as answered."""
+    client = await make_client(SUPPORT_ORDER_URL=orders.url)
+    scrape = type(metrics)(client.app)
+    case = await open_case(client, context=[{"type": "order", "orderId": "ORD-1"}])
+    release = orders.hang()
+    _, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(f"GET /support/cases/{case['id']}?includeTimeline=true HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    await eventually(lambda: orders.waiting == 2)
+    writer.close()
+    await writer.wait_closed()
+    release.set()
+    read = "/support/cases/{case_id}"
+    await eventually(lambda: any(given["http_route"] == read for given in scrape.counted(HTTP)))
+    (counted,) = [given for given in scrape.counted(HTTP) if given["http_route"] == read]
+    assert (counted["error_type"], counted["http_response_status_code"]) == ("client_left", "499")
+    await read_detail(client, case)
+    statuses = {given["http_response_status_code"] for given in scrape.counted(HTTP) if given["http_route"] == read}
+    assert statuses == {"200", "499"}

@@ -99,3 +99,15 @@ async def test_no_password_of_a_database_is_logged(serve):
         status, out, errors = await service.ended()
     assert status == 2
     assert SECRET not in out + errors
+
+
+async def test_the_line_of_an_opened_case_names_it(serve, session, port):
+    """The request that opens a case is found by the case's id."""
+    known = {}
+
+    async def act(session):
+        known["case"] = (await open_case(session))["id"]
+
+    lines, _ = await logged(serve, session, port, act)
+    (entry,) = [line for line in lines if line["message"].startswith("POST /support/cases")]
+    assert entry["caseId"] == known["case"]

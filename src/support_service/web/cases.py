@@ -4,6 +4,7 @@ from aiohttp import web
 from pydantic import Field
 
 from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange, Wire
+from support_service.telemetry.logs import CASE_ID
 from support_service.web import keys
 from support_service.web.detail import addressed, with_timeline
 from support_service.web.wire import read, read_optional, read_query, reply
@@ -18,6 +19,7 @@ class DetailQuery(Wire):
 async def open_case(request: web.Request) -> web.Response:
     """Open a case, with its first message if one is sent."""
     case = await request.app[keys.SUPPORT].open_case(await read(request, NewCase))
+    CASE_ID.set(case.id)  # for the request's own line in the log, which ends the setting
     return reply(case, 201, {"Location": f"/support/cases/{case.id}"})
 
 

@@ -47,6 +47,8 @@ def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -
             try:
                 response = await handler(request)
                 status = response.status
+                if not response.prepared and (request.transport is None or request.transport.is_closing()):
+                    status = CLIENT_LEFT  # nobody will read the answer, however good it is
                 if not response.prepared:
                     response.headers["X-Request-Id"] = request_id
                     if not readiness.accepting:
@@ -56,7 +58,8 @@ def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -
                 seconds = perf_counter() - started
                 metrics.end(request.method, route, status, seconds, "client_left" if status == CLIENT_LEFT else None)
                 if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
-                    log.info(
+                    log.log(
+                        logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004 - HTTP's own boundary
                         "%s %s %d",
                         request.method,
                         request.path,

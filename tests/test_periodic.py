@@ -1,0 +1,62 @@
+"""Work beside the requests ends with them, and does not get in the way of whoever ends it."""
+
+import asyncio
+
+import pytest
+
+from support_service import periodic
+from support_service.periodic import beside
+
+
+async def test_work_ends_with_its_block():
+    """The work runs for the length of the block."""
+    ended = asyncio.Event()
+
+    async def work():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with beside(work()):
+        await asyncio.sleep(0)
+    assert ended.is_set()
+
+
+async def test_work_that_does_not_end_is_left_behind(monkeypatch):
+    """Work that hangs in its own end holds up nobody for longer than END_WITHIN."""
+    monkeypatch.setattr(periodic, "END_WITHIN", 0.01)
+    release = asyncio.Event()
+
+    async def work():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await release.wait()
+
+    async with beside(work()):
+        await asyncio.sleep(0)
+    release.set()
+
+
+async def test_a_cancelled_caller_stays_cancelled():
+    """Whoever is cancelled while the work ends is cancelled, and not silently let go on."""
+    ending, release = asyncio.Event(), asyncio.Event()
+
+    async def work():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await release.wait()
+
+    async def caller():
+        async with beside(work()):
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(caller())
+    await ending.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    release.set()
