@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
 import redis
 
 START_TIMEOUT = 30.0  # seconds
@@ -157,10 +158,25 @@ class PostgresServer:
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
 
+    def freeze(self) -> None:
+        """Let it and all its children hold their connections and answer nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
     def close(self) -> None:
         """End it, in whatever state it is."""
         if self._process is not None and self._process.poll() is None:
             self.stop()
+
+    def _signal(self, number: int) -> None:
+        # The server first: once it stands, its children are all there are.
+        server = psutil.Process(self._process.pid)
+        server.send_signal(number)
+        for child in server.children():
+            child.send_signal(number)
 
     def run(self, sql: str, database: str = "postgres") -> str:
         """Run a statement as the superuser; gives psql's bare output."""

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from tests.calls import open_case, read_case, refused, upload
+from tests.process import running
+from tests.servers import free_port
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
@@ -59,3 +61,38 @@ async def test_more_requests_than_connections(make_client, postgres):
     client = await make_client(SUPPORT_DATABASE_POOL="1")
     cases = await asyncio.gather(*(open_case(client) for _ in range(30)))
     assert len({case["id"] for case in await asyncio.gather(*(read_case(client, case) for case in cases))}) == 30
+
+
+@pytest.fixture
+def frozen(postgres):
+    """Freezes PostgreSQL, and thaws it after the test."""
+    yield postgres.freeze
+    postgres.thaw()
+
+
+async def test_readiness_of_a_frozen_database(client, postgres, frozen):
+    """A database that holds its connections and says nothing turns readiness off soon, however often asked; it heals."""
+    await open_case(client)
+    frozen()
+
+    async def ready():
+        async with asyncio.timeout(2.5), client.get("/readyz") as response:  # 1 s of patience, and the machine's own
+            return response.status, (await response.json())["database"]
+
+    for _ in range(2):
+        assert await asyncio.gather(*(ready() for _ in range(10))) == [(503, "unavailable")] * 10
+    postgres.thaw()
+    async with asyncio.timeout(10):
+        while await ready() != (200, "ok"):  # noqa: ASYNC110 - what went wrong is taken down first
+            await asyncio.sleep(0.05)
+
+
+async def test_a_stop_with_a_frozen_database(tmp_path, database_url, frozen):
+    """A stop waits for no answer of a database that gives none."""
+    port = free_port()
+    variables = {"SUPPORT_PORT": str(port), "SUPPORT_DATABASE_URL": database_url}
+    async with running("serve", cwd=tmp_path, **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        frozen()
+        service.stop()
+        assert (await service.ended())[0] == 0

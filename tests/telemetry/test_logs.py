@@ -1,10 +1,13 @@
 """The log: JSON lines that lead from a request to its trace and its case, and no secrets in them."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 
-from tests.calls import add_message, form, open_case, read_detail
+from tests.calls import add_message, form, open_case, read_detail, refused
+from tests.conftest import both_databases
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SECRET = "s3cr3t-that-must-not-be-logged"
@@ -111,3 +114,35 @@ async def test_the_line_of_an_opened_case_names_it(serve, session, port):
     lines, _ = await logged(serve, session, port, act)
     (entry,) = [line for line in lines if line["message"].startswith("POST /support/cases")]
     assert entry["caseId"] == known["case"]
+
+
+@both_databases
+@pytest.mark.parametrize("quoting", [False, True])
+async def test_no_word_of_a_message_that_the_database_refuses_is_logged(
+    serve, session, port, database_url, backend, postgres, quoting
+):
+    """A trigger that refuses a message, or a rule whose refusal quotes the row, leaves the cause but not the words."""
+    if backend == "sqlite":
+        refuse = "CREATE TRIGGER refuse BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'no more'); END"
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
+            connection.execute(refuse)
+    elif quoting:
+        rule = "ALTER TABLE messages ADD CONSTRAINT never CHECK (author_type = 'nobody')"  # its DETAIL quotes the row
+        postgres.run(rule, database_url.rpartition("/")[2])
+    else:
+        refuse = """
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'no more: %', row_to_json(NEW); END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION refuse()"""
+        postgres.run(refuse, database_url.rpartition("/")[2])
+
+    async def act(session):
+        case = await open_case(session)
+        body = {"authorType": "agent", "message": SECRET, "metadata": {"token": SECRET}}
+        await refused(await session.post(f"/support/cases/{case['id']}/messages", json=body), 500, "internal_error")
+
+    lines, log = await logged(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
+    assert SECRET not in log
+    (failure,) = [line for line in lines if line["logger"] == "support_service.web.errors"]
+    assert "IntegrityError" in failure["exc_info"] or "DatabaseFault: " in failure["exc_info"]
+    assert "add_message" in failure["exc_info"]

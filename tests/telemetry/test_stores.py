@@ -1,10 +1,16 @@
 """Operations on the database and on Redis, the pools, and requests in work."""
 
 import asyncio
+import sqlite3
 
 import pytest
+import sqlalchemy as sa
 
 from support_service import app
+from support_service import database as databases
+from support_service.database import postgres as postgres_room
+from support_service.database import sqlite as sqlite_room
+from support_service.errors import Unavailable, no_case
 from tests.calls import PATIENCE, eventually, open_case, read_case, read_detail, refresh, refused
 from tests.conftest import both_databases
 
@@ -60,19 +66,78 @@ async def test_a_refusal_is_no_error_of_the_database(client, metrics, backend):
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_stopped_postgresql_is_an_error(client, metrics, postgres):
-    """Each operation on a database that is gone counts with an error, and without one again afterwards."""
+async def test_a_stopped_postgresql_is_an_error(client, metrics, postgres, caplog):
+    """Each operation on a database that is gone counts with an error and warns, and without one again afterwards."""
     case = await open_case(client)
     postgres.stop()
     await refused(await client.get(f"/support/cases/{case['id']}"), 503, "database_unavailable")
     body = {"subject": "A", "channel": "email"}
     await refused(await client.post("/support/cases", json=body), 503, "database_unavailable")
+    assert [entry.levelname for entry in caplog.records if entry.name == "support_service.access"] == ["WARNING"] * 2
     found = operations(metrics, "postgresql")
-    assert (found["SELECT", "other"], found["TRANSACTION", "other"]) == (1, 1)
+    assert (found["SELECT", "_OTHER"], found["TRANSACTION", "_OTHER"]) == (1, 1)
     postgres.start()
     good = found["SELECT", ""]
     await read_case(client, case)
     assert operations(metrics, "postgresql")["SELECT", ""] == good + 1
+
+
+@both_databases
+async def test_a_block_that_breaks_is_an_error(database_url, backend):
+    """An error of ours or the database's own within a transaction is `_OTHER`, a refusal of the domain's is none."""
+    told = []
+    database = databases.connect(database_url, measure=lambda *operation: told.append((operation[0], operation[2])))
+    await database.open()
+    told.clear()
+    broken = sa.text("INSERT INTO messages (id) VALUES ('m')")
+
+    async def change(failure):
+        async with database.transaction() as tx:
+            if failure is None:
+                await tx.execute(broken)
+            raise failure
+
+    for failure, wanted in ((ZeroDivisionError(), "_OTHER"), (no_case("x"), ""), (None, "_OTHER")):
+        with pytest.raises(type(failure) if failure else Exception):
+            await change(failure)
+        assert told.pop() == ("TRANSACTION", wanted)
+    await database.close()
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_a_lock_that_is_not_had_in_time(database_url, backend, monkeypatch):
+    """A change that waits for a lock in vain is `timeout`, and its client is told that the database is busy."""
+    monkeypatch.setattr(postgres_room, "LOCK_TIMEOUT", 0.05)
+    told = []
+    database = databases.connect(database_url, measure=lambda *operation: told.append((operation[0], operation[2])))
+    await database.open()
+    lock = sa.text("LOCK TABLE tickets IN EXCLUSIVE MODE")
+    async with database.transaction() as first:
+        await first.execute(lock)
+        with pytest.raises(Unavailable) as refusal:
+            async with database.transaction() as second:
+                await second.execute(lock)
+    assert refusal.value.code == "database_busy"
+    assert told[-2:] == [("TRANSACTION", "timeout"), ("TRANSACTION", "")]
+    await database.close()
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_sqlite_that_stays_busy(database_url, backend, monkeypatch):
+    """A change that another process's write holds up for too long is `timeout`."""
+    monkeypatch.setattr(sqlite_room, "BUSY_FOR", 0.05)
+    told = []
+    database = databases.connect(database_url, measure=lambda *operation: told.append((operation[0], operation[2])))
+    await database.open()
+    other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable):
+        async with database.transaction():
+            pass
+    other.execute("ROLLBACK")
+    other.close()
+    assert told[-1] == ("TRANSACTION", "timeout")
+    await database.close()
 
 
 async def test_redis_operations(with_redis, client, metrics):
@@ -88,7 +153,7 @@ async def test_redis_operations(with_redis, client, metrics):
 
 
 async def test_a_dead_redis_is_an_error(with_redis, client, metrics):
-    """Operations on a Redis that is gone count as `other`, on one that hangs as `timeout`."""
+    """Operations on a Redis that is gone count as `_OTHER`, on one that hangs as `timeout`."""
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
     with_redis.freeze()
@@ -102,8 +167,8 @@ async def test_a_dead_redis_is_an_error(with_redis, client, metrics):
             pass
     with_redis.kill()
     await read_detail(client, case)
-    assert operations(metrics, "redis")["MGET", "other"] == 1
-    assert {error for _, error in operations(metrics, "redis")} == {"", "timeout", "other"}
+    assert operations(metrics, "redis")["MGET", "_OTHER"] == 1
+    assert {error for _, error in operations(metrics, "redis")} == {"", "timeout", "_OTHER"}
 
 
 @both_databases

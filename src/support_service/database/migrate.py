@@ -68,6 +68,7 @@ def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Resul
         isolation_level="AUTOCOMMIT",
         connect_args={"timeout": BUSY_FOR},
         poolclass=NullPool,
+        hide_parameters=True,
     )
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -79,7 +80,7 @@ def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Resul
 
 
 async def _run_on_postgres(url: str, work: Callable[[sa.Connection], Result]) -> Result:
-    engine = create_async_engine(driver_url(url), poolclass=NullPool)
+    engine = create_async_engine(driver_url(url), poolclass=NullPool, hide_parameters=True)
     async with engine.begin() as connection:
         await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADVISORY_LOCK)))
         return await connection.run_sync(work)

@@ -1,17 +1,20 @@
 """PostgreSQL through asyncpg: one round trip a read, reconnecting by itself."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
 from support_service.database.dialect import to_json
-from support_service.database.seam import Parameters, Row, measured
+from support_service.database.seam import BUSY, DatabaseFault, Parameters, Row, measured
 from support_service.errors import Unavailable
 from support_service.telemetry.stores import Measure, unmeasured
 
@@ -19,7 +22,9 @@ CONNECT_TIMEOUT = 3.0  # seconds
 STATEMENT_TIMEOUT = 15.0  # seconds
 LOCK_TIMEOUT = 5.0  # seconds
 POOL_TIMEOUT = 3.0  # seconds to wait for a free connection
-RETRYABLE = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock not available
+RETRYABLE = ("40001", "40P01")  # serialization failure, deadlock
+EXPIRED = ("55P03", "57014")  # lock timeout, statement timeout
+CLOSE_WITHIN = 2.0  # seconds for connections to end in good order
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +57,7 @@ class PostgresDatabase:
             pool_timeout=POOL_TIMEOUT,
             pool_use_lifo=True,
             json_serializer=to_json,
+            hide_parameters=True,  # an exception's text ends in the log
             connect_args={
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": STATEMENT_TIMEOUT,
@@ -65,6 +71,8 @@ class PostgresDatabase:
                 },
             },
         )
+        self._connections: WeakSet[asyncpg.Connection] = WeakSet()
+        sa.event.listen(self._engine.sync_engine, "connect", self._remember)
         # Without a transaction around it a read is one round trip instead of three.
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -72,7 +80,11 @@ class PostgresDatabase:
         await self.ping()
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        """Say goodbye to the server for CLOSE_WITHIN at most, as one that hangs would never answer; then hang up."""
+        await asyncio.wait({asyncio.create_task(self._engine.dispose())}, timeout=CLOSE_WITHIN)
+        for connection in list(self._connections):
+            if not connection.is_closed():
+                connection.terminate()
 
     async def ping(self) -> None:
         await self.fetch_one(sa.text("SELECT 1"))
@@ -93,6 +105,9 @@ class PostgresDatabase:
         with measured(self._measure, "TRANSACTION"), _translated():
             async with self._engine.begin() as connection:
                 yield PostgresTransaction(connection)
+
+    def _remember(self, connection: Any, _: ConnectionPoolEntry) -> None:
+        self._connections.add(connection.driver_connection)
 
     async def _read(self, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
         """Read in one round trip; a pooled connection that died while it lay idle is replaced once."""
@@ -125,6 +140,17 @@ def _translated() -> Iterator[None]:
         raise Unavailable("database_unavailable", "The database can't be reached; try again") from failure
     except sa.exc.DBAPIError as failure:
         state = getattr(failure.orig, "sqlstate", None) or ""
+        if state in EXPIRED:
+            raise Unavailable(BUSY, "The database is busy; try again") from failure
         if failure.connection_invalidated or state in RETRYABLE or state[:2] in ("08", "53", "57"):
             raise Unavailable("database_unavailable", "The database can't answer now; try again") from failure
-        raise
+        raise _fault(failure) from None
+
+
+def _fault(failure: sa.exc.DBAPIError) -> DatabaseFault:
+    """What may be said of a refusal; PostgreSQL's and asyncpg's own texts quote values."""
+    cause = getattr(failure.orig, "__cause__", None) or failure.orig
+    named = {name: getattr(cause, f"{name}_name", None) for name in ("table", "column", "constraint")}
+    where = "".join(f", {name} {value}" for name, value in named.items() if value)
+    state = getattr(cause, "sqlstate", None)
+    return DatabaseFault(f"{type(cause).__name__}{f' {state}' if state else ''}{where}")

@@ -21,7 +21,7 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.database.dialect import to_json
 from support_service.database.prepared import HOT, Prepared
-from support_service.database.seam import Parameters, Row, measured
+from support_service.database.seam import BUSY, Parameters, Row, measured
 from support_service.errors import Unavailable
 from support_service.telemetry.stores import Measure, unmeasured
 
@@ -110,6 +110,7 @@ class SqliteDatabase:
             connect_args={"check_same_thread": False, "timeout": 0},
             pool_size=THREADS + STANDING,
             json_serializer=to_json,
+            hide_parameters=True,  # an exception's text ends in the log
         )
         sa.event.listen(self._engine, "connect", self._prepare)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sqlite")
@@ -194,7 +195,7 @@ class SqliteDatabase:
                 if not _is_busy(failure):
                     raise Unavailable("database_unavailable", f"The database failed: {_cause(failure)}") from failure
                 if loop.time() > until:
-                    raise Unavailable("database_busy", "The database is busy; try again") from failure
+                    raise Unavailable(BUSY, "The database is busy; try again") from failure
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, 0.1)
 

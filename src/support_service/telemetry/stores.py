@@ -6,7 +6,7 @@ from typing import Protocol
 from opentelemetry.metrics import Histogram
 
 from support_service.telemetry.instruments import NOTHING, Reading
-from support_service.telemetry.labels import CONNECTION_STATES
+from support_service.telemetry.labels import CONNECTION_STATES, OTHER, OTHER_ERROR
 
 
 class Measure(Protocol):
@@ -30,9 +30,11 @@ class OperationMetrics:
             duration.record(NOTHING, labels)
 
     def record(self, operation: str, seconds: float, error: str = "", /) -> None:
-        """Count an operation; `error` is of labels.ERRORS."""
+        """Count an operation; `error` is of labels.ERRORS, or labels.OTHER."""
         labels = self._good[operation]
-        self._duration.record(seconds, {**labels, "error.type": error} if error else labels)
+        if error:
+            labels = {**labels, "error.type": OTHER_ERROR if error == OTHER else error}
+        self._duration.record(seconds, labels)
 
 
 def connections(pools: Mapping[str, Callable[[], tuple[int, int]]]) -> Reading:

@@ -1,5 +1,6 @@
 """What the composition root puts into the app, and handlers take out of it."""
 
+import asyncio
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -28,6 +29,7 @@ class Readiness:
 
     accepting: bool = True
     working: int = 0
+    ping: asyncio.Task[None] | None = None  # the one question that the database is asked at a time
 
 
 SUPPORT = web.AppKey("support", SupportService)
