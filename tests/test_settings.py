@@ -53,6 +53,9 @@ def test_every_variable_is_read():
         ({"OTEL_METRICS_EXPORTER": "console", "OTEL_TRACES_EXPORTER": "otlp"}, ("console",), ("otlp",)),
         ({"OTEL_METRICS_EXPORTER": "", "OTEL_TRACES_EXPORTER": ""}, ("prometheus",), ()),
         ({"OTEL_SDK_DISABLED": "true", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp"}, (), ()),
+        ({"OTEL_SDK_DISABLED": " TRUE"}, (), ()),
+        ({"OTEL_SDK_DISABLED": "1", "OTEL_METRICS_EXPORTER": "OTLP,Prometheus"}, ("otlp", "prometheus"), ()),
+        ({"OTEL_SDK_DISABLED": "maybe", "OTEL_METRICS_EXPORTER": "None"}, (), ()),
         ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "otlp"}, ("prometheus",), ("otlp",)),
     ],
 )
@@ -92,7 +95,6 @@ WRONG = [
     ("OTEL_METRICS_EXPORTER", "prometheus,none", "none, or any of prometheus, otlp, console"),
     ("OTEL_METRICS_EXPORTER", "prometheus,", "none, or any of prometheus, otlp, console"),
     ("OTEL_TRACES_EXPORTER", "prometheus", "none, or any of otlp, console"),
-    ("OTEL_SDK_DISABLED", "maybe", "boolean"),
 ]
 
 
@@ -127,3 +129,94 @@ def test_no_two_fields_read_one_variable():
     names = [field.alias for section in Section.__subclasses__() for field in section.model_fields.values()]
     assert len(set(names)) == len(names)
     assert all(name.startswith(("SUPPORT_", "OTEL_")) for name in names)
+
+
+OTLP = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp"}
+WRONG_OTEL = [
+    ("OTEL_METRIC_EXPORT_INTERVAL", "0", "above 0"),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "-5", "above 0"),
+    ("OTEL_METRIC_EXPORT_TIMEOUT", "soon", "above 0"),
+    ("OTEL_BSP_MAX_QUEUE_SIZE", "10", "at least OTEL_BSP_MAX_EXPORT_BATCH_SIZE, which is 512"),
+    ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4096", "at most OTEL_BSP_MAX_QUEUE_SIZE, which is 2048"),
+    ("OTEL_BSP_SCHEDULE_DELAY", "0", "above 0"),
+    ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "abc", "from 0 up"),
+    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "-1", "from 0 up"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
+    ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json", "http/protobuf"),
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc", "http/protobuf"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "foo", "http://"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "http://"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://", "http://"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "above 0"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli", "gzip"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "allowed"), WRONG_OTEL)
+def test_a_wrong_value_of_opentelemetrys(variable, value, allowed):
+    """A value that OpenTelemetry would break on is refused in one line, and left alone where nothing reads it."""
+    with pytest.raises(WrongSetting) as refusal:
+        Settings.load(OTLP | {variable: value})
+    line = str(refusal.value)
+    assert line.startswith(f"{variable}={value!r}: allowed is ")
+    assert allowed in line
+    assert "\n" not in line
+    Settings.load({variable: value})
+    Settings.load(OTLP | {variable: value, "OTEL_SDK_DISABLED": "true"})
+
+
+def test_right_values_of_opentelemetrys():
+    """What the specification allows is taken."""
+    Settings.load(
+        OTLP
+        | {
+            "OTEL_METRIC_EXPORT_INTERVAL": "5000",
+            "OTEL_BSP_MAX_QUEUE_SIZE": "10",
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10",
+            "OTEL_SPAN_EVENT_COUNT_LIMIT": "0",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4318/base",
+            "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20abc==, x-tenant=blue",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OTEL_PROPAGATORS", "foo"), ("OTEL_PROPAGATORS", "b3"), ("OTEL_SDK_DISABLED", "maybe")]
+)
+def test_a_value_without_effect(variable, value):
+    """What is set and has no effect gives a line to log, and the start goes on."""
+    (line,) = Settings.load({variable: value}).warnings
+    assert line.startswith(f"{variable}={value!r} ")
+    assert Settings.load({variable: ""}).warnings == ()
+
+
+SECRETS = [
+    ("SUPPORT_DATABASE_URL", "postgresql://user:se/cret@host/db"),
+    ("SUPPORT_DATABASE_URL", "postgresql://user:se?cret@host/db"),
+    ("SUPPORT_DATABASE_URL", "postgresql://user:se@cret@host:x/db"),
+    ("SUPPORT_DATABASE_URL", "postgres://host/db?user=u&password=cret"),
+    ("SUPPORT_DATABASE_URL", "postgres://host/db?user=u&password=se@cret"),
+    ("SUPPORT_DATABASE_URL", "postgresql://host/db?foo=cret"),
+    ("SUPPORT_DATABASE_URL", "postgres:user:cret@host"),
+    ("SUPPORT_REDIS_URL", "redis://:cret@host:abc/0"),
+    ("SUPPORT_REDIS_URL", "redis://:cret@host/0?foo=bar"),
+    ("SUPPORT_REDIS_URL", "redis://host/0?socket_timeout=cret"),
+    ("SUPPORT_ORDER_URL", "orders:cret@host"),
+    ("SUPPORT_ORDER_URL", "http://orders:cret/x@host"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "user:cret@collector"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer cret"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,cret"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value"), SECRETS)
+def test_no_secret_of_a_wrong_value_is_shown(variable, value):
+    """Whatever is wrong with an address or a header, what may be a password in it is not said."""
+    with pytest.raises(WrongSetting) as refusal:
+        Settings.load(OTLP | {variable: value})
+    assert str(refusal.value).startswith(f"{variable}=")
+    assert "cret" not in str(refusal.value)
+    assert "***" in str(refusal.value)
+    assert "\n" not in str(refusal.value)

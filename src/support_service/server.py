@@ -75,6 +75,8 @@ async def stop_signal() -> str:
 async def serve(settings: Settings) -> None:
     """Serve until a signal comes; raises WrongSetting or SupportError where the start fails."""
     stopped = asyncio.ensure_future(stop_signal())
+    for line in settings.warnings:
+        log.warning(line)
     async with listening(build(settings), settings.server) as address:
         # What lives now lives to the end: a full collection, which holds the loop up, need not walk it again.
         gc.collect()

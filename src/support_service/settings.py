@@ -3,15 +3,18 @@
 Each field's alias is the variable that sets it, so that a search for `SUPPORT_PORT` ends here.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from redis.asyncio import BlockingConnectionPool
+
+from support_service import otel
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "port", "database", "target_session_attrs"})
 
 
 class WrongSetting(Exception):
@@ -21,12 +24,20 @@ class WrongSetting(Exception):
 def _http_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("an address that starts with http:// or https://")
+    _check_port(value)
     return value.rstrip("/")
 
 
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("an address that starts with redis://, rediss:// or unix://")
+    _check_port(value)
+    try:
+        BlockingConnectionPool.from_url(value).make_connection()  # type: ignore[no-untyped-call]  # none is opened
+    except (TypeError, ValueError):
+        raise ValueError(
+            "an address whose query, if there is one, has options of redis-py's connections alone"
+        ) from None
     return value
 
 
@@ -35,15 +46,42 @@ def _database_url(value: str) -> str:
         raise ValueError("sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE")
     if ":memory:" in value or value == "sqlite:///":
         raise ValueError("the path of a file, since a database in memory is gone with its connection")
-    _ = urlsplit(value).port  # raises for a port that is none
+    if value.startswith("postgresql:"):
+        _check_port(value)
+        unknown = {name for name, _ in parse_qsl(urlsplit(value).query, keep_blank_values=True)} - POSTGRES_OPTIONS
+        if unknown:
+            raise ValueError(f"an address whose query has none but these: {', '.join(sorted(POSTGRES_OPTIONS))}")
     return value
+
+
+def _check_port(value: str) -> None:
+    try:
+        _ = urlsplit(value).port
+    except ValueError:  # its text has what it took for the port, which may be half a password
+        raise ValueError(
+            "an address whose port is a number up to 65535; in a password / is written %2F, ? %3F, # %23 and @ %40"
+        ) from None
+
+
+def _shown(name: str, value: str) -> str:
+    """A value as an error may show it: the log is no place for a password."""
+    if "HEADERS" in name:
+        return "***"
+    if not name.endswith(("_URL", "_ENDPOINT")):
+        return repr(value)
+    scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
+    head, question, query = rest.partition("?")
+    if "@" in query:  # of the query, or of a password with a question mark: no way to tell
+        return repr(f"{scheme}{separator}***")
+    before, at, host = head.rpartition("@")
+    return repr(f"{scheme}{separator}{'***@' if at else before}{host}{'?***' if question else ''}")
 
 
 def _exporters(*allowed: str) -> BeforeValidator:
     """A list with commas between, as the OpenTelemetry specification has it; `none` stands alone."""
 
     def split(value: object) -> object:
-        names = tuple(name.strip() for name in str(value).split(","))
+        names = tuple(name.strip().lower() for name in str(value).split(","))
         if names == ("none",):
             return ()
         if not set(names) <= set(allowed):
@@ -118,7 +156,9 @@ class Attachments(Section):
 class Telemetry(Section):
     """OpenTelemetry's own variables; what is not here, its SDK and its exporters read themselves."""
 
-    disabled: bool = Field(default=False, alias="OTEL_SDK_DISABLED", description="true switches metrics and traces off")
+    disabled: Annotated[bool, BeforeValidator(lambda value: str(value).strip().lower() == "true")] = Field(
+        default=False, alias="OTEL_SDK_DISABLED", description="true switches metrics and traces off"
+    )
     metrics_exporter: MetricsExporters = Field(("prometheus",), alias="OTEL_METRICS_EXPORTER", validate_default=False)
     traces_exporter: TracesExporters = Field((), alias="OTEL_TRACES_EXPORTER", validate_default=False)
 
@@ -146,6 +186,7 @@ class Settings(BaseModel):
     timeline: Timeline
     attachments: Attachments
     telemetry: Telemetry
+    warnings: tuple[str, ...] = ()  # what was set and has no effect
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
@@ -156,7 +197,10 @@ class Settings(BaseModel):
             timeline=_read(Timeline, environ),
             attachments=_read(Attachments, environ),
             telemetry=_read(Telemetry, environ),
+            warnings=tuple(otel.ignored(environ)),
         )
+        for name, allowed in otel.wrong(environ, settings.telemetry.metrics, settings.telemetry.traces):
+            raise WrongSetting(f"{name}={_shown(name, environ[name])}: allowed is {allowed}")
         if settings.server.auth == "open" and settings.server.host not in LOOPBACK:
             raise WrongSetting(
                 f"SUPPORT_HOST={settings.server.host!r}: with SUPPORT_AUTH=open only a loopback address is allowed "
@@ -174,5 +218,4 @@ def _read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
         first = failure.errors()[0]
         name = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        shown = re.sub(r"//[^/]*@", "//***@", given[name])  # the log is no place for a password
-        raise WrongSetting(f"{name}={shown!r}: allowed is {reason}") from None
+        raise WrongSetting(f"{name}={_shown(name, given[name])}: allowed is {reason}") from None

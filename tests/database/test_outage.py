@@ -71,7 +71,7 @@ def frozen(postgres):
 
 
 async def test_readiness_of_a_frozen_database(client, postgres, frozen):
-    """A database that holds its connections and says nothing turns readiness off soon, however often asked; it heals."""
+    """A database that holds its connections and says nothing turns readiness off soon, and then it heals."""
     await open_case(client)
     frozen()
 

@@ -120,8 +120,38 @@ async def test_a_collector_out_of_reach(serve, session, port):
         status, _, log = await service.ended()
     assert status == 0
     lines = [json.loads(line) for line in log.splitlines()]
-    assert 1 <= len([line for line in lines if line["logger"].startswith("opentelemetry")]) <= 3
+    # Of metrics and of spans: why a try failed, that it was given up, and what was lost by that.
+    assert 1 <= len([line for line in lines if line["logger"].startswith("opentelemetry")]) <= 6
     assert "Traceback" not in log
     assert {line["logger"] for line in lines} <= {"support_service.server"} | {
         line["logger"] for line in lines if line["logger"].startswith("opentelemetry")
     }
+
+
+@pytest.mark.parametrize("propagators", ["foo", "b3"])
+async def test_another_propagator(serve, session, port, propagators):
+    """A propagator that there is not gives one warning, and the service works."""
+    _, _, lines = await lived(serve, session, port, OTEL_PROPAGATORS=propagators)
+    assert [line["message"] for line in lines if line["level"] == "WARNING"] == [
+        f"OTEL_PROPAGATORS={propagators!r} is ignored: W3C trace context is what is read and passed on"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "abc"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "10"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+        ("SUPPORT_REDIS_URL", "redis://:secret@host:abc/0"),
+        ("SUPPORT_DATABASE_URL", "postgresql://127.0.0.1:9/x?sslmode=maybe"),
+    ],
+)
+async def test_a_start_that_is_refused(serve, variable, value):
+    """A value that a part breaks on only when it is made, or even imported, stops the start with one line too."""
+    exporters = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp"}
+    async with serve(**exporters, **{variable: value}) as service:
+        status, _, errors = await service.ended()
+    assert status == 2
+    assert len(errors.splitlines()) == 1
+    assert "secret" not in errors

@@ -57,8 +57,13 @@ def _run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
         if url.startswith("sqlite:"):
             return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), work)
         return asyncio.run(_run_on_postgres(url, work))
+    except (asyncpg.InterfaceError, TypeError, ValueError) as failure:  # a driver that can't read the address
+        raise Unavailable(
+            "database_unavailable", f"The database's address can't be used: {type(failure).__name__}"
+        ) from failure
     except (OSError, TimeoutError, sa.exc.DBAPIError, asyncpg.PostgresError, CommandError) as failure:
-        raise Unavailable("database_unavailable", f"The database can't be used: {failure}") from failure
+        cause = str(getattr(failure, "orig", None) or failure).partition("\n")[0]  # what follows may quote a row
+        raise Unavailable("database_unavailable", f"The database can't be used: {cause}") from failure
 
 
 def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Result:

@@ -1,6 +1,7 @@
 """Start the simulated services, the service in front of them and the sample cases, and say what to try."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from support_service.server import listening, stop_signal
 from support_service.settings import Server, Settings
 from support_service.telemetry import logs
 
+log = logging.getLogger(__name__)
 HOME = Path("var/demo")
 SIMULATED = {
     "SUPPORT_ORDER_URL": services.order_service,
@@ -38,6 +40,8 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
         settings = Settings.load(defaults | {name: value for name, value in environ.items() if value} | chosen)
         logs.configure(settings.server.log_level)
+        for line in settings.warnings:
+            log.warning(line)
         await asyncio.to_thread(migrate.upgrade, settings.database.url)
         address = await stack.enter_async_context(listening(build(settings), settings.server))
         cases = await open_samples(address)

@@ -1,0 +1,106 @@
+"""OpenTelemetry's own variables, checked: what its SDK makes of a wrong value is a trace, or silence.
+
+Only what is used is checked: a platform may give every process an OTLP protocol, and those without OTLP start anyway.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from urllib.parse import urlsplit
+
+Environ = Mapping[str, str]
+Rule = tuple[Callable[[str], bool], str]  # whether a value is right, and what is allowed
+
+QUEUE, BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
+QUEUE_SIZE, BATCH_SIZE = 2048, 512  # the specification's defaults
+HEADER = re.compile(r"\s*[^\s=,;\"(){}<>@:/?\[\]\\]+\s*=[\x20-\x7e]*")
+PROPAGATORS = {"tracecontext", "baggage", ""}
+
+
+def _number(text: str) -> bool:
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False
+
+
+def _http(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+COUNT: Rule = (lambda text: text.isdecimal() and int(text) > 0, "a whole number above 0")
+LIMIT: Rule = (lambda text: text.isdecimal(), "a whole number from 0 up")
+NUMBER: Rule = (_number, "a number above 0")
+ENDPOINT: Rule = (_http, "an address that starts with http:// or https://")
+PROTOCOL: Rule = (lambda text: text == "http/protobuf", "http/protobuf, which is all that is built in")
+COMPRESSION: Rule = (lambda text: text.lower() in ("none", "gzip", "deflate"), "none, gzip or deflate")
+HEADERS: Rule = (
+    lambda text: all(HEADER.fullmatch(part) for part in text.split(",") if part.strip()),
+    "name=value, several with commas between, values percent-encoded",
+)
+
+METRICS: dict[str, Rule] = {"OTEL_METRIC_EXPORT_INTERVAL": NUMBER, "OTEL_METRIC_EXPORT_TIMEOUT": NUMBER}
+TRACES: dict[str, Rule] = {
+    "OTEL_BSP_SCHEDULE_DELAY": COUNT,
+    "OTEL_BSP_EXPORT_TIMEOUT": COUNT,
+    QUEUE: COUNT,
+    BATCH: COUNT,
+    "OTEL_ATTRIBUTE_COUNT_LIMIT": LIMIT,
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": LIMIT,
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": LIMIT,
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": LIMIT,
+    "OTEL_SPAN_EVENT_COUNT_LIMIT": LIMIT,
+    "OTEL_SPAN_LINK_COUNT_LIMIT": LIMIT,
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": LIMIT,
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": LIMIT,
+}
+OTLP: dict[str, Rule] = {
+    "PROTOCOL": PROTOCOL,
+    "ENDPOINT": ENDPOINT,
+    "TIMEOUT": NUMBER,
+    "COMPRESSION": COMPRESSION,
+    "HEADERS": HEADERS,
+}
+
+
+def wrong(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> Iterator[tuple[str, str]]:
+    """(variable, what is allowed) of the first wrong value, as far as the exporters in use read it."""
+    for variable, (right, allowed) in _rules(environ, metrics, traces).items():
+        if (given := environ.get(variable)) and not right(given.strip()):
+            yield variable, allowed
+            return
+    if not traces:
+        return
+    batch, queue = int(environ.get(BATCH) or BATCH_SIZE), int(environ.get(QUEUE) or QUEUE_SIZE)
+    if batch > queue:
+        if environ.get(QUEUE):
+            yield QUEUE, f"a whole number of at least {BATCH}, which is {batch}"
+        else:
+            yield BATCH, f"a whole number of at most {QUEUE}, which is {queue}"
+
+
+def _rules(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> dict[str, Rule]:
+    rules: dict[str, Rule] = {}
+    if {"otlp", "console"} & set(metrics):
+        rules |= METRICS
+    if traces:
+        rules |= TRACES
+    for signal, exporters in (("METRICS", metrics), ("TRACES", traces)):
+        if "otlp" in exporters:
+            for name, rule in OTLP.items():
+                special = f"OTEL_EXPORTER_OTLP_{signal}_{name}"
+                rules[special if environ.get(special) else f"OTEL_EXPORTER_OTLP_{name}"] = rule
+    return rules
+
+
+def ignored(environ: Environ) -> Iterator[str]:
+    """A line for each value that is set and has no effect."""
+    given = environ.get("OTEL_PROPAGATORS", "")
+    if not {name.strip().lower() for name in given.split(",")} <= PROPAGATORS:
+        yield f"OTEL_PROPAGATORS={given!r} is ignored: W3C trace context is what is read and passed on"
+    given = environ.get("OTEL_SDK_DISABLED", "")
+    if given.strip().lower() not in ("", "true", "false"):
+        yield f"OTEL_SDK_DISABLED={given!r} counts as false: only true disables"
