@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,7 @@ from support_service.web import keys
 from support_service.web.connection import Runner
 
 LOOK_EVERY = 0.05  # seconds between looks at the requests that a stop waits for
+SWITCH_EVERY = 0.001  # seconds that a thread, as one that renders a scrape, may keep the event loop waiting
 READ_BUFFER = 256 * 1024  # bytes taken from a connection at once: fewer wake-ups for an upload
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ async def stop_signal() -> str:
 
 async def serve(settings: Settings) -> None:
     """Serve until a signal comes; raises WrongSetting or SupportError where the start fails."""
+    sys.setswitchinterval(SWITCH_EVERY)
     stopped = asyncio.ensure_future(stop_signal())
     for line in settings.warnings:
         log.warning(line)

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases.model import Closing, NewCase, NewMessage, StatusChange
-from support_service.cases.service import SupportService
+from support_service.cases.service import TALLY_KEPT, SupportService
 from support_service.database.tables import tickets
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, reporter
@@ -181,3 +181,17 @@ async def test_a_case_is_resolved_once(service, exposed):
         assert exposed(f"{RESOLVED}_count") == [({}, turn)]
     await service.close_case((await service.open_case(new())).id, Closing.model_validate({}))
     assert exposed(f"{RESOLVED}_count") == [({}, 4)]
+
+
+async def test_an_old_count_is_not_told(service, exposed, monkeypatch):
+    """While no newer count can be had, the gauges fall silent instead of standing at what was true once."""
+    now = [1000.0]
+    monkeypatch.setattr("support_service.cases.service.monotonic", lambda: now[0])
+    assert exposed(OPEN) == []
+    await service.refresh_tally()
+    now[0] += TALLY_KEPT - 1
+    assert len(exposed(OPEN)) == len(ALL)
+    now[0] += 1
+    assert (exposed(OPEN), exposed(OLDEST)) == ([], [])
+    await service.refresh_tally()
+    assert (len(exposed(OPEN)), len(exposed(OLDEST))) == (len(ALL), 1)

@@ -1,9 +1,15 @@
 """The standard variables of OpenTelemetry do what the specification says, in a service that runs as a process."""
 
+import asyncio
 import json
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.provider import STOP_WITHIN, Metrics, reporter
+from support_service.telemetry.traces import Traces
 from tests.calls import eventually, open_case
 from tests.scrape import parse
 
@@ -63,6 +69,8 @@ async def test_the_last_values_go_out_at_the_stop(serve, session, port, sink):
     who = sink.metrics["support.ticket.created"]
     assert (who["service.name"], who["service.version"], who["team"]) == ("support-eu", "9", "blue")
     assert len(who["service.instance.id"]) == 36
+    assert (who["telemetry.sdk.name"], who["telemetry.sdk.language"]) == ("opentelemetry", "python")
+    assert who["telemetry.sdk.version"]
     assert [span.attributes["http.route"] for span in sink.spans] == ["/support/cases"]
     assert sink.spans[0].resource == who
 
@@ -155,3 +163,48 @@ async def test_a_start_that_is_refused(serve, variable, value):
     assert status == 2
     assert len(errors.splitlines()) == 1
     assert "secret" not in errors
+
+
+@pytest.fixture
+async def silent():
+    """The address of a collector that takes connections and never answers."""
+    writers = []
+
+    async def keep(_, writer):
+        writers.append(writer)
+
+    server = await asyncio.start_server(keep, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    for writer in writers:
+        writer.close()
+    server.close()
+
+
+@pytest.fixture
+async def slow():
+    """The address of a collector that takes longer to answer than a stop may wait."""
+    release = asyncio.Event()
+
+    async def wait(_):
+        await release.wait()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", wait)
+    server = TestServer(app)
+    await server.start_server()
+    yield str(server.make_url(""))
+    release.set()
+    await server.close()
+
+
+@pytest.mark.parametrize("collector", ["nowhere", "silent", "slow"])
+async def test_a_collector_does_not_hold_up_the_stop(silent, slow, monkeypatch, collector):
+    """Both exporters are left behind after STOP_WITHIN, whether their collector is gone, silent or slow."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", {"nowhere": NOWHERE, "silent": silent, "slow": slow}[collector])
+    resource = reporter()
+    metrics, traces = Metrics(("otlp",), resource), Traces(("otlp",), resource)
+    Instruments(metrics.meter)
+    traces._provider.get_tracer("tests").start_span("a span to export").end()
+    async with asyncio.timeout(STOP_WITHIN + 1):  # the second is the machine's
+        await asyncio.gather(asyncio.to_thread(metrics.close), asyncio.to_thread(traces.close))

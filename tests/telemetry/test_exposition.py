@@ -142,6 +142,27 @@ async def test_compression(client):
     ]
 
 
+@pytest.mark.parametrize(
+    ("header", "compressed"),
+    [
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("*", True),
+        ("x-gzip", True),
+        ("", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, *", False),
+        ("x-nogzip", False),
+        ("br, deflate", False),
+        ("gzip;q=odd", False),
+    ],
+)
+async def test_compression_as_asked_for(client, header, compressed):
+    """Gzip is given to those who take it, and to nobody who refuses it or asks for something of a like name."""
+    async with client.get("/metrics", headers={"Accept-Encoding": header}, auto_decompress=False) as response:
+        assert response.headers.get("Content-Encoding") == ("gzip" if compressed else None)
+
+
 async def test_promtool_finds_no_fault(client, promtool):
     """Prometheus's own linter has nothing to say about a live scrape."""
     case = await open_case(client, initialMessage={"authorType": "bot", "message": "Hi"})

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from tests.calls import open_case
+from tests.calls import open_case, upload
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 # Contrib inherits from aiohttp's Application, which aiohttp discourages.
@@ -114,3 +114,30 @@ async def test_a_malformed_trace_keeps_the_calls_with_their_request(traced, sink
     client = await make_client(OTEL_TRACES_EXPORTER="otlp")
     await read(client, traceparent="nonsense")
     assert len({sent.split("-")[1] for sent in passed_on()}) == 1
+
+
+async def test_only_probes_go_untraced(traced, sink, make_client, monkeypatch):
+    """Paths that have a probe's name somewhere are traced; what the operator excludes is not, nor are the probes."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    monkeypatch.setenv("OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS", "nobody")
+    client = await make_client(OTEL_TRACES_EXPORTER="otlp")
+    case = await open_case(client)
+    stored = await upload(client, case, filename="metrics")
+    paths = ["/support/agents/healthy/workload", stored["uri"]]
+    for path in (*paths, "/metrics", "/livez", "/readyz", "/health", "/support/cases/nobody"):
+        await (await client.get(path)).read()
+    await client.close()
+    assert stored["uri"].endswith("/metrics")
+    posted = ["/support/cases", f"/support/cases/{case['id']}/attachments"]
+    assert sorted(span.attributes["url.path"] for span in sink.spans) == sorted(posted + paths)
+
+
+async def test_a_query_is_not_in_a_span(traced, sink, make_client, monkeypatch):
+    """What people search for is not exported; that there was a query is."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    client = await make_client(OTEL_TRACES_EXPORTER="otlp")
+    await (await client.get("/support/cases", params={"q": "s3cr3t", "token": "s3cr3t"})).read()
+    await client.close()
+    (span,) = sink.spans
+    assert span.attributes["url.query"] == "REDACTED"
+    assert "s3cr3t" not in str(span.attributes)

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 
 import pydantic_core
 
@@ -32,6 +33,7 @@ from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import CHANNELS, UNSETTLED, closed
 
 TALLY_EVERY = 15.0  # seconds
+TALLY_KEPT = 4 * TALLY_EVERY  # how long a count is told while no newer one can be had
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class SupportService:
     def __init__(self, database: Database, instruments: Instruments) -> None:
         self._database = database
         self._instruments = instruments
-        self._tallied = False
+        self._tallied_at: float | None = None
         self._open: dict[tuple[str, str], int] = {}
         self._waiting_since: datetime | None = None
         instruments.observe(rows.TICKET_OPEN, self._open_cases)
@@ -140,17 +142,21 @@ class SupportService:
     async def refresh_tally(self) -> None:
         """Count the open cases for the gauges."""
         self._open, self._waiting_since = await store.tally(self._database)
-        self._tallied = True
+        self._tallied_at = monotonic()
+
+    def _knows_tally(self) -> bool:
+        """Whether there is a count young enough to be told: during an outage of the database nobody knows."""
+        return self._tallied_at is not None and monotonic() - self._tallied_at < TALLY_KEPT
 
     def _open_cases(self) -> Reading:
-        if not self._tallied:
+        if not self._knows_tally():
             return []
         return [
             (self._open.get((series["status"], series["priority"]), 0), series) for series in rows.TICKET_OPEN.series()
         ]
 
     def _oldest_unanswered(self) -> Reading:
-        if not self._tallied:
+        if not self._knows_tally():
             return []
         since = self._waiting_since
         return [(max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0, {})]

@@ -150,7 +150,9 @@ HTTP_SERVER_DURATION = Row(
     "http.server.request.duration",
     "histogram",
     "s",
-    "Time to answer a request; of a download, to its last byte",
+    "Time to answer a request; of a download, to its last byte. A request that no route matches, "
+    "or that can't be read, has the method _OTHER",
+    # The conventions ask for url.scheme too: it is always http here, and clients rely on these four labels.
     {
         "http.request.method": labels.METHODS,
         "http.route": None,

@@ -100,7 +100,7 @@ class Metrics:
         except Exception:  # noqa: BLE001 - it reads a client's header, and gives up on some in its own ways
             encode, content_type = choose_encoder("")
         body = encode(self._registry)
-        if "gzip" in accept_encoding and len(body) >= COMPRESS_FROM:
+        if takes_gzip(accept_encoding) and len(body) >= COMPRESS_FROM:
             return Exposition(gzip.compress(body, compresslevel=1), content_type, "gzip")
         return Exposition(body, content_type, None)
 
@@ -110,10 +110,23 @@ class Metrics:
         within(STOP_WITHIN, self._provider.shutdown)
 
 
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header lets an answer be compressed with gzip; a coding at q=0 is refused."""
+    weights: dict[str, float] = {}
+    for part in accept_encoding.split(","):
+        coding, *parameters = (word.strip().lower() for word in part.split(";"))
+        weight = next((text for text in parameters if text.startswith("q=")), "q=1")
+        try:
+            weights[coding] = float(weight[2:])
+        except ValueError:
+            weights[coding] = 0.0
+    return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
+
+
 def reporter() -> Resource:
-    """Who reports: name, version and instance of the service, and what OTEL_RESOURCE_ATTRIBUTES says."""
+    """Who reports: the SDK, name, version and instance of the service, and what OTEL_RESOURCE_ATTRIBUTES says."""
     own = {SERVICE_NAME: "support-service", SERVICE_VERSION: __version__, SERVICE_INSTANCE_ID: str(uuid4())}
-    return Resource(own).merge(OTELResourceDetector().detect())
+    return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
 def within(seconds: float, work) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001

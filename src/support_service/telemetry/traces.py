@@ -16,14 +16,27 @@ from opentelemetry.instrumentation.aiohttp_client import create_trace_config
 from opentelemetry.instrumentation.aiohttp_server import AioHttpServerInstrumentor
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from support_service.telemetry.http import UNMEASURED
 from support_service.telemetry.provider import STOP_WITHIN, within
 
 PROPAGATOR = TraceContextTextMapPropagator()
-UNTRACED = "/metrics,/livez,/readyz,/health"
+# Contrib takes expressions, and searches: without its ends one would hide an attachment named metrics, too.
+UNTRACED = f"^/({'|'.join(sorted(path.removeprefix('/') for path in UNMEASURED))})$"
+EXCLUDED = "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"
+EXCLUDED_BY_ALL = "OTEL_PYTHON_EXCLUDED_URLS"
+REDACTED = "REDACTED"
+
+
+class WithoutQuery(SpanProcessor):
+    """Takes the query's text out of a request's span: what people search for, and what should not be there at all."""
+
+    def on_start(self, span: Span, parent_context: context.Context | None = None) -> None:  # noqa: ARG002 - the SDK's
+        if span.attributes and "url.query" in span.attributes:
+            span.set_attribute("url.query", REDACTED)
 
 
 class Traces:
@@ -34,6 +47,7 @@ class Traces:
         if not exporters:
             return
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(WithoutQuery())
         if "otlp" in exporters:
             self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         if "console" in exporters:
@@ -47,7 +61,9 @@ class Traces:
             return
         # The stable conventions are an opt-in of the contrib packages', and the environment is the only way to say so.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")  # noqa: TID251
-        os.environ.setdefault("OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS", UNTRACED)  # noqa: TID251
+        given = os.environ.get(EXCLUDED) or os.environ.get(EXCLUDED_BY_ALL, "")  # noqa: TID251
+        if UNTRACED not in given:
+            os.environ[EXCLUDED] = ",".join(filter(None, (UNTRACED, given)))  # noqa: TID251
         instrumentor = AioHttpServerInstrumentor()
         instrumentor.instrument(tracer_provider=self._provider)
         try:
