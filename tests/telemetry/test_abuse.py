@@ -102,7 +102,7 @@ async def attack(client, chance, case, number):
 
 
 async def test_no_client_makes_series(client, metrics, chance):
-    """10,000 random requests add at most 20 label sets beyond the answers that the table of routes declares."""
+    """10,000 random requests add at most 20 label sets; a histogram's buckets, sum and count are one."""
     case = (await open_case(client))["id"]
     before = series(metrics)
     share = REQUESTS // CONNECTIONS
@@ -112,15 +112,8 @@ async def test_no_client_makes_series(client, metrics, chance):
     added = series(metrics) - before
     assert {name for name, _ in added} == {"http_server_request_duration_seconds"}
     made = [dict(given) for _, given in added]
-    assert len([given for given in made if not declared(given)]) <= 20
+    assert len(made) <= 20, sorted(map(str, made))
     assert {given["http_route"] for given in made} <= {route.path for route in ROUTES} | {"other"}
-
-
-def declared(given):
-    """Whether a series is an answer that the table of routes has, and thus the API's document: a closed set."""
-    method = given["http_request_method"].replace("HEAD", "GET")
-    found = [route for route in ROUTES if (route.method, route.path) == (method, given["http_route"])]
-    return any(int(given["http_response_status_code"]) in (route.status, *route.refusals) for route in found)
 
 
 async def test_a_hundred_scrapes_at_once(client, metrics):
