@@ -7,12 +7,13 @@ missed budget is reported and is no failure; a request that fails is one.
 import argparse
 import gc
 import json
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import measure, report, scenarios
+from benchmarks import measure, report, scenarios, scrapes
 from benchmarks.bed import bed
 from benchmarks.load import Failed
 from benchmarks.measure import Load
@@ -39,6 +40,8 @@ def main() -> int:
             results["cold"] = _cold(load)
         if arguments.unmeasured:
             results["unmeasured"] = _unmeasured(load)
+        if arguments.scrapes:
+            results["scrapes"] = _scrapes()
     except Failed as failure:
         _progress("")
         print(f"benchmark: {failure}", file=sys.stderr)
@@ -67,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     cold = f"also cold reads one after another, with services behind that take {DELAY * 1000:g} ms"
     parser.add_argument("--cold", action="store_true", help=cold)
     parser.add_argument("--unmeasured", action="store_true", help="also reads with metrics on, against metrics off")
+    parser.add_argument(
+        "--scrapes", action="store_true", help=f"also how long {scrapes.SCRAPES} scrapes at once hold up the event loop"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds, whose median counts (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="length of one measurement (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=32, help="requests at a time (default: %(default)s)")
@@ -120,6 +126,18 @@ def _unmeasured(load: Load) -> list[report.Figures]:
     results = [{"scenario": read.name, "budget": read.budget, **report.figures(found[read.name])}]
     _show(report.scenario_table(results), "CPU of a request with metrics on, against metrics off (floor)")
     return results
+
+
+def _scrapes() -> report.Figures:
+    done = subprocess.run([sys.executable, "-m", "benchmarks.scrapes"], check=True, capture_output=True, text=True)
+    found: report.Figures = json.loads(done.stdout)
+    verdict = "ok" if found["typical"] <= scrapes.BUDGET_MS else "missed"
+    _show(
+        f"{scrapes.SCRAPES} scrapes at once, {found['series']} series: the loop waits "
+        f"{found['typical']} ms at the longest (median of {found['longest']}, of {found['idle']} without a scrape; "
+        f"budget {scrapes.BUDGET_MS:g} ms: {verdict})"
+    )
+    return found
 
 
 def _failures(results: report.Figures) -> Counter[str]:

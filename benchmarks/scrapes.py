@@ -1,0 +1,77 @@
+"""How long scrapes at once keep the event loop waiting, in a process of its own, with as many series as asked for."""
+
+import asyncio
+import gc
+import json
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import uvloop
+
+from support_service import server
+from support_service.telemetry.http import RequestMetrics
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.provider import Metrics, reporter
+
+SCRAPES = 100
+ROUNDS = 5
+SERIES = 1_000
+BUDGET_MS = 10.0
+LOOK_EVERY = 0.0005  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The longest that the loop waited in each round and, beside it, without a scrape, in ms."""
+
+    series: int
+    longest: list[float]
+    idle: list[float]
+
+    @property
+    def typical(self) -> float:
+        """The median of the rounds' longest."""
+        return statistics.median(self.longest)
+
+
+async def scrapes_at_once() -> Held:
+    """Let SCRAPES scrapes wait for one another, and look at the loop again and again meanwhile."""
+    sys.setswitchinterval(server.SWITCH_EVERY)
+    metrics = Metrics(("prometheus",), reporter())
+    requests = RequestMetrics(Instruments(metrics.meter).http_server_duration)
+    number = 0
+    while (series := _series(metrics)) < SERIES:
+        requests.expect("GET", f"/benchmark/{number}", 200)
+        number += 1
+    gc.collect()
+    gc.freeze()  # as the service does once it has started
+    idle, longest = [], []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        longest.append(await _worst(asyncio.gather(*(metrics.answer("", "gzip") for _ in range(SCRAPES)))))
+        idle.append(await _worst(asyncio.ensure_future(asyncio.sleep(time.perf_counter() - started))))
+    metrics.close()
+    return Held(series, longest, idle)
+
+
+async def _worst(work: "asyncio.Future[Any]") -> float:
+    """The longest that the loop let a look at the clock wait while the work went on, in ms."""
+    worst, before = 0.0, time.perf_counter()
+    while not work.done():
+        await asyncio.sleep(LOOK_EVERY)
+        now = time.perf_counter()
+        worst, before = max(worst, now - before - LOOK_EVERY), now
+    await work
+    return round(worst * 1000, 2)
+
+
+def _series(metrics: Metrics) -> int:
+    return sum(not line.startswith(b"#") for line in metrics.scrape("", "").body.splitlines())
+
+
+if __name__ == "__main__":
+    found = uvloop.run(scrapes_at_once())
+    print(json.dumps({"series": found.series, "longest": found.longest, "typical": found.typical, "idle": found.idle}))
