@@ -10,7 +10,8 @@ from tests.calls import PATIENCE
 from tests.servers import MissingServer
 
 OURS = '{__name__=~"(support|http|db|process|cpython)_.+"}'
-RESOURCE = {"job", "instance", "service_name", "service_version", "service_instance_id"}
+SDK = {"telemetry_sdk_name", "telemetry_sdk_language", "telemetry_sdk_version"}
+RESOURCE = SDK | {"job", "instance", "service_name", "service_version", "service_instance_id"}
 LAST = 'http_server_request_duration_seconds_count{http_route="other"}'  # the workload's last request
 # These move by themselves, between a scrape and an export too.
 RESTLESS = ("process_", "cpython_", "db_", "support_event_loop_lag", "support_ticket_oldest_unanswered")
