@@ -1,8 +1,11 @@
 """The merge, whatever JSON came in."""
 
+from collections import Counter
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import pydantic_core
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from support_service.timeline import merge
 
 OPENED = datetime(2026, 1, 1, tzinfo=UTC)
+KINDS = ("context", "service", "message", "attachment")
 READERS = (merge.order, merge.order_events, merge.payment, merge.shipment)
 
 json = st.recursive(
@@ -19,7 +23,22 @@ json = st.recursive(
 )
 times = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30))  # noqa: DTZ001 - the offset varies
 texts_of_time = times.map(datetime.isoformat) | times.map(lambda at: f"{at.isoformat()}+07:00")
-timestamps = texts_of_time | json
+odd_texts_of_time = st.sampled_from(
+    [
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59.999999-23:59",
+        "9999-12-31T23:59:59.999999Z",
+        "2026-W01-1",
+        "20260101T000000,5+0000",
+        "2026-01-01 00:00:00+00:00:00.000001",
+        "2026-02-30T00:00:00Z",
+        "2026-01-01T24:00:00Z",
+        "\uff12\uff10\uff12\uff16-01-01T00:00:00Z",
+        "2026-01-01T00:00:00Z\x00",
+        "\ud800",
+    ]
+)
+timestamps = texts_of_time | odd_texts_of_time | json
 contexts = st.lists(
     st.dictionaries(st.text(), json, max_size=3)
     | st.fixed_dictionaries({"type": json, "timestamp": timestamps}, optional={"orderId": json})
@@ -98,6 +117,92 @@ def test_readers_never_raise_but_off_contract(answer):
         merged = merge.merge(OPENED, [], entries, [], [])
         assert len(merged) == len(entries)
         assert all(entry["type"] for entry in merged)
+
+
+ways = st.sampled_from(KINDS)
+
+
+@given(st.lists(st.tuples(ways, st.sampled_from([OPENED, OPENED + timedelta(hours=1)])), max_size=20))
+def test_entries_of_one_moment_keep_their_kinds_order(given_):
+    """Of one moment come the context, then what services know, messages and attachments, each as they were given."""
+    numbered = {way: [(number, at) for number, (kind, at) in enumerate(given_) if kind == way] for way in KINDS}
+    merged = merge.merge(
+        OPENED,
+        [{"type": "note", "timestamp": merge.text(at), "number": str(number)} for number, at in numbered["context"]],
+        [{"type": "order", "timestamp": merge.text(at), "number": str(number)} for number, at in numbered["service"]],
+        [said(at, str(number)) for number, at in numbered["message"]],
+        [filed(at, str(number)) for number, at in numbered["attachment"]],
+    )
+    expected = sorted(((at, KINDS.index(way), number) for way in KINDS for number, at in numbered[way]))
+    numbers = [int(entry.get("number") or entry.get("message") or entry["filename"]) for entry in merged]
+    assert numbers == [number for *_, number in expected]
+
+
+@given(contexts, collected, st.lists(moments, max_size=5), st.data())
+def test_merge_depends_on_no_order_but_for_ties(context, known, messages, data):
+    """However the entries are shuffled, the same ones come out at the same moments."""
+    once = merge.merge(OPENED, context, known, map(said, messages), [])
+    shuffled = [data.draw(st.permutations(entries)) for entries in (context, known, messages)]
+    again = merge.merge(OPENED, shuffled[0], shuffled[1], map(said, shuffled[2]), [])
+    assert _multiset(again) == _multiset(once)
+    assert list(map(moment, again)) == list(map(moment, once))
+
+
+@given(contexts, collected)
+def test_merge_leaves_what_it_was_given(context, known):
+    """Neither the context nor the snapshots, which are read again, are changed."""
+    before = deepcopy((context, known))
+    merge.merge(OPENED, context, known, [], [])
+    assert (context, known) == before
+
+
+@given(collected)
+def test_each_service_entry_is_there_once(known):
+    """What a service gave is in the merge as it is, as often as it was given, with a time where it had none."""
+    opening = merge.text(OPENED)
+    expected = [entry | {"timestamp": entry["timestamp"] or opening} for entry in known]
+    assert _multiset(merge.merge(OPENED, [], known, [], [])) == _multiset(expected)
+
+
+def _multiset(entries):
+    return Counter(map(repr, entries))
+
+
+wild_numbers = st.sampled_from(
+    ["1e400", "-1e400", "-0.0", "1E-400", "9" * 400, "0.1" + "0" * 400 + "1", "NaN", "Infinity"]
+)
+wild_texts = st.sampled_from(
+    [r'"\ud800"', r'"\u0000"', '"\u202e"', '"2026-01-01T00:00:00Z"', '"x"', "null", "true", "[]", "{}"]
+)
+names = st.sampled_from(["id", "orderId", "status", "createdAt", "updatedAt", "items", "type", "payload", "amount"])
+
+
+def _object_of(fields):
+    return "{" + ",".join(f'"{name}":{value}' for name, value in fields) + "}"
+
+
+bodies = st.recursive(
+    wild_numbers | wild_texts,
+    lambda inner: (
+        st.lists(st.tuples(names, inner), max_size=5).map(_object_of)  # names may come twice
+        | st.lists(inner, max_size=4).map(lambda values: f"[{','.join(values)}]")
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.binary() | st.text().map(lambda text: text.encode(errors="replace")) | bodies.map(str.encode))
+def test_whatever_bytes_a_service_sends(body):
+    """Bytes that are no JSON, or JSON of any shape, become entries that can be merged and sent on, or a ValueError."""
+    for read in (*READERS, *map(merge.page_of, READERS)):
+        try:
+            entries = read(pydantic_core.from_json(body, allow_inf_nan=False))
+        except ValueError:
+            continue
+        merged = merge.merge(OPENED, [], entries, [], [])
+        assert len(merged) == len(entries)
+        sent = pydantic_core.from_json(pydantic_core.to_json(merged, inf_nan_mode="null"))
+        assert [entry["timestamp"] for entry in sent] == sorted(entry["timestamp"] for entry in sent)
 
 
 @pytest.mark.parametrize(
