@@ -1,0 +1,177 @@
+"""What a read gives, says and counts for every way in which a source can fail: cold, and with old answers.
+
+The payment service fails, the others are in order: their entries are there in every case.
+"""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.timeline import upstream
+from tests.timeline.upstream import MEBIBYTE, Fault, Service
+from tests.timeline.world import ALL, CALLS, COLLECTED, EVENTS, FAILURES, TTL, age, payment, shown, worth
+
+OTHERS = ["e0", "ORD-1", "SHP-1"]  # what the services in order know
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fault and what it must come to; what is not given is the same for most."""
+
+    name: str
+    fault: Fault | None  # None: connections are refused
+    reason: str | None
+    failures: dict[str, int] = field(default_factory=dict)  # by stage
+    calls: dict[str, int] = field(default_factory=dict)  # attempts by outcome
+    given: tuple[str, ...] = ()  # payments that the answer has though the cache is empty
+    fails: bool = True  # False: it is an answer like any other, if a strange one
+
+
+def http(name: str, fault: Fault | None, reason: str, outcome: str = "error", attempts: int = 1) -> Row:
+    """A fault without an answer that could be read."""
+    return Row(name, fault, reason, {"http": 1}, {outcome: attempts})
+
+
+def invalid(name: str, fault: Fault, reason: str = "unreadable answer") -> Row:
+    """A fault whose answer came, and is off the contract."""
+    return Row(name, fault, reason, {"aggregate": 1}, {"invalid": 1})
+
+
+def fine(name: str, fault: Fault, *given: str, reason: str | None = None, outcome: str = "ok") -> Row:
+    """An answer that looks like a fault and is none."""
+    return Row(name, fault, reason, {}, {outcome: 1}, given, fails=False)
+
+
+def page(*items: object) -> Fault:
+    """A page of payments."""
+    return upstream.document({"items": items})
+
+
+def nested(depth: int) -> str:
+    """JSON of so many lists in one another."""
+    return "[" * depth + "]" * depth
+
+
+def amount(text: str) -> Fault:
+    """A payment whose amount is this text."""
+    return upstream.body(f'{{"items": [{{"id": "PAY-1", "updatedAt": "2026-01-03T00:00:00Z", "amount": {text}}}]}}')
+
+
+def many(number: int) -> Fault:
+    """So many payments, the newest first."""
+    return page(
+        *(payment(f"PAY-{turn}", updatedAt=f"2026-02-01T00:00:00.{turn:06}Z") for turn in reversed(range(number)))
+    )
+
+
+ROWS = [
+    http("refused", None, "connection failed", attempts=2),
+    http("reset before headers", upstream.reset_before_headers, "connection failed", attempts=2),
+    http("hung up before headers", upstream.hang_up_before_headers, "connection failed", attempts=2),
+    http("reset in the body", upstream.reset_in_body, "connection failed"),
+    http("hang before headers", upstream.hang_before_headers, "timeout", "timeout"),
+    http("one byte a second", upstream.one_byte_a_second, "timeout", "timeout"),
+    http("headers, one byte a second", upstream.slow_headers, "timeout", "timeout"),
+    http("interim answers without an end", upstream.please_continue, "timeout", "timeout"),
+    http("no HTTP", upstream.raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "connection failed"),
+    http("a header of 64 KiB", upstream.status(200, "X: " + "x" * 65_536), "connection failed"),
+    http("500", upstream.status(500), "status 500"),
+    http("503", upstream.status(503, "Retry-After: 3600"), "status 503"),
+    http("429", upstream.status(429, "Retry-After: 3600"), "status 429"),
+    http("401", upstream.status(401), "status 401"),
+    fine("404", upstream.status(404), outcome="not_found"),
+    invalid("204", upstream.raw(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")),
+    invalid("empty", upstream.body("")),
+    invalid("not JSON", upstream.body("<html>It works!</html>")),
+    invalid("not UTF-8", upstream.body(b'{"items": [{"id": "\xff"}]}')),
+    invalid("half a character", upstream.body('{"items": [{"id": "\\ud800"}]}')),
+    invalid("half of JSON", upstream.body('{"items": [')),
+    invalid("JSON of the wrong shape: null", upstream.body("null")),
+    invalid("JSON of the wrong shape: a list", upstream.document([payment()])),
+    invalid("JSON of the wrong shape: no items", upstream.document({"payments": []})),
+    invalid("JSON of the wrong shape: items in an object", upstream.document({"items": {"PAY-1": payment()}})),
+    invalid("JSON of the wrong shape: a text among items", page(payment(), "PAY-2")),
+    invalid("JSON of the wrong shape: no id", page(payment(), {"status": "captured"})),
+    invalid("NaN for an amount", amount("NaN")),
+    invalid("infinity for an amount", amount("-Infinity")),
+    invalid("10,000 deep", upstream.body(nested(10_000))),
+    invalid("10,000 deep in an amount", amount(nested(10_000))),
+    invalid("200 MiB", upstream.huge(size=200 * MEBIBYTE), "too large"),
+    invalid("200 MiB in chunks", upstream.huge(size=200 * MEBIBYTE, chunked=True), "too large"),
+    invalid("one byte over 1 MiB", upstream.body(b'{"items": []}'.ljust(MEBIBYTE + 1)), "too large"),
+    fine("1 MiB", upstream.body(b'{"items": []}'.ljust(MEBIBYTE))),
+    invalid("a gzip bomb", upstream.body(upstream.bomb(512), "Content-Encoding: gzip")),
+    fine("no time", page(payment(updatedAt=None)), "PAY-1"),
+    fine("a time of another type", page(payment(updatedAt={"at": [1]}, createdAt=1e300)), "PAY-1"),
+    fine("a time that is none", page(payment(updatedAt="yesterday", createdAt="2026-02-30T25:61:61Z")), "PAY-1"),
+    fine("a time before all times", page(payment(updatedAt="0001-01-01T00:00:00+23:59")), "PAY-1"),
+    fine("a time after all times", page(payment(updatedAt="9999-12-31T23:59:59-23:59")), "PAY-1"),
+    fine("the last time there is", page(payment(updatedAt="9999-12-31T23:59:59Z")), "PAY-1"),
+    fine("a number beyond floating point", amount("1e400"), "PAY-1"),
+    fine("a number of 4,300 digits", amount("9" * 4300), "PAY-1"),
+    invalid("a number of 5,000 digits", amount("9" * 5000)),
+    fine("a NUL", page(payment(status="\0")), "PAY-1"),
+    fine("100 deep in an amount", amount(nested(100)), "PAY-1"),
+    fine("198 deep in an amount", amount(nested(198)), "PAY-1"),
+    fine("twice the same", page(payment(), payment()), "PAY-1", "PAY-1"),
+    fine("500 entries", many(500), *(f"PAY-{turn}" for turn in range(500))),
+    fine("600 entries", many(600), *(f"PAY-{turn}" for turn in range(100, 600)), reason="only the newest 500 entries"),
+]
+each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+
+
+async def disturb(service: Service, row: Row) -> None:
+    """Let the fault happen from now on."""
+    service.fault = row.fault
+    if row.fault is None:
+        await service.close()
+
+
+async def heal(service: Service) -> None:
+    """Let it be over."""
+    service.fault = None
+    await service.open()
+
+
+@each_row
+async def test_a_fault_with_nothing_cached(world, services, row):
+    """The others' entries are all there; the fault is named, counted once by its stage, and gone with its cause."""
+    await disturb(services["payment"], row)
+    detail = await world.read()
+    assert sorted(shown(detail)) == sorted([*OTHERS, *row.given])
+    status = "unavailable" if row.fails else "fresh"
+    assert worth(detail) == {"order": ("fresh", None), "payment": (status, row.reason), "fulfillment": ("fresh", None)}
+    assert detail["timelineSources"]["payment"]["ageSeconds"] == (None if row.fails else 0)
+    assert world.moved(FAILURES) == row.failures
+    assert world.moved(CALLS, service="payment") == row.calls
+    assert world.moved(EVENTS) == {"miss": 1, "write": 1}
+    assert world.moved(COLLECTED) == {"remote": 1}
+    assert services["payment"].sent < 16 * MEBIBYTE  # what the system buffers on the way, and no more
+    await heal(services["payment"])
+    detail = await world.read()
+    assert worth(detail)["order"] == worth(detail)["fulfillment"] == ("cached", None)
+    assert worth(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
+    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])
+
+
+@each_row
+async def test_a_fault_with_an_old_answer(world, services, store, row):
+    """The old answer stands in, with its age and the fault; it is kept, and gives way to the next good one."""
+    await world.read()
+    kept = await age(store, world.case, TTL + 60)
+    await disturb(services["payment"], row)
+    detail = await world.read()
+    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])
+    status = "stale" if row.fails else "fresh"
+    assert worth(detail) == {"order": ("fresh", None), "payment": (status, row.reason), "fulfillment": ("fresh", None)}
+    assert 0 <= detail["timelineSources"]["payment"]["ageSeconds"] - (TTL + 60 if row.fails else 0) < 30
+    assert world.moved(FAILURES) == row.failures
+    assert world.moved(CALLS, service="payment") == row.calls
+    assert world.moved(EVENTS) == {"miss": 1, "write": 1}
+    assert world.moved(COLLECTED) == {"remote": 1}
+    if row.fails:
+        assert (await age(store, world.case, 0))["payment"] == kept["payment"]
+    await heal(services["payment"])
+    detail = await world.read()
+    assert worth(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
+    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])

@@ -1,0 +1,267 @@
+"""What a read gives, says and counts for every way in which Redis can fail; the sources are in order, or fail too."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from redis.asyncio import Redis
+
+from support_service.settings import Settings
+from tests.calls import refresh
+from tests.servers import RedisServer
+from tests.timeline import disorder, upstream
+from tests.timeline.disorder import Disorder, slow_line
+from tests.timeline.world import (
+    ALL,
+    COLLECTED,
+    CONTEXT,
+    EVENTS,
+    FAILURES,
+    OPERATIONS,
+    REDIS_TIMEOUT,
+    TTL,
+    World,
+    age,
+    cached_at,
+    know,
+    shown,
+    worth,
+)
+
+FRESH = dict.fromkeys(("order", "payment", "fulfillment"), ("fresh", None))
+CACHED = dict.fromkeys(FRESH, ("cached", None))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A state of the whole Redis, and what a read counts in it."""
+
+    name: str
+    disorder: Disorder
+    events: dict[str, int]
+    failures: dict[str, int]
+    readable: bool  # what was cached before is still given; otherwise nothing is asked of it until it is back
+
+
+ROWS = [
+    Row("refusing", disorder.kill, {"miss": 1, "error": 2}, {"cache": 2}, readable=False),
+    Row("frozen", disorder.freeze, {"miss": 1, "error": 2}, {"cache": 2}, readable=False),
+    Row("full", disorder.fill, {"miss": 1, "error": 1}, {"cache": 1}, readable=True),
+    Row("read-only", disorder.make_read_only, {"miss": 1, "error": 1}, {"cache": 1}, readable=True),
+]
+each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+
+
+def value(*, at: str = "1.0", entries: str = "[]") -> str:
+    """A cached value with these parts."""
+    rest = f'"epoch":0,"note":null,"missing":false,"entries":{entries}'
+    return f'{{"asked":{at},"version":2,"sources":{{"order":{{"at":{at},"ids":["ORD-1"],"ofOrders":[],{rest}}}}}}}'
+
+
+VALUES: dict[str, tuple[Callable[[Redis, str], object], dict[str, int]]] = {
+    "a list": (lambda store, key: store.rpush(key, b"x"), {}),
+    "a hash": (lambda store, key: store.hset(key, "a", "b"), {}),
+    "a stream": (lambda store, key: store.xadd(key, {"a": "b"}), {}),
+    "nothing": (lambda store, key: store.set(key, b""), {"cache_decode": 1}),
+    "no JSON": (lambda store, key: store.set(key, b"\x80\x04N."), {"cache_decode": 1}),
+    "half of a value": (lambda store, key: store.set(key, b'{"asked":1.0,"version":2,"sou'), {"cache_decode": 1}),
+    "another shape": (
+        lambda store, key: store.set(key, b'{"asked":1.0,"version":2,"sources":[]}'),
+        {"cache_decode": 1},
+    ),
+    "too deep": (lambda store, key: store.set(key, b"[" * 10_000), {"cache_decode": 1}),
+    "4 MiB of zeros": (lambda store, key: store.set(key, bytes(4 * upstream.MEBIBYTE)), {"cache_decode": 1}),
+    "NaN for a time": (lambda store, key: store.set(key, value(at="NaN")), {}),
+    "a time far ahead": (lambda store, key: store.set(key, value(at="1e300")), {}),
+    "an entry that is none": (lambda store, key: store.set(key, value(entries="[null]")), {"cache_decode": 1}),
+    "an earlier version": (lambda store, key: store.set(key, b'{"version": 1, "sources": {}}'), {}),
+}
+
+
+@pytest.fixture
+def redis(redis):
+    """A Redis that is in order again at the end."""
+    yield redis
+    disorder.cure(redis)
+
+
+async def heals(world: World, redis: RedisServer) -> None:
+    """With Redis cured, the service uses it again by itself."""
+    disorder.cure(redis)
+    async with asyncio.timeout(10):
+        while worth(await world.read()) != CACHED:  # noqa: ASYNC110 - the service tells nobody when it is back
+            await asyncio.sleep(0.05)
+    assert world.moved(EVENTS) == {"hit": 1}
+
+
+@each_row
+async def test_a_redis_out_of_order_with_nothing_cached(world, services, redis, row):
+    """The timeline is whole and fresh, within the deadline; what was not done is counted, and it heals by itself."""
+    row.disorder(redis)
+    for _ in range(2):
+        detail = await world.read()
+        assert sorted(shown(detail)) == ALL
+        assert worth(detail) == FRESH
+        assert world.moved(EVENTS) == row.events
+        assert world.moved(FAILURES) == row.failures
+        assert world.moved(COLLECTED) == {"remote": 1}
+    await heals(world, redis)
+
+
+@each_row
+async def test_a_redis_out_of_order_with_a_current_value(world, services, redis, row):
+    """What can still be read is used; what can't is asked for anew."""
+    await world.read()
+    row.disorder(redis)
+    detail = await world.read()
+    assert sorted(shown(detail)) == ALL
+    assert worth(detail) == (CACHED if row.readable else FRESH)
+    assert world.moved(EVENTS) == ({"hit": 1} if row.readable else row.events)
+    assert world.moved(FAILURES) == ({} if row.readable else row.failures)
+    await heals(world, redis)
+
+
+@each_row
+async def test_a_redis_out_of_order_with_an_old_value(world, services, redis, store, row):
+    """An old answer is renewed though the new one can't be kept."""
+    await world.read()
+    await age(store, world.case, TTL + 60)
+    row.disorder(redis)
+    detail = await world.read()
+    assert sorted(shown(detail)) == ALL
+    assert worth(detail) == FRESH
+    assert world.moved(EVENTS) == row.events
+    assert world.moved(FAILURES) == row.failures
+    await heals(world, redis)
+
+
+@each_row
+async def test_a_redis_and_a_source_out_of_order(world, services, redis, store, row):
+    """Both at once cost that source's entries, or their freshness where the old ones can be read; then both heal."""
+    await world.read()
+    await age(store, world.case, TTL + 60)
+    row.disorder(redis)
+    services["payment"].fault = upstream.status(503)
+    detail = await world.read()
+    status = "stale" if row.readable else "unavailable"
+    assert worth(detail) == FRESH | {"payment": (status, "status 503")}
+    assert sorted(shown(detail)) == [name for name in ALL if row.readable or name != "PAY-1"]
+    assert world.moved(EVENTS) == row.events
+    assert world.moved(FAILURES) == row.failures | {"http": 1}
+    services["payment"].fault = None
+    assert worth(await world.read()) == FRESH
+    await heals(world, redis)
+
+
+@each_row
+async def test_a_redis_and_all_sources_out_of_order(world, services, redis, row):
+    """With everything down the case's own history is still answered in time, and says what is missing."""
+    row.disorder(redis)
+    for service in services.values():
+        await service.close()
+    detail = await world.read()
+    assert [entry["type"] for entry in detail["timeline"]] == ["order"]  # the context
+    assert set(worth(detail).values()) == {("unavailable", "connection failed")}
+    assert world.moved(EVENTS)["miss"] == 1
+    assert world.moved(FAILURES).get("cache", 0) == (0 if row.readable else 1)  # there is nothing to write
+    for service in services.values():
+        await service.open()
+    await heals(world, redis)
+
+
+@pytest.mark.parametrize("row", ROWS[:2], ids=["refusing", "frozen"])
+async def test_a_redis_that_is_known_to_be_bad_costs_nothing(world, services, redis, row):
+    """One read waits for one operation; after it none asks Redis for anything until it answers a ping of our own."""
+    row.disorder(redis)
+    await world.read()
+    assert _asked(world) == 1
+    for _ in range(10):
+        assert worth(await world.read()) == FRESH
+        assert _asked(world) == 0
+    await heals(world, redis)
+
+
+def test_a_redis_has_50_ms_at_most():
+    """What the one read that finds Redis out of order waits for it is within 50 ms, unless the settings say more."""
+    assert Settings.load({}).timeline.redis_timeout <= 0.05
+
+
+def _asked(world):
+    """Redis operations that the last read made."""
+    return sum(world.moved(OPERATIONS, db_system_name="redis").values())
+
+
+async def test_a_slow_redis_is_given_up_and_stays_so(make_client, services, redis):
+    """A Redis that takes longer than it may holds one read for a moment, and none after it."""
+    async with slow_line(redis.url) as (line, url):
+        world = await World.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=url)
+        assert worth(await world.read()) == FRESH
+        assert worth(await world.read()) == CACHED
+        line.delay = REDIS_TIMEOUT * 0.75  # each way
+        assert worth(await world.read()) == FRESH
+        assert world.moved(EVENTS) == {"miss": 1, "error": 2}
+        assert world.moved(FAILURES) == {"cache": 2}
+        carried = line.carried
+        async with asyncio.timeout(10):
+            while line.carried < carried + 20:  # of attempts to reach it, whose answers come late too
+                assert worth(await world.read()) == FRESH
+                assert _asked(world) == 0
+        line.delay = 0.0
+        await heals(world, redis)
+
+
+@pytest.mark.parametrize("name", VALUES)
+async def test_a_value_that_is_none(world, store, name):
+    """Whatever is kept under a case's key is a miss, is counted where it should have been a value, and is replaced."""
+    put, failures = VALUES[name]
+    await put(store, cached_at(world.case))
+    detail = await world.read()
+    assert sorted(shown(detail)) == ALL
+    assert worth(detail) == FRESH
+    removed = {"invalidate": 1} if failures else {}
+    assert world.moved(EVENTS) == {"miss": 1, "write": 1} | removed
+    assert world.moved(FAILURES) == failures
+    assert worth(await world.read()) == CACHED
+
+
+@pytest.mark.parametrize("name", VALUES)
+async def test_a_value_that_is_none_with_a_source_out_of_order(world, services, store, name):
+    """It does not stand in for a source that fails either."""
+    put, failures = VALUES[name]
+    await put(store, cached_at(world.case))
+    services["order"].fault = upstream.status(503)
+    detail = await world.read()
+    assert worth(detail) == FRESH | {"order": ("unavailable", "status 503")}
+    assert sorted(shown(detail)) == ["PAY-1", "SHP-1"]
+    assert world.moved(FAILURES) == failures | {"http": 2}
+
+
+async def test_a_claim_that_nobody_ends(world, store):
+    """Where another replica died while it asked, a reader waits for a part of its time, and then asks itself."""
+    await store.set(cached_at(world.case) + ":claim", b"of a replica that is no more")
+    assert worth(await world.read()) == FRESH
+    assert world.moved(EVENTS) == {"miss": 1, "write": 1}
+    assert worth(await world.read()) == CACHED
+
+
+async def test_a_refresh_with_a_redis_out_of_order(world, services, redis):
+    """A refresh asks every source though neither the old value can be read nor the new one kept."""
+    await world.read()
+    redis.kill()
+    assert worth(await refresh(world.client, world.case)) == FRESH
+    await heals(world, redis)
+
+
+async def test_a_redis_that_can_not_forget(world, services, redis):
+    """What was cached of other references is never shown, though Redis refuses to remove it, and a source fails."""
+    await world.read()
+    know(services, 2)
+    disorder.make_read_only(redis)
+    context = [{"type": "order", "orderId": "ORD-2"}]
+    async with world.client.patch(f"/support/cases/{world.case['id']}", json={"context": context}) as response:
+        assert response.status == 200
+    services["payment"].fault = upstream.status(503)
+    detail = await world.read()
+    assert worth(detail) == FRESH | {"payment": ("unavailable", "status 503")}
+    assert sorted(shown(detail)) == ["ORD-2", "SHP-2", "e0"]
