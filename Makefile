@@ -6,10 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test soak lint format catalogue bench lock clean
+.PHONY: help install services run test soak soak-timeline lint format catalogue bench lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Put the service and the development tools into .venv (PYTHON=python3.13 picks the Python)
 
@@ -40,6 +40,9 @@ test: install services ## Run every test (ARGS="-k timeline" picks some)
 
 soak: install ## Let 32 clients write and read for about a minute: not one 5xx
 	LOAD_ROUNDS=250 $(BIN)/pytest tests/test_load.py $(ARGS)
+
+soak-timeline: install services ## Let neighbours and Redis fail at random for five minutes while 32 clients read
+	CHAOS_SECONDS=300 $(BIN)/pytest tests/timeline/test_chaos.py -s $(ARGS)
 
 lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/ruff format --check

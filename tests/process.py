@@ -27,6 +27,11 @@ class Process:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Ask it to stop."""
         self._process.send_signal(number)
