@@ -136,6 +136,7 @@ async def test_chaos(tmp_path, redis, sqlite_template):
         weather = Weather(services, redis, SEED)
         readers = Readers(session, weather)
         await readers.open_cases()
+        await asyncio.gather(*map(readers.read, range(CASES)))  # so that there is something to fall back on
         until = asyncio.get_running_loop().time() + SECONDS
         async with asyncio.TaskGroup() as together:
             together.create_task(weather.over_neighbours(until))

@@ -55,7 +55,7 @@ class Weather:
                 spared, next_spared = self._chance.choice(list(self._services)), loop.time() + SPARED_FOR
                 await self._heal(spared)
             name = self._chance.choice([name for name in self._services if name != spared])
-            if self._chance.random() < 0.4:
+            if self._chance.random() < 0.6:
                 await self._heal(name)
             else:
                 await self._break(name, self._chance.choice(FAULTS))
