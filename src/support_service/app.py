@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-import aiohttp
 from aiohttp import web
 
 from support_service import database
@@ -21,6 +20,7 @@ from support_service.telemetry.process import observe_process, sample_lag
 from support_service.telemetry.provider import Metrics, reporter
 from support_service.telemetry.stores import OperationMetrics, connections
 from support_service.telemetry.traces import Traces
+from support_service.timeline import connector
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import Cache, InProcessCache
 from support_service.timeline.levers import REFRESH_EVERY, Levers
@@ -111,15 +111,7 @@ class _Parts:
         await levers.refresh()
         configured = [name for name, url in urls.items() if url]
         self.instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: levers.enabled(configured))
-        # Each source bounds its own calls, and a read its time; the session bounds neither a second time.
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,  # nothing packed is asked for
-            trace_configs=self.traces.of_clients(),
-        ) as session:
-            session._retry_connection = False  # noqa: SLF001 - sources.py retries, within its budget
+        async with connector.session(self.traces.of_clients()) as session:
             sources = [
                 SourceClient(
                     name,

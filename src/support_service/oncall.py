@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import uvloop
 
 from support_service.database import Database, connect, migrate
+from support_service.database.seam import DatabaseFault
 from support_service.errors import Invalid, Unavailable
 from support_service.settings import Settings
 from support_service.telemetry.labels import SERVICES
@@ -180,7 +181,7 @@ def _with_database(settings: Settings, work: Callable[[Database], Awaitable[Answ
 
     try:
         return uvloop.run(run())
-    except (Unavailable, sa.exc.DBAPIError) as failure:
+    except (Unavailable, DatabaseFault, sa.exc.DBAPIError) as failure:
         if not migrate.is_current(url):
             lacking = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
             raise Unavailable("database_not_migrated", lacking) from failure

@@ -29,8 +29,13 @@ async def listening(app: web.Application, server: Server) -> AsyncIterator[str]:
     At the end readiness goes off, then no connection is taken any more, requests in flight end, and the parts close.
     Raises WrongSetting where the address can't be had.
     """
+    drained = keys.READINESS in app
     runner = Runner(
-        app, access_log=None, shutdown_timeout=server.stop_timeout, read_bufsize=READ_BUFFER, handle_signals=False
+        app,
+        access_log=None,
+        shutdown_timeout=LOOK_EVERY if drained else server.stop_timeout,  # `_drain` has waited that long already
+        read_bufsize=READ_BUFFER,
+        handle_signals=False,
     )
     try:
         await runner.setup()
@@ -42,7 +47,7 @@ async def listening(app: web.Application, server: Server) -> AsyncIterator[str]:
             ) from failure
         host, port = runner.addresses[0][:2]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        if keys.READINESS in app:
+        if drained:
             await _drain(app[keys.READINESS], runner, server)
     finally:
         await runner.cleanup()

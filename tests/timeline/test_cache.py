@@ -3,40 +3,34 @@
 import asyncio
 
 import pytest
+from redis.asyncio import Redis
 
-from support_service.timeline.cache import SKEW, CacheFault, InProcessCache, Value
-from support_service.timeline.redis_cache import RedisCache
+from support_service.timeline.cache import CacheFault, Claim, InProcessCache
+from support_service.timeline.redis_cache import BATCHES, RedisCache
 from tests.calls import PATIENCE
 
 
-def value(text, asked=1000.5, ttl=60.0):
-    """A value that begins as every cached one does, with the time of its question."""
-    return Value(f'{{"asked":{asked},"text":"{text}"}}'.encode(), asked, ttl)
+def value(text, revision="0a"):
+    """A value that begins as every cached one does, with its revision."""
+    return f'{{"revision":"{revision}","text":"{text}"}}'.encode()
 
 
 async def test_a_value_is_given_back(cache):
     """What was set is given back, byte by byte, until it is set anew."""
-    odd = Value(b"\x00\xff", 1.0, 60)
-    assert await cache.set("key", odd, None)
+    assert await cache.set("key", b"\x00\xff", 60, "") is None
     assert await cache.get("key") == b"\x00\xff"
-    assert await cache.set("key", value("other"), None)
-    assert await cache.get("key") == value("other").data
+    assert await cache.set("key", value("other"), 60, "") is None
+    assert await cache.get("key") == value("other")
 
 
-async def test_a_later_value_stays(cache):
-    """Who asked earlier and is done later does not overwrite; who asked at the same time or later does."""
-    await cache.set("key", value("late", asked=1000.5), None)
-    assert not await cache.set("key", value("early", asked=1000.25), None)
-    assert await cache.get("key") == value("late", asked=1000.5).data
-    assert await cache.set("key", value("again", asked=1000.5), None)
-    assert await cache.set("key", value("later", asked=1001), None)
-    assert await cache.get("key") == value("later", asked=1001).data
-
-
-async def test_a_stamp_of_a_wrong_clock_does_not_stay(cache):
-    """A value from further in the future than clocks may differ gives way to one of now."""
-    await cache.set("key", value("future", asked=2000.5 + SKEW), None)
-    assert await cache.set("key", value("now", asked=2000.25), None)
+async def test_a_value_that_the_writer_has_not_seen_stays(cache):
+    """Who writes in place of another value than the one that is there gets that one back, and may try again."""
+    await cache.set("key", value("first", "0a"), 60, "")
+    assert await cache.set("key", value("second", "0b"), 60, "") == value("first", "0a")
+    assert await cache.set("key", value("second", "0b"), 60, "0c") == value("first", "0a")
+    assert await cache.get("key") == value("first", "0a")
+    assert await cache.set("key", value("second", "0b"), 60, "0a") is None
+    assert await cache.get("key") == value("second", "0b")
 
 
 async def test_a_key_that_nobody_set_is_none(cache):
@@ -47,16 +41,16 @@ async def test_a_key_that_nobody_set_is_none(cache):
 
 async def test_a_deleted_value_is_gone(cache):
     """A deleted value is not given again, and others stay."""
-    await cache.set("key", value("a"), None)
-    await cache.set("other", value("b"), None)
+    await cache.set("key", value("a"), 60, "")
+    await cache.set("other", value("b"), 60, "")
     await cache.delete("key")
     assert await cache.get("key") is None
-    assert await cache.get("other") == value("b").data
+    assert await cache.get("other") == value("b")
 
 
 async def test_a_value_ends_with_its_time(cache):
     """A value whose time is over is not given."""
-    await cache.set("key", value("a", ttl=0.001), None)
+    await cache.set("key", value("a"), 0.001, "")
     async with asyncio.timeout(5):
         while await cache.get("key") is not None:  # noqa: ASYNC110 - a cache tells nobody what it forgets
             await asyncio.sleep(0.001)
@@ -65,12 +59,27 @@ async def test_a_value_ends_with_its_time(cache):
 async def test_reads_at_once_each_get_their_own_value(cache):
     """Many keys asked for in one moment each give their own value, and one that gives up costs the others nothing."""
     for number in range(0, 50, 2):
-        await cache.set(f"key-{number}", value(str(number)), None)
+        await cache.set(f"key-{number}", value(str(number)), 60, "")
     gives_up = asyncio.ensure_future(cache.get("key-0"))
-    reads = asyncio.gather(*(cache.get(f"key-{number}") for number in range(50)))
+    reads = asyncio.gather(*(cache.get(f"key-{number}") for number in range(50)), cache.get("key-48"))
     await asyncio.sleep(0)
     gives_up.cancel()
-    assert await reads == [None if number % 2 else value(str(number)).data for number in range(50)]
+    expected = [None if number % 2 else value(str(number)) for number in range(50)]
+    assert await reads == [*expected, value("48")]
+
+
+async def test_a_burst_is_no_fault(redis):
+    """Hundreds of different operations at once go out together over a few connections, and all are answered."""
+    cache = RedisCache(redis.url, PATIENCE)
+    claims = asyncio.gather(*(cache.claim(f"claim-{number}", 60) for number in range(300)))
+    writes = asyncio.gather(*(cache.set(f"key-{number}", value(str(number)), 60, "") for number in range(300)))
+    assert all(await claims)
+    assert set(await writes) == {None}
+    assert await asyncio.gather(*(cache.get(f"key-{number}") for number in range(300))) == [
+        value(str(number)) for number in range(300)
+    ]
+    assert sum(cache.connections()) <= BATCHES
+    await cache.close()
 
 
 async def test_ping_answers(cache):
@@ -80,15 +89,14 @@ async def test_ping_answers(cache):
 
 async def test_the_process_cache_is_bounded_in_bytes():
     """The least recently used value goes first, and one that is larger than the whole cache is not kept."""
-    size = len(value("1").data)
-    cache = InProcessCache(2 * size)
-    await cache.set("a", value("1"), None)
-    await cache.set("b", value("2"), None)
+    cache = InProcessCache(2 * len(value("1")))
+    await cache.set("a", value("1"), 60, "")
+    await cache.set("b", value("2"), 60, "")
     await cache.get("a")
-    await cache.set("c", value("3"), None)
-    await cache.set("d", value("4" * 2 * size), None)
+    await cache.set("c", value("3"), 60, "")
+    await cache.set("d", value("4" * 100), 60, "")
     kept = [await cache.get(key) for key in "abcd"]
-    assert kept == [value("1").data, None, value("3").data, None]
+    assert kept == [value("1"), None, value("3"), None]
 
 
 @pytest.fixture
@@ -101,43 +109,39 @@ async def replicas(redis):
 
 
 async def test_one_replica_has_a_claim(replicas):
-    """A claim is one replica's until it sets the value or gives the claim up."""
+    """A claim is one replica's until it gives it back; nobody else can."""
     one, two = replicas
     claim = await one.claim("key", 60)
     assert claim
     assert await two.claim("key", 60) is None
-    await two.release("key", "not the claim")
+    await two.release(Claim("key", "not the token"))
     assert await two.claim("key", 60) is None
-    await one.set("key", value("a"), claim)
-    claim = await two.claim("key", 60)
-    assert claim
-    await two.release("key", claim)
-    assert await one.claim("key", 60)
+    await one.release(claim)
+    assert await two.claim("key", 60)
 
 
-async def test_a_claim_ends_by_itself(replicas):
-    """The claim of a replica that died is free again after its time."""
+async def test_a_claim_ends_by_itself_unless_it_is_extended(replicas, redis):
+    """The claim of a replica that died is free again after its time; that of one that is alive is not."""
     one, two = replicas
-    await one.claim("key", 0.001)
+    claim = await one.claim("key", 0.001)
     async with asyncio.timeout(5):
         while await two.claim("key", 60) is None:  # noqa: ASYNC110 - a claim tells nobody of its end
             await asyncio.sleep(0.001)
-
-
-async def test_a_refused_value_ends_the_claim_too(replicas):
-    """A value that comes too late is not kept, and nobody waits for it any longer."""
-    one, two = replicas
-    claim = await one.claim("key", 60)
-    await two.set("key", value("late", asked=1000.5), None)
-    assert not await one.set("key", value("early", asked=1000.25), claim)
-    assert await two.claim("key", 60)
+    await one.extend(claim, 600)  # is another's now
+    async with Redis.from_url(redis.url) as store:
+        assert await store.pttl("key") <= 60_000
+        await store.delete("key")
+        claim = await one.claim("key", 60)
+        await one.extend(claim, 600)
+        assert await store.pttl("key") > 60_000
 
 
 USES = [
     lambda cache: cache.get("key"),
-    lambda cache: cache.set("key", value("a"), None),
+    lambda cache: cache.set("key", value("a"), 60, ""),
     lambda cache: cache.claim("key", 1),
-    lambda cache: cache.release("key", "claim"),
+    lambda cache: cache.extend(Claim("key", "token"), 1),
+    lambda cache: cache.release(Claim("key", "token")),
     lambda cache: cache.delete("key"),
     lambda cache: cache.ping(),
 ]
@@ -183,6 +187,6 @@ async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
                 await asyncio.sleep(0.01)
             else:
                 break
-    await cache.set("key", value("a"), None)
-    assert await cache.get("key") == value("a").data
+    await cache.set("key", value("a"), 60, "")
+    assert await cache.get("key") == value("a")
     await cache.close()

@@ -80,16 +80,18 @@ async def test_all_calls_go_out_at_once(client, orders, payments, shipments):
 
 
 async def test_calls_to_one_source_are_bounded(make_client, orders):
-    """No more calls than configured are in flight to one service."""
-    client = await make_client(SUPPORT_TIMELINE_CONNECTIONS="2")
+    """No more calls than configured are in flight to one service, and one case takes no more than half of them."""
+    client = await make_client(SUPPORT_TIMELINE_CONNECTIONS="4")
     release = orders.hang()
-    case = await open_case(client, context=[{"type": "order", "orderId": f"ORD-{number}"} for number in range(4)])
-    reading = asyncio.create_task(read_detail(client, case))
-    await eventually(lambda: orders.waiting == 2)
-    assert len(orders.calls) == 2
+    context = [{"type": "order", "orderId": f"ORD-{number}"} for number in range(4)]
+    reading = []
+    for taken in (2, 4, 4):
+        reading.append(asyncio.create_task(read_detail(client, await open_case(client, context=context))))
+        await eventually(lambda taken=taken: orders.waiting == taken)
+    assert len(orders.calls) == 4
     release.set()
-    await reading
-    assert len(orders.calls) == 8
+    await asyncio.gather(*reading)
+    assert len(orders.calls) == 24
 
 
 async def test_payments_and_shipments_without_an_id_are_looked_up_by_order(client, payments, shipments):

@@ -2,13 +2,16 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
 import pytest
 
+from support_service import references
 from support_service.references import Wanted
-from support_service.timeline import aggregator, levers, snapshots
+from support_service.timeline import aggregator, flights, levers, snapshots
+from support_service.timeline.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.snapshots import Snapshot
 from support_service.web import keys
 from tests.calls import eventually, open_case, read_detail, refresh
@@ -19,6 +22,7 @@ from tests.servers import free_port
 READERS = 200
 CONTEXT = {"type": "order", "orderId": "ORD-1"}
 EVENTS = "support_timeline_cache_events_total"
+OPERATIONS = "db_client_operation_duration_seconds_count"
 
 pytestmark = pytest.mark.usefixtures("neighbours")
 
@@ -71,12 +75,36 @@ async def test_a_stampede_on_two_processes_is_four_calls(services, redis, neighb
     assert all(statuses(detail) <= {"fresh", "cached"} for detail in details)
 
 
-async def test_a_replica_that_died_while_it_asked_is_not_waited_for(make_client, services, redis):
-    """A claim that nobody redeems costs a reader a part of the deadline, and then it asks itself."""
-    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_TIMELINE_DEADLINE="0.8")
+async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(make_client, services, redis):
+    """A claim ends soon unless who has it is alive: a reader waits for that, and then asks itself."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="5", SUPPORT_TIMELINE_DEADLINE="20")
     case = await open_case(client, context=CONTEXT)
-    await client.app[keys.TIMELINE]._cache.claim(snapshots.key(case["id"]), 60)
+    wanted = references.find([CONTEXT])
+    await client.app[keys.TIMELINE]._cache.claim(Case(case["id"], wanted, 0), flights.CLAIM_FOR)
     assert statuses(await read_detail(client, case)) == {"fresh"}
+    assert calls(services) == 4
+
+
+async def test_a_slow_source_is_asked_by_one_replica_for_both(make_client, services, redis):
+    """However long the services take, the replica that asks keeps its claim, and the other waits for what it finds."""
+    own = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "5"}
+    patient = {"SUPPORT_TIMELINE_DEADLINE": "20", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "20"}
+    one, two = [await make_client(**own, **patient) for _ in range(2)]
+    orders, *_ = services
+    release = orders.hang()
+    case = await open_case(one, context=CONTEXT)
+    first = asyncio.create_task(read_detail(one, case))
+    await eventually(lambda: orders.waiting == 2)
+    second = asyncio.create_task(read_detail(two, case))
+    misses = Scrape(two.app)
+    await eventually(lambda: misses.value(EVENTS, event="miss") == 1)
+    asking = Scrape(one.app)
+    extended = flights.CLAIM_FOR / flights.EXTEND_EVERY + 5  # so often, the claim has outlived its first time
+    await eventually(lambda: asking.value(OPERATIONS, db_system_name="redis", db_operation_name="EVAL") > extended)
+    assert orders.waiting == 2
+    release.set()
+    assert statuses(await first) == {"fresh"}
+    assert statuses(await second) == {"cached"}
     assert calls(services) == 4
 
 
@@ -177,19 +205,16 @@ async def test_nothing_there_is_believed_for_a_short_time_only(client, orders):
 async def age(timeline, case, seconds):
     """Let what is cached of a case be older."""
     key = snapshots.key(case["id"])
-    kept = snapshots.decode(await timeline._cache.get(key))
-    older = {
-        name: Snapshot(known.at - seconds, known.wanted, known.epoch, known.entries, known.note, known.missing)
-        for name, known in kept.items()
-    }
-    await timeline._cache.delete(key)
-    await timeline._cache.set(key, aggregator.Value(snapshots.encode(1.0, older), 1.0, 3600), None)
+    cache = timeline._cache._cache
+    kept = snapshots.decode(await cache.get(key))
+    older = {name: replace(known, at=known.at - seconds) for name, known in kept.snapshots.items()}
+    await cache.set(key, snapshots.encode(older), 3600, kept.revision)
 
 
 def test_wanted_is_part_of_a_snapshot():
     """What is cached says what it answers, and comes back as it was."""
     known = {"order": Snapshot(1.5, Wanted(("A",), ("B",)), 3, [{"type": "order"}], "note", missing=True)}
-    assert snapshots.decode(snapshots.encode(1.5, known)) == known
+    assert snapshots.decode(snapshots.encode(known)).snapshots == known
 
 
 async def pull(client, name, value=None, seconds=60.0):
@@ -233,3 +258,18 @@ async def test_a_longer_time_holds_for_what_is_cached_already(client, services):
     assert calls(services) == 4
     await pull(client, "ttl", 5000.0, seconds=-1)
     assert statuses(await read_detail(client, case)) == {"fresh"}
+
+
+async def test_two_replicas_that_write_at_once_lose_nothing(cache, instruments):
+    """Of each source the newest answer stays, whoever writes last and whatever each had seen before."""
+    wanted = {"order": Wanted(("A",)), "payment": Wanted(("B",))}
+    case, kept = Case("case", wanted, 0), SnapshotCache(cache, instruments)
+
+    def at(moment, *names):
+        return {name: Snapshot(moment, wanted[name], 0, [{"type": name, "timestamp": str(moment)}]) for name in names}
+
+    seen = await kept.read(case)
+    await kept.write(case, at(10.0, "order", "payment"), seen, 60)
+    await kept.write(case, at(5.0, "order"), seen, 60)  # asked earlier, done later
+    await kept.write(case, at(11.0, "payment"), seen, 60)
+    assert (await kept.read(case)).snapshots == at(10.0, "order") | at(11.0, "payment")

@@ -120,7 +120,7 @@ async def test_a_change_of_context_survives_a_dead_redis(client, case, metrics, 
         b'{"version": 2, "sources": {"order": []}}',
         b'{"version": 2, "sources": {"order": {}}}',
         b'{"version": 2, "sources": {"order": {"at": null, "ids": ["ORD-1"], "ofOrders": [], "entries": []}}}',
-        snapshots.encode(9e9, {"order": Snapshot(9e9, Wanted(("ORD-1",)), 0, ["x"])}),
+        snapshots.encode({"order": Snapshot(9e9, Wanted(("ORD-1",)), 0, ["x"])}),
     ],
 )
 async def test_a_corrupt_value_is_a_miss_and_is_removed(client, case, metrics, store, value):

@@ -8,14 +8,11 @@ import pytest
 from aioresponses import aioresponses
 
 from support_service.references import Wanted
+from support_service.timeline.calls import fulfillment_calls, order_calls, payment_calls
 from support_service.timeline.sources import (
     MAX_CALLS,
-    Allowance,
     Failure,
     SourceClient,
-    fulfillment_calls,
-    order_calls,
-    payment_calls,
 )
 
 ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}
@@ -78,7 +75,7 @@ async def test_what_an_answer_is_worth(client, answer, expected):
     (call, _), _ = client.calls(Wanted(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=Answer, repeat=True, **answer)
-        given = await client.fetch(call, in_five_seconds(), Allowance())
+        given = await client.fetch(call, in_five_seconds(), client.allowance())
     assert given.failure == expected
     assert given.entries == []
 
@@ -88,7 +85,7 @@ async def test_an_order(client):
     (call, _), _ = client.calls(Wanted(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=Answer, payload=ORDER)
-        (entry,) = (await client.fetch(call, in_five_seconds(), Allowance())).entries
+        (entry,) = (await client.fetch(call, in_five_seconds(), client.allowance())).entries
     assert (entry["type"], entry["orderId"], entry["total"]) == ("order", "ORD-1", 1)
 
 

@@ -147,7 +147,6 @@ def cached_at(case: Case) -> str:
 async def age(store: Redis, case: Case, seconds: float) -> dict[str, Any]:
     """Let what is cached of a case be older by so many seconds; gives the sources' snapshots as they are then."""
     value = json.loads(await store.get(cached_at(case)))
-    value["asked"] -= seconds
     for source in value["sources"].values():
         source["at"] -= seconds
     kept = json.dumps(value, separators=(",", ":"))

@@ -11,6 +11,8 @@ from pythonjsonlogger.json import JsonFormatter
 
 from support_service.telemetry.traces import trace_id
 
+# What a service or a cache answers is complained of at each read.
+ANSWERS = ("support_service.timeline.sources", "support_service.timeline.snapshot_cache")
 CLIENTS_FAULT = (HttpProcessingError, RequestPayloadError, ConnectionError)
 REPORT_EVERY = 60.0  # seconds
 MOST_KINDS = 64
@@ -78,7 +80,7 @@ def configure(level: str) -> None:
     """Send the process's logs to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(ContextFilter())
-    handler.addFilter(OnceAMinuteFilter("opentelemetry", REFUSED))
+    handler.addFilter(OnceAMinuteFilter("opentelemetry", REFUSED, *ANSWERS))
     handler.setFormatter(
         JsonFormatter(
             "{levelname}{name}{message}{requestId}{traceId}{caseId}",

@@ -1,5 +1,6 @@
 """The timeline cache: bytes by key for a while, in this process; redis_cache.py has the one that replicas share."""
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,7 +8,7 @@ from typing import Protocol
 from cachetools import LRUCache
 
 BYTES_IN_PROCESS = 64 * 1024 * 1024
-SKEW = 60.0  # seconds by which clocks of replicas may differ; a later stamp than that is no stamp
+REVISION = re.compile(rb'\{"revision":"([0-9a-f]+)"')  # how a value begins
 
 
 class CacheFault(Exception):
@@ -15,34 +16,36 @@ class CacheFault(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """What is kept: bytes that begin with `{"asked":` and the stamp, for so many seconds."""
+class Claim:
+    """The right to do some work for a while, which one of all replicas has."""
 
-    data: bytes
-    asked: float
-    ttl: float
+    key: str
+    token: str
 
 
 class Cache(Protocol):
-    """Keeps values for a while; every call raises CacheFault when the cache is out of order.
-
-    A key can be claimed by whoever is about to fill it, so that others wait for that instead of doing the same work.
-    """
+    """Keeps values for a while; every call raises CacheFault when the cache is out of order."""
 
     async def get(self, key: str) -> bytes | None:
         """The value, or None where there is none or its time is over."""
 
-    async def claim(self, key: str, seconds: float) -> str | None:
-        """Say that the value is on its way; None where another has said so. The claim ends by itself."""
+    async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
+        """Keep a value in place of the one with the revision that was `seen`, empty where none was.
 
-    async def set(self, key: str, value: Value, claim: str | None) -> bool:
-        """Keep a value unless a later one is there, and end the claim; says whether it is kept."""
-
-    async def release(self, key: str, claim: str) -> None:
-        """End a claim without a value."""
+        Where a value with another revision is there, that stays and is given back.
+        """
 
     async def delete(self, key: str) -> None:
         """Forget a value."""
+
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim some work for that long; None where another has it."""
+
+    async def extend(self, claim: Claim, seconds: float) -> None:
+        """Keep a claim for that long from now."""
+
+    async def release(self, claim: Claim) -> None:
+        """Give a claim back."""
 
     async def ping(self) -> None:
         """See whether the cache answers."""
@@ -52,41 +55,40 @@ class Cache(Protocol):
 
 
 class InProcessCache:
-    """The least recently used values go first; for one process without Redis."""
+    """The least recently used values go first; for one process without Redis, which nobody claims work from."""
 
     def __init__(self, size: int = BYTES_IN_PROCESS) -> None:
-        self._values: LRUCache[str, tuple[float, Value]] = LRUCache(size, getsizeof=lambda kept: len(kept[1].data))
+        self._values: LRUCache[str, tuple[float, bytes]] = LRUCache(size, getsizeof=lambda kept: len(kept[1]))
 
     async def get(self, key: str) -> bytes | None:
-        kept = self._kept(key)
-        return kept.data if kept else None
+        expires, value = self._values.get(key, (0.0, None))
+        if expires > time.monotonic():
+            return value
+        self._values.pop(key, None)
+        return None
 
-    async def claim(self, _key: str, _seconds: float) -> str | None:
-        return ""  # who asks for one within a process is the only one who fills
-
-    async def set(self, key: str, value: Value, _claim: str | None) -> bool:
-        kept = self._kept(key)
-        if kept and value.asked < kept.asked < value.asked + SKEW:
-            return False
-        if len(value.data) <= self._values.maxsize:
-            self._values[key] = time.monotonic() + value.ttl, value
-        return True
-
-    async def release(self, _key: str, _claim: str) -> None:
-        return
+    async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
+        there = REVISION.match(await self.get(key) or b"")
+        if there and there[1].decode() != seen:
+            return await self.get(key)
+        if len(value) <= self._values.maxsize:
+            self._values[key] = time.monotonic() + ttl, value
+        return None
 
     async def delete(self, key: str) -> None:
         self._values.pop(key, None)
+
+    async def claim(self, key: str, _seconds: float) -> Claim | None:
+        return Claim(key, "")
+
+    async def extend(self, _claim: Claim, _seconds: float) -> None:
+        return
+
+    async def release(self, _claim: Claim) -> None:
+        return
 
     async def ping(self) -> None:
         return
 
     async def close(self) -> None:
         self._values.clear()
-
-    def _kept(self, key: str) -> Value | None:
-        expires, value = self._values.get(key, (0.0, None))
-        if expires > time.monotonic():
-            return value
-        self._values.pop(key, None)
-        return None

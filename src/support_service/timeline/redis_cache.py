@@ -3,109 +3,117 @@
 import asyncio
 import logging
 from collections.abc import Awaitable
+from contextlib import suppress
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisUnconnected
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeout
+from redis.exceptions import RedisError, ResponseError
 
 from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import Measure, unmeasured
-from support_service.timeline.cache import SKEW, CacheFault, Value
+from support_service.timeline.cache import CacheFault, Claim
 
+BATCHES = 4  # on their way at once; what is asked meanwhile goes out with the next
+LATE = 5.0  # seconds after which even an answer that nobody waits for is given up
 TRY_EVERY = 0.5  # seconds between attempts to reach a Redis that is out of order
-TRY_FOR = 1.0  # seconds of such an attempt, in which nobody waits
-CONNECTIONS = 64
-# A value stays if it was asked for later than the new one. Lua, so that no other replica comes between.
-KEEP = """
-local kept = redis.pcall('GET', KEYS[1])
-local later = false
-if ARGV[1] ~= '' then
-  if type(kept) == 'string' then
-    local asked, mine = tonumber(string.match(kept, '^{"asked":([%d.]+)')), tonumber(ARGV[1])
-    later = asked ~= nil and asked > mine and asked < mine + tonumber(ARGV[5])
-  end
-  if not later then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-end
-if ARGV[4] ~= '' and redis.pcall('GET', KEYS[2]) == ARGV[4] then redis.call('DEL', KEYS[2]) end
-return later and 0 or 1
+MAX_VALUE = 8 * 1024 * 1024  # bytes; no value of ours is that long
+
+# Lua, so that no other replica comes between. A value stays where it is not the one that the writer has seen.
+SET = """
+local there = redis.pcall('GET', KEYS[1])
+local revision = type(there) == 'string' and string.match(there, '^{"revision":"(%x+)"')
+if revision and revision ~= ARGV[3] then return there end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return false
 """
+# What holds the key for longer than any claim, or is none at all, must not hold up everyone for ever.
+CLAIM = """
+local left = redis.pcall('PTTL', KEYS[1])
+if type(left) == 'number' and left > 0 and left <= tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+EXTEND = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
+RELEASE = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 log = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
 
 
 class RedisCache:
     """A Redis that the replicas share.
 
-    Once it can't be reached or is silent, every call fails at once until a ping of our own, which no reader waits for,
-    is answered. Reads that are asked for in one turn of the event loop go out as one MGET: at 32 reads at once that is
-    a third less CPU for a cached timeline than a GET each. MGET also gives nothing, and no error, for a key of a wrong
-    type.
+    What is asked in one turn of the event loop goes out together: at 32 reads at once one MGET costs a third less CPU
+    for a cached timeline than a GET each, and a burst needs no more than a few connections. MGET also gives nothing,
+    and no error, for a key of a wrong type.
+
+    Once Redis can't be reached, or an answer is late, every call fails at once, until a ping of our own, which no
+    reader waits for, is answered as quickly as readers need it.
     """
 
     def __init__(self, url: str, timeout: float, measure: Measure = unmeasured) -> None:
         """`timeout`, in s, is for an answer and a new connection: what a read pays once for a Redis that froze."""
         self._timeout = timeout
         self._measure = measure
-        self._pool = redis.BlockingConnectionPool.from_url(
+        self._pool = redis.ConnectionPool.from_url(
             url,
-            timeout=timeout,
-            socket_connect_timeout=TRY_FOR,  # the last resort: `_do` bounds every command
-            socket_timeout=TRY_FOR,
-            max_connections=CONNECTIONS,
+            socket_connect_timeout=LATE + timeout,  # the last resort: `_in_time` bounds what anyone waits for
+            socket_timeout=LATE + timeout,
             retry=Retry(NoBackoff(), 0),  # the services behind are a better answer than a second wait
         )
         self._redis = redis.Redis.from_pool(self._pool)
-        self._keep = self._redis.register_script(KEEP)
-        self._asked: list[tuple[str, asyncio.Future[bytes | None]]] = []
-        self._reading: set[asyncio.Future[None]] = set()
+        self._reads: dict[str, list[asyncio.Future[Any]]] = {}
+        self._commands: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
+        self._batches: set[asyncio.Future[None]] = set()
+        self._late: dict[asyncio.Future[Any], list[str]] = {}  # answers that nobody waits for, and the keys they read
         self._fault: str | None = None  # why Redis is out of order
         self._recovery: asyncio.Task[None] | None = None
 
     async def get(self, key: str) -> bytes | None:
-        asked = asyncio.get_running_loop().create_future()
-        self._asked.append((key, asked))
-        if len(self._asked) == 1:
-            reading = asyncio.ensure_future(self._read())
-            self._reading.add(reading)
-            reading.add_done_callback(self._reading.discard)
-        value: bytes | None = await asked
+        waiting = self._waiting()
+        self._reads.setdefault(key, []).append(waiting)
+        value: bytes | None = await waiting
+        if value is not None and len(value) > MAX_VALUE:
+            await self.delete(key)
+            return None
         return value
 
-    async def claim(self, key: str, seconds: float) -> str | None:
-        claim = uuid4().hex
-        claimed = await self._do("SET", self._redis.set(_claim_of(key), claim, nx=True, px=round(seconds * 1000)))
-        return claim if claimed else None
-
-    async def set(self, key: str, value: Value, claim: str | None) -> bool:
-        keys = [key, _claim_of(key)]
-        arguments: list[str | bytes | float] = [
-            repr(value.asked),
-            value.data,
-            max(1, round(value.ttl * 1000)),
-            claim or "",
-            SKEW,
-        ]
-        return bool(await self._do("EVALSHA", self._keep(keys, arguments)))
-
-    async def release(self, key: str, claim: str) -> None:
-        await self._do("EVALSHA", self._keep([key, _claim_of(key)], ["", "", "", claim, ""]))
+    async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
+        if len(value) > MAX_VALUE:
+            return None
+        there: bytes | None = await self._do("EVAL", SET, 1, key, value, max(1, round(ttl * 1000)), seen)
+        return there
 
     async def delete(self, key: str) -> None:
-        await self._do("DEL", self._redis.delete(key))
+        await self._do("DEL", key)
+
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        token = uuid4().hex
+        claimed = await self._do("EVAL", CLAIM, 1, key, token, max(1, round(seconds * 1000)))
+        return Claim(key, token) if claimed else None
+
+    async def extend(self, claim: Claim, seconds: float) -> None:
+        await self._do("EVAL", EXTEND, 1, claim.key, claim.token, max(1, round(seconds * 1000)))
+
+    async def release(self, claim: Claim) -> None:
+        await self._do("EVAL", RELEASE, 1, claim.key, claim.token)
 
     async def ping(self) -> None:
-        await self._do("PING", self._redis.ping())
+        await self._do("PING")
 
     async def close(self) -> None:
-        if self._recovery:
-            self._recovery.cancel()
+        self._fault = "closed"
+        running: list[asyncio.Future[None]] = [
+            *self._batches,
+            *self._late,
+            *([self._recovery] if self._recovery else []),
+        ]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self._redis.aclose()
 
     def connections(self) -> tuple[int, int]:
@@ -113,50 +121,97 @@ class RedisCache:
         idle = len(self._pool._available_connections)  # noqa: SLF001 - the pool has no other way to tell
         return len(self._pool._in_use_connections), idle  # noqa: SLF001
 
-    async def _read(self) -> None:
-        """Fetch what was asked for since the last time, and tell those who wait."""
-        asked, self._asked = self._asked, []
-        try:
-            values = await self._do("MGET", self._redis.mget([key for key, _ in asked]))
-            for (_, waiting), value in zip(asked, values, strict=True):
-                if not waiting.done():
-                    waiting.set_result(value if value is None or isinstance(value, bytes) else value.encode())
-        except Exception as failure:  # noqa: BLE001 - whatever it is, those who wait must hear of it
-            for _, waiting in asked:
-                if not waiting.done():
-                    waiting.set_exception(CacheFault(str(failure)))
+    async def _do(self, *command: Any) -> Any:
+        waiting = self._waiting()
+        self._commands.append((command, waiting))
+        return await waiting
 
-    async def _do(self, name: str, command: Awaitable[Any]) -> Any:
-        """The command's answer; turns every way in which it can fail into CacheFault, and measures it."""
+    def _waiting(self) -> asyncio.Future[Any]:
+        """What the next batch will answer; raises CacheFault where there will be none."""
+        self._check()
+        if not self._reads and not self._commands and len(self._batches) < BATCHES:
+            self._send()
+        return asyncio.get_running_loop().create_future()
+
+    def _check(self) -> None:
         if self._fault:
-            _drop(command)
             raise CacheFault(self._fault)
-        started = perf_counter()
-        error = ""
-        try:
-            return await self._patiently(command)
-        except (RedisError, OSError) as failure:
-            late = isinstance(failure, RedisTimeout | TimeoutError)
-            error = "timeout" if late else OTHER
-            if late or isinstance(failure, RedisUnconnected | OSError):
-                self._out_of_order("no answer in time" if late else str(failure))
-            raise CacheFault(str(failure)) from failure
-        finally:
-            self._measure(name, perf_counter() - started, error)
 
-    async def _patiently(self, command: Awaitable[Answer]) -> Answer:
+    def _send(self) -> None:
+        batch = asyncio.ensure_future(self._batch())
+        self._batches.add(batch)
+        batch.add_done_callback(self._sent)
+
+    def _sent(self, batch: asyncio.Future[None]) -> None:
+        self._batches.discard(batch)
+        if self._reads or self._commands:
+            self._send()
+
+    async def _batch(self) -> None:
+        """Send what was asked since the last time, and tell those who wait."""
+        reads, self._reads = self._reads, {}
+        commands, self._commands = self._commands, []
+        started = perf_counter()
+        answers: list[Any]
+        try:
+            self._check()
+            if commands:
+                pipeline = self._redis.pipeline(transaction=False)
+                for command, _ in commands:
+                    pipeline.execute_command(*command)
+                if reads:
+                    pipeline.mget(list(reads))
+                answers = await self._in_time(pipeline.execute(raise_on_error=False), list(reads))
+            else:
+                answers = [await self._in_time(self._redis.mget(list(reads)), list(reads))]
+        except Exception as failure:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            answers = [failure] * (len(commands) + 1)
+        took = perf_counter() - started
+        for (command, waiting), answer in zip(commands, answers, strict=False):
+            self._tell(command[0], took, answer, [waiting])
+        if reads:
+            values = answers[-1]
+            if isinstance(values, Exception):
+                self._tell("MGET", took, values, [waiting for each in reads.values() for waiting in each])
+            else:
+                self._measure("MGET", took)
+                for waiting_for_one, value in zip(reads.values(), values, strict=True):
+                    _give(waiting_for_one, value)
+
+    def _tell(self, name: str, took: float, answer: Any, waiting: list[asyncio.Future[Any]]) -> None:
+        if not isinstance(answer, Exception):
+            self._measure(name, took)
+            _give(waiting, answer)
+            return
+        if not isinstance(answer, CacheFault):  # which was not sent at all
+            self._measure(name, took, "timeout" if isinstance(answer, TimeoutError) else OTHER)
+            if not isinstance(answer, ResponseError):
+                self._out_of_order(str(answer) or type(answer).__name__)
+        for each in waiting:
+            if not each.done():
+                each.set_exception(CacheFault(str(answer)))
+
+    async def _in_time(self, command: Awaitable[Any], keys: list[str]) -> Any:
+        """The answer if it comes in time; raises TimeoutError, and lets a late answer come while nobody waits."""
         running = asyncio.ensure_future(command)
         try:
-            await asyncio.wait({running}, timeout=self._timeout)
-            for _ in range(3):
-                if running.done():
-                    return running.result()
-                # A loop that is late itself finds its timers due before it has looked at its sockets: an answer that
-                # is there already must not count as late, or an overloaded process would lose its cache too.
-                await asyncio.sleep(0)
-            raise TimeoutError("no answer in time")
-        finally:
+            if await self._is_soon_done(running):
+                return running.result()
+        except asyncio.CancelledError:
             running.cancel()
+            raise
+        self._late[running] = keys
+        raise TimeoutError("no answer in time")
+
+    async def _is_soon_done(self, running: asyncio.Future[Any]) -> bool:
+        await asyncio.wait({running}, timeout=self._timeout)
+        for _ in range(3):
+            if running.done():
+                return True
+            # A loop that is late itself finds its timers due before it has looked at its sockets: an answer that is
+            # there already must not count as late, or an overloaded process would lose its cache too.
+            await asyncio.sleep(0)
+        return running.done()
 
     def _out_of_order(self, fault: str) -> None:
         if self._fault is None:
@@ -165,24 +220,40 @@ class RedisCache:
             self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
+        """Wait for what is late, which may just have been long; then for a ping that is quick."""
+        await self._take_late()
         while True:
+            with suppress(RedisError, OSError):
+                async with asyncio.timeout(LATE):
+                    await self._redis.ping()  # which may have to connect first
+                quick = asyncio.ensure_future(self._redis.ping())
+                if await self._is_soon_done(quick):
+                    quick.result()
+                    break
+                quick.cancel()
             await asyncio.sleep(TRY_EVERY)
-            try:
-                async with asyncio.timeout(TRY_FOR):
-                    await self._redis.ping()
-                await self._patiently(self._redis.ping())  # connected by now, it must be as quick as readers need it
-            except (RedisError, OSError):
+        self._fault = None
+        log.warning("Redis is in order again")
+
+    async def _take_late(self) -> None:
+        """Take the late answers, and remove a value so long that whoever reads it would be late again."""
+        late, self._late = self._late, {}
+        if late:
+            await asyncio.wait(late, timeout=LATE)
+        for running, keys in late.items():
+            running.cancel()
+            if not running.done() or running.cancelled() or running.exception():
                 continue
-            self._fault = None
-            log.warning("Redis is in order again")
-            return
+            found = running.result()
+            values = found if len(found) == len(keys) else found[-1]
+            long = [key for key, value in zip(keys, values, strict=False) if value and len(value) > MAX_VALUE]
+            if long:
+                log.warning("%d values of more than %d bytes are removed from Redis", len(long), MAX_VALUE)
+                with suppress(RedisError, OSError):
+                    await self._redis.delete(*long)
 
 
-def _claim_of(key: str) -> str:
-    return f"{key}:claim"
-
-
-def _drop(command: Awaitable[Any]) -> None:
-    close = getattr(command, "close", None)
-    if close:
-        close()  # a coroutine that is never run would warn
+def _give(waiting: list[asyncio.Future[Any]], value: Any) -> None:
+    for each in waiting:
+        if not each.done():
+            each.set_result(value)

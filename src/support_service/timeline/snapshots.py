@@ -1,12 +1,13 @@
 """What each source last said of a case, and the one cached value that holds it: versioned JSON.
 
-The value begins with the time of the question, so that a cache can tell which of two values is the later one without
-reading the rest.
+The value begins with a revision of its own, so that a cache can tell whether it is still the one that a writer has seen
+without reading the rest.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import pydantic_core
 
@@ -29,13 +30,29 @@ class Snapshot:
     missing: bool = False  # something was not there, which may change soon
 
 
+Snapshots = dict[Service, Snapshot]
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """What the cache holds of a case; without a revision it holds nothing that a writer must mind."""
+
+    snapshots: Snapshots = field(default_factory=dict)
+    revision: str = ""
+
+
+def newest(one: Mapping[Service, Snapshot], other: Mapping[Service, Snapshot]) -> Snapshots:
+    """Of each source the snapshot that was asked for last."""
+    return dict(one) | {name: known for name, known in other.items() if name not in one or known.at >= one[name].at}
+
+
 def key(case_id: str) -> str:
     """Where a case's snapshots are cached."""
     return f"support:timeline:{case_id}"
 
 
-def encode(asked: float, snapshots: Mapping[Service, Snapshot]) -> bytes:
-    """The cached value; `asked` is when the newest of the snapshots was asked for."""
+def encode(snapshots: Mapping[Service, Snapshot]) -> bytes:
+    """The cached value."""
     sources = {
         name: {
             "at": known.at,
@@ -48,25 +65,27 @@ def encode(asked: float, snapshots: Mapping[Service, Snapshot]) -> bytes:
         }
         for name, known in snapshots.items()
     }
-    return pydantic_core.to_json({"asked": asked, "version": VERSION, "sources": sources}, inf_nan_mode="null")
+    document = {"revision": uuid4().hex, "version": VERSION, "sources": sources}
+    return pydantic_core.to_json(document, inf_nan_mode="null")
 
 
-def decode(value: bytes) -> dict[Service, Snapshot]:
+def decode(value: bytes) -> Cached:
     """The snapshots in a cached value, none in another version's; raises UNREADABLE where it is no value of ours."""
     document: dict[str, Any] = pydantic_core.from_json(value)
     if document["version"] != VERSION:
-        return {}
-    return {
+        return Cached()
+    snapshots = {
         name: Snapshot(
             float(source["at"]),
             Wanted(tuple(source["ids"]), tuple(source["ofOrders"])),
             int(source["epoch"]),
             _entries(source["entries"]),
-            source["note"],
+            None if source["note"] is None else str(source["note"]),
             bool(source["missing"]),
         )
         for name, source in document["sources"].items()
     }
+    return Cached(snapshots, str(document["revision"]))
 
 
 def _entries(value: object) -> list[Entry]:

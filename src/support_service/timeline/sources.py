@@ -1,44 +1,37 @@
-"""The services behind the timeline: which calls bring what a case wants of each, and how one call is made."""
+"""The services behind the timeline: how one call is made, and what its answer is worth."""
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
-from urllib.parse import quote
 
 import aiohttp
 import pydantic_core
 from yarl import URL
 
+from support_service.depth import nests_too_deep
 from support_service.references import Service, Wanted
 from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import BREAKER_STATES
 from support_service.telemetry.traces import outgoing
-from support_service.timeline import merge
 from support_service.timeline.breaker import Breaker
+from support_service.timeline.calls import CALLS, Call
 from support_service.timeline.merge import Entry
 
-MAX_ITEMS = 50  # payments or shipments asked of one order
 MAX_BYTES = 1024 * 1024  # of all answers of one source for one timeline
 MAX_CALLS = 500  # to one source for one timeline
-QUEUE = 2000  # calls that wait for a place at one source; those of one timeline are all in it at once
+MAX_PARTS = 10_000  # objects and lists in one answer: a small body of nothing but brackets takes seconds to read
+MAX_NESTED = 128  # levels; the cache wraps an answer in a few more, and its parser ends at 200
+QUEUE = 32  # calls that wait for each place at one source; more would only wait in vain
 RETRIES = 10.0  # that a source has in stock; each call adds a tenth of one
 RETRY_PAUSE = (0.01, 0.05)  # seconds
 # No Accept-Encoding: a small body that unpacks to gigabytes can't be told from a good one before it is unpacked.
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request to a service: a path with its query, and the reader of the answer."""
-
-    path: str
-    read: Callable[[object], list[Entry]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,48 +60,20 @@ def failed(outcome: str, stage: Literal["http", "aggregate"] | None, reason: str
     return Answer(outcome, [], Failure(stage, reason), good)
 
 
-class Allowance:
-    """The bytes that one source may still send for one timeline."""
+TOO_LATE = failed("open", "http", "timeout", good=None)  # the deadline came before the call's turn
 
-    def __init__(self) -> None:
+
+class Allowance:
+    """What one timeline may have of one source: bytes that may still come in, and calls at once."""
+
+    def __init__(self, places: int) -> None:
+        self.places = asyncio.Semaphore(places)
         self._left = MAX_BYTES
 
     def take(self, size: int) -> bool:
         """Count bytes; says whether they were allowed."""
         self._left -= size
         return self._left >= 0
-
-
-def order_calls(wanted: Wanted) -> Iterator[Call]:
-    """Each order, and its events."""
-    for order in map(_segment, wanted.ids):
-        yield Call(f"/orders/{order}", merge.order)
-        yield Call(f"/orders/{order}/events", merge.order_events)
-
-
-def payment_calls(wanted: Wanted) -> Iterator[Call]:
-    """Each payment, and those of orders."""
-    return _calls("/payments", merge.payment, wanted)
-
-
-def fulfillment_calls(wanted: Wanted) -> Iterator[Call]:
-    """Each shipment, and those of orders."""
-    return _calls("/fulfillment/shipments", merge.shipment, wanted)
-
-
-def _calls(base: str, read: Callable[[object], list[Entry]], wanted: Wanted) -> Iterator[Call]:
-    by_order = merge.page_of(read)
-    for own in wanted.ids:
-        yield Call(f"{base}/{_segment(own)}", read)
-    for order in wanted.of_orders:
-        yield Call(f"{base}?orderId={_segment(order)}&limit={MAX_ITEMS}", by_order)
-
-
-CALLS: dict[Service, Callable[[Wanted], Iterator[Call]]] = {
-    "order": order_calls,
-    "payment": payment_calls,
-    "fulfillment": fulfillment_calls,
-}
 
 
 class SourceClient:
@@ -130,9 +95,14 @@ class SourceClient:
         self._session = session
         self._instruments = instruments
         self._timeout = timeout
+        self._connections = connections
         self._places = asyncio.Semaphore(connections)
         self._waiting = 0
         self._retries = RETRIES
+
+    def allowance(self) -> Allowance:
+        """For one timeline, which never takes all places from the others, however much it wants."""
+        return Allowance(max(1, self._connections // 2))
 
     def calls(self, wanted: Wanted) -> tuple[list[Call], str | None]:
         """The calls that bring what a case wants, and a note where that is more than one timeline may make."""
@@ -150,8 +120,7 @@ class SourceClient:
             return self._told(failed("open", None, "circuit open", good=None))
         answer = failed("open", None, "too many calls", good=None)
         try:
-            if self._waiting < QUEUE:
-                answer = await self._in_turn(call, deadline, allowance)
+            answer = await self._in_turn(call, deadline, allowance)
         finally:
             self.breaker.report(admission, good=answer.good)
         return self._told(answer)
@@ -164,25 +133,24 @@ class SourceClient:
         return answer
 
     async def _in_turn(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
-        if not await self._place(deadline):
-            return failed("open", "http", "timeout", good=None)
+        """The call, once it has a place among those of its timeline and then among all of the source."""
+        if not await _acquired(allowance.places, deadline):
+            return TOO_LATE
         try:
-            return await self._with_retry(call, deadline, allowance)
+            if self._waiting >= QUEUE * self._connections:
+                return failed("open", None, "too many calls", good=None)
+            self._waiting += 1
+            try:
+                if not await _acquired(self._places, deadline):
+                    return TOO_LATE
+            finally:
+                self._waiting -= 1
+            try:
+                return await self._with_retry(call, deadline, allowance)
+            finally:
+                self._places.release()
         finally:
-            self._places.release()
-
-    async def _place(self, deadline: float) -> bool:
-        """Wait for a place among the calls in flight; says whether one came free in time."""
-        if not self._places.locked():
-            return await self._places.acquire()
-        self._waiting += 1
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._places.acquire()
-        except TimeoutError:
-            return False
-        finally:
-            self._waiting -= 1
+            allowance.places.release()
 
     async def _with_retry(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
         """A call, and a second one where the connection failed before an answer began: asking changes nothing."""
@@ -211,7 +179,7 @@ class SourceClient:
             enough = loop.time() - started >= self._timeout / 2
             answer = failed("timeout", "http", "timeout", good=False if enough else None)
         except (aiohttp.ClientError, OSError) as failure:
-            log.info("%s broke off its answer to %s: %r", self.name, call.path, failure)
+            log.info("%s broke off its answer: %s", self.name, type(failure).__name__)
             answer = failed("error", "http", "connection failed", good=False)
         outcome = answer.outcome if answer else "error"
         self._instruments.timeline_source.record(loop.time() - started, {"service": self.name, "outcome": outcome})
@@ -224,7 +192,7 @@ class SourceClient:
         except (aiohttp.ClientConnectionError, OSError) as failure:
             if isinstance(failure, TimeoutError):
                 raise
-            log.info("%s did not answer %s: %r", self.name, call.path, failure)
+            log.info("%s can't be reached: %s", self.name, type(failure).__name__)
             return None
         async with response:
             status = response.status
@@ -238,11 +206,20 @@ class SourceClient:
             if body is None:
                 response.close()  # what is still to come is not wanted
                 return failed("invalid", "aggregate", "too large", good=None)
+        return self._read(call, body)
+
+    def _read(self, call: Call, body: bytes) -> Answer:
+        if body.count(b"{") + body.count(b"[") > MAX_PARTS:
+            return failed("invalid", "aggregate", "too large", good=None)
         try:
-            return Answer("ok", call.read(pydantic_core.from_json(body, allow_inf_nan=False)))
-        except ValueError as failure:  # OffContract is one, and so is what JSON's parser raises, too deep a nesting too
+            document = pydantic_core.from_json(body, allow_inf_nan=False)
+            entries = call.read(document)
+        except ValueError as failure:  # OffContract is one, and so is what JSON's parser raises
             log.warning("%s answered %s off the contract: %s", self.name, call.path, failure)
             return failed("invalid", "aggregate", "unreadable answer", good=None)
+        if nests_too_deep(body, document, MAX_NESTED):
+            return failed("invalid", "aggregate", "nested too deep", good=None)
+        return Answer("ok", entries)
 
 
 def breakers(sources: Iterable[SourceClient]) -> Reading:
@@ -255,6 +232,17 @@ def breakers(sources: Iterable[SourceClient]) -> Reading:
     ]
 
 
+async def _acquired(places: asyncio.Semaphore, deadline: float) -> bool:
+    """Wait for a place; says whether one came free in time."""
+    if not places.locked():
+        return await places.acquire()
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await places.acquire()
+    except TimeoutError:
+        return False
+
+
 async def _body(response: aiohttp.ClientResponse, allowance: Allowance) -> bytes | None:
     """The body as it comes in; None once it is more than is allowed."""
     chunks = []
@@ -263,9 +251,3 @@ async def _body(response: aiohttp.ClientResponse, allowance: Allowance) -> bytes
             return None
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _segment(reference: str) -> str:
-    """A reference as one path segment or query value; dots alone would be taken for a step in the path."""
-    encoded = quote(reference, safe="")
-    return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded

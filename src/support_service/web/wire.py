@@ -8,11 +8,11 @@ import pydantic_core
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from support_service.depth import MAX_DEPTH, nests_too_deep
 from support_service.errors import FieldError, Invalid, Malformed, TooSlow, UnsupportedType
 
 BODY_WITHIN = 30.0  # seconds for a JSON body to arrive; aiohttp waits for ever
 MAX_BODY = 1024 * 1024  # bytes of a JSON body
-MAX_DEPTH = 32  # nested objects and lists in a JSON body
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -67,10 +67,9 @@ def _json(content_type: str, body: bytes) -> Any:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
         raise Malformed("malformed_json", f"The body is not JSON: {failure}.") from None
-    # Only a body with that many brackets can be that deep, and only one with an escaped NUL can hold one.
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_exceeds(document, MAX_DEPTH):
+    if nests_too_deep(body, document):
         raise Malformed("malformed_json", f"The body nests deeper than {MAX_DEPTH} levels.")
-    if b"\\u0000" in body:
+    if b"\\u0000" in body:  # only such a body can hold one
         _refuse_nul(document)
     return document
 
@@ -84,13 +83,6 @@ def _validated(model: type[Model], document: object) -> Model:
             for error in failure.errors(include_url=False, include_input=False)
         ]
         raise Invalid("invalid_request", "Some fields break a rule; `errors` names each.", fields) from None
-
-
-def _depth_exceeds(value: object, limit: int) -> bool:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    if children is None:
-        return False
-    return limit == 0 or any(_depth_exceeds(child, limit - 1) for child in children)
 
 
 def _refuse_nul(document: object) -> None:

@@ -1,0 +1,89 @@
+"""What is on the line to a service: bounded, and an answer only where something was asked."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from support_service.timeline import connector
+from tests.calls import PATIENCE
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+
+
+@asynccontextmanager
+async def served(handle):
+    """A server of that handler, and a session that talks to it."""
+
+    async def until_done(reader, writer):
+        try:
+            await handle(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(until_done, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with server, connector.session([]) as session, asyncio.timeout(PATIENCE):
+        yield session, f"http://{host}:{port}/"
+
+
+async def test_a_second_answer_to_one_question_is_never_the_answer_to_the_next():
+    """What comes while nothing is asked ends the connection; the next question goes out on another."""
+    more, gone = asyncio.Event(), asyncio.Event()
+    connections = []
+
+    async def handle(reader, writer):
+        connections.append(writer)
+        number = len(connections)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWER % (5, b"right"))
+        await writer.drain()
+        if number == 1:
+            await more.wait()
+            writer.write(ANSWER % (5, b"wrong"))
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await reader.readexactly(1)
+            gone.set()
+
+    async with served(handle) as (session, url):
+        async with session.get(url) as response:
+            assert await response.read() == b"right"
+        more.set()
+        await gone.wait()
+        async with session.get(url) as response:
+            assert await response.read() == b"right"
+    assert len(connections) == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "flood"),
+    [
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    ],
+    ids=["interim answers without end", "one byte in each chunk"],
+)
+async def test_an_answer_is_bounded_with_all_that_is_around_it(head, flood):
+    """Once more has come than an answer may have in all, the connection is cut off, whatever it was."""
+    sent = 0
+    cut = asyncio.Event()
+
+    async def handle(reader, writer):
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head)
+        try:
+            while True:
+                writer.write(flood * 1000)
+                await writer.drain()
+                sent += len(flood) * 1000
+        except ConnectionError:
+            cut.set()
+
+    async with served(handle) as (session, url):
+        with pytest.raises(aiohttp.ClientError):
+            async with session.get(url) as response:
+                await response.read()
+        await cut.wait()
+    assert sent < 16 * connector.MAX_ON_THE_LINE  # what the sockets between hold is not ours to bound
