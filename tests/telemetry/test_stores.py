@@ -40,7 +40,7 @@ def only_what_the_test_does(monkeypatch):
 def with_redis(environment, redis, orders):
     """A service with a Redis and an order service."""
     orders.add("ORD-1")
-    environment |= {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_ORDER_URL": orders.url}
+    environment |= {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "1", "SUPPORT_ORDER_URL": orders.url}
     return redis
 
 

@@ -99,7 +99,7 @@ async def test_a_slow_source_is_asked_by_one_replica_for_both(make_client, servi
     misses = Scrape(two.app)
     await eventually(lambda: misses.value(EVENTS, event="miss") == 1)
     asking = Scrape(one.app)
-    extended = flights.CLAIM_FOR / flights.EXTEND_EVERY + 5  # so often, the claim has outlived its first time
+    extended = flights.CLAIM_FOR / flights.EXTEND_EVERY + 2  # so often, the claim has outlived its first time
     await eventually(lambda: asking.value(OPERATIONS, db_system_name="redis", db_operation_name="EVAL") > extended)
     assert orders.waiting == 2
     release.set()
