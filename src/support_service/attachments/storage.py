@@ -1,6 +1,7 @@
 """What a storage of attachments can do, be it a disk or an object store: one contract, one shared test."""
 
 import hashlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,8 @@ from uuid import uuid4
 from support_service.errors import Unavailable
 
 SHARDS = [f"{shard:02x}" for shard in range(256)]  # what keys begin with, so that no folder grows too large to list
+
+KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class AttachmentStorage(Protocol):
         """What there is under a key."""
 
     def list(self, prefix: str = "") -> AsyncIterator[Found]:
-        """Every whole file whose key begins with a prefix of SHARDS; all of them without one."""
+        """Every whole file whose key begins with a prefix of SHARDS, or every one, in the order of their keys."""
 
     async def delete(self, key: str) -> None:
         """Delete a file; one that is gone already is no error."""

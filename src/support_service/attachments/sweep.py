@@ -5,14 +5,15 @@ file in place before its row is committed.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
 from support_service.attachments import keep_store
 from support_service.attachments.leftovers import Clock, Remover, now
-from support_service.attachments.storage import SHARDS, AttachmentStorage, Found
+from support_service.attachments.storage import KEY, SHARDS, AttachmentStorage, Found
 from support_service.database import Database
 from support_service.errors import Unavailable
 from support_service.telemetry.instruments import Instruments
@@ -89,13 +90,14 @@ class Sweep:
         before = self._clock() - UNFINISHED_AGE.get(storage.name, YOUNGEST)
         if number := await storage.sweep_unfinished(before, dry_run=dry_run):
             note(Finding("unfinished", storage.name, "uploads that were never finished", number))
-        for prefix in SHARDS:
-            await self._shard(storage, f"{prefix}/", note, dry_run=dry_run)
+        async for shard, files in _by_shard(storage):
+            await self._shard(storage, shard, files, note, dry_run=dry_run)
 
-    async def _shard(self, storage: AttachmentStorage, prefix: str, note: Report, *, dry_run: bool) -> None:
-        # The list first: a file that is listed has its row by now, or its upload is young.
-        files = {found.key: found async for found in storage.list(prefix)}
-        rows = await keep_store.shard(self._database, storage.name, prefix)
+    async def _shard(
+        self, storage: AttachmentStorage, shard: str, files: Mapping[str, Found], note: Report, *, dry_run: bool
+    ) -> None:
+        # The list came first: a file that is listed has its row by now, or its upload is young.
+        rows = await keep_store.shard(self._database, storage.name, f"{shard}/")
         named = {row.storage_key for row in rows}
         for key in files.keys() - named:
             if await self._is_orphan(storage, files[key]):
@@ -128,3 +130,18 @@ class Sweep:
         for storage, (ledger, rows) in wrong.items():
             said = f"{ledger.files} files of {ledger.bytes} bytes, and the rows {rows.files} of {rows.bytes}"
             note(Finding("ledger", storage, f"the ledger said {said}"))
+
+
+async def _by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str, dict[str, Found]]]:
+    """A storage's files, shard by shard, out of one list in the order of keys; what is no key of ours is not ours."""
+    shards = deque(SHARDS)
+    files: dict[str, Found] = {}
+    async for found in storage.list():
+        while shards and shards[0] < found.key[:2]:
+            yield shards.popleft(), files
+            files = {}
+        if KEY.fullmatch(found.key):
+            files[found.key] = found
+    for shard in shards:
+        yield shard, files
+        files = {}
