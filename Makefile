@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test soak lint format catalogue bench lock clean
+.PHONY: help install services run test soak crash lint format catalogue bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: install services ## Run every test (ARGS="-k timeline" picks some)
 
 soak: install ## Let 32 clients write and read for about a minute: not one 5xx
 	LOAD_ROUNDS=250 $(BIN)/pytest tests/test_load.py $(ARGS)
+
+crash: install ## Kill the service at 270 steps of what it does with files: nothing is lost, nothing is left
+	CRASH_KILLS=45 $(BIN)/pytest tests/crash -s $(ARGS)
 
 lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/ruff format --check
