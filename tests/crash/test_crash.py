@@ -130,6 +130,6 @@ def figures(line):
 
 
 def spread(met, number):
-    """So many points, evenly over all steps in the order in which they were first met; a turn amid loops too."""
-    points = [(line, 1) for line in met] + [(line, times) for line, times in met.items() if times > 1]
+    """So many points, evenly over all steps in the order in which they were first met; one amid each loop too."""
+    points = [(line, 1) for line in met] + [(line, (times + 1) // 2) for line, times in met.items() if times > 2]
     return [points[index * len(points) // number] for index in range(min(number, len(points)))]
