@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from support_service.attachments.leftovers import Remover, now
 from support_service.attachments.model import Attachment, Backlog
-from support_service.attachments.offload import GRACE, Moved
+from support_service.attachments.offload import Moved
 from support_service.attachments.scrub import Scrubbed
 from support_service.attachments.sweep import REPORTED, Finding
 from support_service.errors import SupportError
@@ -37,10 +37,10 @@ async def offload(
         waiting = await mover.waiting(before)
         to = "local disk" if reverse else "S3"
         if dry_run:
-            _summary(f"Would move {_much(waiting)} to {to}", dry_run=True, files=waiting.files, bytes=waiting.bytes)
+            _summary(f"Would move {_much(waiting)} to {to}", dryRun=True, files=waiting.files, bytes=waiting.bytes)
             return 0
         failure: SupportError | None = None
-        removal = _Removal(upkeep.remover)
+        removal = _Removal(upkeep.remover, settings.s3.grace)
         with progress(f"to {to}", waiting.bytes if limit is None else None) as bar:
 
             def report(moved: Moved) -> None:
@@ -130,7 +130,7 @@ async def retain(
             await upkeep.remover.run()
         _summary(
             f"{'Would delete' if dry_run else 'Deleted'} {_much(deleted)}",
-            dry_run=dry_run,
+            dryRun=dry_run,
             files=deleted.files,
             bytes=deleted.bytes,
         )
@@ -153,8 +153,9 @@ def _tell_move(bar: Progress, moved: Moved) -> None:
 class _Removal:
     """Removes what is left over while a run moves files, and counts it."""
 
-    def __init__(self, remover: Remover) -> None:
+    def __init__(self, remover: Remover, grace: timedelta) -> None:
         self._remover = remover
+        self._grace = grace
         self.freed = Backlog(0, 0)
 
     async def turn(self) -> None:
@@ -165,7 +166,7 @@ class _Removal:
     async def end(self, *, wait: bool) -> Backlog:
         """Remove the last, which wait for downloads that have just begun; gives what was removed in all."""
         if wait:
-            await asyncio.sleep(GRACE.total_seconds())
+            await asyncio.sleep(self._grace.total_seconds())
         await self.turn()
         return self.freed
 

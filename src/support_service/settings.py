@@ -153,6 +153,9 @@ class ObjectStore(Section):
     offload_after: Duration | None = Field(
         None, alias="SUPPORT_OFFLOAD_AFTER", description="age at which files move to S3 by themselves"
     )
+    grace: Duration = Field(
+        timedelta(seconds=10), alias="SUPPORT_OFFLOAD_GRACE", description="time until the local copy goes after a move"
+    )
 
 
 class Telemetry(Section):

@@ -66,7 +66,7 @@ class Upkeep:
             raise WrongSetting("There is nowhere to move files to: set SUPPORT_S3_BUCKET")
         names = ("s3", "local") if reverse else ("local", "s3")
         source, target = (self._kept_in[name] for name in names)
-        return Mover(self._database, source, target, self._instruments)
+        return Mover(self._database, source, target, self._instruments, grace=self._settings.s3.grace)
 
     @asynccontextmanager
     async def by_itself(self) -> AsyncIterator[None]:

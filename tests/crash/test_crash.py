@@ -56,6 +56,7 @@ class Bench:
             "SUPPORT_ATTACHMENT_DIR": str(folder / "files"),
             "SUPPORT_S3_BUCKET": bucket,
             "SUPPORT_S3_ENDPOINT": self._s3.url,
+            "SUPPORT_OFFLOAD_GRACE": "0s",
             "AWS_ACCESS_KEY_ID": "tests",
             "AWS_SECRET_ACCESS_KEY": "tests",
             **scenario.variables,

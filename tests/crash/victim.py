@@ -9,12 +9,10 @@ import os
 import signal
 import sys
 import threading
-from datetime import timedelta
 from pathlib import Path
 
 import support_service
-from support_service import cli, commands
-from support_service.attachments import offload
+from support_service import cli
 
 HOUSE = Path(support_service.__file__).parent
 WATCHED = {
@@ -45,7 +43,6 @@ def run(arguments, variables, folder, point, record):
     def call(frame, *_):
         return line if frame.f_code.co_filename in WATCHED else None
 
-    offload.GRACE = commands.GRACE = timedelta(0)  # no download has just begun here, and every run would wait for it
     sys.argv = ["support-service", *arguments]
     threading.settrace(call)
     sys.settrace(call)

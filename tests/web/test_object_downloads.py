@@ -125,11 +125,12 @@ async def test_a_bucket_that_is_not_set_up_any_more(make_client, environment):
 
 async def test_the_service_moves_files_by_itself(make_client, environment, monkeypatch, attachment_dir):
     """With SUPPORT_OFFLOAD_AFTER files leave the disk without a command, and the gauges follow."""
-    for every in ("OFFLOAD_EVERY", "REMOVE_EVERY", "SWEEP_EVERY"):
-        monkeypatch.setattr(f"support_service.upkeep.{every}", 0.05)
-    monkeypatch.setattr("support_service.attachments.offload.GRACE", now() - now())
+    for every, seconds in (("OFFLOAD_EVERY", 0.05), ("REMOVE_EVERY", 0.05), ("SWEEP_EVERY", 0.5)):
+        monkeypatch.setattr(f"support_service.upkeep.{every}", seconds)
     monkeypatch.setattr("support_service.app.BACKLOG_EVERY", 0.05)
-    client = await make_client(**environment, SUPPORT_OFFLOAD_AFTER="0s", SUPPORT_SCRUB_SAMPLE="100%")
+    client = await make_client(
+        **environment, SUPPORT_OFFLOAD_AFTER="0s", SUPPORT_OFFLOAD_GRACE="0s", SUPPORT_SCRUB_SAMPLE="100%"
+    )
     metrics = Scrape(client.app)
     kept = await upload(client, await open_case(client), DATA)
     await eventually(lambda: files(attachment_dir) == [])

@@ -30,7 +30,7 @@ BATCH = 32  # files claimed in one transaction
 LEASE = timedelta(minutes=2)  # how long a run that died keeps others from its files
 HOLD_EVERY = 30.0  # seconds
 NOT_AGAIN_FOR = timedelta(hours=1)  # a file that could not be moved
-GRACE = timedelta(seconds=10)  # for downloads that have read a row and not yet opened its file
+GRACE = timedelta(seconds=10)  # until the old bytes go: a download may have read the row and not yet opened the file
 
 Outcome = Literal["moved", "mismatch", "unreadable", "gone", "failed"]
 log = logging.getLogger(__name__)
@@ -75,12 +75,15 @@ class Mover:
         target: AttachmentStorage,
         instruments: Instruments,
         clock: Clock = now,
+        *,
+        grace: timedelta = GRACE,
     ) -> None:
         self._database = database
         self._source = source
         self._target = target
         self._instruments = instruments
         self._clock = clock
+        self._grace = grace
 
     async def waiting(self, before: datetime) -> Backlog:
         """How much there is to move."""
@@ -141,7 +144,7 @@ class Mover:
         if refusal is None:
             async with self._database.transaction() as tx:
                 switched = await move_store.switch(
-                    tx, attachment, self._target.name, key, mover=mover, due_at=self._clock() + GRACE
+                    tx, attachment, self._target.name, key, mover=mover, due_at=self._clock() + self._grace
                 )
             if switched:
                 moved = Moved(attachment, "moved")
