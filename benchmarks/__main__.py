@@ -9,10 +9,10 @@ import gc
 import json
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from benchmarks import measure, report, scenarios
+from benchmarks import measure, moving, report, scenarios
 from benchmarks.bed import bed
 from benchmarks.load import Failed
 from benchmarks.measure import Load
@@ -39,6 +39,10 @@ def main() -> int:
             results["cold"] = _cold(load)
         if arguments.unmeasured:
             results["unmeasured"] = _unmeasured(load)
+        if arguments.offload:
+            results["offload"] = _offload()
+        if arguments.huge:
+            results["huge"] = _huge()
     except Failed as failure:
         _progress("")
         print(f"benchmark: {failure}", file=sys.stderr)
@@ -67,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     cold = f"also cold reads one after another, with services behind that take {DELAY * 1000:g} ms"
     parser.add_argument("--cold", action="store_true", help=cold)
     parser.add_argument("--unmeasured", action="store_true", help="also reads with metrics on, against metrics off")
+    parser.add_argument("--offload", action="store_true", help="also small files moved to S3, against a bare copy loop")
+    parser.add_argument("--huge", action="store_true", help="also memory while 2 GiB go up, to S3 and down again")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, whose median counts (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="length of one measurement (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=32, help="requests at a time (default: %(default)s)")
@@ -120,6 +126,18 @@ def _unmeasured(load: Load) -> list[report.Figures]:
     results = [{"scenario": read.name, "budget": read.budget, **report.figures(found[read.name])}]
     _show(report.scenario_table(results), "CPU of a request with metrics on, against metrics off (floor)")
     return results
+
+
+def _offload() -> report.Figures:
+    found = moving.offload(_progress)
+    _show(report.offload_line(found))
+    return asdict(found)
+
+
+def _huge() -> report.Figures:
+    found = moving.huge(_progress)
+    _show(report.huge_line(found))
+    return asdict(found)
 
 
 def _failures(results: report.Figures) -> Counter[str]:

@@ -1,5 +1,6 @@
 """Files on S3 are served as those on the disk are: through the service, or by an address of their own."""
 
+import asyncio
 import hashlib
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from support_service.attachments.leftovers import now
 from support_service.settings import Settings
 from support_service.upkeep import opened
-from tests.calls import eventually, files, open_case, refused, upload
+from tests.calls import PATIENCE, eventually, files, open_case, refused, upload
 from tests.conftest import both_databases
 from tests.scrape import Scrape
 
@@ -134,9 +135,16 @@ async def test_the_service_moves_files_by_itself(make_client, environment, monke
     metrics = Scrape(client.app)
     kept = await upload(client, await open_case(client), DATA)
     await eventually(lambda: files(attachment_dir) == [])
-    await eventually(lambda: metrics.value("support_attachment_backlog_files") == 0)
-    await eventually(lambda: metrics.value("support_attachment_unrepaired", kind="missing") == 0)
-    await eventually(lambda: metrics.value("support_attachment_scrubbed_total", outcome="ok") > 0)
+    await shown(metrics, "support_attachment_backlog_files", lambda value: value == 0)
+    await shown(metrics, "support_attachment_unrepaired", lambda value: value == 0, kind="missing")
+    await shown(metrics, "support_attachment_scrubbed_total", lambda value: value > 0, outcome="ok")
     assert metrics.value("support_attachment_scrubbed_total", outcome="mismatch") == 0
     async with client.get(kept["uri"]) as response:
         assert await response.read() == DATA
+
+
+async def shown(metrics, name, right, **labels):
+    """Wait until a series shows what it should; seldom, since each look holds up the service in this process."""
+    async with asyncio.timeout(3 * PATIENCE):
+        while not ((value := metrics.value(name, **labels)) is not None and right(value)):  # noqa: ASYNC110 - nothing sets an event
+            await asyncio.sleep(0.1)
