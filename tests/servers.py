@@ -226,6 +226,14 @@ class S3Server:
         """Open an upload that nobody ends."""
         self._call("POST", f"/{bucket}/{key}?uploads")
 
+    def freeze(self) -> None:
+        """Let it hold its connections and answer nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def replace(self, bucket: str, key: str, data: bytes) -> None:
         """Put other bytes under a key."""
         self._call("PUT", f"/{bucket}/{key}", data)

@@ -63,6 +63,27 @@ async def test_a_server_that_is_gone(storage, s3):
     assert (await again.put(stream(b"hello"))).size == 5
 
 
+async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
+    """A server that takes connections and answers nothing holds nobody for long."""
+    kept = await storage.put(stream(b"hello"))
+    monkeypatch.setattr("support_service.attachments.objects.WITHIN", 0.2)
+    s3.freeze()
+    try:
+        for call in (
+            lambda: storage.put(stream(b"hello")),
+            lambda: storage.stat(kept.key),
+            lambda: storage.delete("ab/c"),
+            lambda: read(storage, kept.key, 0, 1),
+            lambda: anext(storage.list()),
+            lambda: storage.sweep_unfinished(datetime.now(UTC)),
+        ):
+            with pytest.raises(Unavailable) as refusal:
+                await call()
+            assert refusal.value.code == "storage_unavailable"
+    finally:
+        s3.thaw()
+
+
 async def test_a_bucket_that_does_not_exist(s3):
     """A bucket that is not there is no empty bucket."""
     storage = ObjectAttachmentStorage("no-such-bucket", endpoint=s3.url)

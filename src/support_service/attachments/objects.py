@@ -22,6 +22,7 @@ PARTS_AT_ONCE = 2  # of one file: what is held in memory for it
 READ = 256 * 1024  # bytes given on at once
 PAGE = 1000  # objects in one page of a list, as S3 has it
 NO_BUCKET = "NoSuchBucket"
+WITHIN = 15.0  # seconds for any answer but that to a large file: a frozen server holds nobody
 CACHE = "private, no-cache"
 
 
@@ -38,8 +39,8 @@ class ObjectAttachmentStorage:
             client_options={
                 "allow_http": bool(endpoint and endpoint.startswith("http://")),
                 "connect_timeout": "2s",
-                "read_timeout": "15s",  # for some bytes to come: a frozen server holds nobody
-                "timeout": "1d",  # a large file takes as long as it takes
+                "read_timeout": "5m",  # a server may need minutes to put the parts of a large file together
+                "timeout": "1d",  # and a large file takes as long as it takes
             },
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
         )
@@ -64,8 +65,7 @@ class ObjectAttachmentStorage:
         with _translated():
             start = await source.take(PART)
             if len(start) < PART:
-                whole = bytes(start)
-                sending = asyncio.ensure_future(obstore.put_async(self._store, key, whole, attributes=attributes))
+                sending: asyncio.Future[Any] = asyncio.ensure_future(self._put_whole(key, bytes(start), attributes))
             else:
                 # Cancelled, it would leave an open multipart upload behind; an error out of its stream it cleans up.
                 sending = asyncio.ensure_future(
@@ -97,8 +97,9 @@ class ObjectAttachmentStorage:
             return
         with _translated():
             try:
-                got = await obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
-                async for block in got.stream(READ):
+                asked = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
+                stream = (await asyncio.wait_for(asked, WITHIN)).stream(READ)
+                while block := await asyncio.wait_for(anext(stream, b""), WITHIN):
                     length -= len(block)
                     yield bytes(block)
             except FileNotFoundError as failure:
@@ -115,7 +116,7 @@ class ObjectAttachmentStorage:
     async def stat(self, key: str) -> Found | None:
         with _translated():
             try:
-                return _found(await obstore.head_async(self._store, key))
+                return _found(await asyncio.wait_for(obstore.head_async(self._store, key), WITHIN))
             except FileNotFoundError:
                 return None
 
@@ -123,7 +124,8 @@ class ObjectAttachmentStorage:
         # An object store lists whole folders: `ab/`, not `ab/ab`.
         folder = f"{prefix.partition('/')[0]}/" if prefix else None
         with _translated():
-            async for page in obstore.list(self._store, folder, chunk_size=PAGE):
+            pages = obstore.list(self._store, folder, chunk_size=PAGE)
+            while page := await asyncio.wait_for(anext(pages, []), WITHIN):
                 for found in map(_found, page):
                     if found.key.startswith(prefix):
                         yield found
@@ -131,7 +133,7 @@ class ObjectAttachmentStorage:
     async def delete(self, key: str) -> None:
         with _translated():
             try:
-                await obstore.delete_async(self._store, key)
+                await asyncio.wait_for(obstore.delete_async(self._store, key), WITHIN)
             except FileNotFoundError as failure:
                 if NO_BUCKET in str(failure):
                     raise
@@ -146,14 +148,21 @@ class ObjectAttachmentStorage:
     def free(self) -> int | None:
         return None
 
+    async def _put_whole(self, key: str, data: bytes, attributes: Any) -> None:
+        await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), WITHIN)
+
     def _abort_uploads(self, before: datetime, *, dry_run: bool) -> int:
         """Abort the multipart uploads that a killed process left open; obstore can't see them. Blocks."""
         import botocore.exceptions  # noqa: PLC0415 - it takes 20 MB, and is needed once an hour at most
         import botocore.session  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415
 
         try:
             client: Any = botocore.session.get_session().create_client(
-                "s3", endpoint_url=self._endpoint, region_name=self._region
+                "s3",
+                endpoint_url=self._endpoint,
+                region_name=self._region,
+                config=Config(connect_timeout=2, read_timeout=WITHIN, retries={"max_attempts": 1}),
             )
             pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket)
             old = [each for page in pages for each in page.get("Uploads", []) if each["Initiated"] < before]
@@ -226,6 +235,8 @@ def _translated() -> Iterator[None]:
     """Turn every way in which the server can be out of reach into Unavailable."""
     try:
         yield
+    except TimeoutError as failure:
+        raise Unavailable("storage_unavailable", f"The object storage gave no answer for {WITHIN:g} s") from failure
     except (BaseError, FileNotFoundError) as failure:  # a bucket that is not there is "not found" too
         raise _unavailable(failure) from failure
 
