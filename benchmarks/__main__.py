@@ -9,8 +9,10 @@ import gc
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks import measure, moving, report, scenarios
 from benchmarks.bed import bed
@@ -31,18 +33,9 @@ def main() -> int:
     try:
         if arguments.scenarios:
             results["scenarios"] = _scenarios(arguments.scenarios, load)
-        if arguments.large:
-            results["large"] = _large()
-        if arguments.backlog:
-            results["backlog"] = _backlog(load)
-        if arguments.cold:
-            results["cold"] = _cold(load)
-        if arguments.unmeasured:
-            results["unmeasured"] = _unmeasured(load)
-        if arguments.offload:
-            results["offload"] = _offload()
-        if arguments.huge:
-            results["huge"] = _huge()
+        for name, measured in PARTS.items():
+            if getattr(arguments, name):
+                results[name] = measured(load)
     except Failed as failure:
         _progress("")
         print(f"benchmark: {failure}", file=sys.stderr)
@@ -97,7 +90,7 @@ def _scenarios(names: list[str], load: Load) -> list[report.Figures]:
     return results
 
 
-def _large() -> report.Figures:
+def _large(_: Load) -> report.Figures:
     with bed() as servers:
         large = measure.large_upload(servers.service, _progress)
     _show(report.large_line(large))
@@ -128,16 +121,26 @@ def _unmeasured(load: Load) -> list[report.Figures]:
     return results
 
 
-def _offload() -> report.Figures:
+def _offload(_: Load) -> report.Figures:
     found = moving.offload(_progress)
     _show(report.offload_line(found))
     return asdict(found)
 
 
-def _huge() -> report.Figures:
+def _huge(_: Load) -> report.Figures:
     found = moving.huge(_progress)
     _show(report.huge_line(found))
     return asdict(found)
+
+
+PARTS: dict[str, Callable[[Load], Any]] = {
+    "large": _large,
+    "backlog": _backlog,
+    "cold": _cold,
+    "unmeasured": _unmeasured,
+    "offload": _offload,
+    "huge": _huge,
+}
 
 
 def _failures(results: report.Figures) -> Counter[str]:

@@ -33,7 +33,7 @@ async def test_files_move_and_come_back(world, scrape):
     await world.check()
     assert scrape.value(MOVED, to="s3", outcome="moved") == 3
     assert scrape.value("support_attachment_offloaded_bytes_total", to="s3", outcome="moved") == total
-    assert scrape.value("support_attachment_offload_duration_seconds_count", to="s3") == 3
+    assert scrape.value("support_attachment_offload_seconds_count", to="s3") == 3
 
     await world.move(world.mover(reverse=True))
     await world.settle()
@@ -167,6 +167,23 @@ async def test_an_object_storage_that_is_gone(world, s3, scrape):
     assert [await world.bytes_of(each) for each in kept] == [bytes([number]) for number in range(40)]
     assert await world.mover().waiting(world.clock()) == Backlog(40, 40)
     s3.start()
+
+
+async def test_a_database_that_is_gone(world, database, monkeypatch):
+    """A run whose database fails ends with what a client of it is told, and nothing else."""
+    await world.add(b"hello")
+
+    async def gone(*_, **__):
+        raise Unavailable("database_unavailable", "The database can't be reached; try again")
+
+    for step in ("switch", "claim"):
+        with monkeypatch.context() as patch:
+            patch.setattr(move_store, step, gone)
+            with pytest.raises(Unavailable):
+                await world.move()
+    await world.settle()
+    (row,) = await world.check()
+    assert row.storage == "local"
 
 
 async def test_a_rate(monkeypatch):

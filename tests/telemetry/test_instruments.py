@@ -32,7 +32,7 @@ CONTRACT = {
     "support.attachment.disk_free": ("gauge", "By", set()),
     "support.attachment.offloaded": ("counter", "{file}", {"to", "outcome"}),
     "support.attachment.offloaded_bytes": ("counter", "By", {"to", "outcome"}),
-    "support.attachment.offload_duration": ("histogram", "s", {"to"}),
+    "support.attachment.offload": ("histogram", "s", {"to"}),
     "support.attachment.deleted": ("counter", "{file}", {"reason"}),
     "support.attachment.sweep_repairs": ("counter", "{repair}", {"kind"}),
     "support.attachment.unrepaired": ("gauge", "{file}", {"kind"}),

@@ -99,7 +99,7 @@ class Mover:
     ) -> None:
         """Move the files kept before a moment, the oldest first; each is reported.
 
-        Raises Unavailable where a storage can't be reached; what was moved until then is moved.
+        Raises Unavailable where a storage or the database can't be reached; what was moved until then is moved.
         """
         run = _Run(self, before, limit, Pace(rate), report)
         async with beside(run.hold()):
@@ -107,6 +107,10 @@ class Mover:
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(AT_ONCE):
                         workers.create_task(run.work())
+            except ExceptionGroup as failures:
+                if all(isinstance(failure, SupportError) for failure in failures.exceptions):
+                    raise failures.exceptions[0] from None  # the database is out of reach
+                raise
             finally:
                 await run.give_back()
         if run.failure is not None:
@@ -183,7 +187,7 @@ class Mover:
         series = {"to": self._target.name, "outcome": moved.outcome}
         self._instruments.attachment_offloaded.add(1, series)
         self._instruments.attachment_offloaded_bytes.add(moved.attachment.size_bytes, series)
-        self._instruments.attachment_offload_duration.record(seconds, {"to": self._target.name})
+        self._instruments.attachment_offload.record(seconds, {"to": self._target.name})
 
     def failed(self, attachment: Attachment, reason: str) -> Moved:
         """What becomes of a file while the target is out of reach."""

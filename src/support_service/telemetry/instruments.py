@@ -210,8 +210,8 @@ ATTACHMENT_OFFLOADED_BYTES = Row(
     "Their bytes",
     {"to": labels.STORAGES, "outcome": labels.MOVES},
 )
-ATTACHMENT_OFFLOAD_DURATION = Row(
-    "support.attachment.offload_duration",
+ATTACHMENT_OFFLOAD = Row(
+    "support.attachment.offload",
     "histogram",
     "s",
     "Time to copy a file, read it back and switch its row",
@@ -342,7 +342,7 @@ TABLE = (
     ATTACHMENT_UPLOADS,
     ATTACHMENT_OFFLOADED,
     ATTACHMENT_OFFLOADED_BYTES,
-    ATTACHMENT_OFFLOAD_DURATION,
+    ATTACHMENT_OFFLOAD,
     ATTACHMENT_DELETED,
     ATTACHMENT_SWEEP_REPAIRS,
     ATTACHMENT_UNREPAIRED,
@@ -384,7 +384,7 @@ class Instruments:
         self.attachment_rejected = self._counter(ATTACHMENT_REJECTED)
         self.attachment_offloaded = self._counter(ATTACHMENT_OFFLOADED)
         self.attachment_offloaded_bytes = self._counter(ATTACHMENT_OFFLOADED_BYTES)
-        self.attachment_offload_duration = self._histogram(ATTACHMENT_OFFLOAD_DURATION)
+        self.attachment_offload = self._histogram(ATTACHMENT_OFFLOAD)
         self.attachment_deleted = self._counter(ATTACHMENT_DELETED)
         self.attachment_sweep_repairs = self._counter(ATTACHMENT_SWEEP_REPAIRS)
         self.attachment_scrubbed = self._counter(ATTACHMENT_SCRUBBED)
