@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test soak soak-timeline lint format catalogue bench lock clean
+.PHONY: help install services run test soak soak-timeline crash lint format catalogue bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ soak: install ## Let 32 clients write and read for about a minute: not one 5xx
 
 soak-timeline: install services ## Let neighbours and Redis fail at random for five minutes while 32 clients read
 	CHAOS_SECONDS=300 $(BIN)/pytest tests/timeline/test_chaos.py -s $(ARGS)
+
+crash: install ## Kill the service at 270 steps of what it does with files: nothing is lost, nothing is left
+	CRASH_KILLS=45 $(BIN)/pytest tests/crash -s $(ARGS)
 
 lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/ruff format --check

@@ -10,10 +10,12 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from benchmarks import measure, report, scenarios, scrapes
+from benchmarks import measure, moving, report, scenarios, scrapes
 from benchmarks.bed import bed
 from benchmarks.load import Failed
 from benchmarks.measure import Load
@@ -32,16 +34,9 @@ def main() -> int:
     try:
         if arguments.scenarios:
             results["scenarios"] = _scenarios(arguments.scenarios, load)
-        if arguments.large:
-            results["large"] = _large()
-        if arguments.backlog:
-            results["backlog"] = _backlog(load)
-        if arguments.cold:
-            results["cold"] = _cold(load)
-        if arguments.unmeasured:
-            results["unmeasured"] = _unmeasured(load)
-        if arguments.scrapes:
-            results["scrapes"] = _scrapes()
+        for name, measured in PARTS.items():
+            if getattr(arguments, name):
+                results[name] = measured(load)
     except Failed as failure:
         _progress("")
         print(f"benchmark: {failure}", file=sys.stderr)
@@ -73,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scrapes", action="store_true", help=f"also how long {scrapes.SCRAPES} scrapes at once hold up the event loop"
     )
+    parser.add_argument("--offload", action="store_true", help="also small files moved to S3, against a bare copy loop")
+    parser.add_argument("--huge", action="store_true", help="also memory while 2 GiB go up, to S3 and down again")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, whose median counts (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="length of one measurement (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=32, help="requests at a time (default: %(default)s)")
@@ -97,7 +94,7 @@ def _scenarios(names: list[str], load: Load) -> list[report.Figures]:
     return results
 
 
-def _large() -> report.Figures:
+def _large(_: Load) -> report.Figures:
     with bed() as servers:
         large = measure.large_upload(servers.service, _progress)
     _show(report.large_line(large))
@@ -128,7 +125,7 @@ def _unmeasured(load: Load) -> list[report.Figures]:
     return results
 
 
-def _scrapes() -> report.Figures:
+def _scrapes(_: Load) -> report.Figures:
     done = subprocess.run([sys.executable, "-m", "benchmarks.scrapes"], check=True, capture_output=True, text=True)
     found: report.Figures = json.loads(done.stdout)
     verdict = "ok" if found["typical"] <= scrapes.BUDGET_MS else "missed"
@@ -138,6 +135,29 @@ def _scrapes() -> report.Figures:
         f"budget {scrapes.BUDGET_MS:g} ms: {verdict})"
     )
     return found
+
+
+def _offload(_: Load) -> report.Figures:
+    found = moving.offload(_progress)
+    _show(report.offload_line(found))
+    return asdict(found)
+
+
+def _huge(_: Load) -> report.Figures:
+    found = moving.huge(_progress)
+    _show(report.huge_line(found))
+    return asdict(found)
+
+
+PARTS: dict[str, Callable[[Load], Any]] = {
+    "large": _large,
+    "backlog": _backlog,
+    "cold": _cold,
+    "unmeasured": _unmeasured,
+    "scrapes": _scrapes,
+    "offload": _offload,
+    "huge": _huge,
+}
 
 
 def _failures(results: report.Figures) -> Counter[str]:

@@ -54,12 +54,10 @@ def bed(*, unmeasured: bool = False, delay: float = 0.0) -> Iterator[Bed]:
         directory = Path(name)
 
         def start(server: str, port: int, command: list[str], cwd: Path, env: dict[str, str]) -> Server:
-            pid = stack.enter_context(
-                _running(server, port, command, cwd=cwd, env=env, log=directory / f"{server}.log")
-            )
+            pid = stack.enter_context(running(server, port, command, cwd=cwd, env=env, log=directory / f"{server}.log"))
             return Server(server, port, pid)
 
-        redis, stub, floor, service = (_free_port() for _ in range(4))
+        redis, stub, floor, service = (free_port() for _ in range(4))
         storeless = ["--bind", "127.0.0.1", "--port", str(redis), "--save", "", "--appendonly", "no"]
         start("redis", redis, [redis_server, *storeless], directory, {})
         neighbours = start("stub", stub, [sys.executable, "-m", "benchmarks.stub", str(stub), str(delay)], ROOT, {})
@@ -90,7 +88,7 @@ def _settings(directory: Path, port: int, redis: int, behind: str) -> dict[str, 
 
 
 @contextlib.contextmanager
-def _running(name: str, port: int, command: list[str], *, cwd: Path, env: dict[str, str], log: Path) -> Iterator[int]:
+def running(name: str, port: int, command: list[str], *, cwd: Path, env: dict[str, str], log: Path) -> Iterator[int]:
     """Run a process from the moment it listens to the end of the block; gives its id."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=subprocess.STDOUT)
@@ -122,7 +120,7 @@ def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-2000:]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

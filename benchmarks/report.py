@@ -7,9 +7,12 @@ from typing import Any
 
 from benchmarks.load import Sample
 from benchmarks.measure import LARGE_MIB, Cold, Large, Round
+from benchmarks.moving import FILES, Huge, Offload
 
 LARGE_BUDGET_MIB = 32
 COLD_BUDGET = 3.0  # of one round trip to a service behind
+OFFLOAD_BUDGET = 0.5  # of the files a second of a bare copy loop
+HUGE_BUDGET_MIB = 150
 BACKLOG_BUDGET = 1.10  # of the CPU time of an upload without a backlog
 
 Figures = dict[str, Any]
@@ -82,6 +85,26 @@ def cold_line(cold: Cold) -> str:
     ratio = cold.read_ms / cold.call_ms
     judged = f"{ratio:.2f}x, budget {COLD_BUDGET:g}x, {verdict(ratio, COLD_BUDGET)}"
     return f"cold read, p99: {cold.read_ms:.1f} ms, of one call to a service behind: {cold.call_ms:.1f} ms: {judged}"
+
+
+def offload_line(found: Offload) -> str:
+    """How fast small files move."""
+    ratio = found.service / found.copied
+    return (
+        f"offload of {FILES:,} files: {found.service:.0f} a second; a bare copy loop {found.copied:.0f}, one that "
+        f"reads back {found.copied_and_read:.0f}; {ratio:.2f} of the first, budget {OFFLOAD_BUDGET}, "
+        f"{'ok' if ratio >= OFFLOAD_BUDGET else 'miss'}"
+    )
+
+
+def huge_line(found: Huge) -> str:
+    """What 2 GiB took."""
+    rates = ", ".join(f"{rate:.0f} MiB/s {step}" for step, rate in found.rates.items())
+    peaks = ", ".join(
+        f"{name} {peak:.0f} MiB, budget {HUGE_BUDGET_MIB}, {verdict(peak, HUGE_BUDGET_MIB)}"
+        for name, peak in found.peaks.items()
+    )
+    return f"2 GiB: {rates}; peak memory: {peaks}"
 
 
 def _against_floor(result: Figures) -> list[str]:

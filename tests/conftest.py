@@ -31,6 +31,8 @@ from tests.sessions import (  # noqa: F401 - fixtures
     promtool,
     redis,
     redis_server,
+    s3,
+    s3_server,
     sqlite_template,
 )
 

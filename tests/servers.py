@@ -9,7 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -204,3 +207,74 @@ class PostgresServer:
             return self.run("SELECT 1") == "1"
         except subprocess.CalledProcessError:
             return False
+
+
+class S3Server:
+    """moto's S3 as a process: it keeps everything in memory, and is empty after each start."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it where it does not run."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        log = self._folder / "s3.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)],
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+                env={"PATH": os.environ.get("PATH", ""), "AWS_DEFAULT_REGION": "us-east-1", "PYTHONWARNINGS": "ignore"},
+            )
+        _until(self._answers, self._process, log)
+
+    def create_bucket(self) -> str:
+        """A new, empty bucket; gives its name."""
+        name = f"b{uuid4().hex}"
+        self._call("PUT", f"/{name}")
+        return name
+
+    def begin_multipart_upload(self, bucket: str, key: str) -> None:
+        """Open an upload that nobody ends."""
+        self._call("POST", f"/{bucket}/{key}?uploads")
+
+    def freeze(self) -> None:
+        """Let it hold its connections and answer nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def replace(self, bucket: str, key: str, data: bytes) -> None:
+        """Put other bytes under a key."""
+        self._call("PUT", f"/{bucket}/{key}", data)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End it, in whatever state it is."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def _call(self, method: str, path: str, data: bytes | None = None) -> None:
+        request = urllib.request.Request(self.url + path, data=data, method=method)
+        request.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=tests/20260101/us-east-1/s3/aws4_request")
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
+    def _answers(self) -> bool:
+        try:
+            self._call("GET", "/")
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True

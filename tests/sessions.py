@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support_service.database import migrate
-from tests.servers import MissingServer, PostgresServer, RedisServer, find_binary
+from tests.servers import MissingServer, PostgresServer, RedisServer, S3Server, find_binary
 
 
 def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -74,6 +74,26 @@ def promtool() -> str:
         return find_binary("promtool")
     except MissingServer as missing:
         pytest.exit(str(missing), returncode=1)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The session's S3."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A running S3, and credentials for it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
+    s3_server.start()
+    return s3_server
 
 
 @pytest.fixture

@@ -13,6 +13,17 @@ from support_service import __version__, cli
 from support_service.web.routes import ROUTES
 from tests.process import running
 
+COMMANDS = ["serve", "demo", "migrate", "openapi", "timeline", "attach", "offload", "sweep", "scrub", "retention"]
+WRONG = [
+    ["attach", "case"],
+    ["offload", "--older-than", "30"],
+    ["offload", "--rate", "fast"],
+    ["offload", "--limit", "0"],
+    ["scrub", "--sample", "2"],
+    ["retention"],
+    ["retention", "--older-than", "1d", "--status", "open"],
+]
+
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
@@ -36,17 +47,17 @@ def run(monkeypatch, capsys, tmp_path):
     return command
 
 
-@pytest.mark.parametrize("command", ["", "serve", "demo", "migrate", "openapi", "timeline"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(run, command):
     """`--help` says what a command does."""
     status, out, errors = run(*filter(None, [command]), "--help")
     assert (status, errors) == (0, "")
     assert out.startswith(f"usage: support-service {command}".rstrip())
     if not command:
-        assert all(name in out for name in ("serve", "demo", "migrate", "openapi", "timeline"))
+        assert all(name in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--fast"], ["demo", "--port", "eighty"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--fast"], ["demo", "--port", "eighty"], *WRONG])
 def test_a_command_that_does_not_exist(run, arguments):
     """An unknown command or option, or none at all, is refused with the usage and status 2."""
     status, out, errors = run(*arguments)
@@ -72,7 +83,7 @@ def test_migrate(run, tmp_path):
     assert (tmp_path / "data" / "cases.db").exists()
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate", "demo"])
+@pytest.mark.parametrize("command", ["serve", "migrate", "demo", "offload", "sweep", "scrub"])
 def test_a_wrong_setting(run, command):
     """A wrong setting stops any command that reads it with one line and status 2."""
     status, out, errors = run(command, SUPPORT_DATABASE_URL="mysql://db")

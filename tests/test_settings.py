@@ -1,5 +1,6 @@
 """The environment is read once, and a wrong value stops the start with one line."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,17 @@ WRONG = [
     ("SUPPORT_TIMELINE_CONNECTIONS", "0", "1"),
     ("SUPPORT_ATTACHMENT_MAX_BYTES", "0", "greater than 0"),
     ("SUPPORT_ATTACHMENT_MAX_BYTES", "25MB", "integer"),
+    ("SUPPORT_ATTACHMENT_DISK_RESERVE", "-1", "0"),
+    ("SUPPORT_ATTACHMENT_UPLOADS", "0", "1"),
+    ("SUPPORT_ATTACHMENT_MIN_RATE", "fast", "number"),
+    ("SUPPORT_ATTACHMENT_DEADLINE", "0", "greater than 0"),
+    ("SUPPORT_ATTACHMENT_TYPES", "pdf", "application/pdf,image/*"),
+    ("SUPPORT_ATTACHMENT_STORE", "tape", "'local' or 's3'"),
+    ("SUPPORT_ATTACHMENT_DOWNLOAD", "push", "'stream' or 'redirect'"),
+    ("SUPPORT_S3_ENDPOINT", "s3.example", "https://"),
+    ("SUPPORT_OFFLOAD_AFTER", "30", "30d"),
+    ("SUPPORT_RETENTION_AFTER", "a year", "30d"),
+    ("SUPPORT_SCRUB_SAMPLE", "101%", "0% to 100%"),
     ("OTEL_METRICS_EXPORTER", "statsd", "none, or any of prometheus, otlp, console"),
     ("OTEL_METRICS_EXPORTER", "prometheus,none", "none, or any of prometheus, otlp, console"),
     ("OTEL_METRICS_EXPORTER", "prometheus,", "none, or any of prometheus, otlp, console"),
@@ -107,6 +119,33 @@ def test_a_wrong_value(variable, value, allowed):
     assert "\n" not in line
     assert line.startswith(f"{variable}={value!r}: allowed is ")
     assert allowed in line.partition("allowed is ")[2]
+
+
+@pytest.mark.parametrize(("variable", "value"), [("SUPPORT_ATTACHMENT_STORE", "s3"), ("SUPPORT_OFFLOAD_AFTER", "30d")])
+def test_what_needs_a_bucket(variable, value):
+    """What only makes sense with a bucket is refused without one, in one line that says so."""
+    with pytest.raises(WrongSetting) as refusal:
+        Settings.load({variable: value})
+    assert str(refusal.value) == f"{variable}={value!r}: needs SUPPORT_S3_BUCKET"
+    settings = Settings.load({variable: value, "SUPPORT_S3_BUCKET": "files"})
+    assert (settings.s3.bucket, settings.s3.region, settings.s3.endpoint) == ("files", "us-east-1", None)
+
+
+def test_quantities():
+    """Durations, shares and lists of types are read as people write them."""
+    settings = Settings.load(
+        {
+            "SUPPORT_S3_BUCKET": "files",
+            "SUPPORT_OFFLOAD_AFTER": "1.5h",
+            "SUPPORT_RETENTION_AFTER": "52w",
+            "SUPPORT_SCRUB_SAMPLE": "0.5%",
+            "SUPPORT_ATTACHMENT_TYPES": "image/*, Application/PDF",
+        }
+    )
+    assert settings.s3.offload_after == timedelta(minutes=90)
+    assert settings.attachments.retention == timedelta(days=364)
+    assert settings.attachments.scrub == 0.005
+    assert settings.attachments.types == ("image/*", "application/pdf")
 
 
 @pytest.mark.parametrize("host", LOOPBACK)

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import web
 
 from support_service import database
+from support_service.attachments.intake import Limits
 from support_service.attachments.service import BACKLOG_EVERY, AttachmentService
-from support_service.attachments.storage import LocalAttachmentStorage
 from support_service.cases.service import TALLY_EVERY, SupportService
 from support_service.periodic import beside, repeatedly
 from support_service.references import Service
@@ -26,6 +26,7 @@ from support_service.timeline.cache import Cache, InProcessCache
 from support_service.timeline.levers import REFRESH_EVERY, Levers
 from support_service.timeline.redis_cache import RedisCache
 from support_service.timeline.sources import SourceClient, breakers
+from support_service.upkeep import Upkeep, storages
 from support_service.web import keys
 from support_service.web.api import install
 from support_service.web.errors import problems
@@ -49,8 +50,11 @@ def build(settings: Settings) -> web.Application:
     app[keys.METRICS] = parts.metrics
     app[keys.REQUESTS] = parts.requests
     app[keys.READINESS] = readiness
+    files = settings.attachments
     app[keys.HTTP] = keys.HttpOptions(
-        public_url=settings.server.public_url or "", max_upload_bytes=settings.attachments.max_bytes
+        public_url=settings.server.public_url or "",
+        uploads=keys.UploadOptions(files.max_bytes, files.min_rate, files.deadline),
+        redirect_downloads=files.download == "redirect",
     )
     app.cleanup_ctx.extend((parts.telemetry, parts.database, parts.timeline, parts.attachments))
     install(app)
@@ -140,16 +144,23 @@ class _Parts:
         await cache.close()
 
     async def attachments(self, app: web.Application) -> AsyncIterator[None]:
-        """The storage, and the service that keeps files in it."""
+        """The storages, the service that keeps files in them, and what keeps those in order."""
         settings = self._settings.attachments
-        storage = LocalAttachmentStorage(settings.directory)
-        await storage.open()
-        service = AttachmentService(app[keys.DATABASE], storage, self.instruments, settings.max_bytes)
+        kept_in = storages(self._settings)
+        for storage in kept_in.values():
+            await storage.open()
+        limits = Limits(settings.max_bytes, settings.types)
+        service = AttachmentService(app[keys.DATABASE], kept_in, self.instruments, limits, settings.uploads)
         app[keys.ATTACHMENTS] = service
+        upkeep = Upkeep(self._settings, app[keys.DATABASE], kept_in, self.instruments)
         await service.refresh_backlog()
-        async with beside(repeatedly(BACKLOG_EVERY, service.refresh_backlog, "Reading the attachment backlog")):
+        async with (
+            beside(repeatedly(BACKLOG_EVERY, service.refresh_backlog, "Reading the attachment backlog")),
+            upkeep.by_itself(),
+        ):
             yield
-        await storage.close()
+        for storage in kept_in.values():
+            await storage.close()
 
     def _cache(self, redis_url: str | None, timeout: float) -> Cache:
         if redis_url is None:

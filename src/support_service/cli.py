@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from support_service import __version__, oncall, server
+from support_service import __version__, cli_attachments, oncall, server
 from support_service.database import migrate
 from support_service.demo.run import run as run_demo
 from support_service.errors import SupportError
@@ -37,18 +37,19 @@ def _parser() -> argparse.ArgumentParser:
         "README lists them.",
     )
     parser.add_argument("--version", action="version", version=f"support-service {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, what in (
         ("serve", _serve, "serve the API until SIGTERM; a SQLite database is migrated first"),
         ("migrate", _migrate, "bring the database to the newest schema"),
         ("openapi", _openapi, "print the OpenAPI document"),
     ):
-        commands.add_parser(name, help=what, description=what).set_defaults(run=run)
+        subcommands.add_parser(name, help=what, description=what).set_defaults(run=run)
     what = "serve with simulated order, payment and fulfillment services and sample cases"
-    demonstration = commands.add_parser("demo", help=what, description=what)
+    demonstration = subcommands.add_parser("demo", help=what, description=what)
     demonstration.add_argument("--port", type=int, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)")
     demonstration.set_defaults(run=_demo)
-    oncall.add_to(commands, _with_settings)
+    oncall.add_to(subcommands, _with_settings)
+    cli_attachments.add_to(subcommands)
     return parser
 
 

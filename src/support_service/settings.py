@@ -3,7 +3,9 @@
 Each field's alias is the variable that sets it, so that a search for `SUPPORT_PORT` ends here.
 """
 
+import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -11,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from redis.asyncio import BlockingConnectionPool
 
-from support_service import otel
+from support_service import otel, quantities
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "port", "database", "target_session_attrs"})
@@ -91,6 +93,17 @@ def _exporters(*allowed: str) -> BeforeValidator:
     return BeforeValidator(split)
 
 
+def _types(value: object) -> object:
+    """A list of content types with commas between; `image/*` stands for all of its kind."""
+    names = tuple(name.strip().lower() for name in str(value).split(","))
+    if not all(re.fullmatch(r"[a-z0-9!#$&^_.+-]+/([a-z0-9!#$&^_.+-]+|\*)", name) for name in names):
+        raise ValueError("content types with commas between, such as application/pdf,image/*")
+    return names
+
+
+ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_types)]
+Duration = Annotated[timedelta, BeforeValidator(quantities.duration)]
+Share = Annotated[float, BeforeValidator(quantities.share)]
 MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
 TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -147,10 +160,39 @@ class Timeline(Section):
 
 
 class Attachments(Section):
-    """Where files are kept, and how large they may be."""
+    """Where files are kept, how they arrive, and when they leave."""
 
     directory: Path = Field(Path("var/attachments"), alias="SUPPORT_ATTACHMENT_DIR")
+    store: Literal["local", "s3"] = Field("local", alias="SUPPORT_ATTACHMENT_STORE", description="where new files go")
     max_bytes: int = Field(26_214_400, alias="SUPPORT_ATTACHMENT_MAX_BYTES", gt=0, description="bytes in one file")
+    disk_reserve: int = Field(
+        268_435_456, alias="SUPPORT_ATTACHMENT_DISK_RESERVE", ge=0, description="bytes of the disk that stay free"
+    )
+    uploads: int = Field(64, alias="SUPPORT_ATTACHMENT_UPLOADS", ge=1, description="uploads at once")
+    min_rate: float = Field(1024, alias="SUPPORT_ATTACHMENT_MIN_RATE", ge=0, description="bytes/s a client must send")
+    deadline: float = Field(3600, alias="SUPPORT_ATTACHMENT_DEADLINE", gt=0, description="s for a whole upload")
+    types: ContentTypes | None = Field(None, alias="SUPPORT_ATTACHMENT_TYPES", description="unset: any content type")
+    download: Literal["stream", "redirect"] = Field(
+        "stream", alias="SUPPORT_ATTACHMENT_DOWNLOAD", description="how files leave that lie on S3"
+    )
+    retention: Duration | None = Field(
+        None, alias="SUPPORT_RETENTION_AFTER", description="age at which files of closed cases are deleted"
+    )
+    scrub: Share = Field(0.0, alias="SUPPORT_SCRUB_SAMPLE", description="share of the files re-hashed each hour")
+
+
+class ObjectStore(Section):
+    """The S3-compatible server; its credentials come from the usual AWS_* variables."""
+
+    bucket: str | None = Field(None, alias="SUPPORT_S3_BUCKET", description="unset: files stay on the local disk")
+    endpoint: HttpUrl | None = Field(None, alias="SUPPORT_S3_ENDPOINT", description="unset: Amazon's own")
+    region: str = Field("us-east-1", alias="SUPPORT_S3_REGION")
+    offload_after: Duration | None = Field(
+        None, alias="SUPPORT_OFFLOAD_AFTER", description="age at which files move to S3 by themselves"
+    )
+    grace: Duration = Field(
+        timedelta(seconds=10), alias="SUPPORT_OFFLOAD_GRACE", description="time until the local copy goes after a move"
+    )
 
 
 class Telemetry(Section):
@@ -185,6 +227,7 @@ class Settings(BaseModel):
     database: Database
     timeline: Timeline
     attachments: Attachments
+    s3: ObjectStore
     telemetry: Telemetry
     warnings: tuple[str, ...] = ()  # what was set and has no effect
 
@@ -196,6 +239,7 @@ class Settings(BaseModel):
             database=_read(Database, environ),
             timeline=_read(Timeline, environ),
             attachments=_read(Attachments, environ),
+            s3=_read(ObjectStore, environ),
             telemetry=_read(Telemetry, environ),
             warnings=tuple(otel.ignored(environ)),
         )
@@ -206,6 +250,13 @@ class Settings(BaseModel):
                 f"SUPPORT_HOST={settings.server.host!r}: with SUPPORT_AUTH=open only a loopback address is allowed "
                 f"({', '.join(LOOPBACK)}), since anyone who reaches the port may read every case"
             )
+        if settings.s3.bucket is None:
+            if settings.attachments.store == "s3":
+                raise WrongSetting("SUPPORT_ATTACHMENT_STORE='s3': needs SUPPORT_S3_BUCKET")
+            if settings.s3.offload_after is not None:
+                raise WrongSetting(
+                    f"SUPPORT_OFFLOAD_AFTER={environ['SUPPORT_OFFLOAD_AFTER']!r}: needs SUPPORT_S3_BUCKET"
+                )
         return settings
 
 

@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from support_service.attachments import store
+from support_service.attachments.intake import Limits
+from support_service.attachments.local import LocalAttachmentStorage
 from support_service.attachments.model import Backlog
 from support_service.attachments.service import AttachmentService
-from support_service.attachments.storage import LocalAttachmentStorage
 from support_service.cases.model import NewCase
 from support_service.cases.service import SupportService
 from support_service.errors import Invalid, NotFound, TooLarge
@@ -22,7 +23,7 @@ async def service(database, instruments, tmp_path):
     """A service that takes files of up to 100 bytes."""
     storage = LocalAttachmentStorage(tmp_path / "files")
     await storage.open()
-    return AttachmentService(database, storage, instruments, 100)
+    return AttachmentService(database, {"local": storage}, instruments, Limits(100))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 MAX_FILENAME = 255  # bytes of UTF-8, as most file systems have it where the file will be saved
 UNKNOWN_TYPE = "application/octet-stream"
@@ -13,7 +13,10 @@ CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,127}")
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file of a case. Its bytes lie in `storage` under `storage_key`; `sha256` is in hex."""
+    """A file of a case. Its bytes lie in `storage` under `storage_key`; `sha256` is in hex.
+
+    `content_type` is what the client declared, `detected_type` what the first bytes say, where they say anything.
+    """
 
     id: str
     ticket_id: str
@@ -24,6 +27,7 @@ class Attachment:
     storage: str
     storage_key: str
     created_at: datetime
+    detected_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +64,15 @@ def clean_content_type(raw: str | None) -> str:
     """The declared type without its parameters; what is no type counts as unknown bytes."""
     essence = (raw or "").partition(";")[0].strip().lower()
     return essence if CONTENT_TYPE.fullmatch(essence) else UNKNOWN_TYPE
+
+
+def allows(types: tuple[str, ...] | None, content_type: str) -> bool:
+    """Whether a list of types, `image/*` among them, has this one; no list has all."""
+    kind = content_type.partition("/")[0]
+    return types is None or content_type in types or f"{kind}/*" in types
+
+
+def disposition(filename: str) -> str:
+    """Save it, never show it; the plain name is for clients that don't read the encoded one."""
+    plain = "".join(character if character.isascii() and character not in '"\\%' else "_" for character in filename)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

@@ -1,34 +1,59 @@
 """AttachmentService: keeps, gives and removes the files of cases, and knows how much of them lies on local storage."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 
-from support_service.attachments import store
-from support_service.attachments.model import Attachment, Backlog, clean_content_type, clean_filename
-from support_service.attachments.storage import LocalAttachmentStorage
+from support_service.attachments import keep_store, move_store, store
+from support_service.attachments.intake import Intake, Limits
+from support_service.attachments.model import Attachment, Backlog, disposition
+from support_service.attachments.move_store import Leftover
+from support_service.attachments.storage import AttachmentStorage, Label
 from support_service.database import Database, Transaction
-from support_service.errors import Invalid, NotFound, SupportError, TooLarge, no_case
+from support_service.errors import NotFound, SupportError, Unavailable, no_case
 from support_service.ids import may_be_id, new_id
-from support_service.telemetry.instruments import ATTACHMENT_BACKLOG, ATTACHMENT_BACKLOG_FILES, Instruments
+from support_service.telemetry import instruments as rows
+from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, closed
 
 BACKLOG_EVERY = 10.0  # seconds until this replica's gauges show what the others stored
+LINK_FOR = 300  # seconds that a redirected download may begin in
+LOCAL = "local"
+
+log = logging.getLogger(__name__)
 
 
 class AttachmentService:
-    """The bytes first, then the row; the row first, then the bytes when one is removed: no row without its file."""
+    """The bytes first, then the row; the row first, then the bytes when one is removed: no row without its file.
+
+    New files go to the first of the storages; each file is read from the one that its row names.
+    """
 
     def __init__(
-        self, database: Database, storage: LocalAttachmentStorage, instruments: Instruments, max_bytes: int
+        self,
+        database: Database,
+        storages: Mapping[str, AttachmentStorage],
+        instruments: Instruments,
+        limits: Limits,
+        uploads: int = 64,
     ) -> None:
         self._database = database
-        self._storage = storage
+        self._storages = storages
+        self._storage = next(iter(storages.values()))
         self._instruments = instruments
-        self._max_bytes = max_bytes
+        self._limits = limits
+        self._uploads = uploads
+        self._uploading = 0
         self._backlog: Backlog | None = None
-        instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._backlog.bytes, {})] if self._backlog else [])
-        instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._backlog.files, {})] if self._backlog else [])
+        self._oldest: datetime | None = None
+        self._free: int | None = None
+        instruments.observe(rows.ATTACHMENT_BACKLOG, lambda: [(self._backlog.bytes, {})] if self._backlog else [])
+        instruments.observe(rows.ATTACHMENT_BACKLOG_FILES, lambda: [(self._backlog.files, {})] if self._backlog else [])
+        instruments.observe(rows.ATTACHMENT_BACKLOG_AGE, self._age)
+        instruments.observe(rows.ATTACHMENT_DISK_FREE, lambda: [] if self._free is None else [(self._free, {})])
+        instruments.observe(rows.ATTACHMENT_UPLOADS, lambda: [(self._uploading, {})])
 
     async def expect(self, case_id: str) -> None:
         """Raise NotFound where there is no such case, before anyone sends its file."""
@@ -36,20 +61,32 @@ class AttachmentService:
             raise no_case(case_id)
 
     async def add(
-        self, case_id: str, filename: str, content_type: str | None, chunks: AsyncIterator[bytes]
+        self,
+        case_id: str,
+        filename: str,
+        content_type: str | None,
+        chunks: AsyncIterator[bytes],
+        *,
+        expected: int = 0,
     ) -> Attachment:
-        """Keep a file of a case that exists; raises TooLarge, Invalid for an empty file, OutOfSpace."""
-        stored = await self._storage.put(self._bounded(chunks))
+        """Keep a file of a case that exists; `expected` is about its size, where that is known.
+
+        Raises TooLarge, Invalid for an empty file, UnsupportedType for one of a type that is not taken, OutOfSpace.
+        """
+        intake = Intake(filename, content_type, self._limits)
+        label = Label(intake.content_type, disposition(intake.filename))
+        stored = await self._storage.put(intake.passing(chunks), expected=expected, label=label)
         attachment = Attachment(
             id=new_id(),
             ticket_id=case_id,
-            filename=clean_filename(filename),
-            content_type=clean_content_type(content_type),
+            filename=intake.filename,
+            content_type=intake.content_type,
             size_bytes=stored.size,
             sha256=stored.sha256,
             storage=self._storage.name,
             storage_key=stored.key,
             created_at=datetime.now(UTC),
+            detected_type=intake.detected_type,
         )
         committing = False
         try:
@@ -60,7 +97,8 @@ class AttachmentService:
             if not committing:  # else the commit's answer got lost, and a row may name the file
                 await self._storage.delete(stored.key)
             raise
-        self._backlog = backlog
+        if attachment.storage == LOCAL:
+            self._backlog = backlog
         self._instruments.attachment_stored.add(1, {"content_type": closed(attachment.content_type, CONTENT_TYPES)})
         return attachment
 
@@ -77,24 +115,52 @@ class AttachmentService:
             raise NotFound("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")
         return attachment
 
-    def read(self, attachment: Attachment, offset: int, length: int) -> AsyncIterator[bytes]:
-        """An attachment's bytes from an offset on."""
-        return self._storage.read(attachment.storage_key, offset, length)
+    async def read(self, attachment: Attachment, offset: int, length: int) -> AsyncIterator[bytes]:
+        """An attachment's bytes from an offset on, wherever they are by now; raises Unavailable."""
+        given = 0
+        while True:
+            try:
+                async with aclosing(self._read(attachment, offset, length)) as blocks:
+                    async for block in blocks:
+                        given += len(block)
+                        yield block
+                    return
+            except Unavailable:
+                moved = None if given else await keep_store.by_id(self._database, attachment.id)
+                if moved is None or moved.storage_key == attachment.storage_key:
+                    raise
+                attachment = moved  # it was moved between the look at its row and the look at its bytes
+
+    async def link(self, attachment: Attachment) -> str | None:
+        """An address that gives the bytes by itself, for a while; None where only this service has them."""
+        storage = self._storages.get(attachment.storage)
+        return await storage.link(attachment.storage_key, LINK_FOR) if storage else None
 
     async def remove(self, case_id: str, attachment_id: str) -> None:
-        """Remove an attachment; raises NotFound."""
+        """Remove an attachment; raises NotFound. Its bytes go at once where they can, and later where not."""
         attachment = await self.get(case_id, attachment_id)
         async with self._database.transaction() as tx:
-            left = await store.remove(tx, attachment)
-        if left is not None:
-            self._backlog = left
-            await self._storage.delete(attachment.storage_key)
+            removed = await store.remove(tx, [attachment.id], "request", datetime.now(UTC))
+        for gone in removed:
+            self._instruments.attachment_deleted.add(1, {"reason": "request"})
+            await self._delete(gone)
+        if removed:
+            await self.refresh_backlog()
 
     @contextmanager
-    def counting_rejections(self) -> Iterator[None]:
-        """Count an upload that is refused within the block, or whose client leaves."""
+    def uploading(self) -> Iterator[None]:
+        """Count an upload while it lasts, and where it is refused or its client leaves.
+
+        Raises Unavailable where as many as there may be are in progress.
+        """
         try:
-            yield
+            if self._uploading >= self._uploads:
+                raise Unavailable("uploads_busy", "Too many uploads are in progress; try again in a moment.")
+            self._uploading += 1
+            try:
+                yield
+            finally:
+                self._uploading -= 1
         except SupportError as refusal:
             self._instruments.attachment_rejected.add(1, {"reason": closed(refusal.code, REJECTIONS)})
             raise
@@ -103,18 +169,35 @@ class AttachmentService:
             raise
 
     async def refresh_backlog(self) -> None:
-        """Read the ledger, which other replicas change too."""
-        self._backlog = await store.backlog(self._database, self._storage.name)
+        """Read the ledger, which other replicas change too, and look at the disk."""
+        self._backlog = await store.backlog(self._database, LOCAL)
+        self._oldest = await store.oldest(self._database, LOCAL) if self._backlog.files else None
+        if LOCAL in self._storages:
+            self._free = await asyncio.to_thread(self._storages[LOCAL].free)
 
-    async def _bounded(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > self._max_bytes:
-                raise TooLarge("attachment_too_large", f"A file may have at most {self._max_bytes} bytes.")
-            yield chunk
-        if not size:
-            raise Invalid("attachment_empty", "The file is empty; nothing was kept.")
+    def _age(self) -> Reading:
+        if self._backlog is None:
+            return []
+        return [(max(0.0, (datetime.now(UTC) - self._oldest).total_seconds()) if self._oldest else 0.0, {})]
+
+    def _read(self, attachment: Attachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        storage = self._storages.get(attachment.storage)
+        if storage is None:
+            raise Unavailable(
+                "attachment_unreadable", f"The file lies on a storage that is not set up here: {attachment.storage}."
+            )
+        return storage.read(attachment.storage_key, offset, length)
+
+    async def _delete(self, gone: Attachment) -> None:
+        """Remove the bytes of a deleted attachment; where that fails, they stay listed and go later."""
+        storage = self._storages.get(gone.storage)
+        try:
+            if storage is not None:
+                await storage.delete(gone.storage_key)
+                async with self._database.transaction() as tx:
+                    await move_store.forget(tx, [Leftover(gone.storage, gone.storage_key, gone.size_bytes)])
+        except Unavailable as failure:
+            log.warning("The bytes of attachment %s go later: %s", gone.id, failure)
 
 
 async def _record(tx: Transaction, attachment: Attachment) -> Backlog:

@@ -1,13 +1,22 @@
 """All SQL of attachments and of the ledger that counts them."""
 
+from collections.abc import Sequence
 from dataclasses import fields
+from datetime import datetime
+from itertools import groupby
 
 import sqlalchemy as sa
 
 from support_service.attachments.model import Attachment, Backlog
 from support_service.database import Reader, Row, Transaction
 from support_service.database.prepared import hot
-from support_service.database.tables import attachment_ledger, attachments, tickets
+from support_service.database.tables import (
+    attachment_deletions,
+    attachment_ledger,
+    attachment_leftovers,
+    attachments,
+    tickets,
+)
 
 NAMES = [field.name for field in fields(Attachment)]
 COLUMNS = [attachments.c[name] for name in NAMES]
@@ -22,6 +31,7 @@ ADD = hot(attachments.insert().inline())
 LEDGER = sa.select(attachment_ledger.c.files, attachment_ledger.c.bytes).where(
     attachment_ledger.c.storage == sa.bindparam("of")
 )
+OLDEST = sa.select(sa.func.min(attachments.c.created_at)).where(attachments.c.storage == sa.bindparam("of"))
 COUNT = hot(
     attachment_ledger.update()
     .where(attachment_ledger.c.storage == sa.bindparam("of"))
@@ -52,14 +62,51 @@ async def get(reader: Reader, case_id: str, attachment_id: str) -> Attachment | 
 async def add(tx: Transaction, attachment: Attachment) -> Backlog:
     """Keep an attachment's row and count it; returns what its storage holds now."""
     await tx.execute(ADD, {name: getattr(attachment, name) for name in NAMES})
-    return await _count(tx, attachment.storage, 1, attachment.size_bytes)
+    return await count(tx, attachment.storage, 1, attachment.size_bytes)
 
 
-async def remove(tx: Transaction, attachment: Attachment) -> Backlog | None:
-    """Remove an attachment's row and count it; None where someone else has removed it already."""
-    if not await tx.execute(attachments.delete().where(attachments.c.id == attachment.id)):
-        return None
-    return await _count(tx, attachment.storage, -1, -attachment.size_bytes)
+async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime) -> list[Attachment]:
+    """Remove attachments' rows, record the deletion, list their bytes as left over and count them.
+
+    Returns those removed here, and not by someone else before.
+    """
+    doomed = attachments.delete().where(attachments.c.id.in_(ids)).returning(*COLUMNS)
+    removed = sorted((Attachment(*row) for row in await tx.fetch_all(doomed)), key=lambda each: each.storage)
+    for attachment in removed:
+        await tx.execute(
+            attachment_deletions.insert().inline(),
+            {
+                "attachment_id": attachment.id,
+                "ticket_id": attachment.ticket_id,
+                "filename": attachment.filename,
+                "size_bytes": attachment.size_bytes,
+                "sha256": attachment.sha256,
+                "reason": reason,
+                "deleted_at": at,
+            },
+        )
+        await leave(tx, attachment.storage, attachment.storage_key, attachment.size_bytes, at)
+    for storage, group in groupby(removed, key=lambda each: each.storage):
+        sizes = [each.size_bytes for each in group]
+        await count(tx, storage, -len(sizes), -sum(sizes))
+    return removed
+
+
+async def leave(
+    tx: Transaction, storage: str, key: str, size: int, due_at: datetime, *, mover: str | None = None
+) -> None:
+    """List bytes that no attachment names, to be removed when they are due."""
+    await tx.execute(
+        attachment_leftovers.insert().inline(),
+        {
+            "storage": storage,
+            "storage_key": key,
+            "size_bytes": size,
+            "due_at": due_at,
+            "mover": mover,
+            "removing": False,
+        },
+    )
 
 
 async def backlog(reader: Reader, storage: str) -> Backlog:
@@ -67,7 +114,14 @@ async def backlog(reader: Reader, storage: str) -> Backlog:
     return _backlog(await reader.fetch_one(LEDGER, {"of": storage}))
 
 
-async def _count(tx: Transaction, storage: str, files: int, size: int) -> Backlog:
+async def oldest(reader: Reader, storage: str) -> datetime | None:
+    """When the oldest file on a storage was kept."""
+    row = await reader.fetch_one(OLDEST, {"of": storage})
+    return row[0] if row else None
+
+
+async def count(tx: Transaction, storage: str, files: int, size: int) -> Backlog:
+    """Count files in or out of a storage; returns what it holds now."""
     # Last in its transaction: this row is every upload's, so its lock is held for as short as can be.
     return _backlog(await tx.fetch_one(COUNT, {"of": storage, "more_files": files, "more_bytes": size}))
 

@@ -13,6 +13,9 @@ from sqlalchemy.sql.functions import FunctionElement
 JSON_VALUE = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 """A JSON document; on PostgreSQL in its binary form."""
 
+STORAGE_KEY = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
+"""The key of a file in its storage, in the order of its bytes whatever the database's language is."""
+
 SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """A number given out in the order of insertion; SQLite counts up only in a plain integer key."""
 

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from support_service.database.dialect import JSON_VALUE, SEQUENCE, UtcDateTime
+from support_service.database.dialect import JSON_VALUE, SEQUENCE, STORAGE_KEY, UtcDateTime
 
 metadata = sa.MetaData(
     naming_convention={
@@ -74,9 +74,41 @@ attachments = sa.Table(
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("storage", sa.String(16), nullable=False),  # which storage holds the bytes
-    sa.Column("storage_key", sa.String(255), nullable=False),
+    sa.Column("storage_key", STORAGE_KEY, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("detected_type", sa.String(255)),  # what the first bytes say, where they say anything
+    sa.Column("mover", sa.String(36)),  # the run that moves the bytes to another storage,
+    sa.Column("moving_until", UtcDateTime),  # and when others may take its place
     sa.Index(None, "ticket_id", "seq"),
+    sa.Index(None, "storage", "storage_key", unique=True),
+    sa.Index(None, "storage", "created_at"),
+)
+
+# Bytes that no attachment names and that are to be removed: what a move leaves behind or has begun, what was deleted.
+attachment_leftovers = sa.Table(
+    "attachment_leftovers",
+    metadata,
+    sa.Column("storage", sa.String(16), primary_key=True),
+    sa.Column("storage_key", STORAGE_KEY, primary_key=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Column("mover", sa.String(36)),  # the run that still writes them
+    sa.Column("removing", sa.Boolean, nullable=False),  # from here on nobody may make an attachment of them
+    sa.Index(None, "due_at"),
+)
+
+# What was deleted, by whose wish: the record that stays when the file is gone.
+attachment_deletions = sa.Table(
+    "attachment_deletions",
+    metadata,
+    sa.Column("attachment_id", sa.String(36), primary_key=True),
+    sa.Column("ticket_id", sa.String(36), nullable=False),
+    sa.Column("filename", sa.String(255), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("reason", sa.String(16), nullable=False),  # request or retention
+    sa.Column("deleted_at", UtcDateTime, nullable=False),
+    sa.Index(None, "ticket_id"),
 )
 
 # What each storage holds: the backlog without a scan, as the transaction that adds or removes an attachment counts it.

@@ -177,6 +177,77 @@ ATTACHMENT_REJECTED = Row(
     "Uploads that were refused, or broke off",
     {"reason": labels.REJECTIONS},
 )
+ATTACHMENT_UPLOADS = Row(
+    "support.attachment.uploads",
+    "observed sum",
+    "{upload}",
+    "Uploads in progress",
+    {},
+)
+ATTACHMENT_BACKLOG_AGE = Row(
+    "support.attachment.backlog_age",
+    "gauge",
+    "s",
+    "Age of the oldest file on local storage; 0 where there is none",
+    {},
+)
+ATTACHMENT_DISK_FREE = Row(
+    "support.attachment.disk_free",
+    "gauge",
+    "By",
+    "Bytes free on the disk of local storage",
+    {},
+)
+ATTACHMENT_OFFLOADED = Row(
+    "support.attachment.offloaded",
+    "counter",
+    "{file}",
+    "Files taken for a move between storages; only moved ones left, every other outcome let them stay",
+    {"to": labels.STORAGES, "outcome": labels.MOVES},
+)
+ATTACHMENT_OFFLOADED_BYTES = Row(
+    "support.attachment.offloaded_bytes",
+    "counter",
+    "By",
+    "Their bytes",
+    {"to": labels.STORAGES, "outcome": labels.MOVES},
+)
+ATTACHMENT_OFFLOAD = Row(
+    "support.attachment.offload",
+    "histogram",
+    "s",
+    "Time to copy a file, read it back and switch its row",
+    {"to": labels.STORAGES},
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
+ATTACHMENT_DELETED = Row(
+    "support.attachment.deleted",
+    "counter",
+    "{file}",
+    "Attachments deleted: by a client's request, or because their case was settled long ago",
+    {"reason": labels.DELETIONS},
+)
+ATTACHMENT_SWEEP_REPAIRS = Row(
+    "support.attachment.sweep_repairs",
+    "counter",
+    "{repair}",
+    "What the sweep put right, by kind",
+    {"kind": labels.REPAIRS},
+)
+ATTACHMENT_UNREPAIRED = Row(
+    "support.attachment.unrepaired",
+    "gauge",
+    "{file}",
+    "Files that the last sweep found missing or of another size than their row says",
+    {"kind": labels.UNREPAIRED},
+)
+ATTACHMENT_SCRUBBED = Row(
+    "support.attachment.scrubbed",
+    "counter",
+    "{file}",
+    "Stored files that were hashed again; a mismatch is a file that is not what it was",
+    {"outcome": labels.SCRUBS},
+)
 TICKET_OPEN = Row(
     "support.ticket.open",
     "gauge",
@@ -268,6 +339,16 @@ TABLE = (
     ATTACHMENT_REJECTED,
     ATTACHMENT_BACKLOG,
     ATTACHMENT_BACKLOG_FILES,
+    ATTACHMENT_BACKLOG_AGE,
+    ATTACHMENT_DISK_FREE,
+    ATTACHMENT_UPLOADS,
+    ATTACHMENT_OFFLOADED,
+    ATTACHMENT_OFFLOADED_BYTES,
+    ATTACHMENT_OFFLOAD,
+    ATTACHMENT_DELETED,
+    ATTACHMENT_SWEEP_REPAIRS,
+    ATTACHMENT_UNREPAIRED,
+    ATTACHMENT_SCRUBBED,
     TICKET_CREATED,
     CONVERSATION_ADDED,
     TICKET_STATUS_CHANGED,
@@ -303,6 +384,12 @@ class Instruments:
         self.timeline_source = self._histogram(TIMELINE_SOURCE)
         self.attachment_stored = self._counter(ATTACHMENT_STORED)
         self.attachment_rejected = self._counter(ATTACHMENT_REJECTED)
+        self.attachment_offloaded = self._counter(ATTACHMENT_OFFLOADED)
+        self.attachment_offloaded_bytes = self._counter(ATTACHMENT_OFFLOADED_BYTES)
+        self.attachment_offload = self._histogram(ATTACHMENT_OFFLOAD)
+        self.attachment_deleted = self._counter(ATTACHMENT_DELETED)
+        self.attachment_sweep_repairs = self._counter(ATTACHMENT_SWEEP_REPAIRS)
+        self.attachment_scrubbed = self._counter(ATTACHMENT_SCRUBBED)
         self.ticket_created = self._counter(TICKET_CREATED)
         self.conversation_added = self._counter(CONVERSATION_ADDED)
         self.ticket_status_changed = self._counter(TICKET_STATUS_CHANGED)

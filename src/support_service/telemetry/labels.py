@@ -45,14 +45,25 @@ REJECTIONS = (
     "body_too_large",
     "body_too_slow",
     "case_not_found",
+    "checksum_mismatch",
     "client_left",
     "file_missing",
     "file_repeated",
+    "malformed_checksum",
     "malformed_multipart",
     "storage_full",
+    "storage_unavailable",
+    "type_not_allowed",
     "unsupported_type",
+    "uploads_busy",
     OTHER,
 )
+STORAGES = ("local", "s3")
+MOVES = ("moved", "mismatch", "unreadable", "gone", "failed")
+DELETIONS = ("request", "retention")
+REPAIRS = ("unfinished", "orphan", "leftover", "ledger")
+UNREPAIRED = ("missing", "damaged")
+SCRUBS = ("ok", "mismatch")
 CPU_MODES = ("user", "system")
 GENERATIONS = ("0", "1", "2")
 DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")

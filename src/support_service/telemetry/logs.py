@@ -92,5 +92,6 @@ def configure(level: str) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("aiohttp.server").addFilter(ClientsFaultFilter())
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # web/middleware.py writes the access log
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs each retry of an export

@@ -1,11 +1,10 @@
 """Attachments: upload, list, download, remove."""
 
 import logging
-from urllib.parse import quote
 
 from aiohttp import web
 
-from support_service.attachments.model import Attachment
+from support_service.attachments.model import Attachment, disposition
 from support_service.errors import Unavailable
 from support_service.web import keys
 from support_service.web.cases import case_id
@@ -19,11 +18,17 @@ log = logging.getLogger(__name__)
 async def upload(request: web.Request) -> web.Response:
     """Add a file to a case, from the part `file` of a multipart body."""
     service = request.app[keys.ATTACHMENTS]
-    with service.counting_rejections():
+    with service.uploading():
         await service.expect(case_id(request))
-        incoming = Upload(request, request.app[keys.HTTP].max_upload_bytes)
+        incoming = Upload(request, request.app[keys.HTTP].uploads)
         await incoming.open()
-        attachment = await service.add(case_id(request), incoming.filename, incoming.content_type, incoming.chunks())
+        attachment = await service.add(
+            case_id(request),
+            incoming.filename,
+            incoming.content_type,
+            incoming.chunks(),
+            expected=request.content_length or 0,
+        )
     answer = view(request, attachment)
     return reply(answer, 201, {"Location": answer.uri})
 
@@ -41,13 +46,15 @@ async def download(request: web.Request) -> web.StreamResponse:
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": _disposition(attachment.filename),
+        "Content-Disposition": disposition(attachment.filename),
         "Content-Security-Policy": "sandbox",
         "ETag": f'"{attachment.sha256}"',
         "X-Content-Type-Options": "nosniff",
     }
     if any(tag.value in (attachment.sha256, "*") for tag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
+    if request.app[keys.HTTP].redirect_downloads and (link := await service.link(attachment)):
+        return web.Response(status=307, headers=headers | {"Location": link})
     wanted = _range(request, attachment)
     if wanted is None:
         headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
@@ -61,7 +68,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     if request.method == "HEAD":
         return response
     blocks = service.read(attachment, wanted.start, len(wanted))
-    block = await anext(blocks)  # before the head is sent, so that a file that can't be read still gets its error
+    block = await anext(blocks, b"")  # before the head is sent, so that a file that can't be read still gets its error
     await response.prepare(request)
     try:
         await response.write(block)
@@ -91,9 +98,3 @@ def _range(request: web.Request, attachment: Attachment) -> range | None:
     except ValueError:
         return everything
     return everything[asked.start : asked.stop] or None
-
-
-def _disposition(filename: str) -> str:
-    """Save it, never show it; the plain name is for clients that don't read the encoded one."""
-    plain = "".join(character if character.isascii() and character not in '"\\%' else "_" for character in filename)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

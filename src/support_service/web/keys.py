@@ -16,11 +16,21 @@ from support_service.timeline.levers import Levers
 
 
 @dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """How large an upload may be, and how slow."""
+
+    max_bytes: int
+    min_rate: float  # bytes a second, on the average
+    deadline: float  # seconds for the whole body
+
+
+@dataclass(frozen=True, slots=True)
 class HttpOptions:
     """What the HTTP layer itself can be told."""
 
     public_url: str
-    max_upload_bytes: int
+    uploads: UploadOptions
+    redirect_downloads: bool = False
 
 
 @dataclass(slots=True)

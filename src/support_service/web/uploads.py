@@ -12,9 +12,12 @@ from aiohttp import web
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from support_service.errors import Invalid, Malformed, TooLarge, TooSlow, UnsupportedType
+from support_service.web.checksums import Checksums
+from support_service.web.keys import UploadOptions
 
 FIELD = "file"
 CHUNK_WITHIN = 30.0  # seconds for some of the body to arrive; aiohttp waits for ever, even for what it can't read
+RATE_AFTER = 10.0  # seconds of waiting for a client before its rate counts
 MAX_PARTS = 16
 MAX_HEADERS = 8
 MAX_HEADER_BYTES = 8192
@@ -26,9 +29,16 @@ MAX_OTHER_BYTES = (
 class Upload:
     """The part named `file` of a request's body."""
 
-    def __init__(self, request: web.Request, max_bytes: int) -> None:
+    def __init__(self, request: web.Request, options: UploadOptions) -> None:
         self._request = request
-        self._max_bytes = max_bytes
+        self._max_bytes = options.max_bytes
+        self._min_rate = options.min_rate
+        self._loop = asyncio.get_running_loop()
+        self._until = self._loop.time() + options.deadline
+        self._deadline = options.deadline
+        self._received = 0
+        self._waited = 0.0  # seconds, for the client alone
+        self._checksums = Checksums(request.headers)
         self._events = self._parse()
         self.filename = ""
         self.content_type: str | None = None
@@ -42,11 +52,15 @@ class Upload:
             if isinstance(event, MultipartSegment) and event.name == FIELD:
                 self.filename = event.filename or ""
                 self.content_type = event.content_type
+                self._checksums.expect(dict(event.headerlist))
                 return
         raise Invalid("file_missing", "The body has no part named `file`.")
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The file's bytes; ends only when the whole body was read and proved to be in order."""
+        """The file's bytes; ends only when the whole body was read and proved to be in order.
+
+        Raises Invalid where the client sent a checksum, and the file has another.
+        """
         in_file = True
         async for event in self._events:
             if event is None:
@@ -55,14 +69,27 @@ class Upload:
                 if event.name == FIELD:
                     raise Invalid("file_repeated", "The body has more than one part named `file`; send one at a time.")
             elif in_file:
+                self._checksums.add_file(event)
                 yield event
+        self._checksums.verify()
 
     async def _read(self) -> bytes:
+        """What has arrived; raises TooSlow for a client that sends nothing, too little, or takes too long in all."""
+        started = self._loop.time()
+        left = self._until - started
         try:
-            async with asyncio.timeout(CHUNK_WITHIN):
-                return await self._request.content.readany()
+            async with asyncio.timeout(min(CHUNK_WITHIN, left)):
+                chunk = await self._request.content.readany()
         except TimeoutError:
+            if left < CHUNK_WITHIN:
+                raise TooSlow("body_too_slow", f"The body did not arrive within {self._deadline:g} s.") from None
             raise TooSlow("body_too_slow", f"Nothing of the body arrived for {CHUNK_WITHIN:g} s.") from None
+        self._received += len(chunk)
+        self._waited += self._loop.time() - started
+        if chunk and self._waited > RATE_AFTER and self._received < self._min_rate * self._waited:
+            raise TooSlow("body_too_slow", f"The body must arrive with at least {self._min_rate:g} bytes a second.")
+        self._checksums.add_body(chunk)
+        return chunk
 
     async def _parse(self) -> AsyncIterator[MultipartSegment | bytes | None]:
         kind, options = parse_options_header(self._request.headers.get("Content-Type", ""))

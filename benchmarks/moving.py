@@ -1,0 +1,235 @@
+"""Files that move to S3: many small ones against a bare copy loop, and one of 2 GiB in bounded memory.
+
+The S3 server is moto's, one process in Python: it bounds both sides alike, so only their ratio says something.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import obstore
+import uvloop
+from obstore.store import S3Store
+
+from benchmarks import proc
+from benchmarks.bed import ROOT, free_port, running
+from benchmarks.load import Failed
+from support_service import database
+from support_service.attachments.intake import Limits
+from support_service.attachments.offload import AT_ONCE
+from support_service.attachments.service import AttachmentService
+from support_service.cases.model import NewCase
+from support_service.cases.service import SupportService
+from support_service.database import migrate
+from support_service.settings import Settings
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.provider import Metrics, reporter
+from support_service.upkeep import opened, storages
+
+FILES, SMALL = 10_000, 4096
+HUGE = 2 << 30
+BLOCK = 1 << 20
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """Files a second: as the service moves them, and as a bare loop copies them, with and without reading back."""
+
+    service: float
+    copied: float
+    copied_and_read: float
+
+
+@dataclass(frozen=True, slots=True)
+class Huge:
+    """The most memory that each process held, in MiB, and the MiB a second of each step."""
+
+    peaks: dict[str, float]
+    rates: dict[str, float]
+
+
+@contextlib.contextmanager
+def place() -> Iterator[dict[str, str]]:
+    """A folder, an S3 server and the variables for both, for the length of a block."""
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "benchmark")  # noqa: TID251 - the S3 client reads it there
+    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "benchmark")  # noqa: TID251
+    var = ROOT / "var"
+    var.mkdir(exist_ok=True)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=var) as name:
+        folder = Path(name)
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        env = {"PATH": os.environ["PATH"]}  # noqa: TID251 - handed on
+        with running("s3", port, command, cwd=folder, env=env, log=folder / "s3.log"):
+            yield {
+                "SUPPORT_DATABASE_URL": f"sqlite:///{folder / 'support.db'}",
+                "SUPPORT_ATTACHMENT_DIR": str(folder / "attachments"),
+                "SUPPORT_ATTACHMENT_MAX_BYTES": str(HUGE),
+                "SUPPORT_S3_BUCKET": "files",
+                "SUPPORT_S3_ENDPOINT": f"http://127.0.0.1:{port}",
+                "SUPPORT_OFFLOAD_GRACE": "0s",
+                "SUPPORT_LOG_LEVEL": "warning",
+            }
+
+
+def offload(progress: Progress) -> Offload:
+    """Move FILES small files, and copy as many by a bare loop, with as many requests at once."""
+    with place() as variables:
+        settings = Settings.load(variables)
+        migrate.upgrade(settings.database.url)
+        return uvloop.run(_offload(settings, progress))
+
+
+async def _offload(settings: Settings, progress: Progress) -> Offload:
+    await _create_bucket(settings)
+    progress(f"storing {FILES:,} files")
+    paths = await _store(settings)
+    bare = S3Store(
+        "files",
+        config={"endpoint": settings.s3.endpoint or "", "region": "us-east-1"},
+        client_options={"allow_http": True},
+    )
+
+    async def copy(path: Path) -> None:
+        await obstore.put_async(bare, f"bare/{path.name}", path.read_bytes())  # noqa: ASYNC240 - as bare as can be
+
+    async def copy_and_read(path: Path) -> None:
+        key = f"read/{path.name}"
+        await obstore.put_async(bare, key, path.read_bytes())  # noqa: ASYNC240
+        hashlib.sha256(await (await obstore.get_async(bare, key)).bytes_async()).hexdigest()
+
+    progress("a bare copy loop")
+    copied = await _rate(paths, copy)
+    progress("a bare copy loop that reads back")
+    copied_and_read = await _rate(paths, copy_and_read)
+    progress("offload")
+    async with opened(settings) as upkeep:
+        started = time.perf_counter()
+        await upkeep.mover().run(datetime.now(UTC))
+        service = FILES / (time.perf_counter() - started)
+        left = await upkeep.mover().waiting(datetime.now(UTC))
+    if left.files:
+        raise Failed(f"{left.files} files were not moved")
+    return Offload(service, copied, copied_and_read)
+
+
+async def _rate(paths: list[Path], work: Callable[[Path], object]) -> float:
+    """Files a second, with as many at once as the service moves."""
+    left = iter(paths)
+
+    async def worker() -> None:
+        for path in left:
+            await work(path)  # type: ignore[misc]
+
+    started = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    return len(paths) / (time.perf_counter() - started)
+
+
+async def _store(settings: Settings) -> list[Path]:
+    """Keep small files as uploads do; gives where they lie."""
+    connection = database.connect(settings.database.url)
+    await connection.open()
+    metrics = Metrics((), reporter())
+    instruments = Instruments(metrics.meter)
+    kept_in = storages(settings)
+    local = kept_in["local"]
+    await local.open()
+    case = await SupportService(connection, instruments).open_case(NewCase(subject="A", channel="email"))
+    service = AttachmentService(connection, {"local": local}, instruments, Limits(HUGE))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield os.urandom(SMALL)
+
+    for _ in range(FILES):
+        await service.add(case.id, "a.bin", None, chunks())
+    await local.close()
+    await connection.close()
+    metrics.close()
+    return [path for path in settings.attachments.directory.rglob("*") if path.is_file()]
+
+
+def huge(progress: Progress) -> Huge:
+    """One file of 2 GiB up, to S3, and down again; each process's memory is watched."""
+    with place() as variables:
+        port = free_port()
+        folder = Path(variables["SUPPORT_ATTACHMENT_DIR"]).parent
+        env = {**os.environ, **variables, "SUPPORT_PORT": str(port)}  # noqa: TID251 - handed on
+        command = [sys.executable, "-m", "support_service", "serve"]
+        with running("service", port, command, cwd=folder, env=env, log=folder / "service.log") as pid:
+            return uvloop.run(_huge(Settings.load(variables), f"http://127.0.0.1:{port}", pid, env, progress))
+
+
+async def _huge(settings: Settings, address: str, pid: int, env: dict[str, str], progress: Progress) -> Huge:
+    await _create_bucket(settings)
+    mib = HUGE >> 20
+    block = os.urandom(BLOCK)
+    digest = hashlib.sha256()
+    for _ in range(mib):
+        digest.update(block)
+    rates: dict[str, float] = {}
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(mib):
+            yield block
+
+    async with aiohttp.ClientSession(address, timeout=aiohttp.ClientTimeout()) as session:
+        async with session.post("/support/cases", json={"subject": "A", "channel": "email"}) as response:
+            case = (await response.json())["id"]
+        progress("up")
+        with aiohttp.MultipartWriter("form-data") as form:
+            form.append(chunks()).set_content_disposition("form-data", name="file", filename="huge.bin")
+            started = time.perf_counter()
+            async with session.post(f"/support/cases/{case}/attachments", data=form) as response:
+                answer = await response.json()
+                if response.status != 201 or answer["sha256"] != digest.hexdigest():
+                    raise Failed(f"the upload was answered with {answer}")
+        rates["up"] = mib / (time.perf_counter() - started)
+        progress("to S3")
+        started = time.perf_counter()
+        moved, moving = await asyncio.to_thread(_run_offload, env)
+        if moved != 1:
+            raise Failed(f"{moved} files were moved")
+        rates["to S3 and read back"] = mib / (time.perf_counter() - started)
+        progress("down")
+        started = time.perf_counter()
+        down = hashlib.sha256()
+        async with session.get(answer["uri"]) as response:
+            async for part in response.content.iter_any():
+                down.update(part)
+        if down.hexdigest() != digest.hexdigest():
+            raise Failed("what came down is not what went up")
+        rates["down"] = mib / (time.perf_counter() - started)
+    return Huge({"service": proc.peak_mib(pid), "offload": moving}, rates)
+
+
+def _run_offload(env: dict[str, str]) -> tuple[int, float]:
+    """Run the command; gives how many files it moved, and its peak memory."""
+    command = [sys.executable, "-m", "support_service", "offload", "--older-than", "0s"]
+    peak = 0.0
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, env=env, stdout=output)
+        while process.poll() is None:
+            with contextlib.suppress(LookupError, OSError):  # it may end between the two looks
+                peak = max(peak, proc.peak_mib(process.pid))
+            time.sleep(0.05)
+        output.seek(0)
+        *_, summary = output.read().splitlines() or ["{}"]
+    return json.loads(summary).get("moved", 0), peak
+
+
+async def _create_bucket(settings: Settings) -> None:
+    async with aiohttp.ClientSession() as session, session.put(f"{settings.s3.endpoint}/files") as response:
+        response.raise_for_status()

@@ -1,0 +1,61 @@
+"""The command that uploads files to a case, as any client does: with their checksums, and one after the other."""
+
+import asyncio
+import hashlib
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import aiofiles
+import aiohttp
+
+from support_service.errors import SupportError, Unavailable
+from support_service.progress import Progress, progress
+
+BLOCK = 256 * 1024  # bytes sent at once
+FAILED = 1  # the exit status where a file was not taken
+
+
+async def attach(service: str, case_id: str, files: Sequence[Path]) -> int:
+    """Upload files to a case of the service at an address; says of each where it is, or why it was not taken."""
+    failed = 0
+    with progress("attach", sum(path.stat().st_size for path in files if path.is_file())) as bar:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(sock_read=60, sock_connect=10)) as session:
+            for path in files:
+                try:
+                    answer = await _upload(session, f"{service}/support/cases/{quote(case_id, safe='')}", path, bar)
+                except (OSError, SupportError, aiohttp.ClientError, TimeoutError) as failure:
+                    failed += 1
+                    reason = str(failure) or type(failure).__name__
+                    print(f"support-service: {path}: {reason}", file=sys.stderr)
+                else:
+                    bar.say(f"{path}: {answer['uri']}", file=str(path), **answer)
+    return FAILED if failed else 0
+
+
+async def _upload(session: aiohttp.ClientSession, case: str, path: Path, bar: Progress) -> dict[str, str]:
+    digest = await asyncio.to_thread(_hash, path)
+    with aiohttp.MultipartWriter("form-data") as form:
+        part = form.append(_blocks(path, bar))
+        part.set_content_disposition("form-data", name="file", filename=path.name)
+        part.headers["X-Checksum-Sha256"] = digest
+        async with session.post(f"{case}/attachments", data=form) as response:
+            body = await response.read()
+    answer: dict[str, str] = json.loads(body) if "json" in response.content_type else {}
+    if response.status != 201:  # noqa: PLR2004 - HTTP's Created
+        raise Unavailable("upload_refused", answer.get("detail") or f"the service answered {response.status}")
+    return answer
+
+
+async def _blocks(path: Path, bar: Progress) -> AsyncIterator[bytes]:
+    async with aiofiles.open(path, "rb") as file:
+        while block := await file.read(BLOCK):
+            yield block
+            bar.advance(len(block))
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,98 @@
+"""All SQL of keeping rows, files and ledger in step: what the sweep, the scrub and the retention ask."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from support_service.attachments.model import Attachment, Backlog
+from support_service.attachments.store import COLUMNS
+from support_service.database import Reader, Transaction
+from support_service.database.tables import attachment_ledger as ledger
+from support_service.database.tables import attachment_leftovers as leftovers
+from support_service.database.tables import attachments, tickets
+
+_SUMS = (
+    sa.select(
+        attachments.c.storage, sa.func.count().label("files"), sa.func.sum(attachments.c.size_bytes).label("bytes")
+    )
+    .group_by(attachments.c.storage)
+    .subquery()
+)
+_STANDINGS = (
+    sa.select(
+        ledger.c.storage,
+        ledger.c.files,
+        ledger.c.bytes,
+        sa.func.coalesce(_SUMS.c.files, 0),
+        sa.func.coalesce(_SUMS.c.bytes, 0),
+    )
+    .select_from(ledger.outerjoin(_SUMS, _SUMS.c.storage == ledger.c.storage))
+    .order_by(ledger.c.storage)
+)
+
+
+async def expired(
+    reader: Reader, before: datetime, statuses: Sequence[str], after: int, limit: int
+) -> list[tuple[int, Attachment]]:
+    """Files of cases in these statuses, neither touched since, each with its place in the order."""
+    rows = await reader.fetch_all(
+        sa.select(attachments.c.seq, *COLUMNS)
+        .join(tickets, tickets.c.id == attachments.c.ticket_id)
+        .where(
+            tickets.c.status.in_(statuses),
+            tickets.c.updated_at <= before,
+            attachments.c.created_at <= before,
+            attachments.c.seq > after,
+        )
+        .order_by(attachments.c.seq)
+        .limit(limit)
+        .with_for_update(read=True)
+    )
+    return [(row[0], Attachment(*row[1:])) for row in rows]
+
+
+async def shard(reader: Reader, storage: str, prefix: str) -> list[Attachment]:
+    """The attachments whose keys begin with a prefix."""
+    last = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    rows = await reader.fetch_all(
+        sa.select(*COLUMNS).where(
+            attachments.c.storage == storage, attachments.c.storage_key >= prefix, attachments.c.storage_key < last
+        )
+    )
+    return [Attachment(*row) for row in rows]
+
+
+async def page(reader: Reader, after: int, limit: int) -> list[tuple[int, Attachment]]:
+    """Attachments in the order they were kept, each with its place in it."""
+    rows = await reader.fetch_all(
+        sa.select(attachments.c.seq, *COLUMNS).where(attachments.c.seq > after).order_by(attachments.c.seq).limit(limit)
+    )
+    return [(row[0], Attachment(*row[1:])) for row in rows]
+
+
+async def by_id(reader: Reader, attachment_id: str) -> Attachment | None:
+    """One attachment, whichever its case is."""
+    row = await reader.fetch_one(sa.select(*COLUMNS).where(attachments.c.id == attachment_id))
+    return Attachment(*row) if row else None
+
+
+async def is_known(reader: Reader, storage: str, key: str) -> bool:
+    """Whether an attachment names these bytes, or the list of leftovers does."""
+    named = sa.exists().where(attachments.c.storage == storage, attachments.c.storage_key == key)
+    left = sa.exists().where(leftovers.c.storage == storage, leftovers.c.storage_key == key)
+    row = await reader.fetch_one(sa.select(sa.or_(named, left)))
+    return bool(row and row[0])
+
+
+async def standings(reader: Reader) -> dict[str, tuple[Backlog, Backlog]]:
+    """What each storage holds, by the ledger and by the rows, at one moment."""
+    rows = await reader.fetch_all(_STANDINGS)
+    return {row[0]: (Backlog(row[1], row[2]), Backlog(row[3], int(row[4]))) for row in rows}
+
+
+async def correct(tx: Transaction) -> None:
+    """Let the ledger say what the rows say; whoever adds a file waits, and counts it afterwards."""
+    await tx.fetch_all(sa.select(ledger.c.storage).order_by(ledger.c.storage).with_for_update())
+    for storage, (_, rows) in (await standings(tx)).items():
+        await tx.execute(ledger.update().where(ledger.c.storage == storage).values(files=rows.files, bytes=rows.bytes))

@@ -1,0 +1,62 @@
+"""Removes bytes that no attachment names any more, once they are due: a list in the database says which."""
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from support_service.attachments import move_store
+from support_service.attachments.model import Backlog
+from support_service.attachments.move_store import Leftover
+from support_service.attachments.storage import AttachmentStorage
+from support_service.database import Database
+from support_service.errors import Unavailable
+
+BATCH = 100
+AGAIN_AFTER = timedelta(minutes=1)  # where a storage is out of reach
+
+log = logging.getLogger(__name__)
+Clock = Callable[[], datetime]
+
+
+def now() -> datetime:
+    """The time, as rows have it."""
+    return datetime.now(UTC)
+
+
+class Remover:
+    """Takes what is due off the list and off its storage; killed anywhere, the next turn goes on."""
+
+    def __init__(self, database: Database, storages: Mapping[str, AttachmentStorage], clock: Clock = now) -> None:
+        self._database = database
+        self._storages = storages
+        self._clock = clock
+
+    async def run(self) -> Backlog:
+        """Remove all that is due; returns how much that was."""
+        files = size = 0
+        while True:
+            async with self._database.transaction() as tx:
+                due = await move_store.take_due(tx, self._clock(), BATCH)
+            if not due:
+                return Backlog(files, size)
+            removed = [leftover for leftover in due if await self._remove(leftover)]
+            kept = [leftover for leftover in due if leftover not in removed]
+            async with self._database.transaction() as tx:
+                await move_store.forget(tx, removed)
+                await move_store.postpone(tx, kept, self._clock() + AGAIN_AFTER)
+            files += len(removed)
+            size += sum(leftover.size for leftover in removed)
+
+    async def _remove(self, leftover: Leftover) -> bool:
+        storage = self._storages.get(leftover.storage)
+        if storage is None:
+            log.warning(
+                "%s of storage %s waits to be removed: that storage is not set up", leftover.key, leftover.storage
+            )
+            return False
+        try:
+            await storage.delete(leftover.key)
+        except Unavailable as failure:
+            log.warning("%s of storage %s waits to be removed: %s", leftover.key, leftover.storage, failure)
+            return False
+        return True

@@ -1,0 +1,200 @@
+"""Files on a local disk, or on a volume that replicas share."""
+
+import asyncio
+import errno
+import hashlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiofiles
+
+from support_service.attachments.storage import SHARDS, Found, Label, Stored, new_key, unreadable
+from support_service.errors import OutOfSpace, Unavailable
+
+BLOCK = 256 * 1024  # bytes written or read at once; each block costs a hop to a thread
+LOOK_EVERY = 16  # blocks between looks at the room that is left
+# Threads that make files durable. Each system call gives up the interpreter's lock and has to win it back, so that more
+# threads store no more files a second, and burn a fifth more CPU on each; the second is for the others' sake while one
+# waits for a slow disk.
+FINISHERS = 2
+Result = TypeVar("Result")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class LocalAttachmentStorage:
+    """Files below a root folder: `ab/abcd…` once they are whole and durable, `tmp/…` until then."""
+
+    name = "local"
+
+    def __init__(self, root: Path, reserve: int = 0) -> None:
+        self._root = root
+        self._reserve = reserve
+        self._unfinished = root / "tmp"
+        self._finishers = ThreadPoolExecutor(FINISHERS, thread_name_prefix="attachments")
+
+    async def open(self) -> None:
+        def prepare() -> None:
+            self._unfinished.mkdir(parents=True, exist_ok=True)
+            for shard in SHARDS:
+                (self._root / shard).mkdir(exist_ok=True)
+
+        try:
+            await asyncio.to_thread(prepare)
+        except OSError as failure:
+            raise Unavailable("storage_unavailable", f"Can't use {self._root} for attachments: {failure}") from failure
+
+    async def close(self) -> None:
+        self._finishers.shutdown()
+
+    async def put(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        key: str | None = None,
+        expected: int = 0,
+        label: Label | None = None,  # noqa: ARG002 - a disk serves nothing by itself
+    ) -> Stored:
+        self._expect_room(expected)
+        key = key or new_key()
+        unfinished = self._unfinished / key.rpartition("/")[2]
+        digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
+        try:
+            async with AsyncExitStack() as stack:
+                file = None
+                async for chunk in chunks:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    block += chunk
+                    if len(block) >= BLOCK:
+                        if file is None:
+                            file = await stack.enter_async_context(aiofiles.open(unfinished, "xb", buffering=0))
+                        view = memoryview(block)
+                        while view:  # an unbuffered write may take less than it is given
+                            view = view[await file.write(view) :]
+                        block, blocks = bytearray(), blocks + 1
+                        if blocks % LOOK_EVERY == 0:
+                            self._expect_room()
+            # A file of less than a block needs this one hop to a thread and no other.
+            await self._finish(block, unfinished, key)
+        except BaseException as failure:
+            with suppress(FileNotFoundError):
+                unfinished.unlink()
+            if isinstance(failure, OSError) and failure.errno in FULL:
+                raise _full() from failure
+            raise
+        return Stored(key, size, digest.hexdigest())
+
+    async def _finish(self, rest: bytearray, unfinished: Path, key: str) -> None:
+        loop = asyncio.get_running_loop()
+        finishing = loop.run_in_executor(self._finishers, _finish, rest, str(unfinished), f"{self._root}/{key}")
+        try:
+            await asyncio.shield(finishing)
+        except asyncio.CancelledError:
+            await asyncio.wait([finishing])  # a thread can't be stopped: what it has put in place is taken back
+            await self.delete(key)
+            raise
+
+    async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        try:
+            async with aiofiles.open(self._root / key, "rb", buffering=0) as file:
+                await file.seek(offset)
+                while length > 0:
+                    block = await file.read(min(BLOCK, length))
+                    if not block:
+                        raise unreadable("The file is shorter than it was when it was kept.")
+                    length -= len(block)
+                    yield block
+        except OSError as failure:
+            raise unreadable("The file can't be read; its row is still there.") from failure
+
+    async def stat(self, key: str) -> Found | None:
+        return await _reading(_look, self._root / key, key)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Found]:
+        for shard in SHARDS:
+            if not shard.startswith(prefix[:2]):
+                continue
+            for found in await _reading(_folder, self._root / shard, shard):
+                if found.key.startswith(prefix):
+                    yield found
+
+    async def delete(self, key: str) -> None:
+        await _reading(_unlink, self._root / key)
+
+    async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
+        def sweep() -> int:
+            old = [found for found in _folder(self._unfinished, "tmp") if found.changed_at < before]
+            for found in () if dry_run else old:
+                _unlink(self._root / found.key)
+            return len(old)
+
+        return await _reading(sweep)
+
+    async def link(self, key: str, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no addresses
+        return None
+
+    def free(self) -> int | None:
+        disk = os.statvfs(self._root)
+        return disk.f_bavail * disk.f_frsize
+
+    def _expect_room(self, expected: int = 0) -> None:
+        """Raise OutOfSpace where the bytes would eat into the reserve. Inline: it takes 2 us."""
+        free = self.free() if self._reserve else None
+        if free is not None and free - expected < self._reserve:
+            raise _full()
+
+
+async def _reading(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Do the work in a thread; a disk that fails, or is not there, is Unavailable."""
+    try:
+        return await asyncio.to_thread(work, *arguments)
+    except OSError as failure:
+        raise Unavailable(
+            "storage_unavailable", f"The attachment folder can't be used: {failure.strerror}"
+        ) from failure
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _look(path: Path, key: str) -> Found | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return Found(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _folder(folder: Path, name: str) -> list[Found]:
+    """The files of a folder, in the order of their keys."""
+    with os.scandir(folder) as entries:
+        looked = [_look(Path(entry.path), f"{name}/{entry.name}") for entry in entries]
+    return sorted((found for found in looked if found), key=lambda found: found.key)
+
+
+def _finish(rest: bytearray, unfinished: str, place: str) -> None:
+    """Write what is left, make the file durable, and give it its place; plain descriptors, as each file pays for it."""
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        view = memoryview(rest)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(unfinished, place)  # noqa: PTH104 - pathlib costs more than the call
+    folder = os.open(place[: place.rindex("/")], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _full() -> OutOfSpace:
+    return OutOfSpace("storage_full", "There is no room for the file; try again later.")

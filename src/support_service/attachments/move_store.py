@@ -1,0 +1,149 @@
+"""All SQL of moving bytes between storages and of removing what is left over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from support_service.attachments import store
+from support_service.attachments.model import Attachment, Backlog
+from support_service.database import Reader, Transaction
+from support_service.database.tables import attachment_leftovers as leftovers
+from support_service.database.tables import attachments
+
+COLUMNS = (leftovers.c.storage, leftovers.c.storage_key, leftovers.c.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Bytes that no attachment names."""
+
+    storage: str
+    key: str
+    size: int
+
+
+def _free_to_move(source: str, before: datetime, now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        attachments.c.storage == source,
+        attachments.c.created_at <= before,
+        sa.or_(attachments.c.moving_until.is_(None), attachments.c.moving_until < now),
+    )
+
+
+async def waiting(reader: Reader, source: str, before: datetime, now: datetime) -> Backlog:
+    """How much there is to move away from a storage."""
+    row = await reader.fetch_one(
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(attachments.c.size_bytes), 0)).where(
+            _free_to_move(source, before, now)
+        )
+    )
+    assert row is not None  # noqa: S101 - a count has a row
+    return Backlog(files=row[0], bytes=int(row[1]))
+
+
+async def claim(
+    tx: Transaction, source: str, before: datetime, now: datetime, *, mover: str, until: datetime, limit: int
+) -> list[Attachment]:
+    """Take files that nobody moves, the oldest first; no other mover gets them until then."""
+    chosen = (
+        sa.select(attachments.c.id)
+        .where(_free_to_move(source, before, now))
+        .order_by(attachments.c.created_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = [row[0] for row in await tx.fetch_all(chosen)]
+    claimed = (
+        attachments.update()
+        .where(attachments.c.id.in_(ids))
+        .values(mover=mover, moving_until=until)
+        .returning(*store.COLUMNS)
+    )
+    return [Attachment(*row) for row in await tx.fetch_all(claimed)] if ids else []
+
+
+async def hold(tx: Transaction, mover: str, until: datetime) -> None:
+    """Keep what a run has taken for longer."""
+    await tx.execute(attachments.update().where(attachments.c.mover == mover).values(moving_until=until))
+    await tx.execute(leftovers.update().where(leftovers.c.mover == mover, ~leftovers.c.removing).values(due_at=until))
+
+
+async def release(tx: Transaction, attachment_id: str, mover: str, until: datetime | None = None) -> None:
+    """Give a file back: to everyone, or to nobody until then."""
+    await tx.execute(
+        attachments.update()
+        .where(attachments.c.id == attachment_id, attachments.c.mover == mover)
+        .values(mover=None, moving_until=until)
+    )
+
+
+async def switch(tx: Transaction, moved: Attachment, storage: str, key: str, *, mover: str, due_at: datetime) -> bool:
+    """Let an attachment name its copy, and list its old bytes as left over.
+
+    False, with nothing changed, where the file was deleted meanwhile, or the claim or the copy were lost.
+    """
+    copy = sa.and_(leftovers.c.storage == storage, leftovers.c.storage_key == key)
+    kept = await tx.execute(leftovers.delete().where(copy, leftovers.c.mover == mover, ~leftovers.c.removing))
+    if not kept:
+        return False
+    switched = await tx.execute(
+        attachments.update()
+        .where(
+            attachments.c.id == moved.id,
+            attachments.c.mover == mover,
+            attachments.c.storage_key == moved.storage_key,
+        )
+        .values(storage=storage, storage_key=key, mover=None, moving_until=None)
+    )
+    if not switched:
+        await store.leave(tx, storage, key, moved.size_bytes, due_at)
+        return False
+    await store.leave(tx, moved.storage, moved.storage_key, moved.size_bytes, due_at)
+    for name, sign in sorted([(moved.storage, -1), (storage, 1)]):
+        await store.count(tx, name, sign, sign * moved.size_bytes)
+    return True
+
+
+async def drop(tx: Transaction, storage: str, key: str, at: datetime) -> None:
+    """Let a copy that failed be removed at once."""
+    copy = sa.and_(leftovers.c.storage == storage, leftovers.c.storage_key == key)
+    await tx.execute(leftovers.update().where(copy).values(due_at=at, mover=None))
+
+
+async def take_due(tx: Transaction, now: datetime, limit: int) -> list[Leftover]:
+    """Left over bytes that are due; from here on they are lost to everyone else."""
+    due = (
+        sa.select(*COLUMNS)
+        .where(leftovers.c.due_at <= now)
+        .order_by(leftovers.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    found = [Leftover(*row) for row in await tx.fetch_all(due)]
+    for leftover in found:
+        await tx.execute(leftovers.update().where(_is(leftover)).values(removing=True))
+    return found
+
+
+async def forget(tx: Transaction, removed: Sequence[Leftover]) -> None:
+    """Take bytes off the list that are removed."""
+    for leftover in removed:
+        await tx.execute(leftovers.delete().where(_is(leftover)))
+
+
+async def postpone(tx: Transaction, failed: Sequence[Leftover], until: datetime) -> None:
+    """Let bytes wait that could not be removed."""
+    for leftover in failed:
+        await tx.execute(leftovers.update().where(_is(leftover)).values(due_at=until))
+
+
+async def left(reader: Reader) -> list[Leftover]:
+    """All that is left over."""
+    rows = await reader.fetch_all(sa.select(*COLUMNS))
+    return [Leftover(*row) for row in rows]
+
+
+def _is(leftover: Leftover) -> sa.ColumnElement[bool]:
+    return sa.and_(leftovers.c.storage == leftover.storage, leftovers.c.storage_key == leftover.key)

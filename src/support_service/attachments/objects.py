@@ -1,0 +1,260 @@
+"""Files in a bucket of any S3-compatible server.
+
+Credentials come from the usual places (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a profile, the machine's role).
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from support_service.attachments.storage import Found, Label, Stored, new_key, unreadable
+from support_service.errors import Unavailable
+
+PART = 5 * 1024 * 1024  # bytes; S3 takes no smaller parts, and a smaller file goes in one request
+PARTS_AT_ONCE = 2  # of one file: what is held in memory for it
+READ = 256 * 1024  # bytes given on at once
+PAGE = 1000  # objects in one page of a list, as S3 has it
+NO_BUCKET = "NoSuchBucket"
+WITHIN = 15.0  # seconds for any answer but that to a large file: a frozen server holds nobody
+CACHE = "private, no-cache"
+
+
+class ObjectAttachmentStorage:
+    """Objects whose keys are those of the attachments; S3 itself makes a put all or nothing."""
+
+    name = "s3"
+
+    def __init__(self, bucket: str, *, endpoint: str | None = None, region: str = "us-east-1") -> None:
+        self._bucket, self._endpoint, self._region = bucket, endpoint, region
+        self._store = S3Store(
+            bucket,
+            config={"region": region, **({"endpoint": endpoint} if endpoint else {})},
+            client_options={
+                "allow_http": bool(endpoint and endpoint.startswith("http://")),
+                "connect_timeout": "2s",
+                "read_timeout": "5m",  # a server may need minutes to put the parts of a large file together
+                "timeout": "1d",  # and a large file takes as long as it takes
+            },
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
+        )
+
+    async def open(self) -> None:
+        """Nothing to make ready: a server that is down must not keep local files from being served."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def put(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        key: str | None = None,
+        expected: int = 0,  # noqa: ARG002 - a bucket is never full
+        label: Label | None = None,
+    ) -> Stored:
+        key = key or new_key()
+        source = _Source(chunks)
+        attributes = _attributes(label)
+        with _translated():
+            start = await source.take(PART)
+            if len(start) < PART:
+                sending: asyncio.Future[Any] = asyncio.ensure_future(self._put_whole(key, bytes(start), attributes))
+            else:
+                # Cancelled, it would leave an open multipart upload behind; an error out of its stream it cleans up.
+                sending = asyncio.ensure_future(
+                    obstore.put_async(
+                        self._store,
+                        key,
+                        source.rest(start),
+                        attributes=attributes,
+                        chunk_size=PART,
+                        max_concurrency=PARTS_AT_ONCE,
+                    )
+                )
+            try:
+                await asyncio.shield(sending)
+            except asyncio.CancelledError:
+                source.stop()
+                await asyncio.wait([sending])
+                if not sending.exception():
+                    await self.delete(key)
+                raise
+            except Exception:
+                if source.failure is not None:
+                    raise source.failure from None
+                raise
+        return Stored(key, source.size, source.digest.hexdigest())
+
+    async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        if length <= 0:
+            return
+        with _translated():
+            try:
+                asked = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
+                stream = (await asyncio.wait_for(asked, WITHIN)).stream(READ)
+                while block := await asyncio.wait_for(anext(stream, b""), WITHIN):
+                    length -= len(block)
+                    yield bytes(block)
+            except FileNotFoundError as failure:
+                if NO_BUCKET in str(failure):
+                    raise
+                raise unreadable("The object is not in its bucket; its row is still there.") from None
+            except BaseError as failure:
+                if "416" in str(failure):
+                    raise unreadable("The object is shorter than it was when it was kept.") from None
+                raise
+        if length > 0:
+            raise unreadable("The object is shorter than it was when it was kept.")
+
+    async def stat(self, key: str) -> Found | None:
+        with _translated():
+            try:
+                return _found(await asyncio.wait_for(obstore.head_async(self._store, key), WITHIN))
+            except FileNotFoundError:
+                return None
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Found]:
+        # An object store lists whole folders: `ab/`, not `ab/ab`.
+        folder = f"{prefix.partition('/')[0]}/" if prefix else None
+        with _translated():
+            pages = obstore.list(self._store, folder, chunk_size=PAGE)
+            while page := await asyncio.wait_for(anext(pages, []), WITHIN):
+                for found in map(_found, page):
+                    if found.key.startswith(prefix):
+                        yield found
+
+    async def delete(self, key: str) -> None:
+        with _translated():
+            try:
+                await asyncio.wait_for(obstore.delete_async(self._store, key), WITHIN)
+            except FileNotFoundError as failure:
+                if NO_BUCKET in str(failure):
+                    raise
+
+    async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
+        return await asyncio.to_thread(self._abort_uploads, before, dry_run=dry_run)
+
+    async def link(self, key: str, seconds: int) -> str | None:
+        with _translated():
+            return str(await obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds)))
+
+    def free(self) -> int | None:
+        return None
+
+    async def _put_whole(self, key: str, data: bytes, attributes: Any) -> None:
+        await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), WITHIN)
+
+    def _abort_uploads(self, before: datetime, *, dry_run: bool) -> int:
+        """Abort the multipart uploads that a killed process left open; obstore can't see them. Blocks."""
+        import botocore.exceptions  # noqa: PLC0415 - it takes 20 MB, and is needed once an hour at most
+        import botocore.session  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415
+
+        try:
+            client: Any = botocore.session.get_session().create_client(
+                "s3",
+                endpoint_url=self._endpoint,
+                region_name=self._region,
+                config=Config(connect_timeout=2, read_timeout=WITHIN, retries={"max_attempts": 1}),
+            )
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket)
+            old = [each for page in pages for each in page.get("Uploads", []) if each["Initiated"] < before]
+            for each in () if dry_run else old:
+                client.abort_multipart_upload(Bucket=self._bucket, Key=each["Key"], UploadId=each["UploadId"])
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as failure:
+            raise _unavailable(failure) from failure
+        return len(old)
+
+
+class _Stopped(Exception):
+    """Ends a stream whose reader was cancelled."""
+
+
+class _Source:
+    """A stream that is hashed and counted on its way, and can be stopped from outside."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._next: asyncio.Future[bytes | None] | None = None
+        self._stopped = False
+        self.digest, self.size = hashlib.sha256(), 0
+        self.failure: BaseException | None = None
+
+    async def take(self, length: int) -> bytearray:
+        """The first bytes: at least as many, or all there are."""
+        start = bytearray()
+        async for chunk in self._chunks:
+            self._count(chunk)
+            start += chunk
+            if len(start) >= length:
+                break
+        return start
+
+    async def rest(self, start: bytearray) -> AsyncIterator[bytes]:
+        """Those bytes, then the others; raises when it is stopped, even while it waits."""
+        yield bytes(start)
+        del start
+        try:
+            while not self._stopped:
+                self._next = asyncio.ensure_future(self._following())
+                chunk = await self._next
+                if chunk is None:
+                    return
+                self._count(chunk)
+                yield chunk
+        except asyncio.CancelledError:
+            raise _Stopped from None
+        except Exception as failure:
+            self.failure = failure
+            raise
+        raise _Stopped
+
+    def stop(self) -> None:
+        """Let the reader fail at once."""
+        self._stopped = True
+        if self._next is not None:
+            self._next.cancel()
+
+    async def _following(self) -> bytes | None:
+        return await anext(self._chunks, None)
+
+    def _count(self, chunk: bytes) -> None:
+        self.digest.update(chunk)
+        self.size += len(chunk)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn every way in which the server can be out of reach into Unavailable."""
+    try:
+        yield
+    except TimeoutError as failure:
+        raise Unavailable("storage_unavailable", f"The object storage gave no answer for {WITHIN:g} s") from failure
+    except (BaseError, FileNotFoundError) as failure:  # a bucket that is not there is "not found" too
+        raise _unavailable(failure) from failure
+
+
+def _unavailable(failure: Exception) -> Unavailable:
+    first = str(failure).partition("\n")[0]
+    return Unavailable("storage_unavailable", f"The object storage can't be reached or refuses: {first[:300]}")
+
+
+def _attributes(label: Label | None) -> Any:
+    if label is None:
+        return None
+    return {
+        "Content-Type": label.content_type,
+        "Content-Disposition": label.disposition,
+        "Cache-Control": CACHE,
+    }
+
+
+def _found(meta: Any) -> Found:
+    return Found(meta["path"], meta["size"], meta["last_modified"])

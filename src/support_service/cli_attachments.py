@@ -1,0 +1,167 @@
+"""The subcommands about attachments: attach, offload, sweep, scrub and retention."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import uvloop
+
+from support_service import commands, quantities
+from support_service.attach import attach
+from support_service.database import migrate
+from support_service.settings import Settings, WrongSetting
+from support_service.telemetry import logs
+
+Quantity = TypeVar("Quantity")
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
+
+
+def add_to(subcommands: Commands) -> None:
+    """Add each of them to a parser."""
+    for add in (_add_attach, _add_offload, _add_sweep, _add_scrub, _add_retention):
+        add(subcommands)
+
+
+def _add_attach(to: Commands) -> None:
+    what = "upload files to a case of a running service"
+    command = to.add_parser("attach", help=what, description=what)
+    command.add_argument("case", metavar="CASE", help="the id of the case")
+    command.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    command.add_argument(
+        "--url", help="address of the service (default: http://SUPPORT_HOST:SUPPORT_PORT, http://127.0.0.1:8000)"
+    )
+    command.set_defaults(run=_attach)
+
+
+def _add_offload(to: Commands) -> None:
+    what = "move files from the local disk to S3, each copied, read back and compared first"
+    command = to.add_parser("offload", help=what, description=what)
+    command.add_argument(
+        "--older-than",
+        type=_quantity(quantities.duration),
+        metavar="AGE",
+        help="only files of at least this age, such as 30d (default: SUPPORT_OFFLOAD_AFTER, 30d; with --reverse: all)",
+    )
+    command.add_argument("--dry-run", action="store_true", help="only say how much there is to move")
+    command.add_argument("--limit", type=_positive, metavar="N", help="move at most this many files")
+    command.add_argument(
+        "--rate", type=_quantity(quantities.rate), metavar="RATE", help="bytes a second, such as 50MB/s"
+    )
+    command.add_argument("--reverse", action="store_true", help="bring files back from S3 to the local disk")
+    command.set_defaults(run=_offload)
+
+
+def _add_sweep(to: Commands) -> None:
+    what = (
+        "hold rows, files and ledger against one another, and repair what is safe; status 1 where a file is missing "
+        "or damaged"
+    )
+    command = to.add_parser("sweep", help="hold rows, files and ledger against one another", description=what)
+    command.add_argument("--dry-run", action="store_true", help="repair nothing, only say what there is")
+    command.set_defaults(run=_sweep)
+
+
+def _add_scrub(to: Commands) -> None:
+    what = "hash stored files again, and compare; status 1 where one is not what it was"
+    command = to.add_parser("scrub", help=what, description=what)
+    command.add_argument(
+        "--sample",
+        type=_quantity(quantities.share),
+        default=1.0,
+        metavar="SHARE",
+        help="only so many, picked at random, such as 1%% (default: 100%%)",
+    )
+    command.set_defaults(run=_scrub)
+
+
+def _add_retention(to: Commands) -> None:
+    what = "delete the files of cases that were settled long ago; each deletion is recorded in the database"
+    command = to.add_parser("retention", help=what, description=what)
+    command.add_argument(
+        "--older-than",
+        type=_quantity(quantities.duration),
+        required=True,
+        metavar="AGE",
+        help="neither the case nor the file changed for this long, such as 365d",
+    )
+    command.add_argument(
+        "--status",
+        action="append",
+        choices=("closed", "resolved"),
+        help="status of the cases; may be given twice (default: closed)",
+    )
+    command.add_argument("--limit", type=_positive, metavar="N", help="delete at most this many files")
+    command.add_argument("--dry-run", action="store_true", help="delete nothing, only name what would be")
+    command.set_defaults(run=_retention)
+
+
+def _attach(arguments: argparse.Namespace) -> None:
+    listening = Settings.load(os.environ).server
+    service = (arguments.url or f"http://{listening.host}:{listening.port}").rstrip("/")
+    sys.exit(uvloop.run(attach(service, arguments.case, arguments.files)))
+
+
+def _offload(arguments: argparse.Namespace) -> None:
+    settings = _settings()
+    older_than = arguments.older_than
+    if older_than is None:
+        older_than = timedelta(0) if arguments.reverse else settings.s3.offload_after or timedelta(days=30)
+    status = commands.offload(
+        settings,
+        older_than=older_than,
+        reverse=arguments.reverse,
+        dry_run=arguments.dry_run,
+        limit=arguments.limit,
+        rate=arguments.rate,
+    )
+    sys.exit(uvloop.run(status))
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    sys.exit(uvloop.run(commands.sweep(_settings(), dry_run=arguments.dry_run)))
+
+
+def _scrub(arguments: argparse.Namespace) -> None:
+    sys.exit(uvloop.run(commands.scrub(_settings(), sample=arguments.sample)))
+
+
+def _retention(arguments: argparse.Namespace) -> None:
+    status = commands.retain(
+        _settings(),
+        older_than=arguments.older_than,
+        statuses=arguments.status or ["closed"],
+        limit=arguments.limit,
+        dry_run=arguments.dry_run,
+    )
+    sys.exit(uvloop.run(status))
+
+
+def _settings() -> Settings:
+    """The settings of a command that needs the newest schema."""
+    settings = Settings.load(os.environ)
+    logs.configure(settings.server.log_level)
+    if not migrate.is_current(settings.database.url):
+        raise WrongSetting("The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first")
+    return settings
+
+
+def _quantity(read: Callable[[str], Quantity]) -> Callable[[str], Quantity]:
+    """A quantity as an argument: what is allowed is said where it is wrong."""
+
+    def quantity(text: str) -> Quantity:
+        try:
+            return read(text)
+        except ValueError as failure:
+            raise argparse.ArgumentTypeError(f"{text!r}: allowed is {failure}") from None
+
+    return quantity
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed is a number from 1 on")
+    return int(text)

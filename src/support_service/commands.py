@@ -1,0 +1,192 @@
+"""The commands that keep attachments in order: offload, sweep, scrub and retention. Each gives its exit status."""
+
+import asyncio
+import json
+import sys
+from datetime import timedelta
+
+from support_service.attachments.leftovers import Remover, now
+from support_service.attachments.model import Attachment, Backlog
+from support_service.attachments.offload import Moved
+from support_service.attachments.scrub import Scrubbed
+from support_service.attachments.sweep import REPORTED, Finding
+from support_service.errors import SupportError
+from support_service.periodic import beside, repeatedly
+from support_service.progress import Progress, progress
+from support_service.quantities import size
+from support_service.settings import Settings
+from support_service.upkeep import opened
+
+REMOVE_EVERY = 10.0  # seconds
+FOUND = 1  # the exit status where something is not as it should be
+
+
+async def offload(
+    settings: Settings,
+    *,
+    older_than: timedelta,
+    reverse: bool = False,
+    dry_run: bool = False,
+    limit: int | None = None,
+    rate: float | None = None,
+) -> int:
+    """Move files to S3, or back, and remove the bytes that they leave behind."""
+    counted: dict[str, list[int]] = {"moved": []}
+    async with opened(settings) as upkeep:
+        mover, before = upkeep.mover(reverse=reverse), now() - older_than
+        waiting = await mover.waiting(before)
+        to = "local disk" if reverse else "S3"
+        if dry_run:
+            _summary(f"Would move {_much(waiting)} to {to}", dryRun=True, files=waiting.files, bytes=waiting.bytes)
+            return 0
+        failure: SupportError | None = None
+        removal = _Removal(upkeep.remover, settings.s3.grace)
+        with progress(f"to {to}", waiting.bytes if limit is None else None) as bar:
+
+            def report(moved: Moved) -> None:
+                counted.setdefault(moved.outcome, []).append(moved.attachment.size_bytes)
+                _tell_move(bar, moved)
+
+            async with beside(repeatedly(REMOVE_EVERY, removal.turn, "Removing what is left over")):
+                try:
+                    await mover.run(before, limit=limit, rate=rate, report=report)
+                except SupportError as reason:
+                    failure = reason
+            freed = await removal.end(wait=bool(counted["moved"]))
+        stayed = {outcome: len(sizes) for outcome, sizes in counted.items() if outcome != "moved"}
+        moved = Backlog(len(counted["moved"]), sum(counted["moved"]))
+        _summary(
+            f"Moved {_much(moved)} to {to}; removed {_much(freed)}"
+            + "".join(f"; {number} {outcome}" for outcome, number in stayed.items()),
+            moved=moved.files,
+            movedBytes=moved.bytes,
+            removed=freed.files,
+            freedBytes=freed.bytes,
+            **stayed,
+        )
+        if failure is not None:
+            raise failure
+    return FOUND if stayed.keys() - {"gone"} else 0
+
+
+async def sweep(settings: Settings, *, dry_run: bool = False) -> int:
+    """Hold rows, files and ledger against one another."""
+    async with opened(settings) as upkeep:
+        with progress("sweep", None) as bar:
+
+            def report(finding: Finding) -> None:
+                done = "reported" if finding.kind in REPORTED else "would be repaired" if dry_run else "repaired"
+                bar.say(
+                    f"{finding.kind} ({done}): {finding.storage} {finding.name}"
+                    + (f", {finding.number} of them" if finding.number > 1 else ""),
+                    kind=finding.kind,
+                    outcome=done,
+                    storage=finding.storage,
+                    name=finding.name,
+                    number=finding.number,
+                )
+
+            found = await upkeep.sweep.run(dry_run=dry_run, report=report)
+        text = ", ".join(f"{number} {kind}" for kind, number in found.items() if number)
+        _summary(f"Found {text}" if text else "Rows, files and ledger are in step", **found)
+    return FOUND if any(found[kind] for kind in REPORTED) else 0
+
+
+async def scrub(settings: Settings, *, sample: float) -> int:
+    """Hash stored files again."""
+    async with opened(settings) as upkeep:
+        with progress("scrub", None) as bar:
+
+            def report(scrubbed: Scrubbed) -> None:
+                bar.advance(scrubbed.attachment.size_bytes)
+                if scrubbed.outcome == "mismatch":
+                    bar.say(
+                        f"Mismatch: {_named(scrubbed.attachment)}: {scrubbed.reason}",
+                        outcome="mismatch",
+                        reason=scrubbed.reason,
+                        **_fields(scrubbed.attachment),
+                    )
+
+            counted = await upkeep.scrubber.run(sample, report)
+        _summary(f"{counted['ok']} files are what they were, {counted['mismatch']} are not", **counted)
+    return FOUND if counted["mismatch"] else 0
+
+
+async def retain(
+    settings: Settings, *, older_than: timedelta, statuses: list[str], limit: int | None, dry_run: bool
+) -> int:
+    """Delete the files of cases that were settled long ago."""
+    async with opened(settings) as upkeep:
+        with progress("retention", None) as bar:
+
+            def report(attachment: Attachment) -> None:
+                bar.advance(attachment.size_bytes)
+                bar.note(outcome="would be deleted" if dry_run else "deleted", **_fields(attachment))
+
+            deleted = await upkeep.retention.run(
+                now() - older_than, statuses, limit=limit, dry_run=dry_run, report=report
+            )
+        if not dry_run:
+            await upkeep.remover.run()
+        _summary(
+            f"{'Would delete' if dry_run else 'Deleted'} {_much(deleted)}",
+            dryRun=dry_run,
+            files=deleted.files,
+            bytes=deleted.bytes,
+        )
+    return 0
+
+
+def _tell_move(bar: Progress, moved: Moved) -> None:
+    bar.advance(moved.attachment.size_bytes)
+    if moved.outcome == "moved":
+        bar.note(outcome="moved", **_fields(moved.attachment))
+    else:
+        bar.say(
+            f"Stays ({moved.outcome}): {_named(moved.attachment)}: {moved.reason}",
+            outcome=moved.outcome,
+            reason=moved.reason,
+            **_fields(moved.attachment),
+        )
+
+
+class _Removal:
+    """Removes what is left over while a run moves files, and counts it."""
+
+    def __init__(self, remover: Remover, grace: timedelta) -> None:
+        self._remover = remover
+        self._grace = grace
+        self.freed = Backlog(0, 0)
+
+    async def turn(self) -> None:
+        """Remove what is due."""
+        removed = await self._remover.run()
+        self.freed = Backlog(self.freed.files + removed.files, self.freed.bytes + removed.bytes)
+
+    async def end(self, *, wait: bool) -> Backlog:
+        """Remove the last, which wait for downloads that have just begun; gives what was removed in all."""
+        if wait:
+            await asyncio.sleep(self._grace.total_seconds())
+        await self.turn()
+        return self.freed
+
+
+def _summary(text: str, **fields: object) -> None:
+    print(text if sys.stdout.isatty() else json.dumps({"summary": True, **fields}))
+
+
+def _much(some: Backlog) -> str:
+    return f"{some.files} files ({size(some.bytes)})"
+
+
+def _named(attachment: Attachment) -> str:
+    return f"{attachment.id} ({attachment.filename}) of case {attachment.ticket_id}"
+
+
+def _fields(attachment: Attachment) -> dict[str, str | int]:
+    return {
+        "id": attachment.id,
+        "case": attachment.ticket_id,
+        "filename": attachment.filename,
+        "bytes": attachment.size_bytes,
+    }

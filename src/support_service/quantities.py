@@ -1,0 +1,48 @@
+"""Quantities as people write them: durations (`30d`), rates (`50MB/s`) and shares (`1%`)."""
+
+import re
+from datetime import timedelta
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+IN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|M|G|T)(i?)B")
+POWERS = ("", "k", "M", "G", "T")
+LONGEST = timedelta(days=36_500)
+
+
+def duration(text: str) -> timedelta:
+    """A number with `s`, `m`, `h`, `d` or `w`; raises ValueError with what is allowed."""
+    found = DURATION.fullmatch(text.strip())
+    seconds = float(found[1]) * IN_SECONDS[found[2]] if found else None
+    if seconds is None or seconds > LONGEST.total_seconds():
+        raise ValueError("a number with s, m, h, d or w, such as 30d")
+    return timedelta(seconds=seconds)
+
+
+def rate(text: str) -> float:
+    """Bytes a second, out of a text like `50MB/s`; raises ValueError with what is allowed."""
+    found = SIZE.fullmatch(text.strip().removesuffix("/s"))
+    found_bytes = float(found[1]) * (1024 if found[3] else 1000) ** POWERS.index(found[2]) if found else 0.0
+    if found_bytes <= 0:
+        raise ValueError("a number with B, kB, MB or GB a second, such as 50MB/s")
+    return found_bytes
+
+
+def share(text: str) -> float:
+    """A part of a whole, out of a percentage such as `1%`; raises ValueError with what is allowed."""
+    try:
+        part = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        part = -1.0
+    if not (text.strip().endswith("%") and 0 <= part <= 1):
+        raise ValueError("a percentage from 0% to 100%")
+    return part
+
+
+def size(number: float) -> str:
+    """A number of bytes as people read it."""
+    for unit in POWERS:
+        if abs(number) < 1000 or unit == POWERS[-1]:  # noqa: PLR2004 - decimal units
+            return f"{number:.0f} B" if not unit else f"{number:.1f} {unit}B"
+        number /= 1000
+    raise AssertionError

@@ -1,0 +1,129 @@
+"""The parts that keep attachments in order, built for the service, which uses them by itself, and for the commands."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+from support_service import database as databases
+from support_service.attachments.leftovers import Remover, now
+from support_service.attachments.local import LocalAttachmentStorage
+from support_service.attachments.objects import ObjectAttachmentStorage
+from support_service.attachments.offload import Moved, Mover
+from support_service.attachments.retention import Retention
+from support_service.attachments.scrub import Scrubbed, Scrubber
+from support_service.attachments.storage import AttachmentStorage
+from support_service.attachments.sweep import Finding, Sweep
+from support_service.database import Database
+from support_service.periodic import beside, repeatedly
+from support_service.settings import Settings, WrongSetting
+from support_service.telemetry import instruments as rows
+from support_service.telemetry.instruments import Instruments, Reading
+from support_service.telemetry.provider import Metrics, reporter
+
+REMOVE_EVERY = 30.0  # seconds
+OFFLOAD_EVERY = 60.0
+SWEEP_EVERY = 3600.0
+
+log = logging.getLogger(__name__)
+
+
+def storages(settings: Settings) -> dict[str, AttachmentStorage]:
+    """Every storage that is set up by its name; the first takes new files."""
+    local = LocalAttachmentStorage(settings.attachments.directory, settings.attachments.disk_reserve)
+    s3 = settings.s3
+    if s3.bucket is None:
+        return {"local": local}
+    objects = ObjectAttachmentStorage(s3.bucket, endpoint=s3.endpoint, region=s3.region)
+    if settings.attachments.store == "s3":
+        return {"s3": objects, "local": local}
+    return {"local": local, "s3": objects}
+
+
+class Upkeep:
+    """Moves, sweeps, scrubs and deletes: each part on its own, and all of them as the service does it by itself."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        kept_in: Mapping[str, AttachmentStorage],
+        instruments: Instruments,
+    ) -> None:
+        self._settings = settings
+        self._kept_in = kept_in
+        self._database = database
+        self._instruments = instruments
+        self.remover = Remover(database, kept_in)
+        self.sweep = Sweep(database, kept_in, self.remover, instruments)
+        self.scrubber = Scrubber(database, kept_in, instruments)
+        self.retention = Retention(database, instruments)
+        instruments.observe(rows.ATTACHMENT_UNREPAIRED, self._unrepaired)
+
+    def mover(self, *, reverse: bool = False) -> Mover:
+        """Moves files to S3, or back; raises WrongSetting where there is no S3."""
+        if "s3" not in self._kept_in:
+            raise WrongSetting("There is nowhere to move files to: set SUPPORT_S3_BUCKET")
+        names = ("s3", "local") if reverse else ("local", "s3")
+        source, target = (self._kept_in[name] for name in names)
+        return Mover(self._database, source, target, self._instruments, grace=self._settings.s3.grace)
+
+    @asynccontextmanager
+    async def by_itself(self) -> AsyncIterator[None]:
+        """Do for the length of a block what the settings ask for."""
+        async with AsyncExitStack() as stack:
+            work = [repeatedly(REMOVE_EVERY, self._remove, "Removing what is left over")]
+            work.append(repeatedly(SWEEP_EVERY, self._sweep, "The sweep"))
+            after = self._settings.s3.offload_after
+            if after is not None:
+                work.append(repeatedly(OFFLOAD_EVERY, lambda: self._offload(after), "Moving files to S3"))
+            for each in work:
+                await stack.enter_async_context(beside(each))
+            yield
+
+    async def _remove(self) -> None:
+        await self.remover.run()
+
+    async def _offload(self, after: timedelta) -> None:
+        def report(moved: Moved) -> None:
+            if moved.outcome != "moved":
+                log.warning("Attachment %s stays: %s", moved.attachment.id, moved.reason or moved.outcome)
+
+        await self.mover().run(now() - after, report=report)
+
+    async def _sweep(self) -> None:
+        def report(finding: Finding) -> None:
+            log.warning("Sweep: %s %s %s", finding.kind, finding.storage, finding.name)
+
+        retention = self._settings.attachments.retention
+        if retention is not None:
+            deleted = await self.retention.run(now() - retention)
+            if deleted.files:
+                log.info("Retention deleted %d files of %d bytes", deleted.files, deleted.bytes)
+        await self.sweep.run(report=report)
+        await self.scrubber.run(self._settings.attachments.scrub, _complain)
+
+    def _unrepaired(self) -> Reading:
+        found = self.sweep.unrepaired()
+        return [(number, {"kind": kind}) for kind, number in found.items()] if found is not None else []
+
+
+def _complain(scrubbed: Scrubbed) -> None:
+    if scrubbed.outcome == "mismatch":
+        log.error("Attachment %s is not what it was: %s", scrubbed.attachment.id, scrubbed.reason)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Upkeep]:
+    """The parts for one command; metrics of its work leave by OTLP, where that is set up."""
+    metrics = Metrics([name for name in settings.telemetry.metrics if name != "prometheus"], reporter())
+    database = databases.connect(settings.database.url, synchronous=settings.database.synchronous, pool_size=4)
+    async with AsyncExitStack() as stack:
+        stack.callback(metrics.close)
+        stack.push_async_callback(database.close)
+        await database.open()
+        kept_in = storages(settings)
+        for storage in kept_in.values():
+            stack.push_async_callback(storage.close)
+            await storage.open()
+        yield Upkeep(settings, database, kept_in, Instruments(metrics.meter))

@@ -1,0 +1,32 @@
+"""A world of attachments for the tests of what moves, sweeps and deletes them."""
+
+import pytest
+
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.provider import Metrics, reporter
+from support_service.web import keys
+from tests.attachments.world import World
+from tests.scrape import Scrape
+
+
+@pytest.fixture
+def counted():
+    """A provider of metrics, and what it exposes."""
+    metrics = Metrics(("prometheus",), reporter())
+    yield metrics, Scrape({keys.METRICS: metrics})
+    metrics.close()
+
+
+@pytest.fixture
+async def world(database, tmp_path, s3, counted):
+    """An empty world."""
+    world = World(database, tmp_path / "files", s3.url, s3.create_bucket(), Instruments(counted[0].meter))
+    await world.open()
+    yield world
+    await world.local.close()
+
+
+@pytest.fixture
+def scrape(counted):
+    """What that world counts."""
+    return counted[1]

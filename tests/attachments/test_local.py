@@ -1,0 +1,181 @@
+"""What only a local disk has: folders, limits of the system, and a thread that makes files durable."""
+
+import asyncio
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from support_service.attachments.local import BLOCK, LOOK_EVERY, LocalAttachmentStorage
+from support_service.errors import OutOfSpace, Unavailable
+from tests.attachments.streams import read, stream
+from tests.calls import eventually, files
+
+
+@pytest.fixture
+async def storage(tmp_path):
+    """An open storage."""
+    storage = LocalAttachmentStorage(tmp_path)
+    await storage.open()
+    yield storage
+    await storage.close()
+
+
+@pytest.mark.parametrize("moment", ["file", "folder"])
+async def test_a_put_that_is_cancelled_at_its_end_leaves_nothing(storage, tmp_path, monkeypatch, moment):
+    """A task that is cancelled while its file is made durable leaves nothing, though a thread is at work on it."""
+    at_work, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    fsync, rounds = os.fsync, []
+
+    def slow(descriptor):
+        rounds.append(descriptor)
+        if len(rounds) == {"file": 1, "folder": 2}[moment]:
+            at_work.set()
+            go_on.wait(10)
+            done.set()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    task = asyncio.create_task(storage.put(stream(b"hello")))
+    await eventually(at_work.is_set)
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await eventually(done.is_set)
+    await eventually(lambda: files(tmp_path) == [])
+
+
+async def test_a_folder_that_can_not_be_made(tmp_path):
+    """A place that is no folder is said to be unusable, at the start."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Unavailable):
+        await LocalAttachmentStorage(tmp_path / "file").open()
+
+
+@pytest.mark.parametrize("size", [10, 3 * BLOCK])
+async def test_a_limit_of_the_system(tmp_path, size):
+    """A file that may not grow any more is OutOfSpace, and leaves nothing."""
+    assert _put_with_limit(tmp_path, size, limit=size // 2) == "storage_full []"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_full_disk(storage, tmp_path, monkeypatch, code):
+    """A disk without room, or a quota that is reached, is OutOfSpace, and leaves nothing."""
+
+    def full(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutOfSpace) as refusal:
+        await storage.put(stream(b"hello"))
+    assert refusal.value.code == "storage_full"
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [50_000, 3_000_000])
+async def test_a_disk_that_is_full(tmp_path, size):
+    """A real disk that fills in the middle of a file is OutOfSpace, and leaves nothing; it takes files again after."""
+    with small_disk(tmp_path, 1_000_000) as disk:
+        if disk is None:  # no mounts here: the system's limit on a file's size is met by the same calls
+            assert _put_with_limit(tmp_path, size, limit=size // 2) == "storage_full []"
+            return
+        storage = LocalAttachmentStorage(disk)
+        await storage.open()
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"x" * (storage.free() - 20_000))
+        with pytest.raises(OutOfSpace):
+            await storage.put(stream(os.urandom(size)))
+        assert files(disk) == [ballast]
+        ballast.unlink()
+        stored = await storage.put(stream(b"hello"))
+        assert await read(storage, stored.key, 0, 5) == b"hello"
+        await storage.close()
+
+
+async def test_the_reserve_stays_free(tmp_path):
+    """A file that would eat into the reserve is refused before its first byte is taken, a stream in its middle."""
+    plain = LocalAttachmentStorage(tmp_path)
+    await plain.open()
+    taken = []
+
+    async def endless():
+        while True:
+            taken.append(None)
+            yield b"x" * BLOCK
+
+    full = LocalAttachmentStorage(tmp_path, plain.free() * 2)
+    with pytest.raises(OutOfSpace):
+        await full.put(endless())
+    tight = LocalAttachmentStorage(tmp_path, plain.free() // 2)
+    with pytest.raises(OutOfSpace):
+        await tight.put(endless(), expected=plain.free())
+    assert taken == []
+    room = iter([10, 10, -1])
+    tight.free = lambda: next(room) + tight._reserve
+    with pytest.raises(OutOfSpace):
+        await tight.put(endless())
+    assert len(taken) == 2 * LOOK_EVERY
+    assert files(tmp_path) == []
+    for storage in (plain, full, tight):
+        await storage.close()
+
+
+async def test_an_unfinished_file_is_swept_once_nobody_touches_it(storage, tmp_path):
+    """What a killed upload left goes when it is old; what is being written stays."""
+    for name, age in (("old", timedelta(hours=2)), ("young", timedelta(minutes=5))):
+        path = tmp_path / "tmp" / name
+        path.write_bytes(b"half")
+        at = (datetime.now(UTC) - age).timestamp()
+        os.utime(path, (at, at))
+    before = datetime.now(UTC) - timedelta(hours=1)
+    assert await storage.sweep_unfinished(before, dry_run=True) == 1
+    assert len(files(tmp_path)) == 2
+    assert await storage.sweep_unfinished(before) == 1
+    assert [path.name for path in files(tmp_path)] == ["young"]
+
+
+@contextmanager
+def small_disk(folder, size):
+    """A file system of its own with so many bytes; None where this user may not mount one."""
+    place = folder / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]
+    mounted = shutil.which("mount") and subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    try:
+        yield place if mounted else None
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", place], check=True)
+
+
+def _put_with_limit(folder, size, limit):
+    """Put bytes in a process that may not write files of more than `limit` bytes."""
+    script = f"""
+import asyncio, pathlib, resource
+from support_service.attachments.local import LocalAttachmentStorage
+from support_service.errors import OutOfSpace
+
+async def main():
+    storage = LocalAttachmentStorage(pathlib.Path({str(folder)!r}))
+    await storage.open()
+    async def stream():
+        for _ in range({size} // 10):
+            yield b"x" * 10
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+    try:
+        await storage.put(stream())
+    except OutOfSpace as full:
+        print(full.code, [path for path in pathlib.Path({str(folder)!r}).rglob("*") if path.is_file()])
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip()

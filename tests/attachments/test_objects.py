@@ -1,0 +1,93 @@
+"""What only an object store has: addresses, attributes, open multipart uploads, and a server that can be gone."""
+
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+import pytest
+
+from support_service.attachments.objects import ObjectAttachmentStorage
+from support_service.attachments.storage import Label, new_key
+from support_service.errors import Unavailable
+from tests.attachments.streams import read, stream
+
+
+@pytest.fixture
+def bucket(s3):
+    """An empty bucket."""
+    return s3.create_bucket()
+
+
+@pytest.fixture
+def storage(s3, bucket):
+    """A storage in it."""
+    return ObjectAttachmentStorage(bucket, endpoint=s3.url)
+
+
+async def test_a_link_gives_the_file_with_its_headers(storage):
+    """Whoever has the address gets the bytes, with the type and the name that the file was kept with."""
+    label = Label("application/pdf", "attachment; filename=\"a.pdf\"; filename*=UTF-8''%C4%91.pdf")
+    stored = await storage.put(stream(b"hello"), label=label)
+    async with aiohttp.ClientSession() as session, session.get(await storage.link(stored.key, 60)) as response:
+        assert await response.read() == b"hello"
+        assert response.headers["Content-Type"] == "application/pdf"
+        assert response.headers["Content-Disposition"] == label.disposition
+
+
+async def test_an_open_multipart_upload_is_aborted_once_it_is_old(storage, s3, bucket):
+    """What a killed upload left open is found and aborted."""
+    s3.begin_multipart_upload(bucket, new_key())
+    now = datetime.now(UTC)
+    assert await storage.sweep_unfinished(now - timedelta(days=36_500)) == 0
+    assert await storage.sweep_unfinished(now, dry_run=True) == 1
+    assert await storage.sweep_unfinished(now) == 1
+    assert await storage.sweep_unfinished(now) == 0
+
+
+async def test_a_server_that_is_gone(storage, s3):
+    """Whatever is asked of a server that does not answer is Unavailable; when it is back, so is the storage."""
+    s3.kill()
+    calls = {
+        "put": lambda: storage.put(stream(b"hello")),
+        "stat": lambda: storage.stat("ab/c"),
+        "delete": lambda: storage.delete("ab/c"),
+        "read": lambda: read(storage, "ab/c", 0, 1),
+        "list": lambda: anext(storage.list()),
+        "unfinished": lambda: storage.sweep_unfinished(datetime.now(UTC)),
+    }
+    for name, call in calls.items():
+        with pytest.raises(Unavailable) as refusal:
+            await call()
+        assert refusal.value.code == "storage_unavailable", name
+    s3.start()
+    again = ObjectAttachmentStorage(s3.create_bucket(), endpoint=s3.url)
+    assert (await again.put(stream(b"hello"))).size == 5
+
+
+async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
+    """A server that takes connections and answers nothing holds nobody for long."""
+    kept = await storage.put(stream(b"hello"))
+    monkeypatch.setattr("support_service.attachments.objects.WITHIN", 0.2)
+    s3.freeze()
+    try:
+        for call in (
+            lambda: storage.put(stream(b"hello")),
+            lambda: storage.stat(kept.key),
+            lambda: storage.delete("ab/c"),
+            lambda: read(storage, kept.key, 0, 1),
+            lambda: anext(storage.list()),
+            lambda: storage.sweep_unfinished(datetime.now(UTC)),
+        ):
+            with pytest.raises(Unavailable) as refusal:
+                await call()
+            assert refusal.value.code == "storage_unavailable"
+    finally:
+        s3.thaw()
+
+
+async def test_a_bucket_that_does_not_exist(s3):
+    """A bucket that is not there is no empty bucket."""
+    storage = ObjectAttachmentStorage("no-such-bucket", endpoint=s3.url)
+    with pytest.raises(Unavailable):
+        await storage.put(stream(b"hello"))
+    with pytest.raises(Unavailable):
+        await anext(storage.list())

@@ -1,0 +1,77 @@
+"""Files of settled cases are deleted by age and status, and each deletion is recorded; the scrub reads files again."""
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from support_service.attachments.model import Backlog
+from support_service.cases.model import Closing, NewCase
+from support_service.database.tables import attachment_deletions
+from tests.conftest import both_databases
+
+
+async def close(world):
+    """Close the world's case, and open another."""
+    await world.cases.close_case(world.case_id, Closing())
+    world.case_id = (await world.cases.open_case(NewCase(subject="B", channel="email"))).id
+
+
+async def records(world):
+    """Every recorded deletion."""
+    columns = (attachment_deletions.c.attachment_id, attachment_deletions.c.reason, attachment_deletions.c.sha256)
+    return [tuple(row) for row in await world.database.fetch_all(sa.select(*columns))]
+
+
+@both_databases
+async def test_files_of_closed_cases_go_when_they_are_old(world, scrape):
+    """Only files of closed cases go, only old ones, wherever they lie; a dry run names them and deletes nothing."""
+    gone = [await world.add(b"one"), await world.add(b"two")]
+    await world.move(limit=1)
+    await close(world)
+    stays = await world.add(b"three")
+    assert await world.retention.run(world.clock() - timedelta(days=1)) == Backlog(0, 0)
+    named = []
+    assert await world.retention.run(world.clock(), dry_run=True, report=named.append) == Backlog(2, 6)
+    assert [attachment.id for attachment in named] == [attachment.id for attachment in gone]
+    assert await records(world) == []
+    assert await world.retention.run(world.clock()) == Backlog(2, 6)
+    assert sorted(await records(world)) == sorted((each.id, "retention", each.sha256) for each in gone)
+    assert scrape.moved("support_attachment_deleted_total") == {"retention": 2}
+    await world.settle()
+    (row,) = await world.check()
+    assert row.id == stays.id
+
+
+@both_databases
+async def test_a_limit_and_other_statuses(world):
+    """A limit bounds what is deleted; a status that is not asked for is safe."""
+    for data in (b"one", b"two", b"three"):
+        await world.add(data)
+    await close(world)
+    assert await world.retention.run(world.clock(), ["resolved"]) == Backlog(0, 0)
+    assert (await world.retention.run(world.clock(), ["resolved", "closed"], limit=2)).files == 2
+    await world.settle()
+    assert len(await world.check()) == 1
+
+
+async def test_a_removal_by_request_is_recorded(world):
+    """What a client deletes is recorded too."""
+    kept = await world.add(b"one")
+    await world.service.remove(world.case_id, kept.id)
+    assert await records(world) == [(kept.id, "request", kept.sha256)]
+    await world.check()
+
+
+@both_databases
+async def test_the_scrub_finds_every_wrong_byte(world, scrape):
+    """A file of the right size with a wrong byte is found on either storage, named and counted; good ones are too."""
+    files = [await world.add(bytes([number]) * 10) for number in range(4)]
+    await world.move(limit=2)
+    await world.settle()
+    bad = files[3]
+    (world.folder / bad.storage_key).write_bytes(b"\x03" * 9 + b"!")
+    named = []
+    assert await world.scrubber.run(1.0, named.append) == {"ok": 3, "mismatch": 1}
+    assert [each.attachment.id for each in named if each.outcome == "mismatch"] == [bad.id]
+    assert scrape.moved("support_attachment_scrubbed_total") == {"ok": 3, "mismatch": 1}
+    assert await world.scrubber.run(0.0) == {"ok": 0, "mismatch": 0}
