@@ -3,8 +3,10 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
+
+CANCEL_EVERY = 0.5  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -16,9 +18,12 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        # Again and again: a library that ends its own waiting in the same moment may swallow a cancellation.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_EVERY)
+        if not task.cancelled():
+            task.result()  # raises what ended it
 
 
 async def repeatedly(seconds: float, work: Callable[[], Awaitable[None]], what: str) -> None:

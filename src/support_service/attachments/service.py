@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from support_service.attachments import store
-from support_service.attachments.model import Attachment, Backlog, clean_content_type, clean_filename
+from support_service.attachments.model import Attachment, Backlog, clean_content_type, clean_filename, view
 from support_service.attachments.storage import LocalAttachmentStorage
 from support_service.database import Database, Transaction
 from support_service.errors import Invalid, NotFound, SupportError, TooLarge, no_case
+from support_service.events import outbox
 from support_service.ids import may_be_id, new_id
 from support_service.telemetry.instruments import ATTACHMENT_BACKLOG, ATTACHMENT_BACKLOG_FILES, Instruments
-from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, closed
+from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, SYNTHETIC, closed
 
 BACKLOG_EVERY = 10.0  # seconds until this replica's gauges show what the others stored
 
@@ -20,12 +21,18 @@ class AttachmentService:
     """The bytes first, then the row; the row first, then the bytes when one is removed: no row without its file."""
 
     def __init__(
-        self, database: Database, storage: LocalAttachmentStorage, instruments: Instruments, max_bytes: int
+        self,
+        database: Database,
+        storage: LocalAttachmentStorage,
+        instruments: Instruments,
+        max_bytes: int,
+        public_url: str = "",
     ) -> None:
         self._database = database
         self._storage = storage
         self._instruments = instruments
         self._max_bytes = max_bytes
+        self._public_url = public_url
         self._backlog: Backlog | None = None
         instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._backlog.bytes, {})] if self._backlog else [])
         instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._backlog.files, {})] if self._backlog else [])
@@ -54,14 +61,15 @@ class AttachmentService:
         committing = False
         try:
             async with self._database.transaction() as tx:
-                backlog = await _record(tx, attachment)
+                backlog, channel = await self._record(tx, attachment)
                 committing = True
         except BaseException:
             if not committing:  # else the commit's answer got lost, and a row may name the file
                 await self._storage.delete(stored.key)
             raise
         self._backlog = backlog
-        self._instruments.attachment_stored.add(1, {"content_type": closed(attachment.content_type, CONTENT_TYPES)})
+        if channel != SYNTHETIC:
+            self._instruments.attachment_stored.add(1, {"content_type": closed(attachment.content_type, CONTENT_TYPES)})
         return attachment
 
     async def of_case(self, case_id: str) -> list[Attachment]:
@@ -106,6 +114,18 @@ class AttachmentService:
         """Read the ledger, which other replicas change too."""
         self._backlog = await store.backlog(self._database, self._storage.name)
 
+    async def _record(self, tx: Transaction, attachment: Attachment) -> tuple[Backlog, str]:
+        """Keep an attachment's row and its event; what the storage holds now, and the channel of the case."""
+        channel = await store.lock_case(tx, attachment.ticket_id)
+        if channel is None:
+            raise no_case(attachment.ticket_id)
+        public = view(attachment, self._public_url)
+        at = attachment.created_at
+        await outbox.append(
+            tx, attachment.ticket_id, outbox.UPDATED, at, changeType="attachment.added", attachment=public
+        )
+        return await store.add(tx, attachment), channel
+
     async def _bounded(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         size = 0
         async for chunk in chunks:
@@ -115,9 +135,3 @@ class AttachmentService:
             yield chunk
         if not size:
             raise Invalid("attachment_empty", "The file is empty; nothing was kept.")
-
-
-async def _record(tx: Transaction, attachment: Attachment) -> Backlog:
-    if not await store.case_exists(tx, attachment.ticket_id):
-        raise no_case(attachment.ticket_id)
-    return await store.add(tx, attachment)
