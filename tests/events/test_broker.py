@@ -121,7 +121,7 @@ async def test_an_event_of_any_bytes(broker):
 
 
 async def test_a_dead_redis(redis):
-    """Every call says that the broker is out of order; it is used again once it is back, though it forgot everything."""
+    """Every call says that the broker is out of order; once it is back it is used again, though it forgot all."""
     broker = RedisBroker(redis.url)
     await put(broker, "1")
     redis.kill()

@@ -62,7 +62,7 @@ async def post(client, body, **headers):
 
 @both_databases
 async def test_a_shipment_reaches_the_cases_that_wait(client, stream, metrics):
-    """Each open case that names the order or the shipment gets a bot's message with the event's fields, no other does."""
+    """Each open case that names the order or shipment gets a bot's message with the event's fields, no other does."""
     waiting = [
         await open_case(client, **about("order", "order-456")),
         await open_case(client, **about("shipment", "SHP-9"), initialMessage={"authorType": "agent", "message": "Hi"}),
@@ -148,7 +148,7 @@ POISON = [
 
 @both_databases
 async def test_poison_never_stops_the_stream(client, stream, metrics):
-    """What can't be read goes to the dead letters with a reason, an unknown type is ignored, and the next event comes in."""
+    """What can't be read becomes a dead letter with a reason, an unknown type is ignored, the next event comes in."""
     case = await open_case(client, **about("order", "order-456"))
     for poison in POISON:
         await send(stream, poison)
@@ -209,11 +209,14 @@ async def test_the_three_ways_to_send(client, metrics):
     for number, (body, headers) in enumerate(
         (
             (shipment("e-0"), {}),
-            (data, {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f"}),
+            (
+                data,
+                {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f"}
+                | {"ce-type": SHIPMENT},
+            ),
             ({"eventType": SHIPMENT, "eventId": "e-2"} | data, {"Content-Type": "application/json"}),
         )
     ):
-        headers |= {"ce-type": SHIPMENT} if "ce-id" in headers else {}
         async with await post(client, body, **headers) as response:
             assert response.status == 202
             assert await response.json() == {"id": f"e-{number}", "type": SHIPMENT}

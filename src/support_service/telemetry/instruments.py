@@ -359,8 +359,41 @@ TABLE = (
     GC_COLLECTIONS,
     BUILD_INFO,
 )
+PROBE_SUCCESS = Row(
+    "support.probe.success", "gauge", "{check}", "1 where the last synthetic check was good, else 0", {}
+)
+PROBE_STEP = Row(
+    "support.probe.step",
+    "gauge",
+    "s",
+    "Time that each step of the last synthetic check took",
+    {"step": labels.PROBE_STEPS},
+)
+PROBE_LAST_SUCCESS = Row(
+    "support.probe.last_success_timestamp", "gauge", "s", "When a synthetic check was last good, in Unix time", {}
+)
+PROBE_TABLE = (PROBE_SUCCESS, PROBE_STEP, PROBE_LAST_SUCCESS)
+"""What `support-service probe` exposes, a process of its own."""
+
 Reading = Iterable[tuple[int | float, Mapping[str, str]]]
 """What an observed instrument stands at: a value for each label set; nothing while it is unknown."""
+
+
+def observe(meter: Meter, row: Row, read: Callable[[], Reading]) -> None:
+    """Make an instrument that reads its values at each scrape and each export.
+
+    `read` runs in a thread of the reader's: it must return what is known, and never wait.
+    """
+
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(value, series) for value, series in read()]
+
+    create = {
+        "gauge": meter.create_observable_gauge,
+        "observed counter": meter.create_observable_counter,
+        "observed sum": meter.create_observable_up_down_counter,
+    }[row.kind]
+    create(row.name, [callback], unit=row.unit, description=row.meaning)
 
 
 class Instruments:
@@ -389,20 +422,8 @@ class Instruments:
         self.event_loop_lag = self._histogram(EVENT_LOOP_LAG)
 
     def observe(self, row: Row, read: Callable[[], Reading]) -> None:
-        """Make an instrument that reads its values at each scrape and each export.
-
-        `read` runs in a thread of the reader's: it must return what is known, and never wait.
-        """
-
-        def callback(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(value, series) for value, series in read()]
-
-        create = {
-            "gauge": self._meter.create_observable_gauge,
-            "observed counter": self._meter.create_observable_counter,
-            "observed sum": self._meter.create_observable_up_down_counter,
-        }[row.kind]
-        create(row.name, [callback], unit=row.unit, description=row.meaning)
+        """Make an instrument of the app's, as the function of this name does."""
+        observe(self._meter, row, read)
 
     def _counter(self, row: Row) -> Counter:
         counter = self._meter.create_counter(row.name, unit=row.unit, description=row.meaning)
