@@ -37,7 +37,14 @@ tickets = sa.Table(
     sa.Index(None, "status", "seq"),
     sa.Index(None, "status", "waiting_since"),
     sa.Index(None, "customer_id", "seq"),
-    sa.Index(None, "assigned_agent_id", "status", "seq"),
+    sa.Index(
+        None,
+        "assigned_agent_id",
+        "status",
+        "seq",
+        sqlite_where=sa.text("assigned_agent_id IS NOT NULL"),
+        postgresql_where=sa.text("assigned_agent_id IS NOT NULL"),
+    ),
 )
 
 messages = sa.Table(

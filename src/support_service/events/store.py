@@ -19,6 +19,7 @@ PENDING = (
 )
 BACKLOG = sa.select(sa.func.count(), sa.func.min(outbox.c.at)).select_from(outbox)
 REMOVE = hot(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
+REMOVE_RANGE = hot(outbox.delete().where(outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))))
 MARK_FANNED_OUT = outbox.update().where(outbox.c.seq == sa.bindparam("fanned")).values(fanned_out=sa.true())
 TAKE_LEASE = (
     leases.update()
@@ -108,7 +109,10 @@ async def backlog(reader: Reader) -> tuple[int, str | None]:
 
 
 async def remove(tx: Transaction, published: Sequence[int]) -> None:
-    """Take events that are published out of the outbox."""
+    """Take events that are published, in their order, out of the outbox."""
+    if published[-1] - published[0] + 1 == len(published):  # no number between them belongs to another event
+        await tx.execute(REMOVE_RANGE, {"first": published[0], "last": published[-1]})
+        return
     await tx.execute(REMOVE, [{"published": seq} for seq in published])
 
 

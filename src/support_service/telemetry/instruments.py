@@ -240,7 +240,7 @@ EVENTS_RELAY_LAG = Row(
     "support.events.relay_lag",
     "histogram",
     "s",
-    "Time from a change of a case to its event in the broker",
+    "Time from a change of a case to its event in the broker, of the oldest event of each batch",
     {},
     (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
 )

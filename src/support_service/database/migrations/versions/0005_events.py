@@ -9,7 +9,15 @@ revision = "0005"
 down_revision = "0003"
 
 
+AGENTS = "ix_tickets_assigned_agent_id_status_seq"
+ASSIGNED = sa.text("assigned_agent_id IS NOT NULL")
+
+
 def upgrade() -> None:
+    # A case without an agent, as most are when they are opened, need not be in the index of agents.
+    op.drop_index(AGENTS, "tickets")
+    columns = ["assigned_agent_id", "status", "seq"]
+    op.create_index(AGENTS, "tickets", columns, sqlite_where=ASSIGNED, postgresql_where=ASSIGNED)
     op.add_column("tickets", sa.Column("timeline_epoch", sa.Integer, nullable=False, server_default="0"))
     op.create_table(
         "outbox",
@@ -55,3 +63,5 @@ def downgrade() -> None:
     for table in ("webhook_deliveries", "inbound_events", "leases", "outbox"):
         op.drop_table(table)
     op.drop_column("tickets", "timeline_epoch")
+    op.drop_index(AGENTS, "tickets")
+    op.create_index(AGENTS, "tickets", ["assigned_agent_id", "status", "seq"])
