@@ -6,10 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test soak lint format catalogue bench lock clean
+.PHONY: help install services run test soak drill-events lint format catalogue bench lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Put the service and the development tools into .venv (PYTHON=python3.13 picks the Python)
 
@@ -40,6 +40,9 @@ test: install services ## Run every test (ARGS="-k timeline" picks some)
 
 soak: install ## Let 32 clients write and read for about a minute: not one 5xx
 	LOAD_ROUNDS=250 $(BIN)/pytest tests/test_load.py $(ARGS)
+
+drill-events: install services ## Kill the consumer 100 times while 5,000 events come in, and Redis for 20 s
+	DRILL_KILLS=100 DRILL_EVENTS=5000 DRILL_OUTAGE=20 $(BIN)/pytest tests/events/test_drill.py $(ARGS)
 
 lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/ruff format --check
