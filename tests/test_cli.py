@@ -36,14 +36,30 @@ def run(monkeypatch, capsys, tmp_path):
     return command
 
 
-@pytest.mark.parametrize("command", ["", "serve", "demo", "migrate", "openapi", "timeline"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "serve",
+        "demo",
+        "demo traffic",
+        "migrate",
+        "openapi",
+        "asyncapi",
+        "probe",
+        "timeline",
+        "events dead-letters replay",
+    ],
+)
 def test_help(run, command):
     """`--help` says what a command does."""
-    status, out, errors = run(*filter(None, [command]), "--help")
+    status, out, errors = run(*command.split(), "--help")
     assert (status, errors) == (0, "")
     assert out.startswith(f"usage: support-service {command}".rstrip())
     if not command:
-        assert all(name in out for name in ("serve", "demo", "migrate", "openapi", "timeline"))
+        assert all(
+            name in out for name in ("serve", "demo", "migrate", "openapi", "asyncapi", "events", "probe", "timeline")
+        )
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--fast"], ["demo", "--port", "eighty"]])
@@ -61,6 +77,13 @@ def test_openapi(run):
     document = json.loads(out)
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert described == {(route.method, route.path) for route in ROUTES}
+
+
+def test_asyncapi(run):
+    """`asyncapi` prints valid JSON that has events of both directions."""
+    status, out, errors = run("asyncapi")
+    assert (status, errors) == (0, "")
+    assert set(json.loads(out)["channels"]) == {"out", "webhooks", "in", "http"}
 
 
 def test_migrate(run, tmp_path):

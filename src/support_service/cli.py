@@ -11,6 +11,7 @@ import uvloop
 
 from support_service import __version__, oncall, operate, server
 from support_service.database import migrate
+from support_service.demo import traffic
 from support_service.demo.run import run as run_demo
 from support_service.errors import SupportError
 from support_service.probe import run as probe_run
@@ -73,9 +74,20 @@ def _parser() -> argparse.ArgumentParser:
     demonstration.add_argument("--port", type=int, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)")
     demonstration.set_defaults(run=_demo)
     oncall.add_to(commands, _with_settings)
+    _add_traffic(demonstration)
     _add_events(commands)
     _add_probe(commands)
     return parser
+
+
+def _add_traffic(demonstration: argparse.ArgumentParser) -> None:
+    what = "send a running service believable load, for dashboards"
+    parser = demonstration.add_subparsers(metavar="traffic").add_parser("traffic", help=what, description=what)
+    parser.add_argument("--base-url", default="http://127.0.0.1:8000", metavar="URL", help="(default: %(default)s)")
+    parser.add_argument("--rate", type=_seconds, default=5.0, help="requests a second (default: %(default)s)")
+    parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="(default: until Ctrl-C)")
+    parser.add_argument("--faults", action="store_true", help="also what broken clients send")
+    parser.set_defaults(run=_traffic)
 
 
 def _add_probe(commands: Subparsers) -> None:
@@ -204,6 +216,10 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _with_settings(run: oncall.Run) -> Callable[[argparse.Namespace], None]:
     return lambda arguments: run(arguments, Settings.load(os.environ))
+
+
+def _traffic(arguments: argparse.Namespace) -> None:
+    uvloop.run(traffic.run(arguments.base_url, arguments.rate, arguments.duration, faults=arguments.faults))
 
 
 def _say(line: str) -> int:
