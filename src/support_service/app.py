@@ -1,7 +1,7 @@
 """The composition root: every part is built here, once, and taken down in the reverse order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -176,11 +176,7 @@ class _Parts:
         endpoints = [Endpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
         database = app[keys.DATABASE]
 
-        async def changed(cases: Sequence[str]) -> None:
-            for case_id in cases:
-                await app[keys.TIMELINE].invalidate(case_id)
-
-        arrivals = Arrivals(database, self.instruments, changed)
+        arrivals = Arrivals(database, self.instruments)
         stream, claim_after = settings.inbound_stream, settings.claim_after
         consumer = Consumer(broker, arrivals.apply, self.instruments, stream=stream, claim_after=claim_after)
         app[keys.EVENTS] = consumer

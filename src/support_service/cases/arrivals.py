@@ -1,6 +1,5 @@
 """Arrivals: what an event of another service does to the open cases that name its order, payment or shipment."""
 
-from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -15,16 +14,13 @@ from support_service.telemetry.labels import SYNTHETIC
 
 PAGE = 100  # cases in one transaction: an event that concerns thousands holds no lock and no memory for long
 
-Changed = Callable[[Sequence[str]], Awaitable[None]]
-
 
 class Arrivals:
-    """Tells cases of events; `changed` hears after each commit which cases have a new timeline."""
+    """Tells cases of events; with its message each case gets a new epoch, so that its timeline is collected anew."""
 
-    def __init__(self, database: Database, instruments: Instruments, changed: Changed) -> None:
+    def __init__(self, database: Database, instruments: Instruments) -> None:
         self._database = database
         self._instruments = instruments
-        self._changed = changed
 
     async def apply(self, event: Event) -> Literal["applied", "unmatched", "duplicate"]:
         """Add a bot's message to each open case that the event concerns, exactly once.
@@ -38,13 +34,13 @@ class Arrivals:
             if page is None:
                 break
             known = False
-            told += len(page)
-            if len(page) < PAGE:
+            told += page
+            if page < PAGE:
                 break
         return "applied" if told else "duplicate" if known else "unmatched"
 
-    async def _next_page(self, event: Event) -> list[str] | None:
-        """Tell the next cases; gives their ids, None where the event has taken effect already."""
+    async def _next_page(self, event: Event) -> int | None:
+        """Tell the next cases; gives how many, None where the event has taken effect already."""
         assert event.data is not None  # noqa: S101 - an event of an unknown type comes here never
         at = datetime.now(UTC)
         async with self._database.transaction() as tx:
@@ -63,9 +59,7 @@ class Arrivals:
         real = sum(channel != SYNTHETIC for _, _, channel in found)
         if real:
             self._instruments.conversation_added.add(real, {"author_type": "bot"})
-        ids = [case_id for _, case_id, _ in found]
-        await self._changed(ids)
-        return ids
+        return len(found)
 
 
 def _message(case_id: str, event: Event, at: datetime) -> Message:

@@ -21,7 +21,8 @@ def addressed(request: web.Request, case: Case) -> Case:
 async def with_timeline(request: web.Request, case: Case, *, refresh: bool = False) -> Case:
     """The case with its timeline: what the services know, from the cache or asked anew, merged with its own history."""
     addressed(request, case)
-    collected = await request.app[keys.TIMELINE].collect(case.id, references.find(case.context), refresh=refresh)
+    wanted = references.find(case.context)
+    collected = await request.app[keys.TIMELINE].collect(case.id, wanted, epoch=case.timeline_epoch, refresh=refresh)
     case.timeline = merge(case.created_at, case.context, collected.entries, case.messages, case.attachments)
     case.timeline_sources = collected.sources
     return case
