@@ -75,6 +75,7 @@ def bed(*, unmeasured: bool = False, delay: float = 0.0) -> Iterator[Bed]:
 
 def _settings(directory: Path, port: int, redis: int, behind: str) -> dict[str, str]:
     return {
+        "PYTHONPATH": str(ROOT / "src"),  # what is measured is what stands beside this file, whatever is installed
         "SUPPORT_PORT": str(port),
         "SUPPORT_DATABASE_URL": f"sqlite:///{directory / 'support.db'}",
         "SUPPORT_REDIS_URL": f"redis://127.0.0.1:{redis}/1",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from support_service.telemetry.instruments import TABLE, Row
+from support_service.telemetry.instruments import PROBE_TABLE, TABLE, Row
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "observability" / "metrics.md"
@@ -48,7 +48,7 @@ def main() -> int:
 def catalogue() -> str:
     """The page, as the table and what uses it have it now."""
     uses = list(_uses())
-    return HEAD + "".join(_section(row, uses) for row in TABLE)
+    return HEAD + "".join(_section(row, uses) for row in (*TABLE, *PROBE_TABLE))
 
 
 def _section(row: Row, uses: list[tuple[str, str]]) -> str:

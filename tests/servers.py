@@ -52,20 +52,22 @@ def _until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Pat
 
 
 class RedisServer:
-    """A Redis without persistence; it can be killed, frozen and started again at the same address."""
+    """A Redis, without persistence unless asked; it can be killed, frozen and started again at the same address."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, appendonly: str = "no") -> None:
         self._binary = find_binary("redis-server")
+        self._appendonly = appendonly
         self._folder = folder
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
     def start(self) -> None:
-        """Start it where it does not run; it is empty then."""
+        """Start it where it does not run; without persistence it is empty then."""
         if self._process is not None and self._process.poll() is None:
             return
-        options = {"port": self._port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._folder}
+        options = {"port": self._port, "bind": "127.0.0.1", "save": "", "appendonly": self._appendonly}
+        options |= {"dir": self._folder}
         arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
         log = self._folder / "redis.log"
         with log.open("ab") as output:

@@ -50,7 +50,7 @@ def run(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(run, command):
     """`--help` says what a command does."""
-    status, out, errors = run(*filter(None, [command]), "--help")
+    status, out, errors = run(*command.split(), "--help")
     assert (status, errors) == (0, "")
     assert out.startswith(f"usage: support-service {command}".rstrip())
     if not command:
@@ -72,6 +72,13 @@ def test_openapi(run):
     document = json.loads(out)
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert described == {(route.method, route.path) for route in ROUTES}
+
+
+def test_asyncapi(run):
+    """`asyncapi` prints valid JSON that has events of both directions."""
+    status, out, errors = run("asyncapi")
+    assert (status, errors) == (0, "")
+    assert set(json.loads(out)["channels"]) == {"out", "webhooks", "in", "http"}
 
 
 def test_migrate(run, tmp_path):

@@ -259,3 +259,40 @@ def test_no_secret_of_a_wrong_value_is_shown(variable, value):
     assert "cret" not in str(refusal.value)
     assert "***" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+SECRET = "whsec_" + "c2VjcmV0" * 4
+ONE = f'{{"name": "crm", "url": "http://a", "secret": "{SECRET}"}}'
+
+
+def test_webhooks():
+    """Endpoints come as JSON, each with its secret."""
+    settings = Settings.load({"SUPPORT_WEBHOOKS": f'[{{"name": "crm", "url": "http://crm/", "secret": "{SECRET}"}}]'})
+    (hook,) = settings.events.webhooks
+    assert (hook.name, hook.url, hook.secret, hook.types) == ("crm", "http://crm", SECRET, ())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{",
+        "{}",
+        "7",
+        '[{"name": "crm", "url": "http://crm"}]',
+        f'[{{"name": "a b", "url": "http://crm", "secret": "{SECRET}"}}]',
+        f'[{{"name": "crm", "url": "ftp://crm", "secret": "{SECRET}"}}]',
+        f'[{{"name": "crm", "url": "http://crm", "secret": "{SECRET}", "type": []}}]',
+        f'[{{"name": "crm", "url": "http://crm", "secret": "{SECRET[:20]}"}}]',
+        f'[{{"name": "crm", "url": "http://crm", "secret": "{SECRET[6:]}"}}]',
+        ", ".join([f'[{{"name": "crm", "url": "http://crm", "secret": "{SECRET}"}}'] * 2) + "]",
+        f"[{ONE}, {ONE}]",
+    ],
+)
+def test_wrong_webhooks(value):
+    """What is no list of endpoints is refused in one line that says what is, and never shows a secret."""
+    with pytest.raises(WrongSetting) as refused:
+        Settings.load({"SUPPORT_WEBHOOKS": value})
+    text = str(refused.value)
+    assert text.startswith("SUPPORT_WEBHOOKS=")
+    assert "a JSON list of" in text
+    assert "c2VjcmV0" not in text

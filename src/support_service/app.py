@@ -2,20 +2,31 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from functools import partial
 
+import aiohttp
 from aiohttp import web
 
 from support_service import database
 from support_service.attachments.intake import Limits
 from support_service.attachments.service import BACKLOG_EVERY, AttachmentService
+from support_service.cases.arrivals import Arrivals
 from support_service.cases.service import TALLY_EVERY, SupportService
+from support_service.events import inbox
+from support_service.events.broker import Broker, InProcessBroker
+from support_service.events.consumer import Consumer
+from support_service.events.redis_streams import RedisBroker
+from support_service.events.relay import LOOK_EVERY as RELAY_LOOK_EVERY
+from support_service.events.relay import Relay
+from support_service.events.webhooks import Endpoint, Webhooks
 from support_service.periodic import beside, repeatedly
 from support_service.references import Service
 from support_service.settings import Settings
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.labels import DATABASE_OPERATIONS, REDIS_OPERATIONS
+from support_service.telemetry.labels import BROKER_OPERATIONS, DATABASE_OPERATIONS, REDIS_OPERATIONS
 from support_service.telemetry.process import observe_process, sample_lag
 from support_service.telemetry.provider import Metrics, reporter
 from support_service.telemetry.stores import OperationMetrics, connections
@@ -56,7 +67,7 @@ def build(settings: Settings) -> web.Application:
         uploads=keys.UploadOptions(files.max_bytes, files.min_rate, files.deadline),
         redirect_downloads=files.download == "redirect",
     )
-    app.cleanup_ctx.extend((parts.telemetry, parts.database, parts.timeline, parts.attachments))
+    app.cleanup_ctx.extend((parts.telemetry, parts.database, parts.timeline, parts.attachments, parts.events))
     install(app)
     return app
 
@@ -150,7 +161,10 @@ class _Parts:
         for storage in kept_in.values():
             await storage.open()
         limits = Limits(settings.max_bytes, settings.types)
-        service = AttachmentService(app[keys.DATABASE], kept_in, self.instruments, limits, settings.uploads)
+        public_url = app[keys.HTTP].public_url
+        service = AttachmentService(
+            app[keys.DATABASE], kept_in, self.instruments, limits, settings.uploads, public_url=public_url
+        )
         app[keys.ATTACHMENTS] = service
         upkeep = Upkeep(self._settings, app[keys.DATABASE], kept_in, self.instruments)
         await service.refresh_backlog()
@@ -161,6 +175,45 @@ class _Parts:
             yield
         for storage in kept_in.values():
             await storage.close()
+
+    async def events(self, app: web.Application) -> AsyncIterator[None]:
+        """The broker, the relay that publishes to it, the consumer that hears of other services, and webhooks."""
+        settings = self._settings.events
+        broker = self._broker(settings.redis_url or self._settings.timeline.redis_url)
+        endpoints = [Endpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
+        database = app[keys.DATABASE]
+
+        arrivals = Arrivals(database, self.instruments)
+        stream, claim_after = settings.inbound_stream, settings.claim_after
+        consumer = Consumer(broker, arrivals.apply, self.instruments, stream=stream, claim_after=claim_after)
+        app[keys.EVENTS] = consumer
+        relay = Relay(
+            database, broker, self.instruments, stream=settings.stream, keep=settings.keep, endpoints=endpoints
+        )
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+            webhooks = Webhooks(database, session, self.instruments, endpoints, lambda: relay.leads)
+            for work in (
+                relay.run(),
+                repeatedly(RELAY_LOOK_EVERY, relay.refresh_backlog, "Counting the outbox"),
+                repeatedly(RELAY_LOOK_EVERY, consumer.refresh_depth, "Looking at the inbound stream"),
+                repeatedly(inbox.FORGET_EVERY, partial(inbox.forget_old, database), "Forgetting old events"),
+                *([consumer.run()] if settings.consume else []),
+                *([webhooks.run()] if endpoints else []),
+                repeatedly(RELAY_LOOK_EVERY, webhooks.refresh, "Counting webhook deliveries"),
+            ):
+                await stack.enter_async_context(beside(work))
+            yield
+        await relay.close()
+        await broker.close()
+
+    def _broker(self, redis_url: str | None) -> Broker:
+        if redis_url is None:
+            return InProcessBroker()
+        measure = OperationMetrics(self.instruments.db_operation, "redis", BROKER_OPERATIONS).record
+        broker = RedisBroker(redis_url, measure)
+        self._pools["events"] = broker.connections
+        return broker
 
     def _cache(self, redis_url: str | None, timeout: float) -> Cache:
         if redis_url is None:

@@ -4,18 +4,24 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
 
 import uvloop
 
-from support_service import __version__, cli_attachments, oncall, server
+from support_service import __version__, cli_attachments, oncall, operate, server
 from support_service.database import migrate
+from support_service.demo import traffic
 from support_service.demo.run import run as run_demo
 from support_service.errors import SupportError
+from support_service.probe import run as probe_run
+from support_service.probe.check import Check
 from support_service.settings import Settings, WrongSetting
 from support_service.telemetry import logs
+from support_service.web import asyncapi
 from support_service.web.openapi import document
 
+Subparsers = Any  # argparse keeps its name for itself
 WRONG_START = 2  # the exit status of a start that was refused
 
 
@@ -30,8 +36,26 @@ def main() -> None:
         sys.exit(130)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that ends with a status of its own where it is used wrongly."""
+
+    wrong_usage = WRONG_START
+
+    def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
+        """What is not known is wrong here already, and not first in the command above."""
+        known, unknown = super().parse_known_args(*arguments, **more)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end."""
+        self.print_usage(sys.stderr)
+        self.exit(self.wrong_usage, f"{self.prog}: error: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="support-service",
         description="Support cases, one merged timeline and attachments. Settings come from the environment; the "
         "README lists them.",
@@ -42,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         ("serve", _serve, "serve the API until SIGTERM; a SQLite database is migrated first"),
         ("migrate", _migrate, "bring the database to the newest schema"),
         ("openapi", _openapi, "print the OpenAPI document"),
+        ("asyncapi", _asyncapi, "print the AsyncAPI document, which describes events in both directions"),
     ):
         subcommands.add_parser(name, help=what, description=what).set_defaults(run=run)
     what = "serve with simulated order, payment and fulfillment services and sample cases"
@@ -50,7 +75,85 @@ def _parser() -> argparse.ArgumentParser:
     demonstration.set_defaults(run=_demo)
     oncall.add_to(subcommands, _with_settings)
     cli_attachments.add_to(subcommands)
+    _add_traffic(demonstration)
+    _add_events(subcommands)
+    _add_probe(subcommands)
     return parser
+
+
+def _add_traffic(demonstration: argparse.ArgumentParser) -> None:
+    what = "send a running service believable load, for dashboards"
+    parser = demonstration.add_subparsers(metavar="traffic").add_parser("traffic", help=what, description=what)
+    parser.add_argument("--base-url", default="http://127.0.0.1:8000", metavar="URL", help="(default: %(default)s)")
+    parser.add_argument("--rate", type=_seconds, default=5.0, help="requests a second (default: %(default)s)")
+    parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="(default: until Ctrl-C)")
+    parser.add_argument("--faults", action="store_true", help="also what broken clients send")
+    parser.set_defaults(run=_traffic)
+
+
+def _add_probe(commands: Subparsers) -> None:
+    what = "check a running service from outside, from opening a case to deleting it"
+    probe: Parser = commands.add_parser(
+        "probe",
+        help=what,
+        description="Open a synthetic case, add a message, send a file and fetch it, send an event of the fulfillment "
+        "service and wait until the timeline shows it, refresh, close, and delete what was made. Prints a JSON report. "
+        "Exit status: 0 good, 2 wrong or too slow, 3 could not run.",
+    )
+    probe.wrong_usage = probe_run.NOT_RUN
+    probe.add_argument("--base-url", required=True, metavar="URL", help="where the service is, as http://HOST:PORT")
+    how = probe.add_mutually_exclusive_group()
+    how.add_argument("--once", action="store_true", help="check once (the default)")
+    how.add_argument("--interval", type=_seconds, metavar="SECONDS", help="check again and again, as 60s")
+    probe.add_argument(
+        "--listen",
+        type=_address,
+        default=("127.0.0.1", 9101),
+        metavar="HOST:PORT",
+        help="with --interval: serve /metrics",
+    )
+    probe.add_argument(
+        "--threshold", type=_seconds, default=2.0, metavar="SECONDS", help="for each step (default: %(default)ss)"
+    )
+    probe.add_argument(
+        "--event-threshold",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="from the event to the timeline that shows it (default: %(default)ss)",
+    )
+    probe.add_argument(
+        "--header", action="append", default=[], type=_header, metavar="NAME:VALUE", help="to send along"
+    )
+    probe.set_defaults(run=_probe)
+
+
+def _add_events(commands: Subparsers) -> None:
+    what = "look at events that were given up, and send them again"
+    kinds = commands.add_parser("events", help=what, description=what).add_subparsers(required=True, metavar="KIND")
+    what = "events of other services that could not take effect"
+    letters = kinds.add_parser("dead-letters", help=what, description=what)
+    actions = letters.add_subparsers(required=True, metavar="ACTION")
+    what = "print them, one JSON object a line, with the reason"
+    actions.add_parser("list", help=what, description=what).set_defaults(
+        run=lambda _: _operate(operate.list_dead_letters)
+    )
+    what = "put them back at the end of their stream"
+    replay = actions.add_parser("replay", help=what, description=what)
+    replay.add_argument("ids", nargs="*", metavar="ID", help="as the list shows it (default: all)")
+    replay.set_defaults(run=lambda given: _operate(operate.replay_dead_letters, given.ids))
+    what = "deliveries of events to the endpoints of SUPPORT_WEBHOOKS"
+    actions = kinds.add_parser("webhooks", help=what, description=what).add_subparsers(required=True, metavar="ACTION")
+    what = "print them, newest first, one JSON object a line"
+    listed = actions.add_parser("list", help=what, description=what)
+    listed.add_argument("--state", choices=("pending", "delivered", "failed"), help="only those in this state")
+    listed.set_defaults(run=lambda given: _operate(operate.list_deliveries, given.state))
+    what = "make them again, for another day of tries"
+    replay = actions.add_parser("replay", help=what, description=what)
+    replay.add_argument(
+        "ids", nargs="*", type=int, metavar="ID", help="as the list shows it (default: all that failed)"
+    )
+    replay.set_defaults(run=lambda given: _operate(operate.replay_deliveries, given.ids))
 
 
 def _serve(_: argparse.Namespace) -> None:
@@ -74,12 +177,50 @@ def _openapi(_: argparse.Namespace) -> None:
     print(json.dumps(document(), indent=2))
 
 
+def _probe(arguments: argparse.Namespace) -> None:
+    check = Check(arguments.base_url, dict(arguments.header), arguments.threshold, arguments.event_threshold)
+    if arguments.interval is None:
+        sys.exit(uvloop.run(probe_run.once(check)))
+    uvloop.run(probe_run.again_and_again(check, arguments.interval, arguments.listen))
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text.removesuffix("s"))
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host or "127.0.0.1", int(port)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ValueError(text)
+    return name.strip(), value.strip()
+
+
+def _asyncapi(_: argparse.Namespace) -> None:
+    print(json.dumps(asyncapi.document(), indent=2))
+
+
+def _operate(work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+    uvloop.run(work(Settings.load(os.environ), *arguments))
+
+
 def _demo(arguments: argparse.Namespace) -> None:
     uvloop.run(run_demo(os.environ, arguments.port))
 
 
 def _with_settings(run: oncall.Run) -> Callable[[argparse.Namespace], None]:
     return lambda arguments: run(arguments, Settings.load(os.environ))
+
+
+def _traffic(arguments: argparse.Namespace) -> None:
+    uvloop.run(traffic.run(arguments.base_url, arguments.rate, arguments.duration, faults=arguments.faults))
 
 
 def _say(line: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+CANCEL_EVERY = 0.25  # seconds
 END_WITHIN = 1.0  # seconds
 
 log = logging.getLogger(__name__)
@@ -18,10 +19,13 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task}, timeout=END_WITHIN)  # a database that hangs holds up the end of a statement
+        # Again and again: a library that ends its own waiting in the same moment may swallow a cancellation.
+        until = asyncio.get_running_loop().time() + END_WITHIN  # a database that hangs holds up the end of a statement
+        while not task.done() and asyncio.get_running_loop().time() < until:
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_EVERY)
         if task.done() and not task.cancelled():
-            task.result()
+            task.result()  # raises what ended it
 
 
 async def repeatedly(seconds: float, work: Callable[[], Awaitable[None]], what: str) -> None:

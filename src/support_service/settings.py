@@ -3,6 +3,7 @@
 Each field's alias is the variable that sets it, so that a search for `SUPPORT_PORT` ends here.
 """
 
+import base64
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 from redis.asyncio import BlockingConnectionPool
 
 from support_service import otel, quantities
@@ -69,6 +79,8 @@ def _shown(name: str, value: str) -> str:
     """A value as an error may show it: the log is no place for a password."""
     if "HEADERS" in name:
         return "***"
+    if name == "SUPPORT_WEBHOOKS":
+        return repr(re.sub(r'whsec_[^"\s]*|("secret"\s*:\s*)"[^"]*"', r"\1***", value))
     if not name.endswith(("_URL", "_ENDPOINT")):
         return repr(value)
     scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
@@ -109,6 +121,50 @@ TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+
+
+class Webhook(BaseModel):
+    """An endpoint that gets events: its secret is of Standard Webhooks' form, `whsec_` and 24 to 64 bytes in base64."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    url: HttpUrl
+    secret: str
+    types: tuple[str, ...] = ()
+
+    @field_validator("secret")
+    @classmethod
+    def _is_a_secret(cls, value: str) -> str:
+        try:
+            key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if not value.startswith("whsec_") or not 24 <= len(key) <= 64:  # noqa: PLR2004 - the specification's bounds
+            raise ValueError("a secret of the form whsec_ and 24 to 64 bytes in base64")
+        return value
+
+
+WEBHOOKS_FORM = 'a JSON list of {"name", "url", "secret", "types"?}, each name once'
+
+
+def _webhooks(value: object) -> object:
+    """The list in a variable's JSON; what is wrong in it is told without its values, since some are secrets."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = TypeAdapter(tuple[Webhook, ...]).validate_json(value)
+    except ValidationError as failure:
+        first = failure.errors(include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{WEBHOOKS_FORM}{f'; {place}: {reason}' if place else ''}") from None
+    if len({each.name for each in found}) != len(found):
+        raise ValueError(WEBHOOKS_FORM)
+    return found
+
+
+Webhooks = Annotated[tuple[Webhook, ...], BeforeValidator(_webhooks)]
 
 
 class Section(BaseModel):
@@ -195,6 +251,23 @@ class ObjectStore(Section):
     )
 
 
+class Events(Section):
+    """What other services tell this one, and what this one tells them."""
+
+    redis_url: RedisUrl | None = Field(None, alias="SUPPORT_EVENTS_REDIS_URL", description="unset: SUPPORT_REDIS_URL")
+    stream: str = Field("support.events", alias="SUPPORT_EVENTS_STREAM", min_length=1)
+    inbound_stream: str = Field("support.inbound", alias="SUPPORT_EVENTS_INBOUND_STREAM", min_length=1)
+    keep: int = Field(100_000, alias="SUPPORT_EVENTS_KEEP", ge=1, description="events that the stream holds, about")
+    consume: bool = Field(default=True, alias="SUPPORT_EVENTS_CONSUME", description="false: another process does")
+    claim_after: float = Field(
+        10,
+        alias="SUPPORT_EVENTS_CLAIM_AFTER",
+        gt=0,
+        description="s until an event that was not acknowledged comes again",
+    )
+    webhooks: Webhooks = Field((), alias="SUPPORT_WEBHOOKS", validate_default=False)
+
+
 class Telemetry(Section):
     """OpenTelemetry's own variables; what is not here, its SDK and its exporters read themselves."""
 
@@ -228,6 +301,7 @@ class Settings(BaseModel):
     timeline: Timeline
     attachments: Attachments
     s3: ObjectStore
+    events: Events
     telemetry: Telemetry
     warnings: tuple[str, ...] = ()  # what was set and has no effect
 
@@ -240,6 +314,7 @@ class Settings(BaseModel):
             timeline=_read(Timeline, environ),
             attachments=_read(Attachments, environ),
             s3=_read(ObjectStore, environ),
+            events=_read(Events, environ),
             telemetry=_read(Telemetry, environ),
             warnings=tuple(otel.ignored(environ)),
         )

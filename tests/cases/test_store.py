@@ -112,14 +112,14 @@ async def test_a_list_is_in_the_order_of_opening(database, keep):
 
 
 async def test_a_message_touches_its_case(database, keep):
-    """A message moves its case's last change; its answer says when the case was opened and first answered."""
+    """A message moves its case's last change; its answer says when the case was opened and first answered, and how."""
     await keep(ticket())
     later = AT + timedelta(days=1)
     async with database.transaction() as tx:
         said = {"author_type": "customer", "created_at": AT + timedelta(hours=1)}
-        assert await store.add_message(tx, message(1, **said)) == (AT, None)
-        assert await store.add_message(tx, message(2, created_at=later)) == (AT, later)
-        assert await store.add_message(tx, message(3, created_at=later + timedelta(days=1))) == (AT, later)
+        assert await store.add_message(tx, message(1, **said)) == (AT, None, "email")
+        assert await store.add_message(tx, message(2, created_at=later)) == (AT, later, "email")
+        assert await store.add_message(tx, message(3, created_at=later + timedelta(days=1))) == (AT, later, "email")
         assert await store.add_message(tx, message(4, case=7)) is None
     assert (await store.get(database, "case-1")).updated_at == later + timedelta(days=1)
 

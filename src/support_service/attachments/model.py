@@ -4,6 +4,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from urllib.parse import quote, unquote
 
 MAX_FILENAME = 255  # bytes of UTF-8, as most file systems have it where the file will be saved
@@ -36,6 +37,25 @@ class Backlog:
 
     files: int
     bytes: int
+
+
+def address(public_url: str, case_id: str, attachment_id: str, filename: str) -> str:
+    """Where an attachment's bytes are served."""
+    return f"{public_url}/support/cases/{case_id}/attachments/{attachment_id}/{quote(filename, safe='')}"
+
+
+def view(kept: Attachment, public_url: str) -> dict[str, Any]:
+    """An attachment as everyone else sees it: with its address, without the place of its bytes."""
+    return {
+        "id": kept.id,
+        "ticketId": kept.ticket_id,
+        "filename": kept.filename,
+        "contentType": kept.content_type,
+        "sizeBytes": kept.size_bytes,
+        "sha256": kept.sha256,
+        "uri": address(public_url, kept.ticket_id, kept.id, kept.filename),
+        "createdAt": kept.created_at,
+    }
 
 
 def clean_filename(raw: str) -> str:

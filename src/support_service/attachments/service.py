@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 
 from support_service.attachments import keep_store, move_store, store
 from support_service.attachments.intake import Intake, Limits
-from support_service.attachments.model import Attachment, Backlog, disposition
+from support_service.attachments.model import Attachment, Backlog, disposition, view
 from support_service.attachments.move_store import Leftover
 from support_service.attachments.storage import AttachmentStorage, Label
 from support_service.database import Database, Transaction
 from support_service.errors import NotFound, SupportError, Unavailable, no_case
+from support_service.events import outbox
 from support_service.ids import may_be_id, new_id
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
-from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, closed
+from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, SYNTHETIC, closed
 
 BACKLOG_EVERY = 10.0  # seconds until this replica's gauges show what the others stored
 LINK_FOR = 300  # seconds that a redirected download may begin in
@@ -38,6 +39,8 @@ class AttachmentService:
         instruments: Instruments,
         limits: Limits,
         uploads: int = 64,
+        *,
+        public_url: str = "",
     ) -> None:
         self._database = database
         self._storages = storages
@@ -45,6 +48,7 @@ class AttachmentService:
         self._instruments = instruments
         self._limits = limits
         self._uploads = uploads
+        self._public_url = public_url
         self._uploading = 0
         self._backlog: Backlog | None = None
         self._oldest: datetime | None = None
@@ -91,7 +95,7 @@ class AttachmentService:
         committing = False
         try:
             async with self._database.transaction() as tx:
-                backlog = await _record(tx, attachment)
+                backlog, channel = await self._record(tx, attachment)
                 committing = True
         except BaseException:
             if not committing:  # else the commit's answer got lost, and a row may name the file
@@ -99,7 +103,8 @@ class AttachmentService:
             raise
         if attachment.storage == LOCAL:
             self._backlog = backlog
-        self._instruments.attachment_stored.add(1, {"content_type": closed(attachment.content_type, CONTENT_TYPES)})
+        if channel != SYNTHETIC:
+            self._instruments.attachment_stored.add(1, {"content_type": closed(attachment.content_type, CONTENT_TYPES)})
         return attachment
 
     async def of_case(self, case_id: str) -> list[Attachment]:
@@ -199,8 +204,14 @@ class AttachmentService:
         except Unavailable as failure:
             log.warning("The bytes of attachment %s go later: %s", gone.id, failure)
 
-
-async def _record(tx: Transaction, attachment: Attachment) -> Backlog:
-    if not await store.case_exists(tx, attachment.ticket_id):
-        raise no_case(attachment.ticket_id)
-    return await store.add(tx, attachment)
+    async def _record(self, tx: Transaction, attachment: Attachment) -> tuple[Backlog, str]:
+        """Keep an attachment's row and its event; what the storage holds now, and the channel of the case."""
+        channel = await store.lock_case(tx, attachment.ticket_id)
+        if channel is None:
+            raise no_case(attachment.ticket_id)
+        public = view(attachment, self._public_url)
+        at = attachment.created_at
+        await outbox.append(
+            tx, attachment.ticket_id, outbox.UPDATED, at, changeType="attachment.added", attachment=public
+        )
+        return await store.add(tx, attachment), channel

@@ -27,6 +27,7 @@ BY_ID = hot(
     )
 )
 CASE_EXISTS = hot(sa.select(sa.literal(1)).where(tickets.c.id == sa.bindparam("case_id")))
+LOCK_CASE = hot(sa.select(tickets.c.channel).where(tickets.c.id == sa.bindparam("case_id")).with_for_update())
 ADD = hot(attachments.insert().inline())
 LEDGER = sa.select(attachment_ledger.c.files, attachment_ledger.c.bytes).where(
     attachment_ledger.c.storage == sa.bindparam("of")
@@ -46,6 +47,12 @@ COUNT = hot(
 async def case_exists(reader: Reader, case_id: str) -> bool:
     """Whether there is such a case."""
     return await reader.fetch_one(CASE_EXISTS, {"case_id": case_id}) is not None
+
+
+async def lock_case(tx: Transaction, case_id: str) -> str | None:
+    """The channel of a case that no one else can change before this transaction ends; None where there is none."""
+    row = await tx.fetch_one(LOCK_CASE, {"case_id": case_id})
+    return str(row[0]) if row else None
 
 
 async def of_case(reader: Reader, case_id: str) -> list[Attachment]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import SkipJsonSchema
 
 from support_service.references import Service, SourceStatus
 
@@ -202,6 +203,7 @@ class Case(Ticket):
     timeline: list[Json] = Field(default_factory=list)
     attachments: list[Attachment]
     timeline_sources: Sources = Field(default_factory=lambda: NOT_REQUESTED)
+    timeline_epoch: SkipJsonSchema[int] = Field(default=0, exclude=True)  # what is cached of an older one is outdated
 
 
 class CasePage(Wire):

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from time import monotonic
 
 import pydantic_core
+from pydantic.alias_generators import to_camel
 
 from support_service import references
 from support_service.cases import store
 from support_service.cases.model import (
-    NOT_REQUESTED,
     Case,
     CaseChange,
     CasePage,
@@ -26,11 +26,12 @@ from support_service.cases.model import (
     Workload,
 )
 from support_service.database import Database, Transaction
-from support_service.errors import FieldError, Invalid, no_case
+from support_service.errors import Conflict, FieldError, Invalid, no_case
+from support_service.events import outbox
 from support_service.ids import may_be_id, new_id
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
-from support_service.telemetry.labels import CHANNELS, UNSETTLED, closed
+from support_service.telemetry.labels import CHANNELS, SYNTHETIC, UNSETTLED, closed
 
 TALLY_EVERY = 15.0  # seconds
 TALLY_KEPT = 4 * TALLY_EVERY  # how long a count is told while no newer one can be had
@@ -38,9 +39,10 @@ TALLY_KEPT = 4 * TALLY_EVERY  # how long a count is told while no newer one can 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A message that was added, and the seconds from the case's opening where it was an agent's first."""
+    """A message that was added, its case's channel, and the seconds from the opening where it was an agent's first."""
 
     message: Message
+    channel: str
     answered_after: float | None
 
 
@@ -59,23 +61,22 @@ class SupportService:
     async def open_case(self, new: NewCase) -> Case:
         """Open a case, with its first message if there is one."""
         at = datetime.now(UTC)
-        case = Case.model_construct(
-            id=new_id(),
-            **{name: value for name, value in new if name != "initial_message"},
-            status="open",
-            created_at=at,
-            updated_at=at,
-            messages=[],
-            attachments=[],
-            timeline=[],
-            timeline_sources=NOT_REQUESTED,
-        )
+        opened = {
+            "id": new_id(),
+            "status": "open",
+            "created_at": at,
+            "updated_at": at,
+            "messages": [],
+            "attachments": [],
+        }
+        case = Case.model_validate(new.__dict__ | opened, by_name=True, by_alias=False)
         first = _message(case.id, new.initial_message, at) if new.initial_message else None
         async with self._database.transaction() as tx:
             await store.add(tx, case, references.rows(case.context), first)
+            await outbox.append(tx, case.id, outbox.OPENED, at, initialMessage=first)
         case.messages = [first] if first else []
         self._instruments.ticket_created.add(1, {"channel": closed(case.channel, CHANNELS)})
-        self._count_messages(case.messages)
+        self._count_messages(case.channel, case.messages)
         return case
 
     async def get_case(self, case_id: str) -> Case:
@@ -102,6 +103,7 @@ class SupportService:
             if changed:
                 ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC)})
                 await store.change(tx, ticket, changed)
+                await _announce_change(tx, before, ticket, changed)
             if "context" in changed:
                 await store.replace_references(tx, case_id, references.rows(ticket.context))
         self._count_status(before, ticket)
@@ -124,15 +126,22 @@ class SupportService:
         assert case is not None  # noqa: S101 - this transaction has changed it
         self._count_status(before, ticket)
         if added:
-            self._count_messages([added.message], added.answered_after)
+            self._count_messages(added.channel, [added.message], added.answered_after)
         return case
 
     async def add_message(self, case_id: str, new: NewMessage) -> Message:
         """Append a message to a case; raises NotFound."""
         async with self._database.transaction() as tx:
             added = await self._append(tx, case_id, new)
-        self._count_messages([added.message], added.answered_after)
+        self._count_messages(added.channel, [added.message], added.answered_after)
         return added.message
+
+    async def remove_synthetic(self, case_id: str) -> None:
+        """Remove a made-up case; raises NotFound, and Conflict for one of a real channel."""
+        async with self._database.transaction() as tx:
+            ticket = await self._lock(tx, case_id)
+            expect_synthetic(ticket)
+            await store.remove(tx, case_id)
 
     async def workload(self, agent_id: str) -> Workload:
         """How many cases an agent has by status; an agent nobody knows has none."""
@@ -166,9 +175,12 @@ class SupportService:
         times = await store.add_message(tx, message) if may_be_id(case_id) else None
         if times is None:
             raise no_case(case_id)
-        opened_at, answered_at = times
+        await outbox.append(
+            tx, case_id, outbox.UPDATED, message.created_at, changeType="conversation.added", conversation=message
+        )
+        opened_at, answered_at, channel = times
         first_answer = message.author_type == "agent" and answered_at == message.created_at
-        return Added(message, (message.created_at - opened_at).total_seconds() if first_answer else None)
+        return Added(message, channel, (message.created_at - opened_at).total_seconds() if first_answer else None)
 
     async def _set_status(
         self, tx: Transaction, case_id: str, status: Status, agent_id: str | None
@@ -180,6 +192,7 @@ class SupportService:
             return before, before
         ticket = before.model_copy(update=wanted | {"updated_at": datetime.now(UTC)})
         await store.change(tx, ticket, wanted)
+        await _announce_change(tx, before, ticket, wanted)
         return before, ticket
 
     async def _lock(self, tx: Transaction, case_id: str) -> Ticket:
@@ -188,18 +201,35 @@ class SupportService:
             raise no_case(case_id)
         return ticket
 
-    def _count_messages(self, added: Iterable[Message], answered_after: float | None = None) -> None:
+    def _count_messages(self, channel: str, added: Iterable[Message], answered_after: float | None = None) -> None:
+        if channel == SYNTHETIC:
+            return
         for message in added:
             self._instruments.conversation_added.add(1, {"author_type": message.author_type})
         if answered_after is not None:
             self._instruments.ticket_first_response.record(answered_after)
 
     def _count_status(self, before: Ticket, after: Ticket) -> None:
-        if after.status == before.status:
+        if after.status == before.status or after.channel == SYNTHETIC:
             return
         self._instruments.ticket_status_changed.add(1, {"status": after.status})
         if before.status in UNSETTLED and after.status not in UNSETTLED:
             self._instruments.ticket_resolution.record((after.updated_at - after.created_at).total_seconds())
+
+
+async def _announce_change(tx: Transaction, before: Ticket, after: Ticket, fields: Iterable[str]) -> None:
+    """Keep the events of a change: of the status its own, of all other fields one together."""
+    if before.status != after.status:
+        closes = after.status == "closed"
+        kind = outbox.CLOSED if closes else outbox.UPDATED
+        change = {} if closes else {"changeType": "status.changed"}
+        statuses = {"previousStatus": before.status, "currentStatus": after.status}
+        await outbox.append(tx, after.id, kind, after.updated_at, **change, **statuses)
+    others = sorted(to_camel(name) for name in set(fields) - {"status"})
+    if others:
+        await outbox.append(
+            tx, after.id, outbox.UPDATED, after.updated_at, changeType="case.changed", changedFields=others
+        )
 
 
 def _same(before: object, after: object) -> bool:
@@ -207,8 +237,17 @@ def _same(before: object, after: object) -> bool:
     return pydantic_core.to_json(before) == pydantic_core.to_json(after)
 
 
+def expect_synthetic(ticket: Ticket) -> None:
+    """Raise Conflict where a case is not made up."""
+    if ticket.channel != SYNTHETIC:
+        refusal = f"Only cases of the channel {SYNTHETIC!r} can be deleted; close this one instead."
+        raise Conflict("case_not_synthetic", refusal)
+
+
 def _message(case_id: str, new: NewMessage, at: datetime) -> Message:
-    return Message.model_construct(id=new_id(), ticket_id=case_id, **dict(new), created_at=at)
+    # Validated in native code, which takes less than constructing it unchecked does.
+    message = {**new.__dict__, "id": new_id(), "ticket_id": case_id, "created_at": at}
+    return Message.model_validate(message, by_name=True, by_alias=False)
 
 
 def _cursor(seq: int) -> str:

@@ -8,38 +8,11 @@ import sqlalchemy as sa
 
 from support_service.cases.model import Case, CaseQuery, Message, Ticket, search_words
 from support_service.database import Reader, Transaction
-from support_service.database.dialect import UtcDateTime, json_object, json_rows, search_matches
+from support_service.database.dialect import UtcDateTime, json_rows, search_matches
+from support_service.database.documents import TICKET_COLUMNS, json_members, json_text
 from support_service.database.prepared import hot
 from support_service.database.tables import attachments, messages, ticket_references, tickets
-from support_service.telemetry.labels import UNSETTLED
-
-TICKET_COLUMNS = {
-    "id": tickets.c.id,
-    "subject": tickets.c.subject,
-    "description": tickets.c.description,
-    "customerId": tickets.c.customer_id,
-    "status": tickets.c.status,
-    "priority": tickets.c.priority,
-    "channel": tickets.c.channel,
-    "assignedAgentId": tickets.c.assigned_agent_id,
-    "context": tickets.c.context,
-    "tags": tickets.c.tags,
-    "createdAt": tickets.c.created_at,
-    "updatedAt": tickets.c.updated_at,
-}
-
-
-def _object(columns: dict[str, Any]) -> json_object:
-    """A JSON object with the given names; they are our own literals, so they stand in the SQL itself."""
-    parts: list[Any] = []
-    for name, column in columns.items():
-        parts += (sa.literal_column(f"'{name}'"), column)
-    return json_object(*parts)
-
-
-def _document(columns: dict[str, Any]) -> sa.Cast[str]:
-    """A row's whole answer as JSON text, for the model to read; PostgreSQL's driver would decode it on the way."""
-    return sa.cast(_object(columns), sa.Text)
+from support_service.telemetry.labels import SYNTHETIC, UNSETTLED
 
 
 def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
@@ -51,16 +24,19 @@ def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect
         .correlate(tickets)
         .subquery()
     )
-    return sa.select(json_rows(_object({name: rows.c[column] for name, column in columns.items()}))).scalar_subquery()
+    return sa.select(
+        json_rows(json_members({name: rows.c[column] for name, column in columns.items()}))
+    ).scalar_subquery()
 
 
-TICKET = _document(TICKET_COLUMNS)
+TICKET = json_text(TICKET_COLUMNS)
 TICKET_BY_ID = sa.select(TICKET).where(tickets.c.id == sa.bindparam("id"))
 CASE_BY_ID = hot(
     sa.select(
-        _document(
+        json_text(
             TICKET_COLUMNS
             | {
+                "timelineEpoch": tickets.c.timeline_epoch,
                 "messages": _rows_of_ticket(
                     messages,
                     {
@@ -101,7 +77,7 @@ SPOKEN = {
         tickets.update()
         .where(tickets.c.id == sa.bindparam("case_id"))
         .values(updated_at=AT, **more)
-        .returning(tickets.c.created_at, tickets.c.answered_at)
+        .returning(tickets.c.created_at, tickets.c.answered_at, tickets.c.channel)
     )
     for author, more in _SPEAKING.items()
 }
@@ -109,15 +85,21 @@ SPOKEN = {
 ADD_TICKET = hot(tickets.insert().inline())
 ADD_MESSAGE = hot(messages.insert().inline())
 ADD_REFERENCE = hot(ticket_references.insert())
+TOLD = hot(
+    tickets.update()
+    .where(tickets.c.id == sa.bindparam("case_id"))
+    .values(updated_at=AT, timeline_epoch=tickets.c.timeline_epoch + sa.literal_column("1"))
+)
+REAL = tickets.c.channel != SYNTHETIC
 OPEN_CASES = (
     sa.select(tickets.c.status, tickets.c.priority, sa.func.count())
-    .where(tickets.c.status.in_(UNSETTLED))
+    .where(tickets.c.status.in_(UNSETTLED), REAL)
     .group_by(tickets.c.status, tickets.c.priority)
 )
-OLDEST_WAITING = sa.select(sa.func.min(tickets.c.waiting_since)).where(tickets.c.status.in_(UNSETTLED))
+OLDEST_WAITING = sa.select(sa.func.min(tickets.c.waiting_since)).where(tickets.c.status.in_(UNSETTLED), REAL)
 WORKLOAD = (
     sa.select(tickets.c.status, sa.func.count())
-    .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"))
+    .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"), REAL)
     .group_by(tickets.c.status)
 )
 
@@ -146,6 +128,8 @@ async def find(reader: Reader, query: CaseQuery, after: int | None) -> list[tupl
     ):
         if wanted is not None:
             statement = statement.where(column == wanted)
+    if query.channel is None:
+        statement = statement.where(REAL)
     if query.q is not None:
         words = search_words(query.q)
         if not words:
@@ -192,14 +176,50 @@ async def replace_references(tx: Transaction, case_id: str, references: Sequence
     await _add_references(tx, case_id, references)
 
 
-async def add_message(tx: Transaction, message: Message) -> tuple[datetime, datetime | None] | None:
-    """Append a message to its case; gives when the case was opened and first answered, None where there is no case."""
+async def add_message(tx: Transaction, message: Message) -> tuple[datetime, datetime | None, str] | None:
+    """Append a message to its case; gives when the case was opened and first answered, and its channel.
+
+    None where there is no such case.
+    """
     spoken = SPOKEN[message.author_type]
     times = await tx.fetch_one(spoken, {"case_id": message.ticket_id, "at": message.created_at})
     if times is None:
         return None
     await tx.execute(ADD_MESSAGE, dict(message))
-    return times[0], times[1]
+    return times[0], times[1], times[2]
+
+
+async def concerned(
+    tx: Transaction, references: Sequence[tuple[str, str]], after: int, count: int
+) -> list[tuple[int, str, str]]:
+    """(seq, id, channel) of the open cases that name one of the references, in the order of seq, locked."""
+    named = sa.or_(
+        *(sa.and_(ticket_references.c.kind == kind, ticket_references.c.value == value) for kind, value in references)
+    )
+    statement = (
+        sa.select(tickets.c.seq, tickets.c.id, tickets.c.channel)
+        .where(
+            tickets.c.id.in_(sa.select(ticket_references.c.ticket_id).where(named)),
+            tickets.c.status.in_(UNSETTLED),
+            tickets.c.seq > after,
+        )
+        .order_by(tickets.c.seq)
+        .limit(count)
+        .with_for_update()
+    )
+    return [(row[0], row[1], row[2]) for row in await tx.fetch_all(statement)]
+
+
+async def tell(tx: Transaction, messages: Sequence[Message]) -> None:
+    """Append a bot's messages to cases that this transaction has locked; what is cached of them is out of date."""
+    if messages:
+        await tx.execute(TOLD, [{"case_id": each.ticket_id, "at": each.created_at} for each in messages])
+        await tx.execute(ADD_MESSAGE, [dict(each) for each in messages])
+
+
+async def remove(tx: Transaction, case_id: str) -> None:
+    """Remove a case with its conversation and references."""
+    await tx.execute(tickets.delete().where(tickets.c.id == case_id))
 
 
 async def tally(reader: Reader) -> tuple[dict[tuple[str, str], int], datetime | None]:

@@ -72,6 +72,11 @@ class search_matches(FunctionElement[bool]):  # noqa: N801 - reads as the SQL op
     inherit_cache = True
 
 
+def insert_if_new(table: sa.Table) -> postgresql.Insert:
+    """An insert that does nothing where the key is there already; both databases spell the clause alike."""
+    return postgresql.insert(table).on_conflict_do_nothing()
+
+
 def to_json(value: Any) -> str:
     """JSON as the databases take it; numbers that JSON does not have become null."""
     return pydantic_core.to_json(value, inf_nan_mode="null").decode()

@@ -32,10 +32,19 @@ tickets = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("waiting_since", UtcDateTime),  # the customer's first word that no agent has answered
     sa.Column("answered_at", UtcDateTime),  # an agent's first message
+    # Counts the events of other services that concern the case: what is cached of an older epoch is not current.
+    sa.Column("timeline_epoch", sa.Integer, nullable=False, server_default="0"),
     sa.Index(None, "status", "seq"),
     sa.Index(None, "status", "waiting_since"),
     sa.Index(None, "customer_id", "seq"),
-    sa.Index(None, "assigned_agent_id", "status", "seq"),
+    sa.Index(
+        None,
+        "assigned_agent_id",
+        "status",
+        "seq",
+        sqlite_where=sa.text("assigned_agent_id IS NOT NULL"),
+        postgresql_where=sa.text("assigned_agent_id IS NOT NULL"),
+    ),
 )
 
 messages = sa.Table(
@@ -129,4 +138,52 @@ timeline_levers = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("until", UtcDateTime, nullable=False),
     sa.Column("set_at", UtcDateTime, nullable=False),
+)
+
+# Events that are committed and not published yet, each whole, as the CloudEvent that goes out.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("type", sa.String(64), nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),  # the event's time, as the event has it
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("fanned_out", sa.Boolean, nullable=False, server_default=sa.false()),  # its webhook deliveries are made
+)
+
+# Which process does what only one may do at a time. Times are in ms since the epoch.
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("holder", sa.String(36), nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),  # grows with every new holder
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+)
+
+# The events of other services that have taken effect, so that a repeat has none.
+inbound_events = sa.Table(
+    "inbound_events",
+    metadata,
+    sa.Column("source", sa.String(255), primary_key=True),
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("reached", sa.BigInteger, nullable=False),  # seq of the last case that it took effect in
+    sa.Column("done", sa.Boolean, nullable=False),
+    sa.Index(None, "at"),
+)
+
+webhook_deliveries = sa.Table(
+    "webhook_deliveries",
+    metadata,
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("endpoint", sa.String(64), nullable=False),
+    sa.Column("type", sa.String(64), nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # pending, delivered, failed
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("since", UtcDateTime, nullable=False),  # the day of retries counts from here
+    sa.Column("due", UtcDateTime, nullable=False),  # the next try, or when it ended
+    sa.Column("reason", sa.String(255)),
+    sa.Index(None, "state", "due"),
 )

@@ -285,7 +285,9 @@ DB_OPERATION = Row(
     "Time of an operation on the database or on Redis; a transaction counts from its begin to its end",
     {
         "db.system.name": labels.STORES,
-        "db.operation.name": labels.DATABASE_OPERATIONS + labels.REDIS_OPERATIONS,
+        "db.operation.name": tuple(
+            dict.fromkeys(labels.DATABASE_OPERATIONS + labels.REDIS_OPERATIONS + labels.BROKER_OPERATIONS)
+        ),
         "error.type": labels.ERRORS,
     },
     # The boundaries that the semantic conventions advise for this instrument.
@@ -299,6 +301,67 @@ DB_CONNECTIONS = Row(
     "{connection}",
     "Connections of a pool, by what they do",
     {"db.client.connection.pool.name": labels.POOLS, "db.client.connection.state": labels.CONNECTION_STATES},
+)
+EVENTS_PUBLISHED = Row(
+    "support.events.published",
+    "counter",
+    "{event}",
+    "Events of cases handed to the broker; error counts each that a failed try leaves for the next",
+    {"type": labels.EVENTS_OUT, "outcome": labels.PUBLICATIONS},
+)
+EVENTS_RELAY_LAG = Row(
+    "support.events.relay_lag",
+    "histogram",
+    "s",
+    "Time from a change of a case to its event in the broker, of the oldest event of each batch",
+    {},
+    (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
+EVENTS_CONSUMED = Row(
+    "support.events.consumed",
+    "counter",
+    "{event}",
+    "Events of other services, by what came of them: applied to a case or more, unmatched by any open case, duplicate, "
+    "ignored (an unknown type), failed (tried again later), dead (given up)",
+    {"type": labels.EVENTS_IN, "outcome": labels.CONSUMPTIONS},
+)
+EVENTS_DELIVERY_LAG = Row(
+    "support.events.delivery_lag",
+    "histogram",
+    "s",
+    "Time from an event of another service, by its own clock, to its effect in the cases that it concerns",
+    {},
+    (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0),
+)
+EVENTS_OUTBOX_PENDING = Row(
+    "support.events.outbox_pending", "gauge", "{event}", "Events that are committed and not published yet", {}
+)
+EVENTS_OUTBOX_OLDEST = Row(
+    "support.events.outbox_oldest",
+    "gauge",
+    "s",
+    "Age of the oldest event that is not published; 0 where there is none",
+    {},
+)
+EVENTS_STREAM_LAG = Row(
+    "support.events.stream_lag", "gauge", "{event}", "Events of other services that wait, or are in work", {}
+)
+EVENTS_DEAD_LETTERS = Row(
+    "support.events.dead_letters",
+    "gauge",
+    "{event}",
+    "Events of other services that were given up and not replayed",
+    {},
+)
+WEBHOOK_DELIVERIES = Row(
+    "support.webhook.deliveries",
+    "counter",
+    "{delivery}",
+    "Tries to deliver an event to a webhook; retried comes again later, failed was given up",
+    {"outcome": labels.WEBHOOK_OUTCOMES},
+)
+WEBHOOK_PENDING = Row(
+    "support.webhook.pending", "gauge", "{delivery}", "Webhook deliveries that are still to be made", {}
 )
 EVENT_LOOP_LAG = Row(
     "support.event_loop.lag",
@@ -360,6 +423,16 @@ TABLE = (
     HTTP_SERVER_ACTIVE,
     DB_OPERATION,
     DB_CONNECTIONS,
+    EVENTS_PUBLISHED,
+    EVENTS_RELAY_LAG,
+    EVENTS_CONSUMED,
+    EVENTS_DELIVERY_LAG,
+    EVENTS_OUTBOX_PENDING,
+    EVENTS_OUTBOX_OLDEST,
+    EVENTS_STREAM_LAG,
+    EVENTS_DEAD_LETTERS,
+    WEBHOOK_DELIVERIES,
+    WEBHOOK_PENDING,
     EVENT_LOOP_LAG,
     PROCESS_CPU,
     PROCESS_MEMORY,
@@ -369,8 +442,41 @@ TABLE = (
     GC_COLLECTIONS,
     BUILD_INFO,
 )
+PROBE_SUCCESS = Row(
+    "support.probe.success", "gauge", "{check}", "1 where the last synthetic check was good, else 0", {}
+)
+PROBE_STEP = Row(
+    "support.probe.step",
+    "gauge",
+    "s",
+    "Time that each step of the last synthetic check took",
+    {"step": labels.PROBE_STEPS},
+)
+PROBE_LAST_SUCCESS = Row(
+    "support.probe.last_success_timestamp", "gauge", "s", "When a synthetic check was last good, in Unix time", {}
+)
+PROBE_TABLE = (PROBE_SUCCESS, PROBE_STEP, PROBE_LAST_SUCCESS)
+"""What `support-service probe` exposes, a process of its own."""
+
 Reading = Iterable[tuple[int | float, Mapping[str, str]]]
 """What an observed instrument stands at: a value for each label set; nothing while it is unknown."""
+
+
+def observe(meter: Meter, row: Row, read: Callable[[], Reading]) -> None:
+    """Make an instrument that reads its values at each scrape and each export.
+
+    `read` runs in a thread of the reader's: it must return what is known, and never wait.
+    """
+
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(value, series) for value, series in read()]
+
+    create = {
+        "gauge": meter.create_observable_gauge,
+        "observed counter": meter.create_observable_counter,
+        "observed sum": meter.create_observable_up_down_counter,
+    }[row.kind]
+    create(row.name, [callback], unit=row.unit, description=row.meaning)
 
 
 class Instruments:
@@ -397,23 +503,16 @@ class Instruments:
         self.ticket_resolution = self._histogram(TICKET_RESOLUTION)
         self.http_server_duration = self._histogram(HTTP_SERVER_DURATION)
         self.db_operation = self._histogram(DB_OPERATION)
+        self.events_published = self._counter(EVENTS_PUBLISHED)
+        self.events_relay_lag = self._histogram(EVENTS_RELAY_LAG)
+        self.events_consumed = self._counter(EVENTS_CONSUMED)
+        self.events_delivery_lag = self._histogram(EVENTS_DELIVERY_LAG)
+        self.webhook_deliveries = self._counter(WEBHOOK_DELIVERIES)
         self.event_loop_lag = self._histogram(EVENT_LOOP_LAG)
 
     def observe(self, row: Row, read: Callable[[], Reading]) -> None:
-        """Make an instrument that reads its values at each scrape and each export.
-
-        `read` runs in a thread of the reader's: it must return what is known, and never wait.
-        """
-
-        def callback(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(value, series) for value, series in read()]
-
-        create = {
-            "gauge": self._meter.create_observable_gauge,
-            "observed counter": self._meter.create_observable_counter,
-            "observed sum": self._meter.create_observable_up_down_counter,
-        }[row.kind]
-        create(row.name, [callback], unit=row.unit, description=row.meaning)
+        """Make an instrument of the app's, as the function of this name does."""
+        observe(self._meter, row, read)
 
     def _counter(self, row: Row) -> Counter:
         counter = self._meter.create_counter(row.name, unit=row.unit, description=row.meaning)

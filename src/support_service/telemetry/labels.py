@@ -15,7 +15,8 @@ CACHE_EVENTS = ("hit", "miss", "write", "invalidate", "error")
 FAILURE_STAGES = ("http", "cache", "cache_decode", "aggregate")
 AUTHOR_TYPES = ("agent", "customer", "bot")
 STATUSES = ("open", "pending", "resolved", "closed")
-CHANNELS = ("email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api", OTHER)
+SYNTHETIC = "synthetic"  # the channel of made-up cases, which count nowhere but here
+CHANNELS = ("email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api", SYNTHETIC, OTHER)
 CONTENT_TYPES = (
     "application/json",
     "application/msword",
@@ -68,11 +69,19 @@ CPU_MODES = ("user", "system")
 GENERATIONS = ("0", "1", "2")
 DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")
 REDIS_OPERATIONS = ("MGET", "EVAL", "DEL", "PING")
+BROKER_OPERATIONS = ("EVALSHA", "XCLAIM", "XACK", "XRANGE", "XINFO")
 CONNECTION_STATES = ("used", "idle")
 OTHER_ERROR = "_OTHER"  # as the semantic conventions have it
 ERRORS = ("", "timeout", OTHER_ERROR)  # an empty value is no label at all
 STORES = ("sqlite", "postgresql", "redis")
-POOLS = ("database", "cache")
+POOLS = ("database", "cache", "events")
+EVENTS_OUT = ("support.case.opened.v1", "support.case.updated.v1", "support.case.closed.v1")
+EVENTS_IN = ("fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.status.changed.v1", OTHER)
+PUBLICATIONS = ("ok", "error")
+# applied to a case or more; unmatched: no open case names its order; failed: tried again later; dead: given up.
+CONSUMPTIONS = ("applied", "unmatched", "duplicate", "ignored", "failed", "dead")
+WEBHOOK_OUTCOMES = ("delivered", "retried", "failed")
+PROBE_STEPS = ("open", "message", "upload", "download", "event", "timeline", "refresh", "close", "delete")
 OTHER_METHOD = "_OTHER"  # as the semantic conventions have it
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", OTHER_METHOD)
 

@@ -1,7 +1,8 @@
-"""The whole API on an app: every route of the table, and the two that describe it."""
+"""The whole API on an app: every route of the table, and those that describe it."""
 
 from aiohttp import web
 
+from support_service.web.asyncapi import asyncapi
 from support_service.web.openapi import docs, openapi
 from support_service.web.routes import ROUTES
 
@@ -14,4 +15,5 @@ def install(app: web.Application) -> None:
         else:
             app.router.add_route(route.method, route.path, route.handler)
     app.router.add_get("/openapi.json", openapi)
+    app.router.add_get("/asyncapi.json", asyncapi)
     app.router.add_get("/docs", docs)

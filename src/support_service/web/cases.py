@@ -4,6 +4,7 @@ from aiohttp import web
 from pydantic import Field
 
 from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange, Wire
+from support_service.cases.service import expect_synthetic
 from support_service.telemetry.logs import CASE_ID
 from support_service.web import keys
 from support_service.web.detail import addressed, with_timeline
@@ -62,6 +63,16 @@ async def close_case(request: web.Request) -> web.Response:
     """Close a case, with a last message if one is sent; a closed case stays closed."""
     case = await request.app[keys.SUPPORT].close_case(case_id(request), await read_optional(request, Closing))
     return reply(addressed(request, case))
+
+
+async def delete_case(request: web.Request) -> web.Response:
+    """Delete a made-up case (channel `synthetic`) with its files; any other is refused."""
+    case = await request.app[keys.SUPPORT].get_case(case_id(request))
+    expect_synthetic(case)
+    for attachment in case.attachments:
+        await request.app[keys.ATTACHMENTS].remove(case.id, attachment.id)
+    await request.app[keys.SUPPORT].remove_synthetic(case.id)
+    return web.Response(status=204)
 
 
 async def refresh_timeline(request: web.Request) -> web.Response:

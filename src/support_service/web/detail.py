@@ -1,11 +1,11 @@
 """A case as one answer: its own rows, its attachments with their addresses, and the merged timeline."""
 
-from urllib.parse import quote
-
 from aiohttp import web
 
 from support_service import references
 from support_service.attachments.model import Attachment as KeptAttachment
+from support_service.attachments.model import address
+from support_service.attachments.model import view as public_view
 from support_service.cases.model import Attachment, Case
 from support_service.timeline.merge import merge
 from support_service.web import keys
@@ -21,26 +21,17 @@ def addressed(request: web.Request, case: Case) -> Case:
 async def with_timeline(request: web.Request, case: Case, *, refresh: bool = False) -> Case:
     """The case with its timeline: what the services know, from the cache or asked anew, merged with its own history."""
     addressed(request, case)
-    collected = await request.app[keys.TIMELINE].collect(case.id, references.find(case.context), refresh=refresh)
+    wanted = references.find(case.context)
+    collected = await request.app[keys.TIMELINE].collect(case.id, wanted, epoch=case.timeline_epoch, refresh=refresh)
     case.timeline = merge(case.created_at, case.context, collected.entries, case.messages, case.attachments)
     case.timeline_sources = collected.sources
     return case
 
 
 def view(request: web.Request, kept: KeptAttachment) -> Attachment:
-    """An attachment as clients see it: with its address, without the place of its bytes."""
-    return Attachment.model_construct(
-        id=kept.id,
-        ticket_id=kept.ticket_id,
-        filename=kept.filename,
-        content_type=kept.content_type,
-        size_bytes=kept.size_bytes,
-        sha256=kept.sha256,
-        uri=_address(request, kept.ticket_id, kept.id, kept.filename),
-        created_at=kept.created_at,
-    )
+    """An attachment as clients see it."""
+    return Attachment.model_validate(public_view(kept, request.app[keys.HTTP].public_url))
 
 
 def _address(request: web.Request, case_id: str, attachment_id: str, filename: str) -> str:
-    public_url = request.app[keys.HTTP].public_url
-    return f"{public_url}/support/cases/{case_id}/attachments/{attachment_id}/{quote(filename, safe='')}"
+    return address(request.app[keys.HTTP].public_url, case_id, attachment_id, filename)

@@ -8,6 +8,7 @@ from aiohttp import web
 from support_service.attachments.service import AttachmentService
 from support_service.cases.service import SupportService
 from support_service.database import Database
+from support_service.events.consumer import Consumer
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
@@ -45,6 +46,7 @@ class Readiness:
 SUPPORT = web.AppKey("support", SupportService)
 TIMELINE = web.AppKey("timeline", TimelineAggregator)
 ATTACHMENTS = web.AppKey("attachments", AttachmentService)
+EVENTS = web.AppKey("events", Consumer)
 DATABASE = web.AppKey("database", Database)
 CACHE = web.AppKey("cache", Cache)
 LEVERS = web.AppKey("levers", Levers)

@@ -132,7 +132,8 @@ small {{ color: #555; display: block }}
 </style></head><body>
 <h1>support-service {__version__}</h1>
 <p>Every call of the service. Answers are JSON in camelCase, errors are <code>application/problem+json</code>; the
-machine-readable description is <a href="/openapi.json">/openapi.json</a>.</p>
+machine-readable description is <a href="/openapi.json">/openapi.json</a>, that of events
+<a href="/asyncapi.json">/asyncapi.json</a>.</p>
 <table>{rows}</table></body></html>
 """
 

@@ -19,7 +19,7 @@ from support_service.cases.model import (
     Ticket,
     Workload,
 )
-from support_service.web import agents, attachments, cases, health
+from support_service.web import agents, attachments, cases, events, health
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ ROUTES = (
     Route("GET", "/support/cases", cases.list_cases, CasePage, query=CaseQuery, refusals=(422,)),
     Route("GET", CASE, cases.get_case, Case, query=cases.DetailQuery, refusals=(404, 422)),
     Route("PATCH", CASE, cases.change_case, Ticket, body=CaseChange, refusals=(404, *BODY)),
+    Route("DELETE", CASE, cases.delete_case, status=204, refusals=(404, 409)),
     Route("POST", CASE + "/messages", cases.add_message, Message, body=NewMessage, refusals=(404, *BODY)),
     Route(
         "POST",
@@ -90,6 +91,15 @@ ROUTES = (
     ),
     Route("DELETE", FILE, attachments.remove, status=204, refusals=(404,)),
     Route("GET", "/support/agents/{agent_id}/workload", agents.workload, Workload),
+    Route(
+        "POST",
+        "/support/events",
+        events.receive_event,
+        events.Accepted,
+        status=202,
+        body=events.SentEvent,
+        refusals=BODY,
+    ),
     Route("GET", "/metrics", health.metrics, content_type="text/plain"),
     Route("GET", "/health", health.health, health.Health),
     Route("GET", "/livez", health.livez, health.Health),

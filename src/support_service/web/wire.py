@@ -36,6 +36,11 @@ def read_query(request: web.Request, model: type[Model]) -> Model:
     return _validated(model, _query(request))
 
 
+async def read_json(request: web.Request) -> Any:
+    """The JSON body as it is; raises Malformed, UnsupportedType, and aiohttp's 413 for a large body."""
+    return _json(request.content_type, await _body(request))
+
+
 def reply(
     answer: BaseModel | Sequence[BaseModel], status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:

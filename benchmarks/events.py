@@ -1,0 +1,175 @@
+"""Measure events on PostgreSQL, Redis and one replica: how many take effect in a minute, and how late changes are told.
+
+Beside the inbound events a client reads cases, and its latency says what the API makes of it. It needs what
+`make services` installs. Figures belong to the machine.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import redis.asyncio as redis
+import uvloop
+from tests.servers import PostgresServer, RedisServer, free_port
+
+from support_service.database import migrate
+
+ROOT = Path(__file__).resolve().parent.parent
+CASES = 500
+PATIENCE = 600.0  # seconds
+
+
+def main() -> int:
+    """Measure what the arguments ask for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.events", description=__doc__)
+    parser.add_argument(
+        "--events", type=int, default=5000, help="inbound events of one case each (default: %(default)s)"
+    )
+    parser.add_argument("--rate", type=float, default=100, help="changes a second for the relay (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=20, help="of changes (default: %(default)s)")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-events-"))
+    for name in ("postgres", "redis"):
+        (folder / name).mkdir()
+    folder.chmod(0o755)
+    postgres, broker = PostgresServer(folder / "postgres"), RedisServer(folder / "redis")
+    try:
+        postgres.start()
+        broker.start()
+        url = postgres.url(postgres.create_database())
+        migrate.upgrade(url)
+        uvloop.run(_measure(arguments, folder, url, broker.url))
+    finally:
+        broker.close()
+        postgres.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+async def _measure(arguments: argparse.Namespace, folder: Path, url: str, redis_url: str) -> None:
+    async with _service(folder, url, redis_url) as address, aiohttp.ClientSession(address) as session:
+        stream: Any = redis.Redis.from_url(redis_url)
+        cases = [await _open(session, number) for number in range(CASES)]
+        seconds, reads = await _inbound(session, stream, cases, arguments.events)
+        rate = arguments.events / seconds * 60
+        print(f"inbound: {arguments.events} events in {seconds:.1f} s, {rate:,.0f} a minute (budget 5,000)")
+        print(f"  reads meanwhile: {len(reads)}, p50 {_ms(reads, 0.5)}, p99 {_ms(reads, 0.99)}")
+        lags = await _relay(session, stream, cases, arguments.rate, arguments.seconds)
+        print(
+            f"relay: {len(lags)} changes at {arguments.rate:g} a second, lag p50 {_ms(lags, 0.5)}, "
+            f"p99 {_ms(lags, 0.99)}, most {_ms(lags, 1)} (budget p99 250 ms)"
+        )
+        await stream.aclose()
+
+
+async def _open(session: aiohttp.ClientSession, number: int) -> str:
+    case = {"subject": "A parcel", "channel": "email", "context": {"type": "order", "orderId": f"order-{number}"}}
+    async with session.post("/support/cases", json=case) as response:
+        return str((await response.json())["id"])
+
+
+async def _inbound(
+    session: aiohttp.ClientSession, stream: Any, cases: list[str], events: int
+) -> tuple[float, list[float]]:
+    """Seconds until all events have taken effect, and the seconds of each read meanwhile."""
+    pipe = stream.pipeline(transaction=False)
+    for number in range(events):
+        data = {"orderId": f"order-{number % CASES}", "shipmentId": f"s-{number}", "status": "in_transit"}
+        event = {"specversion": "1.0", "id": f"e-{number}", "source": "/benchmark", "data": data}
+        pipe.xadd("support.inbound", {"event": json.dumps(event | {"type": "fulfillment.shipment.updated.v1"})})
+    started = time.perf_counter()
+    await pipe.execute()
+    reads: list[float] = []
+    while time.perf_counter() < started + PATIENCE:
+        for _ in range(5):
+            at = time.perf_counter()
+            async with session.get(f"/support/cases/{cases[len(reads) % CASES]}") as response:
+                await response.read()
+            reads.append(time.perf_counter() - at)
+            await asyncio.sleep(0.01)
+        (group,) = await stream.xinfo_groups("support.inbound")
+        if group["lag"] == 0 and group["pending"] == 0:
+            break
+    return time.perf_counter() - started, reads
+
+
+async def _relay(
+    session: aiohttp.ClientSession, stream: Any, cases: list[str], rate: float, seconds: float
+) -> list[float]:
+    """Seconds from the answer's message time to the entry in the stream, of each change."""
+    first = (await stream.xrevrange("support.events", count=1))[0][0]
+    message = {"authorType": "agent", "message": "We asked the carrier."}
+    sending: set[asyncio.Task[None]] = set()
+
+    async def say(case: str) -> None:
+        async with session.post(f"/support/cases/{case}/messages", json=message) as response:
+            await response.read()
+
+    started = time.perf_counter()
+    for number in range(int(rate * seconds)):
+        task = asyncio.create_task(say(cases[number % CASES]))
+        sending.add(task)
+        task.add_done_callback(sending.discard)
+        await asyncio.sleep(max(0.0, started + (number + 1) / rate - time.perf_counter()))
+    await asyncio.gather(*sending)
+    await asyncio.sleep(2)
+    lags = []
+    for key, fields in await stream.xrange("support.events", f"({first.decode()}", "+"):
+        changed = _time(json.loads(fields[b"event"])["time"])
+        lags.append(max(0.0, int(key.partition(b"-")[0]) / 1000 - changed))
+    return lags
+
+
+def _time(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _ms(seconds: list[float], share: float) -> str:
+    ordered = sorted(seconds)
+    return f"{ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000:.0f} ms"
+
+
+@asynccontextmanager
+async def _service(folder: Path, url: str, redis_url: str) -> AsyncIterator[str]:
+    port = free_port()
+    env = {
+        "PYTHONPATH": str(ROOT / "src"),
+        "SUPPORT_PORT": str(port),
+        "SUPPORT_DATABASE_URL": url,
+        "SUPPORT_REDIS_URL": redis_url,
+        "SUPPORT_ATTACHMENT_DIR": str(folder / "attachments"),
+        "SUPPORT_LOG_LEVEL": "warning",
+    }
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "support_service", "serve"]
+    process = subprocess.Popen(command, env=env, cwd=folder)  # noqa: ASYNC220 - nothing else runs yet
+    try:
+        async with aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"{address}/readyz") as response:
+                        if response.status == 200:
+                            break
+                except aiohttp.ClientError:
+                    if process.poll() is not None:
+                        raise
+                await asyncio.sleep(0.05)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

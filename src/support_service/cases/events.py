@@ -1,0 +1,38 @@
+"""What the events of cases hold, for those who describe them; outbox.py writes them."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from support_service.cases.model import Attachment, Message, Status, Ticket, Wire
+from support_service.events import outbox
+
+
+class CaseOpened(Wire):
+    """A case was opened."""
+
+    ticket: Ticket
+    initial_message: Message | None
+
+
+class CaseUpdated(Wire):
+    """A case was changed; `changeType` says how."""
+
+    change_type: Literal["conversation.added", "status.changed", "attachment.added", "case.changed"]
+    ticket: Ticket
+    conversation: Message | None = Field(default=None, description="with conversation.added")
+    previous_status: Status | None = Field(default=None, description="with status.changed")
+    current_status: Status | None = Field(default=None, description="with status.changed")
+    attachment: Attachment | None = Field(default=None, description="with attachment.added")
+    changed_fields: list[str] | None = Field(default=None, description="with case.changed")
+
+
+class CaseClosed(Wire):
+    """A case was closed."""
+
+    ticket: Ticket
+    previous_status: Status
+    current_status: Literal["closed"]
+
+
+PAYLOADS: dict[str, type[Wire]] = {outbox.OPENED: CaseOpened, outbox.UPDATED: CaseUpdated, outbox.CLOSED: CaseClosed}

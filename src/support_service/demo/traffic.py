@@ -1,0 +1,151 @@
+"""Believable load for dashboards: customers who write, agents who answer, files, events, and faults where asked for."""
+
+import asyncio
+import random
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+
+from support_service.demo.samples import CASES
+from support_service.server import stop_signal
+
+CHANNELS = ("email", "chat", "chat", "phone", "web", "web", "mobile", "social")
+PRIORITIES = ("low", "normal", "normal", "normal", "high", "urgent")
+SAID = {
+    "customer": ("Is there any news?", "Thank you!", "That did not help.", "Tôi vẫn chưa nhận được hàng."),
+    "agent": ("We asked the carrier.", "A replacement is on its way.", "Could you send a photo?"),
+}
+STAGES = ("packed", "in_transit", "out_for_delivery", "delivered")
+AT_ONCE = 32  # requests in flight
+REMEMBERED = 200  # cases that go on
+REPORT_EVERY = 10.0  # seconds
+
+
+class Traffic:
+    """What clients of one service do, drawn at random; `faults` adds what broken clients do."""
+
+    def __init__(self, session: aiohttp.ClientSession, *, faults: bool, seed: int | None = None) -> None:
+        self._session = session
+        self._draw = random.Random(seed)
+        self._cases: list[tuple[str, str]] = []  # (path, order)
+        self.answers: Counter[str] = Counter()
+        self._deeds = {self._open: 2, self._say: 4, self._read: 8, self._list: 3, self._file: 1, self._event: 2}
+        self._deeds |= {self._status: 1, self._close: 1}
+        if faults:
+            self._deeds |= {self._mistake: 2}
+
+    async def act(self) -> None:
+        """Do one thing that a client does."""
+        deeds = list(self._deeds)
+        deed = self._draw.choices(deeds, weights=list(self._deeds.values()))[0]
+        if not self._cases:
+            deed = self._open
+        try:
+            await deed()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self.answers["no answer"] += 1
+
+    async def _open(self) -> None:
+        order = f"ORD-{self._draw.randint(1000, 1999)}"
+        sample = self._draw.choice(CASES)
+        case = sample | {"channel": self._draw.choice(CHANNELS), "priority": self._draw.choice(PRIORITIES)}
+        case |= {
+            "customerId": f"customer-{self._draw.randint(1, 300)}",
+            "context": [{"type": "order", "orderId": order}],
+        }
+        opened = await self._send("POST", "/support/cases", json=case)
+        if opened:
+            self._cases = [*self._cases[1 - REMEMBERED :], (f"/support/cases/{opened['id']}", order)]
+
+    async def _say(self) -> None:
+        author = self._draw.choice(tuple(SAID))
+        message = {"authorType": author, "message": self._draw.choice(SAID[author])}
+        await self._send("POST", f"{self._case()}/messages", json=message)
+
+    async def _read(self) -> None:
+        await self._send("GET", self._case(), params={"includeTimeline": "true"})
+
+    async def _list(self) -> None:
+        query = self._draw.choice(({"status": "open"}, {"priority": "urgent"}, {"q": "parcel"}))
+        await self._send("GET", "/support/cases", params=query)
+
+    async def _file(self) -> None:
+        form = aiohttp.FormData()
+        data = self._draw.randbytes(self._draw.randint(1_000, 80_000))
+        form.add_field("file", data, filename="photo.jpg", content_type="image/jpeg")
+        await self._send("POST", f"{self._case()}/attachments", data=form)
+
+    async def _event(self) -> None:
+        order = self._draw.choice(self._cases)[1]
+        event = {
+            "eventType": "fulfillment.shipment.updated.v1",
+            "eventId": str(uuid4()),
+            "orderId": order,
+            "shipmentId": order.replace("ORD", "SHP"),
+            "status": self._draw.choice(STAGES),
+            "carrier": "VNPost",
+            "occurredAt": datetime.now(UTC).isoformat(),
+        }
+        await self._send("POST", "/support/events", json=event)
+
+    async def _status(self) -> None:
+        change = {"status": self._draw.choice(("pending", "resolved", "open")), "assignedAgentId": "agent-lan"}
+        await self._send("POST", f"{self._case()}/status", json=change)
+
+    async def _close(self) -> None:
+        await self._send("POST", f"{self._case()}/close", json={"message": "Closed after a week of silence."})
+
+    async def _mistake(self) -> None:
+        mistakes: tuple[tuple[str, str, dict[str, Any]], ...] = (
+            ("GET", "/support/cases/no-such-case", {}),
+            ("POST", "/support/cases", {"json": {"channel": "email"}}),
+            ("POST", f"{self._case()}/messages", {"data": b"{", "headers": {"Content-Type": "application/json"}}),
+            ("POST", f"{self._case()}/attachments", {"data": b"no form"}),
+            ("POST", "/support/events", {"json": {"eventType": "fulfillment.shipment.updated.v1", "status": 7}}),
+            ("GET", "/support/nothing", {}),
+        )
+        method, path, body = self._draw.choice(mistakes)
+        await self._send(method, path, **body)
+
+    def _case(self) -> str:
+        return self._draw.choice(self._cases)[0]
+
+    async def _send(self, method: str, path: str, **body: Any) -> dict[str, Any] | None:
+        async with self._session.request(method, path, **body) as response:
+            self.answers[f"{response.status // 100}xx"] += 1
+            if response.status != 201:
+                await response.read()
+                return None
+            answer: dict[str, Any] = await response.json()
+            return answer
+
+
+async def run(base_url: str, rate: float, duration: float | None, *, faults: bool) -> None:
+    """Send about `rate` requests a second until Ctrl-C, or for `duration` seconds; says what was answered."""
+    stopped = asyncio.ensure_future(stop_signal())
+    loop = asyncio.get_running_loop()
+    started, told = loop.time(), loop.time()
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with aiohttp.ClientSession(base_url, timeout=timeout) as session:
+        traffic = Traffic(session, faults=faults)
+        acting: set[asyncio.Task[None]] = set()
+        while not stopped.done() and (duration is None or loop.time() < started + duration):
+            if len(acting) < AT_ONCE:
+                task = asyncio.create_task(traffic.act())
+                acting.add(task)
+                task.add_done_callback(acting.discard)
+            await asyncio.wait([stopped], timeout=random.expovariate(rate))
+            if loop.time() > told + REPORT_EVERY:
+                told = loop.time()
+                _tell(traffic)
+        await asyncio.gather(*acting)
+        _tell(traffic)
+
+
+def _tell(traffic: Traffic) -> None:
+    print(
+        ", ".join(f"{number} {kind}" for kind, number in sorted(traffic.answers.items())) or "nothing yet", flush=True
+    )

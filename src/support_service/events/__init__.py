@@ -1,0 +1,1 @@
+"""Events: what other services tell this one, and what this one tells them."""

@@ -1,0 +1,188 @@
+"""The consumer: takes the events of other services from their stream and lets each take effect, once.
+
+An event that can't be read goes to the dead letters at once, one that fails after MAX_TRIES; neither holds up the
+others. While the database is out of reach the consumer waits with what it has, and no try is counted.
+"""
+
+import asyncio
+import logging
+import os
+import platform
+import random
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from support_service.errors import SupportError, Unavailable
+from support_service.events import envelope
+from support_service.events.broker import Broker, BrokerFault, Delivery, Depth
+from support_service.events.incoming import Event
+from support_service.ids import new_id
+from support_service.telemetry import instruments as rows
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.labels import EVENTS_IN, OTHER, closed
+
+MAX_TRIES = 5
+LAST_TRY = (
+    2 * MAX_TRIES
+)  # of an event that is handed out again and again and never comes to an end: it kills who has it
+BATCH = 16
+AT_ONCE = 4  # transactions at a time: on PostgreSQL most of an event's time is spent on the way there and back
+WAIT = 1.0  # seconds that one read waits for an event
+BACKOFF = (0.1, 2.0)  # seconds until the first try after a fault, and at most
+KEEP = 100_000  # events that a stream of ours holds at most, about
+
+Effect = Literal["applied", "unmatched", "duplicate"]
+Apply = Callable[[Event], Awaitable[Effect]]
+
+log = logging.getLogger(__name__)
+
+
+class Consumer:
+    """One member of the group that reads the stream; `apply` lets an event take effect, in its own transaction."""
+
+    def __init__(
+        self, broker: Broker, apply: Apply, instruments: Instruments, *, stream: str, claim_after: float
+    ) -> None:
+        self._broker = broker
+        self._apply = apply
+        self._instruments = instruments
+        self._stream = stream
+        self._claim_after = claim_after
+        self._name = f"{platform.node()}-{os.getpid()}-{new_id()[:8]}"
+        self._claim_at = 0.0
+        self._depth: Depth | None = None
+        instruments.observe(rows.EVENTS_STREAM_LAG, lambda: [(self._depth.waiting, {})] if self._depth else [])
+        instruments.observe(rows.EVENTS_DEAD_LETTERS, lambda: [(self._depth.dead, {})] if self._depth else [])
+
+    async def run(self) -> None:
+        """Consume for ever."""
+        failures = 0
+        while True:
+            try:
+                await self._turn()
+                failures = 0
+            except BrokerFault as fault:
+                if not failures:
+                    log.warning("No events come in: %s", fault)
+                failures += 1
+            except Exception:
+                log.exception("The consumer failed; it goes on")
+                failures += 1
+            if failures:
+                await _pause(failures)
+
+    async def accept(self, event: Event) -> None:
+        """Take an event that came by HTTP: into the stream, or where the broker is down, at once."""
+        try:
+            await self._broker.publish(self._stream, [envelope.write(event)], keep=KEEP)
+        except BrokerFault:
+            if event.data is not None:
+                self._count(event, await self._apply(event))
+
+    async def refresh_depth(self) -> None:
+        """Look at what is waiting, for the gauges; unknown while the broker is down."""
+        try:
+            self._depth = await self._broker.depth(self._stream)
+        except BrokerFault:
+            self._depth = None
+
+    async def _turn(self) -> None:
+        """Handle the events that others left behind, or else the next ones."""
+        deliveries: list[Delivery] = []
+        now = time.monotonic()
+        if now >= self._claim_at:
+            deliveries = await self._broker.claim(
+                self._stream, self._name, count=BATCH, idle=self._claim_after, alone=MAX_TRIES
+            )
+            if not deliveries:
+                self._claim_at = now + self._claim_after * random.uniform(0.4, 0.6)
+        if not deliveries:
+            wait = min(WAIT, self._claim_after / 2)
+            deliveries = await self._broker.receive(self._stream, self._name, count=BATCH, wait=wait)
+        await self._handle_all(deliveries)
+
+    async def _handle_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Handle events at once, those about one thing in their order; acknowledge those that came to an end."""
+        lanes: defaultdict[object, list[tuple[Delivery, Event | SupportError]]] = defaultdict(list)
+        for delivery in deliveries:
+            event = _read(delivery)
+            about = event.data.references()[0] if isinstance(event, Event) and event.data else delivery.id
+            lanes[about].append((delivery, event))
+        ended: list[str] = []
+        at_once = asyncio.Semaphore(AT_ONCE)
+
+        async def handle(lane: list[tuple[Delivery, Event | SupportError]]) -> None:
+            async with at_once:
+                for delivery, event in lane:
+                    if await self._handle(delivery, event):
+                        ended.append(delivery.id)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for lane in lanes.values():
+                    group.create_task(handle(lane))
+        except* BrokerFault as faults:
+            raise BrokerFault(str(faults.exceptions[0])) from faults
+        await self._broker.acknowledge(self._stream, ended)
+
+    async def _handle(self, delivery: Delivery, event: Event | SupportError) -> bool:
+        """Let an event take effect; whether it is to be acknowledged."""
+        kind = OTHER
+        if delivery.tries > LAST_TRY:
+            reason = f"It was handed out {delivery.tries - 1} times and no one came to an end with it."
+            return await self._bury(delivery, kind, reason)
+        if isinstance(event, SupportError):
+            return await self._bury(delivery, kind, str(event))
+        try:
+            kind = closed(event.type, EVENTS_IN)
+            outcome = await self._apply_patiently(event) if event.data is not None else None
+        except Exception as failure:
+            if delivery.tries >= MAX_TRIES:
+                log.exception("Event %s is given up after %d tries", delivery.id, delivery.tries)
+                return await self._bury(delivery, kind, f"{type(failure).__name__}: {failure}")
+            log.warning("Event %s failed and is tried again: %r", delivery.id, failure)
+            self._instruments.events_consumed.add(1, {"type": kind, "outcome": "failed"})
+            return False
+        if outcome is None:
+            self._instruments.events_consumed.add(1, {"type": OTHER, "outcome": "ignored"})
+        else:
+            self._count(event, outcome)
+        return True
+
+    async def _apply_patiently(self, event: Event) -> Effect:
+        failures = 0
+        while True:
+            try:
+                return await self._apply(event)
+            except Unavailable as failure:
+                if not failures:
+                    log.warning("Events wait for the database: %s", failure)
+                failures += 1
+            await _pause(failures)
+
+    async def _bury(self, delivery: Delivery, kind: str, reason: str) -> bool:
+        # What is too large to be read is too large to be kept as well; its beginning tells who sent it.
+        kept = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT], delivery.tries)
+        await self._broker.bury(self._stream, kept, reason[:1000], datetime.now(UTC).isoformat(timespec="seconds"))
+        self._instruments.events_consumed.add(1, {"type": kind, "outcome": "dead"})
+        return False
+
+    def _count(self, event: Event, outcome: Effect) -> None:
+        self._instruments.events_consumed.add(1, {"type": closed(event.type, EVENTS_IN), "outcome": outcome})
+        if outcome == "applied":
+            lag = (datetime.now(UTC) - event.happened_at).total_seconds()
+            self._instruments.events_delivery_lag.record(max(0.0, lag))
+
+
+def _read(delivery: Delivery) -> Event | SupportError:
+    try:
+        return envelope.read(delivery.event)
+    except SupportError as refusal:
+        return refusal
+
+
+async def _pause(failures: int) -> None:
+    await asyncio.sleep(min(BACKOFF[1], BACKOFF[0] * 2 ** min(failures - 1, 10)) * random.uniform(0.5, 1))

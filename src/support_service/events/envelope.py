@@ -1,0 +1,132 @@
+"""CloudEvents 1.0 as they come in: structured or binary, and the plain payload with `eventType` of older senders."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+import pydantic_core
+from cloudevents.core.exceptions import BaseCloudEventException
+from cloudevents.core.v1.event import CloudEvent
+from pydantic import ValidationError
+
+from support_service.errors import FieldError, Invalid, Malformed
+from support_service.events.incoming import MODELS, Event
+
+MAX_EVENT = 256 * 1024  # bytes
+MAX_ATTRIBUTE = 255  # characters of an event's id and source: as many as are kept
+PREFIX = "ce-"
+STRUCTURED = "application/cloudevents+json"
+PLAIN_SOURCE = "urn:support-service:plain"  # of payloads that don't say where they come from
+
+
+def read(body: bytes) -> Event:
+    """An event out of a stream: a structured CloudEvent or a plain payload; raises Malformed or Invalid."""
+    if len(body) > MAX_EVENT:
+        raise Malformed("event_too_large", f"An event may have at most {MAX_EVENT} bytes; this one has {len(body)}.")
+    try:
+        document = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as failure:
+        raise Malformed("malformed_json", f"The event is not JSON: {failure}.") from None
+    if b"\\u0000" in body:
+        raise Invalid("invalid_event", "The event holds a NUL character, which no text here may have.")
+    return of_document(document)
+
+
+def of_document(document: object) -> Event:
+    """An event out of a JSON document that holds all of it."""
+    if not isinstance(document, dict):
+        raise Invalid("invalid_event", "An event must be a JSON object.")
+    if "eventType" in document and "specversion" not in document:
+        return _of_plain(document)
+    attributes = {name: value for name, value in document.items() if name not in ("data", "data_base64")}
+    return _event(attributes, document.get("data"))
+
+
+def is_binary(headers: Mapping[str, str]) -> bool:
+    """Whether a request carries its event's attributes in headers."""
+    return any(name.lower().startswith(PREFIX) for name in headers)
+
+
+def of_headers(headers: Mapping[str, str], data: object) -> Event:
+    """An event whose attributes are in a request's headers (CloudEvents' HTTP binding, binary mode)."""
+    attributes = {
+        name.lower().removeprefix(PREFIX): unquote(value)
+        for name, value in headers.items()
+        if name.lower().startswith(PREFIX)
+    }
+    return _event(attributes, data)
+
+
+def write(event: Event) -> bytes:
+    """The event as a structured CloudEvent, for the stream."""
+    return pydantic_core.to_json(
+        {
+            "specversion": "1.0",
+            "id": event.id,
+            "source": event.source,
+            "type": event.type,
+            "time": event.time,
+            "datacontenttype": "application/json",
+            "data": event.data.fields() if event.data else None,
+        }
+    )
+
+
+def _of_plain(document: Mapping[str, Any]) -> Event:
+    """`{eventType, eventId?, …}` and its data beside, or under `payload` or `data`.
+
+    Without an id its content is one.
+    """
+    nested = next((document[name] for name in ("payload", "data") if isinstance(document.get(name), dict)), document)
+    given = document.get("eventId") or document.get("id")
+    content = pydantic_core.to_json(dict(sorted(document.items())), inf_nan_mode="null")
+    attributes = {
+        "specversion": "1.0",
+        "id": str(given) if isinstance(given, str | int) else hashlib.sha256(content).hexdigest(),
+        "source": document.get("source") or PLAIN_SOURCE,
+        "type": document["eventType"],
+    }
+    return _event(attributes, nested)
+
+
+def _event(attributes: dict[str, Any], data: object) -> Event:
+    if not attributes.get("id"):  # the package would make one up, and each repeat would count as new
+        raise _invalid(FieldError("id", "must be given"))
+    attributes["time"] = _time(attributes.get("time"))
+    try:
+        checked = CloudEvent(attributes)
+    except (BaseCloudEventException, TypeError) as failure:
+        raise Invalid("invalid_event", f"It is no CloudEvent: {' '.join(str(failure).split())}") from None
+    for name in ("id", "source", "type"):
+        if len(attributes[name]) > MAX_ATTRIBUTE:
+            raise _invalid(FieldError(name, f"may have at most {MAX_ATTRIBUTE} characters"))
+    model = MODELS.get(checked.get_type())
+    try:
+        known = model.model_validate(data) if model else None
+    except ValidationError as failure:
+        raise _invalid(
+            *(
+                FieldError(".".join(map(str, ("data", *error["loc"]))), error["msg"].removeprefix("Value error, "))
+                for error in failure.errors(include_url=False, include_input=False)
+            )
+        ) from None
+    return Event(checked.get_id(), checked.get_source(), checked.get_type(), attributes["time"], known)
+
+
+def _time(value: object) -> datetime:
+    if value is None:
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise _invalid(FieldError("time", "must be a time as RFC 3339 has it"))
+    return moment
+
+
+def _invalid(*fields: FieldError) -> Invalid:
+    named = "; ".join(f"{each.field}: {each.message}" for each in fields)
+    return Invalid("invalid_event", f"The event breaks a rule: {named}", fields)

@@ -1,0 +1,63 @@
+"""The outbox: an event is kept in the transaction that makes its change, whole, as it will go out.
+
+The database puts the ticket into the event, as the transaction leaves it: one statement, and no row is read for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pydantic_core
+import sqlalchemy as sa
+
+from support_service.database import Transaction
+from support_service.database.documents import TICKET_COLUMNS, json_text
+from support_service.database.prepared import hot
+from support_service.database.tables import outbox, tickets
+from support_service.ids import new_id
+from support_service.telemetry.labels import SYNTHETIC
+
+SOURCE = "/support-service"
+OPENED = "support.case.opened.v1"
+UPDATED = "support.case.updated.v1"
+CLOSED = "support.case.closed.v1"
+
+APPEND = hot(
+    outbox.insert().from_select(
+        ["type", "at", "event"],
+        sa.select(
+            sa.bindparam("type", type_=sa.Text),
+            sa.bindparam("at", type_=sa.Text),
+            # No one outside hears of made-up cases.
+            sa.bindparam("head", type_=sa.Text) + json_text(TICKET_COLUMNS) + sa.literal_column("'}}'", sa.Text),
+        ).where(tickets.c.id == sa.bindparam("case_id"), tickets.c.channel != sa.literal_column(f"'{SYNTHETIC}'")),
+        include_defaults=False,
+    )
+)
+
+
+async def append(tx: Transaction, case_id: str, kind: str, at: datetime, **data: Any) -> None:
+    """Keep an event about a case; `data` stands beside the ticket, models are written in camelCase.
+
+    To be called when the transaction has locked the case, so that the events of a case are kept in the order of its
+    commits.
+    """
+    await tx.execute(APPEND, _row(case_id, kind, at, data))
+
+
+async def append_all(
+    tx: Transaction, kind: str, at: datetime, changes: Sequence[tuple[str, Mapping[str, Any]]]
+) -> None:
+    """Keep an event about each of several cases: (case id, data)."""
+    if changes:
+        await tx.execute(APPEND, [_row(case_id, kind, at, data) for case_id, data in changes])
+
+
+def _row(case_id: str, kind: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
+    time = at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    members = pydantic_core.to_json(data, by_alias=True, inf_nan_mode="null").decode()[1:-1]
+    head = (
+        f'{{"specversion":"1.0","id":"{new_id()}","source":"{SOURCE}","type":"{kind}","subject":"{case_id}",'
+        f'"time":"{time}","datacontenttype":"application/json","data":{{{members}{"," if members else ""}"ticket":'
+    )
+    return {"type": kind, "at": time, "head": head, "case_id": case_id}

@@ -1,0 +1,187 @@
+"""The broker on Redis Streams: entries with one field `event`, one consumer group, dead letters in a stream beside."""
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, TypeVar
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from support_service.events.broker import BrokerFault, DeadLetter, Delivery, Depth, Fenced, chosen
+from support_service.telemetry.labels import OTHER
+from support_service.telemetry.stores import Measure, unmeasured
+
+GROUP = "support-service"
+TIMEOUT = 2.0  # seconds to connect or to answer, beyond what a call asks the server to wait
+CONNECTIONS = 16
+MOST_PENDING = 256  # pending entries looked at in one turn
+FIELDS = (b"event", b"data")  # in which field of an entry an event may come
+# One call whatever the number of events: the client packs one command, and the server appends all or none.
+PUBLISH = """
+if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then return redis.error_reply('FENCED') end
+if ARGV[1] ~= '0' then redis.call('SET', KEYS[2], ARGV[1]) end
+for i = 3, #ARGV do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'event', ARGV[i]) end
+return #ARGV - 2
+"""
+BURY = """
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
+    'event', ARGV[3], 'reason', ARGV[4], 'tries', ARGV[5], 'at', ARGV[6])
+return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+"""
+REPLAY = """
+local found = 0
+for i = 1, #ARGV do
+    local entry = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
+    if entry then
+        redis.call('XADD', KEYS[1], '*', 'event', entry[2][2])
+        redis.call('XDEL', KEYS[2], ARGV[i])
+        found = found + 1
+    end
+end
+return found
+"""
+Answer = TypeVar("Answer")
+
+
+class RedisBroker:
+    """Streams in a Redis that producers, replicas and listeners share."""
+
+    def __init__(self, url: str, measure: Measure = unmeasured) -> None:
+        self._measure = measure
+        self._pool = redis.BlockingConnectionPool.from_url(
+            url,
+            timeout=TIMEOUT,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            max_connections=CONNECTIONS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._redis: Any = redis.Redis.from_pool(self._pool)
+        self._publish, self._bury, self._replay = map(self._redis.register_script, (PUBLISH, BURY, REPLAY))
+
+    async def publish(self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0) -> None:
+        with self._operation("EVALSHA"):
+            await self._publish(keys=[stream, f"{stream}:fence"], args=[fence, keep, *events])
+
+    async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
+        # The socket waits longer than the server does, or a quiet stream would look like a dead server.
+        asked = min(wait, TIMEOUT / 2)
+        with self._operation(""):
+            answer = await self._in_group(
+                stream,
+                lambda: self._redis.xreadgroup(
+                    GROUP, consumer, {stream: ">"}, count=count, block=max(1, round(asked * 1000))
+                ),
+            )
+        return _deliveries(_entries(answer), {})
+
+    async def claim(self, stream: str, consumer: str, *, count: int, idle: float, alone: int) -> list[Delivery]:
+        least = max(0, round(idle * 1000))
+        with self._operation("XCLAIM"):
+            pending = await self._in_group(
+                stream,
+                lambda: self._redis.xpending_range(stream, GROUP, "-", "+", MOST_PENDING, idle=least),
+            )
+            due = [Delivery(each["message_id"].decode(), b"", int(each["times_delivered"])) for each in pending]
+            taken = chosen(due, count, alone)
+            if not taken:
+                return []
+            tries = {each.id: each.tries + 1 for each in taken}
+            entries = await self._redis.xclaim(stream, GROUP, consumer, least, list(tries))
+            return _deliveries(entries, tries)
+
+    async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
+        if ids:
+            with self._operation("XACK"):
+                await self._redis.xack(stream, GROUP, *ids)
+
+    async def bury(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
+        with self._operation("EVALSHA"):
+            arguments: list[Any] = [GROUP, delivery.id, delivery.event, reason, delivery.tries, at]
+            await self._bury(keys=[stream, _dead(stream)], args=arguments)
+
+    async def dead_letters(self, stream: str, count: int) -> list[DeadLetter]:
+        with self._operation("XRANGE"):
+            entries = await self._redis.xrange(_dead(stream), count=count)
+        return [
+            DeadLetter(key.decode(), has[b"event"], has[b"reason"].decode(), int(has[b"tries"]), has[b"at"].decode())
+            for key, has in entries
+        ]
+
+    async def replay(self, stream: str, ids: Collection[str]) -> int:
+        if not ids:
+            return 0
+        with self._operation("EVALSHA"):
+            return int(await self._replay(keys=[stream, _dead(stream)], args=list(ids)))
+
+    async def depth(self, stream: str) -> Depth:
+        with self._operation("XINFO"):
+            groups, dead = await asyncio.gather(
+                self._in_group(stream, lambda: self._redis.xinfo_groups(stream)), self._redis.xlen(_dead(stream))
+            )
+        ours = [each for each in groups if each["name"] == GROUP.encode()]
+        return Depth(sum((each["lag"] or 0) + each["pending"] for each in ours), dead)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    def connections(self) -> tuple[int, int]:
+        """(used, idle) connections of the pool."""
+        idle = len(self._pool._available_connections)  # noqa: SLF001 - the pool has no other way to tell
+        return len(self._pool._in_use_connections), idle  # noqa: SLF001
+
+    async def _in_group(self, stream: str, ask: Any) -> Any:
+        """Ask; where the stream or its group is missing, as in a Redis that lost everything, make it and ask again."""
+        try:
+            return await ask()
+        except ResponseError as failure:
+            if not str(failure).startswith(("NOGROUP", "no such key")):
+                raise
+        try:
+            await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+        except ResponseError as failure:
+            if not str(failure).startswith("BUSYGROUP"):
+                raise
+        return await ask()
+
+    @contextmanager
+    def _operation(self, name: str) -> Iterator[None]:
+        """Measure a command that has a name, and turn every way in which it can fail into BrokerFault."""
+        started = perf_counter()
+        error = ""
+        try:
+            yield
+        except (RedisError, OSError, ValueError) as failure:
+            error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
+            raise (Fenced if "FENCED" in str(failure) else BrokerFault)(str(failure)) from failure
+        finally:
+            if name:  # a wait for events says nothing about Redis
+                self._measure(name, perf_counter() - started, error)
+
+
+def _dead(stream: str) -> str:
+    return f"{stream}.dead"
+
+
+def _entries(answer: Any) -> Any:
+    """The entries of the one stream that was read, in either version of the protocol."""
+    if not answer:
+        return []
+    [entries] = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer]
+    return entries[0] if isinstance(answer, dict) and entries and isinstance(entries[0], list) else entries
+
+
+def _deliveries(entries: Any, tries: dict[str, int]) -> list[Delivery]:
+    """Entries as deliveries; one without a field that is an event's comes as nothing, which no event is."""
+    found = []
+    for key, has in entries:
+        if key is None or has is None:
+            continue  # trimmed away since it was handed out
+        event = next((has[name] for name in FIELDS if name in has), b"")
+        found.append(Delivery(key.decode(), event, tries.get(key.decode(), 1)))
+    return found

@@ -1,0 +1,169 @@
+"""The relay: takes events out of the outbox and publishes them, in order, at least once.
+
+One process at a time does it, by a lease in the database; a fence keeps one that was held up for long from publishing
+after its lease has gone to another. While the broker is out of order the outbox grows, and nothing else happens.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from support_service.database import Database, Row
+from support_service.errors import Unavailable
+from support_service.events import store
+from support_service.events.broker import Broker, BrokerFault, Fenced
+from support_service.events.webhooks import Endpoint
+from support_service.ids import new_id
+from support_service.telemetry import instruments as rows
+from support_service.telemetry.instruments import Instruments, Reading
+
+EVERY = 0.1  # seconds between looks at the outbox: an event waits half of it, and a busy service publishes in batches
+BATCH = 200  # events published at once
+LEASE = 6.0  # seconds; a process that dies holds the relay up for so long
+BACKOFF = (0.5, 5.0)  # seconds until the first try after a fault, and at most
+LOOK_EVERY = 5.0  # seconds between looks at what is pending, for the gauges
+
+log = logging.getLogger(__name__)
+
+
+class Relay:
+    """Publishes what the outbox holds to one stream, and makes a webhook delivery of it for each endpoint."""
+
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        instruments: Instruments,
+        *,
+        stream: str,
+        keep: int,
+        endpoints: Iterable[Endpoint] = (),
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self._instruments = instruments
+        self._stream = stream
+        self._keep = keep
+        self._endpoints = tuple(endpoints)
+        self._me = new_id()
+        self._fence = 0
+        self._held_until = self._ask_at = 0.0  # by the monotonic clock
+        self._backlog: tuple[int, str | None] | None = None
+        instruments.observe(rows.EVENTS_OUTBOX_PENDING, lambda: [(self._backlog[0], {})] if self._backlog else [])
+        instruments.observe(rows.EVENTS_OUTBOX_OLDEST, self._oldest)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that relays."""
+        return time.monotonic() < self._held_until
+
+    async def run(self) -> None:
+        """Relay for ever."""
+        failures = 0
+        while True:
+            await asyncio.sleep(EVERY if not failures else min(BACKOFF[1], BACKOFF[0] * 2 ** (failures - 1)))
+            try:
+                while await self._turn() == BATCH:
+                    pass
+                if failures:
+                    log.info("Events are published again")
+                failures = 0
+            except Fenced:
+                self._held_until = self._ask_at = 0.0
+            except (BrokerFault, Unavailable) as fault:
+                if not failures:
+                    log.warning("Events can't be published and wait in the outbox: %s", fault)
+                failures = min(failures + 1, 16)
+            except Exception:
+                log.exception("The relay failed; it goes on")
+                failures = min(failures + 1, 16)
+
+    async def close(self) -> None:
+        """Publish what is left, if that can be, and let another process go on; what fails is left to that one."""
+        if not self.leads:
+            return
+        try:
+            async with asyncio.timeout(1):
+                while await self._turn() == BATCH:
+                    pass
+                async with self._database.transaction() as tx:
+                    await store.leave_lease(tx, "relay", self._me)
+        except Exception as fault:  # noqa: BLE001 - a stop ends whatever is broken
+            log.warning("Events stay in the outbox: %r", fault)
+
+    async def refresh_backlog(self) -> None:
+        """Look at what is pending, for the gauges."""
+        self._backlog = await store.backlog(self._database)
+
+    async def _turn(self) -> int:
+        """Publish the oldest events; gives how many."""
+        if not await self._lead() or not await store.anything_pending(self._database):
+            return 0
+        pending = await store.pending(self._database, BATCH)
+        if not pending:
+            return 0
+        if self._endpoints:
+            await self._fan_out([row for row in pending if not row[4]])
+        try:
+            await self._broker.publish(self._stream, [row[3] for row in pending], keep=self._keep, fence=self._fence)
+        except BrokerFault:
+            self._count(pending, "error")
+            raise
+        async with self._database.transaction() as tx:
+            await store.remove(tx, [row[0] for row in pending])
+        self._count(pending, "ok")
+        return len(pending)
+
+    async def _lead(self) -> bool:
+        """Whether the lease is ours, taken or renewed where it is time for that."""
+        now = time.monotonic()
+        if now < self._ask_at:
+            return self.leads
+        at = round(time.time() * 1000)
+        async with self._database.transaction() as tx:
+            fence = await store.take_lease(tx, "relay", self._me, at, at + round(LEASE * 1000))
+        self._ask_at = now + LEASE * random.uniform(0.25, 0.5)
+        self._held_until = 0.0 if fence is None else now + LEASE
+        self._fence = fence or 0
+        return fence is not None
+
+    async def _fan_out(self, fresh: Sequence[Row]) -> None:
+        """Make the webhook deliveries first, so that a broker that is down does not hold them up."""
+        now = datetime.now(UTC)
+        deliveries = [
+            {
+                "endpoint": endpoint.name,
+                "type": row[1],
+                "event": row[3],
+                "state": "pending",
+                "tries": 0,
+                "since": now,
+                "due": now,
+            }
+            for row in fresh
+            for endpoint in self._endpoints
+            if not endpoint.types or row[1] in endpoint.types
+        ]
+        if fresh:
+            async with self._database.transaction() as tx:
+                await store.fan_out(tx, [row[0] for row in fresh], deliveries)
+
+    def _count(self, events: Sequence[Row], outcome: str) -> None:
+        for kind, number in Counter(row[1] for row in events).items():
+            self._instruments.events_published.add(number, {"type": kind, "outcome": outcome})
+        if outcome == "ok":  # of the oldest alone: a record for each would cost as much as the publication
+            self._instruments.events_relay_lag.record(_age(events[0][2]))
+
+    def _oldest(self) -> Reading:
+        if self._backlog is None:
+            return []
+        at = self._backlog[1]
+        return [(_age(at) if at else 0.0, {})]
+
+
+def _age(at: str) -> float:
+    return max(0.0, time.time() - datetime.fromisoformat(at).timestamp())

@@ -1,0 +1,179 @@
+"""All SQL of events: the outbox, the lease of the one who empties it, what came in, and webhook deliveries."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.database import Reader, Row, Transaction
+from support_service.database.dialect import UtcDateTime, insert_if_new
+from support_service.database.prepared import hot
+from support_service.database.tables import inbound_events, leases, outbox, webhook_deliveries
+
+ANY_PENDING: sa.Select[int] = hot(sa.select(sa.literal_column("1")).select_from(outbox).limit(sa.literal_column("1")))
+PENDING = (
+    sa.select(outbox.c.seq, outbox.c.type, outbox.c.at, outbox.c.event, outbox.c.fanned_out)
+    .order_by(outbox.c.seq)
+    .limit(sa.bindparam("count"))
+)
+BACKLOG = sa.select(sa.func.count(), sa.func.min(outbox.c.at)).select_from(outbox)
+REMOVE = hot(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
+REMOVE_RANGE = hot(outbox.delete().where(outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))))
+MARK_FANNED_OUT = outbox.update().where(outbox.c.seq == sa.bindparam("fanned")).values(fanned_out=sa.true())
+TAKE_LEASE = (
+    leases.update()
+    .where(
+        leases.c.name == sa.bindparam("lease"),
+        sa.or_(leases.c.holder == sa.bindparam("me"), leases.c.expires_at < sa.bindparam("now")),
+    )
+    .values(
+        # A fence from the clock stays ahead of what Redis remembers even where the database starts anew.
+        fence=sa.case(
+            (leases.c.holder == sa.bindparam("me"), leases.c.fence),
+            (leases.c.fence >= sa.bindparam("now"), leases.c.fence + 1),
+            else_=sa.bindparam("now", type_=sa.BigInteger),
+        ),
+        holder=sa.bindparam("me"),
+        expires_at=sa.bindparam("until"),
+    )
+    .returning(leases.c.fence)
+)
+LEAVE_LEASE = (
+    leases.update()
+    .where(leases.c.name == sa.bindparam("lease"), leases.c.holder == sa.bindparam("me"))
+    .values(holder="", expires_at=0)
+)
+TAKE_UP = hot(insert_if_new(inbound_events))
+KNOWN = sa.select(inbound_events.c.reached, inbound_events.c.done).where(
+    inbound_events.c.source == sa.bindparam("of"), inbound_events.c.id == sa.bindparam("event")
+)
+REACHED = (
+    inbound_events.update()
+    .where(inbound_events.c.source == sa.bindparam("of"), inbound_events.c.id == sa.bindparam("event"))
+    .values(reached=sa.bindparam("last"), done=sa.bindparam("whole"))
+)
+FORGET_INBOUND = inbound_events.delete().where(inbound_events.c.at < sa.bindparam("before", type_=UtcDateTime()))
+
+_D = webhook_deliveries.c
+DUE = (
+    sa.select(_D.seq, _D.endpoint, _D.event, _D.tries, _D.since)
+    .where(_D.state == "pending", _D.due <= sa.bindparam("now", type_=UtcDateTime()))
+    .order_by(_D.due)
+    .limit(sa.bindparam("count"))
+)
+ENDED = (
+    webhook_deliveries.update()
+    .where(_D.seq == sa.bindparam("delivery"))
+    .values({name: sa.bindparam(f"new_{name}", type_=_D[name].type) for name in ("state", "tries", "due", "reason")})
+)
+DELIVERIES_PENDING = sa.select(sa.func.count()).select_from(webhook_deliveries).where(_D.state == "pending")
+DELIVERIES = (
+    sa.select(_D.seq, _D.endpoint, _D.type, _D.state, _D.tries, _D.since, _D.due, _D.reason)
+    .order_by(_D.seq.desc())
+    .limit(sa.bindparam("count"))
+)
+FORGET_DELIVERIES = webhook_deliveries.delete().where(
+    sa.or_(
+        sa.and_(_D.state == "delivered", _D.due < sa.bindparam("delivered_before", type_=UtcDateTime())),
+        sa.and_(_D.state == "failed", _D.due < sa.bindparam("failed_before", type_=UtcDateTime())),
+    )
+)
+
+
+async def take_lease(tx: Transaction, name: str, me: str, now: int, until: int) -> int | None:
+    """The fence of a lease that is free or mine already, held until then; None where another holds it. Times in ms."""
+    row = await tx.fetch_one(TAKE_LEASE, {"lease": name, "me": me, "now": now, "until": until})
+    return row[0] if row else None
+
+
+async def leave_lease(tx: Transaction, name: str, me: str) -> None:
+    """Give a lease back."""
+    await tx.execute(LEAVE_LEASE, {"lease": name, "me": me})
+
+
+async def anything_pending(reader: Reader) -> bool:
+    """Whether the outbox holds an event."""
+    return await reader.fetch_one(ANY_PENDING) is not None
+
+
+async def pending(reader: Reader, count: int) -> Sequence[Row]:
+    """The oldest events of the outbox: (seq, type, time, event, whether its webhook deliveries are made)."""
+    return await reader.fetch_all(PENDING, {"count": count})
+
+
+async def backlog(reader: Reader) -> tuple[int, str | None]:
+    """How many events the outbox holds, and the time of the oldest."""
+    row = await reader.fetch_one(BACKLOG)
+    return (row[0], row[1]) if row else (0, None)
+
+
+async def remove(tx: Transaction, published: Sequence[int]) -> None:
+    """Take events that are published, in their order, out of the outbox."""
+    if published[-1] - published[0] + 1 == len(published):  # no number between them belongs to another event
+        await tx.execute(REMOVE_RANGE, {"first": published[0], "last": published[-1]})
+        return
+    await tx.execute(REMOVE, [{"published": seq} for seq in published])
+
+
+async def fan_out(tx: Transaction, events: Sequence[int], deliveries: Sequence[dict[str, Any]]) -> None:
+    """Keep the webhook deliveries of events, and remember that they are kept."""
+    if deliveries:
+        await tx.execute(webhook_deliveries.insert().inline(), list(deliveries))
+    await tx.execute(MARK_FANNED_OUT, [{"fanned": seq} for seq in events])
+
+
+async def begin_inbound(tx: Transaction, source: str, event_id: str, at: datetime) -> int | None:
+    """Take up an event: the seq of the last case that it took effect in, 0 for a new one, None where it is done.
+
+    Whoever else takes it up at the same time waits for this transaction.
+    """
+    row = {"source": source, "id": event_id, "at": at, "reached": 0, "done": False}
+    if await tx.execute(TAKE_UP, row):
+        return 0
+    known = await tx.fetch_one(KNOWN.with_for_update(), {"of": source, "event": event_id})
+    return None if known is None or known[1] else known[0]
+
+
+async def end_inbound(tx: Transaction, source: str, event_id: str, last: int, *, done: bool) -> None:
+    """Remember how far an event has come."""
+    await tx.execute(REACHED, {"of": source, "event": event_id, "last": last, "whole": done})
+
+
+async def forget_inbound(tx: Transaction, before: datetime) -> int:
+    """Forget the ids of old events; gives how many."""
+    return await tx.execute(FORGET_INBOUND, {"before": before})
+
+
+async def due_deliveries(reader: Reader, now: datetime, count: int) -> Sequence[Row]:
+    """Webhook deliveries whose time has come: (seq, endpoint, event, tries, since when)."""
+    return await reader.fetch_all(DUE, {"now": now, "count": count})
+
+
+async def delivery_ended(tx: Transaction, results: Sequence[dict[str, Any]]) -> None:
+    """Keep what came of tries: `delivery` is the seq; state, tries, due and reason are as they are from now on."""
+    await tx.execute(ENDED, list(results))
+
+
+async def pending_deliveries(reader: Reader) -> int:
+    """How many webhook deliveries are still to be made."""
+    row = await reader.fetch_one(DELIVERIES_PENDING)
+    return row[0] if row else 0
+
+
+async def list_deliveries(reader: Reader, state: str | None, count: int) -> Sequence[Row]:
+    """Webhook deliveries, newest first: (seq, endpoint, type, state, tries, since when, due or ended, reason)."""
+    statement = DELIVERIES if state is None else DELIVERIES.where(webhook_deliveries.c.state == state)
+    return await reader.fetch_all(statement, {"count": count})
+
+
+async def replay_deliveries(tx: Transaction, now: datetime, seqs: Sequence[int] | None) -> int:
+    """Let deliveries be made again from now on: those named, or all that failed; gives how many."""
+    chosen = webhook_deliveries.c.state == "failed" if seqs is None else webhook_deliveries.c.seq.in_(seqs)
+    again = {"state": "pending", "tries": 0, "since": now, "due": now, "reason": None}
+    return await tx.execute(webhook_deliveries.update().where(chosen).values(again))
+
+
+async def forget_deliveries(tx: Transaction, delivered_before: datetime, failed_before: datetime) -> int:
+    """Forget deliveries that ended long ago; gives how many."""
+    return await tx.execute(FORGET_DELIVERIES, {"delivered_before": delivered_before, "failed_before": failed_before})

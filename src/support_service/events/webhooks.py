@@ -1,0 +1,138 @@
+"""Webhooks: each event to each endpoint that wants it, signed as Standard Webhooks has it, retried for a day.
+
+The process that relays delivers too. Deliveries of one endpoint may overtake one another; each carries its event's id
+and time.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import pydantic_core
+from standardwebhooks import Webhook
+
+from support_service.database import Database, Row
+from support_service.errors import Unavailable
+from support_service.events import store
+from support_service.telemetry import instruments as rows
+from support_service.telemetry.instruments import Instruments
+
+EVERY = 0.5  # seconds between looks for deliveries that are due
+AT_ONCE = 16  # deliveries at a time
+TIMEOUT = 15.0  # seconds for an endpoint to answer
+FIRST_RETRY, LAST_RETRY = 5.0, 4 * 3600.0  # seconds until the next try: three times as long each time
+RETRY_FOR = timedelta(days=1)
+KEEP_DELIVERED, KEEP_FAILED = timedelta(days=1), timedelta(days=30)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where events go, the secret they are signed with, and which types are wanted; all where none is named."""
+
+    name: str
+    url: str
+    secret: str
+    types: tuple[str, ...] = ()
+
+
+class Webhooks:
+    """Makes the deliveries that are due; `leads` says whether it is this process's turn."""
+
+    def __init__(
+        self,
+        database: Database,
+        session: aiohttp.ClientSession,
+        instruments: Instruments,
+        endpoints: Iterable[Endpoint],
+        leads: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._session = session
+        self._instruments = instruments
+        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
+        self._leads = leads
+        self._pending: int | None = None
+        instruments.observe(rows.WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        while True:
+            await asyncio.sleep(EVERY)
+            try:
+                while self._leads() and await self.deliver() == AT_ONCE:
+                    pass
+            except Unavailable as failure:
+                log.warning("Webhooks wait for the database: %s", failure)
+            except Exception:
+                log.exception("Delivering to webhooks failed; it goes on")
+
+    async def refresh(self) -> None:
+        """Look at what is pending, for the gauge, and forget what ended long ago."""
+        self._pending = await store.pending_deliveries(self._database)
+        if self._leads():
+            now = datetime.now(UTC)
+            async with self._database.transaction() as tx:
+                await store.forget_deliveries(tx, now - KEEP_DELIVERED, now - KEEP_FAILED)
+
+    async def deliver(self) -> int:
+        """Make the deliveries that are due, a few at a time; gives how many."""
+        due = await store.due_deliveries(self._database, datetime.now(UTC), AT_ONCE)
+        if due:
+            results = await asyncio.gather(*map(self._deliver, due))
+            async with self._database.transaction() as tx:
+                await store.delivery_ended(tx, results)
+        return len(due)
+
+    async def _deliver(self, row: Row) -> dict[str, Any]:
+        seq, name, event, tries, since = row
+        endpoint = self._endpoints.get(name)
+        reason = await self._post(endpoint, event) if endpoint else f"No endpoint is called {name!r} any more."
+        now = datetime.now(UTC)
+        wait = min(LAST_RETRY, FIRST_RETRY * 3.0**tries) * random.uniform(0.8, 1)
+        due = now + timedelta(seconds=wait)
+        if reason is None:
+            state, due = "delivered", now
+        elif endpoint is None or due > since + RETRY_FOR:
+            state, due = "failed", now
+            log.warning("A webhook delivery to %s is given up: %s", name, reason)
+        else:
+            state = "pending"
+        outcome = {"delivered": "delivered", "failed": "failed", "pending": "retried"}[state]
+        self._instruments.webhook_deliveries.add(1, {"outcome": outcome})
+        return {"delivery": seq, "new_state": state, "new_tries": tries + 1, "new_due": due, "new_reason": reason}
+
+    async def _post(self, endpoint: Endpoint, event: str) -> str | None:
+        """Send an event; why it was not taken, None where it was."""
+        try:
+            async with self._session.post(
+                endpoint.url,
+                data=event.encode(),
+                headers=signed(endpoint.secret, event),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            ) as response:
+                if response.status < HTTPStatus.MULTIPLE_CHOICES:
+                    return None
+                return f"It answered {response.status}."
+        except (aiohttp.ClientError, TimeoutError, OSError) as failure:
+            return f"{type(failure).__name__} {failure}".strip()[:255]
+
+
+def signed(secret: str, event: str) -> dict[str, str]:
+    """The headers of a delivery: the event's id, the time of this try and the signature over both and the body."""
+    at = datetime.now(UTC)
+    event_id = pydantic_core.from_json(event)["id"]
+    return {
+        "Content-Type": "application/cloudevents+json",
+        "webhook-id": event_id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign(event_id, at, event),
+    }

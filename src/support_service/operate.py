@@ -1,0 +1,76 @@
+"""What an operator does with events from the command line: look at those that were given up, and send them again."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from support_service import database
+from support_service.database import Database
+from support_service.events import store
+from support_service.events.broker import BrokerFault
+from support_service.events.redis_streams import RedisBroker
+from support_service.settings import Settings, WrongSetting
+
+MOST = 1000  # lines of a list, and dead letters replayed at once
+
+
+async def list_dead_letters(settings: Settings) -> None:
+    """Print the oldest dead letters, one JSON object a line."""
+    async with _broker(settings) as (broker, stream):
+        for letter in await broker.dead_letters(stream, MOST):
+            event = letter.event.decode(errors="replace")
+            shown = {"id": letter.id, "at": letter.at, "tries": letter.tries, "reason": letter.reason}
+            print(json.dumps(shown | {"event": event[:2000]}, ensure_ascii=False))
+
+
+async def replay_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
+    """Put dead letters back at the end of their stream: those named, or all."""
+    async with _broker(settings) as (broker, stream):
+        replayed = await broker.replay(stream, ids) if ids else 0
+        if not ids:  # only those that are there now: one that fails again is not to go round and round
+            every = [letter.id for letter in await broker.dead_letters(stream, MOST * MOST)]
+            for start in range(0, len(every), MOST):
+                replayed += await broker.replay(stream, every[start : start + MOST])
+    print(f"Replayed {replayed} dead letters.")
+
+
+async def list_deliveries(settings: Settings, state: str | None) -> None:
+    """Print the newest webhook deliveries, one JSON object a line."""
+    names = ("id", "endpoint", "type", "state", "tries", "since", "due", "reason")
+    async with _opened(settings) as base:
+        for row in await store.list_deliveries(base, state, MOST):
+            print(json.dumps(dict(zip(names, row, strict=True)), default=datetime.isoformat))
+
+
+async def replay_deliveries(settings: Settings, ids: Sequence[int]) -> None:
+    """Let webhook deliveries be made again: those named, or all that failed."""
+    async with _opened(settings) as base, base.transaction() as tx:
+        replayed = await store.replay_deliveries(tx, datetime.now(UTC), ids or None)
+    print(f"{replayed} deliveries are made again.")
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Database]:
+    base = database.connect(settings.database.url)
+    await base.open()
+    try:
+        yield base
+    finally:
+        await base.close()
+
+
+@asynccontextmanager
+async def _broker(settings: Settings) -> AsyncIterator[tuple[RedisBroker, str]]:
+    url = settings.events.redis_url or settings.timeline.redis_url
+    if url is None:
+        raise WrongSetting(
+            "Set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL: without Redis dead letters live in the service"
+        )
+    broker = RedisBroker(url)
+    try:
+        yield broker, settings.events.inbound_stream
+    except BrokerFault as fault:
+        raise WrongSetting(f"Redis can't be used: {fault}") from fault
+    finally:
+        await broker.close()

@@ -1,0 +1,177 @@
+"""One check, step by step, as a client of the service: whatever it opens it deletes, also where a step goes wrong."""
+
+import asyncio
+import hashlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+
+from support_service.probe.report import Report, Step
+from support_service.telemetry.labels import PROBE_STEPS, SYNTHETIC
+
+FILE_BYTES = 64 * 1024
+LOOK_EVERY = 0.1  # seconds between looks at the timeline
+GRACE = 5.0  # seconds beyond a step's threshold until it is broken off
+TRUSTED = ("fresh", "cached", "off", "none")  # what a source's part of the timeline may be worth
+
+
+class Wrong(Exception):
+    """A step's answer is not what it must be."""
+
+
+class Check:
+    """A check of one service. Thresholds in seconds: of each step, and of the event's way to the timeline."""
+
+    def __init__(self, base_url: str, headers: Mapping[str, str], threshold: float, event_threshold: float) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._headers = dict(headers)
+        self._thresholds = {name: event_threshold if name == "timeline" else threshold for name in PROBE_STEPS}
+        self._case = ""
+        self._uri = ""
+        self._file = b""
+        self._sent = {"id": "", "order": "", "shipment": ""}
+
+    async def run(self) -> Report:
+        """Do every step; never raises for what the service does."""
+        report = Report(self._base_url, datetime.now(UTC).isoformat(timespec="seconds"))
+        self._case, self._uri, self._file = "", "", os.urandom(FILE_BYTES)
+        name = uuid4().hex[:16]
+        self._sent = {"id": f"probe-{name}", "order": f"probe-{name}", "shipment": f"probe-{name}-1"}
+        steps = [Step(step, self._thresholds[step]) for step in PROBE_STEPS]
+        async with aiohttp.ClientSession(headers=self._headers) as session:
+            for step in steps[:-1]:
+                await self._do(session, step)
+                if step.verdict == "wrong":
+                    break
+                if step.step == "open" and not self._case:
+                    report.reason = step.detail
+                    return report
+            report.steps = steps
+            if self._case:
+                await self._do(session, steps[-1])
+        return report
+
+    async def _do(self, session: aiohttp.ClientSession, step: Step) -> None:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(step.threshold + GRACE):
+                await getattr(self, f"_{step.step}")(session)
+            step.verdict = "good"
+        except Wrong as wrong:
+            step.verdict, step.detail = "wrong", str(wrong)
+        except TimeoutError:
+            step.verdict, step.detail = "wrong", f"broken off {GRACE:g} s after the threshold"
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as failure:
+            unreachable = step.step == "open" and isinstance(failure, aiohttp.ClientConnectionError | OSError)
+            step.verdict, step.detail = "skipped" if unreachable else "wrong", f"{type(failure).__name__}: {failure}"
+        step.seconds = time.perf_counter() - started
+        if step.verdict == "good" and step.seconds > step.threshold:
+            step.verdict, step.detail = "slow", "over the threshold"
+
+    async def _open(self, session: aiohttp.ClientSession) -> None:
+        context = [
+            {"type": "order", "orderId": self._sent["order"]},
+            {"type": "shipment", "shipmentId": self._sent["shipment"]},
+        ]
+        case = {"subject": "Synthetic check", "channel": SYNTHETIC, "priority": "low", "context": context}
+        async with self._request(session, "POST", "/support/cases", 201, json=case) as response:
+            self._case = f"/support/cases/{(await response.json())['id']}"
+
+    async def _message(self, session: aiohttp.ClientSession) -> None:
+        message = {"authorType": "customer", "message": "Is anyone there?"}
+        async with self._request(session, "POST", f"{self._case}/messages", 200, json=message) as response:
+            if (await response.json())["message"] != message["message"]:
+                raise Wrong("the message came back as another")
+
+    async def _upload(self, session: aiohttp.ClientSession) -> None:
+        form = aiohttp.FormData()
+        form.add_field("file", self._file, filename="probe.bin", content_type="application/octet-stream")
+        async with self._request(session, "POST", f"{self._case}/attachments", 201, data=form) as response:
+            attachment = await response.json()
+        self._uri = "/support/" + attachment["uri"].partition("/support/")[2]
+        self._compare(attachment["sha256"], "the service stored")
+
+    async def _download(self, session: aiohttp.ClientSession) -> None:
+        async with self._request(session, "GET", self._uri, 200) as response:
+            self._compare(hashlib.sha256(await response.read()).hexdigest(), "the download gave")
+
+    async def _event(self, session: aiohttp.ClientSession) -> None:
+        now = datetime.now(UTC).isoformat()
+        event = {
+            "specversion": "1.0",
+            "id": self._sent["id"],
+            "source": "/support-service/probe",
+            "time": now,
+            "type": "fulfillment.shipment.updated.v1",
+            "data": {
+                "orderId": self._sent["order"],
+                "shipmentId": self._sent["shipment"],
+                "trackingNumber": self._sent["id"],
+                "status": "in_transit",
+                "carrier": "probe",
+                "occurredAt": now,
+            },
+        }
+        headers = {"Content-Type": "application/cloudevents+json"}
+        body = json.dumps(event)
+        async with self._request(session, "POST", "/support/events", 202, data=body, headers=headers):
+            pass
+
+    async def _timeline(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            async with self._request(session, "GET", f"{self._case}?includeTimeline=true", 200) as response:
+                case = await response.json()
+            _expect_sources(case)
+            if any((entry.get("metadata") or {}).get("eventId") == self._sent["id"] for entry in case["timeline"]):
+                break
+            await asyncio.sleep(LOOK_EVERY)
+        kinds = {entry["type"] for entry in case["timeline"]}
+        if not kinds >= {"conversation", "attachment"}:
+            raise Wrong(f"the timeline has only {', '.join(sorted(kinds))}")
+
+    async def _refresh(self, session: aiohttp.ClientSession) -> None:
+        async with self._request(session, "POST", f"{self._case}/timeline/refresh", 200) as response:
+            _expect_sources(await response.json())
+
+    async def _close(self, session: aiohttp.ClientSession) -> None:
+        async with self._request(session, "POST", f"{self._case}/close", 200) as response:
+            if (await response.json())["status"] != "closed":
+                raise Wrong("the case is not closed")
+
+    async def _delete(self, session: aiohttp.ClientSession) -> None:
+        async with self._request(session, "DELETE", self._case, 204):
+            pass
+        async with self._request(session, "GET", self._case, 404):
+            pass
+
+    @asynccontextmanager
+    async def _request(
+        self, session: aiohttp.ClientSession, method: str, path: str, status: int, **body: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with session.request(method, self._base_url + path, **body) as response:
+            if response.status != status:
+                text = " ".join((await response.text(errors="replace")).split())[:200]
+                raise Wrong(f"{method} answered {response.status} instead of {status}: {text}")
+            yield response
+
+    def _compare(self, digest: str, what: str) -> None:
+        if digest != hashlib.sha256(self._file).hexdigest():
+            raise Wrong(f"{what} other bytes than were sent")
+
+
+def _expect_sources(case: dict[str, Any]) -> None:
+    """Raise Wrong where a service behind the timeline gave nothing, or old things."""
+    bad = {
+        name: f"{source['status']} ({source['reason']})"
+        for name, source in case["timelineSources"].items()
+        if source["status"] not in TRUSTED
+    }
+    if bad:
+        raise Wrong("; ".join(f"the {name} service's part of the timeline is {what}" for name, what in bad.items()))

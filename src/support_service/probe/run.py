@@ -1,0 +1,81 @@
+"""Run the check once, or again and again with its result as metrics."""
+
+import asyncio
+import json
+import time
+
+from aiohttp import web
+
+from support_service.probe.check import Check
+from support_service.probe.report import Report
+from support_service.server import listening, stop_signal
+from support_service.settings import Server
+from support_service.telemetry.instruments import PROBE_LAST_SUCCESS, PROBE_STEP, PROBE_SUCCESS, Reading, observe
+from support_service.telemetry.provider import Metrics, reporter
+
+NOT_RUN = 3  # the exit status of a check that could not run
+
+
+async def once(check: Check) -> int:
+    """Check once and print the report; gives the exit status."""
+    report = await check.run()
+    print(json.dumps(report.document(), indent=2), flush=True)
+    return report.status
+
+
+async def again_and_again(check: Check, interval: float, listen: tuple[str, int]) -> None:
+    """Check every `interval` seconds until a signal comes: one report a line, and the last one as metrics."""
+    stopped = asyncio.ensure_future(stop_signal())
+    results = Results()
+    server = Server.model_validate({"SUPPORT_HOST": listen[0], "SUPPORT_PORT": listen[1]})
+    async with listening(results.application(), server) as address:
+        print(json.dumps({"metrics": f"{address}/metrics"}), flush=True)
+        while not stopped.done():
+            started = time.monotonic()
+            report = await check.run()  # one that has begun ends, so that nothing of it stays behind
+            results.keep(report)
+            print(json.dumps(report.document()), flush=True)
+            await asyncio.wait([stopped], timeout=max(0.0, started + interval - time.monotonic()))
+    results.close()
+
+
+class Results:
+    """The last check as metrics."""
+
+    def __init__(self) -> None:
+        self._metrics = Metrics(("prometheus",), reporter())
+        self._last: Report | None = None
+        self._last_good: float | None = None
+        observe(self._metrics.meter, PROBE_SUCCESS, self._success)
+        observe(self._metrics.meter, PROBE_STEP, self._steps)
+        observe(
+            self._metrics.meter, PROBE_LAST_SUCCESS, lambda: [] if self._last_good is None else [(self._last_good, {})]
+        )
+
+    def application(self) -> web.Application:
+        """An app that serves them."""
+
+        async def metrics(request: web.Request) -> web.Response:
+            found = await self._metrics.answer(request.headers.get("Accept", ""), "")
+            return web.Response(body=found.body, headers={"Content-Type": found.content_type})
+
+        app = web.Application()
+        app.router.add_get("/metrics", metrics)
+        return app
+
+    def keep(self, report: Report) -> None:
+        """Take note of a check."""
+        self._last = report
+        if report.verdict == "good":
+            self._last_good = time.time()
+
+    def close(self) -> None:
+        """Stop the provider."""
+        self._metrics.close()
+
+    def _success(self) -> Reading:
+        return [] if self._last is None else [(int(self._last.verdict == "good"), {})]
+
+    def _steps(self) -> Reading:
+        steps = self._last.steps if self._last else []
+        return [(step.seconds, {"step": step.step}) for step in steps if step.verdict != "skipped"]

@@ -1,0 +1,62 @@
+"""Events as other services send them, and a service that hears them."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from support_service.events.broker import Broker, InProcessBroker
+from support_service.events.redis_streams import RedisBroker
+from tests.servers import RedisServer
+
+
+@pytest.fixture(params=["in-process", "redis"])
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
+    """Each broker there is."""
+    broker = InProcessBroker() if request.param == "in-process" else RedisBroker(request.getfixturevalue("redis").url)
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture
+def durable_redis(tmp_path: Path) -> Any:
+    """A Redis of the test's own that keeps what it was told when it is killed."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder, appendonly="yes")
+    server.start()
+    yield server
+    server.close()
+
+
+def shipment(event_id: str = "e-1", order: str = "order-456", **fields: Any) -> dict[str, Any]:
+    """A fulfillment event, as a structured CloudEvent."""
+    data = {
+        "orderId": order,
+        "shipmentId": "SHP-9",
+        "trackingNumber": "ZX123",
+        "status": "in_transit",
+        "carrier": "VNPost",
+        "occurredAt": "2026-01-02T03:04:05Z",
+    }
+    return {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/fulfillment",
+        "type": "fulfillment.shipment.updated.v1",
+        "time": "2026-01-02T03:04:05Z",
+        "data": data | fields,
+    }
+
+
+async def send(redis: Redis, event: Any, stream: str = "support.inbound") -> None:
+    """Put an event into the inbound stream, past the service."""
+    await redis.xadd(stream, {"event": event if isinstance(event, bytes | str) else json.dumps(event)})
+
+
+async def published(redis: Redis, stream: str = "support.events") -> list[dict[str, Any]]:
+    """Every event that the service has published, in order."""
+    return [json.loads(fields[b"event"]) for _, fields in await redis.xrange(stream)]

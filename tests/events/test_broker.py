@@ -1,0 +1,143 @@
+"""One contract for every broker."""
+
+import asyncio
+
+import pytest
+
+from support_service.events.broker import BrokerFault, Fenced
+from support_service.events.redis_streams import RedisBroker
+
+STREAM = "s"
+
+
+async def put(broker, *events, keep=1000):
+    await broker.publish(STREAM, events, keep=keep)
+
+
+async def take(broker, count=100, wait=0.01):
+    return await broker.receive(STREAM, "a", count=count, wait=wait)
+
+
+def events(deliveries):
+    return [delivery.event for delivery in deliveries]
+
+
+async def test_events_come_in_order_and_once(broker):
+    """Events come in the order of their publication, each to one consumer of the group."""
+    await put(broker, "1", b"2", "3")
+    assert events(await take(broker, 2)) == [b"1", b"2"]
+    assert events(await broker.receive(STREAM, "b", count=9, wait=0.01)) == [b"3"]
+    assert await take(broker) == []
+
+
+async def test_a_reader_that_waits_hears_at_once(broker):
+    """Who waits for an event gets it when it comes, long before the wait is over."""
+    waiting = asyncio.create_task(broker.receive(STREAM, "a", count=1, wait=30))
+    await asyncio.sleep(0)
+    while not waiting.done():
+        await put(broker, "x")
+        await asyncio.wait([waiting], timeout=0.05)
+    assert events(await waiting) == [b"x"]
+
+
+async def test_what_is_not_acknowledged_comes_again(broker):
+    """An event that a consumer left behind is handed to another after the idle time, and each time is counted."""
+    await put(broker, "1", "2")
+    first, second = await take(broker)
+    assert (first.tries, second.tries) == (1, 1)
+    await broker.acknowledge(STREAM, [first.id])
+    assert await broker.claim(STREAM, "b", count=9, idle=60, alone=5) == []
+    for tries in (2, 3):
+        assert [(each.event, each.tries) for each in await broker.claim(STREAM, "b", count=9, idle=0, alone=5)] == [
+            (b"2", tries)
+        ]
+    await broker.acknowledge(STREAM, [second.id])
+    assert await broker.claim(STREAM, "b", count=9, idle=0, alone=5) == []
+
+
+async def test_a_suspect_comes_alone(broker):
+    """An event that was handed out often comes by itself, after those that were not."""
+    await put(broker, "1")
+    await take(broker)
+    for _ in range(2):
+        await broker.claim(STREAM, "a", count=9, idle=0, alone=5)
+    await put(broker, "2")
+    await take(broker)
+    assert events(await broker.claim(STREAM, "a", count=9, idle=0, alone=3)) == [b"2"]
+    assert events(await broker.claim(STREAM, "a", count=9, idle=0, alone=2)) == [b"1"]
+
+
+async def test_dead_letters(broker):
+    """What is buried is listed with its reason, comes no more, and is there again after a replay."""
+    await put(broker, "1", "2")
+    one, two = await take(broker)
+    await broker.bury(STREAM, one, "no good", "2026-01-01T00:00:00+00:00")
+    await broker.acknowledge(STREAM, [two.id])
+    assert await broker.claim(STREAM, "a", count=9, idle=0, alone=5) == []
+    (letter,) = await broker.dead_letters(STREAM, 10)
+    assert (letter.event, letter.reason, letter.tries) == (b"1", "no good", 1)
+    assert letter.at == "2026-01-01T00:00:00+00:00"
+    assert (await broker.depth(STREAM)).dead == 1
+    assert await broker.replay(STREAM, [letter.id, "99999-0"]) == 1
+    assert await broker.replay(STREAM, []) == 0
+    assert events(await take(broker)) == [b"1"]
+    assert await broker.dead_letters(STREAM, 10) == []
+
+
+async def test_depth(broker):
+    """Events wait from their publication until they are acknowledged."""
+    assert (await broker.depth(STREAM)).waiting == 0
+    await put(broker, "1", "2", "3")
+    assert (await broker.depth(STREAM)).waiting == 3
+    given = await take(broker, 2)
+    assert (await broker.depth(STREAM)).waiting == 3
+    await broker.acknowledge(STREAM, [each.id for each in given])
+    assert (await broker.depth(STREAM)).waiting == 1
+
+
+async def test_the_stream_is_trimmed(broker):
+    """The oldest events go when there are many more than are to be kept."""
+    for start in range(0, 2000, 100):
+        await put(broker, *map(str, range(start, start + 100)), keep=500)
+    kept = events(await take(broker, 3000))
+    assert 500 <= len(kept) < 1000
+    assert kept[-1] == b"1999"
+
+
+async def test_a_newer_fence_shuts_out_the_older(broker):
+    """Who publishes with a smaller fence than someone before is refused, and nothing of it is published."""
+    await broker.publish(STREAM, ["1"], keep=9, fence=7)
+    await broker.publish(STREAM, ["2"], keep=9, fence=8)
+    with pytest.raises(Fenced):
+        await broker.publish(STREAM, ["3"], keep=9, fence=7)
+    await broker.publish(STREAM, ["4"], keep=9, fence=8)
+    assert events(await take(broker)) == [b"1", b"2", b"4"]
+
+
+async def test_an_event_of_any_bytes(broker):
+    """The broker hands on bytes as they are."""
+    await put(broker, b"", bytes(range(256)), "đ".encode())
+    assert events(await take(broker)) == [b"", bytes(range(256)), "đ".encode()]
+
+
+async def test_a_dead_redis(redis):
+    """Every call says that the broker is out of order; once it is back it is used again, though it forgot all."""
+    broker = RedisBroker(redis.url)
+    await put(broker, "1")
+    redis.kill()
+    calls = (
+        lambda: put(broker, "2"),
+        lambda: take(broker),
+        lambda: broker.claim(STREAM, "a", count=1, idle=0, alone=5),
+        lambda: broker.acknowledge(STREAM, ["1-1"]),
+        lambda: broker.dead_letters(STREAM, 1),
+        lambda: broker.replay(STREAM, ["1-1"]),
+        lambda: broker.depth(STREAM),
+    )
+    for call in calls:
+        with pytest.raises(BrokerFault):
+            await call()
+    redis.start()
+    await put(broker, "3")
+    assert events(await take(broker)) == [b"3"]
+    await broker.close()

@@ -1,0 +1,279 @@
+"""Events of other services reach the open cases that wait for them, exactly once in effect."""
+
+import asyncio
+import json
+
+import pytest
+from redis.asyncio import Redis
+
+from support_service.events.consumer import Consumer
+from support_service.events.redis_streams import RedisBroker
+from tests.calls import PATIENCE, open_case, read_case, read_detail, refused
+from tests.conftest import both_databases
+from tests.events.conftest import send, shipment
+
+CONSUMED = "support_events_consumed_total"
+SHIPMENT = "fulfillment.shipment.updated.v1"
+SENTENCE = "Shipment ZX123 updated to In transit for order order-456"
+
+
+@pytest.fixture
+def environment(environment, redis):
+    """A service with Redis, and little patience."""
+    return environment | {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_EVENTS_CLAIM_AFTER": "0.05"}
+
+
+@pytest.fixture
+async def stream(redis):
+    """Redis, past the service."""
+    async with Redis.from_url(redis.url) as connection:
+        yield connection
+
+
+async def consumed(metrics, number, within=PATIENCE):
+    """Wait until so many events came to an end; gives how many of each outcome."""
+    async with asyncio.timeout(within):
+        while True:
+            counted = {}
+            for name, labels, value in metrics.samples():
+                if name == CONSUMED and value and labels["outcome"] != "failed":
+                    counted[labels["outcome"]] = counted.get(labels["outcome"], 0) + value
+            if sum(counted.values()) >= number:
+                return counted
+            await asyncio.sleep(0.02)
+
+
+async def messages(client, case):
+    """What a case's conversation says."""
+    return [message["message"] for message in (await read_case(client, case))["messages"]]
+
+
+def about(kind, value):
+    """A case's reference."""
+    return {"context": {"type": kind, "id": value}}
+
+
+async def post(client, body, **headers):
+    """Send an event by HTTP."""
+    headers = {"Content-Type": "application/cloudevents+json"} | headers
+    data = body if isinstance(body, bytes) else json.dumps(body)
+    return await client.post("/support/events", data=data, headers=headers)
+
+
+@both_databases
+async def test_a_shipment_reaches_the_cases_that_wait(client, stream, metrics):
+    """Each open case that names the order or shipment gets a bot's message with the event's fields, no other does."""
+    waiting = [
+        await open_case(client, **about("order", "order-456")),
+        await open_case(client, **about("shipment", "SHP-9"), initialMessage={"authorType": "agent", "message": "Hi"}),
+        await open_case(client, context=[{"type": "order", "id": "order-456"}, {"type": "shipment", "id": "SHP-9"}]),
+        await open_case(client, context={"type": "payment", "orderId": "order-456"}),
+    ]
+    others = [await open_case(client, **about("order", "order-4567")), await open_case(client)]
+    closed = await open_case(client, **about("order", "order-456"))
+    async with client.post(f"/support/cases/{closed['id']}/close"):
+        pass
+    await send(stream, shipment())
+    assert await consumed(metrics, 1) == {"applied": 1}
+    for case in waiting:
+        message = (await read_case(client, case))["messages"][-1]
+        assert (message["authorType"], message["message"]) == ("bot", SENTENCE)
+        assert message["metadata"] == {"eventId": "e-1", "eventType": SHIPMENT} | shipment()["data"]
+    for case in (*others, closed):
+        assert await messages(client, case) == []
+    assert metrics.value("support_conversation_added_total", author_type="bot") == 4
+    assert metrics.value("support_events_delivery_lag_seconds_count") == 1
+
+
+@both_databases
+async def test_a_repeat_has_no_effect(client, stream, metrics):
+    """An event that comes again, by whichever way, has no effect; another one of the same order has."""
+    case = await open_case(client, **about("order", "order-456"))
+    for event in (shipment(), shipment(), shipment("e-2", status="delivered"), shipment(), shipment("e-2")):
+        await send(stream, event)
+    assert (await post(client, shipment())).status == 202
+    assert await consumed(metrics, 6) == {"applied": 2, "duplicate": 4}
+    assert [text[-30:] for text in await messages(client, case)] == [
+        "In transit for order order-456",
+        " Delivered for order order-456",
+    ]
+
+
+@both_databases
+async def test_replicas_share_the_stream(client, make_client, stream):
+    """Two replicas and the same events at once: one message for each event and case."""
+    await make_client()
+    case = await open_case(client, **about("order", "order-456"))
+    for number in range(100):
+        await send(stream, shipment(f"e-{number % 40}", trackingNumber=str(number % 40)))
+    async with asyncio.timeout(PATIENCE):
+        while len(await messages(client, case)) < 40 or await stream.xpending("support.inbound", "support-service") != {
+            "pending": 0,
+            "min": None,
+            "max": None,
+            "consumers": [],
+        }:
+            await asyncio.sleep(0.02)
+    assert len(await messages(client, case)) == 40
+    assert len(set(await messages(client, case))) == 40
+
+
+async def test_the_cached_timeline_is_out_of_date(client, stream, metrics, environment, make_client, shipments):
+    """After an event a case's timeline is collected anew, and its epoch has grown with the message."""
+    shipments.add("SHP-9", "order-456")
+    other = await make_client(SUPPORT_FULFILLMENT_URL=shipments.url, SUPPORT_EVENTS_CONSUME="true")
+    case = await open_case(other, **about("shipment", "SHP-9"))
+    assert (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] == "fresh"
+    assert (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] == "cached"
+    await send(stream, shipment())
+    async with asyncio.timeout(PATIENCE):
+        while not await messages(other, case):
+            await asyncio.sleep(0.02)
+        while (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] != "fresh":
+            await asyncio.sleep(0.02)
+
+
+POISON = [
+    b"",
+    b"{",
+    b"\xff\xfe",
+    b"x" * (5 << 20),
+    b"[" * 10_000,
+    json.dumps(shipment() | {"data": {"status": 7}}),
+    json.dumps(shipment() | {"id": None}),
+    json.dumps(shipment() | {"data": [1, 2]}),
+    b'{"a": "\\u0000"}',
+]
+
+
+@both_databases
+async def test_poison_never_stops_the_stream(client, stream, metrics):
+    """What can't be read becomes a dead letter with a reason, an unknown type is ignored, the next event comes in."""
+    case = await open_case(client, **about("order", "order-456"))
+    for poison in POISON:
+        await send(stream, poison)
+    await stream.xadd("support.inbound", {"something": "else"})
+    await send(stream, shipment("e-7") | {"type": "unknown.v1"})
+    await send(stream, shipment())
+    assert await consumed(metrics, len(POISON) + 3) == {"dead": len(POISON) + 1, "ignored": 1, "applied": 1}
+    assert await messages(client, case) == [SENTENCE]
+    letters = await stream.xrange("support.inbound.dead")
+    assert len(letters) == len(POISON) + 1
+    assert all(fields[b"reason"] for _, fields in letters)
+    assert max(len(fields[b"event"]) for _, fields in letters) <= 256 * 1024
+    assert (await stream.xpending("support.inbound", "support-service"))["pending"] == 0
+
+
+async def test_what_fails_is_given_up_after_five_tries(stream, redis, instruments):
+    """An event whose effect fails comes again, others overtake it, and after 5 tries it is a dead letter."""
+    tries, done = [], asyncio.Event()
+
+    async def apply(event):
+        if event.id == "bad":
+            tries.append(event.id)
+            raise LookupError("no such thing")
+        done.set()
+        return "applied"
+
+    broker = RedisBroker(redis.url)
+    consumer = Consumer(broker, apply, instruments, stream="support.inbound", claim_after=0.05)
+    await send(stream, shipment("bad"))
+    await send(stream, shipment("good"))
+    running = asyncio.create_task(consumer.run())
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+        while not (letters := await broker.dead_letters("support.inbound", 9)):
+            await asyncio.sleep(0.02)
+    assert len(tries) == 5
+    assert (letters[0].reason, letters[0].tries) == ("LookupError: no such thing", 5)
+    running.cancel()
+    await broker.close()
+
+
+@both_databases
+async def test_an_event_of_1000_cases(client, stream, metrics):
+    """An event that concerns 1,000 cases reaches each once, a page at a time."""
+    cases = [await open_case(client, **about("order", "order-456")) for _ in range(1000)]
+    await send(stream, shipment())
+    await send(stream, shipment())
+    assert await consumed(metrics, 2, within=6 * PATIENCE) == {"applied": 1, "duplicate": 1}
+    for case in (cases[0], cases[99], cases[100], cases[999]):
+        assert await messages(client, case) == [SENTENCE]
+    assert metrics.value("support_conversation_added_total", author_type="bot") == 1000
+
+
+async def test_the_three_ways_to_send(client, metrics):
+    """Structured and binary CloudEvents and the plain payload are taken by HTTP, answered 202, and take effect."""
+    case = await open_case(client, **about("order", "order-456"))
+    data = shipment()["data"]
+    for number, (body, headers) in enumerate(
+        (
+            (shipment("e-0"), {}),
+            (
+                data,
+                {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f"}
+                | {"ce-type": SHIPMENT},
+            ),
+            ({"eventType": SHIPMENT, "eventId": "e-2"} | data, {"Content-Type": "application/json"}),
+        )
+    ):
+        async with await post(client, body, **headers) as response:
+            assert response.status == 202
+            assert await response.json() == {"id": f"e-{number}", "type": SHIPMENT}
+    assert await consumed(metrics, 3) == {"applied": 3}
+    assert await messages(client, case) == [SENTENCE] * 3
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"{", {}, 400, "malformed_json"),
+        ([1], {}, 422, "invalid_event"),
+        (shipment() | {"data": {}}, {}, 422, "invalid_event"),
+        (shipment() | {"id": ""}, {}, 422, "invalid_event"),
+        ([shipment()], {"Content-Type": "application/cloudevents-batch+json"}, 415, "unsupported_type"),
+        (shipment(), {"Content-Type": "text/plain"}, 415, "unsupported_type"),
+        ({"a": "x" * 300_000}, {}, 413, "body_too_large"),
+        ({}, {"ce-id": "7"}, 422, "invalid_event"),
+    ],
+)
+async def test_a_wrong_event_by_http(client, body, headers, status, code):
+    """What is no event is refused, and says why."""
+    await refused(await post(client, body, **headers), status, code)
+
+
+async def test_http_works_while_redis_is_down(client, redis, metrics):
+    """With Redis dead an event that comes by HTTP takes effect at once; its repeat after the fault has none."""
+    case = await open_case(client, **about("order", "order-456"))
+    redis.kill()
+    assert (await post(client, shipment())).status == 202
+    assert await messages(client, case) == [SENTENCE]
+    redis.start()
+    async with asyncio.timeout(PATIENCE):
+        while (await post(client, shipment())).status != 202:
+            await asyncio.sleep(0.02)
+    assert (await consumed(metrics, 2))["duplicate"] >= 1
+    assert await messages(client, case) == [SENTENCE]
+
+
+async def test_without_redis(make_client):
+    """The embedded default needs no Redis: an event by HTTP takes effect within the process."""
+    client = await make_client(SUPPORT_REDIS_URL=None)
+    case = await open_case(client, **about("order", "order-456"))
+    assert (await post(client, shipment())).status == 202
+    async with asyncio.timeout(PATIENCE):
+        while await messages(client, case) != [SENTENCE]:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_process_that_does_not_consume(client, make_client, stream):
+    """SUPPORT_EVENTS_CONSUME=false leaves events to others."""
+    await client.close()
+    deaf = await make_client(SUPPORT_EVENTS_CONSUME="false")
+    case = await open_case(deaf, **about("order", "order-456"))
+    assert (await post(deaf, shipment())).status == 202
+    assert await stream.xlen("support.inbound") == 1
+    hears = await make_client()
+    async with asyncio.timeout(PATIENCE):
+        while await messages(hears, case) != [SENTENCE]:
+            await asyncio.sleep(0.01)

@@ -1,0 +1,69 @@
+"""What an operator can do from the command line: list and replay what was given up."""
+
+import asyncio
+import json
+
+from redis.asyncio import Redis
+
+from tests.calls import PATIENCE, open_case, read_case
+from tests.events.conftest import send, shipment
+from tests.events.test_in import SENTENCE, about
+from tests.process import running
+
+
+async def command(tmp_path, *arguments, **variables):
+    """What a command prints; fails where it fails."""
+    async with running("events", *arguments, cwd=tmp_path, **variables) as process:
+        status, out, errors = await process.ended()
+    assert status == 0, errors
+    return out
+
+
+async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path):
+    """A dead letter is shown with its reason; replayed it takes effect, where what was wrong is right by now."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_EVENTS_CLAIM_AFTER="0.05")
+    case = await open_case(client, **about("order", "order-456"))
+    variables = {"SUPPORT_REDIS_URL": redis.url}
+    async with Redis.from_url(redis.url) as stream:
+        await send(stream, b"{")
+        await stream.xadd(
+            "support.inbound.dead", {"event": json.dumps(shipment()), "reason": "why", "tries": 5, "at": "then"}
+        )
+        async with asyncio.timeout(PATIENCE):
+            while await stream.xlen("support.inbound.dead") < 2:
+                await asyncio.sleep(0.02)
+    listed = [json.loads(line) for line in (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()]
+    assert {letter["event"] for letter in listed} == {"{", json.dumps(shipment())}
+    assert all(letter["reason"] and letter["id"] and letter["at"] and letter["tries"] for letter in listed)
+    (wanted,) = (letter["id"] for letter in listed if letter["reason"] == "why")
+    assert "Replayed 1 " in await command(tmp_path, "dead-letters", "replay", wanted, **variables)
+    async with asyncio.timeout(PATIENCE):
+        while [message["message"] for message in (await read_case(client, case))["messages"]] != [SENTENCE]:
+            await asyncio.sleep(0.02)
+    assert "Replayed 1 " in await command(tmp_path, "dead-letters", "replay", **variables)
+
+
+async def test_without_redis_there_is_nothing_to_list(tmp_path):
+    """Without Redis the command says what to set, with status 2."""
+    async with running("events", "dead-letters", "list", cwd=tmp_path) as process:
+        status, out, errors = await process.ended()
+    assert (status, out) == (2, "")
+    assert "SUPPORT_EVENTS_REDIS_URL" in errors
+
+
+async def test_webhook_deliveries_are_listed_and_replayed(make_client, environment, tmp_path):
+    """A delivery to an endpoint that is not there is listed as pending with the reason, and made again by a replay."""
+    hooks = [{"name": "gone", "url": "http://127.0.0.1:1/hook", "secret": "whsec_" + "c2VjcmV0" * 4}]
+    client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
+    await open_case(client)
+    url = {"SUPPORT_DATABASE_URL": environment["SUPPORT_DATABASE_URL"]}
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            listed = (await command(tmp_path, "webhooks", "list", "--state", "pending", **url)).splitlines()
+            if listed and (delivery := json.loads(listed[0]))["tries"]:
+                break
+    assert (delivery["endpoint"], delivery["type"]) == ("gone", "support.case.opened.v1")
+    assert "refused" in delivery["reason"] or "Cannot connect" in delivery["reason"]
+    assert "1 deliveries" in await command(tmp_path, "webhooks", "replay", str(delivery["id"]), **url)
+    assert (await command(tmp_path, "webhooks", "list", "--state", "failed", **url)) == ""
+    assert "0 deliveries" in await command(tmp_path, "webhooks", "replay", **url)

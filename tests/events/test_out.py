@@ -1,0 +1,151 @@
+"""Every change of a case is an event: kept with the change, published in order, once Redis is there."""
+
+import asyncio
+import json
+
+import pytest
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from redis.asyncio import Redis
+
+from support_service.cases.events import PAYLOADS
+from tests.calls import PATIENCE, add_message, open_case, read_case, upload
+from tests.conftest import both_databases
+from tests.events.conftest import published
+
+
+@pytest.fixture
+def environment(environment, redis):
+    """A service with Redis."""
+    return environment | {"SUPPORT_REDIS_URL": redis.url}
+
+
+@pytest.fixture
+async def stream(redis):
+    """Redis, past the service."""
+    async with Redis.from_url(redis.url) as connection:
+        yield connection
+
+
+async def heard(stream, number):
+    """The events that were published, once there are so many."""
+    async with asyncio.timeout(PATIENCE):
+        while len(events := await published(stream)) < number:
+            await asyncio.sleep(0.02)
+    return events
+
+
+async def change(client, case):
+    """Change a case in each way that there is."""
+    path = f"/support/cases/{case['id']}"
+    await add_message(client, case, "On it.", metadata={"a": [1]})
+    await upload(client, case, filename="màn hình.txt")
+    for method, where, body in (
+        ("PATCH", path, {"subject": "B", "tags": ["x"], "status": "pending"}),
+        ("PATCH", path, {"subject": "B"}),
+        ("POST", f"{path}/status", {"status": "resolved"}),
+        ("POST", f"{path}/close", {"message": "Bye"}),
+        ("POST", f"{path}/close", {}),
+    ):
+        async with client.request(method, where, json=body) as response:
+            assert response.status == 200
+
+
+@both_databases
+async def test_each_change_is_an_event(client, stream):
+    """Each change is published once, in order, as a CloudEvent 1.0 whose data has what the contract says."""
+    case = await open_case(
+        client, context={"type": "order", "id": 7}, initialMessage={"authorType": "agent", "message": "Hi"}
+    )
+    await change(client, case)
+    events = await heard(stream, 8)
+    assert [(event["type"].split(".")[2], event["data"].get("changeType")) for event in events] == [
+        ("opened", None),
+        ("updated", "conversation.added"),
+        ("updated", "attachment.added"),
+        ("updated", "status.changed"),
+        ("updated", "case.changed"),
+        ("updated", "status.changed"),
+        ("closed", None),
+        ("updated", "conversation.added"),
+    ]
+    assert len({event["id"] for event in events}) == 8
+    for event in events:
+        read = JSONFormat().read(CloudEvent, json.dumps(event).encode())
+        assert (read.get_subject(), read.get_source()) == (case["id"], "/support-service")
+        assert read.get_datacontenttype() == "application/json"
+        assert read.get_time().tzinfo
+        model = PAYLOADS[event["type"]]
+        again = model.model_validate(event["data"])
+        assert set(event["data"]) == set(again.model_dump(by_alias=True, exclude_unset=True))
+    detail = await read_case(client, case)
+    assert events[0]["data"]["initialMessage"] == case["messages"][0]
+    assert events[1]["data"]["conversation"] == detail["messages"][1]
+    assert events[2]["data"]["attachment"] == detail["attachments"][0]
+    assert events[4]["data"]["changedFields"] == ["subject", "tags"]
+    assert [(event["data"].get("previousStatus"), event["data"].get("currentStatus")) for event in events[5:7]] == [
+        ("pending", "resolved"),
+        ("resolved", "closed"),
+    ]
+    assert events[0]["data"]["ticket"]["status"] == "open"
+    ticket = events[-1]["data"]["ticket"]
+    assert set(ticket) == set(detail) - {"messages", "timeline", "attachments", "timelineSources"}
+    assert (ticket["subject"], ticket["status"], ticket["tags"]) == ("B", "closed", ["x"])
+    assert ticket["context"] == [{"type": "order", "id": 7}]
+
+
+async def test_a_synthetic_case_is_not_told(client, stream):
+    """No one outside hears of made-up cases."""
+    await change(client, await open_case(client, channel="synthetic"))
+    real = await open_case(client)
+    assert [event["subject"] for event in await heard(stream, 1)] == [real["id"]]
+
+
+async def test_a_dead_redis_holds_no_one_up(client, stream, redis, metrics):
+    """With Redis dead every change succeeds and waits in the outbox; all are published in order when it is back."""
+    redis.kill()
+    cases = [await open_case(client) for _ in range(3)]
+    for number in range(5):
+        for case in cases:
+            await add_message(client, case, str(number))
+    redis.start()
+    events = await heard(stream, 18)
+    for case in cases:
+        mine = [event["data"] for event in events if event["subject"] == case["id"]]
+        assert [data["conversation"]["message"] for data in mine[1:]] == list("01234")
+    published = "support_events_published_total"
+    assert metrics.value(published, type="support.case.opened.v1", outcome="ok") == 3
+    assert metrics.value(published, type="support.case.updated.v1", outcome="ok") == 15
+    assert metrics.value("support_events_relay_lag_seconds_count") >= 1
+
+
+@both_databases
+async def test_two_replicas_publish_once_and_in_order(client, make_client, stream):
+    """Of two replicas one relays what both have changed; the order of a case is kept whoever changed it."""
+    other = await make_client()
+    case = await open_case(client)
+    for number in range(20):
+        await add_message((client, other)[number % 2], case, str(number))
+    events = await heard(stream, 21)
+    assert [event["data"]["conversation"]["message"] for event in events[1:]] == list(map(str, range(20)))
+
+
+@both_databases
+async def test_changes_at_once_are_told_in_the_order_of_their_commits(client, stream):
+    """Messages that many clients add to one case at once are told in the order in which they are read."""
+    case = await open_case(client)
+    await asyncio.gather(*(add_message(client, case, str(number)) for number in range(40)))
+    events = await heard(stream, 41)
+    told = [event["data"]["conversation"]["id"] for event in events[1:]]
+    assert told == [message["id"] for message in (await read_case(client, case))["messages"]]
+
+
+async def test_a_stop_hands_over(client, make_client, stream):
+    """What a replica has not published when it stops, it publishes at its end, and another goes on at once."""
+    case = await open_case(client)
+    await heard(stream, 1)
+    other = await make_client()
+    await add_message(client, case, "last")
+    await client.close()
+    await add_message(other, case, "first")
+    assert [event["data"]["conversation"]["message"] for event in (await heard(stream, 3))[1:]] == ["last", "first"]

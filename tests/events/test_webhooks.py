@@ -1,0 +1,108 @@
+"""Webhooks: signed, retried, given up after a day, replayed."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from standardwebhooks import Webhook
+
+from support_service.database.tables import webhook_deliveries
+from support_service.web import keys
+from tests.calls import PATIENCE, add_message, open_case
+from tests.conftest import both_databases
+
+SECRET = "whsec_" + "c2VjcmV0" * 4
+DELIVERIES = "support_webhook_deliveries_total"
+
+
+class Endpoint:
+    """An endpoint that keeps what it is sent, and answers as it is told."""
+
+    def __init__(self):
+        self.sent = []
+        self.status = 204
+        app = web.Application()
+        app.router.add_post("/hook", self._take)
+        self.server = TestServer(app)
+
+    async def _take(self, request):
+        self.sent.append((dict(request.headers), await request.read()))
+        return web.Response(status=self.status)
+
+    async def got(self, number):
+        async with asyncio.timeout(PATIENCE):
+            while len(self.sent) < number:
+                await asyncio.sleep(0.01)
+        return [json.loads(body) for _, body in self.sent]
+
+
+@pytest.fixture
+async def endpoint():
+    """A listener's endpoint."""
+    endpoint = Endpoint()
+    await endpoint.server.start_server()
+    yield endpoint
+    await endpoint.server.close()
+
+
+@pytest.fixture
+def environment(environment, endpoint):
+    """A service without Redis that tells two endpoints, one of them of openings alone."""
+    url = str(endpoint.server.make_url("/hook"))
+    hooks = [
+        {"name": "all", "url": url, "secret": SECRET},
+        {"name": "openings", "url": url, "secret": SECRET, "types": ["support.case.opened.v1"]},
+    ]
+    return environment | {"SUPPORT_WEBHOOKS": json.dumps(hooks)}
+
+
+async def change(client, **values):
+    """Change every delivery."""
+    async with client.app[keys.DATABASE].transaction() as tx:
+        await tx.execute(webhook_deliveries.update().values(values))
+
+
+async def states(client):
+    """The states of all deliveries."""
+    rows = await client.app[keys.DATABASE].fetch_all(sa.select(webhook_deliveries.c.state))
+    return sorted(row[0] for row in rows)
+
+
+@both_databases
+async def test_each_endpoint_gets_what_it_wants_signed(client, endpoint, metrics):
+    """Each event goes to each endpoint that wants its type, with a signature that Standard Webhooks' code takes."""
+    case = await open_case(client)
+    await add_message(client, case)
+    events = await endpoint.got(3)
+    assert sorted(event["type"].split(".")[2] for event in events) == ["opened", "opened", "updated"]
+    for headers, body in endpoint.sent:
+        assert Webhook(SECRET).verify(body, headers)["subject"] == case["id"]
+        assert headers["webhook-id"] == json.loads(body)["id"]
+        assert headers["Content-Type"] == "application/cloudevents+json"
+    async with asyncio.timeout(PATIENCE):
+        while await states(client) != ["delivered"] * 3:
+            await asyncio.sleep(0.01)
+    assert metrics.value(DELIVERIES, outcome="delivered") == 3
+
+
+@both_databases
+async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics):
+    """A delivery that fails comes again later with the same id; after a day it is given up."""
+    endpoint.status = 503
+    await open_case(client)
+    await endpoint.got(2)
+    async with asyncio.timeout(PATIENCE):
+        while metrics.value(DELIVERIES, outcome="retried") != 2:
+            await asyncio.sleep(0.01)
+    assert await states(client) == ["pending"] * 2
+    await change(client, due=datetime.now(UTC), since=datetime.now(UTC) - timedelta(days=1))
+    events = await endpoint.got(4)
+    assert len({event["id"] for event in events}) == 1
+    async with asyncio.timeout(PATIENCE):
+        while await states(client) != ["failed"] * 2:
+            await asyncio.sleep(0.01)
+    assert metrics.value(DELIVERIES, outcome="failed") == 2

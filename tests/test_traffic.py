@@ -1,0 +1,42 @@
+"""`support-service demo traffic` feeds a service, and with faults what broken clients send, too."""
+
+import asyncio
+
+import aiohttp
+
+from support_service.demo.traffic import Traffic
+from tests.calls import PATIENCE
+from tests.process import running
+
+
+async def test_traffic_is_what_clients_do(client, metrics):
+    """Its requests open, read, change and close cases, add files and send events; without faults none is refused."""
+    async with aiohttp.ClientSession(str(client.make_url("/"))) as session:
+        traffic = Traffic(session, faults=False, seed=6)
+        for _ in range(150):
+            await traffic.act()
+    assert set(traffic.answers) == {"2xx"}
+    for name in ("ticket_created", "conversation_added", "ticket_status_changed", "attachment_stored"):
+        assert metrics.total(f"support_{name}_total") > 0
+    async with asyncio.timeout(PATIENCE):
+        while not metrics.total("support_events_consumed_total"):  # noqa: ASYNC110 - the consumer sets no event here
+            await asyncio.sleep(0.01)
+
+
+async def test_faults_are_refused_and_harm_nothing(client):
+    """What broken clients send is refused with 4xx, and nothing with 5xx."""
+    async with aiohttp.ClientSession(str(client.make_url("/"))) as session:
+        traffic = Traffic(session, faults=True, seed=6)
+        for _ in range(150):
+            await traffic.act()
+    assert set(traffic.answers) == {"2xx", "4xx"}
+
+
+async def test_the_command(client, tmp_path):
+    """It runs as long as it is told, and says what was answered."""
+    url = str(client.make_url("")).rstrip("/")
+    arguments = ("--base-url", url, "--rate", "100", "--duration", "1s", "--faults")
+    async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
+        status, out, errors = await process.ended()
+    assert (status, errors) == (0, "")
+    assert "2xx" in out
