@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -17,7 +17,7 @@ from support_service.settings import Settings, WrongSetting
 from support_service.telemetry import logs
 
 Quantity = TypeVar("Quantity")
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
+Commands = Any  # argparse keeps its name for itself
 
 
 def add_to(subcommands: Commands) -> None:
