@@ -104,8 +104,7 @@ class Upkeep:
         await self.scrubber.run(self._settings.attachments.scrub, _complain)
 
     def _unrepaired(self) -> Reading:
-        found = self.sweep.unrepaired()
-        return [(number, {"kind": kind}) for kind, number in found.items()] if found is not None else []
+        return [(number, {"kind": kind}) for kind, number in self.sweep.unrepaired().items()]
 
 
 def _complain(scrubbed: Scrubbed) -> None:

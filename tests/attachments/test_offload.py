@@ -7,7 +7,8 @@ import pytest
 
 from support_service.attachments import move_store, store
 from support_service.attachments.model import Backlog
-from support_service.attachments.offload import GRACE, LEASE, NOT_AGAIN_FOR, Pace
+from support_service.attachments.offload import GRACE, LEASE, NOT_AGAIN_FOR
+from support_service.attachments.pace import Pace
 from support_service.errors import NotFound, Unavailable
 from tests.attachments.streams import stream
 from tests.attachments.world import LONG

@@ -60,7 +60,7 @@ async def test_what_is_lost_is_reported_and_left(world):
     (world.folder / missing.storage_key).unlink()
     (world.folder / damaged.storage_key).write_bytes(b"tw")
     named = []
-    assert world.sweep.unrepaired() is None
+    assert world.sweep.unrepaired() == {"missing": 0, "damaged": 0}
     world.later = LONG
     await world.sweep.run(report=named.append)
     assert {(finding.kind, finding.name.split()[0]) for finding in named} == {

@@ -4,7 +4,6 @@ Credentials come from the usual places (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCE
 """
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -14,6 +13,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from support_service.attachments.multipart import ListingFailed, abort_uploads
+from support_service.attachments.source import Source
 from support_service.attachments.storage import Found, Label, Stored, new_key, unreadable
 from support_service.errors import Unavailable
 
@@ -60,7 +61,7 @@ class ObjectAttachmentStorage:
         label: Label | None = None,
     ) -> Stored:
         key = key or new_key()
-        source = _Source(chunks)
+        source = Source(chunks)
         attributes = _attributes(label)
         with _translated():
             start = await source.take(PART)
@@ -139,7 +140,12 @@ class ObjectAttachmentStorage:
                     raise
 
     async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
-        return await asyncio.to_thread(self._abort_uploads, before, dry_run=dry_run)
+        try:
+            return await asyncio.to_thread(
+                abort_uploads, self._bucket, self._endpoint, self._region, before, within=WITHIN, dry_run=dry_run
+            )
+        except ListingFailed as failure:
+            raise _unavailable(failure) from failure
 
     async def link(self, key: str, seconds: int) -> str | None:
         with _translated():
@@ -150,84 +156,6 @@ class ObjectAttachmentStorage:
 
     async def _put_whole(self, key: str, data: bytes, attributes: Any) -> None:
         await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), WITHIN)
-
-    def _abort_uploads(self, before: datetime, *, dry_run: bool) -> int:
-        """Abort the multipart uploads that a killed process left open; obstore can't see them. Blocks."""
-        import botocore.exceptions  # noqa: PLC0415 - it takes 20 MB, and is needed once an hour at most
-        import botocore.session  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
-
-        try:
-            client: Any = botocore.session.get_session().create_client(
-                "s3",
-                endpoint_url=self._endpoint,
-                region_name=self._region,
-                config=Config(connect_timeout=2, read_timeout=WITHIN, retries={"max_attempts": 1}),
-            )
-            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket)
-            old = [each for page in pages for each in page.get("Uploads", []) if each["Initiated"] < before]
-            for each in () if dry_run else old:
-                client.abort_multipart_upload(Bucket=self._bucket, Key=each["Key"], UploadId=each["UploadId"])
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as failure:
-            raise _unavailable(failure) from failure
-        return len(old)
-
-
-class _Stopped(Exception):
-    """Ends a stream whose reader was cancelled."""
-
-
-class _Source:
-    """A stream that is hashed and counted on its way, and can be stopped from outside."""
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-        self._next: asyncio.Future[bytes | None] | None = None
-        self._stopped = False
-        self.digest, self.size = hashlib.sha256(), 0
-        self.failure: BaseException | None = None
-
-    async def take(self, length: int) -> bytearray:
-        """The first bytes: at least as many, or all there are."""
-        start = bytearray()
-        async for chunk in self._chunks:
-            self._count(chunk)
-            start += chunk
-            if len(start) >= length:
-                break
-        return start
-
-    async def rest(self, start: bytearray) -> AsyncIterator[bytes]:
-        """Those bytes, then the others; raises when it is stopped, even while it waits."""
-        yield bytes(start)
-        del start
-        try:
-            while not self._stopped:
-                self._next = asyncio.ensure_future(self._following())
-                chunk = await self._next
-                if chunk is None:
-                    return
-                self._count(chunk)
-                yield chunk
-        except asyncio.CancelledError:
-            raise _Stopped from None
-        except Exception as failure:
-            self.failure = failure
-            raise
-        raise _Stopped
-
-    def stop(self) -> None:
-        """Let the reader fail at once."""
-        self._stopped = True
-        if self._next is not None:
-            self._next.cancel()
-
-    async def _following(self) -> bytes | None:
-        return await anext(self._chunks, None)
-
-    def _count(self, chunk: bytes) -> None:
-        self.digest.update(chunk)
-        self.size += len(chunk)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ early is taken up again when its claims run out.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from typing import Literal
 from support_service.attachments import move_store, store
 from support_service.attachments.leftovers import Clock, now
 from support_service.attachments.model import Attachment, Backlog, disposition
+from support_service.attachments.pace import Pace
 from support_service.attachments.storage import AttachmentStorage, Label, new_key, sha256_of
 from support_service.database import Database
 from support_service.errors import OutOfSpace, SupportError, Unavailable
@@ -46,23 +47,6 @@ class Moved:
 
 
 Report = Callable[[Moved], None]
-
-
-class Pace:
-    """Bytes a second over all files at once; without a rate there is no limit."""
-
-    def __init__(self, rate: float | None) -> None:
-        self._rate = rate
-        self._until = 0.0
-
-    async def over(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The blocks, no faster than that."""
-        loop = asyncio.get_running_loop()
-        async for block in blocks:
-            if self._rate:
-                self._until = max(self._until, loop.time()) + len(block) / self._rate
-                await asyncio.sleep(self._until - loop.time())
-            yield block
 
 
 class Mover:

@@ -56,10 +56,10 @@ class Sweep:
         self._remover = remover
         self._instruments = instruments
         self._clock = clock
-        self._unrepaired: dict[str, int] | None = None
+        self._unrepaired: dict[str, int] = dict.fromkeys(REPORTED, 0)
 
-    def unrepaired(self) -> dict[str, int] | None:
-        """What the last whole sweep could not repair, by kind; None before the first."""
+    def unrepaired(self) -> dict[str, int]:
+        """What the last whole sweep of this process could not repair, by kind; 0 before the first."""
         return self._unrepaired
 
     async def run(self, *, dry_run: bool = False, report: Report = lambda _: None) -> dict[str, int]:

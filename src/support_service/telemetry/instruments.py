@@ -238,7 +238,7 @@ ATTACHMENT_UNREPAIRED = Row(
     "support.attachment.unrepaired",
     "gauge",
     "{file}",
-    "Files that the last sweep found missing or of another size than their row says",
+    "Files that this process's last sweep found missing or of another size than their row says; 0 before the first",
     {"kind": labels.UNREPAIRED},
 )
 ATTACHMENT_SCRUBBED = Row(
