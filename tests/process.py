@@ -36,9 +36,9 @@ class Process:
         """Ask it to stop."""
         self._process.send_signal(number)
 
-    async def ended(self) -> tuple[int, str, str]:
+    async def ended(self, within: float = PATIENCE) -> tuple[int, str, str]:
         """Its exit status, what it printed and what it logged, once it has ended."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(within):
             out, errors = await self._process.communicate()
         return self._process.returncode, out.decode(), errors.decode()
 

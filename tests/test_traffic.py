@@ -37,6 +37,6 @@ async def test_the_command(client, tmp_path):
     url = str(client.make_url("")).rstrip("/")
     arguments = ("--base-url", url, "--rate", "100", "--duration", "1s", "--faults")
     async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
-        status, out, errors = await process.ended()
+        status, out, errors = await process.ended(90)
     assert (status, errors) == (0, "")
     assert "2xx" in out

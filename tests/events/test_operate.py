@@ -14,7 +14,7 @@ from tests.process import running
 async def command(tmp_path, *arguments, **variables):
     """What a command prints; fails where it fails."""
     async with running("events", *arguments, cwd=tmp_path, **variables) as process:
-        status, out, errors = await process.ended()
+        status, out, errors = await process.ended(90)
     assert status == 0, errors
     return out
 
@@ -46,7 +46,7 @@ async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path
 async def test_without_redis_there_is_nothing_to_list(tmp_path):
     """Without Redis the command says what to set, with status 2."""
     async with running("events", "dead-letters", "list", cwd=tmp_path) as process:
-        status, out, errors = await process.ended()
+        status, out, errors = await process.ended(90)
     assert (status, out) == (2, "")
     assert "SUPPORT_EVENTS_REDIS_URL" in errors
 
@@ -57,7 +57,7 @@ async def test_webhook_deliveries_are_listed_and_replayed(make_client, environme
     client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
     await open_case(client)
     url = {"SUPPORT_DATABASE_URL": environment["SUPPORT_DATABASE_URL"]}
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(90):
         while True:
             listed = (await command(tmp_path, "webhooks", "list", "--state", "pending", **url)).splitlines()
             if listed and (delivery := json.loads(listed[0]))["tries"]:

@@ -13,6 +13,9 @@ from tests.calls import PATIENCE, files, list_cases, open_case
 from tests.process import running
 from tests.scrape import parse
 
+LONG = 90.0  # seconds for a command and all its steps, on a busy machine
+PATIENT = ("--threshold", "60", "--event-threshold", "60")  # no verdict here hangs on a clock
+
 pytestmark = pytest.mark.usefixtures("neighbours")
 
 
@@ -30,7 +33,7 @@ def address(client):
 async def probe(base_url, tmp_path, *arguments):
     """The exit status and the report of one check, each step by its name."""
     async with running("probe", "--base-url", base_url, *arguments, cwd=tmp_path) as process:
-        status, out, errors = await process.ended()
+        status, out, errors = await process.ended(LONG)
     report = json.loads(out)
     assert errors == ""
     assert report["baseUrl"] == base_url
@@ -44,19 +47,19 @@ async def nothing_is_left(client, attachment_dir):
 
 async def test_a_healthy_service(client, attachment_dir, tmp_path):
     """A healthy service is good: every step has its time and threshold, status 0, and nothing is left."""
-    status, report, steps = await probe(address(client), tmp_path, "--once")
+    status, report, steps = await probe(address(client), tmp_path, "--once", *PATIENT)
     assert (status, report["verdict"], report["reason"]) == (0, "good", None)
     assert tuple(steps) == PROBE_STEPS
     for name, step in steps.items():
-        assert step["verdict"] == "good"
-        assert 0 < step["seconds"] < step["threshold"] == (5 if name == "timeline" else 2)
+        assert step["verdict"] == "good", step
+        assert 0 < step["seconds"] < step["threshold"] == 60, name
     assert await nothing_is_left(client, attachment_dir)
 
 
 async def test_a_stopped_consumer(make_client, attachment_dir, tmp_path):
     """Where events don't come in the timeline step is wrong, status 2, and nothing is left."""
     client = await make_client(SUPPORT_EVENTS_CONSUME="false")
-    status, report, steps = await probe(address(client), tmp_path, "--event-threshold", "0.2s")
+    status, report, steps = await probe(address(client), tmp_path, "--threshold", "60", "--event-threshold", "0.2s")
     assert (status, report["verdict"]) == (2, "wrong")
     assert steps["event"]["verdict"] == "good"
     assert steps["timeline"]["verdict"] == "wrong"
@@ -69,7 +72,7 @@ async def test_a_source_that_hangs(make_client, orders, attachment_dir, tmp_path
     """A service behind the timeline that hangs is named, status 2, and nothing is left."""
     client = await make_client(SUPPORT_TIMELINE_SOURCE_TIMEOUT="0.2")
     release = orders.hang()
-    status, report, steps = await probe(address(client), tmp_path)
+    status, report, steps = await probe(address(client), tmp_path, *PATIENT)
     release.set()
     assert (status, report["verdict"]) == (2, "wrong")
     assert "the order service's part of the timeline is unavailable" in steps["timeline"]["detail"]
@@ -97,7 +100,7 @@ async def test_a_corrupted_file(client, attachment_dir, tmp_path):
     app = web.Application(client_max_size=1 << 20)
     app.router.add_route("*", "/{tail:.*}", hand_on)
     async with TestServer(app) as between:
-        status, report, steps = await probe(str(between.make_url("")).rstrip("/"), tmp_path)
+        status, report, steps = await probe(str(between.make_url("")).rstrip("/"), tmp_path, *PATIENT)
     assert (status, report["verdict"]) == (2, "wrong")
     assert steps["upload"]["verdict"] == "good"
     assert steps["download"]["detail"] == "the download gave other bytes than were sent"
@@ -122,14 +125,14 @@ async def test_a_service_out_of_reach(tmp_path):
 async def test_wrong_usage(tmp_path, arguments):
     """A probe that is called wrongly could not run either: status 3."""
     async with running("probe", *arguments, cwd=tmp_path) as process:
-        status, out, errors = await process.ended()
+        status, out, errors = await process.ended(LONG)
     assert (status, out) == (3, "")
     assert errors.startswith("usage: support-service probe")
 
 
 async def test_again_and_again_with_metrics(client, orders, attachment_dir, tmp_path):
     """In interval mode the last check is there as metrics, good or not; a stop lets the check end."""
-    arguments = ("--interval", "0.1s", "--listen", "127.0.0.1:0")
+    arguments = ("--interval", "0.1s", "--listen", "127.0.0.1:0", *PATIENT)
 
     async def metrics():
         async with aiohttp.ClientSession() as session, session.get(where) as response:
@@ -149,14 +152,14 @@ async def test_again_and_again_with_metrics(client, orders, attachment_dir, tmp_
                 await asyncio.sleep(0.02)
         assert bad["support_probe_last_success_timestamp_seconds", None] > 1_700_000_000
         process.stop()
-        assert (await process.ended())[0] == 0
+        assert (await process.ended(LONG))[0] == 0
     assert await nothing_is_left(client, attachment_dir)
 
 
 async def test_synthetic_cases_count_nowhere(client, metrics, tmp_path):
     """A check moves no metric of real cases, and a synthetic case is in no list or workload unless it is asked for."""
     synthetic = await open_case(client, channel="synthetic", assignedAgentId="a", priority="high")
-    await probe(address(client), tmp_path)
+    await probe(address(client), tmp_path, *PATIENT)
     assert metrics.moved("support_ticket_created_total") == {"synthetic": 2}
     for name in ("support_conversation_added_total", "support_ticket_status_changed_total"):
         assert metrics.total(name) == 0
