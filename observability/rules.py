@@ -14,6 +14,7 @@ import yaml
 
 from observability.alerts import attachments, events, objectives, service, timeline
 from observability.alerts.alert import OVERVIEW, Alert, of
+from observability.rule_tests import days, faults
 
 HERE = Path(__file__).parent / "prometheus"
 ROOMS: dict[str, ModuleType] = {
@@ -24,8 +25,14 @@ ROOMS: dict[str, ModuleType] = {
     "objectives": objectives,
 }
 ALERTS: tuple[Alert, ...] = tuple(alert for room in ROOMS.values() for alert in room.ALERTS)
+TESTS = {
+    "faults": faults.faults,
+    "quiet-day": days.quiet,
+    "noisy-day": days.noisy,
+    "traffic": days.traffic,
+}
 TEAM, SERVICE = "data-ops", "support-service"
-HEAD = "# Written by `make rules` from observability/alerts/ and observability/thresholds.py: change those.\n"
+HEAD = "# Written by `make rules` from the tables in observability/: change those.\n"
 DURATION = re.compile(r"(?<=\[)(?:\d+[smhd])+(?=\])|(?<=offset )(?:\d+[smhd])+")
 TOKEN = re.compile(r"\{([sB]):([\d.e+]+)\}")
 
@@ -36,7 +43,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
     check = parser.parse_args().check
     wanted = {HERE / "rules" / f"{room}.yaml": dump(document) for room, document in documents().items()}
-    present = set((HERE / "rules").glob("*.yaml"))
+    wanted |= {HERE / "tests" / f"{name}.yaml": dump(test()) for name, test in TESTS.items()}
+    present = {path for folder in ("rules", "tests") for path in (HERE / folder).glob("*.yaml")}
     if check:
         wrong = [path for path in sorted(present | wanted.keys()) if path not in wanted or _text(path) != wanted[path]]
         for path in wrong:
@@ -74,7 +82,8 @@ def divided(duration: str, by: float) -> str:
 
 def dump(document: dict[str, Any]) -> str:
     """YAML as Prometheus reads it."""
-    return HEAD + yaml.safe_dump(document, sort_keys=False, width=10_000, allow_unicode=True)
+    text: str = yaml.safe_dump(document, sort_keys=False, width=10_000, allow_unicode=True)
+    return HEAD + text
 
 
 def _rule(alert: Alert, expr: str, held: str) -> dict[str, Any]:
