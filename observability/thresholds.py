@@ -22,6 +22,7 @@ CACHE_ERROR_SHARE = 0.05  # of reads; a Redis in order gives none, a failover gi
 CACHE_ERRORS = 3  # errors in a window; one lost connection is no outage
 MISS_SHARE = 0.6  # of reads; cold cases and renewals stay below half
 MISS_SURGE = 1.5  # times the share of the day before, so that a service that mostly misses is no surge
+MISS_BEFORE = "1d"  # which a surge is held against; a day has its rush hours and its night
 MISS_READS = 20  # reads in a window; the first readers of the morning all miss
 FAILURE_SHARE = 0.1  # failures for each read; each costs a timeline something, and a retry has failed already
 FAILURES = 5  # failures in a window
@@ -34,7 +35,7 @@ BACKLOG_BYTES = 15 * GIB  # bytes; three quarters of the 20 GiB volume that the 
 BACKLOG_DISK_SHARE = 0.75  # of what the backlog takes and the disk has free; the same on a smaller volume
 GROWTH_WINDOW = "10m"  # long enough that one large file is no trend
 GROWTH_HORIZON = 4 * 3600  # s; time for a person to move files away in working hours and at night
-GROWTH_FOR = "2m"
+GROWTH_FOR = "2m"  # as a cause: a full disk follows from it
 DISK_FREE = GIB  # bytes; four times the reserve at which the service begins to refuse files
 OFFLOAD_WINDOW = "30m"  # failures are remembered over the pause between two runs
 OFFLOAD_FAILURES = 3  # files in that window, with none moved in the last minutes
@@ -44,15 +45,17 @@ DAMAGE_WINDOW = "1h"  # a re-hash finds a file once; on-call must not lose sight
 OUTBOX_AGE = 120  # s; the relay takes less than 1 s, and a broker's failover less than this
 STREAM_WAITING = 100  # events that wait while none is consumed; a consumer takes that many in a second or two
 DEAD_LETTERS = 0  # events; each one is a change that a case has not seen
-EVENTS_FOR = "2m"
+EVENTS_FOR = "2m"  # as a cause: agents see it only in what is missing
 
 # Traffic, against the same hour of the past seven days
 TRAFFIC_SPIKE = 4  # times the second highest of those days; sales and Mondays stay below three
 TRAFFIC_SPIKE_FLOOR = 20  # cases more in SPIKE_WINDOW, so that a quiet night's handful is no flood
-SPIKE_WINDOW = "5m"
+SPIKE_WINDOW = "5m"  # a flood is seen in minutes, and gone from it in as many
 TRAFFIC_SILENCE = 0.1  # of the second lowest of those days; a day's noise never comes near
-SILENCE_WINDOW = "15m"
+SILENCE_WINDOW = "15m"  # silence takes longer to tell from chance
 TRAFFIC_SILENCE_FLOOR = 20  # cases that were to come in SILENCE_WINDOW; two or fewer of 20 by chance: once in 2 million
+TRAFFIC_HOUR = "1h"  # around the same time of day; rush hours do not begin at the same minute
+TRAFFIC_PAST = 7  # days back, which has each day of the week once
 TRAFFIC_DAYS = 3  # of history at least; fewer say nothing about a usual day
 
 # Objectives. A burn rate of 1 uses the budget up in 30 days; both windows of a pair must burn.

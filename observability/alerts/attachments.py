@@ -32,8 +32,8 @@ ALERTS = (
         t.GROWTH_FOR,
         "warning",
         f"Attachments grow so fast that their limit is near within {HOURS} h",
-        f"At the pace of the last {t.GROWTH_WINDOW} the backlog is past {t.BACKLOG_BYTES // t.GIB} GiB, or the disk "
-        f"full, within {HOURS} h: {{{{ $value | humanize1024 }}}}B by then.",
+        f"At the pace of the last {t.GROWTH_WINDOW} there will be {{{{ $value | humanize1024 }}}}B within {HOURS} h "
+        f"(limit {t.BACKLOG_BYTES // t.GIB} GiB, or what the disk has free).",
         "Support attachment backlog",
     ),
     Alert(

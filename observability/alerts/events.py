@@ -42,7 +42,7 @@ ALERTS = (
         "critical",
         "The synthetic check of a whole case fails",
         "The probe, which opens a case and waits for an event to reach its timeline, last ended with "
-        f"{{{{ $value }}}} (1 is good) and has done so for {t.PROBE_FOR}.",
+        f"{{{{ $value }}}} (limit: 1, which is good) and has done so for {t.PROBE_FOR}.",
         "Support probe",
     ),
     Alert(

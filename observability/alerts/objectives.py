@@ -20,7 +20,8 @@ class Objective:
     key: str  # of the recorded series
     alert: str
     share: float
-    what: str
+    title: str
+    what: str  # is bad
     bad: str
     total: str
     panel: str
@@ -44,16 +45,16 @@ class Objective:
         """The fast alert calls a person; the slow one is for the next morning."""
         budget = 1 - self.share
         floor = f"{self.total.replace('rate(', 'increase(').replace('WINDOW', t.BURN_FAST_WINDOWS[1])}"
-        told = f"{self.what} (objective {self.share:.1%}): {{{{ $value | humanizePercentage }}}} are bad"
+        told = f"{{{{ $value | humanizePercentage }}}} of {self.what} (objective {budget:.1%} at most)"
         return [
             Alert(
                 f"{self.alert}BurnFast",
                 f"{self._pair(t.BURN_FAST, t.BURN_FAST_WINDOWS)} and {floor} >= {t.BURN_REQUESTS}",
                 t.BURN_FAST_FOR,
                 "critical",
-                f"{self.what}: the month's error budget burns {t.BURN_FAST:g} times too fast",
-                f"{told} over the last {t.BURN_FAST_WINDOWS[0]}, and more than {t.BURN_FAST * budget:.2%} over the "
-                f"last {t.BURN_FAST_WINDOWS[1]} too. At this rate the budget of 30 days lasts two days.",
+                f"{self.title}: the month's error budget burns {t.BURN_FAST:g} times too fast",
+                f"{told} over the last {t.BURN_FAST_WINDOWS[0]} (limit {t.BURN_FAST * budget:.2%}, over the last "
+                f"{t.BURN_FAST_WINDOWS[1]} too). At this rate the budget of 30 days lasts two days.",
                 self.panel,
             ),
             Alert(
@@ -63,7 +64,7 @@ class Objective:
                 f" and {floor} >= {t.BURN_REQUESTS}",
                 t.BURN_SLOW_FOR,
                 "warning",
-                f"{self.what}: the month's error budget will not last",
+                f"{self.title}: the month's error budget will not last",
                 f"{told} over the last {t.BURN_MEDIUM_WINDOWS[0]} or {t.BURN_SLOW_WINDOWS[0]} (limits "
                 f"{t.BURN_MEDIUM * budget:.2%} and {t.BURN_SLOW * budget:.2%}).",
                 self.panel,
@@ -81,7 +82,8 @@ OBJECTIVES = (
         "api_requests",
         "SupportApiErrorBudget",
         t.OBJECTIVE_API,
-        "API requests without a 5xx answer",
+        "API availability",
+        "API requests are answered by 5xx",
         f'sum(rate(http_server_request_duration_seconds_count{{{ROUTED},http_response_status_code=~"5.."}}[WINDOW]))',
         f"sum(rate(http_server_request_duration_seconds_count{{{ROUTED}}}[WINDOW]))",
         "Support API error budget",
@@ -90,7 +92,8 @@ OBJECTIVES = (
         "timeline_reads",
         "SupportTimelineErrorBudget",
         t.OBJECTIVE_TIMELINE,
-        f"Timeline reads that are complete and take less than {t.LATENCY_P95:g} s",
+        "Complete timelines in time",
+        f"timeline reads are partial or take more than {t.LATENCY_P95:g} s",
         "(sum(rate(support_timeline_read_seconds_count[WINDOW]))"
         f' - sum(rate(support_timeline_read_seconds_bucket{{completeness!="partial",le="{t.LATENCY_P95:.1f}"}}'
         "[WINDOW])))",

@@ -4,12 +4,11 @@ from observability import thresholds as t
 from observability.alerts.alert import Alert, Record, of, seconds
 
 CREATED = 'support_ticket_created_total{channel!="synthetic"}'
-DAYS = 7
 # The half hour before and after the same time of each past day.
 SAME_HOUR = " or ".join(
-    "label_replace(avg_over_time(support:tickets_created:rate15m[1h]"
+    f"label_replace(avg_over_time(support:tickets_created:rate15m[{t.TRAFFIC_HOUR}]"
     f' offset {24 * day - 1}h30m), "day", "{day}", "", "")'
-    for day in range(1, DAYS + 1)
+    for day in range(1, t.TRAFFIC_PAST + 1)
 )
 PAST = "day:support_tickets_created:same_hour"
 ENOUGH = f"count({PAST}) >= {t.TRAFFIC_DAYS}"
@@ -60,8 +59,8 @@ ALERTS = (
         "warning",
         "Unusual traffic of new cases: {{ $labels.direction }}",
         f"{{{{ $value | humanize }}}} cases were opened in the last {t.SPIKE_WINDOW} (spike) or {t.SILENCE_WINDOW} "
-        f"(silence): more than {t.TRAFFIC_SPIKE} times, or less than {t.TRAFFIC_SILENCE:.0%} of, what the same hour of "
-        f"the past {DAYS} days makes usual.",
+        f"(silence); the limit is more than {t.TRAFFIC_SPIKE} times, or less than {t.TRAFFIC_SILENCE:.0%} of, what the same hour of "
+        f"the past {t.TRAFFIC_PAST} days makes usual.",
         "Support ticket traffic",
     ),
     Alert(

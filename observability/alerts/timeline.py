@@ -50,7 +50,7 @@ ALERTS = (
         "SupportTimelineCacheMissSurge",
         f"support:timeline_cache_misses:ratio > {t.MISS_SHARE}"
         f" and support:timeline_cache_misses:ratio > {t.MISS_SURGE}"
-        " * avg_over_time(support:timeline_cache_misses:ratio[1d])"
+        f" * avg_over_time(support:timeline_cache_misses:ratio[{t.MISS_BEFORE}])"
         f" and on () {READS} >= {t.MISS_READS}",
         t.SYMPTOM_FOR,
         "warning",
