@@ -59,8 +59,8 @@ ALERTS = (
         "warning",
         "Unusual traffic of new cases: {{ $labels.direction }}",
         f"{{{{ $value | humanize }}}} cases were opened in the last {t.SPIKE_WINDOW} (spike) or {t.SILENCE_WINDOW} "
-        f"(silence); the limit is more than {t.TRAFFIC_SPIKE} times, or less than {t.TRAFFIC_SILENCE:.0%} of, what the same hour of "
-        f"the past {t.TRAFFIC_PAST} days makes usual.",
+        f"(silence); the limit is more than {t.TRAFFIC_SPIKE} times, or less than {t.TRAFFIC_SILENCE:.0%} of, what the "
+        f"same hour of the past {t.TRAFFIC_PAST} days makes usual.",
         "Support ticket traffic",
     ),
     Alert(

@@ -116,7 +116,7 @@ def test_thresholds_stand_in_one_place():
                 assert not re.search(r"[<>]=? [1-9]|\[[0-9]+[smhd]\]", node.value), f"{path.name}: {node.value}"
     for line in (ROOT / "observability" / "thresholds.py").read_text().splitlines():
         if re.match(r"[A-Z_0-9]+ = ", line) and not line.startswith(("GIB", "SCRAPE", "EVALUATE")):
-            assert "  # " in line or line.endswith('m")') or line.endswith('h")'), f"no reason: {line}"
+            assert "  # " in line or line.endswith(('m")', 'h")')), f"no reason: {line}"
 
 
 def test_prometheus_looks_as_often_as_the_thresholds_say():
