@@ -60,6 +60,9 @@ catalogue: install ## Write observability/metrics.md again, from the table of in
 rules: install ## Write Prometheus's rules and their tests again, from the tables of alerts and thresholds
 	$(BIN)/python -m observability.rules
 
+drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
+	@$(BIN)/python -m tests.drill $(ARGS)
+
 bench: install services ## Measure the service against a bare server (ARGS=--help lists the options)
 	@$(BIN)/python -m benchmarks $(ARGS)
 

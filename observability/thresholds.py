@@ -8,6 +8,7 @@ Durations are Prometheus's (`4m`); what is compared with a number is a number, i
 SCRAPE_EVERY = "15s"
 EVALUATE_EVERY = "1m"
 WINDOW = "4m"  # of the rates that alerts look at: 16 scrapes, of which a few may be lost
+SYMPTOM_WINDOW = "2m"  # of what follows from a cause, so that it is over before its cause is
 
 # How long a condition holds before it is told. Causes are told first, so that they can silence what follows from them.
 AT_ONCE = "0m"  # for what never happens by chance
@@ -23,7 +24,7 @@ CACHE_ERRORS = 3  # errors in a window; one lost connection is no outage
 MISS_SHARE = 0.6  # of reads; cold cases and renewals stay below half
 MISS_SURGE = 1.5  # times the share of the day before, so that a service that mostly misses is no surge
 MISS_BEFORE = "1d"  # which a surge is held against; a day has its rush hours and its night
-MISS_READS = 20  # reads in a window; the first readers of the morning all miss
+MISS_READS = 10  # reads in a window; the first readers of the morning all miss
 FAILURE_SHARE = 0.1  # failures for each read; each costs a timeline something, and a retry has failed already
 FAILURES = 5  # failures in a window
 SOURCE_DOWN_SHARE = 0.5  # of calls; the breaker opens at the same share
@@ -62,12 +63,12 @@ TRAFFIC_DAYS = 3  # of history at least; fewer say nothing about a usual day
 OBJECTIVE_API = 0.999  # of requests are not answered by 5xx, over 30 days
 OBJECTIVE_TIMELINE = 0.99  # of reads are not partial and take less than LATENCY_P95, over 30 days
 BURN_FAST = 14.4  # 2 % of the month's budget in an hour
-BURN_FAST_WINDOWS = ("1h", "5m")
+BURN_FAST_WINDOWS = ("1h", "4m")  # the short one is four evaluations, as WINDOW is
 BURN_MEDIUM = 6  # 5 % in six hours
 BURN_MEDIUM_WINDOWS = ("6h", "30m")
 BURN_SLOW = 1  # 10 % in three days
 BURN_SLOW_WINDOWS = ("3d", "6h")
-BURN_FAST_FOR = "2m"  # the window of 5 m has seen enough by then
+BURN_FAST_FOR = "2m"  # the short window has seen enough by then
 BURN_SLOW_FOR = "15m"  # nobody is called at night for these, so the fast alert is heard first
 BURN_REQUESTS = 30  # requests in the short window; with fewer, one failure would be an incident
 

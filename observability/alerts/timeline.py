@@ -5,16 +5,18 @@ from observability.alerts.alert import Alert, Record
 
 W = t.WINDOW
 READS = f'sum(increase(support_timeline_cache_events_total{{event=~"hit|miss"}}[{W}]))'
+SYMPTOM = t.SYMPTOM_WINDOW
+SYMPTOM_READS = READS.replace(f"[{W}]", f"[{SYMPTOM}]")
 DOWN = "timeout|error|open"
 
 RECORDS = (
     Record(
         "source:support_timeline_collect_seconds:p95",
-        f"histogram_quantile(0.95, sum by (source, le) (rate(support_timeline_collect_seconds_bucket[{W}])))",
+        f"histogram_quantile(0.95, sum by (source, le) (rate(support_timeline_collect_seconds_bucket[{SYMPTOM}])))",
     ),
     Record(
         "support:timeline_cache_misses:ratio",
-        f'sum(increase(support_timeline_cache_events_total{{event="miss"}}[{W}])) / {READS}',
+        f'sum(increase(support_timeline_cache_events_total{{event="miss"}}[{SYMPTOM}])) / {SYMPTOM_READS}',
     ),
     Record(
         "service:support_timeline_source_failures:ratio",
@@ -26,7 +28,7 @@ ALERTS = (
     Alert(
         "SupportTimelineLatencyHigh",
         f'source:support_timeline_collect_seconds:p95{{source="remote"}} > {t.LATENCY_P95:g}'
-        f' and on () sum(increase(support_timeline_collect_seconds_count{{source="remote"}}[{W}]))'
+        f' and on () sum(increase(support_timeline_collect_seconds_count{{source="remote"}}[{SYMPTOM}]))'
         f" >= {t.LATENCY_READS}",
         t.SLOW_FOR,
         "warning",
@@ -51,7 +53,7 @@ ALERTS = (
         f"support:timeline_cache_misses:ratio > {t.MISS_SHARE}"
         f" and support:timeline_cache_misses:ratio > {t.MISS_SURGE}"
         f" * avg_over_time(support:timeline_cache_misses:ratio[{t.MISS_BEFORE}])"
-        f" and on () {READS} >= {t.MISS_READS}",
+        f" and on () {SYMPTOM_READS} >= {t.MISS_READS}",
         t.SYMPTOM_FOR,
         "warning",
         "The timeline cache misses {{ $value | humanizePercentage }} of reads",
@@ -61,9 +63,10 @@ ALERTS = (
     ),
     Alert(
         "SupportTimelineCollectionFailures",
-        f"sum by (stage) (increase(support_timeline_collection_failures_total[{W}])) / on () group_left () {READS}"
+        f"sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}]))"
+        f" / on () group_left () {SYMPTOM_READS}"
         f" > {t.FAILURE_SHARE}"
-        f" and sum by (stage) (increase(support_timeline_collection_failures_total[{W}])) >= {t.FAILURES}",
+        f" and sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}])) >= {t.FAILURES}",
         t.SYMPTOM_FOR,
         "warning",
         "Collecting timelines fails at stage {{ $labels.stage }}",
