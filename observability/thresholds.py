@@ -1,13 +1,13 @@
 """Every threshold of alerts and panels, with its unit and its reason: the one place to change it.
 
-Durations are Prometheus's (`4m`); what is compared with a number is a number, in the unit that the comment names.
+Durations are Prometheus's (`3m`); what is compared with a number is a number, in the unit that the comment names.
 `make rules` writes the rules anew. The drill divides times and bytes by constants of its own, and nothing else.
 """
 
-# How often Prometheus looks. Windows of causes are 4 evaluations long, so that an alert is over five after the repair.
+# How often Prometheus looks. Windows of causes are 3 evaluations long: an alert is over within five of the repair.
 SCRAPE_EVERY = "15s"
 EVALUATE_EVERY = "1m"
-WINDOW = "4m"  # of the rates that alerts look at: 16 scrapes, of which a few may be lost
+WINDOW = "3m"  # of the rates that alerts look at: 12 scrapes, of which a few may be lost
 SYMPTOM_WINDOW = "2m"  # of what follows from a cause, so that it is over before its cause is
 
 # How long a condition holds before it is told. Causes are told first, so that they can silence what follows from them.
@@ -63,7 +63,7 @@ TRAFFIC_DAYS = 3  # of history at least; fewer say nothing about a usual day
 OBJECTIVE_API = 0.999  # of requests are not answered by 5xx, over 30 days
 OBJECTIVE_TIMELINE = 0.99  # of reads are not partial and take less than LATENCY_P95, over 30 days
 BURN_FAST = 14.4  # 2 % of the month's budget in an hour
-BURN_FAST_WINDOWS = ("1h", "4m")  # the short one is four evaluations, as WINDOW is
+BURN_FAST_WINDOWS = ("1h", "4m")  # the short one is over within five evaluations
 BURN_MEDIUM = 6  # 5 % in six hours
 BURN_MEDIUM_WINDOWS = ("6h", "30m")
 BURN_SLOW = 1  # 10 % in three days

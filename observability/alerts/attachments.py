@@ -8,8 +8,11 @@ from observability.alerts.alert import Alert, seconds, size
 
 BACKLOG = "max(support_attachment_backlog_bytes)"
 FREE = "min(support_attachment_disk_free_bytes)"
-AHEAD = f"max(predict_linear(support_attachment_backlog_bytes[{t.GROWTH_WINDOW}], {seconds(t.GROWTH_HORIZON)}))"
-GROWS = f"max(deriv(support_attachment_backlog_bytes[{t.WINDOW}])) > 0"
+AHEAD, AHEAD_NOW = (  # by the trend, and by what it has come to in the last minutes
+    f"max(predict_linear(support_attachment_backlog_bytes[{window}], {seconds(t.GROWTH_HORIZON)}))"
+    for window in (t.GROWTH_WINDOW, t.WINDOW)
+)
+LIMIT = size(t.BACKLOG_BYTES)
 HOURS = t.GROWTH_HORIZON // 3600
 OFFLOADED = "support_attachment_offloaded_total"
 
@@ -27,8 +30,8 @@ ALERTS = (
     ),
     Alert(
         "SupportAttachmentGrowthRapid",
-        f"(({AHEAD} > {size(t.BACKLOG_BYTES)} and {BACKLOG} <= {size(t.BACKLOG_BYTES)})"
-        f" or {AHEAD} - {BACKLOG} > {FREE}) and {GROWS}",
+        f"({AHEAD} > {LIMIT} and {AHEAD_NOW} > {LIMIT} and {BACKLOG} <= {LIMIT})"
+        f" or ({AHEAD} - {BACKLOG} > {FREE} and {AHEAD_NOW} - {BACKLOG} > {FREE})",
         t.GROWTH_FOR,
         "warning",
         f"Attachments grow so fast that their limit is near within {HOURS} h",

@@ -12,12 +12,13 @@ from observability import rules, thresholds
 from observability.awaited import AWAITED
 from observability.rule_tests.faults import FAULTS
 
-from support_service.telemetry.instruments import TABLE
+from support_service.telemetry import instruments
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "observability" / "prometheus"
 RUNBOOKS = ROOT / "runbooks"
-NOT_OF_ALERTS = {"README", "errors", "drills", "timeline-slow-or-attachment-backlog"}
+NOT_OF_ALERTS = {"README", "errors", "drill", "timeline-slow-or-attachment-backlog"}
+TABLE = (*instruments.TABLE, *getattr(instruments, "PROBE_TABLE", ()))  # the probe, once there, is its own process
 PROMETHEUS_OWN = {"up", "ALERTS"}
 
 

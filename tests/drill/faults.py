@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import redis.asyncio as redis
@@ -16,11 +16,12 @@ Broken = Callable[[Stage], AbstractAsyncContextManager[None]]
 
 
 @asynccontextmanager
-async def again_and_again(do: Callable[[], Awaitable[None]], every: float) -> AsyncIterator[None]:
-    """Do something on and on for the length of a block."""
+async def again_and_again(do: Callable[[], Awaitable[object]], every: float) -> AsyncIterator[None]:
+    """Do something on and on for the length of a block, and end what is being done rather than break it off."""
+    over = asyncio.Event()
 
     async def repeat() -> None:
-        while True:
+        while not over.is_set():
             await do()
             await asyncio.sleep(every)
 
@@ -28,9 +29,8 @@ async def again_and_again(do: Callable[[], Awaitable[None]], every: float) -> As
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        over.set()
+        await task
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ FAULTS = (
     _fault("Redis frozen", "SupportTimelineCacheErrors", redis_freezes),
     _fault("cache corrupt", "SupportTimelineCollectionFailures[cache_decode]", cache_is_corrupt),
     _fault("cache forgets", "SupportTimelineCacheMissSurge", cache_forgets),
-    _fault("backlog high", "SupportAttachmentBacklogHigh", backlog_is_high),
+    _fault("backlog high, at once", "SupportAttachmentGrowthRapid SupportAttachmentBacklogHigh", backlog_is_high),
     _fault(
         "disk nearly full",
         "SupportAttachmentDiskFull",
