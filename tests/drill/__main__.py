@@ -8,7 +8,8 @@ from tests.drill import TIME
 from tests.drill.faults import FAULTS, Fault
 from tests.drill.play import ROOT, Outcome, play
 
-COLUMNS = ("fault", "told in #data-ops", "told after", "at real waits", "runbook", "over after", "verdict")
+RUNBOOKS = ROOT / "runbooks"
+COLUMNS = ("fault", "told in #data-ops", "seconds", "at real waits", "runbook", "over after", "verdict")
 
 
 def main() -> int:
@@ -40,7 +41,7 @@ async def _run(faults: list[Fault]) -> int:
     expected = sum(len(_names(outcome)) for outcome in outcomes)
     right = sum(len(_names(outcome) & outcome.told.keys()) for outcome in outcomes)
     told = sum(len(outcome.told) for outcome in outcomes)
-    good = sum(outcome.good for outcome in outcomes)
+    good = sum(_good(outcome) for outcome in outcomes)
     print(
         f"\nrecall {_share(right, expected)}, precision {_share(right, told)}; {good} of {len(outcomes)} as expected."
         f" Waits are divided by {TIME}. (*) reported by a stand-in: the part that records it is not there yet.",
@@ -52,23 +53,26 @@ async def _run(faults: list[Fault]) -> int:
 def line(outcome: Outcome) -> str:
     """One row of the table."""
     told = sorted(outcome.told.items(), key=lambda item: item[1])
-    books = [
-        f"{book}{'' if (ROOT / 'runbooks' / book).is_file() else ' (missing)'}" for book in outcome.runbooks.values()
-    ]
+    books = [f"{book}{'' if (RUNBOOKS / book).is_file() else ' (missing)'}" for book in outcome.runbooks.values()]
     cells = (
         outcome.fault.name + (" (*)" if outcome.fault.stands_in else ""),
         ", ".join(f"{name}{' (!)' if name in outcome.surplus else ''}" for name, _ in told) or "nothing",
-        ", ".join(f"{after:.1f} s" for _, after in told),
+        ", ".join(f"{after:.1f}" for _, after in told),
         ", ".join(f"{after * TIME / 60:.0f} min" for _, after in told),
         ", ".join(books),
         ""
         if not outcome.fault.alerts
         else "never"
         if outcome.over_after is None
-        else f"{outcome.over_after} evaluations",
-        "good" if outcome.good else "WRONG",
+        else f"{outcome.over_after} evaluation{'s' * (outcome.over_after > 1)}",
+        "good" if _good(outcome) else "WRONG",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _good(outcome: Outcome) -> bool:
+    """As expected, and each link leads to a runbook."""
+    return outcome.good and all((RUNBOOKS / book).is_file() for book in outcome.runbooks.values())
 
 
 def _names(outcome: Outcome) -> set[str]:

@@ -151,7 +151,7 @@ async def loop_is_held(stage: Stage) -> AsyncIterator[None]:
     async def hold() -> None:
         stage.service.process.send_signal(signal.SIGSTOP)
         try:
-            await asyncio.sleep(0.37)
+            await asyncio.sleep(0.44)  # a scrape waits 0.5 s
         finally:
             stage.service.process.send_signal(signal.SIGCONT)
 

@@ -1,4 +1,4 @@
-"""`support-service serve`, its own rests divided as the waits of rules are: a breaker's, and between looks for Redis."""
+"""`support-service serve`, its own rests divided as the waits of rules: a breaker's, and between looks for Redis."""
 
 from support_service import cli
 from support_service.timeline import breaker, redis_cache
