@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test soak soak-timeline crash drill-events lint format catalogue bench lock clean
+.PHONY: help install services run test soak soak-timeline crash drill-events lint format catalogue rules drill bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,7 @@ services: ## Install the Debian packages that tests need, where they are missing
 	have redis-server || missing="$$missing redis-server"; \
 	have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	have promtool || missing="$$missing prometheus"; \
+	have amtool || missing="$$missing prometheus-alertmanager"; \
 	have victoria-metrics || missing="$$missing victoria-metrics"; \
 	[ -z "$$missing" ] || .ci/debian-packages $$missing
 
@@ -56,6 +57,7 @@ lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python observability/catalogue.py --check
+	$(BIN)/python -m observability.rules --check
 
 format: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only
@@ -63,6 +65,12 @@ format: install ## Format the code and apply the safe fixes
 
 catalogue: install ## Write observability/metrics.md again, from the table of instruments
 	$(BIN)/python observability/catalogue.py
+
+rules: install ## Write Prometheus's rules and their tests again, from the tables of alerts and thresholds
+	$(BIN)/python -m observability.rules
+
+drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
+	@$(BIN)/python -m tests.drill $(ARGS)
 
 bench: install services ## Measure the service against a bare server (ARGS=--help lists the options)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -77,6 +78,18 @@ class Upstream:
                 await asyncio.wait_for(release.wait(), GIVE_UP)
             finally:
                 self.waiting -= 1
+            return self._known(request)
+
+        self._disturbance = wait
+        return release
+
+    def delay(self, seconds: float) -> asyncio.Event:
+        """Answer every request as ever, so many seconds later, or once the event that this gives is set."""
+        release = asyncio.Event()
+
+        async def wait(request: web.Request) -> web.StreamResponse:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(release.wait(), seconds)
             return self._known(request)
 
         self._disturbance = wait

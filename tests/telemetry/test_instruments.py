@@ -9,6 +9,7 @@ from tests.scrape import parse
 
 CONTRACT = {
     "support.timeline.collect": ("histogram", "s", {"source"}),
+    "support.timeline.read": ("histogram", "s", {"completeness"}),
     "support.timeline.cache_events": ("counter", "{event}", {"event"}),
     "support.timeline.collection_failures": ("counter", "{failure}", {"stage"}),
     "support.attachment.stored": ("counter", None, {"content_type"}),

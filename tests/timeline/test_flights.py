@@ -239,6 +239,7 @@ async def test_a_service_that_is_switched_off_is_not_asked(client, services):
     await age(client.app[keys.TIMELINE], case, 300)
     source = (await read_detail(client, case))["timelineSources"]["payment"]
     assert (source["status"], source["reason"].split()[0]) == ("stale", "switched")
+    assert Scrape(client.app).value("support_timeline_read_seconds_count", completeness="stale") == 1
     detail = await read_detail(client, other)
     assert "PAY-1" not in {entry.get("paymentId") for entry in detail["timeline"]}
     assert detail["timelineSources"]["payment"]["status"] == "off"

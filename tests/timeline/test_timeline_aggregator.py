@@ -9,6 +9,7 @@ CONTEXT = [{"type": "order", "orderId": "ORD-1"}]
 EVENTS = "support_timeline_cache_events_total"
 FAILURES = "support_timeline_collection_failures_total"
 COLLECTED = "support_timeline_collect_seconds_count"
+READS = "support_timeline_read_seconds_count"
 CALLS = "support_timeline_source_seconds_count"
 
 pytestmark = pytest.mark.usefixtures("neighbours")
@@ -39,6 +40,7 @@ async def test_a_first_read_is_a_miss_that_asks_and_writes(client, case, metrics
     assert set(statuses(detail).values()) == {"fresh"}
     assert metrics.moved(EVENTS) == {"miss": 1, "write": 1}
     assert metrics.moved(COLLECTED) == {"remote": 1}
+    assert metrics.moved(READS) == {"complete": 1}
     assert metrics.moved(FAILURES) == {}
 
 
@@ -104,6 +106,7 @@ async def test_one_dead_source_costs_its_own_entries_only(client, case, metrics,
     detail = await read_detail(client, case)
     assert {entry["type"] for entry in detail["timeline"]} == {"order", "order-event", "shipment"}
     assert statuses(detail) == {"order": "fresh", "payment": "unavailable", "fulfillment": "fresh"}
+    assert metrics.moved(READS) == {"partial": 1}
     assert detail["timelineSources"]["payment"]["reason"] == "status 503"
     assert metrics.moved(FAILURES) == {"http": 1}
     assert metrics.value("support_timeline_source_seconds_count", service="payment", outcome="error") == 1

@@ -68,6 +68,15 @@ TIMELINE_COLLECT = Row(
     {"source": labels.ORIGINS},
     SECONDS,
 )
+TIMELINE_READ = Row(
+    "support.timeline.read",
+    "histogram",
+    "s",
+    "Time to collect a timeline, by its worth: complete, stale (older answers stand in for a service that failed), "
+    "partial (nothing could)",
+    {"completeness": labels.COMPLETENESS},
+    SECONDS,
+)
 TIMELINE_CACHE_EVENTS = Row(
     "support.timeline.cache_events",
     "counter",
@@ -393,6 +402,7 @@ GC_COLLECTIONS = Row(
 
 TABLE = (
     TIMELINE_COLLECT,
+    TIMELINE_READ,
     TIMELINE_CACHE_EVENTS,
     TIMELINE_COLLECTION_FAILURES,
     TIMELINE_SOURCE,
@@ -485,6 +495,7 @@ class Instruments:
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self.timeline_collect = self._histogram(TIMELINE_COLLECT)
+        self.timeline_read = self._histogram(TIMELINE_READ)
         self.timeline_cache_events = self._counter(TIMELINE_CACHE_EVENTS)
         self.timeline_collection_failures = self._counter(TIMELINE_COLLECTION_FAILURES)
         self.timeline_source = self._histogram(TIMELINE_SOURCE)

@@ -33,6 +33,12 @@ class Collected:
     entries: list[Entry]
     sources: dict[Service, SourceStatus]
 
+    @property
+    def completeness(self) -> str:
+        """How much of what was wanted is there; of labels.COMPLETENESS."""
+        statuses = {source["status"] for source in self.sources.values()}
+        return "partial" if "unavailable" in statuses else "stale" if "stale" in statuses else "complete"
+
 
 class TimelineAggregator:
     """Collects a case's entries from the sources that are configured, through the cache.
@@ -94,9 +100,11 @@ class TimelineAggregator:
             if ending:  # nobody waits for this one
                 self._renewed[case_id] = True
                 self._flights.take(case, ending, cached, started + self._deadline)
-        origin = "remote" if due else "cache"
-        self._instruments.timeline_collect.record(loop.time() - started, {"source": origin})
-        return self._collected(case, kept, current, found)
+        collected = self._collected(case, kept, current, found)
+        took = loop.time() - started
+        self._instruments.timeline_collect.record(took, {"source": "remote" if due else "cache"})
+        self._instruments.timeline_read.record(took, {"completeness": collected.completeness})
+        return collected
 
     async def invalidate(self, case_id: str) -> None:
         """Forget what is cached of a case: its references changed."""

@@ -1,0 +1,75 @@
+"""Alerts on attachments: the backlog, the disk, the move to S3, and files that are not what they were.
+
+Each replica reports the backlog of the storage that all share, so replicas are joined by `max`, never by `sum`.
+"""
+
+from observability import thresholds as t
+from observability.alerts.alert import Alert, seconds, size
+
+BACKLOG = "max(support_attachment_backlog_bytes)"
+FREE = "min(support_attachment_disk_free_bytes)"
+AHEAD, AHEAD_NOW = (  # by the trend, and by what it has come to in the last minutes
+    f"max(predict_linear(support_attachment_backlog_bytes[{window}], {seconds(t.GROWTH_HORIZON)}))"
+    for window in (t.GROWTH_WINDOW, t.WINDOW)
+)
+LIMIT = size(t.BACKLOG_BYTES)
+HOURS = t.GROWTH_HORIZON // 3600
+OFFLOADED = "support_attachment_offloaded_total"
+
+ALERTS = (
+    Alert(
+        "SupportAttachmentBacklogHigh",
+        f"{BACKLOG} > {size(t.BACKLOG_BYTES)}"
+        f" or ({BACKLOG} and {BACKLOG} / ({BACKLOG} + {FREE}) > {t.BACKLOG_DISK_SHARE})",
+        t.SLOW_FOR,
+        "warning",
+        "{{ $value | humanize1024 }}B of attachments wait on local storage",
+        "{{ $value | humanize1024 }}B of files lie on local storage, neither deleted nor moved away (limit "
+        f"{t.BACKLOG_BYTES // t.GIB} GiB, or {t.BACKLOG_DISK_SHARE:.0%} of the disk).",
+        "Support attachment backlog",
+    ),
+    Alert(
+        "SupportAttachmentGrowthRapid",
+        f"({AHEAD} > {LIMIT} and {AHEAD_NOW} > {LIMIT} and {BACKLOG} <= {LIMIT})"
+        f" or ({AHEAD} - {BACKLOG} > {FREE} and {AHEAD_NOW} - {BACKLOG} > {FREE})",
+        t.GROWTH_FOR,
+        "warning",
+        f"Attachments grow so fast that their limit is near within {HOURS} h",
+        f"At the pace of the last {t.GROWTH_WINDOW} there will be {{{{ $value | humanize1024 }}}}B within {HOURS} h "
+        f"(limit {t.BACKLOG_BYTES // t.GIB} GiB, or what the disk has free).",
+        "Support attachment backlog",
+    ),
+    Alert(
+        "SupportAttachmentDiskFull",
+        f"{FREE} < {size(t.DISK_FREE)}",
+        t.CAUSE_FOR,
+        "critical",
+        "The attachments' disk is nearly full: {{ $value | humanize1024 }}B left",
+        "{{ $value | humanize1024 }}B are free on the disk of local storage (limit "
+        f"{t.DISK_FREE // t.GIB} GiB). At the reserve (SUPPORT_ATTACHMENT_DISK_RESERVE) uploads are refused with 507.",
+        "Support attachment disk",
+    ),
+    Alert(
+        "SupportAttachmentOffloadFailing",
+        f'sum(increase({OFFLOADED}{{outcome=~"failed|unreadable"}}[{t.OFFLOAD_WINDOW}])) >= {t.OFFLOAD_FAILURES}'
+        f' unless sum(increase({OFFLOADED}{{outcome="moved"}}[{t.WINDOW}])) > 0',
+        t.CAUSE_FOR,
+        "warning",
+        "Attachments can't be moved to S3",
+        f"{{{{ $value | humanize }}}} files could not be moved in the last {t.OFFLOAD_WINDOW} (limit "
+        f"{t.OFFLOAD_FAILURES}), and none was in the last {t.WINDOW}. They stay on local storage, which fills.",
+        "Support attachment offload",
+    ),
+    Alert(
+        "SupportAttachmentIntegrity",
+        "sum(max by (kind) (support_attachment_unrepaired)) > 0"
+        f' or sum(increase(support_attachment_scrubbed_total{{outcome="mismatch"}}[{t.DAMAGE_WINDOW}])) > 0'
+        f' or sum(increase({OFFLOADED}{{outcome="mismatch"}}[{t.DAMAGE_WINDOW}])) > 0',
+        t.AT_ONCE,
+        "critical",
+        "Stored attachments are missing or damaged",
+        "{{ $value | humanize }} files are missing, of another size or of another SHA-256 than when they were stored "
+        "(limit 0).",
+        "Support attachment integrity",
+    ),
+)

@@ -1,0 +1,105 @@
+"""The two objectives and the alerts on how fast their budgets burn: multi-window, multi-burn-rate.
+
+After "Alerting on SLOs" in Google's SRE workbook: a pair of windows fires while both burn, so that it tells soon and
+is over soon.
+"""
+
+from dataclasses import dataclass
+
+from observability import thresholds as t
+from observability.alerts.alert import Alert, Record, of
+
+WINDOWS = sorted({*t.BURN_FAST_WINDOWS, *t.BURN_MEDIUM_WINDOWS, *t.BURN_SLOW_WINDOWS}, key=of)
+UNWATCHED = "/metrics|/livez|/readyz|/health"  # asked by machines, and no part of what agents get
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What share of what is good, and the queries that count it over a window."""
+
+    key: str  # of the recorded series
+    alert: str
+    share: float
+    title: str
+    what: str  # is bad
+    bad: str
+    total: str
+    panel: str
+
+    def ratio(self, window: str) -> str:
+        """The recorded share of bad ones."""
+        return f"support:{self.key}_bad:ratio_rate{window}"
+
+    def records(self) -> list[Record]:
+        """The share of bad ones over every window."""
+        return [
+            Record(
+                self.ratio(window),
+                f"({self.bad.replace('WINDOW', window)} or 0 * {self.total.replace('WINDOW', window)})"
+                f" / ({self.total.replace('WINDOW', window)} > 0)",
+            )
+            for window in WINDOWS
+        ]
+
+    def alerts(self) -> list[Alert]:
+        """The fast alert calls a person; the slow one is for the next morning."""
+        budget = 1 - self.share
+        floor = f"{self.total.replace('rate(', 'increase(').replace('WINDOW', t.BURN_FAST_WINDOWS[1])}"
+        told = f"{{{{ $value | humanizePercentage }}}} of {self.what} (objective {budget:.1%} at most)"
+        return [
+            Alert(
+                f"{self.alert}BurnFast",
+                f"{self._pair(t.BURN_FAST, t.BURN_FAST_WINDOWS)} and {floor} >= {t.BURN_REQUESTS}",
+                t.BURN_FAST_FOR,
+                "critical",
+                f"{self.title}: the month's error budget burns {t.BURN_FAST:g} times too fast",
+                f"{told} over the last {t.BURN_FAST_WINDOWS[0]} (limit {t.BURN_FAST * budget:.2%}, over the last "
+                f"{t.BURN_FAST_WINDOWS[1]} too). At this rate the budget of 30 days lasts two days.",
+                self.panel,
+            ),
+            Alert(
+                f"{self.alert}BurnSlow",
+                f"({self._pair(t.BURN_MEDIUM, t.BURN_MEDIUM_WINDOWS)}"
+                f" or {self._pair(t.BURN_SLOW, t.BURN_SLOW_WINDOWS)})"
+                f" and {floor} >= {t.BURN_REQUESTS}",
+                t.BURN_SLOW_FOR,
+                "warning",
+                f"{self.title}: the month's error budget will not last",
+                f"{told} over the last {t.BURN_MEDIUM_WINDOWS[0]} or {t.BURN_SLOW_WINDOWS[0]} (limits "
+                f"{t.BURN_MEDIUM * budget:.2%} and {t.BURN_SLOW * budget:.2%}).",
+                self.panel,
+            ),
+        ]
+
+    def _pair(self, burn: float, windows: tuple[str, str]) -> str:
+        limit = f"{burn * (1 - self.share):.6g}"
+        return " and ".join(f"{self.ratio(window)} > {limit}" for window in windows)
+
+
+ROUTED = f'http_route!~"{UNWATCHED}"'
+OBJECTIVES = (
+    Objective(
+        "api_requests",
+        "SupportApiErrorBudget",
+        t.OBJECTIVE_API,
+        "API availability",
+        "API requests are answered by 5xx",
+        f'sum(rate(http_server_request_duration_seconds_count{{{ROUTED},http_response_status_code=~"5.."}}[WINDOW]))',
+        f"sum(rate(http_server_request_duration_seconds_count{{{ROUTED}}}[WINDOW]))",
+        "Support API error budget",
+    ),
+    Objective(
+        "timeline_reads",
+        "SupportTimelineErrorBudget",
+        t.OBJECTIVE_TIMELINE,
+        "Complete timelines in time",
+        f"timeline reads are partial or take more than {t.LATENCY_P95:g} s",
+        "(sum(rate(support_timeline_read_seconds_count[WINDOW]))"
+        f' - sum(rate(support_timeline_read_seconds_bucket{{completeness!="partial",le="{t.LATENCY_P95:.1f}"}}'
+        "[WINDOW])))",
+        "sum(rate(support_timeline_read_seconds_count[WINDOW]))",
+        "Support timeline error budget",
+    ),
+)
+RECORDS = tuple(record for objective in OBJECTIVES for record in objective.records())
+ALERTS = tuple(alert for objective in OBJECTIVES for alert in objective.alerts())

@@ -1,0 +1,90 @@
+"""Alerts on the timeline: how long it takes, its cache, and the services behind it."""
+
+from observability import thresholds as t
+from observability.alerts.alert import Alert, Record
+
+W = t.WINDOW
+READS = f'sum(increase(support_timeline_cache_events_total{{event=~"hit|miss"}}[{W}]))'
+SYMPTOM = t.SYMPTOM_WINDOW
+SYMPTOM_READS = READS.replace(f"[{W}]", f"[{SYMPTOM}]")
+DOWN = "timeout|error|open"
+
+RECORDS = (
+    Record(
+        "source:support_timeline_collect_seconds:p95",
+        f"histogram_quantile(0.95, sum by (source, le) (rate(support_timeline_collect_seconds_bucket[{SYMPTOM}])))",
+    ),
+    Record(
+        "support:timeline_cache_misses:ratio",
+        f'sum(increase(support_timeline_cache_events_total{{event="miss"}}[{SYMPTOM}])) / {SYMPTOM_READS}',
+    ),
+    Record(
+        "service:support_timeline_source_failures:ratio",
+        f'sum by (service) (rate(support_timeline_source_seconds_count{{outcome=~"{DOWN}"}}[{W}]))'
+        f" / sum by (service) (rate(support_timeline_source_seconds_count[{W}]))",
+    ),
+)
+ALERTS = (
+    Alert(
+        "SupportTimelineLatencyHigh",
+        f'source:support_timeline_collect_seconds:p95{{source="remote"}} > {t.LATENCY_P95:g}'
+        f' and on () sum(increase(support_timeline_collect_seconds_count{{source="remote"}}[{SYMPTOM}]))'
+        f" >= {t.LATENCY_READS}",
+        t.SLOW_FOR,
+        "warning",
+        "Timelines are slow: one in twenty takes {{ $value | humanizeDuration }} or more",
+        "The 95th percentile of timelines that had to ask a service is {{ $value | humanizeDuration }}; "
+        f"{t.LATENCY_P95:g} s is the limit.",
+        "Support timeline p95 latency",
+    ),
+    Alert(
+        "SupportTimelineCacheErrors",
+        f'sum(increase(support_timeline_cache_events_total{{event="error"}}[{W}])) / {READS} > {t.CACHE_ERROR_SHARE}'
+        f' and sum(increase(support_timeline_cache_events_total{{event="error"}}[{W}])) >= {t.CACHE_ERRORS}',
+        t.CAUSE_FOR,
+        "warning",
+        "The timeline cache fails: {{ $value | humanizePercentage }} of reads",
+        "{{ $value | humanizePercentage }} of timeline reads meet an error of Redis (limit "
+        f"{t.CACHE_ERROR_SHARE:.0%}). Reads go on without it, and ask the services each time.",
+        "Support timeline cache events",
+    ),
+    Alert(
+        "SupportTimelineCacheMissSurge",
+        f"support:timeline_cache_misses:ratio > {t.MISS_SHARE}"
+        f" and support:timeline_cache_misses:ratio > {t.MISS_SURGE}"
+        f" * avg_over_time(support:timeline_cache_misses:ratio[{t.MISS_BEFORE}])"
+        f" and on () {SYMPTOM_READS} >= {t.MISS_READS}",
+        t.SYMPTOM_FOR,
+        "warning",
+        "The timeline cache misses {{ $value | humanizePercentage }} of reads",
+        "{{ $value | humanizePercentage }} of timeline reads find nothing current in the cache (limit "
+        f"{t.MISS_SHARE:.0%}, and {t.MISS_SURGE:g} times the day before). The services are asked that much more.",
+        "Support timeline cache events",
+    ),
+    Alert(
+        "SupportTimelineCollectionFailures",
+        f"sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}]))"
+        f" / on () group_left () {SYMPTOM_READS}"
+        f" > {t.FAILURE_SHARE}"
+        f" and sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}])) >= {t.FAILURES}",
+        t.SYMPTOM_FOR,
+        "warning",
+        "Collecting timelines fails at stage {{ $labels.stage }}",
+        "{{ $value | humanize }} failures of stage {{ $labels.stage }} for each timeline read (limit "
+        f"{t.FAILURE_SHARE:g}).",
+        "Support timeline failure stages",
+    ),
+    Alert(
+        "SupportTimelineSourceDown",
+        # `service` is what raises the alert; the one that it depends on gets a label of its own.
+        f"label_replace(service:support_timeline_source_failures:ratio > {t.SOURCE_DOWN_SHARE}"
+        f' and sum by (service) (increase(support_timeline_source_seconds_count{{outcome=~"{DOWN}"}}[{W}]))'
+        f' >= {t.SOURCE_CALLS}, "dependency", "$1", "service", "(.*)")',
+        t.CAUSE_FOR,
+        "warning",
+        "The {{ $labels.dependency }} service gives the timeline no answers",
+        "{{ $value | humanizePercentage }} of calls to the {{ $labels.dependency }} service fail, time out or are held "
+        f"back by the breaker (limit {t.SOURCE_DOWN_SHARE:.0%}). Its part of timelines is stale or missing.",
+        "Support timeline sources",
+    ),
+)

@@ -1,0 +1,144 @@
+"""Whole days for the rules: a quiet and a noisy but healthy one in which nothing fires, and a week of traffic."""
+
+import random
+from typing import Any
+
+from observability import thresholds as t
+from observability.rule_tests.notation import file_of, firing
+
+DAY = 1440  # minutes
+BLOCK = 20  # minutes in which a counter grows evenly
+RESTART = 900  # the minute at which replica `a` is replaced: its counters begin at 0
+REPLICAS = ("a", "b")
+ANY_ALERT = 'count by (alertname) (count_over_time(ALERTS{alertstate="firing",alertname!="Watchdog"}[1d]))'
+LATE = tuple((edge, share) for edge, share in (("0.01", 0.9), ("0.25", 0.99), ("0.5", 1.0), ("+Inf", 1.0)))
+SLOW = tuple((edge, share) for edge, share in (("0.5", 0.9), ("2.0", 0.98), ("5.0", 1.0), ("+Inf", 1.0)))
+
+# What grows with the traffic: its share of 100 requests a minute at the busiest.
+BUSY = {
+    'support_timeline_cache_events_total{event="hit"}': 30.0,
+    'support_timeline_cache_events_total{event="miss"}': 20.0,
+    'support_timeline_cache_events_total{event="write"}': 20.0,
+    'support_timeline_collection_failures_total{stage="http"}': 1.0,
+    'support_timeline_collection_failures_total{stage="cache"}': 0.3,
+    'support_timeline_cache_events_total{event="error"}': 0.3,
+    'support_timeline_collect_seconds_count{source="remote"}': 20.0,
+    'support_timeline_read_seconds_count{completeness="complete"}': 50.0,
+    'support_timeline_read_seconds_bucket{completeness="complete",le="2.0"}': 49.9,
+    'support_timeline_read_seconds_count{completeness="partial"}': 0.1,
+    'support_timeline_read_seconds_bucket{completeness="partial",le="2.0"}': 0.1,
+    'http_server_request_duration_seconds_count{http_route="/support/cases",http_response_status_code="200"}': 100.0,
+    'http_server_request_duration_seconds_count{http_route="/support/cases",http_response_status_code="500"}': 0.02,
+    'http_server_request_duration_seconds_count{http_route="/metrics",http_response_status_code="500"}': 1.0,
+    'support_attachment_offloaded_total{to="s3",outcome="moved"}': 1.0,
+    'support_attachment_offloaded_total{to="s3",outcome="failed"}': 0.2,
+    'support_events_consumed_total{outcome="applied"}': 40.0,
+    'support_ticket_created_total{channel="email"}': 2.0,
+}
+BUSY |= {
+    f'support_timeline_source_seconds_count{{service="{service}",outcome="{outcome}"}}': share
+    for service in ("order", "payment", "fulfillment")
+    for outcome, share in (("ok", 20.0), ("not_found", 5.0), ("timeout", 1.0), ("error", 1.0))
+}
+BUSY |= {f'support_timeline_collect_seconds_bucket{{source="remote",le="{edge}"}}': 20 * share for edge, share in SLOW}
+BUSY |= {f'support_event_loop_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in LATE}
+AT_REST = {
+    "support_attachment_backlog_bytes": 2 * t.GIB,
+    "support_attachment_disk_free_bytes": 18 * t.GIB,
+    "support_events_outbox_oldest_seconds": 0,
+    "support_events_stream_lag": 0,
+    "support_events_dead_letters": 0,
+    'support_attachment_unrepaired{kind="missing"}': 0,
+}
+# A gauge's values through the noisy day: (minutes, value), again and again.
+RESTLESS = {
+    "support_attachment_backlog_bytes": ((50, 2 * t.GIB), (30, 2 * t.GIB + 26_214_400), (40, 2 * t.GIB + 78_643_200)),
+    "support_events_outbox_oldest_seconds": ((118, 0), (1, 90), (1, 130)),
+    "support_events_stream_lag": ((57, 3), (3, 400)),
+}
+
+
+def quiet() -> dict[str, Any]:
+    """A day without a call: counters at 0, gauges at rest."""
+    counters = [_of(name, replica, f"0x{DAY}") for name in BUSY for replica in REPLICAS]
+    return _day(
+        "a day without a call", counters + [_of(name, "a", f"{value}x{DAY}") for name, value in AT_REST.items()]
+    )
+
+
+def noisy() -> dict[str, Any]:
+    """Rush hours, single failures, large files, a replica that restarts, a probe that fails once an hour."""
+    draw = random.Random(8)
+    paces = [_rush(draw, block * BLOCK) for block in range(DAY // BLOCK)]
+    counters = [
+        _of(name, replica, _grown([pace * share for pace in paces], restarts=replica == "a"))
+        for name, share in BUSY.items()
+        for replica in REPLICAS
+    ]
+    gauges = [_of(name, "a", _restless(RESTLESS.get(name, ((DAY, value),)))) for name, value in AT_REST.items()]
+    return _day("a noisy day", counters + gauges, a=f"1x{RESTART - 1} 0x1 1x600", probe=_restless(((58, 1), (2, 0))))
+
+
+def traffic() -> dict[str, Any]:
+    """Eight days of new cases, 120 an hour: on the eighth a flood, then silence, then as ever."""
+    last = 7 * DAY
+    growth = ((2, last + 60), (30, 30), (2, 120), (0, 40), (2, 60))  # a minute, for so many minutes
+    anomaly = 'SupportTicketTrafficAnomaly{direction="%s"}'
+    moments = {59: (), 85: (anomaly % "spike",), 95: (), 200: (), 240: (anomaly % "silence",), 255: ()}
+    parts, at = [], 0
+    for pace, minutes in growth:
+        parts.append(f"{at}+{pace}x{minutes - 1}")
+        at += pace * minutes
+    series = _of('support_ticket_created_total{channel="email"}', "a", " ".join(parts))
+    return file_of(
+        [
+            {
+                "name": "a flood of cases, then none",
+                "interval": "1m",
+                "input_series": [series, *_alive(f"1x{8 * DAY}", f"1x{8 * DAY}")],
+                "promql_expr_test": [firing(f"{last + minute}m", alerts) for minute, alerts in moments.items()],
+            }
+        ],
+        "service",  # the others have nothing to say, and eight days of them take a minute
+    )
+
+
+def _day(name: str, series: list[dict[str, str]], a: str = f"1x{DAY}", probe: str = f"1x{DAY}") -> dict[str, Any]:
+    """Not one alert fires at any moment of the day."""
+    silent = {"expr": ANY_ALERT, "eval_time": f"{DAY - 1}m", "exp_samples": []}
+    test = {"name": name, "interval": "1m", "input_series": series + _alive(a, probe), "promql_expr_test": [silent]}
+    return file_of([test])
+
+
+def _alive(a: str, probe: str) -> list[dict[str, str]]:
+    ups = {'up{job="support-service",instance="a"}': a, 'up{job="support-service",instance="b"}': f"1x{8 * DAY}"}
+    return [
+        {"series": series, "values": values}
+        for series, values in (ups | {'support_probe_success{job="support-probe"}': probe}).items()
+    ]
+
+
+def _of(name: str, replica: str, values: str) -> dict[str, str]:
+    metric, _, labels = name.partition("{")
+    return {"series": f'{metric}{{instance="{replica}"' + (f",{labels}" if labels else "}"), "values": values}
+
+
+def _rush(draw: random.Random, minute: int) -> float:
+    """How busy a part of the day is, from 0.03 at night to 1 at its busiest."""
+    hour = minute / 60
+    return max(0.03, 1 - abs(hour - 14) / 8) * draw.uniform(0.6, 1.0)
+
+
+def _grown(paces: list[float], *, restarts: bool) -> str:
+    parts, at = [], 0.0
+    for number, pace in enumerate(paces):
+        if restarts and number * BLOCK == RESTART:
+            at = 0.0
+        parts.append(f"{at:.6f}+{pace:.6f}x{BLOCK - 1}")
+        at += pace * BLOCK
+    return " ".join(parts)
+
+
+def _restless(cycle: tuple[tuple[int, float], ...]) -> str:
+    length = sum(minutes for minutes, _ in cycle)
+    return " ".join(f"{value:.12g}x{minutes - 1}" for _ in range(DAY // length) for minutes, value in cycle)

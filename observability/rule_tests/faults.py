@@ -1,0 +1,191 @@
+"""Each alert fires while something is broken, alone or with what must come with it, and is over after the repair."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from observability import thresholds as t
+from observability.alerts.alert import of
+from observability.rule_tests.notation import REPAIRED, Counter, Gauge, file_of, firing
+
+HEALTH = {'up{job="support-service",instance="a"}': 1, 'support_probe_success{job="support-probe"}': 1}
+TOLD, OVER = REPAIRED - 1, REPAIRED + 5  # five evaluations after the repair
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is broken from BROKEN to REPAIRED, and what fires because of it."""
+
+    alerts: tuple[str, ...]  # with labels of their own as `Alert{stage="http"}`
+    series: dict[str, Counter | Gauge]
+    over: int = OVER
+    also_over: tuple[str, ...] = ()  # what still fires then, since it looks further back
+
+
+def _reads(complete: Counter, partial: Counter, *, late: bool = False) -> dict[str, Counter | Gauge]:
+    series: dict[str, Counter | Gauge] = {}
+    for name, counter in (("complete", complete), ("partial", partial)):
+        series[f'support_timeline_read_seconds_count{{completeness="{name}"}}'] = counter
+        in_time = Counter(counter.usual, 0) if late else counter
+        series[f'support_timeline_read_seconds_bucket{{completeness="{name}",le="2.0"}}'] = in_time
+    return series
+
+
+def _event(name: str) -> str:
+    return f'support_timeline_cache_events_total{{event="{name}"}}'
+
+
+def _calls(service: str, outcome: str) -> str:
+    return f'support_timeline_source_seconds_count{{service="{service}",outcome="{outcome}"}}'
+
+
+def _failures(stage: str) -> str:
+    return f'support_timeline_collection_failures_total{{stage="{stage}"}}'
+
+
+def _moved(outcome: str) -> str:
+    return f'support_attachment_offloaded_total{{to="s3",outcome="{outcome}"}}'
+
+
+def _collected(edge: str) -> str:
+    return f'support_timeline_collect_seconds_bucket{{source="remote",le="{edge}"}}'
+
+
+def _requests(status: str) -> str:
+    labels = f'http_route="/support/cases",http_response_status_code="{status}"'
+    return f"http_server_request_duration_seconds_count{{{labels}}}"
+
+
+def _lag(edge: str) -> str:
+    return f'support_event_loop_lag_seconds_bucket{{instance="a",le="{edge}"}}'
+
+
+STEADY = Counter(60, 60)
+FAULTS = {
+    "a service answers after 3 s": Fault(
+        ("SupportTimelineLatencyHigh",),
+        {
+            _collected("1.0"): Counter(60, 0),
+            _collected("2.0"): Counter(60, 0),
+            _collected("5.0"): STEADY,
+            _collected("+Inf"): STEADY,
+            'support_timeline_collect_seconds_count{source="remote"}': STEADY,
+        },
+    ),
+    "Redis gives errors": Fault(
+        ("SupportTimelineCacheErrors",),
+        {_event("hit"): STEADY, _event("miss"): Counter(6, 6), _event("error"): Counter(0, 6)},
+    ),
+    "nothing is cached": Fault(
+        ("SupportTimelineCacheMissSurge",), {_event("hit"): Counter(50, 5), _event("miss"): Counter(10, 55)}
+    ),
+    "answers can't be read": Fault(
+        ('SupportTimelineCollectionFailures{stage="aggregate"}',),
+        {_event("hit"): Counter(50, 50), _event("miss"): Counter(10, 10), _failures("aggregate"): Counter(0, 10)},
+    ),
+    "payments fail": Fault(
+        ('SupportTimelineSourceDown{dependency="payment"}',),
+        {
+            _calls("payment", "ok"): Counter(20, 0),
+            _calls("payment", "error"): Counter(0, 5),
+            _calls("payment", "open"): Counter(0, 15),
+            _calls("order", "ok"): Counter(40, 40),
+        },
+    ),
+    "16 GiB wait": Fault(
+        ("SupportAttachmentBacklogHigh",),
+        {
+            "support_attachment_backlog_bytes": Gauge(t.GIB, 16 * t.GIB),
+            "support_attachment_disk_free_bytes": Gauge(99e9, 99e9),
+        },
+    ),
+    "the backlog takes most of a small disk": Fault(
+        ("SupportAttachmentBacklogHigh",),
+        {
+            "support_attachment_backlog_bytes": Gauge(2 * t.GIB, 8 * t.GIB),
+            "support_attachment_disk_free_bytes": Gauge(8 * t.GIB, 2 * t.GIB),
+        },
+    ),
+    "200 MiB arrive each minute": Fault(
+        ("SupportAttachmentGrowthRapid",),
+        {
+            "support_attachment_backlog_bytes": Gauge(t.GIB, t.GIB, 200 * 1024**2),
+            "support_attachment_disk_free_bytes": Gauge(99e9, 99e9),
+        },
+    ),
+    "100 MiB are left on the disk": Fault(
+        ("SupportAttachmentDiskFull",), {"support_attachment_disk_free_bytes": Gauge(9e9, 100 * 1024**2)}
+    ),
+    "S3 is down": Fault(
+        ("SupportAttachmentOffloadFailing",), {_moved("moved"): Counter(5, 0), _moved("failed"): Counter(0, 5)}
+    ),
+    "a file is missing": Fault(
+        ("SupportAttachmentIntegrity",), {'support_attachment_unrepaired{kind="missing"}': Gauge(0, 1)}
+    ),
+    "a file's hash is another": Fault(
+        ("SupportAttachmentIntegrity",),
+        {'support_attachment_scrubbed_total{outcome="mismatch"}': Counter(0, 0.1)},
+        over=REPAIRED + of(t.DAMAGE_WINDOW) // 60 - 2,
+        also_over=("SupportAttachmentIntegrity",),
+    ),
+    "nothing is published": Fault(
+        ("SupportOutboxStalled",), {"support_events_outbox_oldest_seconds": Gauge(0, 60, 60)}
+    ),
+    "the consumer is stuck": Fault(
+        ("SupportEventsConsumerStalled",),
+        {
+            "support_events_stream_lag": Gauge(2, 150, 50),
+            'support_events_consumed_total{outcome="applied"}': Counter(50, 0),
+        },
+    ),
+    "an event is given up": Fault(("SupportEventsDeadLettered",), {"support_events_dead_letters": Gauge(0, 1)}),
+    "the probe fails": Fault(("SupportProbeFailing",), {'support_probe_success{job="support-probe"}': Gauge(1, 0)}),
+    "the probe is gone": Fault(
+        ("SupportProbeMissing",), {'support_probe_success{job="support-probe"}': Gauge(1, None)}
+    ),
+    "the service is down": Fault(("SupportServiceDown",), {'up{job="support-service",instance="a"}': Gauge(1, 0)}),
+    "the loop is late": Fault(
+        ("SupportEventLoopLag",),
+        {
+            _lag("0.01"): Counter(240, 0),
+            _lag("0.25"): Counter(240, 20),
+            _lag("0.5"): Counter(240, 240),
+            _lag("+Inf"): Counter(240, 240),
+        },
+    ),
+    "5 % of requests fail": Fault(
+        ("SupportApiErrorBudgetBurnFast", "SupportApiErrorBudgetBurnSlow"),
+        {_requests("200"): Counter(600, 570), _requests("500"): Counter(0, 30)},
+        also_over=("SupportApiErrorBudgetBurnSlow",),
+    ),
+    "0.8 % of requests fail": Fault(
+        ("SupportApiErrorBudgetBurnSlow",),
+        {_requests("200"): Counter(595, 595), _requests("500"): Counter(5, 5)},
+        also_over=("SupportApiErrorBudgetBurnSlow",),
+    ),
+    "timelines are partial": Fault(
+        ("SupportTimelineErrorBudgetBurnFast", "SupportTimelineErrorBudgetBurnSlow"),
+        _reads(Counter(60, 30), Counter(0, 30)),
+        also_over=("SupportTimelineErrorBudgetBurnSlow",),
+    ),
+    "complete timelines come late": Fault(
+        ("SupportTimelineErrorBudgetBurnFast", "SupportTimelineErrorBudgetBurnSlow"),
+        _reads(STEADY, Counter(), late=True),
+        also_over=("SupportTimelineErrorBudgetBurnSlow",),
+    ),
+}
+
+
+def faults() -> dict[str, Any]:
+    """Each fault: what fires by the time it is repaired, and what still does five evaluations later."""
+    return file_of([_fault(name, fault) for name, fault in FAULTS.items()])
+
+
+def _fault(name: str, fault: Fault) -> dict[str, Any]:
+    health = {series: f"{value}x200" for series, value in HEALTH.items()}
+    series = health | {series: values.values() for series, values in fault.series.items()}
+    return {
+        "name": name,
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [firing(f"{TOLD}m", fault.alerts), firing(f"{fault.over}m", fault.also_over)],
+    }

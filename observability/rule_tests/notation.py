@@ -1,0 +1,58 @@
+"""Series and expectations as promtool writes them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from observability import thresholds as t
+
+BROKEN, REPAIRED = 60, 100  # minutes after the start
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A counter's growth a minute: as usual, while it is broken, and after the repair."""
+
+    usual: float = 0
+    broken: float = 0
+
+    def values(self) -> str:
+        """As promtool's notation has it."""
+        at = (0.0, BROKEN * self.usual, BROKEN * self.usual + (REPAIRED - BROKEN) * self.broken)
+        return (
+            f"{_grow(at[0], self.usual, BROKEN)} {_grow(at[1] + self.broken, self.broken, REPAIRED - BROKEN)} "
+            f"{_grow(at[2] + self.usual, self.usual, 60)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A gauge's value: as usual, while it is broken and how it grows a minute then; None is no sample at all."""
+
+    usual: float
+    broken: float | None
+    growth: float = 0
+
+    def values(self) -> str:
+        """As promtool's notation has it."""
+        told = f"_x{REPAIRED - BROKEN}" if self.broken is None else _grow(self.broken, self.growth, REPAIRED - BROKEN)
+        return f"{_grow(self.usual, 0, BROKEN)} {told} {_grow(self.usual, 0, 60)}"
+
+
+def firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
+    """Exactly these alerts fire at a time."""
+    samples = []
+    for alert in alerts:
+        name, _, labels = alert.partition("{")
+        more = f", {labels}" if labels else "}"
+        samples.append({"labels": f'{{alertname="{name}"{more}', "value": 1})
+    query = 'sum by (alertname, stage, dependency, direction) (ALERTS{alertstate="firing",alertname!="Watchdog"})'
+    return {"expr": query, "eval_time": at, "exp_samples": samples}
+
+
+def file_of(tests: list[dict[str, Any]], rules: str = "*") -> dict[str, Any]:
+    """A file of tests of these rules."""
+    return {"rule_files": [f"../rules/{rules}.yaml"], "evaluation_interval": t.EVALUATE_EVERY, "tests": tests}
+
+
+def _grow(first: float, step: float, minutes: int) -> str:
+    return f"{first:.12g}+{step:.12g}x{minutes - 1}"

@@ -1,0 +1,111 @@
+"""Write Prometheus's rules and their tests from the tables of alerts; with --check, only say whether they are current.
+
+`python -m observability.rules`, or `make rules`.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from observability.alerts import attachments, events, objectives, service, timeline
+from observability.alerts.alert import OVERVIEW, Alert, of
+from observability.rule_tests import days, faults
+
+HERE = Path(__file__).parent / "prometheus"
+ROOMS: dict[str, ModuleType] = {
+    "timeline": timeline,
+    "attachments": attachments,
+    "events": events,
+    "service": service,
+    "objectives": objectives,
+}
+ALERTS: tuple[Alert, ...] = tuple(alert for room in ROOMS.values() for alert in room.ALERTS)
+TESTS = {
+    "faults": faults.faults,
+    "quiet-day": days.quiet,
+    "noisy-day": days.noisy,
+    "traffic": days.traffic,
+}
+TEAM, SERVICE = "data-ops", "support-service"
+HEAD = "# Written by `make rules` from the tables in observability/: change those.\n"
+DURATION = re.compile(r"(?<=\[)(?:\d+[smhd])+(?=\])|(?<=offset )(?:\d+[smhd])+")
+TOKEN = re.compile(r"\{([sB]):([\d.e+]+)\}")
+
+
+def main() -> int:
+    """Write or check the files; gives the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m observability.rules", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
+    check = parser.parse_args().check
+    wanted = {HERE / "rules" / f"{room}.yaml": dump(document) for room, document in documents().items()}
+    wanted |= {HERE / "tests" / f"{name}.yaml": dump(test()) for name, test in TESTS.items()}
+    present = {path for folder in ("rules", "tests") for path in (HERE / folder).glob("*.yaml")}
+    if check:
+        wrong = [path for path in sorted(present | wanted.keys()) if path not in wanted or _text(path) != wanted[path]]
+        for path in wrong:
+            print(f"{path.relative_to(HERE.parent.parent)} is out of date: run `make rules`", file=sys.stderr)
+        return int(bool(wrong))
+    for path in present - wanted.keys():
+        path.unlink()
+    for path, text in wanted.items():
+        path.write_text(text)
+    return 0
+
+
+def documents(*, time: float = 1, size: int = 1) -> dict[str, dict[str, Any]]:
+    """Every rule file by its name; every duration is divided by `time`, and every number of bytes by `size`."""
+
+    def scaled(expr: str) -> str:
+        expr = TOKEN.sub(lambda token: f"{float(token[2]) / (time if token[1] == 's' else size):.12g}", expr)
+        return DURATION.sub(lambda found: divided(found[0], time), expr)
+
+    def group(name: str, room: ModuleType) -> dict[str, Any]:
+        records = [{"record": record.name, "expr": scaled(record.expr)} for record in getattr(room, "RECORDS", ())]
+        alerts = [_rule(alert, scaled(alert.expr), divided(alert.held, time)) for alert in room.ALERTS]
+        return {"groups": [{"name": f"support-{name}", "rules": records + alerts}]}
+
+    return {name: group(name, room) for name, room in ROOMS.items()}
+
+
+def divided(duration: str, by: float) -> str:
+    """A duration divided by a number, in a unit that Prometheus reads; the same text where the number is 1."""
+    if by == 1:
+        return duration
+    total = sum(of(part) for part in re.findall(r"\d+[smhd]", duration))
+    return f"{round(total * 1000 / by)}ms"
+
+
+def dump(document: dict[str, Any]) -> str:
+    """YAML as Prometheus reads it."""
+    text: str = yaml.safe_dump(document, sort_keys=False, width=10_000, allow_unicode=True)
+    return HEAD + text
+
+
+def _rule(alert: Alert, expr: str, held: str) -> dict[str, Any]:
+    return {
+        "alert": alert.name,
+        "expr": expr,
+        "for": held,
+        "labels": {"severity": alert.severity, "team": TEAM, "service": SERVICE},
+        "annotations": {
+            "summary": alert.summary,
+            "description": alert.description,
+            # Where runbooks and Grafana are served is said once, by the external labels of prometheus.yml.
+            "runbook_url": f"{{{{ $externalLabels.runbooks }}}}/{alert.runbook}",
+            "dashboard_url": f"{{{{ $externalLabels.grafana }}}}/d/{OVERVIEW}",
+            "panel": alert.panel,
+        },
+    }
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

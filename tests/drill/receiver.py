@@ -1,0 +1,68 @@
+"""What Slack, the pager and the dead man's switch would get: a receiver that keeps every post."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+TITLE = re.compile(r"\[(FIRING|RESOLVED)[^\]]*\] (\w+) ")
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One message to Slack."""
+
+    at: float  # on the loop's clock
+    channel: str
+    firing: bool
+    alert: str
+    runbook: str
+    text: str
+
+
+class Receiver:
+    """Listens where the secrets say that Slack and the pager are."""
+
+    def __init__(self) -> None:
+        self.slack: list[Post] = []
+        self.paged: list[str] = []  # alerts that the pager was given
+        self.beats = 0  # of the watchdog
+        app = web.Application()
+        app.router.add_post("/slack", self._slack)
+        app.router.add_post("/pager", self._pager)
+        app.router.add_post("/watchdog", self._watchdog)
+        self._server = TestServer(app)
+
+    async def open(self) -> None:
+        """Listen on a free port."""
+        await self._server.start_server()
+
+    async def close(self) -> None:
+        """Stop."""
+        await self._server.close()
+
+    def url(self, path: str) -> str:
+        """The address of one of the three."""
+        return str(self._server.make_url(path))
+
+    async def _slack(self, request: web.Request) -> web.Response:
+        payload: dict[str, Any] = await request.json()
+        (attachment,) = payload["attachments"]
+        status, alert = TITLE.match(attachment["title"]).groups()
+        now = asyncio.get_running_loop().time()
+        link, text = attachment["title_link"], attachment["text"]
+        self.slack.append(Post(now, payload["channel"], status == "FIRING", alert, link, text))
+        return web.Response(text="ok")
+
+    async def _pager(self, request: web.Request) -> web.Response:
+        payload = await request.json()
+        if payload["status"] == "firing":
+            self.paged.append(payload["commonLabels"]["alertname"])
+        return web.Response()
+
+    async def _watchdog(self, _: web.Request) -> web.Response:
+        self.beats += 1
+        return web.Response()

@@ -1,0 +1,101 @@
+"""Load as agents make it: new cases that are read once, cases that are read again, small files."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import aiohttp
+
+RECENT = 20  # cases that are read again
+
+
+@dataclass
+class Traffic:
+    """How much of what comes, a second; a fault may change it while it runs."""
+
+    address: str
+    opened: float = 4.0
+    reads: float = 8.0
+    files: float = 1.0
+    file_size: int = 100
+    unread: float = 0.0  # cases that are opened and not looked at: a flood
+    _recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Traffic"]:
+        """Load for the length of a block; answers are not looked at, which is what the alerts are for."""
+        timeout = aiohttp.ClientTimeout(total=8)
+        async with aiohttp.ClientSession(self.address, timeout=timeout) as self._session:
+            sources = ((self._open, "opened"), (self._read, "reads"), (self._file, "files"), (self._flood, "unread"))
+            tasks = [asyncio.create_task(self._repeat(call, rate)) for call, rate in sources]
+            try:
+                yield self
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def open_case(self, *, read: bool = True) -> str:
+        """A case about an order of its own, read once."""
+        body = {"subject": "A parcel", "channel": "email"}
+        body["context"] = [{"type": "order", "orderId": f"ORD-{random.randrange(10**9)}"}]
+        async with self._session.post("/support/cases", json=body) as response:
+            case = str((await response.json())["id"])
+        if read:
+            await self._timeline(case)
+            self._recent.append(case)
+        return case
+
+    async def upload(self, case: str, size: int) -> str:
+        """A file; gives its path."""
+        form = aiohttp.FormData()
+        form.add_field("file", random.randbytes(size), filename="photo.bin")
+        async with self._session.post(f"/support/cases/{case}/attachments", data=form) as response:
+            return str((await response.json())["id"]) if response.status == 201 else ""
+
+    async def remove(self, case: str, attachment: str) -> None:
+        """Delete a file."""
+        async with self._session.delete(f"/support/cases/{case}/attachments/{attachment}"):
+            pass
+
+    async def _repeat(self, call: Callable[[], Awaitable[object]], rate: str) -> None:
+        """Start a call as often as its rate says, whether or not earlier ones have ended."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                wanted = getattr(self, rate)
+                await asyncio.sleep(1 / wanted if wanted else 0.1)
+                if wanted and len(running) < 100:
+                    task = asyncio.create_task(self._once(call))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+        finally:
+            for task in list(running):
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _once(self, call: Callable[[], Awaitable[object]]) -> None:
+        with suppress(aiohttp.ClientError, TimeoutError, KeyError, ValueError):
+            await call()
+
+    async def _open(self) -> None:
+        await self.open_case()
+
+    async def _flood(self) -> None:
+        await self.open_case(read=False)
+
+    async def _read(self) -> None:
+        if self._recent:
+            await self._timeline(random.choice(self._recent))
+
+    async def _file(self) -> None:
+        if self._recent:
+            await self.upload(random.choice(self._recent), self.file_size)
+
+    async def _timeline(self, case: str) -> None:
+        async with self._session.get(f"/support/cases/{case}", params={"includeTimeline": "true"}) as response:
+            await response.read()
