@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test soak soak-timeline crash drill-events lint format catalogue rules drill bench lock clean
+.PHONY: help install services run test soak soak-timeline crash drill-events lint format catalogue rules dashboards drill bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,8 @@ lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/lint-imports
 	$(BIN)/python observability/catalogue.py --check
 	$(BIN)/python -m observability.rules --check
+	$(BIN)/python -m observability.prometheus_rule --check
+	$(BIN)/python -m grafana.generate --check
 
 format: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only
@@ -68,9 +70,13 @@ catalogue: install ## Write observability/metrics.md again, from the table of in
 
 rules: install ## Write Prometheus's rules and their tests again, from the tables of alerts and thresholds
 	$(BIN)/python -m observability.rules
+	$(BIN)/python -m observability.prometheus_rule
 
 drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
 	@$(BIN)/python -m tests.drill $(ARGS)
+
+dashboards: install ## Write grafana/dashboards/ again, from the tables of panels in grafana/
+	$(BIN)/python -m grafana.generate
 
 bench: install services ## Measure the service against a bare server (ARGS=--help lists the options)
 	@$(BIN)/python -m benchmarks $(ARGS)
