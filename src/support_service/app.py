@@ -193,6 +193,7 @@ class _Parts:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             webhooks = Webhooks(database, session, self.instruments, endpoints, lambda: relay.leads)
+            await asyncio.gather(relay.refresh_backlog(), consumer.refresh_depth(), webhooks.refresh())
             for work in (
                 relay.run(),
                 repeatedly(RELAY_LOOK_EVERY, relay.refresh_backlog, "Counting the outbox"),

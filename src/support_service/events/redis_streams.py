@@ -65,7 +65,7 @@ class RedisBroker:
         self._publish, self._bury, self._replay = map(self._redis.register_script, (PUBLISH, BURY, REPLAY))
 
     async def publish(self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0) -> None:
-        with self._operation("EVALSHA"):
+        with self._operation("XADD"):
             await self._publish(keys=[stream, f"{stream}:fence"], args=[fence, keep, *events])
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
@@ -101,7 +101,7 @@ class RedisBroker:
                 await self._redis.xack(stream, GROUP, *ids)
 
     async def bury(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
-        with self._operation("EVALSHA"):
+        with self._operation("XADD"):
             arguments: list[Any] = [GROUP, delivery.id, delivery.event, reason, delivery.tries, at]
             await self._bury(keys=[stream, _dead(stream)], args=arguments)
 
@@ -116,7 +116,7 @@ class RedisBroker:
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         if not ids:
             return 0
-        with self._operation("EVALSHA"):
+        with self._operation("XADD"):
             return int(await self._replay(keys=[stream, _dead(stream)], args=list(ids)))
 
     async def depth(self, stream: str) -> Depth:

@@ -294,9 +294,7 @@ DB_OPERATION = Row(
     "Time of an operation on the database or on Redis; a transaction counts from its begin to its end",
     {
         "db.system.name": labels.STORES,
-        "db.operation.name": tuple(
-            dict.fromkeys(labels.DATABASE_OPERATIONS + labels.REDIS_OPERATIONS + labels.BROKER_OPERATIONS)
-        ),
+        "db.operation.name": labels.DATABASE_OPERATIONS + labels.REDIS_OPERATIONS + labels.BROKER_OPERATIONS,
         "error.type": labels.ERRORS,
     },
     # The boundaries that the semantic conventions advise for this instrument.
