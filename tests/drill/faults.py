@@ -233,7 +233,11 @@ FAULTS = (
         "order is slow",
         "SupportTimelineLatencyHigh",
         order_is_slow,
-        settings={"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "4", "SUPPORT_TIMELINE_DEADLINE": "5"},
+        settings={
+            "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "4",
+            "SUPPORT_TIMELINE_DEADLINE": "5",
+            "SUPPORT_TIMELINE_CONNECTIONS": "128",  # slow, and not short of places
+        },
         load={"opened": 8.0, "reads": 70.0},  # of the reads, few are late: no budget burns
     ),
     _fault("payment answers 500", f"{DOWN}[payment] {BURN}", payment_fails),
