@@ -81,7 +81,8 @@ def empty(prometheus):
     return [
         (title, expr)
         for title, expr in QUERIES
-        if not names(expr) & pending() and not any(math.isfinite(value) for _, value in prometheus.query(asked(expr)))
+        if not names(expr) & pending()
+        and not any(math.isfinite(value) or title in NO_NUMBER_YET for _, value in prometheus.query(asked(expr)))
     ]
 
 
