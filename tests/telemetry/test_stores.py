@@ -194,7 +194,7 @@ async def test_pools(with_redis, client, metrics, backend):
 
     await eventually(lambda: pools()["cache", "used"] == 0)
     found = pools()
-    assert {pool for pool, _ in found} == {"database", "cache"}
+    assert {pool for pool, _ in found} == {"database", "cache", "events"}
     assert found["database", "used"] == 0
     assert found["database", "idle"] >= 1
     assert found["cache", "idle"] >= 1
