@@ -73,6 +73,7 @@ ALERTS = (
         "{{ $value | humanize }} failures of stage {{ $labels.stage }} for each timeline read (limit "
         f"{t.FAILURE_SHARE:g}).",
         "Support timeline failure stages",
+        t.CAUSE_KEPT,
     ),
     Alert(
         "SupportTimelineSourceDown",
@@ -86,5 +87,6 @@ ALERTS = (
         "{{ $value | humanizePercentage }} of calls to the {{ $labels.dependency }} service fail, time out or are held "
         f"back by the breaker (limit {t.SOURCE_DOWN_SHARE:.0%}). Its part of timelines is stale or missing.",
         "Support timeline sources",
+        t.CAUSE_KEPT,
     ),
 )
