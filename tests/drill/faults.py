@@ -155,11 +155,11 @@ async def loop_is_held(stage: Stage) -> AsyncIterator[None]:
     async def hold() -> None:
         stage.service.process.send_signal(signal.SIGSTOP)
         try:
-            await asyncio.sleep(0.44)  # a scrape waits 0.5 s
+            await asyncio.sleep(0.38)  # a scrape waits 0.5 s
         finally:
             stage.service.process.send_signal(signal.SIGCONT)
 
-    async with again_and_again(hold, 0.3):
+    async with again_and_again(hold, 0.2):
         yield
 
 
