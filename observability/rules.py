@@ -66,7 +66,7 @@ def documents(*, time: float = 1, size: int = 1) -> dict[str, dict[str, Any]]:
 
     def group(name: str, room: ModuleType) -> dict[str, Any]:
         records = [{"record": record.name, "expr": scaled(record.expr)} for record in getattr(room, "RECORDS", ())]
-        alerts = [_rule(alert, scaled(alert.expr), divided(alert.held, time)) for alert in room.ALERTS]
+        alerts = [_rule(alert, scaled(alert.expr), time) for alert in room.ALERTS]
         return {"groups": [{"name": f"support-{name}", "rules": records + alerts}]}
 
     return {name: group(name, room) for name, room in ROOMS.items()}
@@ -86,11 +86,13 @@ def dump(document: dict[str, Any]) -> str:
     return HEAD + text
 
 
-def _rule(alert: Alert, expr: str, held: str) -> dict[str, Any]:
+def _rule(alert: Alert, expr: str, time: float) -> dict[str, Any]:
+    kept = {"keep_firing_for": divided(alert.kept, time)} if alert.kept else {}
     return {
         "alert": alert.name,
         "expr": expr,
-        "for": held,
+        "for": divided(alert.held, time),
+        **kept,
         "labels": {"severity": alert.severity, "team": TEAM, "service": SERVICE},
         "annotations": {
             "summary": alert.summary,

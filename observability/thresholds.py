@@ -13,6 +13,7 @@ SYMPTOM_WINDOW = "2m"  # of what follows from a cause, so that it is over before
 # How long a condition holds before it is told. Causes are told first, so that they can silence what follows from them.
 AT_ONCE = "0m"  # for what never happens by chance
 CAUSE_FOR = "2m"  # outlives a restart and a deployment's last replica
+CAUSE_KEPT = "2m"  # a cause goes on firing so long after it ended: what follows from it, and is silenced, ends first
 SYMPTOM_FOR = "5m"  # a cause, if there is one, has been told by then
 SLOW_FOR = "10m"  # the timeline's latency, as the objective names it; the backlog, which nobody can shrink in a minute
 

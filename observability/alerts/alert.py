@@ -24,6 +24,9 @@ class Alert:
     summary: str
     description: str  # with values and units
     panel: str  # of the dashboard, by its title
+    kept: str = (
+        ""  # how long it goes on firing once the condition holds no more, so that what it silences is over first
+    )
 
     @property
     def runbook(self) -> str:

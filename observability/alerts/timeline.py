@@ -4,9 +4,8 @@ from observability import thresholds as t
 from observability.alerts.alert import Alert, Record
 
 W = t.WINDOW
-READS = f'sum(increase(support_timeline_cache_events_total{{event=~"hit|miss"}}[{W}]))'
 SYMPTOM = t.SYMPTOM_WINDOW
-SYMPTOM_READS = READS.replace(f"[{W}]", f"[{SYMPTOM}]")
+READS = f'sum(increase(support_timeline_cache_events_total{{event=~"hit|miss"}}[{SYMPTOM}]))'
 DOWN = "timeout|error|open"
 
 RECORDS = (
@@ -16,7 +15,7 @@ RECORDS = (
     ),
     Record(
         "support:timeline_cache_misses:ratio",
-        f'sum(increase(support_timeline_cache_events_total{{event="miss"}}[{SYMPTOM}])) / {SYMPTOM_READS}',
+        f'sum(increase(support_timeline_cache_events_total{{event="miss"}}[{SYMPTOM}])) / {READS}',
     ),
     Record(
         "service:support_timeline_source_failures:ratio",
@@ -39,21 +38,23 @@ ALERTS = (
     ),
     Alert(
         "SupportTimelineCacheErrors",
-        f'sum(increase(support_timeline_cache_events_total{{event="error"}}[{W}])) / {READS} > {t.CACHE_ERROR_SHARE}'
-        f' and sum(increase(support_timeline_cache_events_total{{event="error"}}[{W}])) >= {t.CACHE_ERRORS}',
+        f'sum(increase(support_timeline_cache_events_total{{event="error"}}[{SYMPTOM}])) / {READS}'
+        f" > {t.CACHE_ERROR_SHARE}"
+        f' and sum(increase(support_timeline_cache_events_total{{event="error"}}[{SYMPTOM}])) >= {t.CACHE_ERRORS}',
         t.CAUSE_FOR,
         "warning",
         "The timeline cache fails: {{ $value | humanizePercentage }} of reads",
         "{{ $value | humanizePercentage }} of timeline reads meet an error of Redis (limit "
         f"{t.CACHE_ERROR_SHARE:.0%}). Reads go on without it, and ask the services each time.",
         "Support timeline cache events",
+        t.CAUSE_KEPT,
     ),
     Alert(
         "SupportTimelineCacheMissSurge",
         f"support:timeline_cache_misses:ratio > {t.MISS_SHARE}"
         f" and support:timeline_cache_misses:ratio > {t.MISS_SURGE}"
         f" * avg_over_time(support:timeline_cache_misses:ratio[{t.MISS_BEFORE}])"
-        f" and on () {SYMPTOM_READS} >= {t.MISS_READS}",
+        f" and on () {READS} >= {t.MISS_READS}",
         t.SYMPTOM_FOR,
         "warning",
         "The timeline cache misses {{ $value | humanizePercentage }} of reads",
@@ -64,7 +65,7 @@ ALERTS = (
     Alert(
         "SupportTimelineCollectionFailures",
         f"sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}]))"
-        f" / on () group_left () {SYMPTOM_READS}"
+        f" / on () group_left () {READS}"
         f" > {t.FAILURE_SHARE}"
         f" and sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}])) >= {t.FAILURES}",
         t.SYMPTOM_FOR,
@@ -73,6 +74,7 @@ ALERTS = (
         "{{ $value | humanize }} failures of stage {{ $labels.stage }} for each timeline read (limit "
         f"{t.FAILURE_SHARE:g}).",
         "Support timeline failure stages",
+        t.CAUSE_KEPT,
     ),
     Alert(
         "SupportTimelineSourceDown",
@@ -86,5 +88,6 @@ ALERTS = (
         "{{ $value | humanizePercentage }} of calls to the {{ $labels.dependency }} service fail, time out or are held "
         f"back by the breaker (limit {t.SOURCE_DOWN_SHARE:.0%}). Its part of timelines is stale or missing.",
         "Support timeline sources",
+        t.CAUSE_KEPT,
     ),
 )

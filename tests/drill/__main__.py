@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument(
         "--only", metavar="TEXT", help="the faults whose name contains this; several with commas between"
     )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="faults at once, each on a stage of its own")
     parser.add_argument("--list", action="store_true", help="print the faults and what is to be told of them")
     arguments = parser.parse_args()
     wanted = (arguments.only or "").split(",")
@@ -26,18 +27,24 @@ def main() -> int:
         for fault in faults:
             print(f"{fault.name}: {', '.join(sorted(fault.alerts)) or 'nothing'}")
         return 0
-    return asyncio.run(_run(faults))
+    return asyncio.run(_run(faults, arguments.jobs))
 
 
-async def _run(faults: list[Fault]) -> int:
+async def _run(faults: list[Fault], jobs: int) -> int:
+    places = asyncio.Semaphore(jobs)
+
+    async def in_turn(fault: Fault) -> Outcome:
+        async with places:
+            return await play(fault)
+
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}", flush=True)
     outcomes = []
-    for fault in faults:
-        outcome = await play(fault)
+    for play_of in [asyncio.create_task(in_turn(fault)) for fault in faults]:
+        outcome = await play_of
         outcomes.append(outcome)
         print(line(outcome), flush=True)
         for trouble in (*outcome.wrong, *(f"missing {name}" for name in outcome.missing)):
-            print(f"  {fault.name}: {trouble}", file=sys.stderr, flush=True)
+            print(f"  {outcome.fault.name}: {trouble}", file=sys.stderr, flush=True)
     expected = sum(len(_names(outcome)) for outcome in outcomes)
     right = sum(len(_names(outcome) & outcome.told.keys()) for outcome in outcomes)
     told = sum(len(outcome.told) for outcome in outcomes)

@@ -42,7 +42,7 @@ async def play(fault: Fault) -> Outcome:
     """Play a fault on a stage of its own."""
     with tempfile.TemporaryDirectory(prefix="support-drill-") as folder:
         stage = Stage(Path(folder), **fault.settings)
-        async with stage.open():
+        async with stage.open(fault.before):
             for name, value in fault.load.items():
                 setattr(stage.traffic, name, value)
             return await _play(stage, fault)
@@ -51,7 +51,8 @@ async def play(fault: Fault) -> Outcome:
 async def _play(stage: Stage, fault: Fault) -> Outcome:
     outcome = Outcome(fault)
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(SETTLE)
+    if fault.before is None:
+        await asyncio.sleep(SETTLE)
     seen: set[str] = set()
     async with fault.broken(stage):
         began = loop.time()

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -73,6 +73,7 @@ class Stage:
         self.orders, self.payments, self.shipments = Orders(), payment_service(), fulfillment_service()
         self.receiver = Receiver()
         self.metrics, self.probe = StandIn(HEALTHY), StandIn(PROBE)
+        self.kept: list[tuple[str, str]] = []  # files, by their case
         self._folder = folder
         self._variables = variables
         self.service: Service
@@ -85,8 +86,8 @@ class Stage:
         return self.orders, self.payments, self.shipments
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["Stage"]:
-        """Start everything, with load, and wait until health has been seen."""
+    async def open(self, before: Callable[["Stage"], Awaitable[None]] | None = None) -> AsyncIterator["Stage"]:
+        """Start everything, with load; something may be done before anyone watches."""
         async with AsyncExitStack() as stack:
             self.redis.start()
             stack.callback(self.redis.close)
@@ -105,6 +106,9 @@ class Stage:
             stack.callback(self.service.kill)
             await self.service.start()
             self.traffic = Traffic(self.service.address)
+            await stack.enter_async_context(self.traffic.running())
+            if before is not None:
+                await before(self)
             targets = {
                 "support-service": [self.service.target],
                 "support-probe": [self.probe.target],
@@ -113,6 +117,5 @@ class Stage:
             self.monitoring = Monitoring(self._folder, targets, self.receiver)
             stack.push_async_callback(self.monitoring.close)
             await self.monitoring.open()
-            await stack.enter_async_context(self.traffic.running())
             await self.monitoring.watch()
             yield self
