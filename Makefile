@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test soak lint format catalogue rules drill bench lock clean
+.PHONY: help install services run test soak lint format catalogue rules dashboards drill bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,7 @@ lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/lint-imports
 	$(BIN)/python observability/catalogue.py --check
 	$(BIN)/python -m observability.rules --check
+	$(BIN)/python -m grafana.generate --check
 
 format: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only
@@ -62,6 +63,9 @@ rules: install ## Write Prometheus's rules and their tests again, from the table
 
 drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
 	@$(BIN)/python -m tests.drill $(ARGS)
+
+dashboards: install ## Write grafana/dashboards/ again, from the tables of panels in grafana/
+	$(BIN)/python -m grafana.generate
 
 bench: install services ## Measure the service against a bare server (ARGS=--help lists the options)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,14 @@ class VictoriaMetrics(Backend):
 
 
 class Prometheus(Backend):
-    """Debian's Prometheus, which scrapes one target every second."""
+    """Debian's Prometheus, which scrapes one target, and evaluates rules, every second."""
 
-    def __init__(self, folder: Path, target: str) -> None:
+    def __init__(self, folder: Path, target: str, rules: Sequence[Path] = ()) -> None:
         port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
         job = {"job_name": "support", "static_configs": [{"targets": [target]}]}
-        config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]}
+        times = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        config = {"global": times, "rule_files": [str(path) for path in rules], "scrape_configs": [job]}
         (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
         super().__init__(
             folder,

@@ -1,0 +1,147 @@
+"""The objectives and their budgets, and the API: rate, errors, duration."""
+
+from observability import thresholds as t
+
+from grafana.panel import JOB, Panel, Query, Row, quantile, rate, share, total
+
+REQUESTS = "http_server_request_duration_seconds"
+UNWATCHED = "/metrics|/livez|/readyz|/health"  # asked by machines, and no part of what agents get
+ROUTED = f'http_route!~"{UNWATCHED}"'
+FAILED = f'{ROUTED},http_response_status_code=~"5.."'
+READS = "support_timeline_read_seconds"
+MONTH = "30d"
+BURN_WINDOWS = (t.BURN_FAST_WINDOWS[0], t.BURN_MEDIUM_WINDOWS[0], t.BURN_SLOW_WINDOWS[0])
+
+
+def _burn(key: str, objective: float) -> tuple[Query, ...]:
+    """How many times faster than it may the budget burns, over each of the alerts' long windows."""
+    budget = f"{1 - objective:g}"
+    return tuple(Query(f"support:{key}_bad:ratio_rate{window} / {budget}", window) for window in BURN_WINDOWS)
+
+
+def _left(bad: str, whole: str, objective: float) -> tuple[Query, ...]:
+    return (Query(f"1 - ({share(bad, whole)}) / {1 - objective:g}", "left"),)
+
+
+GOOD_READS = rate(f"{READS}_bucket", where=f'completeness!="partial",le="{t.LATENCY_P95:.1f}"', window=MONTH)
+ALL_READS = rate(f"{READS}_count", window=MONTH)
+BURN = "Normal: under 1, which uses the budget up in exactly 30 days. The line is where a person is called."
+
+OBJECTIVES = Row(
+    "Objectives and error budgets",
+    (
+        Panel(
+            "Support availability",
+            "Replicas that answer Prometheus, and their versions.",
+            (
+                Query(f"count(up{{{JOB}}} == 1) or vector(0)", "replicas that answer"),
+                Query(total("support_build_info", "version"), "version {{version}}"),
+            ),
+            "short",
+            1,
+            low=True,
+            alerts=("SupportServiceDown", "Watchdog"),
+            kind="number",
+            width=6,
+        ),
+        Panel(
+            "Support API error budget left",
+            f"Of the 5xx answers that {t.OBJECTIVE_API:.1%} allow in 30 days. Under 0 the objective is missed.",
+            _left(
+                rate(f"{REQUESTS}_count", where=FAILED, window=MONTH),
+                rate(f"{REQUESTS}_count", where=ROUTED, window=MONTH),
+                t.OBJECTIVE_API,
+            ),
+            "percentunit",
+            0,
+            low=True,
+            alerts=("SupportApiErrorBudgetBurnSlow",),
+            kind="number",
+            width=3,
+        ),
+        Panel(
+            "Support timeline error budget left",
+            f"Of the reads that {t.OBJECTIVE_TIMELINE:.0%} allow to be partial, or to take {t.LATENCY_P95:g} s or "
+            "more, in 30 days. Under 0 the objective is missed.",
+            _left(f"({ALL_READS} - {GOOD_READS})", ALL_READS, t.OBJECTIVE_TIMELINE),
+            "percentunit",
+            0,
+            low=True,
+            alerts=("SupportTimelineErrorBudgetBurnSlow",),
+            kind="number",
+            width=3,
+        ),
+        Panel(
+            "Support API error budget",
+            f"How many times too fast the budget of {t.OBJECTIVE_API:.1%} burns, over each window. {BURN}",
+            _burn("api_requests", t.OBJECTIVE_API),
+            "suffix: x",
+            t.BURN_FAST,
+            alerts=("SupportApiErrorBudgetBurnFast", "SupportApiErrorBudgetBurnSlow"),
+            width=6,
+        ),
+        Panel(
+            "Support timeline error budget",
+            f"How many times too fast the budget of {t.OBJECTIVE_TIMELINE:.0%} burns, over each window. {BURN}",
+            _burn("timeline_reads", t.OBJECTIVE_TIMELINE),
+            "suffix: x",
+            t.BURN_FAST,
+            alerts=("SupportTimelineErrorBudgetBurnFast", "SupportTimelineErrorBudgetBurnSlow"),
+            width=6,
+        ),
+    ),
+)
+API = Row(
+    "API: rate, errors, duration",
+    (
+        Panel(
+            "Support API requests",
+            "Requests by route.",
+            (
+                Query(
+                    rate(f"{REQUESTS}_count", "http_request_method, http_route", ROUTED) + " > 0",
+                    "{{http_request_method}} {{http_route}}",
+                ),
+            ),
+            "reqps",
+        ),
+        Panel(
+            "Support API errors",
+            "The share of answers with a status of 5xx and of 4xx. The line is the share at which the month's budget "
+            f"burns {t.BURN_FAST:g} times too fast; 4xx are the caller's.",
+            (
+                Query(share(rate(f"{REQUESTS}_count", where=FAILED), rate(f"{REQUESTS}_count", where=ROUTED)), "5xx"),
+                Query(
+                    share(
+                        rate(f"{REQUESTS}_count", where=f'{ROUTED},http_response_status_code=~"4.."'),
+                        rate(f"{REQUESTS}_count", where=ROUTED),
+                    ),
+                    "4xx",
+                ),
+            ),
+            "percentunit",
+            round(t.BURN_FAST * (1 - t.OBJECTIVE_API), 6),
+            alerts=("SupportApiErrorBudgetBurnFast",),
+        ),
+        Panel(
+            "Support API latency",
+            "Half, 95 and 99 of 100 requests take at most this long. Normal: p95 under 100 ms without uploads.",
+            tuple(Query(quantile(each, REQUESTS, where=ROUTED), f"p{each * 100:g}") for each in (0.5, 0.95, 0.99)),
+            "s",
+        ),
+        Panel(
+            "Support API p95 latency by route",
+            "Where time goes.",
+            (Query(quantile(0.95, REQUESTS, "http_route", ROUTED), "{{http_route}}"),),
+            "s",
+            width=12,
+        ),
+        Panel(
+            "Support API requests in work",
+            "Requests that were begun and not answered, over all replicas.",
+            (Query(total("http_server_active_requests"), "in work"),),
+            "short",
+            width=12,
+        ),
+    ),
+)

@@ -1,0 +1,157 @@
+"""Makes Grafana's model of the tables of panels, with its foundation SDK."""
+
+from collections.abc import Sequence
+
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, timeseries
+from grafana_foundation_sdk.models import common as looks
+from grafana_foundation_sdk.models import dashboard as model
+
+from grafana.panel import Panel, Query, Row
+
+SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+HEIGHT = 8  # grid units
+TALLEST = 24  # grid units in a row's width
+GOOD, BAD = "green", "red"
+# Name, query, colour, and what a mark says.
+ANNOTATIONS = (
+    (
+        "Deployments",
+        "count by (version) (support_build_info) unless count by (version) (support_build_info offset 2m)",
+        "blue",
+        "{{version}} runs",
+    ),
+    (
+        "Alerts",
+        'max by (alertname, severity) (ALERTS{alertstate="firing",service="support-service",severity!="none"})',
+        "red",
+        "{{alertname}} ({{severity}})",
+    ),
+)
+Builder = timeseries.Panel | stat.Panel | statetimeline.Panel
+
+
+def overview(title: str, uid: str, rows: Sequence[Row], runbooks: str) -> model.Dashboard:
+    """The dashboard; `runbooks` is where runbooks are served, which a variable holds so that it can be changed."""
+    board = (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description("Health of support-service, from the timeline that agents wait for down to the process.")
+        .tags(["support-service"])
+        .timezone("browser")
+        .readonly()
+        .refresh("30s")
+        .time("now-6h", "now")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
+        .with_variable(
+            dashboard.QueryVariable("job")
+            .label("Job")
+            .query("label_values(support_build_info, job)")
+            .datasource(SOURCE)
+            .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .multi(multi=True)
+            .include_all(include_all=True)
+            .all_value(".+")
+            .current(model.VariableOption(text="All", value="$__all", selected=True))
+        )
+        .with_variable(dashboard.ConstantVariable("runbooks").value(runbooks))
+        .annotations([_annotation(*each) for each in ANNOTATIONS])
+        .link(_link("Runbooks", "README.md"))
+    )
+    number = 0
+    top = 0
+    for row in rows:
+        number += 1
+        board.with_row(dashboard.Row(row.title).id(number).grid_pos(model.GridPos(h=1, w=TALLEST, x=0, y=top)))
+        top += 1
+        left = 0
+        for panel in row.panels:
+            if left + panel.width > TALLEST:
+                left, top = 0, top + HEIGHT
+            number += 1
+            place = model.GridPos(h=HEIGHT, w=panel.width, x=left, y=top)
+            board.with_panel(_panel(panel).id(number).grid_pos(place))
+            left += panel.width
+        top += HEIGHT
+    return board.build()
+
+
+def _panel(panel: Panel) -> Builder:
+    builder = _kind(panel)
+    builder.title(panel.title).description(panel.about).datasource(SOURCE).unit(panel.unit).thresholds(_limit(panel))
+    for number, query in enumerate(panel.queries):
+        builder.with_target(_target(query, chr(ord("A") + number), instant=panel.kind == "number"))
+    if panel.runbooks:
+        builder.links([_link(f"Runbook: {title}", file) for title, file in panel.runbooks])
+    if panel.kind != "number":
+        builder.min(0)
+    if panel.top is not None:
+        builder.max(panel.top)
+    if panel.words:
+        words = {value: model.ValueMappingResult(text=word) for value, word in panel.words.items()}
+        builder.mappings([model.ValueMap(options=words)])
+    return builder
+
+
+def _kind(panel: Panel) -> Builder:
+    if panel.kind == "number":
+        return stat.Panel().color_mode(looks.BigValueColorMode.VALUE).graph_mode(looks.BigValueGraphMode.NONE)
+    if panel.kind == "states":
+        color = dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS)
+        return statetimeline.Panel().color_scheme(color).show_value(looks.VisibilityMode.AUTO)
+    lines = (
+        timeseries.Panel()
+        .line_width(2 if panel.kind == "lines" else 1)
+        .fill_opacity(5 if panel.kind == "lines" else 40)
+        .show_points(looks.VisibilityMode.NEVER)
+        .tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.DESCENDING))
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(looks.LegendDisplayMode.LIST)
+            .placement(looks.LegendPlacement.BOTTOM)
+            .show_legend(show_legend=True)
+        )
+    )
+    if panel.kind == "stacked":
+        lines.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL).group("A"))
+    if panel.limit is not None:
+        style = common.GraphThresholdsStyleConfig().mode(looks.GraphThresholdsStyleMode.DASHED)
+        lines.thresholds_style(style)
+    for number, query in enumerate(panel.queries):
+        looks_of = []
+        if query.right:
+            looks_of += [
+                model.DynamicConfigValue(id_val="custom.axisPlacement", value="right"),
+                model.DynamicConfigValue(id_val="unit", value=query.right),
+            ]
+        if query.dashed:
+            looks_of.append(model.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 8]}))
+        if looks_of:
+            lines.override_by_query(chr(ord("A") + number), looks_of)
+    return lines
+
+
+def _limit(panel: Panel) -> dashboard.ThresholdsConfig:
+    steps = [model.Threshold(value=None, color=GOOD)]
+    if panel.limit is not None:
+        below, above = (BAD, GOOD) if panel.low else (GOOD, BAD)
+        steps = [model.Threshold(value=None, color=below), model.Threshold(value=panel.limit, color=above)]
+    return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def _target(query: Query, ref: str, *, instant: bool) -> prometheus.Dataquery:
+    target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(ref).datasource(SOURCE)
+    return target.instant() if instant else target.range()
+
+
+def _link(title: str, file: str) -> dashboard.DashboardLink:
+    return (
+        dashboard.DashboardLink(title)
+        .type(model.DashboardLinkType.LINK)
+        .url(f"${{runbooks}}/{file}")
+        .target_blank(target_blank=True)
+    )
+
+
+def _annotation(name: str, expr: str, color: str, _: str) -> dashboard.AnnotationQuery:
+    return dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(enable=True).icon_color(color).expr(expr)

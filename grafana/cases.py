@@ -1,0 +1,76 @@
+"""Traffic of cases with the band of what is usual, and the cases that wait."""
+
+from observability import thresholds as t
+
+from grafana.panel import HOUR, Panel, Query, Row, highest, hourly, quantile
+
+REAL = 'channel!="synthetic"'
+CREATED = "support_ticket_created_total"
+LOW, HIGH = "support:tickets_created:expected_low", "support:tickets_created:expected_high"
+
+TRAFFIC = Row(
+    "Traffic",
+    (
+        Panel(
+            "Support ticket traffic",
+            "New cases an hour, between what the same hour of the past 7 days makes usual. Dashed: where the alert "
+            f"begins, {t.TRAFFIC_SPIKE} times the upper edge and {t.TRAFFIC_SILENCE:.0%} of the lower. The band needs "
+            f"{t.TRAFFIC_DAYS} days of history.",
+            (
+                Query(f'sum(rate({CREATED}{{job=~"$job",{REAL}}}[{t.SILENCE_WINDOW}])) * {HOUR}', "new cases"),
+                Query(f"{HIGH} * {HOUR}", "usual, upper edge"),
+                Query(f"{LOW} * {HOUR}", "usual, lower edge"),
+                Query(f"{HIGH} * {t.TRAFFIC_SPIKE * HOUR}", "flood", dashed=True),
+                Query(f"{LOW} * {t.TRAFFIC_SILENCE * HOUR:g}", "silence", dashed=True),
+            ),
+            "suffix: /h",
+            alerts=("SupportTicketTrafficAnomaly",),
+            width=12,
+        ),
+        Panel(
+            "Support tickets by channel",
+            "New cases an hour. `synthetic` is the probe's.",
+            (Query(hourly(CREATED, "channel"), "{{channel}}"),),
+            "suffix: /h",
+            kind="stacked",
+            width=12,
+        ),
+        Panel(
+            "Support conversation",
+            "Messages an hour, by who wrote them.",
+            (Query(hourly("support_conversation_added_total", "author_type"), "{{author_type}}"),),
+            "suffix: /h",
+            kind="stacked",
+        ),
+        Panel(
+            "Support status changes",
+            "Cases an hour that were given a status.",
+            (Query(hourly("support_ticket_status_changed_total", "status"), "{{status}}"),),
+            "suffix: /h",
+        ),
+        Panel(
+            "Support open cases",
+            "Cases that are open or pending, by the database.",
+            (Query(highest("support_ticket_open", "status, priority"), "{{status}} {{priority}}"),),
+            "short",
+            kind="stacked",
+        ),
+        Panel(
+            "Support oldest unanswered customer",
+            "Age of the oldest customer's word that no agent has answered.",
+            (Query(highest("support_ticket_oldest_unanswered_seconds"), "oldest"),),
+            "s",
+            width=12,
+        ),
+        Panel(
+            "Support time to first response and to resolution",
+            "Half of the cases of the last 6 h took at most this long.",
+            (
+                Query(quantile(0.5, "support_ticket_first_response_seconds", window="6h"), "first response"),
+                Query(quantile(0.5, "support_ticket_resolution_seconds", window="6h"), "resolution"),
+            ),
+            "s",
+            width=12,
+        ),
+    ),
+)

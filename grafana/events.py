@@ -1,0 +1,94 @@
+"""Events that go out and come in, and the probe that proves the way end to end."""
+
+from observability import thresholds as t
+
+from grafana.panel import Panel, Query, Row, highest, quantile, rate
+
+PROBE = 'job=~".*probe.*"'  # the probe is a process of its own
+
+EVENTS = Row(
+    "Events",
+    (
+        Panel(
+            "Support events",
+            "Age of the oldest event that is not published (the line is its limit); on the right, events that wait: "
+            "inbound, and dead letters. Normal: under 1 s, no dead letters.",
+            (
+                Query(highest("support_events_outbox_oldest_seconds"), "oldest not published"),
+                Query(highest("support_events_stream_lag"), "inbound, waiting", right="short"),
+                Query(highest("support_events_dead_letters"), "dead letters", right="short"),
+                Query(highest("support_events_outbox_pending"), "outbox, waiting", right="short"),
+            ),
+            "s",
+            t.OUTBOX_AGE,
+            alerts=("SupportOutboxStalled", "SupportEventsConsumerStalled", "SupportEventsDeadLettered"),
+            width=12,
+        ),
+        Panel(
+            "Support events published",
+            "Events of cases that were handed to the broker, by outcome. error counts each failed try; the event stays "
+            "in the outbox.",
+            (Query(rate("support_events_published_total", "type, outcome"), "{{type}} {{outcome}}"),),
+            "ops",
+            alerts=("SupportOutboxStalled",),
+            width=12,
+        ),
+        Panel(
+            "Support events consumed",
+            "Events of other services, by what came of them. failed comes again, dead was given up.",
+            (Query(rate("support_events_consumed_total", "outcome"), "{{outcome}}"),),
+            "ops",
+            alerts=("SupportEventsConsumerStalled", "SupportEventsDeadLettered"),
+        ),
+        Panel(
+            "Support events lag",
+            "relay: from a change to its event in the broker, 99 of 100. delivery: from another service's event, by "
+            "its own clock, to its effect in the cases, 95 of 100.",
+            (
+                Query(quantile(0.99, "support_events_relay_lag_seconds", window="15m"), "relay p99"),
+                Query(quantile(0.95, "support_events_delivery_lag_seconds", window="15m"), "delivery p95"),
+            ),
+            "s",
+        ),
+        Panel(
+            "Support webhooks",
+            "Tries to deliver an event to a webhook; on the right, deliveries that are still to be made.",
+            (
+                Query(rate("support_webhook_deliveries_total", "outcome"), "{{outcome}}"),
+                Query(highest("support_webhook_pending"), "waiting", right="short"),
+            ),
+            "ops",
+        ),
+    ),
+)
+SYNTHETIC = Row(
+    "Probe",
+    (
+        Panel(
+            "Support probe",
+            "The last run of the synthetic check, which opens a case and waits until a made-up event is in its "
+            "timeline.",
+            (Query(highest("support_probe_success", job=PROBE), "probe"),),
+            "short",
+            1,
+            low=True,
+            alerts=("SupportProbeFailing", "SupportProbeMissing"),
+            kind="states",
+            words={"0": "failed", "1": "good"},
+        ),
+        Panel(
+            "Support probe steps",
+            "How long each step of the last run took.",
+            (Query(highest("support_probe_step_seconds", "step", job=PROBE), "{{step}}"),),
+            "s",
+            alerts=("SupportProbeFailing",),
+        ),
+        Panel(
+            "Support probe last success",
+            "Time since the last good run.",
+            (Query(f"time() - {highest('support_probe_last_success_timestamp_seconds', job=PROBE)}", "since"),),
+            "s",
+            alerts=("SupportProbeFailing", "SupportProbeMissing"),
+        ),
+    ),
+)

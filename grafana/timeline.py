@@ -1,0 +1,162 @@
+"""The timeline: the seed's panels, what its reads are worth, and the services behind it."""
+
+from observability import thresholds as t
+
+from grafana.panel import Panel, Query, Row, highest, lowest, quantile, rate, series, share, total
+
+SEED_RUNBOOK = "timeline-slow-or-attachment-backlog.md"
+EVENTS = "support_timeline_cache_events_total"
+READS = rate(EVENTS, where='event=~"hit|miss"', window=t.WINDOW)
+FAILED = 'outcome=~"timeout|error|open"'
+CALLS = "support_timeline_source_seconds"
+BACKLOG = "support_attachment_backlog_bytes"
+AHEAD = f"predict_linear({series(BACKLOG)}[{t.GROWTH_WINDOW}], {t.GROWTH_HORIZON})"
+
+SEED = Row(
+    "Support",
+    (
+        Panel(
+            "Support timeline p95 latency",
+            "95 of 100 timelines take at most this long. `remote` had to ask a service, `cache` did not. Normal: cache "
+            "under 50 ms, remote under 1 s.",
+            (Query(quantile(0.95, "support_timeline_collect_seconds", "source", window=t.WINDOW), "{{source}}"),),
+            "s",
+            t.LATENCY_P95,
+            alerts=("SupportTimelineLatencyHigh",),
+            runbook=SEED_RUNBOOK,
+            width=12,
+        ),
+        Panel(
+            "Support attachment backlog",
+            "Files on local storage, neither deleted nor moved away, at their real size; dashed: where the bytes stand "
+            f"in {t.GROWTH_HORIZON // 3600} h at the pace of the last {t.GROWTH_WINDOW}.",
+            (
+                Query(highest(BACKLOG), "bytes"),
+                Query(
+                    f"clamp_min(max({AHEAD}), 0)",
+                    f"bytes in {t.GROWTH_HORIZON // 3600} h",
+                    dashed=True,
+                ),
+                Query(highest("support_attachment_backlog_files"), "files", right="short"),
+            ),
+            "bytes",
+            t.BACKLOG_BYTES,
+            alerts=("SupportAttachmentBacklogHigh", "SupportAttachmentGrowthRapid"),
+            runbook=SEED_RUNBOOK,
+            width=12,
+        ),
+        Panel(
+            "Support timeline cache events",
+            "Uses of the timeline cache. hit and miss are one read each; error is an operation on Redis that failed. "
+            "Normal: more hits than misses, no errors.",
+            (Query(rate(EVENTS, "event"), "{{event}}"),),
+            "ops",
+            alerts=("SupportTimelineCacheErrors", "SupportTimelineCacheMissSurge"),
+            runbook=SEED_RUNBOOK,
+            width=12,
+        ),
+        Panel(
+            "Support timeline failure stages",
+            "Failures while timelines are collected. http: no usable answer of a service; aggregate: an answer off the "
+            "contract; cache: Redis; cache_decode: a cached value that can't be read. Normal: none.",
+            (Query(rate("support_timeline_collection_failures_total", "stage"), "{{stage}}"),),
+            "ops",
+            alerts=("SupportTimelineCollectionFailures",),
+            runbook=SEED_RUNBOOK,
+            width=12,
+        ),
+    ),
+)
+READING = Row(
+    "Timeline reads",
+    (
+        Panel(
+            "Support timeline cache shares",
+            f"The share of reads that miss the cache, and of those that meet an error of it, over {t.WINDOW}. The line "
+            "is the limit for misses.",
+            (
+                Query(share(rate(EVENTS, where='event="miss"', window=t.WINDOW), READS), "miss"),
+                Query(share(rate(EVENTS, where='event="error"', window=t.WINDOW), READS), "error"),
+            ),
+            "percentunit",
+            t.MISS_SHARE,
+            alerts=("SupportTimelineCacheMissSurge", "SupportTimelineCacheErrors"),
+            top=1,
+        ),
+        Panel(
+            "Support timeline completeness",
+            "What reads are worth: complete, stale (an older answer stands in for a service that failed), partial "
+            "(nothing could). Normal: all complete.",
+            (Query(rate("support_timeline_read_seconds_count", "completeness"), "{{completeness}}"),),
+            "reqps",
+            kind="stacked",
+        ),
+        Panel(
+            "Support timeline latency by quantile",
+            "Timelines that had to ask a service: half, 95 and 99 of 100 take at most this long.",
+            tuple(
+                Query(
+                    quantile(each, "support_timeline_collect_seconds", where='source="remote"', window=t.WINDOW),
+                    f"p{each * 100:g}",
+                )
+                for each in (0.5, 0.95, 0.99)
+            ),
+            "s",
+            t.LATENCY_P95,
+            alerts=("SupportTimelineLatencyHigh",),
+        ),
+    ),
+)
+SOURCES = Row(
+    "Sources: order, payment, fulfillment",
+    (
+        Panel(
+            "Support timeline sources",
+            "The share of calls to a service that fail, time out or are held back by its breaker. Normal: 0.",
+            (
+                Query(
+                    f"({rate(f'{CALLS}_count', 'service', FAILED, t.WINDOW)})"
+                    f" / ({rate(f'{CALLS}_count', 'service', window=t.WINDOW)} > 0)",
+                    "{{service}}",
+                ),
+            ),
+            "percentunit",
+            t.SOURCE_DOWN_SHARE,
+            alerts=("SupportTimelineSourceDown",),
+            top=1,
+        ),
+        Panel(
+            "Support timeline source p95 latency",
+            "95 of 100 calls that a service answered take at most this long.",
+            (Query(quantile(0.95, CALLS, "service", 'outcome=~"ok|not_found"', t.WINDOW), "{{service}}"),),
+            "s",
+        ),
+        Panel(
+            "Support timeline source calls",
+            "Calls by service and outcome. open: held back by the breaker; invalid: an answer off the contract.",
+            (Query(f"{rate(f'{CALLS}_count', 'service, outcome')} > 0", "{{service}} {{outcome}}"),),
+            "reqps",
+        ),
+        Panel(
+            "Support timeline breakers",
+            "Replicas whose breaker for a service is not closed: open keeps calls away, half_open tries one. Normal: "
+            "0.",
+            (Query(total("support_timeline_breaker", "service, state", 'state!="closed"'), "{{service}} {{state}}"),),
+            "short",
+            alerts=("SupportTimelineSourceDown",),
+            width=12,
+        ),
+        Panel(
+            "Support timeline sources enabled",
+            "Whether a service is asked: 0 while on-call has switched it off, or it is not configured "
+            "(`support-service timeline status` says which).",
+            (Query(lowest("support_timeline_source_enabled", "service"), "{{service}}"),),
+            "short",
+            1,
+            low=True,
+            kind="states",
+            words={"0": "off", "1": "on"},
+            width=12,
+        ),
+    ),
+)
