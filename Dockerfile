@@ -1,0 +1,38 @@
+# The service, without a compiler, without pip's cache and without root. What is installed is what requirements.lock pins.
+ARG PYTHON=3.13.9-slim-trixie
+
+FROM python:${PYTHON} AS build
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+WORKDIR /build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY requirements.lock requirements-dev.lock ./
+# Dependencies first: they change less often than the source. Wheels alone, so that nothing is compiled here.
+RUN python -m venv --without-pip /opt/support \
+    && pip --python /opt/support/bin/python install --require-hashes --only-binary :all: -r requirements.lock
+# The build backend, at the version and with the hashes of the lock.
+RUN awk '/^[^ #]/ { keep = /^setuptools==/ } keep' requirements-dev.lock > backend.lock \
+    && pip install --require-hashes --no-deps -r backend.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && pip --python /opt/support/bin/python install --no-deps dist/*.whl
+
+FROM python:${PYTHON}
+RUN groupadd --gid 10001 support \
+    && useradd --uid 10001 --gid support --no-create-home --home-dir /var/lib/support --shell /usr/sbin/nologin support \
+    && install -d -o support -g support /var/lib/support /var/lib/support/attachments
+COPY --from=build /opt/support /opt/support
+ENV PATH=/opt/support/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    SUPPORT_DATABASE_URL=sqlite:////var/lib/support/support.db \
+    SUPPORT_ATTACHMENT_DIR=/var/lib/support/attachments
+WORKDIR /var/lib/support
+USER 10001:10001
+# Only this folder is written to: the root may be read-only.
+VOLUME /var/lib/support
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:%s/livez' % (os.environ.get('SUPPORT_ADMIN_PORT') or os.environ.get('SUPPORT_PORT') or 8000), timeout=2)"]
+ENTRYPOINT ["support-service"]
+CMD ["serve"]
