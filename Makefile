@@ -49,7 +49,7 @@ lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/lint-imports
 	$(BIN)/python observability/catalogue.py --check
 	$(BIN)/python -m observability.rules --check
-	$(BIN)/python -m observability.operator --check
+	$(BIN)/python -m observability.prometheus_rule --check
 	$(BIN)/python -m grafana.generate --check
 
 format: install ## Format the code and apply the safe fixes
@@ -61,7 +61,7 @@ catalogue: install ## Write observability/metrics.md again, from the table of in
 
 rules: install ## Write Prometheus's rules and their tests again, from the tables of alerts and thresholds
 	$(BIN)/python -m observability.rules
-	$(BIN)/python -m observability.operator
+	$(BIN)/python -m observability.prometheus_rule
 
 drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
 	@$(BIN)/python -m tests.drill $(ARGS)

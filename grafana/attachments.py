@@ -47,7 +47,6 @@ ATTACHMENTS = Row(
                 ),
             ),
             "short",
-            0,
             alerts=("SupportAttachmentIntegrity",),
         ),
         Panel(

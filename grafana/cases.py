@@ -1,12 +1,16 @@
 """Traffic of cases with the band of what is usual, and the cases that wait."""
 
 from observability import thresholds as t
+from observability.alerts.alert import of
 
 from grafana.panel import HOUR, Panel, Query, Row, highest, hourly, quantile
 
 REAL = 'channel!="synthetic"'
 CREATED = "support_ticket_created_total"
 LOW, HIGH = "support:tickets_created:expected_low", "support:tickets_created:expected_high"
+# What the alert's floors, which are cases in its windows, are in an hour.
+SPIKE_FLOOR = t.TRAFFIC_SPIKE_FLOOR * HOUR / of(t.SPIKE_WINDOW)
+SILENCE_FLOOR = t.TRAFFIC_SILENCE_FLOOR * HOUR / of(t.SILENCE_WINDOW)
 
 TRAFFIC = Row(
     "Traffic",
@@ -14,14 +18,14 @@ TRAFFIC = Row(
         Panel(
             "Support ticket traffic",
             "New cases an hour, between what the same hour of the past 7 days makes usual. Dashed: where the alert "
-            f"begins, {t.TRAFFIC_SPIKE} times the upper edge and {t.TRAFFIC_SILENCE:.0%} of the lower. The band needs "
-            f"{t.TRAFFIC_DAYS} days of history.",
+            f"begins, {t.TRAFFIC_SPIKE} times the upper edge and a floor, and {t.TRAFFIC_SILENCE:.0%} of the lower. The "
+            f"band needs {t.TRAFFIC_DAYS} days of history.",
             (
                 Query(f'sum(rate({CREATED}{{job=~"$job",{REAL}}}[{t.SILENCE_WINDOW}])) * {HOUR}', "new cases"),
                 Query(f"{HIGH} * {HOUR}", "usual, upper edge"),
                 Query(f"{LOW} * {HOUR}", "usual, lower edge"),
-                Query(f"{HIGH} * {t.TRAFFIC_SPIKE * HOUR}", "flood", dashed=True),
-                Query(f"{LOW} * {t.TRAFFIC_SILENCE * HOUR:g}", "silence", dashed=True),
+                Query(f"{HIGH} * {t.TRAFFIC_SPIKE * HOUR} + {SPIKE_FLOOR:g}", "flood", dashed=True),
+                Query(f"({LOW} * {HOUR} >= {SILENCE_FLOOR:g}) * {t.TRAFFIC_SILENCE}", "silence", dashed=True),
             ),
             "suffix: /h",
             alerts=("SupportTicketTrafficAnomaly",),

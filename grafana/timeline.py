@@ -6,7 +6,7 @@ from grafana.panel import Panel, Query, Row, highest, lowest, quantile, rate, se
 
 SEED_RUNBOOK = "timeline-slow-or-attachment-backlog.md"
 EVENTS = "support_timeline_cache_events_total"
-READS = rate(EVENTS, where='event=~"hit|miss"', window=t.WINDOW)
+READS = rate(EVENTS, where='event=~"hit|miss"', window=t.SYMPTOM_WINDOW)
 FAILED = 'outcome=~"timeout|error|open"'
 CALLS = "support_timeline_source_seconds"
 BACKLOG = "support_attachment_backlog_bytes"
@@ -19,7 +19,11 @@ SEED = Row(
             "Support timeline p95 latency",
             "95 of 100 timelines take at most this long. `remote` had to ask a service, `cache` did not. Normal: cache "
             "under 50 ms, remote under 1 s.",
-            (Query(quantile(0.95, "support_timeline_collect_seconds", "source", window=t.WINDOW), "{{source}}"),),
+            (
+                Query(
+                    quantile(0.95, "support_timeline_collect_seconds", "source", window=t.SYMPTOM_WINDOW), "{{source}}"
+                ),
+            ),
             "s",
             t.LATENCY_P95,
             alerts=("SupportTimelineLatencyHigh",),
@@ -72,11 +76,11 @@ READING = Row(
     (
         Panel(
             "Support timeline cache shares",
-            f"The share of reads that miss the cache, and of those that meet an error of it, over {t.WINDOW}. The line "
+            f"The share of reads that miss the cache, and of those that meet an error of it, over {t.SYMPTOM_WINDOW}. The line "
             "is the limit for misses.",
             (
-                Query(share(rate(EVENTS, where='event="miss"', window=t.WINDOW), READS), "miss"),
-                Query(share(rate(EVENTS, where='event="error"', window=t.WINDOW), READS), "error"),
+                Query(share(rate(EVENTS, where='event="miss"', window=t.SYMPTOM_WINDOW), READS), "miss"),
+                Query(share(rate(EVENTS, where='event="error"', window=t.SYMPTOM_WINDOW), READS), "error"),
             ),
             "percentunit",
             t.MISS_SHARE,
@@ -96,7 +100,9 @@ READING = Row(
             "Timelines that had to ask a service: half, 95 and 99 of 100 take at most this long.",
             tuple(
                 Query(
-                    quantile(each, "support_timeline_collect_seconds", where='source="remote"', window=t.WINDOW),
+                    quantile(
+                        each, "support_timeline_collect_seconds", where='source="remote"', window=t.SYMPTOM_WINDOW
+                    ),
                     f"p{each * 100:g}",
                 )
                 for each in (0.5, 0.95, 0.99)

@@ -36,11 +36,26 @@ SECTIONS = {
 GIB = "GiB"
 # What an entry says of its alert's threshold, made of the constants that the alert is made of.
 SAID = {
-    "support-timeline-latency-high.md": (f"{t.LATENCY_P95:g} s", t.SLOW_FOR, f"{t.LATENCY_READS} "),
-    "support-timeline-cache-errors.md": (f"{t.CACHE_ERROR_SHARE * 100:g} %", f"{t.CACHE_ERRORS} ", t.CAUSE_FOR),
-    "support-timeline-cache-miss-surge.md": (f"{t.MISS_SHARE * 100:g} %", f"{t.MISS_SURGE:g}", f"{t.MISS_READS} "),
-    "support-timeline-collection-failures.md": (f"{t.FAILURES} ", t.SYMPTOM_FOR),
-    "support-timeline-source-down.md": (f"{t.SOURCE_DOWN_SHARE * 100:g} %", f"{t.SOURCE_CALLS} ", t.CAUSE_FOR),
+    "support-timeline-latency-high.md": (f"{t.LATENCY_P95:g} s", t.SLOW_FOR, f"{t.LATENCY_READS} ", t.SYMPTOM_WINDOW),
+    "support-timeline-cache-errors.md": (
+        f"{t.CACHE_ERROR_SHARE * 100:g} %",
+        f"{t.CACHE_ERRORS} ",
+        t.WINDOW,
+        t.CAUSE_FOR,
+    ),
+    "support-timeline-cache-miss-surge.md": (
+        f"{t.MISS_SHARE * 100:g} %",
+        f"{t.MISS_SURGE:g}",
+        f"{t.MISS_READS} ",
+        t.SYMPTOM_WINDOW,
+    ),
+    "support-timeline-collection-failures.md": (f"{t.FAILURES} ", t.SYMPTOM_WINDOW, t.SYMPTOM_FOR),
+    "support-timeline-source-down.md": (
+        f"{t.SOURCE_DOWN_SHARE * 100:g} %",
+        f"{t.SOURCE_CALLS} ",
+        t.WINDOW,
+        t.CAUSE_FOR,
+    ),
     "support-attachment-backlog-high.md": (
         f"{t.BACKLOG_BYTES // t.GIB} {GIB}",
         f"{t.BACKLOG_DISK_SHARE * 100:g} %",
@@ -80,6 +95,7 @@ SAID = {
             f"{t.BURN_SLOW * (1 - share) * 100:.3g} %",
             *t.BURN_MEDIUM_WINDOWS,
             *t.BURN_SLOW_WINDOWS,
+            t.BURN_FAST_WINDOWS[1],
             t.BURN_SLOW_FOR,
         )
         for key, share in (("api", t.OBJECTIVE_API), ("timeline", t.OBJECTIVE_TIMELINE))

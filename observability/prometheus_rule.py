@@ -1,6 +1,6 @@
 """Write the rules once more as the Prometheus operator takes them; with --check, only say whether they are current.
 
-`python -m observability.operator`, or `make rules`.
+`python -m observability.prometheus_rule`, or `make rules`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ FILE = Path(__file__).parent / "kubernetes" / "prometheusrule.yaml"
 
 def main() -> int:
     """Write or check the file; gives the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m observability.operator", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m observability.prometheus_rule", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file is out of date")
     text = rendered()
     if not parser.parse_args().check:
