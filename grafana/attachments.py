@@ -58,7 +58,7 @@ ATTACHMENTS = Row(
         Panel(
             "Support attachment offload p95 duration",
             "95 of 100 files are copied, read back and switched within this time.",
-            (Query(quantile(0.95, "support_attachment_offload_duration_seconds", "to", window="1h"), "to {{to}}"),),
+            (Query(quantile(0.95, "support_attachment_offload_seconds", "to", window="1h"), "to {{to}}"),),
             "s",
         ),
         Panel(

@@ -18,8 +18,8 @@ TRAFFIC = Row(
         Panel(
             "Support ticket traffic",
             "New cases an hour, between what the same hour of the past 7 days makes usual. Dashed: where the alert "
-            f"begins, {t.TRAFFIC_SPIKE} times the upper edge and a floor, and {t.TRAFFIC_SILENCE:.0%} of the lower. The "
-            f"band needs {t.TRAFFIC_DAYS} days of history.",
+            f"begins, {t.TRAFFIC_SPIKE} times the upper edge and a floor, and {t.TRAFFIC_SILENCE:.0%} of the lower. "
+            f"The band needs {t.TRAFFIC_DAYS} days of history.",
             (
                 Query(f'sum(rate({CREATED}{{job=~"$job",{REAL}}}[{t.SILENCE_WINDOW}])) * {HOUR}', "new cases"),
                 Query(f"{HIGH} * {HOUR}", "usual, upper edge"),

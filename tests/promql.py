@@ -20,7 +20,7 @@ PENDING = {
     "support_attachment_uploads",
     "support_attachment_offloaded_total",
     "support_attachment_offloaded_bytes_total",
-    "support_attachment_offload_duration_seconds",
+    "support_attachment_offload_seconds",
     "support_attachment_deleted_total",
     "support_attachment_sweep_repairs_total",
     "support_attachment_unrepaired",
