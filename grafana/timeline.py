@@ -76,8 +76,8 @@ READING = Row(
     (
         Panel(
             "Support timeline cache shares",
-            f"The share of reads that miss the cache, and of those that meet an error of it, over {t.SYMPTOM_WINDOW}. The line "
-            "is the limit for misses.",
+            f"The share of reads that miss the cache, and of those that meet an error of it, over {t.SYMPTOM_WINDOW}. "
+            "The line is the limit for misses.",
             (
                 Query(share(rate(EVENTS, where='event="miss"', window=t.SYMPTOM_WINDOW), READS), "miss"),
                 Query(share(rate(EVENTS, where='event="error"', window=t.SYMPTOM_WINDOW), READS), "error"),
