@@ -80,14 +80,17 @@ class VictoriaMetrics(Backend):
 
 
 class Prometheus(Backend):
-    """Debian's Prometheus, which scrapes one target, and evaluates rules, every second."""
+    """Debian's Prometheus, which scrapes its targets, and evaluates rules, every second; `others` are jobs by name."""
 
-    def __init__(self, folder: Path, target: str, rules: Sequence[Path] = ()) -> None:
+    def __init__(self, folder: Path, target: str, rules: Sequence[Path] = (), **others: str) -> None:
         port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
-        job = {"job_name": "support", "static_configs": [{"targets": [target]}]}
+        jobs = [
+            {"job_name": name, "static_configs": [{"targets": [address]}]}
+            for name, address in {"support": target, **others}.items()
+        ]
         times = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-        config = {"global": times, "rule_files": [str(path) for path in rules], "scrape_configs": [job]}
+        config = {"global": times, "rule_files": [str(path) for path in rules], "scrape_configs": jobs}
         (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
         super().__init__(
             folder,

@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
-from support_service.telemetry.instruments import TABLE
+from support_service.telemetry import instruments
 
+# The probe is a process of its own, with a table of its own once it is there.
+TABLE = (*instruments.TABLE, *getattr(instruments, "PROBE_TABLE", ()))
 ROOT = Path(__file__).parent.parent
 RULES = sorted((ROOT / "observability" / "prometheus" / "rules").glob("*.yaml"))
 NAME = re.compile(

@@ -10,8 +10,9 @@ import pytest
 from grafana import generate
 from tests.backends import Prometheus
 from tests.calls import eventually
+from tests.process import running
 from tests.promql import RULES, names, pending
-from tests.servers import MissingServer, find_binary
+from tests.servers import MissingServer, find_binary, free_port
 
 HISTORY = "support:tickets_created:rate15m"
 DAY, STEP = 86_400, 300  # seconds
@@ -32,17 +33,40 @@ def usual(now):
 
 
 @pytest.fixture
-def prometheus(tmp_path, port):
+def probe_port():
+    """A free port for the probe's metrics."""
+    return free_port()
+
+
+@pytest.fixture
+def prometheus(tmp_path, port, probe_port):
     """A Prometheus with a history, the project's rules and the service's address."""
     folder = tmp_path / "prometheus"
     folder.mkdir()
     try:
         remember(folder / "data", usual(int(time.time())))
-        server = Prometheus(folder, f"127.0.0.1:{port}", rules=RULES)
+        server = Prometheus(folder, f"127.0.0.1:{port}", rules=RULES, probe=f"127.0.0.1:{probe_port}")
     except MissingServer as missing:
         pytest.exit(str(missing), returncode=1)
     yield server
     server.close()
+
+
+def probing(folder, port, probe_port):
+    """The synthetic check, every second; nothing while its metrics are still to come."""
+    if "support_probe_success" in pending():
+        return contextlib.nullcontext()
+    where = (f"--base-url=http://127.0.0.1:{port}", f"--listen=127.0.0.1:{probe_port}")
+    return running("probe", *where, "--interval=1s", cwd=folder)
+
+
+async def tell(session):
+    """Send an event of the fulfillment service; there is no such route while events are still to come."""
+    event = {"specversion": "1.0", "id": "e-1", "source": "/tests", "type": "fulfillment.shipment.updated.v1"}
+    data = {"orderId": "ORD-1", "shipmentId": "SHP-1", "trackingNumber": "T", "status": "in_transit"}
+    headers = {"Content-Type": "application/cloudevents+json"}
+    async with session.post("/support/events", json=event | {"data": data}, headers=headers) as answer:
+        assert answer.status == (404 if "support_events_consumed_total" in pending() else 202)
 
 
 def asked(expr):
@@ -59,15 +83,17 @@ def empty(prometheus):
     ]
 
 
-async def test_every_panel_shows_something(serve, session, work, prometheus, redis, port):
+async def test_every_panel_shows_something(serve, session, work, prometheus, redis, port, probe_port, tmp_path):
     """After some traffic each query of each panel gives a number, and those still to come are queries all the same."""
     async with serve(SUPPORT_REDIS_URL=redis.url) as service:
         await service.answers(f"http://127.0.0.1:{port}")
         # What follows is seen as an increase.
         await eventually(lambda: prometheus.query("support_build_info"))
-        await work(session)
-        with contextlib.suppress(TimeoutError):
-            await eventually(lambda: not empty(prometheus))
-        assert empty(prometheus) == []
+        async with probing(tmp_path, port, probe_port):
+            await work(session)
+            await tell(session)
+            with contextlib.suppress(TimeoutError):
+                await eventually(lambda: not empty(prometheus))
+            assert empty(prometheus) == []
         for _, expr in QUERIES:
             prometheus.query(asked(expr))  # raises for what Prometheus can't read
