@@ -37,7 +37,7 @@ run: install ## Start the service with simulated neighbours and sample cases on 
 	@$(BIN)/support-service demo $(ARGS)
 
 test: install services ## Run every test (ARGS="-k timeline" picks some)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 soak: install ## Let 32 clients write and read for about a minute: not one 5xx
 	LOAD_ROUNDS=250 $(BIN)/pytest tests/test_load.py $(ARGS)
