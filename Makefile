@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test soak soak-timeline crash drill-events lint format catalogue rules dashboards drill bench lock clean
+.PHONY: help install services run test soak soak-timeline crash drill-events lint format catalogue rules dashboards drill drill-short bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ catalogue: install ## Write observability/metrics.md again, from the table of in
 rules: install ## Write Prometheus's rules and their tests again, from the tables of alerts and thresholds
 	$(BIN)/python -m observability.rules
 	$(BIN)/python -m observability.prometheus_rule
+
+drill-short: install services ## Break three things, and see that on-call is told of them and of nothing else
+	$(BIN)/pytest tests/drill/short.py $(ARGS)
 
 drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
 	@$(BIN)/python -m tests.drill $(ARGS)

@@ -45,6 +45,8 @@ from support_service.web.middleware import observed
 from support_service.web.routes import ROUTES
 from support_service.web.wire import MAX_BODY
 
+COMMON_REFUSALS = frozenset({404, 422})  # their series stand at 0 from the start; others may come
+
 
 def build(settings: Settings) -> web.Application:
     """An app that is ready to start; what needs a running loop is made when it does.
@@ -84,7 +86,8 @@ class _Parts:
         self.instruments = Instruments(self.metrics.meter)
         self.requests = RequestMetrics(self.instruments.http_server_duration)
         for route in ROUTES:
-            self.requests.expect(route.method, route.path, route.status)
+            for status in (route.status, *COMMON_REFUSALS.intersection(route.refusals)):
+                self.requests.expect(route.method, route.path, status)
         self.instruments.observe(rows.HTTP_SERVER_ACTIVE, self.requests.active)
         self.instruments.observe(rows.DB_CONNECTIONS, lambda: connections(self._pools))
         observe_process(self.instruments)

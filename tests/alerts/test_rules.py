@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 from observability import rules, thresholds
-from observability.awaited import AWAITED
 from observability.rule_tests.faults import FAULTS
 
 from support_service.telemetry import instruments
@@ -86,7 +85,7 @@ def test_every_alert_has_one_runbook_in_each_language(language):
 
 
 def test_rules_name_only_metrics_that_are_recorded(alerts):
-    """Every metric in a rule is in the table of instruments, or awaited; and what is awaited is not there yet."""
+    """Every metric in a rule is in the table of instruments, or Prometheus's own."""
     families = {row.prometheus for row in TABLE}
     recorded = {
         rule["record"]
@@ -102,9 +101,7 @@ def test_rules_name_only_metrics_that_are_recorded(alerts):
     named = {name for name in named if not re.fullmatch(r"label_replace|avg_over_time|group_left", name)} - recorded
     families_named = {re.sub(r"_(bucket|count|sum)$", "", name) for name in named if ":" not in name}
     assert families_named >= {"support_timeline_collect_seconds", "support_attachment_backlog_bytes"}
-    assert families_named <= families | AWAITED | PROMETHEUS_OWN
-    assert not AWAITED & families, "these are recorded now: take them out of observability/awaited.py"
-    assert families_named >= AWAITED
+    assert families_named <= families | PROMETHEUS_OWN
 
 
 def test_thresholds_stand_in_one_place():

@@ -13,6 +13,7 @@ from observability import thresholds as t
 from grafana import generate
 from support_service import errors
 from support_service.cli import _parser
+from support_service.database.seam import BUSY
 from support_service.web.errors import CODES
 from tests.promql import NAME, ROOT, RULES, family, known, names, pending
 
@@ -241,7 +242,7 @@ def test_commands_are_commands(page):
 def codes():
     """Every code that the source gives an error."""
     kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
-    found = {"http_error", "internal_error", "malformed_body", *CODES.values()}
+    found = {"http_error", "internal_error", "malformed_body", BUSY, *CODES.values()}
     for path in Path(errors.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             called = getattr(getattr(node, "func", None), "id", getattr(getattr(node, "func", None), "attr", None))

@@ -16,9 +16,9 @@ from tests.timeline.upstream import Service
 
 SOURCES = ("order", "payment", "fulfillment")
 TTL, STALE_TTL = 300, 3600  # seconds
-DEADLINE, SOURCE_TIMEOUT = 1.0, 0.6  # seconds
-REDIS_TIMEOUT = 0.3  # seconds; a busy machine makes a Redis in order miss the 45 ms that it has by default
-SLACK = 0.5  # seconds that a read may take beyond its deadline where other work takes the processor away
+DEADLINE, SOURCE_TIMEOUT = 1.5, 0.9  # seconds
+REDIS_TIMEOUT = 0.5  # seconds; a busy machine makes a Redis in order miss the 45 ms that it has by default
+SLACK = 1.0  # seconds that a read may take beyond its deadline where other work takes the processor away
 
 EVENTS = "support_timeline_cache_events_total"
 FAILURES = "support_timeline_collection_failures_total"

@@ -16,7 +16,7 @@ from support_service.timeline.snapshots import Cached, Snapshot, Snapshots
 from support_service.timeline.sources import Allowance, SourceClient
 
 MAX_ENTRIES = 500  # of one source
-CLAIM_FOR = 0.4  # seconds until another replica may take over from one that died
+CLAIM_FOR = 0.8  # seconds until another replica may take over from one that died
 EXTEND_EVERY = 0.1  # seconds
 POLL = 0.02  # seconds between looks at what another replica has found
 
