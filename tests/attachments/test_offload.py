@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from support_service.attachments import move_store, store
 from support_service.attachments.model import Backlog
@@ -12,6 +13,7 @@ from support_service.attachments.pace import Pace
 from support_service.errors import NotFound, Unavailable
 from tests.attachments.streams import stream
 from tests.attachments.world import LONG
+from tests.calls import PATIENCE
 from tests.conftest import both_databases
 
 MOVED = "support_attachment_offloaded_total"
@@ -226,3 +228,27 @@ async def test_a_deleted_file_on_a_storage_that_is_gone(world, s3):
     assert len(await move_store.left(world.database)) == 1
     assert await world.remover.run() == Backlog(0, 0)
     s3.start()
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_a_run_that_holds_its_claims_while_it_gives_one_back(world):
+    """Both wait for the same rows in the same order, so that neither ends the other."""
+    await world.add(b"hello")
+    mover = world.mover()
+    ((claimed, key),) = await mover.claim(world.clock(), "mover", 10)
+
+    async def holder_waits():
+        rows = await world.database.fetch_all(
+            sa.select(sa.text("1")).select_from(sa.text("pg_locks WHERE NOT granted"))
+        )
+        return len(rows) > 0
+
+    async with world.database.transaction() as tx:
+        await move_store.drop(tx, "s3", key, world.clock())
+        holding = asyncio.create_task(mover.hold("mover"))
+        async with asyncio.timeout(PATIENCE):
+            while not await holder_waits():  # noqa: ASYNC110 - only the server knows
+                await asyncio.sleep(0.01)
+        await move_store.release(tx, claimed.id, "mover")
+    await holding
+    assert await world.mover().waiting(world.clock()) == Backlog(1, 5)

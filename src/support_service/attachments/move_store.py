@@ -66,8 +66,9 @@ async def claim(
 
 async def hold(tx: Transaction, mover: str, until: datetime) -> None:
     """Keep what a run has taken for longer."""
-    await tx.execute(attachments.update().where(attachments.c.mover == mover).values(moving_until=until))
+    # Leftovers first, as whatever changes both tables does: the other way round two of them may wait for each other.
     await tx.execute(leftovers.update().where(leftovers.c.mover == mover, ~leftovers.c.removing).values(due_at=until))
+    await tx.execute(attachments.update().where(attachments.c.mover == mover).values(moving_until=until))
 
 
 async def release(tx: Transaction, attachment_id: str, mover: str, until: datetime | None = None) -> None:
