@@ -1,7 +1,7 @@
 """The parts that keep attachments in order, built for the service, which uses them by itself, and for the commands."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
@@ -95,13 +95,30 @@ class Upkeep:
         def report(finding: Finding) -> None:
             log.warning("Sweep: %s %s %s", finding.kind, finding.storage, finding.name)
 
-        retention = self._settings.attachments.retention
-        if retention is not None:
+        async def retain() -> None:
+            retention = self._settings.attachments.retention
+            if retention is None:
+                return
             deleted = await self.retention.run(now() - retention)
             if deleted.files:
                 log.info("Retention deleted %d files of %d bytes", deleted.files, deleted.bytes)
-        await self.sweep.run(report=report)
-        await self.scrubber.run(self._settings.attachments.scrub, _complain)
+
+        async def sweep() -> None:
+            await self.sweep.run(report=report)
+
+        async def scrub() -> None:
+            await self.scrubber.run(self._settings.attachments.scrub, _complain)
+
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "Retention": retain,
+            "The sweep": sweep,
+            "The scrub": scrub,
+        }
+        for what, part in parts.items():
+            try:
+                await part()
+            except Exception:  # each is worth having without the others
+                log.exception("%s failed; it is tried again in %g s", what, SWEEP_EVERY)
 
     def _unrepaired(self) -> Reading:
         return [(number, {"kind": kind}) for kind, number in self.sweep.unrepaired().items()]

@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
 import sqlalchemy as sa
 
+from support_service.attachments import keep_store
 from support_service.attachments.model import Backlog
 from support_service.cases.model import Closing, NewCase
 from support_service.database.tables import attachment_deletions
@@ -52,6 +54,18 @@ async def test_a_limit_and_other_statuses(world):
     assert (await world.retention.run(world.clock(), ["resolved", "closed"], limit=2)).files == 2
     await world.settle()
     assert len(await world.check()) == 1
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_two_retentions_at_once(world):
+    """What one has in hand the other leaves out, and neither waits for the other."""
+    await world.add(b"one")
+    await close(world)
+    async with world.database.transaction() as tx:
+        assert len(await keep_store.expired(tx, world.clock(), ["closed"], 0, 10, lock=True)) == 1
+        assert await world.retention.run(world.clock()) == Backlog(0, 0)
+        assert await world.retention.run(world.clock(), dry_run=True) == Backlog(1, 3)
+    assert await world.retention.run(world.clock()) == Backlog(1, 3)
 
 
 async def test_a_removal_by_request_is_recorded(world):

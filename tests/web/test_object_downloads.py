@@ -143,6 +143,18 @@ async def test_the_service_moves_files_by_itself(make_client, environment, monke
         assert await response.read() == DATA
 
 
+async def test_the_sweep_fails_and_the_scrub_does_not(make_client, environment, s3, monkeypatch):
+    """What the service does each hour fails part by part: with S3 down files on the disk are hashed all the same."""
+    monkeypatch.setattr("support_service.upkeep.SWEEP_EVERY", 0.2)
+    client = await make_client(**environment, SUPPORT_SCRUB_SAMPLE="100%")
+    await upload(client, await open_case(client), DATA)
+    s3.kill()
+    try:
+        await shown(Scrape(client.app), "support_attachment_scrubbed_total", lambda value: value > 0, outcome="ok")
+    finally:
+        s3.start()
+
+
 async def shown(metrics, name, right, **labels):
     """Wait until a series shows what it should; seldom, since each look holds up the service in this process."""
     async with asyncio.timeout(3 * PATIENCE):

@@ -33,10 +33,14 @@ _STANDINGS = (
 
 
 async def expired(
-    reader: Reader, before: datetime, statuses: Sequence[str], after: int, limit: int
+    reader: Reader, before: datetime, statuses: Sequence[str], after: int, limit: int, *, lock: bool = False
 ) -> list[tuple[int, Attachment]]:
-    """Files of cases in these statuses, neither touched since, each with its place in the order."""
-    rows = await reader.fetch_all(
+    """Files of cases in these statuses, neither touched since, each with its place in the order.
+
+    With `lock` nobody else can change them or their cases until the transaction ends; what someone has in hand is left
+    out, so that several may do so at once.
+    """
+    found = (
         sa.select(attachments.c.seq, *COLUMNS)
         .join(tickets, tickets.c.id == attachments.c.ticket_id)
         .where(
@@ -47,8 +51,8 @@ async def expired(
         )
         .order_by(attachments.c.seq)
         .limit(limit)
-        .with_for_update(read=True)
     )
+    rows = await reader.fetch_all(found.with_for_update(skip_locked=True) if lock else found)
     return [(row[0], Attachment(*row[1:])) for row in rows]
 
 

@@ -38,7 +38,7 @@ class Retention:
                 deleted = [attachment for _, attachment in expired]
             else:
                 async with self._database.transaction() as tx:
-                    expired = await keep_store.expired(tx, before, statuses, after, batch)
+                    expired = await keep_store.expired(tx, before, statuses, after, batch, lock=True)
                     ids = [attachment.id for _, attachment in expired]
                     deleted = await store.remove(tx, ids, "retention", self._clock()) if ids else []
                 self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
