@@ -234,9 +234,9 @@ class S3Server:
             )
         _until(self._answers, self._process, log)
 
-    def create_bucket(self) -> str:
+    def create_bucket(self, name: str | None = None) -> str:
         """A new, empty bucket; gives its name."""
-        name = f"b{uuid4().hex}"
+        name = name or f"b{uuid4().hex}"
         self._call("PUT", f"/{name}")
         return name
 

@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import move_store, store
+from support_service.attachments import keep_store, move_store, store
+from support_service.attachments.leftovers import AGAIN_AFTER, TAKEN_FOR
 from support_service.attachments.model import Backlog
-from support_service.attachments.offload import GRACE, LEASE, NOT_AGAIN_FOR
+from support_service.attachments.offload import FAILED_FOR, GRACE, LEASE, NOT_AGAIN_FOR
 from support_service.attachments.pace import Pace
 from support_service.errors import NotFound, Unavailable
 from tests.attachments.streams import stream
@@ -140,7 +141,7 @@ async def test_a_copy_that_is_being_removed_can_not_be_named(world):
     await world.s3.put(world.local.read(claimed.storage_key, 0, 5), key=key)
     world.later += LEASE + timedelta(seconds=1)
     async with world.database.transaction() as tx:
-        assert len(await move_store.take_due(tx, world.clock(), 10)) == 1
+        assert len(await move_store.take_due(tx, world.clock(), 10, until=world.clock())) == 1
         await move_store.hold(tx, "mover", world.clock() + LEASE)
     async with world.database.transaction() as tx:
         assert not await move_store.switch(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
@@ -168,8 +169,72 @@ async def test_an_object_storage_that_is_gone(world, s3, scrape):
     assert {each.outcome for each in moved} == {"failed"}
     assert scrape.value(MOVED, to="s3", outcome="moved") == 0
     assert [await world.bytes_of(each) for each in kept] == [bytes([number]) for number in range(40)]
+    world.later += FAILED_FOR + timedelta(seconds=1)
     assert await world.mover().waiting(world.clock()) == Backlog(40, 40)
     s3.start()
+
+
+async def test_a_file_that_is_always_refused(world, monkeypatch):
+    """A file at which the target fails ends the run; the next leaves it for a while, and moves the others."""
+    await world.add(b"poison")
+    await world.add(b"hello")
+    put = world.s3.put
+
+    async def refuse(chunks, *, expected, **options):
+        if expected == len(b"poison"):
+            raise Unavailable("storage_unavailable", "The object storage refuses")
+        return await put(chunks, expected=expected, **options)
+
+    monkeypatch.setattr(world.s3, "put", refuse)
+    monkeypatch.setattr("support_service.attachments.offload.AT_ONCE", 1)
+    with pytest.raises(Unavailable):
+        await world.move()
+    assert [moved.outcome for moved in await world.move()] == ["moved"]
+    world.later += FAILED_FOR + timedelta(seconds=1)
+    with pytest.raises(Unavailable):
+        await world.move()
+
+
+@both_databases
+async def test_removing_from_a_storage_that_is_gone(world, s3, monkeypatch):
+    """One failure ends the turn for what lies on that storage; what lies on another goes, the rest when it is back."""
+    asked, delete = [], world.s3.delete
+
+    async def noting(key):
+        asked.append(key)
+        await delete(key)
+
+    for data in (b"one", b"two", b"three"):
+        await world.add(data)
+    await world.move()
+    await world.settle()
+    near = await world.add(b"near")
+    monkeypatch.setattr(world.s3, "delete", noting)
+    monkeypatch.setattr("support_service.attachments.leftovers.BATCH", 2)
+    rows = [row for _, row in await keep_store.page(world.database, 0, 10)]
+    async with world.database.transaction() as tx:
+        await store.remove(tx, [row.id for row in rows], "request", world.clock())
+    s3.kill()
+    assert await world.remover.run() == Backlog(1, near.size_bytes)
+    assert len(asked) == 1
+    s3.start()
+    s3.create_bucket(world.s3._bucket)
+    world.later += 2 * AGAIN_AFTER + timedelta(seconds=1)
+    assert (await world.remover.run()).files == 3
+    assert await world.check() == []
+
+
+@both_databases
+async def test_two_removers_never_take_the_same(world):
+    """What one has taken the other leaves to it, until it must have died."""
+    kept = await world.add(b"hello")
+    async with world.database.transaction() as tx:
+        await store.remove(tx, [kept.id], "request", world.clock())
+    async with world.database.transaction() as tx:
+        assert len(await move_store.take_due(tx, world.clock(), 10, until=world.clock() + TAKEN_FOR)) == 1
+    assert await world.remover.run() == Backlog(0, 0)
+    world.later += TAKEN_FOR + timedelta(seconds=1)
+    assert await world.remover.run() == Backlog(1, 5)
 
 
 async def test_a_database_that_is_gone(world, database, monkeypatch):

@@ -13,6 +13,7 @@ from support_service.errors import Unavailable
 
 BATCH = 100
 AGAIN_AFTER = timedelta(minutes=1)  # where a storage is out of reach
+TAKEN_FOR = timedelta(minutes=5)  # how long a turn that died keeps others from its batch
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
@@ -32,18 +33,34 @@ class Remover:
         self._clock = clock
 
     async def run(self) -> Backlog:
-        """Remove all that is due; returns how much that was."""
+        """Remove all that is due; returns how much that was.
+
+        The first failure of a storage ends the turn for all that lies on it, since each may have taken many seconds.
+        """
         files = size = 0
+        lost: set[str] = set()
         while True:
+            at = self._clock()
             async with self._database.transaction() as tx:
-                due = await move_store.take_due(tx, self._clock(), BATCH)
+                due = await move_store.take_due(tx, at, BATCH, until=at + TAKEN_FOR, besides=lost)
             if not due:
                 return Backlog(files, size)
-            removed = [leftover for leftover in due if await self._remove(leftover)]
-            kept = [leftover for leftover in due if leftover not in removed]
+            removed: list[Leftover] = []
+            failed: list[Leftover] = []
+            untried: list[Leftover] = []
+            for leftover in due:
+                if leftover.storage in lost:
+                    untried.append(leftover)
+                elif await self._remove(leftover):
+                    removed.append(leftover)
+                else:
+                    failed.append(leftover)
+                    lost.add(leftover.storage)
             async with self._database.transaction() as tx:
                 await move_store.forget(tx, removed)
-                await move_store.postpone(tx, kept, self._clock() + AGAIN_AFTER)
+                await move_store.postpone(tx, untried, self._clock() + AGAIN_AFTER)
+                # Behind the others, so that one that is always refused does not keep them from their turn.
+                await move_store.postpone(tx, failed, self._clock() + 2 * AGAIN_AFTER)
             files += len(removed)
             size += sum(leftover.size for leftover in removed)
 

@@ -1,6 +1,6 @@
 """All SQL of moving bytes between storages and of removing what is left over."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -110,21 +110,26 @@ async def switch(tx: Transaction, moved: Attachment, storage: str, key: str, *, 
 async def drop(tx: Transaction, storage: str, key: str, at: datetime) -> None:
     """Let a copy that failed be removed at once."""
     copy = sa.and_(leftovers.c.storage == storage, leftovers.c.storage_key == key)
-    await tx.execute(leftovers.update().where(copy).values(due_at=at, mover=None))
+    await tx.execute(leftovers.update().where(copy, ~leftovers.c.removing).values(due_at=at, mover=None))
 
 
-async def take_due(tx: Transaction, now: datetime, limit: int) -> list[Leftover]:
-    """Left over bytes that are due; from here on they are lost to everyone else."""
+async def take_due(
+    tx: Transaction, now: datetime, limit: int, *, until: datetime, besides: Collection[str] = ()
+) -> list[Leftover]:
+    """Left over bytes that are due, besides those of some storages.
+
+    From here on no row can name them again, and no one else takes them until then.
+    """
     due = (
         sa.select(*COLUMNS)
-        .where(leftovers.c.due_at <= now)
+        .where(leftovers.c.due_at <= now, leftovers.c.storage.not_in(besides))
         .order_by(leftovers.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     found = [Leftover(*row) for row in await tx.fetch_all(due)]
     for leftover in found:
-        await tx.execute(leftovers.update().where(_is(leftover)).values(removing=True))
+        await tx.execute(leftovers.update().where(_is(leftover)).values(removing=True, due_at=until))
     return found
 
 

@@ -31,6 +31,7 @@ BATCH = 32  # files claimed in one transaction
 LEASE = timedelta(minutes=2)  # how long a run that died keeps others from its files
 HOLD_EVERY = 30.0  # seconds
 NOT_AGAIN_FOR = timedelta(hours=1)  # a file that could not be moved
+FAILED_FOR = timedelta(minutes=5)  # a file at which the target failed: if it was the file, the others have their turn
 GRACE = timedelta(seconds=10)  # until the old bytes go: a download may have read the row and not yet opened the file
 
 Outcome = Literal["moved", "mismatch", "unreadable", "gone", "failed"]
@@ -201,7 +202,7 @@ class _Run:
             except (Unavailable, OutOfSpace) as failure:
                 self.failure = failure
                 self._report(self._mover.failed(attachment, str(failure)))
-                await self._mover.give_back(attachment, key, self._name)
+                await self._mover.give_back(attachment, key, self._name, not_for=FAILED_FOR)
 
     async def hold(self) -> None:
         """Keep what is claimed while the run goes on."""
