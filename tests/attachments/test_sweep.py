@@ -73,11 +73,17 @@ async def test_what_is_lost_is_reported_and_left(world):
 
 
 async def test_an_upload_whose_row_is_not_committed_yet_is_safe(world):
-    """A file without a row stays for an hour, for its upload may be about to commit; what is left over stays listed."""
-    stored = await world.local.put(stream(b"hello"))
+    """A file without a row stays for an hour, on S3 for a day: its upload may be about to commit.
+
+    A large object is as old as the beginning of its upload, which may have taken hours.
+    """
+    near, far = await world.local.put(stream(b"hello")), await world.s3.put(stream(b"hello"))
     world.later = timedelta(minutes=59)
     assert await world.sweep.run() == NOTHING
-    assert await world.kept("local") == {stored.key}
+    assert await world.kept("local") == {near.key}
+    world.later = timedelta(hours=23)
+    assert await world.sweep.run() == NOTHING | {"orphan": 1}
+    assert await world.kept("s3") == {far.key}
 
 
 async def test_what_is_not_ours_is_left_alone(world, s3):

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from support_service.attachments.storage import KEY
+
 
 class ListingFailed(Exception):
     """The server is out of reach, or refuses."""
@@ -11,7 +13,9 @@ class ListingFailed(Exception):
 def abort_uploads(
     bucket: str, endpoint: str | None, region: str, before: datetime, *, within: float, dry_run: bool
 ) -> int:
-    """Abort those begun before a moment, or only count them; returns how many.
+    """Abort those of attachments begun before a moment, or only count them; returns how many.
+
+    Uploads to keys of any other form are another program's.
 
     Blocks, for at most so many seconds a request. Raises ListingFailed.
     """
@@ -27,7 +31,12 @@ def abort_uploads(
             config=Config(connect_timeout=2, read_timeout=within, retries={"max_attempts": 1}),
         )
         pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
-        old = [each for page in pages for each in page.get("Uploads", []) if each["Initiated"] < before]
+        old = [
+            each
+            for page in pages
+            for each in page.get("Uploads", [])
+            if each["Initiated"] < before and KEY.fullmatch(each["Key"])
+        ]
         for each in () if dry_run else old:
             client.abort_multipart_upload(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as failure:

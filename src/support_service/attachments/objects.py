@@ -23,6 +23,7 @@ PARTS_AT_ONCE = 2  # of one file: what is held in memory for it
 READ = 256 * 1024  # bytes given on at once
 PAGE = 1000  # objects in one page of a list, as S3 has it
 NO_BUCKET = "NoSuchBucket"
+TOO_SHORT = ("status code: 416", "InvalidRange")  # the text has the key and the port too, and they have digits
 WITHIN = 15.0  # seconds for any answer but that to a large file: a frozen server holds nobody
 CACHE = "private, no-cache"
 
@@ -108,7 +109,7 @@ class ObjectAttachmentStorage:
                     raise
                 raise unreadable("The object is not in its bucket; its row is still there.") from None
             except BaseError as failure:
-                if "416" in str(failure):
+                if any(sign in str(failure) for sign in TOO_SHORT):
                     raise unreadable("The object is shorter than it was when it was kept.") from None
                 raise
         if length > 0:

@@ -1,7 +1,7 @@
 """Holds rows, files and ledger against one another: repairs what is safe, and reports the rest.
 
-It deletes no file that a row or the list of leftovers names, and none that is younger than an hour: an upload puts its
-file in place before its row is committed.
+It deletes no file that a row or the list of leftovers names, and none that is young: an upload puts its file in place
+before its row is committed.
 """
 
 import logging
@@ -18,8 +18,9 @@ from support_service.database import Database
 from support_service.errors import Unavailable
 from support_service.telemetry.instruments import Instruments
 
-UNFINISHED_AGE = {"local": timedelta(hours=1), "s3": timedelta(days=1)}  # a large file may take hours to upload
-YOUNGEST = timedelta(hours=1)
+# How old what nobody names must be before it goes. A large file may take hours to S3, and its object is then as old as
+# the beginning of its upload.
+YOUNGEST = {"local": timedelta(hours=1), "s3": timedelta(days=1)}
 
 Kind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged"]
 REPAIRED: tuple[Kind, ...] = ("unfinished", "orphan", "leftover", "ledger")
@@ -87,7 +88,7 @@ class Sweep:
         return found
 
     async def _storage(self, storage: AttachmentStorage, note: Report, *, dry_run: bool) -> None:
-        before = self._clock() - UNFINISHED_AGE.get(storage.name, YOUNGEST)
+        before = self._clock() - YOUNGEST[storage.name]
         if number := await storage.sweep_unfinished(before, dry_run=dry_run):
             note(Finding("unfinished", storage.name, "uploads that were never finished", number))
         async for shard, files in _by_shard(storage):
@@ -114,7 +115,7 @@ class Sweep:
             note(Finding("damaged" if found else "missing", storage.name, f"{row.id} ({row.filename})"))
 
     async def _is_orphan(self, storage: AttachmentStorage, found: Found) -> bool:
-        if found.changed_at > self._clock() - YOUNGEST:
+        if found.changed_at > self._clock() - YOUNGEST[storage.name]:
             return False
         return not await keep_store.is_known(self._database, storage.name, found.key)
 
