@@ -80,6 +80,60 @@ async def test_a_full_disk(storage, tmp_path, monkeypatch, code):
     assert files(tmp_path) == []
 
 
+@pytest.mark.parametrize("moment", ["file", "folder"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ESTALE])
+async def test_a_disk_that_fails(storage, tmp_path, monkeypatch, moment, code):
+    """A disk that fails is Unavailable, and leaves nothing: not even a file that has its place already."""
+    fsync, rounds = os.fsync, []
+
+    def fail(descriptor):
+        rounds.append(descriptor)
+        if len(rounds) == {"file": 1, "folder": 2}[moment]:
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(Unavailable) as refusal:
+        await storage.put(stream(b"hello"))
+    assert refusal.value.code == "storage_unavailable"
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [5, 2 * BLOCK])
+@pytest.mark.parametrize("reserve", [0, 1])
+async def test_a_folder_that_is_lost(tmp_path, size, reserve):
+    """Without its folder a storage is Unavailable: no file counts as missing for it."""
+    storage = LocalAttachmentStorage(tmp_path / "files", reserve)
+    await storage.open()
+    kept = await storage.put(stream(b"hello"))
+    (tmp_path / "files").rename(tmp_path / "elsewhere")
+    for call in (
+        lambda: storage.put(stream(b"x" * size)),
+        lambda: read(storage, kept.key, 0, 5),
+        lambda: anext(storage.list()),
+    ):
+        with pytest.raises(Unavailable) as refusal:
+            await call()
+        assert refusal.value.code == "storage_unavailable"
+    await storage.close()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+async def test_a_file_that_can_not_be_read_now(storage, monkeypatch, code):
+    """Only a file that is not there, or short, is unreadable for good; anything else is the storage's fault."""
+    kept = await storage.put(stream(b"hello"))
+
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aiofiles.threadpool.sync_open", fail)
+        with pytest.raises(Unavailable) as refusal:
+            await read(storage, kept.key, 0, 5)
+    assert refusal.value.code == "storage_unavailable"
+    assert await read(storage, kept.key, 0, 5) == b"hello"
+
+
 @pytest.mark.parametrize("size", [50_000, 3_000_000])
 async def test_a_disk_that_is_full(tmp_path, size):
     """A real disk that fills in the middle of a file is OutOfSpace, and leaves nothing; it takes files again after."""

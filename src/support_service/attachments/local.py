@@ -59,14 +59,17 @@ class LocalAttachmentStorage:
         expected: int = 0,
         label: Label | None = None,  # noqa: ARG002 - a disk serves nothing by itself
     ) -> Stored:
-        self._expect_room(expected)
         key = key or new_key()
         unfinished = self._unfinished / key.rpartition("/")[2]
         digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
+        at_disk = True  # what fails is the disk, and not the stream
         try:
+            self._expect_room(expected)
             async with AsyncExitStack() as stack:
                 file = None
+                at_disk = False
                 async for chunk in chunks:
+                    at_disk = True
                     digest.update(chunk)
                     size += len(chunk)
                     block += chunk
@@ -79,13 +82,15 @@ class LocalAttachmentStorage:
                         block, blocks = bytearray(), blocks + 1
                         if blocks % LOOK_EVERY == 0:
                             self._expect_room()
+                    at_disk = False
+                at_disk = True
             # A file of less than a block needs this one hop to a thread and no other.
             await self._finish(block, unfinished, key)
         except BaseException as failure:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # gone already, or on a disk that can't be written: the sweep has it later
                 unfinished.unlink()
-            if isinstance(failure, OSError) and failure.errno in FULL:
-                raise _full() from failure
+            if at_disk and isinstance(failure, OSError):
+                raise (_full() if failure.errno in FULL else _unusable(failure)) from failure
             raise
         return Stored(key, size, digest.hexdigest())
 
@@ -96,7 +101,8 @@ class LocalAttachmentStorage:
             await asyncio.shield(finishing)
         except asyncio.CancelledError:
             await asyncio.wait([finishing])  # a thread can't be stopped: what it has put in place is taken back
-            await self.delete(key)
+            with suppress(Unavailable):
+                await self.delete(key)
             raise
 
     async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
@@ -109,8 +115,11 @@ class LocalAttachmentStorage:
                         raise unreadable("The file is shorter than it was when it was kept.")
                     length -= len(block)
                     yield block
+        except FileNotFoundError as failure:
+            await _reading(os.stat, self._root / key[:2])  # raises where it is the whole folder that is lost
+            raise unreadable("The file is not in its folder; its row is still there.") from failure
         except OSError as failure:
-            raise unreadable("The file can't be read; its row is still there.") from failure
+            raise _unusable(failure) from failure
 
     async def stat(self, key: str) -> Found | None:
         return await _reading(_look, self._root / key, key)
@@ -154,9 +163,7 @@ async def _reading(work: Callable[..., Result], *arguments: Any) -> Result:
     try:
         return await asyncio.to_thread(work, *arguments)
     except OSError as failure:
-        raise Unavailable(
-            "storage_unavailable", f"The attachment folder can't be used: {failure.strerror}"
-        ) from failure
+        raise _unusable(failure) from failure
 
 
 def _unlink(path: Path) -> None:
@@ -189,11 +196,20 @@ def _finish(rest: bytearray, unfinished: str, place: str) -> None:
     finally:
         os.close(descriptor)
     os.rename(unfinished, place)  # noqa: PTH104 - pathlib costs more than the call
-    folder = os.open(place[: place.rindex("/")], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        folder = os.open(place[: place.rindex("/")], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(place)  # noqa: PTH108 - a file that may not be durable is none
+        raise
+
+
+def _unusable(failure: OSError) -> Unavailable:
+    return Unavailable("storage_unavailable", f"The attachment folder can't be used: {failure.strerror}")
 
 
 def _full() -> OutOfSpace:

@@ -38,6 +38,8 @@ class Scrubber:
         Raises Unavailable where a storage is out of reach, since nothing is known then.
         """
         counted = {"ok": 0, "mismatch": 0}
+        if sample == 0:
+            return counted
         after = 0
         while rows := await keep_store.page(self._database, after, PAGE):
             after = rows[-1][0]

@@ -174,11 +174,14 @@ class AttachmentService:
             raise
 
     async def refresh_backlog(self) -> None:
-        """Read the ledger, which other replicas change too, and look at the disk."""
+        """Look at the disk, which needs no database, and read the ledger, which other replicas change too."""
+        if LOCAL in self._storages:
+            try:
+                self._free = await asyncio.to_thread(self._storages[LOCAL].free)
+            except OSError:
+                self._free = None  # nothing is known of a disk that is not there
         self._backlog = await store.backlog(self._database, LOCAL)
         self._oldest = await store.oldest(self._database, LOCAL) if self._backlog.files else None
-        if LOCAL in self._storages:
-            self._free = await asyncio.to_thread(self._storages[LOCAL].free)
 
     def _age(self) -> Reading:
         if self._backlog is None:
