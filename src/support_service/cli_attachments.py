@@ -101,7 +101,8 @@ def _add_retention(to: Commands) -> None:
 
 def _attach(arguments: argparse.Namespace) -> None:
     listening = Settings.load(os.environ).server
-    service = (arguments.url or f"http://{listening.host}:{listening.port}").rstrip("/")
+    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    service = (arguments.url or f"http://{host}:{listening.port}").rstrip("/")
     sys.exit(uvloop.run(attach(service, arguments.case, arguments.files)))
 
 

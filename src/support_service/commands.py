@@ -18,6 +18,7 @@ from support_service.settings import Settings
 from support_service.upkeep import opened
 
 REMOVE_EVERY = 10.0  # seconds
+LONG_GRACE = timedelta(seconds=30)  # a command waits for no longer one: the service removes what is left
 FOUND = 1  # the exit status where something is not as it should be
 
 
@@ -55,14 +56,18 @@ async def offload(
             freed = await removal.end(wait=bool(counted["moved"]))
         stayed = {outcome: len(sizes) for outcome, sizes in counted.items() if outcome != "moved"}
         moved = Backlog(len(counted["moved"]), sum(counted["moved"]))
+        late = moved.files and settings.s3.grace > LONG_GRACE
+        rest = {"restAfterSeconds": settings.s3.grace.total_seconds()} if late else {}
         _summary(
             f"Moved {_much(moved)} to {to}; removed {_much(freed)}"
-            + "".join(f"; {number} {outcome}" for outcome, number in stayed.items()),
+            + "".join(f"; {number} {outcome}" for outcome, number in stayed.items())
+            + (f"; the service removes the rest after {rest['restAfterSeconds']:g} s" if rest else ""),
             moved=moved.files,
             movedBytes=moved.bytes,
             removed=freed.files,
             freedBytes=freed.bytes,
             **stayed,
+            **rest,
         )
         if failure is not None:
             raise failure
@@ -156,16 +161,23 @@ class _Removal:
     def __init__(self, remover: Remover, grace: timedelta) -> None:
         self._remover = remover
         self._grace = grace
+        self._turning: asyncio.Task[None] | None = None
         self.freed = Backlog(0, 0)
 
     async def turn(self) -> None:
-        """Remove what is due."""
+        """Remove what is due; cancelled, it goes on, for what it has taken nobody else takes for a while."""
+        self._turning = asyncio.create_task(self._turn())
+        await asyncio.shield(self._turning)
+
+    async def _turn(self) -> None:
         removed = await self._remover.run()
         self.freed = Backlog(self.freed.files + removed.files, self.freed.bytes + removed.bytes)
 
     async def end(self, *, wait: bool) -> Backlog:
         """Remove the last, which wait for downloads that have just begun; gives what was removed in all."""
-        if wait:
+        if self._turning is not None:
+            await asyncio.wait([self._turning])
+        if wait and self._grace <= LONG_GRACE:
             await asyncio.sleep(self._grace.total_seconds())
         await self.turn()
         return self.freed

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 import uvloop
 
+from support_service import quantities
 from support_service.database import Database, connect, migrate
 from support_service.database.seam import DatabaseFault
 from support_service.errors import Invalid, Unavailable
@@ -18,8 +19,7 @@ from support_service.telemetry.labels import SERVICES
 from support_service.timeline import levers
 from support_service.timeline.levers import NAMES, REFRESH_EVERY, TTL, Lever, utc_now
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}  # seconds
-LONGEST = 7 * 86_400  # seconds that a lever may stay pulled
+LONGEST = timedelta(days=7)  # that a lever may stay pulled
 TTL_RANGE = (1, 86_400)  # seconds
 REASON_LENGTH = 200  # characters; agents read it
 FOLLOW = f"Every replica follows within about {REFRESH_EVERY:g} s."
@@ -155,11 +155,13 @@ def _moment(at: datetime) -> str:
 
 
 def _duration(text: str) -> timedelta:
-    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
-    seconds = int(found[1]) * UNITS[found[2]] if found else 0
-    if not 0 < seconds <= LONGEST:
+    try:
+        time = quantities.duration(text)
+    except ValueError:
+        time = timedelta(0)
+    if not timedelta(0) < time <= LONGEST:
         raise Invalid("wrong_duration", f"--for {text!r} is no duration: allowed is 90s, 30m, 2h or 1d, at most 7d")
-    return timedelta(seconds=seconds)
+    return time
 
 
 def _with_database(settings: Settings, work: Callable[[Database], Awaitable[Answer]]) -> Answer:

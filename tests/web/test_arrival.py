@@ -84,7 +84,16 @@ async def test_a_checksum_of_the_part(client, case):
 
 @pytest.mark.parametrize(
     "headers",
-    [{"X_Checksum_Sha256": "abc"}, {"X_Checksum_Sha256": "g" * 64}, {"Content_Digest": "sha-256=:AAAA:"}],
+    [
+        {"X_Checksum_Sha256": "abc"},
+        {"X_Checksum_Sha256": "g" * 64},
+        {"X_Checksum_Sha256": "\u00e9" * 44},
+        {"Content_Digest": "sha-256=:AAAA:"},
+        {"Content_Digest": "sha-256=" + base64.b64encode(hashlib.sha256(DATA).digest()).decode()},
+        {"Content_Digest": "sha-256=:!:"},
+        {"Content_Digest": "sha-512=:AAAA:, sha-256=" + "a" * 64},
+        {"Content_Digest": "sha-256"},
+    ],
 )
 async def test_a_checksum_that_can_not_be_read(client, case, attachment_dir, headers):
     """What is no checksum is refused, and not taken for none."""

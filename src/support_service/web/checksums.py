@@ -5,7 +5,6 @@ and the file's by what many clients send: either proves that the file arrived as
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from support_service.errors import FieldError, Invalid, Malformed
 
 PLAIN = "X-Checksum-Sha256"
 DIGEST = "Content-Digest"
-SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):", re.IGNORECASE)
+SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*(?:=([^,;]*)|(?=[,;]|$))", re.IGNORECASE)  # a member of a dictionary
 LENGTH = 32  # bytes of a SHA-256
 
 
@@ -48,7 +47,7 @@ class Checksums:
             self._expected.append(Expected(PLAIN, _plain(plain)))
         digest = SHA256.search(given.get(DIGEST.lower(), ""))
         if digest:
-            self._expected.append(Expected(DIGEST, _base64(DIGEST, digest[1]), of_request))
+            self._expected.append(Expected(DIGEST, _bytes(DIGEST, (digest[1] or "").strip()), of_request))
 
     def add_body(self, chunk: bytes) -> None:
         """Take some of the whole body."""
@@ -83,10 +82,17 @@ def _plain(text: str) -> bytes:
     return _base64(PLAIN, text)
 
 
+def _bytes(header: str, text: str) -> bytes:
+    """A byte sequence as RFC 8941 writes it: base64 between colons."""
+    if not (text.startswith(":") and text.endswith(":")):
+        raise _malformed(header)
+    return _base64(header, text[1:-1])
+
+
 def _base64(header: str, text: str) -> bytes:
     try:
         value = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # no base64, or not even ASCII
         value = b""
     if len(value) != LENGTH:
         raise _malformed(header)
