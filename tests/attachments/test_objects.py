@@ -1,11 +1,12 @@
 """What only an object store has: addresses, attributes, open multipart uploads, and a server that can be gone."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
 
-from support_service.attachments.objects import ObjectAttachmentStorage
+from support_service.attachments.objects import PART, ObjectAttachmentStorage
 from support_service.attachments.storage import Label, new_key
 from support_service.errors import Unavailable
 from tests.attachments.streams import read, stream
@@ -85,6 +86,58 @@ async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
             assert refusal.value.code == "storage_unavailable"
     finally:
         s3.thaw()
+
+
+@pytest.mark.parametrize("size", [PART, 6 * PART])
+async def test_a_server_that_freezes_in_a_large_file(storage, s3, monkeypatch, size):
+    """A large file that the server takes no more of, or gives no answer to, holds its sender for a bounded time."""
+    monkeypatch.setattr("support_service.attachments.objects.STALLED", 0.5)
+    monkeypatch.setattr("support_service.attachments.objects.TOGETHER", 0.5)
+
+    async def frozen_on_the_way():
+        s3.freeze()
+        async for chunk in stream(b"x" * size):
+            yield chunk
+
+    try:
+        with pytest.raises(Unavailable) as refusal:
+            await storage.put(frozen_on_the_way())
+        assert refusal.value.code == "storage_unavailable"
+    finally:
+        s3.thaw()
+
+
+async def test_a_sender_that_leaves_a_frozen_server(storage, s3, monkeypatch):
+    """A task that is cancelled while the server is frozen ends soon."""
+    monkeypatch.setattr("support_service.attachments.objects.WITHIN", 0.2)
+    waiting = asyncio.Event()
+
+    async def endless():
+        waiting.set()
+        yield b"x" * PART
+        await asyncio.Event().wait()
+
+    s3.freeze()
+    try:
+        task = asyncio.create_task(storage.put(endless()))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        s3.thaw()
+
+
+async def test_a_slow_client_is_no_stalled_server(storage, monkeypatch):
+    """The time in which the client sends nothing is not the server's."""
+    monkeypatch.setattr("support_service.attachments.objects.STALLED", 0.2)
+
+    async def slow():
+        yield b"x" * PART
+        await asyncio.sleep(1)
+        yield b"y"
+
+    assert (await storage.put(slow())).size == PART + 1
 
 
 async def test_a_bucket_that_does_not_exist(s3):

@@ -70,6 +70,22 @@ async def test_a_redirected_download(make_client, environment):
         assert response.headers["Content-Disposition"].startswith('attachment; filename="a.pdf"')
     async with client.get(young["uri"], allow_redirects=False) as response:
         assert await response.read() == b"young"
+    async with client.head(kept["uri"], allow_redirects=False) as response:  # the address is signed for GET alone
+        assert (response.status, response.headers["Content-Length"]) == (200, str(len(DATA)))
+
+
+async def test_a_redirect_to_a_server_that_is_down(make_client, environment, s3):
+    """Nobody is sent to where nothing answers: a file on S3 is 503, as without redirects."""
+    client = await make_client(**environment, SUPPORT_ATTACHMENT_DOWNLOAD="redirect")
+    kept = await upload(client, await open_case(client), DATA)
+    await offload(environment)
+    s3.kill()
+    try:
+        response = await client.get(kept["uri"], allow_redirects=False)
+        assert response.headers["Retry-After"]
+        await refused(response, 503, "storage_unavailable")
+    finally:
+        s3.start()
 
 
 async def test_new_files_go_straight_to_s3(make_client, environment, attachment_dir):

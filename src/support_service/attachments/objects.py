@@ -5,7 +5,7 @@ Credentials come from the usual places (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCE
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,9 @@ PAGE = 1000  # objects in one page of a list, as S3 has it
 NO_BUCKET = "NoSuchBucket"
 TOO_SHORT = ("status code: 416", "InvalidRange")  # the text has the key and the port too, and they have digits
 WITHIN = 15.0  # seconds for any answer but that to a large file: a frozen server holds nobody
+SLOWEST = 64 * 1024  # bytes a second that a file in one request may take beyond that
+STALLED = 60.0  # seconds in which a server takes nothing more of a large file
+TOGETHER = 300.0  # seconds in which it may put the parts of a large file together
 CACHE = "private, no-cache"
 
 
@@ -80,15 +83,16 @@ class ObjectAttachmentStorage:
                         max_concurrency=PARTS_AT_ONCE,
                     )
                 )
+            del start  # what is sent is let go of
             try:
-                await asyncio.shield(sending)
+                await _sent(sending, source)
             except asyncio.CancelledError:
                 source.stop()
-                await asyncio.wait([sending])
-                if not sending.exception():
-                    await self.delete(key)
+                with suppress(Unavailable):
+                    await self._take_back(key, sending)
                 raise
             except Exception:
+                source.stop()
                 if source.failure is not None:
                     raise source.failure from None
                 raise
@@ -149,14 +153,36 @@ class ObjectAttachmentStorage:
             raise _unavailable(failure) from failure
 
     async def link(self, key: str, seconds: int) -> str | None:
+        # The look first: an address of a server that is down would be the client's to find out.
+        if await self.stat(key) is None:
+            return None
         with _translated():
-            return str(await obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds)))
+            signed = obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
+            return str(await asyncio.wait_for(signed, WITHIN))
 
     def free(self) -> int | None:
         return None
 
     async def _put_whole(self, key: str, data: bytes, attributes: Any) -> None:
-        await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), WITHIN)
+        within = WITHIN + len(data) / SLOWEST
+        await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), within)
+
+    async def _take_back(self, key: str, sending: asyncio.Future[Any]) -> None:
+        """Leave nothing of a file that was being sent; on a frozen server an open upload may stay for the sweep."""
+        await asyncio.wait([sending], timeout=WITHIN)
+        if not sending.done():
+            sending.cancel()
+        elif not sending.exception():
+            await self.delete(key)
+
+
+async def _sent(sending: asyncio.Future[Any], source: Source) -> None:
+    """Wait until a file is sent; raises TimeoutError where the server takes no more of it, or gives no answer."""
+    while not (await asyncio.wait([sending], timeout=STALLED / 10))[0]:
+        if source.stalled() > (TOGETHER if source.ended and source.failure is None else STALLED):
+            sending.cancel()
+            raise TimeoutError
+    sending.result()
 
 
 @contextmanager
@@ -165,7 +191,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except TimeoutError as failure:
-        raise Unavailable("storage_unavailable", f"The object storage gave no answer for {WITHIN:g} s") from failure
+        raise Unavailable("storage_unavailable", "The object storage gives no answer") from failure
     except (BaseError, FileNotFoundError) as failure:  # a bucket that is not there is "not found" too
         raise _unavailable(failure) from failure
 

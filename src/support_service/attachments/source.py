@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from time import monotonic
 
 
 class Stopped(Exception):
@@ -16,6 +17,8 @@ class Source:
         self._chunks = chunks
         self._next: asyncio.Future[bytes | None] | None = None
         self._stopped = False
+        self._given_at: float | None = None
+        self.ended = False
         self.digest, self.size = hashlib.sha256(), 0
         self.failure: BaseException | None = None
 
@@ -29,14 +32,20 @@ class Source:
                 break
         return start
 
-    async def rest(self, start: bytearray) -> AsyncIterator[bytes]:
+    def rest(self, start: bytearray) -> AsyncIterator[bytes]:
         """Those bytes, then the others; raises when it is stopped, even while it waits."""
+        self._given_at = monotonic()  # before its reader asks for the first of them
+        return self._rest(start)
+
+    async def _rest(self, start: bytearray) -> AsyncIterator[bytes]:
         yield bytes(start)
         del start
         try:
             while not self._stopped:
+                self._given_at = None
                 self._next = asyncio.ensure_future(self._following())
                 chunk = await self._next
+                self._given_at = monotonic()
                 if chunk is None:
                     return
                 self._count(chunk)
@@ -46,7 +55,14 @@ class Source:
         except Exception as failure:
             self.failure = failure
             raise
+        finally:
+            self.ended = True
+            self._given_at = monotonic()
         raise Stopped
+
+    def stalled(self) -> float:
+        """For how many seconds its reader has let it wait; 0 while it waits for bytes itself."""
+        return 0.0 if self._given_at is None else monotonic() - self._given_at
 
     def stop(self) -> None:
         """Let the reader fail at once."""

@@ -53,7 +53,8 @@ async def download(request: web.Request) -> web.StreamResponse:
     }
     if any(tag.value in (attachment.sha256, "*") for tag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
-    if request.app[keys.HTTP].redirect_downloads and (link := await service.link(attachment)):
+    redirects = request.app[keys.HTTP].redirect_downloads and request.method != "HEAD"  # a link is signed for GET alone
+    if redirects and (link := await service.link(attachment)):
         return web.Response(status=307, headers=headers | {"Location": link})
     wanted = _range(request, attachment)
     if wanted is None:
