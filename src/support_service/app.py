@@ -188,11 +188,12 @@ class _Parts:
 
         arrivals = Arrivals(database, self.instruments)
         stream, claim_after = settings.inbound_stream, settings.claim_after
-        consumer = Consumer(broker, arrivals.apply, self.instruments, stream=stream, claim_after=claim_after)
-        app[keys.EVENTS] = consumer
-        relay = Relay(
-            database, broker, self.instruments, stream=settings.stream, keep=settings.keep, endpoints=endpoints
+        consumer = Consumer(
+            broker, arrivals.apply, self.instruments, stream=stream, claim_after=claim_after, ping=database.ping
         )
+        app[keys.EVENTS] = consumer
+        keep = 0 if isinstance(broker, InProcessBroker) else settings.keep  # no one could read what goes out
+        relay = Relay(database, broker, self.instruments, stream=settings.stream, keep=keep, endpoints=endpoints)
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             webhooks = Webhooks(database, session, self.instruments, endpoints, lambda: relay.leads)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.events.broker import BrokerFault, Fenced
+from support_service.events.broker import BrokerFault, Fenced, Full
 from support_service.events.redis_streams import RedisBroker
 
 STREAM = "s"
@@ -108,8 +108,9 @@ async def test_a_newer_fence_shuts_out_the_older(broker):
     """Who publishes with a smaller fence than someone before is refused, and nothing of it is published."""
     await broker.publish(STREAM, ["1"], keep=9, fence=7)
     await broker.publish(STREAM, ["2"], keep=9, fence=8)
-    with pytest.raises(Fenced):
+    with pytest.raises(Fenced) as refusal:
         await broker.publish(STREAM, ["3"], keep=9, fence=7)
+    assert refusal.value.fence == 8
     await broker.publish(STREAM, ["4"], keep=9, fence=8)
     assert events(await take(broker)) == [b"1", b"2", b"4"]
 
@@ -140,4 +141,26 @@ async def test_a_dead_redis(redis):
     redis.start()
     await put(broker, "3")
     assert events(await take(broker)) == [b"3"]
+    await broker.close()
+
+
+async def test_what_may_not_be_lost_is_refused(broker):
+    """A stream that may lose nothing takes no more than may wait, and more again once its group has read."""
+    await broker.publish(STREAM, ["1", "2"], keep=3, lose=False)
+    with pytest.raises(Full):
+        await broker.publish(STREAM, ["3", "4"], keep=3, lose=False)
+    first, _ = await take(broker)
+    await broker.acknowledge(STREAM, [first.id])
+    await broker.trim(STREAM)
+    await broker.publish(STREAM, ["3", "4"], keep=3, lose=False)
+    assert events(await take(broker)) == [b"3", b"4"]
+    assert events(await broker.claim(STREAM, "a", count=9, idle=0, alone=5)) == [b"2", b"3", b"4"]
+
+
+async def test_a_stream_that_nobody_has_read(redis):
+    """What a producer has sent before any consumer came waits."""
+    broker = RedisBroker(redis.url)
+    await put(broker, "1", "2")
+    await broker.trim(STREAM)
+    assert (await broker.depth(STREAM)).waiting == 2
     await broker.close()

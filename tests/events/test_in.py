@@ -6,6 +6,8 @@ import json
 import pytest
 from redis.asyncio import Redis
 
+from support_service.errors import Unavailable
+from support_service.events import consumer
 from support_service.events.consumer import Consumer
 from support_service.events.redis_streams import RedisBroker
 from tests.calls import PATIENCE, open_case, read_case, read_detail, refused
@@ -176,10 +178,12 @@ async def test_what_fails_is_given_up_after_five_tries(stream, redis, instrument
         return "applied"
 
     broker = RedisBroker(redis.url)
-    consumer = Consumer(broker, apply, instruments, stream="support.inbound", claim_after=0.05)
+    listener = Consumer(
+        broker, apply, instruments, stream="support.inbound", claim_after=0.05, ping=asyncio.Event().wait
+    )
     await send(stream, shipment("bad"))
     await send(stream, shipment("good"))
-    running = asyncio.create_task(consumer.run())
+    running = asyncio.create_task(listener.run())
     async with asyncio.timeout(PATIENCE):
         await done.wait()
         while not (letters := await broker.dead_letters("support.inbound", 9)):
@@ -188,6 +192,43 @@ async def test_what_fails_is_given_up_after_five_tries(stream, redis, instrument
     assert (letters[0].reason, letters[0].tries) == ("LookupError: no such thing", 5)
     running.cancel()
     await broker.close()
+
+
+async def test_a_database_that_answers_is_not_waited_for(stream, redis, instruments):
+    """An event that the database refuses while it answers counts its tries; while it does not, none is counted."""
+    down, tries = 3, []
+
+    async def apply(event):
+        tries.append(event.id)
+        raise Unavailable("database_unavailable", "no")
+
+    async def ping():
+        if len(tries) <= down:
+            raise Unavailable("database_unavailable", "no")
+
+    broker = RedisBroker(redis.url)
+    listener = Consumer(broker, apply, instruments, stream="support.inbound", claim_after=0.05, ping=ping)
+    await send(stream, shipment("bad"))
+    running = asyncio.create_task(listener.run())
+    async with asyncio.timeout(PATIENCE):
+        while not (letters := await broker.dead_letters("support.inbound", 9)):
+            await asyncio.sleep(0.02)
+    assert (letters[0].tries, len(tries)) == (5, down + 5)
+    running.cancel()
+    await broker.close()
+
+
+async def test_a_full_stream_is_busy(make_client, client, stream, monkeypatch):
+    """While too many events wait, one that comes by HTTP is refused with 503, none is lost."""
+    monkeypatch.setattr(consumer, "MOST", 2)
+    await client.close()
+    deaf = await make_client(SUPPORT_EVENTS_CONSUME="false")
+    for number in range(2):
+        assert (await post(deaf, shipment(f"e-{number}"))).status == 202
+    answer = await post(deaf, shipment("e-2"))
+    assert answer.headers["Retry-After"]
+    await refused(answer, 503, "events_busy")
+    assert await stream.xlen("support.inbound") == 2
 
 
 @both_databases

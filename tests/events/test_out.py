@@ -4,11 +4,14 @@ import asyncio
 import json
 
 import pytest
+import sqlalchemy as sa
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio import Redis
 
 from support_service.cases.events import PAYLOADS
+from support_service.database.tables import outbox
+from support_service.web import keys
 from tests.calls import PATIENCE, add_message, open_case, read_case, upload
 from tests.conftest import both_databases
 from tests.events.conftest import published
@@ -149,3 +152,26 @@ async def test_a_stop_hands_over(client, make_client, stream):
     await client.close()
     await add_message(other, case, "first")
     assert [event["data"]["conversation"]["message"] for event in (await heard(stream, 3))[1:]] == ["last", "first"]
+
+
+@both_databases
+async def test_a_fence_that_is_behind(client, stream):
+    """Where Redis remembers a newer fence than the database has, as after a backup was put back, events go on."""
+    await open_case(client)
+    await heard(stream, 1)
+    await stream.set("support.events:fence", 1 << 50)
+    await open_case(client)
+    assert len(await heard(stream, 2)) == 2
+    assert int(await stream.get("support.events:fence")) == (1 << 50) + 1
+
+
+async def test_the_numbers_of_an_emptied_outbox_are_not_given_out_again(client, stream):
+    """Each event has a number of its own, also on SQLite and when all before it are gone."""
+    database = client.app[keys.DATABASE]
+    for number in (1, 2):
+        await open_case(client)
+        await heard(stream, number)
+    async with asyncio.timeout(PATIENCE):
+        while await database.fetch_one(sa.select(outbox.c.seq)):
+            await asyncio.sleep(0.01)
+    assert await database.fetch_one(sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")) == (2,)

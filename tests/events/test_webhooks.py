@@ -10,7 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
-from support_service.database.tables import webhook_deliveries
+from support_service.database.tables import outbox, webhook_deliveries
+from support_service.events.relay import BATCH
+from support_service.events.webhooks import AT_ONCE
 from support_service.web import keys
 from tests.calls import PATIENCE, add_message, open_case
 from tests.conftest import both_databases
@@ -106,3 +108,41 @@ async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics):
         while await states(client) != ["failed"] * 2:
             await asyncio.sleep(0.01)
     assert metrics.value(DELIVERIES, outcome="failed") == 2
+
+
+async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
+    """While one endpoint does not answer, with more deliveries due than are made at once, another gets every event."""
+    release = asyncio.Event()
+
+    async def hang(_request):
+        await release.wait()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/hook", hang)
+    async with TestServer(app) as hanging:
+        hooks = [
+            {"name": "hangs", "url": str(hanging.make_url("/hook")), "secret": SECRET},
+            {"name": "well", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET},
+        ]
+        client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
+        for _ in range(2 * AT_ONCE + 1):
+            await open_case(client)
+        assert len({event["id"] for event in await endpoint.got(2 * AT_ONCE + 1)}) == 2 * AT_ONCE + 1
+        async with asyncio.timeout(PATIENCE):
+            while (await states(client)).count("delivered") < 2 * AT_ONCE + 1:
+                await asyncio.sleep(0.01)
+        release.set()
+
+
+async def test_a_dead_redis_does_not_hold_up_webhooks(make_client, endpoint, redis):
+    """While nothing can be published every event still goes to the endpoints, however many wait in the outbox."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url)
+    redis.kill()
+    async with client.app[keys.DATABASE].transaction() as tx:
+        told = json.dumps({"id": "old"})
+        row = {"type": "support.case.updated.v1", "at": "2026-01-01T00:00:00Z", "event": told, "fanned_out": True}
+        await tx.execute(outbox.insert(), [row] * (BATCH + 50))
+    await open_case(client)
+    assert [event["type"] for event in await endpoint.got(2)] == ["support.case.opened.v1"] * 2
+    redis.start()

@@ -149,6 +149,13 @@ outbox = sa.Table(
     sa.Column("at", sa.String(32), nullable=False),  # the event's time, as the event has it
     sa.Column("event", sa.Text, nullable=False),
     sa.Column("fanned_out", sa.Boolean, nullable=False, server_default=sa.false()),  # its webhook deliveries are made
+    sa.Index(
+        "ix_outbox_to_fan_out",
+        "seq",
+        sqlite_where=sa.text("NOT fanned_out"),
+        postgresql_where=sa.text("NOT fanned_out"),
+    ),
+    sqlite_autoincrement=True,  # a number that was published is never given out again, also of an emptied table
 )
 
 # Which process does what only one may do at a time. Times are in ms since the epoch.
@@ -186,4 +193,5 @@ webhook_deliveries = sa.Table(
     sa.Column("due", UtcDateTime, nullable=False),  # the next try, or when it ended
     sa.Column("reason", sa.String(255)),
     sa.Index(None, "state", "due"),
+    sa.Index(None, "endpoint", "state", "due"),
 )

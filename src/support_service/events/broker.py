@@ -13,7 +13,15 @@ class BrokerFault(Exception):
 
 
 class Fenced(BrokerFault):
-    """Someone with a newer fence publishes to this stream now."""
+    """Someone with a newer fence, this one, publishes to this stream now."""
+
+    def __init__(self, fence: int) -> None:
+        super().__init__(f"someone has published with fence {fence}")
+        self.fence = fence
+
+
+class Full(BrokerFault):
+    """The stream has no room before its group has read more of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +48,19 @@ class DeadLetter:
 class Depth:
     """What a stream's group has before it: events not handed out yet or not acknowledged, and dead letters."""
 
-    waiting: int
+    waiting: int | None  # None: unknown
     dead: int
 
 
 class Broker(Protocol):
     """Every call raises BrokerFault when the broker is out of order."""
 
-    async def publish(self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0) -> None:
+    async def publish(
+        self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
+    ) -> None:
         """Append events in order, all or none, and let the oldest go beyond about `keep` of them.
 
-        Raises Fenced where someone has published with a greater fence.
+        Raises Fenced where someone has published with a greater fence; Full where none may be lost and they don't fit.
         """
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
@@ -73,6 +83,9 @@ class Broker(Protocol):
 
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         """Put dead letters back at the end of their stream; gives how many of these ids there were."""
+
+    async def trim(self, stream: str) -> None:
+        """Let go what every group has read and acknowledged."""
 
     async def depth(self, stream: str) -> Depth:
         """How much is before the group."""
@@ -97,10 +110,14 @@ class InProcessBroker:
     def __init__(self) -> None:
         self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
 
-    async def publish(self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0) -> None:
+    async def publish(
+        self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
+    ) -> None:
         into = self._streams[stream]
         if fence < into.fence:
-            raise Fenced(stream)
+            raise Fenced(into.fence)
+        if not lose and len(into.entries) + len(into.pending) + len(events) > keep:
+            raise Full(f"{len(into.entries)} events wait")
         into.fence = fence
         for event in events:
             into.last += 1
@@ -155,6 +172,9 @@ class InProcessBroker:
         found = [dead.pop(each) for each in ids if each in dead]
         await self.publish(stream, [each.event for each in found], keep=len(self._streams[stream].entries) + len(found))
         return len(found)
+
+    async def trim(self, stream: str) -> None:
+        """What is acknowledged is gone already."""
 
     async def depth(self, stream: str) -> Depth:
         of = self._streams[stream]

@@ -17,11 +17,11 @@ from typing import Literal
 
 from support_service.errors import SupportError, Unavailable
 from support_service.events import envelope
-from support_service.events.broker import Broker, BrokerFault, Delivery, Depth
+from support_service.events.broker import Broker, BrokerFault, Delivery, Depth, Full
 from support_service.events.incoming import Event
 from support_service.ids import new_id
 from support_service.telemetry import instruments as rows
-from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import EVENTS_IN, OTHER, closed
 
 MAX_TRIES = 5
@@ -31,8 +31,9 @@ LAST_TRY = (
 BATCH = 16
 AT_ONCE = 4  # transactions at a time: on PostgreSQL most of an event's time is spent on the way there and back
 WAIT = 1.0  # seconds that one read waits for an event
+PING = 2.0  # seconds for the database to say that it is there
 BACKOFF = (0.1, 2.0)  # seconds until the first try after a fault, and at most
-KEEP = 100_000  # events that a stream of ours holds at most, about
+MOST = 100_000  # events that may wait; beyond them none is taken by HTTP
 
 Effect = Literal["applied", "unmatched", "duplicate"]
 Apply = Callable[[Event], Awaitable[Effect]]
@@ -41,20 +42,31 @@ log = logging.getLogger(__name__)
 
 
 class Consumer:
-    """One member of the group that reads the stream; `apply` lets an event take effect, in its own transaction."""
+    """One member of the group that reads the stream; `apply` lets an event take effect, in its own transaction.
+
+    `ping` raises Unavailable while the database is out of reach.
+    """
 
     def __init__(
-        self, broker: Broker, apply: Apply, instruments: Instruments, *, stream: str, claim_after: float
+        self,
+        broker: Broker,
+        apply: Apply,
+        instruments: Instruments,
+        *,
+        stream: str,
+        claim_after: float,
+        ping: Callable[[], Awaitable[None]],
     ) -> None:
         self._broker = broker
         self._apply = apply
+        self._ping = ping
         self._instruments = instruments
         self._stream = stream
         self._claim_after = claim_after
         self._name = f"{platform.node()}-{os.getpid()}-{new_id()[:8]}"
         self._claim_at = 0.0
         self._depth: Depth | None = None
-        instruments.observe(rows.EVENTS_STREAM_LAG, lambda: [(self._depth.waiting, {})] if self._depth else [])
+        instruments.observe(rows.EVENTS_STREAM_LAG, self._waiting)
         instruments.observe(rows.EVENTS_DEAD_LETTERS, lambda: [(self._depth.dead, {})] if self._depth else [])
 
     async def run(self) -> None:
@@ -77,17 +89,23 @@ class Consumer:
     async def accept(self, event: Event) -> None:
         """Take an event that came by HTTP: into the stream, or where the broker is down, at once."""
         try:
-            await self._broker.publish(self._stream, [envelope.write(event)], keep=KEEP)
+            await self._broker.publish(self._stream, [envelope.write(event)], keep=MOST, lose=False)
+        except Full as full:
+            raise Unavailable("events_busy", "Too many events wait; send it again later.") from full
         except BrokerFault:
             if event.data is not None:
                 self._count(event, await self._apply(event))
 
     async def refresh_depth(self) -> None:
-        """Look at what is waiting, for the gauges; unknown while the broker is down."""
+        """Look at what is waiting, for the gauges; unknown while the broker is down. What is done with goes."""
         try:
+            await self._broker.trim(self._stream)
             self._depth = await self._broker.depth(self._stream)
         except BrokerFault:
             self._depth = None
+
+    def _waiting(self) -> Reading:
+        return [] if self._depth is None or self._depth.waiting is None else [(self._depth.waiting, {})]
 
     async def _turn(self) -> None:
         """Handle the events that others left behind, or else the next ones."""
@@ -158,10 +176,21 @@ class Consumer:
             try:
                 return await self._apply(event)
             except Unavailable as failure:
+                # A database that answers has refused this event alone: that is a try like any other.
+                if failure.code != "database_unavailable" or await self._answers():
+                    raise
                 if not failures:
                     log.warning("Events wait for the database: %s", failure)
                 failures += 1
             await _pause(failures)
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(PING):
+                await self._ping()
+        except (Unavailable, TimeoutError):
+            return False
+        return True
 
     async def _bury(self, delivery: Delivery, kind: str, reason: str) -> bool:
         # What is too large to be read is too large to be kept as well; its beginning tells who sent it.

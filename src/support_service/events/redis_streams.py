@@ -1,10 +1,11 @@
 """The broker on Redis Streams: entries with one field `event`, one consumer group, dead letters in a stream beside."""
 
 import asyncio
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -12,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from support_service.events.broker import BrokerFault, DeadLetter, Delivery, Depth, Fenced, chosen
+from support_service.events.broker import BrokerFault, DeadLetter, Delivery, Depth, Fenced, Full, chosen
 from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import Measure, unmeasured
 
@@ -23,10 +24,21 @@ MOST_PENDING = 256  # pending entries looked at in one turn
 FIELDS = (b"event", b"data")  # in which field of an entry an event may come
 # One call whatever the number of events: the client packs one command, and the server appends all or none.
 PUBLISH = """
-if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then return redis.error_reply('FENCED') end
+if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then
+    return redis.error_reply('FENCED ' .. redis.call('GET', KEYS[2]))
+end
+if ARGV[3] == '0' and redis.call('XLEN', KEYS[1]) + #ARGV - 3 > tonumber(ARGV[2]) then
+    return redis.error_reply('FULL')
+end
 if ARGV[1] ~= '0' then redis.call('SET', KEYS[2], ARGV[1]) end
-for i = 3, #ARGV do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'event', ARGV[i]) end
-return #ARGV - 2
+for i = 4, #ARGV do
+    if ARGV[3] == '0' then
+        redis.call('XADD', KEYS[1], '*', 'event', ARGV[i])
+    else
+        redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'event', ARGV[i])
+    end
+end
+return #ARGV - 3
 """
 BURY = """
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
@@ -45,7 +57,7 @@ for i = 1, #ARGV do
 end
 return found
 """
-Answer = TypeVar("Answer")
+REFUSED = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # what PUBLISH says
 
 
 class RedisBroker:
@@ -64,9 +76,11 @@ class RedisBroker:
         self._redis: Any = redis.Redis.from_pool(self._pool)
         self._publish, self._bury, self._replay = map(self._redis.register_script, (PUBLISH, BURY, REPLAY))
 
-    async def publish(self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0) -> None:
+    async def publish(
+        self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
+    ) -> None:
         with self._operation("XADD"):
-            await self._publish(keys=[stream, f"{stream}:fence"], args=[fence, keep, *events])
+            await self._publish(keys=[stream, f"{stream}:fence"], args=[fence, keep, int(lose), *events])
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
         # The socket waits longer than the server does, or a quiet stream would look like a dead server.
@@ -119,13 +133,27 @@ class RedisBroker:
         with self._operation("XADD"):
             return int(await self._replay(keys=[stream, _dead(stream)], args=list(ids)))
 
+    async def trim(self, stream: str) -> None:
+        with self._operation("XTRIM"):
+            groups = await self._in_group(stream, lambda: self._redis.xinfo_groups(stream))
+            floors = []
+            for group in groups:  # what is handed out from here on is newer than what was handed out last
+                pending = await self._redis.xpending(stream, group["name"])
+                floors.append(pending["min"] or group["last-delivered-id"])
+            if floors:
+                floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
+                await self._redis.xtrim(stream, minid=floor, approximate=False)
+
     async def depth(self, stream: str) -> Depth:
         with self._operation("XINFO"):
             groups, dead = await asyncio.gather(
                 self._in_group(stream, lambda: self._redis.xinfo_groups(stream)), self._redis.xlen(_dead(stream))
             )
-        ours = [each for each in groups if each["name"] == GROUP.encode()]
-        return Depth(sum((each["lag"] or 0) + each["pending"] for each in ours), dead)
+            ours = [each for each in groups if each["name"] == GROUP.encode()]
+            if not ours:  # nobody has read yet
+                return Depth(await self._redis.xlen(stream), dead)
+        lag = ours[0]["lag"]
+        return Depth(None if lag is None else lag + ours[0]["pending"], dead)
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -158,10 +186,17 @@ class RedisBroker:
             yield
         except (RedisError, OSError, ValueError) as failure:
             error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
-            raise (Fenced if "FENCED" in str(failure) else BrokerFault)(str(failure)) from failure
+            raise _fault(failure) from failure
         finally:
             if name:  # a wait for events says nothing about Redis
                 self._measure(name, perf_counter() - started, error)
+
+
+def _fault(failure: Exception) -> BrokerFault:
+    said = REFUSED.search(str(failure)) if isinstance(failure, ResponseError) else None
+    if said is None:
+        return BrokerFault(str(failure))
+    return Fenced(int(said["fence"])) if said["fence"] else Full("too many events wait")
 
 
 def _dead(stream: str) -> str:

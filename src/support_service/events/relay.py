@@ -52,6 +52,7 @@ class Relay:
         self._me = new_id()
         self._fence = 0
         self._held_until = self._ask_at = 0.0  # by the monotonic clock
+        self._asking, self._fanning = asyncio.Lock(), asyncio.Lock()
         self._backlog: tuple[int, str | None] | None = None
         instruments.observe(rows.EVENTS_OUTBOX_PENDING, lambda: [(self._backlog[0], {})] if self._backlog else [])
         instruments.observe(rows.EVENTS_OUTBOX_OLDEST, self._oldest)
@@ -62,7 +63,28 @@ class Relay:
         return time.monotonic() < self._held_until
 
     async def run(self) -> None:
-        """Relay for ever."""
+        """Relay for ever; a broker that is down does not hold up the webhook deliveries."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publish())
+            if self._endpoints:
+                group.create_task(self._fan_out_for_ever())
+
+    async def _fan_out_for_ever(self) -> None:
+        failing = False
+        while True:
+            await asyncio.sleep(BACKOFF[1] if failing else EVERY)
+            try:
+                while await self._lead() and await self._fan_out() == BATCH:
+                    pass
+                failing = False
+            except Unavailable as failure:
+                log.warning("Webhook deliveries wait for the database: %s", failure)
+                failing = True
+            except Exception:
+                log.exception("Making webhook deliveries failed; it goes on")
+                failing = True
+
+    async def _publish(self) -> None:
         failures = 0
         while True:
             await asyncio.sleep(EVERY if not failures else min(BACKOFF[1], BACKOFF[0] * 2 ** (failures - 1)))
@@ -72,8 +94,8 @@ class Relay:
                 if failures:
                     log.info("Events are published again")
                 failures = 0
-            except Fenced:
-                self._held_until = self._ask_at = 0.0
+            except Fenced as fenced:
+                failures = min(failures + 1, 16) if await self._fenced(fenced) else 0
             except (BrokerFault, Unavailable) as fault:
                 if not failures:
                     log.warning("Events can't be published and wait in the outbox: %s", fault)
@@ -106,8 +128,9 @@ class Relay:
         pending = await store.pending(self._database, BATCH)
         if not pending:
             return 0
-        if self._endpoints:
-            await self._fan_out([row for row in pending if not row[4]])
+        if self._endpoints and not all(row[4] for row in pending):  # before they leave the outbox
+            while await self._fan_out() == BATCH:
+                pass
         try:
             await self._broker.publish(self._stream, [row[3] for row in pending], keep=self._keep, fence=self._fence)
         except BrokerFault:
@@ -120,25 +143,49 @@ class Relay:
 
     async def _lead(self) -> bool:
         """Whether the lease is ours, taken or renewed where it is time for that."""
-        now = time.monotonic()
-        if now < self._ask_at:
-            return self.leads
-        at = round(time.time() * 1000)
-        async with self._database.transaction() as tx:
-            fence = await store.take_lease(tx, "relay", self._me, at, at + round(LEASE * 1000))
-        self._ask_at = now + LEASE * random.uniform(0.25, 0.5)
-        self._held_until = 0.0 if fence is None else now + LEASE
-        self._fence = fence or 0
-        return fence is not None
+        async with self._asking:
+            now = time.monotonic()
+            if now < self._ask_at:
+                return self.leads
+            at = round(time.time() * 1000)
+            async with self._database.transaction() as tx:
+                fence = await store.take_lease(tx, "relay", self._me, at, at + round(LEASE * 1000))
+            self._ask_at = now + LEASE * random.uniform(0.25, 0.5)
+            self._held_until = 0.0 if fence is None else now + LEASE
+            self._fence = fence or 0
+            return fence is not None
 
-    async def _fan_out(self, fresh: Sequence[Row]) -> None:
-        """Make the webhook deliveries first, so that a broker that is down does not hold them up."""
+    async def _fenced(self, fenced: Fenced) -> bool:
+        """Ask for the lease anew; whether it is ours with a fence that was behind, which is put right.
+
+        The broker may remember more than the database: of a clock that was ahead, or a backup that was put back.
+        """
+        self._held_until = self._ask_at = 0.0
+        try:
+            async with self._database.transaction() as tx:
+                behind = await store.raise_fence(tx, "relay", self._me, fenced.fence)
+        except Unavailable as failure:
+            log.warning("The relay waits for the database: %s", failure)
+            return True
+        if behind:
+            log.warning("The relay's fence was behind: %s; it goes on with a newer one", fenced)
+        return behind
+
+    async def _fan_out(self) -> int:
+        """Make webhook deliveries of the oldest events that have none yet; gives of how many events."""
+        async with self._fanning:
+            fresh = await store.to_fan_out(self._database, BATCH)
+            if fresh:
+                await self._keep_deliveries(fresh)
+            return len(fresh)
+
+    async def _keep_deliveries(self, fresh: Sequence[Row]) -> None:
         now = datetime.now(UTC)
         deliveries = [
             {
                 "endpoint": endpoint.name,
                 "type": row[1],
-                "event": row[3],
+                "event": row[2],
                 "state": "pending",
                 "tries": 0,
                 "since": now,
@@ -148,9 +195,8 @@ class Relay:
             for endpoint in self._endpoints
             if not endpoint.types or row[1] in endpoint.types
         ]
-        if fresh:
-            async with self._database.transaction() as tx:
-                await store.fan_out(tx, [row[0] for row in fresh], deliveries)
+        async with self._database.transaction() as tx:
+            await store.fan_out(tx, [row[0] for row in fresh], deliveries)
 
     def _count(self, events: Sequence[Row], outcome: str) -> None:
         for kind, number in Counter(row[1] for row in events).items():

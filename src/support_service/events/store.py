@@ -17,6 +17,12 @@ PENDING = (
     .order_by(outbox.c.seq)
     .limit(sa.bindparam("count"))
 )
+TO_FAN_OUT = (
+    sa.select(outbox.c.seq, outbox.c.type, outbox.c.event)
+    .where(sa.text("NOT fanned_out"))  # as the index spells it
+    .order_by(outbox.c.seq)
+    .limit(sa.bindparam("count"))
+)
 BACKLOG = sa.select(sa.func.count(), sa.func.min(outbox.c.at)).select_from(outbox)
 REMOVE = hot(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
 REMOVE_RANGE = hot(outbox.delete().where(outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))))
@@ -39,6 +45,15 @@ TAKE_LEASE = (
     )
     .returning(leases.c.fence)
 )
+RAISE_FENCE = (
+    leases.update()
+    .where(
+        leases.c.name == sa.bindparam("lease"),
+        leases.c.holder == sa.bindparam("me"),
+        leases.c.fence < sa.bindparam("above", type_=sa.BigInteger),
+    )
+    .values(fence=sa.bindparam("above", type_=sa.BigInteger) + 1)
+)
 LEAVE_LEASE = (
     leases.update()
     .where(leases.c.name == sa.bindparam("lease"), leases.c.holder == sa.bindparam("me"))
@@ -56,12 +71,13 @@ REACHED = (
 FORGET_INBOUND = inbound_events.delete().where(inbound_events.c.at < sa.bindparam("before", type_=UtcDateTime()))
 
 _D = webhook_deliveries.c
-DUE = (
+_DUE = (
     sa.select(_D.seq, _D.endpoint, _D.event, _D.tries, _D.since)
     .where(_D.state == "pending", _D.due <= sa.bindparam("now", type_=UtcDateTime()))
     .order_by(_D.due)
     .limit(sa.bindparam("count"))
 )
+DUE = _DUE.where(_D.endpoint == sa.bindparam("of"))
 ENDED = (
     webhook_deliveries.update()
     .where(_D.seq == sa.bindparam("delivery"))
@@ -87,6 +103,11 @@ async def take_lease(tx: Transaction, name: str, me: str, now: int, until: int) 
     return row[0] if row else None
 
 
+async def raise_fence(tx: Transaction, name: str, me: str, above: int) -> bool:
+    """Take a fence above that one for a lease that is mine; whether it was mine, and below."""
+    return bool(await tx.execute(RAISE_FENCE, {"lease": name, "me": me, "above": above}))
+
+
 async def leave_lease(tx: Transaction, name: str, me: str) -> None:
     """Give a lease back."""
     await tx.execute(LEAVE_LEASE, {"lease": name, "me": me})
@@ -100,6 +121,11 @@ async def anything_pending(reader: Reader) -> bool:
 async def pending(reader: Reader, count: int) -> Sequence[Row]:
     """The oldest events of the outbox: (seq, type, time, event, whether its webhook deliveries are made)."""
     return await reader.fetch_all(PENDING, {"count": count})
+
+
+async def to_fan_out(reader: Reader, count: int) -> Sequence[Row]:
+    """The oldest events whose webhook deliveries are still to be made: (seq, type, event)."""
+    return await reader.fetch_all(TO_FAN_OUT, {"count": count})
 
 
 async def backlog(reader: Reader) -> tuple[int, str | None]:
@@ -145,14 +171,19 @@ async def forget_inbound(tx: Transaction, before: datetime) -> int:
     return await tx.execute(FORGET_INBOUND, {"before": before})
 
 
-async def due_deliveries(reader: Reader, now: datetime, count: int) -> Sequence[Row]:
-    """Webhook deliveries whose time has come: (seq, endpoint, event, tries, since when)."""
-    return await reader.fetch_all(DUE, {"now": now, "count": count})
+async def due_deliveries(reader: Reader, now: datetime, endpoint: str, count: int) -> Sequence[Row]:
+    """Webhook deliveries to an endpoint whose time has come: (seq, endpoint, event, tries, since when)."""
+    return await reader.fetch_all(DUE, {"now": now, "of": endpoint, "count": count})
 
 
-async def delivery_ended(tx: Transaction, results: Sequence[dict[str, Any]]) -> None:
-    """Keep what came of tries: `delivery` is the seq; state, tries, due and reason are as they are from now on."""
-    await tx.execute(ENDED, list(results))
+async def stray_deliveries(reader: Reader, now: datetime, known: Sequence[str], count: int) -> Sequence[Row]:
+    """The same of endpoints that nobody knows."""
+    return await reader.fetch_all(_DUE.where(_D.endpoint.not_in(known)), {"now": now, "count": count})
+
+
+async def delivery_ended(tx: Transaction, result: dict[str, Any]) -> None:
+    """Keep what came of a try: `delivery` is the seq; state, tries, due and reason are as they are from now on."""
+    await tx.execute(ENDED, result)
 
 
 async def pending_deliveries(reader: Reader) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any
 
 import aiohttp
 import pydantic_core
@@ -24,7 +23,7 @@ from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments
 
 EVERY = 0.5  # seconds between looks for deliveries that are due
-AT_ONCE = 16  # deliveries at a time
+AT_ONCE = 16  # deliveries at a time to one endpoint
 TIMEOUT = 15.0  # seconds for an endpoint to answer
 FIRST_RETRY, LAST_RETRY = 5.0, 4 * 3600.0  # seconds until the next try: three times as long each time
 RETRY_FOR = timedelta(days=1)
@@ -63,11 +62,16 @@ class Webhooks:
         instruments.observe(rows.WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
 
     async def run(self) -> None:
-        """Deliver for ever."""
+        """Deliver for ever, to each endpoint by itself: one that hangs holds up no other."""
+        async with asyncio.TaskGroup() as group:
+            for name in (*self._endpoints, None):
+                group.create_task(self._work(name))
+
+    async def _work(self, name: str | None) -> None:
         while True:
             await asyncio.sleep(EVERY)
             try:
-                while self._leads() and await self.deliver() == AT_ONCE:
+                while self._leads() and await self.deliver(name) == AT_ONCE:
                     pass
             except Unavailable as failure:
                 log.warning("Webhooks wait for the database: %s", failure)
@@ -82,16 +86,23 @@ class Webhooks:
             async with self._database.transaction() as tx:
                 await store.forget_deliveries(tx, now - KEEP_DELIVERED, now - KEEP_FAILED)
 
-    async def deliver(self) -> int:
-        """Make the deliveries that are due, a few at a time; gives how many."""
-        due = await store.due_deliveries(self._database, datetime.now(UTC), AT_ONCE)
-        if due:
-            results = await asyncio.gather(*map(self._deliver, due))
-            async with self._database.transaction() as tx:
-                await store.delivery_ended(tx, results)
+    async def deliver(self, name: str | None) -> int:
+        """Make an endpoint's deliveries that are due, a few at a time, and keep each result as it comes; how many.
+
+        Without a name: end those of endpoints that are not there any more.
+        """
+        now = datetime.now(UTC)
+        if name is None:
+            due = await store.stray_deliveries(self._database, now, list(self._endpoints), AT_ONCE)
+        else:
+            due = await store.due_deliveries(self._database, now, name, AT_ONCE)
+        # All come to their end before an error is told: what is on its way is not to be taken up a second time.
+        for failure in await asyncio.gather(*map(self._deliver, due), return_exceptions=True):
+            if failure is not None:
+                raise failure
         return len(due)
 
-    async def _deliver(self, row: Row) -> dict[str, Any]:
+    async def _deliver(self, row: Row) -> None:
         seq, name, event, tries, since = row
         endpoint = self._endpoints.get(name)
         reason = await self._post(endpoint, event) if endpoint else f"No endpoint is called {name!r} any more."
@@ -107,7 +118,9 @@ class Webhooks:
             state = "pending"
         outcome = {"delivered": "delivered", "failed": "failed", "pending": "retried"}[state]
         self._instruments.webhook_deliveries.add(1, {"outcome": outcome})
-        return {"delivery": seq, "new_state": state, "new_tries": tries + 1, "new_due": due, "new_reason": reason}
+        result = {"delivery": seq, "new_state": state, "new_tries": tries + 1, "new_due": due, "new_reason": reason}
+        async with self._database.transaction() as tx:
+            await store.delivery_ended(tx, result)
 
     async def _post(self, endpoint: Endpoint, event: str) -> str | None:
         """Send an event; why it was not taken, None where it was."""

@@ -10,6 +10,7 @@ down_revision = "0004"
 
 
 AGENTS = "ix_tickets_assigned_agent_id_status_seq"
+UNTOLD = sa.text("NOT fanned_out")
 ASSIGNED = sa.text("assigned_agent_id IS NOT NULL")
 
 
@@ -26,7 +27,9 @@ def upgrade() -> None:
         sa.Column("at", sa.String(32), nullable=False),
         sa.Column("event", sa.Text, nullable=False),
         sa.Column("fanned_out", sa.Boolean, nullable=False, server_default=sa.false()),
+        sqlite_autoincrement=True,
     )
+    op.create_index("ix_outbox_to_fan_out", "outbox", ["seq"], sqlite_where=UNTOLD, postgresql_where=UNTOLD)
     leases = op.create_table(
         "leases",
         sa.Column("name", sa.String(32), primary_key=True),
@@ -57,6 +60,8 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(255)),
     )
     op.create_index("ix_webhook_deliveries_state_due", "webhook_deliveries", ["state", "due"])
+    columns = ["endpoint", "state", "due"]
+    op.create_index("ix_webhook_deliveries_endpoint_state_due", "webhook_deliveries", columns)
 
 
 def downgrade() -> None:
