@@ -222,7 +222,13 @@ def test_right_values_of_opentelemetrys():
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("OTEL_PROPAGATORS", "foo"), ("OTEL_PROPAGATORS", "b3"), ("OTEL_SDK_DISABLED", "maybe")]
+    ("variable", "value"),
+    [
+        ("OTEL_PROPAGATORS", "foo"),
+        ("OTEL_PROPAGATORS", "b3"),
+        ("OTEL_SDK_DISABLED", "maybe"),
+        ("SUPPORT_EVENTS_CONSUME", "false"),
+    ],
 )
 def test_a_value_without_effect(variable, value):
     """What is set and has no effect gives a line to log, and the start goes on."""
@@ -263,6 +269,18 @@ def test_no_secret_of_a_wrong_value_is_shown(variable, value):
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 ONE = f'{{"name": "crm", "url": "http://a", "secret": "{SECRET}"}}'
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user:pass/word@host/", r"https:\/\/host\/password", "https://host/?a=password"]
+)
+def test_no_credential_of_a_webhook_is_shown(url):
+    """Nothing of a webhook's address is said but its scheme: many have their credential in the path."""
+    with pytest.raises(WrongSetting) as refusal:
+        Settings.load({"SUPPORT_WEBHOOKS": f'[{{"name": "crm", "url": "{url}", "types": 7}}]'})
+    assert "word@host" not in str(refusal.value)
+    assert 'password"' not in str(refusal.value)
+    assert "***" in str(refusal.value)
 
 
 def test_webhooks():

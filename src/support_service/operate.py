@@ -8,17 +8,18 @@ from datetime import UTC, datetime
 from support_service import database
 from support_service.database import Database
 from support_service.events import store
-from support_service.events.broker import BrokerFault
+from support_service.events.broker import BrokerFault, DeadLetter
 from support_service.events.redis_streams import RedisBroker
 from support_service.settings import Settings, WrongSetting
 
-MOST = 1000  # lines of a list, and dead letters replayed at once
+MOST = 1000  # webhook deliveries in a list
+PAGE = 50  # dead letters at once: each may have 256 KiB
 
 
 async def list_dead_letters(settings: Settings) -> None:
-    """Print the oldest dead letters, one JSON object a line."""
+    """Print the dead letters, oldest first, one JSON object a line."""
     async with _broker(settings) as (broker, stream):
-        for letter in await broker.dead_letters(stream, MOST):
+        async for letter in _every(broker, stream):
             event = letter.event.decode(errors="replace")
             shown = {"id": letter.id, "at": letter.at, "tries": letter.tries, "reason": letter.reason}
             print(json.dumps(shown | {"event": event[:2000]}, ensure_ascii=False))
@@ -29,9 +30,12 @@ async def replay_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
     async with _broker(settings) as (broker, stream):
         replayed = await broker.replay(stream, ids) if ids else 0
         if not ids:  # only those that are there now: one that fails again is not to go round and round
-            every = [letter.id for letter in await broker.dead_letters(stream, MOST * MOST)]
-            for start in range(0, len(every), MOST):
-                replayed += await broker.replay(stream, every[start : start + MOST])
+            last, after = await broker.last_dead_letter(stream), ""
+            while last and (page := await broker.dead_letters(stream, PAGE, after)):
+                after = page[-1].id
+                replayed += await broker.replay(stream, [each.id for each in page if _place(each.id) <= _place(last)])
+                if _place(after) >= _place(last):
+                    break
     print(f"Replayed {replayed} dead letters.")
 
 
@@ -48,6 +52,18 @@ async def replay_deliveries(settings: Settings, ids: Sequence[int]) -> None:
     async with _opened(settings) as base, base.transaction() as tx:
         replayed = await store.replay_deliveries(tx, datetime.now(UTC), ids or None)
     print(f"{replayed} deliveries are made again.")
+
+
+async def _every(broker: RedisBroker, stream: str) -> AsyncIterator[DeadLetter]:
+    after = ""
+    while page := await broker.dead_letters(stream, PAGE, after):
+        for letter in page:
+            yield letter
+        after = page[-1].id
+
+
+def _place(entry_id: str) -> tuple[int, ...]:
+    return tuple(map(int, entry_id.split("-")))
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ Each field's alias is the variable that sets it, so that a search for `SUPPORT_P
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -80,7 +80,8 @@ def _shown(name: str, value: str) -> str:
     if "HEADERS" in name:
         return "***"
     if name == "SUPPORT_WEBHOOKS":
-        return repr(re.sub(r'whsec_[^"\s]*|("secret"\s*:\s*)"[^"]*"', r"\1***", value))
+        value = re.sub(r'whsec_[^"\s]*|("secret"\s*:\s*)"[^"]*"', r"\1***", value)
+        return repr(re.sub(r'(:\\?/\\?/)[^"\s]*', r"\1***", value))  # many a webhook has its secret in the path
     if not name.endswith(("_URL", "_ENDPOINT")):
         return repr(value)
     scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
@@ -316,7 +317,7 @@ class Settings(BaseModel):
             s3=_read(ObjectStore, environ),
             events=_read(Events, environ),
             telemetry=_read(Telemetry, environ),
-            warnings=tuple(otel.ignored(environ)),
+            warnings=(*otel.ignored(environ), *_deaf(environ)),
         )
         for name, allowed in otel.wrong(environ, settings.telemetry.metrics, settings.telemetry.traces):
             raise WrongSetting(f"{name}={_shown(name, environ[name])}: allowed is {allowed}")
@@ -333,6 +334,16 @@ class Settings(BaseModel):
                     f"SUPPORT_OFFLOAD_AFTER={environ['SUPPORT_OFFLOAD_AFTER']!r}: needs SUPPORT_S3_BUCKET"
                 )
         return settings
+
+
+def _deaf(environ: Mapping[str, str]) -> Iterator[str]:
+    redis = environ.get("SUPPORT_EVENTS_REDIS_URL") or environ.get("SUPPORT_REDIS_URL")
+    if not redis and not _read(Events, environ).consume:
+        given = environ["SUPPORT_EVENTS_CONSUME"]
+        yield (
+            f"SUPPORT_EVENTS_CONSUME={given!r} leaves events to no one: without SUPPORT_EVENTS_REDIS_URL or "
+            "SUPPORT_REDIS_URL no other process can reach them"
+        )
 
 
 def _read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:

@@ -1,12 +1,16 @@
 """SupportService: each change is made whole or not at all, on either database, and counted once."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import SupportService
-from support_service.errors import NotFound
+from support_service.database.tables import attachments, inbound_events
+from support_service.errors import Conflict, NotFound
+from support_service.events import inbox
 from tests.conftest import both_databases
 
 pytestmark = both_databases
@@ -79,3 +83,42 @@ async def test_an_unknown_case(service, case_id):
     ):
         with pytest.raises(NotFound):
             await use
+
+
+async def test_a_made_up_case_with_a_file_stays(service, database):
+    """A file that comes while a made-up case is being deleted is not orphaned: the case stays until it is gone."""
+    case = await service.open_case(NEW.model_copy(update={"channel": "synthetic"}))
+    file = {
+        "id": "f",
+        "ticket_id": case.id,
+        "filename": "a",
+        "content_type": "text/plain",
+        "size_bytes": 1,
+        "sha256": "0" * 64,
+        "storage": "local",
+        "storage_key": "a",
+        "created_at": case.created_at,
+    }
+    async with database.transaction() as tx:
+        await tx.execute(attachments.insert(), file)
+    with pytest.raises(Conflict):
+        await service.remove_synthetic(case.id)
+    assert [each.id for each in (await service.get_case(case.id)).attachments] == ["f"]
+    async with database.transaction() as tx:
+        await tx.execute(attachments.delete())
+    await service.remove_synthetic(case.id)
+
+
+async def test_old_events_are_forgotten_in_chunks(database, monkeypatch):
+    """Old events that are done are forgotten, however many; those that are not done, and new ones, are kept."""
+    monkeypatch.setattr(inbox, "AT_ONCE", 2)
+    now = datetime.now(UTC)
+    old = now - inbox.REMEMBERED - timedelta(days=1)
+    rows = [(f"old-{number}", old, True) for number in range(5)] + [("open", old, False), ("new", now, True)]
+    async with database.transaction() as tx:
+        row = {"source": "/s", "reached": 0}
+        values = [row | {"id": each, "at": at, "done": done} for each, at, done in rows]
+        await tx.execute(inbound_events.insert(), values)
+    await inbox.forget_old(database)
+    kept = await database.fetch_all(sa.select(inbound_events.c.id))
+    assert sorted(each for (each,) in kept) == ["new", "open"]

@@ -54,6 +54,25 @@ def test_a_plain_payload(nested):
     assert read(plain | {"eventId": "e-7", "source": "/s"}).id == "e-7"
 
 
+def test_plain_payloads_that_share_an_id():
+    """An `id` is that of the thing, not of the event, and one `eventId` of two types is that of two events."""
+    first, second = ({"eventType": TYPES[1], "id": 7, "orderId": "7", "status": status} for status in ("new", "paid"))
+    assert read(first).id != read(second).id
+    order = read(first | {"eventId": 1})
+    other = read({"eventType": TYPES[2], "eventId": 1, "paymentId": "7", "status": "paid"})
+    assert order.id == other.id
+    assert order.source != other.source
+
+
+@pytest.mark.parametrize("text", ["\udcff", "%FF", "%00", "\x7f"])
+@pytest.mark.parametrize("name", ["id", "source", "type"])
+def test_what_no_text_may_have(name, text):
+    """A byte in a header that is no UTF-8, which the server reads as a surrogate, or a control character is refused."""
+    headers = {"ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f", "ce-type": TYPES[0]}
+    with pytest.raises(Invalid):
+        envelope.of_headers(headers | {f"ce-{name}": f"a{text}"}, shipment()["data"])
+
+
 def test_an_unknown_type_is_an_event():
     """An event of a type that nobody here knows is read, whatever its data."""
     assert read(shipment() | {"type": "other.v1", "data": [1]}).data is None

@@ -32,6 +32,15 @@ async def stream(redis):
         yield connection
 
 
+BINARY = {
+    "Content-Type": "application/json",
+    "ce-specversion": "1.0",
+    "ce-id": "e-1",
+    "ce-source": "/f",
+    "ce-type": SHIPMENT,
+}
+
+
 async def consumed(metrics, number, within=PATIENCE):
     """Wait until so many events came to an end; gives how many of each outcome."""
     async with asyncio.timeout(within):
@@ -276,6 +285,9 @@ async def test_the_three_ways_to_send(client, metrics):
         (shipment(), {"Content-Type": "text/plain"}, 415, "unsupported_type"),
         ({"a": "x" * 300_000}, {}, 413, "body_too_large"),
         ({}, {"ce-id": "7"}, 422, "invalid_event"),
+        (shipment()["data"], BINARY | {"ce-id": "a%00b"}, 422, "invalid_event"),
+        (shipment()["data"], BINARY | {"ce-id": "a%FFb"}, 422, "invalid_event"),
+        (shipment()["data"], BINARY | {"ce-source": "/%00"}, 422, "invalid_event"),
     ],
 )
 async def test_a_wrong_event_by_http(client, body, headers, status, code):

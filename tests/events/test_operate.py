@@ -5,6 +5,7 @@ import json
 
 from redis.asyncio import Redis
 
+from support_service.operate import PAGE
 from tests.calls import PATIENCE, open_case, read_case
 from tests.events.conftest import send, shipment
 from tests.events.test_in import SENTENCE, about
@@ -41,6 +42,21 @@ async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path
         while [message["message"] for message in (await read_case(client, case))["messages"]] != [SENTENCE]:
             await asyncio.sleep(0.02)
     assert "Replayed 1 " in await command(tmp_path, "dead-letters", "replay", **variables)
+
+
+async def test_many_dead_letters(redis, tmp_path):
+    """However many dead letters there are, each is listed and replayed."""
+    variables = {"SUPPORT_REDIS_URL": redis.url}
+    letters = 2 * PAGE + 1
+    async with Redis.from_url(redis.url) as stream:
+        for number in range(letters):
+            letter = {"event": str(number), "reason": "why", "tries": 5, "at": "then"}
+            await stream.xadd("support.inbound.dead", letter)
+        listed = await command(tmp_path, "dead-letters", "list", **variables)
+        assert [json.loads(line)["event"] for line in listed.splitlines()] == list(map(str, range(letters)))
+        assert f"Replayed {letters} " in await command(tmp_path, "dead-letters", "replay", **variables)
+        assert await stream.xlen("support.inbound.dead") == 0
+        assert await stream.xlen("support.inbound") == letters
 
 
 async def test_without_redis_there_is_nothing_to_list(tmp_path):

@@ -121,6 +121,38 @@ async def test_a_service_out_of_reach(tmp_path):
     assert "127.0.0.1" in report["reason"]
 
 
+@pytest.mark.parametrize("base_url", ["x", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999"])
+async def test_what_is_no_address(tmp_path, base_url):
+    """Where the address is none the check could not run: status 3, with the reason."""
+    status, report, _ = await probe(base_url, tmp_path)
+    assert (status, report["verdict"]) == (3, "not run")
+    assert report["reason"]
+
+
+async def test_answers_of_another_shape(tmp_path):
+    """An answer that is JSON of any other shape is wrong, status 2, and the case is deleted all the same."""
+    deleted = []
+
+    async def answer(request):
+        if request.method == "DELETE":
+            deleted.append(request.path)
+            return web.Response(status=204)
+        if request.path.endswith("/attachments"):
+            await request.read()
+            return web.json_response({"uri": None, "sha256": None}, status=201)
+        if request.path.endswith("/messages"):
+            return web.json_response(await request.json())
+        return web.json_response({"id": "c-1"}, status=201)
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    async with TestServer(app) as odd:
+        status, report, steps = await probe(str(odd.make_url("")).rstrip("/"), tmp_path, *PATIENT)
+    assert (status, report["verdict"]) == (2, "wrong")
+    assert steps["upload"]["verdict"] == "wrong"
+    assert deleted == ["/support/cases/c-1"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["--base-url", "x", "--interval", "0"], ["--base-url", "x", "--fast"]])
 async def test_wrong_usage(tmp_path, arguments):
     """A probe that is called wrongly could not run either: status 3."""

@@ -137,10 +137,12 @@ class SupportService:
         return added.message
 
     async def remove_synthetic(self, case_id: str) -> None:
-        """Remove a made-up case; raises NotFound, and Conflict for one of a real channel."""
+        """Remove a made-up case; raises NotFound, and Conflict for one of a real channel or with a file."""
         async with self._database.transaction() as tx:
             ticket = await self._lock(tx, case_id)
             expect_synthetic(ticket)
+            if await store.has_attachments(tx, case_id):
+                raise Conflict("case_has_attachments", "A file has just come to this case; delete it once more.")
             await store.remove(tx, case_id)
 
     async def workload(self, agent_id: str) -> Workload:

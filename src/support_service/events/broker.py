@@ -78,8 +78,8 @@ class Broker(Protocol):
     async def bury(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
         """Move an event to the stream's dead letters."""
 
-    async def dead_letters(self, stream: str, count: int) -> list[DeadLetter]:
-        """The oldest dead letters."""
+    async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
+        """The oldest dead letters, or those that come after one."""
 
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         """Put dead letters back at the end of their stream; gives how many of these ids there were."""
@@ -164,8 +164,10 @@ class InProcessBroker:
         of.dead[delivery.id] = DeadLetter(delivery.id, delivery.event, reason, delivery.tries, at)
         of.pending.pop(delivery.id, None)
 
-    async def dead_letters(self, stream: str, count: int) -> list[DeadLetter]:
-        return list(self._streams[stream].dead.values())[:count]
+    async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
+        dead = self._streams[stream].dead
+        start = list(dead).index(after) + 1 if after in dead else 0
+        return list(dead.values())[start : start + count]
 
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         dead = self._streams[stream].dead

@@ -52,7 +52,7 @@ def is_binary(headers: Mapping[str, str]) -> bool:
 def of_headers(headers: Mapping[str, str], data: object) -> Event:
     """An event whose attributes are in a request's headers (CloudEvents' HTTP binding, binary mode)."""
     attributes = {
-        name.lower().removeprefix(PREFIX): unquote(value)
+        name.lower().removeprefix(PREFIX): unquote(value, errors="surrogateescape")
         for name, value in headers.items()
         if name.lower().startswith(PREFIX)
     }
@@ -77,15 +77,16 @@ def write(event: Event) -> bytes:
 def _of_plain(document: Mapping[str, Any]) -> Event:
     """`{eventType, eventId?, …}` and its data beside, or under `payload` or `data`.
 
-    Without an id its content is one.
+    Without an `eventId` its content is its id: an `id` may be that of the thing it is about. Ids of two types may be
+    the same number, so the type is a part of the source.
     """
     nested = next((document[name] for name in ("payload", "data") if isinstance(document.get(name), dict)), document)
-    given = document.get("eventId") or document.get("id")
+    given = document.get("eventId")
     content = pydantic_core.to_json(dict(sorted(document.items())), inf_nan_mode="null")
     attributes = {
         "specversion": "1.0",
-        "id": str(given) if isinstance(given, str | int) else hashlib.sha256(content).hexdigest(),
-        "source": document.get("source") or PLAIN_SOURCE,
+        "id": str(given) if given and isinstance(given, str | int) else hashlib.sha256(content).hexdigest(),
+        "source": f"{document.get('source') or PLAIN_SOURCE}#{document['eventType']}",
         "type": document["eventType"],
     }
     return _event(attributes, nested)
@@ -102,6 +103,8 @@ def _event(attributes: dict[str, Any], data: object) -> Event:
     for name in ("id", "source", "type"):
         if len(attributes[name]) > MAX_ATTRIBUTE:
             raise _invalid(FieldError(name, f"may have at most {MAX_ATTRIBUTE} characters"))
+        if not attributes[name].isprintable():  # nor may a byte be in it that is no UTF-8, which comes as a surrogate
+            raise _invalid(FieldError(name, "may hold only printable characters"))
     model = MODELS.get(checked.get_type())
     try:
         known = model.model_validate(data) if model else None

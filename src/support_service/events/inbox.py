@@ -8,6 +8,7 @@ from support_service.events.incoming import Event
 
 REMEMBERED = timedelta(days=14)  # a repeat that comes later than this takes effect again
 FORGET_EVERY = 3600.0  # seconds
+AT_ONCE = 500  # events forgotten in one transaction
 
 
 async def begin(tx: Transaction, event: Event) -> int | None:
@@ -21,6 +22,9 @@ async def reached(tx: Transaction, event: Event, last: int, *, done: bool) -> No
 
 
 async def forget_old(database: Database) -> None:
-    """Forget events that no one will repeat any more."""
-    async with database.transaction() as tx:
-        await store.forget_inbound(tx, datetime.now(UTC) - REMEMBERED)
+    """Forget events that no one will repeat any more, a few at a time: others write in between."""
+    before = datetime.now(UTC) - REMEMBERED
+    forgotten = AT_ONCE
+    while forgotten == AT_ONCE:
+        async with database.transaction() as tx:
+            forgotten = await store.forget_inbound(tx, before, AT_ONCE)

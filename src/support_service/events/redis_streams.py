@@ -119,13 +119,19 @@ class RedisBroker:
             arguments: list[Any] = [GROUP, delivery.id, delivery.event, reason, delivery.tries, at]
             await self._bury(keys=[stream, _dead(stream)], args=arguments)
 
-    async def dead_letters(self, stream: str, count: int) -> list[DeadLetter]:
+    async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
         with self._operation("XRANGE"):
-            entries = await self._redis.xrange(_dead(stream), count=count)
+            entries = await self._redis.xrange(_dead(stream), min=f"({after}" if after else "-", count=count)
         return [
             DeadLetter(key.decode(), has[b"event"], has[b"reason"].decode(), int(has[b"tries"]), has[b"at"].decode())
             for key, has in entries
         ]
+
+    async def last_dead_letter(self, stream: str) -> str | None:
+        """The id of the newest dead letter."""
+        with self._operation("XRANGE"):
+            entries = await self._redis.xrevrange(_dead(stream), count=1)
+        return entries[0][0].decode() if entries else None
 
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         if not ids:

@@ -68,7 +68,13 @@ REACHED = (
     .where(inbound_events.c.source == sa.bindparam("of"), inbound_events.c.id == sa.bindparam("event"))
     .values(reached=sa.bindparam("last"), done=sa.bindparam("whole"))
 )
-FORGET_INBOUND = inbound_events.delete().where(inbound_events.c.at < sa.bindparam("before", type_=UtcDateTime()))
+FORGOTTEN = (
+    sa.select(inbound_events.c.source, inbound_events.c.id)
+    .where(inbound_events.c.at < sa.bindparam("before", type_=UtcDateTime()), inbound_events.c.done.is_(sa.true()))
+    .order_by(inbound_events.c.at)
+    .limit(sa.bindparam("count"))
+)
+FORGET_INBOUND = inbound_events.delete().where(sa.tuple_(inbound_events.c.source, inbound_events.c.id).in_(FORGOTTEN))
 
 _D = webhook_deliveries.c
 _DUE = (
@@ -166,9 +172,9 @@ async def end_inbound(tx: Transaction, source: str, event_id: str, last: int, *,
     await tx.execute(REACHED, {"of": source, "event": event_id, "last": last, "whole": done})
 
 
-async def forget_inbound(tx: Transaction, before: datetime) -> int:
-    """Forget the ids of old events; gives how many."""
-    return await tx.execute(FORGET_INBOUND, {"before": before})
+async def forget_inbound(tx: Transaction, before: datetime, count: int) -> int:
+    """Forget the ids of old events that are done, so many at most; gives how many."""
+    return await tx.execute(FORGET_INBOUND, {"before": before, "count": count})
 
 
 async def due_deliveries(reader: Reader, now: datetime, endpoint: str, count: int) -> Sequence[Row]:
