@@ -123,7 +123,7 @@ async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
         applied.append(event.id)
         return "applied"
 
-    consumer = Consumer(broker, apply, instruments, stream="s", claim_after=0.01)
+    consumer = Consumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=asyncio.Event().wait)
     await broker.publish("s", [json.dumps(shipment("good"))], keep=10)
     running_ = asyncio.create_task(consumer.run())
     async with asyncio.timeout(10):
