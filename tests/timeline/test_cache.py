@@ -190,3 +190,25 @@ async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
     await cache.set("key", value("a"), 60, "")
     assert await cache.get("key") == value("a")
     await cache.close()
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_a_redis_that_froze_is_used_again_whatever_was_late(redis, use):
+    """Whichever operation found the silence out, and whatever its late answer is, Redis is used once it answers."""
+    cache = RedisCache(redis.url, 0.2)
+    await cache.ping()
+    redis.freeze()
+    try:
+        with pytest.raises(CacheFault):
+            await use(cache)
+    finally:
+        redis.thaw()
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await cache.ping()
+            except CacheFault:
+                await asyncio.sleep(0.01)
+            else:
+                break
+    await cache.close()

@@ -163,7 +163,7 @@ class RedisCache:
                     pipeline.mget(list(reads))
                 answers = await self._in_time(pipeline.execute(raise_on_error=False), list(reads))
             else:
-                answers = [await self._in_time(self._redis.mget(list(reads)), list(reads))]
+                answers = await self._in_time(self._values(list(reads)), list(reads))
         except Exception as failure:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             answers = [failure] * (len(commands) + 1)
         took = perf_counter() - started
@@ -177,6 +177,10 @@ class RedisCache:
                 self._measure("MGET", took)
                 for waiting_for_one, value in zip(reads.values(), values, strict=True):
                     _give(waiting_for_one, value)
+
+    async def _values(self, keys: list[str]) -> list[Any]:
+        """One answer, as a pipeline gives several: of MGET, which is always the last."""
+        return [await self._redis.mget(keys)]
 
     def _tell(self, name: str, took: float, answer: Any, waiting: list[asyncio.Future[Any]]) -> None:
         if not isinstance(answer, Exception):
@@ -201,6 +205,7 @@ class RedisCache:
             running.cancel()
             raise
         self._late[running] = keys
+        running.add_done_callback(_heard)
         raise TimeoutError("no answer in time")
 
     async def _is_soon_done(self, running: asyncio.Future[Any]) -> bool:
@@ -242,15 +247,22 @@ class RedisCache:
             await asyncio.wait(late, timeout=LATE)
         for running, keys in late.items():
             running.cancel()
-            if not running.done() or running.cancelled() or running.exception():
+            if not keys or not running.done() or running.cancelled() or running.exception():
                 continue
-            found = running.result()
-            values = found if len(found) == len(keys) else found[-1]
-            long = [key for key, value in zip(keys, values, strict=False) if value and len(value) > MAX_VALUE]
+            values = running.result()[-1]
+            if isinstance(values, Exception):
+                continue
+            long = [key for key, value in zip(keys, values, strict=True) if value and len(value) > MAX_VALUE]
             if long:
                 log.warning("%d values of more than %d bytes are removed from Redis", len(long), MAX_VALUE)
                 with suppress(RedisError, OSError):
                     await self._redis.delete(*long)
+
+
+def _heard(running: asyncio.Future[Any]) -> None:
+    """Take note of how a late answer ended, so that asyncio does not complain that nobody did."""
+    if not running.cancelled():
+        running.exception()
 
 
 def _give(waiting: list[asyncio.Future[Any]], value: Any) -> None:
