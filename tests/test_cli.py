@@ -1,6 +1,6 @@
 """The command line: each command has its help, prints what it says, and refuses with one line.
 
-The commands run in this process; test_server.py, test_demo.py and test_oncall.py run them as processes of their own.
+The commands run in this process; test_server.py, test_demo.py and commands/ run them as processes of their own.
 """
 
 import json

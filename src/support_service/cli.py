@@ -4,12 +4,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import uvloop
 
-from support_service import __version__, cli_attachments, oncall, operate, server
+from support_service import __version__, server
+from support_service.commands import attachments, events, timeline
 from support_service.database import migrate
 from support_service.demo import traffic
 from support_service.demo.run import run as run_demo
@@ -29,7 +30,7 @@ def main() -> None:
     """Run the subcommand that the arguments name."""
     arguments = _parser().parse_args()
     try:
-        arguments.run(arguments)
+        arguments.run(arguments, os.environ)
     except (WrongSetting, SupportError) as refusal:
         sys.exit(_say(str(refusal)))
     except KeyboardInterrupt:
@@ -73,10 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     demonstration = subcommands.add_parser("demo", help=what, description=what)
     demonstration.add_argument("--port", type=int, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)")
     demonstration.set_defaults(run=_demo)
-    oncall.add_to(subcommands, _with_settings)
-    cli_attachments.add_to(subcommands)
+    for room in (timeline, attachments, events):
+        room.add_to(subcommands)
     _add_traffic(demonstration)
-    _add_events(subcommands)
     _add_probe(subcommands)
     return parser
 
@@ -128,36 +128,8 @@ def _add_probe(commands: Subparsers) -> None:
     probe.set_defaults(run=_probe)
 
 
-def _add_events(commands: Subparsers) -> None:
-    what = "look at events that were given up, and send them again"
-    kinds = commands.add_parser("events", help=what, description=what).add_subparsers(required=True, metavar="KIND")
-    what = "events of other services that could not take effect"
-    letters = kinds.add_parser("dead-letters", help=what, description=what)
-    actions = letters.add_subparsers(required=True, metavar="ACTION")
-    what = "print them, one JSON object a line, with the reason"
-    actions.add_parser("list", help=what, description=what).set_defaults(
-        run=lambda _: _operate(operate.list_dead_letters)
-    )
-    what = "put them back at the end of their stream"
-    replay = actions.add_parser("replay", help=what, description=what)
-    replay.add_argument("ids", nargs="*", metavar="ID", help="as the list shows it (default: all)")
-    replay.set_defaults(run=lambda given: _operate(operate.replay_dead_letters, given.ids))
-    what = "deliveries of events to the endpoints of SUPPORT_WEBHOOKS"
-    actions = kinds.add_parser("webhooks", help=what, description=what).add_subparsers(required=True, metavar="ACTION")
-    what = "print them, newest first, one JSON object a line"
-    listed = actions.add_parser("list", help=what, description=what)
-    listed.add_argument("--state", choices=("pending", "delivered", "failed"), help="only those in this state")
-    listed.set_defaults(run=lambda given: _operate(operate.list_deliveries, given.state))
-    what = "make them again, for another day of tries"
-    replay = actions.add_parser("replay", help=what, description=what)
-    replay.add_argument(
-        "ids", nargs="*", type=int, metavar="ID", help="as the list shows it (default: all that failed)"
-    )
-    replay.set_defaults(run=lambda given: _operate(operate.replay_deliveries, given.ids))
-
-
-def _serve(_: argparse.Namespace) -> None:
-    settings = Settings.load(os.environ)
+def _serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    settings = Settings.load(environ)
     logs.configure(settings.server.log_level)
     url = settings.database.url
     if url.startswith("sqlite:"):
@@ -167,17 +139,17 @@ def _serve(_: argparse.Namespace) -> None:
     uvloop.run(server.serve(settings))
 
 
-def _migrate(_: argparse.Namespace) -> None:
-    settings = Settings.load(os.environ)
+def _migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    settings = Settings.load(environ)
     migrate.upgrade(settings.database.url)
     print("The database has the newest schema.")
 
 
-def _openapi(_: argparse.Namespace) -> None:
+def _openapi(*_: object) -> None:
     print(json.dumps(document(), indent=2))
 
 
-def _probe(arguments: argparse.Namespace) -> None:
+def _probe(arguments: argparse.Namespace, _: object) -> None:
     check = Check(arguments.base_url, dict(arguments.header), arguments.threshold, arguments.event_threshold)
     if arguments.interval is None:
         sys.exit(uvloop.run(probe_run.once(check)))
@@ -203,23 +175,15 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _asyncapi(_: argparse.Namespace) -> None:
+def _asyncapi(*_: object) -> None:
     print(json.dumps(asyncapi.document(), indent=2))
 
 
-def _operate(work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-    uvloop.run(work(Settings.load(os.environ), *arguments))
+def _demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    uvloop.run(run_demo(environ, arguments.port))
 
 
-def _demo(arguments: argparse.Namespace) -> None:
-    uvloop.run(run_demo(os.environ, arguments.port))
-
-
-def _with_settings(run: oncall.Run) -> Callable[[argparse.Namespace], None]:
-    return lambda arguments: run(arguments, Settings.load(os.environ))
-
-
-def _traffic(arguments: argparse.Namespace) -> None:
+def _traffic(arguments: argparse.Namespace, _: object) -> None:
     uvloop.run(traffic.run(arguments.base_url, arguments.rate, arguments.duration, faults=arguments.faults))
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,8 +39,8 @@ Answer = TypeVar("Answer")
 Run = Callable[[argparse.Namespace, Settings], None]
 
 
-def add_to(commands: Any, bound: Callable[[Run], Callable[[argparse.Namespace], None]]) -> None:
-    """Add `timeline` to the commands; `bound` gives a command its settings."""
+def add_to(commands: Any) -> None:
+    """Add `timeline` to the commands."""
     what = "switch a service behind the timeline off for a while, or let its answers count as current for longer"
     timeline = commands.add_parser(
         "timeline", help=what, description=what, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -55,7 +55,7 @@ def add_to(commands: Any, bound: Callable[[Run], Callable[[argparse.Namespace], 
             epilog=f"example:\n  support-service timeline {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        parser.set_defaults(run=bound(run))
+        parser.set_defaults(run=_with_settings(run))
         return parser
 
     off = add("degrade", _degrade, "stop asking a service", 'degrade payment --for 30m --reason "being restored"')
@@ -76,6 +76,10 @@ def add_to(commands: Any, bound: Callable[[Run], Callable[[argparse.Namespace], 
     back = add("restore", _restore, "put a lever back before its time", "restore payment")
     back.add_argument("lever", metavar="LEVER", help=f"{', '.join(NAMES)} or all")
     add("status", _status, "show what is pulled now", "status")
+
+
+def _with_settings(run: Run) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
+    return lambda arguments, environ: run(arguments, Settings.load(environ))
 
 
 def _degrade(arguments: argparse.Namespace, settings: Settings) -> None:

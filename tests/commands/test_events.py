@@ -5,7 +5,7 @@ import json
 
 from redis.asyncio import Redis
 
-from support_service.operate import PAGE
+from support_service.commands.events import PAGE
 from tests.calls import PATIENCE, open_case, read_case
 from tests.events.conftest import send, shipment
 from tests.events.test_in import SENTENCE, about

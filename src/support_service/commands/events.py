@@ -1,9 +1,13 @@
 """What an operator does with events from the command line: look at those that were given up, and send them again."""
 
+import argparse
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
+
+import uvloop
 
 from support_service import database
 from support_service.database import Database
@@ -14,6 +18,41 @@ from support_service.settings import Settings, WrongSetting
 
 MOST = 1000  # webhook deliveries in a list
 PAGE = 50  # dead letters at once: each may have 256 KiB
+
+
+def add_to(commands: Any) -> None:
+    """Add `events` to the commands."""
+    what = "look at events that were given up, and send them again"
+    kinds = commands.add_parser("events", help=what, description=what).add_subparsers(required=True, metavar="KIND")
+    what = "events of other services that could not take effect"
+    letters = kinds.add_parser("dead-letters", help=what, description=what)
+    actions = letters.add_subparsers(required=True, metavar="ACTION")
+    what = "print them, one JSON object a line, with the reason"
+    actions.add_parser("list", help=what, description=what).set_defaults(
+        run=_run(lambda settings, _: list_dead_letters(settings))
+    )
+    what = "put them back at the end of their stream"
+    replay = actions.add_parser("replay", help=what, description=what)
+    replay.add_argument("ids", nargs="*", metavar="ID", help="as the list shows it (default: all)")
+    replay.set_defaults(run=_run(lambda settings, given: replay_dead_letters(settings, given.ids)))
+    what = "deliveries of events to the endpoints of SUPPORT_WEBHOOKS"
+    actions = kinds.add_parser("webhooks", help=what, description=what).add_subparsers(required=True, metavar="ACTION")
+    what = "print them, newest first, one JSON object a line"
+    listed = actions.add_parser("list", help=what, description=what)
+    listed.add_argument("--state", choices=("pending", "delivered", "failed"), help="only those in this state")
+    listed.set_defaults(run=_run(lambda settings, given: list_deliveries(settings, given.state)))
+    what = "make them again, for another day of tries"
+    replay = actions.add_parser("replay", help=what, description=what)
+    replay.add_argument(
+        "ids", nargs="*", type=int, metavar="ID", help="as the list shows it (default: all that failed)"
+    )
+    replay.set_defaults(run=_run(lambda settings, given: replay_deliveries(settings, given.ids)))
+
+
+def _run(
+    work: Callable[[Settings, argparse.Namespace], Coroutine[Any, Any, None]],
+) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
+    return lambda arguments, environ: uvloop.run(work(Settings.load(environ), arguments))
 
 
 async def list_dead_letters(settings: Settings) -> None:

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import aiofiles
 import aiohttp
 
+from support_service.commands.progress import Progress, progress
 from support_service.errors import SupportError, Unavailable
-from support_service.progress import Progress, progress
 
 BLOCK = 256 * 1024  # bytes sent at once
 FAILED = 1  # the exit status where a file was not taken

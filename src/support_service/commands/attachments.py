@@ -1,17 +1,17 @@
 """The subcommands about attachments: attach, offload, sweep, scrub and retention."""
 
 import argparse
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
-from support_service import commands, quantities
-from support_service.attach import attach
+from support_service import quantities
+from support_service.commands import upkeep
+from support_service.commands.attach import attach
 from support_service.database import migrate
 from support_service.settings import Settings, WrongSetting
 from support_service.telemetry import logs
@@ -99,19 +99,19 @@ def _add_retention(to: Commands) -> None:
     command.set_defaults(run=_retention)
 
 
-def _attach(arguments: argparse.Namespace) -> None:
-    listening = Settings.load(os.environ).server
+def _attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    listening = Settings.load(environ).server
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
     service = (arguments.url or f"http://{host}:{listening.port}").rstrip("/")
     sys.exit(uvloop.run(attach(service, arguments.case, arguments.files)))
 
 
-def _offload(arguments: argparse.Namespace) -> None:
-    settings = _settings()
+def _offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    settings = _settings(environ)
     older_than = arguments.older_than
     if older_than is None:
         older_than = timedelta(0) if arguments.reverse else settings.s3.offload_after or timedelta(days=30)
-    status = commands.offload(
+    status = upkeep.offload(
         settings,
         older_than=older_than,
         reverse=arguments.reverse,
@@ -122,17 +122,17 @@ def _offload(arguments: argparse.Namespace) -> None:
     sys.exit(uvloop.run(status))
 
 
-def _sweep(arguments: argparse.Namespace) -> None:
-    sys.exit(uvloop.run(commands.sweep(_settings(), dry_run=arguments.dry_run)))
+def _sweep(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    sys.exit(uvloop.run(upkeep.sweep(_settings(environ), dry_run=arguments.dry_run)))
 
 
-def _scrub(arguments: argparse.Namespace) -> None:
-    sys.exit(uvloop.run(commands.scrub(_settings(), sample=arguments.sample)))
+def _scrub(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    sys.exit(uvloop.run(upkeep.scrub(_settings(environ), sample=arguments.sample)))
 
 
-def _retention(arguments: argparse.Namespace) -> None:
-    status = commands.retain(
-        _settings(),
+def _retention(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    status = upkeep.retain(
+        _settings(environ),
         older_than=arguments.older_than,
         statuses=arguments.status or ["closed"],
         limit=arguments.limit,
@@ -141,9 +141,9 @@ def _retention(arguments: argparse.Namespace) -> None:
     sys.exit(uvloop.run(status))
 
 
-def _settings() -> Settings:
+def _settings(environ: Mapping[str, str]) -> Settings:
     """The settings of a command that needs the newest schema."""
-    settings = Settings.load(os.environ)
+    settings = Settings.load(environ)
     logs.configure(settings.server.log_level)
     if not migrate.is_current(settings.database.url):
         raise WrongSetting("The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first")

@@ -10,9 +10,9 @@ from support_service.attachments.model import Attachment, Backlog
 from support_service.attachments.offload import Moved
 from support_service.attachments.scrub import Scrubbed
 from support_service.attachments.sweep import REPORTED, Finding
+from support_service.commands.progress import Progress, progress
 from support_service.errors import SupportError
 from support_service.periodic import beside, repeatedly
-from support_service.progress import Progress, progress
 from support_service.quantities import size
 from support_service.settings import Settings
 from support_service.upkeep import opened
