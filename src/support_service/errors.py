@@ -53,6 +53,10 @@ class UnsupportedType(SupportError):
     """The request's content type is none that is read here."""
 
 
+class Unauthenticated(SupportError):
+    """Nobody knows who the caller is."""
+
+
 class Forbidden(SupportError):
     """The caller may not do this."""
 

@@ -21,6 +21,7 @@ STATUS: dict[type[SupportError], int] = {
     errors.TooLarge: 413,
     errors.TooSlow: 408,
     errors.UnsupportedType: 415,
+    errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.OutOfSpace: 507,
     errors.Unavailable: 503,

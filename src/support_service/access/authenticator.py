@@ -1,0 +1,31 @@
+"""What lets callers in, and the one of an open service, which lets in everyone."""
+
+from typing import Protocol
+
+from support_service.callers import ANYONE, Caller
+
+
+class Authenticator(Protocol):
+    """Knows callers by the token that they send."""
+
+    async def open(self) -> None:
+        """Read what callers are known by; raises Unavailable where that can't be had."""
+
+    async def close(self) -> None:
+        """Let go of what `open` took."""
+
+    async def identify(self, token: str | None) -> Caller:
+        """The caller who sent a token, or sent none; raises Unauthenticated, and Unavailable where nobody can tell."""
+
+
+class Everyone:
+    """Lets in whoever reaches the port."""
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def identify(self, token: str | None) -> Caller:  # noqa: ARG002 - nobody is asked for one
+        return ANYONE
