@@ -1,6 +1,7 @@
 """The composition root: every part is built here, once, and taken down in the reverse order."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -9,9 +10,11 @@ import aiohttp
 from aiohttp import web
 
 from support_service import database
+from support_service.access.authenticator import Everyone
 from support_service.attachments.intake import Limits
 from support_service.attachments.service import BACKLOG_EVERY, AttachmentService
 from support_service.cases.arrivals import Arrivals
+from support_service.cases.masking import Mask
 from support_service.cases.service import TALLY_EVERY, SupportService
 from support_service.events import inbox
 from support_service.events.broker import Broker, InProcessBroker
@@ -39,6 +42,7 @@ from support_service.timeline.redis_cache import RedisCache
 from support_service.timeline.sources import SourceClient, breakers
 from support_service.upkeep import Upkeep, storages
 from support_service.web import keys
+from support_service.web.access import admitted
 from support_service.web.api import install
 from support_service.web.errors import problems
 from support_service.web.middleware import observed
@@ -55,14 +59,20 @@ def build(settings: Settings) -> web.Application:
     """
     parts = _Parts(settings)
     readiness = keys.Readiness()
+    authenticator = Everyone()
     with parts.traces.of_applications():
         app = web.Application(
-            middlewares=[observed(parts.requests, readiness, settings.server.access_log), problems],
+            middlewares=[
+                observed(parts.requests, readiness, settings.server.access_log),
+                problems,
+                admitted(authenticator),
+            ],
             client_max_size=MAX_BODY,
         )
     app[keys.METRICS] = parts.metrics
     app[keys.REQUESTS] = parts.requests
     app[keys.READINESS] = readiness
+    app[keys.MASK] = Mask((settings.server.masking_key or secrets.token_hex()).encode())
     files = settings.attachments
     app[keys.HTTP] = keys.HttpOptions(
         public_url=settings.server.public_url or "",

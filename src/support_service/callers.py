@@ -29,6 +29,15 @@ class Owned(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a case is, where only that is known of it."""
+
+    customer_id: str | None
+    assigned_agent_id: str | None
+    team: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Someone who was let in; `subject` is the agent's or the customer's id, as cases name them."""
 

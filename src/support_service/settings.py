@@ -77,7 +77,7 @@ def _check_port(value: str) -> None:
 
 def _shown(name: str, value: str) -> str:
     """A value as an error may show it: the log is no place for a password."""
-    if "HEADERS" in name:
+    if "HEADERS" in name or name == "SUPPORT_MASKING_KEY":
         return "***"
     if name == "SUPPORT_WEBHOOKS":
         value = re.sub(r'whsec_[^"\s]*|("secret"\s*:\s*)"[^"]*"', r"\1***", value)
@@ -181,6 +181,9 @@ class Server(Section):
     port: int = Field(8000, alias="SUPPORT_PORT", ge=0, le=65535, description="port to listen on; 0 takes a free one")
     public_url: HttpUrl | None = Field(None, alias="SUPPORT_PUBLIC_URL", description="prefix of attachment addresses")
     auth: Literal["open"] = Field("open", alias="SUPPORT_AUTH", description="`open` serves loopback alone")
+    masking_key: str | None = Field(
+        None, alias="SUPPORT_MASKING_KEY", description="keeps analysts' pseudonyms the same over replicas and restarts"
+    )
     stop_timeout: float = Field(10, alias="SUPPORT_STOP_TIMEOUT", gt=0, description="s for requests in flight to end")
     stop_delay: float = Field(0, alias="SUPPORT_STOP_DELAY", ge=0, description="s of not ready before the stop begins")
     access_log: float = Field(0.01, alias="SUPPORT_ACCESS_LOG", ge=0, le=1, description="share of requests logged")

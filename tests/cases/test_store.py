@@ -25,6 +25,7 @@ def ticket(number=1, **fields):
         "priority": "normal",
         "channel": "email",
         "assigned_agent_id": None,
+        "team": None,
         "context": [],
         "tags": [],
         "created_at": AT,
@@ -36,6 +37,7 @@ def ticket(number=1, **fields):
 def message(number=1, case=1, **fields):
     """A message that nothing has written yet."""
     values = {"author_type": "agent", "message": "Hello", "attachment_uri": None, "sentiment": None, "metadata": None}
+    values["visibility"] = "public"
     identity = {"id": f"message-{number}", "ticket_id": f"case-{case}", "created_at": AT}
     return Message.model_construct(**identity | values | fields)
 

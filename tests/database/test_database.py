@@ -118,7 +118,7 @@ async def test_children_go_with_their_case(database):
 HOT = {
     "a case": (case_store.CASE_BY_ID, {"id": "case-1"}),
     "no case": (case_store.CASE_BY_ID, {"id": "other"}),
-    "whether a case exists": (attachment_store.CASE_EXISTS, {"case_id": "case-1"}),
+    "whose a case is": (attachment_store.CASE_OWNER, {"case_id": "case-1"}),
     "an attachment": (attachment_store.BY_ID, {"id": "file-1", "case_id": "case-1"}),
     "the ledger": (attachment_store.COUNT, {"of": "local", "more_files": 0, "more_bytes": 0}),
     "columns of every type": (hot(sa.select(tickets).where(tickets.c.created_at >= sa.bindparam("at"))), {"at": AT}),
@@ -137,7 +137,7 @@ async def test_prepared_statements_read_as_sqlalchemy_does(database, name):
     async with database.transaction() as tx:
         await tx.execute(case_store.ADD_TICKET, TICKET)
         await tx.execute(attachment_store.ADD, file)
-        nothing = {"attachment_uri": None, "sentiment": None}
+        nothing = {"attachment_uri": None, "sentiment": None, "visibility": "public"}
         await tx.execute(case_store.ADD_MESSAGE, said | nothing | {"created_at": AT})
         prepared = await tx.fetch_one(statement, parameters)
         plain = await tx.fetch_one(statement.execution_options(support_hot=False), parameters)

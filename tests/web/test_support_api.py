@@ -21,13 +21,24 @@ TICKET = {
     "priority",
     "channel",
     "assignedAgentId",
+    "team",
     "context",
     "tags",
     "createdAt",
     "updatedAt",
 }
 DETAIL = TICKET | {"messages", "timeline", "attachments", "timelineSources"}
-MESSAGE = {"id", "ticketId", "authorType", "message", "attachmentUri", "sentiment", "metadata", "createdAt"}
+MESSAGE = {
+    "id",
+    "ticketId",
+    "authorType",
+    "message",
+    "attachmentUri",
+    "sentiment",
+    "metadata",
+    "visibility",
+    "createdAt",
+}
 NEW = {
     "subject": "Đơn hàng ORD-1",
     "description": "It is late.\nVery late.",
@@ -35,6 +46,7 @@ NEW = {
     "channel": "email",
     "priority": "high",
     "assignedAgentId": "agent-1",
+    "team": "returns",
     "context": [{"type": "order", "orderId": "ORD-1", "nested": {"a": [1, 2.5, None, True]}}],
     "tags": ["late", "vip"],
 }

@@ -11,6 +11,7 @@ from support_service.attachments.intake import Intake, Limits
 from support_service.attachments.model import Attachment, Backlog, disposition, view
 from support_service.attachments.move_store import Leftover
 from support_service.attachments.storage import AttachmentStorage, Label
+from support_service.callers import CALLER
 from support_service.database import Database, Transaction
 from support_service.errors import NotFound, SupportError, Unavailable, no_case
 from support_service.events import outbox
@@ -60,8 +61,9 @@ class AttachmentService:
         instruments.observe(rows.ATTACHMENT_UPLOADS, lambda: [(self._uploading, {})])
 
     async def expect(self, case_id: str) -> None:
-        """Raise NotFound where there is no such case, before anyone sends its file."""
-        if not (may_be_id(case_id) and await store.case_exists(self._database, case_id)):
+        """Raise NotFound where the caller has no such case, before anyone sends its file."""
+        owner = await store.owner(self._database, case_id) if may_be_id(case_id) else None
+        if owner is None or not CALLER.get().sees(owner):
             raise no_case(case_id)
 
     async def add(
@@ -115,10 +117,10 @@ class AttachmentService:
     async def get(self, case_id: str, attachment_id: str) -> Attachment:
         """One attachment; raises NotFound."""
         known = may_be_id(case_id) and may_be_id(attachment_id)
-        attachment = await store.get(self._database, case_id, attachment_id) if known else None
-        if attachment is None:
+        found = await store.get(self._database, case_id, attachment_id) if known else None
+        if found is None or not CALLER.get().sees(found[0]):
             raise NotFound("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")
-        return attachment
+        return found[1]
 
     async def read(self, attachment: Attachment, offset: int, length: int) -> AsyncIterator[bytes]:
         """An attachment's bytes from an offset on, wherever they are by now; raises Unavailable."""
@@ -209,12 +211,12 @@ class AttachmentService:
 
     async def _record(self, tx: Transaction, attachment: Attachment) -> tuple[Backlog, str]:
         """Keep an attachment's row and its event; what the storage holds now, and the channel of the case."""
-        channel = await store.lock_case(tx, attachment.ticket_id)
-        if channel is None:
+        locked = await store.lock_case(tx, attachment.ticket_id)
+        if locked is None or not CALLER.get().sees(locked[0]):
             raise no_case(attachment.ticket_id)
         public = view(attachment, self._public_url)
         at = attachment.created_at
         await outbox.append(
             tx, attachment.ticket_id, outbox.UPDATED, at, changeType="attachment.added", attachment=public
         )
-        return await store.add(tx, attachment), channel
+        return await store.add(tx, attachment), locked[1]

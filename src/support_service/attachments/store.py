@@ -8,6 +8,7 @@ from itertools import groupby
 import sqlalchemy as sa
 
 from support_service.attachments.model import Attachment, Backlog
+from support_service.callers import Owner
 from support_service.database import Reader, Row, Transaction
 from support_service.database.prepared import hot
 from support_service.database.tables import (
@@ -18,16 +19,18 @@ from support_service.database.tables import (
     tickets,
 )
 
+OWNER = [tickets.c[field.name] for field in fields(Owner)]
 NAMES = [field.name for field in fields(Attachment)]
 COLUMNS = [attachments.c[name] for name in NAMES]
 OF_CASE = sa.select(*COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
 BY_ID = hot(
-    sa.select(*COLUMNS).where(
-        attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id")
-    )
+    sa.select(*OWNER, *COLUMNS)
+    .join(tickets, tickets.c.id == attachments.c.ticket_id)
+    .where(attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id"))
 )
-CASE_EXISTS = hot(sa.select(sa.literal(1)).where(tickets.c.id == sa.bindparam("case_id")))
-LOCK_CASE = hot(sa.select(tickets.c.channel).where(tickets.c.id == sa.bindparam("case_id")).with_for_update())
+OWNER_OF_CASE = sa.select(*OWNER).where(tickets.c.id == sa.bindparam("case_id"))
+CASE_OWNER = hot(OWNER_OF_CASE)
+LOCK_CASE = hot(OWNER_OF_CASE.add_columns(tickets.c.channel).with_for_update())
 ADD = hot(attachments.insert().inline())
 LEDGER = sa.select(attachment_ledger.c.files, attachment_ledger.c.bytes).where(
     attachment_ledger.c.storage == sa.bindparam("of")
@@ -44,15 +47,16 @@ COUNT = hot(
 )
 
 
-async def case_exists(reader: Reader, case_id: str) -> bool:
-    """Whether there is such a case."""
-    return await reader.fetch_one(CASE_EXISTS, {"case_id": case_id}) is not None
+async def owner(reader: Reader, case_id: str) -> Owner | None:
+    """Whose a case is; None where there is no such case."""
+    row = await reader.fetch_one(CASE_OWNER, {"case_id": case_id})
+    return Owner(*row) if row else None
 
 
-async def lock_case(tx: Transaction, case_id: str) -> str | None:
-    """The channel of a case that no one else can change before this transaction ends; None where there is none."""
+async def lock_case(tx: Transaction, case_id: str) -> tuple[Owner, str] | None:
+    """Whose a case is, and its channel, with nobody else changing it before this transaction ends; None without one."""
     row = await tx.fetch_one(LOCK_CASE, {"case_id": case_id})
-    return str(row[0]) if row else None
+    return (Owner(*row[:-1]), row[-1]) if row else None
 
 
 async def of_case(reader: Reader, case_id: str) -> list[Attachment]:
@@ -60,10 +64,10 @@ async def of_case(reader: Reader, case_id: str) -> list[Attachment]:
     return [Attachment(*row) for row in await reader.fetch_all(OF_CASE, {"case_id": case_id})]
 
 
-async def get(reader: Reader, case_id: str, attachment_id: str) -> Attachment | None:
-    """One attachment of a case."""
+async def get(reader: Reader, case_id: str, attachment_id: str) -> tuple[Owner, Attachment] | None:
+    """One attachment of a case, and whose that case is."""
     row = await reader.fetch_one(BY_ID, {"id": attachment_id, "case_id": case_id})
-    return Attachment(*row) if row else None
+    return (Owner(*row[: len(OWNER)]), Attachment(*row[len(OWNER) :])) if row else None
 
 
 async def add(tx: Transaction, attachment: Attachment) -> Backlog:

@@ -71,6 +71,7 @@ def _message(case_id: str, event: Event, at: datetime) -> Message:
         message=event.data.sentence(),
         attachment_uri=None,
         sentiment=None,
+        visibility="public",
         metadata={"eventId": event.id, "eventType": event.type} | event.data.fields(),
         created_at=at,
     )

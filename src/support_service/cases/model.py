@@ -13,6 +13,7 @@ from support_service.references import Service, SourceStatus
 
 Status = Literal["open", "pending", "resolved", "closed"]
 AuthorType = Literal["agent", "customer", "bot"]
+Visibility = Literal["public", "internal"]  # an internal note is for agents' eyes, never for customers'
 Json = dict[str, Any]
 
 MAX_TEXT = 65_536  # characters in a description or message
@@ -73,6 +74,7 @@ class NewMessage(Request):
     attachment_uri: Uri | None = None
     sentiment: Sentiment | None = None
     metadata: Json | None = None
+    visibility: Visibility = "public"
 
 
 class NewCase(Request):
@@ -84,6 +86,7 @@ class NewCase(Request):
     channel: Channel
     priority: Priority = "normal"
     assigned_agent_id: Identifier | None = None
+    team: Identifier | None = None
     context: Context = []
     tags: Tags = []
     initial_message: NewMessage | None = None
@@ -96,6 +99,7 @@ class CaseChange(Wire):
     description: Description | None = None
     priority: Priority = "normal"
     assigned_agent_id: Identifier | None = None
+    team: Identifier | None = None
     context: Context = []
     tags: Tags = []
     status: Status = "open"
@@ -120,6 +124,7 @@ class Closing(Request):
     attachment_uri: Uri | None = None
     sentiment: Sentiment | None = None
     metadata: Json | None = None
+    visibility: Visibility = "public"
     assigned_agent_id: Identifier | None = None
 
     def last_message(self) -> NewMessage | None:
@@ -132,6 +137,7 @@ class Closing(Request):
             attachment_uri=self.attachment_uri,
             sentiment=self.sentiment,
             metadata=self.metadata,
+            visibility=self.visibility,
         )
 
 
@@ -141,6 +147,7 @@ class CaseQuery(Wire):
     status: Status | None = None
     customer_id: Identifier | None = None
     assigned_agent_id: Identifier | None = None
+    team: Identifier | None = None
     priority: Priority | None = None
     channel: Channel | None = None
     q: Annotated[str, Field(max_length=200)] | None = None
@@ -158,6 +165,7 @@ class Message(Wire):
     attachment_uri: str | None
     sentiment: str | None
     metadata: Json | None
+    visibility: Visibility
     created_at: datetime
 
 
@@ -172,6 +180,7 @@ class Ticket(Wire):
     priority: Priority
     channel: str
     assigned_agent_id: str | None
+    team: str | None
     context: list[Json]
     tags: list[str]
     created_at: datetime

@@ -10,6 +10,7 @@ import pydantic_core
 from pydantic.alias_generators import to_camel
 
 from support_service import references
+from support_service.callers import CALLER
 from support_service.cases import store
 from support_service.cases.model import (
     Case,
@@ -25,6 +26,7 @@ from support_service.cases.model import (
     Ticket,
     Workload,
 )
+from support_service.cases.rights import expect_may_assign, expect_may_open, expect_may_say, heard, missing
 from support_service.database import Database, Transaction
 from support_service.errors import Conflict, FieldError, Invalid, no_case
 from support_service.events import outbox
@@ -59,7 +61,8 @@ class SupportService:
         instruments.observe(rows.TICKET_OLDEST_UNANSWERED, self._oldest_unanswered)
 
     async def open_case(self, new: NewCase) -> Case:
-        """Open a case, with its first message if there is one."""
+        """Open a case, with its first message if there is one; raises Forbidden."""
+        new = expect_may_open(CALLER.get(), new)
         at = datetime.now(UTC)
         opened = {
             "id": new_id(),
@@ -81,14 +84,16 @@ class SupportService:
 
     async def get_case(self, case_id: str) -> Case:
         """A case with its conversation and attachments; raises NotFound."""
+        caller = CALLER.get()
         case = await store.get(self._database, case_id) if may_be_id(case_id) else None
-        if case is None:
+        if case is None or not caller.sees(case):
             raise no_case(case_id)
+        case.messages = heard(caller, case.messages)
         return case
 
     async def list_cases(self, query: CaseQuery) -> CasePage:
         """A page of the cases that match, newest first; raises Invalid for a cursor that is none of ours."""
-        found = await store.find(self._database, query, _read_cursor(query.cursor))
+        found = await store.find(self._database, query, _read_cursor(query.cursor), CALLER.get())
         page = found[: query.limit]
         more = len(found) > len(page)
         return CasePage.model_construct(
@@ -96,10 +101,12 @@ class SupportService:
         )
 
     async def change_case(self, case_id: str, change: CaseChange) -> Ticket:
-        """Change the fields given, and nothing where they are as they were; raises NotFound."""
+        """Change the fields given, and nothing where they are as they were; raises NotFound and Forbidden."""
         async with self._database.transaction() as tx:
             before = ticket = await self._lock(tx, case_id)
             changed = {name: value for name, value in change.given().items() if not _same(getattr(before, name), value)}
+            if "assigned_agent_id" in changed:
+                expect_may_assign(CALLER.get(), before.assigned_agent_id, changed["assigned_agent_id"])
             if changed:
                 ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC)})
                 await store.change(tx, ticket, changed)
@@ -110,14 +117,14 @@ class SupportService:
         return ticket
 
     async def set_status(self, case_id: str, change: StatusChange) -> Ticket:
-        """Give a case a status, and an agent if one is named; raises NotFound."""
+        """Give a case a status, and an agent if one is named; raises NotFound and Forbidden."""
         async with self._database.transaction() as tx:
             before, ticket = await self._set_status(tx, case_id, change.status, change.assigned_agent_id)
         self._count_status(before, ticket)
         return ticket
 
     async def close_case(self, case_id: str, closing: Closing) -> Case:
-        """Close a case, with a last message if there is one; raises NotFound. A closed case stays closed."""
+        """Close a case, with a last message if there is one; a closed case stays closed. Raises NotFound, Forbidden."""
         last = closing.last_message()
         async with self._database.transaction() as tx:
             before, ticket = await self._set_status(tx, case_id, "closed", closing.assigned_agent_id)
@@ -130,7 +137,7 @@ class SupportService:
         return case
 
     async def add_message(self, case_id: str, new: NewMessage) -> Message:
-        """Append a message to a case; raises NotFound."""
+        """Append a message to a case; raises NotFound and Forbidden."""
         async with self._database.transaction() as tx:
             added = await self._append(tx, case_id, new)
         self._count_messages(added.channel, [added.message], added.answered_after)
@@ -146,7 +153,10 @@ class SupportService:
             await store.remove(tx, case_id)
 
     async def workload(self, agent_id: str) -> Workload:
-        """How many cases an agent has by status; an agent nobody knows has none."""
+        """How many cases an agent has by status; an agent nobody knows has none. Raises Forbidden."""
+        caller = CALLER.get()
+        if caller.role == "agent" and agent_id != caller.subject:
+            raise missing("agents:read-others", "Agents see their own workload.")
         cases = await store.workload(self._database, agent_id) if may_be_id(agent_id) else {}
         return Workload.model_validate({"agentId": agent_id, **cases})
 
@@ -173,16 +183,18 @@ class SupportService:
         return [(max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0, {})]
 
     async def _append(self, tx: Transaction, case_id: str, new: NewMessage) -> Added:
+        caller = CALLER.get()
+        expect_may_say(caller, new)
         message = _message(case_id, new, datetime.now(UTC))
-        times = await store.add_message(tx, message) if may_be_id(case_id) else None
-        if times is None:
-            raise no_case(case_id)
+        spoken = await store.add_message(tx, message) if may_be_id(case_id) else None
+        if spoken is None or not caller.sees(spoken):
+            raise no_case(case_id)  # which undoes the message
         await outbox.append(
             tx, case_id, outbox.UPDATED, message.created_at, changeType="conversation.added", conversation=message
         )
-        opened_at, answered_at, channel = times
-        first_answer = message.author_type == "agent" and answered_at == message.created_at
-        return Added(message, channel, (message.created_at - opened_at).total_seconds() if first_answer else None)
+        first_answer = message.author_type == "agent" and spoken.answered_at == message.created_at
+        after = (message.created_at - spoken.created_at).total_seconds() if first_answer else None
+        return Added(message, spoken.channel, after)
 
     async def _set_status(
         self, tx: Transaction, case_id: str, status: Status, agent_id: str | None
@@ -192,6 +204,7 @@ class SupportService:
         wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
         if all(getattr(before, name) == value for name, value in wanted.items()):
             return before, before
+        expect_may_assign(CALLER.get(), before.assigned_agent_id, agent_id or before.assigned_agent_id)
         ticket = before.model_copy(update=wanted | {"updated_at": datetime.now(UTC)})
         await store.change(tx, ticket, wanted)
         await _announce_change(tx, before, ticket, wanted)
@@ -199,7 +212,7 @@ class SupportService:
 
     async def _lock(self, tx: Transaction, case_id: str) -> Ticket:
         ticket = await store.lock(tx, case_id) if may_be_id(case_id) else None
-        if ticket is None:
+        if ticket is None or not CALLER.get().sees(ticket):
             raise no_case(case_id)
         return ticket
 

@@ -1,11 +1,13 @@
 """All SQL of cases: expressions that run on either database, one statement a read."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.callers import ITSELF, Caller
 from support_service.cases.model import Case, CaseQuery, Message, Ticket, search_words
 from support_service.database import Reader, Transaction
 from support_service.database.dialect import UtcDateTime, json_rows, search_matches
@@ -13,6 +15,19 @@ from support_service.database.documents import TICKET_COLUMNS, json_members, jso
 from support_service.database.prepared import hot
 from support_service.database.tables import attachments, messages, ticket_references, tickets
 from support_service.telemetry.labels import SYNTHETIC, UNSETTLED
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What a case is when a message has been added to it."""
+
+    created_at: datetime
+    answered_at: datetime | None
+    channel: str
+    status: str
+    customer_id: str | None
+    assigned_agent_id: str | None
+    team: str | None
 
 
 def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
@@ -47,6 +62,7 @@ CASE_BY_ID = hot(
                         "attachmentUri": "attachment_uri",
                         "sentiment": "sentiment",
                         "metadata": "metadata",
+                        "visibility": "visibility",
                         "createdAt": "created_at",
                     },
                 ),
@@ -71,13 +87,14 @@ _SPEAKING: dict[str, dict[str, Any]] = {
     "customer": {"waiting_since": sa.func.coalesce(tickets.c.waiting_since, AT)},
     "agent": {"waiting_since": sa.null(), "answered_at": sa.func.coalesce(tickets.c.answered_at, AT)},
     "bot": {},
+    "internal": {},  # a note is no answer: whoever waits goes on waiting
 }
 SPOKEN = {
     author: hot(
         tickets.update()
         .where(tickets.c.id == sa.bindparam("case_id"))
         .values(updated_at=AT, **more)
-        .returning(tickets.c.created_at, tickets.c.answered_at, tickets.c.channel)
+        .returning(*(tickets.c[field.name] for field in fields(Spoken)))
     )
     for author, more in _SPEAKING.items()
 }
@@ -116,18 +133,24 @@ async def lock(tx: Transaction, case_id: str) -> Ticket | None:
     return Ticket.model_validate_json(row[0]) if row else None
 
 
-async def find(reader: Reader, query: CaseQuery, after: int | None) -> list[tuple[int, Ticket]]:
-    """Tickets with their place in the order, newest first, at most one more than the query's limit."""
+async def find(
+    reader: Reader, query: CaseQuery, after: int | None, caller: Caller = ITSELF
+) -> list[tuple[int, Ticket]]:
+    """The caller's tickets with their place in the order, newest first, at most one more than the query's limit."""
     statement = sa.select(tickets.c.seq, TICKET).order_by(tickets.c.seq.desc()).limit(query.limit + 1)
     for column, wanted in (
         (tickets.c.status, query.status),
         (tickets.c.customer_id, query.customer_id),
         (tickets.c.assigned_agent_id, query.assigned_agent_id),
+        (tickets.c.team, query.team),
         (tickets.c.priority, query.priority),
         (tickets.c.channel, query.channel),
     ):
         if wanted is not None:
             statement = statement.where(column == wanted)
+    theirs = _of(caller)
+    if theirs is not None:
+        statement = statement.where(theirs)
     if query.channel is None:
         statement = statement.where(REAL)
     if query.q is not None:
@@ -150,7 +173,7 @@ async def add(
     tx: Transaction, ticket: Ticket, references: Sequence[tuple[str, str]], first: Message | None = None
 ) -> None:
     """Keep a new ticket with its references, and its first message if it has one."""
-    speaks = first.author_type if first else None
+    speaks = first.author_type if first and first.visibility == "public" else None
     times = {
         "waiting_since": ticket.created_at if speaks == "customer" else None,
         "answered_at": ticket.created_at if speaks == "agent" else None,
@@ -176,17 +199,14 @@ async def replace_references(tx: Transaction, case_id: str, references: Sequence
     await _add_references(tx, case_id, references)
 
 
-async def add_message(tx: Transaction, message: Message) -> tuple[datetime, datetime | None, str] | None:
-    """Append a message to its case; gives when the case was opened and first answered, and its channel.
-
-    None where there is no such case.
-    """
-    spoken = SPOKEN[message.author_type]
-    times = await tx.fetch_one(spoken, {"case_id": message.ticket_id, "at": message.created_at})
-    if times is None:
+async def add_message(tx: Transaction, message: Message) -> Spoken | None:
+    """Append a message to its case; gives what that case is now, None where there is no such case."""
+    spoken = SPOKEN["internal" if message.visibility == "internal" else message.author_type]
+    row = await tx.fetch_one(spoken, {"case_id": message.ticket_id, "at": message.created_at})
+    if row is None:
         return None
     await tx.execute(ADD_MESSAGE, dict(message))
-    return times[0], times[1], times[2]
+    return Spoken(*row)
 
 
 async def concerned(
@@ -239,6 +259,20 @@ async def _add_references(tx: Transaction, case_id: str, references: Sequence[tu
     if references:
         rows = [{"ticket_id": case_id, "kind": kind, "value": value} for kind, value in references]
         await tx.execute(ADD_REFERENCE, rows)
+
+
+def _of(caller: Caller) -> sa.ColumnElement[bool] | None:
+    """What `Caller.sees` says, as a condition; None for a caller who is bound to no cases."""
+    subject = caller.subject or ""  # which is nobody's id, where NULL would be that of every case without one
+    if caller.role == "customer":
+        return tickets.c.customer_id == subject
+    if caller.role == "agent":
+        return sa.or_(
+            tickets.c.assigned_agent_id == subject,
+            sa.and_(tickets.c.assigned_agent_id.is_(None), tickets.c.team.is_(None)),
+            tickets.c.team.in_(caller.teams),
+        )
+    return None
 
 
 def _values(ticket: Ticket) -> dict[str, Any]:

@@ -16,6 +16,7 @@ TICKET_COLUMNS = {
     "priority": tickets.c.priority,
     "channel": tickets.c.channel,
     "assignedAgentId": tickets.c.assigned_agent_id,
+    "team": tickets.c.team,
     "context": tickets.c.context,
     "tags": tickets.c.tags,
     "createdAt": tickets.c.created_at,

@@ -25,6 +25,7 @@ tickets = sa.Table(
     sa.Column("priority", sa.String(16), nullable=False),
     sa.Column("channel", sa.String(32), nullable=False),
     sa.Column("assigned_agent_id", sa.String(36)),
+    sa.Column("team", sa.String(36)),
     sa.Column("context", JSON_VALUE, nullable=False),
     sa.Column("tags", JSON_VALUE, nullable=False),
     sa.Column("search_text", sa.Text, nullable=False),  # folded words of subject, description and customer
@@ -58,6 +59,7 @@ messages = sa.Table(
     sa.Column("attachment_uri", sa.Text),
     sa.Column("sentiment", sa.String(32)),
     sa.Column("metadata", JSON_VALUE),
+    sa.Column("visibility", sa.String(16), nullable=False, server_default="public"),  # internal: not for customers
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Index(None, "ticket_id", "seq"),
 )

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from support_service.web.access import expect_ruled
 from support_service.web.asyncapi import asyncapi
 from support_service.web.openapi import docs, openapi
 from support_service.web.routes import ROUTES
@@ -17,3 +18,4 @@ def install(app: web.Application) -> None:
     app.router.add_get("/openapi.json", openapi)
     app.router.add_get("/asyncapi.json", asyncapi)
     app.router.add_get("/docs", docs)
+    expect_ruled(app)

@@ -7,6 +7,7 @@ from aiohttp import web
 from support_service.attachments.model import Attachment, disposition
 from support_service.errors import Unavailable
 from support_service.web import keys
+from support_service.web.access import is_masked
 from support_service.web.cases import case_id
 from support_service.web.detail import view
 from support_service.web.uploads import Upload
@@ -36,7 +37,8 @@ async def upload(request: web.Request) -> web.Response:
 async def list_attachments(request: web.Request) -> web.Response:
     """List a case's attachments, oldest first."""
     found = await request.app[keys.ATTACHMENTS].of_case(case_id(request))
-    return reply([view(request, attachment) for attachment in found])
+    views = [view(request, attachment) for attachment in found]
+    return reply([request.app[keys.MASK].attachment(each) for each in views] if is_masked(request) else views)
 
 
 async def download(request: web.Request) -> web.StreamResponse:

@@ -4,9 +4,11 @@ from aiohttp import web
 from pydantic import Field
 
 from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange, Wire
+from support_service.cases.rights import missing
 from support_service.cases.service import expect_synthetic
 from support_service.telemetry.logs import CASE_ID
 from support_service.web import keys
+from support_service.web.access import is_masked
 from support_service.web.detail import addressed, with_timeline
 from support_service.web.wire import read, read_optional, read_query, reply
 
@@ -26,16 +28,21 @@ async def open_case(request: web.Request) -> web.Response:
 
 async def list_cases(request: web.Request) -> web.Response:
     """List cases, newest first; every filter given must hold, and `q` searches subject, description and customer."""
-    return reply(await request.app[keys.SUPPORT].list_cases(read_query(request, CaseQuery)))
+    query = read_query(request, CaseQuery)
+    if is_masked(request) and (query.q or query.customer_id):
+        raise missing("cases:search", "What is masked can't be searched for.")
+    page = await request.app[keys.SUPPORT].list_cases(query)
+    if is_masked(request):
+        page.items = [request.app[keys.MASK].ticket(ticket) for ticket in page.items]
+    return reply(page)
 
 
 async def get_case(request: web.Request) -> web.Response:
     """Read a case; `includeTimeline=true` merges in what the order, payment and fulfillment services know."""
     wanted = read_query(request, DetailQuery)
     case = await request.app[keys.SUPPORT].get_case(case_id(request))
-    if wanted.include_timeline:
-        return reply(await with_timeline(request, case))
-    return reply(addressed(request, case))
+    case = await with_timeline(request, case) if wanted.include_timeline else addressed(request, case)
+    return reply(request.app[keys.MASK].case(case) if is_masked(request) else case)
 
 
 async def change_case(request: web.Request) -> web.Response:

@@ -27,6 +27,7 @@ STATUS: dict[type[SupportError], int] = {
     errors.Unavailable: 503,
 }
 RETRY_AFTER = {503: "1", 507: "60"}  # seconds
+CHALLENGE = 'Bearer realm="support-service"'
 CLIENT_LEFT = 499  # as nginx writes it: there is no one to tell any more
 CODES = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}  # refusals of the framework's own
 SENTENCES = {
@@ -65,6 +66,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         answer = problem(STATUS[type(error)], error.code, error.message, error.fields)
         if isinstance(error, errors.TooSlow):
             answer.force_close()
+        if isinstance(error, errors.Unauthenticated):
+            answer.headers["WWW-Authenticate"] = CHALLENGE
         return answer
     except web.HTTPException as refusal:
         answer = problem(

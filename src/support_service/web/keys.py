@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from support_service.attachments.service import AttachmentService
+from support_service.cases.masking import Mask
 from support_service.cases.service import SupportService
 from support_service.database import Database
 from support_service.events.consumer import Consumer
@@ -54,3 +55,5 @@ METRICS = web.AppKey("metrics", Metrics)
 REQUESTS = web.AppKey("requests", RequestMetrics)
 HTTP = web.AppKey("http", HttpOptions)
 READINESS = web.AppKey("readiness", Readiness)
+MASK = web.AppKey("mask", Mask)
+MASKED = web.RequestKey("masked", bool)  # whether this caller sees customers' data masked

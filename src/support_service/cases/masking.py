@@ -1,0 +1,83 @@
+"""Cases as an analyst sees them: what can be counted stays, what says who the customer is or what they wrote does not.
+
+Pure. What is not known to be harmless is masked, so that a field that is added later is masked too.
+"""
+
+import hmac
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from support_service.cases.model import Attachment, Case, Json, Message, Ticket
+
+MASKED = "[masked]"
+PSEUDONYM_LENGTH = 16  # hex digits: one chance in 2^64 that two customers share theirs
+# Values that say nothing of a person, as long as they look like the words of a vocabulary.
+HARMLESS = frozenset(
+    {"type", "timestamp", "source", "status", "eventType", "authorType", "sentiment", "visibility", "total", "amount"}
+)
+IDENTIFYING = frozenset({"id", "customerId", "orderId", "paymentId", "shipmentId"})
+WORD = re.compile(r"[A-Za-z0-9_.:+-]{1,40}")
+
+
+class Mask:
+    """Masks with a key: the same customer has the same pseudonym wherever the key is the same."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def ticket(self, ticket: Ticket) -> Ticket:
+        """A ticket without what its customer said."""
+        return ticket.model_copy(update=self._changes(ticket))
+
+    def case(self, case: Case) -> Case:
+        """A case without what its customer said, in its conversation, its files and its timeline too."""
+        return case.model_copy(
+            update=self._changes(case)
+            | {
+                "messages": [self._message(message) for message in case.messages],
+                "attachments": [self.attachment(attachment) for attachment in case.attachments],
+                "timeline": self._entries(case.timeline),
+            }
+        )
+
+    def attachment(self, attachment: Attachment) -> Attachment:
+        """A file's kind and size."""
+        return attachment.model_copy(
+            update={"filename": MASKED + PurePath(attachment.filename).suffix[:8], "uri": "", "sha256": ""}
+        )
+
+    def pseudonym(self, identifier: str) -> str:
+        """What stands for an id; it can't be led back without the key."""
+        return hmac.digest(self._key, identifier.encode(), "sha256").hex()[:PSEUDONYM_LENGTH]
+
+    def _changes(self, ticket: Ticket) -> dict[str, Any]:
+        return {
+            "subject": MASKED,
+            "description": ticket.description and MASKED,
+            "customer_id": ticket.customer_id and self.pseudonym(ticket.customer_id),
+            "context": self._entries(ticket.context),
+            "tags": [tag if WORD.fullmatch(tag) else MASKED for tag in ticket.tags],
+        }
+
+    def _message(self, message: Message) -> Message:
+        return message.model_copy(
+            update={
+                "message": MASKED,
+                "attachment_uri": message.attachment_uri and MASKED,
+                "sentiment": message.sentiment and self._value("sentiment", message.sentiment),
+                "metadata": None,
+            }
+        )
+
+    def _entries(self, entries: Iterable[Mapping[str, Any]]) -> list[Json]:
+        return [{name: self._value(name, value) for name, value in entry.items()} for entry in entries]
+
+    def _value(self, name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if name in IDENTIFYING and isinstance(value, str | int):
+            return self.pseudonym(str(value))
+        harmless = isinstance(value, int | float) or (isinstance(value, str) and WORD.fullmatch(value))
+        return value if name in HARMLESS and harmless else MASKED

@@ -1,0 +1,48 @@
+"""What a role may do with a case that it sees, beyond what its routes say. Pure."""
+
+from support_service.callers import Caller
+from support_service.cases.model import Message, NewCase, NewMessage
+from support_service.errors import Forbidden
+
+
+def expect_may_say(caller: Caller, new: NewMessage) -> None:
+    """A customer speaks for themselves, and to everyone; raises Forbidden."""
+    if caller.role == "customer" and new.author_type != "customer":
+        raise missing("messages:write-as-others", "A customer's messages have the authorType 'customer'.")
+    if caller.role == "customer" and new.visibility != "public":
+        raise missing("messages:write-internal", "Internal notes are for agents.")
+
+
+def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
+    """The case as this caller may open it: a customer's is about themselves, and given to nobody. Raises Forbidden."""
+    if new.initial_message:
+        expect_may_say(caller, new.initial_message)
+    expect_may_assign(caller, None, new.assigned_agent_id)
+    if caller.role != "customer":
+        return new
+    if new.customer_id not in (None, caller.subject):
+        raise missing("cases:create-for-others", "A customer opens cases of their own.")
+    if new.team is not None:
+        raise missing("cases:assign", "Agents decide which team a case goes to.")
+    return new.model_copy(update={"customer_id": caller.subject})
+
+
+def expect_may_assign(caller: Caller, before: str | None, after: str | None) -> None:
+    """Agents take cases and give up their own; who takes one from another is a supervisor. Raises Forbidden."""
+    if before == after or caller.role in ("supervisor", "service"):
+        return
+    if caller.role == "agent" and before in (None, caller.subject) and after in (None, caller.subject):
+        return
+    raise missing("cases:assign", "Only a supervisor gives a case to someone else.")
+
+
+def heard(caller: Caller, messages: list[Message]) -> list[Message]:
+    """The messages that a caller may read."""
+    if caller.role != "customer":
+        return messages
+    return [message for message in messages if message.visibility == "public"]
+
+
+def missing(permission: str, sentence: str) -> Forbidden:
+    """The refusal of a caller who lacks a permission."""
+    return Forbidden("permission_missing", f"The permission {permission!r} is missing. {sentence}")

@@ -1,0 +1,64 @@
+"""The door: who a request comes from, and whether its route is open to their role."""
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from support_service.access.authenticator import Authenticator
+from support_service.callers import CALLER
+from support_service.errors import Forbidden, Unauthenticated
+from support_service.web import keys
+from support_service.web.permissions import PUBLIC, RULES
+
+SCHEME = "bearer"
+
+
+def admitted(authenticator: Authenticator) -> Middleware:
+    """A middleware that lets a request through as its caller; raises Unauthenticated and Forbidden."""
+
+    @web.middleware
+    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        rule = RULES.get(operation(request))
+        if rule is None:
+            return await handler(request)
+        caller = await authenticator.identify(_token(request))
+        reach = rule.reach.get(caller.role)
+        if reach is None:
+            raise Forbidden(
+                "permission_missing", f"The permission {rule.permission!r} is missing: {caller.role}s don't have it."
+            )
+        request[keys.MASKED] = reach == "masked"
+        before = CALLER.set(caller)
+        try:
+            return await handler(request)
+        finally:
+            CALLER.reset(before)
+
+    return admit
+
+
+def operation(request: web.Request) -> str:
+    """The name of what a request asks for; of a path where nothing is, it has no rule."""
+    return request.match_info.handler.__name__
+
+
+def is_masked(request: web.Request) -> bool:
+    """Whether the caller sees customers' data masked."""
+    return request.get(keys.MASKED) is True
+
+
+def expect_ruled(app: web.Application) -> None:
+    """Raise LookupError where an app has a route that nobody decided on."""
+    for route in app.router.routes():
+        name = route.handler.__name__
+        if name not in RULES and name not in PUBLIC:
+            raise LookupError(f"web/permissions.py has no row for {route.method} {route.resource} ({name})")
+
+
+def _token(request: web.Request) -> str | None:
+    given = request.headers.getall("Authorization", ())
+    if not given:
+        return None
+    scheme, _, token = given[0].partition(" ")
+    if len(given) > 1 or scheme.lower() != SCHEME or not token.strip():
+        raise Unauthenticated("token_invalid", "Send one header of the form `Authorization: Bearer TOKEN`.")
+    return token.strip()
