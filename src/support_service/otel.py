@@ -14,26 +14,41 @@ QUEUE, BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
 QUEUE_SIZE, BATCH_SIZE = 2048, 512  # the specification's defaults
 HEADER = re.compile(r"\s*[^\s=,;\"(){}<>@:/?\[\]\\]+\s*=[\x20-\x7e]*")
 PROPAGATORS = {"tracecontext", "baggage", ""}
+MOST = 10**9  # Python's waits end at some 10**9 seconds, and a thread that waits longer dies without a word
 
 
 def _number(text: str) -> bool:
     try:
-        return 0 < float(text) < float("inf")
+        return 0 < float(text) <= MOST
     except ValueError:
         return False
+
+
+def _count(text: str) -> bool:
+    return text.isdecimal() and len(text) <= len(str(MOST)) and 0 < int(text) <= MOST
 
 
 def _http(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+    return named and not re.search(r"\s", text)
 
 
-COUNT: Rule = (lambda text: text.isdecimal() and int(text) > 0, "a whole number above 0")
+def _patterns(text: str) -> bool:
+    try:
+        re.compile("|".join(part.strip() for part in text.split(",")))
+    except re.error:
+        return False
+    return True
+
+
+COUNT: Rule = (_count, f"a whole number above 0 and up to {MOST}")
 LIMIT: Rule = (lambda text: text.isdecimal(), "a whole number from 0 up")
-NUMBER: Rule = (_number, "a number above 0")
+NUMBER: Rule = (_number, f"a number above 0 and up to {MOST}")
+PATTERNS: Rule = (_patterns, "regular expressions with commas between")
 ENDPOINT: Rule = (_http, "an address that starts with http:// or https://")
 PROTOCOL: Rule = (lambda text: text == "http/protobuf", "http/protobuf, which is all that is built in")
 COMPRESSION: Rule = (lambda text: text.lower() in ("none", "gzip", "deflate"), "none, gzip or deflate")
@@ -56,6 +71,15 @@ TRACES: dict[str, Rule] = {
     "OTEL_SPAN_LINK_COUNT_LIMIT": LIMIT,
     "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": LIMIT,
     "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": LIMIT,
+    # Contrib compiles the first three at the start, and the others at each request, which would then be a 500.
+    "OTEL_PYTHON_EXCLUDED_URLS": PATTERNS,
+    "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS": PATTERNS,
+    "OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": PATTERNS,
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": PATTERNS,
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE": PATTERNS,
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST": PATTERNS,
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE": PATTERNS,
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS": PATTERNS,
 }
 OTLP: dict[str, Rule] = {
     "PROTOCOL": PROTOCOL,

@@ -37,7 +37,15 @@ def _http_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("an address that starts with http:// or https://")
     _check_port(value)
+    if not urlsplit(value).hostname or re.search(r"\s", value):
+        raise ValueError("an address that names a host after http:// or https://, and has no spaces")
     return value.rstrip("/")
+
+
+def _base_url(value: str) -> str:
+    if "?" in value or "#" in value:
+        raise ValueError("an address without a query and a fragment, since paths are appended to it")
+    return _http_url(value)
 
 
 def _redis_url(value: str) -> str:
@@ -77,7 +85,7 @@ def _check_port(value: str) -> None:
 
 def _shown(name: str, value: str) -> str:
     """A value as an error may show it: the log is no place for a password."""
-    if "HEADERS" in name or name == "SUPPORT_MASKING_KEY":
+    if name.endswith("_HEADERS") or name == "SUPPORT_MASKING_KEY":
         return "***"
     if name == "SUPPORT_WEBHOOKS":
         value = re.sub(r'whsec_[^"\s]*|("secret"\s*:\s*)"[^"]*"', r"\1***", value)
@@ -120,6 +128,7 @@ Share = Annotated[float, BeforeValidator(quantities.share)]
 MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
 TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
@@ -179,7 +188,7 @@ class Server(Section):
 
     host: str = Field("127.0.0.1", alias="SUPPORT_HOST", description="address to listen on")
     port: int = Field(8000, alias="SUPPORT_PORT", ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    public_url: HttpUrl | None = Field(None, alias="SUPPORT_PUBLIC_URL", description="prefix of attachment addresses")
+    public_url: BaseUrl | None = Field(None, alias="SUPPORT_PUBLIC_URL", description="prefix of attachment addresses")
     auth: Literal["open"] = Field("open", alias="SUPPORT_AUTH", description="`open` serves loopback alone")
     masking_key: str | None = Field(
         None, alias="SUPPORT_MASKING_KEY", description="keeps analysts' pseudonyms the same over replicas and restarts"
@@ -205,9 +214,9 @@ class Timeline(Section):
 
     redis_url: RedisUrl | None = Field(None, alias="SUPPORT_REDIS_URL", description="unset: in-process cache")
     redis_timeout: float = Field(0.045, alias="SUPPORT_REDIS_TIMEOUT", gt=0, description="s for Redis to answer")
-    order_url: HttpUrl | None = Field(None, alias="SUPPORT_ORDER_URL", description="unset: that source is off")
-    payment_url: HttpUrl | None = Field(None, alias="SUPPORT_PAYMENT_URL", description="unset: that source is off")
-    fulfillment_url: HttpUrl | None = Field(
+    order_url: BaseUrl | None = Field(None, alias="SUPPORT_ORDER_URL", description="unset: that source is off")
+    payment_url: BaseUrl | None = Field(None, alias="SUPPORT_PAYMENT_URL", description="unset: that source is off")
+    fulfillment_url: BaseUrl | None = Field(
         None, alias="SUPPORT_FULFILLMENT_URL", description="unset: that source is off"
     )
     cache_ttl: float = Field(300, alias="SUPPORT_TIMELINE_CACHE_TTL", gt=0, description="s an answer counts as current")
@@ -245,7 +254,7 @@ class ObjectStore(Section):
     """The S3-compatible server; its credentials come from the usual AWS_* variables."""
 
     bucket: str | None = Field(None, alias="SUPPORT_S3_BUCKET", description="unset: files stay on the local disk")
-    endpoint: HttpUrl | None = Field(None, alias="SUPPORT_S3_ENDPOINT", description="unset: Amazon's own")
+    endpoint: BaseUrl | None = Field(None, alias="SUPPORT_S3_ENDPOINT", description="unset: Amazon's own")
     region: str = Field("us-east-1", alias="SUPPORT_S3_REGION")
     offload_after: Duration | None = Field(
         None, alias="SUPPORT_OFFLOAD_AFTER", description="age at which files move to S3 by themselves"

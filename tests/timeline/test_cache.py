@@ -162,6 +162,17 @@ async def test_a_redis_out_of_order_is_a_fault(redis, use, state):
         await cache.close()
 
 
+@pytest.mark.parametrize("use", USES)
+async def test_connections_that_were_closed_while_they_lay_idle_are_no_fault(redis, use):
+    """A Redis that was restarted, or a line that ends what is idle, costs no operation: each finds a new connection."""
+    cache = RedisCache(redis.url, PATIENCE)
+    await asyncio.gather(*(cache.get(f"key-{number}") for number in range(20)), cache.ping())
+    async with Redis.from_url(redis.url) as store:
+        await store.client_kill_filter(_type="normal", skipme=True)
+    await use(cache)
+    await cache.close()
+
+
 async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
     """After the first silence every operation fails without a wait and without a command, until Redis is back."""
     measured = []

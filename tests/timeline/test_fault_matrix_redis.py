@@ -80,6 +80,11 @@ VALUES: dict[str, tuple[Callable[[Redis, str], object], dict[str, int]]] = {
     "a time far ahead": (lambda store, key: store.set(key, value(at="1e300")), {}),
     "an entry that is none": (lambda store, key: store.set(key, value(entries="[null]")), {"cache_decode": 1}),
     "an earlier version": (lambda store, key: store.set(key, b'{"version": 1, "sources": {}}'), {}),
+    "a later version": (lambda store, key: store.set(key, b'{"revision":"0f","version":3,"parts":{}}'), {}),
+    "two revisions": (
+        lambda store, key: store.set(key, b'{"revision":"0F","version":2,"sources":{},"revision":"1e"}'),
+        {},
+    ),
 }
 
 

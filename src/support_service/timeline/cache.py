@@ -8,7 +8,7 @@ from typing import Protocol
 from cachetools import LRUCache
 
 BYTES_IN_PROCESS = 64 * 1024 * 1024
-REVISION = re.compile(rb'\{"revision":"([0-9a-f]+)"')  # how a value begins
+REVISION = re.compile(rb'\{"revision":"([0-9A-Fa-f]+)"')  # how a value begins
 
 
 class CacheFault(Exception):

@@ -11,6 +11,7 @@ from uuid import uuid4
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError, ResponseError
 
 from support_service.telemetry.labels import OTHER
@@ -62,7 +63,9 @@ class RedisCache:
             url,
             socket_connect_timeout=LATE + timeout,  # the last resort: `_in_time` bounds what anyone waits for
             socket_timeout=LATE + timeout,
-            retry=Retry(NoBackoff(), 0),  # the services behind are a better answer than a second wait
+            # A connection that was closed while it lay idle is no sign of a Redis out of order, and a second attempt
+            # makes a new one. For a Redis that is late the services behind are a better answer than a second wait.
+            retry=Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
         )
         self._redis = redis.Redis.from_pool(self._pool)
         self._reads: dict[str, list[asyncio.Future[Any]]] = {}

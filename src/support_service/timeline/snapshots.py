@@ -12,6 +12,7 @@ from uuid import uuid4
 import pydantic_core
 
 from support_service.references import Service, Wanted
+from support_service.timeline.cache import REVISION
 from support_service.timeline.merge import Entry
 
 VERSION = 2
@@ -72,8 +73,11 @@ def encode(snapshots: Mapping[Service, Snapshot]) -> bytes:
 def decode(value: bytes) -> Cached:
     """The snapshots in a cached value, none in another version's; raises UNREADABLE where it is no value of ours."""
     document: dict[str, Any] = pydantic_core.from_json(value)
+    # As the cache reads it, whatever else the value says: or a writer could never replace another version's value.
+    found = REVISION.match(value)
+    revision = found[1].decode() if found else ""
     if document["version"] != VERSION:
-        return Cached()
+        return Cached(revision=revision)
     snapshots = {
         name: Snapshot(
             float(source["at"]),
@@ -85,7 +89,7 @@ def decode(value: bytes) -> Cached:
         )
         for name, source in document["sources"].items()
     }
-    return Cached(snapshots, str(document["revision"]))
+    return Cached(snapshots, revision)
 
 
 def _entries(value: object) -> list[Entry]:
