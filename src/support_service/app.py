@@ -205,7 +205,10 @@ class _Parts:
         keep = 0 if isinstance(broker, InProcessBroker) else settings.keep  # no one could read what goes out
         relay = Relay(database, broker, self.instruments, stream=settings.stream, keep=keep, endpoints=endpoints)
         async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+            # Each endpoint has its own limit of deliveries at a time; one limit for all would let some starve others.
+            session = await stack.enter_async_context(
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+            )
             webhooks = Webhooks(database, session, self.instruments, endpoints, lambda: relay.leads)
             await asyncio.gather(relay.refresh_backlog(), consumer.refresh_depth(), webhooks.refresh())
             for work in (

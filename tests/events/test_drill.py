@@ -17,6 +17,7 @@ from support_service.events.redis_streams import RedisBroker
 from tests.calls import add_message, open_case, read_case
 from tests.conftest import both_databases
 from tests.events.conftest import published, send, shipment
+from tests.events.test_consumer import there
 from tests.process import running
 from tests.servers import free_port
 
@@ -123,7 +124,7 @@ async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
         applied.append(event.id)
         return "applied"
 
-    consumer = Consumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=asyncio.Event().wait)
+    consumer = Consumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=there)
     await broker.publish("s", [json.dumps(shipment("good"))], keep=10)
     running_ = asyncio.create_task(consumer.run())
     async with asyncio.timeout(10):

@@ -6,10 +6,7 @@ import json
 import pytest
 from redis.asyncio import Redis
 
-from support_service.errors import Unavailable
 from support_service.events import consumer
-from support_service.events.consumer import Consumer
-from support_service.events.redis_streams import RedisBroker
 from tests.calls import PATIENCE, open_case, read_case, read_detail, refused
 from tests.conftest import both_databases
 from tests.events.conftest import send, shipment
@@ -173,58 +170,6 @@ async def test_poison_never_stops_the_stream(client, stream, metrics):
     assert all(fields[b"reason"] for _, fields in letters)
     assert max(len(fields[b"event"]) for _, fields in letters) <= 256 * 1024
     assert (await stream.xpending("support.inbound", "support-service"))["pending"] == 0
-
-
-async def test_what_fails_is_given_up_after_five_tries(stream, redis, instruments):
-    """An event whose effect fails comes again, others overtake it, and after 5 tries it is a dead letter."""
-    tries, done = [], asyncio.Event()
-
-    async def apply(event):
-        if event.id == "bad":
-            tries.append(event.id)
-            raise LookupError("no such thing")
-        done.set()
-        return "applied"
-
-    broker = RedisBroker(redis.url)
-    listener = Consumer(
-        broker, apply, instruments, stream="support.inbound", claim_after=0.05, ping=asyncio.Event().wait
-    )
-    await send(stream, shipment("bad"))
-    await send(stream, shipment("good"))
-    running = asyncio.create_task(listener.run())
-    async with asyncio.timeout(PATIENCE):
-        await done.wait()
-        while not (letters := await broker.dead_letters("support.inbound", 9)):
-            await asyncio.sleep(0.02)
-    assert len(tries) == 5
-    assert (letters[0].reason, letters[0].tries) == ("LookupError: no such thing", 5)
-    running.cancel()
-    await broker.close()
-
-
-async def test_a_database_that_answers_is_not_waited_for(stream, redis, instruments):
-    """An event that the database refuses while it answers counts its tries; while it does not, none is counted."""
-    down, tries = 3, []
-
-    async def apply(event):
-        tries.append(event.id)
-        raise Unavailable("database_unavailable", "no")
-
-    async def ping():
-        if len(tries) <= down:
-            raise Unavailable("database_unavailable", "no")
-
-    broker = RedisBroker(redis.url)
-    listener = Consumer(broker, apply, instruments, stream="support.inbound", claim_after=0.05, ping=ping)
-    await send(stream, shipment("bad"))
-    running = asyncio.create_task(listener.run())
-    async with asyncio.timeout(PATIENCE):
-        while not (letters := await broker.dead_letters("support.inbound", 9)):
-            await asyncio.sleep(0.02)
-    assert (letters[0].tries, len(tries)) == (5, down + 5)
-    running.cancel()
-    await broker.close()
 
 
 async def test_a_full_stream_is_busy(make_client, client, stream, monkeypatch):

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from support_service.cases.events import PAYLOADS
 from support_service.database.tables import outbox
+from support_service.events import store
 from support_service.web import keys
 from tests.calls import PATIENCE, add_message, open_case, read_case, upload
 from tests.conftest import both_databases
@@ -163,6 +164,47 @@ async def test_a_fence_that_is_behind(client, stream):
     await open_case(client)
     assert len(await heard(stream, 2)) == 2
     assert int(await stream.get("support.events:fence")) == (1 << 50) + 1
+
+
+async def test_a_fence_that_is_nonsense(client, stream, metrics):
+    """What no fence can be in Redis holds events up, and no longer than it is there."""
+    await stream.set("support.events:fence", "9" * 30)
+    await open_case(client)
+    async with asyncio.timeout(PATIENCE):
+        while not metrics.value("support_events_published_total", type="support.case.opened.v1", outcome="error"):
+            await asyncio.sleep(0.02)
+    await stream.delete("support.events:fence")
+    await open_case(client)
+    assert len(await heard(stream, 2)) == 2
+
+
+@both_databases
+async def test_a_batch_has_few_bytes(database):
+    """However large events are, few enough leave the outbox at once for Redis to take them; at least one does."""
+    event = json.dumps({"text": "đ" * 1000}, ensure_ascii=False)
+    row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": event, "fanned_out": True}
+    async with database.transaction() as tx:
+        await tx.execute(outbox.insert(), [row] * 10)
+    for most, number in ((1, 1), (2012, 1), (2013, 2), (6000, 3), (1 << 20, 10)):
+        batch = await store.pending(database, 200, most)
+        assert len(batch) == number, most
+        assert [row[0] for row in batch] == sorted(row[0] for row in batch)
+    assert len(await store.pending(database, 4, 1 << 20)) == 4
+
+
+async def test_large_events_are_published(client, stream, redis):
+    """Many events of a megabyte each, which Redis would not take together in time, are published in their order."""
+    redis.kill()
+    event = {"text": "x" * (1 << 20)}
+    async with client.app[keys.DATABASE].transaction() as tx:
+        for number in range(100):
+            row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": json.dumps(event | {"id": number})}
+            await tx.execute(outbox.insert(), row)
+    redis.start()
+    async with asyncio.timeout(6 * PATIENCE):
+        while await stream.xlen("support.events") < 100:
+            await asyncio.sleep(0.05)
+    assert [event["id"] for event in await published(stream)] == list(range(100))
 
 
 async def test_the_numbers_of_an_emptied_outbox_are_not_given_out_again(client, stream):

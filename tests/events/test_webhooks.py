@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events.relay import BATCH
-from support_service.events.webhooks import AT_ONCE
+from support_service.events.webhooks import AT_ONCE, FORGET_AT_ONCE
 from support_service.web import keys
 from tests.calls import PATIENCE, add_message, open_case
 from tests.conftest import both_databases
@@ -110,8 +110,37 @@ async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics):
     assert metrics.value(DELIVERIES, outcome="failed") == 2
 
 
+async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
+    """An endpoint that answers 410 wants no more of an event: the delivery has failed, and says why."""
+    endpoint.status = 410
+    await open_case(client)
+    await endpoint.got(2)
+    async with asyncio.timeout(PATIENCE):
+        while await states(client) != ["failed"] * 2:
+            await asyncio.sleep(0.01)
+    assert metrics.value(DELIVERIES, outcome="failed") == 2
+    ((reason, tries), _) = await client.app[keys.DATABASE].fetch_all(
+        sa.select(webhook_deliveries.c.reason, webhook_deliveries.c.tries)
+    )
+    assert ("410" in reason, tries) == (True, 1)
+
+
+@both_databases
+async def test_old_deliveries_are_forgotten(client):
+    """What was delivered is kept for a day, what failed for 30; older ones go, however many they are."""
+    database, now = client.app[keys.DATABASE], datetime.now(UTC)
+    row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
+    async with database.transaction() as tx:
+        for state, days, number in (("delivered", 2, 2 * FORGET_AT_ONCE + 1), ("failed", 31, 1), ("failed", 2, 1)):
+            old = row | {"state": state, "due": now - timedelta(days=days)}
+            await tx.execute(webhook_deliveries.insert(), [old] * number)
+    async with asyncio.timeout(PATIENCE):
+        while await states(client) != ["failed"]:
+            await asyncio.sleep(0.05)
+
+
 async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
-    """While one endpoint does not answer, with more deliveries due than are made at once, another gets every event."""
+    """While endpoints do not answer, each with more deliveries due than are made at once, another gets every event."""
     release = asyncio.Event()
 
     async def hang(_request):
@@ -121,10 +150,9 @@ async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
     app = web.Application()
     app.router.add_post("/hook", hang)
     async with TestServer(app) as hanging:
-        hooks = [
-            {"name": "hangs", "url": str(hanging.make_url("/hook")), "secret": SECRET},
-            {"name": "well", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET},
-        ]
+        names = [f"hangs-{number}" for number in range(7)]
+        hooks = [{"name": name, "url": str(hanging.make_url("/hook")), "secret": SECRET} for name in names]
+        hooks.append({"name": "well", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET})
         client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
         for _ in range(2 * AT_ONCE + 1):
             await open_case(client)

@@ -61,6 +61,14 @@ class json_rows(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function
     inherit_cache = True
 
 
+class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
+    """The length of a text in bytes; PostgreSQL tells it without reading the text."""
+
+    name = "octets"
+    type = sa.BigInteger()
+    inherit_cache = True
+
+
 class search_matches(FunctionElement[bool]):  # noqa: N801 - reads as the SQL operator that it is
     """Whether a ticket's search text has every word of a query: (sequence column, text column, query).
 
@@ -105,6 +113,16 @@ def _(element: json_rows, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(json_rows, "postgresql")
 def _(element: json_rows, compiler: SQLCompiler, **kw: Any) -> str:
     return f"coalesce(json_agg({compiler.process(element.clauses, **kw)}), '[]'::json)"
+
+
+@compiles(octets, "sqlite")
+def _(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"length(CAST({compiler.process(element.clauses, **kw)} AS BLOB))"
+
+
+@compiles(octets, "postgresql")
+def _(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"octet_length({compiler.process(element.clauses, **kw)})"
 
 
 @compiles(search_matches, "sqlite")

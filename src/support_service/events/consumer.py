@@ -111,7 +111,7 @@ class Consumer:
         """Handle the events that others left behind, or else the next ones."""
         deliveries: list[Delivery] = []
         now = time.monotonic()
-        if now >= self._claim_at:
+        if now >= self._claim_at and await self._answers():  # what waits for the database is not to be tried meanwhile
             deliveries = await self._broker.claim(
                 self._stream, self._name, count=BATCH, idle=self._claim_after, alone=MAX_TRIES
             )
@@ -138,13 +138,11 @@ class Consumer:
                     if await self._handle(delivery, event):
                         ended.append(delivery.id)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for lane in lanes.values():
-                    group.create_task(handle(lane))
-        except* BrokerFault as faults:
-            raise BrokerFault(str(faults.exceptions[0])) from faults
+        failures = await asyncio.gather(*map(handle, lanes.values()), return_exceptions=True)
         await self._broker.acknowledge(self._stream, ended)
+        for failure in failures:
+            if failure is not None:
+                raise failure
 
     async def _handle(self, delivery: Delivery, event: Event | SupportError) -> bool:
         """Let an event take effect; whether it is to be acknowledged."""

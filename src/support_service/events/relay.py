@@ -22,7 +22,8 @@ from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 
 EVERY = 0.1  # seconds between looks at the outbox: an event waits half of it, and a busy service publishes in batches
-BATCH = 200  # events published at once
+BATCH = 200  # events published at once, as long as they have no more than
+BATCH_BYTES = 4 << 20
 LEASE = 6.0  # seconds; a process that dies holds the relay up for so long
 BACKOFF = (0.5, 5.0)  # seconds until the first try after a fault, and at most
 LOOK_EVERY = 5.0  # seconds between looks at what is pending, for the gauges
@@ -50,7 +51,7 @@ class Relay:
         self._keep = keep
         self._endpoints = tuple(endpoints)
         self._me = new_id()
-        self._fence = 0
+        self._fence = self._newest = 0  # ours, and the newer one for which the broker has refused it
         self._held_until = self._ask_at = 0.0  # by the monotonic clock
         self._asking, self._fanning = asyncio.Lock(), asyncio.Lock()
         self._backlog: tuple[int, str | None] | None = None
@@ -94,8 +95,6 @@ class Relay:
                 if failures:
                     log.info("Events are published again")
                 failures = 0
-            except Fenced as fenced:
-                failures = min(failures + 1, 16) if await self._fenced(fenced) else 0
             except (BrokerFault, Unavailable) as fault:
                 if not failures:
                     log.warning("Events can't be published and wait in the outbox: %s", fault)
@@ -125,7 +124,7 @@ class Relay:
         """Publish the oldest events; gives how many."""
         if not await self._lead() or not await store.anything_pending(self._database):
             return 0
-        pending = await store.pending(self._database, BATCH)
+        pending = await store.pending(self._database, BATCH, BATCH_BYTES)
         if not pending:
             return 0
         if self._endpoints and not all(row[4] for row in pending):  # before they leave the outbox
@@ -133,8 +132,11 @@ class Relay:
                 pass
         try:
             await self._broker.publish(self._stream, [row[3] for row in pending], keep=self._keep, fence=self._fence)
-        except BrokerFault:
+        except BrokerFault as fault:
             self._count(pending, "error")
+            if isinstance(fault, Fenced):
+                self._newest = fault.fence
+                self._held_until = self._ask_at = 0.0
             raise
         async with self._database.transaction() as tx:
             await store.remove(tx, [row[0] for row in pending])
@@ -150,26 +152,16 @@ class Relay:
             at = round(time.time() * 1000)
             async with self._database.transaction() as tx:
                 fence = await store.take_lease(tx, "relay", self._me, at, at + round(LEASE * 1000))
+                newest, self._newest = self._newest, 0
+                if fence is not None and fence <= newest:
+                    # The broker remembers more than the database: of a clock that was ahead, or a backup put back.
+                    log.warning("The relay's fence was behind %d; it goes on with a newer one", newest)
+                    fence = newest + 1
+                    await store.raise_fence(tx, "relay", fence)
             self._ask_at = now + LEASE * random.uniform(0.25, 0.5)
             self._held_until = 0.0 if fence is None else now + LEASE
             self._fence = fence or 0
             return fence is not None
-
-    async def _fenced(self, fenced: Fenced) -> bool:
-        """Ask for the lease anew; whether it is ours with a fence that was behind, which is put right.
-
-        The broker may remember more than the database: of a clock that was ahead, or a backup that was put back.
-        """
-        self._held_until = self._ask_at = 0.0
-        try:
-            async with self._database.transaction() as tx:
-                behind = await store.raise_fence(tx, "relay", self._me, fenced.fence)
-        except Unavailable as failure:
-            log.warning("The relay waits for the database: %s", failure)
-            return True
-        if behind:
-            log.warning("The relay's fence was behind: %s; it goes on with a newer one", fenced)
-        return behind
 
     async def _fan_out(self) -> int:
         """Make webhook deliveries of the oldest events that have none yet; gives of how many events."""
@@ -180,23 +172,12 @@ class Relay:
             return len(fresh)
 
     async def _keep_deliveries(self, fresh: Sequence[Row]) -> None:
-        now = datetime.now(UTC)
-        deliveries = [
-            {
-                "endpoint": endpoint.name,
-                "type": row[1],
-                "event": row[2],
-                "state": "pending",
-                "tries": 0,
-                "since": now,
-                "due": now,
-            }
-            for row in fresh
+        wanted = [
+            (endpoint.name, [seq for seq, kind in fresh if not endpoint.types or kind in endpoint.types])
             for endpoint in self._endpoints
-            if not endpoint.types or row[1] in endpoint.types
         ]
         async with self._database.transaction() as tx:
-            await store.fan_out(tx, [row[0] for row in fresh], deliveries)
+            await store.fan_out(tx, [seq for seq, _ in fresh], wanted, datetime.now(UTC))
 
     def _count(self, events: Sequence[Row], outcome: str) -> None:
         for kind, number in Counter(row[1] for row in events).items():

@@ -1,24 +1,34 @@
 """All SQL of events: the outbox, the lease of the one who empties it, what came in, and webhook deliveries."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from support_service.database import Reader, Row, Transaction
-from support_service.database.dialect import UtcDateTime, insert_if_new
+from support_service.database.dialect import UtcDateTime, insert_if_new, octets
 from support_service.database.prepared import hot
 from support_service.database.tables import inbound_events, leases, outbox, webhook_deliveries
 
 ANY_PENDING: sa.Select[int] = hot(sa.select(sa.literal_column("1")).select_from(outbox).limit(sa.literal_column("1")))
-PENDING = (
-    sa.select(outbox.c.seq, outbox.c.type, outbox.c.at, outbox.c.event, outbox.c.fanned_out)
+_OLDEST = (
+    sa.select(outbox.c.seq, octets(outbox.c.event).label("size"))
     .order_by(outbox.c.seq)
     .limit(sa.bindparam("count"))
+    .subquery()
+)
+_BEFORE = sa.func.sum(_OLDEST.c.size).over(order_by=_OLDEST.c.seq) - _OLDEST.c.size
+_SIZED = sa.select(_OLDEST.c.seq, _BEFORE.label("before")).subquery()
+PENDING = (
+    sa.select(outbox.c.seq, outbox.c.type, outbox.c.at, outbox.c.event, outbox.c.fanned_out)
+    .where(
+        outbox.c.seq.in_(sa.select(_SIZED.c.seq).where(_SIZED.c.before < sa.bindparam("octets", type_=sa.BigInteger)))
+    )
+    .order_by(outbox.c.seq)
 )
 TO_FAN_OUT = (
-    sa.select(outbox.c.seq, outbox.c.type, outbox.c.event)
+    sa.select(outbox.c.seq, outbox.c.type)
     .where(sa.text("NOT fanned_out"))  # as the index spells it
     .order_by(outbox.c.seq)
     .limit(sa.bindparam("count"))
@@ -26,7 +36,8 @@ TO_FAN_OUT = (
 BACKLOG = sa.select(sa.func.count(), sa.func.min(outbox.c.at)).select_from(outbox)
 REMOVE = hot(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
 REMOVE_RANGE = hot(outbox.delete().where(outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))))
-MARK_FANNED_OUT = outbox.update().where(outbox.c.seq == sa.bindparam("fanned")).values(fanned_out=sa.true())
+CHOSEN = outbox.c.seq.in_(sa.bindparam("chosen", expanding=True))
+MARK_FANNED_OUT = outbox.update().where(CHOSEN).values(fanned_out=sa.true())
 TAKE_LEASE = (
     leases.update()
     .where(
@@ -45,15 +56,7 @@ TAKE_LEASE = (
     )
     .returning(leases.c.fence)
 )
-RAISE_FENCE = (
-    leases.update()
-    .where(
-        leases.c.name == sa.bindparam("lease"),
-        leases.c.holder == sa.bindparam("me"),
-        leases.c.fence < sa.bindparam("above", type_=sa.BigInteger),
-    )
-    .values(fence=sa.bindparam("above", type_=sa.BigInteger) + 1)
-)
+RAISE_FENCE = leases.update().where(leases.c.name == sa.bindparam("lease")).values(fence=sa.bindparam("newest"))
 LEAVE_LEASE = (
     leases.update()
     .where(leases.c.name == sa.bindparam("lease"), leases.c.holder == sa.bindparam("me"))
@@ -77,6 +80,21 @@ FORGOTTEN = (
 FORGET_INBOUND = inbound_events.delete().where(sa.tuple_(inbound_events.c.source, inbound_events.c.id).in_(FORGOTTEN))
 
 _D = webhook_deliveries.c
+_NOW = sa.bindparam("now", type_=UtcDateTime())
+FAN_OUT = webhook_deliveries.insert().from_select(
+    ["endpoint", "type", "event", "state", "tries", "since", "due"],
+    sa.select(
+        sa.bindparam("endpoint", type_=sa.Text),
+        outbox.c.type,
+        outbox.c.event,
+        sa.literal_column("'pending'"),
+        sa.literal_column("0"),
+        _NOW,
+        _NOW,
+    )
+    .where(CHOSEN)
+    .order_by(outbox.c.seq),
+)
 _DUE = (
     sa.select(_D.seq, _D.endpoint, _D.event, _D.tries, _D.since)
     .where(_D.state == "pending", _D.due <= sa.bindparam("now", type_=UtcDateTime()))
@@ -95,12 +113,12 @@ DELIVERIES = (
     .order_by(_D.seq.desc())
     .limit(sa.bindparam("count"))
 )
-FORGET_DELIVERIES = webhook_deliveries.delete().where(
-    sa.or_(
-        sa.and_(_D.state == "delivered", _D.due < sa.bindparam("delivered_before", type_=UtcDateTime())),
-        sa.and_(_D.state == "failed", _D.due < sa.bindparam("failed_before", type_=UtcDateTime())),
-    )
+_ENDED_LONG_AGO = (
+    sa.select(_D.seq)
+    .where(_D.state == sa.bindparam("ended"), _D.due < sa.bindparam("before", type_=UtcDateTime()))
+    .limit(sa.bindparam("count"))
 )
+FORGET_DELIVERIES = webhook_deliveries.delete().where(_D.seq.in_(_ENDED_LONG_AGO))
 
 
 async def take_lease(tx: Transaction, name: str, me: str, now: int, until: int) -> int | None:
@@ -109,9 +127,9 @@ async def take_lease(tx: Transaction, name: str, me: str, now: int, until: int) 
     return row[0] if row else None
 
 
-async def raise_fence(tx: Transaction, name: str, me: str, above: int) -> bool:
-    """Take a fence above that one for a lease that is mine; whether it was mine, and below."""
-    return bool(await tx.execute(RAISE_FENCE, {"lease": name, "me": me, "above": above}))
+async def raise_fence(tx: Transaction, name: str, fence: int) -> None:
+    """Give a lease that this transaction has taken a newer fence."""
+    await tx.execute(RAISE_FENCE, {"lease": name, "newest": fence})
 
 
 async def leave_lease(tx: Transaction, name: str, me: str) -> None:
@@ -124,20 +142,23 @@ async def anything_pending(reader: Reader) -> bool:
     return await reader.fetch_one(ANY_PENDING) is not None
 
 
-async def pending(reader: Reader, count: int) -> Sequence[Row]:
-    """The oldest events of the outbox: (seq, type, time, event, whether its webhook deliveries are made)."""
-    return await reader.fetch_all(PENDING, {"count": count})
+async def pending(reader: Reader, count: int, most: int) -> Sequence[Row]:
+    """The oldest events of the outbox, so many at most, and none more once they have that many bytes.
+
+    (seq, type, time, event, whether its webhook deliveries are made)
+    """
+    return await reader.fetch_all(PENDING, {"count": count, "octets": most})
 
 
 async def to_fan_out(reader: Reader, count: int) -> Sequence[Row]:
-    """The oldest events whose webhook deliveries are still to be made: (seq, type, event)."""
+    """The oldest events whose webhook deliveries are still to be made: (seq, type)."""
     return await reader.fetch_all(TO_FAN_OUT, {"count": count})
 
 
 async def backlog(reader: Reader) -> tuple[int, str | None]:
     """How many events the outbox holds, and the time of the oldest."""
-    row = await reader.fetch_one(BACKLOG)
-    return (row[0], row[1]) if row else (0, None)
+    ((number, oldest),) = await reader.fetch_all(BACKLOG)  # a scan, which is not to hold the loop up
+    return number, oldest
 
 
 async def remove(tx: Transaction, published: Sequence[int]) -> None:
@@ -148,11 +169,14 @@ async def remove(tx: Transaction, published: Sequence[int]) -> None:
     await tx.execute(REMOVE, [{"published": seq} for seq in published])
 
 
-async def fan_out(tx: Transaction, events: Sequence[int], deliveries: Sequence[dict[str, Any]]) -> None:
-    """Keep the webhook deliveries of events, and remember that they are kept."""
-    if deliveries:
-        await tx.execute(webhook_deliveries.insert().inline(), list(deliveries))
-    await tx.execute(MARK_FANNED_OUT, [{"fanned": seq} for seq in events])
+async def fan_out(
+    tx: Transaction, events: Sequence[int], wanted: Iterable[tuple[str, Sequence[int]]], now: datetime
+) -> None:
+    """Keep the webhook deliveries of events, (endpoint, which it wants), and remember that they are kept."""
+    for endpoint, chosen in wanted:
+        if chosen:
+            await tx.execute(FAN_OUT, {"endpoint": endpoint, "now": now, "chosen": chosen})
+    await tx.execute(MARK_FANNED_OUT, {"chosen": events})
 
 
 async def begin_inbound(tx: Transaction, source: str, event_id: str, at: datetime) -> int | None:
@@ -194,8 +218,8 @@ async def delivery_ended(tx: Transaction, result: dict[str, Any]) -> None:
 
 async def pending_deliveries(reader: Reader) -> int:
     """How many webhook deliveries are still to be made."""
-    row = await reader.fetch_one(DELIVERIES_PENDING)
-    return row[0] if row else 0
+    ((number,),) = await reader.fetch_all(DELIVERIES_PENDING)
+    return int(number)
 
 
 async def list_deliveries(reader: Reader, state: str | None, count: int) -> Sequence[Row]:
@@ -211,6 +235,6 @@ async def replay_deliveries(tx: Transaction, now: datetime, seqs: Sequence[int] 
     return await tx.execute(webhook_deliveries.update().where(chosen).values(again))
 
 
-async def forget_deliveries(tx: Transaction, delivered_before: datetime, failed_before: datetime) -> int:
-    """Forget deliveries that ended long ago; gives how many."""
-    return await tx.execute(FORGET_DELIVERIES, {"delivered_before": delivered_before, "failed_before": failed_before})
+async def forget_deliveries(tx: Transaction, ended: str, before: datetime, count: int) -> int:
+    """Forget deliveries that ended so, long ago, so many at most; gives how many."""
+    return await tx.execute(FORGET_DELIVERIES, {"ended": ended, "before": before, "count": count})

@@ -27,7 +27,10 @@ AT_ONCE = 16  # deliveries at a time to one endpoint
 TIMEOUT = 15.0  # seconds for an endpoint to answer
 FIRST_RETRY, LAST_RETRY = 5.0, 4 * 3600.0  # seconds until the next try: three times as long each time
 RETRY_FOR = timedelta(days=1)
-KEEP_DELIVERED, KEEP_FAILED = timedelta(days=1), timedelta(days=30)
+KEPT = {"delivered": timedelta(days=1), "failed": timedelta(days=30)}  # how long what ended so can be looked at
+FORGET_AT_ONCE = 500
+
+GONE = "It answered 410: it wants no more of this."
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +82,13 @@ class Webhooks:
                 log.exception("Delivering to webhooks failed; it goes on")
 
     async def refresh(self) -> None:
-        """Look at what is pending, for the gauge, and forget what ended long ago."""
+        """Look at what is pending, for the gauge, and forget what ended long ago, a few at a time."""
         self._pending = await store.pending_deliveries(self._database)
-        if self._leads():
-            now = datetime.now(UTC)
-            async with self._database.transaction() as tx:
-                await store.forget_deliveries(tx, now - KEEP_DELIVERED, now - KEEP_FAILED)
+        for ended, kept in KEPT.items():
+            forgotten = FORGET_AT_ONCE
+            while self._leads() and forgotten == FORGET_AT_ONCE:
+                async with self._database.transaction() as tx:
+                    forgotten = await store.forget_deliveries(tx, ended, datetime.now(UTC) - kept, FORGET_AT_ONCE)
 
     async def deliver(self, name: str | None) -> int:
         """Make an endpoint's deliveries that are due, a few at a time, and keep each result as it comes; how many.
@@ -111,7 +115,7 @@ class Webhooks:
         due = now + timedelta(seconds=wait)
         if reason is None:
             state, due = "delivered", now
-        elif endpoint is None or due > since + RETRY_FOR:
+        elif endpoint is None or reason == GONE or due > since + RETRY_FOR:
             state, due = "failed", now
             log.warning("A webhook delivery to %s is given up: %s", name, reason)
         else:
@@ -134,7 +138,7 @@ class Webhooks:
             ) as response:
                 if response.status < HTTPStatus.MULTIPLE_CHOICES:
                     return None
-                return f"It answered {response.status}."
+                return GONE if response.status == HTTPStatus.GONE else f"It answered {response.status}."
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             return f"{type(failure).__name__} {failure}".strip()[:255]
 

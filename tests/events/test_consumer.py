@@ -1,0 +1,132 @@
+"""What the consumer does with an event that fails, and while a part that it needs is out of order."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from support_service.errors import Unavailable
+from support_service.events.consumer import MAX_TRIES, Consumer
+from support_service.events.redis_streams import GROUP, RedisBroker
+from tests.calls import PATIENCE, open_case
+from tests.conftest import both_databases
+from tests.events.conftest import send, shipment
+from tests.events.test_in import SENTENCE, about, consumed, messages
+
+STREAM = "support.inbound"
+
+
+@pytest.fixture
+def environment(environment, redis):
+    """A service with Redis, and little patience."""
+    return environment | {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_EVENTS_CLAIM_AFTER": "0.05"}
+
+
+@pytest.fixture
+async def stream(redis):
+    """Redis, past the service."""
+    async with Redis.from_url(redis.url) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def broker(redis):
+    """The broker on it."""
+    broker = RedisBroker(redis.url)
+    yield broker
+    await broker.close()
+
+
+@asynccontextmanager
+async def consuming(broker, instruments, apply, ping):
+    """A consumer for the length of a block."""
+    consumer = Consumer(broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping)
+    running = asyncio.create_task(consumer.run())
+    async with asyncio.timeout(PATIENCE):
+        yield
+    running.cancel()
+
+
+async def there():
+    """A database that answers."""
+
+
+async def test_what_fails_is_given_up_after_five_tries(stream, broker, instruments):
+    """An event whose effect fails comes again, others overtake it, and after 5 tries it is a dead letter."""
+    tries, done = [], asyncio.Event()
+
+    async def apply(event):
+        if event.id == "bad":
+            tries.append(event.id)
+            raise LookupError("no such thing")
+        done.set()
+        return "applied"
+
+    await send(stream, shipment("bad"))
+    await send(stream, shipment("good"))
+    async with consuming(broker, instruments, apply, there):
+        await done.wait()
+        while not (letters := await broker.dead_letters(STREAM, 9)):
+            await asyncio.sleep(0.02)
+    assert len(tries) == MAX_TRIES == 5
+    assert (letters[0].reason, letters[0].tries) == ("LookupError: no such thing", 5)
+
+
+async def test_a_database_that_answers_is_not_waited_for(stream, broker, instruments):
+    """An event that the database refuses while it answers counts its tries; while it does not, none is counted."""
+    down, tries = 3, []
+
+    async def apply(event):
+        tries.append(event.id)
+        raise Unavailable("database_unavailable", "no")
+
+    async def ping():
+        if tries and len(tries) <= down:
+            raise Unavailable("database_unavailable", "no")
+
+    await send(stream, shipment("bad"))
+    async with consuming(broker, instruments, apply, ping):
+        while not (letters := await broker.dead_letters(STREAM, 9)):
+            await asyncio.sleep(0.02)
+    assert (letters[0].tries, len(tries)) == (5, down + 5)
+
+
+async def test_what_waits_for_the_database_is_not_tried(stream, broker, instruments):
+    """While the database is out of reach no replica takes over what another has, as each time would count as a try."""
+    pings, applied = [], asyncio.Event()
+
+    async def apply(_event):
+        applied.set()
+        return "applied"
+
+    async def ping():
+        pings.append(1)
+        if len(pings) <= 2 * MAX_TRIES:
+            assert (await stream.xpending_range(STREAM, GROUP, "-", "+", 1))[0]["times_delivered"] == 1
+            raise Unavailable("database_unavailable", "no")
+
+    await send(stream, shipment())
+    await broker.receive(STREAM, "another", count=1, wait=0.1)
+    async with consuming(broker, instruments, apply, ping):
+        await applied.wait()
+    assert len(pings) > 2 * MAX_TRIES
+
+
+@both_databases
+async def test_dead_letters_that_redis_refuses(client, stream, metrics):
+    """Where a dead letter can't be kept it is kept later, and the other events take effect once and are let go."""
+    case = await open_case(client, **about("order", "order-456"))
+    await stream.set(f"{STREAM}.dead", "not a stream")
+    async with stream.pipeline(transaction=True) as together:
+        for event in (b"{", shipment()):
+            await send(together, event)
+        await together.execute()
+    async with asyncio.timeout(PATIENCE):
+        while await messages(client, case) != [SENTENCE]:
+            await asyncio.sleep(0.02)
+        while (await stream.xpending_range(STREAM, GROUP, "-", "+", 9))[0]["times_delivered"] < 3:
+            await asyncio.sleep(0.02)
+    await stream.delete(f"{STREAM}.dead")
+    assert await consumed(metrics, 2) == {"applied": 1, "dead": 1}
+    assert await messages(client, case) == [SENTENCE]
