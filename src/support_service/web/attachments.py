@@ -9,6 +9,7 @@ from support_service.errors import Unavailable
 from support_service.web import keys
 from support_service.web.cases import case_id
 from support_service.web.detail import view
+from support_service.web.errors import problem
 from support_service.web.uploads import Upload
 from support_service.web.wire import reply
 
@@ -58,8 +59,9 @@ async def download(request: web.Request) -> web.StreamResponse:
         return web.Response(status=307, headers=headers | {"Location": link})
     wanted = _range(request, attachment)
     if wanted is None:
-        headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
-        return web.Response(status=416, headers=headers)
+        refusal = problem(416, "range_not_satisfiable", f"The file has {attachment.size_bytes} bytes; ask for some of them.")
+        refusal.headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
+        return refusal
     partial = len(wanted) < attachment.size_bytes
     if partial:
         headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{attachment.size_bytes}"
