@@ -59,7 +59,9 @@ async def download(request: web.Request) -> web.StreamResponse:
         return web.Response(status=307, headers=headers | {"Location": link})
     wanted = _range(request, attachment)
     if wanted is None:
-        refusal = problem(416, "range_not_satisfiable", f"The file has {attachment.size_bytes} bytes; ask for some of them.")
+        refusal = problem(
+            416, "range_not_satisfiable", f"The file has {attachment.size_bytes} bytes; ask for some of them."
+        )
         refusal.headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
         return refusal
     partial = len(wanted) < attachment.size_bytes
