@@ -31,6 +31,7 @@ from support_service.references import Service, SourceStatus
 MAX_WORD = 64  # letters of a word that count in a search
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+CURSOR = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64, the first bit of which is 0
 
 
 def shown(example: examples.Example) -> ConfigDict:
@@ -169,7 +170,7 @@ class CaseQuery(Wire):
         None, description="words that subject, description or customer must have, whatever their case and diacritics"
     )
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(DEFAULT_LIMIT, description="how many cases a page has")
-    cursor: Annotated[str, Field(max_length=64)] | None = Field(
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR})] | None = Field(
         None, description="`nextCursor` of the page before; without it the list starts with the newest case"
     )
 

@@ -1,11 +1,14 @@
 """Attachments: upload, list, download, remove."""
 
 import logging
+from typing import Annotated
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from support_service.attachments.model import Attachment, disposition
 from support_service.errors import Unavailable
+from support_service.telemetry.logs import REQUEST_ID
 from support_service.web import keys
 from support_service.web.cases import case_id
 from support_service.web.detail import view
@@ -16,8 +19,24 @@ from support_service.web.wire import reply
 log = logging.getLogger(__name__)
 
 
+class FileForm(BaseModel):
+    """A form with a file; other parts are read over."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"file": "The parcel was left at the neighbour's."}]})
+
+    file: Annotated[
+        bytes,
+        WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream", "minLength": 1}),
+        Field(description="the file's bytes, with a `filename` and a `Content-Type` of its own"),
+    ]
+
+
 async def upload(request: web.Request) -> web.Response:
-    """Add a file to a case, from the part `file` of a multipart body."""
+    """Add a file to a case.
+
+    The part `file` of a multipart body, with its name and type. It is kept once the whole body was read and, where a
+    checksum came along, is the one that was sent.
+    """
     service = request.app[keys.ATTACHMENTS]
     with service.uploading():
         await service.expect(case_id(request))
@@ -35,13 +54,20 @@ async def upload(request: web.Request) -> web.Response:
 
 
 async def list_attachments(request: web.Request) -> web.Response:
-    """List a case's attachments, oldest first."""
+    """List a case's attachments, oldest first.
+
+    Each with the address of its bytes, its size and its SHA-256.
+    """
     found = await request.app[keys.ATTACHMENTS].of_case(case_id(request))
     return reply([view(request, attachment) for attachment in found])
 
 
 async def download(request: web.Request) -> web.StreamResponse:
-    """Give an attachment's bytes, or the range of them that is asked for."""
+    """Download an attachment, or a range of its bytes.
+
+    The type is that of the file. It is always to be saved, never shown. The name in the path is for people; only the
+    id counts.
+    """
     service = request.app[keys.ATTACHMENTS]
     attachment = await service.get(case_id(request), request.match_info["attachment_id"])
     headers = {
@@ -59,9 +85,7 @@ async def download(request: web.Request) -> web.StreamResponse:
         return web.Response(status=307, headers=headers | {"Location": link})
     wanted = _range(request, attachment)
     if wanted is None:
-        refusal = problem(
-            416, "range_not_satisfiable", f"The file has {attachment.size_bytes} bytes; ask for some of them."
-        )
+        refusal = problem(416, "range_not_satisfiable", f"The file has only {attachment.size_bytes} bytes.")
         refusal.headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
         return refusal
     partial = len(wanted) < attachment.size_bytes
@@ -70,6 +94,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(status=206 if partial else 200, headers=headers)
     response.content_type = attachment.content_type
     response.content_length = len(wanted)
+    response.headers["X-Request-Id"] = REQUEST_ID.get() or ""  # here, since the head is out when the middleware sees it
     if request.method == "HEAD":
         return response
     blocks = service.read(attachment, wanted.start, len(wanted))
@@ -88,7 +113,10 @@ async def download(request: web.Request) -> web.StreamResponse:
 
 
 async def remove(request: web.Request) -> web.Response:
-    """Remove an attachment: its row, then its bytes."""
+    """Remove an attachment.
+
+    It is gone from the case at once; its bytes go with it, or later where their storage is out of reach.
+    """
     await request.app[keys.ATTACHMENTS].remove(case_id(request), request.match_info["attachment_id"])
     return web.Response(status=204)
 

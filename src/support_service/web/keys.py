@@ -1,6 +1,7 @@
 """What the composition root puts into the app, and handlers take out of it."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -32,6 +33,7 @@ class HttpOptions:
     public_url: str
     uploads: UploadOptions
     redirect_downloads: bool = False
+    secured: bool = False  # whether callers must say who they are
 
 
 @dataclass(slots=True)
@@ -41,6 +43,16 @@ class Readiness:
     accepting: bool = True
     working: int = 0
     ping: asyncio.Task[None] | None = None  # the one question that the database is asked at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The API as others read it, each made when it is first asked for."""
+
+    openapi: Callable[[], bytes]
+    asyncapi: Callable[[], bytes]
+    page: Callable[[], str]
+    page_policy: Callable[[], str]  # what a browser may load for the page
 
 
 SUPPORT = web.AppKey("support", SupportService)
@@ -54,3 +66,4 @@ METRICS = web.AppKey("metrics", Metrics)
 REQUESTS = web.AppKey("requests", RequestMetrics)
 HTTP = web.AppKey("http", HttpOptions)
 READINESS = web.AppKey("readiness", Readiness)
+DESCRIPTION = web.AppKey("description", Description)
