@@ -96,7 +96,7 @@ class _Parts:
         self.instruments = Instruments(self.metrics.meter)
         self.requests = RequestMetrics(self.instruments.http_server_duration)
         for route in ROUTES:
-            for status in (route.status, *COMMON_REFUSALS.intersection(route.refusals)):
+            for status in (route.status, *COMMON_REFUSALS & route.refused_with):
                 self.requests.expect(route.method, route.path, status)
         self.instruments.observe(rows.HTTP_SERVER_ACTIVE, self.requests.active)
         self.instruments.observe(rows.DB_CONNECTIONS, lambda: connections(self._pools))

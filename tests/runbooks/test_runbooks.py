@@ -11,10 +11,10 @@ from grafana.panel import runbook_of
 from observability import thresholds as t
 
 from grafana import generate
-from support_service import errors
+from support_service import codes, errors
 from support_service.cli import _parser
 from support_service.database.seam import BUSY
-from support_service.web.errors import CODES
+from support_service.web.errors import CODES, STATUS
 from tests.promql import NAME, ROOT, RULES, family, known, names, pending
 
 ENGLISH = ROOT / "runbooks"
@@ -105,26 +105,11 @@ SAID = {
 # Commands and codes that runbooks speak of and this version does not have yet. What is there is not excused any more.
 COMMANDS_TO_COME = {"offload", "sweep", "scrub", "events", "probe"}
 CODES_TO_COME = {
-    *(
-        "case_changed",
-        "case_closed",
-        "case_not_synthetic",
-        "checksum_mismatch",
-        "customer_not_found",
-        "event_too_large",
-    ),
-    *("host_not_allowed", "idempotency_answer_lost", "idempotency_key_in_use", "idempotency_key_invalid"),
-    *(
-        "idempotency_key_reused",
-        "invalid_event",
-        "keys_unavailable",
-        "malformed_checksum",
-        "malformed_request",
-        "metrics_closed",
-    ),
-    *("origin_not_allowed", "overloaded", "permission_missing", "rate_limited", "status_move_not_allowed"),
-    *("subject_missing", "token_expired", "token_invalid", "token_missing", "tokens_unavailable", "type_not_allowed"),
-    *("unknown_token", "upload_refused", "uploads_busy", "wrong_customer", "wrong_name", "wrong_subject"),
+    *("case_changed", "case_closed", "customer_not_found", "host_not_allowed", "idempotency_answer_lost"),
+    *("idempotency_key_in_use", "idempotency_key_invalid", "idempotency_key_reused", "keys_unavailable"),
+    *("metrics_closed", "origin_not_allowed", "overloaded", "permission_missing", "rate_limited"),
+    *("status_move_not_allowed", "subject_missing", "token_expired", "token_invalid", "token_missing"),
+    *("tokens_unavailable", "unknown_token", "wrong_customer", "wrong_name", "wrong_subject"),
 }
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
 
@@ -239,21 +224,53 @@ def test_commands_are_commands(page):
             parser.parse_args(shlex.split(rest))
 
 
-def codes():
-    """Every code that the source gives an error."""
-    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
-    found = {"http_error", "internal_error", "malformed_body", BUSY, *CODES.values()}
+def called(tree):
+    """Each call of a source, by the name of what is called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield (
+                getattr(node.func, "id", getattr(node.func, "attr", None)),
+                [each.value if isinstance(each, ast.Constant) else None for each in node.args],
+            )
+
+
+def raised():
+    """(code, status) of every error that the source makes: by its kind, or where HTTP's own layer refuses."""
+    statuses = {kind.__name__: status for kind, status in STATUS.items()}
+    found = {("http_error", None), (BUSY, STATUS[errors.Unavailable]), *((code, key) for key, code in CODES.items())}
     for path in Path(errors.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            called = getattr(getattr(node, "func", None), "id", getattr(getattr(node, "func", None), "attr", None))
-            if called in kinds - {"FieldError"} and node.args and isinstance(node.args[0], ast.Constant):
-                found.add(node.args[0].value)
+        for name, values in called(ast.parse(path.read_text())):
+            if name in statuses and values and isinstance(values[0], str):
+                found.add((values[0], statuses[name]))
+            if name in ("problem", "refuse") and len(values) > 1 and isinstance(values[1], str):
+                found.add((values[1], values[0]))
     return found
+
+
+def test_codes_come_with_the_status_of_the_table():
+    """A code that the source gives has its row, with its status; only a row that is to come is given nowhere."""
+    for code, status in raised():
+        assert code in codes.COMMAND_LINE or codes.BY_NAME[code].status == status, code
+    given = {code for code, _ in raised()}
+    assert {*codes.BY_NAME, *codes.COMMAND_LINE} - given <= CODES_TO_COME
+
+
+def test_the_table_of_codes_is_in_order():
+    """Each code stands once, where one looks for it."""
+    for table in ([code.name for code in codes.TABLE], list(codes.COMMAND_LINE)):
+        assert table == sorted(set(table))
 
 
 @both
 def test_every_code_is_explained(folder):
-    """A code that a client or a person at a terminal may meet has its line, and no other has."""
-    explained = set(re.findall(r"^\| `([a-z_]+)` \|", text(folder, "errors.md"), re.MULTILINE))
-    assert codes() - explained == set()
-    assert explained - codes() <= CODES_TO_COME
+    """A code that a client or a person at a terminal may meet has its line, as the table has it, and no other has."""
+    page = text(folder, "errors.md")
+    answered = re.findall(r"^\| `([a-z_]+)` \| (\d{3}|4xx) \| (.+?) \| .+ \|$", page, re.MULTILINE)
+    assert [(code, status) for code, status, _ in answered] == [
+        (code.name, str(code.status or "4xx")) for code in codes.TABLE
+    ]
+    typed = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|$", page, re.MULTILINE)
+    assert [code for code, _ in typed] == list(codes.COMMAND_LINE)
+    if folder == ENGLISH:
+        assert [meaning for _, _, meaning in answered] == [code.meaning for code in codes.TABLE]
+        assert dict(typed) == codes.COMMAND_LINE

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from support_service.cases.model import Attachment, Message, Status, Ticket, Wire
+from support_service.cases.fields import Status
+from support_service.cases.model import Attachment, Message, Ticket, Wire
 from support_service.events import outbox
 
 

@@ -3,56 +3,56 @@
 import re
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
-from pydantic.json_schema import SkipJsonSchema
+from pydantic.json_schema import JsonSchemaValue, SkipJsonSchema
+from pydantic_core import CoreSchema
 
+from support_service.cases import examples
+from support_service.cases.fields import (
+    AuthorType,
+    Channel,
+    Context,
+    Description,
+    Identifier,
+    Json,
+    Priority,
+    Sentiment,
+    Status,
+    Subject,
+    Tags,
+    Text,
+    Uri,
+    Visibility,
+)
 from support_service.references import Service, SourceStatus
 
-Status = Literal["open", "pending", "resolved", "closed"]
-AuthorType = Literal["agent", "customer", "bot"]
-Visibility = Literal["public", "internal"]  # an internal note is for agents' eyes, never for customers'
-Json = dict[str, Any]
-
-MAX_TEXT = 65_536  # characters in a description or message
-MAX_CONTEXT = 500  # entries
 MAX_WORD = 64  # letters of a word that count in a search
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+CURSOR = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64, the first bit of which is 0
 
 
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise ValueError("must not be blank")
-    return value
+def shown(example: examples.Example) -> ConfigDict:
+    """What a model's description gives as an example of it."""
+    return ConfigDict(json_schema_extra={"examples": [example]})
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, dict) else value
-
-
-def _priority(value: object) -> object:
-    return "normal" if value == "medium" else value
-
-
-Priority = Annotated[Literal["low", "normal", "high", "urgent"], BeforeValidator(_priority)]
-Subject = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_not_blank)]
-Description = Annotated[str, Field(max_length=MAX_TEXT)]
-Identifier = Annotated[str, Field(min_length=1, max_length=36)]
-Channel = Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_not_blank)]
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), AfterValidator(_not_blank)]
-Context = Annotated[list[Json], BeforeValidator(_as_list), Field(max_length=MAX_CONTEXT)]
-Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)]
-Uri = Annotated[str, Field(max_length=2048)]
-Sentiment = Annotated[str, Field(max_length=32)]
+def _without_defaults(described: dict[str, Any]) -> None:
+    """A change has no defaults; those of its fields only make them optional."""
+    described["examples"] = [examples.CASE_CHANGE]
+    for of_field in described["properties"].values():
+        of_field.pop("default", None)
 
 
 class Wire(BaseModel):
     """JSON in camelCase; fields that nobody knows are ignored, as clients of the old service send some."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="ignore", json_schema_serialization_defaults_required=True
+    )
 
 
 class Request(Wire):
@@ -65,9 +65,24 @@ class Request(Wire):
             return {name: value for name, value in sent.items() if value is not None}
         return sent
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Say of each field that may be left out that it may be null too."""
+        described = handler(core)
+        of_model = handler.resolve_ref_schema(described)
+        for name in of_model["properties"].keys() - of_model.get("required", ()):
+            of_field = of_model["properties"][name]
+            told = {key: of_field.pop(key) for key in ("title", "description", "default") if key in of_field}
+            kinds = of_field.pop("anyOf") if set(of_field) == {"anyOf"} else [of_field]
+            kinds += [{"type": "null"}] if {"type": "null"} not in kinds else []
+            of_model["properties"][name] = told | {"anyOf": kinds}
+        return described
+
 
 class NewMessage(Request):
     """A message to add to a case."""
+
+    model_config = shown(examples.NEW_MESSAGE)
 
     author_type: AuthorType
     message: Text
@@ -79,6 +94,8 @@ class NewMessage(Request):
 
 class NewCase(Request):
     """A case to open."""
+
+    model_config = shown(examples.NEW_CASE)
 
     subject: Subject
     description: Description | None = None
@@ -94,6 +111,8 @@ class NewCase(Request):
 
 class CaseChange(Wire):
     """What may be changed of a case; a field that is left out stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
 
     subject: Subject = ""
     description: Description | None = None
@@ -112,12 +131,16 @@ class CaseChange(Wire):
 class StatusChange(Request):
     """A status to give a case, and perhaps an agent."""
 
-    status: Status
-    assigned_agent_id: Identifier | None = None
+    model_config = shown(examples.STATUS_CHANGE)
+
+    status: Status = Field(description="the status to give")
+    assigned_agent_id: Identifier | None = Field(None, description="the agent to give the case to")
 
 
 class Closing(Request):
     """How a case is closed: a last message and an agent, each if given."""
+
+    model_config = shown(examples.CLOSING)
 
     message: Text | None = None
     author_type: AuthorType = "agent"
@@ -144,19 +167,25 @@ class Closing(Request):
 class CaseQuery(Wire):
     """Which cases to list; every filter given must hold."""
 
-    status: Status | None = None
-    customer_id: Identifier | None = None
-    assigned_agent_id: Identifier | None = None
-    team: Identifier | None = None
-    priority: Priority | None = None
-    channel: Channel | None = None
-    q: Annotated[str, Field(max_length=200)] | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
-    cursor: Annotated[str, Field(max_length=64)] | None = None
+    status: Status | None = Field(None, description="only cases in this status")
+    customer_id: Identifier | None = Field(None, description="only cases of this customer")
+    assigned_agent_id: Identifier | None = Field(None, description="only cases of this agent")
+    team: Identifier | None = Field(None, description="only cases of this team")
+    priority: Priority | None = Field(None, description="only cases of this priority; `medium` is read as `normal`")
+    channel: Channel | None = Field(None, description="only cases of this channel")
+    q: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="words that subject, description or customer must have, whatever their case and diacritics"
+    )
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(DEFAULT_LIMIT, description="how many cases a page has")
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR})] | None = Field(
+        None, description="`nextCursor` of the page before; without it the list starts with the newest case"
+    )
 
 
 class Message(Wire):
     """A message of a case's conversation."""
+
+    model_config = shown(examples.MESSAGE)
 
     id: str
     ticket_id: str
@@ -171,6 +200,8 @@ class Message(Wire):
 
 class Ticket(Wire):
     """A case without its conversation."""
+
+    model_config = shown(examples.TICKET)
 
     id: str
     subject: str
@@ -190,6 +221,8 @@ class Ticket(Wire):
 class Attachment(Wire):
     """A file of a case; `uri` gives its bytes, `sha256` is in hex."""
 
+    model_config = shown(examples.ATTACHMENT)
+
     id: str
     ticket_id: str
     filename: str
@@ -208,15 +241,25 @@ NOT_REQUESTED: Sources = {"order": _NOT_REQUESTED, "payment": _NOT_REQUESTED, "f
 class Case(Ticket):
     """A case with its conversation and attachments; its timeline is empty until someone collects it."""
 
-    messages: list[Message]
-    timeline: list[Json] = Field(default_factory=list)
-    attachments: list[Attachment]
-    timeline_sources: Sources = Field(default_factory=lambda: NOT_REQUESTED)
+    model_config = shown(examples.CASE)
+
+    messages: list[Message] = Field(description="the conversation, oldest first")
+    timeline: list[Json] = Field(
+        default_factory=list,
+        description="entries by `timestamp`; `type` is `order`, `order-event`, `payment`, `shipment`, `conversation`, "
+        "`attachment`, or what an entry of the context says",
+    )
+    attachments: list[Attachment] = Field(description="oldest first")
+    timeline_sources: Sources = Field(
+        default_factory=lambda: NOT_REQUESTED, description="what each service's part of the timeline is worth"
+    )
     timeline_epoch: SkipJsonSchema[int] = Field(default=0, exclude=True)  # what is cached of an older one is outdated
 
 
 class CasePage(Wire):
     """A page of cases, newest first; `nextCursor` asks for the next page, null ends the list."""
+
+    model_config = shown(examples.CASE_PAGE)
 
     items: list[Ticket]
     next_cursor: str | None
@@ -224,6 +267,8 @@ class CasePage(Wire):
 
 class Workload(Wire):
     """How many cases an agent has, by status."""
+
+    model_config = shown(examples.WORKLOAD)
 
     agent_id: str
     open: int = 0

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from support_service import references
 from support_service.callers import CALLER
 from support_service.cases import store
+from support_service.cases.fields import Status
 from support_service.cases.model import (
     Case,
     CaseChange,
@@ -21,7 +22,6 @@ from support_service.cases.model import (
     Message,
     NewCase,
     NewMessage,
-    Status,
     StatusChange,
     Ticket,
     Workload,

@@ -14,7 +14,16 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Id = Annotated[str, BeforeValidator(_as_text), Field(min_length=1, max_length=MAX_LENGTH)]
+def _as_written(value: object) -> object:
+    if value is not None and not (isinstance(value, str) and "-" in value[1:]):  # pydantic takes seconds since 1970 too
+        raise ValueError("must be a time as RFC 3339 has it")
+    return value
+
+
+Id = Annotated[
+    str, BeforeValidator(_as_text, json_schema_input_type=str | float), Field(min_length=1, max_length=MAX_LENGTH)
+]
+Moment = Annotated[AwareDatetime | None, BeforeValidator(_as_written, json_schema_input_type=AwareDatetime | None)]
 State = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -25,7 +34,7 @@ class Incoming(BaseModel):
     TYPE: ClassVar[str]
 
     status: State
-    occurred_at: AwareDatetime | None = Field(None, description="when it happened; without it the event's time counts")
+    occurred_at: Moment = Field(None, description="when it happened; without it the event's time counts")
 
     def references(self) -> list[tuple[str, str]]:
         """(kind, value) of each thing that a case may name."""
@@ -41,8 +50,16 @@ class Incoming(BaseModel):
 
 
 class ShipmentUpdated(Incoming):
-    """A shipment has a new status."""
+    """A shipment has a new status; it names its order, itself, or both."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": ["string", "number"]}}}
+                for name in ("orderId", "shipmentId")
+            ]
+        }
+    )
     TYPE = "fulfillment.shipment.updated.v1"
 
     order_id: Id | None = None

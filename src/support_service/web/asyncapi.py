@@ -4,7 +4,6 @@ from functools import cache
 from typing import Any
 
 import pydantic_core
-from aiohttp import web
 from pydantic.json_schema import models_json_schema
 
 from support_service import __version__
@@ -60,13 +59,9 @@ def document() -> dict[str, Any]:
     }
 
 
-async def asyncapi(_: web.Request) -> web.Response:
-    """Give the AsyncAPI document."""
-    return web.Response(body=_body(), content_type="application/json")
-
-
 @cache
-def _body() -> bytes:
+def body() -> bytes:
+    """The same, as it is served."""
     return pydantic_core.to_json(document(), indent=2)
 
 

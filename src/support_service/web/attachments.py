@@ -1,23 +1,43 @@
 """Attachments: upload, list, download, remove."""
 
 import logging
+from typing import Annotated
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from support_service.attachments.model import Attachment, disposition
 from support_service.errors import Unavailable
+from support_service.telemetry.logs import REQUEST_ID
 from support_service.web import keys
 from support_service.web.access import is_masked
 from support_service.web.cases import case_id
 from support_service.web.detail import view
+from support_service.web.errors import problem
 from support_service.web.uploads import Upload
 from support_service.web.wire import reply
 
 log = logging.getLogger(__name__)
 
 
+class FileForm(BaseModel):
+    """A form with a file; other parts are read over."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"file": "The parcel was left at the neighbour's."}]})
+
+    file: Annotated[
+        bytes,
+        WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream", "minLength": 1}),
+        Field(description="the file's bytes, with a `filename` and a `Content-Type` of its own"),
+    ]
+
+
 async def upload(request: web.Request) -> web.Response:
-    """Add a file to a case, from the part `file` of a multipart body."""
+    """Add a file to a case.
+
+    The part `file` of a multipart body, with its name and type. It is kept once the whole body was read and, where a
+    checksum came along, is the one that was sent.
+    """
     service = request.app[keys.ATTACHMENTS]
     with service.uploading():
         await service.expect(case_id(request))
@@ -35,14 +55,21 @@ async def upload(request: web.Request) -> web.Response:
 
 
 async def list_attachments(request: web.Request) -> web.Response:
-    """List a case's attachments, oldest first."""
+    """List a case's attachments, oldest first.
+
+    Each with the address of its bytes, its size and its SHA-256.
+    """
     found = await request.app[keys.ATTACHMENTS].of_case(case_id(request))
     views = [view(request, attachment) for attachment in found]
     return reply([request.app[keys.MASK].attachment(each) for each in views] if is_masked(request) else views)
 
 
 async def download(request: web.Request) -> web.StreamResponse:
-    """Give an attachment's bytes, or the range of them that is asked for."""
+    """Download an attachment, or a range of its bytes.
+
+    The type is that of the file. It is always to be saved, never shown. The name in the path is for people; only the
+    id counts.
+    """
     service = request.app[keys.ATTACHMENTS]
     attachment = await service.get(case_id(request), request.match_info["attachment_id"])
     headers = {
@@ -60,14 +87,16 @@ async def download(request: web.Request) -> web.StreamResponse:
         return web.Response(status=307, headers=headers | {"Location": link})
     wanted = _range(request, attachment)
     if wanted is None:
-        headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
-        return web.Response(status=416, headers=headers)
+        refusal = problem(416, "range_not_satisfiable", f"The file has only {attachment.size_bytes} bytes.")
+        refusal.headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
+        return refusal
     partial = len(wanted) < attachment.size_bytes
     if partial:
         headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{attachment.size_bytes}"
     response = web.StreamResponse(status=206 if partial else 200, headers=headers)
     response.content_type = attachment.content_type
     response.content_length = len(wanted)
+    response.headers["X-Request-Id"] = REQUEST_ID.get() or ""  # here, since the head is out when the middleware sees it
     if request.method == "HEAD":
         return response
     blocks = service.read(attachment, wanted.start, len(wanted))
@@ -86,7 +115,10 @@ async def download(request: web.Request) -> web.StreamResponse:
 
 
 async def remove(request: web.Request) -> web.Response:
-    """Remove an attachment: its row, then its bytes."""
+    """Remove an attachment.
+
+    It is gone from the case at once; its bytes go with it, or later where their storage is out of reach.
+    """
     await request.app[keys.ATTACHMENTS].remove(case_id(request), request.match_info["attachment_id"])
     return web.Response(status=204)
 

@@ -20,14 +20,22 @@ class DetailQuery(Wire):
 
 
 async def open_case(request: web.Request) -> web.Response:
-    """Open a case, with its first message if one is sent."""
+    """Open a case, with its first message if one is sent.
+
+    `Location` and `id` say where it is from now on. What `context` names is looked up in the order, payment and
+    fulfillment services whenever the timeline is read. Fields that nobody knows are ignored.
+    """
     case = await request.app[keys.SUPPORT].open_case(await read(request, NewCase))
     CASE_ID.set(case.id)  # for the request's own line in the log, which ends the setting
     return reply(case, 201, {"Location": f"/support/cases/{case.id}"})
 
 
 async def list_cases(request: web.Request) -> web.Response:
-    """List cases, newest first; every filter given must hold, and `q` searches subject, description and customer."""
+    """List cases, newest first.
+
+    Every filter that is given must hold; an empty one counts as not given. `nextCursor` asks for the next page, and
+    is null on the last one. Made-up cases (channel `synthetic`) are in no list.
+    """
     query = read_query(request, CaseQuery)
     if is_masked(request) and (query.q or query.customer_id):
         raise missing("cases:search", "What is masked can't be searched for.")
@@ -38,7 +46,11 @@ async def list_cases(request: web.Request) -> web.Response:
 
 
 async def get_case(request: web.Request) -> web.Response:
-    """Read a case; `includeTimeline=true` merges in what the order, payment and fulfillment services know."""
+    """Read a case, with its messages and attachments.
+
+    `includeTimeline=true` merges in what the order, payment and fulfillment services know, from the cache or asked now;
+    `timelineSources` says what each one's part is worth. A service that is down costs its own entries and nothing else.
+    """
     wanted = read_query(request, DetailQuery)
     case = await request.app[keys.SUPPORT].get_case(case_id(request))
     case = await with_timeline(request, case) if wanted.include_timeline else addressed(request, case)
@@ -46,7 +58,11 @@ async def get_case(request: web.Request) -> web.Response:
 
 
 async def change_case(request: web.Request) -> web.Response:
-    """Change the fields that are sent, and leave the others as they are."""
+    """Change some fields of a case.
+
+    Fields that are sent replace what was there, lists as a whole; the others stay as they are. A `description` or
+    `assignedAgentId` of null empties it.
+    """
     change = await read(request, CaseChange)
     ticket = await request.app[keys.SUPPORT].change_case(case_id(request), change)
     if "context" in change.model_fields_set:
@@ -55,25 +71,37 @@ async def change_case(request: web.Request) -> web.Response:
 
 
 async def add_message(request: web.Request) -> web.Response:
-    """Add a message to a case."""
+    """Add a message to a case.
+
+    `authorType` says who wrote it; a file that belongs to it is sent before as an attachment, and named by its `uri`.
+    """
     body = await read(request, NewMessage)
     return reply(await request.app[keys.SUPPORT].add_message(case_id(request), body))
 
 
 async def set_status(request: web.Request) -> web.Response:
-    """Give a case a status, and an agent if one is named; by query or JSON."""
+    """Give a case a status, and an agent if one is named.
+
+    Both may come in the query or as JSON; the query has the last word, and one of the two must name a status.
+    """
     change = await read_optional(request, StatusChange)
     return reply(await request.app[keys.SUPPORT].set_status(case_id(request), change))
 
 
 async def close_case(request: web.Request) -> web.Response:
-    """Close a case, with a last message if one is sent; a closed case stays closed."""
+    """Close a case, with a last message if one is sent.
+
+    A closed case stays closed, and takes the message all the same.
+    """
     case = await request.app[keys.SUPPORT].close_case(case_id(request), await read_optional(request, Closing))
     return reply(addressed(request, case))
 
 
 async def delete_case(request: web.Request) -> web.Response:
-    """Delete a made-up case (channel `synthetic`) with its files; any other is refused."""
+    """Delete a made-up case with its files.
+
+    The synthetic check removes so what it made. Cases of any channel but `synthetic` are refused: close them.
+    """
     case = await request.app[keys.SUPPORT].get_case(case_id(request))
     expect_synthetic(case)
     for attachment in case.attachments:
@@ -83,7 +111,10 @@ async def delete_case(request: web.Request) -> web.Response:
 
 
 async def refresh_timeline(request: web.Request) -> web.Response:
-    """Collect the timeline anew from every service, whatever is cached."""
+    """Collect a case's timeline anew, whatever is cached.
+
+    Every service that the context refers to is asked; where one fails, what is known from before stands in for it.
+    """
     case = await request.app[keys.SUPPORT].get_case(case_id(request))
     return reply(await with_timeline(request, case, refresh=True))
 

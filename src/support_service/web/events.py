@@ -1,40 +1,95 @@
-"""Events of other services, by HTTP, and the description of both directions."""
+"""Events of other services, by HTTP."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, RootModel
 
-from support_service.cases.model import Wire
+from support_service.cases.model import Wire, shown
 from support_service.errors import TooLarge, UnsupportedType
 from support_service.events import envelope
-from support_service.events.incoming import OrderStatusChanged, PaymentStatusChanged, ShipmentUpdated
+from support_service.events.incoming import MODELS, OrderStatusChanged, PaymentStatusChanged, ShipmentUpdated
 from support_service.web import keys
 from support_service.web.wire import read_json, reply
 
+Attribute = Annotated[str, Field(min_length=1, max_length=envelope.MAX_ATTRIBUTE)]
 BATCHED = "application/cloudevents-batch+json"
 
 
-class SentEvent(BaseModel):
-    """A structured CloudEvent; in binary mode the attributes come as headers (`ce-id`, …), and `data` as the body."""
+class Attributes(BaseModel):
+    """What every CloudEvent has; in binary mode these come as headers (`ce-id`, …), and `data` as the body."""
 
-    specversion: Literal["1.0"]
-    id: str = Field(max_length=envelope.MAX_ATTRIBUTE, description="with the source, what a repeat is known by")
-    source: str = Field(max_length=envelope.MAX_ATTRIBUTE)
-    type: str = Field(max_length=envelope.MAX_ATTRIBUTE, description="one that nobody here knows is ignored")
-    time: AwareDatetime | None = None
-    data: ShipmentUpdated | OrderStatusChanged | PaymentStatusChanged
+    specversion: Literal["1.0"] = "1.0"
+    id: Attribute = Field(description="with the source, what a repeat is known by")
+    source: Attribute = Field(description="where it comes from")
+    time: AwareDatetime | None = Field(None, description="when it was sent")
+
+
+class ShipmentEvent(Attributes):
+    """A shipment has a new status."""
+
+    type: Literal["fulfillment.shipment.updated.v1"]
+    data: ShipmentUpdated
+
+
+class OrderEvent(Attributes):
+    """An order has a new status."""
+
+    type: Literal["order.status.changed.v1"]
+    data: OrderStatusChanged
+
+
+class PaymentEvent(Attributes):
+    """A payment has a new status."""
+
+    type: Literal["payment.status.changed.v1"]
+    data: PaymentStatusChanged
+
+
+class OtherEvent(Attributes):
+    """An event of any other type: it is taken, and nobody here minds it."""
+
+    type: Attribute = Field(json_schema_extra={"not": {"enum": [*MODELS]}})
+    data: Any = None
+
+
+class SentEvent(RootModel[ShipmentEvent | OrderEvent | PaymentEvent | OtherEvent]):
+    """A structured CloudEvent."""
+
+    model_config = shown(
+        {
+            "specversion": "1.0",
+            "id": "e-1",
+            "source": "/fulfillment",
+            "type": "fulfillment.shipment.updated.v1",
+            "time": "2026-05-12T09:00:00Z",
+            "data": {
+                "orderId": "ORD-1001",
+                "shipmentId": "SHP-1001",
+                "trackingNumber": "ZX123",
+                "status": "in_transit",
+            },
+        }
+    )
 
 
 class Accepted(Wire):
     """An event that was taken; it takes effect soon, and once however often it is sent."""
+
+    model_config = shown({"id": "e-1", "type": "fulfillment.shipment.updated.v1"})
 
     id: str
     type: str
 
 
 async def receive_event(request: web.Request) -> web.Response:
-    """Take an event of another service: a CloudEvent, structured or binary, or a plain payload with `eventType`."""
+    """Take an event of another service.
+
+    A CloudEvent, structured as described or binary (its attributes as headers `ce-id`, `ce-source`, …, and `data` as
+    the body), or the plain payload of older senders: `eventType`, perhaps `eventId`, and the data beside them. It takes
+    effect soon, once however often it is sent: each open case that names the order, payment or shipment gets a bot's
+    message. A type that nobody here knows is taken and ignored. /asyncapi.json describes every event.
+    """
     if request.content_type == BATCHED:
         raise UnsupportedType("unsupported_type", "Send events one at a time.")
     if (request.content_length or 0) > envelope.MAX_EVENT:

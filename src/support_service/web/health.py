@@ -1,10 +1,11 @@
 """Health: whether the loop turns, whether requests are welcome, and what the metrics say."""
 
 import asyncio
+from typing import Literal
 
 from aiohttp import web
 
-from support_service.cases.model import Wire
+from support_service.cases.model import Wire, shown
 from support_service.timeline.cache import CacheFault
 from support_service.web import keys
 from support_service.web.wire import reply
@@ -12,8 +13,13 @@ from support_service.web.wire import reply
 PATIENCE = 1.0  # seconds for the database to answer: whoever asks whether to send requests here waits no longer
 
 
+Part = Literal["ok", "unavailable"]
+
+
 class Health(Wire):
     """What the clients of the old service know."""
+
+    model_config = shown({"status": "ok"})
 
     status: str
 
@@ -21,32 +27,47 @@ class Health(Wire):
 class Ready(Wire):
     """Whether requests are welcome, and how each part is."""
 
-    status: str
-    database: str
-    cache: str
+    model_config = shown({"status": "ready", "database": "ok", "cache": "ok"})
+
+    status: Literal["ready", "unavailable", "stopping"]
+    database: Part
+    cache: Part
 
 
 async def health(_: web.Request) -> web.Response:
-    """Say that the service is up."""
+    """Say that the service is up.
+
+    For clients of the old service; orchestrators ask `/livez` and `/readyz`.
+    """
     return reply(Health(status="ok"))
 
 
 async def livez(_: web.Request) -> web.Response:
-    """Say that the event loop turns; a process that can't say so should be restarted."""
+    """Say that the process lives.
+
+    A process that can't say so, since its event loop does not turn, should be restarted.
+    """
     return reply(Health(status="ok"))
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Say whether to send requests here: the database answers and no stop has begun; the cache is not required."""
+    """Say whether to send requests here.
+
+    They are welcome while the database answers and no stop has begun; the cache is not required.
+    """
     database, cache = await asyncio.gather(_database(request), _cache(request))
     if not request.app[keys.READINESS].accepting:
         return reply(Ready(status="stopping", database=database, cache=cache), 503)
-    status = "ready" if database == "ok" else "unavailable"
-    return reply(Ready(status=status, database=database, cache=cache), 200 if status == "ready" else 503)
+    if database != "ok":
+        return reply(Ready(status="unavailable", database=database, cache=cache), 503)
+    return reply(Ready(status="ready", database=database, cache=cache))
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Give every metric in Prometheus's text format, or OpenMetrics where it is asked for."""
+    """Give every metric.
+
+    In Prometheus's text format, or OpenMetrics where `Accept` asks for it; compressed where the client takes that.
+    """
     exposition = await request.app[keys.METRICS].answer(
         request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", "")
     )
@@ -56,7 +77,7 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=exposition.body, headers=headers)
 
 
-async def _database(request: web.Request) -> str:
+async def _database(request: web.Request) -> Part:
     """A ping in a task of its own: to end one that hangs takes longer than anyone here would wait."""
     readiness = request.app[keys.READINESS]
     if readiness.ping is None or readiness.ping.done():
@@ -77,7 +98,7 @@ def _heard(ping: asyncio.Task[None]) -> None:
         ping.exception()
 
 
-async def _cache(request: web.Request) -> str:
+async def _cache(request: web.Request) -> Part:
     try:
         await request.app[keys.CACHE].ping()
     except CacheFault:

@@ -1,6 +1,7 @@
 """What the composition root puts into the app, and handlers take out of it."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -33,6 +34,7 @@ class HttpOptions:
     public_url: str
     uploads: UploadOptions
     redirect_downloads: bool = False
+    secured: bool = False  # whether callers must say who they are
 
 
 @dataclass(slots=True)
@@ -42,6 +44,16 @@ class Readiness:
     accepting: bool = True
     working: int = 0
     ping: asyncio.Task[None] | None = None  # the one question that the database is asked at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The API as others read it, each made when it is first asked for."""
+
+    openapi: Callable[[], bytes]
+    asyncapi: Callable[[], bytes]
+    page: Callable[[], str]
+    page_policy: Callable[[], str]  # what a browser may load for the page
 
 
 SUPPORT = web.AppKey("support", SupportService)
@@ -57,3 +69,4 @@ HTTP = web.AppKey("http", HttpOptions)
 READINESS = web.AppKey("readiness", Readiness)
 MASK = web.AppKey("mask", Mask)
 MASKED = web.RequestKey("masked", bool)  # whether this caller sees customers' data masked
+DESCRIPTION = web.AppKey("description", Description)

@@ -1,150 +1,198 @@
-"""The OpenAPI 3.1 document, made from the table of routes and the models, and a page that shows it without scripts."""
+"""The OpenAPI 3.1 document, made from the table of routes, the models and the table of codes."""
 
-import re
 from functools import cache
-from html import escape
 from http import HTTPStatus
+from importlib import import_module
 from typing import Any
 
 import pydantic_core
-from aiohttp import web
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
 from support_service import __version__
+from support_service.codes import BY_NAME
+from support_service.web import headers, schemas
 from support_service.web.errors import Problem
-from support_service.web.routes import ROUTES, Route
+from support_service.web.headers import Header
+from support_service.web.permissions import PUBLIC
+from support_service.web.route import JSON, Route
+from support_service.web.routes import AT_THE_DOOR, EVERYWHERE, ROUTES
 
-TEMPLATE = "#/components/schemas/{model}"
-FILE_FORM = {
-    "type": "object",
-    "required": ["file"],
-    "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
+Json = dict[str, Any]
+
+ABOUT = """\
+Support cases, one merged timeline, and attachments.
+
+JSON is in camelCase, times are RFC 3339 in UTC, and no text may hold a NUL. Fields that nobody knows are ignored. Every
+GET answers HEAD too. Ids are opaque: one that nobody knows is 404, whatever it looks like.
+
+A refusal is `application/problem+json`: `code` is stable and for programs, `detail` says what to do next, `errors`
+names each field that breaks a rule, and `requestId` finds the request in the log. Each call lists the codes that it may
+give; a path that nothing serves is 404 `route_not_found`, and a method that a path does not have 405
+`method_not_allowed`.
+"""
+PARTS = {
+    "agent_id": Header("The agent's id, as `assignedAgentId` has it.", headers.TEXT | {"examples": ["agent-7"]}),
+    "attachment_id": Header(
+        "The attachment's id.", headers.TEXT | {"examples": ["7c9e6679-7425-40de-944b-e07fc1f90ae7"]}
+    ),
+    "case_id": Header("The case's id.", headers.TEXT | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}),
+    "filename": Header("The file's name, as `uri` has it; any will do.", headers.TEXT | {"examples": ["label.png"]}),
+}
+BEARER = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of `support-service token create`, or a JWT, as `SUPPORT_AUTH` has it.",
+    }
 }
 
 
 @cache
-def document() -> dict[str, Any]:
-    """The description of every route, as OpenAPI 3.1 has it."""
-    models = {model for route in ROUTES for model in (route.answer, route.body) if model} | {Problem}
-    _, definitions = models_json_schema(
-        [(model, "validation" if _is_sent(model) else "serialization") for model in sorted(models, key=str)],
-        ref_template=TEMPLATE,
-    )
-    paths: dict[str, dict[str, Any]] = {}
+def document(*, secured: bool = False) -> Json:
+    """The description of every route; with `secured`, callers must say who they are where a route is not public."""
+    paths: dict[str, Json] = {}
     for route in ROUTES:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, secured=secured)
+    tags = {route.tag: import_module(route.handler.__module__).__doc__ or "" for route in ROUTES}
+    refusals = {_refusal_name(each): _refusal(*each) for route in ROUTES for each in _refusals(route).items()}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "support-service", "version": __version__, "license": {"name": "Apache-2.0"}},
+        "info": {
+            "title": "support-service",
+            "version": __version__,
+            "description": ABOUT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [{"name": tag, "description": meaning.partition("\n")[0]} for tag, meaning in tags.items()],
+        **({"security": [{"bearer": []}]} if secured else {}),
         "paths": paths,
-        "components": {"schemas": definitions["$defs"]},
+        "components": {
+            "schemas": schemas.components(ROUTES),
+            "responses": dict(sorted(refusals.items())),
+            "headers": {name: {"required": True} | _described(header) for name, header in headers.ANSWER.items()},
+            "securitySchemes": BEARER,
+        },
     }
-
-
-async def openapi(_: web.Request) -> web.Response:
-    """Give the OpenAPI document."""
-    return web.Response(body=_body(), content_type="application/json")
-
-
-async def docs(_: web.Request) -> web.Response:
-    """Show every call on a page."""
-    headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-    return web.Response(text=_page(), content_type="text/html", headers=headers)
 
 
 @cache
-def _body() -> bytes:
-    return pydantic_core.to_json(document(), indent=2)
+def body(*, secured: bool = False) -> bytes:
+    """The same, as it is served."""
+    return pydantic_core.to_json(document(secured=secured), indent=2)
 
 
-def _is_sent(model: type[BaseModel]) -> bool:
-    return any(route.body is model for route in ROUTES)
-
-
-def _operation(route: Route) -> dict[str, Any]:
-    operation: dict[str, Any] = {
+def _operation(route: Route, *, secured: bool) -> Json:
+    operation: Json = {
         "operationId": route.name,
+        "tags": [route.tag],
         "summary": route.summary,
-        "parameters": [
-            *(
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-                for name in re.findall(r"{(\w+)}", route.path)
-            ),
-            *_query(route),
-        ],
-        "responses": {str(route.status): _answer(route)},
-    }
-    for status in route.refusals:
-        operation["responses"][str(status)] = {
-            "description": HTTPStatus(status).phrase,
-            "content": {"application/problem+json": {"schema": _reference(Problem)}},
+        "description": route.description,
+        "parameters": [*_parameters(route)],
+        "responses": {
+            str(route.status): _answer(route, HTTPStatus(route.status).phrase, route.answer, route.media, route.headers)
+            | ({"links": _links(route)} if route.gives else {})
         }
+        | {
+            str(other.status): _answer(route, other.meaning, other.model, other.media, other.headers)
+            for other in route.others
+        }
+        | {
+            str(status): {"$ref": f"#/components/responses/{_refusal_name((status, codes))}"}
+            for status, codes in _refusals(route).items()
+        },
+    }
     if route.body:
-        content = {"application/json": {"schema": _reference(route.body)}}
+        content = _content(route.body, route.body_media)
         operation["requestBody"] = {"required": route.body_required, "content": content}
-    elif route.content_type == "multipart/form-data":
-        operation["requestBody"] = {"required": True, "content": {route.content_type: {"schema": FILE_FORM}}}
+    if secured and route.name in PUBLIC:
+        operation["security"] = []
     return operation
 
 
-def _answer(route: Route) -> dict[str, Any]:
-    described: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
-    if route.answer:
-        schema = _reference(route.answer)
-        described["content"] = {
-            "application/json": {"schema": {"type": "array", "items": schema} if route.many else schema}
-        }
-    elif route.status != HTTPStatus.NO_CONTENT:
-        described["content"] = {route.content_type: {}}
+def _parameters(route: Route) -> list[Json]:
+    found = [{"name": part, "in": "path", "required": True, **_described(PARTS[part])} for part in route.parts]
+    if route.query:
+        properties, required = schemas.query(route.query)
+        for name, schema in properties.items():
+            told = {"description": schema.pop("description", ""), "schema": schema}
+            # Where a body may say the same, nothing in the query is required; what is empty counts as not given.
+            sent = {"required": name in required and not route.body, "allowEmptyValue": True}
+            found.append({"name": name, "in": "query"} | sent | told)
+    taken = ((name, _described(headers.REQUEST[name])) for name in sorted((*route.takes, *headers.ALWAYS)))
+    return found + [{"name": name, "in": "header", "required": False, **told} for name, told in taken]
+
+
+def _answer(
+    route: Route, meaning: str, model: type[BaseModel] | None, media: tuple[str, ...], sent: tuple[str, ...]
+) -> Json:
+    described: Json = {"description": meaning, "headers": _headers(*sent)}
+    if model:
+        described["content"] = _content(model, media, many=route.many)
+    elif media != (JSON,):
+        described["content"] = {each: {"schema": headers.TEXT} for each in media}
     return described
 
 
-def _query(route: Route) -> list[dict[str, Any]]:
-    if route.query is None:
-        return []
-    schema = route.query.model_json_schema(ref_template=TEMPLATE)
-    # Where a body may say the same, nothing in the query is required.
-    required = schema.get("required", []) if route.body is None else []
-    return [
-        {"name": name, "in": "query", "required": name in required, "schema": property_}
-        for name, property_ in schema["properties"].items()
-    ]
+def _content(model: type[BaseModel], media: tuple[str, ...], *, many: bool = False) -> Json:
+    schema, example = schemas.reference(model), schemas.example(model)
+    if many:
+        schema, example = {"type": "array", "items": schema}, [example]
+    return dict.fromkeys(media, {"schema": schema} | ({} if example is None else {"example": example}))
 
 
-def _reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": TEMPLATE.format(model=model.__name__)}
+def _links(route: Route) -> Json:
+    """What can be done next with what the answer names: every call about it."""
+    named = {part: f"$request.path.{part}" for part in route.parts}
+    named |= {part: f"$response.body#{pointer}" for part, pointer in route.gives}
+    return {
+        other.name: {"operationId": other.name, "parameters": {part: named[part] for part in other.parts}}
+        for other in ROUTES
+        if named.keys() >= {*other.parts} and {part for part, _ in route.gives} & {*other.parts}
+    }
 
 
-@cache
-def _page() -> str:
-    rows = "".join(
-        f"<tr><td><b>{route.method}</b></td><td><code>{escape(route.path)}</code></td>"
-        f"<td>{escape(route.summary)}{_fields(route)}</td></tr>"
-        for route in ROUTES
-    )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>support-service {__version__}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; width: 100% }}
-td {{ border-top: 1px solid #ddd; padding: .5rem .75rem; vertical-align: top }}
-small {{ color: #555; display: block }}
-</style></head><body>
-<h1>support-service {__version__}</h1>
-<p>Every call of the service. Answers are JSON in camelCase, errors are <code>application/problem+json</code>; the
-machine-readable description is <a href="/openapi.json">/openapi.json</a>, that of events
-<a href="/asyncapi.json">/asyncapi.json</a>.</p>
-<table>{rows}</table></body></html>
-"""
+def _refusals(route: Route) -> dict[int, tuple[str, ...]]:
+    """The codes of the problems that a call may give, by status."""
+    found: dict[int, tuple[str, ...]] = {}
+    door = () if route.name in PUBLIC else AT_THE_DOOR
+    for name in sorted({*EVERYWHERE, *door, *route.refusals}):
+        status = BY_NAME[name].status
+        assert status is not None, name  # noqa: S101 - no route can name a code that has none
+        found[status] = (*found.get(status, ()), name)
+    return dict(sorted(found.items()))
 
 
-def _fields(route: Route) -> str:
-    parts = []
-    for title, model in (("query", route.query), ("body", route.body), ("answer", route.answer)):
-        if model:
-            fields = ", ".join(
-                f"{field.alias or name}{'' if field.is_required() or title == 'answer' else '?'}"
-                for name, field in model.model_fields.items()
-            )
-            parts.append(f"<small>{title}: {escape(fields)}</small>")
-    return "".join(parts)
+def _refusal_name(refusal: tuple[int, tuple[str, ...]]) -> str:
+    status, codes = refusal
+    return ".".join((str(status), *codes))
+
+
+def _refusal(status: int, codes: tuple[str, ...]) -> Json:
+    """A problem with one of some codes; an example of each."""
+    phrase = HTTPStatus(status).phrase
+    problem = {"title": phrase, "status": status, "requestId": "8c1f4b6de2a05397"}
+    return {
+        "description": f"{phrase}. " + "; ".join(f"`{code}`: {BY_NAME[code].meaning}" for code in codes) + ".",
+        "headers": _headers(*headers.OF_STATUS.get(status, ())),
+        "content": {
+            "application/problem+json": {
+                "schema": schemas.reference(Problem)
+                | {"properties": {"status": {"const": status}, "code": {"enum": [*codes]}}},
+                "examples": {
+                    code: {
+                        "summary": BY_NAME[code].meaning,
+                        "value": {"type": "about:blank", **problem, "code": code, "detail": BY_NAME[code].meaning},
+                    }
+                    for code in codes
+                },
+            }
+        },
+    }
+
+
+def _headers(*names: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in sorted((*names, *headers.ALWAYS))}
+
+
+def _described(header: Header) -> Json:
+    return {"description": header.description, "schema": header.schema}

@@ -43,6 +43,5 @@ RULES: dict[str, Rule] = {
     "remove": _rule("attachments:delete", agent="theirs", supervisor="all"),
     "workload": _rule("agents:read", agent="theirs", supervisor="all", analyst="all"),
     "receive_event": _rule("events:send", supervisor="all", service="all"),
-    "health": _rule("health:read", agent="all", supervisor="all", analyst="all", customer="all", service="all"),
 }
-PUBLIC = frozenset({"livez", "readyz", "metrics", "openapi", "asyncapi", "docs"})
+PUBLIC = frozenset({"health", "livez", "readyz", "metrics", "openapi", "asyncapi", "docs"})

@@ -1,10 +1,5 @@
 """Every route, in one table: the app is made of it, and so is the OpenAPI document."""
 
-from dataclasses import dataclass, field
-
-from aiohttp.typedefs import Handler
-from pydantic import BaseModel
-
 from support_service.cases.model import (
     Attachment,
     Case,
@@ -19,47 +14,48 @@ from support_service.cases.model import (
     Ticket,
     Workload,
 )
-from support_service.web import agents, attachments, cases, events, health
+from support_service.web import agents, attachments, cases, description, events, health
+from support_service.web.route import Answer, Route
 
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One call: what is sent, what is answered, and which refusals are possible. A binary answer has no model."""
-
-    method: str
-    path: str
-    handler: Handler
-    answer: type[BaseModel] | None = None
-    many: bool = False  # the answer is a list of the model
-    status: int = 200
-    body: type[BaseModel] | None = None
-    body_required: bool = True
-    query: type[BaseModel] | None = None
-    content_type: str = "application/json"
-    refusals: tuple[int, ...] = field(default=())
-
-    @property
-    def name(self) -> str:
-        """The operation's name."""
-        return self.handler.__name__
-
-    @property
-    def summary(self) -> str:
-        """The first line of the handler's docstring."""
-        return (self.handler.__doc__ or "").strip().partition("\n")[0]
-
-
-CASE = "/support/cases/{case_id}"
+CASES = "/support/cases"
+CASE = CASES + "/{case_id}"
 FILE = CASE + "/attachments/{attachment_id}"
-BODY = (400, 408, 413, 415, 422)  # refusals of a JSON body
+
+# Codes of problems, see codes.py. What any call may be refused with is said once, below.
+EVERYWHERE = ("expectation_failed", "internal_error", "malformed_request")
+AT_THE_DOOR = ("permission_missing", "token_expired", "token_invalid", "token_missing")  # where not all may come
+DATABASE = ("database_busy", "database_unavailable")
+BODY = ("body_too_large", "body_too_slow", "malformed_body", "unsupported_type")
+SENT = (*DATABASE, *BODY, "malformed_json", "invalid_request")  # of a call with a JSON body
+KNOWN = (*DATABASE, "case_not_found")  # of a call about a case
+
+DOWNLOADED = ("Accept-Ranges", "Content-Disposition", "ETag")
 
 ROUTES = (
-    Route("POST", "/support/cases", cases.open_case, Case, status=201, body=NewCase, refusals=BODY),
-    Route("GET", "/support/cases", cases.list_cases, CasePage, query=CaseQuery, refusals=(422,)),
-    Route("GET", CASE, cases.get_case, Case, query=cases.DetailQuery, refusals=(404, 422)),
-    Route("PATCH", CASE, cases.change_case, Ticket, body=CaseChange, refusals=(404, *BODY)),
-    Route("DELETE", CASE, cases.delete_case, status=204, refusals=(404, 409)),
-    Route("POST", CASE + "/messages", cases.add_message, Message, body=NewMessage, refusals=(404, *BODY)),
+    Route(
+        "POST",
+        CASES,
+        cases.open_case,
+        Case,
+        status=201,
+        headers=("Location",),
+        body=NewCase,
+        refusals=SENT,
+        gives=(("case_id", "/id"),),
+    ),
+    Route(
+        "GET", "/support/cases", cases.list_cases, CasePage, query=CaseQuery, refusals=(*DATABASE, "invalid_request")
+    ),
+    Route("GET", CASE, cases.get_case, Case, query=cases.DetailQuery, refusals=(*KNOWN, "invalid_request")),
+    Route("PATCH", CASE, cases.change_case, Ticket, body=CaseChange, refusals=(*KNOWN, *SENT)),
+    Route(
+        "DELETE",
+        CASE,
+        cases.delete_case,
+        status=204,
+        refusals=(*KNOWN, "attachment_not_found", "case_has_attachments", "case_not_synthetic"),
+    ),
+    Route("POST", CASE + "/messages", cases.add_message, Message, body=NewMessage, refusals=(*KNOWN, *SENT)),
     Route(
         "POST",
         CASE + "/status",
@@ -68,29 +64,49 @@ ROUTES = (
         body=StatusChange,
         body_required=False,
         query=StatusChange,
-        refusals=(404, *BODY),
+        refusals=(*KNOWN, *SENT),
     ),
-    Route("POST", CASE + "/close", cases.close_case, Case, body=Closing, body_required=False, refusals=(404, *BODY)),
-    Route("POST", CASE + "/timeline/refresh", cases.refresh_timeline, Case, refusals=(404,)),
+    Route("POST", CASE + "/close", cases.close_case, Case, body=Closing, body_required=False, refusals=(*KNOWN, *SENT)),
+    Route("POST", CASE + "/timeline/refresh", cases.refresh_timeline, Case, refusals=KNOWN),
     Route(
         "POST",
         CASE + "/attachments",
         attachments.upload,
         Attachment,
         status=201,
-        content_type="multipart/form-data",
-        refusals=(400, 404, 408, 413, 415, 422, 503, 507),
+        headers=("Location",),
+        body=attachments.FileForm,
+        body_media=("multipart/form-data",),
+        takes=("Content-Digest", "X-Checksum-Sha256"),
+        refusals=(
+            *KNOWN,
+            *BODY,
+            *("attachment_empty", "attachment_too_large", "checksum_mismatch", "file_missing", "file_repeated"),
+            *("malformed_checksum", "malformed_multipart", "type_not_allowed"),
+            *("storage_full", "storage_unavailable", "uploads_busy"),
+        ),
+        gives=(("attachment_id", "/id"), ("filename", "/filename")),
     ),
-    Route("GET", CASE + "/attachments", attachments.list_attachments, Attachment, many=True, refusals=(404,)),
+    Route("GET", CASE + "/attachments", attachments.list_attachments, Attachment, many=True, refusals=KNOWN),
     Route(
         "GET",
         FILE + "/{filename}",
         attachments.download,
-        content_type="application/octet-stream",
-        refusals=(404, 416, 503),
+        media=("*/*",),
+        headers=DOWNLOADED,
+        others=(
+            Answer(206, "The range that was asked for.", media=("*/*",), headers=(*DOWNLOADED, "Content-Range")),
+            Answer(304, "The file is still the one that you have.", headers=("ETag",)),
+            Answer(307, "The file lies at `Location` for a while.", headers=("ETag", "Location")),
+        ),
+        takes=("If-None-Match", "If-Range", "Range"),
+        refusals=(
+            *DATABASE,
+            *("attachment_not_found", "attachment_unreadable", "range_not_satisfiable", "storage_unavailable"),
+        ),
     ),
-    Route("DELETE", FILE, attachments.remove, status=204, refusals=(404,)),
-    Route("GET", "/support/agents/{agent_id}/workload", agents.workload, Workload),
+    Route("DELETE", FILE, attachments.remove, status=204, refusals=(*DATABASE, "attachment_not_found")),
+    Route("GET", "/support/agents/{agent_id}/workload", agents.workload, Workload, refusals=DATABASE),
     Route(
         "POST",
         "/support/events",
@@ -98,10 +114,20 @@ ROUTES = (
         events.Accepted,
         status=202,
         body=events.SentEvent,
-        refusals=BODY,
+        body_media=("application/cloudevents+json", "application/json"),
+        refusals=(*SENT, "events_busy", "invalid_event"),
     ),
-    Route("GET", "/metrics", health.metrics, content_type="text/plain"),
+    Route("GET", "/metrics", health.metrics, media=("text/plain", "application/openmetrics-text")),
     Route("GET", "/health", health.health, health.Health),
     Route("GET", "/livez", health.livez, health.Health),
-    Route("GET", "/readyz", health.readyz, health.Ready, refusals=(503,)),
+    Route(
+        "GET",
+        "/readyz",
+        health.readyz,
+        health.Ready,
+        others=(Answer(503, "Send requests elsewhere.", health.Ready),),
+    ),
+    Route("GET", "/openapi.json", description.openapi, description.Document),
+    Route("GET", "/asyncapi.json", description.asyncapi, description.Document),
+    Route("GET", "/docs", description.docs, media=("text/html",)),
 )

@@ -1,0 +1,98 @@
+"""One realistic example of each model that clients see, all out of one case: a parcel that is late. Pure data."""
+
+from typing import Any
+
+Example = dict[str, Any]
+
+CASE_ID = "0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"
+MESSAGE_ID = "f3a4c1d2-58b6-4e0f-8f5e-2f8d1c7b9a30"
+ATTACHMENT_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+CONTEXT = [{"type": "order", "orderId": "ORD-1001"}, {"type": "shipment", "shipmentId": "SHP-1001"}]
+
+NEW_MESSAGE: Example = {
+    "authorType": "customer",
+    "message": "The tracking page has not moved for five days. Where is my parcel?",
+    "sentiment": "negative",
+}
+NEW_CASE: Example = {
+    "subject": "Parcel has not arrived",
+    "description": "Order ORD-1001 should have come on Monday.",
+    "customerId": "CUS-42",
+    "channel": "email",
+    "priority": "high",
+    "context": CONTEXT,
+    "tags": ["delivery"],
+    "initialMessage": NEW_MESSAGE,
+}
+CASE_CHANGE: Example = {"priority": "urgent", "assignedAgentId": "agent-7", "tags": ["delivery", "vip"]}
+STATUS_CHANGE: Example = {"status": "pending", "assignedAgentId": "agent-7"}
+CLOSING: Example = {
+    "message": "The carrier found the parcel; it was handed over this morning.",
+    "authorType": "agent",
+    "assignedAgentId": "agent-7",
+}
+
+MESSAGE: Example = {
+    "id": MESSAGE_ID,
+    "ticketId": CASE_ID,
+    "attachmentUri": None,
+    "metadata": None,
+    "visibility": "public",
+    "createdAt": "2026-05-12T08:30:00.125000Z",
+} | NEW_MESSAGE
+TICKET: Example = {
+    "id": CASE_ID,
+    "subject": "Parcel has not arrived",
+    "description": "Order ORD-1001 should have come on Monday.",
+    "customerId": "CUS-42",
+    "status": "open",
+    "priority": "high",
+    "channel": "email",
+    "assignedAgentId": "agent-7",
+    "team": "deliveries",
+    "context": CONTEXT,
+    "tags": ["delivery"],
+    "createdAt": "2026-05-12T08:30:00.125000Z",
+    "updatedAt": "2026-05-12T09:02:11.480000Z",
+}
+ATTACHMENT: Example = {
+    "id": ATTACHMENT_ID,
+    "ticketId": CASE_ID,
+    "filename": "label.png",
+    "contentType": "image/png",
+    "sizeBytes": 48213,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "uri": f"/support/cases/{CASE_ID}/attachments/{ATTACHMENT_ID}/label.png",
+    "createdAt": "2026-05-12T08:41:07.302000Z",
+}
+CASE: Example = TICKET | {
+    "messages": [MESSAGE],
+    "timeline": [
+        {
+            "type": "order",
+            "timestamp": "2026-05-08T10:00:00Z",
+            "source": "order-service",
+            "orderId": "ORD-1001",
+            "status": "shipped",
+            "total": 84.5,
+        },
+        {
+            "type": "conversation",
+            "timestamp": "2026-05-12T08:30:00.125000Z",
+            "authorType": "customer",
+            "message": NEW_MESSAGE["message"],
+            "attachmentUri": None,
+            "sentiment": "negative",
+            "metadata": None,
+            "visibility": "public",
+        },
+    ],
+    "attachments": [ATTACHMENT],
+    "timelineSources": {
+        "order": {"status": "fresh", "ageSeconds": 0.0, "reason": None},
+        "payment": {"status": "cached", "ageSeconds": 41.2, "reason": None},
+        "fulfillment": {"status": "unavailable", "ageSeconds": None, "reason": "timeout"},
+    },
+}
+CASE_PAGE: Example = {"items": [TICKET], "nextCursor": "AAAAAAAAACo"}
+WORKLOAD: Example = {"agentId": "agent-7", "open": 4, "pending": 2, "resolved": 11, "closed": 96}

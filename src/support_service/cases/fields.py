@@ -1,0 +1,60 @@
+"""What each field of a case may hold, as clients send it. Pure."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+Status = Literal["open", "pending", "resolved", "closed"]
+AuthorType = Literal["agent", "customer", "bot"]
+Visibility = Annotated[
+    Literal["public", "internal"], Field(description="an internal note is for agents' eyes, never for customers'")
+]
+Json = dict[str, Any]
+
+MAX_TEXT = 65_536  # characters in a description or message
+MAX_CONTEXT = 500  # entries
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, dict) else value
+
+
+def _priority(value: object) -> object:
+    return "normal" if value == "medium" else value
+
+
+NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": r"\S"})
+SentPriority = Literal["low", "normal", "high", "urgent", "medium"]
+Priority = Annotated[
+    Literal["low", "normal", "high", "urgent"],
+    BeforeValidator(_priority, json_schema_input_type=SentPriority),
+    Field(description="how urgent it is; `medium` is read as `normal`"),
+]
+Subject = Annotated[str, NOT_BLANK, Field(max_length=255), AfterValidator(_not_blank)]
+Description = Annotated[str, Field(max_length=MAX_TEXT)]
+Identifier = Annotated[str, Field(min_length=1, max_length=36)]
+Channel = Annotated[
+    str,
+    NOT_BLANK,
+    Field(max_length=32, description="where the customer writes from, as `email`, `chat` or `phone`"),
+    AfterValidator(_not_blank),
+]
+Text = Annotated[str, NOT_BLANK, Field(max_length=MAX_TEXT), AfterValidator(_not_blank)]
+Context = Annotated[
+    list[Json],
+    BeforeValidator(_as_list, json_schema_input_type=list[Json] | Json),
+    Field(
+        max_length=MAX_CONTEXT,
+        description="what the case is about: `{type: order, orderId}`, `{type: payment, paymentId}`, `{type: shipment, "
+        "shipmentId}`, or anything else; one object stands for a list of one",
+    ),
+]
+Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)]
+Uri = Annotated[str, Field(max_length=2048, description="where a file that belongs to the message lies")]
+Sentiment = Annotated[str, Field(max_length=32, description="how it reads, as `negative`; kept as it is sent")]

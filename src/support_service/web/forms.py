@@ -1,0 +1,67 @@
+"""Schemas in words, and calls as lines of curl, for the page of the API."""
+
+import json
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+Json = dict[str, Any]
+
+
+def words(schema: Json) -> str:
+    """What a value may be, on one line: `text of 1 to 255 characters, or null`."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if kinds := schema.get("anyOf"):
+        return ", or ".join(dict.fromkeys(words(kind) for kind in kinds))
+    if "const" in schema or "enum" in schema:
+        return " | ".join(schema.get("enum") or [json.dumps(schema["const"])])
+    kind = str(schema.get("type", "anything"))
+    return KINDS[kind](schema) if kind in KINDS else kind
+
+
+def _list(schema: Json) -> str:
+    most = f"at most {schema['maxItems']} " if "maxItems" in schema else ""
+    return f"list of {most}{words(schema.get('items', {}))}"
+
+
+def _count(schema: Json) -> str:
+    return "whole number" + _range(schema, "minimum", "maximum")
+
+
+def _text(schema: Json) -> str:
+    if "format" in schema:
+        return str(schema["format"])
+    if "contentMediaType" in schema:
+        return "bytes"
+    size = _range(schema, "minLength", "maxLength")
+    return f"text{' of' + size + ' characters' if size else ''}"
+
+
+def _range(schema: Json, low: str, high: str) -> str:
+    if high in schema:
+        return f" {schema[low]} to {schema[high]}" if low in schema else f" at most {schema[high]}"
+    return f" {schema[low]} or more" if low in schema else ""
+
+
+KINDS: dict[str, Callable[[Json], str]] = {"string": _text, "array": _list, "integer": _count}
+
+
+def curl(base: str, method: str, path: str, operation: Json, *, secured: bool) -> str:
+    """A line that makes the call with the document's examples."""
+    for parameter in operation["parameters"]:
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", parameter["schema"]["examples"][0])
+    parts = ["curl", *(["-X", method] if method not in ("GET", "POST") else []), base + path]
+    if secured:
+        parts += ["-H", '"Authorization: Bearer $TOKEN"']
+    content = operation.get("requestBody", {}).get("content", {})
+    for media, body in list(content.items())[:1]:
+        if media == "multipart/form-data":
+            parts += ["-F", "file=@label.png"]
+        else:
+            parts += ["-H", shlex.quote(f"Content-Type: {media}")]
+            parts += ["-d", shlex.quote(json.dumps(body["example"], ensure_ascii=False))]
+    if method == "POST" and not content:
+        parts += ["-X", "POST"]
+    return " ".join(parts)

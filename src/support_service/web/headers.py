@@ -1,0 +1,52 @@
+"""Every header that a client may send or be sent, described once, and those that come with a status."""
+
+from typing import Any, NamedTuple
+
+from support_service.web.errors import RETRY_AFTER
+
+TEXT = {"type": "string"}
+COUNT = {"type": "integer", "minimum": 0}
+
+
+class Header(NamedTuple):
+    """What a header says, and the form of its value."""
+
+    description: str
+    schema: dict[str, Any]
+
+
+REQUEST = {
+    "Content-Digest": Header(
+        "`sha-256=:…:` as RFC 9530 has it; the file is refused where it has another. Other algorithms are left aside.",
+        TEXT,
+    ),
+    "If-None-Match": Header("An `ETag` that you have already: 304 where it is still that of the file.", TEXT),
+    "If-Range": Header("The `ETag` of the file that `Range` is a part of; another file is sent whole.", TEXT),
+    "Range": Header("`bytes=0-1023`: send only these. What is no single range of bytes is left aside.", TEXT),
+    "X-Checksum-Sha256": Header(
+        "The file's SHA-256, in hex or base64; the file is refused where it has another.",
+        TEXT | {"pattern": "^([0-9A-Fa-f]{64}|[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)?$"},
+    ),
+    "X-Request-Id": Header(
+        "Names the request in the log and in the answer: 1 to 64 of `A-Za-z0-9._-`. Any other is replaced.", TEXT
+    ),
+}
+
+ANSWER = {
+    "Accept-Ranges": Header("`bytes`: parts of the file can be asked for.", {"const": "bytes"}),
+    "Content-Disposition": Header("The file's name, to save it under.", TEXT),
+    "Content-Range": Header("Which bytes of how many these are.", TEXT | {"pattern": "^bytes "}),
+    "ETag": Header("Changes when the content does.", TEXT | {"pattern": '^(W/)?"'}),
+    "Location": Header("Where what was made, or what was asked for, is found.", TEXT),
+    "Retry-After": Header("Seconds after which to try again.", COUNT),
+    "WWW-Authenticate": Header("How to say who you are.", TEXT),
+    "X-Request-Id": Header("Finds the request in the log.", TEXT | {"pattern": "^[A-Za-z0-9._-]{1,64}$"}),
+}
+
+ALWAYS = ("X-Request-Id",)
+OF_STATUS = {
+    401: ("WWW-Authenticate",),
+    416: ("Content-Range",),
+    429: ("Retry-After",),
+    **dict.fromkeys(RETRY_AFTER, ("Retry-After",)),
+}
