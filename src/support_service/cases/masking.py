@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from support_service.cases.model import Attachment, Case, Json, Message, Ticket
+from support_service.cases.fields import Json
+from support_service.cases.model import Attachment, Case, Message, Ticket
 
 MASKED = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: one chance in 2^64 that two customers share theirs
