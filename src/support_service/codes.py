@@ -76,6 +76,7 @@ COMMAND_LINE = {
     "customer_not_found": "nothing is known of that customer",
     "database_missing": "there is no file where `SUPPORT_DATABASE_URL` looks: run it where the service runs",
     "database_not_migrated": "run `support-service migrate` first",
+    "not_confirmed": "say `--yes` where nobody can be asked",
     "reason_missing": "say why with `--reason`",
     "subject_missing": "a customer's token needs `--subject`",
     "unknown_lever": "`order`, `payment`, `fulfillment`, `ttl` or `all`",

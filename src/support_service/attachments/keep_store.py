@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from support_service.attachments.model import Attachment, Backlog
 from support_service.attachments.store import COLUMNS
 from support_service.database import Reader, Transaction
+from support_service.database.tables import attachment_deletions, attachments, tickets
 from support_service.database.tables import attachment_ledger as ledger
 from support_service.database.tables import attachment_leftovers as leftovers
-from support_service.database.tables import attachments, tickets
 
 _SUMS = (
     sa.select(
@@ -79,6 +79,12 @@ async def by_id(reader: Reader, attachment_id: str) -> Attachment | None:
     """One attachment, whichever its case is."""
     row = await reader.fetch_one(sa.select(*COLUMNS).where(attachments.c.id == attachment_id))
     return Attachment(*row) if row else None
+
+
+async def anonymise_deletions(tx: Transaction, case_id: str, filename: str) -> None:
+    """Let the record of what was deleted of a case name no file."""
+    of_case = attachment_deletions.c.ticket_id == case_id
+    await tx.execute(attachment_deletions.update().where(of_case).values(filename=filename))
 
 
 async def is_known(reader: Reader, storage: str, key: str) -> bool:

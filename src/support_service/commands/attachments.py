@@ -107,7 +107,7 @@ def _attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    settings = _settings(environ)
+    settings = with_newest_schema(environ)
     older_than = arguments.older_than
     if older_than is None:
         older_than = timedelta(0) if arguments.reverse else settings.s3.offload_after or timedelta(days=30)
@@ -123,16 +123,16 @@ def _offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _sweep(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    sys.exit(uvloop.run(upkeep.sweep(_settings(environ), dry_run=arguments.dry_run)))
+    sys.exit(uvloop.run(upkeep.sweep(with_newest_schema(environ), dry_run=arguments.dry_run)))
 
 
 def _scrub(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    sys.exit(uvloop.run(upkeep.scrub(_settings(environ), sample=arguments.sample)))
+    sys.exit(uvloop.run(upkeep.scrub(with_newest_schema(environ), sample=arguments.sample)))
 
 
 def _retention(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     status = upkeep.retain(
-        _settings(environ),
+        with_newest_schema(environ),
         older_than=arguments.older_than,
         statuses=arguments.status or ["closed"],
         limit=arguments.limit,
@@ -141,7 +141,7 @@ def _retention(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Non
     sys.exit(uvloop.run(status))
 
 
-def _settings(environ: Mapping[str, str]) -> Settings:
+def with_newest_schema(environ: Mapping[str, str]) -> Settings:
     """The settings of a command that needs the newest schema."""
     settings = Settings.load(environ)
     logs.configure(settings.server.log_level)

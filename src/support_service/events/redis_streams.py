@@ -133,6 +133,19 @@ class RedisBroker:
             entries = await self._redis.xrevrange(_dead(stream), count=1)
         return entries[0][0].decode() if entries else None
 
+    async def entries(self, stream: str, count: int, after: str = "") -> list[Delivery]:
+        """A page of what a stream holds, oldest first."""
+        with self._operation("XRANGE"):
+            found = await self._redis.xrange(stream, min=f"({after}" if after else "-", count=count)
+        return _deliveries(found, {})
+
+    async def remove(self, stream: str, ids: Collection[str]) -> int:
+        """Remove entries of a stream; gives how many there were."""
+        if not ids:
+            return 0
+        with self._operation("XDEL"):
+            return int(await self._redis.xdel(stream, *ids))
+
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         if not ids:
             return 0

@@ -62,7 +62,7 @@ REJECTIONS = (
 )
 STORAGES = ("local", "s3")
 MOVES = ("moved", "mismatch", "unreadable", "gone", "failed")
-DELETIONS = ("request", "retention")
+DELETIONS = ("request", "retention", "erasure")
 REPAIRS = ("unfinished", "orphan", "leftover", "ledger")
 UNREPAIRED = ("missing", "damaged")
 SCRUBS = ("ok", "mismatch")
@@ -70,7 +70,7 @@ CPU_MODES = ("user", "system")
 GENERATIONS = ("0", "1", "2")
 DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")
 REDIS_OPERATIONS = ("MGET", "EVAL", "DEL", "PING")
-BROKER_OPERATIONS = ("XADD", "XCLAIM", "XACK", "XRANGE", "XINFO", "XTRIM")
+BROKER_OPERATIONS = ("XADD", "XCLAIM", "XACK", "XRANGE", "XINFO", "XTRIM", "XDEL")
 CONNECTION_STATES = ("used", "idle")
 OTHER_ERROR = "_OTHER"  # as the semantic conventions have it
 ERRORS = ("", "timeout", OTHER_ERROR)  # an empty value is no label at all

@@ -1,0 +1,117 @@
+"""Erases a customer: in cases, files, events and caches, wherever this service keeps what they said.
+
+Cases stay as counts and times, without what says who the customer was. Whatever interrupts an erasure, the next one
+of the same customer goes on: a mark stands for the customer until all is done.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from support_service.attachments import keep_store, store
+from support_service.attachments.leftovers import Remover, now
+from support_service.attachments.model import Attachment
+from support_service.cases import erasure as cases
+from support_service.database import Database, Transaction
+from support_service.errors import NotFound
+from support_service.events import erasure as events
+from support_service.events.broker import BrokerFault
+from support_service.events.redis_streams import RedisBroker
+from support_service.settings import Settings
+from support_service.telemetry.stores import unmeasured
+from support_service.timeline import snapshots
+from support_service.timeline.cache import CacheFault
+from support_service.timeline.redis_cache import RedisCache
+
+PATIENCE = 2.0  # seconds for Redis to answer: no reader waits here
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What was erased; `unreached` names what could not be, and is to be tried again."""
+
+    cases: list[str] = field(default_factory=list)
+    erased: dict[str, int] = field(default_factory=dict)
+    unreached: list[str] = field(default_factory=list)
+
+    def add(self, counted: dict[str, int]) -> None:
+        """Count what was erased."""
+        for name, number in counted.items():
+            self.erased[name] = self.erased.get(name, 0) + number
+
+
+class Erasure:
+    """Erases one customer after another."""
+
+    def __init__(self, settings: Settings, database: Database, remover: Remover) -> None:
+        self._settings = settings
+        self._database = database
+        self._remover = remover
+
+    async def cases_of(self, customer_id: str) -> list[str]:
+        """The ids of a customer's cases; raises NotFound where there is none."""
+        found = await cases.cases_of(self._database, customer_id)
+        if not found:
+            raise NotFound("customer_not_found", f"No case is of the customer {customer_id!r}.")
+        return found
+
+    async def run(self, customer_id: str, report: Callable[[str], None] = lambda _: None) -> Receipt:
+        """Erase a customer; raises NotFound where no case is of theirs."""
+        receipt = Receipt(await self.cases_of(customer_id))
+        mark = cases.tombstone(customer_id)
+        files: list[Attachment] = []
+        for case_id in receipt.cases:
+            async with self._database.transaction() as tx:
+                files += await self._erase(tx, case_id, mark, receipt)
+            report(case_id)
+        await self._remover.run()
+        left = [file for file in files if await keep_store.is_known(self._database, file.storage, file.storage_key)]
+        if left:
+            receipt.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
+        for what, work in (("the stream of events", self._published), ("the timeline cache", self._cached)):
+            try:
+                receipt.add(await work(receipt.cases))
+            except (BrokerFault, CacheFault) as fault:
+                receipt.unreached.append(f"{what}: {fault}")
+        if not receipt.unreached:
+            async with self._database.transaction() as tx:
+                await cases.forget(tx, mark)
+        return receipt
+
+    async def _erase(self, tx: Transaction, case_id: str, mark: str, receipt: Receipt) -> list[Attachment]:
+        """Everything of a case that the database holds, in one transaction; gives the files, whose bytes are left."""
+        await store.lock_case(tx, case_id)
+        files = [attachment.id for attachment in await store.of_case(tx, case_id)]
+        removed = await store.remove(tx, files, "erasure", now()) if files else []
+        await keep_store.anonymise_deletions(tx, case_id, cases.ERASED)
+        messages = await cases.erase(tx, case_id, mark)
+        receipt.add({"messages": messages, "files": len(removed)})
+        receipt.add(await events.rewrite(tx, case_id, cases.erased_event))
+        return removed
+
+    async def _published(self, case_ids: Iterable[str]) -> dict[str, int]:
+        url = self._settings.events.redis_url or self._settings.timeline.redis_url
+        if url is None:
+            return {}
+        async with AsyncExitStack() as stack:
+            broker = RedisBroker(url)
+            stack.push_async_callback(broker.close)
+            return {
+                "publishedEvents": await events.remove_published(
+                    broker, self._settings.events.stream, frozenset(case_ids)
+                )
+            }
+
+    async def _cached(self, case_ids: Iterable[str]) -> dict[str, int]:
+        url = self._settings.timeline.redis_url
+        if url is None:
+            return {}
+        async with AsyncExitStack() as stack:
+            cache = RedisCache(url, PATIENCE, unmeasured)
+            stack.push_async_callback(cache.close)
+            for case_id in case_ids:
+                await cache.delete(snapshots.key(case_id))
+        return {}

@@ -1,0 +1,42 @@
+"""Events that are kept about a case: those to be published, those to be delivered, and those in the stream."""
+
+from collections.abc import Callable, Collection
+
+import pydantic_core
+import sqlalchemy as sa
+
+from support_service.database import Transaction
+from support_service.database.tables import outbox, webhook_deliveries
+from support_service.events.redis_streams import RedisBroker
+
+PAGE = 500  # entries of a stream at once
+
+
+async def rewrite(tx: Transaction, case_id: str, rewritten: Callable[[str], str]) -> dict[str, int]:
+    """Write a case's events anew in the outbox and among webhook deliveries; gives how many of each."""
+    counted = {}
+    for table, name in ((outbox, "outboxEvents"), (webhook_deliveries, "webhookDeliveries")):
+        found = await tx.fetch_all(
+            sa.select(table.c.seq, table.c.event).where(table.c.event.contains(f'"subject":"{case_id}"'))
+        )
+        for seq, event in found:
+            await tx.execute(table.update().where(table.c.seq == seq).values(event=rewritten(event)))
+        counted[name] = len(found)
+    return counted
+
+
+async def remove_published(broker: RedisBroker, stream: str, case_ids: Collection[str]) -> int:
+    """Take the events of cases out of a stream; gives how many. Raises BrokerFault."""
+    removed, after = 0, ""
+    while page := await broker.entries(stream, PAGE, after):
+        after = page[-1].id
+        removed += await broker.remove(stream, [each.id for each in page if _subject(each.event) in case_ids])
+    return removed
+
+
+def _subject(event: bytes) -> str | None:
+    try:
+        document = pydantic_core.from_json(event)
+    except ValueError:
+        return None
+    return document.get("subject") if isinstance(document, dict) else None

@@ -1,0 +1,61 @@
+"""`erase` and `export` as processes: what they print, what they ask, and how they end."""
+
+import json
+
+import aiohttp
+import pytest
+
+from tests.calls import add_message, open_case
+from tests.process import running
+from tests.servers import free_port
+
+
+@pytest.fixture
+def variables(tmp_path):
+    """A service in a folder of its own."""
+    return {"cwd": tmp_path, "SUPPORT_PORT": str(free_port()), "SUPPORT_LOG_LEVEL": "warning"}
+
+
+@pytest.fixture
+async def case(variables):
+    """A customer's case in that service."""
+    address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
+    async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
+        await service.answers(address)
+        case = await open_case(session, customerId="zaphod", subject="Zaphod's parcel", priority="high")
+        await add_message(session, case, "Dear Zaphod")
+    return case
+
+
+async def ended(*arguments, **variables):
+    """How a command ended, and what it printed."""
+    async with running(*arguments, **variables) as process:
+        return await process.ended(60)
+
+
+async def test_erase_prints_a_receipt(case, variables):
+    """An erasure wants a yes, names the cases, and finds nothing a second time."""
+    status, _, errors = await ended("erase", "customer", "zaphod", **variables)
+    assert (status, "--yes" in errors) == (2, True)
+    status, out, _ = await ended("erase", "customer", "zaphod", "--dry-run", **variables)
+    assert (status, json.loads(out)["cases"]) == (0, [case["id"]])
+    status, out, errors = await ended("erase", "customer", "zaphod", "--yes", **variables)
+    receipt = json.loads(out)
+    assert (status, receipt["cases"], receipt["messages"], receipt["unreached"]) == (0, [case["id"]], 1, []), errors
+    status, _, errors = await ended("erase", "customer", "zaphod", "--yes", **variables)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "zaphod" in errors
+    status, _, errors = await ended("erase", "customer", "z" * 37, "--yes", **variables)
+    assert (status, "1 to 36" in errors) == (2, True)
+
+
+async def test_an_export_is_masked(case, variables):
+    """An export has each case as a line, without what says who the customer is, unless it is asked for."""
+    status, out, _ = await ended("export", **variables)
+    (line,) = out.splitlines()
+    exported = json.loads(line)
+    assert (status, exported["id"], exported["priority"]) == (0, case["id"], "high")
+    assert exported["messages"][0]["authorType"] == "agent"
+    assert "zaphod" not in out.lower()
+    status, out, _ = await ended("export", "--unmasked", **variables)
+    assert (status, json.loads(out)["subject"]) == (0, "Zaphod's parcel")

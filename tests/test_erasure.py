@@ -1,0 +1,124 @@
+"""Erasing a customer: afterwards nothing that the service keeps holds what they said."""
+
+import asyncio
+import json
+
+import pytest
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+from support_service.cases.erasure import tombstone
+from support_service.database.tables import metadata, tickets
+from support_service.erasure import Erasure
+from support_service.errors import NotFound
+from support_service.settings import Settings
+from support_service.upkeep import opened
+from tests.calls import PATIENCE, add_message, files, open_case, read_case, read_detail, upload
+from tests.conftest import both_databases
+
+WORD = "zaphod"  # stands in everything that the customer says
+CUSTOMER = f"{WORD}-1"
+
+
+@pytest.fixture
+def environment(environment, redis):
+    """A service with Redis, so that events and timelines lie there too."""
+    return environment | {"SUPPORT_REDIS_URL": redis.url}
+
+
+@pytest.fixture
+async def spoken(client):
+    """A case in which a customer said a lot, and one of somebody else."""
+    case = await open_case(
+        client,
+        subject=f"{WORD}'s parcel",
+        description=f"I am {WORD}",
+        customerId=CUSTOMER,
+        context=[{"type": "order", "orderId": f"ORD-{WORD}"}, {"note": WORD}],
+        tags=[WORD],
+        initialMessage={"authorType": "customer", "message": f"{WORD} speaking", "metadata": {"name": WORD}},
+    )
+    await add_message(client, case, f"Dear {WORD}", sentiment=WORD, attachmentUri=f"https://files.test/{WORD}")
+    await upload(client, case, f"a file of {WORD}".encode(), filename=f"{WORD}.txt")
+    removed = await upload(client, case, b"another", filename=f"{WORD}-2.txt")
+    async with client.delete(f"/support/cases/{case['id']}/attachments/{removed['id']}") as response:
+        assert response.status == 204
+    await read_detail(client, case)
+    other = await open_case(client, customerId="trillian", subject="Another parcel")
+    return case, other
+
+
+@pytest.fixture
+async def erase(environment):
+    """Erase the customer."""
+
+    async def erase(**changes):
+        settings = Settings.load(environment | changes)
+        async with opened(settings) as upkeep:
+            return await Erasure(settings, upkeep.database, upkeep.remover).run(CUSTOMER)
+
+    return erase
+
+
+async def kept(database, attachment_dir, redis):
+    """All that the service keeps, as one text in lower case."""
+    parts = [str(await database.fetch_all(sa.select(table))) for table in metadata.tables.values()]
+    parts += [path.read_bytes().decode(errors="replace") for path in files(attachment_dir)]
+    async with Redis.from_url(redis.url) as server:
+        for key in await server.keys("*"):
+            kind = await server.type(key)
+            parts.append(str(await server.xrange(key) if kind == b"stream" else await server.get(key)))
+            parts.append(str(key))
+    return " ".join(parts).lower()
+
+
+async def published(redis, number):
+    """Wait until so many events are in the stream."""
+    async with Redis.from_url(redis.url) as server, asyncio.timeout(PATIENCE):
+        while await server.xlen("support.events") < number:  # noqa: ASYNC110 - Redis sets no event here
+            await asyncio.sleep(0.02)
+
+
+@both_databases
+async def test_nothing_is_left(client, spoken, erase, database, attachment_dir, redis):
+    """What the customer said is nowhere, in no table, file, event or cache; others' cases are as they were."""
+    case, other = spoken
+    await published(redis, 5)
+    before = await read_case(client, other)
+    assert WORD in await kept(database, attachment_dir, redis)
+    receipt = await erase()
+    assert receipt.cases == [case["id"]]
+    assert (receipt.erased["messages"], receipt.erased["files"], receipt.unreached) == (2, 1, [])
+    assert receipt.erased["publishedEvents"] >= 4
+    assert WORD not in await kept(database, attachment_dir, redis)
+    assert await read_case(client, other) == before
+    erased = await read_case(client, case)
+    assert (erased["customerId"], erased["status"], len(erased["messages"])) == (None, "open", 2)
+    with pytest.raises(NotFound, match="No case"):
+        await erase()
+
+
+async def test_events_that_wait_are_rewritten(client, spoken, erase, database, attachment_dir, redis):
+    """While Redis is down the receipt names what could not be reached; the next erasure ends it."""
+    case, _ = spoken
+    await published(redis, 5)
+    redis.kill()
+    await add_message(client, case, f"Where is {WORD}'s parcel?")
+    receipt = await erase()
+    assert len(receipt.unreached) == 2
+    assert receipt.erased["outboxEvents"] >= 1
+    row = await database.fetch_one(sa.select(tickets.c.customer_id).where(tickets.c.id == case["id"]))
+    assert row[0] == tombstone(CUSTOMER)
+    redis.start()
+    assert (await erase()).unreached == []
+    assert WORD not in await kept(database, attachment_dir, redis)
+
+
+async def test_a_file_that_can_not_be_removed_is_told(spoken, erase, s3, database):
+    """Where the bytes of a file are out of reach, the receipt says so, and the service removes them later."""
+    bucket = {"SUPPORT_S3_BUCKET": s3.create_bucket(), "SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}
+    async with database.transaction() as tx:
+        await tx.execute(sa.text("UPDATE attachments SET storage = 's3'"))
+    receipt = await erase(**bucket, AWS_ACCESS_KEY_ID="me", AWS_SECRET_ACCESS_KEY="secret")
+    assert [line for line in receipt.unreached if "bytes of 1 file" in line]
+    assert json.dumps(receipt.erased)
