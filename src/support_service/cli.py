@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
@@ -140,7 +141,7 @@ def _add_events(commands: Subparsers) -> None:
     )
     what = "put them back at the end of their stream"
     replay = actions.add_parser("replay", help=what, description=what)
-    replay.add_argument("ids", nargs="*", metavar="ID", help="as the list shows it (default: all)")
+    replay.add_argument("ids", nargs="*", type=_entry, metavar="ID", help="as the list shows it (default: all)")
     replay.set_defaults(run=lambda given: _operate(operate.replay_dead_letters, given.ids))
     what = "deliveries of events to the endpoints of SUPPORT_WEBHOOKS"
     actions = kinds.add_parser("webhooks", help=what, description=what).add_subparsers(required=True, metavar="ACTION")
@@ -151,7 +152,7 @@ def _add_events(commands: Subparsers) -> None:
     what = "make them again, for another day of tries"
     replay = actions.add_parser("replay", help=what, description=what)
     replay.add_argument(
-        "ids", nargs="*", type=int, metavar="ID", help="as the list shows it (default: all that failed)"
+        "ids", nargs="*", type=_number, metavar="ID", help="as the list shows it (default: all that failed)"
     )
     replay.set_defaults(run=lambda given: _operate(operate.replay_deliveries, given.ids))
 
@@ -189,6 +190,19 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise ValueError(text)
     return seconds
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 1 << 63:  # what the databases take
+        raise ValueError(text)
+    return number
+
+
+def _entry(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,19}-[0-9]{1,19}", text):
+        raise ValueError(text)
+    return text
 
 
 def _address(text: str) -> tuple[str, int]:
