@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import pytest
 from redis.asyncio import Redis
 
 from support_service.commands.events import PAGE
@@ -57,6 +58,28 @@ async def test_many_dead_letters(redis, tmp_path):
         assert f"Replayed {letters} " in await command(tmp_path, "dead-letters", "replay", **variables)
         assert await stream.xlen("support.inbound.dead") == 0
         assert await stream.xlen("support.inbound") == letters
+
+
+async def test_what_someone_else_has_put_there(redis, tmp_path):
+    """A dead letter that is not of the service's making is listed with what it has, and goes back as it is."""
+    variables = {"SUPPORT_REDIS_URL": redis.url}
+    async with Redis.from_url(redis.url) as stream:
+        await stream.xadd("support.inbound.dead", {"event": "x", "tries": "many"})
+        await stream.xadd("support.inbound.dead", {"data": "y"})
+        listed = (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()
+        assert [json.loads(line)["event"] for line in listed] == ["x", ""]
+        assert "Replayed 2 " in await command(tmp_path, "dead-letters", "replay", **variables)
+        assert [has for _, has in await stream.xrange("support.inbound")] == [{b"event": b"x"}, {b"data": b"y"}]
+        assert "Replayed 0 " in await command(tmp_path, "dead-letters", "replay", **variables)
+
+
+@pytest.mark.parametrize(("kind", "number"), [("dead-letters", "abc"), ("dead-letters", "7"), ("webhooks", "9" * 20)])
+async def test_what_is_no_id(tmp_path, kind, number):
+    """An id that can't be one is wrong usage: status 2, before anything is asked."""
+    async with running("events", kind, "replay", number, cwd=tmp_path) as process:
+        status, _, errors = await process.ended(90)
+    assert status == 2
+    assert "argument ID" in errors
 
 
 async def test_without_redis_there_is_nothing_to_list(tmp_path):

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ def add_to(commands: Any) -> None:
     )
     what = "put them back at the end of their stream"
     replay = actions.add_parser("replay", help=what, description=what)
-    replay.add_argument("ids", nargs="*", metavar="ID", help="as the list shows it (default: all)")
+    replay.add_argument("ids", nargs="*", type=_entry, metavar="ID", help="as the list shows it (default: all)")
     replay.set_defaults(run=_run(lambda settings, given: replay_dead_letters(settings, given.ids)))
     what = "deliveries of events to the endpoints of SUPPORT_WEBHOOKS"
     actions = kinds.add_parser("webhooks", help=what, description=what).add_subparsers(required=True, metavar="ACTION")
@@ -44,7 +45,7 @@ def add_to(commands: Any) -> None:
     what = "make them again, for another day of tries"
     replay = actions.add_parser("replay", help=what, description=what)
     replay.add_argument(
-        "ids", nargs="*", type=int, metavar="ID", help="as the list shows it (default: all that failed)"
+        "ids", nargs="*", type=_number, metavar="ID", help="as the list shows it (default: all that failed)"
     )
     replay.set_defaults(run=_run(lambda settings, given: replay_deliveries(settings, given.ids)))
 
@@ -53,6 +54,19 @@ def _run(
     work: Callable[[Settings, argparse.Namespace], Coroutine[Any, Any, None]],
 ) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
     return lambda arguments, environ: uvloop.run(work(Settings.load(environ), arguments))
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 1 << 63:  # what the databases take
+        raise ValueError(text)
+    return number
+
+
+def _entry(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,19}-[0-9]{1,19}", text):
+        raise ValueError(text)
+    return text
 
 
 async def list_dead_letters(settings: Settings) -> None:

@@ -50,7 +50,7 @@ local found = 0
 for i = 1, #ARGV do
     local entry = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
     if entry then
-        redis.call('XADD', KEYS[1], '*', 'event', entry[2][2])
+        redis.call('XADD', KEYS[1], '*', unpack(entry[2], 1, 2))
         redis.call('XDEL', KEYS[2], ARGV[i])
         found = found + 1
     end
@@ -122,10 +122,7 @@ class RedisBroker:
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
         with self._operation("XRANGE"):
             entries = await self._redis.xrange(_dead(stream), min=f"({after}" if after else "-", count=count)
-        return [
-            DeadLetter(key.decode(), has[b"event"], has[b"reason"].decode(), int(has[b"tries"]), has[b"at"].decode())
-            for key, has in entries
-        ]
+        return [_dead_letter(key, has) for key, has in entries]
 
     async def last_dead_letter(self, stream: str) -> str | None:
         """The id of the newest dead letter."""
@@ -220,6 +217,12 @@ def _fault(failure: Exception) -> BrokerFault:
 
 def _dead(stream: str) -> str:
     return f"{stream}.dead"
+
+
+def _dead_letter(key: bytes, has: dict[bytes, bytes]) -> DeadLetter:
+    """A dead letter; one that someone else has put there may lack what ours have."""
+    reason, tries, at = (has.get(name, b"").decode(errors="replace") for name in (b"reason", b"tries", b"at"))
+    return DeadLetter(key.decode(), has.get(b"event", b""), reason, int(tries) if tries.isdecimal() else 0, at)
 
 
 def _entries(answer: Any) -> Any:
