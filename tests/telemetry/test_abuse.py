@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import string
 
 import pytest
@@ -13,16 +14,7 @@ from tests.scrape import Scrape, parse
 REQUESTS = 10_000
 CONNECTIONS = 16
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "LOCK", "PROPFIND", "MKCOL", "REPORT")
-PATHS = (
-    "/support/cases",
-    "/support/cases/{}",
-    "/support/cases/{}/messages",
-    "/support/cases/{}/attachments",
-    "/support/agents/{}/workload",
-    "/{}/{}",
-    "/metrics/{}",
-    "//{}",
-)
+PATHS = (*(re.sub(r"{\w+}", "{}", route.path) for route in ROUTES), "/{}/{}", "/metrics/{}", "//{}")
 
 
 def series(scrape):
@@ -50,7 +42,11 @@ def word(chance, letters=string.ascii_letters + string.digits):
 def request(chance, case):
     """The bytes of a request that nobody foresaw, or nearly somebody did."""
     method = chance.choice(METHODS)
-    path = chance.choice(PATHS).replace("{}", chance.choice((case, word(chance), word(chance))))
+    path = (
+        chance.choice(PATHS)
+        .replace("{}", chance.choice((case, word(chance), word(chance))), 1)
+        .replace("{}", word(chance))
+    )
     body = b""
     if method in ("POST", "PUT", "PATCH"):
         author, channel = word(chance), word(chance)
