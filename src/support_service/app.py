@@ -49,7 +49,7 @@ from support_service.web.middleware import observed
 from support_service.web.routes import ROUTES
 from support_service.web.wire import MAX_BODY
 
-COMMON_REFUSALS = frozenset({404, 422})  # their series stand at 0 from the start; others may come
+COMMON_REFUSALS = frozenset({400, 404, 415, 422})  # their series stand at 0 from the start; others may come
 
 
 def build(settings: Settings) -> web.Application:

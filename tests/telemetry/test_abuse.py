@@ -2,27 +2,21 @@
 
 import asyncio
 import random
+import re
 import string
+import threading
 
 import pytest
 
+from support_service.web import keys
 from support_service.web.routes import ROUTES
-from tests.calls import open_case
+from tests.calls import PATIENCE, open_case
 from tests.scrape import Scrape, parse
 
 REQUESTS = 10_000
 CONNECTIONS = 16
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "LOCK", "PROPFIND", "MKCOL", "REPORT")
-PATHS = (
-    "/support/cases",
-    "/support/cases/{}",
-    "/support/cases/{}/messages",
-    "/support/cases/{}/attachments",
-    "/support/agents/{}/workload",
-    "/{}/{}",
-    "/metrics/{}",
-    "//{}",
-)
+PATHS = (*(re.sub(r"{\w+}", "{}", route.path) for route in ROUTES), "/{}/{}", "/metrics/{}", "//{}")
 
 
 def series(scrape):
@@ -50,7 +44,11 @@ def word(chance, letters=string.ascii_letters + string.digits):
 def request(chance, case):
     """The bytes of a request that nobody foresaw, or nearly somebody did."""
     method = chance.choice(METHODS)
-    path = chance.choice(PATHS).replace("{}", chance.choice((case, word(chance), word(chance))))
+    path = (
+        chance.choice(PATHS)
+        .replace("{}", chance.choice((case, word(chance), word(chance))), 1)
+        .replace("{}", word(chance))
+    )
     body = b""
     if method in ("POST", "PUT", "PATCH"):
         author, channel = word(chance), word(chance)
@@ -146,6 +144,32 @@ async def test_a_hundred_scrapes_at_once(client, metrics):
             rest = {name: value for name, value in given.items() if name != "le"}
             assert values[f"{family}_count", str(rest)] == values[f"{family}_bucket", str(given)]
     assert len(scrapes) == 100
+
+
+async def test_scrapes_that_wait_share_a_turn(client, monkeypatch):
+    """However many scrapes come while one is rendered, or left meanwhile, the next waits for one more alone."""
+    metrics = client.app[keys.METRICS]
+    began, release, rendered = threading.Event(), threading.Event(), []
+
+    def render(wanted, render=metrics._render):
+        rendered.append(wanted)
+        began.set()
+        release.wait(PATIENCE)
+        return render(wanted)
+
+    monkeypatch.setattr(metrics, "_render", render)
+    first = asyncio.create_task(metrics.answer("", ""))
+    await asyncio.to_thread(began.wait, PATIENCE)
+    left, *others = [asyncio.create_task(metrics.answer("", "")) for _ in range(100)]
+    packed = asyncio.create_task(metrics.answer("", "gzip"))
+    await asyncio.sleep(0)  # each has asked
+    left.cancel()
+    await open_case(client)
+    release.set()
+    count = 'support_ticket_created_total{channel="email"} 1.0'
+    assert {count in (await each).body.decode() for each in others} == {True}
+    assert ((await first).content_encoding, (await packed).content_encoding) == (None, "gzip")
+    assert len(rendered) == 3
 
 
 async def test_two_apps_under_load_stay_apart(make_client):

@@ -80,7 +80,8 @@ class Service:
         task = asyncio.current_task()
         self._serving.add(task)
         try:
-            with suppress(OSError, asyncio.IncompleteReadError):
+            # A task that asyncio's streams began and that ends cancelled is complained of at length.
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 head = await reader.readuntil(b"\r\n\r\n")
                 target = head.split(b" ", 2)[1].decode()
                 self.targets.append(target)

@@ -7,9 +7,9 @@ Instruments are recorded through the OTel API, so that nobody who records knows 
 import asyncio
 import gzip
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -55,6 +55,15 @@ class ZeroedHistogram(ExplicitBucketHistogramAggregation):
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """The form in which a scraper takes its answer."""
+
+    content_type: str
+    gzip: bool
+    encode: Callable[[CollectorRegistry], bytes] = field(compare=False)  # of the content type
+
+
+@dataclass(frozen=True, slots=True)
 class Exposition:
     """One scrape's answer."""
 
@@ -69,6 +78,8 @@ class Metrics:
     def __init__(self, exporters: Collection[str], resource: Resource) -> None:
         self._registry = CollectorRegistry()
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="scrape")
+        self._turn = asyncio.Lock()
+        self._queued: dict[Wanted, asyncio.Task[Exposition]] = {}
         readers: list[MetricReader] = []
         if "prometheus" in exporters:
             # No scope labels and no target_info: a scraped series carries the labels of its row and no others.
@@ -89,25 +100,44 @@ class Metrics:
         self.meter: Meter = self._provider.get_meter("support_service", __version__)
 
     async def answer(self, accept: str, accept_encoding: str) -> Exposition:
-        """A scrape off the event loop, one at a time: two threads that render would hold the loop up twice as long."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._renderer, self.scrape, accept, accept_encoding)
+        """A scrape off the event loop, one at a time: two threads that render would hold the loop up twice as long.
+
+        Scrapes that wait for their turn share one, so that many at once, or clients that left, hold up nobody.
+        """
+        wanted = negotiated(accept, accept_encoding)
+        queued = self._queued.get(wanted)
+        if queued is None:
+            queued = self._queued[wanted] = asyncio.create_task(self._in_turn(wanted))
+        return await asyncio.shield(queued)
 
     def scrape(self, accept: str, accept_encoding: str) -> Exposition:
         """Render every series, in the format and encoding that the scraper prefers; takes milliseconds."""
-        try:
-            encode, content_type = choose_encoder(accept)
-        except Exception:  # noqa: BLE001 - it reads a client's header, and gives up on some in its own ways
-            encode, content_type = choose_encoder("")
-        body = encode(self._registry)
-        if takes_gzip(accept_encoding) and len(body) >= COMPRESS_FROM:
-            return Exposition(gzip.compress(body, compresslevel=1), content_type, "gzip")
-        return Exposition(body, content_type, None)
+        return self._render(negotiated(accept, accept_encoding))
+
+    async def _in_turn(self, wanted: Wanted) -> Exposition:
+        async with self._turn:
+            del self._queued[wanted]  # who comes from now on is to see what happens from now on
+            return await asyncio.get_running_loop().run_in_executor(self._renderer, self._render, wanted)
+
+    def _render(self, wanted: Wanted) -> Exposition:
+        body = wanted.encode(self._registry)
+        if wanted.gzip and len(body) >= COMPRESS_FROM:
+            return Exposition(gzip.compress(body, compresslevel=1), wanted.content_type, "gzip")
+        return Exposition(body, wanted.content_type, None)
 
     def close(self) -> None:
         """Export a last time and stop the readers, within STOP_WITHIN; blocks, so call it in a thread."""
         self._renderer.shutdown()
         within(STOP_WITHIN, self._provider.shutdown)
+
+
+def negotiated(accept: str, accept_encoding: str) -> Wanted:
+    """The form that a scraper's headers ask for, or Prometheus's text format where they can't be read."""
+    try:
+        encode, content_type = choose_encoder(accept)
+    except Exception:  # noqa: BLE001 - it reads a client's header, and gives up on some in its own ways
+        encode, content_type = choose_encoder("")
+    return Wanted(content_type, takes_gzip(accept_encoding), encode)
 
 
 def takes_gzip(accept_encoding: str) -> bool:
