@@ -53,6 +53,20 @@ async def test_a_put_that_is_cancelled_at_its_end_leaves_nothing(storage, tmp_pa
     await eventually(lambda: files(tmp_path) == [])
 
 
+async def test_an_unfinished_file_that_is_removed(storage, tmp_path):
+    """A file whose first bytes someone removed while it came is refused: its last bytes alone are not the file."""
+
+    async def swept():
+        yield b"x" * BLOCK
+        for path in files(tmp_path):
+            path.unlink()
+        yield b"y"
+
+    with pytest.raises(Unavailable):
+        await storage.put(swept())
+    assert files(tmp_path) == []
+
+
 async def test_a_folder_that_can_not_be_made(tmp_path):
     """A place that is no folder is said to be unusable, at the start."""
     (tmp_path / "file").write_text("in the way")

@@ -45,6 +45,15 @@ async def test_an_open_multipart_upload_is_aborted_once_it_is_old(storage, s3, b
     assert await storage.sweep_unfinished(now) == 0
 
 
+async def test_two_sweeps_at_once(storage, s3, bucket):
+    """Whoever finds an upload aborted already goes on with the others."""
+    for _ in range(20):
+        s3.begin_multipart_upload(bucket, new_key())
+    now = datetime.now(UTC)
+    await asyncio.gather(*(storage.sweep_unfinished(now) for _ in range(4)))
+    assert await storage.sweep_unfinished(now) == 0
+
+
 async def test_a_server_that_is_gone(storage, s3):
     """Whatever is asked of a server that does not answer is Unavailable; when it is back, so is the storage."""
     s3.kill()

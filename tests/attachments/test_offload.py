@@ -117,6 +117,19 @@ async def test_a_file_that_is_deleted_while_it_moves(world):
 
 
 @both_databases
+async def test_a_file_that_is_deleted_before_it_is_read(world, scrape):
+    """Bytes that went because their file was deleted are no loss: nobody is told of an unreadable file."""
+    kept = await world.add(b"hello")
+    mover = world.mover()
+    ((claimed, key),) = await mover.claim(world.clock(), "mover", 10)
+    await world.service.remove(world.case_id, kept.id)
+    assert (await mover.move(claimed, key, "mover", Pace(None))).outcome == "gone"
+    assert scrape.value(MOVED, to="s3", outcome="unreadable") == 0
+    await world.settle()
+    assert await world.check() == []
+
+
+@both_databases
 async def test_a_claim_that_ran_out_is_worth_nothing(world):
     """Once another run has taken a file over, the first can't switch its row; the file is moved once."""
     kept = await world.add(b"hello")

@@ -52,6 +52,8 @@ async def test_moving_files_there_and_back(variables, session):
     kept = [await upload(session, case, bytes([number]) * 1000, filename=f"{number}.bin") for number in range(3)]
     status, lines, _ = await command(variables, "offload", "--older-than", "0s", "--dry-run")
     assert (status, lines) == (0, [{"summary": True, "dryRun": True, "files": 3, "bytes": 3000}])
+    status, lines, _ = await command(variables, "offload", "--older-than", "0s", "--dry-run", "--limit", "2")
+    assert (lines[0]["files"], lines[0]["bytes"]) == (2, 2000)
     status, lines, _ = await command(variables, "offload", "--older-than", "1d")
     assert (status, lines[-1]["moved"]) == (0, 0)
     status, lines, _ = await command(variables, "offload", "--older-than", "0s", "--limit", "2", "--rate", "50MB/s")
@@ -125,6 +127,17 @@ async def test_attach(variables, session, tmp_path):
     status, _, errors = await command(variables, "attach", "nobody", files[0])
     assert status == 1
     assert "There is no case 'nobody'" in errors
+
+
+async def test_attach_takes_any_name(variables, session, tmp_path):
+    """Whatever the system lets a file be called, it is uploaded, and keeps of its name what can be shown."""
+    case = await open_case(session)
+    names = {b"a\xff.txt": "a\ufffd.txt", b"two\nlines": "twolines", b'q"u;o%41.txt': 'q"u;o%41.txt', b"-x": "-x"}
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(b"hello")
+    status, lines, _ = await command(variables, "attach", case["id"], "--", *map(os.fsdecode, names))
+    assert status == 0
+    assert [line["filename"] for line in lines] == list(names.values())
 
 
 async def test_a_terminal_gets_a_bar(variables, session, tmp_path):

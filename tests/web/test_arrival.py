@@ -83,6 +83,21 @@ async def test_a_checksum_of_the_part(client, case):
 
 
 @pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("X-Checksum-Sha256", "0" * 64), ("X-Checksum-Sha256", SHA256.hex())], 422),
+        ([("Content-Digest", digest(b"other")), ("Content-Digest", "sha-512=:AAAA:")], 422),
+        ([("Content-Digest", digest(DATA)), ("Content-Digest", "sha-512=:AAAA:")], 201),
+    ],
+)
+async def test_a_header_that_comes_again(client, case, headers, status):
+    """Each line of a header counts, whichever is the last."""
+    address = f"/support/cases/{case['id']}/attachments"
+    async with client.post(address, data=PART + DATA + END, headers=[("Content-Type", FORM), *headers]) as response:
+        assert response.status == status
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {"X_Checksum_Sha256": "abc"},

@@ -1,6 +1,7 @@
 """Uploads that can't be kept: each is told why, and nothing stays behind."""
 
 import asyncio
+import gzip
 
 import pytest
 
@@ -97,6 +98,16 @@ async def test_a_body_that_is_not_in_order(client, case, nothing_stays, name):
     """Each kind of wrong body is a problem with its own stable code, and leaves nothing behind."""
     body, content_type, status, code = BODIES[name]
     await refused(await send(client, case, body, content_type), status, code)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip"])
+@pytest.mark.parametrize("content_type", [FORM, "application/json"])
+async def test_a_compressed_body(client, case, nothing_stays, encoding, content_type):
+    """A compressed body is refused, and nobody unpacks it, be it sound or not: 1 MB may stand for 1 GB."""
+    path = f"/support/cases/{case['id']}/" + ("attachments" if content_type == FORM else "messages")
+    for body in (b"this is not compressed", gzip.compress(PART + b"hello" + END)):
+        headers = {"Content-Type": content_type, "Content-Encoding": encoding}
+        await refused(await client.post(path, data=body, headers=headers), 415, "unsupported_type")
 
 
 @pytest.mark.parametrize("size", [MAX + 1, 200_000])

@@ -85,7 +85,7 @@ class LocalAttachmentStorage:
                     at_disk = False
                 at_disk = True
             # A file of less than a block needs this one hop to a thread and no other.
-            await self._finish(block, unfinished, key)
+            await self._finish(block, unfinished, key, begun=blocks > 0)
         except BaseException as failure:
             with suppress(OSError):  # gone already, or on a disk that can't be written: the sweep has it later
                 unfinished.unlink()
@@ -94,9 +94,10 @@ class LocalAttachmentStorage:
             raise
         return Stored(key, size, digest.hexdigest())
 
-    async def _finish(self, rest: bytearray, unfinished: Path, key: str) -> None:
+    async def _finish(self, rest: bytearray, unfinished: Path, key: str, *, begun: bool) -> None:
         loop = asyncio.get_running_loop()
-        finishing = loop.run_in_executor(self._finishers, _finish, rest, str(unfinished), f"{self._root}/{key}")
+        place = f"{self._root}/{key}"
+        finishing = loop.run_in_executor(self._finishers, _finish, rest, str(unfinished), place, begun)
         try:
             await asyncio.shield(finishing)
         except asyncio.CancelledError:
@@ -185,9 +186,11 @@ def _folder(folder: Path, name: str) -> list[Found]:
     return sorted((found for found in looked if found), key=lambda found: found.key)
 
 
-def _finish(rest: bytearray, unfinished: str, place: str) -> None:
+def _finish(rest: bytearray, unfinished: str, place: str, begun: bool) -> None:  # noqa: FBT001 - an executor's
     """Write what is left, make the file durable, and give it its place; plain descriptors, as each file pays for it."""
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    # A file that was begun and is gone from its folder is never made anew: it would lack what was written before.
+    mode = os.O_APPEND if begun else os.O_CREAT | os.O_EXCL
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CLOEXEC | mode, 0o666)
     try:
         view = memoryview(rest)
         while view:

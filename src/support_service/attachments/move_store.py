@@ -32,12 +32,12 @@ def _free_to_move(source: str, before: datetime, now: datetime) -> sa.ColumnElem
     )
 
 
-async def waiting(reader: Reader, source: str, before: datetime, now: datetime) -> Backlog:
-    """How much there is to move away from a storage."""
+async def waiting(reader: Reader, source: str, before: datetime, now: datetime, limit: int | None = None) -> Backlog:
+    """How much there is to move away from a storage, of the oldest so many."""
+    free = sa.select(attachments.c.size_bytes).where(_free_to_move(source, before, now))
+    sizes = free.order_by(attachments.c.created_at).limit(limit).subquery()
     row = await reader.fetch_one(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(attachments.c.size_bytes), 0)).where(
-            _free_to_move(source, before, now)
-        )
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(sizes.c.size_bytes), 0)).select_from(sizes)
     )
     assert row is not None  # noqa: S101 - a count has a row
     return Backlog(files=row[0], bytes=int(row[1]))

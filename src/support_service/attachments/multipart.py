@@ -1,5 +1,6 @@
 """Multipart uploads that a killed process left open on an S3-compatible server; obstore can't see them."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -38,7 +39,8 @@ def abort_uploads(
             if each["Initiated"] < before and KEY.fullmatch(each["Key"])
         ]
         for each in () if dry_run else old:
-            client.abort_multipart_upload(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
+            with suppress(client.exceptions.NoSuchUpload):  # another sweep was there first
+                client.abort_multipart_upload(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as failure:
         raise ListingFailed(str(failure)) from failure
     return len(old)

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Literal
 
-from support_service.attachments import move_store, store
+from support_service.attachments import keep_store, move_store, store
 from support_service.attachments.leftovers import Clock, now
 from support_service.attachments.model import Attachment, Backlog, disposition
 from support_service.attachments.pace import Pace
@@ -70,9 +70,9 @@ class Mover:
         self._clock = clock
         self._grace = grace
 
-    async def waiting(self, before: datetime) -> Backlog:
+    async def waiting(self, before: datetime, limit: int | None = None) -> Backlog:
         """How much there is to move."""
-        return await move_store.waiting(self._database, self._source.name, before, self._clock())
+        return await move_store.waiting(self._database, self._source.name, before, self._clock(), limit)
 
     async def run(
         self,
@@ -129,22 +129,27 @@ class Mover:
     async def move(self, attachment: Attachment, key: str, mover: str, pace: Pace) -> Moved:
         """Move one file; raises Unavailable where the target can't be reached."""
         started = perf_counter()
-        refusal = await self._copy(attachment, key, pace)
-        if refusal is None:
-            async with self._database.transaction() as tx:
-                switched = await move_store.switch(
-                    tx, attachment, self._target.name, key, mover=mover, due_at=self._clock() + self._grace
-                )
-            if switched:
-                moved = Moved(attachment, "moved")
-            else:
-                await self.give_back(attachment, key, mover)
-                moved = Moved(attachment, "gone", "it was deleted meanwhile, or another run has taken it over")
-        else:
+        moved = await self._copy(attachment, key, pace)
+        if moved is None and await self._switch(attachment, key, mover):
+            moved = Moved(attachment, "moved")
+        elif moved is not None and await self._stands(attachment):
             await self.give_back(attachment, key, mover, not_for=NOT_AGAIN_FOR)
-            moved = refusal
+        else:
+            await self.give_back(attachment, key, mover)
+            moved = Moved(attachment, "gone", "it was deleted meanwhile, or another run has taken it over")
         self._count(moved, perf_counter() - started)
         return moved
+
+    async def _switch(self, attachment: Attachment, key: str, mover: str) -> bool:
+        async with self._database.transaction() as tx:
+            return await move_store.switch(
+                tx, attachment, self._target.name, key, mover=mover, due_at=self._clock() + self._grace
+            )
+
+    async def _stands(self, attachment: Attachment) -> bool:
+        """Whether there is such a file still: the bytes of one that was deleted may be gone already."""
+        again = await keep_store.by_id(self._database, attachment.id)
+        return again is not None and again.storage_key == attachment.storage_key
 
     async def _copy(self, attachment: Attachment, key: str, pace: Pace) -> Moved | None:
         """Copy a file and read it back; None where both hashes are the row's."""

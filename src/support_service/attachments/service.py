@@ -122,7 +122,7 @@ class AttachmentService:
             raise NotFound("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")
         return found[1]
 
-    async def read(self, attachment: Attachment, offset: int, length: int) -> AsyncIterator[bytes]:
+    async def read(self, attachment: Attachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """An attachment's bytes from an offset on, wherever they are by now; raises Unavailable."""
         given = 0
         while True:

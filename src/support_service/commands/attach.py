@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ async def attach(service: str, case_id: str, files: Sequence[Path]) -> int:
                     reason = str(failure) or type(failure).__name__
                     print(f"support-service: {path}: {reason}", file=sys.stderr)
                 else:
-                    bar.say(f"{path}: {answer['uri']}", file=str(path), **answer)
+                    bar.say(f"{_shown(str(path))}: {answer['uri']}", file=str(path), **answer)
     return FAILED if failed else 0
 
 
@@ -39,7 +40,7 @@ async def _upload(session: aiohttp.ClientSession, case: str, path: Path, bar: Pr
     digest = await asyncio.to_thread(_hash, path)
     with aiohttp.MultipartWriter("form-data") as form:
         part = form.append(_blocks(path, bar))
-        part.set_content_disposition("form-data", name="file", filename=path.name)
+        part.set_content_disposition("form-data", quote_fields=False, name="file", filename=_shown(path.name))
         part.headers["X-Checksum-Sha256"] = digest
         async with session.post(f"{case}/attachments", data=form) as response:
             body = await response.read()
@@ -54,6 +55,12 @@ async def _blocks(path: Path, bar: Progress) -> AsyncIterator[bytes]:
         while block := await file.read(BLOCK):
             yield block
             bar.advance(len(block))
+
+
+def _shown(name: str) -> str:
+    """A file's name as a header and a terminal can have it: in UTF-8, and on one line."""
+    readable = os.fsencode(name).decode(errors="replace")
+    return "".join(character for character in readable if character.isprintable())
 
 
 def _hash(path: Path) -> str:

@@ -35,14 +35,14 @@ async def offload(
     counted: dict[str, list[int]] = {"moved": []}
     async with opened(settings) as upkeep:
         mover, before = upkeep.mover(reverse=reverse), now() - older_than
-        waiting = await mover.waiting(before)
+        waiting = await mover.waiting(before, limit)
         to = "local disk" if reverse else "S3"
         if dry_run:
             _summary(f"Would move {_much(waiting)} to {to}", dryRun=True, files=waiting.files, bytes=waiting.bytes)
             return 0
         failure: SupportError | None = None
         removal = _Removal(upkeep.remover, settings.s3.grace)
-        with progress(f"to {to}", waiting.bytes if limit is None else None) as bar:
+        with progress(f"to {to}", waiting.bytes) as bar:
 
             def report(moved: Moved) -> None:
                 counted.setdefault(moved.outcome, []).append(moved.attachment.size_bytes)

@@ -1,6 +1,8 @@
 """Attachments: upload, list, download, remove."""
 
+import asyncio
 import logging
+from contextlib import aclosing
 from typing import Annotated
 
 from aiohttp import web
@@ -16,6 +18,8 @@ from support_service.web.detail import view
 from support_service.web.errors import problem
 from support_service.web.uploads import Upload
 from support_service.web.wire import reply
+
+TAKEN_WITHIN = 300.0  # seconds for a client to take a block: one that stands still holds no file for ever
 
 log = logging.getLogger(__name__)
 
@@ -99,18 +103,21 @@ async def download(request: web.Request) -> web.StreamResponse:
     response.headers["X-Request-Id"] = REQUEST_ID.get() or ""  # here, since the head is out when the middleware sees it
     if request.method == "HEAD":
         return response
-    blocks = service.read(attachment, wanted.start, len(wanted))
-    block = await anext(blocks, b"")  # before the head is sent, so that a file that can't be read still gets its error
-    await response.prepare(request)
-    try:
-        await response.write(block)
-        async for block in blocks:
-            await response.write(block)
-        await response.write_eof()
-    except Unavailable:
-        log.exception("The download of attachment %s broke off", attachment.id)
-        if request.transport:
-            request.transport.abort()  # the head is out: a broken connection is all that can still be said
+    async with aclosing(service.read(attachment, wanted.start, len(wanted))) as blocks:
+        # Before the head is sent, so that a file that can't be read still gets its error.
+        block = await anext(blocks, b"")
+        await response.prepare(request)
+        try:
+            while block:
+                async with asyncio.timeout(TAKEN_WITHIN):
+                    await response.write(block)
+                block = await anext(blocks, b"")
+            await response.write_eof()
+        except (Unavailable, TimeoutError) as failure:
+            reason = str(failure) or f"its client took nothing for {TAKEN_WITHIN:g} s"
+            log.warning("The download of attachment %s broke off: %s", attachment.id, reason)
+            if request.transport:
+                request.transport.abort()  # the head is out: a broken connection is all that can still be said
     return response
 
 

@@ -7,7 +7,7 @@ and the file's by what many clients send: either proves that the file arrived as
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from support_service.errors import FieldError, Invalid, Malformed
@@ -30,24 +30,23 @@ class Expected:
 class Checksums:
     """Hashes what passes where there is something to hold it against."""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(self, headers: Iterable[tuple[str, str]]) -> None:
         self._expected: list[Expected] = []
         self._file = hashlib.sha256()
         self._body = hashlib.sha256()
         self.expect(headers, of_request=True)
         self._of_body = any(each.of_body for each in self._expected)
 
-    def expect(self, headers: Mapping[str, str], *, of_request: bool = False) -> None:
-        """Take note of the checksums in some headers; raises Malformed for one that can't be read.
+    def expect(self, headers: Iterable[tuple[str, str]], *, of_request: bool = False) -> None:
+        """Take note of the checksums in some headers, each of which may come again; raises Malformed.
 
         A digest by another algorithm is left aside, as the RFC allows.
         """
-        given = {name.lower(): value for name, value in headers.items()}
-        if plain := given.get(PLAIN.lower()):
-            self._expected.append(Expected(PLAIN, _plain(plain)))
-        digest = SHA256.search(given.get(DIGEST.lower(), ""))
-        if digest:
-            self._expected.append(Expected(DIGEST, _bytes(DIGEST, (digest[1] or "").strip()), of_request))
+        for name, value in headers:
+            if name.lower() == PLAIN.lower() and value:
+                self._expected.append(Expected(PLAIN, _plain(value)))
+            elif name.lower() == DIGEST.lower() and (digest := SHA256.search(value)):
+                self._expected.append(Expected(DIGEST, _bytes(DIGEST, (digest[1] or "").strip()), of_request))
 
     def add_body(self, chunk: bytes) -> None:
         """Take some of the whole body."""

@@ -67,7 +67,8 @@ class Listener(web.Server):
         self._options = made._kwargs  # noqa: SLF001 - aiohttp has no other way to make connections of a class of one's own
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, loop=asyncio.get_running_loop(), **self._options)
+        # Bodies are taken as they are: of a refused one aiohttp unpacks the rest without a pause, and 1 MB may be 1 GB.
+        return Connection(self, loop=asyncio.get_running_loop(), auto_decompress=False, **self._options)
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         try:

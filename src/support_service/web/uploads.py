@@ -14,6 +14,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 from support_service.errors import Invalid, Malformed, TooLarge, TooSlow, UnsupportedType
 from support_service.web.checksums import Checksums
 from support_service.web.keys import UploadOptions
+from support_service.web.wire import expect_plain
 
 FIELD = "file"
 CHUNK_WITHIN = 30.0  # seconds for some of the body to arrive; aiohttp waits for ever, even for what it can't read
@@ -38,13 +39,14 @@ class Upload:
         self._deadline = options.deadline
         self._received = 0
         self._waited = 0.0  # seconds, for the client alone
-        self._checksums = Checksums(request.headers)
+        self._checksums = Checksums(request.headers.items())
         self._events = self._parse()
         self.filename = ""
         self.content_type: str | None = None
 
     async def open(self) -> None:
         """Read up to the file's first byte; raises UnsupportedType, Malformed, TooLarge, or Invalid without a file."""
+        expect_plain(self._request)
         length = self._request.content_length
         if length is not None and length > self._max_bytes + MAX_OTHER_BYTES:
             raise TooLarge("attachment_too_large", f"A file may have at most {self._max_bytes} bytes.")
@@ -52,7 +54,7 @@ class Upload:
             if isinstance(event, MultipartSegment) and event.name == FIELD:
                 self.filename = event.filename or ""
                 self.content_type = event.content_type
-                self._checksums.expect(dict(event.headerlist))
+                self._checksums.expect(event.headerlist)
                 return
         raise Invalid("file_missing", "The body has no part named `file`.")
 

@@ -49,7 +49,14 @@ def reply(
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
+def expect_plain(request: web.Request) -> None:
+    """Raise UnsupportedType for a compressed body: no body is unpacked here."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedType("unsupported_type", "Send the body as it is, without Content-Encoding.")
+
+
 async def _body(request: web.Request) -> bytes:
+    expect_plain(request)
     try:
         async with asyncio.timeout(BODY_WITHIN):
             return await request.read()
