@@ -68,10 +68,12 @@ class Process:
 
 
 @asynccontextmanager
-async def running(*arguments: str, cwd: Path, **variables: str) -> AsyncIterator[Process]:
+async def running(
+    *arguments: str, cwd: Path, module: str = "support_service", **variables: str
+) -> AsyncIterator[Process]:
     """A command for the length of a block; it is killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "support_service", *arguments),
+        *(sys.executable, "-m", module, *arguments),
         cwd=cwd,
         env=environment(**variables),
         stdin=asyncio.subprocess.DEVNULL,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.promql import NAME, ROOT, family, known, pending
+from tests.promql import NAME, ROOT, family, known
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "observability").rglob("*.md"))]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -35,7 +35,7 @@ def test_observability_is_told_in_both_languages():
 
 @each_page
 def test_metrics_are_those_there_are(page: Path):
-    """Every metric of ours that a page names is in the table, or listed as still to come."""
+    """Every metric of ours that a page names is in the table."""
     named = {name for name in NAME.findall(page.read_text()) if name.startswith("support_")}
     tree = {"support_service"}  # the package
-    assert {family(name) for name in named} - tree <= known() | pending()
+    assert {family(name) for name in named} - tree <= known()

@@ -39,6 +39,7 @@ ALERTS = (
         f"{{{{ $value }}}} replicas have answered a scrape in {t.DOWN_FOR} (limit: 1 at least). Agents can neither "
         "read nor write cases.",
         "Support availability",
+        t.DOWN_KEPT,
     ),
     Alert(
         "SupportEventLoopLag",

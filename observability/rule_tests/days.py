@@ -76,7 +76,7 @@ def noisy() -> dict[str, Any]:
         for replica in REPLICAS
     ]
     gauges = [_of(name, "a", _restless(RESTLESS.get(name, ((DAY, value),)))) for name, value in AT_REST.items()]
-    return _day("a noisy day", counters + gauges, a=f"1x{RESTART - 1} 0x1 1x600", probe=_restless(((58, 1), (2, 0))))
+    return _day("a noisy day", counters + gauges, a=f"1x{RESTART - 1} 0x1 1x600", probe=_restless(((56, 1), (4, 0))))
 
 
 def traffic() -> dict[str, Any]:

@@ -45,6 +45,20 @@ async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path
     assert "Replayed 1 " in await command(tmp_path, "dead-letters", "replay", **variables)
 
 
+async def test_dead_letters_are_dropped(redis, tmp_path):
+    """What can never be read is dropped by its id, and the others stay."""
+    variables = {"SUPPORT_REDIS_URL": redis.url}
+    async with Redis.from_url(redis.url) as stream:
+        for event in ("{", "another"):
+            await stream.xadd("support.inbound.dead", {"event": event, "reason": "why", "tries": 1, "at": "then"})
+    listed = [json.loads(line) for line in (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()]
+    (unreadable,) = (letter["id"] for letter in listed if letter["event"] == "{")
+    assert "Dropped 1 " in await command(tmp_path, "dead-letters", "drop", unreadable, **variables)
+    assert "Dropped 0 " in await command(tmp_path, "dead-letters", "drop", unreadable, **variables)
+    (left,) = (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()
+    assert json.loads(left)["event"] == "another"
+
+
 async def test_many_dead_letters(redis, tmp_path):
     """However many dead letters there are, each is listed and replayed."""
     variables = {"SUPPORT_REDIS_URL": redis.url}

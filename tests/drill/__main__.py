@@ -51,7 +51,7 @@ async def _run(faults: list[Fault], jobs: int) -> int:
     good = sum(_good(outcome) for outcome in outcomes)
     print(
         f"\nrecall {_share(right, expected)}, precision {_share(right, told)}; {good} of {len(outcomes)} as expected."
-        f" Waits are divided by {TIME}. (*) reported by a stand-in: the part that records it is not there yet.",
+        f" Waits are divided by {TIME}.",
         flush=True,
     )
     return int(good != len(outcomes))
@@ -62,7 +62,7 @@ def line(outcome: Outcome) -> str:
     told = sorted(outcome.told.items(), key=lambda item: item[1])
     books = [f"{book}{'' if (RUNBOOKS / book).is_file() else ' (missing)'}" for book in outcome.runbooks.values()]
     cells = (
-        outcome.fault.name + (" (*)" if outcome.fault.stands_in else ""),
+        outcome.fault.name,
         ", ".join(f"{name}{' (!)' if name in outcome.surplus else ''}" for name, _ in told) or "nothing",
         ", ".join(f"{after:.1f}" for _, after in told),
         ", ".join(f"{after * TIME / 60:.0f} min" for _, after in told),

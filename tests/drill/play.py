@@ -12,7 +12,7 @@ from tests.drill.stage import SETTLE, Stage
 
 ROOT = Path(__file__).parents[2]
 LOOK_EVERY = 0.1  # seconds
-TOLD_WITHIN = 45.0  # seconds
+TOLD_WITHIN = 45 * EVALUATION
 LINGER = 8 * EVALUATION  # until what follows from a cause would be told too
 HEALTHY_FOR = 60 * EVALUATION
 OVER_WITHIN = 5  # evaluations
@@ -41,10 +41,8 @@ class Outcome:
 async def play(fault: Fault) -> Outcome:
     """Play a fault on a stage of its own."""
     with tempfile.TemporaryDirectory(prefix="support-drill-") as folder:
-        stage = Stage(Path(folder), **fault.settings)
+        stage = Stage(Path(folder), fault.scene)
         async with stage.open(fault.before):
-            for name, value in fault.load.items():
-                setattr(stage.traffic, name, value)
             return await _play(stage, fault)
 
 

@@ -1,4 +1,4 @@
-"""What an operator does with events from the command line: look at those that were given up, and send them again."""
+"""What an operator does with events from the command line: look at those given up, send them again or drop them."""
 
 import argparse
 import json
@@ -36,6 +36,10 @@ def add_to(commands: Any) -> None:
     replay = actions.add_parser("replay", help=what, description=what)
     replay.add_argument("ids", nargs="*", type=_entry, metavar="ID", help="as the list shows it (default: all)")
     replay.set_defaults(run=_run(lambda settings, given: replay_dead_letters(settings, given.ids)))
+    what = "forget those that can never take effect"
+    drop = actions.add_parser("drop", help=what, description=what)
+    drop.add_argument("ids", nargs="+", metavar="ID", help="as the list shows it")
+    drop.set_defaults(run=_run(lambda settings, given: drop_dead_letters(settings, given.ids)))
     what = "deliveries of events to the endpoints of SUPPORT_WEBHOOKS"
     actions = kinds.add_parser("webhooks", help=what, description=what).add_subparsers(required=True, metavar="ACTION")
     what = "print them, newest first, one JSON object a line"
@@ -90,6 +94,13 @@ async def replay_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
                 if _place(after) >= _place(last):
                     break
     print(f"Replayed {replayed} dead letters.")
+
+
+async def drop_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
+    """Forget the dead letters that are named."""
+    async with _broker(settings) as (broker, stream):
+        dropped = await broker.drop(stream, ids)
+    print(f"Dropped {dropped} dead letters.")
 
 
 async def list_deliveries(settings: Settings, state: str | None) -> None:

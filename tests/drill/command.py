@@ -1,0 +1,38 @@
+"""`support-service` with its own rests divided as the waits of rules are, where they would be seen.
+
+Nothing rests for less than a quarter of a second, and the relay's lease keeps a second, since this machine is busy.
+"""
+
+import os
+
+from support_service import app, cli, upkeep
+from support_service.attachments import offload
+from support_service.events import consumer, relay
+from support_service.probe import check
+from support_service.timeline import breaker, redis_cache
+from tests.drill import TIME
+
+LEAST = 0.25  # seconds
+
+
+def shorter(seconds: float) -> float:
+    """A rest, divided."""
+    return max(LEAST, seconds / TIME)
+
+
+breaker.OPEN_FOR /= TIME
+breaker.OPEN_FOR_AT_MOST /= TIME
+redis_cache.TRY_EVERY /= TIME
+consumer.BACKOFF = (LEAST, shorter(consumer.BACKOFF[1]))
+relay.BACKOFF = (LEAST, shorter(relay.BACKOFF[1]))
+relay.LEASE = max(1.0, relay.LEASE / TIME)
+app.RELAY_LOOK_EVERY = shorter(app.RELAY_LOOK_EVERY)
+app.BACKLOG_EVERY = shorter(app.BACKLOG_EVERY)
+offload.FAILED_FOR /= TIME
+upkeep.REMOVE_EVERY = shorter(upkeep.REMOVE_EVERY)
+upkeep.OFFLOAD_EVERY = shorter(upkeep.OFFLOAD_EVERY)
+upkeep.SWEEP_EVERY = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(upkeep.SWEEP_EVERY)))
+check.GRACE = shorter(check.GRACE)
+
+if __name__ == "__main__":
+    cli.main()
