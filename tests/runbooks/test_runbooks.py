@@ -228,9 +228,10 @@ def called(tree):
     """Each call of a source, by the name of what is called."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            yield getattr(node.func, "id", getattr(node.func, "attr", None)), [
-                each.value if isinstance(each, ast.Constant) else None for each in node.args
-            ]
+            yield (
+                getattr(node.func, "id", getattr(node.func, "attr", None)),
+                [each.value if isinstance(each, ast.Constant) else None for each in node.args],
+            )
 
 
 def raised():
