@@ -19,7 +19,7 @@ SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "0"))
 HEADER = os.environ.get("SCHEMATHESIS_HEADER")
 CONFIG = Path(__file__).parent / "schemathesis.toml"
 WITHIN = 600  # seconds, for a run that hangs
-SHORT = ("--max-examples", "3", "--seed", "1", "--generation-deterministic")
+SHORT = ("--max-examples", "3", "--seed", "1")
 
 
 async def test_the_service_does_what_it_says(tmp_path):
@@ -30,7 +30,7 @@ async def test_the_service_does_what_it_says(tmp_path):
         "SUPPORT_DATABASE_URL": f"sqlite:///{tmp_path}/support.db",
         "SUPPORT_ATTACHMENT_DIR": str(tmp_path / "attachments"),
         "SUPPORT_ACCESS_LOG": "0",
-        "SUPPORT_LOG_LEVEL": "ERROR",
+        "SUPPORT_LOG_LEVEL": "error",
     }
     async with running("serve", cwd=tmp_path, **variables) as service:
         await service.answers(address)
@@ -40,7 +40,8 @@ async def test_the_service_does_what_it_says(tmp_path):
     print(summary)  # noqa: T201 - what `make schemathesis` is run for
     assert status == 0, summary + errors
     assert errors == ""
-    assert re.search(rf"Tested: {len(ROUTES)}$", summary, re.MULTILINE), summary
+    described = len(ROUTES) - 1  # it leaves out the call that gives the document itself
+    assert re.search(rf"Tested: {described}$", summary, re.MULTILINE), summary
 
 
 async def schemathesis(location: str, folder: Path) -> tuple[int, str]:
