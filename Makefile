@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test soak soak-timeline crash drill-events lint format catalogue rules dashboards drill drill-short bench lock clean
+.PHONY: help install services run test soak soak-timeline crash schemathesis drill-events lint format catalogue rules dashboards drill drill-short bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ soak-timeline: install services ## Let neighbours and Redis fail at random for f
 crash: install ## Kill the service at 270 steps of what it does with files: nothing is lost, nothing is left
 	CRASH_KILLS=45 $(BIN)/pytest tests/crash -s $(ARGS)
 
+schemathesis: install ## Send the service what its OpenAPI document makes possible, for five minutes
+	SCHEMATHESIS_SECONDS=300 $(BIN)/pytest tests/web/test_schemathesis.py -s $(ARGS)
+
 drill-events: install services ## Kill the consumer 100 times while 5,000 events come in, and Redis for 20 s
 	DRILL_KILLS=100 DRILL_EVENTS=5000 DRILL_OUTAGE=20 $(BIN)/pytest tests/events/test_drill.py $(ARGS)
 
@@ -56,6 +59,8 @@ lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
+	$(BIN)/support-service openapi --check
 	$(BIN)/python observability/catalogue.py --check
 	$(BIN)/python -m observability.rules --check
 	$(BIN)/python -m observability.prometheus_rule --check

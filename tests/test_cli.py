@@ -74,6 +74,13 @@ def test_openapi(run):
     assert described == {(route.method, route.path) for route in ROUTES}
 
 
+def test_a_description_with_gaps(run, monkeypatch):
+    """`openapi --check` says nothing of a whole description, and names what another lacks."""
+    assert run("openapi", "--check") == (0, "", "")
+    monkeypatch.setattr(cli, "gaps", lambda _: ["GET /a: has no summary", "GET /b: has no tags"])
+    assert run("openapi", "--check") == ("GET /a: has no summary\nGET /b: has no tags", "", "")
+
+
 def test_asyncapi(run):
     """`asyncapi` prints valid JSON that has events of both directions."""
     status, out, errors = run("asyncapi")

@@ -20,6 +20,7 @@ from support_service.probe.check import Check
 from support_service.settings import Settings, WrongSetting
 from support_service.telemetry import logs
 from support_service.web import asyncapi
+from support_service.web.gaps import gaps
 from support_service.web.openapi import document
 
 Subparsers = Any  # argparse keeps its name for itself
@@ -66,10 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, what in (
         ("serve", _serve, "serve the API until SIGTERM; a SQLite database is migrated first"),
         ("migrate", _migrate, "bring the database to the newest schema"),
-        ("openapi", _openapi, "print the OpenAPI document"),
         ("asyncapi", _asyncapi, "print the AsyncAPI document, which describes events in both directions"),
     ):
         subcommands.add_parser(name, help=what, description=what).set_defaults(run=run)
+    what = "print the OpenAPI document, which describes every call"
+    described = subcommands.add_parser("openapi", help=what, description=what)
+    described.add_argument("--check", action="store_true", help="say only what it lacks; exit status 1 if anything")
+    described.set_defaults(run=_openapi)
     what = "serve with simulated order, payment and fulfillment services and sample cases"
     demonstration = subcommands.add_parser("demo", help=what, description=what)
     demonstration.add_argument("--port", type=int, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)")
@@ -145,8 +149,11 @@ def _migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     print("The database has the newest schema.")
 
 
-def _openapi(*_: object) -> None:
-    print(json.dumps(document(), indent=2))
+def _openapi(arguments: argparse.Namespace, _: object) -> None:
+    if not arguments.check:
+        print(json.dumps(document(), indent=2))
+    elif lacks := gaps(document()):
+        sys.exit("\n".join(lacks))
 
 
 def _probe(arguments: argparse.Namespace, _: object) -> None:

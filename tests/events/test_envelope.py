@@ -104,6 +104,8 @@ def test_an_unknown_type_is_an_event():
         {"data": {"orderId": True, "status": "x"}},
         {"data": {"orderId": "o" * 201, "status": "x"}},
         {"data": {"orderId": "o", "status": "x", "occurredAt": "then"}},
+        {"data": {"orderId": "o", "status": "x", "occurredAt": 1767323045}},
+        {"data": {"orderId": "o", "status": "x", "occurredAt": "1767323045"}},
         {"data": {"orderId": "o\0", "status": "x"}},
     ],
 )

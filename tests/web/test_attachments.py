@@ -38,9 +38,10 @@ async def test_upload_and_download(client, case, metrics):
     assert (answer["ticketId"], answer["filename"], answer["contentType"]) == (case["id"], "a b.bin", "image/png")
     assert (answer["sizeBytes"], answer["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert answer["uri"] == f"/support/cases/{case['id']}/attachments/{answer['id']}/a%20b.bin"
-    async with client.get(answer["uri"]) as response:
+    async with client.get(answer["uri"], headers={"X-Request-Id": "mine"}) as response:
         assert response.status == 200
         assert await response.read() == data
+        assert response.headers["X-Request-Id"] == "mine"
         assert response.headers["Content-Type"] == "image/png"
         assert response.headers["Content-Length"] == str(len(data))
         assert response.headers["ETag"] == f'"{answer["sha256"]}"'
@@ -114,10 +115,10 @@ async def test_a_range_gives_its_bytes(client, kept, asked, first, last):
 
 @pytest.mark.parametrize("asked", ["bytes=1024-", "bytes=5000-6000"])
 async def test_a_range_without_a_byte_is_refused(client, kept, asked):
-    """A range that holds nothing is 416, with the size to choose from."""
-    async with client.get(kept["uri"], headers={"Range": asked}) as response:
-        assert response.status == 416
-        assert response.headers["Content-Range"] == "bytes */1024"
+    """A range that holds nothing is a problem, with the size to choose from."""
+    response = await client.get(kept["uri"], headers={"Range": asked})
+    await refused(response, 416, "range_not_satisfiable")
+    assert response.headers["Content-Range"] == "bytes */1024"
 
 
 @pytest.mark.parametrize(

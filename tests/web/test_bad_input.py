@@ -150,6 +150,17 @@ async def test_a_nul_or_a_broken_letter_in_an_address_breaks_nothing(client, met
     assert (await read_case(client, case))["assignedAgentId"] is None
 
 
+@pytest.mark.parametrize(
+    "body", ['{"status": "lost"}', '{"assignedAgentId": 7}', '{"status": "open", "assignedAgentId": ""}']
+)
+async def test_a_body_beside_a_query(client, body):
+    """A body whose wrong field the query would replace is refused all the same; one that leaves it out is none."""
+    path = f"/support/cases/{(await open_case(client))['id']}/status?status=pending&assignedAgentId=agent-7"
+    await refused(await post(client, body, path), 422, "invalid_request")
+    async with await post(client, "{}", path) as response:
+        assert (response.status, (await response.json())["status"]) == (200, "pending")
+
+
 @pytest.mark.parametrize("size", [1_048_577, 3_000_000])
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_a_mebibyte(client, size, chunked):

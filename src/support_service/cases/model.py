@@ -40,6 +40,12 @@ def shown(example: examples.Example) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [example]})
 
 
+def _in_two_places(described: dict[str, Any]) -> None:
+    """What the body does not say, the query may."""
+    described["examples"] = [examples.STATUS_CHANGE]
+    del described["required"]
+
+
 def _without_defaults(described: dict[str, Any]) -> None:
     """A change has no defaults; those of its fields only make them optional."""
     described["examples"] = [examples.CASE_CHANGE]
@@ -131,7 +137,7 @@ class CaseChange(Wire):
 class StatusChange(Request):
     """A status to give a case, and perhaps an agent."""
 
-    model_config = shown(examples.STATUS_CHANGE)
+    model_config = ConfigDict(json_schema_extra=_in_two_places)
 
     status: Status = Field(description="the status to give")
     assigned_agent_id: Identifier | None = Field(None, description="the agent to give the case to")

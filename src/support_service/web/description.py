@@ -3,13 +3,17 @@
 from typing import Any
 
 from aiohttp import web
-from pydantic import RootModel
+from pydantic import ConfigDict, RootModel
 
 from support_service.web import keys
 
 
 class Document(RootModel[dict[str, Any]]):
     """A description in the form that its name says."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"info": {"title": "support-service", "version": "1.0.0"}}]}
+    )
 
 
 async def openapi(request: web.Request) -> web.Response:

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 @cache
 def page(base: str, *, secured: bool) -> str:
-    """The page; its lines of curl call `base`, with a token where callers must say who they are."""
+    """The page; its commands of curl call `base`, with a token where callers must say who they are."""
     described = document(secured=secured)
     tags = described["tags"]
     return str(
@@ -42,17 +42,21 @@ def page(base: str, *, secured: bool) -> str:
                     ".",
                 ],
                 h.nav[
-                    (h.a(href=f"#{tag['name']}")[tag["name"].capitalize()] for tag in tags),
+                    (h.a(href=f"#room-{tag['name']}")[tag["name"].capitalize()] for tag in tags),
+                    h.a(href="#models")["Models"],
                     h.a(href="#codes")["Problem codes"],
                 ],
                 (
-                    h.section(id=tag["name"])[
+                    h.section(id=f"room-{tag['name']}")[
                         h.h2[tag["name"]],
-                        h.p[_marked(tag["description"])],
+                        h.p[_marked(tag["description"].partition(": ")[2].capitalize())],
                         (_call(base, described, *each) for each in _calls(described, tag["name"])),
                     ]
                     for tag in tags
                 ),
+                h.section(id="models")[
+                    h.h2["Models"], (_model(described, *each) for each in described["components"]["schemas"].items())
+                ],
                 h.section(id="codes")[h.h2["Problem codes"], _codes()],
             ],
         ]
@@ -112,7 +116,7 @@ def _parameter(parameter: Json) -> h.Element:
     told = f"{words(parameter['schema'])}{needed}" + ("" if default is None else f", {json.dumps(default)} if left out")
     return h.tr[
         h.td[h.code[parameter["name"]], h.small[f"in the {parameter['in']}"]],
-        h.td[_marked(parameter["description"]), h.small[told]],
+        h.td[_marked(parameter["description"]), h.small[_linked(told)]],
     ]
 
 
@@ -131,15 +135,25 @@ def _fields(described: Json, kind: Json) -> h.Fragment:
     schema = _follow(described, kind)
     required = schema.get("required", ())
     return h.fragment[
-        h.h4[_marked(schema["description"])] if "$ref" in kind else None,
+        h.h4[_linked(words(kind))] if "$ref" in kind else None,
         h.table[
             (
                 h.tr[
                     h.td[h.code[name], h.small["required" if name in required else "optional"]],
-                    h.td[_marked(_told(field)), h.small[words(field)]],
+                    h.td[_marked(_told(field)), h.small[_linked(words(field))]],
                 ]
-                for name, field in schema["properties"].items()
+                for name, field in schema.get("properties", {}).items()
             )
+        ],
+    ]
+
+
+def _model(described: Json, name: str, schema: Json) -> h.Element:
+    return h.details(".call", id=name)[
+        h.summary[h.code[name], h.span(".what")[_marked(schema.get("description", "").partition("\n")[0])]],
+        h.div[
+            (_fields(described, kind) for kind in schema.get("anyOf", [schema])),
+            (_example(example) for example in schema.get("examples", ())),
         ],
     ]
 
@@ -150,7 +164,7 @@ def _answer(status: str, answer: Json) -> h.Fragment:
     sent = ", ".join(name for name in answer["headers"])
     return h.fragment[
         h.h4[status, " ", answer["description"]],
-        h.p[(h.code[kinds], " " + words(content["schema"]), "; ") if kinds else None, "headers ", h.code[sent]],
+        h.p[(h.code[kinds], " ", _linked(words(content["schema"])), "; ") if kinds else None, "headers ", h.code[sent]],
         _example(content.get("example")),
     ]
 
@@ -195,6 +209,12 @@ def _follow(described: Json, schema: Json) -> Json:
 
 def _paragraphs(text: str) -> h.Fragment:
     return h.fragment[(h.p[_marked(" ".join(part.split()))] for part in text.strip().split("\n\n"))]
+
+
+def _linked(text: str) -> h.Fragment:
+    """Words in which each model's name, which alone has a capital, leads to the model."""
+    parts = re.split(r"\b([A-Z]\w+)", text)
+    return h.fragment[(h.a(href=f"#{part}")[part] if number % 2 else part for number, part in enumerate(parts))]
 
 
 def _marked(text: str) -> h.Fragment:

@@ -1,4 +1,4 @@
-"""Schemas in words, and calls as lines of curl, for the page of the API."""
+"""Schemas in words, and calls as commands of curl, for the page of the API."""
 
 import json
 import shlex
@@ -48,20 +48,19 @@ KINDS: dict[str, Callable[[Json], str]] = {"string": _text, "array": _list, "int
 
 
 def curl(base: str, method: str, path: str, operation: Json, *, secured: bool) -> str:
-    """A line that makes the call with the document's examples."""
+    """A command that makes the call with the document's examples."""
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", parameter["schema"]["examples"][0])
-    parts = ["curl", *(["-X", method] if method not in ("GET", "POST") else []), base + path]
-    if secured:
-        parts += ["-H", '"Authorization: Bearer $TOKEN"']
     content = operation.get("requestBody", {}).get("content", {})
+    told = method == "GET" or (method == "POST" and content)  # curl's own choice
+    parts = [f"curl {'' if told else f'-X {method} '}{base}{path}"]
+    if secured:
+        parts.append('-H "Authorization: Bearer $TOKEN"')
     for media, body in list(content.items())[:1]:
         if media == "multipart/form-data":
-            parts += ["-F", "file=@label.png"]
+            parts.append("-F file=@label.png")
         else:
-            parts += ["-H", shlex.quote(f"Content-Type: {media}")]
-            parts += ["-d", shlex.quote(json.dumps(body["example"], ensure_ascii=False))]
-    if method == "POST" and not content:
-        parts += ["-X", "POST"]
-    return " ".join(parts)
+            sent = json.dumps(body["example"], ensure_ascii=False)
+            parts += [f"-H {shlex.quote(f'Content-Type: {media}')}", f"-d {shlex.quote(sent)}"]
+    return " \\\n  ".join(parts)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from support_service.web.errors import RETRY_AFTER
 
 TEXT = {"type": "string"}
+BYTES = TEXT | {"format": "binary"}
 COUNT = {"type": "integer", "minimum": 0}
 
 

@@ -115,8 +115,7 @@ def _parameters(route: Route) -> list[Json]:
         properties, required = schemas.query(route.query)
         for name, schema in properties.items():
             told = {"description": schema.pop("description", ""), "schema": schema}
-            # Where a body may say the same, nothing in the query is required; what is empty counts as not given.
-            sent = {"required": name in required and not route.body, "allowEmptyValue": True}
+            sent = {"required": name in required, "allowEmptyValue": True}  # what is empty counts as not given
             found.append({"name": name, "in": "query"} | sent | told)
     taken = ((name, _described(headers.REQUEST[name])) for name in sorted((*route.takes, *headers.ALWAYS)))
     return found + [{"name": name, "in": "header", "required": False, **told} for name, told in taken]
@@ -129,7 +128,7 @@ def _answer(
     if model:
         described["content"] = _content(model, media, many=route.many)
     elif media != (JSON,):
-        described["content"] = {each: {"schema": headers.TEXT} for each in media}
+        described["content"] = {each: {"schema": headers.BYTES if each == "*/*" else headers.TEXT} for each in media}
     return described
 
 

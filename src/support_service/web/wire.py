@@ -27,7 +27,10 @@ async def read_optional(request: web.Request, model: type[Model]) -> Model:
     body = await _body(request)
     document = _json(request.content_type, body) if body.strip() else {}
     if request.query_string and isinstance(document, dict):
-        document = document | _query(request)
+        query = _query(request)
+        if document:
+            _validated(model, query | document)  # what the query replaces must be in order too
+        document = document | query
     return _validated(model, document)
 
 

@@ -1,0 +1,49 @@
+"""What the OpenAPI document fails to say, for the checks of a change."""
+
+from collections.abc import Iterator
+from typing import Any
+
+Json = dict[str, Any]
+WITHOUT_BODY = {"204", "304", "307"}
+
+
+def gaps(document: Json) -> list[str]:
+    """A line for each thing that a call, a parameter, a body or an answer lacks; none where all is described."""
+    return [
+        f"{method.upper()} {path}: {lack}"
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        for lack in (*_of_call(operation), *_of_body(operation), *_of_answers(document, operation))
+    ]
+
+
+def _of_call(operation: Json) -> Iterator[str]:
+    for part in ("summary", "description", "tags"):
+        if not operation.get(part):
+            yield f"has no {part}"
+    for parameter in operation["parameters"]:
+        if not parameter.get("description"):
+            yield f"the parameter {parameter['name']} has no description"
+
+
+def _of_body(operation: Json) -> Iterator[str]:
+    for media, content in operation.get("requestBody", {}).get("content", {}).items():
+        if not content.get("schema"):
+            yield f"the body as {media} has no schema"
+        if "example" not in content:
+            yield f"the body as {media} has no example"
+
+
+def _of_answers(document: Json, operation: Json) -> Iterator[str]:
+    for status, given in operation["responses"].items():
+        name = given.get("$ref", "").rpartition("/")[2]
+        answer = document["components"]["responses"][name] if name else given
+        if not answer.get("description"):
+            yield f"the answer {status} has no description"
+        if status not in WITHOUT_BODY and not answer.get("content"):
+            yield f"the answer {status} has no body"
+        for media, content in answer.get("content", {}).items():
+            if not content.get("schema"):
+                yield f"the answer {status} as {media} has no schema"
+            if media == "application/json" and "example" not in content:
+                yield f"the answer {status} has no example"
