@@ -338,7 +338,7 @@ class Access(Section):
     jwt_algorithms: Algorithms = Field(
         ("RS256", "ES256", "EdDSA"), alias="SUPPORT_JWT_ALGORITHMS", validate_default=False
     )
-    jwt_leeway: float = Field(30, alias="SUPPORT_JWT_LEEWAY", ge=0, le=600, description="s that clocks may differ")
+    jwt_leeway: int = Field(30, alias="SUPPORT_JWT_LEEWAY", ge=0, le=600, description="s that clocks may differ")
     jwt_role_claim: str = Field("role", alias="SUPPORT_JWT_ROLE_CLAIM")
     jwt_subject_claim: str = Field("sub", alias="SUPPORT_JWT_SUBJECT_CLAIM", description="a claim with the case's id")
     jwt_teams_claim: str = Field("teams", alias="SUPPORT_JWT_TEAMS_CLAIM")

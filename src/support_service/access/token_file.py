@@ -15,14 +15,13 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from support_service.callers import Role
+from support_service.callers import BOUND, Role
 from support_service.errors import Unavailable
 
 PREFIX = "sup_"  # so that people and scanners know one when they see it
 RANDOM_BYTES = 32
 NAMES = r"^[A-Za-z0-9._@-]{1,64}$"
 IDS = r"^[^\x00-\x1f\x7f]{1,36}$"  # of agents, customers and teams, as cases have them
-BOUND = ("agent", "customer")  # roles that are nothing without the cases of someone
 OURS = 0o600
 
 Id = Annotated[str, StringConstraints(pattern=IDS)]

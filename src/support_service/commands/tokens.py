@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from support_service import quantities
-from support_service.access.token_file import BOUND, IDS, NAMES, Entry, changing, hashed, new_token, read
+from support_service.access.token_file import IDS, NAMES, Entry, changing, hashed, new_token, read
 from support_service.access.tokens import LOOK_EVERY, utc_now
-from support_service.callers import ROLES
+from support_service.callers import BOUND, ROLES
 from support_service.errors import Conflict, Invalid, NotFound
 from support_service.settings import Settings
 
