@@ -1,5 +1,6 @@
 """The environment is read once, and a wrong value stops the start with one line."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -71,7 +72,15 @@ WRONG = [
     ("SUPPORT_PORT", "-1", "0"),
     ("SUPPORT_PORT", "65536", "65535"),
     ("SUPPORT_PUBLIC_URL", "support.example", "https://"),
-    ("SUPPORT_AUTH", "none", "'open'"),
+    ("SUPPORT_AUTH", "none", "'open', 'token' or 'jwt'"),
+    ("SUPPORT_JWT_KEYS", "http://keys.example/jwks", "https://"),
+    ("SUPPORT_JWT_KEYS", "ftp://keys.example/jwks", "https://"),
+    ("SUPPORT_JWT_ALGORITHMS", "none", "RS256"),
+    ("SUPPORT_JWT_ALGORITHMS", "RS256,HS256", "RS256"),
+    ("SUPPORT_JWT_ALGORITHMS", "rs256", "RS256"),
+    ("SUPPORT_JWT_LEEWAY", "-1", "0"),
+    ("SUPPORT_JWT_LEEWAY", "3600", "600"),
+    ("SUPPORT_ADMIN_PORT", "65536", "65535"),
     ("SUPPORT_STOP_TIMEOUT", "0", "greater than 0"),
     ("SUPPORT_ACCESS_LOG", "2", "1"),
     ("SUPPORT_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
@@ -333,3 +342,48 @@ def test_wrong_webhooks(value):
     assert text.startswith("SUPPORT_WEBHOOKS=")
     assert "a JSON list of" in text
     assert "c2VjcmV0" not in text
+
+
+@pytest.mark.parametrize("missing", ["SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"])
+def test_what_jwt_needs(missing):
+    """Without keys, issuer or audience a token would prove nothing: the start is refused, and what lacks is named."""
+    whole = {
+        "SUPPORT_AUTH": "jwt",
+        "SUPPORT_HOST": "0.0.0.0",
+        "SUPPORT_JWT_KEYS": "https://id.example/jwks",
+        "SUPPORT_JWT_ISSUER": "https://id.example/",
+        "SUPPORT_JWT_AUDIENCE": "support",
+    }
+    assert Settings.load(whole).access.jwt_algorithms == ("RS256", "ES256", "EdDSA")
+    with pytest.raises(WrongSetting) as refusal:
+        Settings.load({name: value for name, value in whole.items() if name != missing})
+    assert str(refusal.value) == f"SUPPORT_AUTH='jwt': needs {missing}"
+
+
+@pytest.mark.parametrize(
+    "place", ["https://id.example/jwks", "http://localhost:8080/jwks", "/etc/keys.json", "key.pem"]
+)
+def test_where_keys_may_be(place):
+    """Keys come over TLS, from this machine, or out of a file."""
+    assert Settings.load({"SUPPORT_JWT_KEYS": place}).access.jwt_keys == place
+
+
+def test_keys_from_elsewhere():
+    """An address that only looks like loopback is refused, and what may be a password in it is not shown."""
+    with pytest.raises(WrongSetting, match=re.escape("SUPPORT_JWT_KEYS='http://***@id.example/jwks': allowed is ")):
+        Settings.load({"SUPPORT_JWT_KEYS": "http://127.0.0.1@id.example/jwks"})
+
+
+def test_keys_that_let_nobody_in():
+    """Who names keys and forgets to ask for tokens is told at the start."""
+    given = {"SUPPORT_JWT_KEYS": "https://id.example/jwks"}
+    (warning,) = Settings.load(given).warnings
+    assert warning == "SUPPORT_JWT_KEYS lets nobody in: SUPPORT_AUTH is 'open', not 'jwt'"
+
+
+def test_the_token_of_metrics_is_shown_nowhere():
+    """Neither the settings as text nor an error has it."""
+    assert "0123456789abcdef" not in repr(Settings.load({"SUPPORT_METRICS_TOKEN": "0123456789abcdef"}))
+    with pytest.raises(WrongSetting, match=r"SUPPORT_METRICS_TOKEN=\*\*\*: allowed is .*16") as refusal:
+        Settings.load({"SUPPORT_METRICS_TOKEN": "tooshort"})
+    assert "tooshort" not in str(refusal.value)

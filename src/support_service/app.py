@@ -10,7 +10,11 @@ import aiohttp
 from aiohttp import web
 
 from support_service import database
-from support_service.access.authenticator import Everyone
+from support_service.access.authenticator import Authenticator, Everyone
+from support_service.access.bearer import Bearer
+from support_service.access.jwt import Demands, Jwt
+from support_service.access.key_source import source
+from support_service.access.tokens import Tokens
 from support_service.attachments.intake import Limits
 from support_service.attachments.service import BACKLOG_EVERY, AttachmentService
 from support_service.cases.arrivals import Arrivals
@@ -41,7 +45,7 @@ from support_service.timeline.levers import REFRESH_EVERY, Levers
 from support_service.timeline.redis_cache import RedisCache
 from support_service.timeline.sources import SourceClient, breakers
 from support_service.upkeep import Upkeep, storages
-from support_service.web import keys
+from support_service.web import admin, keys
 from support_service.web.access import admitted
 from support_service.web.api import install
 from support_service.web.errors import problems
@@ -59,17 +63,17 @@ def build(settings: Settings) -> web.Application:
     """
     parts = _Parts(settings)
     readiness = keys.Readiness()
-    authenticator = Everyone()
     with parts.traces.of_applications():
         app = web.Application(
             middlewares=[
                 observed(parts.requests, readiness, settings.server.access_log),
                 problems,
-                admitted(authenticator),
+                admitted(parts.authenticator),
             ],
             client_max_size=MAX_BODY,
         )
     app[keys.METRICS] = parts.metrics
+    app[keys.AUTHENTICATOR] = parts.authenticator
     app[keys.REQUESTS] = parts.requests
     app[keys.READINESS] = readiness
     app[keys.MASK] = Mask((settings.server.masking_key or secrets.token_hex()).encode())
@@ -78,8 +82,16 @@ def build(settings: Settings) -> web.Application:
         public_url=settings.server.public_url or "",
         uploads=keys.UploadOptions(files.max_bytes, files.min_rate, files.deadline),
         redirect_downloads=files.download == "redirect",
+        secured=settings.server.auth != "open",
     )
-    app.cleanup_ctx.extend((parts.telemetry, parts.database, parts.timeline, parts.attachments, parts.events))
+    app.cleanup_ctx.extend((parts.telemetry, parts.access, parts.database, parts.timeline))
+    app.cleanup_ctx.extend((parts.attachments, parts.events))
+    access = settings.access
+    token = access.metrics_token.get_secret_value() if access.metrics_token else None
+    anyone = settings.server.auth == "open"
+    app[keys.SCRAPES] = keys.Scrapes(open=access.admin_port is None and (anyone or token is not None), token=token)
+    if access.admin_port is not None:
+        app.cleanup_ctx.append(admin.beside(access.admin_host, access.admin_port, keys.Scrapes(token=token)))
     install(app)
     return app
 
@@ -98,6 +110,7 @@ class _Parts:
         for route in ROUTES:
             for status in (route.status, *COMMON_REFUSALS & route.refused_with):
                 self.requests.expect(route.method, route.path, status)
+        self.authenticator = self._authenticator()
         self.instruments.observe(rows.HTTP_SERVER_ACTIVE, self.requests.active)
         self.instruments.observe(rows.DB_CONNECTIONS, lambda: connections(self._pools))
         observe_process(self.instruments)
@@ -107,6 +120,32 @@ class _Parts:
         async with beside(sample_lag(self.instruments.event_loop_lag)):
             yield
         await asyncio.gather(asyncio.to_thread(self.metrics.close), asyncio.to_thread(self.traces.close))
+
+    async def access(self, _: web.Application) -> AsyncIterator[None]:
+        """What callers are known by; before all else, since a service that can't know them must not start."""
+        await self.authenticator.open()
+        yield
+        await self.authenticator.close()
+
+    def _authenticator(self) -> Authenticator:
+        access, auth = self._settings.access, self._settings.server.auth
+        jwt = None
+        if auth == "jwt":
+            place = access.jwt_keys or ""
+            demands = Demands(
+                issuer=access.jwt_issuer or "",
+                audience=access.jwt_audience or "",
+                algorithms=access.jwt_algorithms,
+                leeway=access.jwt_leeway,
+                role_claim=access.jwt_role_claim,
+                subject_claim=access.jwt_subject_claim,
+                teams_claim=access.jwt_teams_claim,
+            )
+            jwt = Jwt(source(place), demands, required="://" not in place)
+        self.instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(jwt.keys.age if jwt else 0, {})])
+        if auth == "open":
+            return Everyone()
+        return Bearer(jwt or Tokens(access.tokens_file), self.instruments.access_authentications)
 
     async def database(self, app: web.Application) -> AsyncIterator[None]:
         """The database, and the service that keeps cases in it."""

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, get_args
 
 Role = Literal["agent", "supervisor", "analyst", "customer", "service"]
 ROLES: tuple[Role, ...] = get_args(Role)
+BOUND: tuple[Role, ...] = ("agent", "customer")  # to the cases of someone, whom a caller must name
 
 
 class Owned(Protocol):

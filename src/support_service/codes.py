@@ -73,21 +73,24 @@ BY_NAME = {code.name: code for code in TABLE}
 
 # On the command line alone, where there is no status.
 TYPED = (
+    ("address_unavailable", "another process listens there, or the address is none of this machine's"),
     ("customer_not_found", "nothing is known of that customer"),
     ("database_missing", "there is no file where `SUPPORT_DATABASE_URL` looks: run it where the service runs"),
     ("database_not_migrated", "run `support-service migrate` first"),
+    ("name_taken", "a valid token has that name: take another, or revoke it"),
     ("not_confirmed", "say `--yes` where nobody can be asked"),
     ("reason_missing", "say why with `--reason`"),
-    ("subject_missing", "a customer's token needs `--subject`"),
+    ("subject_missing", "an agent's or a customer's token needs `--subject`"),
     ("unknown_lever", "`order`, `payment`, `fulfillment`, `ttl` or `all`"),
     ("unknown_service", "`order`, `payment` or `fulfillment`"),
     ("unknown_token", "`support-service token list` shows all"),
     ("upload_refused", "the service refused the file, and says why"),
     ("wrong_customer", "a customer's id has 1 to 36 characters"),
     ("wrong_duration", "`90s`, `30m`, `2h` or `1d`, at most `7d`"),
+    ("wrong_expiry", "`12h`, `90d` or `52w`"),
     ("wrong_name", "1 to 64 of `A-Z a-z 0-9 . _ @ -`"),
     ("wrong_reason", "at most 200 printable characters"),
-    ("wrong_subject", "at most 36 printable characters"),
+    ("wrong_subject", "`--subject` and `--team` have 1 to 36 printable characters"),
     ("wrong_ttl", "a number of seconds from 1 to 86400"),
 )
 COMMAND_LINE = dict(TYPED)

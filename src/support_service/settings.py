@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -26,6 +27,11 @@ from redis.asyncio import BlockingConnectionPool
 from support_service import otel, quantities
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Those that prove who signed. With HS256 and its like, whoever can check a token can make one; `none` proves nothing.
+JWT_ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
+    *("EdDSA", "Ed25519"),
+)
 POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "port", "database", "target_session_attrs"})
 
 
@@ -83,14 +89,23 @@ def _check_port(value: str) -> None:
         ) from None
 
 
+def _key_place(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        _check_port(value)
+    elif "://" in value:
+        raise ValueError("an address that starts with https:// (http:// on loopback alone), or the path of a file")
+    return value
+
+
 def _shown(name: str, value: str) -> str:
     """A value as an error may show it: the log is no place for a password."""
-    if name.endswith("_HEADERS") or name == "SUPPORT_MASKING_KEY":
+    if name.endswith(("_HEADERS", "_TOKEN")) or name == "SUPPORT_MASKING_KEY":
         return "***"
     if name == "SUPPORT_WEBHOOKS":
         value = re.sub(r'whsec_[^"\s]*|("secret"\s*:\s*)"[^"]*"', r"\1***", value)
         return repr(re.sub(r'(:\\?/\\?/)[^"\s]*', r"\1***", value))  # many a webhook has its secret in the path
-    if not name.endswith(("_URL", "_ENDPOINT")):
+    if not name.endswith(("_URL", "_ENDPOINT", "_KEYS")):
         return repr(value)
     scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
     head, question, query = rest.partition("?")
@@ -122,11 +137,21 @@ def _types(value: object) -> object:
     return names
 
 
+def _algorithms(value: object) -> object:
+    """A list of JWT algorithms with commas between."""
+    names = tuple(name.strip() for name in str(value).split(","))
+    if not set(names) <= set(JWT_ALGORITHMS):
+        raise ValueError(f"any of {', '.join(JWT_ALGORITHMS)} with commas between")
+    return names
+
+
 ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_types)]
 Duration = Annotated[timedelta, BeforeValidator(quantities.duration)]
 Share = Annotated[float, BeforeValidator(quantities.share)]
 MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
 TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
+Algorithms = Annotated[tuple[str, ...], BeforeValidator(_algorithms)]
+KeyPlace = Annotated[str, AfterValidator(_key_place)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
@@ -189,7 +214,9 @@ class Server(Section):
     host: str = Field("127.0.0.1", alias="SUPPORT_HOST", description="address to listen on")
     port: int = Field(8000, alias="SUPPORT_PORT", ge=0, le=65535, description="port to listen on; 0 takes a free one")
     public_url: BaseUrl | None = Field(None, alias="SUPPORT_PUBLIC_URL", description="prefix of attachment addresses")
-    auth: Literal["open"] = Field("open", alias="SUPPORT_AUTH", description="`open` serves loopback alone")
+    auth: Literal["open", "token", "jwt"] = Field(
+        "open", alias="SUPPORT_AUTH", description="`open` serves loopback alone"
+    )
     masking_key: str | None = Field(
         None, alias="SUPPORT_MASKING_KEY", description="keeps analysts' pseudonyms the same over replicas and restarts"
     )
@@ -301,6 +328,29 @@ class Telemetry(Section):
         return () if self.disabled else self.traces_exporter
 
 
+class Access(Section):
+    """What callers are known by, and where those who run the service look after it."""
+
+    tokens_file: Path = Field(Path("var/tokens.json"), alias="SUPPORT_TOKENS_FILE")
+    jwt_keys: KeyPlace | None = Field(None, alias="SUPPORT_JWT_KEYS", description="address of a JWKS, or a file")
+    jwt_issuer: str | None = Field(None, alias="SUPPORT_JWT_ISSUER", description="the `iss` that tokens must have")
+    jwt_audience: str | None = Field(None, alias="SUPPORT_JWT_AUDIENCE", description="the `aud` that tokens must name")
+    jwt_algorithms: Algorithms = Field(
+        ("RS256", "ES256", "EdDSA"), alias="SUPPORT_JWT_ALGORITHMS", validate_default=False
+    )
+    jwt_leeway: int = Field(30, alias="SUPPORT_JWT_LEEWAY", ge=0, le=600, description="s that clocks may differ")
+    jwt_role_claim: str = Field("role", alias="SUPPORT_JWT_ROLE_CLAIM")
+    jwt_subject_claim: str = Field("sub", alias="SUPPORT_JWT_SUBJECT_CLAIM", description="a claim with the case's id")
+    jwt_teams_claim: str = Field("teams", alias="SUPPORT_JWT_TEAMS_CLAIM")
+    metrics_token: SecretStr | None = Field(
+        None, alias="SUPPORT_METRICS_TOKEN", min_length=16, description="what /metrics asks for"
+    )
+    admin_host: str = Field("127.0.0.1", alias="SUPPORT_ADMIN_HOST")
+    admin_port: int | None = Field(
+        None, alias="SUPPORT_ADMIN_PORT", ge=0, le=65535, description="metrics and health on a port of their own"
+    )
+
+
 AnySection = TypeVar("AnySection", bound=Section)
 
 
@@ -316,6 +366,7 @@ class Settings(BaseModel):
     s3: ObjectStore
     events: Events
     telemetry: Telemetry
+    access: Access
     warnings: tuple[str, ...] = ()  # what was set and has no effect
 
     @classmethod
@@ -329,7 +380,8 @@ class Settings(BaseModel):
             s3=_read(ObjectStore, environ),
             events=_read(Events, environ),
             telemetry=_read(Telemetry, environ),
-            warnings=(*otel.ignored(environ), *_deaf(environ)),
+            access=_read(Access, environ),
+            warnings=(*otel.ignored(environ), *_deaf(environ), *_unused(environ)),
         )
         for name, allowed in otel.wrong(environ, settings.telemetry.metrics, settings.telemetry.traces):
             raise WrongSetting(f"{name}={_shown(name, environ[name])}: allowed is {allowed}")
@@ -338,6 +390,10 @@ class Settings(BaseModel):
                 f"SUPPORT_HOST={settings.server.host!r}: with SUPPORT_AUTH=open only a loopback address is allowed "
                 f"({', '.join(LOOPBACK)}), since anyone who reaches the port may read every case"
             )
+        if settings.server.auth == "jwt":
+            for name in ("SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"):
+                if not environ.get(name):
+                    raise WrongSetting(f"SUPPORT_AUTH='jwt': needs {name}")
         if settings.s3.bucket is None:
             if settings.attachments.store == "s3":
                 raise WrongSetting("SUPPORT_ATTACHMENT_STORE='s3': needs SUPPORT_S3_BUCKET")
@@ -356,6 +412,12 @@ def _deaf(environ: Mapping[str, str]) -> Iterator[str]:
             f"SUPPORT_EVENTS_CONSUME={given!r} leaves events to no one: without SUPPORT_EVENTS_REDIS_URL or "
             "SUPPORT_REDIS_URL no other process can reach them"
         )
+
+
+def _unused(environ: Mapping[str, str]) -> Iterator[str]:
+    auth = environ.get("SUPPORT_AUTH") or "open"
+    if auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
+        yield f"SUPPORT_JWT_KEYS lets nobody in: SUPPORT_AUTH is {auth!r}, not 'jwt'"
 
 
 def _read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:

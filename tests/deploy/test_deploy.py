@@ -13,12 +13,6 @@ ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "observability" / "kubernetes"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 OURS = {"support-service", "migrate", "probe"}
-# Settings that deployments use and this version does not have yet. What is there is not excused any more.
-TO_COME = {
-    "SUPPORT_TOKENS_FILE",
-    "SUPPORT_ADMIN_HOST",
-    "SUPPORT_ADMIN_PORT",
-}
 # Read by OpenTelemetry's and the object store's own code.
 NOT_OURS = {"OTEL_EXPORTER_OTLP_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
@@ -52,9 +46,8 @@ def environments():
 def test_settings_are_settings(where):
     """Every variable is one that the service reads, and the service starts with their values."""
     given = environments()[where]
-    assert given.keys() - known() - NOT_OURS <= TO_COME
-    if not given.keys() & (TO_COME - known()):
-        Settings.load(given)
+    assert given.keys() - known() - NOT_OURS == set()
+    Settings.load(given)
 
 
 def test_every_image_is_pinned():

@@ -58,6 +58,8 @@ CONTRACT = {
     "support.events.dead_letters": ("gauge", "{event}", set()),
     "support.webhook.deliveries": ("counter", "{delivery}", {"outcome"}),
     "support.webhook.pending": ("gauge", "{delivery}", set()),
+    "support.access.authentications": ("counter", "{request}", {"outcome"}),
+    "support.access.keys_age": ("gauge", "s", set()),
     "support.event_loop.lag": ("histogram", "s", set()),
     "support.build.info": ("gauge", "{build}", {"version", "python"}),
     "process.cpu.time": ("observed counter", "s", {"cpu.mode"}),

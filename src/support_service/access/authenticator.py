@@ -1,12 +1,13 @@
 """What lets callers in, and the one of an open service, which lets in everyone."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from support_service.callers import ANYONE, Caller
 
 
 class Authenticator(Protocol):
-    """Knows callers by the token that they send."""
+    """Knows callers by what they send."""
 
     async def open(self) -> None:
         """Read what callers are known by; raises Unavailable where that can't be had."""
@@ -14,8 +15,11 @@ class Authenticator(Protocol):
     async def close(self) -> None:
         """Let go of what `open` took."""
 
-    async def identify(self, token: str | None) -> Caller:
-        """The caller who sent a token, or sent none; raises Unauthenticated, and Unavailable where nobody can tell."""
+    async def identify(self, authorization: Sequence[str]) -> Caller:
+        """The caller who sent these Authorization headers, or none.
+
+        Raises Unauthenticated, and Unavailable where nobody can tell.
+        """
 
 
 class Everyone:
@@ -27,5 +31,5 @@ class Everyone:
     async def close(self) -> None:
         pass
 
-    async def identify(self, token: str | None) -> Caller:  # noqa: ARG002 - nobody is asked for one
+    async def identify(self, authorization: Sequence[str]) -> Caller:  # noqa: ARG002 - nobody is asked
         return ANYONE

@@ -370,6 +370,21 @@ WEBHOOK_DELIVERIES = Row(
 WEBHOOK_PENDING = Row(
     "support.webhook.pending", "gauge", "{delivery}", "Webhook deliveries that are still to be made", {}
 )
+ACCESS_AUTHENTICATIONS = Row(
+    "support.access.authentications",
+    "counter",
+    "{request}",
+    "Requests whose caller was asked for a token, by what came of it; unavailable is no fault of the caller's. An open "
+    "service asks nobody",
+    {"outcome": labels.AUTHENTICATIONS},
+)
+ACCESS_KEYS_AGE = Row(
+    "support.access.keys_age",
+    "gauge",
+    "s",
+    "Time since the keys that JWTs are checked with were last read, or tried to for the first time; 0 without JWTs",
+    {},
+)
 EVENT_LOOP_LAG = Row(
     "support.event_loop.lag",
     "histogram",
@@ -441,6 +456,8 @@ TABLE = (
     EVENTS_DEAD_LETTERS,
     WEBHOOK_DELIVERIES,
     WEBHOOK_PENDING,
+    ACCESS_AUTHENTICATIONS,
+    ACCESS_KEYS_AGE,
     EVENT_LOOP_LAG,
     PROCESS_CPU,
     PROCESS_MEMORY,
@@ -517,6 +534,7 @@ class Instruments:
         self.events_consumed = self._counter(EVENTS_CONSUMED)
         self.events_delivery_lag = self._histogram(EVENTS_DELIVERY_LAG)
         self.webhook_deliveries = self._counter(WEBHOOK_DELIVERIES)
+        self.access_authentications = self._counter(ACCESS_AUTHENTICATIONS)
         self.event_loop_lag = self._histogram(EVENT_LOOP_LAG)
 
     def observe(self, row: Row, read: Callable[[], Reading]) -> None:

@@ -83,6 +83,7 @@ PUBLICATIONS = ("ok", "error")
 CONSUMPTIONS = ("applied", "unmatched", "duplicate", "ignored", "failed", "dead")
 WEBHOOK_OUTCOMES = ("delivered", "retried", "failed")
 PROBE_STEPS = ("open", "message", "upload", "download", "event", "timeline", "refresh", "close", "delete")
+AUTHENTICATIONS = ("accepted", "missing", "invalid", "expired", "unavailable")
 OTHER_METHOD = "_OTHER"  # as the semantic conventions have it
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", OTHER_METHOD)
 

@@ -28,6 +28,7 @@ STATUS: dict[type[SupportError], int] = {
 }
 RETRY_AFTER = {503: "1", 507: "60"}  # seconds
 CHALLENGE = 'Bearer realm="support-service"'
+UNQUOTABLE = str.maketrans('"\\', "''")
 CLIENT_LEFT = 499  # as nginx writes it: there is no one to tell any more
 CODES = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}  # refusals of the framework's own
 SENTENCES = {
@@ -67,7 +68,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if isinstance(error, errors.TooSlow):
             answer.force_close()
         if isinstance(error, errors.Unauthenticated):
-            answer.headers["WWW-Authenticate"] = CHALLENGE
+            answer.headers["WWW-Authenticate"] = _challenge(error)
         return answer
     except web.HTTPException as refusal:
         answer = problem(
@@ -87,6 +88,13 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             return web.Response(status=CLIENT_LEFT)
         log.exception("%s %s failed", request.method, request.path)
         return problem(500, "internal_error", "Something broke here; the request id finds it in the log.")
+
+
+def _challenge(error: errors.Unauthenticated) -> str:
+    """What RFC 6750 has beside a 401: who sent a token is told what is wrong with it."""
+    if error.code == "token_missing":
+        return CHALLENGE
+    return f'{CHALLENGE}, error="invalid_token", error_description="{error.message.translate(UNQUOTABLE)}"'
 
 
 def problem(status: int, code: str, detail: str, fields: Sequence[FieldError] = ()) -> web.Response:

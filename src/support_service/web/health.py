@@ -1,11 +1,14 @@
 """Health: whether the loop turns, whether requests are welcome, and what the metrics say."""
 
 import asyncio
+import hmac
 from typing import Literal
 
 from aiohttp import web
 
+from support_service.access.bearer import bearer
 from support_service.cases.model import Wire, shown
+from support_service.errors import Forbidden, Unauthenticated
 from support_service.timeline.cache import CacheFault
 from support_service.web import keys
 from support_service.web.wire import reply
@@ -68,6 +71,7 @@ async def metrics(request: web.Request) -> web.Response:
 
     In Prometheus's text format, or OpenMetrics where `Accept` asks for it; compressed where the client takes that.
     """
+    _expect_scraper(request)
     exposition = await request.app[keys.METRICS].answer(
         request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", "")
     )
@@ -75,6 +79,18 @@ async def metrics(request: web.Request) -> web.Response:
     if exposition.content_encoding:
         headers["Content-Encoding"] = exposition.content_encoding
     return web.Response(body=exposition.body, headers=headers)
+
+
+def _expect_scraper(request: web.Request) -> None:
+    scrapes = request.app[keys.SCRAPES]
+    if not scrapes.open:
+        raise Forbidden(
+            "metrics_closed", "Metrics are not open here: SUPPORT_ADMIN_PORT or SUPPORT_METRICS_TOKEN opens them."
+        )
+    if scrapes.token is not None:
+        given = bearer(request.headers.getall("Authorization", ()))
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), scrapes.token.encode()):
+            raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
 
 
 async def _database(request: web.Request) -> Part:

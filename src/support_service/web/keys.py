@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from support_service.access.authenticator import Authenticator
 from support_service.attachments.service import AttachmentService
 from support_service.cases.masking import Mask
 from support_service.cases.service import SupportService
@@ -35,6 +36,14 @@ class HttpOptions:
     uploads: UploadOptions
     redirect_downloads: bool = False
     secured: bool = False  # whether callers must say who they are
+
+
+@dataclass(frozen=True, slots=True)
+class Scrapes:
+    """Whether an app answers /metrics, and the token that it asks for then."""
+
+    open: bool = True
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -67,6 +76,9 @@ METRICS = web.AppKey("metrics", Metrics)
 REQUESTS = web.AppKey("requests", RequestMetrics)
 HTTP = web.AppKey("http", HttpOptions)
 READINESS = web.AppKey("readiness", Readiness)
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
+SCRAPES = web.AppKey("scrapes", Scrapes)
+ADMIN = web.AppKey("admin", str)  # the address of metrics and health, where they have one of their own
 MASK = web.AppKey("mask", Mask)
 MASKED = web.RequestKey("masked", bool)  # whether this caller sees customers' data masked
 DESCRIPTION = web.AppKey("description", Description)

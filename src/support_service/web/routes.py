@@ -23,7 +23,8 @@ FILE = CASE + "/attachments/{attachment_id}"
 
 # Codes of problems, see codes.py. What any call may be refused with is said once, below.
 EVERYWHERE = ("expectation_failed", "internal_error", "malformed_request")
-AT_THE_DOOR = ("permission_missing", "token_expired", "token_invalid", "token_missing")  # where not all may come
+# Where not all may come.
+AT_THE_DOOR = ("keys_unavailable", "permission_missing", "token_expired", "token_invalid", "token_missing")
 DATABASE = ("database_busy", "database_unavailable")
 BODY = ("body_too_large", "body_too_slow", "malformed_body", "unsupported_type")
 SENT = (*DATABASE, *BODY, "malformed_json", "invalid_request")  # of a call with a JSON body
@@ -117,7 +118,13 @@ ROUTES = (
         body_media=("application/cloudevents+json", "application/json"),
         refusals=(*SENT, "events_busy", "invalid_event"),
     ),
-    Route("GET", "/metrics", health.metrics, media=("text/plain", "application/openmetrics-text")),
+    Route(
+        "GET",
+        "/metrics",
+        health.metrics,
+        media=("text/plain", "application/openmetrics-text"),
+        refusals=("metrics_closed", "token_invalid", "token_missing"),
+    ),
     Route("GET", "/health", health.health, health.Health),
     Route("GET", "/livez", health.livez, health.Health),
     Route(

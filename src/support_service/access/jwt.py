@@ -1,0 +1,139 @@
+"""Callers known by a JWT: signed by a key of the issuer's, made for this service, and of this time (RFC 7519, 8725)."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, cast
+
+from cachetools import LRUCache
+from joserfc import jws
+from joserfc.errors import ClaimError, ExpiredTokenError, JoseError, UnsupportedAlgorithmError
+from joserfc.jws import JWSRegistry
+from joserfc.jwt import JWTClaimsRegistry
+from joserfc.util import urlsafe_b64decode
+
+from support_service.access.key_source import Source
+from support_service.access.key_store import KeyStore
+from support_service.access.strict_json import read_object
+from support_service.callers import BOUND, ROLES, Caller, Role
+from support_service.errors import Unauthenticated
+
+REMEMBERED = 10_000  # tokens
+LONGEST_ID = 128  # characters of a subject
+MOST_TEAMS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a token must be; times in seconds."""
+
+    issuer: str
+    audience: str
+    algorithms: Sequence[str]
+    leeway: int = 30
+    role_claim: str = "role"
+    subject_claim: str = "sub"
+    teams_claim: str = "teams"
+
+
+class Jwt:
+    """Lets in whoever sends a token that meets the demands; one that did once is known until it ends or keys change."""
+
+    def __init__(
+        self, source: Source, demands: Demands, *, required: bool, now: Callable[[], float] = time.time
+    ) -> None:
+        self._demands = demands
+        self._now = now
+        self._known: LRUCache[bytes, tuple[Caller, float]] = LRUCache(REMEMBERED)
+        self.keys = KeyStore(source, self._known.clear, required=required)
+        self._signatures = _Signatures(algorithms=demands.algorithms, strict_check_header=False)
+        self._claims = JWTClaimsRegistry(
+            lambda: int(now()),
+            demands.leeway,
+            iss={"essential": True, "value": demands.issuer},
+            aud={"essential": True, "value": demands.audience},
+            exp={"essential": True},
+            sub={"essential": True},
+        )
+
+    async def open(self) -> None:
+        """Read the keys, and go on following them; raises Unavailable where they can't be had and are required."""
+        await self.keys.open()
+
+    async def close(self) -> None:
+        """Follow no more."""
+        await self.keys.close()
+
+    async def verify(self, token: str) -> Caller:
+        """The caller whom the token speaks of; raises Unauthenticated, and Unavailable where no key is known yet."""
+        digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
+        known = self._known.get(digest)
+        if known is None:
+            known = await self._check(token)
+            self._known[digest] = known
+        caller, until = known
+        if until <= self._now():
+            raise _expired()
+        return caller
+
+    async def _check(self, token: str) -> tuple[Caller, float]:
+        """Who it is and until when; from the key's finding to the return nothing waits, so that no old key slips in."""
+        try:
+            header = read_object(urlsafe_b64decode(token.partition(".")[0].encode()))
+        except ValueError as failure:
+            raise _invalid("It is no JWT.") from failure
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str) or algorithm not in self._demands.algorithms:
+            raise _invalid("Its algorithm is none of those that are allowed.")
+        if not isinstance(key_id, str | None) or "crit" in header or "b64" in header:
+            raise _invalid("Its header asks for what is not done here.")
+        key = await self.keys.find(key_id, algorithm)
+        if key is None:
+            raise _invalid("It is signed by a key that is not known here.")
+        try:
+            signed = jws.deserialize_compact(token, key, registry=self._signatures)
+            claims = read_object(signed.payload)
+            self._claims.validate(claims)
+        except ExpiredTokenError as failure:
+            raise _expired() from failure
+        except ClaimError as failure:
+            raise _invalid(f"Its claim {failure.claim!r} is missing, or not as it must be.") from failure
+        except (JoseError, ValueError) as failure:
+            raise _invalid("Its signature or its form is wrong.") from failure
+        return self._caller(claims), claims["exp"] + self._demands.leeway
+
+    def _caller(self, claims: Mapping[str, Any]) -> Caller:
+        demands = self._demands
+        role = claims.get(demands.role_claim)
+        if isinstance(role, list) and len(role) == 1:  # some issuers know only lists
+            role = role[0]
+        if role not in ROLES:
+            raise _invalid(f"Its claim {demands.role_claim!r} is none of {', '.join(ROLES)}.")
+        subject, teams = claims.get(demands.subject_claim), claims.get(demands.teams_claim, [])
+        if not (_is_id(claims["sub"]) and (_is_id(subject) or (subject is None and role not in BOUND))):
+            raise _invalid(f"Its claims 'sub' and {demands.subject_claim!r} must have 1 to {LONGEST_ID} characters.")
+        if not (isinstance(teams, list) and len(teams) <= MOST_TEAMS and all(map(_is_id, teams))):
+            raise _invalid(f"Its claim {demands.teams_claim!r} must be a list of at most {MOST_TEAMS} names.")
+        return Caller(claims["sub"], cast(Role, role), subject, frozenset(teams))
+
+
+class _Signatures(JWSRegistry):
+    """Allows what settings allow, without a warning of `EdDSA`: RFC 9864 renamed it, and most issuers did not."""
+
+    def get_alg(self, name: str) -> Any:
+        if name not in (self.allowed or ()):
+            raise UnsupportedAlgorithmError(name)
+        return self.algorithms[name]
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_ID and value.isprintable()
+
+
+def _invalid(reason: str) -> Unauthenticated:
+    return Unauthenticated("token_invalid", f"The token is not valid here. {reason}")
+
+
+def _expired() -> Unauthenticated:
+    return Unauthenticated("token_expired", "The token's time is over: ask for a new one.")

@@ -1,0 +1,101 @@
+"""Public keys that prove who signed a JWT: out of a JWKS document (RFC 7517) or PEM."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, JWKRegistry, Key, OctKey, OKPKey, RSAKey
+
+from support_service.access.strict_json import read_object
+
+MOST = 100  # keys of a set that are looked at
+SMALLEST_RSA = 2048  # bits
+KINDS: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}  # by how an algorithm begins
+CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
+PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+
+log = logging.getLogger(__name__)
+
+
+class Keys:
+    """The keys of one moment."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = tuple(keys)
+        self.prints = frozenset(json.dumps(key.as_dict(), sort_keys=True) for key in self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, key_id: str | None, algorithm: str) -> Key | None:
+        """The one key that may have signed so: of that id; or without an id, where no other fits the algorithm."""
+        fitting = [key for key in self._keys if _fits(key, algorithm)]
+        if key_id is None:
+            return fitting[0] if len(fitting) == 1 else None
+        named = next((key for key in fitting if key.kid == key_id), None)
+        nameless = [key for key in fitting if key.kid is None]
+        return named or (nameless[0] if len(nameless) == 1 else None)
+
+
+def parse(document: bytes) -> Keys:
+    """The keys of a JWKS, a single JWK or PEM; raises ValueError where it is neither. A key of no use is left out."""
+    if document.lstrip().startswith(b"-----BEGIN"):
+        return Keys([key for block in PEM.findall(document)[:MOST] if (key := _from_pem(block)) is not None])
+    content = read_object(document)
+    listed = content.get("keys", [content] if "kty" in content else None)
+    if not isinstance(listed, list):
+        raise ValueError("it is no JWKS: there is no list `keys`")  # noqa: TRY004 - as `read_object` has it
+    return Keys([*_from_list(listed[:MOST])])
+
+
+def _from_list(listed: list[Any]) -> Iterator[Key]:
+    for number, each in enumerate(listed):
+        try:
+            if not isinstance(each, dict):
+                raise TypeError("no object")  # noqa: TRY301 - told below like all that is wrong with a key
+            key = JWKRegistry.import_key(each)
+            reason = _unfit(key)
+        except (JoseError, ValueError, TypeError, KeyError, ArithmeticError) as failure:
+            reason = type(failure).__name__
+        if reason:
+            log.warning("Key %d of the set is left out: %s", number, reason)
+        else:
+            yield key
+
+
+def _from_pem(block: bytes) -> Key | None:
+    for kind in (RSAKey, ECKey, OKPKey):
+        try:
+            key = kind.import_key(block)
+        except (JoseError, ValueError, TypeError, KeyError):
+            continue
+        reason = _unfit(key)
+        if not reason:
+            return key
+        log.warning("A PEM key is left out: %s", reason)
+    return None
+
+
+def _unfit(key: Key) -> str:
+    """Why a key proves nothing; empty where it does."""
+    if isinstance(key, OctKey):
+        return "it is a shared secret"
+    if key.is_private:
+        return "it is private, and has no business here"
+    if isinstance(key, RSAKey) and key.public_key.key_size < SMALLEST_RSA:
+        return f"it has fewer than {SMALLEST_RSA} bits"
+    if key.get("use", "sig") != "sig" or "verify" not in (key.get("key_ops") or ("verify",)):
+        return "it is not for signatures"
+    return ""
+
+
+def _fits(key: Key, algorithm: str) -> bool:
+    """Whether an algorithm works with this key, and no other is laid down for it."""
+    return (
+        isinstance(key, KINDS[algorithm[:2]])
+        and getattr(key, "curve_name", None) == CURVES.get(algorithm)
+        and key.alg in (None, algorithm)
+    )

@@ -1,0 +1,26 @@
+"""JSON of which there is one reading: what two parsers might take differently is refused."""
+
+import json
+from typing import Any, NoReturn
+
+
+def read_object(document: bytes) -> dict[str, Any]:
+    """A JSON object; raises ValueError for anything else, for names that come twice, NaN, and nesting without end."""
+    try:
+        found = json.loads(document.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - to the reader it is one more way of being wrong
+    return found
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _no_number(_: str) -> NoReturn:
+    raise ValueError("it has a number that is none")

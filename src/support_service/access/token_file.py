@@ -1,0 +1,135 @@
+"""The file of tokens: who holds one, and until when. The tokens themselves are in nobody's file.
+
+Each is known by its SHA-256. A slow, salted hash protects what people think up; 32 random bytes can't be guessed, so it
+would only make every request dear.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from support_service.callers import BOUND, Role
+from support_service.errors import Unavailable
+
+PREFIX = "sup_"  # so that people and scanners know one when they see it
+RANDOM_BYTES = 32
+NAMES = r"^[A-Za-z0-9._@-]{1,64}$"
+IDS = r"^[^\x00-\x1f\x7f]{1,36}$"  # of agents, customers and teams, as cases have them
+OURS = 0o600
+
+Id = Annotated[str, StringConstraints(pattern=IDS)]
+
+
+class Entry(BaseModel):
+    """One token: its hash, and the caller whom it makes of whoever sends it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(pattern=NAMES)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", repr=False)
+    role: Role
+    subject: Id | None = None
+    teams: tuple[Id, ...] = ()
+    created: AwareDatetime
+    expires: AwareDatetime | None = None
+    revoked: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _is_someone(self) -> Self:
+        if self.role in BOUND and self.subject is None:
+            raise ValueError(f"the role {self.role} needs a subject")
+        return self
+
+
+class Content(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    tokens: tuple[Entry, ...]
+
+    @model_validator(mode="after")
+    def _are_different(self) -> Self:
+        for what, values in (
+            ("name", {each.name for each in self.tokens}),
+            ("sha256", {each.sha256 for each in self.tokens}),
+        ):
+            if len(values) != len(self.tokens):
+                raise ValueError(f"two tokens have the same {what}")
+        return self
+
+
+def new_token() -> str:
+    """A token that nobody has seen yet."""
+    return PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
+
+
+def hashed(token: str) -> str:
+    """What the file knows a token by."""
+    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read(path: Path) -> tuple[Entry, ...]:
+    """Every token of the file; raises Unavailable with one line that says why it can't be had."""
+    try:
+        return Content.model_validate_json(path.read_bytes()).tokens
+    except FileNotFoundError:
+        reason = "is not there: `support-service token create NAME --role ROLE` makes it"
+    except OSError as failure:
+        reason = f"can't be read: {failure.strerror}"
+    except ValidationError as failure:
+        first = failure.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = f"is broken{f' at {place}' if place else ''}: {first['msg'].removeprefix('Value error, ')}"
+    raise Unavailable("tokens_unavailable", f"The file of tokens, {path}, {reason}")
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[list[Entry]]:
+    """The tokens, to be changed in place: written at the end of the block, while whoever else wants to waits.
+
+    Raises Unavailable where the file can't be read or written; what was there stays then, and where the block raises.
+    """
+    path = path.resolve()  # a link to the file stays one
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A file of its own holds the lock, since the other one is replaced.
+        with os.fdopen(os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, OURS)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            entries = list(read(path)) if path.exists() else []
+            yield entries
+            _write(path, entries)
+    except OSError as failure:
+        raise Unavailable(
+            "tokens_unavailable", f"The file of tokens, {path}, can't be written: {failure.strerror}"
+        ) from (failure)
+
+
+def _write(path: Path, entries: Sequence[Entry]) -> None:
+    """Replace the file at once and for good; a crash leaves it as it was, or as it shall be."""
+    text = Content(tokens=tuple(entries)).model_dump_json(indent=2, exclude_none=True)
+    new = Path(f"{path}.new")  # one name for all: the lock is held, and what a crash left is written over
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, OURS), "w") as file:
+        os.fchmod(file.fileno(), OURS)
+        if path.exists():
+            before = path.stat()
+            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(
+                    file.fileno(), before.st_uid, before.st_gid
+                )  # root's commands lock the service out of nothing
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

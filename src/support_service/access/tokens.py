@@ -1,0 +1,97 @@
+"""Callers known by a token out of a file, which may change while the service runs."""
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from support_service.access.token_file import hashed, read
+from support_service.callers import Caller
+from support_service.errors import Unauthenticated, Unavailable
+from support_service.periodic import beside, repeatedly
+
+LOOK_EVERY = 2.0  # seconds
+
+log = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    sha256: str
+    caller: Caller
+    expires: datetime | None
+
+
+class Tokens:
+    """Lets in whoever sends a token of the file; while that is broken, one of those that it last had."""
+
+    def __init__(self, path: Path, now: Callable[[], datetime] = utc_now) -> None:
+        self._path = path
+        self._now = now
+        self._known: dict[str, _Known] = {}
+        self._seen: tuple[int, ...] = ()
+        self._complaint = ""
+        self._looking = AsyncExitStack()
+
+    async def open(self) -> None:
+        """Read the file, and go on looking whether it changed; raises Unavailable where it can't be used."""
+        await asyncio.to_thread(self._load)
+        look = repeatedly(LOOK_EVERY, self.look, "Looking at the file of tokens")
+        await self._looking.enter_async_context(beside(look))
+
+    async def close(self) -> None:
+        """Look no more."""
+        await self._looking.aclose()
+
+    async def verify(self, token: str) -> Caller:
+        """The caller whom the file names; raises Unauthenticated."""
+        digest = hashed(token)
+        known = self._known.get(digest)
+        # The lookup's time tells of hashes, which nobody can choose; the comparison's tells nothing.
+        if known is None or not hmac.compare_digest(known.sha256, digest):
+            raise Unauthenticated("token_invalid", "The token is none of those that are known here, or was revoked.")
+        if known.expires is not None and known.expires <= self._now():
+            raise Unauthenticated("token_expired", "The token's time is over: ask for a new one.")
+        return known.caller
+
+    async def look(self) -> None:
+        """Read the file again if it changed."""
+        await asyncio.to_thread(self._look)
+
+    def _look(self) -> None:
+        try:
+            if self._stamp() != self._seen:
+                self._load()
+                log.info("The file of tokens changed: %d are known that were not revoked", len(self._known))
+            self._complaint = ""
+        except (OSError, Unavailable) as failure:
+            if str(failure) != self._complaint:
+                log.error("%s; those known before go on being valid", failure)  # noqa: TRY400 - the line says it all
+            self._complaint = str(failure)
+
+    def _load(self) -> None:
+        try:
+            seen = self._stamp()
+        except OSError:
+            seen = ()  # `read` says why
+        entries = [entry for entry in read(self._path) if entry.revoked is None]
+        self._known = {
+            entry.sha256: _Known(
+                entry.sha256, Caller(entry.name, entry.role, entry.subject, frozenset(entry.teams)), entry.expires
+            )
+            for entry in entries
+        }
+        self._seen = seen  # of before the reading: what changes during it is read once more
+
+    def _stamp(self) -> tuple[int, ...]:
+        found = self._path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,0 +1,154 @@
+"""Tokens on the command line: they lie in a file, and every service that reads it follows."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from support_service import quantities
+from support_service.access.token_file import IDS, NAMES, Entry, changing, hashed, new_token, read
+from support_service.access.tokens import LOOK_EVERY, utc_now
+from support_service.callers import BOUND, ROLES
+from support_service.errors import Conflict, Invalid, NotFound
+from support_service.settings import Settings
+
+FOLLOW = f"Every service that reads it follows within about {LOOK_EVERY:g} s."
+EXAMPLES = """\
+examples:
+  support-service token create lan --role agent --subject agent-lan --team returns --expires 90d
+  support-service token create shop --role service
+  support-service token list
+  support-service token revoke lan
+
+Tokens lie in SUPPORT_TOKENS_FILE (var/tokens.json), as hashes: a token is shown once, where it is made.
+To replace one without a gap, make another under a new name, hand it out, and revoke the old one.
+"""
+Run = Callable[[argparse.Namespace, Path], None]
+
+
+def add_to(commands: Any) -> None:
+    """Add `token` to the commands."""
+    what = "make, list and revoke the tokens that let callers in where SUPPORT_AUTH is token"
+    token = commands.add_parser(
+        "token", help=what, description=what, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    deeds = token.add_subparsers(required=True, metavar="DEED")
+
+    def add(name: str, run: Run, what: str, example: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = deeds.add_parser(
+            name,
+            help=what,
+            description=what,
+            epilog=f"example:\n  support-service token {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.set_defaults(run=_with_file(run))
+        return parser
+
+    new = add("create", _create, "make a token, and print it", "create lan --role agent --subject agent-lan")
+    new.add_argument("name", metavar="NAME", help="whose it is, for logs and for the list")
+    new.add_argument("--role", required=True, choices=ROLES, help="what its holder may do")
+    new.add_argument("--subject", metavar="ID", help="the agent's or the customer's id, as cases name it")
+    new.add_argument(
+        "--team", metavar="T", dest="teams", action="append", default=[], help="a team of theirs; repeatable"
+    )
+    new.add_argument("--expires", metavar="DURATION", help="12h, 90d, 52w (default: never)")
+    add("list", _list, "list all tokens, without the tokens", "list")
+    old = add("revoke", _revoke, "let a token let nobody in any more", "revoke lan")
+    old.add_argument("name", metavar="NAME", help="as `token list` shows it")
+
+
+def _with_file(run: Run) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
+    return lambda arguments, environ: run(arguments, Settings.load(environ).access.tokens_file)
+
+
+def _create(arguments: argparse.Namespace, path: Path) -> None:
+    _check(arguments)
+    now = utc_now()
+    expires = None if arguments.expires is None else now + _duration(arguments.expires)
+    token = new_token()
+    entry = Entry(
+        name=arguments.name,
+        sha256=hashed(token),
+        role=arguments.role,
+        subject=arguments.subject,
+        teams=tuple(arguments.teams),
+        created=now,
+        expires=expires,
+    )
+    with changing(path) as entries:
+        former = next((each for each in entries if each.name == entry.name), None)
+        if former is not None:
+            if _state(former, now) == "valid":
+                raise Conflict("name_taken", f"There is a valid token {entry.name!r}: take another name, or revoke it")
+            entries.remove(former)
+        entries.append(entry)
+    print(token, flush=True)
+    until = "It never expires" if expires is None else f"It expires {_moment(expires)}"
+    print(f"This is shown once: keep it where {arguments.name} reads it. {until}. {FOLLOW}", file=sys.stderr)
+
+
+def _list(_: argparse.Namespace, path: Path) -> None:
+    now = utc_now()
+    table = [("NAME", "ROLE", "SUBJECT", "TEAMS", "CREATED", "EXPIRES", "STATE")]
+    table += [
+        (
+            entry.name,
+            entry.role,
+            entry.subject or "-",
+            ",".join(entry.teams) or "-",
+            _moment(entry.created),
+            "never" if entry.expires is None else _moment(entry.expires),
+            _state(entry, now),
+        )
+        for entry in read(path)
+    ]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _revoke(arguments: argparse.Namespace, path: Path) -> None:
+    read(path)  # or the change would make an empty file where there is none
+    with changing(path) as entries:
+        place = next((place for place, each in enumerate(entries) if each.name == arguments.name), None)
+        if place is None:
+            raise NotFound(
+                "unknown_token", f"There is no token {arguments.name!r}: `support-service token list` shows all"
+            )
+        already = entries[place].revoked
+        entries[place] = entries[place].model_copy(update={"revoked": already or utc_now()})
+    print(f"{'Was revoked before' if already else 'Revoked'}: {arguments.name}. {FOLLOW}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if not re.fullmatch(NAMES, arguments.name):
+        raise Invalid("wrong_name", f"{arguments.name!r} is no name: allowed are 1 to 64 of A-Z a-z 0-9 . _ @ -")
+    if arguments.role in BOUND and not arguments.subject:
+        raise Invalid("subject_missing", f"--subject is missing: say which {arguments.role}'s cases the token opens")
+    for option, value in (("--subject", arguments.subject), *(("--team", team) for team in arguments.teams)):
+        if value is not None and not (re.fullmatch(IDS, value) and value.isprintable()):
+            raise Invalid("wrong_subject", f"{option} {value!r}: allowed are 1 to 36 printable characters")
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        time = quantities.duration(text)
+    except ValueError:
+        time = timedelta(0)
+    if time <= timedelta(0):
+        raise Invalid("wrong_expiry", f"--expires {text!r} is no duration: allowed is 12h, 90d or 52w")
+    return time
+
+
+def _state(entry: Entry, now: datetime) -> str:
+    if entry.revoked is not None:
+        return "revoked"
+    return "expired" if entry.expires is not None and entry.expires <= now else "valid"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%SZ}"

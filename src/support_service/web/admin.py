@@ -1,0 +1,56 @@
+"""Metrics and health on an address of their own, which those who call the service need not reach."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+from support_service.errors import Unavailable
+from support_service.web import health, keys
+from support_service.web.connection import Runner
+from support_service.web.errors import problems
+from support_service.web.middleware import observed
+
+STOP_WITHIN = 1.0  # seconds for a scrape that has begun
+
+log = logging.getLogger(__name__)
+
+
+def beside(host: str, port: int, scrapes: keys.Scrapes) -> Callable[[web.Application], AsyncIterator[None]]:
+    """A cleanup context that serves an app's metrics and health at an address, for as long as the app has its parts.
+
+    So it still answers while the app waits for its last requests. Raises Unavailable where the address can't be had.
+    """
+
+    async def listen(app: web.Application) -> AsyncIterator[None]:
+        runner = Runner(_of(app, scrapes), access_log=None, shutdown_timeout=STOP_WITHIN, handle_signals=False)
+        await runner.setup()
+        try:
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError as failure:
+                raise Unavailable(
+                    "address_unavailable",
+                    f"SUPPORT_ADMIN_HOST={host!r} SUPPORT_ADMIN_PORT={port}: can't listen there: {failure.strerror}",
+                ) from failure
+            bound, number = runner.addresses[0][:2]
+            app[keys.ADMIN] = f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
+            log.info("Metrics and health are at %s", app[keys.ADMIN])
+            yield
+        finally:
+            await runner.cleanup()
+
+    return listen
+
+
+def _of(app: web.Application, scrapes: keys.Scrapes) -> web.Application:
+    admin = web.Application(middlewares=[observed(app[keys.REQUESTS], app[keys.READINESS], 0), problems])
+    admin[keys.METRICS] = app[keys.METRICS]
+    admin[keys.REQUESTS] = app[keys.REQUESTS]
+    admin[keys.READINESS] = app[keys.READINESS]
+    admin[keys.DATABASE] = app[keys.DATABASE]
+    admin[keys.CACHE] = app[keys.CACHE]
+    admin[keys.SCRAPES] = scrapes
+    for handler in (health.metrics, health.health, health.livez, health.readyz):
+        admin.router.add_get(f"/{handler.__name__}", handler)
+    return admin
