@@ -17,6 +17,7 @@ from support_service.access.key_source import source
 from support_service.access.tokens import Tokens
 from support_service.attachments.intake import Limits
 from support_service.attachments.service import BACKLOG_EVERY, AttachmentService
+from support_service.audit.sealer import SEAL_EVERY, Sealer
 from support_service.cases.arrivals import Arrivals
 from support_service.cases.masking import Mask
 from support_service.cases.service import TALLY_EVERY, SupportService
@@ -27,6 +28,7 @@ from support_service.events.redis_streams import RedisBroker
 from support_service.events.relay import LOOK_EVERY as RELAY_LOOK_EVERY
 from support_service.events.relay import Relay
 from support_service.events.webhooks import Endpoint, Webhooks
+from support_service.idempotency.claims import FORGET_EVERY, Claims
 from support_service.periodic import beside, repeatedly
 from support_service.references import Service
 from support_service.settings import Settings
@@ -49,6 +51,7 @@ from support_service.web import admin, keys
 from support_service.web.access import admitted
 from support_service.web.api import install
 from support_service.web.errors import problems
+from support_service.web.idempotency import idempotent
 from support_service.web.middleware import observed
 from support_service.web.routes import ROUTES
 from support_service.web.wire import MAX_BODY
@@ -69,6 +72,7 @@ def build(settings: Settings) -> web.Application:
                 observed(parts.requests, readiness, settings.server.access_log),
                 problems,
                 admitted(parts.authenticator),
+                idempotent,
             ],
             client_max_size=MAX_BODY,
         )
@@ -160,8 +164,14 @@ class _Parts:
         await app[keys.DATABASE].open()
         self._pools["database"] = app[keys.DATABASE].connections
         support = app[keys.SUPPORT] = SupportService(app[keys.DATABASE], self.instruments)
+        claims = app[keys.CLAIMS] = Claims(app[keys.DATABASE])
+        sealer = Sealer(app[keys.DATABASE], self.instruments)
         await support.refresh_tally()
-        async with beside(repeatedly(TALLY_EVERY, support.refresh_tally, "Counting open cases")):
+        async with (
+            beside(repeatedly(TALLY_EVERY, support.refresh_tally, "Counting open cases")),
+            beside(repeatedly(SEAL_EVERY, sealer.run, "Sealing the audit log")),
+            beside(repeatedly(FORGET_EVERY, claims.forget_old, "Forgetting old idempotency keys")),
+        ):
             yield
         await app[keys.DATABASE].close()
 

@@ -33,6 +33,10 @@ class Conflict(SupportError):
     """The request does not fit the present state."""
 
 
+class Outdated(SupportError):
+    """The thing is no longer as the caller knows it."""
+
+
 class Malformed(SupportError):
     """The request can't be read at all."""
 

@@ -58,6 +58,17 @@ def view(kept: Attachment, public_url: str) -> dict[str, Any]:
     }
 
 
+def facts(kept: Attachment) -> dict[str, Any]:
+    """What the audit log is told of an attachment that comes or goes."""
+    return {
+        "attachmentId": kept.id,
+        "filename": kept.filename,
+        "contentType": kept.content_type,
+        "sizeBytes": kept.size_bytes,
+        "sha256": kept.sha256,
+    }
+
+
 def clean_filename(raw: str) -> str:
     """A name that is safe to show and to save under: no path, no control characters, at most 255 bytes, never empty.
 

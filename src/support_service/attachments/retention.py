@@ -6,6 +6,7 @@ from datetime import datetime
 from support_service.attachments import keep_store, store
 from support_service.attachments.leftovers import Clock, now
 from support_service.attachments.model import Attachment, Backlog
+from support_service.attachments.service import record_removal
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments
 
@@ -40,7 +41,10 @@ class Retention:
                 async with self._database.transaction() as tx:
                     expired = await keep_store.expired(tx, before, statuses, after, batch, lock=True)
                     ids = [attachment.id for _, attachment in expired]
+                    for case_id in sorted({attachment.ticket_id for _, attachment in expired}):
+                        await store.touch_case(tx, case_id)
                     deleted = await store.remove(tx, ids, "retention", self._clock()) if ids else []
+                    await record_removal(tx, deleted, "retention", self._clock())
                 self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
             if not expired:
                 break

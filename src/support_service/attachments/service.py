@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 
 from support_service.attachments import keep_store, move_store, store
 from support_service.attachments.intake import Intake, Limits
-from support_service.attachments.model import Attachment, Backlog, disposition, view
+from support_service.attachments.model import Attachment, Backlog, disposition, facts, view
 from support_service.attachments.move_store import Leftover
 from support_service.attachments.storage import AttachmentStorage, Label
+from support_service.attachments.store import Look
+from support_service.audit import log as audit
 from support_service.callers import CALLER
 from support_service.database import Database, Transaction
 from support_service.errors import NotFound, SupportError, Unavailable, no_case
@@ -19,6 +21,7 @@ from support_service.ids import may_be_id, new_id
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, SYNTHETIC, closed
+from support_service.versions import Versions, expect_version
 
 BACKLOG_EVERY = 10.0  # seconds until this replica's gauges show what the others stored
 LINK_FOR = 300  # seconds that a redirected download may begin in
@@ -60,11 +63,10 @@ class AttachmentService:
         instruments.observe(rows.ATTACHMENT_DISK_FREE, lambda: [] if self._free is None else [(self._free, {})])
         instruments.observe(rows.ATTACHMENT_UPLOADS, lambda: [(self._uploading, {})])
 
-    async def expect(self, case_id: str) -> None:
-        """Raise NotFound where the caller has no such case, before anyone sends its file."""
-        owner = await store.owner(self._database, case_id) if may_be_id(case_id) else None
-        if owner is None or not CALLER.get().sees(owner):
-            raise no_case(case_id)
+    async def expect(self, case_id: str, versions: Versions = None) -> None:
+        """Raise NotFound where the caller has no such case, and Outdated for other versions, before a file is sent."""
+        found = await store.look_at_case(self._database, case_id) if may_be_id(case_id) else None
+        expect_version(_expect(case_id, found).version, versions)
 
     async def add(
         self,
@@ -74,10 +76,12 @@ class AttachmentService:
         chunks: AsyncIterator[bytes],
         *,
         expected: int = 0,
+        versions: Versions = None,
     ) -> Attachment:
         """Keep a file of a case that exists; `expected` is about its size, where that is known.
 
-        Raises TooLarge, Invalid for an empty file, UnsupportedType for one of a type that is not taken, OutOfSpace.
+        Raises TooLarge, Invalid for an empty file, UnsupportedType for one of a type that is not taken, OutOfSpace,
+        and Outdated where the case is of none of the versions by then.
         """
         intake = Intake(filename, content_type, self._limits)
         label = Label(intake.content_type, disposition(intake.filename))
@@ -97,7 +101,7 @@ class AttachmentService:
         committing = False
         try:
             async with self._database.transaction() as tx:
-                backlog, channel = await self._record(tx, attachment)
+                backlog, channel = await self._record(tx, attachment, versions)
                 committing = True
         except BaseException:
             if not committing:  # else the commit's answer got lost, and a row may name the file
@@ -119,7 +123,7 @@ class AttachmentService:
         known = may_be_id(case_id) and may_be_id(attachment_id)
         found = await store.get(self._database, case_id, attachment_id) if known else None
         if found is None or not CALLER.get().sees(found[0]):
-            raise NotFound("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")
+            raise _no_attachment(attachment_id)
         return found[1]
 
     async def read(self, attachment: Attachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
@@ -143,16 +147,19 @@ class AttachmentService:
         storage = self._storages.get(attachment.storage)
         return await storage.link(attachment.storage_key, LINK_FOR) if storage else None
 
-    async def remove(self, case_id: str, attachment_id: str) -> None:
-        """Remove an attachment; raises NotFound. Its bytes go at once where they can, and later where not."""
+    async def remove(self, case_id: str, attachment_id: str, versions: Versions = None) -> None:
+        """Remove an attachment; raises NotFound, Outdated. Its bytes go at once where they can, and later where not."""
         attachment = await self.get(case_id, attachment_id)
         async with self._database.transaction() as tx:
+            await self._touch(tx, case_id, versions)
             removed = await store.remove(tx, [attachment.id], "request", datetime.now(UTC))
+            if not removed:
+                raise _no_attachment(attachment_id)  # someone else was faster, and this changes nothing
+            await record_removal(tx, removed, "request", datetime.now(UTC))
         for gone in removed:
             self._instruments.attachment_deleted.add(1, {"reason": "request"})
             await self._delete(gone)
-        if removed:
-            await self.refresh_backlog()
+        await self.refresh_backlog()
 
     @contextmanager
     def uploading(self) -> Iterator[None]:
@@ -209,14 +216,39 @@ class AttachmentService:
         except Unavailable as failure:
             log.warning("The bytes of attachment %s go later: %s", gone.id, failure)
 
-    async def _record(self, tx: Transaction, attachment: Attachment) -> tuple[Backlog, str]:
+    async def _touch(self, tx: Transaction, case_id: str, versions: Versions) -> str:
+        """Give a case of the caller's its next version; its channel."""
+        touched = _expect(case_id, await store.touch_case(tx, case_id))
+        expect_version(touched.version - 1, versions)
+        return touched.channel
+
+    async def _record(self, tx: Transaction, attachment: Attachment, versions: Versions) -> tuple[Backlog, str]:
         """Keep an attachment's row and its event; what the storage holds now, and the channel of the case."""
-        locked = await store.lock_case(tx, attachment.ticket_id)
-        if locked is None or not CALLER.get().sees(locked[0]):
-            raise no_case(attachment.ticket_id)
+        channel = await self._touch(tx, attachment.ticket_id, versions)
         public = view(attachment, self._public_url)
         at = attachment.created_at
         await outbox.append(
             tx, attachment.ticket_id, outbox.UPDATED, at, changeType="attachment.added", attachment=public
         )
-        return await store.add(tx, attachment), locked[1]
+        changes = {name: (None, value) for name, value in facts(attachment).items()}
+        await audit.record(tx, attachment.ticket_id, "attachment.added", at, changes)
+        return await store.add(tx, attachment), channel
+
+
+def _expect(case_id: str, found: Look | None) -> Look:
+    if found is None or not CALLER.get().sees(found.owner):
+        raise no_case(case_id)
+    return found
+
+
+async def record_removal(tx: Transaction, removed: Sequence[Attachment], reason: str, at: datetime) -> None:
+    """Tell the audit log which attachments this transaction removes, and why."""
+    changed = [
+        (each.ticket_id, {name: (value, None) for name, value in facts(each).items()} | {"reason": (None, reason)})
+        for each in removed
+    ]
+    await audit.record_all(tx, "attachment.removed", at, changed)
+
+
+def _no_attachment(attachment_id: str) -> NotFound:
+    return NotFound("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")

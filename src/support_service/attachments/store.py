@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from itertools import groupby
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -28,9 +29,12 @@ BY_ID = hot(
     .join(tickets, tickets.c.id == attachments.c.ticket_id)
     .where(attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id"))
 )
-OWNER_OF_CASE = sa.select(*OWNER).where(tickets.c.id == sa.bindparam("case_id"))
-CASE_OWNER = hot(OWNER_OF_CASE)
-LOCK_CASE = hot(OWNER_OF_CASE.add_columns(tickets.c.channel).with_for_update())
+_CASE = (*OWNER, tickets.c.channel, tickets.c.version)
+_OF_CASE = tickets.c.id == sa.bindparam("case_id")
+LOOK_AT_CASE = hot(sa.select(*_CASE).where(_OF_CASE))
+TOUCH_CASE = hot(
+    tickets.update().where(_OF_CASE).values(version=tickets.c.version + sa.literal_column("1")).returning(*_CASE)
+)
 ADD = hot(attachments.insert().inline())
 LEDGER = sa.select(attachment_ledger.c.files, attachment_ledger.c.bytes).where(
     attachment_ledger.c.storage == sa.bindparam("of")
@@ -47,16 +51,22 @@ COUNT = hot(
 )
 
 
-async def owner(reader: Reader, case_id: str) -> Owner | None:
-    """Whose a case is; None where there is no such case."""
-    row = await reader.fetch_one(CASE_OWNER, {"case_id": case_id})
-    return Owner(*row) if row else None
+class Look(NamedTuple):
+    """What attachments ask of their case."""
+
+    owner: Owner
+    channel: str
+    version: int
 
 
-async def lock_case(tx: Transaction, case_id: str) -> tuple[Owner, str] | None:
-    """Whose a case is, and its channel, with nobody else changing it before this transaction ends; None without one."""
-    row = await tx.fetch_one(LOCK_CASE, {"case_id": case_id})
-    return (Owner(*row[:-1]), row[-1]) if row else None
+async def look_at_case(reader: Reader, case_id: str) -> Look | None:
+    """A case as it is; None where there is none."""
+    return _look(await reader.fetch_one(LOOK_AT_CASE, {"case_id": case_id}))
+
+
+async def touch_case(tx: Transaction, case_id: str) -> Look | None:
+    """Give a case its next version, which nobody else changes before this transaction ends; None without one."""
+    return _look(await tx.fetch_one(TOUCH_CASE, {"case_id": case_id}))
 
 
 async def of_case(reader: Reader, case_id: str) -> list[Attachment]:
@@ -141,3 +151,7 @@ def _backlog(row: Row | None) -> Backlog:
     if row is None:
         raise LookupError("the ledger has lost the row of a storage; the migrations make it")
     return Backlog(files=row[0], bytes=row[1])
+
+
+def _look(row: Row | None) -> Look | None:
+    return Look(Owner(*row[:-2]), row[-2], row[-1]) if row else None

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Literal
 
+from support_service.audit import log as audit
 from support_service.cases import store
 from support_service.cases.model import Message
 from support_service.database import Database
@@ -54,6 +55,8 @@ class Arrivals:
                 (each.ticket_id, {"changeType": "conversation.added", "conversation": each}) for each in messages
             ]
             await outbox.append_all(tx, outbox.UPDATED, at, changes)
+            said = [(each.ticket_id, {"messageId": (None, each.id), "authorType": (None, "bot")}) for each in messages]
+            await audit.record_all(tx, "message.added", at, said)
             last = found[-1][0] if found else after
             await inbox.reached(tx, event, last, done=len(found) < PAGE)
         real = sum(channel != SYNTHETIC for _, _, channel in found)

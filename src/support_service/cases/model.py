@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -27,10 +28,18 @@ from support_service.cases.fields import (
     Uri,
     Visibility,
 )
+from support_service.errors import Conflict
 from support_service.references import Service, SourceStatus
 
 MAX_WORD = 64  # letters of a word that count in a search
 DEFAULT_LIMIT = 50
+# What a case may become. Closing is always possible, and a closed case can only be opened again.
+MOVES: Mapping[Status, tuple[Status, ...]] = {
+    "open": ("pending", "resolved", "closed"),
+    "pending": ("open", "resolved", "closed"),
+    "resolved": ("open", "pending", "closed"),
+    "closed": ("open",),
+}
 MAX_LIMIT = 200
 CURSOR = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64, the first bit of which is 0
 
@@ -222,6 +231,7 @@ class Ticket(Wire):
     tags: list[str]
     created_at: datetime
     updated_at: datetime
+    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with every change; clients get it as ETag
 
 
 class Attachment(Wire):
@@ -281,6 +291,13 @@ class Workload(Wire):
     pending: int = 0
     resolved: int = 0
     closed: int = 0
+
+
+def expect_move(before: Status, after: Status) -> None:
+    """Raise Conflict where a case can't go from one status to another; one that it has already is no move."""
+    if after != before and after not in MOVES[before]:
+        allowed = f"it can only become {' or '.join(MOVES[before])}"
+        raise Conflict("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")
 
 
 def search_words(*texts: str | None) -> list[str]:

@@ -1,15 +1,16 @@
 """SupportService: the one place that changes a case, one method a use case."""
 
-import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
+from typing import Any
 
 import pydantic_core
 from pydantic.alias_generators import to_camel
 
-from support_service import references
+from support_service import cursors, references
+from support_service.audit import log as audit
 from support_service.callers import CALLER
 from support_service.cases import store
 from support_service.cases.fields import Status
@@ -25,17 +26,20 @@ from support_service.cases.model import (
     StatusChange,
     Ticket,
     Workload,
+    expect_move,
 )
 from support_service.cases.rights import expect_may_assign, expect_may_open, expect_may_say, heard, missing
 from support_service.database import Database, Transaction
-from support_service.errors import Conflict, FieldError, Invalid, no_case
+from support_service.errors import Conflict, no_case
 from support_service.events import outbox
 from support_service.ids import may_be_id, new_id
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import CHANNELS, SYNTHETIC, UNSETTLED, closed
+from support_service.versions import Versions, expect_version
 
 TALLY_EVERY = 15.0  # seconds
+OPENED_WITH = ("status", "priority", "channel", "customer_id", "assigned_agent_id")
 TALLY_KEPT = 4 * TALLY_EVERY  # how long a count is told while no newer one can be had
 
 
@@ -46,6 +50,7 @@ class Added:
     message: Message
     channel: str
     answered_after: float | None
+    reopened: tuple[Ticket, Ticket] | None = None  # the case before and after, where it had been resolved
 
 
 class SupportService:
@@ -77,6 +82,7 @@ class SupportService:
         async with self._database.transaction() as tx:
             await store.add(tx, case, references.rows(case.context), first)
             await outbox.append(tx, case.id, outbox.OPENED, at, initialMessage=first)
+            await audit.record(tx, case.id, "case.opened", at, _opened(case, first))
         case.messages = [first] if first else []
         self._instruments.ticket_created.add(1, {"channel": closed(case.channel, CHANNELS)})
         self._count_messages(case.channel, case.messages)
@@ -93,42 +99,51 @@ class SupportService:
 
     async def list_cases(self, query: CaseQuery) -> CasePage:
         """A page of the cases that match, newest first; raises Invalid for a cursor that is none of ours."""
-        found = await store.find(self._database, query, _read_cursor(query.cursor), CALLER.get())
+        found = await store.find(self._database, query, cursors.read(query.cursor), CALLER.get())
         page = found[: query.limit]
         more = len(found) > len(page)
         return CasePage.model_construct(
-            items=[ticket for _, ticket in page], next_cursor=_cursor(page[-1][0]) if more else None
+            items=[ticket for _, ticket in page], next_cursor=cursors.write(page[-1][0]) if more else None
         )
 
-    async def change_case(self, case_id: str, change: CaseChange) -> Ticket:
-        """Change the fields given, and nothing where they are as they were; raises NotFound and Forbidden."""
+    async def change_case(self, case_id: str, change: CaseChange, expected: Versions = None) -> Ticket:
+        """Change the fields given, and nothing where they are as they were.
+
+        Raises NotFound, Forbidden, Outdated, and Conflict for a status that the case can't go to.
+        """
         async with self._database.transaction() as tx:
-            before = ticket = await self._lock(tx, case_id)
+            before = ticket = await self._lock(tx, case_id, expected)
             changed = {name: value for name, value in change.given().items() if not _same(getattr(before, name), value)}
             if "assigned_agent_id" in changed:
                 expect_may_assign(CALLER.get(), before.assigned_agent_id, changed["assigned_agent_id"])
             if changed:
-                ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC)})
-                await store.change(tx, ticket, changed)
-                await _announce_change(tx, before, ticket, changed)
+                ticket = await _change(tx, before, changed)
             if "context" in changed:
                 await store.replace_references(tx, case_id, references.rows(ticket.context))
         self._count_status(before, ticket)
         return ticket
 
-    async def set_status(self, case_id: str, change: StatusChange) -> Ticket:
-        """Give a case a status, and an agent if one is named; raises NotFound and Forbidden."""
+    async def set_status(self, case_id: str, change: StatusChange, expected: Versions = None) -> Ticket:
+        """Give a case a status, and an agent if one is named; raises NotFound, Forbidden, Outdated, Conflict."""
         async with self._database.transaction() as tx:
-            before, ticket = await self._set_status(tx, case_id, change.status, change.assigned_agent_id)
+            before = await self._lock(tx, case_id, expected)
+            ticket = await _set_status(tx, before, change.status, change.assigned_agent_id)
         self._count_status(before, ticket)
         return ticket
 
-    async def close_case(self, case_id: str, closing: Closing) -> Case:
-        """Close a case, with a last message if there is one; a closed case stays closed. Raises NotFound, Forbidden."""
+    async def close_case(self, case_id: str, closing: Closing, expected: Versions = None) -> Case:
+        """Close a case, with a last message if there is one; a closed case stays closed.
+
+        The last message belongs to the closing: a customer's too is taken, unless the case was closed before. Raises
+        NotFound, Forbidden, Outdated, Conflict.
+        """
         last = closing.last_message()
         async with self._database.transaction() as tx:
-            before, ticket = await self._set_status(tx, case_id, "closed", closing.assigned_agent_id)
-            added = await self._append(tx, case_id, last) if last else None
+            before = await self._lock(tx, case_id, expected)
+            if last and last.author_type == "customer":
+                _expect_hearing(before.status)
+            ticket = await _set_status(tx, before, "closed", closing.assigned_agent_id)
+            added = await self._append(tx, case_id, last, closing=True) if last else None
             case = await store.get(tx, case_id)
         assert case is not None  # noqa: S101 - this transaction has changed it
         self._count_status(before, ticket)
@@ -136,21 +151,28 @@ class SupportService:
             self._count_messages(added.channel, [added.message], added.answered_after)
         return case
 
-    async def add_message(self, case_id: str, new: NewMessage) -> Message:
-        """Append a message to a case; raises NotFound and Forbidden."""
+    async def add_message(self, case_id: str, new: NewMessage, expected: Versions = None) -> Message:
+        """Append a message to a case; raises NotFound, Forbidden, Outdated.
+
+        A customer's reopens a resolved case, and raises Conflict for a closed one. Agents and bots may still note what
+        belongs to a closed case, which stays closed.
+        """
         async with self._database.transaction() as tx:
-            added = await self._append(tx, case_id, new)
+            added = await self._append(tx, case_id, new, expected)
+        if added.reopened:
+            self._count_status(*added.reopened)
         self._count_messages(added.channel, [added.message], added.answered_after)
         return added.message
 
-    async def remove_synthetic(self, case_id: str) -> None:
-        """Remove a made-up case; raises NotFound, and Conflict for one of a real channel or with a file."""
+    async def remove_synthetic(self, case_id: str, expected: Versions = None) -> None:
+        """Remove a made-up case; raises NotFound, Outdated, and Conflict for one of a real channel or with a file."""
         async with self._database.transaction() as tx:
-            ticket = await self._lock(tx, case_id)
+            ticket = await self._lock(tx, case_id, expected)
             expect_synthetic(ticket)
             if await store.has_attachments(tx, case_id):
                 raise Conflict("case_has_attachments", "A file has just come to this case; delete it once more.")
             await store.remove(tx, case_id)
+            await audit.record(tx, case_id, "case.deleted", datetime.now(UTC), {"status": (ticket.status, None)})
 
     async def workload(self, agent_id: str) -> Workload:
         """How many cases an agent has by status; an agent nobody knows has none. Raises Forbidden."""
@@ -182,38 +204,34 @@ class SupportService:
         since = self._waiting_since
         return [(max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0, {})]
 
-    async def _append(self, tx: Transaction, case_id: str, new: NewMessage) -> Added:
+    async def _append(
+        self, tx: Transaction, case_id: str, new: NewMessage, expected: Versions = None, *, closing: bool = False
+    ) -> Added:
+        """Append a message; a customer's reopens a resolved case, unless it belongs to a closing."""
         caller = CALLER.get()
         expect_may_say(caller, new)
         message = _message(case_id, new, datetime.now(UTC))
+        at, reopened = message.created_at, None
         spoken = await store.add_message(tx, message) if may_be_id(case_id) else None
         if spoken is None or not caller.sees(spoken):
             raise no_case(case_id)  # which undoes the message
-        await outbox.append(
-            tx, case_id, outbox.UPDATED, message.created_at, changeType="conversation.added", conversation=message
-        )
-        first_answer = message.author_type == "agent" and spoken.answered_at == message.created_at
-        after = (message.created_at - spoken.created_at).total_seconds() if first_answer else None
-        return Added(message, spoken.channel, after)
+        expect_version(spoken.version - 1, expected)
+        if message.author_type == "customer" and not closing:
+            _expect_hearing(spoken.status)
+            if spoken.status == "resolved":
+                before = await self._lock(tx, case_id)
+                reopened = before, await _change(tx, before, {"status": "open"})
+        await outbox.append(tx, case_id, outbox.UPDATED, at, changeType="conversation.added", conversation=message)
+        await audit.record(tx, case_id, "message.added", at, _said(message))
+        first_answer = message.author_type == "agent" and spoken.answered_at == at
+        waited = (at - spoken.created_at).total_seconds() if first_answer else None
+        return Added(message, spoken.channel, waited, reopened)
 
-    async def _set_status(
-        self, tx: Transaction, case_id: str, status: Status, agent_id: str | None
-    ) -> tuple[Ticket, Ticket]:
-        """The ticket before and after the change."""
-        before = await self._lock(tx, case_id)
-        wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
-        if all(getattr(before, name) == value for name, value in wanted.items()):
-            return before, before
-        expect_may_assign(CALLER.get(), before.assigned_agent_id, agent_id or before.assigned_agent_id)
-        ticket = before.model_copy(update=wanted | {"updated_at": datetime.now(UTC)})
-        await store.change(tx, ticket, wanted)
-        await _announce_change(tx, before, ticket, wanted)
-        return before, ticket
-
-    async def _lock(self, tx: Transaction, case_id: str) -> Ticket:
+    async def _lock(self, tx: Transaction, case_id: str, expected: Versions = None) -> Ticket:
         ticket = await store.lock(tx, case_id) if may_be_id(case_id) else None
         if ticket is None or not CALLER.get().sees(ticket):
             raise no_case(case_id)
+        expect_version(ticket.version, expected)
         return ticket
 
     def _count_messages(self, channel: str, added: Iterable[Message], answered_after: float | None = None) -> None:
@@ -230,6 +248,51 @@ class SupportService:
         self._instruments.ticket_status_changed.add(1, {"status": after.status})
         if before.status in UNSETTLED and after.status not in UNSETTLED:
             self._instruments.ticket_resolution.record((after.updated_at - after.created_at).total_seconds())
+
+
+async def _set_status(tx: Transaction, before: Ticket, status: Status, agent_id: str | None) -> Ticket:
+    """The ticket after the change, of which there is none where all is as wanted."""
+    wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
+    if all(getattr(before, name) == value for name, value in wanted.items()):
+        return before
+    expect_may_assign(CALLER.get(), before.assigned_agent_id, agent_id or before.assigned_agent_id)
+    return await _change(tx, before, wanted)
+
+
+async def _change(tx: Transaction, before: Ticket, changed: dict[str, Any]) -> Ticket:
+    """Change the fields of a locked ticket; raises Conflict for a status that it can't go to."""
+    if "status" in changed:
+        expect_move(before.status, changed["status"])
+    ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC), "version": before.version + 1})
+    await store.change(tx, ticket, changed)
+    await _announce_change(tx, before, ticket, changed)
+    changes = {to_camel(name): (getattr(before, name), value) for name, value in changed.items()}
+    await audit.record(tx, ticket.id, _action(before, ticket), ticket.updated_at, changes)
+    return ticket
+
+
+def _action(before: Ticket, after: Ticket) -> audit.Action:
+    if after.status == before.status or "closed" not in (before.status, after.status):
+        reopened = before.status not in UNSETTLED and after.status in UNSETTLED
+        return "case.reopened" if reopened else "case.changed"
+    return "case.closed" if after.status == "closed" else "case.reopened"
+
+
+def _opened(case: Case, first: Message | None) -> audit.Changes:
+    """What an opening tells the audit log: no text, which the case has, or the first change of it as `before`."""
+    changes = {to_camel(name): (None, getattr(case, name)) for name in OPENED_WITH if getattr(case, name) is not None}
+    return {**changes, **_said(first)} if first else changes
+
+
+def _said(message: Message) -> audit.Changes:
+    """What a message tells the audit log: who said something, and not what."""
+    return {"messageId": (None, message.id), "authorType": (None, message.author_type)}
+
+
+def _expect_hearing(status: str) -> None:
+    """Raise Conflict where a case of this status takes no message of its customer."""
+    if status == "closed":
+        raise Conflict("case_closed", "The case is closed and takes no more messages of its customer; open a new one.")
 
 
 async def _announce_change(tx: Transaction, before: Ticket, after: Ticket, fields: Iterable[str]) -> None:
@@ -263,21 +326,3 @@ def _message(case_id: str, new: NewMessage, at: datetime) -> Message:
     # Validated in native code, which takes less than constructing it unchecked does.
     message = {**new.__dict__, "id": new_id(), "ticket_id": case_id, "created_at": at}
     return Message.model_validate(message, by_name=True, by_alias=False)
-
-
-def _cursor(seq: int) -> str:
-    return base64.urlsafe_b64encode(seq.to_bytes(8)).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    try:
-        raw = base64.b64decode(cursor + "=", altchars=b"-_", validate=True)
-    except ValueError:  # binascii's error is one
-        raw = b""
-    seq = int.from_bytes(raw, signed=True)
-    if len(raw) != 8 or seq < 0:  # noqa: PLR2004 - the bytes that _cursor writes
-        problem = FieldError("cursor", "is not a cursor that this list gave; start again without one")
-        raise Invalid("invalid_request", "The cursor can't be read.", [problem])
-    return seq

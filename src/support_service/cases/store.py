@@ -28,6 +28,7 @@ class Spoken:
     customer_id: str | None
     assigned_agent_id: str | None
     team: str | None
+    version: int
 
 
 def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
@@ -44,12 +45,13 @@ def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect
     ).scalar_subquery()
 
 
-TICKET = json_text(TICKET_COLUMNS)
+_COLUMNS = TICKET_COLUMNS | {"version": tickets.c.version}
+TICKET = json_text(_COLUMNS)
 TICKET_BY_ID = sa.select(TICKET).where(tickets.c.id == sa.bindparam("id"))
 CASE_BY_ID = hot(
     sa.select(
         json_text(
-            TICKET_COLUMNS
+            _COLUMNS
             | {
                 "timelineEpoch": tickets.c.timeline_epoch,
                 "messages": _rows_of_ticket(
@@ -89,11 +91,12 @@ _SPEAKING: dict[str, dict[str, Any]] = {
     "bot": {},
     "internal": {},  # a note is no answer: whoever waits goes on waiting
 }
+_NEXT_VERSION = tickets.c.version + sa.literal_column("1")
 SPOKEN = {
     author: hot(
         tickets.update()
         .where(tickets.c.id == sa.bindparam("case_id"))
-        .values(updated_at=AT, **more)
+        .values(updated_at=AT, version=_NEXT_VERSION, **more)
         .returning(*(tickets.c[field.name] for field in fields(Spoken)))
     )
     for author, more in _SPEAKING.items()
@@ -105,7 +108,7 @@ ADD_REFERENCE = hot(ticket_references.insert())
 TOLD = hot(
     tickets.update()
     .where(tickets.c.id == sa.bindparam("case_id"))
-    .values(updated_at=AT, timeline_epoch=tickets.c.timeline_epoch + sa.literal_column("1"))
+    .values(updated_at=AT, version=_NEXT_VERSION, timeline_epoch=tickets.c.timeline_epoch + sa.literal_column("1"))
 )
 REAL = tickets.c.channel != SYNTHETIC
 OPEN_CASES = (
@@ -185,9 +188,9 @@ async def add(
 
 
 async def change(tx: Transaction, ticket: Ticket, fields: Iterable[str]) -> None:
-    """Write the fields named, and the time of the change, of a ticket that this transaction has locked."""
+    """Write the fields named, the version and the time, of a ticket that this transaction has locked."""
     changed = set(fields)
-    values = {name: value for name, value in _values(ticket).items() if name in changed | {"updated_at"}}
+    values = {name: value for name, value in _values(ticket).items() if name in changed | {"updated_at", "version"}}
     if changed & {"subject", "description"}:
         values |= _search(ticket)
     await tx.execute(tickets.update().where(tickets.c.id == ticket.id).values(values))

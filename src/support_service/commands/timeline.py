@@ -11,6 +11,8 @@ import sqlalchemy as sa
 import uvloop
 
 from support_service import quantities
+from support_service.callers import CALLER
+from support_service.commands.operator import operator
 from support_service.database import Database, connect, migrate
 from support_service.database.seam import DatabaseFault
 from support_service.errors import Invalid, Unavailable
@@ -178,6 +180,7 @@ def _with_database(settings: Settings, work: Callable[[Database], Awaitable[Answ
         )
 
     async def run() -> Answer:
+        CALLER.set(operator())
         database = connect(url, synchronous=settings.database.synchronous, pool_size=1)
         try:
             await database.open()

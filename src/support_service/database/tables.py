@@ -33,6 +33,7 @@ tickets = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("waiting_since", UtcDateTime),  # the customer's first word that no agent has answered
     sa.Column("answered_at", UtcDateTime),  # an agent's first message
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),  # grows with every change
     # Counts the events of other services that concern the case: what is cached of an older epoch is not current.
     sa.Column("timeline_epoch", sa.Integer, nullable=False, server_default="0"),
     sa.Index(None, "status", "seq"),
@@ -196,4 +197,55 @@ webhook_deliveries = sa.Table(
     sa.Column("reason", sa.String(255)),
     sa.Index(None, "state", "due"),
     sa.Index(None, "endpoint", "state", "due"),
+)
+
+# Who changed what. Triggers refuse all updates but two: an entry gets its place in the chain, its changes are erased.
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.String(255), nullable=False),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("case_id", sa.String(36)),  # no foreign key: the entries of a case that was deleted stay
+    sa.Column("request_id", sa.String(64)),
+    sa.Column("changes", sa.Text),  # JSON, {field: [before, after]}
+    sa.Column("position", sa.BigInteger),  # in the chain, from 1 on without gaps
+    sa.Column("salt", sa.LargeBinary),
+    sa.Column("digest", sa.LargeBinary),  # of salt and changes
+    sa.Column("hash", sa.LargeBinary),  # of the hash before it and the entry
+    sa.Index(None, "case_id", "seq"),
+    sa.Index(None, "position", unique=True),
+    sa.Index(
+        "ix_audit_log_unsealed",
+        "seq",
+        sqlite_where=sa.text("position IS NULL"),
+        postgresql_where=sa.text("position IS NULL"),
+    ),
+)
+
+# The one row that says how long the chain is; whoever seals holds its lock.
+audit_head = sa.Table(
+    "audit_head",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+
+# Requests with an Idempotency-Key, and what was answered.
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),  # SHA-256 of caller and key
+    sa.Column("request", sa.String(64), nullable=False),  # SHA-256 of what was asked
+    sa.Column("owner", sa.String(36), nullable=False),  # who does it now
+    sa.Column("until", UtcDateTime, nullable=False),  # when others may take its place
+    sa.Column("state", sa.String(8), nullable=False),  # claimed, applied (in the transaction of its change), done
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("headers", JSON_VALUE),
+    sa.Column("body", sa.LargeBinary),
+    sa.Index(None, "created_at"),
 )

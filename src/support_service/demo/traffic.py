@@ -96,7 +96,9 @@ class Traffic:
         await self._send("POST", f"{self._case()}/status", json=change)
 
     async def _close(self) -> None:
-        await self._send("POST", f"{self._case()}/close", json={"message": "Closed after a week of silence."})
+        case = self._draw.choice(self._cases)
+        self._cases.remove(case)  # whose customer says no more
+        await self._send("POST", f"{case[0]}/close", json={"message": "Closed after a week of silence."})
 
     async def _mistake(self) -> None:
         mistakes: tuple[tuple[str, str, dict[str, Any]], ...] = (

@@ -385,6 +385,16 @@ ACCESS_KEYS_AGE = Row(
     "Time since the keys that JWTs are checked with were last read, or tried to for the first time; 0 without JWTs",
     {},
 )
+AUDIT_SEALED = Row(
+    "support.audit.sealed", "gauge", "{entry}", "Entries of the audit log that have their place in its chain", {}
+)
+AUDIT_UNSEALED_AGE = Row(
+    "support.audit.unsealed_age",
+    "gauge",
+    "s",
+    "Age of the oldest entry of the audit log that has no place in its chain yet; 0 where there is none",
+    {},
+)
 EVENT_LOOP_LAG = Row(
     "support.event_loop.lag",
     "histogram",
@@ -458,6 +468,8 @@ TABLE = (
     WEBHOOK_PENDING,
     ACCESS_AUTHENTICATIONS,
     ACCESS_KEYS_AGE,
+    AUDIT_SEALED,
+    AUDIT_UNSEALED_AGE,
     EVENT_LOOP_LAG,
     PROCESS_CPU,
     PROCESS_MEMORY,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from support_service.audit import log as audit
 from support_service.database import Database, Reader, Transaction
 from support_service.database.tables import timeline_levers
 from support_service.errors import Unavailable
@@ -56,13 +57,18 @@ PULL = sa.text("""
 
 async def pull(tx: Transaction, lever: Lever) -> None:
     """Pull a lever, in place of what its name stood at."""
+    before = next((each for each in await read(tx) if each.name == lever.name), None)
     await tx.execute(PULL, asdict(lever))
+    await audit.record(tx, None, "lever.pulled", lever.set_at, {lever.name: (before, lever)})
 
 
 async def release(tx: Transaction, names: Collection[str]) -> list[Lever]:
     """Put levers back; returns those that were there, expired ones too."""
     statement = timeline_levers.delete().where(timeline_levers.c.name.in_(names)).returning(*COLUMNS)
-    return [Lever(*row) for row in await tx.fetch_all(statement)]
+    released = [Lever(*row) for row in await tx.fetch_all(statement)]
+    for lever in released:
+        await audit.record(tx, None, "lever.released", utc_now(), {lever.name: (lever, None)})
+    return released
 
 
 async def read(reader: Reader) -> list[Lever]:

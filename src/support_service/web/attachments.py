@@ -17,6 +17,7 @@ from support_service.web.cases import case_id
 from support_service.web.detail import view
 from support_service.web.errors import problem
 from support_service.web.uploads import Upload
+from support_service.web.versions import expected
 from support_service.web.wire import reply
 
 TAKEN_WITHIN = 300.0  # seconds for a client to take a block: one that stands still holds no file for ever
@@ -44,7 +45,8 @@ async def upload(request: web.Request) -> web.Response:
     """
     service = request.app[keys.ATTACHMENTS]
     with service.uploading():
-        await service.expect(case_id(request))
+        versions = expected(request)
+        await service.expect(case_id(request), versions)
         incoming = Upload(request, request.app[keys.HTTP].uploads)
         await incoming.open()
         attachment = await service.add(
@@ -53,6 +55,7 @@ async def upload(request: web.Request) -> web.Response:
             incoming.content_type,
             incoming.chunks(),
             expected=request.content_length or 0,
+            versions=versions,
         )
     answer = view(request, attachment)
     return reply(answer, 201, {"Location": answer.uri})
@@ -126,7 +129,8 @@ async def remove(request: web.Request) -> web.Response:
 
     It is gone from the case at once; its bytes go with it, or later where their storage is out of reach.
     """
-    await request.app[keys.ATTACHMENTS].remove(case_id(request), request.match_info["attachment_id"])
+    attachment_id = request.match_info["attachment_id"]
+    await request.app[keys.ATTACHMENTS].remove(case_id(request), attachment_id, expected(request))
     return web.Response(status=204)
 
 

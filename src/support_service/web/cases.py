@@ -3,13 +3,15 @@
 from aiohttp import web
 from pydantic import Field
 
-from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange, Wire
+from support_service.cases.model import Case, CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange, Wire
 from support_service.cases.rights import missing
 from support_service.cases.service import expect_synthetic
 from support_service.telemetry.logs import CASE_ID
+from support_service.versions import expect_version
 from support_service.web import keys
 from support_service.web.access import is_masked
 from support_service.web.detail import addressed, with_timeline
+from support_service.web.versions import expected, is_known, tagged
 from support_service.web.wire import read, read_optional, read_query, reply
 
 
@@ -27,7 +29,7 @@ async def open_case(request: web.Request) -> web.Response:
     """
     case = await request.app[keys.SUPPORT].open_case(await read(request, NewCase))
     CASE_ID.set(case.id)  # for the request's own line in the log, which ends the setting
-    return reply(case, 201, {"Location": f"/support/cases/{case.id}"})
+    return reply(case, 201, {"Location": f"/support/cases/{case.id}", **tagged(case)})
 
 
 async def list_cases(request: web.Request) -> web.Response:
@@ -53,8 +55,11 @@ async def get_case(request: web.Request) -> web.Response:
     """
     wanted = read_query(request, DetailQuery)
     case = await request.app[keys.SUPPORT].get_case(case_id(request))
-    case = await with_timeline(request, case) if wanted.include_timeline else addressed(request, case)
-    return reply(request.app[keys.MASK].case(case) if is_masked(request) else case)
+    if wanted.include_timeline:
+        return reply(_shown(request, await with_timeline(request, case)), headers=tagged(case, live=True))
+    if is_known(request, case):
+        return web.Response(status=304, headers=tagged(case))
+    return reply(_shown(request, addressed(request, case)), headers=tagged(case))
 
 
 async def change_case(request: web.Request) -> web.Response:
@@ -64,10 +69,10 @@ async def change_case(request: web.Request) -> web.Response:
     `assignedAgentId` of null empties it.
     """
     change = await read(request, CaseChange)
-    ticket = await request.app[keys.SUPPORT].change_case(case_id(request), change)
+    ticket = await request.app[keys.SUPPORT].change_case(case_id(request), change, expected(request))
     if "context" in change.model_fields_set:
         await request.app[keys.TIMELINE].invalidate(ticket.id)
-    return reply(ticket)
+    return reply(ticket, headers=tagged(ticket))
 
 
 async def add_message(request: web.Request) -> web.Response:
@@ -76,7 +81,7 @@ async def add_message(request: web.Request) -> web.Response:
     `authorType` says who wrote it; a file that belongs to it is sent before as an attachment, and named by its `uri`.
     """
     body = await read(request, NewMessage)
-    return reply(await request.app[keys.SUPPORT].add_message(case_id(request), body))
+    return reply(await request.app[keys.SUPPORT].add_message(case_id(request), body, expected(request)))
 
 
 async def set_status(request: web.Request) -> web.Response:
@@ -85,16 +90,18 @@ async def set_status(request: web.Request) -> web.Response:
     Both may come in the query or as JSON; the query has the last word, and one of the two must name a status.
     """
     change = await read_optional(request, StatusChange)
-    return reply(await request.app[keys.SUPPORT].set_status(case_id(request), change))
+    ticket = await request.app[keys.SUPPORT].set_status(case_id(request), change, expected(request))
+    return reply(ticket, headers=tagged(ticket))
 
 
 async def close_case(request: web.Request) -> web.Response:
     """Close a case, with a last message if one is sent.
 
-    A closed case stays closed, and takes the message all the same.
+    A closed case stays closed, and takes the message all the same, unless it is its customer's.
     """
-    case = await request.app[keys.SUPPORT].close_case(case_id(request), await read_optional(request, Closing))
-    return reply(addressed(request, case))
+    closing = await read_optional(request, Closing)
+    case = await request.app[keys.SUPPORT].close_case(case_id(request), closing, expected(request))
+    return reply(addressed(request, case), headers=tagged(case))
 
 
 async def delete_case(request: web.Request) -> web.Response:
@@ -104,9 +111,12 @@ async def delete_case(request: web.Request) -> web.Response:
     """
     case = await request.app[keys.SUPPORT].get_case(case_id(request))
     expect_synthetic(case)
-    for attachment in case.attachments:
-        await request.app[keys.ATTACHMENTS].remove(case.id, attachment.id)
-    await request.app[keys.SUPPORT].remove_synthetic(case.id)
+    versions, version = expected(request), case.version
+    expect_version(version, versions)
+    for attachment in case.attachments:  # each of which makes a version
+        await request.app[keys.ATTACHMENTS].remove(case.id, attachment.id, versions and {version})
+        version += 1
+    await request.app[keys.SUPPORT].remove_synthetic(case.id, versions and {version})
     return web.Response(status=204)
 
 
@@ -116,9 +126,13 @@ async def refresh_timeline(request: web.Request) -> web.Response:
     Every service that the context refers to is asked; where one fails, what is known from before stands in for it.
     """
     case = await request.app[keys.SUPPORT].get_case(case_id(request))
-    return reply(await with_timeline(request, case, refresh=True))
+    return reply(await with_timeline(request, case, refresh=True), headers=tagged(case, live=True))
 
 
 def case_id(request: web.Request) -> str:
     """The case that the path names."""
     return request.match_info["case_id"]
+
+
+def _shown(request: web.Request, case: Case) -> Case:
+    return request.app[keys.MASK].case(case) if is_masked(request) else case

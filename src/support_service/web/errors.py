@@ -16,6 +16,7 @@ from support_service.telemetry.logs import REQUEST_ID
 STATUS: dict[type[SupportError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.Outdated: 412,
     errors.Malformed: 400,
     errors.Invalid: 422,
     errors.TooLarge: 413,

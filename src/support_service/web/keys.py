@@ -12,6 +12,7 @@ from support_service.cases.masking import Mask
 from support_service.cases.service import SupportService
 from support_service.database import Database
 from support_service.events.consumer import Consumer
+from support_service.idempotency.claims import Claims
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
@@ -65,6 +66,7 @@ class Description:
     page_policy: Callable[[], str]  # what a browser may load for the page
 
 
+CLAIMS = web.AppKey("claims", Claims)
 SUPPORT = web.AppKey("support", SupportService)
 TIMELINE = web.AppKey("timeline", TimelineAggregator)
 ATTACHMENTS = web.AppKey("attachments", AttachmentService)

@@ -19,12 +19,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 async def read(request: web.Request, model: type[Model]) -> Model:
     """The JSON body as a model; raises Malformed, UnsupportedType or Invalid, and aiohttp's 413 for a large body."""
-    return _validated(model, _json(request.content_type, await _body(request)))
+    return _validated(model, _json(request.content_type, await read_body(request)))
 
 
 async def read_optional(request: web.Request, model: type[Model]) -> Model:
     """The JSON body and the query as one model, either of which may be missing; the query has the last word."""
-    body = await _body(request)
+    body = await read_body(request)
     document = _json(request.content_type, body) if body.strip() else {}
     if request.query_string and isinstance(document, dict):
         query = _query(request)
@@ -41,7 +41,7 @@ def read_query(request: web.Request, model: type[Model]) -> Model:
 
 async def read_json(request: web.Request) -> Any:
     """The JSON body as it is; raises Malformed, UnsupportedType, and aiohttp's 413 for a large body."""
-    return _json(request.content_type, await _body(request))
+    return _json(request.content_type, await read_body(request))
 
 
 def reply(
@@ -58,7 +58,8 @@ def expect_plain(request: web.Request) -> None:
         raise UnsupportedType("unsupported_type", "Send the body as it is, without Content-Encoding.")
 
 
-async def _body(request: web.Request) -> bytes:
+async def read_body(request: web.Request) -> bytes:
+    """The body, however often it is asked for; raises UnsupportedType, TooSlow, and aiohttp's 413 for a large one."""
     expect_plain(request)
     try:
         async with asyncio.timeout(BODY_WITHIN):

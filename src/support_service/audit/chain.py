@@ -1,0 +1,103 @@
+"""The chain, pure: what is hashed, and what makes an entry the next one.
+
+Each sealed entry has a position, counted from 1 without gaps, and a hash:
+
+    hash = SHA-256(hash of the position before, or 32 zero bytes + JSON of the entry)
+
+The JSON has the members of `_document` in alphabetical order, no spaces, and is UTF-8. Of the changes it holds a digest
+alone, SHA-256(salt + changes): they can be erased, together with their salt, and the chain still holds.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pydantic_core
+
+GENESIS = bytes(32)  # the hash before the first entry
+SALT_BYTES = 16
+ERASED: Final = "audit.erased"
+"""The action of an entry that names the positions whose changes were erased."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the chain: how many entries it has, and the hash of the last."""
+
+    position: int
+    hash: bytes
+
+    def __str__(self) -> str:
+        return f"{self.position} {self.hash.hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change: who did what when. What follows `changes` is there once it is sealed."""
+
+    seq: int
+    at: datetime
+    actor: str
+    role: str
+    action: str
+    case_id: str | None
+    request_id: str | None
+    changes: str | None  # JSON, {field: [before, after]}; None once erased
+    position: int | None = None
+    salt: bytes | None = None
+    digest: bytes | None = None
+    hash: bytes | None = None
+
+    def erased(self) -> list[int]:
+        """The positions that this entry says were erased."""
+        if self.action != ERASED or self.changes is None:
+            return []
+        changes: Mapping[str, Any] = pydantic_core.from_json(self.changes)
+        return [int(position) for position in changes["erasedPositions"][1]]
+
+
+def seal(head: Head, entry: Entry, salt: bytes) -> Entry:
+    """The entry as the next one of the chain."""
+    placed = replace(entry, position=head.position + 1, salt=salt, digest=digest(salt, entry.changes or ""))
+    return replace(placed, hash=link(head.hash, placed))
+
+
+def digest(salt: bytes, changes: str) -> bytes:
+    """What stands for the changes in the chain."""
+    return hashlib.sha256(salt + changes.encode()).digest()
+
+
+def link(before: bytes, entry: Entry) -> bytes:
+    """The hash of an entry that has its place, after the hash before it."""
+    return hashlib.sha256(before + _document(entry)).digest()
+
+
+def flaw(head: Head, entry: Entry) -> str | None:
+    """Why an entry is not the one after the head; None where it is."""
+    if entry.position != head.position + 1:
+        return f"there is no entry at position {head.position + 1}; the next is {entry.position}"
+    if entry.digest is None or entry.hash is None or link(head.hash, entry) != entry.hash:
+        return f"the entry at position {entry.position} is not the one that was sealed"
+    erased = entry.changes is None and entry.salt is None
+    if not erased and (
+        entry.changes is None or entry.salt is None or digest(entry.salt, entry.changes) != entry.digest
+    ):
+        return f"the changes at position {entry.position} are not those that were sealed"
+    return None
+
+
+def _document(entry: Entry) -> bytes:
+    return pydantic_core.to_json(
+        {
+            "action": entry.action,
+            "actor": entry.actor,
+            "at": entry.at.astimezone(UTC).isoformat(timespec="microseconds"),
+            "case": entry.case_id,
+            "changes": entry.digest.hex() if entry.digest else None,
+            "position": entry.position,
+            "request": entry.request_id,
+            "role": entry.role,
+        }
+    )

@@ -1,0 +1,100 @@
+"""All SQL of the audit log: entries are added by changes, get their place by the sealer, and stay."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.audit.chain import ERASED, Entry, Head
+from support_service.database import Reader, Transaction
+from support_service.database.prepared import hot
+from support_service.database.tables import audit_head, audit_log
+
+_L = audit_log.c
+COLUMNS = [_L[field.name] for field in fields(Entry)]
+UNSEALED = sa.text("position IS NULL")  # as the index spells it
+ADD = hot(audit_log.insert().inline())
+_OLDEST = sa.select(_L.at).where(UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
+STANDING = hot(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST))
+LOCK_HEAD = hot(sa.select(audit_head.c.position, audit_head.c.hash).with_for_update())
+TO_SEAL = sa.select(*COLUMNS).where(UNSEALED).order_by(_L.seq).limit(sa.bindparam("count"))
+SEAL = hot(
+    audit_log.update()
+    .where(_L.seq == sa.bindparam("entry"))
+    .values({name: sa.bindparam(f"new_{name}", type_=_L[name].type) for name in ("position", "salt", "digest", "hash")})
+)
+MOVE_HEAD = hot(
+    audit_head.update().values(
+        position=sa.bindparam("new_position"), hash=sa.bindparam("new_hash", type_=audit_head.c.hash.type)
+    )
+)
+SEALED = (
+    sa.select(*COLUMNS).where(_L.position > sa.bindparam("after")).order_by(_L.position).limit(sa.bindparam("count"))
+)
+_PERSONAL = sa.and_(
+    _L.case_id.in_(sa.bindparam("cases", expanding=True)),
+    _L.position.is_not(None),
+    _L.action != ERASED,
+    _L.changes.is_not(None),
+)
+TO_ERASE = sa.select(_L.case_id, _L.position).where(_PERSONAL).order_by(_L.position)
+ERASE = audit_log.update().where(_PERSONAL).values(changes=sa.null(), salt=sa.null())
+
+
+async def add(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Keep entries, in the transaction of the changes that they tell of."""
+    await tx.execute(ADD, entries[0] if len(entries) == 1 else entries)
+
+
+async def standing(reader: Reader) -> tuple[Head, datetime | None]:
+    """The head, and the time of the oldest entry that has no place yet."""
+    row = await reader.fetch_one(STANDING)
+    if row is None:
+        raise LookupError("the audit log has lost the row of its head; the migrations make it")
+    return Head(row[0], row[1]), row[2]
+
+
+async def lock_head(tx: Transaction) -> Head:
+    """The head, which nobody else moves before this transaction ends."""
+    row = await tx.fetch_one(LOCK_HEAD)
+    if row is None:
+        raise LookupError("the audit log has lost the row of its head; the migrations make it")
+    return Head(row[0], row[1])
+
+
+async def to_seal(tx: Transaction, count: int) -> list[Entry]:
+    """The first entries without a place, in the order in which they were added."""
+    return [Entry(*row) for row in await tx.fetch_all(TO_SEAL, {"count": count})]
+
+
+async def seal(tx: Transaction, sealed: Sequence[Entry]) -> None:
+    """Give entries their place, and move the head to the last of them."""
+    names = ("position", "salt", "digest", "hash")
+    await tx.execute(
+        SEAL, [{"entry": each.seq} | {f"new_{name}": getattr(each, name) for name in names} for each in sealed]
+    )
+    await tx.execute(MOVE_HEAD, {"new_position": sealed[-1].position, "new_hash": sealed[-1].hash})
+
+
+async def sealed(reader: Reader, after: int, count: int) -> list[Entry]:
+    """The entries after a position, in the order of the chain."""
+    return [Entry(*row) for row in await reader.fetch_all(SEALED, {"after": after, "count": count})]
+
+
+async def erase(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:
+    """Erase the changes of cases' sealed entries; gives their positions by case."""
+    found: dict[str, list[int]] = {}
+    for case_id, position in await tx.fetch_all(TO_ERASE, {"cases": list(cases)}):
+        found.setdefault(case_id, []).append(position)
+    await tx.execute(ERASE, {"cases": list(cases)})
+    return found
+
+
+async def of_case(reader: Reader, case_id: str, before: int | None, limit: int) -> list[Entry]:
+    """A case's entries, newest first, at most one more than the limit."""
+    statement = sa.select(*COLUMNS).where(_L.case_id == case_id).order_by(_L.seq.desc()).limit(limit + 1)
+    if before is not None:
+        statement = statement.where(_L.seq < before)
+    return [Entry(*row) for row in await reader.fetch_all(statement)]

@@ -1,0 +1,52 @@
+"""Walks the whole chain, and says where it breaks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from support_service.audit import chain, store
+from support_service.audit.chain import GENESIS, Head
+from support_service.database import Database
+
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How far the chain holds, and the first thing wrong with it."""
+
+    head: Head
+    flaw: str | None = None
+
+
+async def verify(
+    database: Database, noted: bytes | None = None, advance: Callable[[int], None] = lambda _: None
+) -> Verdict:
+    """Hold every sealed entry against the one before it; `noted` is a hash that the chain is known to have had.
+
+    `advance` is told how many entries more are done.
+    """
+    head, erased, explained = Head(0, GENESIS), set[int](), set[int]()
+    seen = noted in (None, GENESIS)
+    while page := await store.sealed(database, head.position, PAGE):
+        for entry in page:
+            wrong = chain.flaw(head, entry)
+            if wrong is not None or entry.hash is None:
+                return Verdict(head, wrong)
+            head = Head(head.position + 1, entry.hash)
+            seen = seen or entry.hash == noted
+            if entry.changes is None:
+                erased.add(head.position)
+            explained.update(entry.erased())
+        advance(len(page))
+    if not seen:
+        return Verdict(head, "the hash that was noted is not in the chain: its end was cut off or written anew")
+    if unexplained := sorted(erased - explained):
+        return Verdict(
+            head, f"the changes at position {unexplained[0]} are gone, and no entry says that they were erased"
+        )
+    last, _ = await store.standing(database)
+    if last.position < head.position or (last.position == head.position and last.hash != head.hash):
+        return Verdict(head, f"the head says {last}, which is not the last entry")
+    if last.position > head.position and not await store.sealed(database, head.position, 1):
+        return Verdict(head, f"entries are missing after position {head.position}: the head says {last}")
+    return Verdict(head)

@@ -1,0 +1,82 @@
+"""All SQL of the keys of idempotent requests."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from support_service.database import Transaction
+from support_service.database.dialect import insert_if_new
+from support_service.database.tables import idempotency_keys
+
+_K = idempotency_keys.c
+CLAIMED, APPLIED, DONE = "claimed", "applied", "done"
+
+
+class Kept(NamedTuple):
+    """What is known of a key."""
+
+    request: str
+    until: datetime
+    state: str
+    created_at: datetime
+    status: int | None
+    headers: Mapping[str, str] | None
+    body: bytes | None
+
+
+BEGIN = insert_if_new(idempotency_keys)
+LOCK = sa.select(*(_K[name] for name in Kept._fields)).where(_K.id == sa.bindparam("key")).with_for_update()
+_MINE = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
+MARK = _MINE.values(state=APPLIED)
+RENEW = _MINE.values(until=sa.bindparam("later"))
+RELEASE = idempotency_keys.delete().where(
+    _K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"), _K.state == CLAIMED
+)
+_OLD = (
+    sa.select(_K.id).where(_K.created_at < sa.bindparam("before")).order_by(_K.created_at).limit(sa.bindparam("count"))
+)
+FORGET = idempotency_keys.delete().where(_K.id.in_(_OLD))
+
+
+async def begin(tx: Transaction, row: Mapping[str, Any]) -> bool:
+    """Claim a key that nobody has used."""
+    return bool(await tx.execute(BEGIN, row))
+
+
+async def lock(tx: Transaction, key: str) -> Kept | None:
+    """What is known of a key, which nobody else changes before this transaction ends."""
+    row = await tx.fetch_one(LOCK, {"key": key})
+    return Kept(*row) if row else None
+
+
+async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:
+    """Claim a key that this transaction has locked, whatever is kept of it."""
+    forgotten = {"status": None, "headers": None, "body": None}
+    await tx.execute(idempotency_keys.update().where(_K.id == row["id"]).values(dict(row) | forgotten))
+
+
+async def mark(tx: Transaction, key: str, me: str) -> bool:
+    """Remember that the request has taken effect; whether the claim was still mine."""
+    return bool(await tx.execute(MARK, {"key": key, "me": me}))
+
+
+async def renew(tx: Transaction, key: str, me: str, until: datetime) -> None:
+    """Hold a claim for longer."""
+    await tx.execute(RENEW, {"key": key, "me": me, "later": until})
+
+
+async def keep(tx: Transaction, key: str, me: str, **answer: Any) -> None:
+    """Keep what was answered."""
+    await tx.execute(_MINE.values(answer), {"key": key, "me": me})
+
+
+async def release(tx: Transaction, key: str, me: str) -> None:
+    """Forget a claim of mine that has had no effect."""
+    await tx.execute(RELEASE, {"key": key, "me": me})
+
+
+async def forget(tx: Transaction, before: datetime, count: int) -> int:
+    """Forget the oldest keys that are older than that; gives how many."""
+    return await tx.execute(FORGET, {"before": before, "count": count})
