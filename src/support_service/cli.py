@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import uvloop
 
 from support_service import __version__, server
-from support_service.commands import attachments, events, privacy, timeline, tokens
+from support_service.commands import attachments, audit, events, privacy, timeline, tokens
 from support_service.database import migrate
 from support_service.demo import traffic
 from support_service.demo.run import run as run_demo
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     demonstration = subcommands.add_parser("demo", help=what, description=what)
     demonstration.add_argument("--port", type=int, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)")
     demonstration.set_defaults(run=_demo)
-    for room in (timeline, attachments, events, privacy, tokens):
+    for room in (timeline, attachments, events, audit, privacy, tokens):
         room.add_to(subcommands)
     _add_traffic(demonstration)
     _add_probe(subcommands)

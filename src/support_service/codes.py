@@ -88,6 +88,7 @@ TYPED = (
     ("wrong_customer", "a customer's id has 1 to 36 characters"),
     ("wrong_duration", "`90s`, `30m`, `2h` or `1d`, at most `7d`"),
     ("wrong_expiry", "`12h`, `90d` or `52w`"),
+    ("wrong_head", "64 hexadecimal digits, as `support-service audit verify` prints them"),
     ("wrong_name", "1 to 64 of `A-Z a-z 0-9 . _ @ -`"),
     ("wrong_reason", "at most 200 printable characters"),
     ("wrong_subject", "`--subject` and `--team` have 1 to 36 printable characters"),

@@ -96,3 +96,14 @@ CASE: Example = TICKET | {
 }
 CASE_PAGE: Example = {"items": [TICKET], "nextCursor": "AAAAAAAAACo"}
 WORKLOAD: Example = {"agentId": "agent-7", "open": 4, "pending": 2, "resolved": 11, "closed": 96}
+AUDIT_ENTRY: Example = {
+    "at": "2026-05-12T09:02:11.480000Z",
+    "actor": "lan",
+    "role": "agent",
+    "action": "case.changed",
+    "requestId": "5f0c1b9a7e3d2c48",
+    "changes": {"priority": ["high", "urgent"]},
+    "position": 1834,
+    "hash": "0f343b0931126a20f133d67c2b018a3b5c1f4a9d8e7c6b5a4f3e2d1c0b9a8877",
+}
+AUDIT_PAGE: Example = {"items": [AUDIT_ENTRY], "nextCursor": None}

@@ -16,7 +16,7 @@ class Progress:
         self._bar = bar
 
     def advance(self, size: int) -> None:
-        """So many bytes more are done."""
+        """So many bytes, or things, more are done."""
         if self._bar is not None:
             self._bar.update(size)
 
@@ -34,10 +34,10 @@ class Progress:
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Progress]:
-    """Show progress for the length of a block, in bytes of a total where one is known."""
+def progress(what: str, total: int | None, unit: str = "B") -> Iterator[Progress]:
+    """Show progress for the length of a block, in bytes or other units, of a total where one is known."""
     if not sys.stdout.isatty():
         yield Progress(None)
         return
-    with tqdm(total=total, desc=what, unit="B", unit_scale=True, file=sys.stderr, dynamic_ncols=True) as bar:
+    with tqdm(total=total, desc=what, unit=unit, unit_scale=True, file=sys.stderr, dynamic_ncols=True) as bar:
         yield Progress(bar)

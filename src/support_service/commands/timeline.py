@@ -2,20 +2,14 @@
 
 import argparse
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, TypeVar
-
-import sqlalchemy as sa
-import uvloop
+from typing import Any
 
 from support_service import quantities
-from support_service.callers import CALLER
-from support_service.commands.operator import operator
-from support_service.database import Database, connect, migrate
-from support_service.database.seam import DatabaseFault
-from support_service.errors import Invalid, Unavailable
+from support_service.commands.base import with_database
+from support_service.database import Database
+from support_service.errors import Invalid
 from support_service.settings import Settings
 from support_service.telemetry.labels import SERVICES
 from support_service.timeline import levers
@@ -37,7 +31,6 @@ Levers lie in the database of SUPPORT_DATABASE_URL. Every replica follows within
 Durations: 90s, 30m, 2h, 1d; at most 7d.
 """
 
-Answer = TypeVar("Answer")
 Run = Callable[[argparse.Namespace, Settings], None]
 
 
@@ -112,7 +105,7 @@ def _pull(settings: Settings, name: str, value: float | None, arguments: argpars
         async with database.transaction() as tx:
             await levers.pull(tx, lever)
 
-    _with_database(settings, pull)
+    with_database(settings, pull)
     print(f"{name} is {lever.text}. {FOLLOW}")
 
 
@@ -126,7 +119,7 @@ def _restore(arguments: argparse.Namespace, settings: Settings) -> None:
             return await levers.release(tx, NAMES if arguments.lever == "all" else (arguments.lever,))
 
     now = utc_now()
-    released = [lever.name for lever in _with_database(settings, release) if lever.until > now]
+    released = [lever.name for lever in with_database(settings, release) if lever.until > now]
     if released:
         print(f"Restored: {', '.join(sorted(released))}. {FOLLOW}")
     else:
@@ -135,7 +128,7 @@ def _restore(arguments: argparse.Namespace, settings: Settings) -> None:
 
 def _status(_: argparse.Namespace, settings: Settings) -> None:
     now = utc_now()
-    pulled = [lever for lever in _with_database(settings, levers.read) if lever.until > now]
+    pulled = [lever for lever in with_database(settings, levers.read) if lever.until > now]
     if not pulled:
         print("No lever is pulled: every service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL holds.")
         return
@@ -168,31 +161,3 @@ def _duration(text: str) -> timedelta:
     if not timedelta(0) < time <= LONGEST:
         raise Invalid("wrong_duration", f"--for {text!r} is no duration: allowed is 90s, 30m, 2h or 1d, at most 7d")
     return time
-
-
-def _with_database(settings: Settings, work: Callable[[Database], Awaitable[Answer]]) -> Answer:
-    """Do the work on the database; raises Unavailable with one line that says what is wrong with it."""
-    url = settings.database.url
-    path = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:") and not path.exists():  # or opening it would make an empty one
-        raise Unavailable(
-            "database_missing", f"There is no database at {path}, where SUPPORT_DATABASE_URL looks for it"
-        )
-
-    async def run() -> Answer:
-        CALLER.set(operator())
-        database = connect(url, synchronous=settings.database.synchronous, pool_size=1)
-        try:
-            await database.open()
-            return await work(database)
-        finally:
-            await database.close()
-
-    try:
-        return uvloop.run(run())
-    except (Unavailable, DatabaseFault, sa.exc.DBAPIError) as failure:
-        if not migrate.is_current(url):
-            lacking = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
-            raise Unavailable("database_not_migrated", lacking) from failure
-        cause = " ".join(str(getattr(failure, "orig", failure)).split())
-        raise Unavailable("database_unavailable", f"The database can't be used: {cause}") from failure

@@ -21,7 +21,16 @@ REQUEST = {
         "`sha-256=:…:` as RFC 9530 has it; the file is refused where it has another. Other algorithms are left aside.",
         TEXT,
     ),
-    "If-None-Match": Header("An `ETag` that you have already: 304 where it is still that of the file.", TEXT),
+    "Idempotency-Key": Header(
+        "Names this request, for 24 hours: a repeat with the same key is not done again, and gets the same answer. Any "
+        "1 to 255 visible ASCII characters; a random UUID is best. A request that was refused may use its key again.",
+        TEXT | {"pattern": "^[!-~]{1,255}$"},
+    ),
+    "If-Match": Header(
+        "`ETag`s of the case, or `*`: the change is made only where one of them is still the case's, and else is 412.",
+        TEXT,
+    ),
+    "If-None-Match": Header("An `ETag` that you have already: 304 where it is still that of what is asked for.", TEXT),
     "If-Range": Header("The `ETag` of the file that `Range` is a part of; another file is sent whole.", TEXT),
     "Range": Header("`bytes=0-1023`: send only these. What is no single range of bytes is left aside.", TEXT),
     "X-Checksum-Sha256": Header(
@@ -38,6 +47,9 @@ ANSWER = {
     "Content-Disposition": Header("The file's name, to save it under.", TEXT),
     "Content-Range": Header("Which bytes of how many these are.", TEXT | {"pattern": "^bytes "}),
     "ETag": Header("Changes when the content does.", TEXT | {"pattern": '^(W/)?"'}),
+    "Idempotency-Replayed": Header(
+        "Only on a repeat: this is what the first request with this key was answered.", {"const": "true"}
+    ),
     "Location": Header("Where what was made, or what was asked for, is found.", TEXT),
     "Retry-After": Header("Seconds after which to try again.", COUNT),
     "WWW-Authenticate": Header("How to say who you are.", TEXT),

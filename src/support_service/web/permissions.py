@@ -36,6 +36,7 @@ RULES: dict[str, Rule] = {
     "add_message": _rule("messages:write", agent="theirs", supervisor="all", customer="theirs"),
     "refresh_timeline": _rule("timeline:refresh", agent="theirs", supervisor="all"),
     "upload": _rule("attachments:write", agent="theirs", supervisor="all", customer="theirs"),
+    "list_audit": _rule("audit:read", supervisor="all"),
     "list_attachments": _rule(
         "attachments:read", agent="theirs", supervisor="all", analyst="masked", customer="theirs"
     ),

@@ -14,7 +14,7 @@ from support_service.cases.model import (
     Ticket,
     Workload,
 )
-from support_service.web import agents, attachments, cases, description, events, health
+from support_service.web import agents, attachments, audit, cases, description, events, health
 from support_service.web.route import Answer, Route
 
 CASES = "/support/cases"
@@ -30,6 +30,14 @@ BODY = ("body_too_large", "body_too_slow", "malformed_body", "unsupported_type")
 SENT = (*DATABASE, *BODY, "malformed_json", "invalid_request")  # of a call with a JSON body
 KNOWN = (*DATABASE, "case_not_found")  # of a call about a case
 
+CHANGED = "case_changed"  # of a change that may be meant for one version of a case
+MOVED = (CHANGED, "status_move_not_allowed")
+REPEATED = (  # of a call that may be repeated
+    *("idempotency_answer_lost", "idempotency_key_in_use", "idempotency_key_invalid", "idempotency_key_reused"),
+)
+KEY = ("Idempotency-Key",)
+CHANGE = ("If-Match", *KEY)
+
 DOWNLOADED = ("Accept-Ranges", "Content-Disposition", "ETag")
 
 ROUTES = (
@@ -39,36 +47,89 @@ ROUTES = (
         cases.open_case,
         Case,
         status=201,
-        headers=("Location",),
+        headers=("ETag", "Location"),
         body=NewCase,
-        refusals=SENT,
+        takes=KEY,
+        refusals=(*SENT, *REPEATED),
         gives=(("case_id", "/id"),),
     ),
     Route(
         "GET", "/support/cases", cases.list_cases, CasePage, query=CaseQuery, refusals=(*DATABASE, "invalid_request")
     ),
-    Route("GET", CASE, cases.get_case, Case, query=cases.DetailQuery, refusals=(*KNOWN, "invalid_request")),
-    Route("PATCH", CASE, cases.change_case, Ticket, body=CaseChange, refusals=(*KNOWN, *SENT)),
+    Route(
+        "GET",
+        CASE,
+        cases.get_case,
+        Case,
+        headers=("ETag",),
+        others=(Answer(304, "The case is still the one that you have.", headers=("ETag",)),),
+        query=cases.DetailQuery,
+        takes=("If-None-Match",),
+        refusals=(*KNOWN, "invalid_request"),
+    ),
+    Route(
+        "PATCH",
+        CASE,
+        cases.change_case,
+        Ticket,
+        headers=("ETag",),
+        body=CaseChange,
+        takes=CHANGE,
+        refusals=(*KNOWN, *SENT, *MOVED, *REPEATED),
+    ),
     Route(
         "DELETE",
         CASE,
         cases.delete_case,
         status=204,
-        refusals=(*KNOWN, "attachment_not_found", "case_has_attachments", "case_not_synthetic"),
+        takes=CHANGE,
+        refusals=(
+            *KNOWN,
+            *("attachment_not_found", CHANGED, "case_has_attachments", "case_not_synthetic"),
+            *REPEATED,
+        ),
     ),
-    Route("POST", CASE + "/messages", cases.add_message, Message, body=NewMessage, refusals=(*KNOWN, *SENT)),
+    Route(
+        "POST",
+        CASE + "/messages",
+        cases.add_message,
+        Message,
+        body=NewMessage,
+        takes=CHANGE,
+        refusals=(*KNOWN, *SENT, CHANGED, "case_closed", *REPEATED),
+    ),
     Route(
         "POST",
         CASE + "/status",
         cases.set_status,
         Ticket,
+        headers=("ETag",),
         body=StatusChange,
         body_required=False,
         query=StatusChange,
-        refusals=(*KNOWN, *SENT),
+        takes=CHANGE,
+        refusals=(*KNOWN, *SENT, *MOVED, *REPEATED),
     ),
-    Route("POST", CASE + "/close", cases.close_case, Case, body=Closing, body_required=False, refusals=(*KNOWN, *SENT)),
-    Route("POST", CASE + "/timeline/refresh", cases.refresh_timeline, Case, refusals=KNOWN),
+    Route(
+        "POST",
+        CASE + "/close",
+        cases.close_case,
+        Case,
+        headers=("ETag",),
+        body=Closing,
+        body_required=False,
+        takes=CHANGE,
+        refusals=(*KNOWN, *SENT, CHANGED, "case_closed", *REPEATED),
+    ),
+    Route(
+        "POST",
+        CASE + "/timeline/refresh",
+        cases.refresh_timeline,
+        Case,
+        headers=("ETag",),
+        takes=KEY,
+        refusals=(*KNOWN, *REPEATED),
+    ),
     Route(
         "POST",
         CASE + "/attachments",
@@ -78,13 +139,15 @@ ROUTES = (
         headers=("Location",),
         body=attachments.FileForm,
         body_media=("multipart/form-data",),
-        takes=("Content-Digest", "X-Checksum-Sha256"),
+        takes=("Content-Digest", *CHANGE, "X-Checksum-Sha256"),
         refusals=(
             *KNOWN,
             *BODY,
             *("attachment_empty", "attachment_too_large", "checksum_mismatch", "file_missing", "file_repeated"),
             *("malformed_checksum", "malformed_multipart", "type_not_allowed"),
             *("storage_full", "storage_unavailable", "uploads_busy"),
+            CHANGED,
+            *REPEATED,
         ),
         gives=(("attachment_id", "/id"), ("filename", "/filename")),
     ),
@@ -106,7 +169,22 @@ ROUTES = (
             *("attachment_not_found", "attachment_unreadable", "range_not_satisfiable", "storage_unavailable"),
         ),
     ),
-    Route("DELETE", FILE, attachments.remove, status=204, refusals=(*DATABASE, "attachment_not_found")),
+    Route(
+        "DELETE",
+        FILE,
+        attachments.remove,
+        status=204,
+        takes=CHANGE,
+        refusals=(*KNOWN, "attachment_not_found", CHANGED, *REPEATED),
+    ),
+    Route(
+        "GET",
+        CASE + "/audit",
+        audit.list_audit,
+        audit.AuditPage,
+        query=audit.AuditQuery,
+        refusals=(*KNOWN, "invalid_request"),
+    ),
     Route("GET", "/support/agents/{agent_id}/workload", agents.workload, Workload, refusals=DATABASE),
     Route(
         "POST",
@@ -116,7 +194,8 @@ ROUTES = (
         status=202,
         body=events.SentEvent,
         body_media=("application/cloudevents+json", "application/json"),
-        refusals=(*SENT, "events_busy", "invalid_event"),
+        takes=KEY,
+        refusals=(*SENT, "events_busy", "invalid_event", *REPEATED),
     ),
     Route(
         "GET",

@@ -1,0 +1,45 @@
+"""What a command does on the service's database, and what it says where that can't be used."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import sqlalchemy as sa
+import uvloop
+
+from support_service.callers import CALLER
+from support_service.commands.operator import operator
+from support_service.database import Database, connect, migrate
+from support_service.database.seam import DatabaseFault
+from support_service.errors import Unavailable
+from support_service.settings import Settings
+
+Answer = TypeVar("Answer")
+
+
+def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answer]]) -> Answer:
+    """Do the work on the database; raises Unavailable with one line that says what is wrong with it."""
+    url = settings.database.url
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:") and not path.exists():  # or opening it would make an empty one
+        raise Unavailable(
+            "database_missing", f"There is no database at {path}, where SUPPORT_DATABASE_URL looks for it"
+        )
+
+    async def run() -> Answer:
+        CALLER.set(operator())
+        database = connect(url, synchronous=settings.database.synchronous, pool_size=1)
+        try:
+            await database.open()
+            return await work(database)
+        finally:
+            await database.close()
+
+    try:
+        return uvloop.run(run())
+    except (Unavailable, DatabaseFault, sa.exc.DBAPIError) as failure:
+        if not migrate.is_current(url):
+            lacking = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
+            raise Unavailable("database_not_migrated", lacking) from failure
+        cause = " ".join(str(getattr(failure, "orig", failure)).split())
+        raise Unavailable("database_unavailable", f"The database can't be used: {cause}") from failure
