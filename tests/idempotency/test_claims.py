@@ -1,0 +1,190 @@
+"""Claims: of all who hold a key, whoever is taken for dead, one commits."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.audit import log
+from support_service.audit import store as audit_store
+from support_service.callers import Caller
+from support_service.database.tables import idempotency_keys
+from support_service.errors import Conflict, Invalid
+from support_service.idempotency import claims as module
+from support_service.idempotency.claims import CLAIM, KEPT, Answer, Claims, identity
+from tests.conftest import both_databases
+
+ANSWER = Answer(201, {"ETag": '"1"'}, b"{}")
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def claims(database):
+    """Claims on a database."""
+    return Claims(database)
+
+
+@pytest.fixture
+def alter(database):
+    """Change the row of every key, as time or a death would."""
+
+    async def alter(**values):
+        async with database.transaction() as tx:
+            await tx.execute(idempotency_keys.update().values(values))
+
+    return alter
+
+
+@pytest.fixture
+def changes(database):
+    """Make a change as the request of a claim does, and count the changes that were made."""
+
+    class Changes:
+        async def make(self, claim):
+            token = CLAIM.set(claim)
+            try:
+                async with database.transaction() as tx:
+                    await log.record(tx, "case", "case.changed", AT, {})
+            finally:
+                CLAIM.reset(token)
+
+        async def count(self):
+            return len(await audit_store.of_case(database, "case", None, 100))
+
+    return Changes()
+
+
+@both_databases
+async def test_an_answer_is_given_again(claims, changes):
+    """What was answered is given to whoever asks the same again, and nobody else."""
+    claim = await claims.take("k", "r")
+    await changes.make(claim)
+    await claims.keep(claim, ANSWER)
+    assert await claims.take("k", "r") == ANSWER
+    with pytest.raises(Invalid) as refusal:
+        await claims.take("k", "another")
+    assert refusal.value.code == "idempotency_key_reused"
+    assert await claims.take("another", "r") != ANSWER
+
+
+@both_databases
+async def test_of_many_one_claims(claims):
+    """However many ask at once, one gets the claim; the others are told to wait."""
+    taken = await asyncio.gather(*(claims.take("k", "r") for _ in range(16)), return_exceptions=True)
+    refusals = [each for each in taken if isinstance(each, Conflict)]
+    assert len(refusals) == 15
+    assert {each.code for each in refusals} == {"idempotency_key_in_use"}
+
+
+@both_databases
+async def test_a_claim_without_effect_is_freed(claims, changes, database):
+    """A refused request frees its key, for another request too; one that has taken effect does not."""
+    claim = await claims.take("k", "r")
+    await claims.release(claim)
+    claim = await claims.take("k", "another")
+    await changes.make(claim)
+    await claims.release(claim)
+    with pytest.raises(Conflict):
+        await claims.take("k", "another")
+
+
+@both_databases
+async def test_a_dead_one_is_taken_over(claims, changes, alter):
+    """Who died before the commit is taken over once the time is over, not before; the change is made once."""
+    await claims.take("k", "r")
+    with pytest.raises(Conflict):
+        await claims.take("k", "r")
+    await alter(until=AT)
+    claim = await claims.take("k", "r")
+    await changes.make(claim)
+    await claims.keep(claim, ANSWER)
+    assert (await claims.take("k", "r"), await changes.count()) == (ANSWER, 1)
+
+
+@both_databases
+async def test_who_was_taken_for_dead_can_not_commit(claims, changes, alter):
+    """A slow one whose claim was taken over changes nothing, and spoils neither the other's claim nor its answer."""
+    slow = await claims.take("k", "r")
+    await alter(until=AT)
+    fast = await claims.take("k", "r")
+    with pytest.raises(Conflict) as refusal:
+        await changes.make(slow)
+    assert refusal.value.code == "idempotency_key_in_use"
+    await claims.release(slow)
+    await claims.renew(slow)
+    await changes.make(fast)
+    await claims.keep(fast, ANSWER)
+    await claims.keep(slow, Answer(200, {}, b"wrong"))
+    assert (await claims.take("k", "r"), await changes.count()) == (ANSWER, 1)
+
+
+@both_databases
+async def test_a_sign_of_life_keeps_a_claim(claims, alter):
+    """A claim that is renewed is not taken over."""
+    claim = await claims.take("k", "r")
+    await alter(until=AT)
+    await claims.renew(claim)
+    with pytest.raises(Conflict):
+        await claims.take("k", "r")
+
+
+@both_databases
+async def test_two_who_commit_at_once(claims, changes, alter):
+    """A commit and a takeover at the same moment: the change is made once, whoever is first."""
+    for turn in range(1, 11):
+        claim = await claims.take(f"k{turn}", "r")
+        await alter(until=AT)
+        outcome, other = await asyncio.gather(changes.make(claim), claims.take(f"k{turn}", "r"), return_exceptions=True)
+        if isinstance(outcome, Conflict):
+            await changes.make(other)
+        else:
+            assert isinstance(other, Conflict)
+            assert other.code == "idempotency_answer_lost"
+        assert await changes.count() == turn
+
+
+@both_databases
+async def test_a_lost_answer(claims, changes, alter):
+    """Who died after the commit leaves an effect that is told of and not repeated."""
+    await changes.make(await claims.take("k", "r"))
+    with pytest.raises(Conflict) as refusal:
+        await claims.take("k", "r")
+    assert refusal.value.code == "idempotency_key_in_use"
+    await alter(until=AT)
+    with pytest.raises(Conflict) as refusal:
+        await claims.take("k", "r")
+    assert refusal.value.code == "idempotency_answer_lost"
+
+
+@both_databases
+async def test_a_very_large_answer_is_not_kept(claims, changes, monkeypatch):
+    """Of an answer that is too large to keep a repeat is told at once that it is lost, and changes nothing."""
+    monkeypatch.setattr(module, "MAX_BODY", 1)
+    claim = await claims.take("k", "r")
+    await changes.make(claim)
+    await claims.keep(claim, ANSWER)
+    with pytest.raises(Conflict) as refusal:
+        await claims.take("k", "r")
+    assert refusal.value.code == "idempotency_answer_lost"
+
+
+@both_databases
+@pytest.mark.parametrize("age", [timedelta(0), KEPT, KEPT + timedelta(minutes=1)])
+async def test_keys_are_forgotten(claims, alter, database, monkeypatch, age):
+    """After a day a key is free, whether it was swept by then or not; before, it stays."""
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    for number in range(5):
+        await claims.keep(await claims.take(f"k{number}", "r"), ANSWER)
+    await alter(created_at=datetime.now(UTC) - age)
+    old = bool(age)
+    assert isinstance(await claims.take("k0", "another" if old else "r"), Answer) != old
+    await claims.forget_old()
+    left = await database.fetch_all(sa.select(idempotency_keys.c.id))
+    assert len(left) == (1 if old else 5)
+
+
+def test_keys_belong_to_their_caller():
+    """The same key of two callers is two keys, however their names and keys are cut."""
+    names = [Caller("a", "agent"), Caller("ab", "agent"), Caller("a", "customer", "b"), Caller("a", "customer", "c")]
+    assert len({identity(caller, key) for caller in names for key in ("k", "bk")}) == 8
