@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from support_service.attachments import keep_store, store
 from support_service.attachments.leftovers import Remover, now
 from support_service.attachments.model import Attachment
+from support_service.audit import log as audit
 from support_service.cases import erasure as cases
 from support_service.database import Database, Transaction
 from support_service.errors import NotFound
 from support_service.events import erasure as events
 from support_service.events.broker import BrokerFault
 from support_service.events.redis_streams import RedisBroker
+from support_service.idempotency import store as answers
 from support_service.settings import Settings
 from support_service.telemetry.stores import unmeasured
 from support_service.timeline import snapshots
@@ -83,13 +85,15 @@ class Erasure:
 
     async def _erase(self, tx: Transaction, case_id: str, mark: str, receipt: Receipt) -> list[Attachment]:
         """Everything of a case that the database holds, in one transaction; gives the files, whose bytes are left."""
-        await store.lock_case(tx, case_id)
+        await store.touch_case(tx, case_id)
         files = [attachment.id for attachment in await store.of_case(tx, case_id)]
         removed = await store.remove(tx, files, "erasure", now()) if files else []
         await keep_store.anonymise_deletions(tx, case_id, cases.ERASED)
         messages = await cases.erase(tx, case_id, mark)
         receipt.add({"messages": messages, "files": len(removed)})
         receipt.add(await events.rewrite(tx, case_id, cases.erased_event))
+        await answers.erase(tx, case_id)
+        receipt.add({"auditEntries": await audit.erase(tx, [case_id], now())})
         return removed
 
     async def _published(self, case_ids: Iterable[str]) -> dict[str, int]:

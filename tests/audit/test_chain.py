@@ -232,18 +232,22 @@ async def test_many_sealers(database, database_url, instruments, monkeypatch):
 
 
 async def test_who_acts_is_recorded(database):
-    """An entry names its caller and their role; work beside requests is the service's own."""
-    token = CALLER.set(Caller("lan", "agent", "agent-7"))
-    async with database.transaction() as tx:
-        await log.record(tx, "case", "case.changed", AT, {})
-    CALLER.reset(token)
+    """An entry names its caller and their role, a customer in what can be erased; beside requests it is the service."""
+    for caller in (Caller("lan", "agent", "agent-7"), Caller("mai@example.org", "customer", "mai")):
+        token = CALLER.set(caller)
+        async with database.transaction() as tx:
+            await log.record(tx, "case", "case.changed", AT, {"subject": ("a", "b")})
+        CALLER.reset(token)
     async with database.transaction() as tx:
         await log.record(tx, "case", "case.changed", AT, {})
         await sealer.seal_all(tx)
-    assert [(each.actor, each.role) for each in await rows(database)] == [
+    entries = await rows(database)
+    assert [(each.actor, each.role) for each in entries] == [
         ("lan", "agent"),
+        ("customer", "customer"),
         ("support-service", "supervisor"),
     ]
+    assert entries[1].changes == '{"subject":["a","b"],"by":[null,"mai@example.org"]}'
 
 
 async def test_what_is_undone_is_not_recorded(database):

@@ -23,7 +23,7 @@ WATCHED = {
 }
 
 
-def run(arguments, variables, folder, point, record):
+def run(arguments, variables, folder, point, record, watched=WATCHED):
     """Run a command in a folder: to its end, with the points that it met written to `record`, or to a point."""
     os.chdir(folder)
     os.environ.update(variables)
@@ -41,7 +41,7 @@ def run(arguments, variables, folder, point, record):
         return line
 
     def call(frame, *_):
-        return line if frame.f_code.co_filename in WATCHED else None
+        return line if frame.f_code.co_filename in watched else None
 
     sys.argv = ["support-service", *arguments]
     threading.settrace(call)

@@ -46,16 +46,19 @@ async def record_all(
     if not changed:
         return
     caller = CALLER.get()
+    actor, by = caller.name[:MAX_ACTOR], {}
+    if caller.role == "customer":  # whose name must be erasable, as the changes are
+        actor, by = "customer", {"by": (None, caller.name)}
     request_id = REQUEST_ID.get()
     entries = [
         {
             "at": at,
-            "actor": caller.name[:MAX_ACTOR],
+            "actor": actor,
             "role": caller.role,
             "action": action,
             "case_id": case_id,
             "request_id": request_id,
-            "changes": pydantic_core.to_json(changes, inf_nan_mode="null").decode(),
+            "changes": pydantic_core.to_json({**changes, **by} if by else changes, inf_nan_mode="null").decode(),
         }
         for case_id, changes in changed
     ]

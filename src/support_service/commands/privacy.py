@@ -10,10 +10,12 @@ from typing import Any
 import pydantic_core
 import uvloop
 
+from support_service.callers import CALLER
 from support_service.cases import store
 from support_service.cases.masking import Mask
 from support_service.cases.model import MAX_LIMIT, CaseQuery
 from support_service.commands.attachments import with_newest_schema
+from support_service.commands.operator import operator
 from support_service.commands.progress import progress
 from support_service.erasure import Erasure
 from support_service.errors import Invalid
@@ -48,6 +50,7 @@ def _erase(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 async def _erase_customer(settings: Settings, customer: str, arguments: argparse.Namespace) -> int:
+    CALLER.set(operator())
     async with opened(settings) as upkeep:
         erasure = Erasure(settings, upkeep.database, upkeep.remover)
         found = await erasure.cases_of(customer)

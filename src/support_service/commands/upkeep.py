@@ -10,6 +10,8 @@ from support_service.attachments.model import Attachment, Backlog
 from support_service.attachments.offload import Moved
 from support_service.attachments.scrub import Scrubbed
 from support_service.attachments.sweep import REPORTED, Finding
+from support_service.callers import CALLER
+from support_service.commands.operator import operator
 from support_service.commands.progress import Progress, progress
 from support_service.errors import SupportError
 from support_service.periodic import beside, repeatedly
@@ -121,6 +123,7 @@ async def retain(
     settings: Settings, *, older_than: timedelta, statuses: list[str], limit: int | None, dry_run: bool
 ) -> int:
     """Delete the files of cases that were settled long ago."""
+    CALLER.set(operator())
     async with opened(settings) as upkeep:
         with progress("retention", None) as bar:
 

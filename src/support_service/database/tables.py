@@ -247,5 +247,7 @@ idempotency_keys = sa.Table(
     sa.Column("status", sa.Integer),
     sa.Column("headers", JSON_VALUE),
     sa.Column("body", sa.LargeBinary),
+    sa.Column("case_id", sa.String(36)),  # the case that the answer tells of
     sa.Index(None, "created_at"),
+    sa.Index(None, "case_id"),
 )

@@ -109,8 +109,8 @@ class Claims:
         async with self._database.transaction() as tx:
             await store.renew(tx, claim.key, claim.owner, datetime.now(UTC) + HELD)
 
-    async def keep(self, claim: Claim, answer: Answer) -> None:
-        """Keep what was answered, for whoever asks again; of a very large answer only that it was given."""
+    async def keep(self, claim: Claim, answer: Answer, case_id: str | None = None) -> None:
+        """Keep what was answered about a case, for whoever asks again; of a very large answer that it was given."""
         async with self._database.transaction() as tx:
             if len(answer.body) > MAX_BODY:
                 await store.keep(tx, claim.key, claim.owner, state=store.APPLIED, until=datetime.now(UTC))
@@ -123,6 +123,7 @@ class Claims:
                 status=answer.status,
                 headers=dict(answer.headers),
                 body=answer.body,
+                case_id=case_id,
             )
 
     async def release(self, claim: Claim) -> None:

@@ -77,6 +77,12 @@ async def release(tx: Transaction, key: str, me: str) -> None:
     await tx.execute(RELEASE, {"key": key, "me": me})
 
 
+async def erase(tx: Transaction, case_id: str) -> None:
+    """Lose the answers that tell of a case; that their requests were done stays known."""
+    lost = {"state": APPLIED, "status": None, "headers": None, "body": None, "until": _K.created_at}
+    await tx.execute(idempotency_keys.update().where(_K.case_id == case_id, _K.state == DONE).values(lost))
+
+
 async def forget(tx: Transaction, before: datetime, count: int) -> int:
     """Forget the oldest keys that are older than that; gives how many."""
     return await tx.execute(FORGET, {"before": before, "count": count})

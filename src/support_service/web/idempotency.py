@@ -18,6 +18,7 @@ from support_service.errors import Invalid
 from support_service.events.envelope import PREFIX
 from support_service.idempotency.claims import CLAIM, RENEW_EVERY, Answer, Claim, Claims, identity, reused
 from support_service.periodic import beside, repeatedly
+from support_service.telemetry.logs import CASE_ID
 from support_service.web import keys
 from support_service.web.uploads import Upload
 from support_service.web.wire import read_body
@@ -101,7 +102,7 @@ async def _settle(claims: Claims, claim: Claim, response: web.StreamResponse | N
         if isinstance(response, web.Response) and response.status < REFUSED:
             headers = {name: response.headers[name] for name in KEPT if name in response.headers}
             body = response.body if isinstance(response.body, bytes) else b""
-            await claims.keep(claim, Answer(response.status, headers, body))
+            await claims.keep(claim, Answer(response.status, headers, body), CASE_ID.get())
         else:
             await claims.release(claim)
     except Exception:

@@ -85,8 +85,10 @@ def upgrade() -> None:
         sa.Column("status", sa.Integer),
         sa.Column("headers", JSON_VALUE),
         sa.Column("body", sa.LargeBinary),
+        sa.Column("case_id", sa.String(36)),
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
+    op.create_index("ix_idempotency_keys_case_id", "idempotency_keys", ["case_id"])
 
 
 def downgrade() -> None:
