@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, JWKRegistry, Key, OctKey, OKPKey, RSAKey
+from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
 from support_service.access.strict_json import read_object
 
 MOST = 100  # keys of a set that are looked at
 SMALLEST_RSA = 2048  # bits
+TOO_SMALL = f"it has fewer than {SMALLEST_RSA} bits"
 KINDS: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}  # by how an algorithm begins
 CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
 PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
@@ -54,10 +55,10 @@ def parse(document: bytes) -> Keys:
 def _from_list(listed: list[Any]) -> Iterator[Key]:
     for number, each in enumerate(listed):
         try:
-            if not isinstance(each, dict):
-                raise TypeError("no object")  # noqa: TRY301 - told below like all that is wrong with a key
-            key = JWKRegistry.import_key(each)
-            reason = _unfit(key)
+            reason = _unread(each)
+            if not reason:
+                key = JWKRegistry.import_key(each)
+                reason = _unfit(key)
         except (JoseError, ValueError, TypeError, KeyError, ArithmeticError) as failure:
             reason = type(failure).__name__
         if reason:
@@ -79,14 +80,21 @@ def _from_pem(block: bytes) -> Key | None:
     return None
 
 
+def _unread(described: Any) -> str:
+    """Why it is no use to look at a key more closely; empty where it is."""
+    if not isinstance(described, dict) or described.get("kty") not in ("RSA", "EC", "OKP"):
+        return "it is none that proves who signed"
+    if described["kty"] == "RSA" and len(str(described.get("n"))) * 6 < SMALLEST_RSA:
+        return TOO_SMALL
+    return ""
+
+
 def _unfit(key: Key) -> str:
     """Why a key proves nothing; empty where it does."""
-    if isinstance(key, OctKey):
-        return "it is a shared secret"
     if key.is_private:
         return "it is private, and has no business here"
     if isinstance(key, RSAKey) and key.public_key.key_size < SMALLEST_RSA:
-        return f"it has fewer than {SMALLEST_RSA} bits"
+        return TOO_SMALL
     if key.get("use", "sig") != "sig" or "verify" not in (key.get("key_ops") or ("verify",)):
         return "it is not for signatures"
     return ""

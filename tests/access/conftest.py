@@ -1,0 +1,111 @@
+"""An issuer of JWTs: keys, a real server of its JWKS, and tokens signed as a test says."""
+
+import time
+
+import pytest
+from aiohttp import web
+from joserfc import jwt
+from joserfc.jwk import generate_key
+
+from support_service.access.jwt import Demands, Jwt
+from support_service.access.key_source import source
+from tests.fakes import Upstream
+
+ISSUER = "https://id.example/"
+AUDIENCE = "support"
+BLOCK = b" " * 65_536
+
+
+class Issuer(Upstream):
+    """Serves its keys at /jwks, and signs with any of them."""
+
+    def __init__(self):
+        super().__init__("/jwks")
+        self.keys = {}
+        self.flooded = 0  # bytes
+        self.add("rsa", "RSA", 2048)
+
+    @property
+    def place(self):
+        """What SUPPORT_JWT_KEYS is set to."""
+        return f"{self.url}/jwks"
+
+    @property
+    def document(self):
+        """The JWKS as it is now."""
+        return {"keys": [key.as_dict(private=False) for key in self.keys.values()]}
+
+    def add(self, key_id, kind, size, **parameters):
+        """A new key, served from now on."""
+        self.keys[key_id] = generate_key(kind, size, {"kid": key_id, **parameters})
+        self.know("/jwks", "", self.document)
+
+    def remove(self, key_id):
+        """A key is served no more; gives it."""
+        key = self.keys.pop(key_id)
+        self.know("/jwks", "", self.document)
+        return key
+
+    def flood(self):
+        """Answer every request with 1 GiB of blanks, or as much of it as is taken."""
+
+        async def answer(request):
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for _ in range(1 << 14):
+                await response.write(BLOCK)
+                self.flooded += len(BLOCK)
+            return response
+
+        self._disturbance = answer
+
+    def sign(self, key_id="rsa", algorithm="RS256", *, key=None, header=None, **claims):
+        """A token; claims that are None are left out, and what is not given is as it should be."""
+        whole = good() | claims
+        return jwt.encode(
+            {"alg": algorithm, "kid": key_id} | (header or {}),
+            {name: value for name, value in whole.items() if value is not None},
+            key or self.keys[key_id],
+            [algorithm],
+        )
+
+
+def good():
+    """Claims that let a supervisor in."""
+    now = int(time.time())
+    return {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "user-17",
+        "role": "supervisor",
+        "iat": now,
+        "nbf": now,
+        "exp": now + 300,
+    }
+
+
+@pytest.fixture
+async def issuer():
+    """The issuer, up and well."""
+    issuer = Issuer()
+    await issuer.open()
+    yield issuer
+    await issuer.close()
+
+
+@pytest.fixture
+async def open_jwt(issuer):
+    """Open an authenticator that follows the issuer, or another place; keywords change its demands."""
+    opened = []
+
+    async def start(place=None, now=time.time, patience=5.0, **demands):
+        place = place or issuer.place
+        demands = {"algorithms": ("RS256", "ES256", "EdDSA")} | demands
+        made = Jwt(source(place, patience), Demands(ISSUER, AUDIENCE, **demands), required="://" not in place, now=now)
+        await made.open()
+        opened.append(made)
+        return made
+
+    yield start
+    for each in opened:
+        await each.close()
