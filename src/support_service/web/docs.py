@@ -49,7 +49,7 @@ def page(base: str, *, secured: bool) -> str:
                 (
                     h.section(id=f"room-{tag['name']}")[
                         h.h2[tag["name"]],
-                        h.p[_marked(tag["description"].partition(": ")[2].capitalize())],
+                        h.p[_marked((tag["description"].partition(": ")[2] or tag["description"]).capitalize())],
                         (_call(base, described, *each) for each in _calls(described, tag["name"])),
                     ]
                     for tag in tags
