@@ -141,7 +141,7 @@ async def test_a_file_that_can_not_be_read_now(storage, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr("aiofiles.threadpool.sync_open", fail)
+        patch.setattr("pathlib.Path.open", fail)
         with pytest.raises(Unavailable) as refusal:
             await read(storage, kept.key, 0, 5)
     assert refusal.value.code == "storage_unavailable"

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,14 +109,15 @@ class LocalAttachmentStorage:
 
     async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         try:
-            async with aiofiles.open(self._root / key, "rb", buffering=0) as file:
-                await file.seek(offset)
+            # A file of less than a block needs this one hop to a thread and no other.
+            file, block = await asyncio.to_thread(_begin, self._root / key, offset, min(BLOCK, length))
+            with file:
                 while length > 0:
-                    block = await file.read(min(BLOCK, length))
                     if not block:
                         raise unreadable("The file is shorter than it was when it was kept.")
                     length -= len(block)
                     yield block
+                    block = await asyncio.to_thread(file.read, min(BLOCK, length)) if length else b""
         except FileNotFoundError as failure:
             await _reading(os.stat, self._root / key[:2])  # raises where it is the whole folder that is lost
             raise unreadable("The file is not in its folder; its row is still there.") from failure
@@ -165,6 +167,17 @@ async def _reading(work: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.to_thread(work, *arguments)
     except OSError as failure:
         raise _unusable(failure) from failure
+
+
+def _begin(path: Path, offset: int, length: int) -> tuple[FileIO, bytes]:
+    """Open a file and read its first block."""
+    file = path.open("rb", buffering=0)
+    try:
+        file.seek(offset)
+        return file, file.read(length)
+    except BaseException:
+        file.close()
+        raise
 
 
 def _unlink(path: Path) -> None:

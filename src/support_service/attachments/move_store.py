@@ -9,10 +9,28 @@ import sqlalchemy as sa
 from support_service.attachments import store
 from support_service.attachments.model import Attachment, Backlog
 from support_service.database import Reader, Transaction
+from support_service.database.prepared import hot
 from support_service.database.tables import attachment_leftovers as leftovers
 from support_service.database.tables import attachments
 
 COLUMNS = (leftovers.c.storage, leftovers.c.storage_key, leftovers.c.size_bytes)
+TAKE_COPY = hot(
+    leftovers.delete().where(
+        leftovers.c.storage == sa.bindparam("new_storage"),
+        leftovers.c.storage_key == sa.bindparam("new_key"),
+        leftovers.c.mover == sa.bindparam("by"),
+        ~leftovers.c.removing,
+    )
+)
+SWITCH = hot(
+    attachments.update()
+    .where(
+        attachments.c.id == sa.bindparam("moved"),
+        attachments.c.mover == sa.bindparam("by"),
+        attachments.c.storage_key == sa.bindparam("old_key"),
+    )
+    .values(storage=sa.bindparam("new_storage"), storage_key=sa.bindparam("new_key"), mover=None, moving_until=None)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +103,10 @@ async def switch(tx: Transaction, moved: Attachment, storage: str, key: str, *, 
 
     False, with nothing changed, where the file was deleted meanwhile, or the claim or the copy were lost.
     """
-    copy = sa.and_(leftovers.c.storage == storage, leftovers.c.storage_key == key)
-    kept = await tx.execute(leftovers.delete().where(copy, leftovers.c.mover == mover, ~leftovers.c.removing))
-    if not kept:
+    copy = {"new_storage": storage, "new_key": key, "by": mover}
+    if not await tx.execute(TAKE_COPY, copy):
         return False
-    switched = await tx.execute(
-        attachments.update()
-        .where(
-            attachments.c.id == moved.id,
-            attachments.c.mover == mover,
-            attachments.c.storage_key == moved.storage_key,
-        )
-        .values(storage=storage, storage_key=key, mover=None, moving_until=None)
-    )
-    if not switched:
+    if not await tx.execute(SWITCH, {**copy, "moved": moved.id, "old_key": moved.storage_key}):
         await store.leave(tx, storage, key, moved.size_bytes, due_at)
         return False
     await store.leave(tx, moved.storage, moved.storage_key, moved.size_bytes, due_at)

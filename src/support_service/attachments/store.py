@@ -36,6 +36,7 @@ TOUCH_CASE = hot(
     tickets.update().where(_OF_CASE).values(version=tickets.c.version + sa.literal_column("1")).returning(*_CASE)
 )
 ADD = hot(attachments.insert().inline())
+LEAVE = hot(attachment_leftovers.insert().inline())
 LEDGER = sa.select(attachment_ledger.c.files, attachment_ledger.c.bytes).where(
     attachment_ledger.c.storage == sa.bindparam("of")
 )
@@ -118,7 +119,7 @@ async def leave(
 ) -> None:
     """List bytes that no attachment names, to be removed when they are due."""
     await tx.execute(
-        attachment_leftovers.insert().inline(),
+        LEAVE,
         {
             "storage": storage,
             "storage_key": key,
