@@ -118,7 +118,7 @@ async def test_children_go_with_their_case(database):
 HOT = {
     "a case": (case_store.CASE_BY_ID, {"id": "case-1"}),
     "no case": (case_store.CASE_BY_ID, {"id": "other"}),
-    "whose a case is": (attachment_store.CASE_OWNER, {"case_id": "case-1"}),
+    "whose a case is": (attachment_store.LOOK_AT_CASE, {"case_id": "case-1"}),
     "an attachment": (attachment_store.BY_ID, {"id": "file-1", "case_id": "case-1"}),
     "the ledger": (attachment_store.COUNT, {"of": "local", "more_files": 0, "more_bytes": 0}),
     "columns of every type": (hot(sa.select(tickets).where(tickets.c.created_at >= sa.bindparam("at"))), {"at": AT}),
