@@ -1,0 +1,228 @@
+"""Who may do what: every route of the app against every role, and every case against those whose it is not."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from support_service.access.token_file import Entry, changing, hashed, new_token
+from support_service.callers import ROLES
+from support_service.web.permissions import PUBLIC, RULES
+from tests.calls import form, refused
+from tests.conftest import both_databases
+
+SUBJECTS = {"agent": "agent-1", "customer": "customer-1"}
+EVENT = {
+    "specversion": "1.0",
+    "id": "e-1",
+    "source": "/fulfillment",
+    "type": "fulfillment.shipment.updated.v1",
+    "data": {"orderId": "ORD-1", "shipmentId": "SHP-1", "status": "in_transit"},
+}
+SAID = {"authorType": "customer", "message": "Hello"}
+# One good request for each rule: method, path, and what is sent. The names are those of the handlers.
+REQUESTS = {
+    "open_case": ("POST", "/support/cases", {"json": {"subject": "A parcel", "channel": "email"}}),
+    "list_cases": ("GET", "/support/cases", {}),
+    "get_case": ("GET", "/support/cases/{case}?includeTimeline=true", {}),
+    "change_case": ("PATCH", "/support/cases/{case}", {"json": {"priority": "high"}}),
+    "set_status": ("POST", "/support/cases/{case}/status?status=pending", {}),
+    "close_case": ("POST", "/support/cases/{case}/close", {}),
+    "delete_case": ("DELETE", "/support/cases/{case}", {}),
+    "add_message": ("POST", "/support/cases/{case}/messages", {"json": SAID}),
+    "refresh_timeline": ("POST", "/support/cases/{case}/timeline/refresh", {}),
+    "upload": ("POST", "/support/cases/{case}/attachments", None),
+    "list_attachments": ("GET", "/support/cases/{case}/attachments", {}),
+    "download": ("GET", "/support/cases/{case}/attachments/{file}/note.txt", {}),
+    "remove": ("DELETE", "/support/cases/{case}/attachments/{file}", {}),
+    "list_audit": ("GET", "/support/cases/{case}/audit", {}),
+    "workload": ("GET", "/support/agents/agent-1/workload", {}),
+    "receive_event": ("POST", "/support/events", {"json": EVENT}),
+}
+
+
+class People:
+    """A service that asks for tokens, and one token of each kind."""
+
+    def __init__(self, client, path):
+        self._client = client
+        self._path = path
+        self._tokens = {}
+
+    def add(self, name, role, **fields):
+        """Give someone a token."""
+        self._tokens[name] = new_token()
+        digest = hashed(self._tokens[name])
+        with changing(self._path) as entries:
+            entries.append(Entry(name=name, sha256=digest, role=role, created=datetime.now(UTC), **fields))
+
+    def ask(self, name, method, path, **sent):
+        """A request of someone."""
+        return self._client.request(method, path, headers={"Authorization": f"Bearer {self._tokens[name]}"}, **sent)
+
+    async def told(self, name, method, path, **sent):
+        """What someone is answered; fails where they are refused."""
+        async with self.ask(name, method, path, **sent) as response:
+            assert response.status < 300, await response.text()
+            return await response.json()
+
+    def does(self, name, operation, case, file="none"):
+        """The request of an operation, on a case and its file."""
+        method, path, sent = REQUESTS[operation]
+        sent = {"data": form(b"hello")} if sent is None else sent
+        return self.ask(name, method, path.format(case=case, file=file), **sent)
+
+
+@pytest.fixture
+async def people(tmp_path, make_client):
+    """One of each role, and others of the same roles whose cases are not theirs."""
+    path = tmp_path / "tokens.json"
+    people = People(None, path)
+    for role in ROLES:
+        people.add(role, role, subject=SUBJECTS.get(role), teams=["returns"] if role == "agent" else [])
+    people.add("other-agent", "agent", subject="agent-2", teams=["billing"])
+    people.add("other-customer", "customer", subject="customer-2")
+    people._client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
+    return people
+
+
+@pytest.fixture
+async def theirs(people):
+    """A case of customer-1 and agent-1, with a file and an internal note."""
+    return await opened(people, customerId="customer-1", assignedAgentId="agent-1", team="returns")
+
+
+@pytest.fixture
+async def foreign(people):
+    """A case of customer-2 and agent-2."""
+    return await opened(people, customerId="customer-2", assignedAgentId="agent-2", team="billing")
+
+
+async def opened(people, **owner):
+    new = {"subject": "Where is Ann's parcel?", "channel": "email", "initialMessage": SAID, **owner}
+    case = await people.told("supervisor", "POST", "/support/cases", json=new)
+    note = {"authorType": "agent", "message": "She is cross.", "visibility": "internal"}
+    await people.told("supervisor", "POST", f"/support/cases/{case['id']}/messages", json=note)
+    file = await people.told("supervisor", "POST", f"/support/cases/{case['id']}/attachments", data=form(b"hello"))
+    return case["id"], file["id"]
+
+
+async def test_every_route_has_a_rule(people):
+    """What the app serves is what the table speaks of, and what this walk asks for."""
+    served = {route.handler.__name__ for route in people._client.app.router.routes()}
+    assert served == RULES.keys() | PUBLIC
+    assert RULES.keys() == REQUESTS.keys()
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("operation", REQUESTS)
+async def test_a_role_may_do_what_the_table_says(people, theirs, operation, role):
+    """Who has the permission is served; who lacks it is told which one is missing, and nothing is done."""
+    response = await people.does(role, operation, *theirs)
+    if role in RULES[operation].reach:
+        async with response:
+            # Only made-up cases can be deleted, so the one who may is told that this is none.
+            assert response.status == 409 if operation == "delete_case" else response.status < 300
+        return
+    before = await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}")
+    problem = await refused(response, 403, "permission_missing")
+    assert f"'{RULES[operation].permission}'" in problem["detail"]
+    assert await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}") == before
+
+
+@both_databases
+@pytest.mark.parametrize("role", ["agent", "customer"])
+async def test_what_is_not_theirs_does_not_exist(people, foreign, role):
+    """Every call about somebody else's case is answered as for one that never was, and changes nothing."""
+    before = await people.told("supervisor", "GET", f"/support/cases/{foreign[0]}")
+    of_cases = [name for name, (_, path, _) in REQUESTS.items() if "{case}" in path and role in RULES[name].reach]
+    assert len(of_cases) >= 5
+    for operation in of_cases:
+        said = []
+        for case, file in (foreign, ("never", "never")):
+            async with people.does(role, operation, case, file) as response:
+                problem = await response.json(content_type=None)
+            said.append((response.status, problem["code"], problem["detail"].replace(case, "").replace(file, "")))
+        assert said[0] == said[1]
+        assert said[0][0] == 404
+    assert (await people.told(role, "GET", "/support/cases"))["items"] == []
+    assert (await people.told(role, "GET", "/support/cases?q=parcel"))["items"] == []
+    assert await people.told("supervisor", "GET", f"/support/cases/{foreign[0]}") == before
+    audit = await people.told("supervisor", "GET", f"/support/cases/{foreign[0]}/audit")
+    assert {entry["actor"] for entry in audit["items"]} == {"supervisor"}
+
+
+async def test_a_customer_of_nobody_else(people):
+    """A customer opens cases of their own alone, speaks for themselves alone, and gives them to nobody."""
+    new = {"subject": "A parcel", "channel": "web"}
+    case = await people.told("customer", "POST", "/support/cases", json=new)
+    assert case["customerId"] == "customer-1"
+    for more in (
+        {"customerId": "customer-2"},
+        {"assignedAgentId": "agent-1"},
+        {"team": "returns"},
+        {"initialMessage": SAID | {"authorType": "agent"}},
+        {"initialMessage": SAID | {"visibility": "internal"}},
+    ):
+        await refused(
+            await people.ask("customer", "POST", "/support/cases", json=new | more), 403, "permission_missing"
+        )
+    messages = f"/support/cases/{case['id']}/messages"
+    for wrong in ({"authorType": "agent"}, {"authorType": "bot"}, {"visibility": "internal"}):
+        await refused(await people.ask("customer", "POST", messages, json=SAID | wrong), 403, "permission_missing")
+    assert (await people.told("supervisor", "GET", f"/support/cases/{case['id']}"))["messages"] == []
+
+
+async def test_internal_notes(people, theirs):
+    """A note is for agents: its customer finds it neither in the conversation nor in the timeline."""
+    path = f"/support/cases/{theirs[0]}?includeTimeline=true"
+    for reader, sees in (("agent", True), ("supervisor", True), ("customer", False)):
+        case = await people.told(reader, "GET", path)
+        assert ("She is cross." in str(case)) is sees
+        assert len(case["messages"]) == 1 + sees
+
+
+@pytest.mark.parametrize("way", ["change", "status", "close"])
+async def test_an_agent_takes_no_case_from_another(people, way):
+    """An agent takes a case that is nobody's and gives up their own; a supervisor alone gives one to somebody else."""
+    case, _ = await opened(people, team="returns")
+    ways = {
+        "change": lambda who: ("PATCH", f"/support/cases/{case}", {"json": {"assignedAgentId": who}}),
+        "status": lambda who: ("POST", f"/support/cases/{case}/status?status=pending&assignedAgentId={who}", {}),
+        "close": lambda who: ("POST", f"/support/cases/{case}/close", {"json": {"assignedAgentId": who}}),
+    }
+
+    def give(who, caller):
+        method, path, sent = ways[way](who)
+        return people.ask(caller, method, path, **sent)
+
+    await refused(await give("agent-2", "agent"), 403, "permission_missing")
+    async with give("agent-1", "agent") as response:
+        assert response.status == 200
+    await refused(await give("agent-2", "agent"), 403, "permission_missing")
+    async with give("agent-2", "supervisor") as response:
+        assert response.status == 200
+    await refused(await give("agent-1", "agent"), 403, "permission_missing")
+    assert (await people.told("supervisor", "GET", f"/support/cases/{case}"))["assignedAgentId"] == "agent-2"
+
+
+async def test_an_analyst_counts_and_does_not_read(people, theirs):
+    """An analyst sees what can be counted, one pseudonym for one customer, and cannot search for what is masked."""
+    case = await people.told("analyst", "GET", f"/support/cases/{theirs[0]}?includeTimeline=true")
+    page = await people.told("analyst", "GET", "/support/cases")
+    files = await people.told("analyst", "GET", f"/support/cases/{theirs[0]}/attachments")
+    told = f"{case} {page} {files}"
+    for secret in ("customer-1", "Ann", "cross", "Hello", "note.txt", theirs[1] + "/"):
+        assert secret not in told
+    assert case["customerId"] == page["items"][0]["customerId"]
+    assert (case["status"], case["channel"], case["messages"][0]["authorType"]) == ("open", "email", "customer")
+    assert files[0]["sizeBytes"] == 5
+    for query in ("q=Ann", "customerId=customer-1"):
+        await refused(await people.ask("analyst", "GET", f"/support/cases?{query}"), 403, "permission_missing")
+
+
+async def test_an_agent_sees_their_own_workload(people):
+    """An agent's workload is theirs to see; a supervisor and an analyst see everybody's."""
+    path = "/support/agents/agent-2/workload"
+    await refused(await people.ask("agent", "GET", path), 403, "permission_missing")
+    for caller in ("other-agent", "supervisor", "analyst"):
+        assert (await people.told(caller, "GET", path))["agentId"] == "agent-2"
