@@ -18,6 +18,7 @@ CASES = 256  # that the requests of a run are spread over
 FILES_PER_CASE = 5  # in a backlog
 BACKLOG_UPLOADS = 1000  # in one run on a backlog, so that measuring hardly adds to it
 LARGE_MIB = 512
+COLD_READS = 20  # one after another, until it is the other server's turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +97,13 @@ def cold_reads(bed: Bed, load: Load, progress: Progress) -> Cold:
 
 async def _cold_reads(bed: Bed, load: Load) -> Cold:
     async with Client(bed.service.port, 1) as client, Client(bed.stub.port, 1) as behind:
-        cases = await _cases(client, CASES)
-        reads = (scenarios.ALL["timeline_cold"].request(case, 0) for case in itertools.cycle(cases))
-        calls = itertools.repeat(scenarios.plain("GET", "/orders/101"))
         read, call = Sample(), Sample()
-        for _ in range(load.rounds * 10):
+        turns = load.rounds * 10
+        reads = map(scenarios.timeline, await _cases(client, turns * COLD_READS))  # nobody has read one of them
+        calls = itertools.repeat(scenarios.plain("GET", "/orders/101"))
+        for _ in range(turns):
             for loop, requests, sample in ((client, reads, read), (behind, calls, call)):
-                part = await loop.drive(requests, seconds=load.seconds / 10)
+                part = await loop.drive(requests, seconds=math.inf, limit=COLD_READS)
                 sample.latencies += part.latencies
                 sample.errors += part.errors
         return Cold(read.percentile_ms(0.99), call.percentile_ms(0.99), read.errors + call.errors)

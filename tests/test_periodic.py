@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from support_service import periodic
-from support_service.periodic import beside
+from support_service.periodic import beside, end
 
 
 async def test_work_ends_with_its_block():
@@ -60,3 +60,22 @@ async def test_a_cancelled_caller_stays_cancelled():
     with pytest.raises(asyncio.CancelledError):
         await task
     release.set()
+
+
+async def test_work_that_swallows_a_cancellation_is_cancelled_again():
+    """A library that ends its own waiting in the same moment does not keep its task alive."""
+    swallowed = 0
+
+    async def work():
+        nonlocal swallowed
+        while swallowed < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await end({task})
+    assert task.cancelled()

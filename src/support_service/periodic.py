@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,13 +19,20 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        # Again and again: a library that ends its own waiting in the same moment may swallow a cancellation.
-        until = asyncio.get_running_loop().time() + END_WITHIN  # a database that hangs holds up the end of a statement
-        while not task.done() and asyncio.get_running_loop().time() < until:
-            task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_EVERY)
+        await end({task})
         if task.done() and not task.cancelled():
             task.result()  # raises what ended it
+
+
+async def end(tasks: Collection[asyncio.Future[Any]]) -> None:
+    """Cancel tasks; those that do not end soon after it are left behind."""
+    # Again and again: a library that ends its own waiting in the same moment may swallow a cancellation.
+    left = {task for task in tasks if not task.done()}
+    until = asyncio.get_running_loop().time() + END_WITHIN  # a database that hangs holds up the end of a statement
+    while left and asyncio.get_running_loop().time() < until:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_EVERY)
 
 
 async def repeatedly(seconds: float, work: Callable[[], Awaitable[None]], what: str) -> None:

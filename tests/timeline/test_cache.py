@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from support_service.timeline.cache import CacheFault, Claim, InProcessCache
 from support_service.timeline.redis_cache import BATCHES, RedisCache
-from tests.calls import PATIENCE
+from tests.calls import PATIENCE, eventually
 
 
 def value(text, revision="0a"):
@@ -171,6 +171,31 @@ async def test_connections_that_were_closed_while_they_lay_idle_are_no_fault(red
         await store.client_kill_filter(_type="normal", skipme=True)
     await use(cache)
     await cache.close()
+
+
+@pytest.mark.parametrize("answer", [b"+OK\r\n", b"*1\r\n$1\r\na\r\n", b"*2\r\n:1\r\n:2\r\n"])
+async def test_what_answers_as_no_redis_does_is_a_fault(answer):
+    """Where values are answered with something else, all who wait for one hear of it, and nobody waits for ever."""
+    serving = []
+
+    async def serve(reader, writer):
+        serving.append(asyncio.current_task())
+        while asked := await reader.read(65_536):
+            commands = asked.count(b"\r\n*") + 1
+            writer.write(answer if b"MGET" in asked else b"+PONG\r\n" * commands)
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    cache = RedisCache(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", PATIENCE)
+    async with asyncio.timeout(PATIENCE):
+        await cache.ping()
+        found = await asyncio.gather(cache.get("a"), cache.get("b"), return_exceptions=True)
+        assert [type(each) for each in found] == [CacheFault, CacheFault]
+        await eventually(lambda: cache._fault is None)  # it answers pings well
+        await cache.close()
+        await asyncio.gather(*serving)
+    server.close()
 
 
 async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):

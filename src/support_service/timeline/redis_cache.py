@@ -12,8 +12,9 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
+from support_service.periodic import end
 from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import Measure, unmeasured
 from support_service.timeline.cache import CacheFault, Claim
@@ -109,14 +110,10 @@ class RedisCache:
 
     async def close(self) -> None:
         self._fault = "closed"
-        running: list[asyncio.Future[None]] = [
-            *self._batches,
-            *self._late,
-            *([self._recovery] if self._recovery else []),
-        ]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        running = [*self._batches, *self._late, *([self._recovery] if self._recovery else [])]
+        await end(running)
+        for each in running:
+            each.add_done_callback(_heard)
         await self._redis.aclose()
 
     def connections(self) -> tuple[int, int]:
@@ -174,6 +171,8 @@ class RedisCache:
             self._tell(command[0], took, answer, [waiting])
         if reads:
             values = answers[-1]
+            if not isinstance(values, Exception) and not _are_values(values, len(reads)):
+                values = InvalidResponse("it does not answer what it was asked")
             if isinstance(values, Exception):
                 self._tell("MGET", took, values, [waiting for each in reads.values() for waiting in each])
             else:
@@ -235,8 +234,7 @@ class RedisCache:
                 async with asyncio.timeout(LATE):
                     await self._redis.ping()  # which may have to connect first
                 quick = asyncio.ensure_future(self._redis.ping())
-                if await self._is_soon_done(quick):
-                    quick.result()
+                if await self._is_soon_done(quick) and quick.result():
                     break
                 quick.cancel()
             await asyncio.sleep(TRY_EVERY)
@@ -266,6 +264,15 @@ def _heard(running: asyncio.Future[Any]) -> None:
     """Take note of how a late answer ended, so that asyncio does not complain that nobody did."""
     if not running.cancelled():
         running.exception()
+
+
+def _are_values(answer: Any, number: int) -> bool:
+    """Whether MGET was answered as Redis would."""
+    return (
+        isinstance(answer, list)
+        and len(answer) == number
+        and all(value is None or isinstance(value, bytes) for value in answer)
+    )
 
 
 def _give(waiting: list[asyncio.Future[Any]], value: Any) -> None:
