@@ -140,14 +140,13 @@ async def test_attach_takes_any_name(variables, session, tmp_path):
     assert [line["filename"] for line in lines] == list(names.values())
 
 
-async def test_a_terminal_gets_a_bar(variables, session, tmp_path):
-    """On a terminal there is a progress bar and a sentence instead of JSON."""
-    await upload(session, await open_case(session), b"x" * 1000)
+async def on_a_terminal(variables, *arguments):
+    """Run a command on a terminal; gives its status and what is shown."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "support_service", "offload", "--older-than", "0s"),
-        cwd=tmp_path,
+        *(sys.executable, "-m", "support_service", *arguments),
+        cwd=variables["cwd"],
         env=environment(**{name: value for name, value in variables.items() if name != "cwd"}, TERM="xterm"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=theirs,
@@ -157,9 +156,27 @@ async def test_a_terminal_gets_a_bar(variables, session, tmp_path):
     status = await process.wait()
     shown = os.read(ours, 65_536).decode()
     os.close(ours)
+    return status, shown
+
+
+async def test_a_terminal_gets_a_bar(variables, session):
+    """On a terminal there is a progress bar and a sentence instead of JSON."""
+    await upload(session, await open_case(session), b"x" * 1000)
+    status, shown = await on_a_terminal(variables, "offload", "--older-than", "0s")
     assert status == 0, shown
     assert "to S3: 100%" in shown
     assert "Moved 1 files (1.0 kB) to S3; removed 1 files (1.0 kB)" in shown
+
+
+async def test_a_dry_retention_on_a_terminal(variables, session):
+    """What would be deleted is named on a terminal too."""
+    case = await open_case(session)
+    kept = await upload(session, case)
+    async with session.post(f"/support/cases/{case['id']}/close") as response:
+        assert response.status == 200
+    status, shown = await on_a_terminal(variables, "retention", "--older-than", "0s", "--dry-run")
+    assert status == 0, shown
+    assert f"Would delete {kept['id']} ({kept['filename']}) of case {case['id']}" in shown
 
 
 @pytest.mark.parametrize(

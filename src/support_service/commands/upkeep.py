@@ -129,7 +129,11 @@ async def retain(
 
             def report(attachment: Attachment) -> None:
                 bar.advance(attachment.size_bytes)
-                bar.note(outcome="would be deleted" if dry_run else "deleted", **_fields(attachment))
+                if dry_run:
+                    text = f"Would delete {_named(attachment)}"
+                    bar.say(text, outcome="would be deleted", **_fields(attachment))
+                else:
+                    bar.note(outcome="deleted", **_fields(attachment))
 
             deleted = await upkeep.retention.run(
                 now() - older_than, statuses, limit=limit, dry_run=dry_run, report=report
