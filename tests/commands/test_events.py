@@ -87,10 +87,13 @@ async def test_what_someone_else_has_put_there(redis, tmp_path):
         assert "Replayed 0 " in await command(tmp_path, "dead-letters", "replay", **variables)
 
 
-@pytest.mark.parametrize(("kind", "number"), [("dead-letters", "abc"), ("dead-letters", "7"), ("webhooks", "9" * 20)])
-async def test_what_is_no_id(tmp_path, kind, number):
+@pytest.mark.parametrize(
+    ("kind", "action", "number"),
+    [("dead-letters", "replay", "abc"), ("dead-letters", "drop", "7"), ("webhooks", "replay", "9" * 20)],
+)
+async def test_what_is_no_id(tmp_path, kind, action, number):
     """An id that can't be one is wrong usage: status 2, before anything is asked."""
-    async with running("events", kind, "replay", number, cwd=tmp_path) as process:
+    async with running("events", kind, action, number, cwd=tmp_path) as process:
         status, _, errors = await process.ended(90)
     assert status == 2
     assert "argument ID" in errors

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from support_service.cases.fields import Status
 from support_service.cases.model import Attachment, Message, Ticket, Wire
@@ -18,6 +18,8 @@ class CaseOpened(Wire):
 
 class CaseUpdated(Wire):
     """A case was changed; `changeType` says how."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)  # each has what its change has
 
     change_type: Literal["conversation.added", "status.changed", "attachment.added", "case.changed"]
     ticket: Ticket

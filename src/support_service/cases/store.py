@@ -219,16 +219,15 @@ async def concerned(
     named = sa.or_(
         *(sa.and_(ticket_references.c.kind == kind, ticket_references.c.value == value) for kind, value in references)
     )
+    # Looked up first and once: PostgreSQL without statistics, as in a new database, would do it for every open case.
+    concern = sa.select(ticket_references.c.ticket_id).where(named).distinct().cte("concern")
     statement = (
         sa.select(tickets.c.seq, tickets.c.id, tickets.c.channel)
-        .where(
-            tickets.c.id.in_(sa.select(ticket_references.c.ticket_id).where(named)),
-            tickets.c.status.in_(UNSETTLED),
-            tickets.c.seq > after,
-        )
+        .join(concern.prefix_with("MATERIALIZED"), concern.c.ticket_id == tickets.c.id)
+        .where(tickets.c.status.in_(UNSETTLED), tickets.c.seq > after)
         .order_by(tickets.c.seq)
         .limit(count)
-        .with_for_update()
+        .with_for_update(of=tickets)
     )
     return [(row[0], row[1], row[2]) for row in await tx.fetch_all(statement)]
 

@@ -38,7 +38,7 @@ def add_to(commands: Any) -> None:
     replay.set_defaults(run=_run(lambda settings, given: replay_dead_letters(settings, given.ids)))
     what = "forget those that can never take effect"
     drop = actions.add_parser("drop", help=what, description=what)
-    drop.add_argument("ids", nargs="+", metavar="ID", help="as the list shows it")
+    drop.add_argument("ids", nargs="+", type=_entry, metavar="ID", help="as the list shows it")
     drop.set_defaults(run=_run(lambda settings, given: drop_dead_letters(settings, given.ids)))
     what = "deliveries of events to the endpoints of SUPPORT_WEBHOOKS"
     actions = kinds.add_parser("webhooks", help=what, description=what).add_subparsers(required=True, metavar="ACTION")
