@@ -1,6 +1,6 @@
 """The drill in its short form, with real Prometheus and Alertmanager; `make drill` has all of it.
 
-Not among the tests that run three at a time: it holds seconds against rules whose waits are divided.
+It holds seconds against rules whose waits are divided: `make test` runs it once the other tests are done, and not so fast.
 """
 
 import asyncio
