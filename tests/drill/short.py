@@ -1,6 +1,7 @@
 """The drill in its short form, with real Prometheus and Alertmanager; `make drill` has all of it.
 
-It holds seconds against rules whose waits are divided: `make test` runs it once the other tests are done, and not so fast.
+It holds seconds against rules whose waits are divided, so `make test` runs it once the other tests are done,
+and not so fast.
 """
 
 import asyncio
