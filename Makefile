@@ -80,7 +80,7 @@ rules: install ## Write Prometheus's rules and their tests again, from the table
 	$(BIN)/python -m observability.prometheus_rule
 
 drill-short: install services ## Break three things, and see that on-call is told of them and of nothing else
-	DRILL_TIME=20 $(BIN)/pytest tests/drill/short.py $(ARGS)
+	DRILL_TIME=30 $(BIN)/pytest tests/drill/short.py $(ARGS)
 
 drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
 	@$(BIN)/python -m tests.drill $(ARGS)
