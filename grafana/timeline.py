@@ -121,8 +121,8 @@ SOURCES = Row(
             "The share of calls to a service that fail, time out or are held back by its breaker. Normal: 0.",
             (
                 Query(
-                    f"({rate(f'{CALLS}_count', 'service', FAILED, t.WINDOW)})"
-                    f" / ({rate(f'{CALLS}_count', 'service', window=t.WINDOW)} > 0)",
+                    f"({rate(f'{CALLS}_count', 'service', FAILED, t.SOURCE_WINDOW)})"
+                    f" / ({rate(f'{CALLS}_count', 'service', window=t.SOURCE_WINDOW)} > 0)",
                     "{{service}}",
                 ),
             ),

@@ -29,6 +29,7 @@ MISS_READS = 10  # reads in a window; the first readers of the morning all miss
 FAILURE_SHARE = 0.1  # failures for each read; each costs a timeline something, and a retry has failed already
 FAILURES = 5  # failures in a window
 SOURCE_DOWN_SHARE = 0.5  # of calls; the breaker opens at the same share
+SOURCE_WINDOW = "2m"  # shorter than WINDOW: the breaker's rest of up to 30 s comes on top of it, and CAUSE_KEPT
 SOURCE_CALLS = 5  # calls that failed in a window; the breaker needs as many
 
 # Attachments

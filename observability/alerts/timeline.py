@@ -3,7 +3,7 @@
 from observability import thresholds as t
 from observability.alerts.alert import Alert, Record
 
-W = t.WINDOW
+W = t.SOURCE_WINDOW
 SYMPTOM = t.SYMPTOM_WINDOW
 READS = f'sum(increase(support_timeline_cache_events_total{{event=~"hit|miss"}}[{SYMPTOM}]))'
 DOWN = "timeout|error|open"

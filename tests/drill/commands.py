@@ -12,7 +12,7 @@ from tests.process import environment
 from tests.servers import find_binary, free_port
 
 ROOT = Path(__file__).parents[2]
-START = 30.0  # seconds
+START = 60.0  # seconds, on a busy machine
 OURS = (sys.executable, "-m", "tests.drill.command")
 # A disk of its own for one process and whoever it starts: nobody else sees it, and it is gone with them.
 ON_A_DISK = 'mount -t tmpfs -o size="$0" none "$1" && shift && exec "$@"'

@@ -41,7 +41,7 @@ SAID = {
     "support-timeline-cache-errors.md": (
         f"{t.CACHE_ERROR_SHARE * 100:g} %",
         f"{t.CACHE_ERRORS} ",
-        t.WINDOW,
+        t.SYMPTOM_WINDOW,
         t.CAUSE_FOR,
     ),
     "support-timeline-cache-miss-surge.md": (
@@ -54,7 +54,7 @@ SAID = {
     "support-timeline-source-down.md": (
         f"{t.SOURCE_DOWN_SHARE * 100:g} %",
         f"{t.SOURCE_CALLS} ",
-        t.WINDOW,
+        t.SOURCE_WINDOW,
         t.CAUSE_FOR,
     ),
     "support-attachment-backlog-high.md": (
