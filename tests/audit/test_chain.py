@@ -143,7 +143,7 @@ def test_a_chain_made_anew_lacks_the_head_that_was_noted(template, tmp_path_fact
                 await tx.execute(audit_log.delete().where(audit_log.c.position > kept))
                 for entry in before[kept:] if rewritten else ():
                     placed = replace(entry, actor="nobody")
-                    forged = replace(placed, hash=chain.link(head.hash, placed))
+                    forged = replace(placed, hash=chain.link(head.hash, placed, placed.position, placed.digest))
                     head = Head(head.position + 1, forged.hash)
                     await tx.execute(audit_log.insert(), asdict(forged))
                 await tx.execute(audit_head.update().values(position=head.position, hash=head.hash))

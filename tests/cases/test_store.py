@@ -42,6 +42,11 @@ def message(number=1, case=1, **fields):
     return Message.model_construct(**identity | values | fields)
 
 
+def spoken(answered_at, version):
+    """What a ticket is once a message was added."""
+    return store.Spoken(AT, answered_at, "email", "open", None, None, None, version)
+
+
 @pytest.fixture
 def keep(database):
     """Keep tickets."""
@@ -121,9 +126,9 @@ async def test_a_message_touches_its_case(database, keep):
     later = AT + timedelta(days=1)
     async with database.transaction() as tx:
         said = {"author_type": "customer", "created_at": AT + timedelta(hours=1)}
-        assert await store.add_message(tx, message(1, **said)) == (AT, None, "email", 2)
-        assert await store.add_message(tx, message(2, created_at=later)) == (AT, later, "email", 3)
-        assert await store.add_message(tx, message(3, created_at=later + timedelta(days=1))) == (AT, later, "email", 4)
+        assert await store.add_message(tx, message(1, **said)) == spoken(None, 2)
+        assert await store.add_message(tx, message(2, created_at=later)) == spoken(later, 3)
+        assert await store.add_message(tx, message(3, created_at=later + timedelta(days=1))) == spoken(later, 4)
         assert await store.add_message(tx, message(4, case=7)) is None
     assert (await store.get(database, "case-1")).updated_at == later + timedelta(days=1)
 

@@ -56,6 +56,8 @@ CONTRACT = {
     "support.events.outbox_oldest": ("gauge", "s", set()),
     "support.events.stream_lag": ("gauge", "{event}", set()),
     "support.events.dead_letters": ("gauge", "{event}", set()),
+    "support.audit.sealed": ("gauge", "{entry}", set()),
+    "support.audit.unsealed_age": ("gauge", "s", set()),
     "support.webhook.deliveries": ("counter", "{delivery}", {"outcome"}),
     "support.webhook.pending": ("gauge", "{delivery}", set()),
     "support.access.authentications": ("counter", "{request}", {"outcome"}),

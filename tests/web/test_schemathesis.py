@@ -52,7 +52,7 @@ async def schemathesis(location: str, folder: Path) -> tuple[int, str]:
         *("--continue-on-failure", "--no-color", "--generation-database", "none", *length),
         *(("--header", HEADER) if HEADER else ()),
         cwd=folder,
-        env=environment(),
+        env=environment(PYTHONPATH=str(CONFIG.parent)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

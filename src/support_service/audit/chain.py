@@ -60,8 +60,9 @@ class Entry:
 
 def seal(head: Head, entry: Entry, salt: bytes) -> Entry:
     """The entry as the next one of the chain."""
-    placed = replace(entry, position=head.position + 1, salt=salt, digest=digest(salt, entry.changes or ""))
-    return replace(placed, hash=link(head.hash, placed))
+    position, of_changes = head.position + 1, digest(salt, entry.changes or "")
+    its_hash = link(head.hash, entry, position, of_changes)
+    return replace(entry, position=position, salt=salt, digest=of_changes, hash=its_hash)
 
 
 def digest(salt: bytes, changes: str) -> bytes:
@@ -69,16 +70,16 @@ def digest(salt: bytes, changes: str) -> bytes:
     return hashlib.sha256(salt + changes.encode()).digest()
 
 
-def link(before: bytes, entry: Entry) -> bytes:
-    """The hash of an entry that has its place, after the hash before it."""
-    return hashlib.sha256(before + _document(entry)).digest()
+def link(before: bytes, entry: Entry, position: int, of_changes: bytes) -> bytes:
+    """The hash of an entry at a position, after the hash before it."""
+    return hashlib.sha256(before + _document(entry, position, of_changes)).digest()
 
 
 def flaw(head: Head, entry: Entry) -> str | None:
     """Why an entry is not the one after the head; None where it is."""
-    if entry.position != head.position + 1:
+    if entry.position is None or entry.position != head.position + 1:
         return f"there is no entry at position {head.position + 1}; the next is {entry.position}"
-    if entry.digest is None or entry.hash is None or link(head.hash, entry) != entry.hash:
+    if entry.digest is None or link(head.hash, entry, entry.position, entry.digest) != entry.hash:
         return f"the entry at position {entry.position} is not the one that was sealed"
     erased = entry.changes is None and entry.salt is None
     if not erased and (
@@ -88,15 +89,15 @@ def flaw(head: Head, entry: Entry) -> str | None:
     return None
 
 
-def _document(entry: Entry) -> bytes:
+def _document(entry: Entry, position: int, of_changes: bytes) -> bytes:
     return pydantic_core.to_json(
         {
             "action": entry.action,
             "actor": entry.actor,
             "at": entry.at.astimezone(UTC).isoformat(timespec="microseconds"),
             "case": entry.case_id,
-            "changes": entry.digest.hex() if entry.digest else None,
-            "position": entry.position,
+            "changes": of_changes.hex(),
+            "position": position,
             "request": entry.request_id,
             "role": entry.role,
         }

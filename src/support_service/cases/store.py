@@ -124,6 +124,9 @@ WORKLOAD = (
 )
 
 
+_KEPT = [name for name in Ticket.model_fields if name in tickets.c]
+
+
 async def get(reader: Reader, case_id: str) -> Case | None:
     """A case with its conversation and attachments, in one statement."""
     row = await reader.fetch_one(CASE_BY_ID, {"id": case_id})
@@ -184,7 +187,7 @@ async def add(
     await tx.execute(ADD_TICKET, _values(ticket) | _search(ticket) | times)
     await _add_references(tx, ticket.id, references)
     if first:
-        await tx.execute(ADD_MESSAGE, dict(first))
+        await tx.execute(ADD_MESSAGE, first.__dict__)
 
 
 async def change(tx: Transaction, ticket: Ticket, fields: Iterable[str]) -> None:
@@ -208,7 +211,7 @@ async def add_message(tx: Transaction, message: Message) -> Spoken | None:
     row = await tx.fetch_one(spoken, {"case_id": message.ticket_id, "at": message.created_at})
     if row is None:
         return None
-    await tx.execute(ADD_MESSAGE, dict(message))
+    await tx.execute(ADD_MESSAGE, message.__dict__)
     return Spoken(*row)
 
 
@@ -236,7 +239,7 @@ async def tell(tx: Transaction, messages: Sequence[Message]) -> None:
     """Append a bot's messages to cases that this transaction has locked; what is cached of them is out of date."""
     if messages:
         await tx.execute(TOLD, [{"case_id": each.ticket_id, "at": each.created_at} for each in messages])
-        await tx.execute(ADD_MESSAGE, [dict(each) for each in messages])
+        await tx.execute(ADD_MESSAGE, [each.__dict__ for each in messages])
 
 
 async def has_attachments(tx: Transaction, case_id: str) -> bool:
@@ -278,7 +281,8 @@ def _of(caller: Caller) -> sa.ColumnElement[bool] | None:
 
 
 def _values(ticket: Ticket) -> dict[str, Any]:
-    return {name: value for name, value in ticket if name in tickets.c}
+    kept = ticket.__dict__  # walking the model itself takes three times as long
+    return {name: kept[name] for name in _KEPT}
 
 
 def _search(ticket: Ticket) -> dict[str, str]:

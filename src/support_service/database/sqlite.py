@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -47,7 +47,8 @@ class Connection:
 
     def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         """The first row, or None."""
-        if isinstance(parameters, Mapping | None) and statement.get_execution_options().get(HOT):
+        # A dict, since asking for a Mapping takes 1 us.
+        if (parameters is None or isinstance(parameters, dict)) and statement.get_execution_options().get(HOT):
             prepared = self._prepare(statement, parameters)
             return prepared.row(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchone())
         return self._connection.execute(statement, parameters).first()
@@ -60,11 +61,12 @@ class Connection:
         """Run a change; returns the number of rows changed."""
         if not statement.get_execution_options().get(HOT):
             return self._connection.execute(statement, parameters).rowcount
-        if isinstance(parameters, Mapping | None):
+        if parameters is None or isinstance(parameters, dict):
             prepared = self._prepare(statement, parameters)
             return self.raw.execute(prepared.sql, prepared.values(parameters)).rowcount
-        prepared = self._prepare(statement, parameters[0])
-        return self.raw.executemany(prepared.sql, map(prepared.values, parameters)).rowcount
+        several = cast("Sequence[Mapping[str, Any]]", parameters)
+        prepared = self._prepare(statement, several[0])
+        return self.raw.executemany(prepared.sql, map(prepared.values, several)).rowcount
 
     def close(self) -> None:
         """Give the connection back."""

@@ -14,6 +14,7 @@ class Header(NamedTuple):
 
     description: str
     schema: dict[str, Any]
+    always: bool = True  # in an answer that names it
 
 
 REQUEST = {
@@ -48,7 +49,7 @@ ANSWER = {
     "Content-Range": Header("Which bytes of how many these are.", TEXT | {"pattern": "^bytes "}),
     "ETag": Header("Changes when the content does.", TEXT | {"pattern": '^(W/)?"'}),
     "Idempotency-Replayed": Header(
-        "Only on a repeat: this is what the first request with this key was answered.", {"const": "true"}
+        "Only on a repeat: this is what the first request with this key was answered.", {"const": "true"}, always=False
     ),
     "Location": Header("Where what was made, or what was asked for, is found.", TEXT),
     "Retry-After": Header("Seconds after which to try again.", COUNT),

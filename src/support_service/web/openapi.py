@@ -69,7 +69,9 @@ def document(*, secured: bool = False) -> Json:
         "components": {
             "schemas": schemas.components(ROUTES),
             "responses": dict(sorted(refusals.items())),
-            "headers": {name: {"required": True} | _described(header) for name, header in headers.ANSWER.items()},
+            "headers": {
+                name: {"required": header.always} | _described(header) for name, header in headers.ANSWER.items()
+            },
             "securitySchemes": BEARER,
         },
     }

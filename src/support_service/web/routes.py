@@ -36,6 +36,7 @@ REPEATED = (  # of a call that may be repeated
     *("idempotency_answer_lost", "idempotency_key_in_use", "idempotency_key_invalid", "idempotency_key_reused"),
 )
 KEY = ("Idempotency-Key",)
+REPEAT = ("Idempotency-Replayed",)
 CHANGE = ("If-Match", *KEY)
 
 DOWNLOADED = ("Accept-Ranges", "Content-Disposition", "ETag")
@@ -47,7 +48,7 @@ ROUTES = (
         cases.open_case,
         Case,
         status=201,
-        headers=("ETag", "Location"),
+        headers=("ETag", "Location", *REPEAT),
         body=NewCase,
         takes=KEY,
         refusals=(*SENT, *REPEATED),
@@ -72,7 +73,7 @@ ROUTES = (
         CASE,
         cases.change_case,
         Ticket,
-        headers=("ETag",),
+        headers=("ETag", *REPEAT),
         body=CaseChange,
         takes=CHANGE,
         refusals=(*KNOWN, *SENT, *MOVED, *REPEATED),
@@ -82,6 +83,7 @@ ROUTES = (
         CASE,
         cases.delete_case,
         status=204,
+        headers=REPEAT,
         takes=CHANGE,
         refusals=(
             *KNOWN,
@@ -95,6 +97,7 @@ ROUTES = (
         cases.add_message,
         Message,
         body=NewMessage,
+        headers=REPEAT,
         takes=CHANGE,
         refusals=(*KNOWN, *SENT, CHANGED, "case_closed", *REPEATED),
     ),
@@ -103,7 +106,7 @@ ROUTES = (
         CASE + "/status",
         cases.set_status,
         Ticket,
-        headers=("ETag",),
+        headers=("ETag", *REPEAT),
         body=StatusChange,
         body_required=False,
         query=StatusChange,
@@ -115,7 +118,7 @@ ROUTES = (
         CASE + "/close",
         cases.close_case,
         Case,
-        headers=("ETag",),
+        headers=("ETag", *REPEAT),
         body=Closing,
         body_required=False,
         takes=CHANGE,
@@ -126,7 +129,7 @@ ROUTES = (
         CASE + "/timeline/refresh",
         cases.refresh_timeline,
         Case,
-        headers=("ETag",),
+        headers=("ETag", *REPEAT),
         takes=KEY,
         refusals=(*KNOWN, *REPEATED),
     ),
@@ -136,7 +139,7 @@ ROUTES = (
         attachments.upload,
         Attachment,
         status=201,
-        headers=("Location",),
+        headers=("Location", *REPEAT),
         body=attachments.FileForm,
         body_media=("multipart/form-data",),
         takes=("Content-Digest", *CHANGE, "X-Checksum-Sha256"),
@@ -174,6 +177,7 @@ ROUTES = (
         FILE,
         attachments.remove,
         status=204,
+        headers=REPEAT,
         takes=CHANGE,
         refusals=(*KNOWN, "attachment_not_found", CHANGED, *REPEATED),
     ),
@@ -194,6 +198,7 @@ ROUTES = (
         status=202,
         body=events.SentEvent,
         body_media=("application/cloudevents+json", "application/json"),
+        headers=REPEAT,
         takes=KEY,
         refusals=(*SENT, "events_busy", "invalid_event", *REPEATED),
     ),
