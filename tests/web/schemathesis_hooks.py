@@ -1,17 +1,17 @@
-"""What schemathesis can't know of keys: each names one request, so that the next one takes another."""
+"""What schemathesis can't know of the requests that it makes."""
 
-from itertools import count
+import re
+from typing import Any
+from uuid import uuid4
 
 import schemathesis
 
-from support_service.web.idempotency import FORM, HEADER
-
-NUMBERS = count()
+KEY = "Idempotency-Key"
+FIT = re.compile("[!-~]{1,255}")
 
 
 @schemathesis.hook
-def before_call(context, case, kwargs):
-    """Give a request whose key is a good one a key that no other has; bad ones are sent as they are."""
-    key = (case.headers or {}).get(HEADER)
-    if isinstance(key, str) and FORM.fullmatch(key):
-        case.headers[HEADER] = f"key-{next(NUMBERS)}"
+def before_call(_: schemathesis.HookContext, case: schemathesis.Case, __: dict[str, Any]) -> None:
+    """Let each key name one request, since the same few keys for all would be refused; keys that are none stay."""
+    if case.headers and FIT.fullmatch(str(case.headers.get(KEY, ""))):
+        case.headers[KEY] = str(uuid4())

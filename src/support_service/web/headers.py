@@ -10,7 +10,7 @@ COUNT = {"type": "integer", "minimum": 0}
 
 
 class Header(NamedTuple):
-    """What a header says, and the form of its value."""
+    """What a header says, and the form of its value; one that is not always there comes where the description says."""
 
     description: str
     schema: dict[str, Any]

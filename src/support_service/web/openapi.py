@@ -91,7 +91,7 @@ def _operation(route: Route, *, secured: bool) -> Json:
         "description": route.description,
         "parameters": [*_parameters(route)],
         "responses": {
-            str(route.status): _answer(route, HTTPStatus(route.status).phrase, route.answer, route.media, route.headers)
+            str(route.status): _answer(route, HTTPStatus(route.status).phrase, route.answer, route.media, route.sends)
             | ({"links": _links(route)} if route.gives else {})
         }
         | {
