@@ -7,13 +7,15 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
+from support_service.audit import store as audit_store
+from support_service.audit.verify import verify
 from support_service.cases.erasure import tombstone
 from support_service.database.tables import metadata, tickets
 from support_service.erasure import Erasure
 from support_service.errors import NotFound
 from support_service.settings import Settings
 from support_service.upkeep import opened
-from tests.calls import PATIENCE, add_message, files, open_case, read_case, read_detail, upload
+from tests.calls import PATIENCE, add_message, files, open_case, read_case, read_detail, refused, upload
 from tests.conftest import both_databases
 
 WORD = "zaphod"  # stands in everything that the customer says
@@ -96,6 +98,27 @@ async def test_nothing_is_left(client, spoken, erase, database, attachment_dir, 
     assert (erased["customerId"], erased["status"], len(erased["messages"])) == (None, "open", 2)
     with pytest.raises(NotFound, match="No case"):
         await erase()
+
+
+@both_databases
+async def test_the_audit_log_and_answers_forget(client, spoken, erase, database, attachment_dir, redis):
+    """An erasure takes what changed out of the log, whose chain holds, and kept answers, whose requests stay done."""
+    case, _ = spoken
+    await published(redis, 5)
+    path, sent = (
+        f"/support/cases/{case['id']}",
+        {"json": {"subject": f"{WORD} again"}, "headers": {"Idempotency-Key": "k"}},
+    )
+    async with client.patch(path, **sent) as response:
+        assert response.status == 200
+    receipt = await erase()
+    assert receipt.erased["auditEntries"] >= 6
+    assert WORD not in await kept(database, attachment_dir, redis)
+    await refused(await client.patch(path, **sent), 409, "idempotency_answer_lost")
+    assert (await verify(database)).flaw is None
+    entries = await audit_store.of_case(database, case["id"], None, 100)
+    assert (entries[0].action, entries[-1].action) == ("case.erased", "case.opened")
+    assert "attachment.removed" in {entry.action for entry in entries}
 
 
 async def test_events_that_wait_are_rewritten(client, spoken, erase, database, attachment_dir, redis):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from support_service.attachments import keep_store, store
 from support_service.attachments.leftovers import Remover, now
 from support_service.attachments.model import Attachment
+from support_service.attachments.service import record_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
 from support_service.database import Database, Transaction
@@ -92,6 +93,7 @@ class Erasure:
         messages = await cases.erase(tx, case_id, mark)
         receipt.add({"messages": messages, "files": len(removed)})
         receipt.add(await events.rewrite(tx, case_id, cases.erased_event))
+        await record_removal(tx, removed, "erasure", now())
         await answers.erase(tx, case_id)
         receipt.add({"auditEntries": await audit.erase(tx, [case_id], now())})
         return removed

@@ -18,7 +18,7 @@ import pydantic_core
 
 GENESIS = bytes(32)  # the hash before the first entry
 SALT_BYTES = 16
-ERASED: Final = "audit.erased"
+ERASED: Final = "case.erased"
 """The action of an entry that names the positions whose changes were erased."""
 
 

@@ -24,7 +24,7 @@ Action = Literal[
     "attachment.removed",
     "lever.pulled",
     "lever.released",
-    "audit.erased",
+    "case.erased",
 ]
 Changes = Mapping[str, tuple[Any, Any]]
 """What became of each field, by its name in JSON: (before, after)."""
@@ -74,7 +74,7 @@ async def erase(tx: Transaction, cases: Sequence[str], at: datetime) -> int:
     """
     await sealer.seal_all(tx)
     erased = await store.erase(tx, cases)
-    for case_id, positions in erased.items():
-        await record(tx, case_id, ERASED, at, {"erasedPositions": (None, positions)})
+    for case_id in cases:
+        await record(tx, case_id, ERASED, at, {"erasedPositions": (None, erased.get(case_id, []))})
     await sealer.seal_all(tx)  # so that whoever sees that something is gone sees why
     return sum(map(len, erased.values()))
