@@ -18,6 +18,7 @@ from tests.servers import free_port
 SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "0"))
 HEADER = os.environ.get("SCHEMATHESIS_HEADER")
 CONFIG = Path(__file__).parent / "schemathesis.toml"
+HOOKS = Path(__file__).parent / "schemathesis_hooks.py"
 WITHIN = 600  # seconds, for a run that hangs
 SHORT = ("--max-examples", "3", "--seed", "1")
 
@@ -52,7 +53,7 @@ async def schemathesis(location: str, folder: Path) -> tuple[int, str]:
         *("--continue-on-failure", "--no-color", "--generation-database", "none", *length),
         *(("--header", HEADER) if HEADER else ()),
         cwd=folder,
-        env=environment(),
+        env=environment(SCHEMATHESIS_HOOKS=str(HOOKS)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

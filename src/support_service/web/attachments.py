@@ -32,7 +32,7 @@ class FileForm(BaseModel):
 
     file: Annotated[
         bytes,
-        WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream", "minLength": 1}),
+        WithJsonSchema({"contentMediaType": "application/octet-stream"}),  # no type: whatever a part holds is bytes
         Field(description="the file's bytes, with a `filename` and a `Content-Type` of its own"),
     ]
 

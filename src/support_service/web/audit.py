@@ -22,8 +22,10 @@ from support_service.web.wire import read_query, reply
 class AuditQuery(Wire):
     """Which entries to list."""
 
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR})] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(DEFAULT_LIMIT, description="how many entries a page has")
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR})] | None = Field(
+        None, description="`nextCursor` of the page before; without it the list starts with the newest entry"
+    )
 
 
 class AuditEntry(Wire):

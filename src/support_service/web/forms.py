@@ -16,7 +16,7 @@ def words(schema: Json) -> str:
         return ", or ".join(dict.fromkeys(words(kind) for kind in kinds))
     if "const" in schema or "enum" in schema:
         return " | ".join(schema.get("enum") or [json.dumps(schema["const"])])
-    kind = str(schema.get("type", "anything"))
+    kind = str(schema.get("type", "bytes" if "contentMediaType" in schema else "anything"))
     return KINDS[kind](schema) if kind in KINDS else kind
 
 
@@ -32,8 +32,6 @@ def _count(schema: Json) -> str:
 def _text(schema: Json) -> str:
     if "format" in schema:
         return str(schema["format"])
-    if "contentMediaType" in schema:
-        return "bytes"
     size = _range(schema, "minLength", "maxLength")
     return f"text{' of' + size + ' characters' if size else ''}"
 

@@ -10,10 +10,11 @@ COUNT = {"type": "integer", "minimum": 0}
 
 
 class Header(NamedTuple):
-    """What a header says, and the form of its value."""
+    """What a header says, and the form of its value; one that is not always there comes where the description says."""
 
     description: str
     schema: dict[str, Any]
+    always: bool = True
 
 
 REQUEST = {
@@ -48,7 +49,7 @@ ANSWER = {
     "Content-Range": Header("Which bytes of how many these are.", TEXT | {"pattern": "^bytes "}),
     "ETag": Header("Changes when the content does.", TEXT | {"pattern": '^(W/)?"'}),
     "Idempotency-Replayed": Header(
-        "Only on a repeat: this is what the first request with this key was answered.", {"const": "true"}
+        "Only on a repeat: this is what the first request with this key was answered.", {"const": "true"}, always=False
     ),
     "Location": Header("Where what was made, or what was asked for, is found.", TEXT),
     "Retry-After": Header("Seconds after which to try again.", COUNT),

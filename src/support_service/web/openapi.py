@@ -69,7 +69,9 @@ def document(*, secured: bool = False) -> Json:
         "components": {
             "schemas": schemas.components(ROUTES),
             "responses": dict(sorted(refusals.items())),
-            "headers": {name: {"required": True} | _described(header) for name, header in headers.ANSWER.items()},
+            "headers": {
+                name: {"required": header.always} | _described(header) for name, header in headers.ANSWER.items()
+            },
             "securitySchemes": BEARER,
         },
     }
@@ -89,7 +91,7 @@ def _operation(route: Route, *, secured: bool) -> Json:
         "description": route.description,
         "parameters": [*_parameters(route)],
         "responses": {
-            str(route.status): _answer(route, HTTPStatus(route.status).phrase, route.answer, route.media, route.headers)
+            str(route.status): _answer(route, HTTPStatus(route.status).phrase, route.answer, route.media, route.sends)
             | ({"links": _links(route)} if route.gives else {})
         }
         | {

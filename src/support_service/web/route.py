@@ -66,6 +66,11 @@ class Route:
         return "\n\n".join(" ".join(paragraph.split()) for paragraph in rest.strip().split("\n\n"))
 
     @property
+    def sends(self) -> tuple[str, ...]:
+        """The headers of the usual answer, that of a repeated request among them."""
+        return (*self.headers, *(["Idempotency-Replayed"] if "Idempotency-Key" in self.takes else []))
+
+    @property
     def refused_with(self) -> set[int]:
         """The statuses of the problems that it alone may give."""
         return {status for code in self.refusals if (status := BY_NAME[code].status)}
