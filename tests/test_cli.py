@@ -74,6 +74,13 @@ def test_openapi(run):
     assert described == {(route.method, route.path) for route in ROUTES}
 
 
+def test_openapi_of_a_closed_service(run):
+    """`openapi` asks for a token where SUPPORT_AUTH does, as the served document would."""
+    assert "security" not in json.loads(run("openapi")[1])
+    _, out, _ = run("openapi", SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE="tokens")
+    assert json.loads(out)["security"] == [{"bearer": []}]
+
+
 def test_a_description_with_gaps(run, monkeypatch):
     """`openapi --check` says nothing of a whole description, and names what another lacks."""
     assert run("openapi", "--check") == (0, "", "")

@@ -149,10 +149,11 @@ def _migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     print("The database has the newest schema.")
 
 
-def _openapi(arguments: argparse.Namespace, _: object) -> None:
+def _openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    described = document(secured=Settings.load(environ).server.auth != "open")
     if not arguments.check:
-        print(json.dumps(document(), indent=2))
-    elif lacks := gaps(document()):
+        print(json.dumps(described, indent=2))
+    elif lacks := gaps(described):
         sys.exit("\n".join(lacks))
 
 
