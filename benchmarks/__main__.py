@@ -15,13 +15,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure, moving, report, scenarios, scrapes
+from benchmarks import callers, measure, moving, report, scenarios, scrapes
 from benchmarks.bed import bed
 from benchmarks.load import Failed
 from benchmarks.measure import Load
 
 LEVELS = (0, 10_000, 50_000)
 DELAY = 0.01  # seconds
+AUTH_BUDGET = 1.15  # of the CPU time of a read of an open service
 METRICS_BUDGET = 1.12  # of the CPU time of a read with metrics off
 
 
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     cold = f"also cold reads one after another, with services behind that take {DELAY * 1000:g} ms"
     parser.add_argument("--cold", action="store_true", help=cold)
     parser.add_argument("--unmeasured", action="store_true", help="also reads with metrics on, against metrics off")
+    parser.add_argument("--auth", action="store_true", help="also reads by token and by JWT, against an open service")
     parser.add_argument(
         "--scrapes", action="store_true", help=f"also how long {scrapes.SCRAPES} scrapes at once hold up the event loop"
     )
@@ -118,10 +120,21 @@ def _cold(load: Load) -> report.Figures:
 
 def _unmeasured(load: Load) -> list[report.Figures]:
     read = replace(scenarios.ALL["get"], budget=METRICS_BUDGET)
-    with bed(unmeasured=True) as servers:
+    with bed(against={"OTEL_METRICS_EXPORTER": "none"}) as servers:
         found = measure.rounds(servers, [read], load, _progress)
     results = [{"scenario": read.name, "budget": read.budget, **report.figures(found[read.name])}]
     _show(report.scenario_table(results), "CPU of a request with metrics on, against metrics off (floor)")
+    return results
+
+
+def _auth(load: Load) -> list[report.Figures]:
+    results = []
+    for way in callers.WAYS:
+        read = replace(scenarios.ALL["get"], name=f"get, {way}", budget=AUTH_BUDGET)
+        with callers.asked(way) as asked, bed(against={}, asked=asked) as servers:
+            found = measure.rounds(servers, [read], load, _progress)
+        results.append({"scenario": read.name, "budget": read.budget, **report.figures(found[read.name])})
+    _show(report.scenario_table(results), "CPU of a request whose caller is asked for, against an open service (floor)")
     return results
 
 
@@ -154,6 +167,7 @@ PARTS: dict[str, Callable[[Load], Any]] = {
     "backlog": _backlog,
     "cold": _cold,
     "unmeasured": _unmeasured,
+    "auth": _auth,
     "scrapes": _scrapes,
     "offload": _offload,
     "huge": _huge,
@@ -162,7 +176,7 @@ PARTS: dict[str, Callable[[Load], Any]] = {
 
 def _failures(results: report.Figures) -> Counter[str]:
     """Every request that failed, by kind."""
-    compared = [each for part in ("scenarios", "backlog", "unmeasured") for each in results.get(part, [])]
+    compared = [each for part in ("scenarios", "backlog", "unmeasured", "auth") for each in results.get(part, [])]
     parts = [each[side] for each in compared for side in ("service", "floor")]
     single = [results[part] for part in ("large", "cold") if part in results]
     return sum((Counter(part["errors"]) for part in (*parts, *single)), Counter())

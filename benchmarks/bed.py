@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import proc
+from benchmarks.callers import Asked
 from benchmarks.load import Failed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +28,7 @@ class Server:
     name: str
     port: int
     pid: int
+    header: bytes = b""  # that goes with each request
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,11 @@ class Bed:
 
 
 @contextlib.contextmanager
-def bed(*, unmeasured: bool = False, delay: float = 0.0) -> Iterator[Bed]:
+def bed(*, against: Mapping[str, str] | None = None, asked: Asked | None = None, delay: float = 0.0) -> Iterator[Bed]:
     """Start everything on free ports of loopback, with empty stores; stop it all and remove its files at the end.
 
-    The floor is the bare server, or the service itself `unmeasured`: with its metrics off. The services behind answer
-    after `delay` seconds.
+    The floor is the bare server, or the service itself with other variables, `against` which it is measured. The
+    service may be one that is `asked` to know its callers. The services behind answer after `delay` seconds.
     """
     redis_server = shutil.which("redis-server")
     if redis_server is None:
@@ -63,14 +65,18 @@ def bed(*, unmeasured: bool = False, delay: float = 0.0) -> Iterator[Bed]:
         neighbours = start("stub", stub, [sys.executable, "-m", "benchmarks.stub", str(stub), str(delay)], ROOT, {})
         behind = f"http://127.0.0.1:{stub}"
         serve = [sys.executable, "-m", "support_service", "serve"]
-        if unmeasured:
-            without = _settings(directory / "unmeasured", floor, redis, behind) | {"OTEL_METRICS_EXPORTER": "none"}
+        if against is not None:
+            without = {**_settings(directory / "against", floor, redis, behind), **against}
             least = start("floor", floor, serve, directory, without)
         else:
             bare = ["-m", "benchmarks.floor", str(floor), str(directory / "floor"), str(redis), behind]
             least = start("floor", floor, [sys.executable, *bare], ROOT, {})
         settings = _settings(directory / "service", service, redis, behind)
-        yield Bed(service=start("service", service, serve, directory, settings), floor=least, stub=neighbours)
+        if asked is not None:
+            settings |= asked.variables
+        measured = start("service", service, serve, directory, settings)
+        measured = replace(measured, header=asked.header) if asked else measured
+        yield Bed(service=measured, floor=least, stub=neighbours)
 
 
 def _settings(directory: Path, port: int, redis: int, behind: str) -> dict[str, str]:

@@ -48,7 +48,8 @@ class Sample:
 class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection that carries one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, header: bytes = b"") -> None:
+        self._header = header
         self._transport: asyncio.Transport
         self._buffer = bytearray()
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
@@ -59,7 +60,8 @@ class Connection(asyncio.Protocol):
     async def send(self, request: Request) -> tuple[int, bytes]:
         """Send a request; gives the status and body of its answer. Raises ConnectionError where none comes."""
         self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request.head)
+        head = request.head.replace(b"\r\n", b"\r\n" + self._header, 1) if self._header else request.head
+        self._transport.write(head)
         for block in request.blocks:
             if self._answer.done():
                 break  # answered before its end: refused
@@ -114,10 +116,11 @@ def _body(head: bytes, buffer: bytearray, start: int) -> bytes | None:
 
 
 class Client:
-    """A set of connections to one server on loopback."""
+    """A set of connections to one server on loopback; a header line goes with each request."""
 
-    def __init__(self, port: int, connections: int) -> None:
+    def __init__(self, port: int, connections: int, header: bytes = b"") -> None:
         self._port = port
+        self._header = header
         self._connections: list[Connection] = []
         self._wanted = connections
 
@@ -180,4 +183,4 @@ class Client:
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
-        return (await loop.create_connection(Connection, "127.0.0.1", self._port))[1]
+        return (await loop.create_connection(lambda: Connection(self._header), "127.0.0.1", self._port))[1]

@@ -74,7 +74,7 @@ def rounds(bed: Bed, chosen: list[Scenario], load: Load, progress: Progress) -> 
 
 async def _run(server: Server, scenario: Scenario, load: Load) -> Sample:
     limit = scenario.limit or math.inf
-    async with Client(server.port, load.connections) as client:
+    async with Client(server.port, load.connections, server.header) as client:
         cases = await _cases(client, CASES)
         await client.bodies(itertools.chain.from_iterable(map(scenario.warm, cases)))
         requests = (scenario.request(cases[number % CASES], number) for number in itertools.count())

@@ -17,7 +17,7 @@ from support_service.demo.run import run as run_demo
 from support_service.errors import SupportError
 from support_service.probe import run as probe_run
 from support_service.probe.check import Check
-from support_service.settings import Settings, WrongSetting
+from support_service.settings import Client, Settings, WrongSetting
 from support_service.telemetry import logs
 from support_service.web import asyncapi
 from support_service.web.gaps import gaps
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_traffic(demonstration: argparse.ArgumentParser) -> None:
-    what = "send a running service believable load, for dashboards"
+    what = "send a running service believable load, for dashboards; as SUPPORT_TOKEN says, where it asks who calls"
     parser = demonstration.add_subparsers(metavar="traffic").add_parser("traffic", help=what, description=what)
     parser.add_argument("--base-url", default="http://127.0.0.1:8000", metavar="URL", help="(default: %(default)s)")
     parser.add_argument("--rate", type=_seconds, default=5.0, help="requests a second (default: %(default)s)")
@@ -102,7 +102,8 @@ def _add_probe(commands: Subparsers) -> None:
         help=what,
         description="Open a synthetic case, add a message, send a file and fetch it, send an event of the fulfillment "
         "service and wait until the timeline shows it, refresh, close, and delete what was made. Prints a JSON report. "
-        "Exit status: 0 good, 2 wrong or too slow, 3 could not run.",
+        "SUPPORT_TOKEN says who calls, where the service asks. Exit status: 0 good, 2 wrong or too slow, 3 could not "
+        "run.",
     )
     probe.wrong_usage = probe_run.NOT_RUN
     probe.add_argument("--base-url", required=True, metavar="URL", help="where the service is, as http://HOST:PORT")
@@ -157,8 +158,9 @@ def _openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         sys.exit("\n".join(lacks))
 
 
-def _probe(arguments: argparse.Namespace, _: object) -> None:
-    check = Check(arguments.base_url, dict(arguments.header), arguments.threshold, arguments.event_threshold)
+def _probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    headers = Client.of(environ).headers | dict(arguments.header)
+    check = Check(arguments.base_url, headers, arguments.threshold, arguments.event_threshold)
     if arguments.interval is None:
         sys.exit(uvloop.run(probe_run.once(check)))
     uvloop.run(probe_run.again_and_again(check, arguments.interval, arguments.listen))
@@ -191,8 +193,9 @@ def _demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     uvloop.run(run_demo(environ, arguments.port))
 
 
-def _traffic(arguments: argparse.Namespace, _: object) -> None:
-    uvloop.run(traffic.run(arguments.base_url, arguments.rate, arguments.duration, faults=arguments.faults))
+def _traffic(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    headers = Client.of(environ).headers
+    uvloop.run(traffic.run(arguments.base_url, headers, arguments.rate, arguments.duration, faults=arguments.faults))
 
 
 def _say(line: str) -> int:

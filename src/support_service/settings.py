@@ -207,6 +207,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
 
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Self:
+        """This section alone, for a command that needs nothing else; raises WrongSetting."""
+        return _read(cls, environ)
+
 
 class Server(Section):
     """Where the service listens and who may call it."""
@@ -349,6 +354,17 @@ class Access(Section):
     admin_port: int | None = Field(
         None, alias="SUPPORT_ADMIN_PORT", ge=0, le=65535, description="metrics and health on a port of their own"
     )
+
+
+class Client(Section):
+    """What the commands that call a service say to it."""
+
+    token: SecretStr | None = Field(None, alias="SUPPORT_TOKEN", description="whom `attach`, `probe` and `demo` act as")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that say who calls."""
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value().strip()}"}
 
 
 AnySection = TypeVar("AnySection", bound=Section)

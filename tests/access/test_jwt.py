@@ -212,8 +212,9 @@ WRONG_CLAIMS = [
         {"role": value}
         for value in (None, "", "root", "Supervisor", "agent ", 1, ["agent", "supervisor"], [], [[]], {})
     ),
-    *({"teams": value} for value in ("vip", [1], [""], ["a\nb"], {"vip": 1}, ["x"] * 65, True)),
+    *({"teams": value} for value in ("vip", [1], [""], ["a\nb"], {"vip": 1}, ["x"] * 65, ["x" * 37], True)),
     {"role": "agent", "sub": None},
+    {"role": "customer", "sub": "x" * 37},
 ]
 
 

@@ -10,7 +10,6 @@ from support_service.errors import Unauthenticated, Unavailable
 
 LONGEST = 8192  # characters of a token that are looked at
 ACCEPTED = {"outcome": "accepted"}
-OUTCOMES = {"token_missing": "missing", "token_invalid": "invalid", "token_expired": "expired"}
 
 
 class Verifier(Protocol):
@@ -43,8 +42,11 @@ class Bearer:
         """The caller; raises Unauthenticated where none is known, and Unavailable where nobody can tell."""
         try:
             caller = await self._verifier.verify(bearer(authorization))
-        except (Unauthenticated, Unavailable) as refusal:
-            self._authentications.add(1, {"outcome": OUTCOMES.get(refusal.code, "unavailable")})
+        except Unauthenticated as refusal:
+            self._authentications.add(1, {"outcome": refusal.code.removeprefix("token_")})
+            raise
+        except Unavailable:
+            self._authentications.add(1, {"outcome": "unavailable"})
             raise
         self._authentications.add(1, ACCEPTED)
         return caller

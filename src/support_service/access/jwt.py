@@ -20,7 +20,8 @@ from support_service.callers import BOUND, ROLES, Caller, Role
 from support_service.errors import Unauthenticated
 
 REMEMBERED = 10_000  # tokens
-LONGEST_ID = 128  # characters of a subject
+LONGEST_NAME = 128  # characters
+LONGEST_ID = 36  # characters of an agent, a customer or a team, as cases have them
 MOST_TEAMS = 64
 
 
@@ -111,9 +112,13 @@ class Jwt:
         if role not in ROLES:
             raise _invalid(f"Its claim {demands.role_claim!r} is none of {', '.join(ROLES)}.")
         subject, teams = claims.get(demands.subject_claim), claims.get(demands.teams_claim, [])
-        if not (_is_id(claims["sub"]) and (_is_id(subject) or (subject is None and role not in BOUND))):
-            raise _invalid(f"Its claims 'sub' and {demands.subject_claim!r} must have 1 to {LONGEST_ID} characters.")
-        if not (isinstance(teams, list) and len(teams) <= MOST_TEAMS and all(map(_is_id, teams))):
+        if not _is_text(claims["sub"], LONGEST_NAME):
+            raise _invalid(f"Its claim 'sub' must have 1 to {LONGEST_NAME} characters.")
+        if not (_is_text(subject, LONGEST_ID) if role in BOUND else subject is None or _is_text(subject, LONGEST_NAME)):
+            raise _invalid(f"Its claim {demands.subject_claim!r} must have 1 to {LONGEST_ID} characters, as in cases.")
+        if not (
+            isinstance(teams, list) and len(teams) <= MOST_TEAMS and all(_is_text(each, LONGEST_ID) for each in teams)
+        ):
             raise _invalid(f"Its claim {demands.teams_claim!r} must be a list of at most {MOST_TEAMS} names.")
         return Caller(claims["sub"], cast(Role, role), subject, frozenset(teams))
 
@@ -127,8 +132,8 @@ class _Signatures(JWSRegistry):
         return self.algorithms[name]
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_ID and value.isprintable()
+def _is_text(value: object, longest: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
 
 
 def _invalid(reason: str) -> Unauthenticated:

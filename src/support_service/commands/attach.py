@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,11 +19,12 @@ BLOCK = 256 * 1024  # bytes sent at once
 FAILED = 1  # the exit status where a file was not taken
 
 
-async def attach(service: str, case_id: str, files: Sequence[Path]) -> int:
+async def attach(service: str, case_id: str, files: Sequence[Path], headers: Mapping[str, str]) -> int:
     """Upload files to a case of the service at an address; says of each where it is, or why it was not taken."""
     failed = 0
     with progress("attach", sum(path.stat().st_size for path in files if path.is_file())) as bar:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(sock_read=60, sock_connect=10)) as session:
+        timeout = aiohttp.ClientTimeout(sock_read=60, sock_connect=10)
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
             for path in files:
                 try:
                     answer = await _upload(session, f"{service}/support/cases/{quote(case_id, safe='')}", path, bar)

@@ -13,7 +13,7 @@ from support_service import quantities
 from support_service.commands import upkeep
 from support_service.commands.attach import attach
 from support_service.database import migrate
-from support_service.settings import Settings, WrongSetting
+from support_service.settings import Client, Settings, WrongSetting
 from support_service.telemetry import logs
 
 Quantity = TypeVar("Quantity")
@@ -27,7 +27,7 @@ def add_to(subcommands: Commands) -> None:
 
 
 def _add_attach(to: Commands) -> None:
-    what = "upload files to a case of a running service"
+    what = "upload files to a case of a running service; SUPPORT_TOKEN says who you are, where that is asked"
     command = to.add_parser("attach", help=what, description=what)
     command.add_argument("case", metavar="CASE", help="the id of the case")
     command.add_argument("files", metavar="FILE", nargs="+", type=Path)
@@ -103,7 +103,7 @@ def _attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     listening = Settings.load(environ).server
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
     service = (arguments.url or f"http://{host}:{listening.port}").rstrip("/")
-    sys.exit(uvloop.run(attach(service, arguments.case, arguments.files)))
+    sys.exit(uvloop.run(attach(service, arguments.case, arguments.files, Client.of(environ).headers)))
 
 
 def _offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from support_service.access.token_file import IDS, NAMES, Entry, changing, hashe
 from support_service.access.tokens import LOOK_EVERY, utc_now
 from support_service.callers import BOUND, ROLES
 from support_service.errors import Conflict, Invalid, NotFound
-from support_service.settings import Settings
+from support_service.settings import Access
 
 FOLLOW = f"Every service that reads it follows within about {LOOK_EVERY:g} s."
 EXAMPLES = """\
@@ -62,7 +62,7 @@ def add_to(commands: Any) -> None:
 
 
 def _with_file(run: Run) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
-    return lambda arguments, environ: run(arguments, Settings.load(environ).access.tokens_file)
+    return lambda arguments, environ: run(arguments, Access.of(environ).tokens_file)
 
 
 def _create(arguments: argparse.Namespace, path: Path) -> None:

@@ -12,7 +12,7 @@ from support_service.database import migrate
 from support_service.demo import services
 from support_service.demo.samples import open_samples
 from support_service.server import listening, stop_signal
-from support_service.settings import Server, Settings
+from support_service.settings import Client, Server, Settings, WrongSetting
 from support_service.telemetry import logs
 
 log = logging.getLogger(__name__)
@@ -39,12 +39,16 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
                 defaults[variable] = await stack.enter_async_context(listening(app(), anywhere))
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
         settings = Settings.load(defaults | {name: value for name, value in environ.items() if value} | chosen)
+        caller = Client.of(environ).headers
+        if settings.server.auth != "open" and not caller:
+            needs = "needs SUPPORT_TOKEN here, with which the sample cases are opened"
+            raise WrongSetting(f"SUPPORT_AUTH={settings.server.auth!r}: {needs}")
         logs.configure(settings.server.log_level)
         for line in settings.warnings:
             log.warning(line)
         await asyncio.to_thread(migrate.upgrade, settings.database.url)
         address = await stack.enter_async_context(listening(build(settings), settings.server))
-        cases = await open_samples(address)
+        cases = await open_samples(address, caller)
         print(_welcome(address, cases[-1]["id"], len(cases)), flush=True)
         await stopped
         print("\nStopping.", flush=True)

@@ -1,5 +1,6 @@
 """Sample cases, opened through the API as any client would."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -58,9 +59,9 @@ REPLIES = {
 }
 
 
-async def open_samples(address: str) -> list[dict[str, Any]]:
+async def open_samples(address: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
     """The cases that a service has, opened first where it has none."""
-    async with aiohttp.ClientSession(address, raise_for_status=True) as session:
+    async with aiohttp.ClientSession(address, headers=headers, raise_for_status=True) as session:
         if not await _cases(session):
             for sample in CASES:
                 await _open(session, sample)

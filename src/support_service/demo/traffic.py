@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -125,13 +126,13 @@ class Traffic:
             return answer
 
 
-async def run(base_url: str, rate: float, duration: float | None, *, faults: bool) -> None:
+async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: float | None, *, faults: bool) -> None:
     """Send about `rate` requests a second until Ctrl-C, or for `duration` seconds; says what was answered."""
     stopped = asyncio.ensure_future(stop_signal())
     loop = asyncio.get_running_loop()
     started, told = loop.time(), loop.time()
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(base_url, timeout=timeout) as session:
+    async with aiohttp.ClientSession(base_url, headers=headers, timeout=timeout) as session:
         traffic = Traffic(session, faults=faults)
         acting: set[asyncio.Task[None]] = set()
         while not stopped.done() and (duration is None or loop.time() < started + duration):

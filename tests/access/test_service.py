@@ -1,0 +1,161 @@
+"""A service that asks who calls, as a process of its own, with the commands that a person types beside it."""
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+
+from tests.access.conftest import AUDIENCE, ISSUER
+from tests.calls import PATIENCE, open_case, refused
+from tests.process import START, running
+from tests.servers import free_port
+
+
+@pytest.fixture
+def variables(tmp_path):
+    """A service that asks for tokens, in a folder of its own."""
+    return {"SUPPORT_PORT": str(free_port()), "SUPPORT_AUTH": "token", "SUPPORT_ACCESS_LOG": "1", "cwd": tmp_path}
+
+
+@pytest.fixture
+def address(variables):
+    """Where it is."""
+    return f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a command to its end in the service's folder; gives what it printed."""
+
+    async def run(*arguments, status=0, **variables):
+        async with running(*arguments, cwd=tmp_path, **variables) as command:
+            found, out, errors = await command.ended(within=START)
+        assert found == status, errors
+        return out.strip()
+
+    return run
+
+
+async def until(address, token, status):
+    """Wait until a service answers a token with a status."""
+    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession(address, headers=sent(token)) as session:
+        while (await session.get("/support/cases")).status != status:  # noqa: ASYNC110 - a process sets no event here
+            await asyncio.sleep(0.05)
+
+
+def sent(token):
+    """The header that carries a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_tokens_come_and_go_while_it_runs(variables, address, run, tmp_path):
+    """What `token create` prints opens the running service within seconds, and what `token revoke` names does no more.
+
+    `attach` and `demo traffic` act by SUPPORT_TOKEN. No token is in the log, in whatever way it was sent.
+    """
+    first = await run("token", "create", "first", "--role", "supervisor")
+    async with running("serve", **variables) as service:
+        await service.answers(address)
+        await until(address, first, 200)
+        second = await run("token", "create", "second", "--role", "supervisor")
+        await until(address, second, 200)
+        async with aiohttp.ClientSession(address, headers=sent(second)) as session:
+            case = await open_case(session)
+        (tmp_path / "note.txt").write_text("hello")
+        port = {"SUPPORT_PORT": variables["SUPPORT_PORT"]}
+        assert "/attachments/" in await run("attach", case["id"], "note.txt", SUPPORT_TOKEN=second, **port)
+        await run("attach", case["id"], "note.txt", status=1, **port)
+        traffic = ("demo", "traffic", "--base-url", address, "--rate", "40", "--duration", "1")
+        assert "4xx" not in await run(*traffic, SUPPORT_TOKEN=second)
+        assert "2xx" not in await run(*traffic)
+        await run("token", "revoke", "second")
+        await until(address, second, 401)
+        await until(address, first, 200)
+        async with aiohttp.ClientSession(address) as session:
+            await session.get("/support/cases", headers=sent(first + "x"), params={"q": "x"})
+        service.stop()
+        status, _, log = await service.ended()
+    assert status == 0
+    assert first not in log
+    assert second not in log
+    assert "Traceback" not in log
+
+
+async def test_no_start_without_a_file(variables, tmp_path):
+    """A service that can't know anybody is not started: one line, status 2, and nothing is made."""
+    async with running("serve", **variables | {"SUPPORT_TOKENS_FILE": "nowhere.json"}) as service:
+        status, out, errors = await service.ended(within=START)
+    assert (status, out) == (2, "")
+    line = errors.splitlines()[-1]
+    assert line.startswith("support-service: The file of tokens, nowhere.json, is not there")
+    assert "Traceback" not in errors
+
+
+async def test_the_admin_port_is_the_last_to_go(variables, address, run, tmp_path):
+    """While a stop waits, metrics are still scraped and probes are told; after it neither port is there."""
+    await run("token", "create", "x", "--role", "service")
+    other = f"http://127.0.0.1:{free_port()}"
+    admin = {"SUPPORT_ADMIN_PORT": other.rpartition(":")[2], "SUPPORT_STOP_DELAY": "60"}
+    async with running("serve", **variables, **admin) as service:
+        await service.answers(address)
+        async with aiohttp.ClientSession(address) as main, aiohttp.ClientSession(other) as session:
+            await refused(await main.get("/metrics"), 403, "metrics_closed")
+            service.stop()
+            async with asyncio.timeout(PATIENCE):
+                while (await session.get("/readyz")).status != 503:  # noqa: ASYNC110 - a process sets no event here
+                    await asyncio.sleep(0.02)
+            assert (await session.get("/livez")).status == 200
+            assert (await session.get("/metrics")).status == 200
+
+
+async def test_a_stop_ends_both_ports(variables, address, run):
+    """A stop that waits for nobody ends with status 0, with a connection to either port still open."""
+    await run("token", "create", "x", "--role", "service")
+    other = f"http://127.0.0.1:{free_port()}"
+    async with running("serve", **variables, SUPPORT_ADMIN_PORT=other.rpartition(":")[2]) as service:
+        await service.answers(address)
+        async with aiohttp.ClientSession(address) as main, aiohttp.ClientSession(other) as session:
+            for each in (main, session):
+                assert (await each.get("/livez")).status == 200
+            service.stop()
+            status, _, log = await service.ended()
+    assert status == 0
+    assert any(other in json.loads(line)["message"] for line in log.splitlines())
+
+
+async def test_an_admin_port_in_use(variables, run):
+    """A port that someone else has is refused with one line and status 2."""
+    await run("token", "create", "x", "--role", "service")
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = str(server.sockets[0].getsockname()[1])
+    async with server, running("serve", **variables, SUPPORT_ADMIN_PORT=port) as service:
+        status, _, errors = await service.ended(within=START)
+    assert status == 2
+    assert f"SUPPORT_ADMIN_PORT={port}: can't listen there" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+
+
+async def test_jwts_on_a_real_address(variables, issuer):
+    """With an issuer the service may listen where others reach it, and knows them by what the issuer signed."""
+    port = variables["SUPPORT_PORT"]
+    jwt = {"SUPPORT_JWT_KEYS": issuer.place, "SUPPORT_JWT_ISSUER": ISSUER, "SUPPORT_JWT_AUDIENCE": AUDIENCE}
+    address = f"http://127.0.0.1:{port}"
+    changed = {"SUPPORT_AUTH": "jwt", "SUPPORT_HOST": "0.0.0.0", "SUPPORT_METRICS_TOKEN": "m" * 16, **jwt}
+    async with running("serve", **variables | changed) as service:
+        await service.answers(address)
+        token = issuer.sign()
+        async with aiohttp.ClientSession(address) as session:
+            assert (await session.get("/support/cases", headers=sent(token))).status == 200
+            await refused(await session.get("/support/cases", headers=sent(issuer.sign(aud="x"))), 401, "token_invalid")
+            issuer.add("new", "EC", "P-256")
+            new = issuer.sign("new", "ES256", role="service")
+            await refused(await session.get("/support/cases", headers=sent(new)), 403, "permission_missing")
+            async with session.get("/metrics", headers=sent("m" * 16)) as response:
+                text = await response.text()
+        service.stop()
+        status, _, log = await service.ended()
+    assert status == 0
+    assert 'support_access_authentications_total{outcome="accepted"} 2.0' in text
+    assert "\nsupport_access_keys_age_seconds " in text
+    assert not any(secret in log for secret in (token, new, "m" * 16))
