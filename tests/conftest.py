@@ -19,7 +19,7 @@ from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, reporter
 from support_service.timeline.cache import Cache, InProcessCache
 from support_service.timeline.redis_cache import RedisCache
-from support_service.web.connection import Runner
+from support_service.web.listener import Runner
 from tests.calls import PATIENCE
 from tests.fakes import Orders, Things, fulfillment_service, payment_service
 from tests.scrape import Scrape

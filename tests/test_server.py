@@ -131,6 +131,7 @@ async def test_a_port_in_use(variables, port):
         ("SUPPORT_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing"),
         ("SUPPORT_ATTACHMENT_DIR", "/proc/nowhere"),
         ("SUPPORT_PORT", "eighty"),
+        ("SUPPORT_CONNECTIONS", "1000000000"),  # more than any system lets one process open
     ],
 )
 async def test_a_start_that_can_not_be(variables, variable, value):

@@ -84,6 +84,22 @@ WRONG = [
     ("SUPPORT_STOP_TIMEOUT", "0", "greater than 0"),
     ("SUPPORT_ACCESS_LOG", "2", "1"),
     ("SUPPORT_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+    ("SUPPORT_TRUSTED_PROXIES", "proxy.example", "10.0.0.0/8,fd00::1"),
+    ("SUPPORT_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/8,fd00::1"),
+    ("SUPPORT_CORS_ORIGINS", "*", "https://desk.example"),
+    ("SUPPORT_CORS_ORIGINS", "desk.example", "https://desk.example"),
+    ("SUPPORT_CORS_ORIGINS", "https://desk.example/", "https://desk.example"),
+    ("SUPPORT_CORS_ORIGINS", "null", "https://desk.example"),
+    ("SUPPORT_RATE_LIMIT", "100", "100/s"),
+    ("SUPPORT_RATE_LIMIT", "0/s", "or off"),
+    ("SUPPORT_RATE_LIMIT_ADDRESS", "-1/s", "100/s"),
+    ("SUPPORT_RATE_LIMIT_ADDRESS", "5/day", "/min"),
+    ("SUPPORT_CONNECTIONS", "1", "8"),
+    ("SUPPORT_REQUESTS", "0", "1"),
+    ("SUPPORT_SHED_LAG", "-1", "0"),
+    ("SUPPORT_HEADER_TIMEOUT", "0", "greater than 0"),
+    ("SUPPORT_IDLE_TIMEOUT", "never", "number"),
+    ("SUPPORT_SEND_TIMEOUT", "0", "greater than 0"),
     ("SUPPORT_DATABASE_URL", "mysql://db", "sqlite:///PATH or postgresql://"),
     ("SUPPORT_DATABASE_URL", "sqlite:support.db", "sqlite:///PATH"),
     ("SUPPORT_SQLITE_SYNCHRONOUS", "OFF", "'NORMAL' or 'FULL'"),
@@ -160,6 +176,23 @@ def test_quantities():
     assert settings.attachments.retention == timedelta(days=364)
     assert settings.attachments.scrub == 0.005
     assert settings.attachments.types == ("image/*", "application/pdf")
+
+
+def test_limits():
+    """Rates, networks and origins are read as people write them; on loopback no rate is the default."""
+    settings = Settings.load(
+        {
+            "SUPPORT_RATE_LIMIT": "6000/min",
+            "SUPPORT_RATE_LIMIT_ADDRESS": "OFF",
+            "SUPPORT_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
+            "SUPPORT_CORS_ORIGINS": "https://desk.example, http://localhost:3000",
+        }
+    )
+    assert settings.rate == (6000, 60)
+    assert settings.address_rate == (0, 0)
+    assert [str(each) for each in settings.limits.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+    assert settings.limits.cors_origins == ("https://desk.example", "http://localhost:3000")
+    assert (Settings.load({}).rate, Settings.load({}).address_rate) == ((0, 0), (0, 0))
 
 
 @pytest.mark.parametrize("host", LOOPBACK)

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -29,6 +30,10 @@ from support_service.events.relay import LOOK_EVERY as RELAY_LOOK_EVERY
 from support_service.events.relay import Relay
 from support_service.events.webhooks import Endpoint, Webhooks
 from support_service.idempotency.claims import FORGET_EVERY, Claims
+from support_service.limits.addresses import Proxies
+from support_service.limits.overload import Overload
+from support_service.limits.rates import Limiter, Rate
+from support_service.limits.shared import SharedRates
 from support_service.periodic import beside, repeatedly
 from support_service.references import Service
 from support_service.settings import Settings
@@ -50,10 +55,13 @@ from support_service.upkeep import Upkeep, storages
 from support_service.web import admin, keys
 from support_service.web.access import admitted
 from support_service.web.api import install
+from support_service.web.crowd import Bounds, Crowd
 from support_service.web.errors import problems
+from support_service.web.gate import GATE, Gate, gated, tell
 from support_service.web.idempotency import idempotent
 from support_service.web.middleware import observed
 from support_service.web.routes import ROUTES
+from support_service.web.security import Origins
 from support_service.web.wire import MAX_BODY
 
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})  # their series stand at 0 from the start; others may come
@@ -71,6 +79,7 @@ def build(settings: Settings) -> web.Application:
             middlewares=[
                 observed(parts.requests, readiness, settings.server.access_log),
                 problems,
+                gated,
                 admitted(parts.authenticator),
                 idempotent,
             ],
@@ -81,6 +90,9 @@ def build(settings: Settings) -> web.Application:
     app[keys.REQUESTS] = parts.requests
     app[keys.READINESS] = readiness
     app[keys.MASK] = Mask((settings.server.masking_key or secrets.token_hex()).encode())
+    app[GATE] = parts.gate(readiness)
+    app[keys.CROWD] = parts.crowd
+    app.on_response_prepare.append(tell)
     files = settings.attachments
     app[keys.HTTP] = keys.HttpOptions(
         public_url=settings.server.public_url or "",
@@ -88,7 +100,7 @@ def build(settings: Settings) -> web.Application:
         redirect_downloads=files.download == "redirect",
         secured=settings.server.auth != "open",
     )
-    app.cleanup_ctx.extend((parts.telemetry, parts.access, parts.database, parts.timeline))
+    app.cleanup_ctx.extend((parts.telemetry, parts.limits, parts.access, parts.database, parts.timeline))
     app.cleanup_ctx.extend((parts.attachments, parts.events))
     access = settings.access
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
@@ -118,10 +130,36 @@ class _Parts:
         self.instruments.observe(rows.HTTP_SERVER_ACTIVE, self.requests.active)
         self.instruments.observe(rows.DB_CONNECTIONS, lambda: connections(self._pools))
         observe_process(self.instruments)
+        limits = settings.limits
+        self._overload = Overload(limits.lag, limits.requests)
+        self._by_address = _limiter("address", settings.address_rate)
+        self._by_principal = _limiter("principal", settings.rate)
+        self._proxies = Proxies(limits.trusted_proxies)
+        self.crowd = Crowd(
+            Bounds(limits.connections, limits.header_timeout, limits.idle_timeout, limits.send_timeout),
+            self._proxies,
+            lambda reason: self.instruments.connection_cut.add(1, {"reason": reason}),
+        )
+        self.instruments.observe(rows.CONNECTION_OPEN, self.crowd.open)
+
+    def gate(self, readiness: keys.Readiness) -> Gate:
+        """What stands before every handler."""
+        server, limits = self._settings.server, self._settings.limits
+        public = urlsplit(server.public_url or "").hostname
+        names = tuple(filter(None, (public,)))
+        return Gate(
+            proxies=self._proxies,
+            origins=Origins(limits.cors_origins, names if server.auth == "open" else None),
+            overload=self._overload,
+            readiness=readiness,
+            by_address=self._by_address,
+            by_principal=self._by_principal,
+            turned_away=self.instruments.request_turned_away,
+        )
 
     async def telemetry(self, _: web.Application) -> AsyncIterator[None]:
         """The last to go, so that what the others do at their end is exported too."""
-        async with beside(sample_lag(self.instruments.event_loop_lag)):
+        async with beside(sample_lag(self.instruments.event_loop_lag, self._overload.note)):
             yield
         await asyncio.gather(asyncio.to_thread(self.metrics.close), asyncio.to_thread(self.traces.close))
 
@@ -150,6 +188,19 @@ class _Parts:
         if auth == "open":
             return Everyone()
         return Bearer(jwt or Tokens(access.tokens_file), self.instruments.access_authentications)
+
+    async def limits(self, _: web.Application) -> AsyncIterator[None]:
+        """The look at all connections, and the rates that replicas share."""
+        limiters = [limiter for limiter in (self._by_address, self._by_principal) if limiter]
+        redis_url = self._settings.timeline.redis_url
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(beside(self.crowd.watch()))
+            if redis_url and limiters:
+                measure = OperationMetrics(self.instruments.db_operation, "redis", REDIS_OPERATIONS).record
+                shared = SharedRates(redis_url, limiters, measure)
+                stack.push_async_callback(shared.close)
+                await stack.enter_async_context(beside(shared.run()))
+            yield
 
     async def database(self, app: web.Application) -> AsyncIterator[None]:
         """The database, and the service that keeps cases in it."""
@@ -289,3 +340,7 @@ class _Parts:
         cache = RedisCache(redis_url, timeout, measure)
         self._pools["cache"] = cache.connections
         return cache
+
+
+def _limiter(name: str, rate: tuple[int, int]) -> Limiter | None:
+    return Limiter(name, Rate(*rate)) if rate[0] else None

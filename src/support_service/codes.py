@@ -35,6 +35,7 @@ TABLE = (
     Code("expectation_failed", 417, "the request expects what is no `100-continue`"),
     Code("file_missing", 422, "the form has no part `file`"),
     Code("file_repeated", 422, "the form has more than one part `file`"),
+    Code("headers_too_large", 431, "more than 100 headers, 8 KiB in one, or 32 KiB in all"),
     Code("host_not_allowed", 421, "an open service was called by a name that is not loopback"),
     Code("http_error", None, "a refusal of the HTTP layer itself, such as a bad request line"),
     Code("idempotency_answer_lost", 409, "the change was made, its answer was not kept"),
@@ -53,7 +54,7 @@ TABLE = (
     Code("method_not_allowed", 405, "the path has no such method; `Allow` names those it has"),
     Code("metrics_closed", 403, "`/metrics` is not open on this port"),
     Code("origin_not_allowed", 403, "a page of another origin called"),
-    Code("overloaded", 503, "the event loop is behind, so work is refused early"),
+    Code("overloaded", 503, "the event loop stays late (`SUPPORT_SHED_LAG`), or `SUPPORT_REQUESTS` are in work"),
     Code("permission_missing", 403, "the caller's role lacks the permission that is named"),
     Code("range_not_satisfiable", 416, "the file ends before the range that was asked for"),
     Code("rate_limited", 429, "the caller asked too often; `Retry-After` says when"),
@@ -65,9 +66,11 @@ TABLE = (
     Code("token_invalid", 401, "the token is not valid here"),
     Code("token_missing", 401, "no token was sent"),
     Code("tokens_unavailable", 503, "`SUPPORT_TOKENS_FILE` can't be read"),
+    Code("too_many_parameters", 400, "the query has more than 64 parameters"),
     Code("type_not_allowed", 415, "files of this type are not taken"),
     Code("unsupported_type", 415, "the content type is none that is read here"),
     Code("uploads_busy", 503, "`SUPPORT_ATTACHMENT_UPLOADS` are in progress"),
+    Code("uri_too_long", 414, "the address has more than 8,190 bytes, or its query more than 4,096"),
 )
 BY_NAME = {code.name: code for code in TABLE}
 

@@ -65,6 +65,22 @@ class Forbidden(SupportError):
     """The caller may not do this."""
 
 
+class Misdirected(SupportError):
+    """The request was sent to a name that is none of the service's."""
+
+
+class AddressTooLong(SupportError):
+    """The request's address is over a limit in size."""
+
+
+class TooOften(SupportError):
+    """The caller asks too often; `retry_after` says in how many seconds there is room again."""
+
+    def __init__(self, code: str, message: str, retry_after: int) -> None:
+        super().__init__(code, message)
+        self.retry_after = retry_after
+
+
 class Unavailable(SupportError):
     """A part that the request needs is out of reach; the same request may succeed later."""
 

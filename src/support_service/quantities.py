@@ -1,10 +1,12 @@
-"""Quantities as people write them: durations (`30d`), rates (`50MB/s`) and shares (`1%`)."""
+"""Quantities as people write them: durations (`30d`), rates (`50MB/s`, `100/min`) and shares (`1%`)."""
 
 import re
 from datetime import timedelta
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 IN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+FREQUENCY = re.compile(r"(\d{1,9})\s*/\s*(s|min|h)")
+PERIODS = {"s": 1, "min": 60, "h": 3600}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|M|G|T)(i?)B")
 POWERS = ("", "k", "M", "G", "T")
 LONGEST = timedelta(days=36_500)
@@ -26,6 +28,14 @@ def rate(text: str) -> float:
     if found_bytes <= 0:
         raise ValueError("a number with B, kB, MB or GB a second, such as 50MB/s")
     return found_bytes
+
+
+def frequency(text: str) -> tuple[int, int]:
+    """(requests, seconds), out of a text like `100/s` or `6000/min`; raises ValueError with what is allowed."""
+    found = FREQUENCY.fullmatch(text.strip())
+    if not found or not int(found[1]):
+        raise ValueError("a number of requests with /s, /min or /h, such as 100/s, or off")
+    return int(found[1]), PERIODS[found[2]]
 
 
 def share(text: str) -> float:

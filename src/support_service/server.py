@@ -3,21 +3,23 @@
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
 from support_service.app import build
 from support_service.settings import Server, Settings, WrongSetting
 from support_service.web import keys
-from support_service.web.connection import Runner
+from support_service.web.listener import Runner
 
 LOOK_EVERY = 0.05  # seconds between looks at the requests that a stop waits for
 SWITCH_EVERY = 0.001  # seconds that a thread, as one that renders a scrape, may keep the event loop waiting
 READ_BUFFER = 256 * 1024  # bytes taken from a connection at once: fewer wake-ups for an upload
+FILES_BESIDE = 512  # descriptors for what is no client's connection: databases, Redis, neighbours, files
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +81,31 @@ async def stop_signal() -> str:
     return await stopped
 
 
+def with_room(settings: Settings) -> Settings:
+    """Settings whose connections this process may have, after it asked for as many descriptors as it can get.
+
+    A default that is too large is made smaller; raises WrongSetting for a number that someone chose.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems give out fewer than they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    may_have, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room, wanted = may_have - FILES_BESIDE, settings.limits.connections
+    if may_have == resource.RLIM_INFINITY or wanted <= room:
+        return settings
+    if "connections" in settings.limits.model_fields_set or room < 1:
+        raise WrongSetting(
+            f"SUPPORT_CONNECTIONS={wanted}: this process may open {may_have} files (ulimit -n), and needs "
+            f"{FILES_BESIDE} of them for other things"
+        )
+    log.warning("%d connections at once, since only %d files may be open (ulimit -n)", room, may_have)
+    return settings.model_copy(update={"limits": settings.limits.model_copy(update={"connections": room})})
+
+
 async def serve(settings: Settings) -> None:
     """Serve until a signal comes; raises WrongSetting or SupportError where the start fails."""
     sys.setswitchinterval(SWITCH_EVERY)
+    settings = with_room(settings)
     stopped = asyncio.ensure_future(stop_signal())
     for line in settings.warnings:
         log.warning(line)

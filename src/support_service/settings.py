@@ -7,6 +7,7 @@ import base64
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -32,6 +33,8 @@ JWT_ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
     *("EdDSA", "Ed25519"),
 )
+RATE = (100, 1)  # requests, seconds: a busy tool needs a tenth
+ADDRESS_RATE = (300, 1)  # an office behind one address
 POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "port", "database", "target_session_attrs"})
 
 
@@ -145,6 +148,30 @@ def _algorithms(value: object) -> object:
     return names
 
 
+def _frequency(value: object) -> object:
+    """A rate as (requests, seconds); `off` is no request in no time."""
+    return (0, 0) if str(value).strip().lower() == "off" else quantities.frequency(str(value))
+
+
+def _networks(value: object) -> object:
+    """A list of addresses and networks with commas between."""
+    try:
+        return tuple(ip_network(each.strip(), strict=False) for each in str(value).split(","))
+    except ValueError:
+        raise ValueError("addresses and networks with commas between, such as 10.0.0.0/8,fd00::1") from None
+
+
+def _origins(value: object) -> object:
+    """A list of origins with commas between, as browsers write them; there is no word for every origin."""
+    names = tuple(each.strip() for each in str(value).split(","))
+    if not all(re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", name) for name in names):
+        raise ValueError("origins with commas between, in small letters, such as https://desk.example")
+    return names
+
+
+Frequency = Annotated[tuple[int, int], BeforeValidator(_frequency)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_types)]
 Duration = Annotated[timedelta, BeforeValidator(quantities.duration)]
 Share = Annotated[float, BeforeValidator(quantities.share)]
@@ -229,6 +256,25 @@ class Server(Section):
     stop_delay: float = Field(0, alias="SUPPORT_STOP_DELAY", ge=0, description="s of not ready before the stop begins")
     access_log: float = Field(0.01, alias="SUPPORT_ACCESS_LOG", ge=0, le=1, description="share of requests logged")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="SUPPORT_LOG_LEVEL")
+
+
+class Limits(Section):
+    """How much the service takes on, from whom, and how long anyone may keep it waiting."""
+
+    trusted_proxies: Networks = Field(
+        (), alias="SUPPORT_TRUSTED_PROXIES", validate_default=False, description="whose X-Forwarded-* are believed"
+    )
+    cors_origins: Origins = Field(
+        (), alias="SUPPORT_CORS_ORIGINS", validate_default=False, description="origins whose pages may call"
+    )
+    rate: Frequency | None = Field(None, alias="SUPPORT_RATE_LIMIT", description="of one principal")
+    address_rate: Frequency | None = Field(None, alias="SUPPORT_RATE_LIMIT_ADDRESS", description="of one address")
+    connections: int = Field(4096, alias="SUPPORT_CONNECTIONS", ge=8, description="connections at once")
+    requests: int = Field(1000, alias="SUPPORT_REQUESTS", ge=1, description="requests in work at once")
+    lag: float = Field(0.5, alias="SUPPORT_SHED_LAG", ge=0, description="s of loop lag from which on load is shed")
+    header_timeout: float = Field(10, alias="SUPPORT_HEADER_TIMEOUT", gt=0, description="s for a request's head")
+    idle_timeout: float = Field(75, alias="SUPPORT_IDLE_TIMEOUT", gt=0, description="s between requests")
+    send_timeout: float = Field(30, alias="SUPPORT_SEND_TIMEOUT", gt=0, description="s without taking of an answer")
 
 
 class Database(Section):
@@ -376,6 +422,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     server: Server
+    limits: Limits
     database: Database
     timeline: Timeline
     attachments: Attachments
@@ -385,11 +432,22 @@ class Settings(BaseModel):
     access: Access
     warnings: tuple[str, ...] = ()  # what was set and has no effect
 
+    @property
+    def rate(self) -> tuple[int, int]:
+        """(requests, seconds) of one principal; (0, 0) is no limit, as there is none on loopback unless it is set."""
+        return self.limits.rate or ((0, 0) if self.server.auth == "open" else RATE)
+
+    @property
+    def address_rate(self) -> tuple[int, int]:
+        """The same of one address."""
+        return self.limits.address_rate or ((0, 0) if self.server.auth == "open" else ADDRESS_RATE)
+
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read and check every variable; raises WrongSetting for the first that is wrong."""
         settings = cls(
             server=_read(Server, environ),
+            limits=_read(Limits, environ),
             database=_read(Database, environ),
             timeline=_read(Timeline, environ),
             attachments=_read(Attachments, environ),

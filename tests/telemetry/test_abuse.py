@@ -55,7 +55,7 @@ def request(chance, case):
         text = f'{{"subject":"{author}","channel":"{channel}","authorType":"{author}","message":"x"}}'
         body = text.encode() if chance.random() < 0.8 else word(chance).encode()
     headers = {
-        "Host": f"{word(chance)}.example",
+        "Host": f"{word(chance)}.localhost",
         "User-Agent": word(chance),
         "Content-Type": chance.choice(("application/json", f"{word(chance)}/{word(chance)}")),
         "X-Request-Id": word(chance, string.ascii_letters + string.punctuation),

@@ -1,16 +1,14 @@
 """Files of cases: what goes in comes out, and the gauges tell what lies there."""
 
-import asyncio
 import hashlib
 import os
 
 import aiohttp
 import pytest
 
-from tests.calls import eventually, files, open_case, read_case, read_timeline, refused, upload
+from tests.calls import files, open_case, read_case, read_timeline, refused, upload
 from tests.conftest import both_databases
 from tests.scrape import Scrape
-from tests.web.test_uploads import statuses
 
 BYTES = "support_attachment_backlog_bytes"
 FILES = "support_attachment_backlog_files"
@@ -175,16 +173,3 @@ async def test_a_file_that_breaks_off(client, case, attachment_dir):
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
-
-
-async def test_a_client_that_takes_nothing(client, case, metrics, monkeypatch):
-    """A client that asks for a file and reads nothing of it is cut off: nobody keeps files open for ever."""
-    monkeypatch.setattr("support_service.web.attachments.TAKEN_WITHIN", 0.2)
-    kept = await upload(client, case, bytes(24_000_000))  # more than a socket takes in on both sides
-    reader, writer = await asyncio.open_connection(client.host, client.port, limit=1000)
-    writer.write(f"GET {kept['uri']} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-    route = "/support/cases/{case_id}/attachments/{attachment_id}/{filename}"
-    await eventually(lambda: statuses(metrics, route) == ["200"])
-    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-        await reader.readexactly(24_000_000)
-    writer.close()

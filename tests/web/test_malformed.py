@@ -18,8 +18,19 @@ CHUNKED = (
 MALFORMED = {
     "a header without a colon": f"GET / HTTP/1.1\r\nAuthorization Bearer {SECRET}\r\n\r\n".encode(),
     "a control character": f"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {SECRET}\x01\r\n\r\n".encode(),
-    "a header too long": f"GET / HTTP/1.1\r\nHost: a\r\nCookie: {SECRET * 600}\r\n\r\n".encode(),
     "no HTTP at all": f"{SECRET} this is no HTTP\r\n\r\n".encode(),
+}
+TOO_LARGE = {
+    "an address too long": (f"GET /{SECRET * 600} HTTP/1.1\r\nHost: a\r\n\r\n", 414, "uri_too_long"),
+    "a header too long": (f"GET / HTTP/1.1\r\nHost: a\r\nCookie: {SECRET * 600}\r\n\r\n", 431, "headers_too_large"),
+    "a name too long": (f"GET / HTTP/1.1\r\nHost: a\r\n{'x' * 9000}: {SECRET}\r\n\r\n", 431, "headers_too_large"),
+    "too many headers": ("GET / HTTP/1.1\r\nHost: a\r\n" + "a: b\r\n" * 200 + "\r\n", 431, "headers_too_large"),
+    "too much of them": (
+        "GET / HTTP/1.1\r\nHost: a\r\n" + f"a: {SECRET * 200}\r\n" * 6 + "\r\n",
+        431,
+        "headers_too_large",
+    ),
+    "too much, and no end": ("GET / HTTP/1.1\r\n" + f"a: {SECRET * 200}\r\n" * 6, 431, "headers_too_large"),
 }
 
 
@@ -45,6 +56,18 @@ async def test_it_is_a_problem_and_is_counted(client, metrics, name):
     assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
 
 
+@pytest.mark.parametrize("name", TOO_LARGE)
+async def test_a_head_that_is_too_large(client, metrics, name):
+    """An address or headers over a bound are refused with the bound in the answer, and counted."""
+    raw, status, code = TOO_LARGE[name]
+    found, head, body = await send(client.host, client.port, raw.encode())
+    assert (found, json.loads(body)["code"]) == (status, code)
+    assert " bytes" in json.loads(body)["detail"]
+    assert f"X-Request-Id: {json.loads(body)['requestId']}" in head
+    given = {"http_request_method": "_OTHER", "http_route": "other", "http_response_status_code": str(status)}
+    assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
+
+
 @pytest.mark.parametrize("path", ["/support/cases", "/nowhere"])
 async def test_an_expectation_that_can_not_be_met(client, metrics, path):
     """What a client may not expect is a problem, and counted."""
@@ -60,9 +83,10 @@ async def test_nothing_of_it_is_logged(tmp_path):
     port = free_port()
     async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_LOG_LEVEL="debug") as service:
         await service.answers(f"http://127.0.0.1:{port}")
-        for raw in (*MALFORMED.values(), CHUNKED + f"{SECRET}\r\n".encode()):
+        large = [raw.encode() for raw, *_ in TOO_LARGE.values()]
+        for raw in (*MALFORMED.values(), *large, CHUNKED + f"{SECRET}\r\n".encode()):
             for _ in range(50):
-                assert (await send("127.0.0.1", port, raw))[0] == 400
+                assert (await send("127.0.0.1", port, raw))[0] in (400, 414, 431)
         service.stop()
         status, _, log = await service.ended()
     assert status == 0

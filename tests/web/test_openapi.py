@@ -8,10 +8,11 @@ import pydantic
 import pytest
 
 from support_service.codes import BY_NAME
+from support_service.telemetry.http import UNMEASURED
 from support_service.web import docs, headers, openapi
 from support_service.web.gaps import gaps
 from support_service.web.permissions import PUBLIC
-from support_service.web.routes import AT_THE_DOOR, EVERYWHERE, ROUTES
+from support_service.web.routes import AT_THE_DOOR, AT_THE_GATE, EVERYWHERE, ROUTES
 from tests.calls import open_case, upload
 
 PROBLEM = "application/problem+json"
@@ -129,8 +130,9 @@ async def test_every_code_is_listed_where_it_may_come(document):
                 assert schema["status"] == {"const": int(status)}
                 assert {BY_NAME[code].status for code in schema["code"]["enum"]} == {int(status)}
                 listed |= set(schema["code"]["enum"])
-        door = set() if route.name in PUBLIC else {*AT_THE_DOOR}
-        assert listed == {*EVERYWHERE, *door, *route.refusals}, route.name
+        gate = () if route.path in UNMEASURED else AT_THE_GATE
+        door = () if route.name in PUBLIC else AT_THE_DOOR
+        assert listed == {*EVERYWHERE, *gate, *door, *route.refusals}, route.name
 
 
 def test_examples_are_examples():
@@ -175,7 +177,7 @@ def test_a_closed_service_says_so():
 
 def test_headers_are_described_once():
     """Every header that a route or a status names has its description."""
-    named = {name for route in ROUTES for name in route.sends} | {*headers.ALWAYS}
+    named = {name for route in ROUTES for name in route.sends} | {*headers.ALWAYS, *headers.SOMETIMES}
     named |= {name for route in ROUTES for other in route.others for name in other.headers}
     named |= {name for names in headers.OF_STATUS.values() for name in names}
     assert named == set(headers.ANSWER)

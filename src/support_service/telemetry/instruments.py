@@ -403,6 +403,23 @@ EVENT_LOOP_LAG = Row(
     {},
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
+CONNECTION_OPEN = Row("support.connection.open", "observed sum", "{connection}", "Connections of clients", {})
+CONNECTION_CUT = Row(
+    "support.connection.cut",
+    "counter",
+    "{connection}",
+    "Connections that were refused or ended: full (no place and nobody idle), share (the same for one address), idle "
+    "(made room for another), head (no whole request head in time), unread (a client that takes no answer)",
+    {"reason": labels.CUTS},
+)
+REQUEST_TURNED_AWAY = Row(
+    "support.request.turned_away",
+    "counter",
+    "{request}",
+    "Requests that were refused before any work: over the rate of their address or principal (429), or because the "
+    "event loop was late or too many requests were in work (503)",
+    {"reason": labels.TURNED_AWAY},
+)
 BUILD_INFO = Row(
     "support.build.info",
     "gauge",
@@ -454,6 +471,9 @@ TABLE = (
     TICKET_RESOLUTION,
     HTTP_SERVER_DURATION,
     HTTP_SERVER_ACTIVE,
+    CONNECTION_OPEN,
+    CONNECTION_CUT,
+    REQUEST_TURNED_AWAY,
     DB_OPERATION,
     DB_CONNECTIONS,
     EVENTS_PUBLISHED,
@@ -547,6 +567,8 @@ class Instruments:
         self.events_delivery_lag = self._histogram(EVENTS_DELIVERY_LAG)
         self.webhook_deliveries = self._counter(WEBHOOK_DELIVERIES)
         self.access_authentications = self._counter(ACCESS_AUTHENTICATIONS)
+        self.connection_cut = self._counter(CONNECTION_CUT)
+        self.request_turned_away = self._counter(REQUEST_TURNED_AWAY)
         self.event_loop_lag = self._histogram(EVENT_LOOP_LAG)
 
     def observe(self, row: Row, read: Callable[[], Reading]) -> None:

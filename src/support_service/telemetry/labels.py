@@ -84,6 +84,8 @@ CONSUMPTIONS = ("applied", "unmatched", "duplicate", "ignored", "failed", "dead"
 WEBHOOK_OUTCOMES = ("delivered", "retried", "failed")
 PROBE_STEPS = ("open", "message", "upload", "download", "event", "timeline", "refresh", "close", "delete")
 AUTHENTICATIONS = ("accepted", "missing", "invalid", "expired", "unavailable")
+CUTS = ("full", "share", "idle", "head", "unread")
+TURNED_AWAY = ("address", "principal", "lag", "requests")
 OTHER_METHOD = "_OTHER"  # as the semantic conventions have it
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", OTHER_METHOD)
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import platform
 import time
+from collections.abc import Callable
 
 import psutil
 from opentelemetry.metrics import Histogram
@@ -40,10 +41,12 @@ def observe_process(instruments: Instruments) -> None:
     instruments.observe(rows.BUILD_INFO, lambda: [(1, build)])
 
 
-async def sample_lag(lag: Histogram) -> None:
-    """Record how late the loop wakes this task, again and again."""
+async def sample_lag(lag: Histogram, note: Callable[[float], None]) -> None:
+    """Record how late the loop wakes this task, again and again, and tell who acts on it."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + SAMPLE_EVERY
         await asyncio.sleep(SAMPLE_EVERY)
-        lag.record(max(0.0, loop.time() - due))
+        late = max(0.0, loop.time() - due)
+        lag.record(late)
+        note(late)

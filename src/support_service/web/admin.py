@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
+from support_service import periodic
 from support_service.errors import Unavailable
 from support_service.web import health, keys
-from support_service.web.connection import Runner
 from support_service.web.errors import problems
+from support_service.web.gate import GATE, tell
+from support_service.web.listener import Runner
 from support_service.web.middleware import observed
 
+PLACES = 64  # connections; those of the app's clients take none of them
 STOP_WITHIN = 1.0  # seconds for a scrape that has begun
 
 log = logging.getLogger(__name__)
@@ -23,7 +26,8 @@ def beside(host: str, port: int, scrapes: keys.Scrapes) -> Callable[[web.Applica
     """
 
     async def listen(app: web.Application) -> AsyncIterator[None]:
-        runner = Runner(_of(app, scrapes), access_log=None, shutdown_timeout=STOP_WITHIN, handle_signals=False)
+        served = _of(app, scrapes)
+        runner = Runner(served, access_log=None, shutdown_timeout=STOP_WITHIN, handle_signals=False)
         await runner.setup()
         try:
             try:
@@ -36,7 +40,8 @@ def beside(host: str, port: int, scrapes: keys.Scrapes) -> Callable[[web.Applica
             bound, number = runner.addresses[0][:2]
             app[keys.ADMIN] = f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
             log.info("Metrics and health are at %s", app[keys.ADMIN])
-            yield
+            async with periodic.beside(served[keys.CROWD].watch()):
+                yield
         finally:
             await runner.cleanup()
 
@@ -45,6 +50,9 @@ def beside(host: str, port: int, scrapes: keys.Scrapes) -> Callable[[web.Applica
 
 def _of(app: web.Application, scrapes: keys.Scrapes) -> web.Application:
     admin = web.Application(middlewares=[observed(app[keys.REQUESTS], app[keys.READINESS], 0), problems])
+    admin[GATE] = app[GATE]
+    admin[keys.CROWD] = app[keys.CROWD].beside(PLACES)
+    admin.on_response_prepare.append(tell)
     admin[keys.METRICS] = app[keys.METRICS]
     admin[keys.REQUESTS] = app[keys.REQUESTS]
     admin[keys.READINESS] = app[keys.READINESS]

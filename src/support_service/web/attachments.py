@@ -1,6 +1,5 @@
 """Attachments: upload, list, download, remove."""
 
-import asyncio
 import logging
 from contextlib import aclosing
 from typing import Annotated
@@ -19,8 +18,6 @@ from support_service.web.errors import problem
 from support_service.web.uploads import Upload
 from support_service.web.versions import expected
 from support_service.web.wire import reply
-
-TAKEN_WITHIN = 300.0  # seconds for a client to take a block: one that stands still holds no file for ever
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +41,7 @@ async def upload(request: web.Request) -> web.Response:
     checksum came along, is the one that was sent.
     """
     service = request.app[keys.ATTACHMENTS]
-    with service.uploading():
+    with service.uploading(), request.app[keys.READINESS].for_client():
         versions = expected(request)
         await service.expect(case_id(request), versions)
         incoming = Upload(request, request.app[keys.HTTP].uploads)
@@ -85,7 +82,6 @@ async def download(request: web.Request) -> web.StreamResponse:
         "Content-Disposition": disposition(attachment.filename),
         "Content-Security-Policy": "sandbox",
         "ETag": f'"{attachment.sha256}"',
-        "X-Content-Type-Options": "nosniff",
     }
     if any(tag.value in (attachment.sha256, "*") for tag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
@@ -111,14 +107,13 @@ async def download(request: web.Request) -> web.StreamResponse:
         block = await anext(blocks, b"")
         await response.prepare(request)
         try:
-            while block:
-                async with asyncio.timeout(TAKEN_WITHIN):
+            with request.app[keys.READINESS].for_client():
+                while block:
                     await response.write(block)
-                block = await anext(blocks, b"")
-            await response.write_eof()
-        except (Unavailable, TimeoutError) as failure:
-            reason = str(failure) or f"its client took nothing for {TAKEN_WITHIN:g} s"
-            log.warning("The download of attachment %s broke off: %s", attachment.id, reason)
+                    block = await anext(blocks, b"")
+                await response.write_eof()
+        except Unavailable as failure:
+            log.warning("The download of attachment %s broke off: %s", attachment.id, failure)
             if request.transport:
                 request.transport.abort()  # the head is out: a broken connection is all that can still be said
     return response

@@ -24,6 +24,9 @@ STATUS: dict[type[SupportError], int] = {
     errors.UnsupportedType: 415,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
+    errors.Misdirected: 421,
+    errors.AddressTooLong: 414,
+    errors.TooOften: 429,
     errors.OutOfSpace: 507,
     errors.Unavailable: 503,
 }
@@ -70,6 +73,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             answer.force_close()
         if isinstance(error, errors.Unauthenticated):
             answer.headers["WWW-Authenticate"] = _challenge(error)
+        if isinstance(error, errors.TooOften):
+            answer.headers["Retry-After"] = str(error.retry_after)
         return answer
     except web.HTTPException as refusal:
         answer = problem(

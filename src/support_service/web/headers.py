@@ -52,12 +52,19 @@ ANSWER = {
         "Only on a repeat: this is what the first request with this key was answered.", {"const": "true"}, always=False
     ),
     "Location": Header("Where what was made, or what was asked for, is found.", TEXT),
+    "RateLimit": Header(
+        "How many requests each policy still lets through, and seconds until all are.", TEXT, always=False
+    ),
+    "RateLimit-Policy": Header(
+        "The rates that hold here: so many requests (`q`) in so many seconds (`w`).", TEXT, always=False
+    ),
     "Retry-After": Header("Seconds after which to try again.", COUNT),
     "WWW-Authenticate": Header("How to say who you are.", TEXT),
     "X-Request-Id": Header("Finds the request in the log.", TEXT | {"pattern": "^[A-Za-z0-9._-]{1,64}$"}),
 }
 
 ALWAYS = ("X-Request-Id",)
+SOMETIMES = ("RateLimit", "RateLimit-Policy")  # where rates are limited
 OF_STATUS = {
     401: ("WWW-Authenticate",),
     416: ("Content-Range",),

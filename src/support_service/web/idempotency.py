@@ -83,7 +83,7 @@ def _is_upload(request: web.Request) -> bool:
 async def _expect_same_file(request: web.Request, answer: Answer) -> None:
     """Read an upload to its end, keeping nothing; raises Invalid where it is another file than the first time."""
     kept = pydantic_core.from_json(answer.body)
-    with request.app[keys.ATTACHMENTS].uploading():
+    with request.app[keys.ATTACHMENTS].uploading(), request.app[keys.READINESS].for_client():
         incoming = Upload(request, request.app[keys.HTTP].uploads)
         await incoming.open()
         digest, size = hashlib.sha256(), 0

@@ -1,7 +1,8 @@
 """What the composition root puts into the app, and handlers take out of it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import Cache
 from support_service.timeline.levers import Levers
+from support_service.web.crowd import Crowd
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,17 @@ class Readiness:
 
     accepting: bool = True
     working: int = 0
+    waiting: int = 0  # of those in work: for their client alone, which costs nothing but a connection
     ping: asyncio.Task[None] | None = None  # the one question that the database is asked at a time
+
+    @contextmanager
+    def for_client(self) -> Iterator[None]:
+        """Count a request as one that waits for its client, for the length of a block."""
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,7 @@ LEVERS = web.AppKey("levers", Levers)
 METRICS = web.AppKey("metrics", Metrics)
 REQUESTS = web.AppKey("requests", RequestMetrics)
 HTTP = web.AppKey("http", HttpOptions)
+CROWD = web.AppKey("crowd", Crowd)
 READINESS = web.AppKey("readiness", Readiness)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 SCRAPES = web.AppKey("scrapes", Scrapes)

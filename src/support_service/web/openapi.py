@@ -10,12 +10,13 @@ from pydantic import BaseModel
 
 from support_service import __version__
 from support_service.codes import BY_NAME
+from support_service.telemetry.http import UNMEASURED
 from support_service.web import headers, schemas
 from support_service.web.errors import Problem
 from support_service.web.headers import Header
 from support_service.web.permissions import PUBLIC
 from support_service.web.route import JSON, Route
-from support_service.web.routes import AT_THE_DOOR, EVERYWHERE, ROUTES
+from support_service.web.routes import AT_THE_DOOR, AT_THE_GATE, EVERYWHERE, ROUTES
 
 Json = dict[str, Any]
 
@@ -156,7 +157,8 @@ def _refusals(route: Route) -> dict[int, tuple[str, ...]]:
     """The codes of the problems that a call may give, by status."""
     found: dict[int, tuple[str, ...]] = {}
     door = () if route.name in PUBLIC else AT_THE_DOOR
-    for name in sorted({*EVERYWHERE, *door, *route.refusals}):
+    gate = () if route.path in UNMEASURED else AT_THE_GATE
+    for name in sorted({*EVERYWHERE, *gate, *door, *route.refusals}):
         status = BY_NAME[name].status
         assert status is not None, name  # noqa: S101 - no route can name a code that has none
         found[status] = (*found.get(status, ()), name)
@@ -192,7 +194,9 @@ def _refusal(status: int, codes: tuple[str, ...]) -> Json:
 
 
 def _headers(*names: str) -> Json:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in sorted((*names, *headers.ALWAYS))}
+    return {
+        name: {"$ref": f"#/components/headers/{name}"} for name in sorted((*names, *headers.ALWAYS, *headers.SOMETIMES))
+    }
 
 
 def _described(header: Header) -> Json:

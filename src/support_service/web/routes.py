@@ -22,7 +22,16 @@ CASE = CASES + "/{case_id}"
 FILE = CASE + "/attachments/{attachment_id}"
 
 # Codes of problems, see codes.py. What any call may be refused with is said once, below.
-EVERYWHERE = ("expectation_failed", "internal_error", "malformed_request")
+EVERYWHERE = (
+    "expectation_failed",
+    "headers_too_large",
+    "host_not_allowed",
+    "internal_error",
+    "malformed_request",
+    "origin_not_allowed",
+    "uri_too_long",
+)
+AT_THE_GATE = ("overloaded", "rate_limited", "too_many_parameters")  # of all but health and metrics
 # Where not all may come.
 AT_THE_DOOR = ("keys_unavailable", "permission_missing", "token_expired", "token_invalid", "token_missing")
 DATABASE = ("database_busy", "database_unavailable")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from support_service.depth import MAX_DEPTH, nests_too_deep
 from support_service.errors import FieldError, Invalid, Malformed, TooSlow, UnsupportedType
+from support_service.web import keys
 
 BODY_WITHIN = 30.0  # seconds for a JSON body to arrive; aiohttp waits for ever
 MAX_BODY = 1024 * 1024  # bytes of a JSON body
@@ -61,9 +62,12 @@ def expect_plain(request: web.Request) -> None:
 async def read_body(request: web.Request) -> bytes:
     """The body, however often it is asked for; raises UnsupportedType, TooSlow, and aiohttp's 413 for a large one."""
     expect_plain(request)
+    if request.content.is_eof():  # it came with its head
+        return await request.read()
     try:
-        async with asyncio.timeout(BODY_WITHIN):
-            return await request.read()
+        with request.app[keys.READINESS].for_client():
+            async with asyncio.timeout(BODY_WITHIN):
+                return await request.read()
     except TimeoutError:
         raise TooSlow("body_too_slow", f"The body did not arrive within {BODY_WITHIN:g} s.") from None
 

@@ -1,0 +1,63 @@
+"""Whose request it is: proxies are believed only where they are listed."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from support_service.limits.addresses import MOST_HOPS, UNKNOWN, Proxies, counted
+
+TRUSTED = Proxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("192.0.2.1", [], "192.0.2.1"),
+        ("192.0.2.1", ["198.51.100.7"], "192.0.2.1"),  # anyone may write the header
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.7"], "198.51.100.7"),
+        ("10.0.0.1", ["203.0.113.9, 198.51.100.7"], "198.51.100.7"),  # what the client made up stands before
+        ("10.0.0.1", ["203.0.113.9", "198.51.100.7"], "198.51.100.7"),
+        ("10.0.0.1", ["198.51.100.7, 10.2.3.4,10.0.0.2"], "198.51.100.7"),
+        ("10.0.0.1", ["10.2.3.4"], "10.2.3.4"),
+        ("10.0.0.1", ["198.51.100.7:4711"], "198.51.100.7"),
+        ("10.0.0.1", ["[2001:db8::7]:4711"], "2001:db8::7"),
+        ("fd00::1", ["2001:db8::7"], "2001:db8::7"),
+        ("::ffff:10.0.0.1", ["::ffff:198.51.100.7"], "198.51.100.7"),
+        ("10.0.0.1", ["198.51.100.7, nonsense"], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.7, nonsense, 10.0.0.2"], "10.0.0.2"),
+        ("10.0.0.1", [""], "10.0.0.1"),
+        (None, ["198.51.100.7"], UNKNOWN),
+    ],
+)
+def test_the_client_behind_proxies(peer, forwarded, client):
+    """The last address that is no listed proxy's is the client's; what stands before it is anybody's word."""
+    assert TRUSTED.client(peer, forwarded) == client
+
+
+def test_nobody_is_trusted_by_default():
+    """Without a list the peer is the client, whatever the header says."""
+    assert Proxies().client("10.0.0.1", ["198.51.100.7"]) == "10.0.0.1"
+    assert not Proxies().trusts("127.0.0.1")
+
+
+def test_a_long_chain_is_not_walked_to_its_end():
+    """A header with thousands of entries is looked at from its end, and only so far."""
+    assert TRUSTED.client("10.0.0.1", ["198.51.100.7" + ",10.0.0.2" * MOST_HOPS]) == "10.0.0.2"
+
+
+@pytest.mark.parametrize(
+    ("address", "counts_as"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", UNKNOWN),
+        ("nonsense", UNKNOWN),
+    ],
+)
+def test_what_an_address_counts_as(address, counts_as):
+    """A whole IPv6 network is one client, and what is no address shares one name."""
+    assert counted(address) == counts_as

@@ -1,0 +1,218 @@
+"""Connections: how many there may be, and how long each may keep the service waiting."""
+
+import asyncio
+import socket
+import struct
+from contextlib import asynccontextmanager
+
+import pytest
+
+from support_service.web import keys
+from tests.calls import PATIENCE, eventually, open_case, upload
+from tests.scrape import Scrape
+
+CUT = "support_connection_cut_total"
+OPEN = "support_connection_open"
+GOOD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BODY = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+
+
+async def connect(client, address="127.0.0.1"):
+    """A connection from an address of loopback's."""
+    return await asyncio.open_connection(client.host, client.port, local_addr=(address, 0))
+
+
+async def ask(reader, writer, raw=GOOD):
+    """Send a request; gives the status."""
+    writer.write(raw)
+    async with asyncio.timeout(PATIENCE):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+    return int(head.split()[1])
+
+
+async def ends(reader):
+    """Wait until the service ends a connection, cleanly or not; gives what it said before."""
+    async with asyncio.timeout(PATIENCE):
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
+
+
+@asynccontextmanager
+async def connections(client, number, address="127.0.0.1"):
+    """So many connections that have all been served once."""
+    made = []
+    try:
+        for _ in range(number):
+            made.append(await connect(client, address))
+            assert await ask(*made[-1]) == 200
+        yield made
+    finally:
+        for _, writer in made:
+            writer.close()
+
+
+HEADS = {
+    "nothing": b"",
+    "empty lines": b"\r\n\r\n\r\n",
+    "half a line": b"GET /li",
+    "half a head": b"GET /livez HTTP/1.1\r\nHost: loc",
+    "half of the next": GOOD + b"GET /livez HTTP/1.1\r\n",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+async def test_a_head_that_never_ends(make_client, name):
+    """A connection that does not send a whole head in time is ended and counted, however it drips."""
+    client = await make_client(SUPPORT_HEADER_TIMEOUT="0.4", SUPPORT_IDLE_TIMEOUT="60")
+    metrics = Scrape(client.app)
+    reader, writer = await connect(client)
+    raw = HEADS[name]
+    whole = raw.startswith(GOOD)
+    if whole:
+        assert await ask(reader, writer) == 200
+        raw = raw.removeprefix(GOOD)
+    ended = asyncio.create_task(ends(reader))
+    writer.write(raw)
+    while not ended.done():
+        await asyncio.sleep(0.05)
+        if b"livez" in raw:
+            writer.write(b"x")
+    assert ended.result() == b""
+    assert metrics.moved(CUT) == {"head": 1}
+    writer.close()
+
+
+async def test_a_connection_that_asks_is_not_cut_for_its_head(make_client):
+    """A connection that is idle between whole requests stays for as long as it may be idle."""
+    client = await make_client(SUPPORT_HEADER_TIMEOUT="0.2", SUPPORT_IDLE_TIMEOUT="60")
+    async with connections(client, 1) as ((reader, writer),):
+        await asyncio.sleep(0.6)
+        assert await ask(reader, writer) == 200
+    assert Scrape(client.app).moved(CUT) == {}
+
+
+async def test_an_idle_connection_ends(make_client):
+    """A connection that asks nothing any more is ended, cleanly."""
+    client = await make_client(SUPPORT_IDLE_TIMEOUT="0.3")
+    async with connections(client, 1) as ((reader, _),):
+        assert await ends(reader) == b""
+    await eventually(lambda: Scrape(client.app).value(OPEN) == 0)
+
+
+async def test_a_body_that_nobody_reads(client):
+    """A body that is refused unread holds its connection for a moment only: there is an answer, then the end."""
+    reader, writer = await connect(client)
+    writer.write(BODY)
+    answer = await ends(reader)
+    assert b" 404 " in answer
+    writer.close()
+
+
+async def test_a_client_that_takes_no_answer(make_client):
+    """A client that asks for much and takes nothing of it is sent away, and what was kept for it is let go."""
+    client = await make_client(SUPPORT_SEND_TIMEOUT="0.4", SUPPORT_IDLE_TIMEOUT="60")
+    file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
+    metrics = Scrape(client.app)
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.setblocking(False)  # noqa: FBT003 - a function of the standard library
+    await asyncio.get_running_loop().sock_connect(deaf, (client.host, client.port))
+    await asyncio.get_running_loop().sock_sendall(deaf, f"GET {file} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    await eventually(lambda: metrics.moved(CUT) == {"unread": 1})
+    await eventually(lambda: client.app[keys.READINESS].working == 0)
+    deaf.close()
+    slow, writer = await connect(client)  # one that takes it, however slowly, gets all of it
+    writer.write(f"GET {file} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    got = 0
+    while chunk := await slow.read(1_000_000):
+        got += len(chunk)
+        await asyncio.sleep(0.02)
+    assert got > 20_000_000
+    writer.close()
+
+
+async def test_the_longest_idle_make_room(make_client):
+    """At the bound a new client is let in, and the connection that was idle for the longest goes; one in use stays."""
+    client = await make_client(SUPPORT_CONNECTIONS="8")
+    metrics = Scrape(client.app)
+    made = []
+    for number in range(8):
+        made.append(await connect(client, f"127.0.0.{2 + number // 2}"))
+        assert await ask(*made[-1]) == 200
+    assert await ask(*made[0]) == 200  # now the second is the one that waited longest
+    made.append(await connect(client, "127.0.0.9"))
+    assert await ask(*made[-1]) == 200
+    assert await ends(made[1][0]) == b""
+    assert await ask(*made[0]) == 200
+    assert metrics.moved(CUT) == {"idle": 1}
+    assert metrics.value(OPEN) == 8
+    for _, writer in made:
+        writer.close()
+
+
+async def test_no_room_and_nobody_idle(make_client):
+    """Where every connection is in work a new one is ended at once, and counted; when one is done, it is let in."""
+    client = await make_client(SUPPORT_CONNECTIONS="8")
+    metrics = Scrape(client.app)
+    busy = []
+    for number in range(8):
+        busy.append(await connect(client, f"127.0.0.{2 + number // 2}"))
+        busy[-1][1].write(b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        busy[-1][1].write(b"Content-Length: 10\r\n\r\n{")
+    await eventually(lambda: client.app[keys.READINESS].waiting == 8)
+    reader, writer = await connect(client, "127.0.0.9")
+    assert await ends(reader) == b""
+    writer.close()
+    assert metrics.moved(CUT) == {"full": 1}
+    busy[0][1].close()
+    await eventually(lambda: metrics.value(OPEN) == 7)
+    reader, writer = await connect(client, "127.0.0.9")
+    assert await ask(reader, writer) == 200
+    for _, each in (*busy, (reader, writer)):
+        each.close()
+
+
+async def test_one_address_has_its_share(make_client):
+    """One address fills its share alone: it loses its own idle connections, and others keep theirs."""
+    client = await make_client(SUPPORT_CONNECTIONS="16")
+    metrics = Scrape(client.app)
+    async with connections(client, 4, "127.0.0.2") as others, connections(client, 12, "127.0.0.3"):
+        assert metrics.value(OPEN) == 8
+        assert metrics.moved(CUT) == {"idle": 8}
+        for reader, writer in others:
+            assert await ask(reader, writer) == 200
+        busy = []
+        for _ in range(5):
+            busy.append(await connect(client, "127.0.0.4"))
+            busy[-1][1].write(BODY)
+        assert await ends(busy[-1][0]) == b""
+        await eventually(lambda: metrics.value(CUT, reason="share") == 1)
+        for _, writer in busy:
+            writer.close()
+
+
+async def test_a_trusted_proxy_has_no_share(make_client):
+    """Behind a proxy all clients share its address: it may have every place."""
+    client = await make_client(SUPPORT_CONNECTIONS="16", SUPPORT_TRUSTED_PROXIES="127.0.0.2")
+    async with connections(client, 16, "127.0.0.2"):
+        assert Scrape(client.app).value(OPEN) == 16
+
+
+async def test_every_place_is_given_back(client):
+    """However a connection ends, its place is free again."""
+    metrics = Scrape(client.app)
+    for raw in (b"", GOOD, b"nonsense\r\n\r\n", b"GET /li", BODY):
+        for reset in (False, True):
+            _, writer = await connect(client)
+            writer.write(raw)
+            await writer.drain()
+            if reset:
+                linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.close()
+    await eventually(lambda: metrics.value(OPEN) == 0)
+    assert client.app[keys.CROWD]._rooms == {}
