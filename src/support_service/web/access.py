@@ -7,6 +7,7 @@ from support_service.access.authenticator import Authenticator
 from support_service.callers import CALLER
 from support_service.errors import Forbidden
 from support_service.web import keys
+from support_service.web.gate import GATE
 from support_service.web.permissions import PUBLIC, RULES
 
 
@@ -19,6 +20,7 @@ def admitted(authenticator: Authenticator) -> Middleware:
         if rule is None:
             return await handler(request)
         caller = await authenticator.identify(request.headers.getall("Authorization", ()))
+        request.app[GATE].charge(request, caller.name)
         reach = rule.reach.get(caller.role)
         if reach is None:
             raise Forbidden(
