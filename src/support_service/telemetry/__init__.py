@@ -4,7 +4,7 @@ import os
 from importlib import import_module
 
 # These two are read when OpenTelemetry is imported, and a wrong value ends the import with a trace: so they are out of
-# sight until then. settings.py refuses a wrong limit in one line; we pass on W3C trace context, whoever else there is.
+# sight until then. settings/ refuses a wrong limit in one line; we pass on W3C trace context, whoever else there is.
 _hidden = {
     name: os.environ.pop(name)  # noqa: TID251 - see above
     for name in ("OTEL_PROPAGATORS", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")

@@ -1,0 +1,109 @@
+"""The only reader of the environment: sections of settings, checked together once at the start.
+
+A search for a variable, such as `SUPPORT_PORT`, ends in sections.py.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from support_service import otel
+from support_service.settings.sections import (
+    Access,
+    Attachments,
+    Client,
+    Database,
+    Events,
+    Limits,
+    ObjectStore,
+    Section,
+    Server,
+    Telemetry,
+    Timeline,
+    read,
+)
+from support_service.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, shown
+
+__all__ = ["JWT_ALGORITHMS", "LOOPBACK", "Access", "Client", "Section", "Server", "Settings", "WrongSetting"]
+
+RATE = (100, 1)  # requests, seconds: a busy tool needs a tenth
+ADDRESS_RATE = (300, 1)  # an office behind one address
+
+
+class Settings(BaseModel):
+    """Every section, read together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    server: Server
+    limits: Limits
+    database: Database
+    timeline: Timeline
+    attachments: Attachments
+    s3: ObjectStore
+    events: Events
+    telemetry: Telemetry
+    access: Access
+    warnings: tuple[str, ...] = ()  # what was set and has no effect
+
+    @property
+    def rate(self) -> tuple[int, int]:
+        """(requests, seconds) of one principal; (0, 0) is no limit, as there is none on loopback unless it is set."""
+        return self.limits.rate or ((0, 0) if self.server.auth == "open" else RATE)
+
+    @property
+    def address_rate(self) -> tuple[int, int]:
+        """The same of one address."""
+        return self.limits.address_rate or ((0, 0) if self.server.auth == "open" else ADDRESS_RATE)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """Read and check every variable; raises WrongSetting for the first that is wrong."""
+        settings = cls(
+            server=read(Server, environ),
+            limits=read(Limits, environ),
+            database=read(Database, environ),
+            timeline=read(Timeline, environ),
+            attachments=read(Attachments, environ),
+            s3=read(ObjectStore, environ),
+            events=read(Events, environ),
+            telemetry=read(Telemetry, environ),
+            access=read(Access, environ),
+            warnings=(*otel.ignored(environ), *_deaf(environ), *_unused(environ)),
+        )
+        for name, allowed in otel.wrong(environ, settings.telemetry.metrics, settings.telemetry.traces):
+            raise WrongSetting(f"{name}={shown(name, environ[name])}: allowed is {allowed}")
+        if settings.server.auth == "open" and settings.server.host not in LOOPBACK:
+            raise WrongSetting(
+                f"SUPPORT_HOST={settings.server.host!r}: with SUPPORT_AUTH=open only a loopback address is allowed "
+                f"({', '.join(LOOPBACK)}), since anyone who reaches the port may read every case"
+            )
+        if settings.server.auth == "jwt":
+            for name in ("SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"):
+                if not environ.get(name):
+                    raise WrongSetting(f"SUPPORT_AUTH='jwt': needs {name}")
+        if settings.s3.bucket is None:
+            if settings.attachments.store == "s3":
+                raise WrongSetting("SUPPORT_ATTACHMENT_STORE='s3': needs SUPPORT_S3_BUCKET")
+            if settings.s3.offload_after is not None:
+                raise WrongSetting(
+                    f"SUPPORT_OFFLOAD_AFTER={environ['SUPPORT_OFFLOAD_AFTER']!r}: needs SUPPORT_S3_BUCKET"
+                )
+        return settings
+
+
+def _deaf(environ: Mapping[str, str]) -> Iterator[str]:
+    redis = environ.get("SUPPORT_EVENTS_REDIS_URL") or environ.get("SUPPORT_REDIS_URL")
+    if not redis and not read(Events, environ).consume:
+        given = environ["SUPPORT_EVENTS_CONSUME"]
+        yield (
+            f"SUPPORT_EVENTS_CONSUME={given!r} leaves events to no one: without SUPPORT_EVENTS_REDIS_URL or "
+            "SUPPORT_REDIS_URL no other process can reach them"
+        )
+
+
+def _unused(environ: Mapping[str, str]) -> Iterator[str]:
+    auth = environ.get("SUPPORT_AUTH") or "open"
+    if auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
+        yield f"SUPPORT_JWT_KEYS lets nobody in: SUPPORT_AUTH is {auth!r}, not 'jwt'"

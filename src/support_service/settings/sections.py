@@ -1,0 +1,233 @@
+"""The sections of the settings, small and frozen: each field's alias is the variable that sets it."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+
+from support_service.settings.values import (
+    Algorithms,
+    BaseUrl,
+    ContentTypes,
+    DatabaseUrl,
+    Duration,
+    Frequency,
+    KeyPlace,
+    MetricsExporters,
+    Networks,
+    Origins,
+    RedisUrl,
+    Share,
+    TracesExporters,
+    Webhooks,
+    WrongSetting,
+    shown,
+)
+
+AnySection = TypeVar("AnySection", bound="Section")
+
+
+class Section(BaseModel):
+    """A part of the settings, read from the variables that its fields name."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Self:
+        """This section alone, for a command that needs nothing else; raises WrongSetting."""
+        return read(cls, environ)
+
+
+class Server(Section):
+    """Where the service listens and who may call it."""
+
+    host: str = Field("127.0.0.1", alias="SUPPORT_HOST", description="address to listen on")
+    port: int = Field(8000, alias="SUPPORT_PORT", ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    public_url: BaseUrl | None = Field(None, alias="SUPPORT_PUBLIC_URL", description="prefix of attachment addresses")
+    auth: Literal["open", "token", "jwt"] = Field(
+        "open", alias="SUPPORT_AUTH", description="`open` serves loopback alone"
+    )
+    masking_key: str | None = Field(
+        None, alias="SUPPORT_MASKING_KEY", description="keeps analysts' pseudonyms the same over replicas and restarts"
+    )
+    stop_timeout: float = Field(10, alias="SUPPORT_STOP_TIMEOUT", gt=0, description="s for requests in flight to end")
+    stop_delay: float = Field(0, alias="SUPPORT_STOP_DELAY", ge=0, description="s of not ready before the stop begins")
+    access_log: float = Field(0.01, alias="SUPPORT_ACCESS_LOG", ge=0, le=1, description="share of requests logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="SUPPORT_LOG_LEVEL")
+
+
+class Limits(Section):
+    """How much the service takes on, from whom, and how long anyone may keep it waiting."""
+
+    trusted_proxies: Networks = Field(
+        (), alias="SUPPORT_TRUSTED_PROXIES", validate_default=False, description="whose X-Forwarded-* are believed"
+    )
+    cors_origins: Origins = Field(
+        (), alias="SUPPORT_CORS_ORIGINS", validate_default=False, description="origins whose pages may call"
+    )
+    rate: Frequency | None = Field(None, alias="SUPPORT_RATE_LIMIT", description="of one principal")
+    address_rate: Frequency | None = Field(None, alias="SUPPORT_RATE_LIMIT_ADDRESS", description="of one address")
+    connections: int = Field(4096, alias="SUPPORT_CONNECTIONS", ge=8, description="connections at once")
+    requests: int = Field(1000, alias="SUPPORT_REQUESTS", ge=1, description="requests in work at once")
+    lag: float = Field(0.5, alias="SUPPORT_SHED_LAG", ge=0, description="s of loop lag from which on load is shed")
+    header_timeout: float = Field(10, alias="SUPPORT_HEADER_TIMEOUT", gt=0, description="s for a request's head")
+    idle_timeout: float = Field(75, alias="SUPPORT_IDLE_TIMEOUT", gt=0, description="s between requests")
+    send_timeout: float = Field(30, alias="SUPPORT_SEND_TIMEOUT", gt=0, description="s without taking of an answer")
+
+
+class Database(Section):
+    """Where cases are kept."""
+
+    url: DatabaseUrl = Field("sqlite:///var/support.db", alias="SUPPORT_DATABASE_URL")
+    synchronous: Literal["NORMAL", "FULL"] = Field(
+        "NORMAL", alias="SUPPORT_SQLITE_SYNCHRONOUS", description="FULL survives a power cut, NORMAL a killed process"
+    )
+    pool_size: int = Field(10, alias="SUPPORT_DATABASE_POOL", ge=1, le=200, description="PostgreSQL connections")
+
+
+class Timeline(Section):
+    """The services behind the timeline and its cache."""
+
+    redis_url: RedisUrl | None = Field(None, alias="SUPPORT_REDIS_URL", description="unset: in-process cache")
+    redis_timeout: float = Field(0.045, alias="SUPPORT_REDIS_TIMEOUT", gt=0, description="s for Redis to answer")
+    order_url: BaseUrl | None = Field(None, alias="SUPPORT_ORDER_URL", description="unset: that source is off")
+    payment_url: BaseUrl | None = Field(None, alias="SUPPORT_PAYMENT_URL", description="unset: that source is off")
+    fulfillment_url: BaseUrl | None = Field(
+        None, alias="SUPPORT_FULFILLMENT_URL", description="unset: that source is off"
+    )
+    cache_ttl: float = Field(300, alias="SUPPORT_TIMELINE_CACHE_TTL", gt=0, description="s an answer counts as current")
+    stale_ttl: float = Field(
+        3600, alias="SUPPORT_TIMELINE_STALE_TTL", ge=0, description="s more for which it stands in for a failure"
+    )
+    source_timeout: float = Field(1.5, alias="SUPPORT_TIMELINE_SOURCE_TIMEOUT", gt=0, description="s for one call")
+    deadline: float = Field(2.0, alias="SUPPORT_TIMELINE_DEADLINE", gt=0, description="s for all calls of one read")
+    connections: int = Field(32, alias="SUPPORT_TIMELINE_CONNECTIONS", ge=1, description="calls at once to one source")
+
+
+class Attachments(Section):
+    """Where files are kept, how they arrive, and when they leave."""
+
+    directory: Path = Field(Path("var/attachments"), alias="SUPPORT_ATTACHMENT_DIR")
+    store: Literal["local", "s3"] = Field("local", alias="SUPPORT_ATTACHMENT_STORE", description="where new files go")
+    max_bytes: int = Field(26_214_400, alias="SUPPORT_ATTACHMENT_MAX_BYTES", gt=0, description="bytes in one file")
+    disk_reserve: int = Field(
+        268_435_456, alias="SUPPORT_ATTACHMENT_DISK_RESERVE", ge=0, description="bytes of the disk that stay free"
+    )
+    uploads: int = Field(64, alias="SUPPORT_ATTACHMENT_UPLOADS", ge=1, description="uploads at once")
+    min_rate: float = Field(1024, alias="SUPPORT_ATTACHMENT_MIN_RATE", ge=0, description="bytes/s a client must send")
+    deadline: float = Field(3600, alias="SUPPORT_ATTACHMENT_DEADLINE", gt=0, description="s for a whole upload")
+    types: ContentTypes | None = Field(None, alias="SUPPORT_ATTACHMENT_TYPES", description="unset: any content type")
+    download: Literal["stream", "redirect"] = Field(
+        "stream", alias="SUPPORT_ATTACHMENT_DOWNLOAD", description="how files leave that lie on S3"
+    )
+    retention: Duration | None = Field(
+        None, alias="SUPPORT_RETENTION_AFTER", description="age at which files of closed cases are deleted"
+    )
+    scrub: Share = Field(0.0, alias="SUPPORT_SCRUB_SAMPLE", description="share of the files re-hashed each hour")
+
+
+class ObjectStore(Section):
+    """The S3-compatible server; its credentials come from the usual AWS_* variables."""
+
+    bucket: str | None = Field(None, alias="SUPPORT_S3_BUCKET", description="unset: files stay on the local disk")
+    endpoint: BaseUrl | None = Field(None, alias="SUPPORT_S3_ENDPOINT", description="unset: Amazon's own")
+    region: str = Field("us-east-1", alias="SUPPORT_S3_REGION")
+    offload_after: Duration | None = Field(
+        None, alias="SUPPORT_OFFLOAD_AFTER", description="age at which files move to S3 by themselves"
+    )
+    grace: Duration = Field(
+        timedelta(seconds=10), alias="SUPPORT_OFFLOAD_GRACE", description="time until the local copy goes after a move"
+    )
+
+
+class Events(Section):
+    """What other services tell this one, and what this one tells them."""
+
+    redis_url: RedisUrl | None = Field(None, alias="SUPPORT_EVENTS_REDIS_URL", description="unset: SUPPORT_REDIS_URL")
+    stream: str = Field("support.events", alias="SUPPORT_EVENTS_STREAM", min_length=1)
+    inbound_stream: str = Field("support.inbound", alias="SUPPORT_EVENTS_INBOUND_STREAM", min_length=1)
+    keep: int = Field(100_000, alias="SUPPORT_EVENTS_KEEP", ge=1, description="events that the stream holds, about")
+    consume: bool = Field(default=True, alias="SUPPORT_EVENTS_CONSUME", description="false: another process does")
+    claim_after: float = Field(
+        10,
+        alias="SUPPORT_EVENTS_CLAIM_AFTER",
+        gt=0,
+        description="s until an event that was not acknowledged comes again",
+    )
+    webhooks: Webhooks = Field((), alias="SUPPORT_WEBHOOKS", validate_default=False)
+
+
+class Telemetry(Section):
+    """OpenTelemetry's own variables; what is not here, its SDK and its exporters read themselves."""
+
+    disabled: Annotated[bool, BeforeValidator(lambda value: str(value).strip().lower() == "true")] = Field(
+        default=False, alias="OTEL_SDK_DISABLED", description="true switches metrics and traces off"
+    )
+    metrics_exporter: MetricsExporters = Field(("prometheus",), alias="OTEL_METRICS_EXPORTER", validate_default=False)
+    traces_exporter: TracesExporters = Field((), alias="OTEL_TRACES_EXPORTER", validate_default=False)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Where metrics go."""
+        return () if self.disabled else self.metrics_exporter
+
+    @property
+    def traces(self) -> tuple[str, ...]:
+        """Where spans go."""
+        return () if self.disabled else self.traces_exporter
+
+
+class Access(Section):
+    """What callers are known by, and where those who run the service look after it."""
+
+    tokens_file: Path = Field(Path("var/tokens.json"), alias="SUPPORT_TOKENS_FILE")
+    jwt_keys: KeyPlace | None = Field(None, alias="SUPPORT_JWT_KEYS", description="address of a JWKS, or a file")
+    jwt_issuer: str | None = Field(None, alias="SUPPORT_JWT_ISSUER", description="the `iss` that tokens must have")
+    jwt_audience: str | None = Field(None, alias="SUPPORT_JWT_AUDIENCE", description="the `aud` that tokens must name")
+    jwt_algorithms: Algorithms = Field(
+        ("RS256", "ES256", "EdDSA"), alias="SUPPORT_JWT_ALGORITHMS", validate_default=False
+    )
+    jwt_leeway: int = Field(30, alias="SUPPORT_JWT_LEEWAY", ge=0, le=600, description="s that clocks may differ")
+    jwt_role_claim: str = Field("role", alias="SUPPORT_JWT_ROLE_CLAIM")
+    jwt_subject_claim: str = Field("sub", alias="SUPPORT_JWT_SUBJECT_CLAIM", description="a claim with the case's id")
+    jwt_teams_claim: str = Field("teams", alias="SUPPORT_JWT_TEAMS_CLAIM")
+    metrics_token: SecretStr | None = Field(
+        None, alias="SUPPORT_METRICS_TOKEN", min_length=16, description="what /metrics asks for"
+    )
+    admin_host: str = Field("127.0.0.1", alias="SUPPORT_ADMIN_HOST")
+    admin_port: int | None = Field(
+        None, alias="SUPPORT_ADMIN_PORT", ge=0, le=65535, description="metrics and health on a port of their own"
+    )
+
+
+class Client(Section):
+    """What the commands that call a service say to it."""
+
+    token: SecretStr | None = Field(None, alias="SUPPORT_TOKEN", description="whom `attach`, `probe` and `demo` act as")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that say who calls."""
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value().strip()}"}
+
+
+def read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
+    """A section out of the variables that its fields name; raises WrongSetting for the first that is wrong."""
+    names = [str(field.alias) for field in section.model_fields.values()]
+    given = {name: environ[name] for name in names if environ.get(name)}
+    try:
+        return section.model_validate(given)
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        name = str(first["loc"][0])
+        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        raise WrongSetting(f"{name}={shown(name, given[name])}: allowed is {reason}") from None

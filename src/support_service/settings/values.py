@@ -1,0 +1,221 @@
+"""What the value of a variable may be: each form says what is allowed where a value has another."""
+
+import base64
+import re
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
+from redis.asyncio import BlockingConnectionPool
+
+from support_service import quantities
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Those that prove who signed. With HS256 and its like, whoever can check a token can make one; `none` proves nothing.
+JWT_ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
+    *("EdDSA", "Ed25519"),
+)
+POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "port", "database", "target_session_attrs"})
+
+
+class WrongSetting(Exception):
+    """One line that names the variable, its value and what is allowed."""
+
+
+def _http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("an address that starts with http:// or https://")
+    _check_port(value)
+    if not urlsplit(value).hostname or re.search(r"\s", value):
+        raise ValueError("an address that names a host after http:// or https://, and has no spaces")
+    return value.rstrip("/")
+
+
+def _base_url(value: str) -> str:
+    if "?" in value or "#" in value:
+        raise ValueError("an address without a query and a fragment, since paths are appended to it")
+    return _http_url(value)
+
+
+def _redis_url(value: str) -> str:
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("an address that starts with redis://, rediss:// or unix://")
+    _check_port(value)
+    try:
+        BlockingConnectionPool.from_url(value).make_connection()  # type: ignore[no-untyped-call]  # none is opened
+    except (TypeError, ValueError):
+        raise ValueError(
+            "an address whose query, if there is one, has options of redis-py's connections alone"
+        ) from None
+    return value
+
+
+def _database_url(value: str) -> str:
+    if not value.startswith(("sqlite:///", "postgresql://")):
+        raise ValueError("sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE")
+    if ":memory:" in value or value == "sqlite:///":
+        raise ValueError("the path of a file, since a database in memory is gone with its connection")
+    if value.startswith("postgresql:"):
+        _check_port(value)
+        unknown = {name for name, _ in parse_qsl(urlsplit(value).query, keep_blank_values=True)} - POSTGRES_OPTIONS
+        if unknown:
+            raise ValueError(f"an address whose query has none but these: {', '.join(sorted(POSTGRES_OPTIONS))}")
+    return value
+
+
+def _check_port(value: str) -> None:
+    try:
+        _ = urlsplit(value).port
+    except ValueError:  # its text has what it took for the port, which may be half a password
+        raise ValueError(
+            "an address whose port is a number up to 65535; in a password / is written %2F, ? %3F, # %23 and @ %40"
+        ) from None
+
+
+def _key_place(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        _check_port(value)
+    elif "://" in value:
+        raise ValueError("an address that starts with https:// (http:// on loopback alone), or the path of a file")
+    return value
+
+
+def shown(name: str, value: str) -> str:
+    """A value as an error may show it: the log is no place for a password."""
+    if name.endswith(("_HEADERS", "_TOKEN")) or name == "SUPPORT_MASKING_KEY":
+        return "***"
+    if name == "SUPPORT_WEBHOOKS":
+        value = re.sub(r'whsec_[^"\s]*|("secret"\s*:\s*)"[^"]*"', r"\1***", value)
+        return repr(re.sub(r'(:\\?/\\?/)[^"\s]*', r"\1***", value))  # many a webhook has its secret in the path
+    if not name.endswith(("_URL", "_ENDPOINT", "_KEYS")):
+        return repr(value)
+    scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
+    head, question, query = rest.partition("?")
+    if "@" in query:  # of the query, or of a password with a question mark: no way to tell
+        return repr(f"{scheme}{separator}***")
+    before, at, host = head.rpartition("@")
+    return repr(f"{scheme}{separator}{'***@' if at else before}{host}{'?***' if question else ''}")
+
+
+def _exporters(*allowed: str) -> BeforeValidator:
+    """A list with commas between, as the OpenTelemetry specification has it; `none` stands alone."""
+
+    def split(value: object) -> object:
+        names = tuple(name.strip().lower() for name in str(value).split(","))
+        if names == ("none",):
+            return ()
+        if not set(names) <= set(allowed):
+            raise ValueError(f"none, or any of {', '.join(allowed)} with commas between")
+        return names
+
+    return BeforeValidator(split)
+
+
+def _types(value: object) -> object:
+    """A list of content types with commas between; `image/*` stands for all of its kind."""
+    names = tuple(name.strip().lower() for name in str(value).split(","))
+    if not all(re.fullmatch(r"[a-z0-9!#$&^_.+-]+/([a-z0-9!#$&^_.+-]+|\*)", name) for name in names):
+        raise ValueError("content types with commas between, such as application/pdf,image/*")
+    return names
+
+
+def _algorithms(value: object) -> object:
+    """A list of JWT algorithms with commas between."""
+    names = tuple(name.strip() for name in str(value).split(","))
+    if not set(names) <= set(JWT_ALGORITHMS):
+        raise ValueError(f"any of {', '.join(JWT_ALGORITHMS)} with commas between")
+    return names
+
+
+def _frequency(value: object) -> object:
+    """A rate as (requests, seconds); `off` is no request in no time."""
+    return (0, 0) if str(value).strip().lower() == "off" else quantities.frequency(str(value))
+
+
+def _networks(value: object) -> object:
+    """A list of addresses and networks with commas between."""
+    try:
+        return tuple(ip_network(each.strip(), strict=False) for each in str(value).split(","))
+    except ValueError:
+        raise ValueError("addresses and networks with commas between, such as 10.0.0.0/8,fd00::1") from None
+
+
+def _origins(value: object) -> object:
+    """A list of origins with commas between, as browsers write them; there is no word for every origin."""
+    names = tuple(each.strip() for each in str(value).split(","))
+    if not all(re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", name) for name in names):
+        raise ValueError("origins with commas between, in small letters, such as https://desk.example")
+    return names
+
+
+Frequency = Annotated[tuple[int, int], BeforeValidator(_frequency)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
+ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_types)]
+Duration = Annotated[timedelta, BeforeValidator(quantities.duration)]
+Share = Annotated[float, BeforeValidator(quantities.share)]
+MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
+TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
+Algorithms = Annotated[tuple[str, ...], BeforeValidator(_algorithms)]
+KeyPlace = Annotated[str, AfterValidator(_key_place)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+
+
+class Webhook(BaseModel):
+    """An endpoint that gets events: its secret is of Standard Webhooks' form, `whsec_` and 24 to 64 bytes in base64."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    url: HttpUrl
+    secret: str
+    types: tuple[str, ...] = ()
+
+    @field_validator("secret")
+    @classmethod
+    def _is_a_secret(cls, value: str) -> str:
+        try:
+            key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if not value.startswith("whsec_") or not 24 <= len(key) <= 64:  # noqa: PLR2004 - the specification's bounds
+            raise ValueError("a secret of the form whsec_ and 24 to 64 bytes in base64")
+        return value
+
+
+WEBHOOKS_FORM = 'a JSON list of {"name", "url", "secret", "types"?}, each name once'
+
+
+def _webhooks(value: object) -> object:
+    """The list in a variable's JSON; what is wrong in it is told without its values, since some are secrets."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = TypeAdapter(tuple[Webhook, ...]).validate_json(value)
+    except ValidationError as failure:
+        first = failure.errors(include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{WEBHOOKS_FORM}{f'; {place}: {reason}' if place else ''}") from None
+    if len({each.name for each in found}) != len(found):
+        raise ValueError(WEBHOOKS_FORM)
+    return found
+
+
+Webhooks = Annotated[tuple[Webhook, ...], BeforeValidator(_webhooks)]
