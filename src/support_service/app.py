@@ -217,7 +217,7 @@ class _Parts:
         support = app[keys.SUPPORT] = SupportService(app[keys.DATABASE], self.instruments)
         claims = app[keys.CLAIMS] = Claims(app[keys.DATABASE])
         sealer = Sealer(app[keys.DATABASE], self.instruments)
-        await support.refresh_tally()
+        await asyncio.gather(support.refresh_tally(), sealer.look())
         async with (
             beside(repeatedly(TALLY_EVERY, support.refresh_tally, "Counting open cases")),
             beside(repeatedly(SEAL_EVERY, sealer.run, "Sealing the audit log")),

@@ -33,10 +33,12 @@ def operations(metrics, system):
 
 
 @pytest.fixture(autouse=True)
-def only_what_the_test_does(monkeypatch):
-    """No reading of the levers and no look at the outbox in between, which would count too."""
+def only_what_the_test_does(environment, monkeypatch):
+    """No reading of the levers, no look at the outbox, no consumer and no sealing in between, which would count too."""
+    environment["SUPPORT_EVENTS_CONSUME"] = "false"
     monkeypatch.setattr(app, "REFRESH_EVERY", 3600.0)
     monkeypatch.setattr(app, "RELAY_LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(app, "SEAL_EVERY", 3600.0)
     monkeypatch.setattr(relay, "EVERY", 3600.0)
 
 

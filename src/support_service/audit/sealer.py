@@ -26,11 +26,15 @@ class Sealer:
         instruments.observe(rows.AUDIT_SEALED, lambda: [] if self._length is None else [(self._length, {})])
         instruments.observe(rows.AUDIT_UNSEALED_AGE, self._age)
 
+    async def look(self) -> None:
+        """Read how long the chain is, and how far behind."""
+        head, self._oldest = await store.standing(self._database)
+        self._length = head.position
+
     async def run(self) -> None:
         """Seal every entry that is there."""
         while True:
-            head, self._oldest = await store.standing(self._database)
-            self._length = head.position
+            await self.look()
             if self._oldest is None:
                 return
             async with self._database.transaction() as tx:
