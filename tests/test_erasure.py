@@ -100,6 +100,17 @@ async def test_nothing_is_left(client, spoken, erase, database, attachment_dir, 
         await erase()
 
 
+async def test_the_search_index_forgets(client, spoken, erase, database):
+    """SQLite's index, which only marks words as deleted, has those of the customer in none of its pages."""
+    pages = sa.text("SELECT block FROM ticket_search_data")
+    await open_case(client, subject="Another parcel")
+    assert any(WORD.encode() in page for (page,) in await database.fetch_all(pages))
+    await erase()
+    assert not any(WORD.encode()[1:] in page for (page,) in await database.fetch_all(pages))  # a prefix may be shared
+    async with client.get("/support/cases?q=another") as response:
+        assert len((await response.json())["items"]) == 2
+
+
 @both_databases
 async def test_the_audit_log_and_answers_forget(client, spoken, erase, database, attachment_dir, redis):
     """An erasure takes what changed out of the log, whose chain holds, and kept answers, whose requests stay done."""

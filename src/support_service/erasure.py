@@ -70,6 +70,7 @@ class Erasure:
             async with self._database.transaction() as tx:
                 files += await self._erase(tx, case_id, mark, receipt)
             report(case_id)
+        await self._database.forget_words()
         await self._remover.run()
         left = [file for file in files if await keep_store.is_known(self._database, file.storage, file.storage_key)]
         if left:

@@ -165,6 +165,16 @@ async def test_a_mended_row_without_its_head_is_found(template, tmp_path):
 
 
 @both_databases
+@pytest.mark.parametrize("position", [0, -1])
+async def test_an_entry_before_the_first_is_found(filled, position):
+    """Triggers let anyone add an entry; one whose place is before the chain would be listed, and never sealed."""
+    async with filled.transaction() as tx:
+        forged = replace((await store.sealed(tx, 0, 1))[0], seq=ENTRIES + 99, actor="nobody", position=position)
+        await tx.execute(audit_log.insert(), asdict(forged))
+    assert f"position {position}," in str((await verify(filled)).flaw)
+
+
+@both_databases
 @pytest.mark.parametrize("column", [*FORGERIES, "seq"])
 async def test_the_database_refuses_to_alter(filled, column):
     """No column of a sealed entry can be updated, and no entry deleted, without taking the triggers away first."""

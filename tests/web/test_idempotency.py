@@ -181,3 +181,29 @@ async def test_a_lost_answer_is_told(client):
         await tx.execute(idempotency_keys.update().values(lost | {"until": idempotency_keys.c.created_at}))
     await refused(await client.post(path, json=SAID, headers=KEY), 409, "idempotency_answer_lost")
     assert len((await read_case(client, case))["messages"]) == 1
+
+
+@pytest.mark.parametrize("operation", ["refresh", "status"])
+async def test_what_calls_itself_a_form(client, operation):
+    """A repeat is answered, whatever type its body says it has: only an upload is a file."""
+    case = await open_case(client)
+    ways = {"refresh": "timeline/refresh", "status": "status?status=pending"}
+    headers = KEY | {"Content-Type": "multipart/form-data; boundary=x"}
+    answers = []
+    for _ in range(2):
+        async with client.post(f"/support/cases/{case['id']}/{ways[operation]}", headers=headers) as response:
+            answers.append((response.status, await response.read()))
+    assert answers[0][0] == 200
+    assert answers[1] == answers[0]
+
+
+async def test_a_header_that_is_no_text(client):
+    """Bytes that are no text in a header of an event break nothing: such a header says nothing to a case."""
+    head = "POST /support/cases HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nIdempotency-Key: k\r\n"
+    body = b'{"subject": "A", "channel": "email"}'
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(head.encode() + b"ce-x: \xff\r\nContent-Type: application/json\r\n")
+    writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 201 ")

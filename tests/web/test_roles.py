@@ -160,6 +160,8 @@ async def test_a_customer_of_nobody_else(people):
         {"customerId": "customer-2"},
         {"assignedAgentId": "agent-1"},
         {"team": "returns"},
+        {"context": [{"type": "order", "orderId": "ORD-1"}]},  # which may be somebody else's
+        {"context": [{"type": "shipment", "id": 7}]},
         {"initialMessage": SAID | {"authorType": "agent"}},
         {"initialMessage": SAID | {"visibility": "internal"}},
     ):
@@ -179,6 +181,26 @@ async def test_internal_notes(people, theirs):
         case = await people.told(reader, "GET", path)
         assert ("She is cross." in str(case)) is sees
         assert len(case["messages"]) == 1 + sees
+
+
+async def test_the_file_of_a_note(people, theirs):
+    """A file that internal notes alone name is for those who read notes; a public message shows it to everybody."""
+    case, public = theirs
+    path = f"/support/cases/{case}"
+    noted = (await people.told("agent", "POST", f"{path}/attachments", data=form(b"secret", "secret.txt")))["id"]
+    uris = {file: f"{path}/attachments/{file}/name.txt" for file in (public, noted)}
+    said = {"authorType": "agent", "message": "Look."}
+    for file, visibility in ((noted, "internal"), (public, "internal"), (public, "public")):
+        message = said | {"visibility": visibility, "attachmentUri": uris[file]}
+        await people.told("agent", "POST", f"{path}/messages", json=message)
+    for reader, seen in (("agent", [public, noted]), ("customer", [public])):
+        listed = await people.told(reader, "GET", f"{path}/attachments")
+        whole = await people.told(reader, "GET", f"{path}?includeTimeline=true")
+        assert [file["id"] for file in listed] == [file["id"] for file in whole["attachments"]] == seen
+        assert ("secret.txt" in str(whole)) is (noted in seen)
+        for file, uri in uris.items():
+            async with people.ask(reader, "GET", uri) as response:
+                assert response.status == (200 if file in seen else 404)
 
 
 @pytest.mark.parametrize("way", ["change", "status", "close"])
@@ -211,7 +233,7 @@ async def test_an_analyst_counts_and_does_not_read(people, theirs):
     page = await people.told("analyst", "GET", "/support/cases")
     files = await people.told("analyst", "GET", f"/support/cases/{theirs[0]}/attachments")
     told = f"{case} {page} {files}"
-    for secret in ("customer-1", "Ann", "cross", "Hello", "note.txt", theirs[1] + "/"):
+    for secret in ("customer-1", "Ann", "cross", "Hello", "note.txt", ".txt", theirs[1] + "/"):
         assert secret not in told
     assert case["customerId"] == page["items"][0]["customerId"]
     assert (case["status"], case["channel"], case["messages"][0]["authorType"]) == ("open", "email", "customer")

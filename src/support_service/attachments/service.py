@@ -114,15 +114,15 @@ class AttachmentService:
         return attachment
 
     async def of_case(self, case_id: str) -> list[Attachment]:
-        """A case's attachments, oldest first; raises NotFound for an unknown case."""
+        """A case's attachments that the caller is shown, oldest first; raises NotFound for an unknown case."""
         await self.expect(case_id)
-        return await store.of_case(self._database, case_id)
+        return await self._shown(case_id, await store.of_case(self._database, case_id))
 
     async def get(self, case_id: str, attachment_id: str) -> Attachment:
         """One attachment; raises NotFound."""
         known = may_be_id(case_id) and may_be_id(attachment_id)
         found = await store.get(self._database, case_id, attachment_id) if known else None
-        if found is None or not CALLER.get().sees(found[0]):
+        if found is None or not CALLER.get().sees(found[0]) or not await self._shown(case_id, [found[1]]):
             raise _no_attachment(attachment_id)
         return found[1]
 
@@ -191,6 +191,14 @@ class AttachmentService:
                 self._free = None  # nothing is known of a disk that is not there
         self._backlog = await store.backlog(self._database, LOCAL)
         self._oldest = await store.oldest(self._database, LOCAL) if self._backlog.files else None
+
+    async def _shown(self, case_id: str, found: list[Attachment]) -> list[Attachment]:
+        """Those that the caller is shown of a case's attachments."""
+        caller = CALLER.get()
+        if caller.role != "customer":
+            return found
+        named = await store.named(self._database, case_id)
+        return [attachment for attachment in found if caller.sees_file(attachment.id, named)]
 
     def _age(self) -> Reading:
         if self._backlog is None:

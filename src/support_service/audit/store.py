@@ -33,6 +33,7 @@ MOVE_HEAD = hot(
 SEALED = (
     sa.select(*COLUMNS).where(_L.position > sa.bindparam("after")).order_by(_L.position).limit(sa.bindparam("count"))
 )
+STRAY = sa.select(_L.position).where(_L.position < sa.literal_column("1")).limit(sa.literal_column("1"))
 _PERSONAL = sa.and_(
     _L.case_id.in_(sa.bindparam("cases", expanding=True)),
     _L.position.is_not(None),
@@ -81,6 +82,12 @@ async def seal(tx: Transaction, sealed: Sequence[Entry]) -> None:
 async def sealed(reader: Reader, after: int, count: int) -> list[Entry]:
     """The entries after a position, in the order of the chain."""
     return [Entry(*row) for row in await reader.fetch_all(SEALED, {"after": after, "count": count})]
+
+
+async def stray(reader: Reader) -> int | None:
+    """The place of an entry that stands before the chain, where nobody seals; None where none does."""
+    row = await reader.fetch_one(STRAY)
+    return row[0] if row else None
 
 
 async def erase(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:

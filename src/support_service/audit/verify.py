@@ -44,9 +44,17 @@ async def verify(
         return Verdict(
             head, f"the changes at position {unexplained[0]} are gone, and no entry says that they were erased"
         )
+    return Verdict(head, await _outside(database, head))
+
+
+async def _outside(database: Database, head: Head) -> str | None:
+    """What is wrong beside a chain that holds: an entry before its first, or another end than its head's row says."""
+    stray = await store.stray(database)
+    if stray is not None:
+        return f"an entry has position {stray}, which nobody sealed: positions begin at 1"
     last, _ = await store.standing(database)
     if last.position < head.position or (last.position == head.position and last.hash != head.hash):
-        return Verdict(head, f"the head says {last}, which is not the last entry")
+        return f"the head says {last}, which is not the last entry"
     if last.position > head.position and not await store.sealed(database, head.position, 1):
-        return Verdict(head, f"entries are missing after position {head.position}: the head says {last}")
-    return Verdict(head)
+        return f"entries are missing after position {head.position}: the head says {last}"
+    return None

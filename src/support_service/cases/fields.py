@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 Status = Literal["open", "pending", "resolved", "closed"]
 AuthorType = Literal["agent", "customer", "bot"]
 Visibility = Annotated[
-    Literal["public", "internal"], Field(description="an internal note is for agents' eyes, never for customers'")
+    Literal["public", "internal"],
+    Field(description="an internal note, with a file that it names, is for agents' eyes, never for customers'"),
 ]
 Json = dict[str, Any]
 

@@ -6,7 +6,6 @@ Pure. What is not known to be harmless is masked, so that a field that is added 
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
 from typing import Any
 
 from support_service.cases.fields import Json
@@ -45,9 +44,7 @@ class Mask:
 
     def attachment(self, attachment: Attachment) -> Attachment:
         """A file's kind and size."""
-        return attachment.model_copy(
-            update={"filename": MASKED + PurePath(attachment.filename).suffix[:8], "uri": "", "sha256": ""}
-        )
+        return attachment.model_copy(update={"filename": MASKED, "uri": "", "sha256": ""})
 
     def pseudonym(self, identifier: str) -> str:
         """What stands for an id; it can't be led back without the key."""

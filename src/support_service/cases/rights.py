@@ -1,7 +1,8 @@
 """What a role may do with a case that it sees, beyond what its routes say. Pure."""
 
+from support_service import references
 from support_service.callers import Caller
-from support_service.cases.model import Message, NewCase, NewMessage
+from support_service.cases.model import Case, NewCase, NewMessage
 from support_service.errors import Forbidden
 
 
@@ -14,7 +15,10 @@ def expect_may_say(caller: Caller, new: NewMessage) -> None:
 
 
 def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
-    """The case as this caller may open it: a customer's is about themselves, and given to nobody. Raises Forbidden."""
+    """The case as this caller may open it: a customer's is about themselves, and given to nobody. Raises Forbidden.
+
+    Nor does it name an order, a payment or a shipment: nobody here knows whose those are, and the timeline would tell.
+    """
     if new.initial_message:
         expect_may_say(caller, new.initial_message)
     expect_may_assign(caller, None, new.assigned_agent_id)
@@ -24,6 +28,8 @@ def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
         raise missing("cases:create-for-others", "A customer opens cases of their own.")
     if new.team is not None:
         raise missing("cases:assign", "Agents decide which team a case goes to.")
+    if references.find(new.context):
+        raise missing("cases:refer", "Agents decide which orders, payments and shipments a case is about.")
     return new.model_copy(update={"customer_id": caller.subject})
 
 
@@ -36,11 +42,14 @@ def expect_may_assign(caller: Caller, before: str | None, after: str | None) -> 
     raise missing("cases:assign", "Only a supervisor gives a case to someone else.")
 
 
-def heard(caller: Caller, messages: list[Message]) -> list[Message]:
-    """The messages that a caller may read."""
+def heard(caller: Caller, case: Case) -> Case:
+    """The case with what a caller may read of it: to a customer no internal note is told, and no file of one."""
     if caller.role != "customer":
-        return messages
-    return [message for message in messages if message.visibility == "public"]
+        return case
+    named = [(message.visibility, message.attachment_uri) for message in case.messages]
+    case.attachments = [each for each in case.attachments if caller.sees_file(each.id, named)]
+    case.messages = [message for message in case.messages if message.visibility == "public"]
+    return case
 
 
 def missing(permission: str, sentence: str) -> Forbidden:

@@ -94,8 +94,7 @@ class SupportService:
         case = await store.get(self._database, case_id) if may_be_id(case_id) else None
         if case is None or not caller.sees(case):
             raise no_case(case_id)
-        case.messages = heard(caller, case.messages)
-        return case
+        return heard(caller, case)
 
     async def list_cases(self, query: CaseQuery) -> CasePage:
         """A page of the cases that match, newest first; raises Invalid for a cursor that is none of ours."""

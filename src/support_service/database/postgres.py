@@ -106,6 +106,9 @@ class PostgresDatabase:
             async with self._engine.begin() as connection:
                 yield PostgresTransaction(connection)
 
+    async def forget_words(self) -> None:
+        """Nothing: its vacuum takes dead words out of the index with their rows."""
+
     def _remember(self, connection: Any, _: ConnectionPoolEntry) -> None:
         self._connections.add(connection.driver_connection)
 

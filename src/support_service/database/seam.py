@@ -85,3 +85,6 @@ class Database(Reader, Protocol):
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction, committed at the end of the block and rolled back by an exception."""
+
+    async def forget_words(self) -> None:
+        """Rid the search index of words that no row has any more, where the database does not by itself."""

@@ -30,6 +30,8 @@ THREADS = 4
 STANDING = 2  # connections that are kept: the one that writes, and the one for point reads
 CHECKPOINT_EVERY = 1.0  # seconds
 CHECKPOINT_PAGES = 16_384  # SQLite's own checkpoint, inline in a commit, should the one in the thread fall behind
+MERGE_PAGES = 500  # of the search index in one transaction
+MERGE = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge', :pages)")
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -183,6 +185,20 @@ class SqliteDatabase:
                         raise Unavailable("database_unavailable", refusal) from failure
                     raise
             self._wrote = True
+
+    async def forget_words(self) -> None:
+        """Merge the parts of the search index, a few pages at a time: FTS5 only marks deleted words until it does.
+
+        As its documentation has it: a negative number begins a merge of everything, which is over with the first step
+        that changes fewer than two rows.
+        """
+        pages, changed = -MERGE_PAGES, 2
+        while changed > 1:
+            async with self.transaction() as tx:
+                before = self._writer.raw.total_changes
+                await tx.execute(MERGE, {"pages": pages})
+                changed = self._writer.raw.total_changes - before
+            pages = MERGE_PAGES
 
     async def _patiently(self, work: Callable[[], Any]) -> Any:
         """Do the work; where another process holds the lock, try again later without blocking the loop."""

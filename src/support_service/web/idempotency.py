@@ -4,6 +4,7 @@ Refusals are not kept: they have changed nothing, and whoever repairs a request 
 """
 
 import hashlib
+import json
 import logging
 import re
 from functools import partial
@@ -20,6 +21,7 @@ from support_service.idempotency.claims import CLAIM, RENEW_EVERY, Answer, Claim
 from support_service.periodic import beside, repeatedly
 from support_service.telemetry.logs import CASE_ID
 from support_service.web import keys
+from support_service.web.access import operation
 from support_service.web.uploads import Upload
 from support_service.web.wire import read_body
 
@@ -70,14 +72,15 @@ async def _digest(request: web.Request) -> str:
     attributes = sorted(
         (name.lower(), value) for name, value in request.headers.items() if name.lower().startswith(PREFIX)
     )
-    digest = hashlib.sha256(pydantic_core.to_json([request.method, request.rel_url.raw_path_qs, attributes]))
+    asked = json.dumps([request.method, request.rel_url.raw_path_qs, attributes])  # takes bytes that are no text, too
+    digest = hashlib.sha256(asked.encode())
     if not _is_upload(request):
         digest.update(await read_body(request))
     return digest.hexdigest()
 
 
 def _is_upload(request: web.Request) -> bool:
-    return request.content_type.startswith("multipart/")
+    return operation(request) == "upload" and request.content_type.startswith("multipart/")
 
 
 async def _expect_same_file(request: web.Request, answer: Answer) -> None:
