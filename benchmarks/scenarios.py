@@ -61,7 +61,7 @@ def _blocks(size: int, after: bytes) -> Iterator[bytes]:
 
 
 def _head(method: str, path: str, length: int, content_type: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: benchmark"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     if method == "POST":
         lines += [f"Content-Type: {content_type}", f"Content-Length: {length}"] if length else ["Content-Length: 0"]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()

@@ -92,6 +92,18 @@ async def test_no_start_without_a_file(variables, tmp_path):
     assert "Traceback" not in errors
 
 
+async def test_a_demonstration_with_tokens(variables, run):
+    """A demonstration that asks for tokens opens its cases by SUPPORT_TOKEN, and is refused at once without it."""
+    token = await run("token", "create", "x", "--role", "supervisor")
+    async with running("demo", **variables) as demonstration:
+        status, out, errors = await demonstration.ended(within=START)
+    assert (status, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("support-service: SUPPORT_AUTH='token': needs SUPPORT_TOKEN")
+    async with running("demo", **variables, SUPPORT_TOKEN=token) as demonstration:
+        assert "5 cases" in await demonstration.printed(until="cases.")
+
+
 async def test_the_admin_port_is_the_last_to_go(variables, address, run, tmp_path):
     """While a stop waits, metrics are still scraped and probes are told; after it neither port is there."""
     await run("token", "create", "x", "--role", "service")
