@@ -1,0 +1,88 @@
+"""Many clients that ask again and again: `python -m benchmarks.flooder PORT CASE CONNECTIONS SECONDS`; prints JSON."""
+
+import asyncio
+import json
+import resource
+import sys
+from time import perf_counter
+
+import uvloop
+
+ADDRESSES = 64
+AT_ONCE = 200  # connections that are opened at a time
+WARM_UP = 5.0  # seconds until what is seen counts: the service has to notice first
+
+
+class Client(asyncio.Protocol):
+    """One connection with one request at a time."""
+
+    def __init__(self, request: bytes, answers: list[tuple[float, int, float]]) -> None:
+        self._request = request
+        self._answers = answers
+        self._transport: asyncio.Transport
+        self._sent = 0.0
+        self._head = b""
+        self._left = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask at once."""
+        self._transport = transport  # type: ignore[assignment]
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        """Note an answer once it is whole, and ask again."""
+        if not self._left:
+            self._head += data
+            head, blank, body = self._head.partition(b"\r\n\r\n")
+            if not blank:
+                return
+            self._left = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            data = body
+        self._left -= len(data)
+        if self._left > 0:
+            return
+        status = int(self._head[9:12])
+        now = perf_counter()
+        self._answers.append((now, status, now - self._sent))
+        self._head, self._left = b"", 0
+        if status == 503:
+            asyncio.get_running_loop().call_later(1.0, self._ask)
+        else:
+            self._ask()
+
+    def _ask(self) -> None:
+        if not self._transport.is_closing():
+            self._sent = perf_counter()
+            self._transport.write(self._request)
+
+
+async def _flood(port: int, case: str, connections: int, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    request = f"GET /support/cases/{case} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    answers: list[tuple[float, int, float]] = []
+    for first in range(0, connections, AT_ONCE):
+        await asyncio.gather(
+            *(
+                loop.create_connection(
+                    lambda: Client(request, answers),
+                    "127.0.0.1",
+                    port,
+                    local_addr=(f"127.0.1.{1 + number % ADDRESSES}", 0),
+                )
+                for number in range(first, min(first + AT_ONCE, connections))
+            )
+        )
+    await asyncio.sleep(WARM_UP)
+    since = perf_counter()
+    await asyncio.sleep(seconds)
+    counted = [(status, took) for at, status, took in answers if at >= since]
+    good = sorted(took for status, took in counted if status == 200)
+    refused = sum(status == 503 for status, _ in counted)
+    p50, p99 = ((good[len(good) * each // 100] if good else 0.0) for each in (50, 99))
+    print(json.dumps({"good": len(good), "refused": refused, "p50": p50, "p99": p99}))
+
+
+if __name__ == "__main__":
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    uvloop.run(_flood(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
