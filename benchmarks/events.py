@@ -1,7 +1,7 @@
 """Measure events on PostgreSQL, Redis and one replica: how many take effect in a minute, and how late changes are told.
 
-Beside the inbound events a client reads cases, and its latency says what the API makes of it. It needs what
-`make services` installs. Figures belong to the machine.
+Beside the inbound events clients read cases: in a burst their latency, and at the budget's rate the server's CPU for a
+read say what the API makes of it. It needs what `make services` installs. Figures belong to the machine.
 """
 
 import argparse
@@ -23,11 +23,14 @@ import redis.asyncio as redis
 import uvloop
 from tests.servers import PostgresServer, RedisServer, free_port
 
+from benchmarks.beside import Stream, compare
 from support_service.database import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = 500
 PATIENCE = 600.0  # seconds
+A_MINUTE = 5000  # events, as the budget has it
+WINDOW = 5.0  # seconds of reads, of events, and of both
 
 
 def main() -> int:
@@ -58,7 +61,7 @@ def main() -> int:
 
 
 async def _measure(arguments: argparse.Namespace, folder: Path, url: str, redis_url: str) -> None:
-    async with _service(folder, url, redis_url) as address, aiohttp.ClientSession(address) as session:
+    async with _service(folder, url, redis_url) as (port, pid), _session(port) as session:
         stream: Any = redis.Redis.from_url(redis_url)
         cases = [await _open(session, number) for number in range(CASES)]
         seconds, reads = await _inbound(session, stream, cases, arguments.events)
@@ -70,7 +73,37 @@ async def _measure(arguments: argparse.Namespace, folder: Path, url: str, redis_
             f"relay: {len(lags)} changes at {arguments.rate:g} a second, lag p50 {_ms(lags, 0.5)}, "
             f"p99 {_ms(lags, 0.99)}, most {_ms(lags, 1)} (budget p99 250 ms)"
         )
+        alone, beside, kept_up = await compare(port, pid, cases, _inbound_stream(stream), WINDOW)
+        print(
+            f"reads at 32 connections: {alone:.3f} ms of CPU each, {beside:.3f} ms beside {A_MINUTE:,} events a minute "
+            f"({beside / alone:.2f}x); {kept_up:.0%} of those took effect meanwhile"
+        )
         await stream.aclose()
+
+
+def _session(port: int) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(f"http://127.0.0.1:{port}")
+
+
+def _event(number: int, name: str = "e") -> str:
+    data = {"orderId": f"order-{number % CASES}", "shipmentId": f"s-{number}", "status": "in_transit"}
+    event = {"specversion": "1.0", "id": f"{name}-{number}", "source": "/benchmark", "data": data}
+    return json.dumps(event | {"type": "fulfillment.shipment.updated.v1"})
+
+
+def _inbound_stream(stream: Any) -> Stream:
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        sent += 1
+        await stream.xadd("support.inbound", {"event": _event(sent, "paced")})
+
+    async def handled() -> int:
+        (group,) = await stream.xinfo_groups("support.inbound")
+        return sent - int(group["lag"] or 0) - int(group["pending"])
+
+    return Stream(send, handled, A_MINUTE / 60)
 
 
 async def _open(session: aiohttp.ClientSession, number: int) -> str:
@@ -85,9 +118,7 @@ async def _inbound(
     """Seconds until all events have taken effect, and the seconds of each read meanwhile."""
     pipe = stream.pipeline(transaction=False)
     for number in range(events):
-        data = {"orderId": f"order-{number % CASES}", "shipmentId": f"s-{number}", "status": "in_transit"}
-        event = {"specversion": "1.0", "id": f"e-{number}", "source": "/benchmark", "data": data}
-        pipe.xadd("support.inbound", {"event": json.dumps(event | {"type": "fulfillment.shipment.updated.v1"})})
+        pipe.xadd("support.inbound", {"event": _event(number)})
     started = time.perf_counter()
     await pipe.execute()
     reads: list[float] = []
@@ -141,7 +172,8 @@ def _ms(seconds: list[float], share: float) -> str:
 
 
 @asynccontextmanager
-async def _service(folder: Path, url: str, redis_url: str) -> AsyncIterator[str]:
+async def _service(folder: Path, url: str, redis_url: str) -> AsyncIterator[tuple[int, int]]:
+    """A replica: its port and its process id."""
     port = free_port()
     env = {
         "PYTHONPATH": str(ROOT / "src"),
@@ -165,7 +197,7 @@ async def _service(folder: Path, url: str, redis_url: str) -> AsyncIterator[str]
                     if process.poll() is not None:
                         raise
                 await asyncio.sleep(0.05)
-        yield address
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait(20)

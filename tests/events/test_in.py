@@ -18,8 +18,12 @@ SENTENCE = "Shipment ZX123 updated to In transit for order order-456"
 
 @pytest.fixture
 def environment(environment, redis):
-    """A service with Redis, and little patience."""
-    return environment | {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_EVENTS_CLAIM_AFTER": "0.05"}
+    """A service with Redis that tries again soon, and whose cache has time on a busy machine too."""
+    return environment | {
+        "SUPPORT_REDIS_URL": redis.url,
+        "SUPPORT_EVENTS_CLAIM_AFTER": "0.05",
+        "SUPPORT_REDIS_TIMEOUT": str(PATIENCE),
+    }
 
 
 @pytest.fixture

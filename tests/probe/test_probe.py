@@ -63,6 +63,7 @@ async def test_a_stopped_consumer(make_client, attachment_dir, tmp_path):
     assert (status, report["verdict"]) == (2, "wrong")
     assert steps["event"]["verdict"] == "good"
     assert steps["timeline"]["verdict"] == "wrong"
+    assert steps["timeline"]["detail"].startswith("the event was not in the timeline")
     assert steps["refresh"]["verdict"] == "skipped"
     assert steps["delete"]["verdict"] == "good"
     assert await nothing_is_left(client, attachment_dir)

@@ -57,8 +57,9 @@ class Arrivals:
             await outbox.append_all(tx, outbox.UPDATED, at, changes)
             said = [(each.ticket_id, {"messageId": (None, each.id), "authorType": (None, "bot")}) for each in messages]
             await audit.record_all(tx, "message.added", at, said)
-            last = found[-1][0] if found else after
-            await inbox.reached(tx, event, last, done=len(found) < PAGE)
+            more = len(found) == PAGE
+            if more or after:  # one page is all there is to most events, and their row says so from the start
+                await inbox.reached(tx, event, found[-1][0] if found else after, done=not more)
         real = sum(channel != SYNTHETIC for _, _, channel in found)
         if real:
             self._instruments.conversation_added.add(real, {"author_type": "bot"})

@@ -12,7 +12,10 @@ AT_ONCE = 500  # events forgotten in one transaction
 
 
 async def begin(tx: Transaction, event: Event) -> int | None:
-    """Take up an event: how far it has come (0 for a new one), None where it has taken effect already."""
+    """Take up an event: how far it has come (0 for a new one), None where it has taken effect already.
+
+    The transaction that takes up a new one says that it has taken effect, unless `reached` says that there is more.
+    """
     return await store.begin_inbound(tx, event.source, event.id, datetime.now(UTC))
 
 

@@ -184,7 +184,7 @@ async def begin_inbound(tx: Transaction, source: str, event_id: str, at: datetim
 
     Whoever else takes it up at the same time waits for this transaction.
     """
-    row = {"source": source, "id": event_id, "at": at, "reached": 0, "done": False}
+    row = {"source": source, "id": event_id, "at": at, "reached": 0, "done": True}
     if await tx.execute(TAKE_UP, row):
         return 0
     known = await tx.fetch_one(KNOWN.with_for_update(), {"of": source, "event": event_id})

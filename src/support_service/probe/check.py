@@ -20,6 +20,7 @@ FILE_BYTES = 64 * 1024
 LOOK_EVERY = 0.1  # seconds between looks at the timeline
 GRACE = 5.0  # seconds beyond a step's threshold until it is broken off
 UNREACHABLE = (aiohttp.ClientConnectionError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, OSError)
+MISSING = {"timeline": "the event was not in the timeline"}  # of a step that was broken off
 TRUSTED = ("fresh", "cached", "off", "none")  # what a source's part of the timeline may be worth
 
 
@@ -68,7 +69,8 @@ class Check:
         except Wrong as wrong:
             step.verdict, step.detail = "wrong", str(wrong)
         except TimeoutError:
-            step.verdict, step.detail = "wrong", f"broken off {GRACE:g} s after the threshold"
+            missing = MISSING.get(step.step, "there was no answer")
+            step.verdict, step.detail = "wrong", f"{missing} {GRACE:g} s after the threshold"
         except Exception as failure:  # noqa: BLE001 - an answer may be wrong in any way, and what was made has to go
             unreachable = step.step == "open" and isinstance(failure, UNREACHABLE)
             step.verdict, step.detail = "skipped" if unreachable else "wrong", f"{type(failure).__name__}: {failure}"

@@ -1,0 +1,73 @@
+"""What a read costs while events come in: the server's CPU for one, alone and beside events at the budget's rate."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.load import Client
+from benchmarks.proc import cpu_seconds
+from benchmarks.scenarios import CASES, plain
+
+CONNECTIONS = 32
+ROUNDS = 3
+
+
+@dataclass(slots=True)
+class Spent:
+    """CPU of the server, and for how many reads and events."""
+
+    seconds: float = 0.0
+    reads: int = 0
+    events: int = 0
+
+    def add(self, seconds: float, reads: int, events: int) -> None:
+        """Count one window."""
+        self.seconds += seconds
+        self.reads += reads
+        self.events += events
+
+
+@dataclass(slots=True)
+class Stream:
+    """The inbound events: `send` adds one, `handled` says how many of them have come to an end."""
+
+    send: Callable[[], Coroutine[Any, Any, None]]
+    handled: Callable[[], Coroutine[Any, Any, int]]
+    rate: float  # events a second
+
+
+async def compare(port: int, pid: int, cases: list[str], stream: Stream, seconds: float) -> tuple[float, float, float]:
+    """(CPU of a read alone in ms, beside events in ms, the share of the events sent that took effect meanwhile).
+
+    What the events took by themselves is left out of the second, so that it says what they do to the API.
+    """
+    requests = (plain("GET", f"{CASES}/{case}") for case in itertools.cycle(cases))
+    alone, quiet, both = Spent(), Spent(), Spent()
+    sent = 0
+    async with Client(port, CONNECTIONS) as client:
+        for spent, reads, events in itertools.islice(
+            itertools.cycle(((alone, True, False), (quiet, False, True), (both, True, True))), 3 * ROUNDS
+        ):
+            before, handled = cpu_seconds(pid), await stream.handled()
+            sending = asyncio.create_task(_send(stream, seconds)) if events else None
+            sample = await client.drive(requests, seconds=seconds) if reads else None
+            number = await sending if sending else 0
+            spent.add(cpu_seconds(pid) - before, sample.started if sample else 0, await stream.handled() - handled)
+            sent += number if reads else 0
+            while await stream.handled() < handled + number:  # noqa: ASYNC110 - another process handles them
+                await asyncio.sleep(0.05)
+    event = quiet.seconds / quiet.events
+    beside = (both.seconds - both.events * event) / both.reads
+    return alone.seconds / alone.reads * 1000, beside * 1000, both.events / sent
+
+
+async def _send(stream: Stream, seconds: float) -> int:
+    """Send events at the rate for a while; gives how many."""
+    started = time.perf_counter()
+    for number in range(int(stream.rate * seconds)):
+        await stream.send()
+        await asyncio.sleep(max(0.0, started + (number + 1) / stream.rate - time.perf_counter()))
+    return int(stream.rate * seconds)
