@@ -72,7 +72,8 @@ class RedisCache:
         self._reads: dict[str, list[asyncio.Future[Any]]] = {}
         self._commands: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
         self._batches: set[asyncio.Future[None]] = set()
-        self._late: dict[asyncio.Future[Any], list[str]] = {}  # answers that nobody waits for, and the keys they read
+        self._running: set[asyncio.Future[Any]] = set()  # what Redis has not answered yet
+        self._late: dict[asyncio.Future[Any], list[str]] = {}  # of those, what nobody waits for, and the keys they read
         self._fault: str | None = None  # why Redis is out of order
         self._recovery: asyncio.Task[None] | None = None
 
@@ -110,9 +111,12 @@ class RedisCache:
 
     async def close(self) -> None:
         self._fault = "closed"
-        running = [*self._batches, *self._late, *([self._recovery] if self._recovery else [])]
+        # The commands last, as those who wait for them may begin others; one that outlived this would connect anew.
+        waiting = [*self._batches, *([self._recovery] if self._recovery else [])]
+        await end(waiting)
+        running = [*self._running]
         await end(running)
-        for each in running:
+        for each in (*waiting, *running):
             each.add_done_callback(_heard)
         await self._redis.aclose()
 
@@ -199,7 +203,7 @@ class RedisCache:
 
     async def _in_time(self, command: Awaitable[Any], keys: list[str]) -> Any:
         """The answer if it comes in time; raises TimeoutError, and lets a late answer come while nobody waits."""
-        running = asyncio.ensure_future(command)
+        running = self._begin(command)
         try:
             if await self._is_soon_done(running):
                 return running.result()
@@ -209,6 +213,12 @@ class RedisCache:
         self._late[running] = keys
         running.add_done_callback(_heard)
         raise TimeoutError("no answer in time")
+
+    def _begin(self, command: Awaitable[Any]) -> asyncio.Future[Any]:
+        running = asyncio.ensure_future(command)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        return running
 
     async def _is_soon_done(self, running: asyncio.Future[Any]) -> bool:
         await asyncio.wait({running}, timeout=self._timeout)
@@ -233,7 +243,7 @@ class RedisCache:
             with suppress(RedisError, OSError):
                 async with asyncio.timeout(LATE):
                     await self._redis.ping()  # which may have to connect first
-                quick = asyncio.ensure_future(self._redis.ping())
+                quick = self._begin(self._redis.ping())
                 if await self._is_soon_done(quick) and quick.result():
                     break
                 quick.cancel()
