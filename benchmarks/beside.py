@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.load import Client
+from benchmarks.load import Client, Failed
 from benchmarks.proc import cpu_seconds
 from benchmarks.scenarios import CASES, plain
 
@@ -55,6 +55,8 @@ async def compare(port: int, pid: int, cases: list[str], stream: Stream, seconds
             sending = asyncio.create_task(_send(stream, seconds)) if events else None
             sample = await client.drive(requests, seconds=seconds) if reads else None
             number = await sending if sending else 0
+            if sample and sample.errors:
+                raise Failed(f"Reads failed: {dict(sample.errors)}")
             spent.add(cpu_seconds(pid) - before, sample.started if sample else 0, await stream.handled() - handled)
             sent += number if reads else 0
             while await stream.handled() < handled + number:  # noqa: ASYNC110 - another process handles them
