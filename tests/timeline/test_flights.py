@@ -154,8 +154,9 @@ async def test_an_answer_that_was_asked_for_earlier_does_not_replace_a_later_one
     assert [entry["status"] for entry in detail["timeline"] if entry.get("source") == "order-service"] == ["delivered"]
 
 
-async def test_a_case_that_is_read_is_renewed_before_it_ends(client, services):
+async def test_a_case_that_is_read_is_renewed_before_it_ends(make_client, services):
     """Near its end a cached timeline is served at once, and renewed for the next reader without a wait."""
+    client = await make_client(SUPPORT_TIMELINE_SOURCE_TIMEOUT="60", SUPPORT_TIMELINE_DEADLINE="60")
     orders, *_ = services
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
