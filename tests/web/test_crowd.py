@@ -1,13 +1,17 @@
 """Connections: how many there may be, and how long each may keep the service waiting."""
 
 import asyncio
+import gc
 import socket
 import struct
+import weakref
 from contextlib import asynccontextmanager
 
 import pytest
 
+from support_service.limits.addresses import Proxies
 from support_service.web import keys
+from support_service.web.crowd import GROWN, Bounds, Crowd
 from tests.calls import PATIENCE, eventually, open_case, upload
 from tests.scrape import Scrape
 
@@ -216,3 +220,40 @@ async def test_every_place_is_given_back(client):
             writer.close()
     await eventually(lambda: metrics.value(OPEN) == 0)
     assert client.app[keys.CROWD]._rooms == {}
+
+
+class Guest:
+    """A connection that does nothing."""
+
+    def idle_since(self):
+        return None
+
+    def overdue(self, *_):
+        return None
+
+    def cut(self):
+        pass
+
+
+def test_many_connections_are_no_work_for_the_collector():
+    """Full collections pass over a crowd while it stands; what it leaves in cycles is found when it has gone."""
+    crowd = Crowd(Bounds(4 * 2 * GROWN, 10, 10, 10), Proxies(), lambda _: None)
+    gc.collect()
+    before = gc.get_freeze_count()
+    try:
+        guests = [Guest() for _ in range(2 * GROWN)]
+        for number, guest in enumerate(guests):
+            assert crowd.enter(guest, f"127.0.0.{number % 200}", 0)
+            guest.itself = guest
+        crowd.spare_collections()
+        assert gc.get_freeze_count() >= before + 2 * GROWN
+        one = weakref.ref(guests[0])
+        while guests:
+            crowd.leave(guests.pop())
+        del guest
+        gc.collect()
+        assert one() is not None
+        crowd.spare_collections()
+        assert one() is None
+    finally:
+        gc.unfreeze()
