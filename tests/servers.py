@@ -3,6 +3,7 @@
 A binary that is missing fails the run and says how to get it; nothing is skipped.
 """
 
+import itertools
 import os
 import pwd
 import shutil
@@ -21,6 +22,9 @@ import psutil
 import redis
 
 START_TIMEOUT = 30.0  # seconds
+PORTS = range(10_000, 32_000)  # below those that Linux gives out by itself: a test's server once got another's that way
+
+_ports = itertools.count(os.getpid() * 997)  # each worker begins elsewhere
 
 
 class MissingServer(Exception):
@@ -36,10 +40,15 @@ def find_binary(name: str, *places: str) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A loopback port that nothing listens on, and that nobody gets who asks the system for any before it is used."""
+    for number in _ports:
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port := PORTS[number % len(PORTS)]))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("a count does not end")
 
 
 def _until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:

@@ -193,7 +193,8 @@ async def test_a_case_with_200_references_of_which_a_third_hang(make_client, ser
     for entry in context:
         services["order"].know(f"/orders/{entry['id']}", order(entry["id"]))
     services["payment"].fault = upstream.hang_before_headers
-    world = await World.start(make_client, services, context)
+    times = {"SUPPORT_TIMELINE_DEADLINE": "5", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "5"}
+    world = await World.start(make_client, services, context, **times)
     detail = await world.read()
     assert worth(detail) == {
         "order": ("fresh", None),

@@ -95,25 +95,27 @@ async def neighbours() -> AsyncIterator[dict[str, Service]]:
 class World:
     """The service, its case, and what a read of it does."""
 
-    def __init__(self, client: Any, case: Case, services: dict[str, Service]) -> None:
+    def __init__(self, client: Any, case: Case, services: dict[str, Service], deadline: float = DEADLINE) -> None:
         self.client = client
         self.case = case
         self.services = services
+        self._deadline = deadline
         self._before: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
 
     @classmethod
     async def start(cls, make_client: Any, services: dict[str, Service], context: Any, **variables: str) -> "World":
         """Start the service, and open a case."""
         addresses = {f"SUPPORT_{name.upper()}_URL": service.url for name, service in services.items()}
-        times = {
+        variables = {
             "SUPPORT_TIMELINE_DEADLINE": str(DEADLINE),
             "SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(SOURCE_TIMEOUT),
             "SUPPORT_TIMELINE_CACHE_TTL": str(TTL),
             "SUPPORT_TIMELINE_STALE_TTL": str(STALE_TTL),
             "SUPPORT_REDIS_TIMEOUT": str(REDIS_TIMEOUT),
-        }
-        client = await make_client(**addresses | times | variables)
-        return cls(client, await open_case(client, context=context), services)
+        } | variables
+        client = await make_client(**addresses | variables)
+        case = await open_case(client, context=context)
+        return cls(client, case, services, float(variables["SUPPORT_TIMELINE_DEADLINE"]))
 
     async def read(self) -> Case:
         """The case's detail; fails where that takes longer than the deadline, by the loop's clock."""
@@ -121,7 +123,7 @@ class World:
         self._before = self._counts()
         started = loop.time()
         detail = await read_detail(self.client, self.case)
-        assert loop.time() - started < DEADLINE + SLACK
+        assert loop.time() - started < self._deadline + SLACK
         return detail
 
     def moved(self, name: str, **labels: str) -> dict[str, float]:
