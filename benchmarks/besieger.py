@@ -5,6 +5,7 @@ They come from 64 addresses of loopback's, say "standing" once all are there, an
 
 import asyncio
 import contextlib
+import random
 import resource
 import sys
 from itertools import count
@@ -65,6 +66,8 @@ async def _hold(
         if not told:
             standing.release()
             told = True
+        if start:
+            await asyncio.sleep(random.uniform(0, DRIP))  # or all would drip in one moment, as no thousand clients do
         while start and not sink.over.done():
             await asyncio.sleep(DRIP)
             with contextlib.suppress(RuntimeError):
