@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
+from support_service.database.commits import Commits
 from support_service.database.dialect import to_json
 from support_service.database.prepared import HOT, Prepared
 from support_service.database.seam import BUSY, Parameters, Row, measured
@@ -118,7 +119,6 @@ class SqliteDatabase:
         )
         sa.event.listen(self._engine, "connect", self._prepare)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sqlite")
-        self._writing = asyncio.Lock()
         self._wrote = False
         self._checkpoints: asyncio.Task[None] | None = None
 
@@ -126,6 +126,8 @@ class SqliteDatabase:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = Connection(await self._patiently(self._engine.connect))
+            self._writer.raw.execute("PRAGMA temp_store=MEMORY")  # what a savepoint keeps, to undo it, is a few pages
+            self._commits = Commits(self._writer.raw)
             self._reader = Connection(await self._patiently(self._engine.connect))
         except (OSError, sa.exc.OperationalError) as failure:
             raise Unavailable("database_unavailable", f"Can't open {self._path}: {_cause(failure)}") from failure
@@ -170,21 +172,19 @@ class SqliteDatabase:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
         """One transaction at a time in this process; other processes are waited for."""
-        async with self._writing:
-            raw = self._writer.raw
-            with measured(self._measure, "TRANSACTION"):
-                await self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"))
-                try:
-                    yield SqliteTransaction(self._writer)
-                    raw.execute("COMMIT")
-                except BaseException as failure:
-                    if raw.in_transaction:
-                        raw.execute("ROLLBACK")
-                    if isinstance(failure, sqlite3.OperationalError | sa.exc.OperationalError):
-                        refusal = f"The database refused: {_cause(failure)}"
-                        raise Unavailable("database_unavailable", refusal) from failure
-                    raise
-            self._wrote = True
+        raw, commits = self._writer.raw, self._commits
+        with measured(self._measure, "TRANSACTION"):
+            try:
+                async with commits.turn:
+                    if not raw.in_transaction:
+                        await self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"))
+                    with commits.savepoint():
+                        yield SqliteTransaction(self._writer)
+                await commits.committed()
+            except (sqlite3.OperationalError, sa.exc.OperationalError) as failure:
+                refusal = f"The database refused: {_cause(failure)}"
+                raise Unavailable("database_unavailable", refusal) from failure
+        self._wrote = True
 
     async def forget_words(self) -> None:
         """Merge the parts of the search index, a few pages at a time: FTS5 only marks deleted words until it does.
