@@ -3,6 +3,7 @@
 Nothing else in the service spells a metric's name. The Prometheus name follows from name, unit and kind.
 """
 
+import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -10,7 +11,9 @@ from typing import Literal
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
+from support_service import __version__
 from support_service.telemetry import labels
+from support_service.telemetry.batches import BatchedCounter, BatchedHistogram, Batches
 
 # From a cached read to a dependency that runs into its deadline; 2 s is the alert's threshold and must be an edge.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -541,6 +544,7 @@ class Instruments:
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
+        self._batches = Batches()
         self.timeline_collect = self._histogram(TIMELINE_COLLECT)
         self.timeline_read = self._histogram(TIMELINE_READ)
         self.timeline_cache_events = self._counter(TIMELINE_CACHE_EVENTS)
@@ -570,6 +574,7 @@ class Instruments:
         self.connection_cut = self._counter(CONNECTION_CUT)
         self.request_turned_away = self._counter(REQUEST_TURNED_AWAY)
         self.event_loop_lag = self._histogram(EVENT_LOOP_LAG)
+        self.observe(BUILD_INFO, self._build)
 
     def observe(self, row: Row, read: Callable[[], Reading]) -> None:
         """Make an instrument of the app's, as the function of this name does."""
@@ -579,7 +584,7 @@ class Instruments:
         counter = self._meter.create_counter(row.name, unit=row.unit, description=row.meaning)
         for series in row.series():
             counter.add(0, series)
-        return counter
+        return BatchedCounter(counter, self._batches)
 
     def _histogram(self, row: Row) -> Histogram:
         histogram = self._meter.create_histogram(
@@ -587,4 +592,8 @@ class Instruments:
         )
         for series in row.series():
             histogram.record(NOTHING, series)  # provider.ZeroedHistogram makes the empty series of it
-        return histogram
+        return BatchedHistogram(histogram, self._batches)
+
+    def _build(self) -> Reading:
+        self._batches.hand_over()  # a reader asks observed instruments first, so it misses nothing
+        return [(1, {"version": __version__, "python": platform.python_version()})]

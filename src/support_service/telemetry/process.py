@@ -2,14 +2,12 @@
 
 import asyncio
 import gc
-import platform
 import time
 from collections.abc import Callable
 
 import psutil
 from opentelemetry.metrics import Histogram
 
-from support_service import __version__
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 
@@ -31,14 +29,12 @@ def observe_process(instruments: Instruments) -> None:
             for number, generation in enumerate(gc.get_stats())
         ]
 
-    build = {"version": __version__, "python": platform.python_version()}
     instruments.observe(rows.PROCESS_CPU, cpu)
     instruments.observe(rows.PROCESS_MEMORY, lambda: [(process.memory_info().rss, {})])
     instruments.observe(rows.PROCESS_THREADS, lambda: [(process.num_threads(), {})])
     instruments.observe(rows.PROCESS_FILES, lambda: [(process.num_fds(), {})])
     instruments.observe(rows.PROCESS_UPTIME, lambda: [(time.time() - started, {})])
     instruments.observe(rows.GC_COLLECTIONS, collections)
-    instruments.observe(rows.BUILD_INFO, lambda: [(1, build)])
 
 
 async def sample_lag(lag: Histogram, note: Callable[[float], None]) -> None:
