@@ -152,7 +152,10 @@ def merge(
 
 def text(moment: datetime) -> str:
     """A moment as the timeline writes it: ISO 8601 in UTC, to the microsecond."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    written = moment.isoformat(timespec="microseconds")
+    if not written.endswith("+00:00"):  # most are in UTC already, and turning them costs more than writing
+        written = moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return f"{written[:-6]}Z"
 
 
 def _moment(dated: tuple[str, Entry]) -> str:
