@@ -213,12 +213,12 @@ async def test_a_slow_redis_is_given_up_and_stays_so(make_client, services, redi
         world = await World.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=url)
         assert worth(await world.read()) == FRESH
         assert worth(await world.read()) == CACHED
-        line.delay = REDIS_TIMEOUT * 0.75  # each way
+        line.delay = REDIS_TIMEOUT  # each way
         assert worth(await world.read()) == FRESH
         assert world.moved(EVENTS) == {"miss": 1, "error": 2}
         assert world.moved(FAILURES) == {"cache": 2}
         carried = line.carried
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while line.carried < carried + 20:  # of attempts to reach it, whose answers come late too
                 assert worth(await world.read()) == FRESH
                 assert _asked(world) == 0

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
@@ -208,7 +207,7 @@ async def age(timeline, case, seconds):
     key = snapshots.key(case["id"])
     cache = timeline._cache._cache
     kept = snapshots.decode(await cache.get(key))
-    older = {name: replace(known, at=known.at - seconds) for name, known in kept.snapshots.items()}
+    older = {name: known._replace(at=known.at - seconds) for name, known in kept.snapshots.items()}
     await cache.set(key, snapshots.encode(older), 3600, kept.revision)
 
 
