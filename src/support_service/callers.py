@@ -3,7 +3,6 @@
 Whoever takes a request sets `CALLER` for its length; whatever runs beside requests acts as the service itself.
 """
 
-from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -64,14 +63,9 @@ class Caller:
             )
         return True
 
-    def sees_file(self, attachment_id: str, named: Iterable[tuple[str, str | None]]) -> bool:
-        """Whether a file of a case that they see is shown to them: a customer not where notes alone name it.
-
-        `named` is what the case's messages have of visibility and `attachmentUri`.
-        """
-        if self.role != "customer":
-            return True
-        return {visibility for visibility, uri in named if uri and attachment_id in uri} != {"internal"}
+    def hears(self, visibility: str) -> bool:
+        """Whether a message or a file of a case that they see is for them too."""
+        return self.role != "customer" or visibility == "public"
 
 
 ITSELF = Caller("support-service", "supervisor")  # what the service and its operators do beside requests

@@ -140,6 +140,15 @@ async def test_attach_takes_any_name(variables, session, tmp_path):
     assert [line["filename"] for line in lines] == list(names.values())
 
 
+async def test_attach_for_agents_alone(variables, session, tmp_path):
+    """`attach --internal` uploads a file that no customer is shown."""
+    case = await open_case(session)
+    (tmp_path / "a.txt").write_bytes(b"hello")
+    for option, visibility in (([], "public"), (["--internal"], "internal")):
+        status, lines, _ = await command(variables, "attach", *option, case["id"], str(tmp_path / "a.txt"))
+        assert (status, lines[0]["visibility"]) == (0, visibility)
+
+
 async def on_a_terminal(variables, *arguments):
     """Run a command on a terminal; gives its status and what is shown."""
     ours, theirs = pty.openpty()

@@ -31,6 +31,22 @@ def empty_url(request, tmp_path):
     server.drop_database(name)
 
 
+def change(url, statements):
+    """Run statements, and keep what they did."""
+
+    def run(connection):
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        connection.commit()
+
+    inspect(url, run)
+
+
+def inserting(table, **values):
+    """The statement that adds a row."""
+    return f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(map(repr, values.values()))})"
+
+
 def inspect(url, look):
     """What `look` sees through a connection."""
     if url.startswith("sqlite:"):
@@ -92,6 +108,34 @@ def test_the_tables_are_as_described(empty_url):
         return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
 
     assert inspect(empty_url, differences) == []
+
+
+def test_files_that_notes_alone_name_stay_hidden(empty_url):
+    """What no customer saw before files had a visibility of their own, none sees after."""
+    in_thread(migrate.upgrade, empty_url, "0007")
+    at = {"created_at": "2026-05-12 08:30:00"}
+    of_case = {"subject": "", "status": "open", "priority": "low", "channel": "email", "context": "[]", "tags": "[]"}
+    rows = [inserting("tickets", id="case", search_text="", updated_at=at["created_at"], **of_case, **at)]
+    file = {"ticket_id": "case", "filename": "", "content_type": "", "size_bytes": 1, "sha256": "", "storage": "local"}
+    rows += [
+        inserting("attachments", id=name, storage_key=name, **file, **at)
+        for name in ("noted", "both", "said", "unnamed")
+    ]
+    said = {"ticket_id": "case", "author_type": "agent", "message": ""}
+    named = [("noted", "internal"), ("both", "internal"), ("both", "public"), ("said", "public")]
+    rows += [
+        inserting("messages", id=str(number), visibility=visibility, attachment_uri=f"/a/{name}/b", **said, **at)
+        for number, (name, visibility) in enumerate(named)
+    ]
+    change(empty_url, rows)
+    in_thread(migrate.upgrade, empty_url)
+    found = inspect(empty_url, lambda reader: reader.execute(sa.text("SELECT id, visibility FROM attachments")).all())
+    assert {tuple(row) for row in found} == {
+        ("noted", "internal"),
+        ("both", "public"),
+        ("said", "public"),
+        ("unnamed", "public"),
+    }
 
 
 def test_the_newest_schema_is_left_as_it_is(empty_url):

@@ -32,7 +32,8 @@ async def test_upload_and_download(client, case, metrics):
     """A file is answered with its size and hash, is at its Location and uri, and comes back byte by byte."""
     data = b"x" * 700_000 + b"\r\n--boundary\r\n" + DATA
     answer = await upload(client, case, data, filename="a b.bin", content_type="image/png")
-    assert answer.keys() == {*("id", "ticketId", "filename", "contentType", "sizeBytes", "sha256", "uri", "createdAt")}
+    names = ("id", "ticketId", "filename", "contentType", "sizeBytes", "sha256", "visibility", "uri", "createdAt")
+    assert answer.keys() == {*names}
     assert (answer["ticketId"], answer["filename"], answer["contentType"]) == (case["id"], "a b.bin", "image/png")
     assert (answer["sizeBytes"], answer["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert answer["uri"] == f"/support/cases/{case['id']}/attachments/{answer['id']}/a%20b.bin"

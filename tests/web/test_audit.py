@@ -92,7 +92,7 @@ async def test_every_change_is_recorded(client):
 
 def facts(file):
     """What an entry says of a file that came."""
-    names = ("filename", "contentType", "sizeBytes", "sha256")
+    names = ("filename", "contentType", "sizeBytes", "sha256", "visibility")
     return {"attachmentId": [None, file["id"]]} | {name: [None, file[name]] for name in names}
 
 

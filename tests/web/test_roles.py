@@ -1,7 +1,9 @@
 """Who may do what: every route of the app against every role, and every case against those whose it is not."""
 
+import io
 from datetime import UTC, datetime
 
+import aiohttp
 import pytest
 
 from support_service.access.token_file import Entry, changing, hashed, new_token
@@ -183,24 +185,90 @@ async def test_internal_notes(people, theirs):
         assert len(case["messages"]) == 1 + sees
 
 
-async def test_the_file_of_a_note(people, theirs):
-    """A file that internal notes alone name is for those who read notes; a public message shows it to everybody."""
-    case, public = theirs
-    path = f"/support/cases/{case}"
-    noted = (await people.told("agent", "POST", f"{path}/attachments", data=form(b"secret", "secret.txt")))["id"]
-    uris = {file: f"{path}/attachments/{file}/name.txt" for file in (public, noted)}
-    said = {"authorType": "agent", "message": "Look."}
-    for file, visibility in ((noted, "internal"), (public, "internal"), (public, "public")):
-        message = said | {"visibility": visibility, "attachmentUri": uris[file]}
-        await people.told("agent", "POST", f"{path}/messages", json=message)
-    for reader, seen in (("agent", [public, noted]), ("customer", [public])):
-        listed = await people.told(reader, "GET", f"{path}/attachments")
-        whole = await people.told(reader, "GET", f"{path}?includeTimeline=true")
-        assert [file["id"] for file in listed] == [file["id"] for file in whole["attachments"]] == seen
-        assert ("secret.txt" in str(whole)) is (noted in seen)
-        for file, uri in uris.items():
-            async with people.ask(reader, "GET", uri) as response:
-                assert response.status == (200 if file in seen else 404)
+class Files:
+    """What becomes of the files of a case that messages name."""
+
+    def __init__(self, people, case):
+        self._people = people
+        self._path = f"/support/cases/{case}"
+
+    async def add(self, name, visibility=None):
+        """Let an agent add a file; gives its address."""
+        query = f"?visibility={visibility}" if visibility else ""
+        path = f"{self._path}/attachments{query}"
+        return (await self._people.told("agent", "POST", path, data=form(b"secret", name)))["uri"]
+
+    async def name(self, speaker, visibility, uri):
+        """Let someone name a file in a message."""
+        said = {"authorType": speaker, "message": "Look.", "visibility": visibility, "attachmentUri": uri}
+        await self._people.told(speaker, "POST", f"{self._path}/messages", json=said)
+
+    async def seen(self, reader, uris):
+        """The names of those files that someone is shown: the same, whichever way they look."""
+        listed = await self._people.told(reader, "GET", f"{self._path}/attachments")
+        whole = await self._people.told(reader, "GET", f"{self._path}?includeTimeline=true")
+        dated = [entry["uri"] for entry in whole["timeline"] if entry["type"] == "attachment"]
+        assert [file["uri"] for file in listed] == [file["uri"] for file in whole["attachments"]] == dated
+        for method in ("GET", "HEAD"):
+            served = []
+            for uri in uris:
+                async with self._people.ask(reader, method, uri) as response:
+                    assert response.status in (200, 404)
+                    served += [uri] if response.status == 200 else []
+            assert served == [uri for uri in dated if uri in uris]
+        return {uri.rpartition("/")[2] for uri in served}
+
+
+@pytest.fixture
+def of_case(people, theirs):
+    """The files of customer-1's case."""
+    return Files(people, theirs[0])
+
+
+@both_databases
+async def test_an_internal_file(people, theirs, of_case):
+    """An internal file is hidden from its customer from the moment it is there; who adds one must be no customer."""
+    uris = [await of_case.add("secret.txt", "internal"), await of_case.add("plain.txt")]
+    assert await of_case.seen("agent", uris) == {"secret.txt", "plain.txt"}
+    assert await of_case.seen("customer", uris) == {"plain.txt"}
+    path = f"/support/cases/{theirs[0]}/attachments"
+    mine = people.ask("customer", "POST", f"{path}?visibility=internal", data=form(b"x"))
+    problem = await refused(await mine, 403, "permission_missing")
+    assert "attachments:write-internal" in problem["detail"]
+    wrong = people.ask("agent", "POST", f"{path}?visibility=secret", data=form(b"x"))
+    problem = await refused(await wrong, 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == ["visibility"]
+    listed = await people.told("agent", "GET", path)
+    assert [file["visibility"] for file in listed] == ["public", "internal", "public"]
+
+
+async def test_a_visibility_in_the_form(people, theirs):
+    """Who says in the form that a file is internal is told where to say it, and no file is kept."""
+    path = f"/support/cases/{theirs[0]}/attachments"
+    for first in (True, False):
+        sent = aiohttp.FormData()
+        fields = [("visibility", "internal", {}), ("file", io.BytesIO(b"secret"), {"filename": "secret.txt"})]
+        for name, value, more in fields if first else reversed(fields):
+            sent.add_field(name, value, **more)
+        await refused(await people.ask("agent", "POST", path, data=sent), 422, "invalid_request")
+    assert len(await people.told("agent", "GET", path)) == 1
+
+
+@both_databases
+async def test_the_file_of_a_message(people, theirs, of_case):
+    """A note hides the file that it names, unless a public message has; an agent's public message shows it."""
+    kinds = ("hidden", "answered", "shown", "begged")
+    uri = {kind: await of_case.add(kind, "internal" if kind in ("shown", "begged") else None) for kind in kinds}
+    await of_case.name("agent", "internal", uri["hidden"])
+    await of_case.name("customer", "public", uri["answered"])
+    await of_case.name("agent", "internal", uri["answered"])
+    await of_case.name("agent", "public", uri["shown"])
+    await of_case.name("customer", "public", uri["begged"])  # they know its address, and gain nothing by it
+    assert await of_case.seen("agent", uri.values()) == {*kinds}
+    assert await of_case.seen("customer", uri.values()) == {"answered", "shown"}
+    entries = (await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}/audit"))["items"]
+    moved = [entry["changes"].get("attachmentVisibility") for entry in entries if entry["action"] == "message.added"]
+    assert moved[:5] == [None, ["internal", "public"], None, None, ["public", "internal"]]
 
 
 @pytest.mark.parametrize("way", ["change", "status", "close"])

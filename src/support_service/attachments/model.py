@@ -16,7 +16,8 @@ CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,127}")
 class Attachment:
     """A file of a case. Its bytes lie in `storage` under `storage_key`; `sha256` is in hex.
 
-    `content_type` is what the client declared, `detected_type` what the first bytes say, where they say anything.
+    `content_type` is what the client declared, `detected_type` what the first bytes say, where they say anything. An
+    internal file is not for customers.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Attachment:
     storage_key: str
     created_at: datetime
     detected_type: str | None = None
+    visibility: str = "public"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def view(kept: Attachment, public_url: str) -> dict[str, Any]:
         "contentType": kept.content_type,
         "sizeBytes": kept.size_bytes,
         "sha256": kept.sha256,
+        "visibility": kept.visibility,
         "uri": address(public_url, kept.ticket_id, kept.id, kept.filename),
         "createdAt": kept.created_at,
     }
@@ -66,6 +69,7 @@ def facts(kept: Attachment) -> dict[str, Any]:
         "contentType": kept.content_type,
         "sizeBytes": kept.size_bytes,
         "sha256": kept.sha256,
+        "visibility": kept.visibility,
     }
 
 

@@ -76,6 +76,7 @@ class AttachmentService:
         chunks: AsyncIterator[bytes],
         *,
         expected: int = 0,
+        visibility: str = "public",
         versions: Versions = None,
     ) -> Attachment:
         """Keep a file of a case that exists; `expected` is about its size, where that is known.
@@ -97,6 +98,7 @@ class AttachmentService:
             storage_key=stored.key,
             created_at=datetime.now(UTC),
             detected_type=intake.detected_type,
+            visibility=visibility,
         )
         committing = False
         try:
@@ -116,13 +118,14 @@ class AttachmentService:
     async def of_case(self, case_id: str) -> list[Attachment]:
         """A case's attachments that the caller is shown, oldest first; raises NotFound for an unknown case."""
         await self.expect(case_id)
-        return await self._shown(case_id, await store.of_case(self._database, case_id))
+        return [each for each in await store.of_case(self._database, case_id) if CALLER.get().hears(each.visibility)]
 
     async def get(self, case_id: str, attachment_id: str) -> Attachment:
         """One attachment; raises NotFound."""
         known = may_be_id(case_id) and may_be_id(attachment_id)
         found = await store.get(self._database, case_id, attachment_id) if known else None
-        if found is None or not CALLER.get().sees(found[0]) or not await self._shown(case_id, [found[1]]):
+        caller = CALLER.get()
+        if found is None or not caller.sees(found[0]) or not caller.hears(found[1].visibility):
             raise _no_attachment(attachment_id)
         return found[1]
 
@@ -191,14 +194,6 @@ class AttachmentService:
                 self._free = None  # nothing is known of a disk that is not there
         self._backlog = await store.backlog(self._database, LOCAL)
         self._oldest = await store.oldest(self._database, LOCAL) if self._backlog.files else None
-
-    async def _shown(self, case_id: str, found: list[Attachment]) -> list[Attachment]:
-        """Those that the caller is shown of a case's attachments."""
-        caller = CALLER.get()
-        if caller.role != "customer":
-            return found
-        named = await store.named(self._database, case_id)
-        return [attachment for attachment in found if caller.sees_file(attachment.id, named)]
 
     def _age(self) -> Reading:
         if self._backlog is None:

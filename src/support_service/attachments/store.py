@@ -17,7 +17,6 @@ from support_service.database.tables import (
     attachment_ledger,
     attachment_leftovers,
     attachments,
-    messages,
     tickets,
 )
 
@@ -25,9 +24,6 @@ OWNER = [tickets.c[field.name] for field in fields(Owner)]
 NAMES = [field.name for field in fields(Attachment)]
 COLUMNS = [attachments.c[name] for name in NAMES]
 OF_CASE = sa.select(*COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
-NAMED = sa.select(messages.c.visibility, messages.c.attachment_uri).where(
-    messages.c.ticket_id == sa.bindparam("case_id"), messages.c.attachment_uri.is_not(None)
-)
 BY_ID = hot(
     sa.select(*OWNER, *COLUMNS)
     .join(tickets, tickets.c.id == attachments.c.ticket_id)
@@ -77,11 +73,6 @@ async def touch_case(tx: Transaction, case_id: str) -> Look | None:
 async def of_case(reader: Reader, case_id: str) -> list[Attachment]:
     """A case's attachments, oldest first."""
     return [Attachment(*row) for row in await reader.fetch_all(OF_CASE, {"case_id": case_id})]
-
-
-async def named(reader: Reader, case_id: str) -> list[tuple[str, str]]:
-    """Visibility and address of each file that a case's messages name."""
-    return [(row[0], row[1]) for row in await reader.fetch_all(NAMED, {"case_id": case_id})]
 
 
 async def get(reader: Reader, case_id: str, attachment_id: str) -> tuple[Owner, Attachment] | None:

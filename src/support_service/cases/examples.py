@@ -62,6 +62,7 @@ ATTACHMENT: Example = {
     "contentType": "image/png",
     "sizeBytes": 48213,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "visibility": "public",
     "uri": f"/support/cases/{CASE_ID}/attachments/{ATTACHMENT_ID}/label.png",
     "createdAt": "2026-05-12T08:41:07.302000Z",
 }

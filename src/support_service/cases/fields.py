@@ -8,7 +8,7 @@ Status = Literal["open", "pending", "resolved", "closed"]
 AuthorType = Literal["agent", "customer", "bot"]
 Visibility = Annotated[
     Literal["public", "internal"],
-    Field(description="an internal note, with a file that it names, is for agents' eyes, never for customers'"),
+    Field(description="what is internal, be it a note or a file, is for agents' eyes, never for customers'"),
 ]
 Json = dict[str, Any]
 

@@ -245,6 +245,7 @@ class Attachment(Wire):
     content_type: str
     size_bytes: int
     sha256: str
+    visibility: Visibility
     uri: str = ""  # known to those who serve it
     created_at: datetime
 

@@ -2,6 +2,7 @@
 
 from support_service import references
 from support_service.callers import Caller
+from support_service.cases.fields import Visibility
 from support_service.cases.model import Case, NewCase, NewMessage
 from support_service.errors import Forbidden
 
@@ -12,6 +13,12 @@ def expect_may_say(caller: Caller, new: NewMessage) -> None:
         raise missing("messages:write-as-others", "A customer's messages have the authorType 'customer'.")
     if caller.role == "customer" and new.visibility != "public":
         raise missing("messages:write-internal", "Internal notes are for agents.")
+
+
+def expect_may_attach(caller: Caller, visibility: Visibility) -> None:
+    """A customer's files are for everyone; raises Forbidden."""
+    if not caller.hears(visibility):
+        raise missing("attachments:write-internal", "Internal files are for agents.")
 
 
 def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
@@ -43,12 +50,10 @@ def expect_may_assign(caller: Caller, before: str | None, after: str | None) -> 
 
 
 def heard(caller: Caller, case: Case) -> Case:
-    """The case with what a caller may read of it: to a customer no internal note is told, and no file of one."""
-    if caller.role != "customer":
-        return case
-    named = [(message.visibility, message.attachment_uri) for message in case.messages]
-    case.attachments = [each for each in case.attachments if caller.sees_file(each.id, named)]
-    case.messages = [message for message in case.messages if message.visibility == "public"]
+    """The case with what a caller may read of it: to a customer no internal note is told, and no internal file."""
+    if caller.role == "customer":
+        case.attachments = [attachment for attachment in case.attachments if caller.hears(attachment.visibility)]
+        case.messages = [message for message in case.messages if caller.hears(message.visibility)]
     return case
 
 

@@ -221,7 +221,8 @@ class SupportService:
                 before = await self._lock(tx, case_id)
                 reopened = before, await _change(tx, before, {"status": "open"})
         await outbox.append(tx, case_id, outbox.UPDATED, at, changeType="conversation.added", conversation=message)
-        await audit.record(tx, case_id, "message.added", at, _said(message))
+        told = _told(message) if await store.tell_file(tx, message) else {}
+        await audit.record(tx, case_id, "message.added", at, {**_said(message), **told})
         first_answer = message.author_type == "agent" and spoken.answered_at == at
         waited = (at - spoken.created_at).total_seconds() if first_answer else None
         return Added(message, spoken.channel, waited, reopened)
@@ -286,6 +287,12 @@ def _opened(case: Case, first: Message | None) -> audit.Changes:
 def _said(message: Message) -> audit.Changes:
     """What a message tells the audit log: who said something, and not what."""
     return {"messageId": (None, message.id), "authorType": (None, message.author_type)}
+
+
+def _told(message: Message) -> audit.Changes:
+    """What a message tells the audit log of a file that it hides or shows."""
+    before = "internal" if message.visibility == "public" else "public"
+    return {"attachmentVisibility": (before, message.visibility)}
 
 
 def _expect_hearing(status: str) -> None:

@@ -77,6 +77,7 @@ CASE_BY_ID = hot(
                         "contentType": "content_type",
                         "sizeBytes": "size_bytes",
                         "sha256": "sha256",
+                        "visibility": "visibility",
                         "createdAt": "created_at",
                     },
                 ),
@@ -105,6 +106,20 @@ SPOKEN = {
 ADD_TICKET = hot(tickets.insert().inline())
 ADD_MESSAGE = hot(messages.insert().inline())
 ADD_REFERENCE = hot(ticket_references.insert())
+_NAMES = messages.c.attachment_uri.contains(attachments.c.id)  # ids hold no sign that LIKE takes for more than itself
+_NAMED_IN_PUBLIC = sa.exists().where(
+    messages.c.ticket_id == attachments.c.ticket_id, messages.c.visibility == "public", _NAMES
+)
+_NAMED = (
+    attachments.c.ticket_id == sa.bindparam("case_id"),
+    sa.bindparam("uri", type_=sa.Text()).contains(attachments.c.id),
+)
+HIDE_FILE = (
+    attachments.update()
+    .where(*_NAMED, attachments.c.visibility == "public", ~_NAMED_IN_PUBLIC)
+    .values(visibility="internal")
+)
+SHOW_FILE = attachments.update().where(*_NAMED, attachments.c.visibility == "internal").values(visibility="public")
 TOLD = hot(
     tickets.update()
     .where(tickets.c.id == sa.bindparam("case_id"))
@@ -213,6 +228,17 @@ async def add_message(tx: Transaction, message: Message) -> Spoken | None:
         return None
     await tx.execute(ADD_MESSAGE, message.__dict__)
     return Spoken(*row)
+
+
+async def tell_file(tx: Transaction, message: Message) -> bool:
+    """Let the file that a message names be for those whom the message is for; whether that is new.
+
+    An internal note takes no file away that a public message has named, and no customer's message shows one.
+    """
+    if message.attachment_uri is None or (message.visibility == "public" and message.author_type == "customer"):
+        return False
+    statement = SHOW_FILE if message.visibility == "public" else HIDE_FILE
+    return bool(await tx.execute(statement, {"case_id": message.ticket_id, "uri": message.attachment_uri}))
 
 
 async def concerned(

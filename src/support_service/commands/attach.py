@@ -19,15 +19,18 @@ BLOCK = 256 * 1024  # bytes sent at once
 FAILED = 1  # the exit status where a file was not taken
 
 
-async def attach(service: str, case_id: str, files: Sequence[Path], headers: Mapping[str, str]) -> int:
+async def attach(
+    service: str, case_id: str, files: Sequence[Path], headers: Mapping[str, str], visibility: str = "public"
+) -> int:
     """Upload files to a case of the service at an address; says of each where it is, or why it was not taken."""
+    address = f"{service}/support/cases/{quote(case_id, safe='')}/attachments?visibility={visibility}"
     failed = 0
     with progress("attach", sum(path.stat().st_size for path in files if path.is_file())) as bar:
         timeout = aiohttp.ClientTimeout(sock_read=60, sock_connect=10)
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
             for path in files:
                 try:
-                    answer = await _upload(session, f"{service}/support/cases/{quote(case_id, safe='')}", path, bar)
+                    answer = await _upload(session, address, path, bar)
                 except (OSError, SupportError, aiohttp.ClientError, TimeoutError) as failure:
                     failed += 1
                     reason = str(failure) or type(failure).__name__
@@ -37,13 +40,13 @@ async def attach(service: str, case_id: str, files: Sequence[Path], headers: Map
     return FAILED if failed else 0
 
 
-async def _upload(session: aiohttp.ClientSession, case: str, path: Path, bar: Progress) -> dict[str, str]:
+async def _upload(session: aiohttp.ClientSession, address: str, path: Path, bar: Progress) -> dict[str, str]:
     digest = await asyncio.to_thread(_hash, path)
     with aiohttp.MultipartWriter("form-data") as form:
         part = form.append(_blocks(path, bar))
         part.set_content_disposition("form-data", quote_fields=False, name="file", filename=_shown(path.name))
         part.headers["X-Checksum-Sha256"] = digest
-        async with session.post(f"{case}/attachments", data=form) as response:
+        async with session.post(address, data=form) as response:
             body = await response.read()
     answer: dict[str, str] = json.loads(body) if "json" in response.content_type else {}
     if response.status != 201:  # noqa: PLR2004 - HTTP's Created

@@ -34,6 +34,7 @@ def _add_attach(to: Commands) -> None:
     command.add_argument(
         "--url", help="address of the service (default: http://SUPPORT_HOST:SUPPORT_PORT, http://127.0.0.1:8000)"
     )
+    command.add_argument("--internal", action="store_true", help="for agents' eyes, never for customers'")
     command.set_defaults(run=_attach)
 
 
@@ -103,7 +104,8 @@ def _attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     listening = Settings.load(environ).server
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
     service = (arguments.url or f"http://{host}:{listening.port}").rstrip("/")
-    sys.exit(uvloop.run(attach(service, arguments.case, arguments.files, Client.of(environ).headers)))
+    visibility = "internal" if arguments.internal else "public"
+    sys.exit(uvloop.run(attach(service, arguments.case, arguments.files, Client.of(environ).headers, visibility)))
 
 
 def _offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

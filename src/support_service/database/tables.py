@@ -91,6 +91,7 @@ attachments = sa.Table(
     sa.Column("detected_type", sa.String(255)),  # what the first bytes say, where they say anything
     sa.Column("mover", sa.String(36)),  # the run that moves the bytes to another storage,
     sa.Column("moving_until", UtcDateTime),  # and when others may take its place
+    sa.Column("visibility", sa.String(16), nullable=False, server_default="public"),  # internal: not for customers
     sa.Index(None, "ticket_id", "seq"),
     sa.Index(None, "storage", "storage_key", unique=True),
     sa.Index(None, "storage", "created_at"),

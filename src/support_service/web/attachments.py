@@ -8,6 +8,10 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from support_service.attachments.model import Attachment, disposition
+from support_service.callers import CALLER
+from support_service.cases.fields import Visibility
+from support_service.cases.model import Wire
+from support_service.cases.rights import expect_may_attach
 from support_service.errors import Unavailable
 from support_service.telemetry.logs import REQUEST_ID
 from support_service.web import keys
@@ -17,13 +21,19 @@ from support_service.web.detail import view
 from support_service.web.errors import problem
 from support_service.web.uploads import Upload
 from support_service.web.versions import expected
-from support_service.web.wire import reply
+from support_service.web.wire import read_query, reply
 
 log = logging.getLogger(__name__)
 
 
+class UploadQuery(Wire):
+    """What the query of an upload says of its file."""
+
+    visibility: Visibility = "public"
+
+
 class FileForm(BaseModel):
-    """A form with a file; other parts are read over."""
+    """A form with a file; other parts are read over, but for one named `visibility`: that belongs into the query."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"file": "The parcel was left at the neighbour's."}]})
 
@@ -39,7 +49,12 @@ async def upload(request: web.Request) -> web.Response:
 
     The part `file` of a multipart body, with its name and type. It is kept once the whole body was read and, where a
     checksum came along, is the one that was sent.
+
+    With `visibility=internal` no customer sees it, from the start and until an agent's public message names it. An
+    internal note hides the file that it names, unless a public message has named it before.
     """
+    visibility = read_query(request, UploadQuery).visibility
+    expect_may_attach(CALLER.get(), visibility)
     service = request.app[keys.ATTACHMENTS]
     with service.uploading(), request.app[keys.READINESS].for_client():
         versions = expected(request)
@@ -52,6 +67,7 @@ async def upload(request: web.Request) -> web.Response:
             incoming.content_type,
             incoming.chunks(),
             expected=request.content_length or 0,
+            visibility=visibility,
             versions=versions,
         )
     answer = view(request, attachment)

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from support_service.errors import Invalid, Malformed, TooLarge, TooSlow, UnsupportedType
+from support_service.errors import FieldError, Invalid, Malformed, TooLarge, TooSlow, UnsupportedType
 from support_service.web.checksums import Checksums
 from support_service.web.keys import UploadOptions
 from support_service.web.wire import expect_plain
 
 FIELD = "file"
+ELSEWHERE = "visibility"  # whoever sends it here means to hide the file, and is not to believe that they did
 CHUNK_WITHIN = 30.0  # seconds for some of the body to arrive; aiohttp waits for ever, even for what it can't read
 RATE_AFTER = 10.0  # seconds of waiting for a client before its rate counts
 MAX_PARTS = 16
@@ -110,6 +111,8 @@ class Upload:
                     for event in parser.parse(chunk):
                         if isinstance(event, MultipartSegment):
                             in_file = event.name == FIELD
+                            if event.name == ELSEWHERE:
+                                raise _misplaced()
                         elif event is not None and in_file:
                             of_file += len(event)
                         yield event
@@ -117,3 +120,8 @@ class Upload:
                         raise TooLarge("body_too_large", "There is too much in the body that is not the file.")
         except MultipartError as failure:
             raise Malformed("malformed_multipart", f"The body is not in order: {failure}.") from None
+
+
+def _misplaced() -> Invalid:
+    errors = [FieldError(ELSEWHERE, "belongs into the query, as ?visibility=internal")]
+    return Invalid("invalid_request", "Some fields break a rule; `errors` names each.", errors)
