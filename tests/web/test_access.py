@@ -13,6 +13,7 @@ from tests.calls import refused
 from tests.scrape import Scrape
 
 NOW = datetime.now(UTC)
+ALL = "0.0.0.0"
 SECRET = "scrape-0123456789abcdef"
 REALM = 'Bearer realm="support-service"'
 
@@ -187,3 +188,27 @@ async def test_both_a_port_and_a_token(make_client):
         await refused(await admin.get("/metrics"), 401, "token_missing")
         assert (await admin.get("/metrics", headers=header(SECRET))).status == 200
         assert (await admin.get("/livez")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("auth", "host", "checks"), [("open", None, True), ("token", None, False), ("open", ALL, False)]
+)
+async def test_foreign_pages_on_the_other_port(make_client, path, token, auth, host, checks):
+    """An open service's port on loopback is closed to pages whose name leads there; one for others asks for no name."""
+    client = await make_client(
+        SUPPORT_AUTH=auth, SUPPORT_TOKENS_FILE=str(path), SUPPORT_ADMIN_PORT="0", SUPPORT_ADMIN_HOST=host
+    )
+    address = client.app[keys.ADMIN].replace(ALL, "127.0.0.1")
+    async with aiohttp.ClientSession(address) as admin:
+        for page, code in (
+            ({"Host": "rebound.example"}, "host_not_allowed"),
+            ({"Origin": "null"}, "origin_not_allowed"),
+        ):
+            for target in ("/metrics", "/health"):
+                response = await admin.get(target, headers=page)
+                if checks:
+                    await refused(response, 421 if "Host" in page else 403, code)
+                else:
+                    assert response.status == 200
+        for name in ("localhost", "127.0.0.1:9102", "[::1]:9102"):
+            assert (await admin.get("/metrics", headers={"Host": name})).status == 200

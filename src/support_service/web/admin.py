@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from support_service import periodic
 from support_service.errors import Unavailable
@@ -12,6 +13,7 @@ from support_service.web.errors import problems
 from support_service.web.gate import GATE, tell
 from support_service.web.listener import Runner
 from support_service.web.middleware import observed
+from support_service.web.security import is_loopback
 
 PLACES = 64  # connections; those of the app's clients take none of them
 STOP_WITHIN = 1.0  # seconds for a scrape that has begun
@@ -26,7 +28,7 @@ def beside(host: str, port: int, scrapes: keys.Scrapes) -> Callable[[web.Applica
     """
 
     async def listen(app: web.Application) -> AsyncIterator[None]:
-        served = _of(app, scrapes)
+        served = _of(app, scrapes, f"[{host}]" if ":" in host else host)
         runner = Runner(served, access_log=None, shutdown_timeout=STOP_WITHIN, handle_signals=False)
         await runner.setup()
         try:
@@ -48,8 +50,17 @@ def beside(host: str, port: int, scrapes: keys.Scrapes) -> Callable[[web.Applica
     return listen
 
 
-def _of(app: web.Application, scrapes: keys.Scrapes) -> web.Application:
-    admin = web.Application(middlewares=[observed(app[keys.REQUESTS], app[keys.READINESS], 0), problems])
+@web.middleware
+async def named(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse the foreign pages that the app's own port refuses."""
+    request.app[GATE].origins.check(request)
+    return await handler(request)
+
+
+def _of(app: web.Application, scrapes: keys.Scrapes, host: str) -> web.Application:
+    # An address that others reach is called by whatever they call it, and a page there is no more than they are.
+    checks = [named] if is_loopback(host) else []
+    admin = web.Application(middlewares=[observed(app[keys.REQUESTS], app[keys.READINESS], 0), problems, *checks])
     admin[GATE] = app[GATE]
     admin[keys.CROWD] = app[keys.CROWD].beside(PLACES)
     admin.on_response_prepare.append(tell)

@@ -70,7 +70,7 @@ class Origins:
         if self._names is None:
             return
         host = request.headers.get("Host", "").lower()
-        if host and not _is_loopback(host) and _name(host) not in self._names:
+        if host and not is_loopback(host) and _name(host) not in self._names:
             raise Misdirected("host_not_allowed", "Without authentication only loopback's names are served.")
         origin = request.headers.get(ORIGIN)
         if origin is not None and origin not in self._allowed and origin.lower().partition("://")[2] != host:
@@ -111,7 +111,8 @@ def _name(host: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a Host header names this machine to itself."""
     name = _name(host)
     if name == "localhost" or name.endswith(".localhost"):
         return True
