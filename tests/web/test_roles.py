@@ -57,9 +57,10 @@ class People:
         with changing(self._path) as entries:
             entries.append(Entry(name=name, sha256=digest, role=role, created=datetime.now(UTC), **fields))
 
-    def ask(self, name, method, path, **sent):
+    def ask(self, name, method, path, headers=(), **sent):
         """A request of someone."""
-        return self._client.request(method, path, headers={"Authorization": f"Bearer {self._tokens[name]}"}, **sent)
+        headers = {"Authorization": f"Bearer {self._tokens[name]}", **dict(headers)}
+        return self._client.request(method, path, headers=headers, **sent)
 
     async def told(self, name, method, path, **sent):
         """What someone is answered; fails where they are refused."""
@@ -240,6 +241,42 @@ async def test_an_internal_file(people, theirs, of_case):
     assert [error["field"] for error in problem["errors"]] == ["visibility"]
     listed = await people.told("agent", "GET", path)
     assert [file["visibility"] for file in listed] == ["public", "internal", "public"]
+
+
+async def test_what_a_role_is_shown_is_not_taken_for_what_another_is(people, theirs):
+    """Each view of a version has a tag of its own, which is no 304 for other roles; a change takes any of them."""
+    path, kept = f"/support/cases/{theirs[0]}", {}
+    for reader in ("agent", "analyst", "customer"):
+        async with people.ask(reader, "GET", path) as response:
+            kept[reader] = response.headers["ETag"]
+    assert len(set(kept.values())) == 3
+    for reader, own in kept.items():
+        for tag in kept.values():
+            async with people.ask(reader, "GET", path, headers={"If-None-Match": tag}) as response:
+                assert response.status == (304 if tag == own else 200)
+                assert response.headers["ETag"] == own
+    async with people.ask("supervisor", "GET", path, headers={"If-None-Match": kept["agent"]}) as response:
+        assert response.status == 304  # who is shown the same is told the same
+    for reader, priority in (("agent", "high"), ("customer", "low")):
+        changed = people.ask("agent", "PATCH", path, json={"priority": priority}, headers={"If-Match": kept[reader]})
+        async with changed as response:
+            assert response.status == (200 if reader == "agent" else 412)  # of the version, which is old by then
+    await refused(
+        await people.ask("customer", "POST", f"{path}/messages", json=SAID, headers={"If-Match": kept["customer"]}),
+        *(412, "case_changed"),
+    )
+    async with people.ask("customer", "GET", path) as response:
+        now = response.headers["ETag"]
+    await people.told("customer", "POST", f"{path}/messages", json=SAID, headers={"If-Match": now})
+
+
+@pytest.mark.parametrize("operation", [name for name, (method, _, _) in REQUESTS.items() if method == "GET"])
+async def test_nothing_for_one_caller_is_kept_for_others(people, theirs, operation):
+    """Whatever depends on who asks is kept by no cache that others share, and by none at all but for files."""
+    async with people.does("supervisor", operation, *theirs) as response:
+        assert response.status == 200
+        expected = "private, no-cache" if operation == "download" else "no-store"
+        assert response.headers["Cache-Control"] == expected
 
 
 async def test_a_visibility_in_the_form(people, theirs):

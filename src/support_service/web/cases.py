@@ -29,7 +29,7 @@ async def open_case(request: web.Request) -> web.Response:
     """
     case = await request.app[keys.SUPPORT].open_case(await read(request, NewCase))
     CASE_ID.set(case.id)  # for the request's own line in the log, which ends the setting
-    return reply(case, 201, {"Location": f"/support/cases/{case.id}", **tagged(case)})
+    return reply(case, 201, {"Location": f"/support/cases/{case.id}", **tagged(request, case)})
 
 
 async def list_cases(request: web.Request) -> web.Response:
@@ -56,10 +56,10 @@ async def get_case(request: web.Request) -> web.Response:
     wanted = read_query(request, DetailQuery)
     case = await request.app[keys.SUPPORT].get_case(case_id(request))
     if wanted.include_timeline:
-        return reply(_shown(request, await with_timeline(request, case)), headers=tagged(case, live=True))
+        return reply(_shown(request, await with_timeline(request, case)), headers=tagged(request, case, live=True))
     if is_known(request, case):
-        return web.Response(status=304, headers=tagged(case))
-    return reply(_shown(request, addressed(request, case)), headers=tagged(case))
+        return web.Response(status=304, headers=tagged(request, case))
+    return reply(_shown(request, addressed(request, case)), headers=tagged(request, case))
 
 
 async def change_case(request: web.Request) -> web.Response:
@@ -72,7 +72,7 @@ async def change_case(request: web.Request) -> web.Response:
     ticket = await request.app[keys.SUPPORT].change_case(case_id(request), change, expected(request))
     if "context" in change.model_fields_set:
         await request.app[keys.TIMELINE].invalidate(ticket.id)
-    return reply(ticket, headers=tagged(ticket))
+    return reply(ticket, headers=tagged(request, ticket))
 
 
 async def add_message(request: web.Request) -> web.Response:
@@ -91,7 +91,7 @@ async def set_status(request: web.Request) -> web.Response:
     """
     change = await read_optional(request, StatusChange)
     ticket = await request.app[keys.SUPPORT].set_status(case_id(request), change, expected(request))
-    return reply(ticket, headers=tagged(ticket))
+    return reply(ticket, headers=tagged(request, ticket))
 
 
 async def close_case(request: web.Request) -> web.Response:
@@ -101,7 +101,7 @@ async def close_case(request: web.Request) -> web.Response:
     """
     closing = await read_optional(request, Closing)
     case = await request.app[keys.SUPPORT].close_case(case_id(request), closing, expected(request))
-    return reply(addressed(request, case), headers=tagged(case))
+    return reply(addressed(request, case), headers=tagged(request, case))
 
 
 async def delete_case(request: web.Request) -> web.Response:
@@ -126,7 +126,7 @@ async def refresh_timeline(request: web.Request) -> web.Response:
     Every service that the context refers to is asked; where one fails, what is known from before stands in for it.
     """
     case = await request.app[keys.SUPPORT].get_case(case_id(request))
-    return reply(await with_timeline(request, case, refresh=True), headers=tagged(case, live=True))
+    return reply(await with_timeline(request, case, refresh=True), headers=tagged(request, case, live=True))
 
 
 def case_id(request: web.Request) -> str:

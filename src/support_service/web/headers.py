@@ -47,7 +47,10 @@ ANSWER = {
     "Accept-Ranges": Header("`bytes`: parts of the file can be asked for.", {"const": "bytes"}),
     "Content-Disposition": Header("The file's name, to save it under.", TEXT),
     "Content-Range": Header("Which bytes of how many these are.", TEXT | {"pattern": "^bytes "}),
-    "ETag": Header("Changes when the content does.", TEXT | {"pattern": '^(W/)?"'}),
+    "ETag": Header(
+        "Changes when the content does, and differs where callers are shown different things.",
+        TEXT | {"pattern": '^(W/)?"'},
+    ),
     "Idempotency-Replayed": Header(
         "Only on a repeat: this is what the first request with this key was answered.", {"const": "true"}, always=False
     ),

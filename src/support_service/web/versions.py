@@ -4,24 +4,25 @@ import re
 
 from aiohttp import web
 
+from support_service.callers import CALLER
 from support_service.cases.model import Ticket
 from support_service.telemetry.logs import REQUEST_ID
 from support_service.versions import Versions
+from support_service.web.access import is_masked
 
 ANY = "*"
-TAG = re.compile(
-    r'\s*(W/)?"(\d{1,18})(?:\.[\w.-]*)?"\s*'
-)  # after the point stands what makes a live answer's tag unique
+# After the point stands what makes a live answer's tag unique, after the plus what its reader is shown of a case.
+TAG = re.compile(r'\s*(W/)?"(\d{1,18})(?:[.+][\w.-]*)?"\s*')
 LISTED = re.compile(r',(?=\s*(?:W/)?")')
 
 
-def tagged(ticket: Ticket, *, live: bool = False) -> dict[str, str]:
-    """The header that names a case's version.
+def tagged(request: web.Request, ticket: Ticket, *, live: bool = False) -> dict[str, str]:
+    """The header that names a case's version, and where that is not all of it, what the caller is shown.
 
     An answer that holds more than the version decides, as a timeline does, has a tag that no other has: a change may be
     meant for its version, and no one takes it for one that was kept.
     """
-    return {"ETag": f'"{ticket.version}.{REQUEST_ID.get()}"' if live else f'"{ticket.version}"'}
+    return {"ETag": f'"{ticket.version}.{REQUEST_ID.get()}"' if live else f'"{ticket.version}{_view(request)}"'}
 
 
 def expected(request: web.Request) -> Versions:
@@ -36,8 +37,15 @@ def expected(request: web.Request) -> Versions:
 def is_known(request: web.Request, ticket: Ticket) -> bool:
     """Whether the client says by If-None-Match that it has this version of a case already."""
     given = _given(request, "If-None-Match")
-    tag = tagged(ticket)["ETag"]
+    tag = tagged(request, ticket)["ETag"]
     return given is not None and any(each.strip().removeprefix("W/") in (tag, ANY) for each in given)
+
+
+def _view(request: web.Request) -> str:
+    """What sets an answer apart from those that other callers get of the same version."""
+    if is_masked(request):
+        return "+masked"
+    return "" if CALLER.get().hears("internal") else "+public"
 
 
 def _given(request: web.Request, header: str) -> list[str] | None:
