@@ -8,6 +8,8 @@ import pytest
 
 from support_service.access.token_file import Entry, changing, hashed, new_token
 from support_service.callers import ROLES
+from support_service.database.tables import tickets
+from support_service.web import keys
 from support_service.web.permissions import PUBLIC, RULES
 from tests.calls import form, refused
 from tests.conftest import both_databases
@@ -268,6 +270,47 @@ async def test_what_a_role_is_shown_is_not_taken_for_what_another_is(people, the
     async with people.ask("customer", "GET", path) as response:
         now = response.headers["ETag"]
     await people.told("customer", "POST", f"{path}/messages", json=SAID, headers={"If-Match": now})
+
+
+@both_databases
+async def test_a_repeat_tells_nothing_of_a_case_that_is_theirs_no_more(people, theirs):
+    """Who lost a case within the day gets no stored answer of it, and who still has it gets theirs as before."""
+    path = f"/support/cases/{theirs[0]}"
+    said = {"authorType": "agent", "message": "Hello"}
+    new = {"subject": "A parcel", "channel": "email", "team": "billing"}
+
+    def asked():
+        return [
+            people.ask("agent", "PATCH", path, json={"priority": "high"}, headers={"Idempotency-Key": "a"}),
+            people.ask("agent", "POST", f"{path}/messages", json=said, headers={"Idempotency-Key": "b"}),
+            people.ask("agent", "POST", f"{path}/attachments", data=form(b"x"), headers={"Idempotency-Key": "c"}),
+        ]
+
+    for replayed in (None, "true"):
+        for request in asked():
+            async with request as response:
+                assert (response.status < 300, response.headers.get("Idempotency-Replayed")) == (True, replayed)
+    await people.told("supervisor", "PATCH", path, json={"assignedAgentId": "agent-2", "team": "billing"})
+    for request in asked():
+        await refused(await request, 404, "case_not_found")
+    for _ in range(2):  # to open a case for another team is right, and so is to do it again
+        case = await people.told("agent", "POST", "/support/cases", json=new, headers={"Idempotency-Key": "d"})
+    async with people.ask("agent", "GET", f"/support/cases/{case['id']}") as response:
+        assert response.status == 404
+    await people.told("supervisor", "PATCH", path, json={"assignedAgentId": "agent-1"})
+    for request in asked():
+        async with request as response:
+            assert response.headers["Idempotency-Replayed"] == "true"
+
+
+async def test_a_customers_repeat_of_an_opening(people):
+    """A customer whose case was given to somebody else is not told of it by the key with which they opened it."""
+    new, key = {"subject": "A parcel", "channel": "web"}, {"Idempotency-Key": "a"}
+    case = await people.told("customer", "POST", "/support/cases", json=new, headers=key)
+    assert await people.told("customer", "POST", "/support/cases", json=new, headers=key) == case
+    async with people._client.app[keys.DATABASE].transaction() as tx:
+        await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id="customer-2"))
+    await refused(await people.ask("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found")
 
 
 @pytest.mark.parametrize("operation", [name for name, (method, _, _) in REQUESTS.items() if method == "GET"])

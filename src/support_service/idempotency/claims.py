@@ -40,6 +40,7 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    case_id: str | None = None  # the case that it tells of
 
 
 CLAIM: ContextVar[Claim | None] = ContextVar("claim", default=None)
@@ -93,7 +94,7 @@ class Claims:
                 if kept.request != request:
                     raise reused()
                 if kept.state == store.DONE and kept.status is not None:
-                    return Answer(kept.status, kept.headers or {}, kept.body or b"")
+                    return Answer(kept.status, kept.headers or {}, kept.body or b"", kept.case_id)
                 if kept.until > now:
                     raise _in_use()
                 if kept.state == store.APPLIED:
@@ -109,8 +110,8 @@ class Claims:
         async with self._database.transaction() as tx:
             await store.renew(tx, claim.key, claim.owner, datetime.now(UTC) + HELD)
 
-    async def keep(self, claim: Claim, answer: Answer, case_id: str | None = None) -> None:
-        """Keep what was answered about a case, for whoever asks again; of a very large answer that it was given."""
+    async def keep(self, claim: Claim, answer: Answer) -> None:
+        """Keep what was answered, for whoever asks again; of a very large answer that it was given."""
         async with self._database.transaction() as tx:
             if len(answer.body) > MAX_BODY:
                 await store.keep(tx, claim.key, claim.owner, state=store.APPLIED, until=datetime.now(UTC))
@@ -123,7 +124,7 @@ class Claims:
                 status=answer.status,
                 headers=dict(answer.headers),
                 body=answer.body,
-                case_id=case_id,
+                case_id=answer.case_id,
             )
 
     async def release(self, claim: Claim) -> None:

@@ -24,6 +24,7 @@ class Kept(NamedTuple):
     status: int | None
     headers: Mapping[str, str] | None
     body: bytes | None
+    case_id: str | None
 
 
 BEGIN = insert_if_new(idempotency_keys)

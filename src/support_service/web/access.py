@@ -26,7 +26,7 @@ def admitted(authenticator: Authenticator) -> Middleware:
             raise Forbidden(
                 "permission_missing", f"The permission {rule.permission!r} is missing: {caller.role}s don't have it."
             )
-        request[keys.MASKED] = reach == "masked"
+        request[keys.REACH] = reach
         before = CALLER.set(caller)
         try:
             return await handler(request)
@@ -41,9 +41,14 @@ def operation(request: web.Request) -> str:
     return request.match_info.handler.__name__
 
 
+def is_bound(request: web.Request) -> bool:
+    """Whether what is asked reaches only those cases that the caller is bound to."""
+    return request.get(keys.REACH) == "theirs"
+
+
 def is_masked(request: web.Request) -> bool:
     """Whether the caller sees customers' data masked."""
-    return request.get(keys.MASKED) is True
+    return request.get(keys.REACH) == "masked"
 
 
 def expect_ruled(app: web.Application) -> None:

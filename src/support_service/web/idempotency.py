@@ -21,7 +21,7 @@ from support_service.idempotency.claims import CLAIM, RENEW_EVERY, Answer, Claim
 from support_service.periodic import beside, repeatedly
 from support_service.telemetry.logs import CASE_ID
 from support_service.web import keys
-from support_service.web.access import operation
+from support_service.web.access import is_bound, operation
 from support_service.web.uploads import Upload
 from support_service.web.wire import read_body
 
@@ -43,6 +43,8 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
     claims = request.app[keys.CLAIMS]
     taken = await claims.take(identity(CALLER.get(), _key(request)), await _digest(request))
     if isinstance(taken, Answer):
+        if taken.case_id is not None and is_bound(request):
+            await request.app[keys.ATTACHMENTS].expect(taken.case_id)  # which may be the caller's no more
         if _is_upload(request):
             await _expect_same_file(request, taken)
         return web.Response(status=taken.status, headers={**taken.headers, REPLAYED: "true"}, body=taken.body)
@@ -105,7 +107,7 @@ async def _settle(claims: Claims, claim: Claim, response: web.StreamResponse | N
         if isinstance(response, web.Response) and response.status < REFUSED:
             headers = {name: response.headers[name] for name in KEPT if name in response.headers}
             body = response.body if isinstance(response.body, bytes) else b""
-            await claims.keep(claim, Answer(response.status, headers, body), CASE_ID.get())
+            await claims.keep(claim, Answer(response.status, headers, body, CASE_ID.get()))
         else:
             await claims.release(claim)
     except Exception:

@@ -95,5 +95,5 @@ AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 SCRAPES = web.AppKey("scrapes", Scrapes)
 ADMIN = web.AppKey("admin", str)  # the address of metrics and health, where they have one of their own
 MASK = web.AppKey("mask", Mask)
-MASKED = web.RequestKey("masked", bool)  # whether this caller sees customers' data masked
+REACH = web.RequestKey("reach", str)  # which cases what is asked reaches for this caller, see permissions.py
 DESCRIPTION = web.AppKey("description", Description)

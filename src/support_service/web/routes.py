@@ -60,7 +60,7 @@ ROUTES = (
         headers=("ETag", "Location", *REPEAT),
         body=NewCase,
         takes=KEY,
-        refusals=(*SENT, *REPEATED),
+        refusals=(*SENT, "case_not_found", *REPEATED),  # of a repeat whose case is the caller's no more
         gives=(("case_id", "/id"),),
     ),
     Route(
