@@ -12,6 +12,7 @@ from typing import Any
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from grafana.access import ACCESS
 from grafana.api import API, OBJECTIVES
 from grafana.attachments import ATTACHMENTS
 from grafana.build import ANNOTATIONS, overview
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 UID = "support-overview"
 FILE = ROOT / "grafana" / "dashboards" / f"{UID}.json"
 PROMETHEUS = ROOT / "observability" / "prometheus" / "prometheus.yml"
-ROWS = (SEED, READING, TRAFFIC, OBJECTIVES, API, SOURCES, ATTACHMENTS, EVENTS, PROCESS, SYNTHETIC)
+ROWS = (SEED, READING, TRAFFIC, OBJECTIVES, API, SOURCES, ATTACHMENTS, EVENTS, ACCESS, PROCESS, SYNTHETIC)
 
 
 def main() -> int:

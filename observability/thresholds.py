@@ -79,6 +79,9 @@ DOWN_FOR = "1m"  # four scrapes in a row that nobody answers; a restart takes se
 DOWN_KEPT = "3m"  # as CAUSE_KEPT, until the probe has looked again
 LOOP_LAG_P95 = 0.25  # s; every request waits that much besides its own work, ten times what a busy loop shows
 
+# The audit log
+AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a failover within this
+
 # The probe
 PROBE_FOR = "5m"  # five runs in a row at its usual minute; as a symptom, whose cause has been told by then
 PROBE_MISSING_FOR = "5m"  # outlives the probe's own deployment

@@ -65,6 +65,16 @@ ALERTS = (
         "Support ticket traffic",
     ),
     Alert(
+        "SupportAuditUnsealed",
+        f"max(support_audit_unsealed_age_seconds) > {seconds(t.AUDIT_AGE)}",
+        t.SYMPTOM_FOR,
+        "warning",
+        "The audit log is not sealed: the oldest entry waits {{ $value | humanizeDuration }}",
+        "The oldest entry of the audit log has waited {{ $value | humanizeDuration }} for its place in the chain "
+        f"(limit {t.AUDIT_AGE} s). Until it has one, nobody could prove that it was altered or removed.",
+        "Support audit log",
+    ),
+    Alert(
         "Watchdog",
         "vector(1)",
         t.AT_ONCE,

@@ -48,6 +48,7 @@ AT_REST = {
     "support_events_outbox_oldest_seconds": 0,
     "support_events_stream_lag": 0,
     "support_events_dead_letters": 0,
+    "support_audit_unsealed_age_seconds": 0,
     'support_attachment_unrepaired{kind="missing"}': 0,
 }
 # A gauge's values through the noisy day: (minutes, value), again and again.
@@ -55,6 +56,7 @@ RESTLESS = {
     "support_attachment_backlog_bytes": ((50, 2 * t.GIB), (30, 2 * t.GIB + 26_214_400), (40, 2 * t.GIB + 78_643_200)),
     "support_events_outbox_oldest_seconds": ((118, 0), (1, 90), (1, 130)),
     "support_events_stream_lag": ((57, 3), (3, 400)),
+    "support_audit_unsealed_age_seconds": ((115, 1), (1, 290), (4, 350)),
 }
 
 

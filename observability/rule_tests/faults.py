@@ -143,6 +143,9 @@ FAULTS = {
         ("SupportProbeMissing",), {'support_probe_success{job="support-probe"}': Gauge(1, None)}
     ),
     "the service is down": Fault(("SupportServiceDown",), {'up{job="support-service",instance="a"}': Gauge(1, 0)}),
+    "the audit log is not sealed": Fault(
+        ("SupportAuditUnsealed",), {"support_audit_unsealed_age_seconds": Gauge(1, 60, 60)}
+    ),
     "the loop is late": Fault(
         ("SupportEventLoopLag",),
         {

@@ -180,5 +180,15 @@ async def event_is_poison(stage: Stage) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def sealing_is_refused(stage: Stage) -> AsyncIterator[None]:
+    """The head of the chain can't be moved, as where someone restored it with other rights; changes go on."""
+    await stage.service.change_database(
+        "CREATE TRIGGER drill BEFORE UPDATE ON audit_head BEGIN SELECT RAISE(ABORT, 'a drill'); END"
+    )
+    yield
+    await stage.service.change_database("DROP TRIGGER drill")
+
+
+@asynccontextmanager
 async def nothing(_: Stage) -> AsyncIterator[None]:
     yield

@@ -27,6 +27,7 @@ consumer.BACKOFF = (LEAST, shorter(consumer.BACKOFF[1]))
 relay.BACKOFF = (LEAST, shorter(relay.BACKOFF[1]))
 relay.LEASE = max(1.0, relay.LEASE / TIME)
 app.RELAY_LOOK_EVERY = shorter(app.RELAY_LOOK_EVERY)
+app.SEAL_EVERY = shorter(app.SEAL_EVERY)
 app.BACKLOG_EVERY = shorter(app.BACKLOG_EVERY)
 offload.FAILED_FOR /= TIME
 upkeep.REMOVE_EVERY = shorter(upkeep.REMOVE_EVERY)

@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -68,11 +70,12 @@ class Service(Command):
 
     def __init__(self, folder: Path, disk: int | None, **variables: str) -> None:
         super().__init__(folder, "service", "/readyz")
+        self._database = folder / "support.db"
         self.files = folder / "attachments"
         self.files.mkdir()
         self.environment = environment(
             SUPPORT_PORT=str(self._port),
-            SUPPORT_DATABASE_URL=f"sqlite:///{folder}/support.db",
+            SUPPORT_DATABASE_URL=f"sqlite:///{self._database}",
             SUPPORT_ATTACHMENT_DIR=str(self.files),
             SUPPORT_ACCESS_LOG="0",
             SUPPORT_LOG_LEVEL="warning",
@@ -87,6 +90,15 @@ class Service(Command):
     def disk(self) -> Path:
         """The folder of files as the service sees it."""
         return Path(f"/proc/{self.process.pid}/root{self.files}")
+
+    async def change_database(self, statement: str) -> None:
+        """Change its database behind its back."""
+
+        def change() -> None:
+            with closing(sqlite3.connect(self._database, timeout=START, isolation_level=None)) as connection:
+                connection.execute(statement)
+
+        await asyncio.to_thread(change)
 
     async def run(self, *arguments: str) -> str:
         """What another command prints in the service's environment; raises where it fails."""

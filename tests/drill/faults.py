@@ -79,6 +79,7 @@ FAULTS = (
     _fault("probe stopped", "SupportProbeMissing", breaking.probe_stops),
     _fault("service killed", "SupportServiceDown", breaking.service_is_killed),
     _fault("event loop held", "SupportEventLoopLag", breaking.loop_is_held),
+    _fault("audit log not sealed", "SupportAuditUnsealed", breaking.sealing_is_refused),
     _fault("5 % of requests fail", f"SupportApiErrorBudgetBurnFast {PROBE}", breaking_files.uploads_fail),
     _fault("ticket flood", "SupportTicketTrafficAnomaly[spike]", breaking.tickets_flood),
     _fault("ticket silence", "SupportTicketTrafficAnomaly[silence]", breaking.tickets_stop),

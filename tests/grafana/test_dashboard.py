@@ -89,6 +89,7 @@ def test_gauges_of_what_all_replicas_share_are_not_summed(panel: Panel):
         "support_events_stream_lag",
         "support_events_dead_letters",
         "support_webhook_pending",
+        "support_audit",
         "support_probe",
     )
     for query in panel.queries:

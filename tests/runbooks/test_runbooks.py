@@ -72,6 +72,7 @@ SAID = {
     "support-probe-missing.md": (t.PROBE_MISSING_FOR,),
     "support-service-down.md": (t.DOWN_FOR,),
     "support-event-loop-lag.md": (f"{t.LOOP_LAG_P95:g} s", t.SYMPTOM_FOR),
+    "support-audit-unsealed.md": (f"{t.AUDIT_AGE} s", t.SYMPTOM_FOR),
     "support-ticket-traffic-anomaly.md": (
         f"{t.TRAFFIC_SPIKE} ",
         f"{t.TRAFFIC_SILENCE * 100:g} %",
