@@ -50,6 +50,16 @@ def test_settings_are_settings(where):
     Settings.load(given)
 
 
+def test_a_proxy_can_be_named():
+    """Who stands in front is not known here: compose hands on what `.env` names, the manifest shows where it goes."""
+    assert Settings.load(environments()["compose"]).limits.trusted_proxies == ()
+    assert COMPOSE["x-environment"]["SUPPORT_TRUSTED_PROXIES"] == "${SUPPORT_TRUSTED_PROXIES:-}"
+    (shown,) = re.findall(
+        r"^ +# (SUPPORT_TRUSTED_PROXIES: .+)$", (KUBERNETES / "support-service.yaml").read_text(), re.MULTILINE
+    )
+    assert Settings.load(environments()["kubernetes"] | yaml.safe_load(shown)).limits.trusted_proxies
+
+
 def test_every_image_is_pinned():
     """Nothing is `latest`, in compose and in what the image is made of."""
     images = {service["image"] for service in COMPOSE["services"].values() if "image" in service}
