@@ -2,12 +2,12 @@
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from support_service import quantities
 from support_service.commands.base import with_database
+from support_service.commands.deeds import deeds, show
 from support_service.database import Database
 from support_service.errors import Invalid
 from support_service.settings import Settings
@@ -31,28 +31,11 @@ Levers lie in the database of SUPPORT_DATABASE_URL. Every replica follows within
 Durations: 90s, 30m, 2h, 1d; at most 7d.
 """
 
-Run = Callable[[argparse.Namespace, Settings], None]
-
 
 def add_to(commands: Any) -> None:
     """Add `timeline` to the commands."""
     what = "switch a service behind the timeline off for a while, or let its answers count as current for longer"
-    timeline = commands.add_parser(
-        "timeline", help=what, description=what, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    levers_of = timeline.add_subparsers(required=True, metavar="LEVER")
-
-    def add(name: str, run: Run, what: str, example: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = levers_of.add_parser(
-            name,
-            help=what,
-            description=what,
-            epilog=f"example:\n  support-service timeline {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        parser.set_defaults(run=_with_settings(run))
-        return parser
-
+    add = deeds(commands, "timeline", what, examples=EXAMPLES, metavar="LEVER", given=Settings.load)
     off = add("degrade", _degrade, "stop asking a service", 'degrade payment --for 30m --reason "being restored"')
     off.add_argument("service", metavar="SERVICE", help=", ".join(SERVICES))
     ttl = add("ttl", _ttl, "set how long answers count as current", "ttl 1800 --for 2h")
@@ -71,10 +54,6 @@ def add_to(commands: Any) -> None:
     back = add("restore", _restore, "put a lever back before its time", "restore payment")
     back.add_argument("lever", metavar="LEVER", help=f"{', '.join(NAMES)} or all")
     add("status", _status, "show what is pulled now", "status")
-
-
-def _with_settings(run: Run) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
-    return lambda arguments, environ: run(arguments, Settings.load(environ))
 
 
 def _degrade(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -144,9 +123,7 @@ def _status(_: argparse.Namespace, settings: Settings) -> None:
         )
         for lever in pulled
     ]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    show(table)
 
 
 def _moment(at: datetime) -> str:

@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from support_service import quantities
 from support_service.access.token_file import IDS, NAMES, Entry, changing, hashed, new_token, read
 from support_service.access.tokens import LOOK_EVERY, utc_now
 from support_service.callers import BOUND, ROLES
+from support_service.commands.deeds import deeds, show
 from support_service.errors import Conflict, Invalid, NotFound
 from support_service.settings import Access
 
@@ -26,28 +27,12 @@ examples:
 Tokens lie in SUPPORT_TOKENS_FILE (var/tokens.json), as hashes: a token is shown once, where it is made.
 To replace one without a gap, make another under a new name, hand it out, and revoke the old one.
 """
-Run = Callable[[argparse.Namespace, Path], None]
 
 
 def add_to(commands: Any) -> None:
     """Add `token` to the commands."""
     what = "make, list and revoke the tokens that let callers in where SUPPORT_AUTH is token"
-    token = commands.add_parser(
-        "token", help=what, description=what, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    deeds = token.add_subparsers(required=True, metavar="DEED")
-
-    def add(name: str, run: Run, what: str, example: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = deeds.add_parser(
-            name,
-            help=what,
-            description=what,
-            epilog=f"example:\n  support-service token {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        parser.set_defaults(run=_with_file(run))
-        return parser
-
+    add = deeds(commands, "token", what, examples=EXAMPLES, metavar="DEED", given=_file)
     new = add("create", _create, "make a token, and print it", "create lan --role agent --subject agent-lan")
     new.add_argument("name", metavar="NAME", help="whose it is, for logs and for the list")
     new.add_argument("--role", required=True, choices=ROLES, help="what its holder may do")
@@ -61,8 +46,8 @@ def add_to(commands: Any) -> None:
     old.add_argument("name", metavar="NAME", help="as `token list` shows it")
 
 
-def _with_file(run: Run) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
-    return lambda arguments, environ: run(arguments, Access.of(environ).tokens_file)
+def _file(environ: Mapping[str, str]) -> Path:
+    return Access.of(environ).tokens_file
 
 
 def _create(arguments: argparse.Namespace, path: Path) -> None:
@@ -106,9 +91,7 @@ def _list(_: argparse.Namespace, path: Path) -> None:
         )
         for entry in read(path)
     ]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    show(table)
 
 
 def _revoke(arguments: argparse.Namespace, path: Path) -> None:
