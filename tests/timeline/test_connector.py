@@ -1,7 +1,7 @@
 """What is on the line to a service: bounded, and an answer only where something was asked."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -54,6 +54,36 @@ async def test_a_second_answer_to_one_question_is_never_the_answer_to_the_next()
         async with session.get(url) as response:
             assert await response.read() == b"right"
     assert len(connections) == 2
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole before it is read", "in two parts"])
+async def test_a_connection_serves_one_question_after_another(whole):
+    """Whether an answer was there at once or bit by bit, its connection is kept for the next."""
+    connections = 0
+    half = asyncio.Event()
+
+    async def handle(reader, writer):
+        nonlocal connections
+        connections += 1
+        answer = ANSWER % (5, b"right")
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                if not whole:
+                    writer.write(answer[:-3])
+                    await half.wait()
+                writer.write(answer if whole else answer[-3:])
+
+    async with served(handle) as (session, url):
+        for _ in range(5):
+            half.clear()
+            async with session.get(url) as response:
+                half.set()
+                while whole and not response.content.is_eof():  # noqa: ASYNC110 - aiohttp has no event for it
+                    await asyncio.sleep(0)
+                chunks = [chunk async for chunk in response.content.iter_any()]
+                assert b"".join(chunks) == b"right"
+        await session.close()
+    assert connections == 1
 
 
 @pytest.mark.parametrize(

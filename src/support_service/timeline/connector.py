@@ -33,7 +33,8 @@ class Line(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
-        if self.idle or self._received > MAX_ON_THE_LINE:
+        # aiohttp itself sends nothing, to go on with what it has, and does so after an answer was given back, too.
+        if (self.idle and data) or self._received > MAX_ON_THE_LINE:
             self.set_exception(HttpProcessingError(code=502, message="too much was sent"))
             if self.transport is not None:
                 self.transport.abort()
