@@ -37,8 +37,10 @@ def expected(request: web.Request) -> Versions:
 def is_known(request: web.Request, ticket: Ticket) -> bool:
     """Whether the client says by If-None-Match that it has this version of a case already."""
     given = _given(request, "If-None-Match")
-    tag = tagged(request, ticket)["ETag"]
-    return given is not None and any(each.strip().removeprefix("W/") in (tag, ANY) for each in given)
+    if given is None:
+        return False
+    known = (tagged(request, ticket)["ETag"], ANY)
+    return any(each.strip().removeprefix("W/") in known for each in given)
 
 
 def _view(request: web.Request) -> str:
