@@ -65,6 +65,7 @@ async def test_everything_is_merged_and_sorted(client, orders, payments, shipmen
     assert (said["authorType"], said["message"], said["sentiment"], said["metadata"], said["attachmentUri"]) == (
         ("agent", "Hello", "neutral", {"a": 1}, "https://x/y")
     )
+    assert said["visibility"] == by_type["attachment"]["visibility"] == "public"
     assert (by_type["attachment"]["filename"], by_type["attachment"]["uri"]) == ("a.txt", attachment["uri"])
     assert by_type["note"] == note
 

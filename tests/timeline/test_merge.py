@@ -60,13 +60,19 @@ moments = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC))  
 def said(at, message="Hello"):
     """A message."""
     return SimpleNamespace(
-        author_type="agent", message=message, attachment_uri=None, sentiment=None, metadata=None, created_at=at
+        author_type="agent",
+        message=message,
+        attachment_uri=None,
+        sentiment=None,
+        metadata=None,
+        visibility="internal",
+        created_at=at,
     )
 
 
 def filed(at, filename="a.txt"):
     """An attachment."""
-    return SimpleNamespace(filename=filename, uri=f"/{filename}", created_at=at)
+    return SimpleNamespace(filename=filename, uri=f"/{filename}", visibility="public", created_at=at)
 
 
 def moment(entry):

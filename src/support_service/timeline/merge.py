@@ -23,6 +23,7 @@ class Said(Protocol):
     attachment_uri: str | None
     sentiment: str | None
     metadata: dict[str, Any] | None
+    visibility: Any
     created_at: datetime
 
 
@@ -31,6 +32,7 @@ class Filed(Protocol):
 
     filename: str
     uri: str
+    visibility: Any
     created_at: datetime
 
 
@@ -140,12 +142,24 @@ def merge(
                     "attachmentUri": said.attachment_uri,
                     "sentiment": said.sentiment,
                     "metadata": said.metadata,
+                    "visibility": said.visibility,
                 },
             )
         )
     for filed in attachments:
         at = text(filed.created_at)
-        dated.append((at, {"type": "attachment", "timestamp": at, "filename": filed.filename, "uri": filed.uri}))
+        dated.append(
+            (
+                at,
+                {
+                    "type": "attachment",
+                    "timestamp": at,
+                    "filename": filed.filename,
+                    "uri": filed.uri,
+                    "visibility": filed.visibility,
+                },
+            )
+        )
     dated.sort(key=_moment)
     return [entry for _, entry in dated]
 
