@@ -207,6 +207,9 @@ async def test_a_command_that_can_not_be(variables, session, arguments, changes,
 
 async def test_a_database_without_migrations(variables):
     """A command says to run `migrate` first."""
+    empty = variables["cwd"] / "var" / "support.db"
+    empty.parent.mkdir(exist_ok=True)
+    empty.touch()
     status, _, errors = await command(variables, "sweep")
     assert status == 2
     assert "support-service migrate" in errors

@@ -59,3 +59,14 @@ async def test_an_export_is_masked(case, variables):
     assert "zaphod" not in out.lower()
     status, out, _ = await ended("export", "--unmasked", **variables)
     assert (status, json.loads(out)["subject"]) == (0, "Zaphod's parcel")
+
+
+@pytest.mark.parametrize("command", ["export", "erase customer zaphod --yes", "sweep", "offload", "audit verify"])
+async def test_where_there_is_no_database(variables, command):
+    """A command that looks in the wrong place says which, and makes no empty database there."""
+    status, out, errors = await ended(*command.split(), **variables)
+    assert (status, out) == (2, "")
+    assert (
+        errors == "support-service: There is no database at var/support.db, where SUPPORT_DATABASE_URL looks for it\n"
+    )
+    assert not (variables["cwd"] / "var" / "support.db").exists()

@@ -12,9 +12,8 @@ import uvloop
 from support_service import quantities
 from support_service.commands import upkeep
 from support_service.commands.attach import attach
-from support_service.database import migrate
-from support_service.settings import Client, Settings, WrongSetting
-from support_service.telemetry import logs
+from support_service.commands.base import with_newest_schema
+from support_service.settings import Client, Settings
 
 Quantity = TypeVar("Quantity")
 Commands = Any  # argparse keeps its name for itself
@@ -141,15 +140,6 @@ def _retention(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Non
         dry_run=arguments.dry_run,
     )
     sys.exit(uvloop.run(status))
-
-
-def with_newest_schema(environ: Mapping[str, str]) -> Settings:
-    """The settings of a command that needs the newest schema."""
-    settings = Settings.load(environ)
-    logs.configure(settings.server.log_level)
-    if not migrate.is_current(settings.database.url):
-        raise WrongSetting("The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first")
-    return settings
 
 
 def _quantity(read: Callable[[str], Quantity]) -> Callable[[str], Quantity]:

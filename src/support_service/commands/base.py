@@ -1,6 +1,6 @@
 """What a command does on the service's database, and what it says where that can't be used."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,19 +12,27 @@ from support_service.commands.operator import operator
 from support_service.database import Database, connect, migrate
 from support_service.database.seam import DatabaseFault
 from support_service.errors import Unavailable
-from support_service.settings import Settings
+from support_service.settings import Settings, WrongSetting
+from support_service.telemetry import logs
 
+LACKING = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
 Answer = TypeVar("Answer")
+
+
+def with_newest_schema(environ: Mapping[str, str]) -> Settings:
+    """The settings of a command that needs the newest schema; raises WrongSetting, and Unavailable for no database."""
+    settings = Settings.load(environ)
+    logs.configure(settings.server.log_level)
+    _expect_there(settings.database.url)
+    if not migrate.is_current(settings.database.url):
+        raise WrongSetting(LACKING)
+    return settings
 
 
 def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answer]]) -> Answer:
     """Do the work on the database; raises Unavailable with one line that says what is wrong with it."""
     url = settings.database.url
-    path = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:") and not path.exists():  # or opening it would make an empty one
-        raise Unavailable(
-            "database_missing", f"There is no database at {path}, where SUPPORT_DATABASE_URL looks for it"
-        )
+    _expect_there(url)
 
     async def run() -> Answer:
         CALLER.set(operator())
@@ -39,7 +47,14 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answe
         return uvloop.run(run())
     except (Unavailable, DatabaseFault, sa.exc.DBAPIError) as failure:
         if not migrate.is_current(url):
-            lacking = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
-            raise Unavailable("database_not_migrated", lacking) from failure
+            raise Unavailable("database_not_migrated", LACKING) from failure
         cause = " ".join(str(getattr(failure, "orig", failure)).split())
         raise Unavailable("database_unavailable", f"The database can't be used: {cause}") from failure
+
+
+def _expect_there(url: str) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:") and not path.exists():  # or opening it would make an empty one
+        raise Unavailable(
+            "database_missing", f"There is no database at {path}, where SUPPORT_DATABASE_URL looks for it"
+        )

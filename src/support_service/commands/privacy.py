@@ -14,7 +14,7 @@ from support_service.callers import CALLER
 from support_service.cases import store
 from support_service.cases.masking import Mask
 from support_service.cases.model import MAX_LIMIT, CaseQuery
-from support_service.commands.attachments import with_newest_schema
+from support_service.commands.base import with_newest_schema
 from support_service.commands.operator import operator
 from support_service.commands.progress import progress
 from support_service.erasure import Erasure
