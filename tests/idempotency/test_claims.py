@@ -12,6 +12,7 @@ from support_service.callers import Caller
 from support_service.database.tables import idempotency_keys
 from support_service.errors import Conflict, Invalid
 from support_service.idempotency import claims as module
+from support_service.idempotency import store
 from support_service.idempotency.claims import CLAIM, KEPT, Answer, Claims, identity
 from tests.conftest import both_databases
 
@@ -188,3 +189,17 @@ def test_keys_belong_to_their_caller():
     """The same key of two callers is two keys, however their names and keys are cut."""
     names = [Caller("a", "agent"), Caller("ab", "agent"), Caller("a", "customer", "b"), Caller("a", "customer", "c")]
     assert len({identity(caller, key) for caller in names for key in ("k", "bk")}) == 8
+
+
+@both_databases
+async def test_an_answer_that_comes_after_its_cases_erasure(claims, changes, database):
+    """What a request is answered is not kept where its case was erased between its effect and its answer."""
+    claim = await claims.take("key", "request")
+    await changes.make(claim)
+    async with database.transaction() as tx:
+        await store.erase(tx, "case")
+    await claims.keep(claim, Answer(200, {}, b"a secret", "case"))
+    (row,) = await database.fetch_all(sa.select(idempotency_keys.c.state, idempotency_keys.c.body))
+    assert tuple(row) == (store.APPLIED, None)
+    with pytest.raises(Conflict, match="answer was not kept"):
+        await claims.take("key", "request")

@@ -396,3 +396,48 @@ async def test_an_agent_sees_their_own_workload(people):
     await refused(await people.ask("agent", "GET", path), 403, "permission_missing")
     for caller in ("other-agent", "supervisor", "analyst"):
         assert (await people.told(caller, "GET", path))["agentId"] == "agent-2"
+
+
+def opening(**given):
+    """A customer's own case."""
+    return {"json": {"subject": "Help", "channel": "email", **given}}
+
+
+@pytest.mark.parametrize("kind", ["order", "order-event", "payment", "shipment", "conversation", "attachment"])
+async def test_a_customer_speaks_for_nobody_else(people, kind):
+    """What a customer puts into a case can't look like what a service or an agent said, nor be a case nobody sees."""
+    entry = {"type": kind, "status": "captured", "authorType": "agent", "message": "We promise a full refund."}
+    problem = await refused(
+        await people.ask("customer", "POST", "/support/cases", **opening(context=[entry])), 403, "permission_missing"
+    )
+    assert "cases:refer" in problem["detail"]
+    for mine in ([{"type": "page", "path": "/orders"}], [{"note": "no type"}], []):
+        await people.told("customer", "POST", "/support/cases", **opening(context=mine))
+
+
+@pytest.mark.parametrize(("caller", "may"), [("customer", False), ("agent", False), ("supervisor", True)])
+async def test_who_makes_cases_up(people, caller, may):
+    """Cases that nobody sees are for those who run the service."""
+    answer = people.ask(caller, "POST", "/support/cases", **opening(channel="synthetic"))
+    if may:
+        async with answer as response:
+            assert response.status == 201
+    else:
+        problem = await refused(await answer, 403, "permission_missing")
+        assert "cases:create-synthetic" in problem["detail"]
+
+
+async def test_what_only_looks_harmless_is_masked(people):
+    """Free text where words of a vocabulary are usual, and numbers that may be somebody's, are not shown."""
+    number, name = "0901234567", "John Doe"
+    context = [{"type": "page", "source": f"doe.{number}", "status": "0901-234-567", "timestamp": number}]
+    case = await people.told(
+        "customer", "POST", "/support/cases", **opening(channel=name, tags=[f"+{number}", "late"], context=context)
+    )
+    data = form(b"x", content_type=f"x/doe.{number}")
+    await people.told("customer", "POST", f"/support/cases/{case['id']}/attachments", data=data)
+    shown = await people.told("analyst", "GET", f"/support/cases/{case['id']}?includeTimeline=true")
+    files = await people.told("analyst", "GET", f"/support/cases/{case['id']}/attachments")
+    assert not [secret for secret in (number, "0901", name, "doe") if secret in f"{shown} {files}"]
+    assert (shown["channel"], shown["tags"][1], files[0]["contentType"]) == ("other", "late", "other")
+    assert shown["context"][0]["type"] == "page"

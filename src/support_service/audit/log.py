@@ -63,7 +63,7 @@ async def record_all(
         for case_id, changes in changed
     ]
     await store.add(tx, entries)
-    await claims.mark(tx)
+    await claims.mark(tx, changed[0][0] if len(changed) == 1 else None)
 
 
 async def erase(tx: Transaction, cases: Sequence[str], at: datetime) -> int:

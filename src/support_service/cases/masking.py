@@ -10,6 +10,7 @@ from typing import Any
 
 from support_service.cases.fields import Json
 from support_service.cases.model import Attachment, Case, Message, Ticket
+from support_service.telemetry.labels import CHANNELS, CONTENT_TYPES, closed
 
 MASKED = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: one chance in 2^64 that two customers share theirs
@@ -18,7 +19,8 @@ HARMLESS = frozenset(
     {"type", "timestamp", "source", "status", "eventType", "authorType", "sentiment", "visibility", "total", "amount"}
 )
 IDENTIFYING = frozenset({"id", "customerId", "orderId", "paymentId", "shipmentId"})
-WORD = re.compile(r"[A-Za-z0-9_.:+-]{1,40}")
+WORD = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")  # five digits may be somebody's number
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 
 
 class Mask:
@@ -44,7 +46,8 @@ class Mask:
 
     def attachment(self, attachment: Attachment) -> Attachment:
         """A file's kind and size."""
-        return attachment.model_copy(update={"filename": MASKED, "uri": "", "sha256": ""})
+        kind = closed(attachment.content_type, CONTENT_TYPES)
+        return attachment.model_copy(update={"filename": MASKED, "uri": "", "sha256": "", "content_type": kind})
 
     def pseudonym(self, identifier: str) -> str:
         """What stands for an id; it can't be led back without the key."""
@@ -53,6 +56,7 @@ class Mask:
     def _changes(self, ticket: Ticket) -> dict[str, Any]:
         return {
             "subject": MASKED,
+            "channel": closed(ticket.channel, CHANNELS),
             "description": ticket.description and MASKED,
             "customer_id": ticket.customer_id and self.pseudonym(ticket.customer_id),
             "context": self._entries(ticket.context),
@@ -77,5 +81,6 @@ class Mask:
             return None
         if name in IDENTIFYING and isinstance(value, str | int):
             return self.pseudonym(str(value))
-        harmless = isinstance(value, int | float) or (isinstance(value, str) and WORD.fullmatch(value))
+        form = MOMENT if name == "timestamp" else WORD
+        harmless = isinstance(value, int | float) or (isinstance(value, str) and form.fullmatch(value))
         return value if name in HARMLESS and harmless else MASKED

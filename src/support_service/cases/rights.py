@@ -1,10 +1,17 @@
 """What a role may do with a case that it sees, beyond what its routes say. Pure."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from support_service import references
 from support_service.callers import Caller
 from support_service.cases.fields import Visibility
 from support_service.cases.model import Case, NewCase, NewMessage
 from support_service.errors import Forbidden
+from support_service.telemetry.labels import SYNTHETIC
+
+TOLD = frozenset({"order", "order-event", "payment", "shipment", "conversation", "attachment"})
+"""The types of a timeline's entries that services or agents stand for."""
 
 
 def expect_may_say(caller: Caller, new: NewMessage) -> None:
@@ -25,7 +32,11 @@ def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
     """The case as this caller may open it: a customer's is about themselves, and given to nobody. Raises Forbidden.
 
     Nor does it name an order, a payment or a shipment: nobody here knows whose those are, and the timeline would tell.
+    Nor does it hold what the timeline would show as if a service or an agent had said it. A made-up case is seen by
+    nobody, so it is for those who run the service.
     """
+    if new.channel == SYNTHETIC and caller.role not in ("supervisor", "service"):
+        raise missing("cases:create-synthetic", f"Cases of the channel {SYNTHETIC!r} are the synthetic check's.")
     if new.initial_message:
         expect_may_say(caller, new.initial_message)
     expect_may_assign(caller, None, new.assigned_agent_id)
@@ -35,7 +46,7 @@ def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
         raise missing("cases:create-for-others", "A customer opens cases of their own.")
     if new.team is not None:
         raise missing("cases:assign", "Agents decide which team a case goes to.")
-    if references.find(new.context):
+    if references.find(new.context) or _speaks_for_others(new.context):
         raise missing("cases:refer", "Agents decide which orders, payments and shipments a case is about.")
     return new.model_copy(update={"customer_id": caller.subject})
 
@@ -55,6 +66,10 @@ def heard(caller: Caller, case: Case) -> Case:
         case.attachments = [attachment for attachment in case.attachments if caller.hears(attachment.visibility)]
         case.messages = [message for message in case.messages if caller.hears(message.visibility)]
     return case
+
+
+def _speaks_for_others(context: Iterable[Mapping[str, Any]]) -> bool:
+    return any(isinstance(entry.get("type"), str) and entry["type"] in TOLD for entry in context)
 
 
 def missing(permission: str, sentence: str) -> Forbidden:

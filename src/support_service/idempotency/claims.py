@@ -46,10 +46,13 @@ class Answer:
 CLAIM: ContextVar[Claim | None] = ContextVar("claim", default=None)
 
 
-async def mark(tx: Transaction) -> None:
-    """Remember, together with the change, that this request has taken effect; raises Conflict for one taken over."""
+async def mark(tx: Transaction, case_id: str | None) -> None:
+    """Remember, together with the change, that this request has taken effect; raises Conflict for one taken over.
+
+    The case is the one that was changed, where it was one: its erasure must find the answer, even before it is kept.
+    """
     claim = CLAIM.get()
-    if claim is not None and not await store.mark(tx, claim.key, claim.owner):
+    if claim is not None and not await store.mark(tx, claim.key, claim.owner, case_id):
         raise _in_use()
 
 

@@ -12,6 +12,7 @@ from support_service.database.tables import idempotency_keys
 
 _K = idempotency_keys.c
 CLAIMED, APPLIED, DONE = "claimed", "applied", "done"
+NOBODY = ""  # the owner of a claim whose answer must not be kept
 
 
 class Kept(NamedTuple):
@@ -30,7 +31,7 @@ class Kept(NamedTuple):
 BEGIN = insert_if_new(idempotency_keys)
 LOCK = sa.select(*(_K[name] for name in Kept._fields)).where(_K.id == sa.bindparam("key")).with_for_update()
 _MINE = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
-MARK = _MINE.values(state=APPLIED)
+MARK = _MINE.values(state=APPLIED, case_id=sa.bindparam("case"))
 RENEW = _MINE.values(until=sa.bindparam("later"))
 RELEASE = idempotency_keys.delete().where(
     _K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"), _K.state == CLAIMED
@@ -54,13 +55,13 @@ async def lock(tx: Transaction, key: str) -> Kept | None:
 
 async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:
     """Claim a key that this transaction has locked, whatever is kept of it."""
-    forgotten = {"status": None, "headers": None, "body": None}
+    forgotten = {"status": None, "headers": None, "body": None, "case_id": None}
     await tx.execute(idempotency_keys.update().where(_K.id == row["id"]).values(dict(row) | forgotten))
 
 
-async def mark(tx: Transaction, key: str, me: str) -> bool:
-    """Remember that the request has taken effect; whether the claim was still mine."""
-    return bool(await tx.execute(MARK, {"key": key, "me": me}))
+async def mark(tx: Transaction, key: str, me: str, case_id: str | None) -> bool:
+    """Remember that the request has taken effect, on which case; whether the claim was still mine."""
+    return bool(await tx.execute(MARK, {"key": key, "me": me, "case": case_id}))
 
 
 async def renew(tx: Transaction, key: str, me: str, until: datetime) -> None:
@@ -79,9 +80,9 @@ async def release(tx: Transaction, key: str, me: str) -> None:
 
 
 async def erase(tx: Transaction, case_id: str) -> None:
-    """Lose the answers that tell of a case; that their requests were done stays known."""
-    lost = {"state": APPLIED, "status": None, "headers": None, "body": None, "until": _K.created_at}
-    await tx.execute(idempotency_keys.update().where(_K.case_id == case_id, _K.state == DONE).values(lost))
+    """Lose the answers that tell of a case, also those yet to be kept; that their requests were done stays known."""
+    lost = {"state": APPLIED, "status": None, "headers": None, "body": None, "until": _K.created_at, "owner": NOBODY}
+    await tx.execute(idempotency_keys.update().where(_K.case_id == case_id, _K.state != CLAIMED).values(lost))
 
 
 async def forget(tx: Transaction, before: datetime, count: int) -> int:

@@ -1,7 +1,9 @@
 """Requests in, answers out: JSON read into models and models written as JSON, with every refusal spelled out."""
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from math import isinf
 from typing import Any, TypeVar
 
 import pydantic_core
@@ -14,6 +16,8 @@ from support_service.web import keys
 
 BODY_WITHIN = 30.0  # seconds for a JSON body to arrive; aiohttp waits for ever
 MAX_BODY = 1024 * 1024  # bytes of a JSON body
+
+HUGE = re.compile(rb"[eE]\+?\d{3}|\d{300}")  # only such a body can hold a number beyond 1.8e308
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -87,6 +91,8 @@ def _json(content_type: str, body: bytes) -> Any:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
         raise Malformed("malformed_json", f"The body is not JSON: {failure}.") from None
+    if HUGE.search(body) and _has(document, _is_beyond):
+        raise Malformed("malformed_json", "The body holds a number that is too large for any reader.")
     if nests_too_deep(body, document):
         raise Malformed("malformed_json", f"The body nests deeper than {MAX_DEPTH} levels.")
     if b"\\u0000" in body:  # only such a body can hold one
@@ -106,13 +112,22 @@ def _validated(model: type[Model], document: object) -> Model:
 
 
 def _refuse_nul(document: object) -> None:
-    if _has_nul(document):
+    if _has(document, _is_nul):
         raise Invalid("invalid_request", "The request holds a NUL character, which no text here may have.")
 
 
-def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
+def _is_nul(value: object) -> bool:
+    return isinstance(value, str) and "\0" in value
+
+
+def _is_beyond(value: object) -> bool:
+    return isinstance(value, float) and isinf(value)
+
+
+def _has(value: object, what: Callable[[object], bool]) -> bool:
+    """Whether a document holds such a value, be it a key."""
     if isinstance(value, dict):
-        return any("\0" in key or _has_nul(child) for key, child in value.items())
-    return isinstance(value, list) and any(map(_has_nul, value))
+        return any(what(key) or _has(child, what) for key, child in value.items())
+    if isinstance(value, list):
+        return any(_has(child, what) for child in value)
+    return what(value)
