@@ -75,6 +75,7 @@ async def test_a_context_may_be_deep_but_not_too_deep(client):
     ("change", "named"),
     [
         ({"subject": None}, {"subject"}),
+        ({"subject": "\x1f\u0085\ufeff\u2003"}, {"subject"}),
         ({"subject": ""}, {"subject"}),
         ({"subject": "  \n"}, {"subject"}),
         ({"subject": "x" * 256}, {"subject"}),

@@ -441,3 +441,13 @@ async def test_what_only_looks_harmless_is_masked(people):
     assert not [secret for secret in (number, "0901", name, "doe") if secret in f"{shown} {files}"]
     assert (shown["channel"], shown["tags"][1], files[0]["contentType"]) == ("other", "late", "other")
     assert shown["context"][0]["type"] == "page"
+
+
+async def test_a_closed_case_takes_nothing_of_its_customer(people, theirs):
+    """A customer's file is refused on a closed case, as their message is; an agent's is taken."""
+    path = f"/support/cases/{theirs[0]}"
+    await people.told("agent", "POST", f"{path}/close")
+    await refused(await people.ask("customer", "POST", f"{path}/attachments", data=form(b"x")), 409, "case_closed")
+    said = {"authorType": "customer", "message": "And yet"}
+    await refused(await people.ask("customer", "POST", f"{path}/messages", json=said), 409, "case_closed")
+    await people.told("agent", "POST", f"{path}/attachments", data=form(b"x"))

@@ -15,7 +15,7 @@ from support_service.attachments.store import Look
 from support_service.audit import log as audit
 from support_service.callers import CALLER
 from support_service.database import Database, Transaction
-from support_service.errors import NotFound, SupportError, Unavailable, no_case
+from support_service.errors import Conflict, NotFound, SupportError, Unavailable, no_case
 from support_service.events import outbox
 from support_service.ids import may_be_id, new_id
 from support_service.telemetry import instruments as rows
@@ -63,10 +63,15 @@ class AttachmentService:
         instruments.observe(rows.ATTACHMENT_DISK_FREE, lambda: [] if self._free is None else [(self._free, {})])
         instruments.observe(rows.ATTACHMENT_UPLOADS, lambda: [(self._uploading, {})])
 
-    async def expect(self, case_id: str, versions: Versions = None) -> None:
-        """Raise NotFound where the caller has no such case, and Outdated for other versions, before a file is sent."""
-        found = await store.look_at_case(self._database, case_id) if may_be_id(case_id) else None
-        expect_version(_expect(case_id, found).version, versions)
+    async def expect(self, case_id: str) -> Look:
+        """What is asked of a case; raises NotFound where the caller has no such one."""
+        return _expect(case_id, await store.look_at_case(self._database, case_id) if may_be_id(case_id) else None)
+
+    async def expect_takes(self, case_id: str, versions: Versions = None) -> None:
+        """Raise NotFound, Conflict or Outdated where a file of the caller's would be refused, before it is sent."""
+        found = await self.expect(case_id)
+        _expect_taking(found)
+        expect_version(found.version, versions)
 
     async def add(
         self,
@@ -219,15 +224,16 @@ class AttachmentService:
         except Unavailable as failure:
             log.warning("The bytes of attachment %s go later: %s", gone.id, failure)
 
-    async def _touch(self, tx: Transaction, case_id: str, versions: Versions) -> str:
-        """Give a case of the caller's its next version; its channel."""
+    async def _touch(self, tx: Transaction, case_id: str, versions: Versions) -> Look:
+        """Give a case of the caller's its next version."""
         touched = _expect(case_id, await store.touch_case(tx, case_id))
         expect_version(touched.version - 1, versions)
-        return touched.channel
+        return touched
 
     async def _record(self, tx: Transaction, attachment: Attachment, versions: Versions) -> tuple[Backlog, str]:
         """Keep an attachment's row and its event; what the storage holds now, and the channel of the case."""
-        channel = await self._touch(tx, attachment.ticket_id, versions)
+        case = await self._touch(tx, attachment.ticket_id, versions)
+        _expect_taking(case)
         public = view(attachment, self._public_url)
         at = attachment.created_at
         await outbox.append(
@@ -235,13 +241,18 @@ class AttachmentService:
         )
         changes = {name: (None, value) for name, value in facts(attachment).items()}
         await audit.record(tx, attachment.ticket_id, "attachment.added", at, changes)
-        return await store.add(tx, attachment), channel
+        return await store.add(tx, attachment), case.channel
 
 
 def _expect(case_id: str, found: Look | None) -> Look:
     if found is None or not CALLER.get().sees(found.owner):
         raise no_case(case_id)
     return found
+
+
+def _expect_taking(case: Look) -> None:
+    if case.status == "closed" and CALLER.get().role == "customer":
+        raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
 
 
 async def record_removal(tx: Transaction, removed: Sequence[Attachment], reason: str, at: datetime) -> None:

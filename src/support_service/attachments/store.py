@@ -29,7 +29,7 @@ BY_ID = hot(
     .join(tickets, tickets.c.id == attachments.c.ticket_id)
     .where(attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id"))
 )
-_CASE = (*OWNER, tickets.c.channel, tickets.c.version)
+_CASE = (*OWNER, tickets.c.channel, tickets.c.status, tickets.c.version)
 _OF_CASE = tickets.c.id == sa.bindparam("case_id")
 LOOK_AT_CASE = hot(sa.select(*_CASE).where(_OF_CASE))
 TOUCH_CASE = hot(
@@ -57,6 +57,7 @@ class Look(NamedTuple):
 
     owner: Owner
     channel: str
+    status: str
     version: int
 
 
@@ -155,4 +156,4 @@ def _backlog(row: Row | None) -> Backlog:
 
 
 def _look(row: Row | None) -> Look | None:
-    return Look(Owner(*row[:-2]), row[-2], row[-1]) if row else None
+    return Look(Owner(*row[:-3]), *row[-3:]) if row else None

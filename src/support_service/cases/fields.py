@@ -1,5 +1,6 @@
 """What each field of a case may hold, as clients send it. Pure."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -12,12 +13,14 @@ Visibility = Annotated[
 ]
 Json = dict[str, Any]
 
+# Readers of the schema disagree on what is a space: these are spaces for one or the other of them.
+VISIBLE = r"[^\s\u001c-\u001f\u0085\ufeff]"
 MAX_TEXT = 65_536  # characters in a description or message
 MAX_CONTEXT = 500  # entries
 
 
 def _not_blank(value: str) -> str:
-    if not value.strip():
+    if not re.search(VISIBLE, value):
         raise ValueError("must not be blank")
     return value
 
@@ -30,7 +33,7 @@ def _priority(value: object) -> object:
     return "normal" if value == "medium" else value
 
 
-NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": r"\S"})
+NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": VISIBLE})
 SentPriority = Literal["low", "normal", "high", "urgent", "medium"]
 Priority = Annotated[
     Literal["low", "normal", "high", "urgent"],

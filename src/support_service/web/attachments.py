@@ -58,7 +58,7 @@ async def upload(request: web.Request) -> web.Response:
     service = request.app[keys.ATTACHMENTS]
     with service.uploading(), request.app[keys.READINESS].for_client():
         versions = expected(request)
-        await service.expect(case_id(request), versions)
+        await service.expect_takes(case_id(request), versions)
         incoming = Upload(request, request.app[keys.HTTP].uploads)
         await incoming.open()
         attachment = await service.add(
