@@ -56,6 +56,29 @@ async def test_a_second_answer_to_one_question_is_never_the_answer_to_the_next()
     assert len(connections) == 2
 
 
+@pytest.mark.parametrize("size", [5, 200_000, 500_000])
+async def test_a_second_answer_with_the_first_is_never_the_answer_to_the_next(size):
+    """What came together with an answer, which aiohttp may hold back with its end, ends the connection as well."""
+    connections = []
+
+    async def handle(reader, writer):
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        if len(connections) > 1:
+            writer.write(ANSWER % (5, b"right"))
+        else:
+            writer.write(ANSWER % (size, b"r" * size) + ANSWER % (5, b"wrong"))
+            with suppress(ConnectionError):
+                await reader.read()
+
+    async with served(handle) as (session, url):
+        async with session.get(url) as response:
+            assert await response.read() == b"r" * size
+        async with session.get(url) as response:
+            assert await response.read() == b"right"
+    assert len(connections) == 2
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["whole before it is read", "in two parts"])
 async def test_a_connection_serves_one_question_after_another(whole):
     """Whether an answer was there at once or bit by bit, its connection is kept for the next."""

@@ -35,11 +35,16 @@ class Line(ResponseHandler):
         self._received += len(data)
         # aiohttp itself sends nothing, to go on with what it has, and does so after an answer was given back, too.
         if (self.idle and data) or self._received > MAX_ON_THE_LINE:
-            self.set_exception(HttpProcessingError(code=502, message="too much was sent"))
-            if self.transport is not None:
-                self.transport.abort()
+            self._cut()
             return
         super().data_received(data)
+        if self.idle and self._buffer:  # of a large answer it holds the end back, and what came with that
+            self._cut()
+
+    def _cut(self) -> None:
+        self.set_exception(HttpProcessingError(code=502, message="too much was sent"))
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class Connector(aiohttp.TCPConnector):
