@@ -236,24 +236,32 @@ class Guest:
 
 
 def test_many_connections_are_no_work_for_the_collector():
-    """Full collections pass over a crowd while it stands; what it leaves in cycles is found when it has gone."""
+    """Full collections pass over a crowd while it stands; what it leaves in cycles is found when half has gone."""
     crowd = Crowd(Bounds(4 * 2 * GROWN, 10, 10, 10), Proxies(), lambda _: None)
     gc.collect()
     before = gc.get_freeze_count()
+
+    def leave(number):
+        last = weakref.ref(guests[-1])
+        for _ in range(number):
+            crowd.leave(guests.pop())
+        return last
+
     try:
         guests = [Guest() for _ in range(2 * GROWN)]
         for number, guest in enumerate(guests):
             assert crowd.enter(guest, f"127.0.0.{number % 200}", 0)
             guest.itself = guest
+        del guest
         crowd.spare_collections()
         assert gc.get_freeze_count() >= before + 2 * GROWN
-        one = weakref.ref(guests[0])
-        while guests:
-            crowd.leave(guests.pop())
-        del guest
+        one = leave(GROWN + 1)
         gc.collect()
         assert one() is not None
         crowd.spare_collections()
         assert one() is None
+        another = leave(len(guests))
+        crowd.spare_collections()
+        assert another() is not None  # a few are no reason to walk over all that the start froze
     finally:
         gc.unfreeze()

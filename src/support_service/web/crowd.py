@@ -132,7 +132,7 @@ class Crowd:
         if there >= self._frozen + GROWN:
             gc.freeze()
             self._frozen = there
-        elif there < self._frozen / 2:
+        elif self._frozen >= GROWN and there < self._frozen / 2:
             gc.unfreeze()
             gc.collect()
             gc.freeze()
