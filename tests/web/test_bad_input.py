@@ -48,6 +48,7 @@ def nested(depth):
         b'{"subject": "A", "channel": "email", "context": {"a": [1e400]}}',
         b'{"subject": "A", "channel": "email", "context": {"a": -1E+999}}',
         b'{"subject": "A", "channel": "email", "context": {"a": ' + b"9" * 310 + b".5}}",
+        b'{"subject": "A", "channel": "email", "context": {"a": 1' + b"0" * 250 + b"e99}}",
         b'{"subject": "A\0", "channel": "email"}',
         b'{"subject": "A", "channel": "email"} {}',
         b"[" * 10_000 + b"]" * 10_000,

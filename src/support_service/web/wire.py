@@ -17,7 +17,8 @@ from support_service.web import keys
 BODY_WITHIN = 30.0  # seconds for a JSON body to arrive; aiohttp waits for ever
 MAX_BODY = 1024 * 1024  # bytes of a JSON body
 
-HUGE = re.compile(rb"[eE]\+?\d{3}|\d{300}")  # only such a body can hold a number beyond 1.8e308
+# Only such a body can hold a number beyond 1.8e308: with an exponent of three digits, or with 210 before one of two.
+HUGE = re.compile(rb"[eE]\+?\d{3}|(?<!\d)\d{200}")
 
 Model = TypeVar("Model", bound=BaseModel)
 
