@@ -430,7 +430,10 @@ async def test_who_makes_cases_up(people, caller, may):
 async def test_what_only_looks_harmless_is_masked(people):
     """Free text where words of a vocabulary are usual, and numbers that may be somebody's, are not shown."""
     number, name = "0901234567", "John Doe"
-    context = [{"type": "page", "source": f"doe.{number}", "status": "0901-234-567", "timestamp": number}]
+    context = [
+        {"type": "page", "source": f"doe.{number}", "status": "0901-234-567", "timestamp": number},
+        {"type": "page", "source": int(number), "status": float(number), "total": number, "amount": int(number)},
+    ]
     case = await people.told(
         "customer", "POST", "/support/cases", **opening(channel=name, tags=[f"+{number}", "late"], context=context)
     )
@@ -438,9 +441,18 @@ async def test_what_only_looks_harmless_is_masked(people):
     await people.told("customer", "POST", f"/support/cases/{case['id']}/attachments", data=data)
     shown = await people.told("analyst", "GET", f"/support/cases/{case['id']}?includeTimeline=true")
     files = await people.told("analyst", "GET", f"/support/cases/{case['id']}/attachments")
-    assert not [secret for secret in (number, "0901", name, "doe") if secret in f"{shown} {files}"]
+    assert not [secret for secret in (number, number[1:], "0901", name, "doe") if secret in f"{shown} {files}"]
     assert (shown["channel"], shown["tags"][1], files[0]["contentType"]) == ("other", "late", "other")
     assert shown["context"][0]["type"] == "page"
+
+
+@pytest.mark.parametrize("amount", ["125.50", "1250000", "-3.5", 99.5, 125000, None])
+async def test_an_analyst_adds_up(people, amount):
+    """What an order or a payment comes to is shown, as a number or as a text; another text in its place is not."""
+    context = [{"type": "payment", "amount": amount}, {"type": "order", "total": "call 0901234567"}]
+    case = await people.told("agent", "POST", "/support/cases", **opening(context=context))
+    shown = (await people.told("analyst", "GET", f"/support/cases/{case['id']}"))["context"]
+    assert (shown[0]["amount"], shown[1]["total"]) == (amount, "[masked]")
 
 
 async def test_a_closed_case_takes_nothing_of_its_customer(people, theirs):

@@ -14,13 +14,16 @@ from support_service.telemetry.labels import CHANNELS, CONTENT_TYPES, closed
 
 MASKED = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: one chance in 2^64 that two customers share theirs
-# Values that say nothing of a person, as long as they look like the words of a vocabulary.
-HARMLESS = frozenset(
-    {"type", "timestamp", "source", "status", "eventType", "authorType", "sentiment", "visibility", "total", "amount"}
-)
 IDENTIFYING = frozenset({"id", "customerId", "orderId", "paymentId", "shipmentId"})
 WORD = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")  # five digits may be somebody's number
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
+SUM = re.compile(r"-?\d{1,12}(\.\d{1,4})?")
+# What says nothing of a person, as long as it looks like a word of a vocabulary, a time, or a sum of money.
+HARMLESS = {"timestamp": MOMENT} | dict.fromkeys(
+    ("type", "source", "status", "eventType", "authorType", "sentiment", "visibility"), WORD
+)
+HARMLESS_IF_TOLD = HARMLESS | {"total": SUM, "amount": SUM}
+TOLD = ("order", "payment")  # types of entries that no customer writes
 
 
 class Mask:
@@ -68,19 +71,25 @@ class Mask:
             update={
                 "message": MASKED,
                 "attachment_uri": message.attachment_uri and MASKED,
-                "sentiment": message.sentiment and self._value("sentiment", message.sentiment),
+                "sentiment": message.sentiment and _harmless(message.sentiment, WORD),
                 "metadata": None,
             }
         )
 
     def _entries(self, entries: Iterable[Mapping[str, Any]]) -> list[Json]:
-        return [{name: self._value(name, value) for name, value in entry.items()} for entry in entries]
+        return [self._entry(entry) for entry in entries]
 
-    def _value(self, name: str, value: Any) -> Any:
-        if value is None:
-            return None
+    def _entry(self, entry: Mapping[str, Any]) -> Json:
+        harmless = HARMLESS_IF_TOLD if entry.get("type") in TOLD else HARMLESS
+        return {name: self._value(name, value, harmless.get(name)) for name, value in entry.items()}
+
+    def _value(self, name: str, value: Any, form: re.Pattern[str] | None) -> Any:
         if name in IDENTIFYING and isinstance(value, str | int):
             return self.pseudonym(str(value))
-        form = MOMENT if name == "timestamp" else WORD
-        harmless = isinstance(value, int | float) or (isinstance(value, str) and form.fullmatch(value))
-        return value if name in HARMLESS and harmless else MASKED
+        return _harmless(value, form)
+
+
+def _harmless(value: Any, form: re.Pattern[str] | None) -> Any:
+    if value is None or (form is SUM and isinstance(value, int | float)):
+        return value
+    return value if form and isinstance(value, str) and form.fullmatch(value) else MASKED
