@@ -10,12 +10,12 @@ from redis.asyncio import Redis
 from support_service.audit import store as audit_store
 from support_service.audit.verify import verify
 from support_service.cases.erasure import tombstone
-from support_service.database.tables import metadata, tickets
+from support_service.database.tables import idempotency_keys, metadata, tickets
 from support_service.erasure import Erasure
 from support_service.errors import NotFound
 from support_service.settings import Settings
 from support_service.upkeep import opened
-from tests.calls import PATIENCE, add_message, files, open_case, read_case, read_detail, refused, upload
+from tests.calls import PATIENCE, add_message, eventually, files, open_case, read_case, read_detail, refused, upload
 from tests.conftest import both_databases
 
 WORD = "zaphod"  # stands in everything that the customer says
@@ -130,6 +130,24 @@ async def test_the_audit_log_and_answers_forget(client, spoken, erase, database,
     entries = await audit_store.of_case(database, case["id"], None, 100)
     assert (entries[0].action, entries[-1].action) == ("case.erased", "case.opened")
     assert "attachment.removed" in {entry.action for entry in entries}
+
+
+async def test_an_answer_that_is_under_way_is_not_kept(make_client, erase, database, payments):
+    """What a refresh is answered, which changes nothing, is not kept either where the case was erased meanwhile."""
+    patient = {"SUPPORT_TIMELINE_DEADLINE": "20", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "20"}
+    client = await make_client(SUPPORT_PAYMENT_URL=payments.url, **patient)
+    context = [{"type": "payment", "paymentId": "PAY-1"}]
+    case = await open_case(client, customerId=CUSTOMER, subject=WORD, context=context)
+    refreshing = {"path": f"/support/cases/{case['id']}/timeline/refresh", "headers": {"Idempotency-Key": "k"}}
+    answered = payments.hang()
+    first = asyncio.create_task(client.post(**refreshing))
+    await eventually(lambda: payments.waiting == 1)
+    await erase()
+    answered.set()
+    async with await first as response:
+        assert WORD in await response.text()
+    await refused(await client.post(**refreshing), 409, "idempotency_key_in_use")
+    assert WORD not in str(await database.fetch_all(sa.select(idempotency_keys)))
 
 
 async def test_events_that_wait_are_rewritten(client, spoken, erase, database, attachment_dir, redis):

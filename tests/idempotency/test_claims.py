@@ -16,7 +16,7 @@ from support_service.idempotency import store
 from support_service.idempotency.claims import CLAIM, KEPT, Answer, Claims, identity
 from tests.conftest import both_databases
 
-ANSWER = Answer(201, {"ETag": '"1"'}, b"{}")
+ANSWER = Answer(201, {"ETag": '"1"'}, b"{}", "case")
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -203,3 +203,19 @@ async def test_an_answer_that_comes_after_its_cases_erasure(claims, changes, dat
     assert tuple(row) == (store.APPLIED, None)
     with pytest.raises(Conflict, match="answer was not kept"):
         await claims.take("key", "request")
+
+
+@both_databases
+async def test_an_answer_without_effect_that_comes_after_its_cases_erasure(claims, changes, database, alter):
+    """Nor is it where its request has changed nothing; and who comes too late changes nothing any more."""
+    claim = await claims.take("key", "request", "case")
+    async with database.transaction() as tx:
+        await store.erase(tx, "case")
+    await claims.keep(claim, Answer(200, {}, b"a secret"))
+    with pytest.raises(Conflict):
+        await changes.make(claim)
+    with pytest.raises(Conflict, match="in work"):
+        await claims.take("key", "request", "case")
+    await alter(until=AT)
+    await changes.make(await claims.take("key", "request", "case"))
+    assert await changes.count() == 1

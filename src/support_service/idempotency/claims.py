@@ -40,7 +40,7 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    case_id: str | None = None  # the case that it tells of
+    case_id: str | None = None  # the case that it tells of, as the claim and its mark know it
 
 
 CLAIM: ContextVar[Claim | None] = ContextVar("claim", default=None)
@@ -49,7 +49,7 @@ CLAIM: ContextVar[Claim | None] = ContextVar("claim", default=None)
 async def mark(tx: Transaction, case_id: str | None) -> None:
     """Remember, together with the change, that this request has taken effect; raises Conflict for one taken over.
 
-    The case is the one that was changed, where it was one: its erasure must find the answer, even before it is kept.
+    The case is the one that was changed, where it was one.
     """
     claim = CLAIM.get()
     if claim is not None and not await store.mark(tx, claim.key, claim.owner, case_id):
@@ -72,8 +72,10 @@ class Claims:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def take(self, key: str, request: str) -> Claim | Answer:
+    async def take(self, key: str, request: str, case_id: str | None = None) -> Claim | Answer:
         """Claim a key for a request, by its digest; or give what the same request was answered with.
+
+        The case is the one that is asked for: its erasure must find the answer, even before it is kept.
 
         Raises Conflict while the same request is in work, or where its answer got lost; Invalid for another request.
         """
@@ -86,6 +88,7 @@ class Claims:
             "until": now + HELD,
             "state": store.CLAIMED,
             "created_at": now,
+            "case_id": case_id,
         }
         async with self._database.transaction() as tx:
             if await store.begin(tx, row):
@@ -127,7 +130,6 @@ class Claims:
                 status=answer.status,
                 headers=dict(answer.headers),
                 body=answer.body,
-                case_id=answer.case_id,
             )
 
     async def release(self, claim: Claim) -> None:

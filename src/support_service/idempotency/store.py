@@ -55,7 +55,7 @@ async def lock(tx: Transaction, key: str) -> Kept | None:
 
 async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:
     """Claim a key that this transaction has locked, whatever is kept of it."""
-    forgotten = {"status": None, "headers": None, "body": None, "case_id": None}
+    forgotten = {"status": None, "headers": None, "body": None}
     await tx.execute(idempotency_keys.update().where(_K.id == row["id"]).values(dict(row) | forgotten))
 
 
@@ -80,9 +80,14 @@ async def release(tx: Transaction, key: str, me: str) -> None:
 
 
 async def erase(tx: Transaction, case_id: str) -> None:
-    """Lose the answers that tell of a case, also those yet to be kept; that their requests were done stays known."""
-    lost = {"state": APPLIED, "status": None, "headers": None, "body": None, "until": _K.created_at, "owner": NOBODY}
-    await tx.execute(idempotency_keys.update().where(_K.case_id == case_id, _K.state != CLAIMED).values(lost))
+    """Lose the answers that tell of a case, also those yet to be kept; that their requests were done stays known.
+
+    One that has no effect so far loses its claim, and may be done once more when that is over.
+    """
+    ours = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NOBODY)
+    lost = {"state": APPLIED, "status": None, "headers": None, "body": None, "until": _K.created_at}
+    await tx.execute(ours)
+    await tx.execute(ours.where(_K.state != CLAIMED).values(lost))
 
 
 async def forget(tx: Transaction, before: datetime, count: int) -> int:

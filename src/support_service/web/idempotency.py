@@ -18,8 +18,8 @@ from support_service.callers import CALLER
 from support_service.errors import Invalid
 from support_service.events.envelope import PREFIX
 from support_service.idempotency.claims import CLAIM, RENEW_EVERY, Answer, Claim, Claims, identity, reused
+from support_service.ids import may_be_id
 from support_service.periodic import beside, repeatedly
-from support_service.telemetry.logs import CASE_ID
 from support_service.web import keys
 from support_service.web.access import is_bound, operation
 from support_service.web.uploads import Upload
@@ -41,7 +41,9 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
     if HEADER not in request.headers or request.method not in WRITES or request.match_info.http_exception is not None:
         return await handler(request)
     claims = request.app[keys.CLAIMS]
-    taken = await claims.take(identity(CALLER.get(), _key(request)), await _digest(request))
+    case_id = request.match_info.get("case_id", "")
+    about = case_id if may_be_id(case_id) else None
+    taken = await claims.take(identity(CALLER.get(), _key(request)), await _digest(request), about)
     if isinstance(taken, Answer):
         if taken.case_id is not None and is_bound(request):
             await request.app[keys.ATTACHMENTS].expect(taken.case_id)  # which may be the caller's no more
@@ -107,7 +109,7 @@ async def _settle(claims: Claims, claim: Claim, response: web.StreamResponse | N
         if isinstance(response, web.Response) and response.status < REFUSED:
             headers = {name: response.headers[name] for name in KEPT if name in response.headers}
             body = response.body if isinstance(response.body, bytes) else b""
-            await claims.keep(claim, Answer(response.status, headers, body, CASE_ID.get()))
+            await claims.keep(claim, Answer(response.status, headers, body))
         else:
             await claims.release(claim)
     except Exception:
