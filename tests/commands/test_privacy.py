@@ -61,7 +61,11 @@ async def test_an_export_is_masked(case, variables):
     assert (status, json.loads(out)["subject"]) == (0, "Zaphod's parcel")
 
 
-@pytest.mark.parametrize("command", ["export", "erase customer zaphod --yes", "sweep", "offload", "audit verify"])
+@pytest.mark.parametrize(
+    "command",
+    ["export", "erase customer zaphod --yes", "sweep", "offload", "audit verify", "timeline status"]
+    + [f"events webhooks {action}" for action in ("list", "replay")],
+)
 async def test_where_there_is_no_database(variables, command):
     """A command that looks in the wrong place says which, and makes no empty database there."""
     status, out, errors = await ended(*command.split(), **variables)

@@ -3,14 +3,14 @@
 import argparse
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
 
-from support_service import database
+from support_service.commands.base import with_database
 from support_service.database import Database
 from support_service.events import store
 from support_service.events.broker import BrokerFault, DeadLetter
@@ -45,19 +45,25 @@ def add_to(commands: Any) -> None:
     what = "print them, newest first, one JSON object a line"
     listed = actions.add_parser("list", help=what, description=what)
     listed.add_argument("--state", choices=("pending", "delivered", "failed"), help="only those in this state")
-    listed.set_defaults(run=_run(lambda settings, given: list_deliveries(settings, given.state)))
+    listed.set_defaults(run=_on_database(lambda base, given: list_deliveries(base, given.state)))
     what = "make them again, for another day of tries"
     replay = actions.add_parser("replay", help=what, description=what)
     replay.add_argument(
         "ids", nargs="*", type=_number, metavar="ID", help="as the list shows it (default: all that failed)"
     )
-    replay.set_defaults(run=_run(lambda settings, given: replay_deliveries(settings, given.ids)))
+    replay.set_defaults(run=_on_database(lambda base, given: replay_deliveries(base, given.ids)))
 
 
 def _run(
     work: Callable[[Settings, argparse.Namespace], Coroutine[Any, Any, None]],
 ) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
     return lambda arguments, environ: uvloop.run(work(Settings.load(environ), arguments))
+
+
+def _on_database(
+    work: Callable[[Database, argparse.Namespace], Awaitable[None]],
+) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
+    return lambda arguments, environ: with_database(Settings.load(environ), lambda base: work(base, arguments))
 
 
 def _number(text: str) -> int:
@@ -103,17 +109,16 @@ async def drop_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
     print(f"Dropped {dropped} dead letters.")
 
 
-async def list_deliveries(settings: Settings, state: str | None) -> None:
+async def list_deliveries(base: Database, state: str | None) -> None:
     """Print the newest webhook deliveries, one JSON object a line."""
     names = ("id", "endpoint", "type", "state", "tries", "since", "due", "reason")
-    async with _opened(settings) as base:
-        for row in await store.list_deliveries(base, state, MOST):
-            print(json.dumps(dict(zip(names, row, strict=True)), default=datetime.isoformat))
+    for row in await store.list_deliveries(base, state, MOST):
+        print(json.dumps(dict(zip(names, row, strict=True)), default=datetime.isoformat))
 
 
-async def replay_deliveries(settings: Settings, ids: Sequence[int]) -> None:
+async def replay_deliveries(base: Database, ids: Sequence[int]) -> None:
     """Let webhook deliveries be made again: those named, or all that failed."""
-    async with _opened(settings) as base, base.transaction() as tx:
+    async with base.transaction() as tx:
         replayed = await store.replay_deliveries(tx, datetime.now(UTC), ids or None)
     print(f"{replayed} deliveries are made again.")
 
@@ -128,16 +133,6 @@ async def _every(broker: RedisBroker, stream: str) -> AsyncIterator[DeadLetter]:
 
 def _place(entry_id: str) -> tuple[int, ...]:
     return tuple(map(int, entry_id.split("-")))
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Database]:
-    base = database.connect(settings.database.url)
-    await base.open()
-    try:
-        yield base
-    finally:
-        await base.close()
 
 
 @asynccontextmanager
