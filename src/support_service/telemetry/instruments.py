@@ -294,7 +294,7 @@ DB_OPERATION = Row(
     "db.client.operation.duration",
     "histogram",
     "s",
-    "Time of an operation on the database or on Redis; a transaction counts from its begin to its end",
+    "Time of an operation on the database or on Redis; a transaction counts with its waiting for a place",
     {
         "db.system.name": labels.STORES,
         "db.operation.name": labels.DATABASE_OPERATIONS + labels.REDIS_OPERATIONS + labels.BROKER_OPERATIONS,
