@@ -5,24 +5,21 @@ import errno
 import hashlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import aiofiles
 
-from support_service.attachments.storage import SHARDS, Found, Label, Stored, new_key, unreadable
+from support_service.attachments.finishing import Finisher, Unfinished
+from support_service.attachments.storage import SHARDS, Found, Label, Stored, unreadable
 from support_service.errors import OutOfSpace, Unavailable
 
 BLOCK = 256 * 1024  # bytes written or read at once; each block costs a hop to a thread
 LOOK_EVERY = 16  # blocks between looks at the room that is left
-# Threads that make files durable. Each system call gives up the interpreter's lock and has to win it back, so that more
-# threads store no more files a second, and burn a fifth more CPU on each; the second is for the others' sake while one
-# waits for a slow disk.
-FINISHERS = 2
 Result = TypeVar("Result")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -36,7 +33,7 @@ class LocalAttachmentStorage:
         self._root = root
         self._reserve = reserve
         self._unfinished = root / "tmp"
-        self._finishers = ThreadPoolExecutor(FINISHERS, thread_name_prefix="attachments")
+        self._finisher = Finisher(root)
 
     async def open(self) -> None:
         def prepare() -> None:
@@ -50,7 +47,7 @@ class LocalAttachmentStorage:
             raise Unavailable("storage_unavailable", f"Can't use {self._root} for attachments: {failure}") from failure
 
     async def close(self) -> None:
-        self._finishers.shutdown()
+        self._finisher.close()
 
     async def put(
         self,
@@ -60,8 +57,8 @@ class LocalAttachmentStorage:
         expected: int = 0,
         label: Label | None = None,  # noqa: ARG002 - a disk serves nothing by itself
     ) -> Stored:
-        key = key or new_key()
-        unfinished = self._unfinished / key.rpartition("/")[2]
+        folder, _, name = key.partition("/") if key else (None, "", uuid4().hex)
+        unfinished = self._unfinished / name
         digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
         at_disk = True  # what fails is the disk, and not the stream
         try:
@@ -86,7 +83,7 @@ class LocalAttachmentStorage:
                     at_disk = False
                 at_disk = True
             # A file of less than a block needs this one hop to a thread and no other.
-            await self._finish(block, unfinished, key, begun=blocks > 0)
+            key = await self._finish(Unfinished(unfinished, block, blocks > 0, folder))
         except BaseException as failure:
             with suppress(OSError):  # gone already, or on a disk that can't be written: the sweep has it later
                 unfinished.unlink()
@@ -95,16 +92,14 @@ class LocalAttachmentStorage:
             raise
         return Stored(key, size, digest.hexdigest())
 
-    async def _finish(self, rest: bytearray, unfinished: Path, key: str, *, begun: bool) -> None:
-        loop = asyncio.get_running_loop()
-        place = f"{self._root}/{key}"
-        finishing = loop.run_in_executor(self._finishers, _finish, rest, str(unfinished), place, begun)
+    async def _finish(self, file: Unfinished) -> str:
+        folder = self._finisher.finish(file)
         try:
-            await asyncio.shield(finishing)
+            return f"{await asyncio.shield(folder)}/{file.path.name}"
         except asyncio.CancelledError:
-            await asyncio.wait([finishing])  # a thread can't be stopped: what it has put in place is taken back
-            with suppress(Unavailable):
-                await self.delete(key)
+            await asyncio.wait([folder])  # a thread can't be stopped: what it has put in place is taken back
+            with suppress(Unavailable, OSError):
+                await self.delete(f"{folder.result()}/{file.path.name}")
             raise
 
     async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
@@ -197,31 +192,6 @@ def _folder(folder: Path, name: str) -> list[Found]:
     with os.scandir(folder) as entries:
         looked = [_look(Path(entry.path), f"{name}/{entry.name}") for entry in entries]
     return sorted((found for found in looked if found), key=lambda found: found.key)
-
-
-def _finish(rest: bytearray, unfinished: str, place: str, begun: bool) -> None:  # noqa: FBT001 - an executor's
-    """Write what is left, make the file durable, and give it its place; plain descriptors, as each file pays for it."""
-    # A file that was begun and is gone from its folder is never made anew: it would lack what was written before.
-    mode = os.O_APPEND if begun else os.O_CREAT | os.O_EXCL
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CLOEXEC | mode, 0o666)
-    try:
-        view = memoryview(rest)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.rename(unfinished, place)  # noqa: PTH104 - pathlib costs more than the call
-    try:
-        folder = os.open(place[: place.rindex("/")], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(place)  # noqa: PTH108 - a file that may not be durable is none
-        raise
 
 
 def _unusable(failure: OSError) -> Unavailable:
