@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import SupportService
-from support_service.database.tables import attachments, inbound_events
-from support_service.errors import Conflict, NotFound
+from support_service.database.tables import inbound_events, tickets
+from support_service.errors import NotFound
 from support_service.events import inbox
 from tests.conftest import both_databases
 
@@ -85,28 +85,22 @@ async def test_an_unknown_case(service, case_id):
             await use
 
 
-async def test_a_made_up_case_with_a_file_stays(service, database):
-    """A file that comes while a made-up case is being deleted is not orphaned: the case stays until it is gone."""
+async def test_a_made_up_case_goes_with_its_files_or_not_at_all(service):
+    """Its files are removed in the transaction that removes the case: where that fails, it stays."""
     case = await service.open_case(NEW.model_copy(update={"channel": "synthetic"}))
-    file = {
-        "id": "f",
-        "ticket_id": case.id,
-        "filename": "a",
-        "content_type": "text/plain",
-        "size_bytes": 1,
-        "sha256": "0" * 64,
-        "storage": "local",
-        "storage_key": "a",
-        "created_at": case.created_at,
-    }
-    async with database.transaction() as tx:
-        await tx.execute(attachments.insert(), file)
-    with pytest.raises(Conflict):
-        await service.remove_synthetic(case.id)
-    assert [each.id for each in (await service.get_case(case.id)).attachments] == ["f"]
-    async with database.transaction() as tx:
-        await tx.execute(attachments.delete())
-    await service.remove_synthetic(case.id)
+
+    async def fail(_):
+        raise ValueError("no row")
+
+    async def succeed(tx):
+        assert await tx.fetch_one(tickets.select()) is not None
+
+    with pytest.raises(ValueError, match="no row"):
+        await service.remove_synthetic(case.id, fail)
+    assert (await service.get_case(case.id)).version == case.version
+    await service.remove_synthetic(case.id, succeed)
+    with pytest.raises(NotFound):
+        await service.get_case(case.id)
 
 
 async def test_old_events_are_forgotten_in_chunks(database, monkeypatch):

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from tests.calls import add_message, form, open_case, read_case, refused, upload
+from support_service.cases import store as cases_store
+from support_service.database.tables import attachment_leftovers, tickets
+from tests.calls import add_message, files, form, open_case, read_case, refused, upload
 from tests.conftest import both_databases
 
 
@@ -63,6 +65,29 @@ async def test_a_change_of_an_old_version_is_refused(client, case):
         response = await client.request(method, path, headers={"If-Match": old}, **sent)
         await refused(response, 412, "case_changed")
     assert await read_case(client, case) == now
+
+
+@both_databases
+async def test_a_made_up_case_goes_in_one_step(client, case, metrics, attachment_dir, database, monkeypatch):
+    """A case that someone changes while it is deleted keeps all its files; otherwise it goes with every one of them."""
+    await upload(client, case, b"another")
+    old, lock = await tag(client, case), cases_store.lock
+
+    async def late(tx, case_id):
+        await tx.execute(tickets.update().values(version=tickets.c.version + 1))  # as one who was a little faster
+        return await lock(tx, case_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cases_store, "lock", late)
+        response = await client.delete(f"/support/cases/{case['id']}", headers={"If-Match": old})
+        await refused(response, 412, "case_changed")
+    assert len((await read_case(client, case))["attachments"]) == len(files(attachment_dir)) == 2
+    async with client.delete(f"/support/cases/{case['id']}", headers={"If-Match": old}) as response:
+        assert response.status == 204
+    assert files(attachment_dir) == []
+    assert metrics.value("support_attachment_backlog_files") == 0
+    assert metrics.value("support_attachment_deleted_total", reason="request") == 2
+    assert await database.fetch_all(attachment_leftovers.select()) == []
 
 
 @pytest.mark.parametrize(

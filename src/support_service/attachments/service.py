@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 
@@ -164,6 +164,17 @@ class AttachmentService:
             if not removed:
                 raise _no_attachment(attachment_id)  # someone else was faster, and this changes nothing
             await record_removal(tx, removed, "request", datetime.now(UTC))
+        await self.discard(removed)
+
+    async def remove_all(self, tx: Transaction, case_id: str) -> list[Attachment]:
+        """Remove the attachments of a case that this transaction has locked; then their bytes are to be discarded."""
+        ids = [attachment.id for attachment in await store.of_case(tx, case_id)]
+        removed = await store.remove(tx, ids, "request", datetime.now(UTC)) if ids else []
+        await record_removal(tx, removed, "request", datetime.now(UTC))
+        return removed
+
+    async def discard(self, removed: Iterable[Attachment]) -> None:
+        """Remove the bytes of removed attachments, at once where that can be done."""
         for gone in removed:
             self._instruments.attachment_deleted.add(1, {"reason": "request"})
             await self._delete(gone)

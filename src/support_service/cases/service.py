@@ -1,6 +1,6 @@
 """SupportService: the one place that changes a case, one method a use case."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -163,13 +163,14 @@ class SupportService:
         self._count_messages(added.channel, [added.message], added.answered_after)
         return added.message
 
-    async def remove_synthetic(self, case_id: str, expected: Versions = None) -> None:
-        """Remove a made-up case; raises NotFound, Outdated, and Conflict for one of a real channel or with a file."""
+    async def remove_synthetic(
+        self, case_id: str, remove_files: Callable[[Transaction], Awaitable[None]], expected: Versions = None
+    ) -> None:
+        """Remove a made-up case, once its files' rows are; raises NotFound, Outdated, Conflict for a real channel."""
         async with self._database.transaction() as tx:
             ticket = await self._lock(tx, case_id, expected)
-            expect_synthetic(ticket)
-            if await store.has_attachments(tx, case_id):
-                raise Conflict("case_has_attachments", "A file has just come to this case; delete it once more.")
+            _expect_synthetic(ticket)
+            await remove_files(tx)
             await store.remove(tx, case_id)
             await audit.record(tx, case_id, "case.deleted", datetime.now(UTC), {"status": (ticket.status, None)})
 
@@ -321,7 +322,7 @@ def _same(before: object, after: object) -> bool:
     return pydantic_core.to_json(before) == pydantic_core.to_json(after)
 
 
-def expect_synthetic(ticket: Ticket) -> None:
+def _expect_synthetic(ticket: Ticket) -> None:
     """Raise Conflict where a case is not made up."""
     if ticket.channel != SYNTHETIC:
         refusal = f"Only cases of the channel {SYNTHETIC!r} can be deleted; close this one instead."

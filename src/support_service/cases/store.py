@@ -268,12 +268,6 @@ async def tell(tx: Transaction, messages: Sequence[Message]) -> None:
         await tx.execute(ADD_MESSAGE, [each.__dict__ for each in messages])
 
 
-async def has_attachments(tx: Transaction, case_id: str) -> bool:
-    """Whether a case has a file."""
-    found = sa.select(attachments.c.seq).where(attachments.c.ticket_id == case_id).limit(1)
-    return await tx.fetch_one(found) is not None
-
-
 async def remove(tx: Transaction, case_id: str) -> None:
     """Remove a case with its conversation and references."""
     await tx.execute(tickets.delete().where(tickets.c.id == case_id))

@@ -3,11 +3,11 @@
 from aiohttp import web
 from pydantic import Field
 
+from support_service.attachments.model import Attachment
 from support_service.cases.model import Case, CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange, Wire
 from support_service.cases.rights import missing
-from support_service.cases.service import expect_synthetic
+from support_service.database import Transaction
 from support_service.telemetry.logs import CASE_ID
-from support_service.versions import expect_version
 from support_service.web import keys
 from support_service.web.access import is_masked
 from support_service.web.detail import addressed, with_timeline
@@ -109,14 +109,14 @@ async def delete_case(request: web.Request) -> web.Response:
 
     The synthetic check removes so what it made. Cases of any channel but `synthetic` are refused: close them.
     """
-    case = await request.app[keys.SUPPORT].get_case(case_id(request))
-    expect_synthetic(case)
-    versions, version = expected(request), case.version
-    expect_version(version, versions)
-    for attachment in case.attachments:  # each of which makes a version
-        await request.app[keys.ATTACHMENTS].remove(case.id, attachment.id, versions and {version})
-        version += 1
-    await request.app[keys.SUPPORT].remove_synthetic(case.id, versions and {version})
+    case, files = case_id(request), request.app[keys.ATTACHMENTS]
+    removed: list[Attachment] = []
+
+    async def remove_files(tx: Transaction) -> None:
+        removed.extend(await files.remove_all(tx, case))
+
+    await request.app[keys.SUPPORT].remove_synthetic(case, remove_files, expected(request))
+    await files.discard(removed)
     return web.Response(status=204)
 
 

@@ -94,11 +94,7 @@ ROUTES = (
         status=204,
         headers=REPEAT,
         takes=CHANGE,
-        refusals=(
-            *KNOWN,
-            *("attachment_not_found", CHANGED, "case_has_attachments", "case_not_synthetic"),
-            *REPEATED,
-        ),
+        refusals=(*KNOWN, CHANGED, "case_not_synthetic", *REPEATED),
     ),
     Route(
         "POST",
