@@ -6,6 +6,10 @@ The kinds know nothing of HTTP; `web/errors.py` alone gives them a status.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
+MAX_TOLD = 100  # fields of a request that are named as wrong
+
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
@@ -13,6 +17,14 @@ class FieldError:
 
     field: str
     message: str
+
+
+def field_errors(failure: ValidationError, *within: str) -> list[FieldError]:
+    """What a model found wrong, up to MAX_TOLD fields; `within` is where the model lies in the request."""
+    return [
+        FieldError(".".join(map(str, (*within, *error["loc"]))) or "body", error["msg"].removeprefix("Value error, "))
+        for error in failure.errors(include_url=False, include_input=False)[:MAX_TOLD]
+    ]
 
 
 class SupportError(Exception):

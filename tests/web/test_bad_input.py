@@ -189,7 +189,11 @@ async def test_a_body_that_is_not_declared_as_json(client, content_type, path):
     await refused(response, 415, "unsupported_type")
 
 
-@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "application/merge-patch+json"])
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=utf-8", "application/merge-patch+json", "application/json; " + "(" * 4000]
+    + [f"Application/JSON{odd * 1000}" for odd in (";a", ';1"', "; (")],
+)
 async def test_json_by_another_name(client, content_type):
     """Parameters and `+json` types are JSON too."""
     async with await post(client, json.dumps(CASE), headers={"Content-Type": content_type}) as response:
@@ -207,3 +211,10 @@ async def test_a_client_that_leaves_in_a_json_body(client, metrics):
     name = "http_server_request_duration_seconds_count"
     await eventually(lambda: metrics.counted(name) != [])
     assert [labels["http_response_status_code"] for labels in metrics.counted(name)] == ["499"]
+
+
+@pytest.mark.parametrize(("entries", "told"), [(200_000, 1), (500, 100)])
+async def test_a_context_of_nonsense(client, entries, told):
+    """Whatever is wrong with how many entries, the answer names some of it; too many are not looked at one by one."""
+    response = await post(client, json.dumps(CASE | {"context": [0] * entries}))
+    assert len((await refused(response, 422, "invalid_request"))["errors"]) == told

@@ -52,12 +52,12 @@ Channel = Annotated[
 Text = Annotated[str, NOT_BLANK, Field(max_length=MAX_TEXT), AfterValidator(_not_blank)]
 Context = Annotated[
     list[Json],
-    BeforeValidator(_as_list, json_schema_input_type=list[Json] | Json),
-    Field(
+    Field(  # before the other, or all entries are looked at before they are counted
         max_length=MAX_CONTEXT,
         description="what the case is about: `{type: order, orderId}`, `{type: payment, paymentId}`, `{type: shipment, "
         "shipmentId}`, or anything else; one object stands for a list of one",
     ),
+    BeforeValidator(_as_list, json_schema_input_type=list[Json] | Json),
 ]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)]
 Uri = Annotated[str, Field(max_length=2048, description="where a file that belongs to the message lies")]

@@ -11,7 +11,7 @@ from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
 
-from support_service.errors import FieldError, Invalid, Malformed
+from support_service.errors import FieldError, Invalid, Malformed, field_errors
 from support_service.events.incoming import MODELS, Event
 
 MAX_EVENT = 256 * 1024  # bytes
@@ -109,12 +109,7 @@ def _event(attributes: dict[str, Any], data: object) -> Event:
     try:
         known = model.model_validate(data) if model else None
     except ValidationError as failure:
-        raise _invalid(
-            *(
-                FieldError(".".join(map(str, ("data", *error["loc"]))), error["msg"].removeprefix("Value error, "))
-                for error in failure.errors(include_url=False, include_input=False)
-            )
-        ) from None
+        raise _invalid(*field_errors(failure, "data")) from None
     return Event(checked.get_id(), checked.get_source(), checked.get_type(), attributes["time"], known)
 
 

@@ -10,7 +10,7 @@ from support_service.errors import TooLarge, UnsupportedType
 from support_service.events import envelope
 from support_service.events.incoming import MODELS, OrderStatusChanged, PaymentStatusChanged, ShipmentUpdated
 from support_service.web import keys
-from support_service.web.wire import read_json, reply
+from support_service.web.wire import media_type, read_json, reply
 
 Attribute = Annotated[str, Field(min_length=1, max_length=envelope.MAX_ATTRIBUTE)]
 BATCHED = "application/cloudevents-batch+json"
@@ -90,7 +90,7 @@ async def receive_event(request: web.Request) -> web.Response:
     effect soon, once however often it is sent: each open case that names the order, payment or shipment gets a bot's
     message. A type that nobody here knows is taken and ignored. /asyncapi.json describes every event.
     """
-    if request.content_type == BATCHED:
+    if media_type(request) == BATCHED:
         raise UnsupportedType("unsupported_type", "Send events one at a time.")
     if (request.content_length or 0) > envelope.MAX_EVENT:
         raise TooLarge("body_too_large", f"An event may have at most {envelope.MAX_EVENT} bytes.")

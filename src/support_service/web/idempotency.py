@@ -23,7 +23,7 @@ from support_service.periodic import beside, repeatedly
 from support_service.web import keys
 from support_service.web.access import is_bound, operation
 from support_service.web.uploads import Upload
-from support_service.web.wire import read_body
+from support_service.web.wire import media_type, read_body
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
@@ -84,7 +84,7 @@ async def _digest(request: web.Request) -> str:
 
 
 def _is_upload(request: web.Request) -> bool:
-    return operation(request) == "upload" and request.content_type.startswith("multipart/")
+    return operation(request) == "upload" and media_type(request).startswith("multipart/")
 
 
 async def _expect_same_file(request: web.Request, answer: Answer) -> None:
