@@ -1,6 +1,7 @@
 """Erasing a customer: afterwards nothing that the service keeps holds what they said."""
 
 import asyncio
+import hashlib
 import json
 
 import pytest
@@ -20,6 +21,8 @@ from tests.conftest import both_databases
 
 WORD = "zaphod"  # stands in everything that the customer says
 CUSTOMER = f"{WORD}-1"
+FILES = (f"a file of {WORD}".encode(), b"another")
+HASHES = tuple(hashlib.sha256(data).hexdigest() for data in FILES)
 
 
 @pytest.fixture
@@ -41,8 +44,8 @@ async def spoken(client):
         initialMessage={"authorType": "customer", "message": f"{WORD} speaking", "metadata": {"name": WORD}},
     )
     await add_message(client, case, f"Dear {WORD}", sentiment=WORD, attachmentUri=f"https://files.test/{WORD}")
-    await upload(client, case, f"a file of {WORD}".encode(), filename=f"{WORD}.txt")
-    removed = await upload(client, case, b"another", filename=f"{WORD}-2.txt")
+    await upload(client, case, FILES[0], filename=f"{WORD}.txt")
+    removed = await upload(client, case, FILES[1], filename=f"{WORD}-2.txt")
     async with client.delete(f"/support/cases/{case['id']}/attachments/{removed['id']}") as response:
         assert response.status == 204
     await read_detail(client, case)
@@ -87,12 +90,14 @@ async def test_nothing_is_left(client, spoken, erase, database, attachment_dir, 
     case, other = spoken
     await published(redis, 5)
     before = await read_case(client, other)
-    assert WORD in await kept(database, attachment_dir, redis)
+    before_it = await kept(database, attachment_dir, redis)
+    assert all(each in before_it for each in (WORD, *HASHES))
     receipt = await erase()
     assert receipt.cases == [case["id"]]
     assert (receipt.erased["messages"], receipt.erased["files"], receipt.unreached) == (2, 1, [])
     assert receipt.erased["publishedEvents"] >= 4
-    assert WORD not in await kept(database, attachment_dir, redis)
+    after_it = await kept(database, attachment_dir, redis)
+    assert not [each for each in (WORD, *HASHES) if each in after_it]
     assert await read_case(client, other) == before
     erased = await read_case(client, case)
     assert (erased["customerId"], erased["status"], len(erased["messages"])) == (None, "open", 2)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from support_service.callers import CALLER, Caller
 from support_service.timeline import levers
 from support_service.timeline.levers import Lever, Levers
 from tests.conftest import both_databases
@@ -85,6 +86,17 @@ async def test_released_levers_are_gone(database):
     assert await release(database, "order") == []
     assert await release(database, "payment", "order") == [PAYMENT]
     assert await levers.read(database) == [TTL]
+
+
+async def test_why_is_not_for_customers(database, pulled):
+    """A customer reads what is switched off and until when; what on-call wrote beside it is for agents."""
+    await pull(database, PAYMENT)
+    await pulled.refresh()
+    token = CALLER.set(Caller("customer", "customer", "customer-1"))
+    try:
+        assert pulled.degraded("payment") == "switched off until 12:30Z"
+    finally:
+        CALLER.reset(token)
 
 
 @both_databases

@@ -432,6 +432,7 @@ async def test_what_only_looks_harmless_is_masked(people):
     number, name = "0901234567", "John Doe"
     context = [
         {"type": "page", "source": f"doe.{number}", "status": "0901-234-567", "timestamp": number},
+        {f"{name} {number}": "y", "Doe": "z", "path": {"/doe": 1}},
         {"type": "page", "source": int(number), "status": float(number), "total": number, "amount": int(number)},
     ]
     case = await people.told(

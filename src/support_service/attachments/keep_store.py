@@ -82,9 +82,9 @@ async def by_id(reader: Reader, attachment_id: str) -> Attachment | None:
 
 
 async def anonymise_deletions(tx: Transaction, case_id: str, filename: str) -> None:
-    """Let the record of what was deleted of a case name no file."""
+    """Let the record of what was deleted of a case name no file, nor say by its hash what it was."""
     of_case = attachment_deletions.c.ticket_id == case_id
-    await tx.execute(attachment_deletions.update().where(of_case).values(filename=filename))
+    await tx.execute(attachment_deletions.update().where(of_case).values(filename=filename, sha256=""))
 
 
 async def is_known(reader: Reader, storage: str, key: str) -> bool:

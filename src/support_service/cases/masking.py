@@ -24,6 +24,12 @@ HARMLESS = {"timestamp": MOMENT} | dict.fromkeys(
 )
 HARMLESS_IF_TOLD = HARMLESS | {"total": SUM, "amount": SUM}
 TOLD = ("order", "payment")  # types of entries that no customer writes
+# Of the members of entries these are told by name; any other name may be what its writer had to say.
+NAMED = (
+    HARMLESS_IF_TOLD.keys()
+    | IDENTIFYING
+    | {"payload", "trackingNumber", "message", "attachmentUri", "metadata", "filename", "uri"}
+)
 
 
 class Mask:
@@ -81,7 +87,10 @@ class Mask:
 
     def _entry(self, entry: Mapping[str, Any]) -> Json:
         harmless = HARMLESS_IF_TOLD if entry.get("type") in TOLD else HARMLESS
-        return {name: self._value(name, value, harmless.get(name)) for name, value in entry.items()}
+        return {
+            name if name in NAMED else MASKED: self._value(name, value, harmless.get(name))
+            for name, value in entry.items()
+        }
 
     def _value(self, name: str, value: Any, form: re.Pattern[str] | None) -> Any:
         if name in IDENTIFYING and isinstance(value, str | int):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from support_service.audit import log as audit
+from support_service.callers import CALLER
 from support_service.database import Database, Reader, Transaction
 from support_service.database.tables import timeline_levers
 from support_service.errors import Unavailable
@@ -37,12 +38,16 @@ class Lever:
 
     @property
     def text(self) -> str:
-        """What the lever does, until when (the day only where it is another) and why, as agents and the log read it."""
+        """What the lever does, until when and why, as agents and the log read it."""
+        return f"{self.effect}: {self.reason}" if self.reason else self.effect
+
+    @property
+    def effect(self) -> str:
+        """What the lever does, and until when (the day only where it is another): why is not for customers."""
         until = self.until.astimezone(UTC)
         same_day = until.date() == self.set_at.astimezone(UTC).date()
         what = f"set to {self.value:g} s" if self.name == TTL and self.value else "switched off"
-        why = f": {self.reason}" if self.reason else ""
-        return f"{what} until {until:{'%H:%MZ' if same_day else '%Y-%m-%d %H:%MZ'}}{why}"
+        return f"{what} until {until:{'%H:%MZ' if same_day else '%Y-%m-%d %H:%MZ'}}"
 
 
 COLUMNS = [timeline_levers.c[field.name] for field in fields(Lever)]
@@ -106,9 +111,11 @@ class Levers:
         self._announce()
 
     def degraded(self, service: Service) -> str | None:
-        """Why a service is not to be asked now; None where it is in use."""
+        """Why a service is not to be asked now, as the caller may read it; None where it is in use."""
         lever = self._pulled(service)
-        return lever.text if lever else None
+        if lever is None:
+            return None
+        return lever.text if CALLER.get().hears("internal") else lever.effect
 
     def ttl(self, default: float) -> float:
         """Seconds that an answer counts as current: the lever's where it is pulled, or the default."""
