@@ -68,7 +68,7 @@ TABLE = (
     Code("too_many_parameters", 400, "the query has more than 64 parameters"),
     Code("type_not_allowed", 415, "files of this type are not taken"),
     Code("unsupported_type", 415, "the content type is none that is read here"),
-    Code("uploads_busy", 503, "`SUPPORT_ATTACHMENT_UPLOADS` are in progress"),
+    Code("uploads_busy", 503, "`SUPPORT_ATTACHMENT_UPLOADS` are in progress, or a quarter of them for one person"),
     Code("uri_too_long", 414, "the address has more than 8,190 bytes, or its query more than 4,096"),
 )
 BY_NAME = {code.name: code for code in TABLE}

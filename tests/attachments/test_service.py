@@ -1,6 +1,7 @@
 """Rows, files and ledger stay in step, on either database."""
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
@@ -9,9 +10,10 @@ from support_service.attachments.intake import Limits
 from support_service.attachments.local import LocalAttachmentStorage
 from support_service.attachments.model import Backlog
 from support_service.attachments.service import AttachmentService
+from support_service.callers import CALLER, Caller
 from support_service.cases.model import NewCase
 from support_service.cases.service import SupportService
-from support_service.errors import Invalid, NotFound, TooLarge
+from support_service.errors import Invalid, NotFound, TooLarge, Unavailable
 from tests.calls import files
 from tests.conftest import both_databases
 
@@ -36,6 +38,32 @@ async def stream(*chunks):
     """Bytes as an upload brings them."""
     for chunk in chunks:
         yield chunk
+
+
+@pytest.mark.parametrize("role", ["customer", "agent"])
+async def test_one_person_has_a_share_of_the_uploads(database, instruments, role):
+    """A customer's or an agent's uploads leave room for those of others; a service's may take all there is."""
+    service = AttachmentService(database, {"local": None}, instruments, Limits(100), uploads=8)
+    with ExitStack() as uploads:
+
+        def begin(role, name):
+            token = CALLER.set(Caller(name, role, name))
+            try:
+                uploads.enter_context(service.uploading())
+            finally:
+                CALLER.reset(token)
+
+        for name in ("one", "two"):
+            for _ in range(2):
+                begin(role, name)
+            with pytest.raises(Unavailable, match="Too many"):
+                begin(role, name)
+        for _ in range(4):
+            begin("service", "desk")
+        with pytest.raises(Unavailable, match="Too many"):
+            begin("service", "desk")
+    assert not service._people
+    begin(role, "one")
 
 
 async def test_the_ledger_counts_what_is_kept_and_removed(service, database, case_id, tmp_path):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from support_service.versions import Versions, expect_version
 BACKLOG_EVERY = 10.0  # seconds until this replica's gauges show what the others stored
 LINK_FOR = 300  # seconds that a redirected download may begin in
 LOCAL = "local"
+SHARE = 4  # one agent or customer may have a quarter of the uploads, or their slow ones would keep everyone else's away
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,9 @@ class AttachmentService:
         self._limits = limits
         self._uploads = uploads
         self._public_url = public_url
+        self._share = max(1, uploads // SHARE)
         self._uploading = 0
+        self._people: Counter[tuple[str, str | None] | None] = Counter()  # uploads of each; None for who is no person
         self._backlog: Backlog | None = None
         self._oldest: datetime | None = None
         self._free: int | None = None
@@ -184,16 +188,22 @@ class AttachmentService:
     def uploading(self) -> Iterator[None]:
         """Count an upload while it lasts, and where it is refused or its client leaves.
 
-        Raises Unavailable where as many as there may be are in progress.
+        Raises Unavailable where as many as there may be are in progress, be it of all, or of one agent or customer.
         """
+        caller = CALLER.get()
+        person = (caller.name, caller.subject) if caller.role in ("agent", "customer") else None
         try:
-            if self._uploading >= self._uploads:
+            if self._uploading >= self._uploads or (person and self._people[person] >= self._share):
                 raise Unavailable("uploads_busy", "Too many uploads are in progress; try again in a moment.")
             self._uploading += 1
+            self._people[person] += 1
             try:
                 yield
             finally:
                 self._uploading -= 1
+                self._people[person] -= 1
+                if not self._people[person]:
+                    del self._people[person]
         except SupportError as refusal:
             self._instruments.attachment_rejected.add(1, {"reason": closed(refusal.code, REJECTIONS)})
             raise
