@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from support_service.audit import store as audit_store
 from support_service.audit.verify import verify
-from support_service.cases.erasure import tombstone
-from support_service.database.tables import idempotency_keys, metadata, tickets
+from support_service.cases.erasure import ERASED, tombstone
+from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.erasure import Erasure
 from support_service.errors import NotFound
 from support_service.settings import Settings
@@ -166,6 +166,8 @@ async def test_events_that_wait_are_rewritten(client, spoken, erase, database, a
     assert receipt.erased["outboxEvents"] >= 1
     row = await database.fetch_one(sa.select(tickets.c.customer_id).where(tickets.c.id == case["id"]))
     assert row[0] == tombstone(CUSTOMER)
+    waiting = [json.loads(row[0]) for row in await database.fetch_all(sa.select(outbox.c.event))]
+    assert {(event["subject"], event["data"]["ticket"]["subject"]) for event in waiting} == {(case["id"], ERASED)}
     redis.start()
     assert (await erase()).unreached == []
     assert WORD not in await kept(database, attachment_dir, redis)

@@ -28,7 +28,8 @@ examples:
   support-service timeline restore all
 
 Levers lie in the database of SUPPORT_DATABASE_URL. Every replica follows within seconds, and each lever ends by itself.
-Durations: 90s, 30m, 2h, 1d; at most 7d.
+Durations: 90s, 30m, 2h, 1d; at most 7d. An answer that was kept before `ttl` was pulled stays for no longer than it
+would have: SUPPORT_TIMELINE_CACHE_TTL and SUPPORT_TIMELINE_STALE_TTL together.
 """
 
 
