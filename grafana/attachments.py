@@ -33,8 +33,8 @@ ATTACHMENTS = Row(
         ),
         Panel(
             "Support attachment integrity",
-            "Files that the last sweep found missing or damaged, and that a re-hash or a move found changed in the "
-            f"last {t.DAMAGE_WINDOW}. Normal: 0.",
+            "Files that the last sweep found missing or damaged (nothing until a process has swept), and that a "
+            f"re-hash or a move found changed in the last {t.DAMAGE_WINDOW}. Normal: 0.",
             (
                 Query(highest("support_attachment_unrepaired", "kind"), "{{kind}}"),
                 Query(

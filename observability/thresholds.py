@@ -42,6 +42,8 @@ GROWTH_FOR = "2m"  # as a cause: a full disk follows from it
 DISK_FREE = GIB  # bytes; four times the reserve at which the service begins to refuse files
 OFFLOAD_WINDOW = "30m"  # failures are remembered over the pause between two runs
 OFFLOAD_FAILURES = 3  # files in that window, with none moved in the last minutes
+SWEEP_KEPT = "15m"  # a process's last word on lost files; it, or its successor, sweeps within minutes of its start
+SWEEP_UNHEARD = "2h"  # the last word of all, where nobody has swept since: a sweep that fails is made up in an hour
 DAMAGE_WINDOW = "1h"  # a re-hash finds a file once; on-call must not lose sight of it within minutes
 
 # Events

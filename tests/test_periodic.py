@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from support_service import periodic
-from support_service.periodic import beside, end
+from support_service.periodic import beside, end, repeatedly
 
 
 async def test_work_ends_with_its_block():
@@ -79,3 +79,21 @@ async def test_work_that_swallows_a_cancellation_is_cancelled_again():
     await asyncio.sleep(0)
     await end({task})
     assert task.cancelled()
+
+
+async def test_the_first_pause_may_be_another(monkeypatch):
+    """The first turn comes when it is asked for, the others each after the usual pause."""
+    did = []
+
+    async def sleep(seconds):
+        did.append(seconds)
+        if len(did) == 5:
+            raise asyncio.CancelledError
+
+    async def work():
+        did.append("work")
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await repeatedly(3600, work, "Work", first=90)
+    assert did == [90, "work", 3600, "work", 3600]

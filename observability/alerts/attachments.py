@@ -15,6 +15,12 @@ AHEAD, AHEAD_NOW = (  # by the trend, and by what it has come to in the last min
 LIMIT = size(t.BACKLOG_BYTES)
 HOURS = t.GROWTH_HORIZON // 3600
 OFFLOADED = "support_attachment_offloaded_total"
+# A process that began anew says nothing until it has swept: what was said last stands meanwhile. A sweep that finds the
+# repair is heard at once, for it is a later word of the same process.
+UNREPAIRED = " or ".join(
+    f"max by (kind) (last_over_time(support_attachment_unrepaired[{window}]))"
+    for window in (t.SWEEP_KEPT, t.SWEEP_UNHEARD)
+)
 
 ALERTS = (
     Alert(
@@ -62,7 +68,7 @@ ALERTS = (
     ),
     Alert(
         "SupportAttachmentIntegrity",
-        "sum(max by (kind) (support_attachment_unrepaired)) > 0"
+        f"sum({UNREPAIRED}) > 0"
         f' or sum(increase(support_attachment_scrubbed_total{{outcome="mismatch"}}[{t.DAMAGE_WINDOW}])) > 0'
         f' or sum(increase({OFFLOADED}{{outcome="mismatch"}}[{t.DAMAGE_WINDOW}])) > 0',
         t.AT_ONCE,

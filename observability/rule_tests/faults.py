@@ -5,7 +5,7 @@ from typing import Any
 
 from observability import thresholds as t
 from observability.alerts.alert import of
-from observability.rule_tests.notation import REPAIRED, Counter, Gauge, file_of, firing
+from observability.rule_tests.notation import REPAIRED, Counter, Gauge, Restarted, Values, file_of, firing
 
 HEALTH = {'up{job="support-service",instance="a"}': 1, 'support_probe_success{job="support-probe"}': 1}
 TOLD, OVER = REPAIRED - 1, REPAIRED + 5  # five evaluations after the repair
@@ -16,13 +16,13 @@ class Fault:
     """What is broken from BROKEN to REPAIRED, and what fires because of it."""
 
     alerts: tuple[str, ...]  # with labels of their own as `Alert{stage="http"}`
-    series: dict[str, Counter | Gauge]
+    series: dict[str, Values]
     over: int = OVER
     also_over: tuple[str, ...] = ()  # what still fires then, since it looks further back
 
 
-def _reads(complete: Counter, partial: Counter, *, late: bool = False) -> dict[str, Counter | Gauge]:
-    series: dict[str, Counter | Gauge] = {}
+def _reads(complete: Counter, partial: Counter, *, late: bool = False) -> dict[str, Values]:
+    series: dict[str, Values] = {}
     for name, counter in (("complete", complete), ("partial", partial)):
         series[f'support_timeline_read_seconds_count{{completeness="{name}"}}'] = counter
         in_time = Counter(counter.usual, 0) if late else counter
@@ -40,6 +40,10 @@ def _calls(service: str, outcome: str) -> str:
 
 def _failures(stage: str) -> str:
     return f'support_timeline_collection_failures_total{{stage="{stage}"}}'
+
+
+def _missing(instance: str) -> str:
+    return f'support_attachment_unrepaired{{instance="{instance}",kind="missing"}}'
 
 
 def _moved(outcome: str) -> str:
@@ -118,8 +122,20 @@ FAULTS = {
     "S3 is down": Fault(
         ("SupportAttachmentOffloadFailing",), {_moved("moved"): Counter(5, 0), _moved("failed"): Counter(0, 5)}
     ),
-    "a file is missing": Fault(
-        ("SupportAttachmentIntegrity",), {'support_attachment_unrepaired{kind="missing"}': Gauge(0, 1)}
+    "a file is missing": Fault(("SupportAttachmentIntegrity",), {_missing("a"): Gauge(0, 1)}),
+    "a file is missing, and the service restarts": Fault(
+        ("SupportAttachmentIntegrity",), {_missing("a"): Restarted(0, 1, silent=6)}
+    ),
+    "a file is missing, and the first sweep after a restart fails": Fault(
+        ("SupportAttachmentIntegrity",), {_missing("a"): Restarted(0, 1, silent=36)}
+    ),
+    "a file is missing, and the replica that has swept since restarts": Fault(
+        ("SupportAttachmentIntegrity",), {_missing("a"): Gauge(0, 0), _missing("b"): Restarted(0, 1, silent=6)}
+    ),
+    "a file is missing, and another replica takes the place of the one that knew": Fault(
+        ("SupportAttachmentIntegrity",),
+        {_missing("a"): Restarted(0, 1, silent=6, returns=False), _missing("b"): Gauge(0, None)},
+        over=REPAIRED - 6 + of(t.SWEEP_KEPT) // 60,
     ),
     "a file's hash is another": Fault(
         ("SupportAttachmentIntegrity",),

@@ -38,6 +38,28 @@ class Gauge:
         return f"{_grow(self.usual, 0, BROKEN)} {told} {_grow(self.usual, 0, 60)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """A gauge whose process ends before the repair: nothing is said until then, and what is usual from then on.
+
+    One that does not return has been replaced by another process.
+    """
+
+    usual: float
+    broken: float
+    silent: int  # minutes before the repair
+    returns: bool = True
+
+    def values(self) -> str:
+        """As promtool's notation has it."""
+        told = _grow(self.broken, 0, REPAIRED - BROKEN - self.silent)
+        after = _grow(self.usual, 0, 60) if self.returns else "_x60"
+        return f"{_grow(self.usual, 0, BROKEN)} {told} stale _x{self.silent - 1} {after}"
+
+
+Values = Counter | Gauge | Restarted
+
+
 def firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
     """Exactly these alerts fire at a time."""
     samples = []

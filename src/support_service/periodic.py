@@ -35,10 +35,14 @@ async def end(tasks: Collection[asyncio.Future[Any]]) -> None:
         _, left = await asyncio.wait(left, timeout=CANCEL_EVERY)
 
 
-async def repeatedly(seconds: float, work: Callable[[], Awaitable[None]], what: str) -> None:
-    """Do the work after each pause; an error is logged and costs one turn."""
+async def repeatedly(
+    seconds: float, work: Callable[[], Awaitable[None]], what: str, *, first: float | None = None
+) -> None:
+    """Do the work after each pause, the first of which may be another; an error is logged and costs one turn."""
+    pause = seconds if first is None else first
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(pause)
+        pause = seconds
         try:
             await work()
         except Exception:

@@ -1,6 +1,7 @@
 """The parts that keep attachments in order, built for the service, which uses them by itself, and for the commands."""
 
 import logging
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -24,6 +25,8 @@ from support_service.telemetry.provider import Metrics, reporter
 REMOVE_EVERY = 30.0  # seconds
 OFFLOAD_EVERY = 60.0
 SWEEP_EVERY = 3600.0
+# After the start, and so also in a process that lives for less than an hour; at random, for replicas start together.
+FIRST_SWEEP = (60.0, 300.0)
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +76,8 @@ class Upkeep:
         """Do for the length of a block what the settings ask for."""
         async with AsyncExitStack() as stack:
             work = [repeatedly(REMOVE_EVERY, self._remove, "Removing what is left over")]
-            work.append(repeatedly(SWEEP_EVERY, self._sweep, "The sweep"))
+            first = random.uniform(*FIRST_SWEEP)
+            work.append(repeatedly(SWEEP_EVERY, self._sweep, "The sweep", first=first))
             after = self._settings.s3.offload_after
             if after is not None:
                 work.append(repeatedly(OFFLOAD_EVERY, lambda: self._offload(after), "Moving files to S3"))

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 from observability import rules, thresholds
+from observability.alerts.alert import of
 from observability.rule_tests.faults import FAULTS
 
+from support_service import upkeep
 from support_service.telemetry import instruments
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +131,13 @@ def test_the_limit_of_the_timeline_is_an_edge():
     for name in ("support.timeline.collect", "support.timeline.read"):
         assert thresholds.LATENCY_P95 in edges[name]
     assert thresholds.LOOP_LAG_P95 in edges["support.event_loop.lag"]
+
+
+def test_the_last_word_on_lost_files_stands_until_the_next():
+    """The alert on them looks back beyond a first sweep and what it takes, and beyond one more where that fails."""
+    first, again = upkeep.FIRST_SWEEP[1], upkeep.SWEEP_EVERY
+    assert of(thresholds.SWEEP_KEPT) >= 2 * first
+    assert of(thresholds.SWEEP_UNHEARD) >= first + again + of(thresholds.SWEEP_KEPT)
 
 
 def test_times_and_bytes_of_a_drill_are_divided():

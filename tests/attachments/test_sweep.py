@@ -60,7 +60,7 @@ async def test_what_is_lost_is_reported_and_left(world):
     (world.folder / missing.storage_key).unlink()
     (world.folder / damaged.storage_key).write_bytes(b"tw")
     named = []
-    assert world.sweep.unrepaired() == {"missing": 0, "damaged": 0}
+    assert world.sweep.unrepaired() == {}
     world.later = LONG
     await world.sweep.run(report=named.append)
     assert {(finding.kind, finding.name.split()[0]) for finding in named} == {
@@ -109,6 +109,18 @@ async def test_a_storage_that_is_gone(world, s3):
         await world.sweep.run(report=named.append)
     assert [finding.kind for finding in named] == ["orphan"]
     s3.start()
+
+
+async def test_what_no_sweep_has_seen_is_not_known(world, s3):
+    """A first sweep that does not reach everything leaves the number of lost files unknown, and does not call it 0."""
+    s3.kill()
+    with pytest.raises(Unavailable):
+        await world.sweep.run()
+    assert world.sweep.unrepaired() == {}
+    s3.start()
+    s3.create_bucket(world.s3._bucket)
+    await world.sweep.run()
+    assert world.sweep.unrepaired() == {"missing": 0, "damaged": 0}
 
 
 @both_databases

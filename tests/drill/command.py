@@ -33,6 +33,7 @@ offload.FAILED_FOR /= TIME
 upkeep.REMOVE_EVERY = shorter(upkeep.REMOVE_EVERY)
 upkeep.OFFLOAD_EVERY = shorter(upkeep.OFFLOAD_EVERY)
 upkeep.SWEEP_EVERY = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(upkeep.SWEEP_EVERY)))
+upkeep.FIRST_SWEEP = tuple(min(upkeep.SWEEP_EVERY, shorter(seconds)) for seconds in upkeep.FIRST_SWEEP)
 check.GRACE = shorter(check.GRACE)
 
 if __name__ == "__main__":

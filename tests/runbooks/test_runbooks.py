@@ -65,7 +65,7 @@ SAID = {
     "support-attachment-growth-rapid.md": (f"{t.GROWTH_HORIZON // 3600} h", t.GROWTH_WINDOW, t.GROWTH_FOR),
     "support-attachment-disk-full.md": (f"{t.DISK_FREE // t.GIB} {GIB}", t.CAUSE_FOR),
     "support-attachment-offload-failing.md": (f"{t.OFFLOAD_FAILURES} file", t.OFFLOAD_WINDOW, t.WINDOW),
-    "support-attachment-integrity.md": (t.DAMAGE_WINDOW,),
+    "support-attachment-integrity.md": (t.DAMAGE_WINDOW, t.SWEEP_KEPT, t.SWEEP_UNHEARD),
     "support-outbox-stalled.md": (f"{t.OUTBOX_AGE} s", t.EVENTS_FOR),
     "support-events-consumer-stalled.md": (f"{t.STREAM_WAITING} event", t.WINDOW, t.EVENTS_FOR),
     "support-probe-failing.md": (t.PROBE_FOR,),

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.telemetry.instruments import TABLE
+from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, TABLE
 from tests.backends import Prometheus
 from tests.calls import PATIENCE
 from tests.servers import MissingServer
@@ -84,6 +84,8 @@ async def test_two_backends_have_the_same_series(both):
     assert {labels: (value, sent[labels]) for labels, value in still.items() if value != sent[labels]} == {}
     names = {dict(labels)["__name__"] for labels in scraped}
     for row in TABLE:
+        if row is ATTACHMENT_UNREPAIRED:
+            continue  # the first sweep is minutes away
         sample = f"{row.prometheus}_count" if row.kind == "histogram" else row.prometheus
         assert sample in names
     for name in (

@@ -4,7 +4,8 @@ import re
 
 from support_service.telemetry.instruments import TABLE
 from support_service.web.routes import ROUTES
-from tests.scrape import parse
+from tests.calls import eventually
+from tests.scrape import Scrape, parse
 
 ROWS = {row.prometheus: row for row in TABLE}
 HISTOGRAM = re.compile(r"_(bucket|count|sum)$")
@@ -24,10 +25,12 @@ def closed(row):
     }
 
 
-async def test_a_live_scrape_is_the_table(neighbours, redis, make_client, work):
+async def test_a_live_scrape_is_the_table(neighbours, redis, make_client, work, monkeypatch):
     """After work of every kind the families are those of the table, of its kinds, with its labels and their values."""
+    monkeypatch.setattr("support_service.upkeep.FIRST_SWEEP", (0.0, 0.0))
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     await work(client)
+    await eventually(lambda: Scrape(client.app).series("support_attachment_unrepaired"))
     async with client.get("/metrics") as response:
         text = await response.text()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))

@@ -142,7 +142,8 @@ async def test_a_bucket_that_is_not_set_up_any_more(make_client, environment):
 
 async def test_the_service_moves_files_by_itself(make_client, environment, monkeypatch, attachment_dir):
     """With SUPPORT_OFFLOAD_AFTER files leave the disk without a command, and the gauges follow."""
-    for every, seconds in (("OFFLOAD_EVERY", 0.05), ("REMOVE_EVERY", 0.05), ("SWEEP_EVERY", 0.5)):
+    shorter = {"OFFLOAD_EVERY": 0.05, "REMOVE_EVERY": 0.05, "FIRST_SWEEP": (0.5, 0.5), "SWEEP_EVERY": 0.5}
+    for every, seconds in shorter.items():
         monkeypatch.setattr(f"support_service.upkeep.{every}", seconds)
     monkeypatch.setattr("support_service.app.BACKLOG_EVERY", 0.05)
     client = await make_client(
@@ -161,6 +162,7 @@ async def test_the_service_moves_files_by_itself(make_client, environment, monke
 
 async def test_the_sweep_fails_and_the_scrub_does_not(make_client, environment, s3, monkeypatch):
     """What the service does each hour fails part by part: with S3 down files on the disk are hashed all the same."""
+    monkeypatch.setattr("support_service.upkeep.FIRST_SWEEP", (0.2, 0.2))
     monkeypatch.setattr("support_service.upkeep.SWEEP_EVERY", 0.2)
     client = await make_client(**environment, SUPPORT_SCRUB_SAMPLE="100%")
     await upload(client, await open_case(client), DATA)

@@ -57,10 +57,10 @@ class Sweep:
         self._remover = remover
         self._instruments = instruments
         self._clock = clock
-        self._unrepaired: dict[str, int] = dict.fromkeys(REPORTED, 0)
+        self._unrepaired: dict[str, int] = {}
 
     def unrepaired(self) -> dict[str, int]:
-        """What the last whole sweep of this process could not repair, by kind; 0 before the first."""
+        """What the last whole sweep of this process could not repair, by kind; nothing before the first."""
         return self._unrepaired
 
     async def run(self, *, dry_run: bool = False, report: Report = lambda _: None) -> dict[str, int]:

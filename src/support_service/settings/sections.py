@@ -132,7 +132,7 @@ class Attachments(Section):
     retention: Duration | None = Field(
         None, alias="SUPPORT_RETENTION_AFTER", description="age at which files of closed cases are deleted"
     )
-    scrub: Share = Field(0.0, alias="SUPPORT_SCRUB_SAMPLE", description="share of the files re-hashed each hour")
+    scrub: Share = Field(0.0, alias="SUPPORT_SCRUB_SAMPLE", description="share of the files re-hashed with each sweep")
 
 
 class ObjectStore(Section):

@@ -250,7 +250,8 @@ ATTACHMENT_UNREPAIRED = Row(
     "support.attachment.unrepaired",
     "gauge",
     "{file}",
-    "Files that this process's last sweep found missing or of another size than their row says; 0 before the first",
+    "Files that this process's last sweep found missing or of another size than their row says; "
+    "no value before the first",
     {"kind": labels.UNREPAIRED},
 )
 ATTACHMENT_SCRUBBED = Row(
