@@ -19,6 +19,7 @@ from support_service.cases.fields import (
     Description,
     Identifier,
     Json,
+    Metadata,
     Priority,
     Sentiment,
     Status,
@@ -103,7 +104,7 @@ class NewMessage(Request):
     message: Text
     attachment_uri: Uri | None = None
     sentiment: Sentiment | None = None
-    metadata: Json | None = None
+    metadata: Metadata | None = None
     visibility: Visibility = "public"
 
 
@@ -161,7 +162,7 @@ class Closing(Request):
     author_type: AuthorType = "agent"
     attachment_uri: Uri | None = None
     sentiment: Sentiment | None = None
-    metadata: Json | None = None
+    metadata: Metadata | None = None
     visibility: Visibility = "public"
     assigned_agent_id: Identifier | None = None
 
