@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from pydantic_core import to_json
 
 from support_service.cases import store
 from support_service.cases.model import CaseQuery, Message, Ticket, search_words
@@ -42,9 +43,10 @@ def message(number=1, case=1, **fields):
     return Message.model_construct(**identity | values | fields)
 
 
-def spoken(answered_at, version):
-    """What a ticket is once a message was added."""
-    return store.Spoken(AT, answered_at, "email", "open", None, None, None, version)
+def spoken(answered_at, *said):
+    """What a ticket is once messages were added."""
+    size = sum(len(to_json(each, by_alias=True)) for each in said)
+    return store.Spoken(AT, answered_at, "email", "open", None, None, None, 1 + len(said), size)
 
 
 @pytest.fixture
@@ -124,11 +126,13 @@ async def test_a_message_touches_its_case(database, keep):
     """A message moves its case's last change; its answer says what the case is by then."""
     await keep(ticket())
     later = AT + timedelta(days=1)
+    asked = message(1, author_type="customer", created_at=AT + timedelta(hours=1))
+    answer = message(2, created_at=later, message="đ\n", metadata={"a": ["đ", 1]}, attachment_uri="/a")
+    another = message(3, created_at=later + timedelta(days=1))
     async with database.transaction() as tx:
-        said = {"author_type": "customer", "created_at": AT + timedelta(hours=1)}
-        assert await store.add_message(tx, message(1, **said)) == spoken(None, 2)
-        assert await store.add_message(tx, message(2, created_at=later)) == spoken(later, 3)
-        assert await store.add_message(tx, message(3, created_at=later + timedelta(days=1))) == spoken(later, 4)
+        assert await store.add_message(tx, asked) == spoken(None, asked)
+        assert await store.add_message(tx, answer) == spoken(later, asked, answer)
+        assert await store.add_message(tx, another) == spoken(later, asked, answer, another)
         assert await store.add_message(tx, message(4, case=7)) is None
     assert (await store.get(database, "case-1")).updated_at == later + timedelta(days=1)
 

@@ -42,6 +42,7 @@ MOVES: Mapping[Status, tuple[Status, ...]] = {
     "closed": ("open",),
 }
 MAX_LIMIT = 200
+MAX_CONVERSATION = 4 * 1024 * 1024  # bytes of a case's messages as JSON
 CURSOR = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64, the first bit of which is 0
 
 
@@ -300,6 +301,12 @@ def expect_move(before: Status, after: Status) -> None:
     if after != before and after not in MOVES[before]:
         allowed = f"it can only become {' or '.join(MOVES[before])}"
         raise Conflict("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")
+
+
+def expect_room(conversation_bytes: int) -> None:
+    """Raise Conflict where a conversation would have more than a case may hold."""
+    if conversation_bytes > MAX_CONVERSATION:
+        raise Conflict("case_full", "The conversation of this case is full; open another case.")
 
 
 def search_words(*texts: str | None) -> list[str]:

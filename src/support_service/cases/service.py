@@ -27,6 +27,7 @@ from support_service.cases.model import (
     Ticket,
     Workload,
     expect_move,
+    expect_room,
 )
 from support_service.cases.rights import expect_may_assign, expect_may_open, expect_may_say, heard, missing
 from support_service.database import Database, Transaction
@@ -151,7 +152,7 @@ class SupportService:
         return case
 
     async def add_message(self, case_id: str, new: NewMessage, expected: Versions = None) -> Message:
-        """Append a message to a case; raises NotFound, Forbidden, Outdated.
+        """Append a message to a case; raises NotFound, Forbidden, Outdated, and Conflict for a case that is full.
 
         A customer's reopens a resolved case, and raises Conflict for a closed one. Agents and bots may still note what
         belongs to a closed case, which stays closed.
@@ -216,6 +217,7 @@ class SupportService:
         if spoken is None or not caller.sees(spoken):
             raise no_case(case_id)  # which undoes the message
         expect_version(spoken.version - 1, expected)
+        expect_room(spoken.conversation_bytes)
         if message.author_type == "customer" and not closing:
             _expect_hearing(spoken.status)
             if spoken.status == "resolved":

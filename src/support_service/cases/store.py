@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
+import pydantic_core
 import sqlalchemy as sa
 
 from support_service.callers import ITSELF, Caller
@@ -29,6 +30,7 @@ class Spoken:
     assigned_agent_id: str | None
     team: str | None
     version: int
+    conversation_bytes: int
 
 
 def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
@@ -93,11 +95,12 @@ _SPEAKING: dict[str, dict[str, Any]] = {
     "internal": {},  # a note is no answer: whoever waits goes on waiting
 }
 _NEXT_VERSION = tickets.c.version + sa.literal_column("1")
+_MORE_BYTES = tickets.c.conversation_bytes + sa.bindparam("more_bytes")
 SPOKEN = {
     author: hot(
         tickets.update()
         .where(tickets.c.id == sa.bindparam("case_id"))
-        .values(updated_at=AT, version=_NEXT_VERSION, **more)
+        .values(updated_at=AT, version=_NEXT_VERSION, conversation_bytes=_MORE_BYTES, **more)
         .returning(*(tickets.c[field.name] for field in fields(Spoken)))
     )
     for author, more in _SPEAKING.items()
@@ -123,7 +126,12 @@ SHOW_FILE = attachments.update().where(*_NAMED, attachments.c.visibility == "int
 TOLD = hot(
     tickets.update()
     .where(tickets.c.id == sa.bindparam("case_id"))
-    .values(updated_at=AT, version=_NEXT_VERSION, timeline_epoch=tickets.c.timeline_epoch + sa.literal_column("1"))
+    .values(
+        updated_at=AT,
+        version=_NEXT_VERSION,
+        conversation_bytes=_MORE_BYTES,
+        timeline_epoch=tickets.c.timeline_epoch + sa.literal_column("1"),
+    )
 )
 REAL = tickets.c.channel != SYNTHETIC
 OPEN_CASES = (
@@ -195,11 +203,12 @@ async def add(
 ) -> None:
     """Keep a new ticket with its references, and its first message if it has one."""
     speaks = first.author_type if first and first.visibility == "public" else None
-    times = {
+    said = {
         "waiting_since": ticket.created_at if speaks == "customer" else None,
         "answered_at": ticket.created_at if speaks == "agent" else None,
+        "conversation_bytes": _bytes(first) if first else 0,
     }
-    await tx.execute(ADD_TICKET, _values(ticket) | _search(ticket) | times)
+    await tx.execute(ADD_TICKET, _values(ticket) | _search(ticket) | said)
     await _add_references(tx, ticket.id, references)
     if first:
         await tx.execute(ADD_MESSAGE, first.__dict__)
@@ -223,7 +232,7 @@ async def replace_references(tx: Transaction, case_id: str, references: Sequence
 async def add_message(tx: Transaction, message: Message) -> Spoken | None:
     """Append a message to its case; gives what that case is now, None where there is no such case."""
     spoken = SPOKEN["internal" if message.visibility == "internal" else message.author_type]
-    row = await tx.fetch_one(spoken, {"case_id": message.ticket_id, "at": message.created_at})
+    row = await tx.fetch_one(spoken, _added(message))
     if row is None:
         return None
     await tx.execute(ADD_MESSAGE, message.__dict__)
@@ -264,7 +273,7 @@ async def concerned(
 async def tell(tx: Transaction, messages: Sequence[Message]) -> None:
     """Append a bot's messages to cases that this transaction has locked; what is cached of them is out of date."""
     if messages:
-        await tx.execute(TOLD, [{"case_id": each.ticket_id, "at": each.created_at} for each in messages])
+        await tx.execute(TOLD, [_added(each) for each in messages])
         await tx.execute(ADD_MESSAGE, [each.__dict__ for each in messages])
 
 
@@ -303,6 +312,15 @@ def _of(caller: Caller) -> sa.ColumnElement[bool] | None:
 def _values(ticket: Ticket) -> dict[str, Any]:
     kept = ticket.__dict__  # walking the model itself takes three times as long
     return {name: kept[name] for name in _KEPT}
+
+
+def _added(message: Message) -> dict[str, Any]:
+    """What a message changes of its case."""
+    return {"case_id": message.ticket_id, "at": message.created_at, "more_bytes": _bytes(message)}
+
+
+def _bytes(message: Message) -> int:
+    return len(pydantic_core.to_json(message, by_alias=True, inf_nan_mode="null"))
 
 
 def _search(ticket: Ticket) -> dict[str, str]:
