@@ -42,6 +42,7 @@ MOVES: Mapping[Status, tuple[Status, ...]] = {
     "closed": ("open",),
 }
 MAX_LIMIT = 200
+MAX_PAGE = 4 * 1024 * 1024  # bytes of a page's cases as JSON, beyond which no further case is on it
 MAX_CONVERSATION = 4 * 1024 * 1024  # bytes of a case's messages as JSON
 CURSOR = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64, the first bit of which is 0
 
@@ -193,7 +194,10 @@ class CaseQuery(Wire):
     q: Annotated[str, Field(max_length=200)] | None = Field(
         None, description="words that subject, description or customer must have, whatever their case and diacritics"
     )
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(DEFAULT_LIMIT, description="how many cases a page has")
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(
+        DEFAULT_LIMIT,
+        description="how many cases a page has at most; one whose cases have more than about 4 MiB of JSON ends early",
+    )
     cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR})] | None = Field(
         None, description="`nextCursor` of the page before; without it the list starts with the newest case"
     )

@@ -98,12 +98,14 @@ class SupportService:
         return heard(caller, case)
 
     async def list_cases(self, query: CaseQuery) -> CasePage:
-        """A page of the cases that match, newest first; raises Invalid for a cursor that is none of ours."""
+        """A page of the cases that match, newest first; raises Invalid for a cursor that is none of ours.
+
+        It has the query's limit at most, and ends early where its cases are large: `next_cursor` goes on right there.
+        """
         found = await store.find(self._database, query, cursors.read(query.cursor), CALLER.get())
-        page = found[: query.limit]
-        more = len(found) > len(page)
         return CasePage.model_construct(
-            items=[ticket for _, ticket in page], next_cursor=cursors.write(page[-1][0]) if more else None
+            items=[ticket for _, ticket in found.tickets],
+            next_cursor=cursors.write(found.tickets[-1][0]) if found.more else None,
         )
 
     async def change_case(self, case_id: str, change: CaseChange, expected: Versions = None) -> Ticket:
