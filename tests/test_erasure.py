@@ -6,11 +6,12 @@ import json
 
 import pytest
 import sqlalchemy as sa
+from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from support_service.audit import store as audit_store
 from support_service.audit.verify import verify
-from support_service.cases.erasure import ERASED, tombstone
+from support_service.cases.erasure import ERASED, ERASED_BYTES, tombstone
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.erasure import Erasure
 from support_service.errors import NotFound
@@ -101,6 +102,9 @@ async def test_nothing_is_left(client, spoken, erase, database, attachment_dir, 
     assert await read_case(client, other) == before
     erased = await read_case(client, case)
     assert (erased["customerId"], erased["status"], len(erased["messages"])) == (None, "open", 2)
+    (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes).where(tickets.c.id == case["id"]))
+    assert counted == 2 * ERASED_BYTES
+    assert all(abs(len(to_json(message)) - ERASED_BYTES) < 16 for message in erased["messages"])
     with pytest.raises(NotFound, match="No case"):
         await erase()
 

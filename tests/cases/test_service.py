@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from pydantic_core import to_json
 
 from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import SupportService
 from support_service.database.tables import inbound_events, tickets
-from support_service.errors import NotFound
+from support_service.errors import Conflict, NotFound
 from support_service.events import inbox
 from tests.conftest import both_databases
 
@@ -37,6 +38,49 @@ async def test_a_closing_that_fails_changes_nothing(service):
     with pytest.raises(Exception):  # noqa: B017 - each database has its own
         await service.close_case(case.id, closing)
     assert await service.get_case(case.id) == case
+
+
+async def conversation_bytes(database, case):
+    """What a case counts of its conversation."""
+    statement = sa.select(tickets.c.conversation_bytes).where(tickets.c.id == case.id)
+    return (await database.fetch_one(statement))[0]
+
+
+def size(messages):
+    """The bytes of messages as clients get them."""
+    return sum(len(to_json(message, by_alias=True)) for message in messages)
+
+
+async def test_a_conversation_counts(service, database):
+    """Each message counts with its bytes as JSON: the first one, one that is added, and the last one."""
+    silent = await service.open_case(NEW)
+    assert await conversation_bytes(database, silent) == 0
+    case = await service.open_case(NEW.model_copy(update={"initial_message": HELLO}))
+    assert await conversation_bytes(database, case) == size(case.messages) > 0
+    await service.add_message(case.id, HELLO.model_copy(update={"message": "đ\t", "metadata": {"a": ["đ"]}}))
+    closed = await service.close_case(case.id, Closing(message="Bye"))
+    assert len(closed.messages) == 3
+    assert await conversation_bytes(database, case) == size(closed.messages)
+
+
+async def test_a_full_case(service, database, monkeypatch):
+    """A message that a case has no room for is refused, with a closing and beside others too; nothing changes."""
+    case = await service.open_case(NEW.model_copy(update={"initial_message": HELLO}))
+    monkeypatch.setattr("support_service.cases.model.MAX_CONVERSATION", 3 * size(case.messages))
+    said = await asyncio.gather(*(service.add_message(case.id, HELLO) for _ in range(5)), return_exceptions=True)
+    refusals = [each for each in said if isinstance(each, Conflict)]
+    assert [refusal.code for refusal in refusals] == ["case_full"] * 3
+    full = await service.get_case(case.id)
+    assert (len(full.messages), full.version) == (3, 3)
+    customers = HELLO.model_copy(update={"author_type": "customer"})
+    closing = Closing(message="Bye", metadata={"a": 1})
+    for attempt in (service.add_message(case.id, customers), service.close_case(case.id, closing)):
+        with pytest.raises(Conflict, match="full; open another case") as refusal:
+            await attempt
+        assert refusal.value.code == "case_full"
+    assert await service.get_case(case.id) == full
+    assert await conversation_bytes(database, case) == size(full.messages)
+    assert (await service.close_case(case.id, Closing())).status == "closed"
 
 
 async def test_changes_at_once_are_all_kept(service):

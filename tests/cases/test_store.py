@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from pydantic_core import to_json
 
 from support_service.cases import store
 from support_service.cases.model import CaseQuery, Message, Ticket, search_words
@@ -42,9 +43,10 @@ def message(number=1, case=1, **fields):
     return Message.model_construct(**identity | values | fields)
 
 
-def spoken(answered_at, version):
-    """What a ticket is once a message was added."""
-    return store.Spoken(AT, answered_at, "email", "open", None, None, None, version)
+def spoken(answered_at, *said):
+    """What a ticket is once messages were added."""
+    size = sum(len(to_json(each, by_alias=True)) for each in said)
+    return store.Spoken(AT, answered_at, "email", "open", None, None, None, 1 + len(said), size)
 
 
 @pytest.fixture
@@ -63,6 +65,12 @@ async def references(database):
     """Every row of the index of references."""
     statement = sa.select(ticket_references.c.ticket_id, ticket_references.c.kind, ticket_references.c.value)
     return sorted(tuple(row) for row in await database.fetch_all(statement))
+
+
+async def listed(database, query, after=None):
+    """The ids of a page, and whether there are more."""
+    page = await store.find(database, query, after)
+    return [each.id for _, each in page.tickets], page.more
 
 
 async def test_a_case_comes_back_whole(database, keep):
@@ -94,8 +102,8 @@ async def test_only_what_is_named_changes(database, keep):
     case = await store.get(database, "case-1")
     assert (case.subject, case.status, case.priority) == ("New", "open", "normal")
     assert case.updated_at == AT + timedelta(hours=1)
-    assert [found.id for _, found in await store.find(database, CaseQuery(q="new"), None)] == ["case-1"]
-    assert await store.find(database, CaseQuery(q="don"), None) == []
+    assert await listed(database, CaseQuery(q="new")) == (["case-1"], False)
+    assert await listed(database, CaseQuery(q="don")) == ([], False)
 
 
 async def test_references_are_indexed_rows(database, keep):
@@ -113,22 +121,40 @@ async def test_references_are_indexed_rows(database, keep):
 
 
 async def test_a_list_is_in_the_order_of_opening(database, keep):
-    """Tickets of one moment are listed by the order in which they were opened, one more than the limit at most."""
-    await keep(*(ticket(number) for number in range(5)))
-    found = await store.find(database, CaseQuery(limit=2), None)
-    assert [each.id for _, each in found] == ["case-4", "case-3", "case-2"]
-    assert [each.id for _, each in await store.find(database, CaseQuery(limit=2), found[-1][0])] == ["case-1", "case-0"]
+    """Tickets of one moment are listed by the order of their opening; whether there are more is told."""
+    await keep(*(ticket(number) for number in range(4)))
+    assert await listed(database, CaseQuery(limit=2)) == (["case-3", "case-2"], True)
+    page = await store.find(database, CaseQuery(limit=2), None)
+    assert await listed(database, CaseQuery(limit=2), page.tickets[-1][0]) == (["case-1", "case-0"], False)
+
+
+@pytest.mark.parametrize("large", [{"context": [{"a": "đ" * 1024}]}, {"description": "đ" * 1024}])
+async def test_a_page_of_large_tickets_ends_early(database, keep, monkeypatch, large):
+    """Once a page's tickets have MAX_PAGE bytes no further one is on it, but one always is; the next goes on there."""
+    await keep(*(ticket(number, **large) for number in range(5)), ticket(5))
+    for bound, pages in ((3 * 2048, [4, 2]), (1, [1] * 6), (6 * 3072, [6])):
+        monkeypatch.setattr(store, "MAX_PAGE", bound)
+        seen, sizes, after, more = [], [], None, True
+        while more:
+            page = await store.find(database, CaseQuery(), after)
+            seen += [each.id for _, each in page.tickets]
+            sizes.append(len(page.tickets))
+            after, more = page.tickets[-1][0], page.more
+        assert seen == [f"case-{number}" for number in (5, 4, 3, 2, 1, 0)]
+        assert sizes == pages
 
 
 async def test_a_message_touches_its_case(database, keep):
     """A message moves its case's last change; its answer says what the case is by then."""
     await keep(ticket())
     later = AT + timedelta(days=1)
+    asked = message(1, author_type="customer", created_at=AT + timedelta(hours=1))
+    answer = message(2, created_at=later, message="đ\n", metadata={"a": ["đ", 1]}, attachment_uri="/a")
+    another = message(3, created_at=later + timedelta(days=1))
     async with database.transaction() as tx:
-        said = {"author_type": "customer", "created_at": AT + timedelta(hours=1)}
-        assert await store.add_message(tx, message(1, **said)) == spoken(None, 2)
-        assert await store.add_message(tx, message(2, created_at=later)) == spoken(later, 3)
-        assert await store.add_message(tx, message(3, created_at=later + timedelta(days=1))) == spoken(later, 4)
+        assert await store.add_message(tx, asked) == spoken(None, asked)
+        assert await store.add_message(tx, answer) == spoken(later, asked, answer)
+        assert await store.add_message(tx, another) == spoken(later, asked, answer, another)
         assert await store.add_message(tx, message(4, case=7)) is None
     assert (await store.get(database, "case-1")).updated_at == later + timedelta(days=1)
 
@@ -151,5 +177,4 @@ async def test_every_word_is_found_by_itself_and_its_beginning(database, keep, w
     """Each word of a subject finds its case, whole or cut short, on either database."""
     await keep(ticket(1, subject=WORDS), ticket(2, subject="qqq"))
     for length in range(1, len(word) + 1):
-        found = await store.find(database, CaseQuery(q=word[:length]), None)
-        assert [each.id for _, each in found] == ["case-1"], word[:length]
+        assert await listed(database, CaseQuery(q=word[:length])) == (["case-1"], False), word[:length]

@@ -61,6 +61,18 @@ async def test_an_export_is_masked(case, variables):
     assert (status, json.loads(out)["subject"]) == (0, "Zaphod's parcel")
 
 
+async def test_an_export_of_large_cases_is_whole(variables):
+    """An export has each case once, also where it takes more than one page because they are large."""
+    address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
+    large = {"context": {"a": "x" * 65_000}, "description": "\u00a0" * 65_000}  # two bytes each
+    async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
+        await service.answers(address)
+        cases = [await open_case(session, **large) for _ in range(23)]
+    status, out, _ = await ended("export", **variables)
+    assert status == 0
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [case["id"] for case in reversed(cases)]
+
+
 @pytest.mark.parametrize(
     "command",
     ["export", "erase customer zaphod --yes", "sweep", "offload", "audit verify", "timeline status"]

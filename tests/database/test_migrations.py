@@ -138,6 +138,30 @@ def test_files_that_notes_alone_name_stay_hidden(empty_url):
     }
 
 
+def test_what_was_said_before_counts(empty_url):
+    """The messages that a case has already count with the bytes of all that they hold; a case without one has none."""
+    in_thread(migrate.upgrade, empty_url, "0008")
+    at = {"created_at": "2026-05-12 08:30:00"}
+    of_case = {"subject": "", "status": "open", "priority": "low", "channel": "email", "context": "[]", "tags": "[]"}
+    rows = [
+        inserting("tickets", id=name, search_text="", updated_at=at["created_at"], **of_case, **at)
+        for name in ("spoken", "silent")
+    ]
+    said = {"ticket_id": "spoken", "author_type": "agent"} | at
+    rows.append(inserting("messages", id="1", message="đ" * 1000, **said))
+    rows.append(
+        inserting(
+            "messages", id="2", message="", attachment_uri="u" * 2000, metadata='["' + "đ" * 50_000 + '"]', **said
+        )
+    )
+    change(empty_url, rows)
+    in_thread(migrate.upgrade, empty_url)
+    found = inspect(
+        empty_url, lambda reader: reader.execute(sa.text("SELECT id, conversation_bytes FROM tickets")).all()
+    )
+    assert {tuple(row) for row in found} == {("spoken", 2000 + 2000 + 100_004 + 2 * 256), ("silent", 0)}
+
+
 def test_the_newest_schema_is_left_as_it_is(empty_url):
     """A second upgrade changes nothing, and keeps what is there."""
     in_thread(migrate.upgrade, empty_url)

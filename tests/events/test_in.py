@@ -4,8 +4,11 @@ import asyncio
 import json
 
 import pytest
+import sqlalchemy as sa
+from pydantic_core import to_json
 from redis.asyncio import Redis
 
+from support_service.database.tables import tickets
 from support_service.events import consumer
 from tests.calls import PATIENCE, open_case, read_case, read_detail, refused
 from tests.conftest import both_databases
@@ -95,6 +98,22 @@ async def test_a_shipment_reaches_the_cases_that_wait(client, stream, metrics):
         assert await messages(client, case) == []
     assert metrics.value("support_conversation_added_total", author_type="bot") == 4
     assert metrics.value("support_events_delivery_lag_seconds_count") == 1
+
+
+@both_databases
+async def test_a_full_case_is_told_all_the_same(client, stream, metrics, database, monkeypatch):
+    """An event's message counts for the conversation, and reaches also a case that takes no other message any more."""
+    case = await open_case(client, **about("order", "order-456"))
+    monkeypatch.setattr("support_service.cases.model.MAX_CONVERSATION", 1)
+    said = {"authorType": "bot", "message": "Hello"}
+    await refused(await client.post(f"/support/cases/{case['id']}/messages", json=said), 409, "case_full")
+    for event in ("e-1", "e-2"):
+        await send(stream, shipment(event))
+    assert await consumed(metrics, 2) == {"applied": 2}
+    told = (await read_case(client, case))["messages"]
+    assert [message["message"] for message in told] == [SENTENCE] * 2
+    (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes))
+    assert counted == sum(len(to_json(message)) for message in told)
 
 
 @both_databases

@@ -5,6 +5,7 @@ import io
 import json
 
 import pytest
+from pydantic_core import to_json
 from yarl import URL
 
 from tests.calls import eventually, open_case, read_case, refused
@@ -12,6 +13,7 @@ from tests.conftest import both_databases
 
 JSON = {"Content-Type": "application/json"}
 CASE = {"subject": "A", "channel": "email"}
+SAID = {"authorType": "agent", "message": "x"}
 
 
 def fields(problem):
@@ -95,11 +97,15 @@ async def test_a_context_may_be_deep_but_not_too_deep(client):
         ({"context": ["order"]}, {"context.0"}),
         ({"context": [{}, 1]}, {"context.1"}),
         ({"context": [{}] * 501}, {"context"}),
+        ({"context": {"a": "đ" * 32_765}}, {"context"}),
+        ({"context": [{"a": "x" * 40_000}, {"a": "x" * 40_000}]}, {"context"}),
+        ({"context": [{"a": [0] * 32_768}]}, {"context"}),
         ({"tags": "late"}, {"tags"}),
         ({"tags": [1]}, {"tags.0"}),
         ({"tags": ["x" * 65]}, {"tags.0"}),
         ({"initialMessage": "Hello"}, {"initialMessage"}),
         ({"initialMessage": {}}, {"initialMessage.authorType", "initialMessage.message"}),
+        ({"initialMessage": SAID | {"metadata": {"a": "x" * 65_530}}}, {"initialMessage.metadata"}),
         ({"initialMessage": {"authorType": "ghost", "message": "x"}}, {"initialMessage.authorType"}),
         ({"subject": None, "channel": 1, "priority": 2}, {"subject", "channel", "priority"}),
     ],
@@ -108,6 +114,31 @@ async def test_a_wrong_field_is_named(client, metrics, change, named):
     """A body that breaks rules is 422, and each field that does is named; nothing is opened."""
     assert fields(await refused(await post(client, json.dumps(CASE | change)), 422, "invalid_request")) == named
     assert metrics.total("support_ticket_created_total") == 0
+
+
+@both_databases
+async def test_json_of_any_kind_is_bounded(client):
+    """A context and a message's metadata have 64 KiB as compact JSON, however they are sent; beyond is refused."""
+    context, metadata = [{"a": "đ" * 32_763}], {"a": "x" * 65_528}
+    assert len(to_json(context)) == len(to_json(metadata)) == 65_536
+    opening = CASE | {"context": context, "initialMessage": SAID | {"metadata": metadata}}
+    async with await post(client, json.dumps(opening, indent=9)) as response:
+        assert response.status == 201
+        path = f"/support/cases/{(case := await response.json())['id']}"
+    context[0]["a"] += "x"
+    metadata["a"] += "x"
+    refusals = [
+        await refused(await client.patch(path, json={"context": context}), 422, "invalid_request"),
+        await refused(
+            await client.post(f"{path}/messages", json=SAID | {"metadata": metadata}), 422, "invalid_request"
+        ),
+        await refused(await client.post(f"{path}/close", json=SAID | {"metadata": metadata}), 422, "invalid_request"),
+    ]
+    said = "must have at most 65,536 bytes as compact JSON"
+    assert [problem["errors"] for problem in refusals] == [
+        [{"field": field, "message": said}] for field in ("context", "metadata", "metadata")
+    ]
+    assert await read_case(client, case) == case
 
 
 @pytest.mark.parametrize("body", ["[]", "1", "null", '"text"', "true"])

@@ -90,6 +90,18 @@ async def test_pages_have_every_case_once(client):
     assert seen == [case["id"] for case in reversed(cases)]
 
 
+async def test_large_cases_have_pages_of_their_own(client):
+    """A page ends early once its cases have some 4 MiB, and its cursor goes on right there."""
+    large = {"context": {"a": "x" * 65_000}, "description": "\u00a0" * 65_000}  # two bytes each
+    cases = [await open_case(client, subject=str(number), **large) for number in range(23)]
+    first = await list_cases(client, limit="30")
+    assert len(first["items"]) == 22
+    second = await list_cases(client, limit="30", cursor=first["nextCursor"])
+    assert second["nextCursor"] is None
+    listed = [case["id"] for case in first["items"] + second["items"]]
+    assert listed == [case["id"] for case in reversed(cases)]
+
+
 async def test_pages_keep_to_the_filter(client, cases):
     """A cursor goes on within the same filter."""
     first = await list_cases(client, customerId="c-2", limit="1")

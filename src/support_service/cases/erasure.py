@@ -11,6 +11,7 @@ from support_service.database.tables import messages, ticket_references, tickets
 from support_service.ids import LENGTH
 
 ERASED = "[erased]"
+ERASED_BYTES = 256  # of a message as JSON that says no more than that
 # What of an event's data may hold what a customer said; everything else says what happened, and when.
 TEXTS = frozenset({"subject", "message", "filename"})
 DROPPED = frozenset({"description", "customerId", "attachmentUri", "metadata", "sentiment", "uri", "sha256"})
@@ -52,6 +53,11 @@ async def cases_of(reader: Reader, customer_id: str) -> list[str]:
 
 async def erase(tx: Transaction, case_id: str, mark: str) -> int:
     """Let a case say nothing of its customer, whom a mark stands for from now on; gives how many messages it has."""
+    erased = await tx.execute(
+        messages.update()
+        .where(messages.c.ticket_id == case_id)
+        .values(message=ERASED, attachment_uri=None, sentiment=None, metadata=None)
+    )
     await tx.execute(
         tickets.update()
         .where(tickets.c.id == case_id)
@@ -62,15 +68,12 @@ async def erase(tx: Transaction, case_id: str, mark: str) -> int:
             context=[],
             tags=[],
             search_text="",
+            conversation_bytes=erased * ERASED_BYTES,
             timeline_epoch=tickets.c.timeline_epoch + 1,  # what is cached of it is not told any more
         )
     )
     await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
-    return await tx.execute(
-        messages.update()
-        .where(messages.c.ticket_id == case_id)
-        .values(message=ERASED, attachment_uri=None, sentiment=None, metadata=None)
-    )
+    return erased
 
 
 async def forget(tx: Transaction, mark: str) -> None:

@@ -1,8 +1,9 @@
 """What each field of a case may hold, as clients send it. Pure."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+import pydantic_core
 from pydantic import AfterValidator, BeforeValidator, Field
 
 Status = Literal["open", "pending", "resolved", "closed"]
@@ -12,16 +13,25 @@ Visibility = Annotated[
     Field(description="what is internal, be it a note or a file, is for agents' eyes, never for customers'"),
 ]
 Json = dict[str, Any]
+AnyJson = TypeVar("AnyJson", Json, list[Json])
 
 # Readers of the schema disagree on what is a space: these are spaces for one or the other of them.
 VISIBLE = r"[^\s\u001c-\u001f\u0085\ufeff]"
 MAX_TEXT = 65_536  # characters in a description or message
 MAX_CONTEXT = 500  # entries
+MAX_JSON = 65_536  # bytes of a field that holds any JSON
 
 
 def _not_blank(value: str) -> str:
     if not re.search(VISIBLE, value):
         raise ValueError("must not be blank")
+    return value
+
+
+def _bounded(value: AnyJson) -> AnyJson:
+    # Written without a space, whatever it was sent with; that takes less than a microsecond for what is small.
+    if len(pydantic_core.to_json(value)) > MAX_JSON:
+        raise ValueError(f"must have at most {MAX_JSON:,} bytes as compact JSON")
     return value
 
 
@@ -55,9 +65,13 @@ Context = Annotated[
     Field(  # before the other, or all entries are looked at before they are counted
         max_length=MAX_CONTEXT,
         description="what the case is about: `{type: order, orderId}`, `{type: payment, paymentId}`, `{type: shipment, "
-        "shipmentId}`, or anything else; one object stands for a list of one",
+        "shipmentId}`, or anything else; one object stands for a list of one; at most 64 KiB as compact JSON",
     ),
     BeforeValidator(_as_list, json_schema_input_type=list[Json] | Json),
+    AfterValidator(_bounded),
+]
+Metadata = Annotated[
+    Json, Field(description="anything else about the message; at most 64 KiB as compact JSON"), AfterValidator(_bounded)
 ]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)]
 Uri = Annotated[str, Field(max_length=2048, description="where a file that belongs to the message lies")]

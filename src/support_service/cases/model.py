@@ -19,6 +19,7 @@ from support_service.cases.fields import (
     Description,
     Identifier,
     Json,
+    Metadata,
     Priority,
     Sentiment,
     Status,
@@ -41,6 +42,8 @@ MOVES: Mapping[Status, tuple[Status, ...]] = {
     "closed": ("open",),
 }
 MAX_LIMIT = 200
+MAX_PAGE = 4 * 1024 * 1024  # bytes of a page's cases as JSON, beyond which no further case is on it
+MAX_CONVERSATION = 4 * 1024 * 1024  # bytes of a case's messages as JSON
 CURSOR = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64, the first bit of which is 0
 
 
@@ -103,7 +106,7 @@ class NewMessage(Request):
     message: Text
     attachment_uri: Uri | None = None
     sentiment: Sentiment | None = None
-    metadata: Json | None = None
+    metadata: Metadata | None = None
     visibility: Visibility = "public"
 
 
@@ -161,7 +164,7 @@ class Closing(Request):
     author_type: AuthorType = "agent"
     attachment_uri: Uri | None = None
     sentiment: Sentiment | None = None
-    metadata: Json | None = None
+    metadata: Metadata | None = None
     visibility: Visibility = "public"
     assigned_agent_id: Identifier | None = None
 
@@ -191,7 +194,10 @@ class CaseQuery(Wire):
     q: Annotated[str, Field(max_length=200)] | None = Field(
         None, description="words that subject, description or customer must have, whatever their case and diacritics"
     )
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(DEFAULT_LIMIT, description="how many cases a page has")
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(
+        DEFAULT_LIMIT,
+        description="how many cases a page has at most; one whose cases have more than about 4 MiB of JSON ends early",
+    )
     cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR})] | None = Field(
         None, description="`nextCursor` of the page before; without it the list starts with the newest case"
     )
@@ -299,6 +305,12 @@ def expect_move(before: Status, after: Status) -> None:
     if after != before and after not in MOVES[before]:
         allowed = f"it can only become {' or '.join(MOVES[before])}"
         raise Conflict("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")
+
+
+def expect_room(conversation_bytes: int) -> None:
+    """Raise Conflict where a conversation would have more than a case may hold."""
+    if conversation_bytes > MAX_CONVERSATION:
+        raise Conflict("case_full", "The conversation of this case is full; open another case.")
 
 
 def search_words(*texts: str | None) -> list[str]:

@@ -26,6 +26,7 @@ from support_service.cases.model import (
     Ticket,
     Workload,
     expect_move,
+    expect_room,
 )
 from support_service.cases.rights import expect_may_assign, expect_may_open, expect_may_say, heard, missing
 from support_service.database import Database, Transaction
@@ -96,12 +97,14 @@ class SupportService:
         return heard(caller, case)
 
     async def list_cases(self, query: CaseQuery) -> CasePage:
-        """A page of the cases that match, newest first; raises Invalid for a cursor that is none of ours."""
+        """A page of the cases that match, newest first; raises Invalid for a cursor that is none of ours.
+
+        It has the query's limit at most, and ends early where its cases are large: `next_cursor` goes on right there.
+        """
         found = await store.find(self._database, query, cursors.read(query.cursor), CALLER.get())
-        page = found[: query.limit]
-        more = len(found) > len(page)
         return CasePage.model_construct(
-            items=[ticket for _, ticket in page], next_cursor=cursors.write(page[-1][0]) if more else None
+            items=[ticket for _, ticket in found.tickets],
+            next_cursor=cursors.write(found.tickets[-1][0]) if found.more else None,
         )
 
     async def change_case(self, case_id: str, change: CaseChange, expected: Versions = None) -> Ticket:
@@ -150,7 +153,7 @@ class SupportService:
         return case
 
     async def add_message(self, case_id: str, new: NewMessage, expected: Versions = None) -> Message:
-        """Append a message to a case; raises NotFound, Forbidden, Outdated.
+        """Append a message to a case; raises NotFound, Forbidden, Outdated, and Conflict for a case that is full.
 
         A customer's reopens a resolved case, and raises Conflict for a closed one. Agents and bots may still note what
         belongs to a closed case, which stays closed.
@@ -215,6 +218,7 @@ class SupportService:
         if spoken is None or not caller.sees(spoken):
             raise no_case(case_id)  # which undoes the message
         expect_version(spoken.version - 1, expected)
+        expect_room(spoken.conversation_bytes)
         if message.author_type == "customer" and not closing:
             _expect_hearing(spoken.status)
             if spoken.status == "resolved":

@@ -3,18 +3,28 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
 from typing import Any
 
+import pydantic_core
 import sqlalchemy as sa
 
 from support_service.callers import ITSELF, Caller
-from support_service.cases.model import Case, CaseQuery, Message, Ticket, search_words
+from support_service.cases.model import MAX_PAGE, Case, CaseQuery, Message, Ticket, search_words
 from support_service.database import Reader, Transaction
-from support_service.database.dialect import UtcDateTime, json_rows, search_matches
+from support_service.database.dialect import UtcDateTime, json_rows, octets, search_matches
 from support_service.database.documents import TICKET_COLUMNS, json_members, json_text
 from support_service.database.prepared import hot
 from support_service.database.tables import attachments, messages, ticket_references, tickets
 from support_service.telemetry.labels import SYNTHETIC, UNSETTLED
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of tickets with their place in the order, newest first, and whether there are older ones."""
+
+    tickets: list[tuple[int, Ticket]]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,7 @@ class Spoken:
     assigned_agent_id: str | None
     team: str | None
     version: int
+    conversation_bytes: int
 
 
 def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
@@ -93,11 +104,12 @@ _SPEAKING: dict[str, dict[str, Any]] = {
     "internal": {},  # a note is no answer: whoever waits goes on waiting
 }
 _NEXT_VERSION = tickets.c.version + sa.literal_column("1")
+_MORE_BYTES = tickets.c.conversation_bytes + sa.bindparam("more_bytes")
 SPOKEN = {
     author: hot(
         tickets.update()
         .where(tickets.c.id == sa.bindparam("case_id"))
-        .values(updated_at=AT, version=_NEXT_VERSION, **more)
+        .values(updated_at=AT, version=_NEXT_VERSION, conversation_bytes=_MORE_BYTES, **more)
         .returning(*(tickets.c[field.name] for field in fields(Spoken)))
     )
     for author, more in _SPEAKING.items()
@@ -123,7 +135,12 @@ SHOW_FILE = attachments.update().where(*_NAMED, attachments.c.visibility == "int
 TOLD = hot(
     tickets.update()
     .where(tickets.c.id == sa.bindparam("case_id"))
-    .values(updated_at=AT, version=_NEXT_VERSION, timeline_epoch=tickets.c.timeline_epoch + sa.literal_column("1"))
+    .values(
+        updated_at=AT,
+        version=_NEXT_VERSION,
+        conversation_bytes=_MORE_BYTES,
+        timeline_epoch=tickets.c.timeline_epoch + sa.literal_column("1"),
+    )
 )
 REAL = tickets.c.channel != SYNTHETIC
 OPEN_CASES = (
@@ -139,6 +156,9 @@ WORKLOAD = (
 )
 
 
+FILTERS = ("status", "customer_id", "assigned_agent_id", "team", "priority", "channel")
+# What of a ticket may be long.
+_SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 _KEPT = [name for name in Ticket.model_fields if name in tickets.c]
 
 
@@ -154,35 +174,22 @@ async def lock(tx: Transaction, case_id: str) -> Ticket | None:
     return Ticket.model_validate_json(row[0]) if row else None
 
 
-async def find(
-    reader: Reader, query: CaseQuery, after: int | None, caller: Caller = ITSELF
-) -> list[tuple[int, Ticket]]:
-    """The caller's tickets with their place in the order, newest first, at most one more than the query's limit."""
-    statement = sa.select(tickets.c.seq, TICKET).order_by(tickets.c.seq.desc()).limit(query.limit + 1)
-    for column, wanted in (
-        (tickets.c.status, query.status),
-        (tickets.c.customer_id, query.customer_id),
-        (tickets.c.assigned_agent_id, query.assigned_agent_id),
-        (tickets.c.team, query.team),
-        (tickets.c.priority, query.priority),
-        (tickets.c.channel, query.channel),
-    ):
-        if wanted is not None:
-            statement = statement.where(column == wanted)
-    theirs = _of(caller)
-    if theirs is not None:
-        statement = statement.where(theirs)
-    if query.channel is None:
-        statement = statement.where(REAL)
+async def find(reader: Reader, query: CaseQuery, after: int | None, caller: Caller = ITSELF) -> Found:
+    """A page of the caller's tickets: the query's limit at most, and none more once they have MAX_PAGE bytes."""
+    wanted: dict[str, Any] = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
     if query.q is not None:
         words = search_words(query.q)
         if not words:
-            return []
-        text = " ".join(f"{word}*" for word in words)
-        statement = statement.where(search_matches(tickets.c.seq, tickets.c.search_text, sa.literal(text)))
+            return Found([], more=False)
+        wanted["words"] = " ".join(f"{word}*" for word in words)
     if after is not None:
-        statement = statement.where(tickets.c.seq < after)
-    return [(seq, Ticket.model_validate_json(ticket)) for seq, ticket in await reader.fetch_all(statement)]
+        wanted["after"] = after
+    # An empty subject is nobody's id, where NULL would be that of every case without one.
+    who = {"subject": caller.subject or "", "teams": list(caller.teams)}
+    bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": MAX_PAGE}
+    rows = await reader.fetch_all(_page(frozenset(wanted), caller.role), wanted | who | bounds)
+    more = bool(rows) and rows[0][2] > len(rows)
+    return Found([(seq, Ticket.model_validate_json(ticket)) for seq, ticket, _ in rows], more)
 
 
 async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
@@ -195,11 +202,12 @@ async def add(
 ) -> None:
     """Keep a new ticket with its references, and its first message if it has one."""
     speaks = first.author_type if first and first.visibility == "public" else None
-    times = {
+    said = {
         "waiting_since": ticket.created_at if speaks == "customer" else None,
         "answered_at": ticket.created_at if speaks == "agent" else None,
+        "conversation_bytes": _bytes(first) if first else 0,
     }
-    await tx.execute(ADD_TICKET, _values(ticket) | _search(ticket) | times)
+    await tx.execute(ADD_TICKET, _values(ticket) | _search(ticket) | said)
     await _add_references(tx, ticket.id, references)
     if first:
         await tx.execute(ADD_MESSAGE, first.__dict__)
@@ -223,7 +231,7 @@ async def replace_references(tx: Transaction, case_id: str, references: Sequence
 async def add_message(tx: Transaction, message: Message) -> Spoken | None:
     """Append a message to its case; gives what that case is now, None where there is no such case."""
     spoken = SPOKEN["internal" if message.visibility == "internal" else message.author_type]
-    row = await tx.fetch_one(spoken, {"case_id": message.ticket_id, "at": message.created_at})
+    row = await tx.fetch_one(spoken, _added(message))
     if row is None:
         return None
     await tx.execute(ADD_MESSAGE, message.__dict__)
@@ -264,7 +272,7 @@ async def concerned(
 async def tell(tx: Transaction, messages: Sequence[Message]) -> None:
     """Append a bot's messages to cases that this transaction has locked; what is cached of them is out of date."""
     if messages:
-        await tx.execute(TOLD, [{"case_id": each.ticket_id, "at": each.created_at} for each in messages])
+        await tx.execute(TOLD, [_added(each) for each in messages])
         await tx.execute(ADD_MESSAGE, [each.__dict__ for each in messages])
 
 
@@ -286,23 +294,64 @@ async def _add_references(tx: Transaction, case_id: str, references: Sequence[tu
         await tx.execute(ADD_REFERENCE, rows)
 
 
-def _of(caller: Caller) -> sa.ColumnElement[bool] | None:
-    """What `Caller.sees` says, as a condition; None for a caller who is bound to no cases."""
-    subject = caller.subject or ""  # which is nobody's id, where NULL would be that of every case without one
-    if caller.role == "customer":
-        return tickets.c.customer_id == subject
-    if caller.role == "agent":
-        return sa.or_(
+@cache
+def _page(wanted: frozenset[str], role: str) -> sa.Select[Any]:
+    """(seq, ticket, how many match) of a page; the database writes only its tickets as JSON.
+
+    Made once for each set of filters: SQLAlchemy takes longer for it than SQLite for the page.
+    """
+    conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTERS if name in wanted]
+    if "channel" not in wanted:
+        conditions.append(REAL)
+    if "words" in wanted:
+        words = sa.bindparam("words", type_=sa.Text())
+        conditions.append(search_matches(tickets.c.seq, tickets.c.search_text, words))
+    if "after" in wanted:
+        conditions.append(tickets.c.seq < sa.bindparam("after"))
+    found = (
+        sa.select(tickets.c.seq, _SIZE.label("size"))
+        .where(*conditions, *_of(role))
+        .order_by(tickets.c.seq.desc())
+        .limit(sa.bindparam("one_more"))
+        .subquery()
+    )
+    before = sa.func.sum(found.c.size).over(order_by=found.c.seq.desc()) - found.c.size
+    sized = sa.select(found.c.seq, before.label("before"), sa.func.count().over().label("number")).subquery()
+    return (
+        sa.select(sized.c.seq, sa.select(TICKET).where(tickets.c.seq == sized.c.seq).scalar_subquery(), sized.c.number)
+        .where(sized.c.before < sa.bindparam("bytes", type_=sa.BigInteger))
+        .order_by(sized.c.seq.desc())
+        .limit(sa.bindparam("limit"))
+    )
+
+
+def _of(role: str) -> list[sa.ColumnElement[bool]]:
+    """What `Caller.sees` says, as conditions; none for a caller who is bound to no cases."""
+    subject: sa.BindParameter[str] = sa.bindparam("subject")
+    if role == "customer":
+        return [tickets.c.customer_id == subject]
+    if role == "agent":
+        theirs = sa.or_(
             tickets.c.assigned_agent_id == subject,
             sa.and_(tickets.c.assigned_agent_id.is_(None), tickets.c.team.is_(None)),
-            tickets.c.team.in_(caller.teams),
+            tickets.c.team.in_(sa.bindparam("teams", expanding=True)),
         )
-    return None
+        return [theirs]
+    return []
 
 
 def _values(ticket: Ticket) -> dict[str, Any]:
     kept = ticket.__dict__  # walking the model itself takes three times as long
     return {name: kept[name] for name in _KEPT}
+
+
+def _added(message: Message) -> dict[str, Any]:
+    """What a message changes of its case."""
+    return {"case_id": message.ticket_id, "at": message.created_at, "more_bytes": _bytes(message)}
+
+
+def _bytes(message: Message) -> int:
+    return len(pydantic_core.to_json(message, by_alias=True, inf_nan_mode="null"))
 
 
 def _search(ticket: Ticket) -> dict[str, str]:

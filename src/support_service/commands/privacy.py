@@ -79,9 +79,11 @@ def _export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 async def _export_cases(settings: Settings, *, masked: bool) -> None:
     mask = Mask((settings.server.masking_key or secrets.token_hex()).encode())
     async with opened(settings) as upkeep:
-        after = None
-        while page := await store.find(upkeep.database, CaseQuery(limit=MAX_LIMIT), after):
-            for seq, ticket in page[:MAX_LIMIT]:
+        after, more = None, True
+        while more:
+            page = await store.find(upkeep.database, CaseQuery(limit=MAX_LIMIT), after)
+            more = page.more
+            for seq, ticket in page.tickets:
                 after = seq
                 case = await store.get(upkeep.database, ticket.id)
                 if case is not None:  # else it was deleted a moment ago

@@ -36,6 +36,7 @@ tickets = sa.Table(
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),  # grows with every change
     # Counts the events of other services that concern the case: what is cached of an older epoch is not current.
     sa.Column("timeline_epoch", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("conversation_bytes", sa.BigInteger, nullable=False, server_default="0"),  # of its messages as JSON
     sa.Index(None, "status", "seq"),
     sa.Index(None, "status", "waiting_since"),
     sa.Index(None, "customer_id", "seq"),

@@ -104,7 +104,7 @@ ROUTES = (
         body=NewMessage,
         headers=REPEAT,
         takes=CHANGE,
-        refusals=(*KNOWN, *SENT, CHANGED, "case_closed", *REPEATED),
+        refusals=(*KNOWN, *SENT, CHANGED, "case_closed", "case_full", *REPEATED),
     ),
     Route(
         "POST",
@@ -127,7 +127,7 @@ ROUTES = (
         body=Closing,
         body_required=False,
         takes=CHANGE,
-        refusals=(*KNOWN, *SENT, CHANGED, "case_closed", *REPEATED),
+        refusals=(*KNOWN, *SENT, CHANGED, "case_closed", "case_full", *REPEATED),
     ),
     Route(
         "POST",
