@@ -9,6 +9,7 @@ from pydantic_core import to_json
 
 from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import SupportService
+from support_service.cases.store import LEAST_BYTES
 from support_service.database.tables import inbound_events, tickets
 from support_service.errors import Conflict, NotFound
 from support_service.events import inbox
@@ -47,8 +48,8 @@ async def conversation_bytes(database, case):
 
 
 def size(messages):
-    """The bytes of messages as clients get them."""
-    return sum(len(to_json(message, by_alias=True)) for message in messages)
+    """The bytes of messages as clients get them, of each so many at least."""
+    return sum(max(LEAST_BYTES, len(to_json(message, by_alias=True))) for message in messages)
 
 
 async def test_a_conversation_counts(service, database):
@@ -57,7 +58,7 @@ async def test_a_conversation_counts(service, database):
     assert await conversation_bytes(database, silent) == 0
     case = await service.open_case(NEW.model_copy(update={"initial_message": HELLO}))
     assert await conversation_bytes(database, case) == size(case.messages) > 0
-    await service.add_message(case.id, HELLO.model_copy(update={"message": "đ\t", "metadata": {"a": ["đ"]}}))
+    await service.add_message(case.id, HELLO.model_copy(update={"message": "đ\t", "metadata": {"a": ["đ"] * 1000}}))
     closed = await service.close_case(case.id, Closing(message="Bye"))
     assert len(closed.messages) == 3
     assert await conversation_bytes(database, case) == size(closed.messages)

@@ -249,3 +249,14 @@ async def test_a_context_of_nonsense(client, entries, told):
     """Whatever is wrong with how many entries, the answer names some of it; too many are not looked at one by one."""
     response = await post(client, json.dumps(CASE | {"context": [0] * entries}))
     assert len((await refused(response, 422, "invalid_request"))["errors"]) == told
+
+
+@pytest.mark.parametrize("unit", ["[],", "[[]],", '{"a":{}},'])
+async def test_a_body_of_nothing_but_brackets(client, unit):
+    """More lists and objects than anyone needs are refused before they are read; in a text they are none."""
+    body = f'{{"subject": "A", "channel": "email", "context": [{unit * 10_000}1]}}'
+    problem = await refused(await post(client, body), 400, "malformed_json")
+    assert "10,000 objects and lists" in problem["detail"]
+    text = '\\" ' + "[{" * 10_000
+    async with await post(client, json.dumps(CASE | {"description": text})) as response:
+        assert (response.status, (await response.json())["description"]) == (201, text)

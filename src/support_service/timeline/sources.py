@@ -12,7 +12,7 @@ import aiohttp
 import pydantic_core
 from yarl import URL
 
-from support_service.depth import nests_too_deep
+from support_service.depth import has_too_many_parts, nests_too_deep
 from support_service.references import Service, Wanted
 from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import BREAKER_STATES
@@ -23,7 +23,6 @@ from support_service.timeline.merge import Entry
 
 MAX_BYTES = 1024 * 1024  # of all answers of one source for one timeline
 MAX_CALLS = 500  # to one source for one timeline
-MAX_PARTS = 10_000  # objects and lists in one answer: a small body of nothing but brackets takes seconds to read
 MAX_NESTED = 128  # levels; the cache wraps an answer in a few more, and its parser ends at 200
 QUEUE = 32  # calls that wait for each place at one source; more would only wait in vain
 RETRIES = 10.0  # that a source has in stock; each call adds a tenth of one
@@ -209,7 +208,7 @@ class SourceClient:
         return self._read(call, body)
 
     def _read(self, call: Call, body: bytes) -> Answer:
-        if body.count(b"{") + body.count(b"[") > MAX_PARTS:
+        if has_too_many_parts(body):
             return failed("invalid", "aggregate", "too large", good=None)
         try:
             document = pydantic_core.from_json(body, allow_inf_nan=False)

@@ -10,7 +10,7 @@ import pydantic_core
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from support_service.depth import MAX_DEPTH, nests_too_deep
+from support_service.depth import MAX_DEPTH, MAX_PARTS, has_too_many_parts, nests_too_deep
 from support_service.errors import Invalid, Malformed, TooSlow, UnsupportedType, field_errors
 from support_service.web import keys
 
@@ -93,6 +93,8 @@ def _json(content_type: str, body: bytes) -> Any:
     # What a browser sends across origins without asking first is never JSON.
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise UnsupportedType("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
+    if has_too_many_parts(body):
+        raise Malformed("malformed_json", f"The body has more than {MAX_PARTS:,} objects and lists.")
     try:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
