@@ -414,6 +414,19 @@ def test_keys_that_let_nobody_in():
     assert warning == "SUPPORT_JWT_KEYS lets nobody in: SUPPORT_AUTH is 'open', not 'jwt'"
 
 
+def test_the_token_of_metrics_comes_out_of_a_file():
+    """What a secret's file has around a token is no part of it; what is within is refused, and not shown."""
+    for value in ("0123456789abcdef\n", " 0123456789abcdef\r\n"):
+        token = Settings.load({"SUPPORT_METRICS_TOKEN": value}).access.metrics_token
+        assert token is not None
+        assert token.get_secret_value() == "0123456789abcdef"
+    for value in ("0123456789 abcdef", "0123456789\nabcdef\n", "0123456789\tabcdef"):
+        with pytest.raises(WrongSetting, match=r"^SUPPORT_METRICS_TOKEN=\*\*\*: allowed is a token without spaces"):
+            Settings.load({"SUPPORT_METRICS_TOKEN": value})
+    with pytest.raises(WrongSetting, match="16"):
+        Settings.load({"SUPPORT_METRICS_TOKEN": "0123456789abcde\n"})
+
+
 def test_the_token_of_metrics_is_shown_nowhere():
     """Neither the settings as text nor an error has it."""
     assert "0123456789abcdef" not in repr(Settings.load({"SUPPORT_METRICS_TOKEN": "0123456789abcdef"}))

@@ -60,7 +60,7 @@ class Upkeep:
         self.remover = Remover(database, kept_in)
         self.sweep = Sweep(database, kept_in, self.remover, instruments)
         self.scrubber = Scrubber(database, kept_in, instruments)
-        self.retention = Retention(database, instruments)
+        self.retention = Retention(database, instruments, public_url=settings.server.public_url or "")
         instruments.observe(rows.ATTACHMENT_UNREPAIRED, self._unrepaired)
 
     def mover(self, *, reverse: bool = False) -> Mover:

@@ -1,14 +1,18 @@
 """Files of settled cases are deleted by age and status, and each deletion is recorded; the scrub reads files again."""
 
+import asyncio
+import json
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from support_service.attachments import keep_store
-from support_service.attachments.model import Backlog
+from support_service.attachments.model import Backlog, address
 from support_service.cases.model import Closing, NewCase
-from support_service.database.tables import attachment_deletions
+from support_service.database.tables import attachment_deletions, outbox
+from support_service.settings import Settings
+from support_service.upkeep import Upkeep
 from tests.conftest import both_databases
 
 
@@ -22,6 +26,13 @@ async def records(world):
     """Every recorded deletion."""
     columns = (attachment_deletions.c.attachment_id, attachment_deletions.c.reason, attachment_deletions.c.sha256)
     return [tuple(row) for row in await world.database.fetch_all(sa.select(*columns))]
+
+
+async def heard(world, change):
+    """The data of the events of a kind of change, in their order."""
+    rows = await world.database.fetch_all(sa.select(outbox.c.event).order_by(outbox.c.seq))
+    events = [json.loads(event)["data"] for (event,) in rows]
+    return [data for data in events if data.get("changeType") == change]
 
 
 @both_databases
@@ -54,6 +65,51 @@ async def test_a_limit_and_other_statuses(world):
     assert (await world.retention.run(world.clock(), ["resolved", "closed"], limit=2)).files == 2
     await world.settle()
     assert len(await world.check()) == 1
+
+
+@both_databases
+async def test_who_hears_events_is_told_which_files_go(world):
+    """Each file that goes by age or by request is an event, kept with its removal, as it was when it came."""
+    told = [await world.add(data, f"{data.decode()}.txt") for data in (b"one", b"two", b"three")]
+    await world.service.remove(world.case_id, told[2].id)
+    case_id = world.case_id
+    await close(world)
+    await world.retention.run(world.clock(), dry_run=True)
+    await world.retention.run(world.clock())
+    come, gone = await heard(world, "attachment.added"), await heard(world, "attachment.removed")
+    by_id = {data["attachment"]["id"]: data for data in gone}
+    assert {data["attachment"]["id"]: data["attachment"] for data in come} == {
+        name: data["attachment"] for name, data in by_id.items()
+    }
+    assert len(gone) == len(told)
+    assert {data["ticket"]["id"] for data in gone} == {case_id}
+    assert [by_id[file.id]["ticket"]["status"] for file in told] == ["closed", "closed", "open"]
+
+
+@both_databases
+async def test_no_one_is_told_of_files_that_stay_or_of_made_up_ones(world):
+    """A removal that does not take place is no event, nor is one from a made-up case."""
+    kept = await world.add(b"one")
+    answers = await asyncio.gather(
+        *(world.service.remove(world.case_id, kept.id) for _ in range(4)), return_exceptions=True
+    )
+    assert answers.count(None) == 1
+    assert len(await heard(world, "attachment.removed")) == 1
+    world.case_id = (await world.cases.open_case(NewCase(subject="C", channel="synthetic"))).id
+    await world.add(b"two")
+    await close(world)
+    assert (await world.retention.run(world.clock())).files == 1
+    assert len(await heard(world, "attachment.removed")) == 1
+
+
+async def test_the_address_of_a_file_that_goes_by_its_age(world):
+    """It is told with the service's public address, as when it came."""
+    kept = await world.add(b"one")
+    await close(world)
+    settings = Settings.load({"SUPPORT_PUBLIC_URL": "https://support.example"})
+    await Upkeep(settings, world.database, world.storages, world.instruments).retention.run(world.clock())
+    (data,) = await heard(world, "attachment.removed")
+    assert data["attachment"]["uri"] == address("https://support.example", kept.ticket_id, kept.id, kept.filename)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -40,10 +40,12 @@ async def heard(stream, number):
 
 
 async def change(client, case):
-    """Change a case in each way that there is."""
+    """Change a case in each way that there is; gives the file that came and went."""
     path = f"/support/cases/{case['id']}"
     await add_message(client, case, "On it.", metadata={"a": [1]})
-    await upload(client, case, filename="màn hình.txt")
+    file = await upload(client, case, filename="màn hình.txt")
+    async with client.delete(f"{path}/attachments/{file['id']}") as response:
+        assert response.status == 204
     for method, where, body in (
         ("PATCH", path, {"subject": "B", "tags": ["x"], "status": "pending"}),
         ("PATCH", path, {"subject": "B"}),
@@ -53,6 +55,7 @@ async def change(client, case):
     ):
         async with client.request(method, where, json=body) as response:
             assert response.status == 200
+    return file
 
 
 @both_databases
@@ -61,19 +64,20 @@ async def test_each_change_is_an_event(client, stream):
     case = await open_case(
         client, context={"type": "order", "id": 7}, initialMessage={"authorType": "agent", "message": "Hi"}
     )
-    await change(client, case)
-    events = await heard(stream, 8)
+    file = await change(client, case)
+    events = await heard(stream, 9)
     assert [(event["type"].split(".")[2], event["data"].get("changeType")) for event in events] == [
         ("opened", None),
         ("updated", "conversation.added"),
         ("updated", "attachment.added"),
+        ("updated", "attachment.removed"),
         ("updated", "status.changed"),
         ("updated", "case.changed"),
         ("updated", "status.changed"),
         ("closed", None),
         ("updated", "conversation.added"),
     ]
-    assert len({event["id"] for event in events}) == 8
+    assert len({event["id"] for event in events}) == 9
     for event in events:
         read = JSONFormat().read(CloudEvent, json.dumps(event).encode())
         assert (read.get_subject(), read.get_source()) == (case["id"], "/support-service")
@@ -85,9 +89,9 @@ async def test_each_change_is_an_event(client, stream):
     detail = await read_case(client, case)
     assert events[0]["data"]["initialMessage"] == case["messages"][0]
     assert events[1]["data"]["conversation"] == detail["messages"][1]
-    assert events[2]["data"]["attachment"] == detail["attachments"][0]
-    assert events[4]["data"]["changedFields"] == ["subject", "tags"]
-    assert [(event["data"].get("previousStatus"), event["data"].get("currentStatus")) for event in events[5:7]] == [
+    assert events[2]["data"]["attachment"] == events[3]["data"]["attachment"] == file
+    assert events[5]["data"]["changedFields"] == ["subject", "tags"]
+    assert [(event["data"].get("previousStatus"), event["data"].get("currentStatus")) for event in events[6:8]] == [
         ("pending", "resolved"),
         ("resolved", "closed"),
     ]

@@ -122,7 +122,9 @@ async def test_a_checksum_that_can_not_be_read(client, case, attachment_dir, hea
         (PNG, "image/png", 201),
         (b"%PDF-1.7 ", "application/pdf", 201),
         (b"plain words", "image/png", 201),  # nothing is detected, so the declaration stands
+        (b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf", "image/heic", 201),
         (b"plain words", "text/plain", 415),
+        (b"\x7fELF" + bytes(60), "image/png", 415),
         (PNG, "application/octet-stream", 415),
         (b"%PDF-1.7 ", "application/zip", 415),
         (b"<html><script>" + bytes(4000), "image/png", 415),

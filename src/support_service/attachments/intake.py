@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from support_service.attachments.detection import HEAD, detect
-from support_service.attachments.model import allows, clean_content_type, clean_filename
+from support_service.attachments.kinds import allows, fits
+from support_service.attachments.model import clean_content_type, clean_filename
 from support_service.errors import Invalid, TooLarge, UnsupportedType
 
 
@@ -28,7 +29,9 @@ class Intake:
 
     async def passing(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The bytes as they come; raises TooLarge, UnsupportedType, or Invalid for an empty file."""
-        self._expect_allowed(self.content_type, "declared")
+        types = self._limits.types
+        if types is not None and not allows(types, self.content_type):
+            raise _not_taken(types, self.content_type, "declared")
         size = 0
         async for chunk in chunks:
             size += len(chunk)
@@ -46,13 +49,13 @@ class Intake:
 
     def _detect(self) -> None:
         head, self._head = bytes(self._head or b"")[:HEAD], None
-        self.detected_type = detect(head, self.filename)
-        if self.detected_type is not None:
-            self._expect_allowed(self.detected_type, "detected")
-
-    def _expect_allowed(self, content_type: str, how: str) -> None:
+        self.detected_type = found = detect(head, self.filename)
         types = self._limits.types
-        if types is not None and not allows(types, content_type):
-            raise UnsupportedType(
-                "type_not_allowed", f"Files of type {content_type} ({how}) are not taken; send {', '.join(types)}."
-            )
+        if types is not None and found is not None and not fits(types, self.content_type, found):
+            raise _not_taken(types, found, "detected")
+
+
+def _not_taken(types: tuple[str, ...], content_type: str, how: str) -> UnsupportedType:
+    return UnsupportedType(
+        "type_not_allowed", f"Files of type {content_type} ({how}) are not taken; send {', '.join(types)}."
+    )

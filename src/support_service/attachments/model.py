@@ -101,12 +101,6 @@ def clean_content_type(raw: str | None) -> str:
     return essence if CONTENT_TYPE.fullmatch(essence) else UNKNOWN_TYPE
 
 
-def allows(types: tuple[str, ...] | None, content_type: str) -> bool:
-    """Whether a list of types, `image/*` among them, has this one; no list has all."""
-    kind = content_type.partition("/")[0]
-    return types is None or content_type in types or f"{kind}/*" in types
-
-
 def disposition(filename: str) -> str:
     """Save it, never show it; the plain name is for clients that don't read the encoded one."""
     plain = "".join(character if character.isascii() and character not in '"\\%' else "_" for character in filename)

@@ -6,7 +6,7 @@ from datetime import datetime
 from support_service.attachments import keep_store, store
 from support_service.attachments.leftovers import Clock, now
 from support_service.attachments.model import Attachment, Backlog
-from support_service.attachments.service import record_removal
+from support_service.attachments.service import record_removal, tell_removal
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments
 
@@ -16,10 +16,13 @@ BATCH = 100
 class Retention:
     """A policy by age and status: the case has one of the statuses, and neither it nor the file changed since."""
 
-    def __init__(self, database: Database, instruments: Instruments, clock: Clock = now) -> None:
+    def __init__(
+        self, database: Database, instruments: Instruments, clock: Clock = now, *, public_url: str = ""
+    ) -> None:
         self._database = database
         self._instruments = instruments
         self._clock = clock
+        self._public_url = public_url
 
     async def run(
         self,
@@ -38,13 +41,15 @@ class Retention:
                 expired = await keep_store.expired(self._database, before, statuses, after, batch)
                 deleted = [attachment for _, attachment in expired]
             else:
+                at = self._clock()
                 async with self._database.transaction() as tx:
                     expired = await keep_store.expired(tx, before, statuses, after, batch, lock=True)
                     ids = [attachment.id for _, attachment in expired]
                     for case_id in sorted({attachment.ticket_id for _, attachment in expired}):
                         await store.touch_case(tx, case_id)
-                    deleted = await store.remove(tx, ids, "retention", self._clock()) if ids else []
-                    await record_removal(tx, deleted, "retention", self._clock())
+                    deleted = await store.remove(tx, ids, "retention", at) if ids else []
+                    await tell_removal(tx, deleted, self._public_url, at)
+                    await record_removal(tx, deleted, "retention", at)
                 self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
             if not expired:
                 break

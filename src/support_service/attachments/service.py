@@ -162,12 +162,14 @@ class AttachmentService:
     async def remove(self, case_id: str, attachment_id: str, versions: Versions = None) -> None:
         """Remove an attachment; raises NotFound, Outdated. Its bytes go at once where they can, and later where not."""
         attachment = await self.get(case_id, attachment_id)
+        at = datetime.now(UTC)
         async with self._database.transaction() as tx:
             await self._touch(tx, case_id, versions)
-            removed = await store.remove(tx, [attachment.id], "request", datetime.now(UTC))
+            removed = await store.remove(tx, [attachment.id], "request", at)
             if not removed:
                 raise _no_attachment(attachment_id)  # someone else was faster, and this changes nothing
-            await record_removal(tx, removed, "request", datetime.now(UTC))
+            await tell_removal(tx, removed, self._public_url, at)
+            await record_removal(tx, removed, "request", at)
         await self.discard(removed)
 
     async def remove_all(self, tx: Transaction, case_id: str) -> list[Attachment]:
@@ -274,6 +276,14 @@ def _expect(case_id: str, found: Look | None) -> Look:
 def _expect_taking(case: Look) -> None:
     if case.status == "closed" and CALLER.get().role == "customer":
         raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
+
+
+async def tell_removal(tx: Transaction, removed: Sequence[Attachment], public_url: str, at: datetime) -> None:
+    """Keep an event of each attachment that this transaction removes; it is to have locked their cases."""
+    changes = [
+        (each.ticket_id, {"changeType": "attachment.removed", "attachment": view(each, public_url)}) for each in removed
+    ]
+    await outbox.append_all(tx, outbox.UPDATED, at, changes)
 
 
 async def record_removal(tx: Transaction, removed: Sequence[Attachment], reason: str, at: datetime) -> None:

@@ -21,12 +21,16 @@ class CaseUpdated(Wire):
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)  # each has what its change has
 
-    change_type: Literal["conversation.added", "status.changed", "attachment.added", "case.changed"]
+    change_type: Literal[
+        "conversation.added", "status.changed", "attachment.added", "attachment.removed", "case.changed"
+    ]
     ticket: Ticket
     conversation: Message | None = Field(default=None, description="with conversation.added")
     previous_status: Status | None = Field(default=None, description="with status.changed")
     current_status: Status | None = Field(default=None, description="with status.changed")
-    attachment: Attachment | None = Field(default=None, description="with attachment.added")
+    attachment: Attachment | None = Field(
+        default=None, description="with attachment.added, and as it was with attachment.removed"
+    )
     changed_fields: list[str] | None = Field(default=None, description="with case.changed")
 
 

@@ -19,6 +19,7 @@ from standardwebhooks import Webhook
 from support_service.database import Database, Row
 from support_service.errors import Unavailable
 from support_service.events import store
+from support_service.events.envelope import STRUCTURED
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments
 
@@ -148,7 +149,7 @@ def signed(secret: str, event: str) -> dict[str, str]:
     at = datetime.now(UTC)
     event_id = pydantic_core.from_json(event)["id"]
     return {
-        "Content-Type": "application/cloudevents+json",
+        "Content-Type": STRUCTURED,
         "webhook-id": event_id,
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": Webhook(secret).sign(event_id, at, event),

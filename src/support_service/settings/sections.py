@@ -27,6 +27,7 @@ from support_service.settings.values import (
     Origins,
     RedisUrl,
     Share,
+    Token,
     TracesExporters,
     Webhooks,
     WrongSetting,
@@ -200,7 +201,7 @@ class Access(Section):
     jwt_role_claim: str = Field("role", alias="SUPPORT_JWT_ROLE_CLAIM")
     jwt_subject_claim: str = Field("sub", alias="SUPPORT_JWT_SUBJECT_CLAIM", description="a claim with the case's id")
     jwt_teams_claim: str = Field("teams", alias="SUPPORT_JWT_TEAMS_CLAIM")
-    metrics_token: SecretStr | None = Field(
+    metrics_token: Token | None = Field(
         None, alias="SUPPORT_METRICS_TOKEN", min_length=16, description="what /metrics asks for"
     )
     admin_host: str = Field("127.0.0.1", alias="SUPPORT_ADMIN_HOST")

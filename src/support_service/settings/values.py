@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -161,6 +162,15 @@ def _origins(value: object) -> object:
     return names
 
 
+def _token(value: object) -> object:
+    """A token without the line break that ends the file of a secret; as it is sent, it has no space in it."""
+    token = str(value).strip()
+    if re.search(r"\s", token):
+        raise ValueError("a token without spaces and line breaks in it")
+    return token
+
+
+Token = Annotated[SecretStr, BeforeValidator(_token)]
 Frequency = Annotated[tuple[int, int], BeforeValidator(_frequency)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]

@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from support_service import __version__
 from support_service.cases.events import PAYLOADS
+from support_service.events.envelope import STRUCTURED
 from support_service.events.incoming import KNOWN
 from support_service.events.outbox import SOURCE
 
@@ -34,7 +35,7 @@ def document() -> dict[str, Any]:
             "description": "CloudEvents 1.0. Delivery is at least once, in order for each case; know a repeat by id.",
             "license": {"name": "Apache-2.0"},
         },
-        "defaultContentType": "application/cloudevents+json",
+        "defaultContentType": STRUCTURED,
         "channels": {
             "out": _channel(
                 OUT, "The Redis stream of what happens to cases: one field `event` in each entry.", PAYLOADS
@@ -85,7 +86,7 @@ def _message(kind: str, model: Any, source: str | None) -> dict[str, Any]:
         "name": kind,
         "title": model.__name__,
         "summary": (model.__doc__ or "").strip(),
-        "contentType": "application/cloudevents+json",
+        "contentType": STRUCTURED,
         "payload": {"type": "object", "required": required, "properties": attributes | {"data": data}},
     }
 

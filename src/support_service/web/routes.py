@@ -14,6 +14,7 @@ from support_service.cases.model import (
     Ticket,
     Workload,
 )
+from support_service.events.envelope import STRUCTURED
 from support_service.web import agents, attachments, audit, cases, description, events, health
 from support_service.web.route import Answer, Route
 
@@ -203,7 +204,7 @@ ROUTES = (
         events.Accepted,
         status=202,
         body=events.SentEvent,
-        body_media=("application/cloudevents+json", "application/json"),
+        body_media=(STRUCTURED, "application/json"),
         headers=REPEAT,
         takes=KEY,
         refusals=(*SENT, "events_busy", "invalid_event", *REPEATED),

@@ -1,0 +1,159 @@
+"""With a list of types a file of a type that it has is taken, and nothing else gets past it."""
+
+import io
+import struct
+import zipfile
+
+import pytest
+
+from support_service.attachments.intake import Intake, Limits
+from support_service.attachments.kinds import ALIKE, SAME
+from support_service.errors import UnsupportedType
+
+OOXML = "application/vnd.openxmlformats-officedocument."
+ODF = "application/vnd.oasis.opendocument."
+WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104")
+OLE = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(16) + bytes.fromhex("3e000300feff0900") + bytes(480)
+
+
+def boxed(*brands):
+    """The first box of a file of MPEG-4's family."""
+    return struct.pack(">I4s4sI", 12 + 4 * len(brands), b"ftyp", brands[0], 0) + b"".join(brands[1:]) + bytes(32)
+
+
+def zipped(*names):
+    """An archive of files with these names, each with what stands after its `=`, if anything does."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in names:
+            archive.writestr(zipfile.ZipInfo(name.partition("=")[0]), name.partition("=")[2] or "x")
+    return packed.getvalue()
+
+
+TAKEN = [
+    ("application/pdf", "a.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"),
+    ("image/jpeg", "a.jpg", bytes.fromhex("ffd8ffe000104a46494600010100000100010000")),
+    ("image/jpeg", "a.jpg", bytes.fromhex("ffd8ffe11234") + b"Exif\0\0II*\0"),
+    ("image/jpeg", "a.jpg", bytes.fromhex("ffd8ffe20c584943435f50524f46494c4500")),
+    ("image/png", "a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
+    ("image/gif", "a.gif", b"GIF89a\x01\0\x01\0\x80\0\0"),
+    ("image/webp", "a.webp", b"RIFF\x24\0\0\0WEBPVP8 "),
+    ("image/heic", "a.heic", boxed(b"heic", b"mif1", b"heic")),
+    ("image/heic", "a.heic", boxed(b"heic", b"mif1", b"heic", b"miaf")),
+    ("image/heic", "a.heic", boxed(b"heic", b"mif1", b"MiHE", b"MiPr", b"miaf", b"heic")),
+    ("image/heif", "a.heif", boxed(b"mif1", b"mif1", b"heic", b"miaf")),
+    ("image/avif", "a.avif", boxed(b"avif", b"avif", b"mif1", b"miaf")),
+    ("image/tiff", "a.tif", b"II*\0\x08\0\0\0"),
+    ("image/tiff", "a.tif", b"MM\0*\0\0\0\x08"),
+    ("image/bmp", "a.bmp", b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0"),
+    ("image/svg+xml", "a.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
+    ("image/svg+xml", "a.svg", b'<?xml version="1.0"?>\n<!-- Generator -->\n<svg xmlns="http://www.w3.org/2000/svg"/>'),
+    ("image/svg+xml", "a.svg", b'<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "-//W3C" "u" [<!ENTITY a "b">]>\n<svg />'),
+    ("video/mp4", "a.mp4", boxed(b"isom", b"isom", b"iso2", b"mp41")),
+    ("video/mp4", "a.mp4", boxed(b"mp42", b"isom", b"mp42")),
+    ("video/quicktime", "a.mov", boxed(b"qt  ", b"qt  ")),
+    ("video/quicktime", "a.mov", b"\0\0\x10\0moov\0\0\0\x6cmvhd"),
+    ("video/webm", "a.webm", WEBM),
+    ("audio/webm", "a.weba", WEBM),
+    ("audio/mpeg", "a.mp3", b"ID3\x04\0\0\0\0\0\x23TSSE"),
+    ("audio/mpeg", "a.mp3", bytes.fromhex("fffb9064") + bytes(30)),
+    ("audio/vnd.wave", "a.wav", b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0"),
+    ("audio/wav", "a.wav", b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0"),
+    ("audio/ogg", "a.ogg", b"OggS\0\2" + bytes(20) + b"\x01\x1e\x01vorbis"),
+    ("video/ogg", "a.ogv", b"OggS\0\2" + bytes(20) + b"\x01\x2a\x80theora"),
+    ("audio/mp4", "a.m4a", boxed(b"M4A ", b"isom")),
+    ("audio/mp4", "a.m4a", boxed(b"mp42", b"isom", b"mp42")),
+    ("application/zip", "a.zip", zipped("a.txt")),
+    ("application/zip", "a.zip", bytes.fromhex("504b03041400080008000000") + bytes(30)),
+    (OOXML + "wordprocessingml.document", "a.docx", zipped("[Content_Types].xml", "word/document.xml")),
+    (OOXML + "spreadsheetml.sheet", "a.xlsx", zipped("[Content_Types].xml", "xl/workbook.xml")),
+    (OOXML + "presentationml.presentation", "a.pptx", zipped("[Content_Types].xml", "ppt/presentation.xml")),
+    (ODF + "text", "a.odt", zipped(f"mimetype={ODF}text", "content.xml")),
+    (ODF + "spreadsheet", "a.ods", zipped(f"mimetype={ODF}spreadsheet", "content.xml")),
+    ("application/msword", "a.doc", OLE),
+    ("application/vnd.ms-excel", "a.xls", OLE),
+    ("application/vnd.ms-powerpoint", "a.ppt", OLE),
+    ("text/csv", "a.csv", b"order,status\nORD-1,paid\n"),
+    ("text/plain", "a.txt", b"My parcel has not arrived.\n"),
+    ("text/plain", "a.txt", "Món hàng".encode("utf-16")),
+    ("text/plain", "a.txt", b"*** My parcel has not arrived ***"),
+    ("text/plain", "a.txt", b"From: Ann"),
+    ("text/plain", "a.txt", b"Received: box broken"),
+    ("text/plain", "a.txt", b"0123456789 my number"),
+    ("text/html", "a.html", b"<!DOCTYPE html>\n<html><body>"),
+    ("application/json", "a.json", b'{"a": 1}'),
+    ("text/xml", "a.xml", b'<?xml version="1.0"?>\n<a/>'),
+    ("application/xml", "a.xml", b'<?xml version="1.0"?>\n<a/>'),
+    ("message/rfc822", "a.eml", b"Return-Path: <a@b.example>\r\nReceived: from mx\r\n"),
+    ("message/rfc822", "a.eml", b"From: Ann <a@b.example>\r\nTo: c@d.example\r\n"),
+]
+PLY = zipped("a" * 20 + "ply")
+PROGRAM = b"MZ\x90\0\3\0\0\0\4\0\0\0\xff\xff\0\0"
+PAGE = b"<html><script>alert(1)</script></html>"
+XHTML = b'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n<html xmlns="http://www.w3.org/1999/xhtml"/>'
+IMAGES, TEXTS = ("image/png", "image/*"), ("text/plain", "text/plain,text/csv")
+REFUSED = [
+    ("image/png", "a.png", PROGRAM, IMAGES),
+    ("text/plain", "a.txt", PROGRAM, TEXTS),
+    ("image/png", "a.flt", PROGRAM, IMAGES),  # what the table has for this name has no type
+    ("application/pdf", "a.pdf", PROGRAM, ("application/pdf",)),
+    ("image/png", "a.png", b"\x7fELF\2\1\1\0" + bytes(20), IMAGES),
+    ("text/plain", "a.txt", b"\x7fELF\2\1\1\0" + bytes(20), TEXTS),
+    ("text/plain", "a.txt", bytes.fromhex("cffaedfe07000001"), TEXTS),
+    ("image/png", "a.png", b"#!/bin/sh\nrm -r /\n", IMAGES),
+    ("image/png", "a.png", PAGE, (*IMAGES, "image/*,text/plain")),
+    ("image/png", "a.png", b"\xef\xbb\xbf\n<!-- x -->\n<HTML lang=en>", IMAGES),
+    ("image/png", "a.png", b" <script>alert(1)</script>", IMAGES),
+    ("image/svg+xml", "a.svg", PAGE + b"</svg>", ("image/svg+xml", "image/*")),  # the name and the end say SVG
+    ("image/svg+xml", "a.svg", XHTML, ("image/svg+xml", "image/*")),
+    ("image/svg+xml", "a.svg", b"<?a?><html><?b?><svg >", ("image/svg+xml", "image/*")),
+    ("text/plain", "a.txt", zipped("a.txt"), TEXTS),
+    ("text/plain", "a.apk", zipped("a.txt"), TEXTS),
+    ("text/plain", "a.ply", PLY, TEXTS),  # it has what a text of this name has at its place
+    ("text/plain", "a.txt", bytes.fromhex("504b0506") + bytes(18), TEXTS),
+    ("application/msword", "a.doc", zipped("a.txt"), ("application/msword",)),
+    ("application/zip", "a.docx", zipped("a.txt"), (OOXML + "wordprocessingml.document",)),
+    (OOXML + "wordprocessingml.document", "a.jar", zipped("a.txt"), (OOXML + "wordprocessingml.document",)),
+    ("image/jpeg", "a.jpg", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ("image/jpeg",)),
+    ("text/plain", "a.txt", b"%PDF-1.7\n", TEXTS),
+]
+
+
+async def take(declared, filename, head, types):
+    """Let a file through a list of types."""
+
+    async def chunks():
+        yield head
+
+    intake = Intake(filename, declared, Limits(100_000, tuple(types.split(","))))
+    assert b"".join([chunk async for chunk in intake.passing(chunks())]) == head
+
+
+@pytest.mark.parametrize(("declared", "filename", "head"), TAKEN)
+async def test_what_a_list_has_is_taken(declared, filename, head):
+    """A file of a listed type is taken by its first bytes, whether or not its name says what it is."""
+    for name in (filename, "file"):
+        await take(declared, name, head, declared)
+
+
+@pytest.mark.parametrize(("declared", "listed"), [(each, names[0]) for names in SAME for each in names])
+async def test_other_names_of_a_type(declared, listed):
+    """A list has a type by each of its names."""
+    await take(declared, "file", b"word", listed)
+    await take(listed, "file", b"word", declared)
+
+
+@pytest.mark.parametrize(("declared", "filename", "head", "lists"), REFUSED)
+async def test_what_a_list_has_not_is_refused(declared, filename, head, lists):
+    """No name and no declaration gets past a list what it does not have."""
+    for types in lists:
+        with pytest.raises(UnsupportedType):
+            await take(declared, filename, head, types)
+
+
+def test_the_tables_are_in_step():
+    """A name stands for one type, and types that begin alike have their registered names."""
+    names = [each for group in SAME for each in group]
+    assert len(names) == len(set(names))
+    others = {each for group in SAME for each in group[1:]}
+    assert not others & {each for group in ALIKE for each in group}
