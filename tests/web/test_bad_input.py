@@ -8,6 +8,7 @@ import pytest
 from pydantic_core import to_json
 from yarl import URL
 
+from support_service.web import keys
 from tests.calls import eventually, open_case, read_case, refused
 from tests.conftest import both_databases
 
@@ -235,9 +236,10 @@ async def test_a_client_that_leaves_in_a_json_body(client, metrics):
     """A client that goes away before its body is whole is no failure of the service."""
     _, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(
-        b"POST /support/cases HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     )
-    await writer.drain()
+    await eventually(lambda: client.app[keys.READINESS].working == 1)
     writer.transport.abort()
     name = "http_server_request_duration_seconds_count"
     await eventually(lambda: metrics.counted(name) != [])

@@ -3,6 +3,8 @@
 import json
 from typing import Any, NoReturn
 
+from support_service.depth import nests_too_deep
+
 
 def read_object(document: bytes) -> dict[str, Any]:
     """A JSON object; raises ValueError for anything else, for names that come twice, NaN, and nesting without end."""
@@ -10,6 +12,8 @@ def read_object(document: bytes) -> dict[str, Any]:
         found = json.loads(document.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("it nests too deep") from None
+    if nests_too_deep(document, found):  # Pythons differ in what they take before they give up
+        raise ValueError("it nests too deep")
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - to the reader it is one more way of being wrong
     return found
