@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from redis.asyncio import Redis
 
 from support_service.events.broker import BrokerFault, Fenced, Full
 from support_service.events.redis_streams import RedisBroker
@@ -163,4 +164,17 @@ async def test_a_stream_that_nobody_has_read(redis):
     await put(broker, "1", "2")
     await broker.trim(STREAM)
     assert (await broker.depth(STREAM)).waiting == 2
+    await broker.close()
+
+
+async def test_another_group_that_came_first(redis):
+    """What another group has read stays until ours has read it too, also where ours is not there yet."""
+    broker = RedisBroker(redis.url)
+    await put(broker, "1", "2")
+    async with Redis.from_url(redis.url) as server:
+        await server.xgroup_create(STREAM, "another", id="0")
+        [(_, entries)] = await server.xreadgroup("another", "a", {STREAM: ">"})
+        await server.xack(STREAM, "another", *(key for key, _ in entries))
+    await broker.trim(STREAM)
+    assert events(await take(broker)) == [b"1", b"2"]
     await broker.close()

@@ -157,13 +157,14 @@ class RedisBroker:
     async def trim(self, stream: str) -> None:
         with self._operation("XTRIM"):
             groups = await self._in_group(stream, lambda: self._redis.xinfo_groups(stream))
+            if all(group["name"] != GROUP.encode() for group in groups):
+                return  # another group came first, and all that it has read is still before ours
             floors = []
             for group in groups:  # what is handed out from here on is newer than what was handed out last
                 pending = await self._redis.xpending(stream, group["name"])
                 floors.append(pending["min"] or group["last-delivered-id"])
-            if floors:
-                floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
-                await self._redis.xtrim(stream, minid=floor, approximate=False)
+            floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
+            await self._redis.xtrim(stream, minid=floor, approximate=False)
 
     async def depth(self, stream: str) -> Depth:
         with self._operation("XINFO"):
