@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
+from support_service.events import redis_streams
 from support_service.events.broker import BrokerFault, Fenced, Full
 from support_service.events.redis_streams import RedisBroker
 
@@ -177,4 +178,26 @@ async def test_another_group_that_came_first(redis):
         await server.xack(STREAM, "another", *(key for key, _ in entries))
     await broker.trim(STREAM)
     assert events(await take(broker)) == [b"1", b"2"]
+    await broker.close()
+
+
+async def test_consumers_that_are_gone(redis, monkeypatch):
+    """A consumer that has not been seen for a day goes; one that left events behind stays until others have them."""
+    broker = RedisBroker(redis.url)
+
+    async def trimmed():
+        await broker.trim(STREAM)
+        async with Redis.from_url(redis.url) as server:
+            return {each["name"] for each in await server.xinfo_consumers(STREAM, redis_streams.GROUP)}
+
+    await put(broker, "1", "2")
+    (first,) = await take(broker, 1)
+    await broker.acknowledge(STREAM, [first.id])
+    await broker.receive(STREAM, "b", count=1, wait=0.01)
+    assert await trimmed() == {b"a", b"b"}
+    monkeypatch.setattr(redis_streams, "GONE_AFTER", 0)
+    assert await trimmed() == {b"b"}
+    (second,) = await broker.claim(STREAM, "c", count=1, idle=0, alone=5)
+    assert await trimmed() == {b"c"}
+    assert second.event == b"2"
     await broker.close()

@@ -85,7 +85,7 @@ class Broker(Protocol):
         """Put dead letters back at the end of their stream; gives how many of these ids there were."""
 
     async def trim(self, stream: str) -> None:
-        """Let go what every group has read and acknowledged."""
+        """Let go what every group has read and acknowledged, and consumers that are gone for long."""
 
     async def depth(self, stream: str) -> Depth:
         """How much is before the group."""

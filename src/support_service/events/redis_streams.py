@@ -21,6 +21,7 @@ GROUP = "support-service"
 TIMEOUT = 2.0  # seconds to connect or to answer, beyond what a call asks the server to wait
 CONNECTIONS = 16
 MOST_PENDING = 256  # pending entries looked at in one turn
+GONE_AFTER = 86_400.0  # seconds; a consumer that lives reads each second
 FIELDS = (b"event", b"data")  # in which field of an entry an event may come
 # One call whatever the number of events: the client packs one command, and the server appends all or none.
 PUBLISH = """
@@ -57,6 +58,16 @@ for i = 1, #ARGV do
 end
 return found
 """
+# In one script: one that came back between the look and its end would lose what it was handed out.
+FORGET_CONSUMERS = """
+for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    local has = {}
+    for i = 1, #each, 2 do has[each[i]] = each[i + 1] end
+    if has.pending == 0 and has.idle >= tonumber(ARGV[2]) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], has.name)
+    end
+end
+"""
 REFUSED = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # what PUBLISH says
 
 
@@ -74,7 +85,9 @@ class RedisBroker:
             retry=Retry(NoBackoff(), 0),
         )
         self._redis: Any = redis.Redis.from_pool(self._pool)
-        self._publish, self._bury, self._replay = map(self._redis.register_script, (PUBLISH, BURY, REPLAY))
+        self._publish, self._bury, self._replay, self._forget_consumers = map(
+            self._redis.register_script, (PUBLISH, BURY, REPLAY, FORGET_CONSUMERS)
+        )
 
     async def publish(
         self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
@@ -165,6 +178,8 @@ class RedisBroker:
                 floors.append(pending["min"] or group["last-delivered-id"])
             floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
             await self._redis.xtrim(stream, minid=floor, approximate=False)
+            # Each start of a process makes a consumer, which Redis keeps for ever.
+            await self._forget_consumers(keys=[stream], args=[GROUP, round(GONE_AFTER * 1000)])
 
     async def depth(self, stream: str) -> Depth:
         with self._operation("XINFO"):
