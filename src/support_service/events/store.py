@@ -27,17 +27,13 @@ PENDING = (
     )
     .order_by(outbox.c.seq)
 )
-TO_FAN_OUT = (
-    sa.select(outbox.c.seq, outbox.c.type)
-    .where(sa.text("NOT fanned_out"))  # as the index spells it
-    .order_by(outbox.c.seq)
-    .limit(sa.bindparam("count"))
-)
+_FRESH = sa.text("NOT fanned_out")  # as the index spells it
+TO_FAN_OUT = sa.select(outbox.c.seq, outbox.c.type).where(_FRESH).order_by(outbox.c.seq).limit(sa.bindparam("count"))
 BACKLOG = sa.select(sa.func.count(), sa.func.min(outbox.c.at)).select_from(outbox)
 REMOVE = hot(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
 REMOVE_RANGE = hot(outbox.delete().where(outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))))
 CHOSEN = outbox.c.seq.in_(sa.bindparam("chosen", expanding=True))
-MARK_FANNED_OUT = outbox.update().where(CHOSEN).values(fanned_out=sa.true())
+MARK_FANNED_OUT = outbox.update().where(CHOSEN, _FRESH).values(fanned_out=sa.true()).returning(outbox.c.seq)
 TAKE_LEASE = (
     leases.update()
     .where(
@@ -173,10 +169,12 @@ async def fan_out(
     tx: Transaction, events: Sequence[int], wanted: Iterable[tuple[str, Sequence[int]]], now: datetime
 ) -> None:
     """Keep the webhook deliveries of events, (endpoint, which it wants), and remember that they are kept."""
-    for endpoint, chosen in wanted:
+    # First, for its row locks: what is read after it was rewritten by an erasure, or has been taken by nobody else.
+    marked = {seq for (seq,) in await tx.fetch_all(MARK_FANNED_OUT, {"chosen": events})}
+    for endpoint, wants in wanted:
+        chosen = [seq for seq in wants if seq in marked]
         if chosen:
             await tx.execute(FAN_OUT, {"endpoint": endpoint, "now": now, "chosen": chosen})
-    await tx.execute(MARK_FANNED_OUT, {"chosen": events})
 
 
 async def begin_inbound(tx: Transaction, source: str, event_id: str, at: datetime) -> int | None:
