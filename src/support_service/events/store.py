@@ -38,7 +38,11 @@ TAKE_LEASE = (
     leases.update()
     .where(
         leases.c.name == sa.bindparam("lease"),
-        sa.or_(leases.c.holder == sa.bindparam("me"), leases.c.expires_at < sa.bindparam("now")),
+        sa.or_(
+            leases.c.holder == sa.bindparam("me"),
+            leases.c.expires_at < sa.bindparam("now"),
+            leases.c.expires_at > sa.bindparam("latest", type_=sa.BigInteger),
+        ),
     )
     .values(
         # A fence from the clock stays ahead of what Redis remembers even where the database starts anew.
@@ -117,9 +121,12 @@ _ENDED_LONG_AGO = (
 FORGET_DELIVERIES = webhook_deliveries.delete().where(_D.seq.in_(_ENDED_LONG_AGO))
 
 
-async def take_lease(tx: Transaction, name: str, me: str, now: int, until: int) -> int | None:
-    """The fence of a lease that is free or mine already, held until then; None where another holds it. Times in ms."""
-    row = await tx.fetch_one(TAKE_LEASE, {"lease": name, "me": me, "now": now, "until": until})
+async def take_lease(tx: Transaction, name: str, me: str, *, now: int, until: int, latest: int) -> int | None:
+    """The fence of a lease that is free or mine already, held until then; None where another holds it. Times in ms.
+
+    One that ends after `latest` holds no one up: its holder's clock was wrong.
+    """
+    row = await tx.fetch_one(TAKE_LEASE, {"lease": name, "me": me, "now": now, "until": until, "latest": latest})
     return row[0] if row else None
 
 
