@@ -317,7 +317,7 @@ class _Parts:
                 repeatedly(RELAY_LOOK_EVERY, consumer.refresh_depth, "Looking at the inbound stream"),
                 repeatedly(inbox.FORGET_EVERY, partial(inbox.forget_old, database), "Forgetting old events"),
                 *([consumer.run()] if settings.consume else []),
-                *([webhooks.run()] if endpoints else []),
+                webhooks.run(),  # without endpoints too: it ends the deliveries of those that are no more
                 repeatedly(RELAY_LOOK_EVERY, webhooks.refresh, "Counting webhook deliveries"),
             ):
                 await stack.enter_async_context(beside(work))

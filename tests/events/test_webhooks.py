@@ -126,6 +126,19 @@ async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
     assert ("410" in reason, tries) == (True, 1)
 
 
+async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
+    """What is still to be delivered to an endpoint that is no more has failed, also where there is no other."""
+    endpoint.status = 503
+    await open_case(client)
+    await endpoint.got(2)
+    await client.close()
+    without = await make_client(SUPPORT_WEBHOOKS=None)
+    await change(without, state="pending", due=datetime.now(UTC))
+    async with asyncio.timeout(PATIENCE):
+        while await states(without) != ["failed"] * 2:
+            await asyncio.sleep(0.01)
+
+
 @both_databases
 async def test_old_deliveries_are_forgotten(client):
     """What was delivered is kept for a day, what failed for 30; older ones go, however many they are."""
