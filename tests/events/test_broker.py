@@ -57,6 +57,17 @@ async def test_what_is_not_acknowledged_comes_again(broker):
     assert await broker.claim(STREAM, "b", count=9, idle=0, alone=5) == []
 
 
+async def test_more_time_for_an_event(broker):
+    """Whoever asks for more time for an event has it, and it counts as no try; what is acknowledged stays so."""
+    await put(broker, "1", "2")
+    first, second = await take(broker)
+    await broker.acknowledge(STREAM, [second.id])
+    for each in (first, second):
+        await broker.keep(STREAM, "a", each)
+    assert await broker.claim(STREAM, "b", count=9, idle=60, alone=5) == []
+    assert [each.tries for each in await broker.claim(STREAM, "b", count=9, idle=0, alone=5)] == [2]
+
+
 async def test_a_suspect_comes_alone(broker):
     """An event that was handed out often comes by itself, after those that were not."""
     await put(broker, "1")

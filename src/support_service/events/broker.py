@@ -72,6 +72,9 @@ class Broker(Protocol):
         One that has been handed out `alone` times already comes by itself, so that it can't take others down with it.
         """
 
+    async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:
+        """Have as much time for an event as if it had been given now; no try is counted."""
+
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         """Let the group forget events; they have taken effect."""
 
@@ -154,6 +157,11 @@ class InProcessBroker:
         given = [Delivery(each.id, each.event, each.tries + 1) for each in chosen(due, count, alone)]
         out.pending.update((each.id, (each, monotonic())) for each in given)
         return given
+
+    async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:  # noqa: ARG002
+        pending = self._streams[stream].pending
+        if delivery.id in pending:
+            pending[delivery.id] = (pending[delivery.id][0], monotonic())
 
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         for each in ids:

@@ -122,6 +122,10 @@ class RedisBroker:
             entries = await self._redis.xclaim(stream, GROUP, consumer, least, list(tries))
             return _deliveries(entries, tries)
 
+    async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:
+        with self._operation("XCLAIM"):
+            await self._redis.xclaim(stream, GROUP, consumer, 0, [delivery.id], justid=True)  # which counts no try
+
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         if ids:
             with self._operation("XACK"):
