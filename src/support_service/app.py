@@ -322,6 +322,8 @@ class _Parts:
             ):
                 await stack.enter_async_context(beside(work))
             yield
+            if isinstance(broker, InProcessBroker) and settings.consume:  # what waits there is lost with the process
+                await consumer.finish(app[keys.READINESS].stop_by)
         await relay.close()
         await broker.close()
 

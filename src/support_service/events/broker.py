@@ -1,11 +1,14 @@
 """The broker seam: streams of events with one group of consumers each, in Redis or in this process."""
 
 import asyncio
+import logging
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 
 class BrokerFault(Exception):
@@ -191,6 +194,9 @@ class InProcessBroker:
         return Depth(len(of.entries) + len(of.pending), len(of.dead))
 
     async def close(self) -> None:
+        left = sum(len(each.entries) + len(each.pending) for each in self._streams.values())
+        if left:
+            log.warning("%d events that came in have not come to an end, and are lost with this process", left)
         self._streams.clear()
 
 

@@ -35,6 +35,7 @@ LOCKED = 120.0  # seconds of one try: five outlast a migration, and an event tha
 BATCH = 16
 AT_ONCE = 4  # transactions at a time: on PostgreSQL most of an event's time is spent on the way there and back
 WAIT = 1.0  # seconds that one read waits for an event
+LOOK_EVERY = 0.05  # seconds between looks at the events that a stop waits for
 PING = 2.0  # seconds for the database to say that it is there
 BACKOFF = (0.1, 2.0)  # seconds until the first try after a fault, and at most
 MOST = 100_000  # events that may wait; beyond them none is taken by HTTP
@@ -107,6 +108,13 @@ class Consumer:
             self._depth = await self._broker.depth(self._stream)
         except BrokerFault:
             self._depth = None
+
+    async def finish(self, until: float) -> None:
+        """Wait while `run` goes on with what waits, until this time of the loop's clock at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                while (await self._broker.depth(self._stream)).waiting:  # noqa: ASYNC110 - an event would be set by every batch
+                    await asyncio.sleep(LOOK_EVERY)
 
     def _waiting(self) -> Reading:
         return [] if self._depth is None or self._depth.waiting is None else [(self._depth.waiting, {})]
