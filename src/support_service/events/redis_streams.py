@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from support_service.events.broker import BrokerFault, DeadLetter, Delivery, Depth, Fenced, Full, chosen
 from support_service.telemetry.labels import OTHER
-from support_service.telemetry.stores import Measure, unmeasured
+from support_service.telemetry.stores import Measure, pooled, unmeasured
 
 GROUP = "support-service"
 TIMEOUT = 2.0  # seconds to connect or to answer, beyond what a call asks the server to wait
@@ -201,8 +201,7 @@ class RedisBroker:
 
     def connections(self) -> tuple[int, int]:
         """(used, idle) connections of the pool."""
-        idle = len(self._pool._available_connections)  # noqa: SLF001 - the pool has no other way to tell
-        return len(self._pool._in_use_connections), idle  # noqa: SLF001
+        return pooled(self._pool)
 
     async def _in_group(self, stream: str, ask: Any) -> Any:
         """Ask; where the stream or its group is missing, as in a Redis that lost everything, make it and ask again."""
