@@ -1,11 +1,15 @@
 """What a stop owes to those who are in the middle of something."""
 
 import asyncio
+import json
+import sqlite3
+from contextlib import asynccontextmanager, closing
 
 import aiohttp
 import pytest
 
 from tests.calls import PATIENCE, open_case
+from tests.events.conftest import shipment
 from tests.process import running
 from tests.servers import free_port
 
@@ -80,6 +84,53 @@ async def test_clients_that_go_on_are_sent_away_with_an_answer(service):
         await asyncio.gather(*(client() for _ in range(8)))
     assert not broken
     assert (await process.ended())[0] == 0
+
+
+async def test_events_that_wait_in_the_process_take_effect(tmp_path):
+    """Without Redis every event that was accepted takes effect before the process ends."""
+    port, admin = free_port(), free_port()
+    variables = {"SUPPORT_PORT": str(port), "SUPPORT_ADMIN_PORT": str(admin), "SUPPORT_STOP_TIMEOUT": str(6 * PATIENCE)}
+    async with running("serve", cwd=tmp_path, **variables) as process:
+        await process.answers(f"http://127.0.0.1:{port}")
+        async with _events_wait(f"http://127.0.0.1:{port}", tmp_path, 100):
+            process.stop()
+            async with asyncio.timeout(PATIENCE):
+                # This port goes when all requests have ended.
+                while await _takes_connections(f"http://127.0.0.1:{admin}"):  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.01)
+        status, _, log = await process.ended(6 * PATIENCE)
+    assert (status, _told(tmp_path), "lost" in log) == (0, 100, False)
+
+
+async def test_a_stop_does_not_wait_for_events_for_ever(tmp_path):
+    """Where events can't take effect the process ends all the same, and says how many are lost."""
+    port = free_port()
+    async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_STOP_TIMEOUT="0.2") as process:
+        await process.answers(f"http://127.0.0.1:{port}")
+        async with _events_wait(f"http://127.0.0.1:{port}", tmp_path, 3):
+            process.stop()
+            status, _, log = await process.ended()
+    assert (status, _told(tmp_path)) == (0, 0)
+    warnings = [line["message"] for line in map(json.loads, log.splitlines()) if line["level"] == "WARNING"]
+    assert any(message.startswith("3 events ") for message in warnings)
+
+
+@asynccontextmanager
+async def _events_wait(address, folder, number):
+    """Let so many events about a case be accepted, and none take effect within the block: the database is locked."""
+    async with aiohttp.ClientSession(address) as session:
+        await open_case(session, context={"type": "order", "orderId": "order-456"})
+        with closing(sqlite3.connect(folder / "var" / "support.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for event in range(number):
+                async with session.post("/support/events", json=shipment(f"e-{event}")) as response:
+                    assert response.status == 202
+            yield
+
+
+def _told(folder):
+    with closing(sqlite3.connect(folder / "var" / "support.db")) as database:
+        return database.execute("SELECT count(*) FROM messages").fetchone()[0]
 
 
 async def _active(address, method):

@@ -317,11 +317,13 @@ class _Parts:
                 repeatedly(RELAY_LOOK_EVERY, consumer.refresh_depth, "Looking at the inbound stream"),
                 repeatedly(inbox.FORGET_EVERY, partial(inbox.forget_old, database), "Forgetting old events"),
                 *([consumer.run()] if settings.consume else []),
-                *([webhooks.run()] if endpoints else []),
+                webhooks.run(),  # without endpoints too: it ends the deliveries of those that are no more
                 repeatedly(RELAY_LOOK_EVERY, webhooks.refresh, "Counting webhook deliveries"),
             ):
                 await stack.enter_async_context(beside(work))
             yield
+            if isinstance(broker, InProcessBroker) and settings.consume:  # what waits there is lost with the process
+                await consumer.finish(app[keys.READINESS].stop_by)
         await relay.close()
         await broker.close()
 

@@ -62,7 +62,7 @@ async def _drain(readiness: keys.Readiness, runner: web.AppRunner, server: Serve
     await asyncio.sleep(server.stop_delay)
     for site in list(runner.sites):
         await site.stop()
-    until = loop.time() + server.stop_timeout
+    until = readiness.stop_by = loop.time() + server.stop_timeout
     await asyncio.sleep(LOOK_EVERY)  # for requests that have arrived and were not begun
     while readiness.working and loop.time() < until:  # noqa: ASYNC110 - an event would be set by every request
         await asyncio.sleep(LOOK_EVERY)

@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from redis.asyncio import Redis
 
+from support_service.events import redis_streams
 from support_service.events.broker import BrokerFault, Fenced, Full
 from support_service.events.redis_streams import RedisBroker
 
@@ -53,6 +55,17 @@ async def test_what_is_not_acknowledged_comes_again(broker):
         ]
     await broker.acknowledge(STREAM, [second.id])
     assert await broker.claim(STREAM, "b", count=9, idle=0, alone=5) == []
+
+
+async def test_more_time_for_an_event(broker):
+    """Whoever asks for more time for an event has it, and it counts as no try; what is acknowledged stays so."""
+    await put(broker, "1", "2")
+    first, second = await take(broker)
+    await broker.acknowledge(STREAM, [second.id])
+    for each in (first, second):
+        await broker.keep(STREAM, "a", each)
+    assert await broker.claim(STREAM, "b", count=9, idle=60, alone=5) == []
+    assert [each.tries for each in await broker.claim(STREAM, "b", count=9, idle=0, alone=5)] == [2]
 
 
 async def test_a_suspect_comes_alone(broker):
@@ -163,4 +176,39 @@ async def test_a_stream_that_nobody_has_read(redis):
     await put(broker, "1", "2")
     await broker.trim(STREAM)
     assert (await broker.depth(STREAM)).waiting == 2
+    await broker.close()
+
+
+async def test_another_group_that_came_first(redis):
+    """What another group has read stays until ours has read it too, also where ours is not there yet."""
+    broker = RedisBroker(redis.url)
+    await put(broker, "1", "2")
+    async with Redis.from_url(redis.url) as server:
+        await server.xgroup_create(STREAM, "another", id="0")
+        [(_, entries)] = await server.xreadgroup("another", "a", {STREAM: ">"})
+        await server.xack(STREAM, "another", *(key for key, _ in entries))
+    await broker.trim(STREAM)
+    assert events(await take(broker)) == [b"1", b"2"]
+    await broker.close()
+
+
+async def test_consumers_that_are_gone(redis, monkeypatch):
+    """A consumer that has not been seen for a day goes; one that left events behind stays until others have them."""
+    broker = RedisBroker(redis.url)
+
+    async def trimmed():
+        await broker.trim(STREAM)
+        async with Redis.from_url(redis.url) as server:
+            return {each["name"] for each in await server.xinfo_consumers(STREAM, redis_streams.GROUP)}
+
+    await put(broker, "1", "2")
+    (first,) = await take(broker, 1)
+    await broker.acknowledge(STREAM, [first.id])
+    await broker.receive(STREAM, "b", count=1, wait=0.01)
+    assert await trimmed() == {b"a", b"b"}
+    monkeypatch.setattr(redis_streams, "GONE_AFTER", 0)
+    assert await trimmed() == {b"b"}
+    (second,) = await broker.claim(STREAM, "c", count=1, idle=0, alone=5)
+    assert await trimmed() == {b"c"}
+    assert second.event == b"2"
     await broker.close()

@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
+from support_service.database.seam import BUSY
 from support_service.errors import Unavailable
+from support_service.events import consumer
 from support_service.events.consumer import MAX_TRIES, Consumer
 from support_service.events.redis_streams import GROUP, RedisBroker
 from tests.calls import PATIENCE, open_case
@@ -41,8 +43,8 @@ async def broker(redis):
 @asynccontextmanager
 async def consuming(broker, instruments, apply, ping):
     """A consumer for the length of a block."""
-    consumer = Consumer(broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping)
-    running = asyncio.create_task(consumer.run())
+    hearing = Consumer(broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping)
+    running = asyncio.create_task(hearing.run())
     async with asyncio.timeout(PATIENCE):
         yield
     running.cancel()
@@ -90,6 +92,48 @@ async def test_a_database_that_answers_is_not_waited_for(stream, broker, instrum
         while not (letters := await broker.dead_letters(STREAM, 9)):
             await asyncio.sleep(0.02)
     assert (letters[0].tries, len(tries)) == (5, down + 5)
+
+
+async def test_a_lock_is_waited_for(stream, broker, instruments, monkeypatch):
+    """While the database is locked no try is counted, and no replica takes over what another waits with."""
+    monkeypatch.setattr(consumer, "BACKOFF", (0.001, 0.001))
+    tries, hour, applied = [], 3_600_000, asyncio.Event()
+
+    async def apply(_event):
+        (pending,) = await stream.xpending_range(STREAM, GROUP, "-", "+", 1)
+        assert pending["times_delivered"] == 1
+        tries.append(1)
+        if len(tries) <= 2 * MAX_TRIES:
+            assert pending["time_since_delivered"] < hour
+            me = pending["consumer"]
+            await stream.xclaim(STREAM, GROUP, me, 0, [pending["message_id"]], idle=hour, justid=True)
+            raise Unavailable(BUSY, "no")
+        applied.set()
+        return "applied"
+
+    await send(stream, shipment())
+    async with consuming(broker, instruments, apply, there):
+        await applied.wait()
+
+
+async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments, monkeypatch):
+    """An event that has waited as long as a try may in each of 5 is a dead letter, and holds up no one any more."""
+    monkeypatch.setattr(consumer, "LOCKED", 0)
+    done = asyncio.Event()
+
+    async def apply(event):
+        if event.id == "bad":
+            raise Unavailable(BUSY, "no")
+        done.set()
+        return "applied"
+
+    await send(stream, shipment("bad"))
+    await send(stream, shipment("good"))
+    async with consuming(broker, instruments, apply, there):
+        await done.wait()
+        while not (letters := await broker.dead_letters(STREAM, 9)):
+            await asyncio.sleep(0.02)
+    assert (letters[0].reason, letters[0].tries) == ("Unavailable: no", MAX_TRIES)
 
 
 async def test_what_waits_for_the_database_is_not_tried(stream, broker, instruments):

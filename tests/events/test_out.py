@@ -10,7 +10,7 @@ from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio import Redis
 
 from support_service.cases.events import PAYLOADS
-from support_service.database.tables import outbox
+from support_service.database.tables import leases, outbox
 from support_service.events import store
 from support_service.web import keys
 from tests.calls import PATIENCE, add_message, open_case, read_case, upload
@@ -180,6 +180,32 @@ async def test_a_fence_that_is_nonsense(client, stream, metrics):
     await stream.delete("support.events:fence")
     await open_case(client)
     assert len(await heard(stream, 2)) == 2
+
+
+@both_databases
+async def test_a_lease_of_a_clock_that_was_ahead(database):
+    """A lease holds others off until it is over, and not where no clock that is nearly right could have made it."""
+
+    async def taken_until(until):
+        async with database.transaction() as tx:
+            held = {"holder": "dead", "fence": until - 6, "expires_at": until}
+            await tx.execute(leases.update().where(leases.c.name == "relay").values(held))
+            return await store.take_lease(tx, "relay", "me", now=1000, until=1006, latest=1066)
+
+    assert await taken_until(999) == 1000
+    assert await taken_until(1000) is None
+    assert await taken_until(1066) is None
+    assert await taken_until(1067) == 1062
+    assert await taken_until(10**15) == 10**15 - 5
+
+
+async def test_events_go_on_after_a_holder_whose_clock_was_ahead(make_client, database, stream):
+    """Events are published where the last relay died with a lease for years to come."""
+    async with database.transaction() as tx:
+        await tx.execute(leases.update().values(holder="dead", fence=1 << 50, expires_at=1 << 50))
+    client = await make_client()
+    await open_case(client)
+    assert len(await heard(stream, 1)) == 1
 
 
 @both_databases

@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
 from support_service.database.tables import outbox, webhook_deliveries
+from support_service.events import erasure, store
 from support_service.events.relay import BATCH
 from support_service.events.webhooks import AT_ONCE, FORGET_AT_ONCE
 from support_service.web import keys
@@ -125,6 +126,19 @@ async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
     assert ("410" in reason, tries) == (True, 1)
 
 
+async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
+    """What is still to be delivered to an endpoint that is no more has failed, also where there is no other."""
+    endpoint.status = 503
+    await open_case(client)
+    await endpoint.got(2)
+    await client.close()
+    without = await make_client(SUPPORT_WEBHOOKS=None)
+    await change(without, state="pending", due=datetime.now(UTC))
+    async with asyncio.timeout(PATIENCE):
+        while await states(without) != ["failed"] * 2:
+            await asyncio.sleep(0.01)
+
+
 @both_databases
 async def test_old_deliveries_are_forgotten(client):
     """What was delivered is kept for a day, what failed for 30; older ones go, however many they are."""
@@ -174,3 +188,59 @@ async def test_a_dead_redis_does_not_hold_up_webhooks(make_client, endpoint, red
     await open_case(client)
     assert [event["type"] for event in await endpoint.got(2)] == ["support.case.opened.v1"] * 2
     redis.start()
+
+
+async def fan_out(database, fresh):
+    """Make deliveries of events as the relay does."""
+    seqs = [seq for seq, _ in fresh]
+    async with database.transaction() as tx:
+        await store.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
+
+
+async def keep(database, event):
+    """Put an event into the outbox; gives what the relay sees of it."""
+    row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": event}
+    async with database.transaction() as tx:
+        await tx.execute(outbox.insert(), row)
+    return await store.to_fan_out(database, 10)
+
+
+async def waiting(database):
+    """Until a transaction waits for another's lock."""
+    async with asyncio.timeout(PATIENCE):
+        while not await database.fetch_one(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_deliveries_that_meet_an_erasure(database):
+    """Deliveries that are made of an event while its case is erased have what the erasure has left of it."""
+    fresh = await keep(database, '{"subject":"case-1","said":"zaphod"}')
+    async with database.transaction() as tx:
+        await erasure.rewrite(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
+        making = asyncio.create_task(fan_out(database, fresh))
+        await waiting(database)
+    await making
+    events = await database.fetch_all(sa.select(webhook_deliveries.c.event))
+    assert events == [('{"subject":"case-1","said":"erased"}',)]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_two_that_make_deliveries_of_one_event(database):
+    """Of two replicas that take themselves for the relay one makes an event's deliveries."""
+    fresh = await keep(database, "{}")
+    seqs = [seq for seq, _ in fresh]
+    async with database.transaction() as tx:
+        await store.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
+        making = asyncio.create_task(fan_out(database, fresh))
+        await waiting(database)
+    await making
+    assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 1
+
+
+async def test_deliveries_that_were_made_in_the_meantime(database):
+    """The same on SQLite, where one comes after the other."""
+    fresh = await keep(database, "{}")
+    await fan_out(database, fresh)
+    await fan_out(database, fresh)
+    assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 1

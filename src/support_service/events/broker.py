@@ -1,11 +1,14 @@
 """The broker seam: streams of events with one group of consumers each, in Redis or in this process."""
 
 import asyncio
+import logging
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 
 class BrokerFault(Exception):
@@ -72,6 +75,9 @@ class Broker(Protocol):
         One that has been handed out `alone` times already comes by itself, so that it can't take others down with it.
         """
 
+    async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:
+        """Have as much time for an event as if it had been given now; no try is counted."""
+
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         """Let the group forget events; they have taken effect."""
 
@@ -85,7 +91,7 @@ class Broker(Protocol):
         """Put dead letters back at the end of their stream; gives how many of these ids there were."""
 
     async def trim(self, stream: str) -> None:
-        """Let go what every group has read and acknowledged."""
+        """Let go what every group has read and acknowledged, and consumers that are gone for long."""
 
     async def depth(self, stream: str) -> Depth:
         """How much is before the group."""
@@ -155,6 +161,11 @@ class InProcessBroker:
         out.pending.update((each.id, (each, monotonic())) for each in given)
         return given
 
+    async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:  # noqa: ARG002
+        pending = self._streams[stream].pending
+        if delivery.id in pending:
+            pending[delivery.id] = (pending[delivery.id][0], monotonic())
+
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         for each in ids:
             self._streams[stream].pending.pop(each, None)
@@ -183,6 +194,9 @@ class InProcessBroker:
         return Depth(len(of.entries) + len(of.pending), len(of.dead))
 
     async def close(self) -> None:
+        left = sum(len(each.entries) + len(each.pending) for each in self._streams.values())
+        if left:
+            log.warning("%d events that came in have not come to an end, and are lost with this process", left)
         self._streams.clear()
 
 

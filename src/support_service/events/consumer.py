@@ -1,20 +1,23 @@
 """The consumer: takes the events of other services from their stream and lets each take effect, once.
 
 An event that can't be read goes to the dead letters at once, one that fails after MAX_TRIES; neither holds up the
-others. While the database is out of reach the consumer waits with what it has, and no try is counted.
+others. While the database is out of reach, or locked, the consumer waits with what it has, and no try is counted.
 """
 
 import asyncio
 import logging
+import math
 import os
 import platform
 import random
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
+from support_service.database.seam import BUSY
 from support_service.errors import SupportError, Unavailable
 from support_service.events import envelope
 from support_service.events.broker import Broker, BrokerFault, Delivery, Depth, Full
@@ -28,9 +31,11 @@ MAX_TRIES = 5
 LAST_TRY = (
     2 * MAX_TRIES
 )  # of an event that is handed out again and again and never comes to an end: it kills who has it
+LOCKED = 120.0  # seconds of one try: five outlast a migration, and an event that always waits in vain ends with them
 BATCH = 16
 AT_ONCE = 4  # transactions at a time: on PostgreSQL most of an event's time is spent on the way there and back
 WAIT = 1.0  # seconds that one read waits for an event
+LOOK_EVERY = 0.05  # seconds between looks at the events that a stop waits for
 PING = 2.0  # seconds for the database to say that it is there
 BACKOFF = (0.1, 2.0)  # seconds until the first try after a fault, and at most
 MOST = 100_000  # events that may wait; beyond them none is taken by HTTP
@@ -104,6 +109,13 @@ class Consumer:
         except BrokerFault:
             self._depth = None
 
+    async def finish(self, until: float) -> None:
+        """Wait while `run` goes on with what waits, until this time of the loop's clock at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                while (await self._broker.depth(self._stream)).waiting:  # noqa: ASYNC110 - an event would be set by every batch
+                    await asyncio.sleep(LOOK_EVERY)
+
     def _waiting(self) -> Reading:
         return [] if self._depth is None or self._depth.waiting is None else [(self._depth.waiting, {})]
 
@@ -154,7 +166,7 @@ class Consumer:
             return await self._bury(delivery, kind, str(event))
         try:
             kind = closed(event.type, EVENTS_IN)
-            outcome = await self._apply_patiently(event) if event.data is not None else None
+            outcome = await self._apply_patiently(delivery, event) if event.data is not None else None
         except Exception as failure:
             if delivery.tries >= MAX_TRIES:
                 log.exception("Event %s is given up after %d tries", delivery.id, delivery.tries)
@@ -168,14 +180,22 @@ class Consumer:
             self._count(event, outcome)
         return True
 
-    async def _apply_patiently(self, event: Event) -> Effect:
-        failures = 0
+    async def _apply_patiently(self, delivery: Delivery, event: Event) -> Effect:
+        """Let an event take effect, when the database is there and not locked."""
+        failures, until = 0, math.inf
         while True:
             try:
                 return await self._apply(event)
             except Unavailable as failure:
+                if failure.code == BUSY:
+                    now = time.monotonic()
+                    until = min(until, now + LOCKED)
+                    if now >= until:
+                        raise
+                    with suppress(BrokerFault):  # who takes it over then finds it done, or waits too
+                        await self._broker.keep(self._stream, self._name, delivery)
                 # A database that answers has refused this event alone: that is a try like any other.
-                if failure.code != "database_unavailable" or await self._answers():
+                elif failure.code != "database_unavailable" or await self._answers():
                     raise
                 if not failures:
                     log.warning("Events wait for the database: %s", failure)

@@ -15,12 +15,13 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from support_service.events.broker import BrokerFault, DeadLetter, Delivery, Depth, Fenced, Full, chosen
 from support_service.telemetry.labels import OTHER
-from support_service.telemetry.stores import Measure, unmeasured
+from support_service.telemetry.stores import Measure, pooled, unmeasured
 
 GROUP = "support-service"
 TIMEOUT = 2.0  # seconds to connect or to answer, beyond what a call asks the server to wait
 CONNECTIONS = 16
 MOST_PENDING = 256  # pending entries looked at in one turn
+GONE_AFTER = 86_400.0  # seconds; a consumer that lives reads each second
 FIELDS = (b"event", b"data")  # in which field of an entry an event may come
 # One call whatever the number of events: the client packs one command, and the server appends all or none.
 PUBLISH = """
@@ -57,6 +58,16 @@ for i = 1, #ARGV do
 end
 return found
 """
+# In one script: one that came back between the look and its end would lose what it was handed out.
+FORGET_CONSUMERS = """
+for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    local has = {}
+    for i = 1, #each, 2 do has[each[i]] = each[i + 1] end
+    if has.pending == 0 and has.idle >= tonumber(ARGV[2]) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], has.name)
+    end
+end
+"""
 REFUSED = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # what PUBLISH says
 
 
@@ -74,7 +85,9 @@ class RedisBroker:
             retry=Retry(NoBackoff(), 0),
         )
         self._redis: Any = redis.Redis.from_pool(self._pool)
-        self._publish, self._bury, self._replay = map(self._redis.register_script, (PUBLISH, BURY, REPLAY))
+        self._publish, self._bury, self._replay, self._forget_consumers = map(
+            self._redis.register_script, (PUBLISH, BURY, REPLAY, FORGET_CONSUMERS)
+        )
 
     async def publish(
         self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
@@ -108,6 +121,10 @@ class RedisBroker:
             tries = {each.id: each.tries + 1 for each in taken}
             entries = await self._redis.xclaim(stream, GROUP, consumer, least, list(tries))
             return _deliveries(entries, tries)
+
+    async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:
+        with self._operation("XCLAIM"):
+            await self._redis.xclaim(stream, GROUP, consumer, 0, [delivery.id], justid=True)  # which counts no try
 
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         if ids:
@@ -157,13 +174,16 @@ class RedisBroker:
     async def trim(self, stream: str) -> None:
         with self._operation("XTRIM"):
             groups = await self._in_group(stream, lambda: self._redis.xinfo_groups(stream))
+            if all(group["name"] != GROUP.encode() for group in groups):
+                return  # another group came first, and all that it has read is still before ours
             floors = []
             for group in groups:  # what is handed out from here on is newer than what was handed out last
                 pending = await self._redis.xpending(stream, group["name"])
                 floors.append(pending["min"] or group["last-delivered-id"])
-            if floors:
-                floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
-                await self._redis.xtrim(stream, minid=floor, approximate=False)
+            floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
+            await self._redis.xtrim(stream, minid=floor, approximate=False)
+            # Each start of a process makes a consumer, which Redis keeps for ever.
+            await self._forget_consumers(keys=[stream], args=[GROUP, round(GONE_AFTER * 1000)])
 
     async def depth(self, stream: str) -> Depth:
         with self._operation("XINFO"):
@@ -181,8 +201,7 @@ class RedisBroker:
 
     def connections(self) -> tuple[int, int]:
         """(used, idle) connections of the pool."""
-        idle = len(self._pool._available_connections)  # noqa: SLF001 - the pool has no other way to tell
-        return len(self._pool._in_use_connections), idle  # noqa: SLF001
+        return pooled(self._pool)
 
     async def _in_group(self, stream: str, ask: Any) -> Any:
         """Ask; where the stream or its group is missing, as in a Redis that lost everything, make it and ask again."""

@@ -25,6 +25,7 @@ EVERY = 0.1  # seconds between looks at the outbox: an event waits half of it, a
 BATCH = 200  # events published at once, as long as they have no more than
 BATCH_BYTES = 4 << 20
 LEASE = 6.0  # seconds; a process that dies holds the relay up for so long
+SKEW = 60.0  # seconds between clocks; one further ahead may have died with a lease that is not over for years
 BACKOFF = (0.5, 5.0)  # seconds until the first try after a fault, and at most
 LOOK_EVERY = 5.0  # seconds between looks at what is pending, for the gauges
 
@@ -150,8 +151,9 @@ class Relay:
             if now < self._ask_at:
                 return self.leads
             at = round(time.time() * 1000)
+            until, latest = (at + round(seconds * 1000) for seconds in (LEASE, LEASE + SKEW))
             async with self._database.transaction() as tx:
-                fence = await store.take_lease(tx, "relay", self._me, at, at + round(LEASE * 1000))
+                fence = await store.take_lease(tx, "relay", self._me, now=at, until=until, latest=latest)
                 newest, self._newest = self._newest, 0
                 if fence is not None and fence <= newest:
                     # The broker remembers more than the database: of a clock that was ahead, or a backup put back.

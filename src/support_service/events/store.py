@@ -27,22 +27,22 @@ PENDING = (
     )
     .order_by(outbox.c.seq)
 )
-TO_FAN_OUT = (
-    sa.select(outbox.c.seq, outbox.c.type)
-    .where(sa.text("NOT fanned_out"))  # as the index spells it
-    .order_by(outbox.c.seq)
-    .limit(sa.bindparam("count"))
-)
+_FRESH = sa.text("NOT fanned_out")  # as the index spells it
+TO_FAN_OUT = sa.select(outbox.c.seq, outbox.c.type).where(_FRESH).order_by(outbox.c.seq).limit(sa.bindparam("count"))
 BACKLOG = sa.select(sa.func.count(), sa.func.min(outbox.c.at)).select_from(outbox)
 REMOVE = hot(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
 REMOVE_RANGE = hot(outbox.delete().where(outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))))
 CHOSEN = outbox.c.seq.in_(sa.bindparam("chosen", expanding=True))
-MARK_FANNED_OUT = outbox.update().where(CHOSEN).values(fanned_out=sa.true())
+MARK_FANNED_OUT = outbox.update().where(CHOSEN, _FRESH).values(fanned_out=sa.true()).returning(outbox.c.seq)
 TAKE_LEASE = (
     leases.update()
     .where(
         leases.c.name == sa.bindparam("lease"),
-        sa.or_(leases.c.holder == sa.bindparam("me"), leases.c.expires_at < sa.bindparam("now")),
+        sa.or_(
+            leases.c.holder == sa.bindparam("me"),
+            leases.c.expires_at < sa.bindparam("now"),
+            leases.c.expires_at > sa.bindparam("latest", type_=sa.BigInteger),
+        ),
     )
     .values(
         # A fence from the clock stays ahead of what Redis remembers even where the database starts anew.
@@ -121,9 +121,12 @@ _ENDED_LONG_AGO = (
 FORGET_DELIVERIES = webhook_deliveries.delete().where(_D.seq.in_(_ENDED_LONG_AGO))
 
 
-async def take_lease(tx: Transaction, name: str, me: str, now: int, until: int) -> int | None:
-    """The fence of a lease that is free or mine already, held until then; None where another holds it. Times in ms."""
-    row = await tx.fetch_one(TAKE_LEASE, {"lease": name, "me": me, "now": now, "until": until})
+async def take_lease(tx: Transaction, name: str, me: str, *, now: int, until: int, latest: int) -> int | None:
+    """The fence of a lease that is free or mine already, held until then; None where another holds it. Times in ms.
+
+    One that ends after `latest` holds no one up: its holder's clock was wrong.
+    """
+    row = await tx.fetch_one(TAKE_LEASE, {"lease": name, "me": me, "now": now, "until": until, "latest": latest})
     return row[0] if row else None
 
 
@@ -173,10 +176,12 @@ async def fan_out(
     tx: Transaction, events: Sequence[int], wanted: Iterable[tuple[str, Sequence[int]]], now: datetime
 ) -> None:
     """Keep the webhook deliveries of events, (endpoint, which it wants), and remember that they are kept."""
-    for endpoint, chosen in wanted:
+    # First, for its row locks: what is read after it was rewritten by an erasure, or has been taken by nobody else.
+    marked = {seq for (seq,) in await tx.fetch_all(MARK_FANNED_OUT, {"chosen": events})}
+    for endpoint, wants in wanted:
+        chosen = [seq for seq in wants if seq in marked]
         if chosen:
             await tx.execute(FAN_OUT, {"endpoint": endpoint, "now": now, "chosen": chosen})
-    await tx.execute(MARK_FANNED_OUT, {"chosen": events})
 
 
 async def begin_inbound(tx: Transaction, source: str, event_id: str, at: datetime) -> int | None:

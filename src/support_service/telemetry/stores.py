@@ -1,7 +1,7 @@
 """Operations on the database and on Redis, as the semantic conventions see them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry.metrics import Histogram
 
@@ -35,6 +35,11 @@ class OperationMetrics:
         if error:
             labels = {**labels, "error.type": OTHER_ERROR if error == OTHER else error}
         self._duration.record(seconds, labels)
+
+
+def pooled(pool: Any) -> tuple[int, int]:
+    """(used, idle) connections of a pool of redis-py's, which has no way of its own to tell."""
+    return len(pool._in_use_connections), len(pool._available_connections)  # noqa: SLF001
 
 
 def connections(pools: Mapping[str, Callable[[], tuple[int, int]]]) -> Reading:

@@ -16,7 +16,7 @@ from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from support_service.periodic import end
 from support_service.telemetry.labels import OTHER
-from support_service.telemetry.stores import Measure, unmeasured
+from support_service.telemetry.stores import Measure, pooled, unmeasured
 from support_service.timeline.cache import CacheFault, Claim
 
 BATCHES = 4  # on their way at once; what is asked meanwhile goes out with the next
@@ -122,8 +122,7 @@ class RedisCache:
 
     def connections(self) -> tuple[int, int]:
         """(used, idle) connections of the pool."""
-        idle = len(self._pool._available_connections)  # noqa: SLF001 - the pool has no other way to tell
-        return len(self._pool._in_use_connections), idle  # noqa: SLF001
+        return pooled(self._pool)
 
     async def _do(self, *command: Any) -> Any:
         waiting = self._waiting()
