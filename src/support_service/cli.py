@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import uvloop
 
 from support_service import __version__, server
 from support_service.commands import attachments, audit, events, privacy, timeline, tokens
+from support_service.commands.base import LACKING
 from support_service.database import migrate
 from support_service.demo import traffic
 from support_service.demo.run import run as run_demo
@@ -25,6 +27,9 @@ from support_service.web.openapi import document
 
 Subparsers = Any  # argparse keeps its name for itself
 WRONG_START = 2  # the exit status of a start that was refused
+NEWER = "The database is newer than this release"
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -137,17 +142,21 @@ def _serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     settings = Settings.load(environ)
     logs.configure(settings.server.log_level)
     url = settings.database.url
-    if url.startswith("sqlite:"):
-        migrate.upgrade(url)
-    elif not migrate.is_current(url):
-        raise WrongSetting("The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first")
+    standing = migrate.upgrade(url) if url.startswith("sqlite:") else migrate.standing(url)
+    if standing == "older":
+        raise WrongSetting(LACKING)
+    if standing == "newer":
+        log.warning("%s; it works with what it knows of it", NEWER)
     uvloop.run(server.serve(settings))
 
 
 def _migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     settings = Settings.load(environ)
-    migrate.upgrade(settings.database.url)
-    print("The database has the newest schema.")
+    if migrate.upgrade(settings.database.url) == "newer":
+        # No failure: where `migrate` runs before each start, as in Kubernetes, it would keep an older release from it.
+        print(f"{NEWER}: nothing was changed.")
+    else:
+        print("The database has the newest schema.")
 
 
 def _openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ import uvloop
 from support_service import quantities
 from support_service.commands import upkeep
 from support_service.commands.attach import attach
-from support_service.commands.base import with_newest_schema
+from support_service.commands.base import with_migrations
 from support_service.settings import Client, Settings
 
 Quantity = TypeVar("Quantity")
@@ -108,7 +108,7 @@ def _attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    settings = with_newest_schema(environ)
+    settings = with_migrations(environ)
     older_than = arguments.older_than
     if older_than is None:
         older_than = timedelta(0) if arguments.reverse else settings.s3.offload_after or timedelta(days=30)
@@ -124,16 +124,16 @@ def _offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _sweep(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    sys.exit(uvloop.run(upkeep.sweep(with_newest_schema(environ), dry_run=arguments.dry_run)))
+    sys.exit(uvloop.run(upkeep.sweep(with_migrations(environ), dry_run=arguments.dry_run)))
 
 
 def _scrub(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    sys.exit(uvloop.run(upkeep.scrub(with_newest_schema(environ), sample=arguments.sample)))
+    sys.exit(uvloop.run(upkeep.scrub(with_migrations(environ), sample=arguments.sample)))
 
 
 def _retention(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     status = upkeep.retain(
-        with_newest_schema(environ),
+        with_migrations(environ),
         older_than=arguments.older_than,
         statuses=arguments.status or ["closed"],
         limit=arguments.limit,
