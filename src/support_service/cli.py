@@ -27,6 +27,7 @@ from support_service.web.openapi import document
 
 Subparsers = Any  # argparse keeps its name for itself
 WRONG_START = 2  # the exit status of a start that was refused
+NOT_READ = 141  # that of a command whose output nobody takes, as shells have it for SIGPIPE
 NEWER = "The database is newer than this release"
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,17 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Run the subcommand that the arguments name."""
-    arguments = _parser().parse_args()
     try:
-        arguments.run(arguments, os.environ)
-    except (WrongSetting, SupportError) as refusal:
-        sys.exit(_say(str(refusal)))
+        try:
+            arguments = _parser().parse_args()
+            arguments.run(arguments, os.environ)
+        finally:
+            _flush()
+    except BrokenPipeError:  # as of `export | head`: whoever reads has enough
+        sys.exit(NOT_READ)
+    except (WrongSetting, SupportError, OSError) as refusal:
+        print(f"support-service: {str(refusal) or type(refusal).__name__}", file=sys.stderr)
+        sys.exit(WRONG_START)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -207,6 +214,10 @@ def _traffic(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     uvloop.run(traffic.run(arguments.base_url, headers, arguments.rate, arguments.duration, faults=arguments.faults))
 
 
-def _say(line: str) -> int:
-    print(f"support-service: {line}", file=sys.stderr)
-    return WRONG_START
+def _flush() -> None:
+    """Print what waits; raises OSError where it can't be, and forgets it, or the interpreter would try once more."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise

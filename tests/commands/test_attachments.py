@@ -69,6 +69,21 @@ async def test_moving_files_there_and_back(variables, session):
     assert await command(variables, "sweep") == (0, [{"summary": True, **dict.fromkeys(KINDS, 0)}], "")
 
 
+async def test_a_report_that_nobody_takes(variables, session):
+    """`offload` without a reader for its lines ends quietly, and what it has moved is moved."""
+    case = await open_case(session)
+    kept = await upload(session, case, b"a", filename="a")
+    reader, writer = os.pipe()
+    os.close(reader)
+    async with running("offload", "--older-than", "0s", output=writer, **variables) as process:
+        os.close(writer)
+        assert await process.ended() == (141, "", "")
+    async with session.get(kept["uri"]) as response:
+        assert await response.read() == b"a"
+    status, lines, _ = await command(variables, "offload", "--older-than", "0s")
+    assert (status, lines[-1]["moved"]) == (0, 0)
+
+
 KINDS = ("unfinished", "orphan", "leftover", "ledger", "missing", "damaged")
 
 
