@@ -149,12 +149,13 @@ async def test_a_port_in_use(variables, port):
         ("SUPPORT_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing"),
         ("SUPPORT_ATTACHMENT_DIR", "/proc/nowhere"),
         ("SUPPORT_PORT", "eighty"),
+        ("SUPPORT_ADMIN_HOST", "a..b"),
         ("SUPPORT_CONNECTIONS", "1000000000"),  # more than any system lets one process open
     ],
 )
 async def test_a_start_that_can_not_be(variables, variable, value):
     """A part that can't be used stops the start with one line that says why, and status 2."""
-    async with running("serve", **variables | {variable: value}) as service:
+    async with running("serve", **{"SUPPORT_ADMIN_PORT": "0"} | variables | {variable: value}) as service:
         status, _, errors = await service.ended()
     assert status == 2, errors
     assert refusal(errors)

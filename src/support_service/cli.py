@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ import uvloop
 
 from support_service import __version__, server
 from support_service.commands import attachments, audit, events, privacy, timeline, tokens
+from support_service.commands.arguments import argument
 from support_service.commands.base import LACKING
 from support_service.database import migrate
 from support_service.demo import traffic
@@ -28,6 +30,7 @@ from support_service.web.openapi import document
 Subparsers = Any  # argparse keeps its name for itself
 WRONG_START = 2  # the exit status of a start that was refused
 NOT_READ = 141  # that of a command whose output nobody takes, as shells have it for SIGPIPE
+LAST_PORT = 65_535
 NEWER = "The database is newer than this release"
 
 log = logging.getLogger(__name__)
@@ -35,9 +38,10 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Run the subcommand that the arguments name."""
+    arguments = argparse.Namespace(refused=WRONG_START)
     try:
         try:
-            arguments = _parser().parse_args()
+            _parser().parse_args(namespace=arguments)
             arguments.run(arguments, os.environ)
         finally:
             _flush()
@@ -45,7 +49,7 @@ def main() -> None:
         sys.exit(NOT_READ)
     except (WrongSetting, SupportError, OSError) as refusal:
         print(f"support-service: {str(refusal) or type(refusal).__name__}", file=sys.stderr)
-        sys.exit(WRONG_START)
+        sys.exit(arguments.refused)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -124,7 +128,7 @@ def _add_probe(commands: Subparsers) -> None:
     how.add_argument("--interval", type=_seconds, metavar="SECONDS", help="check again and again, as 60s")
     probe.add_argument(
         "--listen",
-        type=_address,
+        type=argument(_address),
         default=("127.0.0.1", 9101),
         metavar="HOST:PORT",
         help="with --interval: serve /metrics",
@@ -142,7 +146,7 @@ def _add_probe(commands: Subparsers) -> None:
     probe.add_argument(
         "--header", action="append", default=[], type=_header, metavar="NAME:VALUE", help="to send along"
     )
-    probe.set_defaults(run=_probe)
+    probe.set_defaults(run=_probe, refused=probe_run.NOT_RUN)
 
 
 def _serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -191,7 +195,9 @@ def _seconds(text: str) -> float:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    return host or "127.0.0.1", int(port)
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
+        raise ValueError(f"HOST:PORT with a port from 0 to {LAST_PORT}")
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def _header(text: str) -> tuple[str, str]:
