@@ -20,9 +20,14 @@ WRONG = [
     ["offload", "--older-than", "30"],
     ["offload", "--rate", "fast"],
     ["offload", "--limit", "0"],
+    ["offload", "--limit", "9" * 20],
     ["scrub", "--sample", "2"],
     ["retention"],
     ["retention", "--older-than", "1d", "--status", "open"],
+    ["attach", "case", "file", "--url", "foo"],
+    ["demo", "traffic", "--base-url", "foo"],
+    ["demo", "traffic", "--base-url", "http://a..b"],
+    ["demo", "traffic", "--rate", "0"],
 ]
 
 
@@ -64,6 +69,7 @@ def test_a_command_that_does_not_exist(run, arguments):
     status, out, errors = run(*arguments)
     assert (status, out) == (2, "")
     assert errors.startswith("usage: support-service")
+    assert "invalid _" not in errors
 
 
 def test_openapi(run):

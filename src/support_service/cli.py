@@ -21,7 +21,7 @@ from support_service.demo.run import run as run_demo
 from support_service.errors import SupportError
 from support_service.probe import run as probe_run
 from support_service.probe.check import Check
-from support_service.settings import Client, Settings, WrongSetting
+from support_service.settings import Client, Settings, WrongSetting, base_url
 from support_service.telemetry import logs
 from support_service.web import asyncapi
 from support_service.web.gaps import gaps
@@ -104,9 +104,15 @@ def _parser() -> argparse.ArgumentParser:
 def _add_traffic(demonstration: argparse.ArgumentParser) -> None:
     what = "send a running service believable load, for dashboards; as SUPPORT_TOKEN says, where it asks who calls"
     parser = demonstration.add_subparsers(metavar="traffic").add_parser("traffic", help=what, description=what)
-    parser.add_argument("--base-url", default="http://127.0.0.1:8000", metavar="URL", help="(default: %(default)s)")
-    parser.add_argument("--rate", type=_seconds, default=5.0, help="requests a second (default: %(default)s)")
-    parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="(default: until Ctrl-C)")
+    parser.add_argument(
+        "--base-url",
+        type=argument(base_url),
+        default="http://127.0.0.1:8000",
+        metavar="URL",
+        help="(default: %(default)s)",
+    )
+    parser.add_argument("--rate", type=argument(_seconds), default=5.0, help="requests a second (default: %(default)s)")
+    parser.add_argument("--duration", type=argument(_seconds), metavar="SECONDS", help="(default: until Ctrl-C)")
     parser.add_argument("--faults", action="store_true", help="also what broken clients send")
     parser.set_defaults(run=_traffic)
 
@@ -125,7 +131,7 @@ def _add_probe(commands: Subparsers) -> None:
     probe.add_argument("--base-url", required=True, metavar="URL", help="where the service is, as http://HOST:PORT")
     how = probe.add_mutually_exclusive_group()
     how.add_argument("--once", action="store_true", help="check once (the default)")
-    how.add_argument("--interval", type=_seconds, metavar="SECONDS", help="check again and again, as 60s")
+    how.add_argument("--interval", type=argument(_seconds), metavar="SECONDS", help="check again and again, as 60s")
     probe.add_argument(
         "--listen",
         type=argument(_address),
@@ -134,17 +140,21 @@ def _add_probe(commands: Subparsers) -> None:
         help="with --interval: serve /metrics",
     )
     probe.add_argument(
-        "--threshold", type=_seconds, default=2.0, metavar="SECONDS", help="for each step (default: %(default)ss)"
+        "--threshold",
+        type=argument(_seconds),
+        default=2.0,
+        metavar="SECONDS",
+        help="for each step (default: %(default)ss)",
     )
     probe.add_argument(
         "--event-threshold",
-        type=_seconds,
+        type=argument(_seconds),
         default=5.0,
         metavar="SECONDS",
         help="from the event to the timeline that shows it (default: %(default)ss)",
     )
     probe.add_argument(
-        "--header", action="append", default=[], type=_header, metavar="NAME:VALUE", help="to send along"
+        "--header", action="append", default=[], type=argument(_header), metavar="NAME:VALUE", help="to send along"
     )
     probe.set_defaults(run=_probe, refused=probe_run.NOT_RUN)
 
@@ -187,9 +197,12 @@ def _probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text.removesuffix("s"))
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise ValueError(text)
+        raise ValueError("a number above 0")
     return seconds
 
 
@@ -201,10 +214,10 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon:
-        raise ValueError(text)
-    return name.strip(), value.strip()
+    header = re.fullmatch(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:([^\x00-\x1f\x7f]*)", text)
+    if not header:
+        raise ValueError("NAME:VALUE, on one line and with a name that HTTP allows")
+    return header[1], header[2].strip()
 
 
 def _asyncapi(*_: object) -> None:

@@ -155,6 +155,18 @@ async def test_attach_takes_any_name(variables, session, tmp_path):
     assert [line["filename"] for line in lines] == list(names.values())
 
 
+async def test_attach_of_what_can_not_be(variables, session, tmp_path):
+    """A name that no system takes is told as any file that isn't there, and a case whose id is no text as unknown."""
+    (tmp_path / "a.txt").write_bytes(b"a")
+    case = await open_case(session)
+    status, lines, errors = await command(variables, "attach", case["id"], "b" * 300, "a.txt")
+    assert (status, [line["file"] for line in lines]) == (1, ["a.txt"])
+    (line,) = errors.splitlines()
+    assert "File name too long" in line
+    status, lines, errors = await command(variables, "attach", "\udcff", "a.txt")
+    assert (status, lines, errors) == (1, [], "support-service: a.txt: There is no case '%FF'.\n")
+
+
 async def test_attach_for_agents_alone(variables, session, tmp_path):
     """`attach --internal` uploads a file that no customer is shown."""
     case = await open_case(session)

@@ -154,7 +154,16 @@ async def test_answers_of_another_shape(tmp_path):
     assert deleted == ["/support/cases/c-1"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--base-url", "x", "--interval", "0"], ["--base-url", "x", "--fast"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--base-url", "x", "--interval", "0"],
+        ["--base-url", "x", "--fast"],
+        ["--base-url", "x", "--header", "X: one\ntwo"],
+        ["--base-url", "x", "--header", "a name: value"],
+    ],
+)
 async def test_wrong_usage(tmp_path, arguments):
     """A probe that is called wrongly could not run either: status 3."""
     async with running("probe", *arguments, cwd=tmp_path) as process:

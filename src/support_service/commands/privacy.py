@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import secrets
 import sys
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ def _export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 async def _export_cases(settings: Settings, *, masked: bool) -> None:
-    mask = Mask((settings.server.masking_key or secrets.token_hex()).encode())
+    mask = Mask(os.fsencode(settings.server.masking_key or secrets.token_hex()))
     async with opened(settings) as upkeep:
         after = None
         while page := await store.find(upkeep.database, CaseQuery(limit=MAX_LIMIT), after):

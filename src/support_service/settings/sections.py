@@ -27,6 +27,7 @@ from support_service.settings.values import (
     Origins,
     RedisUrl,
     Share,
+    Token,
     TracesExporters,
     Webhooks,
     WrongSetting,
@@ -212,12 +213,12 @@ class Access(Section):
 class Client(Section):
     """What the commands that call a service say to it."""
 
-    token: SecretStr | None = Field(None, alias="SUPPORT_TOKEN", description="whom `attach`, `probe` and `demo` act as")
+    token: Token | None = Field(None, alias="SUPPORT_TOKEN", description="whom `attach`, `probe` and `demo` act as")
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers that say who calls."""
-        return {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value().strip()}"}
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value()}"}
 
 
 def read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
