@@ -40,7 +40,7 @@ class Process:
         """Its exit status, what it printed and what it logged, once it has ended."""
         async with asyncio.timeout(within):
             out, errors = await self._process.communicate()
-        return self._process.returncode, out.decode(), errors.decode()
+        return self._process.returncode, (out or b"").decode(), errors.decode()
 
     async def printed(self, *, until: str) -> str:
         """What it prints, up to a line that has the text."""
@@ -69,15 +69,22 @@ class Process:
 
 @asynccontextmanager
 async def running(
-    *arguments: str, cwd: Path, module: str = "support_service", **variables: str
+    *arguments: str,
+    cwd: Path,
+    module: str = "support_service",
+    output: int = asyncio.subprocess.PIPE,
+    **variables: str,
 ) -> AsyncIterator[Process]:
-    """A command for the length of a block; it is killed at the end if it still runs."""
+    """A command for the length of a block; it is killed at the end if it still runs.
+
+    What it prints can be read, unless there is an open file that it goes to.
+    """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
         cwd=cwd,
         env=environment(**variables),
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=output,
         stderr=asyncio.subprocess.PIPE,
     )
     try:

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from support_service import __version__, cli
+from support_service.database import migrate
 from support_service.web.routes import ROUTES
-from tests.process import running
+from tests.process import START, running
 
 COMMANDS = ["serve", "demo", "migrate", "openapi", "timeline", "attach", "offload", "sweep", "scrub", "retention"]
 WRONG = [
@@ -19,9 +20,14 @@ WRONG = [
     ["offload", "--older-than", "30"],
     ["offload", "--rate", "fast"],
     ["offload", "--limit", "0"],
+    ["offload", "--limit", "9" * 20],
     ["scrub", "--sample", "2"],
     ["retention"],
     ["retention", "--older-than", "1d", "--status", "open"],
+    ["attach", "case", "file", "--url", "foo"],
+    ["demo", "traffic", "--base-url", "foo"],
+    ["demo", "traffic", "--base-url", "http://a..b"],
+    ["demo", "traffic", "--rate", "0"],
 ]
 
 
@@ -63,6 +69,7 @@ def test_a_command_that_does_not_exist(run, arguments):
     status, out, errors = run(*arguments)
     assert (status, out) == (2, "")
     assert errors.startswith("usage: support-service")
+    assert "invalid _" not in errors
 
 
 def test_openapi(run):
@@ -113,6 +120,33 @@ def test_a_wrong_setting(run, command):
     assert line.startswith("support-service: SUPPORT_DATABASE_URL='mysql://db': allowed is ")
 
 
+@pytest.mark.parametrize("command", ["sweep", "export", "audit verify", "timeline status", "events webhooks list"])
+def test_a_schema_that_is_older(run, tmp_path, command):
+    """A command on a database that lacks migrations says what to run first."""
+    (tmp_path / "old.db").touch()
+    status, out, errors = run(*command.split(), SUPPORT_DATABASE_URL="sqlite:///old.db")
+    assert (status, out) == (2, "")
+    lacking = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
+    assert errors == f"support-service: {lacking}\n"
+
+
+def test_a_path_that_no_system_takes(run):
+    """What the system refuses is told in one line too."""
+    status, _, errors = run("sweep", SUPPORT_DATABASE_URL=f"sqlite:///{'a' * 5000}")
+    assert status == 2
+    (line,) = errors.splitlines()
+    assert line.startswith("support-service: [Errno 36] File name too long")
+
+
+def test_a_token_of_two_lines(run):
+    """A token that no header can have is refused before anything is asked, and not shown."""
+    status, _, errors = run("attach", "case", "file", SUPPORT_TOKEN="one\ntwo\n")
+    assert (status, errors) == (
+        2,
+        "support-service: SUPPORT_TOKEN=***: allowed is a token without spaces and line breaks in it\n",
+    )
+
+
 def test_a_database_out_of_reach(run):
     """A database that can't be reached stops `migrate` with one line and status 2."""
     status, _, errors = run("migrate", SUPPORT_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
@@ -161,6 +195,27 @@ def test_the_help_of_a_lever_has_an_example(run, arguments):
     status, out, errors = run("timeline", *arguments)
     assert (status, errors) == (0, "")
     assert "\n  support-service timeline " in out
+
+
+@pytest.mark.parametrize(
+    "command", ["openapi", "migrate", "sweep", "demo --port 0", "probe --base-url http://127.0.0.1:1"]
+)
+async def test_output_that_nobody_takes(tmp_path, command):
+    """A command whose reader has gone, as of `export | head`, ends quietly, with the status that shells give it."""
+    migrate.upgrade(f"sqlite:///{tmp_path}/var/support.db")
+    reader, writer = os.pipe()
+    os.close(reader)
+    async with running(*command.split(), cwd=tmp_path, output=writer) as process:
+        os.close(writer)
+        assert await process.ended(START) == (141, "", "")
+
+
+async def test_output_that_finds_no_room(tmp_path):
+    """A command whose output can't be kept, as on a full disk, says so in one line, with status 2."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with running("asyncapi", cwd=tmp_path, output=full) as process:
+        os.close(full)
+        assert await process.ended(START) == (2, "", "support-service: [Errno 28] No space left on device\n")
 
 
 async def test_version(tmp_path):

@@ -6,7 +6,7 @@ import signal
 import aiohttp
 
 from tests.calls import list_cases, read_detail
-from tests.process import running
+from tests.process import START, running
 from tests.scrape import parse
 
 
@@ -36,6 +36,20 @@ async def test_the_demo_has_a_merged_timeline(tmp_path):
         demo.stop(signal.SIGINT)
         status, _, errors = await demo.ended()
         assert (status, errors) == (0, "")
+
+
+async def test_the_demo_with_a_token_that_is_none(tmp_path):
+    """A token that lets nobody in ends the demo with one line that names it and says why, and status 2."""
+    async with running("token", "create", "boss", "--role", "supervisor", cwd=tmp_path) as command:
+        assert (await command.ended())[0] == 0
+    wrong = {"SUPPORT_AUTH": "token", "SUPPORT_TOKEN": "sup_wrong"}
+    async with running("demo", "--port", "0", cwd=tmp_path, **wrong) as demo:
+        status, out, errors = await demo.ended(START)
+    assert (status, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith(
+        "support-service: The sample cases can't be opened as SUPPORT_TOKEN says: The token is none "
+    )
 
 
 async def test_the_demo_keeps_its_cases(tmp_path):

@@ -4,11 +4,13 @@ import asyncio
 import json
 import signal
 import sqlite3
+from contextlib import closing
 
 import aiohttp
 import pytest
 
 from tests.calls import PATIENCE, eventually, open_case, read_case, read_detail, refused
+from tests.conftest import both_databases
 from tests.process import running
 from tests.servers import free_port
 
@@ -23,6 +25,22 @@ def port():
 def variables(port, tmp_path):
     """A service in a folder of its own."""
     return {"SUPPORT_PORT": str(port), "cwd": tmp_path}
+
+
+@pytest.fixture
+def newer_schema(request, backend, database_url):
+    """A database as a newer release might leave it; gives its address."""
+    statements = (
+        "ALTER TABLE tickets ADD COLUMN mood VARCHAR(16) NOT NULL DEFAULT 'calm'",
+        "CREATE TABLE moods (name VARCHAR(16) PRIMARY KEY)",
+        "UPDATE alembic_version SET version_num = '9999'",
+    )
+    if backend == "postgresql":
+        request.getfixturevalue("postgres").run("; ".join(statements), database_url.rpartition("/")[2])
+    else:
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
+            connection.executescript("; ".join(statements))
+    return database_url
 
 
 @pytest.fixture
@@ -131,12 +149,13 @@ async def test_a_port_in_use(variables, port):
         ("SUPPORT_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing"),
         ("SUPPORT_ATTACHMENT_DIR", "/proc/nowhere"),
         ("SUPPORT_PORT", "eighty"),
+        ("SUPPORT_ADMIN_HOST", "a..b"),
         ("SUPPORT_CONNECTIONS", "1000000000"),  # more than any system lets one process open
     ],
 )
 async def test_a_start_that_can_not_be(variables, variable, value):
     """A part that can't be used stops the start with one line that says why, and status 2."""
-    async with running("serve", **variables | {variable: value}) as service:
+    async with running("serve", **{"SUPPORT_ADMIN_PORT": "0"} | variables | {variable: value}) as service:
         status, _, errors = await service.ended()
     assert status == 2, errors
     assert refusal(errors)
@@ -157,6 +176,27 @@ async def test_a_postgresql_without_migrations(variables, postgres):
         service.stop()
         assert (await service.ended())[0] == 0
     postgres.drop_database(name)
+
+
+@both_databases
+async def test_a_schema_of_a_newer_release(variables, session, port, newer_schema):
+    """A release that was rolled back starts, with one warning, as its commands do; `migrate` changes nothing."""
+    url = {"SUPPORT_DATABASE_URL": newer_schema}
+    async with running("migrate", **variables, **url) as migration:
+        assert await migration.ended() == (0, "The database is newer than this release: nothing was changed.\n", "")
+    async with running("serve", **variables, **url) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        case = await open_case(session)
+        assert await read_case(session, case) == case
+        service.stop()
+        status, _, log = await service.ended()
+    assert status == 0
+    warnings = [entry["message"] for entry in map(json.loads, log.splitlines()) if entry["level"] != "INFO"]
+    assert warnings == ["The database is newer than this release; it works with what it knows of it"]
+    for command in ("sweep", "export", "timeline status"):
+        async with running(*command.split(), **variables, **url) as process:
+            status, out, errors = await process.ended()
+        assert (status, bool(out), errors) == (0, True, "")
 
 
 async def test_the_access_log_is_json_with_the_request_id(variables, session, port):

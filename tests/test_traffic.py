@@ -3,6 +3,8 @@
 import asyncio
 
 import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from support_service.demo.traffic import Traffic
 from tests.calls import PATIENCE
@@ -30,6 +32,24 @@ async def test_faults_are_refused_and_harm_nothing(client):
         for _ in range(150):
             await traffic.act()
     assert set(traffic.answers) == {"2xx", "4xx"}
+
+
+async def test_a_service_below_a_path(tmp_path):
+    """An address with a path is a service's too, and one request in a day ends in time all the same."""
+    paths = []
+
+    async def answer(request):
+        paths.append(request.path)
+        return web.json_response({"id": "c-1"}, status=201)
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    async with TestServer(app) as below:
+        url = str(below.make_url("/desk/"))
+        arguments = ("--base-url", url, "--rate", "0.00001", "--duration", "0.1")
+        async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
+            assert await process.ended(90) == (0, "1 2xx\n", "")
+    assert paths == ["/desk/support/cases"]
 
 
 async def test_the_command(client, tmp_path):

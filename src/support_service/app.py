@@ -1,6 +1,7 @@
 """The composition root: every part is built here, once, and taken down in the reverse order."""
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -89,7 +90,7 @@ def build(settings: Settings) -> web.Application:
     app[keys.AUTHENTICATOR] = parts.authenticator
     app[keys.REQUESTS] = parts.requests
     app[keys.READINESS] = readiness
-    app[keys.MASK] = Mask((settings.server.masking_key or secrets.token_hex()).encode())
+    app[keys.MASK] = Mask(os.fsencode(settings.server.masking_key or secrets.token_hex()))
     app[GATE] = parts.gate(readiness)
     app[keys.CROWD] = parts.crowd
     app.on_response_prepare.append(tell)

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -11,13 +13,15 @@ import uvloop
 
 from support_service import __version__, server
 from support_service.commands import attachments, audit, events, privacy, timeline, tokens
+from support_service.commands.arguments import argument
+from support_service.commands.base import LACKING
 from support_service.database import migrate
 from support_service.demo import traffic
 from support_service.demo.run import run as run_demo
 from support_service.errors import SupportError
 from support_service.probe import run as probe_run
 from support_service.probe.check import Check
-from support_service.settings import Client, Settings, WrongSetting
+from support_service.settings import Client, Settings, WrongSetting, base_url
 from support_service.telemetry import logs
 from support_service.web import asyncapi
 from support_service.web.gaps import gaps
@@ -25,15 +29,27 @@ from support_service.web.openapi import document
 
 Subparsers = Any  # argparse keeps its name for itself
 WRONG_START = 2  # the exit status of a start that was refused
+NOT_READ = 141  # that of a command whose output nobody takes, as shells have it for SIGPIPE
+LAST_PORT = 65_535
+NEWER = "The database is newer than this release"
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
     """Run the subcommand that the arguments name."""
-    arguments = _parser().parse_args()
+    arguments = argparse.Namespace(refused=WRONG_START)
     try:
-        arguments.run(arguments, os.environ)
-    except (WrongSetting, SupportError) as refusal:
-        sys.exit(_say(str(refusal)))
+        try:
+            _parser().parse_args(namespace=arguments)
+            arguments.run(arguments, os.environ)
+        finally:
+            _flush()
+    except BrokenPipeError:  # as of `export | head`: whoever reads has enough
+        sys.exit(NOT_READ)
+    except (WrongSetting, SupportError, OSError) as refusal:
+        print(f"support-service: {str(refusal) or type(refusal).__name__}", file=sys.stderr)
+        sys.exit(arguments.refused)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -88,9 +104,15 @@ def _parser() -> argparse.ArgumentParser:
 def _add_traffic(demonstration: argparse.ArgumentParser) -> None:
     what = "send a running service believable load, for dashboards; as SUPPORT_TOKEN says, where it asks who calls"
     parser = demonstration.add_subparsers(metavar="traffic").add_parser("traffic", help=what, description=what)
-    parser.add_argument("--base-url", default="http://127.0.0.1:8000", metavar="URL", help="(default: %(default)s)")
-    parser.add_argument("--rate", type=_seconds, default=5.0, help="requests a second (default: %(default)s)")
-    parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="(default: until Ctrl-C)")
+    parser.add_argument(
+        "--base-url",
+        type=argument(base_url),
+        default="http://127.0.0.1:8000",
+        metavar="URL",
+        help="(default: %(default)s)",
+    )
+    parser.add_argument("--rate", type=argument(_seconds), default=5.0, help="requests a second (default: %(default)s)")
+    parser.add_argument("--duration", type=argument(_seconds), metavar="SECONDS", help="(default: until Ctrl-C)")
     parser.add_argument("--faults", action="store_true", help="also what broken clients send")
     parser.set_defaults(run=_traffic)
 
@@ -109,45 +131,53 @@ def _add_probe(commands: Subparsers) -> None:
     probe.add_argument("--base-url", required=True, metavar="URL", help="where the service is, as http://HOST:PORT")
     how = probe.add_mutually_exclusive_group()
     how.add_argument("--once", action="store_true", help="check once (the default)")
-    how.add_argument("--interval", type=_seconds, metavar="SECONDS", help="check again and again, as 60s")
+    how.add_argument("--interval", type=argument(_seconds), metavar="SECONDS", help="check again and again, as 60s")
     probe.add_argument(
         "--listen",
-        type=_address,
+        type=argument(_address),
         default=("127.0.0.1", 9101),
         metavar="HOST:PORT",
         help="with --interval: serve /metrics",
     )
     probe.add_argument(
-        "--threshold", type=_seconds, default=2.0, metavar="SECONDS", help="for each step (default: %(default)ss)"
+        "--threshold",
+        type=argument(_seconds),
+        default=2.0,
+        metavar="SECONDS",
+        help="for each step (default: %(default)ss)",
     )
     probe.add_argument(
         "--event-threshold",
-        type=_seconds,
+        type=argument(_seconds),
         default=5.0,
         metavar="SECONDS",
         help="from the event to the timeline that shows it (default: %(default)ss)",
     )
     probe.add_argument(
-        "--header", action="append", default=[], type=_header, metavar="NAME:VALUE", help="to send along"
+        "--header", action="append", default=[], type=argument(_header), metavar="NAME:VALUE", help="to send along"
     )
-    probe.set_defaults(run=_probe)
+    probe.set_defaults(run=_probe, refused=probe_run.NOT_RUN)
 
 
 def _serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     settings = Settings.load(environ)
     logs.configure(settings.server.log_level)
     url = settings.database.url
-    if url.startswith("sqlite:"):
-        migrate.upgrade(url)
-    elif not migrate.is_current(url):
-        raise WrongSetting("The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first")
+    standing = migrate.upgrade(url) if url.startswith("sqlite:") else migrate.standing(url)
+    if standing == "older":
+        raise WrongSetting(LACKING)
+    if standing == "newer":
+        log.warning("%s; it works with what it knows of it", NEWER)
     uvloop.run(server.serve(settings))
 
 
 def _migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     settings = Settings.load(environ)
-    migrate.upgrade(settings.database.url)
-    print("The database has the newest schema.")
+    if migrate.upgrade(settings.database.url) == "newer":
+        # No failure: where `migrate` runs before each start, as in Kubernetes, it would keep an older release from it.
+        print(f"{NEWER}: nothing was changed.")
+    else:
+        print("The database has the newest schema.")
 
 
 def _openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -167,22 +197,27 @@ def _probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text.removesuffix("s"))
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise ValueError(text)
+        raise ValueError("a number above 0")
     return seconds
 
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    return host or "127.0.0.1", int(port)
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
+        raise ValueError(f"HOST:PORT with a port from 0 to {LAST_PORT}")
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon:
-        raise ValueError(text)
-    return name.strip(), value.strip()
+    header = re.fullmatch(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:([^\x00-\x1f\x7f]*)", text)
+    if not header:
+        raise ValueError("NAME:VALUE, on one line and with a name that HTTP allows")
+    return header[1], header[2].strip()
 
 
 def _asyncapi(*_: object) -> None:
@@ -198,6 +233,10 @@ def _traffic(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     uvloop.run(traffic.run(arguments.base_url, headers, arguments.rate, arguments.duration, faults=arguments.faults))
 
 
-def _say(line: str) -> int:
-    print(f"support-service: {line}", file=sys.stderr)
-    return WRONG_START
+def _flush() -> None:
+    """Print what waits; raises OSError where it can't be, and forgets it, or the interpreter would try once more."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise

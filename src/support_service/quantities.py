@@ -1,4 +1,4 @@
-"""Quantities as people write them: durations (`30d`), rates (`50MB/s`, `100/min`) and shares (`1%`)."""
+"""Quantities as people write them: durations (`30d`), rates (`50MB/s`, `100/min`), shares (`1%`) and counts."""
 
 import re
 from datetime import timedelta
@@ -10,6 +10,7 @@ PERIODS = {"s": 1, "min": 60, "h": 3600}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|M|G|T)(i?)B")
 POWERS = ("", "k", "M", "G", "T")
 LONGEST = timedelta(days=36_500)
+MOST = (1 << 63) - 1  # that the databases count to
 
 
 def duration(text: str) -> timedelta:
@@ -47,6 +48,14 @@ def share(text: str) -> float:
     if not (text.strip().endswith("%") and 0 <= part <= 1):
         raise ValueError("a percentage from 0% to 100%")
     return part
+
+
+def count(text: str) -> int:
+    """A whole number of things; raises ValueError with what is allowed."""
+    found = int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
+    if not 1 <= found <= MOST:
+        raise ValueError(f"a number from 1 to {MOST}")
+    return found
 
 
 def size(number: float) -> str:

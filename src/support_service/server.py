@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def listening(app: web.Application, server: Server) -> AsyncIterator[str]:
+async def listening(app: web.Application, server: Server, *, chosen_by: str | None = None) -> AsyncIterator[str]:
     """Serve an app for the length of a block; gives its address.
 
     At the end readiness goes off, then no connection is taken any more, requests in flight end, and the parts close.
-    Raises WrongSetting where the address can't be had.
+    Raises WrongSetting where the address can't be had: it names what chose it, an option or else the settings.
     """
     drained = keys.READINESS in app
     runner = Runner(
@@ -43,10 +43,10 @@ async def listening(app: web.Application, server: Server) -> AsyncIterator[str]:
         await runner.setup()
         try:
             await web.TCPSite(runner, server.host, server.port, backlog=1024).start()
-        except OSError as failure:
-            raise WrongSetting(
-                f"SUPPORT_HOST={server.host!r} SUPPORT_PORT={server.port}: can't listen there: {failure.strerror}"
-            ) from failure
+        except (OSError, UnicodeError) as failure:  # the second for a name that no host can have
+            chosen_by = chosen_by or f"SUPPORT_HOST={server.host!r} SUPPORT_PORT={server.port}"
+            reason = getattr(failure, "strerror", None) or failure
+            raise WrongSetting(f"{chosen_by}: can't listen there: {reason}") from failure
         host, port = runner.addresses[0][:2]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
         if drained:

@@ -69,6 +69,21 @@ async def test_moving_files_there_and_back(variables, session):
     assert await command(variables, "sweep") == (0, [{"summary": True, **dict.fromkeys(KINDS, 0)}], "")
 
 
+async def test_a_report_that_nobody_takes(variables, session):
+    """`offload` without a reader for its lines ends quietly, and what it has moved is moved."""
+    case = await open_case(session)
+    kept = await upload(session, case, b"a", filename="a")
+    reader, writer = os.pipe()
+    os.close(reader)
+    async with running("offload", "--older-than", "0s", output=writer, **variables) as process:
+        os.close(writer)
+        assert await process.ended() == (141, "", "")
+    async with session.get(kept["uri"]) as response:
+        assert await response.read() == b"a"
+    status, lines, _ = await command(variables, "offload", "--older-than", "0s")
+    assert (status, lines[-1]["moved"]) == (0, 0)
+
+
 KINDS = ("unfinished", "orphan", "leftover", "ledger", "missing", "damaged")
 
 
@@ -138,6 +153,18 @@ async def test_attach_takes_any_name(variables, session, tmp_path):
     status, lines, _ = await command(variables, "attach", case["id"], "--", *map(os.fsdecode, names))
     assert status == 0
     assert [line["filename"] for line in lines] == list(names.values())
+
+
+async def test_attach_of_what_can_not_be(variables, session, tmp_path):
+    """A name that no system takes is told as any file that isn't there, and a case whose id is no text as unknown."""
+    (tmp_path / "a.txt").write_bytes(b"a")
+    case = await open_case(session)
+    status, lines, errors = await command(variables, "attach", case["id"], "b" * 300, "a.txt")
+    assert (status, [line["file"] for line in lines]) == (1, ["a.txt"])
+    (line,) = errors.splitlines()
+    assert "File name too long" in line
+    status, lines, errors = await command(variables, "attach", "\udcff", "a.txt")
+    assert (status, lines, errors) == (1, [], "support-service: a.txt: There is no case '%FF'.\n")
 
 
 async def test_attach_for_agents_alone(variables, session, tmp_path):

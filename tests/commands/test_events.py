@@ -89,7 +89,12 @@ async def test_what_someone_else_has_put_there(redis, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "action", "number"),
-    [("dead-letters", "replay", "abc"), ("dead-letters", "drop", "7"), ("webhooks", "replay", "9" * 20)],
+    [
+        ("dead-letters", "replay", "abc"),
+        ("dead-letters", "drop", "7"),
+        ("webhooks", "replay", "9" * 20),
+        ("webhooks", "replay", "1_0"),
+    ],
 )
 async def test_what_is_no_id(tmp_path, kind, action, number):
     """An id that can't be one is wrong usage: status 2, before anything is asked."""

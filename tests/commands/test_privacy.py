@@ -57,6 +57,8 @@ async def test_an_export_is_masked(case, variables):
     assert (status, exported["id"], exported["priority"]) == (0, case["id"], "high")
     assert exported["messages"][0]["authorType"] == "agent"
     assert "zaphod" not in out.lower()
+    status, out, _ = await ended("export", **variables, SUPPORT_MASKING_KEY="\udcff")  # a key may be any bytes
+    assert (status, "zaphod" in out.lower()) == (0, False)
     status, out, _ = await ended("export", "--unmasked", **variables)
     assert (status, json.loads(out)["subject"]) == (0, "Zaphod's parcel")
 

@@ -129,6 +129,14 @@ async def test_a_folder_that_can_not_be_written(token):
     await refused(token("create", "x", "--role", "service", SUPPORT_TOKENS_FILE="/proc/nowhere/tokens.json"), "written")
 
 
+async def test_a_link_that_leads_nowhere(token, path):
+    """A file that is a link to itself holds no token, and gives way to one that does."""
+    path.symlink_to(path)
+    await refused(token("list"), "can't be read")
+    assert (await token("create", "x", "--role", "service"))[0] == 0
+    assert "x " in (await token("list"))[1]
+
+
 @pytest.mark.parametrize("command", [(), ("create",), ("list",), ("revoke",)])
 def test_help_has_examples(command, capsys):
     """Each command says how it is used, by example."""

@@ -71,6 +71,24 @@ def tables(url):
     return set(inspect(url, lambda connection: sa.inspect(connection).get_table_names()))
 
 
+def columns(url):
+    """The columns of every table: whether an insert may leave each out."""
+
+    def look(connection):
+        inspector = sa.inspect(connection)
+        return {
+            table: {each["name"]: each["nullable"] or each["default"] is not None for each in columns}
+            for (_, table), columns in inspector.get_multi_columns().items()
+        }
+
+    return inspect(url, look)
+
+
+def revision(url):
+    """The revision that the database says it has."""
+    return inspect(url, lambda connection: connection.exec_driver_sql("SELECT * FROM alembic_version").scalar_one())
+
+
 def described(thing, name, kind, *_):
     """Whether a thing in the database is one that tables.py describes."""
     return not (name or "").startswith(SEARCH) and (kind, name) != ("index", "ix_tickets_search")
@@ -83,10 +101,10 @@ def test_up_down_and_up(empty_url):
     assert up >= set(metadata.tables)
     in_thread(migrate.downgrade, empty_url, "base")
     assert tables(empty_url) == {"alembic_version"}
-    assert not in_thread(migrate.is_current, empty_url)
+    assert in_thread(migrate.standing, empty_url) == "older"
     in_thread(migrate.upgrade, empty_url)
     assert tables(empty_url) == up
-    assert in_thread(migrate.is_current, empty_url)
+    assert in_thread(migrate.standing, empty_url) == "newest"
 
 
 def test_one_at_a_time(empty_url):
@@ -96,7 +114,7 @@ def test_one_at_a_time(empty_url):
         in_thread(migrate.upgrade, empty_url, revision.revision)
         in_thread(migrate.downgrade, empty_url, revision.down_revision or "base")
         in_thread(migrate.upgrade, empty_url, revision.revision)
-    assert in_thread(migrate.is_current, empty_url)
+    assert in_thread(migrate.standing, empty_url) == "newest"
 
 
 def test_the_tables_are_as_described(empty_url):
@@ -166,14 +184,46 @@ def test_the_newest_schema_is_left_as_it_is(empty_url):
     """A second upgrade changes nothing, and keeps what is there."""
     in_thread(migrate.upgrade, empty_url)
     in_thread(migrate.upgrade, empty_url)
-    assert in_thread(migrate.is_current, empty_url)
+    assert in_thread(migrate.standing, empty_url) == "newest"
+
+
+def test_a_newer_schema_is_left_as_it_is(empty_url):
+    """What a newer release has made of a database this one takes for newer, and neither fails at nor changes."""
+    in_thread(migrate.upgrade, empty_url)
+    change(empty_url, ["UPDATE alembic_version SET version_num = '9999'"])
+    assert in_thread(migrate.upgrade, empty_url) == "newer"
+    assert in_thread(migrate.standing, empty_url) == "newer"
+    assert revision(empty_url) == "9999"
+
+
+def test_a_schema_of_something_else(empty_url):
+    """A revision that none of this service's releases could have made is no newer one."""
+    in_thread(migrate.upgrade, empty_url)
+    change(empty_url, ["UPDATE alembic_version SET version_num = 'cafe0123'"])
+    assert in_thread(migrate.standing, empty_url) == "older"
+    with pytest.raises(Unavailable):
+        in_thread(migrate.upgrade, empty_url)
+
+
+def test_each_migration_only_adds(empty_url):
+    """An older release can work on what each migration leaves: nothing goes, and what comes may be left out."""
+    before = {}
+    for script in reversed(list(ScriptDirectory(str(migrate.MIGRATIONS)).walk_revisions())):
+        in_thread(migrate.upgrade, empty_url, script.revision)
+        after = columns(empty_url)
+        assert before.keys() <= after.keys()
+        for table, known in before.items():
+            assert known.items() <= after[table].items(), f"{script.revision} changes {table}"
+            added = after[table].keys() - known.keys()
+            assert all(after[table][name] for name in added), f"an older release can't write to {table}"
+        before = after
 
 
 def test_replicas_that_start_together(empty_url):
     """Several processes that migrate at once do it one after another; none of them fails."""
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(migrate.upgrade, [empty_url] * 4))
-    assert in_thread(migrate.is_current, empty_url)
+    assert in_thread(migrate.standing, empty_url) == "newest"
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ async def test_a_service_out_of_reach(tmp_path):
     assert "127.0.0.1" in report["reason"]
 
 
-@pytest.mark.parametrize("base_url", ["x", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999"])
+@pytest.mark.parametrize("base_url", ["x", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999", "http://a..b"])
 async def test_what_is_no_address(tmp_path, base_url):
     """Where the address is none the check could not run: status 3, with the reason."""
     status, report, _ = await probe(base_url, tmp_path)
@@ -154,13 +154,45 @@ async def test_answers_of_another_shape(tmp_path):
     assert deleted == ["/support/cases/c-1"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--base-url", "x", "--interval", "0"], ["--base-url", "x", "--fast"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--base-url", "x", "--interval", "0"],
+        ["--base-url", "x", "--fast"],
+        ["--base-url", "x", "--header", "X: one\ntwo"],
+        ["--base-url", "x", "--header", "a name: value"],
+    ],
+)
 async def test_wrong_usage(tmp_path, arguments):
     """A probe that is called wrongly could not run either: status 3."""
     async with running("probe", *arguments, cwd=tmp_path) as process:
         status, out, errors = await process.ended(LONG)
     assert (status, out) == (3, "")
     assert errors.startswith("usage: support-service probe")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1", ""])
+async def test_a_wrong_address_to_listen_on(tmp_path, address):
+    """What is no address to serve metrics on is wrong usage, and the line says what is allowed."""
+    async with running("probe", "--base-url", "x", "--interval", "5s", f"--listen={address}", cwd=tmp_path) as process:
+        status, out, errors = await process.ended(LONG)
+    assert (status, out) == (3, "")
+    allowed = f"argument --listen: {address!r}: allowed is HOST:PORT with a port from 0 to 65535"
+    assert errors.endswith(f"support-service probe: error: {allowed}\n")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "a..b"])
+async def test_an_address_that_can_not_be_listened_on(tmp_path, host):
+    """Where someone else listens, or nobody can, the check could not run: status 3, and one line that names it."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    address = f"{host}:{server.sockets[0].getsockname()[1]}"
+    arguments = ("--base-url", "http://127.0.0.1:1", "--interval", "5s", "--listen", address)
+    async with server, running("probe", *arguments, cwd=tmp_path) as process:
+        status, out, errors = await process.ended(LONG)
+    assert (status, out) == (3, "")
+    (line,) = errors.splitlines()
+    assert line.startswith(f"support-service: --listen {address}: can't listen there: ")
 
 
 async def test_again_and_again_with_metrics(client, orders, attachment_dir, tmp_path):

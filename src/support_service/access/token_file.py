@@ -97,7 +97,7 @@ def changing(path: Path) -> Iterator[list[Entry]]:
 
     Raises Unavailable where the file can't be read or written; what was there stays then, and where the block raises.
     """
-    path = path.resolve()  # a link to the file stays one
+    path = Path(os.path.realpath(path))  # a link to the file stays one; Path.resolve may raise for one to itself
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A file of its own holds the lock, since the other one is replaced.

@@ -93,8 +93,8 @@ class Mover:
                     for _ in range(AT_ONCE):
                         workers.create_task(run.work())
             except ExceptionGroup as failures:
-                if all(isinstance(failure, SupportError) for failure in failures.exceptions):
-                    raise failures.exceptions[0] from None  # the database is out of reach
+                if all(isinstance(failure, SupportError | OSError) for failure in failures.exceptions):
+                    raise failures.exceptions[0] from None  # the database is out of reach, or no one takes the report
                 raise
             finally:
                 await run.give_back()

@@ -23,9 +23,9 @@ async def attach(
     service: str, case_id: str, files: Sequence[Path], headers: Mapping[str, str], visibility: str = "public"
 ) -> int:
     """Upload files to a case of the service at an address; says of each where it is, or why it was not taken."""
-    address = f"{service}/support/cases/{quote(case_id, safe='')}/attachments?visibility={visibility}"
+    address = f"{service}/support/cases/{quote(os.fsencode(case_id), safe='')}/attachments?visibility={visibility}"
     failed = 0
-    with progress("attach", sum(path.stat().st_size for path in files if path.is_file())) as bar:
+    with progress("attach", sum(map(_size, files))) as bar:
         timeout = aiohttp.ClientTimeout(sock_read=60, sock_connect=10)
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
             for path in files:
@@ -65,6 +65,13 @@ def _shown(name: str) -> str:
     """A file's name as a header and a terminal can have it: in UTF-8, and on one line."""
     readable = os.fsencode(name).decode(errors="replace")
     return "".join(character for character in readable if character.isprintable())
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0  # its upload says why
 
 
 def _hash(path: Path) -> str:

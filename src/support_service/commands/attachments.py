@@ -2,20 +2,20 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import uvloop
 
 from support_service import quantities
 from support_service.commands import upkeep
+from support_service.commands.arguments import argument
 from support_service.commands.attach import attach
-from support_service.commands.base import with_newest_schema
-from support_service.settings import Client, Settings
+from support_service.commands.base import with_migrations
+from support_service.settings import Client, Settings, base_url
 
-Quantity = TypeVar("Quantity")
 Commands = Any  # argparse keeps its name for itself
 
 
@@ -31,7 +31,9 @@ def _add_attach(to: Commands) -> None:
     command.add_argument("case", metavar="CASE", help="the id of the case")
     command.add_argument("files", metavar="FILE", nargs="+", type=Path)
     command.add_argument(
-        "--url", help="address of the service (default: http://SUPPORT_HOST:SUPPORT_PORT, http://127.0.0.1:8000)"
+        "--url",
+        type=argument(base_url),
+        help="address of the service (default: http://SUPPORT_HOST:SUPPORT_PORT, http://127.0.0.1:8000)",
     )
     command.add_argument("--internal", action="store_true", help="for agents' eyes, never for customers'")
     command.set_defaults(run=_attach)
@@ -42,14 +44,14 @@ def _add_offload(to: Commands) -> None:
     command = to.add_parser("offload", help=what, description=what)
     command.add_argument(
         "--older-than",
-        type=_quantity(quantities.duration),
+        type=argument(quantities.duration),
         metavar="AGE",
         help="only files of at least this age, such as 30d (default: SUPPORT_OFFLOAD_AFTER, 30d; with --reverse: all)",
     )
     command.add_argument("--dry-run", action="store_true", help="only say how much there is to move")
-    command.add_argument("--limit", type=_positive, metavar="N", help="move at most this many files")
+    command.add_argument("--limit", type=argument(quantities.count), metavar="N", help="move at most this many files")
     command.add_argument(
-        "--rate", type=_quantity(quantities.rate), metavar="RATE", help="bytes a second, such as 50MB/s"
+        "--rate", type=argument(quantities.rate), metavar="RATE", help="bytes a second, such as 50MB/s"
     )
     command.add_argument("--reverse", action="store_true", help="bring files back from S3 to the local disk")
     command.set_defaults(run=_offload)
@@ -70,7 +72,7 @@ def _add_scrub(to: Commands) -> None:
     command = to.add_parser("scrub", help=what, description=what)
     command.add_argument(
         "--sample",
-        type=_quantity(quantities.share),
+        type=argument(quantities.share),
         default=1.0,
         metavar="SHARE",
         help="only so many, picked at random, such as 1%% (default: 100%%)",
@@ -83,7 +85,7 @@ def _add_retention(to: Commands) -> None:
     command = to.add_parser("retention", help=what, description=what)
     command.add_argument(
         "--older-than",
-        type=_quantity(quantities.duration),
+        type=argument(quantities.duration),
         required=True,
         metavar="AGE",
         help="neither the case nor the file changed for this long, such as 365d",
@@ -94,7 +96,7 @@ def _add_retention(to: Commands) -> None:
         choices=("closed", "resolved"),
         help="status of the cases; may be given twice (default: closed)",
     )
-    command.add_argument("--limit", type=_positive, metavar="N", help="delete at most this many files")
+    command.add_argument("--limit", type=argument(quantities.count), metavar="N", help="delete at most this many files")
     command.add_argument("--dry-run", action="store_true", help="delete nothing, only name what would be")
     command.set_defaults(run=_retention)
 
@@ -102,13 +104,13 @@ def _add_retention(to: Commands) -> None:
 def _attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     listening = Settings.load(environ).server
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
-    service = (arguments.url or f"http://{host}:{listening.port}").rstrip("/")
+    service = arguments.url or f"http://{host}:{listening.port}"
     visibility = "internal" if arguments.internal else "public"
     sys.exit(uvloop.run(attach(service, arguments.case, arguments.files, Client.of(environ).headers, visibility)))
 
 
 def _offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    settings = with_newest_schema(environ)
+    settings = with_migrations(environ)
     older_than = arguments.older_than
     if older_than is None:
         older_than = timedelta(0) if arguments.reverse else settings.s3.offload_after or timedelta(days=30)
@@ -124,37 +126,19 @@ def _offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _sweep(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    sys.exit(uvloop.run(upkeep.sweep(with_newest_schema(environ), dry_run=arguments.dry_run)))
+    sys.exit(uvloop.run(upkeep.sweep(with_migrations(environ), dry_run=arguments.dry_run)))
 
 
 def _scrub(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    sys.exit(uvloop.run(upkeep.scrub(with_newest_schema(environ), sample=arguments.sample)))
+    sys.exit(uvloop.run(upkeep.scrub(with_migrations(environ), sample=arguments.sample)))
 
 
 def _retention(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     status = upkeep.retain(
-        with_newest_schema(environ),
+        with_migrations(environ),
         older_than=arguments.older_than,
         statuses=arguments.status or ["closed"],
         limit=arguments.limit,
         dry_run=arguments.dry_run,
     )
     sys.exit(uvloop.run(status))
-
-
-def _quantity(read: Callable[[str], Quantity]) -> Callable[[str], Quantity]:
-    """A quantity as an argument: what is allowed is said where it is wrong."""
-
-    def quantity(text: str) -> Quantity:
-        try:
-            return read(text)
-        except ValueError as failure:
-            raise argparse.ArgumentTypeError(f"{text!r}: allowed is {failure}") from None
-
-    return quantity
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: allowed is a number from 1 on")
-    return int(text)

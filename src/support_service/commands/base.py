@@ -19,12 +19,12 @@ LACKING = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-s
 Answer = TypeVar("Answer")
 
 
-def with_newest_schema(environ: Mapping[str, str]) -> Settings:
-    """The settings of a command that needs the newest schema; raises WrongSetting, and Unavailable for no database."""
+def with_migrations(environ: Mapping[str, str]) -> Settings:
+    """The settings of a command that needs every migration; raises WrongSetting, and Unavailable for no database."""
     settings = Settings.load(environ)
     logs.configure(settings.server.log_level)
     _expect_there(settings.database.url)
-    if not migrate.is_current(settings.database.url):
+    if migrate.standing(settings.database.url) == "older":
         raise WrongSetting(LACKING)
     return settings
 
@@ -46,7 +46,7 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answe
     try:
         return uvloop.run(run())
     except (Unavailable, DatabaseFault, sa.exc.DBAPIError) as failure:
-        if not migrate.is_current(url):
+        if migrate.standing(url) == "older":
             raise Unavailable("database_not_migrated", LACKING) from failure
         cause = " ".join(str(getattr(failure, "orig", failure)).split())
         raise Unavailable("database_unavailable", f"The database can't be used: {cause}") from failure

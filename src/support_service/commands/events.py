@@ -10,6 +10,8 @@ from typing import Any
 
 import uvloop
 
+from support_service import quantities
+from support_service.commands.arguments import argument
 from support_service.commands.base import with_database
 from support_service.database import Database
 from support_service.events import store
@@ -34,11 +36,13 @@ def add_to(commands: Any) -> None:
     )
     what = "put them back at the end of their stream"
     replay = actions.add_parser("replay", help=what, description=what)
-    replay.add_argument("ids", nargs="*", type=_entry, metavar="ID", help="as the list shows it (default: all)")
+    replay.add_argument(
+        "ids", nargs="*", type=argument(_entry), metavar="ID", help="as the list shows it (default: all)"
+    )
     replay.set_defaults(run=_run(lambda settings, given: replay_dead_letters(settings, given.ids)))
     what = "forget those that can never take effect"
     drop = actions.add_parser("drop", help=what, description=what)
-    drop.add_argument("ids", nargs="+", type=_entry, metavar="ID", help="as the list shows it")
+    drop.add_argument("ids", nargs="+", type=argument(_entry), metavar="ID", help="as the list shows it")
     drop.set_defaults(run=_run(lambda settings, given: drop_dead_letters(settings, given.ids)))
     what = "deliveries of events to the endpoints of SUPPORT_WEBHOOKS"
     actions = kinds.add_parser("webhooks", help=what, description=what).add_subparsers(required=True, metavar="ACTION")
@@ -49,7 +53,11 @@ def add_to(commands: Any) -> None:
     what = "make them again, for another day of tries"
     replay = actions.add_parser("replay", help=what, description=what)
     replay.add_argument(
-        "ids", nargs="*", type=_number, metavar="ID", help="as the list shows it (default: all that failed)"
+        "ids",
+        nargs="*",
+        type=argument(quantities.count),
+        metavar="ID",
+        help="as the list shows it (default: all that failed)",
     )
     replay.set_defaults(run=_on_database(lambda base, given: replay_deliveries(base, given.ids)))
 
@@ -66,16 +74,9 @@ def _on_database(
     return lambda arguments, environ: with_database(Settings.load(environ), lambda base: work(base, arguments))
 
 
-def _number(text: str) -> int:
-    number = int(text)
-    if not 0 < number < 1 << 63:  # what the databases take
-        raise ValueError(text)
-    return number
-
-
 def _entry(text: str) -> str:
     if not re.fullmatch(r"[0-9]{1,19}-[0-9]{1,19}", text):
-        raise ValueError(text)
+        raise ValueError("an id as the list shows it")
     return text
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import secrets
 import sys
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from support_service.callers import CALLER
 from support_service.cases import store
 from support_service.cases.masking import Mask
 from support_service.cases.model import MAX_LIMIT, CaseQuery
-from support_service.commands.base import with_newest_schema
+from support_service.commands.base import with_migrations
 from support_service.commands.operator import operator
 from support_service.commands.progress import progress
 from support_service.erasure import Erasure
@@ -46,7 +47,7 @@ def _erase(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     customer = arguments.id
     if not 1 <= len(customer) <= LENGTH:
         raise Invalid("wrong_customer", f"{customer[:64]!r} is no customer's id: it has 1 to {LENGTH} characters")
-    sys.exit(uvloop.run(_erase_customer(with_newest_schema(environ), customer, arguments)))
+    sys.exit(uvloop.run(_erase_customer(with_migrations(environ), customer, arguments)))
 
 
 async def _erase_customer(settings: Settings, customer: str, arguments: argparse.Namespace) -> int:
@@ -73,11 +74,11 @@ def _meant(question: str) -> bool:
 
 
 def _export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    uvloop.run(_export_cases(with_newest_schema(environ), masked=not arguments.unmasked))
+    uvloop.run(_export_cases(with_migrations(environ), masked=not arguments.unmasked))
 
 
 async def _export_cases(settings: Settings, *, masked: bool) -> None:
-    mask = Mask((settings.server.masking_key or secrets.token_hex()).encode())
+    mask = Mask(os.fsencode(settings.server.masking_key or secrets.token_hex()))
     async with opened(settings) as upkeep:
         after, more = None, True
         while more:

@@ -1,9 +1,10 @@
-"""Bring a database to the newest schema, or tell whether it is there."""
+"""Bring a database to the newest schema, or tell how far it is."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
@@ -22,15 +23,24 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 ADVISORY_LOCK = 7_351_902_114  # any number of our own: replicas that start together migrate one after another
 BUSY_FOR = 30  # seconds to wait for another process that migrates the same SQLite file
 
+NUMBER = re.compile("[0-9]{4}")  # what revisions are called here
+
 Result = TypeVar("Result")
+Standing = Literal["older", "newest", "newer"]  # how a schema compares with the newest that this release knows
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Apply every migration up to a revision; a database that has them all is left as it is.
+def upgrade(url: str, revision: str = "head") -> Standing:
+    """Apply every migration up to a revision; a database that has them all, or more, is left as it is.
 
-    Blocks until it is done; not to be called on a running event loop's thread.
+    Gives where it stands then. Blocks until it is done; not to be called on a running event loop's thread.
     """
-    _run(url, lambda connection: command.upgrade(_config(connection), revision))
+
+    def work(connection: sa.Connection) -> Standing:
+        if _standing(connection) != "newer":
+            command.upgrade(_config(connection), revision)
+        return _standing(connection)
+
+    return _run(url, work)
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -38,10 +48,21 @@ def downgrade(url: str, revision: str) -> None:
     _run(url, lambda connection: command.downgrade(_config(connection), revision))
 
 
-def is_current(url: str) -> bool:
-    """Whether the database has every migration that this release knows."""
-    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-    return _run(url, lambda connection: MigrationContext.configure(connection).get_current_revision() == head)
+def standing(url: str) -> Standing:
+    """How the database's schema compares with the newest that this release knows."""
+    return _run(url, _standing)
+
+
+def _standing(connection: sa.Connection) -> Standing:
+    # Newer is a standing of its own, since a release can work on such a schema: else none could be rolled back, and in
+    # a rolling update no old replica could start again after `migrate`. That rests on migrations that only add, as
+    # each so far does: tables, triggers on these, columns that may be left out, indexes. 0004 makes keys sort otherwise
+    # and 0005 an index smaller, at which no statement fails. One that takes something away needs another answer here.
+    newest = str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
+    revision = MigrationContext.configure(connection).get_current_revision() or ""
+    if revision == newest:
+        return "newest"
+    return "newer" if NUMBER.fullmatch(revision) and revision > newest else "older"
 
 
 def _config(connection: sa.Connection) -> Config:

@@ -5,6 +5,8 @@ from typing import Any
 
 import aiohttp
 
+from support_service.settings import WrongSetting
+
 CASES: tuple[dict[str, Any], ...] = (
     {
         "subject": "Parcel has not arrived",
@@ -53,6 +55,7 @@ FILES = {
     "Parcel has not arrived": ("tracking.txt", "VN000001001  in transit  no scan for 72 h\n"),
     "Screen arrived cracked": ("màn hình vỡ.txt", "A photo would be here; this is a demonstration.\n"),
 }
+UNKNOWN = (401, 403)  # answers to who is not known, or may not
 REPLIES = {
     "Charged twice": "We see one captured payment and one hold; the hold falls away within three days.",
     "Screen arrived cracked": "A replacement is on its way.",
@@ -60,12 +63,20 @@ REPLIES = {
 
 
 async def open_samples(address: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The cases that a service has, opened first where it has none."""
-    async with aiohttp.ClientSession(address, headers=headers, raise_for_status=True) as session:
+    """The cases that a service has, opened first where it has none; raises WrongSetting where it refuses."""
+    async with aiohttp.ClientSession(address, headers=headers, raise_for_status=_expect_good) as session:
         if not await _cases(session):
             for sample in CASES:
                 await _open(session, sample)
         return await _cases(session)
+
+
+async def _expect_good(response: aiohttp.ClientResponse) -> None:
+    if not response.ok:
+        answer = await response.json() if "json" in response.content_type else {}
+        reason = answer.get("detail") or f"the service answered {response.status}"
+        who = " as SUPPORT_TOKEN says" if response.status in UNKNOWN else ""
+        raise WrongSetting(f"The sample cases can't be opened{who}: {reason}")
 
 
 async def _cases(session: aiohttp.ClientSession) -> list[dict[str, Any]]:

@@ -117,6 +117,7 @@ class Traffic:
         return self._draw.choice(self._cases)[0]
 
     async def _send(self, method: str, path: str, **body: Any) -> dict[str, Any] | None:
+        path = path.removeprefix("/")  # or the session would leave out the path of its base address
         async with self._session.request(method, path, **body) as response:
             self.answers[f"{response.status // 100}xx"] += 1
             if response.status != 201:
@@ -130,17 +131,19 @@ async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: 
     """Send about `rate` requests a second until Ctrl-C, or for `duration` seconds; says what was answered."""
     stopped = asyncio.ensure_future(stop_signal())
     loop = asyncio.get_running_loop()
-    started, told = loop.time(), loop.time()
+    told = loop.time()
+    until = float("inf") if duration is None else told + duration
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(base_url, headers=headers, timeout=timeout) as session:
+    async with aiohttp.ClientSession(f"{base_url}/", headers=headers, timeout=timeout) as session:
         traffic = Traffic(session, faults=faults)
         acting: set[asyncio.Task[None]] = set()
-        while not stopped.done() and (duration is None or loop.time() < started + duration):
+        while not stopped.done() and loop.time() < until:
             if len(acting) < AT_ONCE:
                 task = asyncio.create_task(traffic.act())
                 acting.add(task)
                 task.add_done_callback(acting.discard)
-            await asyncio.wait([stopped], timeout=random.expovariate(rate))
+            pause = min(random.expovariate(rate), until - loop.time())
+            await asyncio.wait([stopped], timeout=max(0.0, pause))
             if loop.time() > told + REPORT_EVERY:
                 told = loop.time()
                 _tell(traffic)

@@ -19,7 +19,7 @@ from support_service.telemetry.labels import PROBE_STEPS, SYNTHETIC
 FILE_BYTES = 64 * 1024
 LOOK_EVERY = 0.1  # seconds between looks at the timeline
 GRACE = 5.0  # seconds beyond a step's threshold until it is broken off
-UNREACHABLE = (aiohttp.ClientConnectionError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, OSError)
+UNREACHABLE = (aiohttp.ClientConnectionError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, OSError, UnicodeError)
 MISSING = {"timeline": "the event was not in the timeline"}  # of a step that was broken off
 TRUSTED = ("fresh", "cached", "off", "none")  # what a source's part of the timeline may be worth
 

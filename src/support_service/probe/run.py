@@ -24,11 +24,15 @@ async def once(check: Check) -> int:
 
 
 async def again_and_again(check: Check, interval: float, listen: tuple[str, int]) -> None:
-    """Check every `interval` seconds until a signal comes: one report a line, and the last one as metrics."""
+    """Check every `interval` seconds until a signal comes: one report a line, and the last one as metrics.
+
+    Raises WrongSetting where these can't be served.
+    """
     stopped = asyncio.ensure_future(stop_signal())
     results = Results()
-    server = Server.model_validate({"SUPPORT_HOST": listen[0], "SUPPORT_PORT": listen[1]})
-    async with listening(results.application(), server) as address:
+    host, port = listen
+    server = Server.model_validate({"SUPPORT_HOST": host, "SUPPORT_PORT": port})
+    async with listening(results.application(), server, chosen_by=f"--listen {host}:{port}") as address:
         print(json.dumps({"metrics": f"{address}/metrics"}), flush=True)
         while not stopped.done():
             started = time.monotonic()

@@ -23,9 +23,19 @@ from support_service.settings.sections import (
     Timeline,
     read,
 )
-from support_service.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, shown
+from support_service.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, base_url, shown
 
-__all__ = ["JWT_ALGORITHMS", "LOOPBACK", "Access", "Client", "Section", "Server", "Settings", "WrongSetting"]
+__all__ = [
+    "JWT_ALGORITHMS",
+    "LOOPBACK",
+    "Access",
+    "Client",
+    "Section",
+    "Server",
+    "Settings",
+    "WrongSetting",
+    "base_url",
+]
 
 RATE = (100, 1)  # requests, seconds: a busy tool needs a tenth
 ADDRESS_RATE = (300, 1)  # an office behind one address

@@ -10,7 +10,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SecretStr,
     ValidationError,
 )
 
@@ -213,12 +212,12 @@ class Access(Section):
 class Client(Section):
     """What the commands that call a service say to it."""
 
-    token: SecretStr | None = Field(None, alias="SUPPORT_TOKEN", description="whom `attach`, `probe` and `demo` act as")
+    token: Token | None = Field(None, alias="SUPPORT_TOKEN", description="whom `attach`, `probe` and `demo` act as")
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers that say who calls."""
-        return {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value().strip()}"}
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value()}"}
 
 
 def read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:

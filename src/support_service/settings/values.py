@@ -39,12 +39,20 @@ def _http_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("an address that starts with http:// or https://")
     _check_port(value)
-    if not urlsplit(value).hostname or re.search(r"\s", value):
+    if not _is_host(urlsplit(value).hostname or "") or re.search(r"\s", value):
         raise ValueError("an address that names a host after http:// or https://, and has no spaces")
     return value.rstrip("/")
 
 
-def _base_url(value: str) -> str:
+def _is_host(name: str) -> bool:
+    try:
+        return bool(name.encode("idna"))  # as whatever looks the name up has it
+    except UnicodeError:
+        return False
+
+
+def base_url(value: str) -> str:
+    """The address of a service; raises ValueError with what is allowed."""
     if "?" in value or "#" in value:
         raise ValueError("an address without a query and a fragment, since paths are appended to it")
     return _http_url(value)
@@ -163,14 +171,13 @@ def _origins(value: object) -> object:
 
 
 def _token(value: object) -> object:
-    """A token without the line break that ends the file of a secret; as it is sent, it has no space in it."""
+    """A token as a header can have it; a file that one is read from may end with a line break."""
     token = str(value).strip()
-    if re.search(r"\s", token):
+    if re.search(r"[\s\x00-\x1f\x7f]", token):
         raise ValueError("a token without spaces and line breaks in it")
     return token
 
 
-Token = Annotated[SecretStr, BeforeValidator(_token)]
 Frequency = Annotated[tuple[int, int], BeforeValidator(_frequency)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
@@ -182,7 +189,7 @@ TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
 Algorithms = Annotated[tuple[str, ...], BeforeValidator(_algorithms)]
 KeyPlace = Annotated[str, AfterValidator(_key_place)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
+BaseUrl = Annotated[str, AfterValidator(base_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
@@ -228,4 +235,5 @@ def _webhooks(value: object) -> object:
     return found
 
 
+Token = Annotated[SecretStr, BeforeValidator(_token)]
 Webhooks = Annotated[tuple[Webhook, ...], BeforeValidator(_webhooks)]

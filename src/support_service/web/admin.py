@@ -34,10 +34,11 @@ def beside(host: str, port: int, scrapes: keys.Scrapes) -> Callable[[web.Applica
         try:
             try:
                 await web.TCPSite(runner, host, port).start()
-            except OSError as failure:
+            except (OSError, UnicodeError) as failure:  # the second for a name that no host can have
+                reason = getattr(failure, "strerror", None) or failure
                 raise Unavailable(
                     "address_unavailable",
-                    f"SUPPORT_ADMIN_HOST={host!r} SUPPORT_ADMIN_PORT={port}: can't listen there: {failure.strerror}",
+                    f"SUPPORT_ADMIN_HOST={host!r} SUPPORT_ADMIN_PORT={port}: can't listen there: {reason}",
                 ) from failure
             bound, number = runner.addresses[0][:2]
             app[keys.ADMIN] = f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
