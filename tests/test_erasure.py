@@ -15,6 +15,7 @@ from support_service.cases.erasure import ERASED_BYTES, tombstone
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.erasure import Erasure
 from support_service.errors import NotFound
+from support_service.events.redis_streams import RedisBroker
 from support_service.settings import Settings
 from support_service.upkeep import opened
 from tests.calls import PATIENCE, add_message, eventually, files, open_case, read_case, read_detail, refused, upload
@@ -185,6 +186,31 @@ async def test_events_that_wait_are_rewritten(client, spoken, erase, database, a
     async with Redis.from_url(redis.url) as server:
         assert file["sha256"] not in str(await server.xrange("support.events"))
     assert WORD not in await kept(database, attachment_dir, redis)
+
+
+async def test_an_event_that_is_being_published_is_erased_too(client, spoken, erase, database, redis, monkeypatch):
+    """What a relay read before the erasure and publishes after it is taken out of the stream as well."""
+    case, _ = spoken
+    await published(redis, 6)
+    at_work, go_on, publish = asyncio.Event(), asyncio.Event(), RedisBroker.publish
+
+    async def late(*arguments, **options):
+        at_work.set()
+        await go_on.wait()
+        return await publish(*arguments, **options)
+
+    monkeypatch.setattr(RedisBroker, "publish", late)
+    monkeypatch.setattr("support_service.events.erasure.RELAYED_WITHIN", PATIENCE)
+    await add_message(client, case, f"Where is {WORD}'s parcel?")
+    await at_work.wait()
+    erasing = asyncio.create_task(erase())
+    await asyncio.wait([erasing], timeout=1)  # by when one that waits for no relay would be done
+    go_on.set()
+    assert (await erasing).unreached == []
+    while await database.fetch_one(sa.select(outbox.c.seq)):  # noqa: ASYNC110 - a relay tells nobody that it is done
+        await asyncio.sleep(0.01)
+    async with Redis.from_url(redis.url) as server:
+        assert WORD not in str(await server.xrange("support.events"))
 
 
 async def test_a_file_that_can_not_be_removed_is_told(spoken, erase, s3, database):

@@ -5,7 +5,7 @@ of the same customer goes on: a mark stands for the customer until all is done.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -99,10 +99,11 @@ class Erasure:
         receipt.add({"auditEntries": await audit.erase(tx, [case_id], now())})
         return removed
 
-    async def _published(self, case_ids: Iterable[str]) -> dict[str, int]:
+    async def _published(self, case_ids: Collection[str]) -> dict[str, int]:
         url = self._settings.events.redis_url or self._settings.timeline.redis_url
         if url is None:
             return {}
+        await events.until_relayed(self._database, case_ids)
         async with AsyncExitStack() as stack:
             broker = RedisBroker(url)
             stack.push_async_callback(broker.close)

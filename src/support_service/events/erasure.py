@@ -1,28 +1,39 @@
 """Events that are kept about a case: those to be published, those to be delivered, and those in the stream."""
 
+import asyncio
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.database import Transaction
+from support_service.database import Reader, Transaction
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events.redis_streams import RedisBroker
 
 PAGE = 500  # entries of a stream at once
+RELAYED_WITHIN = 2.0  # seconds; a relay that is alive takes a tenth of one
+LOOK_EVERY = 0.05
 
 
 async def rewrite(tx: Transaction, case_id: str, rewritten: Callable[[str], str]) -> dict[str, int]:
     """Write a case's events anew in the outbox and among webhook deliveries; gives how many of each."""
     counted = {}
     for table, name in ((outbox, "outboxEvents"), (webhook_deliveries, "webhookDeliveries")):
-        found = await tx.fetch_all(
-            sa.select(table.c.seq, table.c.event).where(table.c.event.contains(f'"subject":"{case_id}"'))
-        )
+        found = await tx.fetch_all(sa.select(table.c.seq, table.c.event).where(table.c.event.contains(_about(case_id))))
         for seq, event in found:
             await tx.execute(table.update().where(table.c.seq == seq).values(event=rewritten(event)))
         counted[name] = len(found)
     return counted
+
+
+async def until_relayed(reader: Reader, case_ids: Collection[str]) -> None:
+    """Wait for what a relay has read before it was rewritten to be published: for RELAYED_WITHIN at most."""
+    of_them = sa.or_(*(outbox.c.event.contains(_about(case_id)) for case_id in case_ids))
+    with suppress(TimeoutError):  # nobody relays now, or not as far as this yet
+        async with asyncio.timeout(RELAYED_WITHIN):
+            while await reader.fetch_one(sa.select(outbox.c.seq).where(of_them).limit(1)):  # noqa: ASYNC110 - or replicas
+                await asyncio.sleep(LOOK_EVERY)
 
 
 async def remove_published(broker: RedisBroker, stream: str, case_ids: Collection[str]) -> int:
@@ -32,6 +43,11 @@ async def remove_published(broker: RedisBroker, stream: str, case_ids: Collectio
         after = page[-1].id
         removed += await broker.remove(stream, [each.id for each in page if _subject(each.event) in case_ids])
     return removed
+
+
+def _about(case_id: str) -> str:
+    """What stands in each event of a case."""
+    return f'"subject":"{case_id}"'
 
 
 def _subject(event: bytes) -> str | None:
