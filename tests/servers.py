@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -183,6 +184,7 @@ class PostgresServer:
     def close(self) -> None:
         """End it, in whatever state it is."""
         if self._process is not None and self._process.poll() is None:
+            self.thaw()
             self.stop()
 
     def _signal(self, number: int) -> None:
@@ -190,7 +192,8 @@ class PostgresServer:
         server = psutil.Process(self._process.pid)
         server.send_signal(number)
         for child in server.children():
-            child.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # a backend whose client has left ends once it may go on
+                child.send_signal(number)
 
     def run(self, sql: str, database: str = "postgres") -> str:
         """Run a statement as the superuser; gives psql's bare output."""

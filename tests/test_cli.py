@@ -26,7 +26,7 @@ WRONG = [
     ["retention", "--older-than", "1d", "--status", "open"],
     ["attach", "case", "file", "--url", "foo"],
     ["demo", "traffic", "--base-url", "foo"],
-    ["demo", "traffic", "--base-url", "http://a..b"],
+    ["demo", "traffic", "--base-url", "http://a..b", "--duration", "0.1"],
     ["demo", "traffic", "--rate", "0"],
 ]
 
