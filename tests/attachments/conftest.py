@@ -2,11 +2,21 @@
 
 import pytest
 
+from support_service.attachments.local import LocalAttachmentStorage
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, reporter
 from support_service.web import keys
 from tests.attachments.world import World
 from tests.scrape import Scrape
+
+
+@pytest.fixture
+async def storage(tmp_path):
+    """An open storage on a disk."""
+    storage = LocalAttachmentStorage(tmp_path)
+    await storage.open()
+    yield storage
+    await storage.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from support_service.attachments.finishing import THREADS
-from support_service.attachments.local import BLOCK, LocalAttachmentStorage
+from support_service.attachments.local import BLOCK
 from support_service.attachments.storage import KEY
 from support_service.errors import OutOfSpace, Unavailable
 from tests.attachments.streams import read, stream
@@ -19,15 +19,6 @@ from tests.calls import PATIENCE, eventually, files
 
 TOGETHER = 10
 FIRST, SHARED = "00", "ab"  # folders
-
-
-@pytest.fixture
-async def storage(tmp_path):
-    """An open storage."""
-    storage = LocalAttachmentStorage(tmp_path)
-    await storage.open()
-    yield storage
-    await storage.close()
 
 
 @pytest.fixture

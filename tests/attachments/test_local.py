@@ -18,15 +18,6 @@ from tests.attachments.streams import read, stream
 from tests.calls import eventually, files
 
 
-@pytest.fixture
-async def storage(tmp_path):
-    """An open storage."""
-    storage = LocalAttachmentStorage(tmp_path)
-    await storage.open()
-    yield storage
-    await storage.close()
-
-
 @pytest.mark.parametrize("moment", ["file", "folder"])
 async def test_a_put_that_is_cancelled_at_its_end_leaves_nothing(storage, tmp_path, monkeypatch, moment):
     """A task that is cancelled while its file is made durable leaves nothing, though a thread is at work on it."""
