@@ -1,11 +1,11 @@
 """The objectives and their budgets, and the API: rate, errors, duration."""
 
 from observability import thresholds as t
+from observability.alerts.objectives import IN_TIME, UNWATCHED
 
-from grafana.panel import JOB, Panel, Query, Row, quantile, rate, share, total
+from grafana.panel import Panel, Query, Row, quantile, rate, share, total
 
 REQUESTS = "http_server_request_duration_seconds"
-UNWATCHED = "/metrics|/livez|/readyz|/health"  # asked by machines, and no part of what agents get
 ROUTED = f'http_route!~"{UNWATCHED}"'
 FAILED = f'{ROUTED},http_response_status_code=~"5.."'
 READS = "support_timeline_read_seconds"
@@ -23,7 +23,7 @@ def _left(bad: str, whole: str, objective: float) -> tuple[Query, ...]:
     return (Query(f"1 - ({share(bad, whole)}) / {1 - objective:g}", "left"),)
 
 
-GOOD_READS = rate(f"{READS}_bucket", where=f'completeness!="partial",le="{t.LATENCY_P95:.1f}"', window=MONTH)
+GOOD_READS = rate(f"{READS}_bucket", where=f'completeness!="partial",{IN_TIME}', window=MONTH)
 ALL_READS = rate(f"{READS}_count", window=MONTH)
 BURN = "Normal: under 1, which uses the budget up in exactly 30 days. The line is where a person is called."
 
@@ -34,7 +34,7 @@ OBJECTIVES = Row(
             "Support availability",
             "Replicas that answer Prometheus, and their versions.",
             (
-                Query(f"count(up{{{JOB}}} == 1) or vector(0)", "replicas that answer"),
+                Query('count(up{job="support-service"} == 1) or vector(0)', "replicas that answer"),
                 Query(total("support_build_info", "version"), "version {{version}}"),
             ),
             "short",

@@ -51,7 +51,6 @@ def overview(title: str, uid: str, rows: Sequence[Row], runbooks: str) -> model.
             .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
             .multi(multi=True)
             .include_all(include_all=True)
-            .all_value(".+")
             .current(model.VariableOption(text="All", value="$__all", selected=True))
         )
         .with_variable(dashboard.ConstantVariable("runbooks").value(runbooks))

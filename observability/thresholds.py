@@ -48,7 +48,8 @@ DAMAGE_WINDOW = "1h"  # a re-hash finds a file once; on-call must not lose sight
 
 # Events
 OUTBOX_AGE = 120  # s; the relay takes less than 1 s, and a broker's failover less than this
-STREAM_WAITING = 100  # events that wait while none is consumed; a consumer takes that many in a second or two
+STREAM_WAITING = 100  # events that wait while none is applied; a consumer takes that many in a second or two
+STREAM_BEHIND = 5000  # events that wait, whatever is consumed; more than a consumer takes in a minute
 DEAD_LETTERS = 0  # events; each one is a change that a case has not seen
 EVENTS_FOR = "2m"  # as a cause: agents see it only in what is missing
 
@@ -74,7 +75,7 @@ BURN_SLOW = 1  # 10 % in three days
 BURN_SLOW_WINDOWS = ("3d", "6h")
 BURN_FAST_FOR = "2m"  # the short window has seen enough by then
 BURN_SLOW_FOR = "15m"  # nobody is called at night for these, so the fast alert is heard first
-BURN_REQUESTS = 30  # requests in the short window; with fewer, one failure would be an incident
+BURN_REQUESTS = 30  # requests in a pair's short window; with fewer, one failure would be an incident
 
 # The process
 DOWN_FOR = "1m"  # four scrapes in a row that nobody answers; a restart takes seconds

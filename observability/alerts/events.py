@@ -16,13 +16,14 @@ ALERTS = (
     ),
     Alert(
         "SupportEventsConsumerStalled",
-        f"max(support_events_stream_lag) > {t.STREAM_WAITING}"
-        f" unless sum(increase(support_events_consumed_total[{t.WINDOW}])) > 0",
+        f"(max(support_events_stream_lag) > {t.STREAM_WAITING}"
+        f' unless sum(increase(support_events_consumed_total{{outcome!~"failed|dead"}}[{t.WINDOW}])) > 0)'
+        f" or max(support_events_stream_lag) > {t.STREAM_BEHIND}",
         t.EVENTS_FOR,
         "warning",
         "Events of other services are not consumed: {{ $value | humanize }} wait",
-        f"{{{{ $value | humanize }}}} events wait in the inbound stream (limit {t.STREAM_WAITING}) and none was "
-        f"consumed in the last {t.WINDOW}. Cases do not learn of shipments.",
+        f"{{{{ $value | humanize }}}} events wait in the inbound stream: more than {t.STREAM_WAITING} and none "
+        f"was applied in the last {t.WINDOW}, or more than {t.STREAM_BEHIND}. Cases do not learn of shipments.",
         "Support events",
     ),
     Alert(

@@ -44,12 +44,11 @@ class Objective:
     def alerts(self) -> list[Alert]:
         """The fast alert calls a person; the slow one is for the next morning."""
         budget = 1 - self.share
-        floor = f"{self.total.replace('rate(', 'increase(').replace('WINDOW', t.BURN_FAST_WINDOWS[1])}"
         told = f"{{{{ $value | humanizePercentage }}}} of {self.what} (objective {budget:.1%} at most)"
         return [
             Alert(
                 f"{self.alert}BurnFast",
-                f"{self._pair(t.BURN_FAST, t.BURN_FAST_WINDOWS)} and {floor} >= {t.BURN_REQUESTS}",
+                self._pair(t.BURN_FAST, t.BURN_FAST_WINDOWS),
                 t.BURN_FAST_FOR,
                 "critical",
                 f"{self.title}: the month's error budget burns {t.BURN_FAST:g} times too fast",
@@ -59,9 +58,8 @@ class Objective:
             ),
             Alert(
                 f"{self.alert}BurnSlow",
-                f"({self._pair(t.BURN_MEDIUM, t.BURN_MEDIUM_WINDOWS)}"
-                f" or {self._pair(t.BURN_SLOW, t.BURN_SLOW_WINDOWS)})"
-                f" and {floor} >= {t.BURN_REQUESTS}",
+                f"({self._pair(t.BURN_MEDIUM, t.BURN_MEDIUM_WINDOWS)})"
+                f" or ({self._pair(t.BURN_SLOW, t.BURN_SLOW_WINDOWS)})",
                 t.BURN_SLOW_FOR,
                 "warning",
                 f"{self.title}: the month's error budget will not last",
@@ -73,10 +71,14 @@ class Objective:
 
     def _pair(self, burn: float, windows: tuple[str, str]) -> str:
         limit = f"{burn * (1 - self.share):.6g}"
-        return " and ".join(f"{self.ratio(window)} > {limit}" for window in windows)
+        burning = " and ".join(f"{self.ratio(window)} > {limit}" for window in windows)
+        requests = self.total.replace("rate(", "increase(").replace("WINDOW", windows[1])
+        return f"{burning} and {requests} >= {t.BURN_REQUESTS}"
 
 
-ROUTED = f'http_route!~"{UNWATCHED}"'
+# The name of the series is every service's, by convention: without `job`, another's failures would be ours.
+ROUTED = f'job="support-service",http_route!~"{UNWATCHED}"'
+IN_TIME = f'le=~"{t.LATENCY_P95:g}(.0)?"'  # 2 where it came by OTLP, 2.0 by a scrape
 OBJECTIVES = (
     Objective(
         "api_requests",
@@ -95,7 +97,7 @@ OBJECTIVES = (
         "Complete timelines in time",
         f"timeline reads are partial or take more than {t.LATENCY_P95:g} s",
         "(sum(rate(support_timeline_read_seconds_count[WINDOW]))"
-        f' - sum(rate(support_timeline_read_seconds_bucket{{completeness!="partial",le="{t.LATENCY_P95:.1f}"}}'
+        f' - sum(rate(support_timeline_read_seconds_bucket{{completeness!="partial",{IN_TIME}}}'
         "[WINDOW])))",
         "sum(rate(support_timeline_read_seconds_count[WINDOW]))",
         "Support timeline error budget",

@@ -5,7 +5,18 @@ from observability.alerts.alert import Alert, Record
 
 W = t.SOURCE_WINDOW
 SYMPTOM = t.SYMPTOM_WINDOW
-READS = f'sum(increase(support_timeline_cache_events_total{{event=~"hit|miss"}}[{SYMPTOM}]))'
+
+
+def _cache_events(events: str) -> str:
+    return f'sum(increase(support_timeline_cache_events_total{{event=~"{events}"}}[{SYMPTOM}]))'
+
+
+READS, ERRORS = _cache_events("hit|miss"), _cache_events("error")
+# By reads and not by time: at night the probe's reads are nearly all there are, and each of them misses.
+USUAL_MISSES = (
+    f"sum_over_time(support:timeline_cache_misses:increase[{t.MISS_BEFORE}])"
+    f" / sum_over_time(support:timeline_cache_reads:increase[{t.MISS_BEFORE}])"
+)
 DOWN = "timeout|error|open"
 
 RECORDS = (
@@ -13,9 +24,11 @@ RECORDS = (
         "source:support_timeline_collect_seconds:p95",
         f"histogram_quantile(0.95, sum by (source, le) (rate(support_timeline_collect_seconds_bucket[{SYMPTOM}])))",
     ),
+    Record("support:timeline_cache_misses:increase", _cache_events("miss")),
+    Record("support:timeline_cache_reads:increase", READS),
     Record(
         "support:timeline_cache_misses:ratio",
-        f'sum(increase(support_timeline_cache_events_total{{event="miss"}}[{SYMPTOM}])) / {READS}',
+        "support:timeline_cache_misses:increase / (support:timeline_cache_reads:increase > 0)",
     ),
     Record(
         "service:support_timeline_source_failures:ratio",
@@ -38,9 +51,7 @@ ALERTS = (
     ),
     Alert(
         "SupportTimelineCacheErrors",
-        f'sum(increase(support_timeline_cache_events_total{{event="error"}}[{SYMPTOM}])) / {READS}'
-        f" > {t.CACHE_ERROR_SHARE}"
-        f' and sum(increase(support_timeline_cache_events_total{{event="error"}}[{SYMPTOM}])) >= {t.CACHE_ERRORS}',
+        f"{ERRORS} / {READS} > {t.CACHE_ERROR_SHARE} and {ERRORS} >= {t.CACHE_ERRORS}",
         t.CAUSE_FOR,
         "warning",
         "The timeline cache fails: {{ $value | humanizePercentage }} of reads",
@@ -52,15 +63,14 @@ ALERTS = (
     Alert(
         "SupportTimelineCacheMissSurge",
         f"support:timeline_cache_misses:ratio > {t.MISS_SHARE}"
-        f" and support:timeline_cache_misses:ratio > {t.MISS_SURGE}"
-        f" * avg_over_time(support:timeline_cache_misses:ratio[{t.MISS_BEFORE}])"
+        f" and support:timeline_cache_misses:ratio > {t.MISS_SURGE} * ({USUAL_MISSES})"
         f" and on () {READS} >= {t.MISS_READS}",
         t.SYMPTOM_FOR,
         "warning",
         "The timeline cache misses {{ $value | humanizePercentage }} of reads",
         "{{ $value | humanizePercentage }} of timeline reads find nothing current in the cache (limit "
         f"{t.MISS_SHARE:.0%}, and {t.MISS_SURGE:g} times the day before). The services are asked that much more.",
-        "Support timeline cache events",
+        "Support timeline cache shares",
     ),
     Alert(
         "SupportTimelineCollectionFailures",

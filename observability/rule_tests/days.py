@@ -27,9 +27,6 @@ BUSY = {
     'support_timeline_read_seconds_bucket{completeness="complete",le="2.0"}': 49.9,
     'support_timeline_read_seconds_count{completeness="partial"}': 0.1,
     'support_timeline_read_seconds_bucket{completeness="partial",le="2.0"}': 0.1,
-    'http_server_request_duration_seconds_count{http_route="/support/cases",http_response_status_code="200"}': 100.0,
-    'http_server_request_duration_seconds_count{http_route="/support/cases",http_response_status_code="500"}': 0.02,
-    'http_server_request_duration_seconds_count{http_route="/metrics",http_response_status_code="500"}': 1.0,
     'support_attachment_offloaded_total{to="s3",outcome="moved"}': 1.0,
     'support_attachment_offloaded_total{to="s3",outcome="failed"}': 0.2,
     'support_events_consumed_total{outcome="applied"}': 40.0,
@@ -39,6 +36,15 @@ BUSY |= {
     f'support_timeline_source_seconds_count{{service="{service}",outcome="{outcome}"}}': share
     for service in ("order", "payment", "fulfillment")
     for outcome, share in (("ok", 20.0), ("not_found", 5.0), ("timeout", 1.0), ("error", 1.0))
+}
+BUSY |= {
+    f'http_server_request_duration_seconds_count{{job="support-service",http_route="{route}",'
+    f'http_response_status_code="{status}"}}': share
+    for route, status, share in (
+        ("/support/cases", "200", 100.0),
+        ("/support/cases", "500", 0.02),
+        ("/metrics", "500", 1.0),
+    )
 }
 BUSY |= {f'support_timeline_collect_seconds_bucket{{source="remote",le="{edge}"}}': 20 * share for edge, share in SLOW}
 BUSY |= {f'support_event_loop_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in LATE}

@@ -21,12 +21,12 @@ class Fault:
     also_over: tuple[str, ...] = ()  # what still fires then, since it looks further back
 
 
-def _reads(complete: Counter, partial: Counter, *, late: bool = False) -> dict[str, Values]:
+def _reads(complete: Counter, partial: Counter, *, late: bool = False, edge: str = "2.0") -> dict[str, Values]:
     series: dict[str, Values] = {}
     for name, counter in (("complete", complete), ("partial", partial)):
         series[f'support_timeline_read_seconds_count{{completeness="{name}"}}'] = counter
         in_time = Counter(counter.usual, 0) if late else counter
-        series[f'support_timeline_read_seconds_bucket{{completeness="{name}",le="2.0"}}'] = in_time
+        series[f'support_timeline_read_seconds_bucket{{completeness="{name}",le="{edge}"}}'] = in_time
     return series
 
 
@@ -54,8 +54,8 @@ def _collected(edge: str) -> str:
     return f'support_timeline_collect_seconds_bucket{{source="remote",le="{edge}"}}'
 
 
-def _requests(status: str) -> str:
-    labels = f'http_route="/support/cases",http_response_status_code="{status}"'
+def _requests(status: str, job: str = "support-service") -> str:
+    labels = f'job="{job}",http_route="/support/cases",http_response_status_code="{status}"'
     return f"http_server_request_duration_seconds_count{{{labels}}}"
 
 
@@ -81,6 +81,14 @@ FAULTS = {
     ),
     "nothing is cached": Fault(
         ("SupportTimelineCacheMissSurge",), {_event("hit"): Counter(50, 5), _event("miss"): Counter(10, 55)}
+    ),
+    "nothing is cached, after a night without a read": Fault(
+        ("SupportTimelineCacheMissSurge",),
+        {_event("hit"): Counter(50, 5, night=0), _event("miss"): Counter(10, 55, night=0)},
+    ),
+    "nothing is cached, after a night of the probe's reads alone": Fault(
+        ("SupportTimelineCacheMissSurge",),
+        {_event("hit"): Counter(50, 5, night=0), _event("miss"): Counter(10, 55, night=2)},
     ),
     "answers can't be read": Fault(
         ('SupportTimelineCollectionFailures{stage="aggregate"}',),
@@ -153,6 +161,21 @@ FAULTS = {
             'support_events_consumed_total{outcome="applied"}': Counter(50, 0),
         },
     ),
+    "no event can be applied": Fault(
+        ("SupportEventsConsumerStalled",),
+        {
+            "support_events_stream_lag": Gauge(2, 150, 50),
+            'support_events_consumed_total{outcome="applied"}': Counter(50, 0),
+            'support_events_consumed_total{outcome="failed"}': Counter(0, 5),
+        },
+    ),
+    "the consumer is too slow": Fault(
+        ("SupportEventsConsumerStalled",),
+        {
+            "support_events_stream_lag": Gauge(2, 1000, 1000),
+            'support_events_consumed_total{outcome="applied"}': Counter(50, 1),
+        },
+    ),
     "an event is given up": Fault(("SupportEventsDeadLettered",), {"support_events_dead_letters": Gauge(0, 1)}),
     "the probe fails": Fault(("SupportProbeFailing",), {'support_probe_success{job="support-probe"}': Gauge(1, 0)}),
     "the probe is gone": Fault(
@@ -181,9 +204,27 @@ FAULTS = {
         {_requests("200"): Counter(595, 595), _requests("500"): Counter(5, 5)},
         also_over=("SupportApiErrorBudgetBurnSlow",),
     ),
+    "another service's requests fail": Fault(
+        (),
+        {
+            _requests("200"): Counter(600, 600),
+            _requests("200", "order-service"): Counter(600, 300),
+            _requests("500", "order-service"): Counter(0, 300),
+        },
+    ),
     "timelines are partial": Fault(
         ("SupportTimelineErrorBudgetBurnFast", "SupportTimelineErrorBudgetBurnSlow"),
         _reads(Counter(60, 30), Counter(0, 30)),
+        also_over=("SupportTimelineErrorBudgetBurnSlow",),
+    ),
+    "timelines are partial, and edges of buckets are named as OTLP does": Fault(
+        ("SupportTimelineErrorBudgetBurnFast", "SupportTimelineErrorBudgetBurnSlow"),
+        _reads(Counter(60, 30), Counter(0, 30), edge="2"),
+        also_over=("SupportTimelineErrorBudgetBurnSlow",),
+    ),
+    "a few timelines an hour, many of them partial": Fault(
+        ("SupportTimelineErrorBudgetBurnSlow",),
+        _reads(Counter(5, 3), Counter(0, 2)),
         also_over=("SupportTimelineErrorBudgetBurnSlow",),
     ),
     "complete timelines come late": Fault(

@@ -5,23 +5,26 @@ from typing import Any
 
 from observability import thresholds as t
 
-BROKEN, REPAIRED = 60, 100  # minutes after the start
+NIGHT, BROKEN, REPAIRED = 20, 60, 100  # minutes after the start, at which these end, begin and are
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A counter's growth a minute: as usual, while it is broken, and after the repair."""
+    """A counter's growth a minute: as usual, while it is broken, and after the repair; and before that, at night."""
 
     usual: float = 0
     broken: float = 0
+    night: float | None = None
 
     def values(self) -> str:
         """As promtool's notation has it."""
-        at = (0.0, BROKEN * self.usual, BROKEN * self.usual + (REPAIRED - BROKEN) * self.broken)
-        return (
-            f"{_grow(at[0], self.usual, BROKEN)} {_grow(at[1] + self.broken, self.broken, REPAIRED - BROKEN)} "
-            f"{_grow(at[2] + self.usual, self.usual, 60)}"
-        )
+        night = self.usual if self.night is None else self.night
+        phases = ((night, NIGHT), (self.usual, BROKEN - NIGHT), (self.broken, REPAIRED - BROKEN), (self.usual, 60))
+        parts, at = [], 0.0
+        for growth, minutes in phases:
+            parts.append(_grow(at + growth, growth, minutes))
+            at += growth * minutes
+        return " ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

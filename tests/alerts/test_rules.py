@@ -37,7 +37,7 @@ def alerts():
 
 def run(*command: object, cwd: Path = ROOT) -> str:
     """What a command prints; fails where the command does."""
-    done = subprocess.run([*map(str, command)], cwd=cwd, check=False, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*map(str, command)], cwd=cwd, check=False, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

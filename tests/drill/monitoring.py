@@ -24,9 +24,10 @@ WAIT = re.compile(r"((?:_wait|_interval): )(\d+[smh])")
 STEP = 5.0  # seconds between the samples of the past
 # What a healthy week would have left, at the pace of `Traffic`.
 TICKETS = {"support:tickets_created:rate15m": 4.0}
-MISSES = {"support:timeline_cache_misses:ratio": 0.4}
+CACHE = {"support:timeline_cache_misses:increase": 10.0, "support:timeline_cache_reads:increase": 25.0}
+OURS = 'job="support-service",http_route="/support/cases",http_response_status_code="200"'
 COUNTED = {  # a second
-    'http_server_request_duration_seconds_count{http_route="/support/cases",http_response_status_code="200"}': 30.0,
+    f"http_server_request_duration_seconds_count{{{OURS}}}": 30.0,
     'support_timeline_read_seconds_count{completeness="complete"}': 12.0,
     'support_timeline_read_seconds_bucket{completeness="complete",le="2.0"}': 12.0,
 }
@@ -179,7 +180,7 @@ class Monitoring:
                     lines.append(f"{name} {reached:g} {now - (steps - step) * STEP:.3f}\n")
 
         series(TICKETS, 7.1)
-        series(MISSES, 1)
+        series(CACHE, 1)
         series(COUNTED, 3, counter=True)
         past = self._folder / "past.txt"
         past.write_text("".join(lines) + "# EOF\n")

@@ -63,12 +63,12 @@ async def test_build_info(metrics):
 
 
 async def test_a_blocked_loop_is_lag(metrics):
-    """What blocks the event loop for 300 ms shows as a lag of that order, and a quiet loop is sampled too."""
+    """What blocks the event loop shows as a lag of that order, in each missed look; a quiet loop is sampled too."""
     await eventually(lambda: metrics.value(f"{LAG}_count") >= 1)
     late = metrics.value(f"{LAG}_bucket", le="0.025")
     long = metrics.value(f"{LAG}_count") - late
     time.sleep(0.6)  # noqa: ASYNC251 - blocking the loop is what is tested
-    await eventually(lambda: metrics.value(f"{LAG}_count") - metrics.value(f"{LAG}_bucket", le="0.025") > long)
+    await eventually(lambda: metrics.value(f"{LAG}_count") - metrics.value(f"{LAG}_bucket", le="0.025") >= long + 2)
     assert metrics.value(f"{LAG}_sum") >= 0.3
 
 
