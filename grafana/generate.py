@@ -19,13 +19,13 @@ from grafana.build import ANNOTATIONS, overview
 from grafana.cases import TRAFFIC
 from grafana.events import EVENTS, SYNTHETIC
 from grafana.process import PROCESS
-from grafana.timeline import READING, SEED, SOURCES
+from grafana.timeline import FIRST, READING, SOURCES
 
 ROOT = Path(__file__).parent.parent
 UID = "support-overview"
 FILE = ROOT / "grafana" / "dashboards" / f"{UID}.json"
 PROMETHEUS = ROOT / "observability" / "prometheus" / "prometheus.yml"
-ROWS = (SEED, READING, TRAFFIC, OBJECTIVES, API, SOURCES, ATTACHMENTS, EVENTS, ACCESS, PROCESS, SYNTHETIC)
+ROWS = (FIRST, READING, TRAFFIC, OBJECTIVES, API, SOURCES, ATTACHMENTS, EVENTS, ACCESS, PROCESS, SYNTHETIC)
 
 
 def main() -> int:

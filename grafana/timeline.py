@@ -1,10 +1,10 @@
-"""The timeline: the seed's panels, what its reads are worth, and the services behind it."""
+"""The timeline: what on-call looks at first, what its reads are worth, and the services behind it."""
 
 from observability import thresholds as t
 
 from grafana.panel import Panel, Query, Row, highest, lowest, quantile, rate, series, share, total
 
-SEED_RUNBOOK = "timeline-slow-or-attachment-backlog.md"
+RUNBOOK = "timeline-slow-or-attachment-backlog.md"
 EVENTS = "support_timeline_cache_events_total"
 READS = rate(EVENTS, where='event=~"hit|miss"', window=t.SYMPTOM_WINDOW)
 FAILED = 'outcome=~"timeout|error|open"'
@@ -12,7 +12,7 @@ CALLS = "support_timeline_source_seconds"
 BACKLOG = "support_attachment_backlog_bytes"
 AHEAD = f"predict_linear({series(BACKLOG)}[{t.GROWTH_WINDOW}], {t.GROWTH_HORIZON})"
 
-SEED = Row(
+FIRST = Row(
     "Support",
     (
         Panel(
@@ -27,7 +27,7 @@ SEED = Row(
             "s",
             t.LATENCY_P95,
             alerts=("SupportTimelineLatencyHigh",),
-            runbook=SEED_RUNBOOK,
+            runbook=RUNBOOK,
             width=12,
         ),
         Panel(
@@ -46,7 +46,7 @@ SEED = Row(
             "bytes",
             t.BACKLOG_BYTES,
             alerts=("SupportAttachmentBacklogHigh", "SupportAttachmentGrowthRapid"),
-            runbook=SEED_RUNBOOK,
+            runbook=RUNBOOK,
             width=12,
         ),
         Panel(
@@ -56,7 +56,7 @@ SEED = Row(
             (Query(rate(EVENTS, "event"), "{{event}}"),),
             "ops",
             alerts=("SupportTimelineCacheErrors", "SupportTimelineCacheMissSurge"),
-            runbook=SEED_RUNBOOK,
+            runbook=RUNBOOK,
             width=12,
         ),
         Panel(
@@ -66,7 +66,7 @@ SEED = Row(
             (Query(rate("support_timeline_collection_failures_total", "stage"), "{{stage}}"),),
             "ops",
             alerts=("SupportTimelineCollectionFailures",),
-            runbook=SEED_RUNBOOK,
+            runbook=RUNBOOK,
             width=12,
         ),
     ),

@@ -236,7 +236,7 @@ class _Parts:
             "payment": settings.payment_url,
             "fulfillment": settings.fulfillment_url,
         }
-        levers = app[keys.LEVERS] = Levers(app[keys.DATABASE])
+        levers = Levers(app[keys.DATABASE])
         await levers.refresh()
         configured = [name for name, url in urls.items() if url]
         self.instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: levers.enabled(configured))

@@ -12,7 +12,7 @@ from tests.promql import ROOT, known, names
 DASHBOARD = json.loads(generate.FILE.read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 TABLES = [panel for row in generate.ROWS for panel in row.panels]
-SEED = (
+FIRST = (
     "Support timeline p95 latency",
     "Support attachment backlog",
     "Support timeline cache events",
@@ -26,9 +26,9 @@ def test_the_committed_file_is_what_the_tables_say():
     assert generate.FILE.read_text() == generate.rendered()
 
 
-def test_the_seeds_panels_come_first():
+def test_the_first_panels():
     """The four panels have their exact titles, and are what one sees without scrolling."""
-    assert [panel["title"] for panel in PANELS[:4]] == list(SEED)
+    assert [panel["title"] for panel in PANELS[:4]] == list(FIRST)
 
 
 def test_titles_and_ids_are_unique():

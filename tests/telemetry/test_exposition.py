@@ -12,7 +12,7 @@ from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, TABLE
 from tests.calls import add_message, open_case, read_timeline, refused, upload
 from tests.scrape import Scrape, parse
 
-SEED = {
+FIRST = {
     "support_timeline_collect_seconds_count": [{"source": "cache"}, {"source": "remote"}],
     "support_timeline_cache_events_total": [
         {"event": event} for event in ("hit", "miss", "write", "invalidate", "error")
@@ -37,11 +37,11 @@ async def scrape(client, **headers):
         return await response.text(), response.headers["Content-Type"]
 
 
-@pytest.mark.parametrize("name", SEED)
+@pytest.mark.parametrize("name", FIRST)
 async def test_every_series_stands_at_zero_from_the_start(client, name):
     """The first scrape has each series of the contract, at 0, with these labels and no others."""
     found = [(given, value) for sample, given, value in parse((await scrape(client))[0]) if sample == name]
-    assert sorted(map(str, found)) == sorted(str((wanted, 0.0)) for wanted in SEED[name])
+    assert sorted(map(str, found)) == sorted(str((wanted, 0.0)) for wanted in FIRST[name])
 
 
 async def test_the_first_scrape_has_every_instrument(client):

@@ -28,9 +28,8 @@ from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import EVENTS_IN, OTHER, closed
 
 MAX_TRIES = 5
-LAST_TRY = (
-    2 * MAX_TRIES
-)  # of an event that is handed out again and again and never comes to an end: it kills who has it
+# Of an event that is handed out again and again and never comes to an end: it kills who has it.
+LAST_TRY = 2 * MAX_TRIES
 LOCKED = 120.0  # seconds of one try: five outlast a migration, and an event that always waits in vain ends with them
 BATCH = 16
 AT_ONCE = 4  # transactions at a time: on PostgreSQL most of an event's time is spent on the way there and back

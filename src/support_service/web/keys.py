@@ -18,7 +18,6 @@ from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import Cache
-from support_service.timeline.levers import Levers
 from support_service.web.crowd import Crowd
 
 
@@ -86,7 +85,6 @@ ATTACHMENTS = web.AppKey("attachments", AttachmentService)
 EVENTS = web.AppKey("events", Consumer)
 DATABASE = web.AppKey("database", Database)
 CACHE = web.AppKey("cache", Cache)
-LEVERS = web.AppKey("levers", Levers)
 METRICS = web.AppKey("metrics", Metrics)
 REQUESTS = web.AppKey("requests", RequestMetrics)
 HTTP = web.AppKey("http", HttpOptions)

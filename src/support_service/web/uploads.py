@@ -23,9 +23,7 @@ RATE_AFTER = 10.0  # seconds of waiting for a client before its rate counts
 MAX_PARTS = 16
 MAX_HEADERS = 8
 MAX_HEADER_BYTES = 8192
-MAX_OTHER_BYTES = (
-    64 * 1024
-)  # whatever is not the file: other parts, headers, a preamble, what follows the last boundary
+MAX_OTHER_BYTES = 64 * 1024  # all but the file: other parts, headers, a preamble, what follows the last boundary
 
 
 class Upload:
