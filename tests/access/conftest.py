@@ -9,6 +9,7 @@ from joserfc.jwk import generate_key
 
 from support_service.access.jwt import Demands, Jwt
 from support_service.access.key_source import source
+from tests.calls import PATIENCE
 from tests.fakes import Upstream
 
 ISSUER = "https://id.example/"
@@ -98,10 +99,11 @@ async def open_jwt(issuer):
     """Open an authenticator that follows the issuer, or another place; keywords change its demands."""
     opened = []
 
-    async def start(place=None, now=time.time, patience=5.0, **demands):
+    async def start(place=None, now=time.time, **demands):
         place = place or issuer.place
         demands = {"algorithms": ("RS256", "ES256", "EdDSA")} | demands
-        made = Jwt(source(place, patience), Demands(ISSUER, AUDIENCE, **demands), required="://" not in place, now=now)
+        keys = source(place, 6 * PATIENCE)
+        made = Jwt(keys, Demands(ISSUER, AUDIENCE, **demands), required="://" not in place, now=now)
         await made.open()
         opened.append(made)
         return made
