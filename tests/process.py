@@ -12,7 +12,7 @@ import aiohttp
 
 from tests.calls import PATIENCE
 
-START = 30.0  # seconds
+START = 120.0  # seconds, on a busy machine
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -26,6 +26,7 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._patience = START + PATIENCE
 
     @property
     def pid(self) -> int:
@@ -33,12 +34,13 @@ class Process:
         return self._process.pid
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Ask it to stop."""
+        """Ask it to stop, for which it has less time than for a start and all that a command does."""
+        self._patience = PATIENCE
         self._process.send_signal(number)
 
-    async def ended(self, within: float = PATIENCE) -> tuple[int, str, str]:
+    async def ended(self, within: float | None = None) -> tuple[int, str, str]:
         """Its exit status, what it printed and what it logged, once it has ended."""
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(within or self._patience):
             out, errors = await self._process.communicate()
         return self._process.returncode, (out or b"").decode(), errors.decode()
 

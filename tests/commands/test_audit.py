@@ -17,7 +17,7 @@ def command(tmp_path, database_url):
 
     async def run(*arguments):
         async with running(*arguments, cwd=tmp_path, SUPPORT_DATABASE_URL=database_url) as process:
-            return await process.ended(within=30)
+            return await process.ended()
 
     return run
 

@@ -19,7 +19,7 @@ from tests.drill.receiver import Receiver
 from tests.servers import find_binary, free_port
 
 OBSERVABILITY = Path(rules.__file__).parent
-START = 30.0  # seconds
+START = 120.0  # seconds, on a busy machine
 WAIT = re.compile(r"((?:_wait|_interval): )(\d+[smh])")
 STEP = 5.0  # seconds between the samples of the past
 # What a healthy week would have left, at the pace of `Traffic`.
