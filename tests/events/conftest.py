@@ -8,9 +8,23 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from support_service.events import redis_streams, relay
 from support_service.events.broker import Broker, InProcessBroker
 from support_service.events.redis_streams import RedisBroker
+from tests.calls import PATIENCE
 from tests.servers import RedisServer
+
+
+@pytest.fixture(autouse=True)
+def _patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis has more time to answer than a busy machine takes; none is frozen here."""
+    monkeypatch.setattr(redis_streams, "TIMEOUT", 2 * PATIENCE)
+
+
+@pytest.fixture
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a relay that was stopped late has kept of its lease is soon over."""
+    monkeypatch.setattr(relay, "LEASE", 1.0)
 
 
 @pytest.fixture(params=["in-process", "redis"])

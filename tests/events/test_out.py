@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 
 from support_service.cases.events import PAYLOADS
 from support_service.database.tables import leases, outbox
-from support_service.events import store
+from support_service.events import redis_streams, store
 from support_service.web import keys
-from tests.calls import PATIENCE, add_message, open_case, read_case, upload
+from tests.calls import PATIENCE, add_message, eventually, open_case, read_case, upload
 from tests.conftest import both_databases
 from tests.events.conftest import published
 
@@ -122,9 +122,10 @@ async def test_a_dead_redis_holds_no_one_up(client, stream, redis, metrics):
         mine = [event["data"] for event in events if event["subject"] == case["id"]]
         assert [data["conversation"]["message"] for data in mine[1:]] == list("01234")
     published = "support_events_published_total"
-    assert metrics.value(published, type="support.case.opened.v1", outcome="ok") == 3
-    assert metrics.value(published, type="support.case.updated.v1", outcome="ok") == 15
-    assert metrics.value("support_events_relay_lag_seconds_count") >= 1
+    for kind, number in (("opened", 3), ("updated", 15)):
+        labels = {"type": f"support.case.{kind}.v1", "outcome": "ok"}  # counted once they have left the outbox
+        await eventually(lambda labels=labels, number=number: metrics.value(published, **labels) == number)
+    await eventually(lambda: metrics.value("support_events_relay_lag_seconds_count") >= 1)
 
 
 @both_databases
@@ -148,6 +149,7 @@ async def test_changes_at_once_are_told_in_the_order_of_their_commits(client, st
     assert told == [message["id"] for message in (await read_case(client, case))["messages"]]
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_a_stop_hands_over(client, make_client, stream):
     """What a replica has not published when it stops, it publishes at its end, and another goes on at once."""
     case = await open_case(client)
@@ -156,7 +158,13 @@ async def test_a_stop_hands_over(client, make_client, stream):
     await add_message(client, case, "last")
     await client.close()
     await add_message(other, case, "first")
-    assert [event["data"]["conversation"]["message"] for event in (await heard(stream, 3))[1:]] == ["last", "first"]
+    async with asyncio.timeout(PATIENCE):
+        told = {}  # the first of each id leads: where a stop is cut short, an event comes again
+        while len(told) < 3:
+            for event in await published(stream):
+                told.setdefault(event["id"], event["data"])
+            await asyncio.sleep(0.02)
+    assert [data["conversation"]["message"] for data in [*told.values()][1:]] == ["last", "first"]
 
 
 @both_databases
@@ -222,19 +230,28 @@ async def test_a_batch_has_few_bytes(database):
     assert len(await store.pending(database, 4, 1 << 20)) == 4
 
 
+@pytest.fixture
+def usual_time(monkeypatch):
+    """Redis has the time that it has in production."""
+    monkeypatch.setattr(redis_streams, "TIMEOUT", 2.0)
+
+
+@pytest.mark.usefixtures("usual_time")
 async def test_large_events_are_published(client, stream, redis):
     """Many events of a megabyte each, which Redis would not take together in time, are published in their order."""
     redis.kill()
     event = {"text": "x" * (1 << 20)}
-    async with client.app[keys.DATABASE].transaction() as tx:
+    database = client.app[keys.DATABASE]
+    async with database.transaction() as tx:
         for number in range(100):
             row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": json.dumps(event | {"id": number})}
             await tx.execute(outbox.insert(), row)
     redis.start()
     async with asyncio.timeout(6 * PATIENCE):
-        while await stream.xlen("support.events") < 100:
+        while await database.fetch_one(sa.select(outbox.c.seq).limit(1)):
             await asyncio.sleep(0.05)
-    assert [event["id"] for event in await published(stream)] == list(range(100))
+    # What was late to be taken on a busy machine was taken all the same, and came again.
+    assert list(dict.fromkeys(event["id"] for event in await published(stream))) == list(range(100))
 
 
 async def test_the_numbers_of_an_emptied_outbox_are_not_given_out_again(client, stream):

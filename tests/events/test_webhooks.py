@@ -99,7 +99,7 @@ async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics):
     await open_case(client)
     await endpoint.got(2)
     async with asyncio.timeout(PATIENCE):
-        while metrics.value(DELIVERIES, outcome="retried") != 2:
+        while metrics.value(DELIVERIES, outcome="retried") < 2:
             await asyncio.sleep(0.01)
     assert await states(client) == ["pending"] * 2
     await change(client, due=datetime.now(UTC), since=datetime.now(UTC) - timedelta(days=1))
@@ -126,6 +126,7 @@ async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
     assert ("410" in reason, tries) == (True, 1)
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
     """What is still to be delivered to an endpoint that is no more has failed, also where there is no other."""
     endpoint.status = 503
@@ -140,8 +141,10 @@ async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
 
 
 @both_databases
-async def test_old_deliveries_are_forgotten(client):
+async def test_old_deliveries_are_forgotten(make_client, monkeypatch):
     """What was delivered is kept for a day, what failed for 30; older ones go, however many they are."""
+    monkeypatch.setattr("support_service.app.RELAY_LOOK_EVERY", 0.1)
+    client = await make_client()
     database, now = client.app[keys.DATABASE], datetime.now(UTC)
     row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
     async with database.transaction() as tx:
