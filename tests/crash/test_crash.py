@@ -57,6 +57,7 @@ class Bench:
             "SUPPORT_S3_BUCKET": bucket,
             "SUPPORT_S3_ENDPOINT": self._s3.url,
             "SUPPORT_OFFLOAD_GRACE": "0s",
+            "SUPPORT_SHED_LAG": "0",  # a traced process is late
             "AWS_ACCESS_KEY_ID": "tests",
             "AWS_SECRET_ACCESS_KEY": "tests",
             **scenario.variables,

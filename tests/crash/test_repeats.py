@@ -82,6 +82,7 @@ class Bench:
             "SUPPORT_DATABASE_URL": f"sqlite:///{folder / 'support.db'}",
             "SUPPORT_ATTACHMENT_DIR": str(folder / "files"),
             "SUPPORT_PORT": str(port),
+            "SUPPORT_SHED_LAG": "0",  # a traced process is late
         }
         process = processes.Process(target=victim.run, args=(["serve"], variables, folder, point, record, WATCHED))
         process.start()
