@@ -37,8 +37,9 @@ def add(path):
 
 
 @pytest.fixture
-async def tokens(path):
-    """Open the file's authenticator with the clock at NOW; a list holds the clock."""
+async def tokens(path, monkeypatch):
+    """Open the file's authenticator with the clock at NOW; a list holds the clock. It looks when a test tells it to."""
+    monkeypatch.setattr("support_service.access.tokens.LOOK_EVERY", 3600)
     opened, clock = [], [NOW]
 
     async def start():

@@ -28,7 +28,7 @@ async def held(storage, monkeypatch):
 
     def slow(descriptor):
         flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        go_on.wait(PATIENCE)
+        go_on.wait(6 * PATIENCE)
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
@@ -128,7 +128,7 @@ async def test_a_large_file_holds_up_no_small_one(storage, monkeypatch):
     def slow(descriptor):
         if os.fstat(descriptor).st_size > BLOCK:
             at_work.set()
-            go_on.wait(PATIENCE)
+            go_on.wait(6 * PATIENCE)
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
