@@ -19,7 +19,8 @@ from tests.crash import victim
 from tests.crash.scenarios import SCENARIOS
 
 KILLS = int(os.environ.get("CRASH_KILLS", "2"))  # of each scenario
-WITHIN = 60.0  # seconds for one run
+TRIES = 3  # points that may stand for one
+WITHIN = 120.0  # seconds for one run, on a busy machine
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["tests.crash.victim"])
 
@@ -119,11 +120,15 @@ async def test_a_kill_at_any_step(bench, kind, tmp_path):
     record = tmp_path / "points.json"
     assert not await bench.run(kind, record=record)
     met = json.loads(record.read_text())
-    points = spread(met, KILLS)
-    killed = [point for point in points if await bench.run(kind, point)]
+    points, killed = stretches(met, KILLS), []
+    for stretch in points:
+        for point in stretch[:TRIES]:  # a line that only time meets is not met each time: another stands for it
+            if await bench.run(kind, point):
+                killed.append(point)
+                break
     text = f"{len(killed)} kills at {len(points)} of {len(met)} lines"
     figures(f"{kind.__name__}: {text}; {bench.unanswered} changes were cut off before their answer, and whole")
-    assert len(killed) >= len(points) * 0.9, set(points) - set(killed)
+    assert len(killed) >= len(points) * 0.9, [stretch[:TRIES] for stretch in points if not {*stretch} & {*killed}]
 
 
 def figures(line):
@@ -133,5 +138,11 @@ def figures(line):
 
 def spread(met, number):
     """So many points, evenly over all steps in the order in which they were first met; one amid each loop too."""
+    return [stretch[0] for stretch in stretches(met, number)]
+
+
+def stretches(met, number):
+    """All points in so many parts, the first points of which are spread evenly."""
     points = [(line, 1) for line in met] + [(line, (times + 1) // 2) for line, times in met.items() if times > 2]
-    return [points[index * len(points) // number] for index in range(min(number, len(points)))]
+    number = min(number, len(points))
+    return [points[index * len(points) // number : (index + 1) * len(points) // number] for index in range(number)]
