@@ -25,7 +25,9 @@ import redis
 START_TIMEOUT = 120.0  # seconds, on a busy machine
 PORTS = range(10_000, 32_000)  # below those that Linux gives out by itself: a test's server once got another's that way
 
-_ports = itertools.count(os.getpid() * 997)  # each worker begins elsewhere
+# Each run begins somewhere else, and its workers, whose parent it is, so far apart that none comes to another's.
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+_ports = itertools.count((os.getppid() * 997 + int(_worker) * 2000) if _worker else os.getpid() * 997)
 
 
 class MissingServer(Exception):
