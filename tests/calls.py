@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - what happens elsewhere sets no event here
             await asyncio.sleep(0.005)
+
+
+def logged(lines: str) -> list[dict[str, Any]]:
+    """What a service that ended has logged, without what it says where it was too slow to hand on its last events."""
+    entries = [json.loads(line) for line in lines.splitlines()]
+    return [entry for entry in entries if not entry["message"].startswith("Events stay in the outbox")]
 
 
 def files(directory: Path) -> list[Path]:

@@ -54,6 +54,8 @@ def serve(port, tmp_path, orders, payments, shipments):
             "SUPPORT_PAYMENT_URL": payments.url,
             "SUPPORT_FULFILLMENT_URL": shipments.url,
             "SUPPORT_ACCESS_LOG": "0",
+            "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
+            "SUPPORT_TIMELINE_DEADLINE": "60",
         }
         return running("serve", cwd=tmp_path, **known | variables)
 

@@ -151,8 +151,9 @@ USES = [
 @pytest.mark.parametrize("state", ["killed", "frozen"])
 async def test_a_redis_out_of_order_is_a_fault(redis, use, state):
     """Every operation raises CacheFault, and nothing else, where Redis is dead or does not answer."""
-    cache = RedisCache(redis.url, 0.2)
+    cache = RedisCache(redis.url, PATIENCE)
     await cache.ping()
+    cache._timeout = 0.2
     redis.kill() if state == "killed" else redis.freeze()
     try:
         with pytest.raises(CacheFault):
@@ -201,8 +202,9 @@ async def test_what_answers_as_no_redis_does_is_a_fault(answer):
 async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
     """After the first silence every operation fails without a wait and without a command, until Redis is back."""
     measured = []
-    cache = RedisCache(redis.url, 0.2, lambda name, _seconds, error="": measured.append((name, error)))
+    cache = RedisCache(redis.url, PATIENCE, lambda name, _seconds, error="": measured.append((name, error)))
     await cache.ping()
+    cache._timeout = 0.2
     redis.freeze()
     try:
         with pytest.raises(CacheFault):
@@ -215,7 +217,8 @@ async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
         assert len(measured) == known
     finally:
         redis.thaw()
-    async with asyncio.timeout(10):
+    cache._timeout = PATIENCE
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 await cache.ping()
@@ -231,14 +234,16 @@ async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
 @pytest.mark.parametrize("use", USES)
 async def test_a_redis_that_froze_is_used_again_whatever_was_late(redis, use):
     """Whichever operation found the silence out, and whatever its late answer is, Redis is used once it answers."""
-    cache = RedisCache(redis.url, 0.2)
+    cache = RedisCache(redis.url, PATIENCE)
     await cache.ping()
+    cache._timeout = 0.2
     redis.freeze()
     try:
         with pytest.raises(CacheFault):
             await use(cache)
     finally:
         redis.thaw()
+    cache._timeout = PATIENCE
     async with asyncio.timeout(PATIENCE):
         while True:
             try:

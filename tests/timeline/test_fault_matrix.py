@@ -8,8 +8,22 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.timeline import upstream
-from tests.timeline.upstream import MEBIBYTE, Fault, Service
-from tests.timeline.world import ALL, CALLS, COLLECTED, EVENTS, FAILURES, TTL, age, payment, shown, worth
+from tests.timeline.upstream import MEBIBYTE, Fault
+from tests.timeline.world import (
+    ALL,
+    CALLS,
+    COLLECTED,
+    EVENTS,
+    FAILURES,
+    IMPATIENT,
+    PATIENT,
+    TTL,
+    World,
+    age,
+    payment,
+    shown,
+    worth,
+)
 
 OTHERS = ["e0", "ORD-1", "SHP-1"]  # what the services in order know
 
@@ -121,23 +135,28 @@ ROWS = [
 each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
 
-async def disturb(service: Service, row: Row) -> None:
-    """Let the fault happen from now on."""
+async def disturb(world: World, row: Row) -> None:
+    """Let the fault happen to payments from now on; one that says nothing is soon given up."""
+    service = world.services["payment"]
     service.fault = row.fault
+    if row.reason == "timeout":
+        world.give("payment", IMPATIENT)
     if row.fault is None:
         await service.close()
 
 
-async def heal(service: Service) -> None:
+async def heal(world: World) -> None:
     """Let it be over."""
+    service = world.services["payment"]
     service.fault = None
+    world.give("payment", PATIENT)
     await service.open()
 
 
 @each_row
 async def test_a_fault_with_nothing_cached(world, services, row):
     """The others' entries are all there; the fault is named, counted once by its stage, and gone with its cause."""
-    await disturb(services["payment"], row)
+    await disturb(world, row)
     detail = await world.read()
     assert sorted(shown(detail)) == sorted([*OTHERS, *row.given])
     status = "unavailable" if row.fails else "fresh"
@@ -148,7 +167,7 @@ async def test_a_fault_with_nothing_cached(world, services, row):
     assert world.moved(EVENTS) == {"miss": 1, "write": 1}
     assert world.moved(COLLECTED) == {"remote": 1}
     assert services["payment"].sent < 16 * MEBIBYTE  # what the system buffers on the way, and no more
-    await heal(services["payment"])
+    await heal(world)
     detail = await world.read()
     assert worth(detail)["order"] == worth(detail)["fulfillment"] == ("cached", None)
     assert worth(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
@@ -160,7 +179,7 @@ async def test_a_fault_with_an_old_answer(world, services, store, row):
     """The old answer stands in, with its age and the fault; it is kept, and gives way to the next good one."""
     await world.read()
     kept = await age(store, world.case, TTL + 60)
-    await disturb(services["payment"], row)
+    await disturb(world, row)
     detail = await world.read()
     assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])
     status = "stale" if row.fails else "fresh"
@@ -172,7 +191,7 @@ async def test_a_fault_with_an_old_answer(world, services, store, row):
     assert world.moved(COLLECTED) == {"remote": 1}
     if row.fails:
         assert (await age(store, world.case, 0))["payment"] == kept["payment"]
-    await heal(services["payment"])
+    await heal(world)
     detail = await world.read()
     assert worth(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
     assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])

@@ -1,9 +1,12 @@
 """Faults of the sources that are more than one answer: of all at once, of a half, of many calls, and over time."""
 
+import asyncio
 import json
 
 import pytest
 
+from support_service.timeline import aggregator, breaker
+from support_service.web import keys
 from tests.timeline import upstream
 from tests.timeline.world import (
     ALL,
@@ -66,8 +69,10 @@ async def test_an_answer_that_is_too_old_does_not_stand_in(world, services, stor
     assert sorted(shown(detail)) == ["ORD-1", "SHP-1", "e0"]
 
 
-async def test_nothing_there_is_believed_for_a_moment_only(world, services, store):
+async def test_nothing_there_is_believed_for_a_moment_only(world, services, store, monkeypatch):
     """A 404 is asked for again after half a minute, while what the others gave is still current."""
+    monkeypatch.setattr(aggregator, "AHEAD_FROM", 2.0)  # nothing is renewed before it ends
+    monkeypatch.setattr(aggregator, "AHEAD_TO", 2.0)
     services["payment"].fault = upstream.status(404)
     assert worth(await world.read())["payment"] == ("fresh", None)
     await age(store, world.case, 20)
@@ -81,7 +86,7 @@ async def test_nothing_there_is_believed_for_a_moment_only(world, services, stor
 
 async def test_the_deadline_cuts_off_what_a_source_would_be_given(make_client, services):
     """A source that may take longer than a whole read is cut off with it; so are all three, at the same time."""
-    world = await World.start(make_client, services, CONTEXT, SUPPORT_TIMELINE_SOURCE_TIMEOUT="30")
+    world = await World.start(make_client, services, CONTEXT, SUPPORT_TIMELINE_DEADLINE="1.5")
     for service in services.values():
         service.fault = upstream.hang_before_headers
     assert set(worth(await world.read()).values()) == {("unavailable", "timeout")}
@@ -109,8 +114,9 @@ async def test_a_redirect_is_not_followed(world, services):
         assert elsewhere.targets == []
 
 
-async def test_a_source_that_keeps_failing_is_left_alone(world, services):
+async def test_a_source_that_keeps_failing_is_left_alone(world, services, monkeypatch):
     """After five failures the circuit is open: the source is asked no more, and says so at once."""
+    monkeypatch.setattr(breaker, "OPEN_FOR", 600.0)
     services["payment"].fault = upstream.status(503)
     for _ in range(5):
         assert worth(await world.read())["payment"] == ("unavailable", "status 503")
@@ -121,8 +127,9 @@ async def test_a_source_that_keeps_failing_is_left_alone(world, services):
     assert len(services["payment"].targets) == asked == 5
 
 
-async def test_a_source_that_is_left_alone_still_has_its_old_answer(world, services, store):
+async def test_a_source_that_is_left_alone_still_has_its_old_answer(world, services, store, monkeypatch):
     """Behind an open circuit the old answer stands in, without a call."""
+    monkeypatch.setattr(breaker, "OPEN_FOR", 600.0)
     await world.read()
     await age(store, world.case, TTL + 60)
     services["payment"].fault = upstream.status(503)
@@ -176,8 +183,7 @@ async def test_a_case_with_200_references(make_client, services, redis):
         services["order"].know(f"/orders/{name}/events", [])
         services["payment"].know(f"/payments/{name}", payment(name))
         services["fulfillment"].know(f"/fulfillment/shipments/{name}", shipment(name))
-    times = {"SUPPORT_TIMELINE_DEADLINE": "5", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "5"}
-    world = await World.start(make_client, services, context, SUPPORT_REDIS_URL=redis.url, **times)
+    world = await World.start(make_client, services, context, SUPPORT_REDIS_URL=redis.url)
     detail = await world.read()
     assert set(worth(detail).values()) == {("fresh", None)}
     assert sorted(shown(detail)) == sorted(entry["id"] for entry in context)
@@ -187,14 +193,17 @@ async def test_a_case_with_200_references(make_client, services, redis):
     assert set(worth(await world.read()).values()) == {("cached", None)}
 
 
-async def test_a_case_with_200_references_of_which_a_third_hang(make_client, services):
+async def test_a_case_with_200_references_of_which_a_third_hang(make_client, services, monkeypatch):
     """Calls that wait for a place are cut off by the deadline too; each is one failure, and the others are complete."""
     context = references(200)
     for entry in context:
         services["order"].know(f"/orders/{entry['id']}", order(entry["id"]))
     services["payment"].fault = upstream.hang_before_headers
-    times = {"SUPPORT_TIMELINE_DEADLINE": "5", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "5"}
-    world = await World.start(make_client, services, context, **times)
+    world = await World.start(make_client, services, context)
+    payments = world.client.app[keys.TIMELINE]._flights._sources["payment"]
+    fetch, soon = payments.fetch, asyncio.get_running_loop().time() + 1.5
+    # The deadline is this source's alone: where the machine stands still, the others answer after it.
+    monkeypatch.setattr(payments, "fetch", lambda call, _, allowance: fetch(call, soon, allowance))
     detail = await world.read()
     assert worth(detail) == {
         "order": ("fresh", None),

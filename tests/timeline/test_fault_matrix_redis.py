@@ -12,7 +12,7 @@ from support_service.settings import Settings
 from support_service.telemetry.labels import REDIS_OPERATIONS
 from support_service.timeline.snapshot_cache import Case
 from support_service.web import keys
-from tests.calls import refresh
+from tests.calls import PATIENCE, refresh
 from tests.servers import RedisServer
 from tests.timeline import disorder, upstream
 from tests.timeline.disorder import Disorder, slow_line
@@ -22,8 +22,8 @@ from tests.timeline.world import (
     CONTEXT,
     EVENTS,
     FAILURES,
+    IMPATIENT,
     OPERATIONS,
-    REDIS_TIMEOUT,
     TTL,
     World,
     age,
@@ -95,16 +95,24 @@ def redis(redis):
     disorder.cure(redis)
 
 
+def disturb(world: World, redis: RedisServer, row: Row) -> None:
+    """Let a state of Redis begin; one in which it says nothing is soon given up."""
+    if row.disorder is disorder.freeze:
+        world.give_redis(IMPATIENT)
+    row.disorder(redis)
+
+
 async def heals(world: World, redis: RedisServer) -> None:
     """With Redis cured, the service uses it again by itself."""
     disorder.cure(redis)
+    world.give_redis(PATIENCE)
     await cached_again(world)
     assert world.moved(EVENTS) == {"hit": 1}
 
 
 async def cached_again(world: World) -> None:
     """Wait until the case is read from the cache."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(3 * PATIENCE):
         while worth(await world.read()) != CACHED:  # noqa: ASYNC110 - the service tells nobody when it is back
             await asyncio.sleep(0.05)
 
@@ -112,7 +120,7 @@ async def cached_again(world: World) -> None:
 @each_row
 async def test_a_redis_out_of_order_with_nothing_cached(world, services, redis, row):
     """The timeline is whole and fresh, within the deadline; what was not done is counted, and it heals by itself."""
-    row.disorder(redis)
+    disturb(world, redis, row)
     for _ in range(2):
         detail = await world.read()
         assert sorted(shown(detail)) == ALL
@@ -127,7 +135,7 @@ async def test_a_redis_out_of_order_with_nothing_cached(world, services, redis, 
 async def test_a_redis_out_of_order_with_a_current_value(world, services, redis, row):
     """What can still be read is used; what can't is asked for anew."""
     await world.read()
-    row.disorder(redis)
+    disturb(world, redis, row)
     detail = await world.read()
     assert sorted(shown(detail)) == ALL
     assert worth(detail) == (CACHED if row.readable else FRESH)
@@ -141,7 +149,7 @@ async def test_a_redis_out_of_order_with_an_old_value(world, services, redis, st
     """An old answer is renewed though the new one can't be kept."""
     await world.read()
     await age(store, world.case, TTL + 60)
-    row.disorder(redis)
+    disturb(world, redis, row)
     detail = await world.read()
     assert sorted(shown(detail)) == ALL
     assert worth(detail) == FRESH
@@ -155,7 +163,7 @@ async def test_a_redis_and_a_source_out_of_order(world, services, redis, store, 
     """Both at once cost that source's entries, or their freshness where the old ones can be read; then both heal."""
     await world.read()
     await age(store, world.case, TTL + 60)
-    row.disorder(redis)
+    disturb(world, redis, row)
     services["payment"].fault = upstream.status(503)
     detail = await world.read()
     status = "stale" if row.readable else "unavailable"
@@ -171,7 +179,7 @@ async def test_a_redis_and_a_source_out_of_order(world, services, redis, store, 
 @each_row
 async def test_a_redis_and_all_sources_out_of_order(world, services, redis, row):
     """With everything down the case's own history is still answered in time, and says what is missing."""
-    row.disorder(redis)
+    disturb(world, redis, row)
     for service in services.values():
         await service.close()
     detail = await world.read()
@@ -187,7 +195,7 @@ async def test_a_redis_and_all_sources_out_of_order(world, services, redis, row)
 @pytest.mark.parametrize("row", ROWS[:2], ids=["refusing", "frozen"])
 async def test_a_redis_that_is_known_to_be_bad_costs_nothing(world, services, redis, row):
     """One read waits for one operation; after it none asks Redis for anything until it answers a ping of our own."""
-    row.disorder(redis)
+    disturb(world, redis, row)
     await world.read()
     assert _asked(world) == 1
     for _ in range(10):
@@ -213,7 +221,8 @@ async def test_a_slow_redis_is_given_up_and_stays_so(make_client, services, redi
         world = await World.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=url)
         assert worth(await world.read()) == FRESH
         assert worth(await world.read()) == CACHED
-        line.delay = REDIS_TIMEOUT  # each way
+        world.give_redis(IMPATIENT)
+        line.delay = IMPATIENT  # each way
         assert worth(await world.read()) == FRESH
         assert world.moved(EVENTS) == {"miss": 1, "error": 2}
         assert world.moved(FAILURES) == {"cache": 2}
@@ -267,7 +276,9 @@ async def test_a_claim_that_nobody_ends(world, store):
 async def test_an_enormous_value_hurts_for_a_moment_only(world, store):
     """A value that takes longer to come than a read waits is removed, and other cases are cached again at once."""
     await store.set(cached_at(world.case), bytes(100 * upstream.MEBIBYTE))
+    world.give_redis(0.01)
     assert worth(await world.read()) == FRESH
+    world.give_redis(PATIENCE)
     await cached_again(world)
     assert await store.strlen(cached_at(world.case)) < upstream.MEBIBYTE
 
