@@ -16,6 +16,7 @@ from support_service.timeline.snapshots import Snapshot
 from support_service.web import keys
 from tests.calls import eventually, open_case, read_detail, refresh
 from tests.process import running
+from tests.promql import ROOT
 from tests.scrape import Scrape
 from tests.servers import free_port
 
@@ -62,7 +63,7 @@ async def test_a_stampede_on_two_processes_is_four_calls(services, redis, neighb
         for port in (free_port(), free_port()):
             own = {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": redis.url}
             # On a busy machine one replica may run long before the other does.
-            own |= {"SUPPORT_REDIS_TIMEOUT": "5", "SUPPORT_TIMELINE_DEADLINE": "20"}
+            own |= {"SUPPORT_REDIS_TIMEOUT": "60", "module": "tests.patient", "PYTHONPATH": str(ROOT)}
             process = await stack.enter_async_context(running("serve", cwd=tmp_path, **neighbours | own))
             await process.answers(f"http://127.0.0.1:{port}")
             replicas.append(await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{port}")))
@@ -76,7 +77,7 @@ async def test_a_stampede_on_two_processes_is_four_calls(services, redis, neighb
 
 async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(make_client, services, redis):
     """A claim ends soon unless who has it is alive: a reader waits for that, and then asks itself."""
-    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="5", SUPPORT_TIMELINE_DEADLINE="20")
+    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="60")
     case = await open_case(client, context=CONTEXT)
     wanted = references.find([CONTEXT])
     await client.app[keys.TIMELINE]._cache.claim(Case(case["id"], wanted, 0), flights.CLAIM_FOR)
@@ -87,9 +88,8 @@ async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(make_cl
 async def test_a_slow_source_is_asked_by_one_replica_for_both(make_client, services, redis, monkeypatch):
     """However long the services take, the replica that asks keeps its claim, and the other waits for what it finds."""
     monkeypatch.setattr(flights, "CLAIM_FOR", 60)  # no test machine stands still for so long
-    own = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "5"}
-    patient = {"SUPPORT_TIMELINE_DEADLINE": "60", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60"}
-    one, two = [await make_client(**own, **patient) for _ in range(2)]
+    own = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60"}
+    one, two = [await make_client(**own) for _ in range(2)]
     orders, *_ = services
     release = orders.hang()
     case = await open_case(one, context=CONTEXT)
@@ -109,7 +109,7 @@ async def test_a_slow_source_is_asked_by_one_replica_for_both(make_client, servi
     assert calls(services) == 4
 
 
-async def test_a_reader_that_leaves_does_not_take_the_answer_away(client, services):
+async def test_a_reader_that_leaves_does_not_take_the_answer_away(client, metrics, services):
     """The first reader goes while the services are asked: the second gets what was asked for the first."""
     orders, *_ = services
     release = orders.hang()
@@ -117,6 +117,7 @@ async def test_a_reader_that_leaves_does_not_take_the_answer_away(client, servic
     first = asyncio.create_task(read_detail(client, case))
     await eventually(lambda: orders.waiting == 2)
     second = asyncio.create_task(read_detail(client, case))
+    await eventually(lambda: metrics.value(EVENTS, event="miss") == 2)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     release.set()
@@ -155,9 +156,8 @@ async def test_an_answer_that_was_asked_for_earlier_does_not_replace_a_later_one
     assert [entry["status"] for entry in detail["timeline"] if entry.get("source") == "order-service"] == ["delivered"]
 
 
-async def test_a_case_that_is_read_is_renewed_before_it_ends(make_client, services):
+async def test_a_case_that_is_read_is_renewed_before_it_ends(client, services):
     """Near its end a cached timeline is served at once, and renewed for the next reader without a wait."""
-    client = await make_client(SUPPORT_TIMELINE_SOURCE_TIMEOUT="60", SUPPORT_TIMELINE_DEADLINE="60")
     orders, *_ = services
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
@@ -176,8 +176,10 @@ async def test_a_case_that_is_read_is_renewed_before_it_ends(make_client, servic
     assert calls(services) == 8
 
 
-async def test_a_renewal_that_fails_is_not_tried_at_each_read(client, services):
+async def test_a_renewal_that_fails_is_not_tried_at_each_read(make_client, services, monkeypatch):
     """While a service is down, cached timelines that are near their end ask it once in a while, not once a read."""
+    monkeypatch.setattr(aggregator, "AHEAD_EVERY", 3600.0)
+    client = await make_client()
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
     await age(client.app[keys.TIMELINE], case, aggregator.AHEAD_TO * 300)
@@ -188,14 +190,16 @@ async def test_a_renewal_that_fails_is_not_tried_at_each_read(client, services):
     await eventually(lambda: calls(services) == 8)
 
 
-async def test_nothing_there_is_believed_for_a_short_time_only(client, orders):
+async def test_nothing_there_is_believed_for_a_short_time_only(client, orders, monkeypatch):
     """A 404 is remembered for half a minute, not for the whole time of an answer."""
+    monkeypatch.setattr(aggregator, "AHEAD_FROM", 2.0)  # nothing is renewed before it ends
+    monkeypatch.setattr(aggregator, "AHEAD_TO", 2.0)
     case = await open_case(client, context=CONTEXT)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "fresh"
-    await age(client.app[keys.TIMELINE], case, aggregator.MISSING_FOR - 1)
+    await age(client.app[keys.TIMELINE], case, aggregator.MISSING_FOR - 10)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "cached"
     orders.add("ORD-1")
-    await age(client.app[keys.TIMELINE], case, 2)
+    await age(client.app[keys.TIMELINE], case, 11)
     detail = await read_detail(client, case)
     assert {name: source["status"] for name, source in detail["timelineSources"].items()} == {
         "order": "fresh",
