@@ -1,26 +1,33 @@
 """Rates that replicas share: how closely they hold one, and that no request ever waits for Redis."""
 
-import asyncio
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis as Client
 
+from support_service.limits import shared as sharing
 from support_service.limits.rates import Limiter, Rate
 from support_service.limits.shared import SharedRates
 from support_service.periodic import beside
-from tests.calls import eventually
+from tests.calls import PATIENCE, eventually
 
 REPLICAS = 3
-RATE = Rate(200, 1)
-HEARD_WITHIN = 0.6  # seconds; SETTLE_EVERY is a third of it, and the machine may be busy
+RATE = Rate(200, 3600)  # by a clock that a test sets; what Redis keeps of it outlives any stall of the machine
+SETTLED = 0.2  # of that hour, as often as SETTLE_EVERY is in a rate of a second
+LARGE = Rate(10_000, 10_000 * 3600)  # more than a test spends by looking, and nothing of it is given back meanwhile
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A Redis in order is not late for a machine that stands still."""
+    monkeypatch.setattr(sharing, "WITHIN", PATIENCE)
 
 
 @asynccontextmanager
-async def replicas(url, rate=RATE):
+async def replicas(url):
     """Limiters of as many replicas, settled with one Redis."""
-    limiters = [Limiter("address", rate) for _ in range(REPLICAS)]
+    limiters = [Limiter("address", LARGE) for _ in range(REPLICAS)]
     async with AsyncExitStack() as stack:
         for limiter in limiters:
             shared = SharedRates(url, [limiter])
@@ -29,31 +36,48 @@ async def replicas(url, rate=RATE):
         yield limiters
 
 
-async def ask(limiters, seconds):
-    """Ask all of them again and again; gives how many were let in, and in how many seconds."""
-    started, admitted = time.monotonic(), 0
-    while (took := time.monotonic() - started) < seconds:
-        admitted += sum(limiter.take("a").admitted for limiter in limiters for _ in range(20))
-        await asyncio.sleep(0.002)
-    return admitted, took
+@pytest.fixture
+async def settled(redis, monkeypatch):
+    """Limiters of as many replicas, and a call that asks all of them for some hours and gives how many were let in."""
+    now = 1_700_000_000.0  # s
+    of_redis, of_ours = "time[1] * 1000000 + time[2]", "tonumber(redis.call('GET', 'now'))"
+    assert of_redis in sharing.SETTLE
+    monkeypatch.setattr(sharing, "SETTLE", sharing.SETTLE.replace(of_redis, of_ours))
+    limiters = [Limiter("address", RATE, lambda: now) for _ in range(REPLICAS)]
+    shared = [SharedRates(redis.url, [limiter]) for limiter in limiters]
+
+    async def ask(hours):
+        nonlocal now
+        admitted = 0
+        for look in range(round(hours * 100)):
+            admitted += sum(limiter.take("a").admitted for limiter in limiters for _ in range(20))
+            now += RATE.seconds / 100
+            await store.set("now", round(now * sharing.MICRO))
+            if look % round(SETTLED * 100) == 0:
+                for each, limiter in zip(shared, limiters, strict=True):
+                    await each._settle(limiter)
+        return admitted
+
+    async with Client.from_url(redis.url) as store:
+        yield ask
+        for each in shared:
+            await each.close()
 
 
-async def test_replicas_hold_one_rate(redis):
+async def test_replicas_hold_one_rate(settled):
     """At their start each gives out one bucket; from then on all together hold the rate, whoever is asked."""
-    async with replicas(redis.url) as limiters:
-        first, took = await ask(limiters, 1)
-        second, more = await ask(limiters, 4)
-        at_the_start = REPLICAS * (RATE.requests + RATE.requests * HEARD_WITHIN)
-        assert first <= at_the_start + RATE.requests * took
-        # What was given out beyond the rate at the start has been paid back by now, or soon is.
-        assert first + second <= at_the_start + RATE.requests * (took + more)
-        third, time_of_third = await ask(limiters, 2)
-        assert third == pytest.approx(RATE.requests * time_of_third, rel=0.35)
+    first = await settled(1)
+    second = await settled(4)
+    at_the_start = REPLICAS * (RATE.requests + RATE.requests * SETTLED)
+    assert REPLICAS * RATE.requests <= first <= at_the_start + RATE.requests
+    # What was given out beyond the rate at the start has been paid back by now, or soon is.
+    assert first + second <= at_the_start + RATE.requests * 5
+    assert await settled(2) == pytest.approx(RATE.requests * 2, rel=0.1)
 
 
 async def test_what_one_replica_gave_out_another_knows(redis):
     """A key that has spent its bucket on one replica finds none on another, once they have settled."""
-    async with replicas(redis.url, Rate(10, 3600)) as (one, other, _):
+    async with replicas(redis.url) as (one, other, _):
         while one.take("greedy").admitted:
             pass
         assert other.take("greedy").admitted  # which they may not know yet
@@ -63,13 +87,13 @@ async def test_what_one_replica_gave_out_another_knows(redis):
 @pytest.mark.parametrize("fault", ["freeze", "kill"])
 async def test_without_redis_each_replica_counts_for_itself(redis, fault):
     """A dead or frozen Redis costs no request anything; each replica holds the rate alone, and they share it again."""
-    async with replicas(redis.url, Rate(10, 3600)) as (one, other, _):
+    async with replicas(redis.url) as (one, other, _):
         one.take("a")
         getattr(redis, fault)()
         try:
             started = time.process_time()
-            assert sum(one.take("b").admitted for _ in range(1000)) == 10
-            assert sum(other.take("b").admitted for _ in range(1000)) == 10
+            assert sum(one.take("b").admitted for _ in range(11_000)) == LARGE.requests
+            assert sum(other.take("b").admitted for _ in range(11_000)) == LARGE.requests
             assert time.process_time() - started < 1  # nothing waited: it is the processor's time, not the clock's
         finally:
             redis.thaw() if fault == "freeze" else redis.start()
@@ -91,7 +115,7 @@ async def test_a_value_that_is_none_of_ours(redis):
             assert limiter.take("a").full_in < 12
         await client.delete(key)
         await client.lpush(key, "x")
-        other = Limiter("address", Rate(10, 1))
+        other = Limiter("address", Rate(10, 3600))
         other.share()
         other.take("a")
         await shared._settle(other)
