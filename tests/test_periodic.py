@@ -62,8 +62,9 @@ async def test_a_cancelled_caller_stays_cancelled():
     release.set()
 
 
-async def test_work_that_swallows_a_cancellation_is_cancelled_again():
+async def test_work_that_swallows_a_cancellation_is_cancelled_again(monkeypatch):
     """A library that ends its own waiting in the same moment does not keep its task alive."""
+    monkeypatch.setattr(periodic, "END_WITHIN", 60.0)
     swallowed = 0
 
     async def work():
