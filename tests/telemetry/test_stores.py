@@ -13,6 +13,8 @@ from support_service.database import sqlite as sqlite_room
 from support_service.errors import Unavailable, no_case
 from support_service.events import relay
 from support_service.telemetry.labels import REDIS_OPERATIONS
+from support_service.timeline import flights
+from support_service.web import keys
 from tests.calls import PATIENCE, eventually, open_case, read_case, read_detail, refresh, refused
 from tests.conftest import both_databases
 
@@ -34,19 +36,22 @@ def operations(metrics, system):
 
 @pytest.fixture(autouse=True)
 def only_what_the_test_does(environment, monkeypatch):
-    """No reading of the levers, no look at the outbox, no consumer and no sealing in between, which would count too."""
+    """No look at levers, cases, files and outbox, no consumer, sealing or hold on a claim: each would count, too."""
     environment["SUPPORT_EVENTS_CONSUME"] = "false"
     monkeypatch.setattr(app, "REFRESH_EVERY", 3600.0)
     monkeypatch.setattr(app, "RELAY_LOOK_EVERY", 3600.0)
     monkeypatch.setattr(app, "SEAL_EVERY", 3600.0)
+    monkeypatch.setattr(app, "TALLY_EVERY", 3600.0)
+    monkeypatch.setattr(app, "BACKLOG_EVERY", 3600.0)
     monkeypatch.setattr(relay, "EVERY", 3600.0)
+    monkeypatch.setattr(flights, "EXTEND_EVERY", 3600.0)
 
 
 @pytest.fixture
 def with_redis(environment, redis, orders):
     """A service with a Redis and an order service."""
     orders.add("ORD-1")
-    environment |= {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "1", "SUPPORT_ORDER_URL": orders.url}
+    environment |= {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60", "SUPPORT_ORDER_URL": orders.url}
     return redis
 
 
@@ -174,11 +179,13 @@ async def test_a_dead_redis_is_an_error(with_redis, client, metrics):
     """Operations on a Redis that is gone count as `_OTHER`, on one that hangs as `timeout`."""
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
+    client.app[keys.CACHE]._timeout = 0.2
     with_redis.freeze()
     try:
         await read_detail(client, case)
     finally:
         with_redis.thaw()
+    client.app[keys.CACHE]._timeout = PATIENCE
     assert operations(metrics, "redis")["MGET", "timeout"] == 1
     async with asyncio.timeout(PATIENCE):
         while (await read_detail(client, case))["timelineSources"]["order"]["status"] != "cached":
@@ -199,32 +206,26 @@ async def test_pools(with_redis, client, metrics, backend):
     def pools():
         return {tuple(given.values()): value for name, given, value in metrics.samples() if name == POOL}
 
-    await eventually(lambda: pools()["cache", "used"] == 0)
+    await eventually(lambda: pools()["cache", "used"] == pools()["database", "used"] == 0)
     found = pools()
     assert {pool for pool, _ in found} == {"database", "cache", "events"}
-    assert found["database", "used"] == 0
     assert found["database", "idle"] >= 1
     assert found["cache", "idle"] >= 1
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_connection_in_use_is_counted(client, metrics, postgres, database_url):
+async def test_a_connection_in_use_is_counted(client, metrics, postgres, database):
     """A transaction that waits for a lock holds one connection of the pool, and gives it back."""
     case = await open_case(client)
     used = {"db_client_connection_pool_name": "database", "db_client_connection_state": "used"}
-    name = database_url.rpartition("/")[2]
-    lock = "BEGIN; LOCK TABLE tickets IN EXCLUSIVE MODE; SELECT pg_sleep(1.5); COMMIT"
-    holding = asyncio.create_task(asyncio.to_thread(postgres.run, lock, name))
-    waiting = (
-        "SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation = 'tickets'::regclass AND granted"
-    )
-    await eventually(lambda: postgres.run(waiting, name) == "1")
-    changing = asyncio.create_task(client.patch(f"/support/cases/{case['id']}", json={"subject": "B"}))
-    await eventually(lambda: metrics.value(POOL, **used) == 1)
-    await holding
+    async with database.transaction() as other:
+        await other.execute(sa.text("LOCK TABLE tickets IN EXCLUSIVE MODE"))
+        changing = asyncio.create_task(client.patch(f"/support/cases/{case['id']}", json={"subject": "B"}))
+        await eventually(lambda: postgres.run("SELECT count(*) FROM pg_locks WHERE NOT granted") == "1")
+        assert metrics.value(POOL, **used) == 1
     async with await changing as response:
         assert response.status == 200
-    assert metrics.value(POOL, **used) == 0
+    await eventually(lambda: metrics.value(POOL, **used) == 0)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "_OTHER"])
