@@ -9,7 +9,7 @@ from contextlib import closing
 import aiohttp
 import pytest
 
-from tests.calls import PATIENCE, eventually, open_case, read_case, read_detail, refused
+from tests.calls import PATIENCE, eventually, logged, open_case, read_case, read_detail, refused
 from tests.conftest import both_databases
 from tests.process import running
 from tests.servers import free_port
@@ -61,7 +61,7 @@ async def test_serve_sets_up_what_it_needs(variables, session, port, tmp_path):
             service.stop(signal.SIGTERM if turn else signal.SIGINT)
             status, out, log = await service.ended()
             assert (status, out) == (0, "")
-            lines = [json.loads(line) for line in log.splitlines()]
+            lines = logged(log)
             assert {line["level"] for line in lines} == {"INFO"}
             assert any(f"http://127.0.0.1:{port}" in line["message"] for line in lines)
     assert (tmp_path / "var" / "support.db").exists()
@@ -191,7 +191,7 @@ async def test_a_schema_of_a_newer_release(variables, session, port, newer_schem
         service.stop()
         status, _, log = await service.ended()
     assert status == 0
-    warnings = [entry["message"] for entry in map(json.loads, log.splitlines()) if entry["level"] != "INFO"]
+    warnings = [entry["message"] for entry in logged(log) if entry["level"] != "INFO"]
     assert warnings == ["The database is newer than this release; it works with what it knows of it"]
     for command in ("sweep", "export", "timeline status"):
         async with running(*command.split(), **variables, **url) as process:

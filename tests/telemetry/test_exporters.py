@@ -10,7 +10,8 @@ from aiohttp.test_utils import TestServer
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import STOP_WITHIN, Metrics, reporter
 from support_service.telemetry.traces import Traces
-from tests.calls import eventually, open_case
+from tests.calls import eventually, logged, open_case
+from tests.promql import ROOT
 from tests.scrape import parse
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens on `discard`
@@ -24,15 +25,18 @@ async def scraped(session):
 
 
 async def lived(serve, session, port, **variables):
-    """Start, open a case, scrape and stop; gives the samples, what it printed and what it logged."""
-    async with serve(**variables) as service:
+    """Start, open a case, scrape and stop; gives the samples, what it printed and what it logged.
+
+    The last export has all the time that it needs.
+    """
+    async with serve(module="tests.patient", PYTHONPATH=str(ROOT), **variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
         await open_case(session)
         samples = await scraped(session)
         service.stop()
         status, out, log = await service.ended()
     assert status == 0, log
-    return samples, out, [json.loads(line) for line in log.splitlines()]
+    return samples, out, logged(log)
 
 
 @pytest.mark.parametrize("variables", [{"OTEL_METRICS_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}])
@@ -127,7 +131,7 @@ async def test_a_collector_out_of_reach(serve, session, port):
         service.stop()
         status, _, log = await service.ended()
     assert status == 0
-    lines = [json.loads(line) for line in log.splitlines()]
+    lines = logged(log)
     # Of metrics and of spans: why a try failed, that it was given up, and what was lost by that.
     assert 1 <= len([line for line in lines if line["logger"].startswith("opentelemetry")]) <= 6
     assert "Traceback" not in log

@@ -1,19 +1,18 @@
 """The log: JSON lines that lead from a request to its trace and its case, and no secrets in them."""
 
-import json
 import sqlite3
 from contextlib import closing
 
 import pytest
 
-from tests.calls import add_message, form, open_case, read_detail, refused
+from tests.calls import add_message, form, logged, open_case, read_detail, refused
 from tests.conftest import both_databases
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SECRET = "s3cr3t-that-must-not-be-logged"
 
 
-async def logged(serve, session, port, act, **variables):
+async def acted(serve, session, port, act, **variables):
     """What a service logs while a client acts, as lines, and as they stand."""
     async with serve(SUPPORT_ACCESS_LOG="1", SUPPORT_LOG_LEVEL="debug", **variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
@@ -21,7 +20,7 @@ async def logged(serve, session, port, act, **variables):
         service.stop()
         status, out, log = await service.ended()
     assert (status, out) == (0, "")
-    return [json.loads(line) for line in log.splitlines()], log
+    return logged(log), log
 
 
 @pytest.mark.parametrize("traces", ["none", "otlp"])
@@ -35,7 +34,7 @@ async def test_a_line_names_request_trace_and_case(serve, session, port, sink, t
         await (await session.get(f"/support/cases/{known['case']}", headers=headers)).read()
 
     variables = {"OTEL_TRACES_EXPORTER": traces, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
-    lines, _ = await logged(serve, session, port, act, **variables)
+    lines, _ = await acted(serve, session, port, act, **variables)
     (entry,) = [line for line in lines if line["requestId"] == "my-request"]
     assert (entry["level"], entry["logger"]) == ("INFO", "support_service.access")
     assert entry["caseId"] == known["case"]
@@ -53,7 +52,7 @@ async def test_what_a_source_does_is_logged_with_the_request(serve, session, por
         path = f"/support/cases/{case['id']}?includeTimeline=true"
         await (await session.get(path, headers=headers)).read()
 
-    lines, _ = await logged(serve, session, port, act)
+    lines, _ = await acted(serve, session, port, act)
     warnings = [line for line in lines if line["level"] == "WARNING"]
     assert warnings
     assert {(line["requestId"], line["traceId"]) for line in warnings} == {("my-request", TRACE)}
@@ -79,7 +78,7 @@ async def test_no_secret_is_logged(serve, session, port):
         for method, target, arguments in calls:
             await (await session.request(method, target, headers=headers, **arguments)).read()
 
-    lines, log = await logged(serve, session, port, act)
+    lines, log = await acted(serve, session, port, act)
     assert SECRET not in log
     assert len([line for line in lines if line["logger"] == "support_service.access"]) >= 8
 
@@ -92,7 +91,7 @@ async def test_no_password_of_an_address_is_logged(serve, session, port, down):
     async def act(session):
         await read_detail(session, await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}]))
 
-    _, log = await logged(serve, session, port, act, **{down: f"{scheme}://user:{SECRET}@127.0.0.1:9"})
+    _, log = await acted(serve, session, port, act, **{down: f"{scheme}://user:{SECRET}@127.0.0.1:9"})
     assert SECRET not in log
 
 
@@ -111,7 +110,7 @@ async def test_the_line_of_an_opened_case_names_it(serve, session, port):
     async def act(session):
         known["case"] = (await open_case(session))["id"]
 
-    lines, _ = await logged(serve, session, port, act)
+    lines, _ = await acted(serve, session, port, act)
     (entry,) = [line for line in lines if line["message"].startswith("POST /support/cases")]
     assert entry["caseId"] == known["case"]
 
@@ -141,7 +140,7 @@ async def test_no_word_of_a_message_that_the_database_refuses_is_logged(
         body = {"authorType": "agent", "message": SECRET, "metadata": {"token": SECRET}}
         await refused(await session.post(f"/support/cases/{case['id']}/messages", json=body), 500, "internal_error")
 
-    lines, log = await logged(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
+    lines, log = await acted(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
     assert SECRET not in log
     (failure,) = [line for line in lines if line["logger"] == "support_service.web.errors"]
     assert "IntegrityError" in failure["exc_info"] or "DatabaseFault: " in failure["exc_info"]

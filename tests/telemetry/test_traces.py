@@ -24,7 +24,8 @@ MALFORMED = (
 
 @pytest.fixture
 def traced(neighbours, monkeypatch):
-    """A service with all three neighbours; the variables that it sets for its instrumentation are taken back."""
+    """A service with all three neighbours and time for its last export; the variables that it sets are taken back."""
+    monkeypatch.setattr("support_service.telemetry.traces.STOP_WITHIN", 60.0)
     for name in ("OTEL_SEMCONV_STABILITY_OPT_IN", "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
