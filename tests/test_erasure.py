@@ -28,8 +28,10 @@ HASHES = tuple(hashlib.sha256(data).hexdigest() for data in FILES)
 
 
 @pytest.fixture
-def environment(environment, redis):
-    """A service with Redis, so that events and timelines lie there too."""
+def environment(environment, redis, monkeypatch):
+    """A service with Redis, so that events and timelines lie there too, and nothing that gives up Redis soon."""
+    monkeypatch.setattr("support_service.erasure.PATIENCE", PATIENCE)
+    monkeypatch.setattr("support_service.events.redis_streams.TIMEOUT", PATIENCE)
     return environment | {"SUPPORT_REDIS_URL": redis.url}
 
 

@@ -46,7 +46,7 @@ async def test_a_service_below_a_path(tmp_path):
     app.router.add_route("*", "/{tail:.*}", answer)
     async with TestServer(app) as below:
         url = str(below.make_url("/desk/"))
-        arguments = ("--base-url", url, "--rate", "0.00001", "--duration", "0.1")
+        arguments = ("--base-url", url, "--rate", "0.00001", "--duration", "3")
         async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
             assert await process.ended(90) == (0, "1 2xx\n", "")
     assert paths == ["/desk/support/cases"]
@@ -55,7 +55,7 @@ async def test_a_service_below_a_path(tmp_path):
 async def test_the_command(client, tmp_path):
     """It runs as long as it is told, and says what was answered."""
     url = str(client.make_url("")).rstrip("/")
-    arguments = ("--base-url", url, "--rate", "100", "--duration", "1s", "--faults")
+    arguments = ("--base-url", url, "--rate", "100", "--duration", "3s", "--faults")
     async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
         status, out, errors = await process.ended(90)
     assert (status, errors) == (0, "")
