@@ -110,3 +110,15 @@ def test_the_largest_are_settled_first(clock):
     assert limiter.spent(2) == {"b": 3, "c": 2}
     assert limiter.spent(2) == {"a": 1}
     assert limiter.spent(2) == {}
+
+
+def test_what_waits_to_be_settled_is_bounded(clock, monkeypatch):
+    """More keys than are settled in time wait in no greater number than is remembered."""
+    monkeypatch.setattr(rates, "MOST_KEYS", 100)
+    limiter = Limiter("address", Rate(3, 3600), clock)
+    limiter.share()
+    for number in range(10_000):
+        limiter.take(f"key {number}")
+        if number % 10 == 0:
+            limiter.spent(1)
+    assert len(limiter.spent(10_000)) <= 100

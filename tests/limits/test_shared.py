@@ -11,6 +11,7 @@ from support_service.limits.rates import Limiter, Rate
 from support_service.limits.shared import SharedRates
 from support_service.periodic import beside
 from tests.calls import PATIENCE, eventually
+from tests.limits.test_rates import Clock
 
 REPLICAS = 3
 RATE = Rate(200, 3600)  # by a clock that a test sets; what Redis keeps of it outlives any stall of the machine
@@ -120,4 +121,41 @@ async def test_a_value_that_is_none_of_ours(redis):
         other.take("a")
         await shared._settle(other)
         assert await client.pttl(key) > 0
+    await shared.close()
+
+
+async def test_an_outage_is_no_debt(redis, monkeypatch):
+    """Who kept to the rate while Redis was away has the whole bucket after it, whichever limiter it counts for."""
+    monkeypatch.setattr("support_service.limits.shared.WITHIN", PATIENCE)
+    clock = Clock()
+    limiters = [Limiter(name, Rate(10, 3600), clock) for name in ("address", "principal")]
+    shared = SharedRates(redis.url, limiters)
+    redis.kill()
+    try:
+        for _ in range(5):
+            assert all(limiter.take("a").admitted for limiter in limiters for _ in range(10))
+            await shared._turn()
+            clock.now += 3600
+    finally:
+        redis.start()
+    for limiter in limiters:
+        limiter.take("a")
+    await shared._turn()
+    assert [limiter.take("a").left for limiter in limiters] == [8, 8]
+    async with Client.from_url(redis.url) as client:
+        assert len(await client.keys("support:rate:*")) == 2  # they were settled
+    await shared.close()
+
+
+async def test_a_debt_has_an_end(redis):
+    """However much is settled at once, Redis keeps no debt of more than ten windows."""
+    clock = Clock()
+    limiter = Limiter("address", Rate(10, 10), clock)
+    shared = SharedRates(redis.url, [limiter])
+    for _ in range(50):
+        for _ in range(10):
+            limiter.take("a")
+        clock.now += 10
+    await shared._settle(limiter)
+    assert limiter.take("a").full_in == pytest.approx(100)
     await shared.close()

@@ -65,7 +65,7 @@ class Limiter:
         return Standing(True, int((SLACK - waits) / self.interval), full_in, 0.0)  # noqa: FBT003
 
     def share(self) -> None:
-        """Note from now on what is spent, for `spent` to hand out."""
+        """Note from now on what is spent, for `spent` to hand out; what was noted before is forgotten."""
         self._spent = {}
 
     def spent(self, most: int) -> dict[str, int]:
@@ -93,3 +93,5 @@ class Limiter:
         """Forget a quarter of the keys, those whose buckets are full soonest: it makes the least difference to them."""
         for key, _ in nsmallest(MOST_KEYS // 4, self._full_at.items(), key=lambda each: each[1]):
             del self._full_at[key]
+            if self._spent:  # or more keys than a turn settles would wait there without end
+                self._spent.pop(key, None)

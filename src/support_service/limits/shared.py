@@ -33,7 +33,7 @@ local full_in = {}
 for number, key in ipairs(KEYS) do
     local found = redis.pcall('GET', key)
     local at = type(found) == 'string' and tonumber(found) or now
-    at = math.min(math.max(at, now), now + most) + ARGV[number + 2] * interval
+    at = math.min(math.max(at, now) + ARGV[number + 2] * interval, now + most)
     redis.call('SET', key, string.format('%.0f', at), 'PX', math.ceil((at - now) / 1000) + 1000)
     full_in[number] = at - now
 end
@@ -60,22 +60,28 @@ class SharedRates:
         """Settle again and again; while Redis is out of order each replica holds the limits by itself."""
         while True:
             await asyncio.sleep(SETTLE_EVERY if self._in_order else RETRY_AFTER)
-            started = perf_counter()
-            try:
-                async with asyncio.timeout(WITHIN):
-                    settled = [await self._settle(limiter) for limiter in self._limiters]
-            except Exception as failure:  # noqa: BLE001 - whatever it is, the next turn is a new attempt
-                # What was spent meanwhile is not told later: by then those buckets are full again.
-                self._measure("EVAL", perf_counter() - started, "timeout" if _is_late(failure) else OTHER)
-                self._tell(in_order=False, reason=str(failure) or type(failure).__name__)
-            else:
-                if any(settled):
-                    self._measure("EVAL", perf_counter() - started)
-                    self._tell(in_order=True)
+            await self._turn()
 
     async def close(self) -> None:
         """Close the connection."""
         await self._redis.aclose()
+
+    async def _turn(self) -> None:
+        started = perf_counter()
+        try:
+            async with asyncio.timeout(WITHIN):
+                settled = [await self._settle(limiter) for limiter in self._limiters]
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the next turn is a new attempt
+            # What was spent meanwhile is not told later: the bucket has filled beside it, and the sum of an outage told
+            # at once would be a debt of callers who have kept to their rate.
+            for limiter in self._limiters:
+                limiter.share()
+            self._measure("EVAL", perf_counter() - started, "timeout" if _is_late(failure) else OTHER)
+            self._tell(in_order=False, reason=str(failure) or type(failure).__name__)
+        else:
+            if any(settled):
+                self._measure("EVAL", perf_counter() - started)
+                self._tell(in_order=True)
 
     async def _settle(self, limiter: Limiter) -> bool:
         spent = limiter.spent(MOST_AT_ONCE)
