@@ -3,9 +3,11 @@
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from support_service.quantities import LONGEST, MOST, MOST_OFTEN
 from support_service.settings import LOOPBACK, Section, Settings, WrongSetting
 
 
@@ -94,6 +96,8 @@ WRONG = [
     ("SUPPORT_RATE_LIMIT", "0/s", "or off"),
     ("SUPPORT_RATE_LIMIT_ADDRESS", "-1/s", "100/s"),
     ("SUPPORT_RATE_LIMIT_ADDRESS", "5/day", "/min"),
+    ("SUPPORT_RATE_LIMIT_ADDRESS", "1000001/s", "up to 1000000/s"),
+    ("SUPPORT_RATE_LIMIT_ADDRESS", "60000001/min", "up to 1000000/s"),
     ("SUPPORT_CONNECTIONS", "1", "8"),
     ("SUPPORT_REQUESTS", "0", "1"),
     ("SUPPORT_SHED_LAG", "-1", "0"),
@@ -116,6 +120,8 @@ WRONG = [
     ("SUPPORT_TIMELINE_CACHE_TTL", "soon", "number"),
     ("SUPPORT_TIMELINE_CACHE_TTL", "nan", ""),
     ("SUPPORT_TIMELINE_CACHE_TTL", "inf", ""),
+    ("SUPPORT_TIMELINE_CACHE_TTL", "1e17", "3153600000"),
+    ("SUPPORT_TIMELINE_STALE_TTL", "3153600001", "3153600000"),
     ("SUPPORT_TIMELINE_SOURCE_TIMEOUT", "-1", "greater than 0"),
     ("SUPPORT_TIMELINE_DEADLINE", "0", "greater than 0"),
     ("SUPPORT_TIMELINE_DEADLINE", "inf", ""),
@@ -133,6 +139,8 @@ WRONG = [
     ("SUPPORT_OFFLOAD_AFTER", "30", "30d"),
     ("SUPPORT_RETENTION_AFTER", "a year", "30d"),
     ("SUPPORT_SCRUB_SAMPLE", "101%", "0% to 100%"),
+    ("SUPPORT_EVENTS_KEEP", "99999999999999999999", "9223372036854775807"),
+    ("SUPPORT_EVENTS_CLAIM_AFTER", "1e17", "3153600000"),
     ("OTEL_METRICS_EXPORTER", "statsd", "none, or any of prometheus, otlp, console"),
     ("OTEL_METRICS_EXPORTER", "prometheus,none", "none, or any of prometheus, otlp, console"),
     ("OTEL_METRICS_EXPORTER", "prometheus,", "none, or any of prometheus, otlp, console"),
@@ -238,6 +246,7 @@ WRONG_OTEL = [
     ("OTEL_BSP_SCHEDULE_DELAY", "0", "above 0"),
     ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "abc", "from 0 up"),
     ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "-1", "from 0 up"),
+    ("OTEL_SPAN_EVENT_COUNT_LIMIT", "9999999999", "up to 1000000000"),
     ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
     ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json", "http/protobuf"),
     ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc", "http/protobuf"),
@@ -433,3 +442,33 @@ def test_the_token_of_metrics_is_shown_nowhere():
     with pytest.raises(WrongSetting, match=r"SUPPORT_METRICS_TOKEN=\*\*\*: allowed is .*16") as refusal:
         Settings.load({"SUPPORT_METRICS_TOKEN": "tooshort"})
     assert "tooshort" not in str(refusal.value)
+
+
+NUMBERS = [
+    str(field.alias)
+    for section in Section.__subclasses__()
+    for field in section.model_fields.values()
+    if {int, float} & {field.annotation, *get_args(field.annotation)}
+]
+
+
+@pytest.mark.parametrize("variable", NUMBERS)
+def test_no_number_is_without_end(variable):
+    """A number that is larger than what it sets can take is refused at the start: or nothing would work, in silence."""
+    with pytest.raises(WrongSetting, match=f"^{variable}='9{{30}}': allowed is "):
+        Settings.load({variable: "9" * 30})
+
+
+def test_the_longest_and_the_most():
+    """The largest numbers are taken."""
+    settings = Settings.load(
+        {
+            "SUPPORT_TIMELINE_CACHE_TTL": str(LONGEST.total_seconds()),
+            "SUPPORT_EVENTS_KEEP": str(MOST),
+            "SUPPORT_RATE_LIMIT": f"{MOST_OFTEN}/s",
+            "SUPPORT_RATE_LIMIT_ADDRESS": "999999999/h",
+        }
+    )
+    assert settings.timeline.cache_ttl == LONGEST.total_seconds()
+    assert settings.events.keep == MOST
+    assert (settings.rate, settings.address_rate) == ((MOST_OFTEN, 1), (999_999_999, 3600))

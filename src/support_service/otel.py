@@ -24,8 +24,12 @@ def _number(text: str) -> bool:
         return False
 
 
+def _limit(text: str) -> bool:
+    return text.isdecimal() and len(text) <= len(str(MOST)) and int(text) <= MOST
+
+
 def _count(text: str) -> bool:
-    return text.isdecimal() and len(text) <= len(str(MOST)) and 0 < int(text) <= MOST
+    return _limit(text) and int(text) > 0
 
 
 def _http(text: str) -> bool:
@@ -46,7 +50,7 @@ def _patterns(text: str) -> bool:
 
 
 COUNT: Rule = (_count, f"a whole number above 0 and up to {MOST}")
-LIMIT: Rule = (lambda text: text.isdecimal(), "a whole number from 0 up")
+LIMIT: Rule = (_limit, f"a whole number from 0 up to {MOST}")  # of which the SDK makes lists, and none is endless
 NUMBER: Rule = (_number, f"a number above 0 and up to {MOST}")
 PATTERNS: Rule = (_patterns, "regular expressions with commas between")
 ENDPOINT: Rule = (_http, "an address that starts with http:// or https://")

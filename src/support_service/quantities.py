@@ -11,6 +11,7 @@ SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|M|G|T)(i?)B")
 POWERS = ("", "k", "M", "G", "T")
 LONGEST = timedelta(days=36_500)
 MOST = (1 << 63) - 1  # that the databases count to
+MOST_OFTEN = 1_000_000  # requests a second: replicas settle in microseconds what each of them has cost
 
 
 def duration(text: str) -> timedelta:
@@ -34,8 +35,8 @@ def rate(text: str) -> float:
 def frequency(text: str) -> tuple[int, int]:
     """(requests, seconds), out of a text like `100/s` or `6000/min`; raises ValueError with what is allowed."""
     found = FREQUENCY.fullmatch(text.strip())
-    if not found or not int(found[1]):
-        raise ValueError("a number of requests with /s, /min or /h, such as 100/s, or off")
+    if not found or not 0 < int(found[1]) <= MOST_OFTEN * PERIODS[found[2]]:
+        raise ValueError(f"a number of requests with /s, /min or /h, such as 100/s and up to {MOST_OFTEN}/s, or off")
     return int(found[1]), PERIODS[found[2]]
 
 

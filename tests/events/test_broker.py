@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from support_service.events import redis_streams
 from support_service.events.broker import BrokerFault, Fenced, Full
 from support_service.events.redis_streams import RedisBroker
+from support_service.quantities import LONGEST, MOST
 
 STREAM = "s"
 
@@ -212,3 +213,10 @@ async def test_consumers_that_are_gone(redis, monkeypatch):
     assert await trimmed() == {b"c"}
     assert second.event == b"2"
     await broker.close()
+
+
+async def test_the_largest_that_can_be_set(broker):
+    """A stream as long, and a wait as long, as the settings allow are no faults."""
+    await put(broker, "1", keep=MOST)
+    assert events(await take(broker)) == [b"1"]
+    assert await broker.claim(STREAM, "b", count=9, idle=LONGEST.total_seconds(), alone=5) == []

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
+from support_service.quantities import LONGEST
 from support_service.timeline.cache import CacheFault, Claim, InProcessCache
 from support_service.timeline.redis_cache import BATCHES, RedisCache
 from tests.calls import PATIENCE, eventually
@@ -253,3 +254,9 @@ async def test_a_redis_that_froze_is_used_again_whatever_was_late(redis, use):
             else:
                 break
     await cache.close()
+
+
+async def test_a_value_is_kept_for_as_long_as_can_be_set(cache):
+    """A value of the longest time that the settings allow, current and stale together, is no fault."""
+    assert await cache.set("key", value("a"), 2 * LONGEST.total_seconds(), "") is None
+    assert await cache.get("key") == value("a")

@@ -13,10 +13,12 @@ from pydantic import (
     ValidationError,
 )
 
+from support_service import quantities
 from support_service.settings.values import (
     Algorithms,
     BaseUrl,
     ContentTypes,
+    Count,
     DatabaseUrl,
     Duration,
     Frequency,
@@ -25,6 +27,7 @@ from support_service.settings.values import (
     Networks,
     Origins,
     RedisUrl,
+    Seconds,
     Share,
     Token,
     TracesExporters,
@@ -59,8 +62,10 @@ class Server(Section):
     masking_key: str | None = Field(
         None, alias="SUPPORT_MASKING_KEY", description="keeps analysts' pseudonyms the same over replicas and restarts"
     )
-    stop_timeout: float = Field(10, alias="SUPPORT_STOP_TIMEOUT", gt=0, description="s for what is in work to end")
-    stop_delay: float = Field(0, alias="SUPPORT_STOP_DELAY", ge=0, description="s of not ready before the stop begins")
+    stop_timeout: Seconds = Field(10, alias="SUPPORT_STOP_TIMEOUT", gt=0, description="s for what is in work to end")
+    stop_delay: Seconds = Field(
+        0, alias="SUPPORT_STOP_DELAY", ge=0, description="s of not ready before the stop begins"
+    )
     access_log: float = Field(0.01, alias="SUPPORT_ACCESS_LOG", ge=0, le=1, description="share of requests logged")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="SUPPORT_LOG_LEVEL")
 
@@ -76,12 +81,12 @@ class Limits(Section):
     )
     rate: Frequency | None = Field(None, alias="SUPPORT_RATE_LIMIT", description="of one principal")
     address_rate: Frequency | None = Field(None, alias="SUPPORT_RATE_LIMIT_ADDRESS", description="of one address")
-    connections: int = Field(4096, alias="SUPPORT_CONNECTIONS", ge=8, description="connections at once")
-    requests: int = Field(1000, alias="SUPPORT_REQUESTS", ge=1, description="requests in work at once")
-    lag: float = Field(0.5, alias="SUPPORT_SHED_LAG", ge=0, description="s of loop lag from which on load is shed")
-    header_timeout: float = Field(10, alias="SUPPORT_HEADER_TIMEOUT", gt=0, description="s for a request's head")
-    idle_timeout: float = Field(75, alias="SUPPORT_IDLE_TIMEOUT", gt=0, description="s between requests")
-    send_timeout: float = Field(30, alias="SUPPORT_SEND_TIMEOUT", gt=0, description="s without taking of an answer")
+    connections: Count = Field(4096, alias="SUPPORT_CONNECTIONS", ge=8, description="connections at once")
+    requests: Count = Field(1000, alias="SUPPORT_REQUESTS", ge=1, description="requests in work at once")
+    lag: Seconds = Field(0.5, alias="SUPPORT_SHED_LAG", ge=0, description="s of loop lag from which on load is shed")
+    header_timeout: Seconds = Field(10, alias="SUPPORT_HEADER_TIMEOUT", gt=0, description="s for a request's head")
+    idle_timeout: Seconds = Field(75, alias="SUPPORT_IDLE_TIMEOUT", gt=0, description="s between requests")
+    send_timeout: Seconds = Field(30, alias="SUPPORT_SEND_TIMEOUT", gt=0, description="s without taking of an answer")
 
 
 class Database(Section):
@@ -98,19 +103,23 @@ class Timeline(Section):
     """The services behind the timeline and its cache."""
 
     redis_url: RedisUrl | None = Field(None, alias="SUPPORT_REDIS_URL", description="unset: in-process cache")
-    redis_timeout: float = Field(0.045, alias="SUPPORT_REDIS_TIMEOUT", gt=0, description="s for Redis to answer")
+    redis_timeout: Seconds = Field(0.045, alias="SUPPORT_REDIS_TIMEOUT", gt=0, description="s for Redis to answer")
     order_url: BaseUrl | None = Field(None, alias="SUPPORT_ORDER_URL", description="unset: that source is off")
     payment_url: BaseUrl | None = Field(None, alias="SUPPORT_PAYMENT_URL", description="unset: that source is off")
     fulfillment_url: BaseUrl | None = Field(
         None, alias="SUPPORT_FULFILLMENT_URL", description="unset: that source is off"
     )
-    cache_ttl: float = Field(300, alias="SUPPORT_TIMELINE_CACHE_TTL", gt=0, description="s an answer counts as current")
-    stale_ttl: float = Field(
+    cache_ttl: Seconds = Field(
+        300, alias="SUPPORT_TIMELINE_CACHE_TTL", gt=0, description="s an answer counts as current"
+    )
+    stale_ttl: Seconds = Field(
         3600, alias="SUPPORT_TIMELINE_STALE_TTL", ge=0, description="s more for which it stands in for a failure"
     )
-    source_timeout: float = Field(1.5, alias="SUPPORT_TIMELINE_SOURCE_TIMEOUT", gt=0, description="s for one call")
-    deadline: float = Field(2.0, alias="SUPPORT_TIMELINE_DEADLINE", gt=0, description="s for all calls of one read")
-    connections: int = Field(32, alias="SUPPORT_TIMELINE_CONNECTIONS", ge=1, description="calls at once to one source")
+    source_timeout: Seconds = Field(1.5, alias="SUPPORT_TIMELINE_SOURCE_TIMEOUT", gt=0, description="s for one call")
+    deadline: Seconds = Field(2.0, alias="SUPPORT_TIMELINE_DEADLINE", gt=0, description="s for all calls of one read")
+    connections: Count = Field(
+        32, alias="SUPPORT_TIMELINE_CONNECTIONS", ge=1, description="calls at once to one source"
+    )
 
 
 class Attachments(Section):
@@ -118,13 +127,15 @@ class Attachments(Section):
 
     directory: Path = Field(Path("var/attachments"), alias="SUPPORT_ATTACHMENT_DIR")
     store: Literal["local", "s3"] = Field("local", alias="SUPPORT_ATTACHMENT_STORE", description="where new files go")
-    max_bytes: int = Field(26_214_400, alias="SUPPORT_ATTACHMENT_MAX_BYTES", gt=0, description="bytes in one file")
-    disk_reserve: int = Field(
+    max_bytes: Count = Field(26_214_400, alias="SUPPORT_ATTACHMENT_MAX_BYTES", gt=0, description="bytes in one file")
+    disk_reserve: Count = Field(
         268_435_456, alias="SUPPORT_ATTACHMENT_DISK_RESERVE", ge=0, description="bytes of the disk that stay free"
     )
-    uploads: int = Field(64, alias="SUPPORT_ATTACHMENT_UPLOADS", ge=1, description="uploads at once")
-    min_rate: float = Field(1024, alias="SUPPORT_ATTACHMENT_MIN_RATE", ge=0, description="bytes/s a client must send")
-    deadline: float = Field(3600, alias="SUPPORT_ATTACHMENT_DEADLINE", gt=0, description="s for a whole upload")
+    uploads: Count = Field(64, alias="SUPPORT_ATTACHMENT_UPLOADS", ge=1, description="uploads at once")
+    min_rate: float = Field(
+        1024, alias="SUPPORT_ATTACHMENT_MIN_RATE", ge=0, le=quantities.MOST, description="bytes/s a client must send"
+    )
+    deadline: Seconds = Field(3600, alias="SUPPORT_ATTACHMENT_DEADLINE", gt=0, description="s for a whole upload")
     types: ContentTypes | None = Field(None, alias="SUPPORT_ATTACHMENT_TYPES", description="unset: any content type")
     download: Literal["stream", "redirect"] = Field(
         "stream", alias="SUPPORT_ATTACHMENT_DOWNLOAD", description="how files leave that lie on S3"
@@ -155,9 +166,9 @@ class Events(Section):
     redis_url: RedisUrl | None = Field(None, alias="SUPPORT_EVENTS_REDIS_URL", description="unset: SUPPORT_REDIS_URL")
     stream: str = Field("support.events", alias="SUPPORT_EVENTS_STREAM", min_length=1)
     inbound_stream: str = Field("support.inbound", alias="SUPPORT_EVENTS_INBOUND_STREAM", min_length=1)
-    keep: int = Field(100_000, alias="SUPPORT_EVENTS_KEEP", ge=1, description="events that the stream holds, about")
+    keep: Count = Field(100_000, alias="SUPPORT_EVENTS_KEEP", ge=1, description="events that the stream holds, about")
     consume: bool = Field(default=True, alias="SUPPORT_EVENTS_CONSUME", description="false: another process does")
-    claim_after: float = Field(
+    claim_after: Seconds = Field(
         10,
         alias="SUPPORT_EVENTS_CLAIM_AFTER",
         gt=0,

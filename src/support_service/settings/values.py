@@ -183,6 +183,9 @@ Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_net
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_types)]
 Duration = Annotated[timedelta, BeforeValidator(quantities.duration)]
+# Redis takes no time to live and no length of a stream without an end, and no database a size.
+Seconds = Annotated[float, Field(le=quantities.LONGEST.total_seconds())]
+Count = Annotated[int, Field(le=quantities.MOST)]
 Share = Annotated[float, BeforeValidator(quantities.share)]
 MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
 TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
