@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from support_service.web import keys
 from tests.calls import PATIENCE, open_case, read_case, refused, upload
 from tests.process import running
 from tests.servers import free_port
@@ -104,3 +105,25 @@ async def test_a_stop_with_a_frozen_database(tmp_path, database_url, frozen):
         frozen()
         service.stop()
         assert (await service.ended())[0] == 0
+
+
+async def test_a_database_that_goes_right_after_a_removal(client, postgres, monkeypatch):
+    """A removal that was committed is told as done, though its bytes and the gauges have to wait for the database."""
+    case = await open_case(client)
+    attachment = await upload(client, case)
+    path = f"/support/cases/{case['id']}/attachments"
+    storage = client.app[keys.ATTACHMENTS]._storages["local"]
+    delete = storage.delete
+
+    async def stop_and_delete(key):
+        postgres.stop()
+        await delete(key)
+
+    monkeypatch.setattr(storage, "delete", stop_and_delete)
+    try:
+        async with client.delete(f"{path}/{attachment['id']}") as response:
+            assert response.status == 204
+    finally:
+        postgres.start()
+    async with client.get(path) as response:
+        assert await response.json() == []

@@ -184,7 +184,10 @@ class AttachmentService:
         for gone in removed:
             self._instruments.attachment_deleted.add(1, {"reason": "request"})
             await self._delete(gone)
-        await self.refresh_backlog()
+        try:
+            await self.refresh_backlog()
+        except Unavailable as failure:  # the removal is committed: gauges that are behind are no reason to refuse it
+            log.warning("The attachment backlog is read again later: %s", failure)
 
     @contextmanager
     def uploading(self) -> Iterator[None]:
