@@ -1,6 +1,7 @@
 """However many readers of one case there are, in however many processes, each source is asked once."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -14,7 +15,7 @@ from support_service.timeline import aggregator, flights, levers, snapshots
 from support_service.timeline.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.snapshots import Snapshot
 from support_service.web import keys
-from tests.calls import eventually, open_case, read_detail, refresh
+from tests.calls import PATIENCE, eventually, open_case, read_detail, refresh
 from tests.process import running
 from tests.promql import ROOT
 from tests.scrape import Scrape
@@ -22,6 +23,7 @@ from tests.servers import free_port
 
 READERS = 200
 CONTEXT = {"type": "order", "orderId": "ORD-1"}
+ORDERED = {"order": Wanted(("A",))}
 EVENTS = "support_timeline_cache_events_total"
 
 pytestmark = pytest.mark.usefixtures("neighbours")
@@ -280,3 +282,44 @@ async def test_two_replicas_that_write_at_once_lose_nothing(cache, instruments):
     await kept.write(case, at(5.0, "order"), seen, 60)  # asked earlier, done later
     await kept.write(case, at(11.0, "payment"), seen, 60)
     assert (await kept.read(case)).snapshots == at(10.0, "order") | at(11.0, "payment")
+
+
+def answered(at, epoch=0):
+    """What the order service said at a time, in an epoch of the case."""
+    return {"order": Snapshot(at, ORDERED["order"], epoch, [{"type": "order", "timestamp": str(at)}])}
+
+
+async def test_a_clock_that_is_ahead_keeps_no_newer_answer_out(cache, instruments):
+    """An answer takes the place of the one that was there when it was asked for, whatever that one's clock said."""
+    case, kept = Case("case", ORDERED, 0), SnapshotCache(cache, instruments)
+    now = time.time()
+    await kept.write(case, answered(now + 20), await kept.read(case), 60)
+    seen = await kept.read(case)
+    await kept.write(case, answered(now), seen, 60)
+    assert (await kept.read(case)).snapshots == answered(now)
+    await kept.write(case, answered(now - 20), seen, 60)  # asked while the other was
+    assert (await kept.read(case)).snapshots == answered(now)
+
+
+async def test_a_newer_epoch_stays(cache, instruments):
+    """Of two answers that were asked for at once the one from after an event stays, whoever's clock is ahead."""
+    case, kept = Case("case", ORDERED, 1), SnapshotCache(cache, instruments)
+    now, nothing = time.time(), await kept.read(case)
+    await kept.write(case, answered(now + 20, 0), nothing, 60)
+    await kept.write(case, answered(now, 1), nothing, 60)
+    await kept.write(case, answered(now + 30, 0), nothing, 60)
+    assert (await kept.read(case)).snapshots == answered(now, 1)
+
+
+async def test_a_replica_with_a_clock_behind_is_heard(cache, instruments):
+    """What another replica has found meanwhile is taken, and nobody asked again, though its clock is behind."""
+    case, kept = Case("case", ORDERED, 1), SnapshotCache(cache, instruments)
+    now = time.time()
+    await kept.write(case, answered(now + 20, 0), await kept.read(case), 60)
+    seen = await kept.read(case)
+    await kept.write(case, answered(now, 1), seen, 60)
+    of_this = flights.Flights([], kept, lambda case, known: known.epoch >= case.epoch, lambda: 60)
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    found = await of_this.take(case, frozenset({"order"}), seen, deadline)
+    assert (found.asked, found.kept) == ({}, answered(now, 1))
+    await of_this.close()

@@ -12,7 +12,7 @@ from support_service.timeline.cache import CacheFault, Claim
 from support_service.timeline.calls import Call
 from support_service.timeline.merge import Entry
 from support_service.timeline.snapshot_cache import Case, SnapshotCache
-from support_service.timeline.snapshots import Cached, Snapshot, Snapshots
+from support_service.timeline.snapshots import Cached, Snapshot, Snapshots, arrived
 from support_service.timeline.sources import Allowance, SourceClient
 
 MAX_ENTRIES = 500  # of one source
@@ -130,11 +130,7 @@ class Flights:
     def _news(self, case: Case, due: Collection[Service], before: Snapshots, now: Snapshots) -> Snapshots:
         """What another replica has found of what is due."""
         return {
-            name: now[name]
-            for name in due
-            if name in now
-            and self._is_current(case, now[name])
-            and (name not in before or now[name].at > before[name].at)
+            name: known for name, known in arrived(before, now).items() if name in due and self._is_current(case, known)
         }
 
     @asynccontextmanager

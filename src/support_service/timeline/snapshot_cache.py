@@ -9,7 +9,7 @@ from support_service.references import Service, Wanted
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline import snapshots
 from support_service.timeline.cache import Cache, CacheFault, Claim
-from support_service.timeline.snapshots import Cached, Snapshots, newest
+from support_service.timeline.snapshots import Cached, Snapshots, arrived, newest
 
 SKEW = 60.0  # seconds by which the clocks of replicas may differ; what is from later than that is nonsense
 WRITES = 3  # attempts to write beside another replica that writes at the same moment
@@ -48,10 +48,14 @@ class SnapshotCache:
             raise
 
     async def write(self, case: Case, known: Snapshots, cached: Cached, ttl: float) -> None:
-        """Keep what is known beside what is there: of each source what was asked for last. A fault is counted."""
+        """Keep what is known beside what is there, in place of what was `cached` before it was asked for.
+
+        Only what another replica has kept since then may be newer. A fault is counted.
+        """
+        seen = cached.snapshots
         try:
             for _ in range(WRITES):
-                value = snapshots.encode(newest(cached.snapshots, known))
+                value = snapshots.encode(newest(cached.snapshots | known, arrived(seen, cached.snapshots)))
                 there = await self._cache.set(case.key, value, ttl, cached.revision)
                 if there is None:
                     self.count("write")

@@ -42,8 +42,17 @@ class Cached:
 
 
 def newest(one: Mapping[Service, Snapshot], other: Mapping[Service, Snapshot]) -> Snapshots:
-    """Of each source the snapshot that was asked for last."""
-    return dict(one) | {name: known for name, known in other.items() if name not in one or known.at >= one[name].at}
+    """Of each source the snapshot of the newest epoch, and of one epoch that which was asked for last."""
+    return dict(one) | {
+        name: known
+        for name, known in other.items()
+        if name not in one or (known.epoch, known.at) >= (one[name].epoch, one[name].at)
+    }
+
+
+def arrived(seen: Mapping[Service, Snapshot], now: Mapping[Service, Snapshot]) -> Snapshots:
+    """Those that someone has kept since then: by its clock, which may be behind, such a one may look the older."""
+    return {name: known for name, known in now.items() if known != seen.get(name)}
 
 
 def key(case_id: str) -> str:
