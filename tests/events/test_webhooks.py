@@ -228,6 +228,63 @@ async def test_deliveries_that_meet_an_erasure(database):
     assert events == [('{"subject":"case-1","said":"erased"}',)]
 
 
+@both_databases
+async def test_an_erasure_finds_what_an_older_release_keeps(database):
+    """What says of which case it is is rewritten, and what an older release has kept, which doesn't; others' is not."""
+    told = [
+        ("case-1", '{"subject":"case-1","said":"zaphod"}'),
+        (None, '{"subject":"case-1","said":"zaphod"}'),
+        (None, '{"subject":"case-2","said":"zaphod"}'),
+        ("case-2", '{"subject":"case-2","said":"zaphod"}'),
+    ]
+    row = {"type": "t", "at": "2026-01-01T00:00:00Z"}
+    async with database.transaction() as tx:
+        await tx.execute(outbox.insert(), [row | {"case_id": case, "event": event} for case, event in told])
+    await fan_out(database, await store.to_fan_out(database, 10))
+    async with database.transaction() as tx:
+        counted = await erasure.rewrite(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
+    assert counted == {"outboxEvents": 2, "webhookDeliveries": 2}
+    for table in (outbox, webhook_deliveries):
+        found = await database.fetch_all(sa.select(table.c.case_id, table.c.event).order_by(table.c.seq))
+        assert [tuple(each) for each in found] == [
+            (case, event.replace("zaphod", "erased") if "case-1" in event else event) for case, event in told
+        ]
+
+
+MEETING = {
+    "an erasure of what is to be published": (outbox, lambda tx: erasure.rewrite(tx, "case-1", str)),
+    "an erasure of what is to be delivered": (webhook_deliveries, lambda tx: erasure.rewrite(tx, "case-1", str)),
+    "a publication": (outbox, lambda tx: store.remove(tx, [1, 2, 3])),
+    "the making of deliveries": (outbox, lambda tx: store.fan_out(tx, [1, 2, 3], [], datetime.now(UTC))),
+    "a replay": (webhook_deliveries, lambda tx: store.replay_deliveries(tx, datetime.now(UTC), None)),
+}
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("who", MEETING)
+async def test_all_take_their_rows_in_one_order(database, who):
+    """Whoever changes several rows takes the first first, wherever it lies: so no two can wait for each other."""
+    table, work = MEETING[who]
+    event, now = {"type": "t", "event": "{}", "case_id": "case-1"}, datetime.now(UTC)
+    delivery = {"endpoint": "all", "state": "failed", "tries": 1, "since": now, "due": now}
+    async with database.transaction() as tx:
+        await tx.execute(outbox.insert(), [event | {"at": "2026-01-01T00:00:00Z"}] * 3)
+        await tx.execute(webhook_deliveries.insert(), [event | delivery] * 3)
+        for kept in (outbox, webhook_deliveries):
+            await tx.execute(kept.update().where(kept.c.seq == 1).values(type="u"))  # it lies behind the others now
+
+    async def meet():
+        async with database.transaction() as tx:
+            await work(tx)
+
+    async with database.transaction() as tx:
+        await tx.fetch_all(sa.select(table.c.seq).where(table.c.seq == 1).with_for_update())
+        meeting = asyncio.create_task(meet())
+        await waiting(database)
+        assert len(await tx.fetch_all(sa.select(table.c.seq).with_for_update(nowait=True))) == 3
+    await meeting
+
+
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_two_that_make_deliveries_of_one_event(database):
     """Of two replicas that take themselves for the relay one makes an event's deliveries."""

@@ -154,6 +154,8 @@ outbox = sa.Table(
     sa.Column("at", sa.String(32), nullable=False),  # the event's time, as the event has it
     sa.Column("event", sa.Text, nullable=False),
     sa.Column("fanned_out", sa.Boolean, nullable=False, server_default=sa.false()),  # its webhook deliveries are made
+    sa.Column("case_id", sa.String(36)),  # none where a release from before this column kept it; so in the deliveries
+    sa.Index(None, "case_id"),
     sa.Index(
         "ix_outbox_to_fan_out",
         "seq",
@@ -197,8 +199,10 @@ webhook_deliveries = sa.Table(
     sa.Column("since", UtcDateTime, nullable=False),  # the day of retries counts from here
     sa.Column("due", UtcDateTime, nullable=False),  # the next try, or when it ended
     sa.Column("reason", sa.String(255)),
+    sa.Column("case_id", sa.String(36)),  # the event's case, as the outbox has it
     sa.Index(None, "state", "due"),
     sa.Index(None, "endpoint", "state", "due"),
+    sa.Index(None, "case_id"),
 )
 
 # Who changed what. Triggers refuse all updates but two: an entry gets its place in the chain, its changes are erased.

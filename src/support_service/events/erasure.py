@@ -20,7 +20,11 @@ async def rewrite(tx: Transaction, case_id: str, rewritten: Callable[[str], str]
     """Write a case's events anew in the outbox and among webhook deliveries; gives how many of each."""
     counted = {}
     for table, name in ((outbox, "outboxEvents"), (webhook_deliveries, "webhookDeliveries")):
-        found = await tx.fetch_all(sa.select(table.c.seq, table.c.event).where(table.c.event.contains(_about(case_id))))
+        # An older release may still run beside this one, and what it keeps doesn't say of which case it is, nor does
+        # what there was before the column: of these few, which the index finds too, the event itself is asked.
+        nameless = sa.and_(table.c.case_id.is_(None), table.c.event.contains(_about(case_id)))
+        ours = sa.select(table.c.seq, table.c.event).where(sa.or_(table.c.case_id == case_id, nameless))
+        found = await tx.fetch_all(ours.order_by(table.c.seq).with_for_update())  # as `store.in_order` has it
         for seq, event in found:
             await tx.execute(table.update().where(table.c.seq == seq).values(event=rewritten(event)))
         counted[name] = len(found)

@@ -24,12 +24,13 @@ CLOSED = "support.case.closed.v1"
 
 APPEND = hot(
     outbox.insert().from_select(
-        ["type", "at", "event"],
+        ["type", "at", "event", "case_id"],
         sa.select(
             sa.bindparam("type", type_=sa.Text),
             sa.bindparam("at", type_=sa.Text),
             # No one outside hears of made-up cases.
             sa.bindparam("head", type_=sa.Text) + json_text(TICKET_COLUMNS) + sa.literal_column("'}}'", sa.Text),
+            tickets.c.id,
         ).where(tickets.c.id == sa.bindparam("case_id"), tickets.c.channel != sa.literal_column(f"'{SYNTHETIC}'")),
         include_defaults=False,
     )

@@ -11,6 +11,16 @@ from support_service.database.dialect import UtcDateTime, insert_if_new, octets
 from support_service.database.prepared import hot
 from support_service.database.tables import inbound_events, leases, outbox, webhook_deliveries
 
+
+def in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """The condition for a change of several rows, by which they are locked in the order of seq.
+
+    The relay, a replay and an erasure meet in the same rows: in the order in which these happen to lie, which is a plain
+    UPDATE's, two of them may wait for each other.
+    """
+    return table.c.seq.in_(sa.select(table.c.seq).where(condition).order_by(table.c.seq).with_for_update())
+
+
 ANY_PENDING: sa.Select[int] = hot(sa.select(sa.literal_column("1")).select_from(outbox).limit(sa.literal_column("1")))
 _OLDEST = (
     sa.select(outbox.c.seq, octets(outbox.c.event).label("size"))
@@ -31,9 +41,15 @@ _FRESH = sa.text("NOT fanned_out")  # as the index spells it
 TO_FAN_OUT = sa.select(outbox.c.seq, outbox.c.type).where(_FRESH).order_by(outbox.c.seq).limit(sa.bindparam("count"))
 BACKLOG = sa.select(sa.func.count(), sa.func.min(outbox.c.at)).select_from(outbox)
 REMOVE = hot(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
-REMOVE_RANGE = hot(outbox.delete().where(outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))))
+_RANGE = outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))
+REMOVE_RANGE = hot(outbox.delete().where(in_order(outbox, _RANGE)))
 CHOSEN = outbox.c.seq.in_(sa.bindparam("chosen", expanding=True))
-MARK_FANNED_OUT = outbox.update().where(CHOSEN, _FRESH).values(fanned_out=sa.true()).returning(outbox.c.seq)
+MARK_FANNED_OUT = (
+    outbox.update()
+    .where(in_order(outbox, sa.and_(CHOSEN, _FRESH)))
+    .values(fanned_out=sa.true())
+    .returning(outbox.c.seq)
+)
 TAKE_LEASE = (
     leases.update()
     .where(
@@ -82,11 +98,12 @@ FORGET_INBOUND = inbound_events.delete().where(sa.tuple_(inbound_events.c.source
 _D = webhook_deliveries.c
 _NOW = sa.bindparam("now", type_=UtcDateTime())
 FAN_OUT = webhook_deliveries.insert().from_select(
-    ["endpoint", "type", "event", "state", "tries", "since", "due"],
+    ["endpoint", "type", "event", "case_id", "state", "tries", "since", "due"],
     sa.select(
         sa.bindparam("endpoint", type_=sa.Text),
         outbox.c.type,
         outbox.c.event,
+        outbox.c.case_id,
         sa.literal_column("'pending'"),
         sa.literal_column("0"),
         _NOW,
@@ -117,6 +134,7 @@ _ENDED_LONG_AGO = (
     sa.select(_D.seq)
     .where(_D.state == sa.bindparam("ended"), _D.due < sa.bindparam("before", type_=UtcDateTime()))
     .limit(sa.bindparam("count"))
+    .with_for_update(skip_locked=True)  # what an erasure has in hand goes with the next look
 )
 FORGET_DELIVERIES = webhook_deliveries.delete().where(_D.seq.in_(_ENDED_LONG_AGO))
 
@@ -237,7 +255,7 @@ async def replay_deliveries(tx: Transaction, now: datetime, seqs: Sequence[int] 
     """Let deliveries be made again from now on: those named, or all that failed; gives how many."""
     chosen = webhook_deliveries.c.state == "failed" if seqs is None else webhook_deliveries.c.seq.in_(seqs)
     again = {"state": "pending", "tries": 0, "since": now, "due": now, "reason": None}
-    return await tx.execute(webhook_deliveries.update().where(chosen).values(again))
+    return await tx.execute(webhook_deliveries.update().where(in_order(webhook_deliveries, chosen)).values(again))
 
 
 async def forget_deliveries(tx: Transaction, ended: str, before: datetime, count: int) -> int:
