@@ -215,6 +215,22 @@ async def test_an_event_that_is_being_published_is_erased_too(client, spoken, er
         assert WORD not in str(await server.xrange("support.events"))
 
 
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_an_erasure_holds_up_no_upload(client, spoken, erase, database):
+    """However long an erasure takes, files of other cases are kept meanwhile: it counts its own at the very end."""
+    _, other = spoken
+    of_it = "relation = 'webhook_deliveries'::regclass AND mode = 'RowShareLock'"
+    waits = sa.text(f"SELECT 1 FROM pg_locks WHERE {of_it} AND NOT granted")
+    async with database.transaction() as tx:
+        await tx.execute(sa.text("LOCK TABLE webhook_deliveries IN ACCESS EXCLUSIVE MODE"))  # which no upload asks for
+        erasing = asyncio.create_task(erase())
+        async with asyncio.timeout(PATIENCE):
+            while not await database.fetch_one(waits):  # noqa: ASYNC110 - PostgreSQL tells nobody
+                await asyncio.sleep(0.01)
+        await upload(client, other, FILES[0])
+    assert (await erasing).erased["files"] == 1
+
+
 async def test_a_file_that_can_not_be_removed_is_told(spoken, erase, s3, database):
     """Where the bytes of a file are out of reach, the receipt says so, and the service removes them later."""
     bucket = {"SUPPORT_S3_BUCKET": s3.create_bucket(), "SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}

@@ -97,6 +97,7 @@ class Erasure:
         await record_removal(tx, removed, "erasure", now())
         await answers.erase(tx, case_id)
         receipt.add({"auditEntries": await audit.erase(tx, [case_id], now())})
+        await store.count_out(tx, removed)
         return removed
 
     async def _published(self, case_ids: Collection[str]) -> dict[str, int]:

@@ -226,7 +226,7 @@ async def test_removing_from_a_storage_that_is_gone(world, s3, monkeypatch):
     monkeypatch.setattr("support_service.attachments.leftovers.BATCH", 2)
     rows = [row for _, row in await keep_store.page(world.database, 0, 10)]
     async with world.database.transaction() as tx:
-        await store.remove(tx, [row.id for row in rows], "request", world.clock())
+        await store.count_out(tx, await store.remove(tx, [row.id for row in rows], "request", world.clock()))
     s3.kill()
     assert await world.remover.run() == Backlog(1, near.size_bytes)
     assert len(asked) == 1

@@ -50,6 +50,7 @@ class Retention:
                     deleted = await store.remove(tx, ids, "retention", at) if ids else []
                     await tell_removal(tx, deleted, self._public_url, at)
                     await record_removal(tx, deleted, "retention", at)
+                    await store.count_out(tx, deleted)
                 self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
             if not expired:
                 break

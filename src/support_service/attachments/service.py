@@ -170,6 +170,7 @@ class AttachmentService:
                 raise _no_attachment(attachment_id)  # someone else was faster, and this changes nothing
             await tell_removal(tx, removed, self._public_url, at)
             await record_removal(tx, removed, "request", at)
+            await store.count_out(tx, removed)
         await self.discard(removed)
 
     async def remove_all(self, tx: Transaction, case_id: str) -> list[Attachment]:
@@ -177,6 +178,7 @@ class AttachmentService:
         ids = [attachment.id for attachment in await store.of_case(tx, case_id)]
         removed = await store.remove(tx, ids, "request", datetime.now(UTC)) if ids else []
         await record_removal(tx, removed, "request", datetime.now(UTC))
+        await store.count_out(tx, removed)
         return removed
 
     async def discard(self, removed: Iterable[Attachment]) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
-from itertools import groupby
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -89,12 +88,12 @@ async def add(tx: Transaction, attachment: Attachment) -> Backlog:
 
 
 async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime) -> list[Attachment]:
-    """Remove attachments' rows, record the deletion, list their bytes as left over and count them.
+    """Remove attachments' rows, record the deletion and list their bytes as left over.
 
-    Returns those removed here, and not by someone else before.
+    Returns those removed here, and not by someone else before: `count_out` is to count them, last in the transaction.
     """
     doomed = attachments.delete().where(attachments.c.id.in_(ids)).returning(*COLUMNS)
-    removed = sorted((Attachment(*row) for row in await tx.fetch_all(doomed)), key=lambda each: each.storage)
+    removed = [Attachment(*row) for row in await tx.fetch_all(doomed)]
     for attachment in removed:
         await tx.execute(
             attachment_deletions.insert().inline(),
@@ -109,10 +108,14 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
             },
         )
         await leave(tx, attachment.storage, attachment.storage_key, attachment.size_bytes, at)
-    for storage, group in groupby(removed, key=lambda each: each.storage):
-        sizes = [each.size_bytes for each in group]
-        await count(tx, storage, -len(sizes), -sum(sizes))
     return removed
+
+
+async def count_out(tx: Transaction, removed: Sequence[Attachment]) -> None:
+    """Count attachments out of their storages: the last that a transaction does which has removed them."""
+    for storage in sorted({each.storage for each in removed}):
+        sizes = [each.size_bytes for each in removed if each.storage == storage]
+        await count(tx, storage, -len(sizes), -sum(sizes))
 
 
 async def leave(
