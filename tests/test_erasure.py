@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 from redis.asyncio import Redis
 
+from support_service.attachments.leftovers import now
 from support_service.audit import store as audit_store
 from support_service.audit.verify import verify
 from support_service.cases.erasure import ERASED_BYTES, tombstone
@@ -229,6 +230,18 @@ async def test_an_erasure_holds_up_no_upload(client, spoken, erase, database):
                 await asyncio.sleep(0.01)
         await upload(client, other, FILES[0])
     assert (await erasing).erased["files"] == 1
+
+
+async def test_a_customer_of_many_cases(erase, database):
+    """However many cases a customer has, be they more than SQLite takes terms of an expression, one run ends it."""
+    row = {"subject": WORD, "status": "open", "priority": "low", "channel": "email", "customer_id": CUSTOMER}
+    row |= {"context": [], "tags": [], "search_text": WORD, "created_at": now(), "updated_at": now()}
+    async with database.transaction() as tx:
+        await tx.execute(tickets.insert(), [row | {"id": f"case-{number}"} for number in range(1001)])
+    receipt = await erase()
+    assert (len(receipt.cases), receipt.unreached) == (1001, [])
+    with pytest.raises(NotFound):
+        await erase()
 
 
 async def test_a_file_that_can_not_be_removed_is_told(spoken, erase, s3, database):

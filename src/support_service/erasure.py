@@ -104,7 +104,7 @@ class Erasure:
         url = self._settings.events.redis_url or self._settings.timeline.redis_url
         if url is None:
             return {}
-        await events.until_relayed(self._database, case_ids)
+        await events.until_relayed(self._database)
         async with AsyncExitStack() as stack:
             broker = RedisBroker(url)
             stack.push_async_callback(broker.close)
