@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from support_service.attachments.leftovers import now
 from support_service.audit import store as audit_store
 from support_service.audit.verify import verify
-from support_service.cases.erasure import ERASED_BYTES, tombstone
+from support_service.cases.erasure import ERASED_BYTES, forget, tombstone
+from support_service.cases.erasure import erase as erase_case
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.erasure import Erasure
 from support_service.errors import NotFound
@@ -242,6 +243,21 @@ async def test_a_customer_of_many_cases(erase, database):
     assert (len(receipt.cases), receipt.unreached) == (1001, [])
     with pytest.raises(NotFound):
         await erase()
+
+
+@both_databases
+async def test_who_saw_the_mark_sees_that_it_is_gone(client, database):
+    """A client that has a case as it is in the midst of an erasure gets it anew once no customer stands in it."""
+    path, mark = f"/support/cases/{(await open_case(client, customerId=CUSTOMER))['id']}", tombstone(CUSTOMER)
+    async with database.transaction() as tx:
+        await erase_case(tx, path.rpartition("/")[2], mark)
+    async with client.get(path) as response:
+        known = response.headers["ETag"]
+        assert (await response.json())["customerId"] == mark
+    async with database.transaction() as tx:
+        await forget(tx, mark)
+    async with client.get(path, headers={"If-None-Match": known}) as response:
+        assert (response.status, (await response.json())["customerId"]) == (200, None)
 
 
 async def test_a_file_that_can_not_be_removed_is_told(spoken, erase, s3, database):

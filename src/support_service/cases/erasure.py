@@ -79,4 +79,5 @@ async def erase(tx: Transaction, case_id: str, mark: str) -> int:
 
 async def forget(tx: Transaction, mark: str) -> None:
     """Let nothing stand for the customer any more: the erasure is done everywhere."""
-    await tx.execute(tickets.update().where(tickets.c.customer_id == mark).values(customer_id=None))
+    nobody = {"customer_id": None, "version": tickets.c.version + 1}  # whoever has seen the mark sees that it went
+    await tx.execute(tickets.update().where(tickets.c.customer_id == mark).values(nobody))
