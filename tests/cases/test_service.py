@@ -64,6 +64,13 @@ async def test_a_conversation_counts(service, database):
     assert await conversation_bytes(database, case) == size(closed.messages)
 
 
+async def test_a_message_counts_with_its_numbers_in_full(service, database):
+    """A number of few signs counts with as many as it has where it is read: PostgreSQL keeps no exponents."""
+    case = await service.open_case(NEW)
+    await service.add_message(case.id, HELLO.model_copy(update={"metadata": {"a": [1e308] * 100 + [5e-324] * 100}}))
+    assert 100 * (309 + 326) < await conversation_bytes(database, case) < 100 * (310 + 327) + 500
+
+
 async def test_a_full_case(service, database, monkeypatch):
     """A message that a case has no room for is refused, with a closing and beside others too; nothing changes."""
     case = await service.open_case(NEW.model_copy(update={"initial_message": HELLO}))

@@ -142,6 +142,37 @@ async def test_json_of_any_kind_is_bounded(client):
     assert await read_case(client, case) == case
 
 
+@both_databases
+@pytest.mark.parametrize(
+    ("value", "length"),
+    [
+        (1e308, 309),
+        (-5e-324, 327),
+        (1e17, 18),
+        (1.25e-7, 11),
+        (123.25, 6),
+        ('1e308 "5e-324', 16),
+        ("\x01", 8),
+        ("đ", 4),
+    ],
+)
+async def test_json_counts_as_it_is_read(client, value, length):
+    """Numbers count without exponents, as PostgreSQL gives them back, and texts as they are written in JSON."""
+    number, rest = divmod(65_536 - len('{"a":[""]}'), length + len(","))
+    metadata = {"a": [value] * number + ["x" * rest]}
+    async with await post(client, json.dumps(CASE | {"initialMessage": SAID | {"metadata": metadata}})) as response:
+        assert response.status == 201, await response.text()
+        path = f"/support/cases/{(await response.json())['id']}"
+    async with client.get(path) as response:
+        assert len(await response.read()) < 65_536 + 1000
+        kept = (await response.json())["messages"][0]["metadata"]["a"]
+    assert [type(value)(each) for each in kept[:-1]] == [value] * number
+    metadata["a"][-1] += "x"
+    said = client.post(f"{path}/messages", json=SAID | {"metadata": metadata})
+    for change in (said, client.patch(path, json={"context": metadata})):
+        await refused(await change, 422, "invalid_request")
+
+
 @pytest.mark.parametrize("body", ["[]", "1", "null", '"text"', "true"])
 async def test_json_that_is_no_object(client, body):
     """JSON that is no object is 422."""

@@ -1,10 +1,13 @@
 """What each field of a case may hold, as clients send it. Pure."""
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic_core
 from pydantic import AfterValidator, BeforeValidator, Field
+
+from support_service.depth import TEXT
 
 Status = Literal["open", "pending", "resolved", "closed"]
 AuthorType = Literal["agent", "customer", "bot"]
@@ -20,6 +23,16 @@ VISIBLE = r"[^\s\u001c-\u001f\u0085\ufeff]"
 MAX_TEXT = 65_536  # characters in a description or message
 MAX_CONTEXT = 500  # entries
 MAX_JSON = 65_536  # bytes of a field that holds any JSON
+EXPONENT = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")  # the letter first: it is searched for in a fifth of the time
+SHORTENED = re.compile(rb"(?<![0-9.])[0-9.]++e[-+]?[0-9]+")
+
+
+def length_in_full(text: bytes) -> int:
+    """The length of JSON with its numbers in full, as PostgreSQL gives them back: `1e+308` has 309 digits there."""
+    if not EXPONENT.search(text):  # as in most JSON; what is found may be in one of its texts
+        return len(text)
+    shortened = SHORTENED.findall(TEXT.sub(b"", text))
+    return len(text) + sum(len(f"{Decimal(number.decode()):f}") - len(number) for number in shortened)
 
 
 def _not_blank(value: str) -> str:
@@ -30,7 +43,8 @@ def _not_blank(value: str) -> str:
 
 def _bounded(value: AnyJson) -> AnyJson:
     # Written without a space, whatever it was sent with; that takes less than a microsecond for what is small.
-    if len(pydantic_core.to_json(value)) > MAX_JSON:
+    text = pydantic_core.to_json(value)
+    if len(text) > MAX_JSON or length_in_full(text) > MAX_JSON:
         raise ValueError(f"must have at most {MAX_JSON:,} bytes as compact JSON")
     return value
 
@@ -65,13 +79,16 @@ Context = Annotated[
     Field(  # before the other, or all entries are looked at before they are counted
         max_length=MAX_CONTEXT,
         description="what the case is about: `{type: order, orderId}`, `{type: payment, paymentId}`, `{type: shipment, "
-        "shipmentId}`, or anything else; one object stands for a list of one; at most 64 KiB as compact JSON",
+        "shipmentId}`, or anything else; one object stands for a list of one; at most 64 KiB as compact JSON, numbers "
+        "without exponents",
     ),
     BeforeValidator(_as_list, json_schema_input_type=list[Json] | Json),
     AfterValidator(_bounded),
 ]
 Metadata = Annotated[
-    Json, Field(description="anything else about the message; at most 64 KiB as compact JSON"), AfterValidator(_bounded)
+    Json,
+    Field(description="anything else about the message; at most 64 KiB as compact JSON, numbers without exponents"),
+    AfterValidator(_bounded),
 ]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)]
 Uri = Annotated[str, Field(max_length=2048, description="where a file that belongs to the message lies")]

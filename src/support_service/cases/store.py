@@ -10,6 +10,7 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.callers import ITSELF, Caller
+from support_service.cases.fields import length_in_full
 from support_service.cases.model import MAX_PAGE, Case, CaseQuery, Message, Ticket, search_words
 from support_service.database import Reader, Transaction
 from support_service.database.dialect import UtcDateTime, json_rows, octets, search_matches
@@ -352,7 +353,7 @@ def _added(message: Message) -> dict[str, Any]:
 
 
 def _bytes(message: Message) -> int:
-    return max(LEAST_BYTES, len(pydantic_core.to_json(message, by_alias=True, inf_nan_mode="null")))
+    return max(LEAST_BYTES, length_in_full(pydantic_core.to_json(message, by_alias=True, inf_nan_mode="null")))
 
 
 def _search(ticket: Ticket) -> dict[str, str]:
