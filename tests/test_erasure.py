@@ -19,9 +19,13 @@ from support_service.erasure import Erasure
 from support_service.errors import NotFound
 from support_service.events.redis_streams import RedisBroker
 from support_service.settings import Settings
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.provider import Metrics, reporter
 from support_service.upkeep import opened
+from support_service.web import keys
 from tests.calls import PATIENCE, add_message, eventually, files, open_case, read_case, read_detail, refused, upload
 from tests.conftest import both_databases
+from tests.scrape import Scrape
 
 WORD = "zaphod"  # stands in everything that the customer says
 CUSTOMER = f"{WORD}-1"
@@ -66,7 +70,7 @@ async def erase(environment):
     async def erase(**changes):
         settings = Settings.load(environment | changes)
         async with opened(settings) as upkeep:
-            return await Erasure(settings, upkeep.database, upkeep.remover).run(CUSTOMER)
+            return await Erasure(settings, upkeep.database, upkeep.remover, upkeep.instruments).run(CUSTOMER)
 
     return erase
 
@@ -268,3 +272,14 @@ async def test_a_file_that_can_not_be_removed_is_told(spoken, erase, s3, databas
     receipt = await erase(**bucket, AWS_ACCESS_KEY_ID="me", AWS_SECRET_ACCESS_KEY="secret")
     assert [line for line in receipt.unreached if "bytes of 1 file" in line]
     assert json.dumps(receipt.erased)
+
+
+async def test_erased_files_are_counted(client, spoken, environment):
+    """Each file of a real case counts as deleted by an erasure; one of a made-up case counts nowhere."""
+    await upload(client, await open_case(client, channel="synthetic", customerId=CUSTOMER))
+    settings, metrics = Settings.load(environment), Metrics(("prometheus",), reporter())
+    async with opened(settings) as upkeep:
+        erasure = Erasure(settings, upkeep.database, upkeep.remover, Instruments(metrics.meter))
+        assert (await erasure.run(CUSTOMER)).erased["files"] == 2
+    assert Scrape({keys.METRICS: metrics}).moved("support_attachment_deleted_total") == {"erasure": 1}
+    metrics.close()

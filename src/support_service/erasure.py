@@ -22,6 +22,8 @@ from support_service.events.broker import BrokerFault
 from support_service.events.redis_streams import RedisBroker
 from support_service.idempotency import store as answers
 from support_service.settings import Settings
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.labels import SYNTHETIC
 from support_service.telemetry.stores import unmeasured
 from support_service.timeline import snapshots
 from support_service.timeline.cache import CacheFault
@@ -49,10 +51,11 @@ class Receipt:
 class Erasure:
     """Erases one customer after another."""
 
-    def __init__(self, settings: Settings, database: Database, remover: Remover) -> None:
+    def __init__(self, settings: Settings, database: Database, remover: Remover, instruments: Instruments) -> None:
         self._settings = settings
         self._database = database
         self._remover = remover
+        self._instruments = instruments
 
     async def cases_of(self, customer_id: str) -> list[str]:
         """The ids of a customer's cases; raises NotFound where there is none."""
@@ -68,7 +71,11 @@ class Erasure:
         files: list[Attachment] = []
         for case_id in receipt.cases:
             async with self._database.transaction() as tx:
-                files += await self._erase(tx, case_id, mark, receipt)
+                case = await store.look_at_case(tx, case_id)
+                removed = await self._erase(tx, case_id, mark, receipt)
+            if case is not None and case.channel != SYNTHETIC:
+                self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
+            files += removed
             report(case_id)
         await self._database.forget_words()
         await self._remover.run()

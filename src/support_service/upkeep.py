@@ -56,7 +56,7 @@ class Upkeep:
         self._settings = settings
         self._kept_in = kept_in
         self.database = database
-        self._instruments = instruments
+        self.instruments = instruments
         self.remover = Remover(database, kept_in)
         self.sweep = Sweep(database, kept_in, self.remover, instruments)
         self.scrubber = Scrubber(database, kept_in, instruments)
@@ -69,7 +69,7 @@ class Upkeep:
             raise WrongSetting("There is nowhere to move files to: set SUPPORT_S3_BUCKET")
         names = ("s3", "local") if reverse else ("local", "s3")
         source, target = (self._kept_in[name] for name in names)
-        return Mover(self.database, source, target, self._instruments, grace=self._settings.s3.grace)
+        return Mover(self.database, source, target, self.instruments, grace=self._settings.s3.grace)
 
     @asynccontextmanager
     async def by_itself(self) -> AsyncIterator[None]:

@@ -237,6 +237,7 @@ async def test_synthetic_cases_count_nowhere(client, metrics, tmp_path):
     for name in ("support_conversation_added_total", "support_ticket_status_changed_total"):
         assert metrics.total(name) == 0
     assert metrics.total("support_attachment_stored_total") == 0
+    assert metrics.total("support_attachment_deleted_total") == 0
     assert metrics.total("support_ticket_resolution_seconds_count") == 0
     assert metrics.total("support_ticket_open") == 0
     assert (await list_cases(client))["items"] == []

@@ -71,6 +71,7 @@ async def test_remove(client, case, kept, attachment_dir, metrics):
         assert response.status == 204
     assert files(attachment_dir) == []
     assert (metrics.value(BYTES), metrics.value(FILES)) == (0, 0)
+    assert metrics.moved("support_attachment_deleted_total") == {"request": 1}
     await refused(await client.delete(address), 404, "attachment_not_found")
     await refused(await client.get(kept["uri"]), 404, "attachment_not_found")
     assert (await read_case(client, case))["attachments"] == []

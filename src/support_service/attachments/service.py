@@ -164,13 +164,15 @@ class AttachmentService:
         attachment = await self.get(case_id, attachment_id)
         at = datetime.now(UTC)
         async with self._database.transaction() as tx:
-            await self._touch(tx, case_id, versions)
+            case = await self._touch(tx, case_id, versions)
             removed = await store.remove(tx, [attachment.id], "request", at)
             if not removed:
                 raise _no_attachment(attachment_id)  # someone else was faster, and this changes nothing
             await tell_removal(tx, removed, self._public_url, at)
             await record_removal(tx, removed, "request", at)
             await store.count_out(tx, removed)
+        if case.channel != SYNTHETIC:
+            self._instruments.attachment_deleted.add(1, {"reason": "request"})
         await self.discard(removed)
 
     async def remove_all(self, tx: Transaction, case_id: str) -> list[Attachment]:
@@ -184,7 +186,6 @@ class AttachmentService:
     async def discard(self, removed: Iterable[Attachment]) -> None:
         """Remove the bytes of removed attachments, at once where that can be done."""
         for gone in removed:
-            self._instruments.attachment_deleted.add(1, {"reason": "request"})
             await self._delete(gone)
         try:
             await self.refresh_backlog()

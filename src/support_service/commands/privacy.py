@@ -53,7 +53,7 @@ def _erase(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 async def _erase_customer(settings: Settings, customer: str, arguments: argparse.Namespace) -> int:
     CALLER.set(operator())
     async with opened(settings) as upkeep:
-        erasure = Erasure(settings, upkeep.database, upkeep.remover)
+        erasure = Erasure(settings, upkeep.database, upkeep.remover, upkeep.instruments)
         found = await erasure.cases_of(customer)
         if arguments.dry_run:
             print(json.dumps({"dryRun": True, "cases": found}))

@@ -120,7 +120,7 @@ attachment_deletions = sa.Table(
     sa.Column("filename", sa.String(255), nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("reason", sa.String(16), nullable=False),  # request or retention
+    sa.Column("reason", sa.String(16), nullable=False),  # request, retention or erasure
     sa.Column("deleted_at", UtcDateTime, nullable=False),
     sa.Index(None, "ticket_id"),
 )
