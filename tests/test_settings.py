@@ -70,7 +70,7 @@ def test_exporters(variables, metrics, traces):
 
 
 WRONG = [
-    ("SUPPORT_PORT", "eighty", "integer"),
+    ("SUPPORT_PORT", "eighty", "a whole number"),
     ("SUPPORT_PORT", "-1", "0"),
     ("SUPPORT_PORT", "65536", "65535"),
     ("SUPPORT_PUBLIC_URL", "support.example", "https://"),
@@ -127,7 +127,7 @@ WRONG = [
     ("SUPPORT_TIMELINE_DEADLINE", "inf", ""),
     ("SUPPORT_TIMELINE_CONNECTIONS", "0", "1"),
     ("SUPPORT_ATTACHMENT_MAX_BYTES", "0", "greater than 0"),
-    ("SUPPORT_ATTACHMENT_MAX_BYTES", "25MB", "integer"),
+    ("SUPPORT_ATTACHMENT_MAX_BYTES", "25MB", "a whole number"),
     ("SUPPORT_ATTACHMENT_DISK_RESERVE", "-1", "0"),
     ("SUPPORT_ATTACHMENT_UPLOADS", "0", "1"),
     ("SUPPORT_ATTACHMENT_MIN_RATE", "fast", "number"),
@@ -157,6 +157,7 @@ def test_a_wrong_value(variable, value, allowed):
     assert "\n" not in line
     assert line.startswith(f"{variable}={value!r}: allowed is ")
     assert allowed in line.partition("allowed is ")[2]
+    assert not re.search("[Ii]nput|[Vv]alid|pars", line)  # words of pydantic's, about its own workings
 
 
 @pytest.mark.parametrize(("variable", "value"), [("SUPPORT_ATTACHMENT_STORE", "s3"), ("SUPPORT_OFFLOAD_AFTER", "30d")])
@@ -383,6 +384,7 @@ def test_wrong_webhooks(value):
     text = str(refused.value)
     assert text.startswith("SUPPORT_WEBHOOKS=")
     assert "a JSON list of" in text
+    assert not re.search("[Ii]nput|[Vv]alid|pars|Field", text)
     assert "c2VjcmV0" not in text
 
 
@@ -432,7 +434,7 @@ def test_the_token_of_metrics_comes_out_of_a_file():
     for value in ("0123456789 abcdef", "0123456789\nabcdef\n", "0123456789\tabcdef"):
         with pytest.raises(WrongSetting, match=r"^SUPPORT_METRICS_TOKEN=\*\*\*: allowed is a token without spaces"):
             Settings.load({"SUPPORT_METRICS_TOKEN": value})
-    with pytest.raises(WrongSetting, match="16"):
+    with pytest.raises(WrongSetting, match=r": allowed is 16 characters or more$"):
         Settings.load({"SUPPORT_METRICS_TOKEN": "0123456789abcde\n"})
 
 

@@ -33,6 +33,7 @@ from support_service.settings.values import (
     TracesExporters,
     Webhooks,
     WrongSetting,
+    allowed,
     shown,
 )
 
@@ -240,5 +241,4 @@ def read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
     except ValidationError as failure:
         first = failure.errors()[0]
         name = str(first["loc"][0])
-        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise WrongSetting(f"{name}={shown(name, given[name])}: allowed is {reason}") from None
+        raise WrongSetting(f"{name}={shown(name, given[name])}: allowed is {allowed(first)}") from None

@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic_core import ErrorDetails
 from redis.asyncio import BlockingConnectionPool
 
 from support_service import quantities
@@ -100,6 +101,30 @@ def _key_place(value: str) -> str:
     elif "://" in value:
         raise ValueError("an address that starts with https:// (http:// on loopback alone), or the path of a file")
     return value
+
+
+# What is wrong, by pydantic's name for it, where its sentence is about its own workings; {} is the end of that sentence.
+WORDS = {
+    "bool_parsing": "true or false",
+    "extra_forbidden": "nothing, as there is no such field",
+    "float_parsing": "a number",
+    "greater_than": "a number {}",
+    "greater_than_equal": "a number {}",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "less_than_equal": "a number {}",
+    "missing": "a value, and there is none",
+    "string_pattern_mismatch": "a text of the form {pattern}",
+    "string_type": "a text",
+    "too_short": "{min_length} characters or more",
+    "tuple_type": "a list",
+}
+
+
+def allowed(error: ErrorDetails) -> str:
+    """What a value may be, as the end of a sentence."""
+    said = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return WORDS.get(error["type"], "{}").format(said, **error.get("ctx", {}))
 
 
 def shown(name: str, value: str) -> str:
@@ -231,8 +256,7 @@ def _webhooks(value: object) -> object:
     except ValidationError as failure:
         first = failure.errors(include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{WEBHOOKS_FORM}{f'; {place}: {reason}' if place else ''}") from None
+        raise ValueError(f"{WEBHOOKS_FORM}{f'; {place}: {allowed(first)}' if place else ''}") from None
     if len({each.name for each in found}) != len(found):
         raise ValueError(WEBHOOKS_FORM)
     return found
