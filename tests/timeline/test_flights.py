@@ -119,9 +119,9 @@ async def test_a_reader_that_leaves_does_not_take_the_answer_away(client, metric
     first = asyncio.create_task(read_detail(client, case))
     await eventually(lambda: orders.waiting == 2)
     second = asyncio.create_task(read_detail(client, case))
-    await eventually(lambda: metrics.value(EVENTS, event="miss") == 2)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
+    await eventually(lambda: metrics.value(EVENTS, event="miss") == 2)
     release.set()
     assert statuses(await second) == {"fresh"}
     assert calls(services) == 4
