@@ -15,8 +15,8 @@ from support_service.database.tables import inbound_events, leases, outbox, webh
 def in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """The condition for a change of several rows, by which they are locked in the order of seq.
 
-    The relay, a replay and an erasure meet in the same rows: in the order in which these happen to lie, which is a plain
-    UPDATE's, two of them may wait for each other.
+    The relay, a replay and an erasure meet in the same rows: in a plain UPDATE's order, which is how these happen to
+    lie, two of them may wait for each other.
     """
     return table.c.seq.in_(sa.select(table.c.seq).where(condition).order_by(table.c.seq).with_for_update())
 
