@@ -3,6 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -14,6 +15,7 @@ from support_service import database as databases
 from support_service.database import migrate
 from support_service.database.tables import metadata
 from support_service.errors import Unavailable
+from tests.calls import PATIENCE
 from tests.sessions import in_thread
 
 SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which no table here describes
@@ -178,6 +180,91 @@ def test_what_was_said_before_counts(empty_url):
         empty_url, lambda reader: reader.execute(sa.text("SELECT id, conversation_bytes FROM tickets")).all()
     )
     assert {tuple(row) for row in found} == {("spoken", 2000 + 2000 + 100_004 + 2 * 256), ("silent", 0)}
+
+
+def test_rows_are_filled_in_however_many_there_are(empty_url):
+    """What is filled in a few rows at a time is filled in to the last row."""
+    in_thread(migrate.upgrade, empty_url, "0009")
+    change(empty_url, [row for seq in (1, 1000, 1001, 2500) for row in spoken(f"case-{seq}", seq=seq)])
+    in_thread(migrate.upgrade, empty_url)
+    counted = inspect(empty_url, lambda reader: reader.execute(sa.text("SELECT conversation_bytes FROM tickets")).all())
+    assert [tuple(row) for row in counted] == [(len("hello") + 256,)] * 4
+
+
+@pytest.fixture
+async def busy(postgres):
+    """The address of a database of release 0003 with a case in it, and two connections of somebody who uses it."""
+    name = postgres.create_database()
+    url = postgres.url(name)
+    await asyncio.to_thread(migrate.upgrade, url, "0003")
+    await asyncio.to_thread(change, url, spoken("case-1"))
+    users = [await asyncpg.connect(url) for _ in range(2)]
+    yield url, *users
+    for user in users:
+        await user.close()
+    postgres.drop_database(name)
+
+
+def spoken(case, **more):
+    """The statements that keep a case with a message."""
+    at = {"created_at": "2026-05-12 08:30:00"}
+    of_case = {"subject": "", "status": "open", "priority": "low", "channel": "email", "context": "[]", "tags": "[]"}
+    said = {"ticket_id": case, "author_type": "agent", "message": "hello"}
+    return [
+        inserting("tickets", id=case, search_text="", updated_at=at["created_at"], **of_case, **at, **more),
+        inserting("messages", id=f"message-of-{case}", **said, **at),
+    ]
+
+
+async def waits(user, table, mode):
+    """Until the migration waits for a lock of a table."""
+    waiting = "SELECT 1 FROM pg_locks WHERE relation = $1::regclass AND mode = $2 AND NOT granted"
+    async with asyncio.timeout(PATIENCE):
+        while not await user.fetchval(waiting, table, mode):  # noqa: ASYNC110 - PostgreSQL tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_cases_are_read_while_rows_are_filled_in(busy):
+    """However long the rows that are there take to be filled in, cases are read and changed meanwhile."""
+    url, holder, user = busy
+    await asyncio.to_thread(migrate.upgrade, url, "0008")
+    async with holder.transaction():
+        # From here on only what counts the messages asks for them, and is held up for as long as we like.
+        await holder.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+        migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
+        await waits(holder, "messages", "AccessShareLock")
+        async with asyncio.timeout(PATIENCE):
+            assert await user.execute("UPDATE tickets SET subject = 'read'") == "UPDATE 1"
+            assert await user.fetchval("SELECT subject FROM tickets") == "read"
+    assert await migrating == "newest"
+    assert await user.fetchval("SELECT conversation_bytes FROM tickets") == len("hello") + 256
+
+
+async def test_a_table_in_use_is_waited_for_with_patience(busy):
+    """A long look at a table lets the migration wait, which lets everyone else have the table, and then goes on."""
+    url, holder, user = busy
+    async with holder.transaction():
+        await holder.fetchval("SELECT count(*) FROM tickets")
+        migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
+        await waits(holder, "tickets", "AccessExclusiveLock")
+        async with asyncio.timeout(PATIENCE):
+            assert await user.fetchval("SELECT count(*) FROM tickets") == 1
+        assert not migrating.done()
+    assert await migrating == "newest"
+
+
+async def test_a_table_that_stays_in_use(busy, monkeypatch):
+    """A migration that has no turn for too long says so, keeps what it has done, and goes on when it is run again."""
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(migrate, "PAUSE", 0.01)
+    monkeypatch.setattr(migrate, "TRIES", 3)
+    url, holder, _ = busy
+    async with holder.transaction():
+        await holder.fetchval("SELECT count(*) FROM tickets")
+        with pytest.raises(Unavailable, match="lock timeout"):
+            await asyncio.to_thread(migrate.upgrade, url)
+    assert await asyncio.to_thread(revision, url) == "0004"
+    assert await asyncio.to_thread(migrate.upgrade, url) == "newest"
 
 
 def test_the_newest_schema_is_left_as_it_is(empty_url):

@@ -1,6 +1,11 @@
-"""Bring a database to the newest schema, or tell how far it is."""
+"""Bring a database to the newest schema, or tell how far it is.
+
+PostgreSQL is in use meanwhile, by the release before: each migration commits by itself, waits for a table only as long
+as others can wait behind it, and fills in rows without a lock of their table.
+"""
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +18,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from support_service.database.postgres import driver_url
@@ -22,9 +27,14 @@ from support_service.errors import Unavailable
 MIGRATIONS = Path(__file__).parent / "migrations"
 ADVISORY_LOCK = 7_351_902_114  # any number of our own: replicas that start together migrate one after another
 BUSY_FOR = 30  # seconds to wait for another process that migrates the same SQLite file
+LOCK_TIMEOUT = 1.0  # seconds to wait for a table in use: whoever wants it next waits as long, and gives up after 5
+PAUSE = 2.0  # seconds for the others, until the next try
+TRIES = 100  # some five minutes: nothing of the service's own has a table for as long, but a dump may
+IN_USE = ("55P03", "40P01")  # lock timeout, deadlock
 
 NUMBER = re.compile("[0-9]{4}")  # what revisions are called here
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Standing = Literal["older", "newest", "newer"]  # how a schema compares with the newest that this release knows
 
@@ -66,6 +76,8 @@ def _standing(connection: sa.Connection) -> Standing:
 
 
 def _config(connection: sa.Connection) -> Config:
+    if connection.dialect.name == "postgresql":
+        connection.rollback()  # of what only read: within a transaction that is there Alembic begins none of its own
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
@@ -73,7 +85,7 @@ def _config(connection: sa.Connection) -> Config:
 
 
 def _run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
-    """Do the work in one transaction that no other process shares."""
+    """Do the work while no other process does any."""
     try:
         if url.startswith("sqlite:"):
             return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), work)
@@ -107,6 +119,24 @@ def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Resul
 
 async def _run_on_postgres(url: str, work: Callable[[sa.Connection], Result]) -> Result:
     engine = create_async_engine(driver_url(url), poolclass=NullPool, hide_parameters=True)
-    async with engine.begin() as connection:
-        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADVISORY_LOCK)))
-        return await connection.run_sync(work)
+    async with engine.connect() as connection:
+        # The session's, which has it until it ends: there are many transactions.
+        await connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
+        await connection.execute(sa.text(f"SET lock_timeout = {round(LOCK_TIMEOUT * 1000)}"))
+        await connection.commit()
+        return await _patiently(connection, work)
+
+
+async def _patiently(connection: AsyncConnection, work: Callable[[sa.Connection], Result]) -> Result:
+    """Do the work; where a table is in use, let others have it and go on later from where it is."""
+    left = TRIES
+    while True:
+        try:
+            return await connection.run_sync(work)
+        except sa.exc.DBAPIError as failure:
+            left -= 1
+            if not left or getattr(failure.orig, "sqlstate", None) not in IN_USE:
+                raise
+            if left == TRIES - 1:
+                log.warning("The database is in use; the migration waits for its turn")
+        await asyncio.sleep(PAUSE)

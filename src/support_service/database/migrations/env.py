@@ -4,6 +4,11 @@ from alembic import context
 
 from support_service.database.tables import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transaction_per_migration=True,  # on PostgreSQL; SQLite's are all in the one that migrate.py has begun
+)
 with context.begin_transaction():
     context.run_migrations()
