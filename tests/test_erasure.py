@@ -146,7 +146,7 @@ async def test_the_audit_log_and_answers_forget(client, spoken, erase, database,
     assert WORD not in await kept(database, attachment_dir, redis)
     await refused(await client.patch(path, **sent), 409, "idempotency_answer_lost")
     assert (await verify(database)).flaw is None
-    entries = await audit_store.of_case(database, case["id"], None, 100)
+    entries, _ = await audit_store.of_case(database, case["id"], None, 100)
     assert (entries[0].action, entries[-1].action) == ("case.erased", "case.opened")
     assert "attachment.removed" in {entry.action for entry in entries}
 

@@ -270,4 +270,18 @@ async def test_what_is_undone_is_not_recorded(database):
 
     with pytest.raises(ZeroDivisionError):
         await break_off()
-    assert await store.of_case(database, "case", None, 10) == []
+    assert await store.of_case(database, "case", None, 10) == ([], False)
+
+
+@both_databases
+async def test_large_changes_are_read_in_parts(database, monkeypatch):
+    """Few large entries are sealed and verified at once, and in the end all of them."""
+    monkeypatch.setattr(store, "MAX_BYTES", 1000)
+    async with database.transaction() as tx:
+        for number in range(7):
+            await log.record(tx, f"case-{number}", "case.changed", AT, {"description": (None, "đ" * 200)})
+    async with database.transaction() as tx:
+        assert len(await store.to_seal(tx, 100)) == 3
+        await sealer.seal_all(tx)
+    assert [len(await store.sealed(database, after, 100)) for after in (0, 3, 6)] == [3, 3, 1]
+    assert (await verify(database)).head.position == 7

@@ -51,7 +51,7 @@ def changes(database):
                 CLAIM.reset(token)
 
         async def count(self):
-            return len(await audit_store.of_case(database, "case", None, 100))
+            return len((await audit_store.of_case(database, "case", None, 100))[0])
 
     return Changes()
 

@@ -127,6 +127,25 @@ async def test_pages_from_the_newest_on(client):
     await refused(response, 422, "invalid_request")
 
 
+@both_databases
+async def test_a_page_of_large_changes_ends_early(client):
+    """Once its changes have 4 MiB a page ends, whatever its limit, and the next goes on right there."""
+    case = await open_case(client)
+    texts = [sign * 65_536 for sign in "\U00020000\U00020001\U00020002"] * 5  # 4 bytes each, before and after
+    for text in texts:
+        async with client.patch(f"/support/cases/{case['id']}", json={"description": text}) as response:
+            assert response.status == 200
+    pages, cursor = [], {}
+    while not pages or cursor["cursor"]:
+        page = await audit(client, case, limit="200", **cursor)
+        pages.append(page["items"])
+        cursor = {"cursor": page["nextCursor"]}
+    assert [len(items) for items in pages] == [8, 8]
+    *changed, opened = [entry for items in pages for entry in items]
+    assert [entry["changes"]["description"][1] for entry in changed] == texts[::-1]
+    assert opened["action"] == "case.opened"
+
+
 @pytest.mark.parametrize("name", ["nobody", "x" * 40, "%00", "đ"])
 async def test_of_an_unknown_case(client, name):
     """A case that never was is 404."""

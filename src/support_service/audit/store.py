@@ -1,6 +1,6 @@
 """All SQL of the audit log: entries are added by changes, get their place by the sealer, and stay."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -9,17 +9,43 @@ import sqlalchemy as sa
 
 from support_service.audit.chain import ERASED, Entry, Head
 from support_service.database import Reader, Transaction
+from support_service.database.dialect import octets
 from support_service.database.prepared import hot
 from support_service.database.tables import audit_head, audit_log
+from support_service.quantities import MOST
+
+MAX_BYTES = 4 * 1024 * 1024  # of changes that are read at once, and those of one entry, which may be a mebibyte
 
 _L = audit_log.c
 COLUMNS = [_L[field.name] for field in fields(Entry)]
+
+
+def _first(
+    condition: sa.ColumnElement[bool] | sa.TextClause, place: sa.Column[Any], way: Callable[..., Any] = sa.asc
+) -> sa.Select[Any]:
+    """The first `count` entries that meet a condition, and none more once their changes have so many `bytes`.
+
+    Each with how many they were without the bytes.
+    """
+    kept = [column for column in COLUMNS if column is not _L.changes]  # which are read of those alone that remain
+    size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
+    found = sa.select(*kept, size).where(condition).order_by(way(place)).limit(sa.bindparam("count")).subquery()
+    before = sa.func.sum(found.c.size).over(order_by=way(found.c[place.name])) - found.c.size
+    sized = sa.select(found, before.label("before"), sa.func.count().over().label("number")).subquery()
+    changes = sa.select(_L.changes).where(_L.seq == sized.c.seq).scalar_subquery()
+    return (
+        sa.select(*(changes if column is _L.changes else sized.c[column.name] for column in COLUMNS), sized.c.number)
+        .where(sized.c.before < sa.bindparam("bytes", type_=sa.BigInteger))
+        .order_by(way(sized.c[place.name]))
+    )
+
+
 UNSEALED = sa.text("position IS NULL")  # as the index spells it
 ADD = hot(audit_log.insert().inline())
 _OLDEST = sa.select(_L.at).where(UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
 STANDING = hot(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST))
 LOCK_HEAD = hot(sa.select(audit_head.c.position, audit_head.c.hash).with_for_update())
-TO_SEAL = sa.select(*COLUMNS).where(UNSEALED).order_by(_L.seq).limit(sa.bindparam("count"))
+TO_SEAL = _first(UNSEALED, _L.seq)
 SEAL = hot(
     audit_log.update()
     .where(_L.seq == sa.bindparam("entry"))
@@ -30,8 +56,9 @@ MOVE_HEAD = hot(
         position=sa.bindparam("new_position"), hash=sa.bindparam("new_hash", type_=audit_head.c.hash.type)
     )
 )
-SEALED = (
-    sa.select(*COLUMNS).where(_L.position > sa.bindparam("after")).order_by(_L.position).limit(sa.bindparam("count"))
+SEALED = _first(_L.position > sa.bindparam("after"), _L.position)
+OF_CASE = _first(
+    sa.and_(_L.case_id == sa.bindparam("case"), _L.seq < sa.bindparam("before", type_=sa.BigInteger)), _L.seq, sa.desc
 )
 STRAY = sa.select(_L.position).where(_L.position < sa.literal_column("1")).limit(sa.literal_column("1"))
 _PERSONAL = sa.and_(
@@ -67,7 +94,7 @@ async def lock_head(tx: Transaction) -> Head:
 
 async def to_seal(tx: Transaction, count: int) -> list[Entry]:
     """The first entries without a place, in the order in which they were added."""
-    return [Entry(*row) for row in await tx.fetch_all(TO_SEAL, {"count": count})]
+    return (await _read(tx, TO_SEAL, count=count))[0]
 
 
 async def seal(tx: Transaction, sealed: Sequence[Entry]) -> None:
@@ -81,7 +108,7 @@ async def seal(tx: Transaction, sealed: Sequence[Entry]) -> None:
 
 async def sealed(reader: Reader, after: int, count: int) -> list[Entry]:
     """The entries after a position, in the order of the chain."""
-    return [Entry(*row) for row in await reader.fetch_all(SEALED, {"after": after, "count": count})]
+    return (await _read(reader, SEALED, after=after, count=count))[0]
 
 
 async def stray(reader: Reader) -> int | None:
@@ -99,9 +126,16 @@ async def erase(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
-async def of_case(reader: Reader, case_id: str, before: int | None, limit: int) -> list[Entry]:
-    """A case's entries, newest first, at most one more than the limit."""
-    statement = sa.select(*COLUMNS).where(_L.case_id == case_id).order_by(_L.seq.desc()).limit(limit + 1)
-    if before is not None:
-        statement = statement.where(_L.seq < before)
-    return [Entry(*row) for row in await reader.fetch_all(statement)]
+async def of_case(reader: Reader, case_id: str, before: int | None, limit: int) -> tuple[list[Entry], bool]:
+    """A page of a case's entries, newest first, and whether there are older ones."""
+    found, number = await _read(
+        reader, OF_CASE, case=case_id, before=MOST if before is None else before, count=limit + 1
+    )
+    page = found[:limit]
+    return page, number > len(page)
+
+
+async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[Entry], int]:
+    """The entries that a statement of `_first` gives, and how many they were without the bytes."""
+    rows = await reader.fetch_all(statement, parameters | {"bytes": MAX_BYTES})
+    return [Entry(*row[:-1]) for row in rows], rows[0][-1] if rows else 0

@@ -22,7 +22,10 @@ from support_service.web.wire import read_query, reply
 class AuditQuery(Wire):
     """Which entries to list."""
 
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(DEFAULT_LIMIT, description="how many entries a page has")
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(
+        DEFAULT_LIMIT,
+        description="how many entries a page has at most; one whose changes have more than 4 MiB of JSON ends early",
+    )
     cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR})] | None = Field(
         None, description="`nextCursor` of the page before; without it the list starts with the newest entry"
     )
@@ -62,11 +65,10 @@ async def list_audit(request: web.Request) -> web.Response:
     query = read_query(request, AuditQuery)
     before = cursors.read(query.cursor)
     name = case_id(request)
-    found = await store.of_case(request.app[keys.DATABASE], name, before, query.limit) if may_be_id(name) else []
-    if not found and before is None:
+    database = request.app[keys.DATABASE]
+    page, more = await store.of_case(database, name, before, query.limit) if may_be_id(name) else ([], False)
+    if not page and before is None:
         await request.app[keys.SUPPORT].get_case(name)  # which may be older than the audit log
-    page = found[: query.limit]
-    more = len(found) > len(page)
     items = [_entry(each) for each in page]
     return reply(AuditPage.model_construct(items=items, next_cursor=cursors.write(page[-1].seq) if more else None))
 
