@@ -204,6 +204,9 @@ def test_limits():
     assert (Settings.load({}).rate, Settings.load({}).address_rate) == ((0, 0), (0, 0))
 
 
+STREAMS = ("SUPPORT_EVENTS_STREAM", "SUPPORT_EVENTS_INBOUND_STREAM")
+
+
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_loopback_is_open(host):
     """Without authentication the service listens where only this machine reaches it."""
@@ -212,11 +215,30 @@ def test_loopback_is_open(host):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "support.example", "127.0.0.1.evil.example", " "])
 def test_nothing_else_is_open(host):
-    """Without authentication any other address is refused, in one line."""
+    """Without authentication any other address is refused, in one line, where the service would listen there."""
     with pytest.raises(WrongSetting) as refusal:
-        Settings.load({"SUPPORT_HOST": host})
+        Settings.to_serve({"SUPPORT_HOST": host})
     assert str(refusal.value).startswith(f"SUPPORT_HOST={host!r}: ")
     assert "\n" not in str(refusal.value)
+    assert Settings.load({"SUPPORT_HOST": host}).server.host == host  # a lever of on-call listens nowhere
+    assert Settings.to_serve({"SUPPORT_HOST": host, "SUPPORT_AUTH": "token"}).server.host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
+def test_two_ports(host):
+    """Metrics on the API's own port are refused, and blamed; a free port is none of these, nor is another host's."""
+    environ = {"SUPPORT_HOST": host, "SUPPORT_AUTH": "token", "SUPPORT_ADMIN_PORT": "8000"}
+    with pytest.raises(WrongSetting, match=r"^SUPPORT_ADMIN_PORT=8000: allowed is another port than the API has"):
+        Settings.to_serve(environ)
+    Settings.to_serve(environ | {"SUPPORT_ADMIN_PORT": "0", "SUPPORT_PORT": "0"})
+    Settings.to_serve(environ | {"SUPPORT_HOST": "10.0.0.7"})
+
+
+@pytest.mark.parametrize("given", [{"SUPPORT_EVENTS_STREAM": "support.inbound"}, dict.fromkeys(STREAMS, "events")])
+def test_two_streams(given):
+    """A stream for both directions is refused: the service would hear itself."""
+    with pytest.raises(WrongSetting, match=r"^SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both '"):
+        Settings.load(given)
 
 
 def test_no_two_fields_read_one_variable():
@@ -299,6 +321,7 @@ def test_right_values_of_opentelemetrys():
         ("OTEL_PROPAGATORS", "b3"),
         ("OTEL_SDK_DISABLED", "maybe"),
         ("SUPPORT_EVENTS_CONSUME", "false"),
+        ("SUPPORT_ATTACHMENT_DOWNLOAD", "redirect"),
     ],
 )
 def test_a_value_without_effect(variable, value):
@@ -306,6 +329,34 @@ def test_a_value_without_effect(variable, value):
     (line,) = Settings.load({variable: value}).warnings
     assert line.startswith(f"{variable}={value!r} ")
     assert Settings.load({variable: ""}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("SUPPORT_PROT", "; the nearest is SUPPORT_PORT"),
+        ("SUPPORT_ORDERS_URL", "; the nearest is SUPPORT_ORDER_URL"),
+        ("SUPPORT_XYZ", ""),
+    ],
+)
+def test_a_misspelt_variable(variable, near):
+    """A variable that nothing reads is told, with the one that was meant if there is one, and without its value."""
+    (line,) = Settings.load({variable: "9", "SUPPORT_PORT": "0", "PATH": "/bin"}).warnings
+    assert line == f"{variable} has no effect: there is no such setting{near}"
+
+
+def test_what_kubernetes_sets():
+    """Variables for services that are called support-… are nobody's mistake."""
+    injected = {
+        "SUPPORT_SERVICE_PORT": "tcp://10.0.0.7:8000",
+        "SUPPORT_SERVICE_PORT_8000_TCP_ADDR": "10.0.0.7",
+        "SUPPORT_SERVICE_SERVICE_HOST": "10.0.0.7",
+        "SUPPORT_PROBE_SERVICE_HOST": "10.0.0.8",
+        "SUPPORT_PROBE_SERVICE_PORT_METRICS": "9101",
+        "SUPPORT_PROBE_PORT": "tcp://10.0.0.8:9101",
+        "SUPPORT_PROBE_PORT_9101_TCP": "tcp://10.0.0.8:9101",
+    }
+    assert Settings.load(injected).warnings == ()
 
 
 SECRETS = [

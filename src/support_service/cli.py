@@ -160,7 +160,7 @@ def _add_probe(commands: Subparsers) -> None:
 
 
 def _serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    settings = Settings.load(environ)
+    settings = Settings.to_serve(environ)
     logs.configure(settings.server.log_level)
     url = settings.database.url
     standing = migrate.upgrade(url) if url.startswith("sqlite:") else migrate.standing(url)

@@ -47,7 +47,7 @@ def test_settings_are_settings(where):
     """Every variable is one that the service reads, and the service starts with their values."""
     given = environments()[where]
     assert given.keys() - known() - NOT_OURS == set()
-    Settings.load(given)
+    Settings.to_serve(given)
 
 
 def test_a_proxy_can_be_named():

@@ -38,7 +38,7 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
                 anywhere = Server.model_validate({"SUPPORT_PORT": 0})
                 defaults[variable] = await stack.enter_async_context(listening(app(), anywhere))
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
-        settings = Settings.load(defaults | {name: value for name, value in environ.items() if value} | chosen)
+        settings = Settings.to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
         caller = Client.of(environ).headers
         if settings.server.auth != "open" and not caller:
             needs = "needs SUPPORT_TOKEN here, with which the sample cases are opened"

@@ -3,6 +3,8 @@
 A search for a variable, such as `SUPPORT_PORT`, ends in sections.py.
 """
 
+import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Self
 
@@ -39,6 +41,9 @@ __all__ = [
 
 RATE = (100, 1)  # requests, seconds: a busy tool needs a tenth
 ADDRESS_RATE = (300, 1)  # an office behind one address
+# What Kubernetes gives each container for every service of its namespace that is called support or support-…
+INJECTED = re.compile(r"SUPPORT_SERVICE_.*|SUPPORT_.*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP)).*")
+EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared, not listened on
 
 
 class Settings(BaseModel):
@@ -80,14 +85,14 @@ class Settings(BaseModel):
             events=read(Events, environ),
             telemetry=read(Telemetry, environ),
             access=read(Access, environ),
-            warnings=(*otel.ignored(environ), *_deaf(environ), *_unused(environ)),
+            warnings=(*otel.ignored(environ), *_deaf(environ), *_unused(environ), *_unknown(environ)),
         )
         for name, allowed in otel.wrong(environ, settings.telemetry.metrics, settings.telemetry.traces):
             raise WrongSetting(f"{name}={shown(name, environ[name])}: allowed is {allowed}")
-        if settings.server.auth == "open" and settings.server.host not in LOOPBACK:
+        if settings.events.stream == settings.events.inbound_stream:
             raise WrongSetting(
-                f"SUPPORT_HOST={settings.server.host!r}: with SUPPORT_AUTH=open only a loopback address is allowed "
-                f"({', '.join(LOOPBACK)}), since anyone who reaches the port may read every case"
+                f"SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both {settings.events.stream!r}: "
+                "allowed are two streams, or the service would take its own events for those of others"
             )
         if settings.server.auth == "jwt":
             for name in ("SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"):
@@ -100,6 +105,23 @@ class Settings(BaseModel):
                 raise WrongSetting(
                     f"SUPPORT_OFFLOAD_AFTER={environ['SUPPORT_OFFLOAD_AFTER']!r}: needs SUPPORT_S3_BUCKET"
                 )
+        return settings
+
+    @classmethod
+    def to_serve(cls, environ: Mapping[str, str]) -> Self:
+        """The same for a process that listens; raises WrongSetting too for an address that it may not or can't have."""
+        settings = cls.load(environ)
+        server, access = settings.server, settings.access
+        if server.auth == "open" and server.host not in LOOPBACK:
+            raise WrongSetting(
+                f"SUPPORT_HOST={server.host!r}: with SUPPORT_AUTH=open only a loopback address is allowed "
+                f"({', '.join(LOOPBACK)}), since anyone who reaches the port may read every case"
+            )
+        hosts = {server.host, access.admin_host}
+        if access.admin_port and access.admin_port == server.port and (len(hosts) == 1 or hosts & EVERYWHERE):
+            raise WrongSetting(
+                f"SUPPORT_ADMIN_PORT={access.admin_port}: allowed is another port than the API has (SUPPORT_PORT)"
+            )
         return settings
 
 
@@ -117,3 +139,17 @@ def _unused(environ: Mapping[str, str]) -> Iterator[str]:
     auth = environ.get("SUPPORT_AUTH") or "open"
     if auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
         yield f"SUPPORT_JWT_KEYS lets nobody in: SUPPORT_AUTH is {auth!r}, not 'jwt'"
+    if environ.get("SUPPORT_ATTACHMENT_DOWNLOAD") == "redirect" and not environ.get("SUPPORT_S3_BUCKET"):
+        yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' redirects nobody: without SUPPORT_S3_BUCKET no file lies on S3"
+
+
+def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
+    known = [str(field.alias) for section in Section.__subclasses__() for field in section.model_fields.values()]
+    ends = [name.removeprefix("SUPPORT_") for name in known]
+    for name in sorted(environ.keys() - {*known}):
+        # A service's port is an address there, as in SUPPORT_PROBE_PORT=tcp://10.0.0.7:9101.
+        injected = INJECTED.fullmatch(name) or (name.endswith("_PORT") and "://" in environ[name])
+        if name.startswith("SUPPORT_") and environ[name] and not injected:
+            near = difflib.get_close_matches(name.removeprefix("SUPPORT_"), ends, 1)
+            nearest = f"; the nearest is SUPPORT_{near[0]}" if near else ""
+            yield f"{name} has no effect: there is no such setting{nearest}"

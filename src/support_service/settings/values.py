@@ -103,7 +103,7 @@ def _key_place(value: str) -> str:
     return value
 
 
-# What is wrong, by pydantic's name for it, where its sentence is about its own workings; {} is the end of that sentence.
+# What is allowed, by pydantic's name of what is wrong, where its sentence is of its own workings; {} is that sentence.
 WORDS = {
     "bool_parsing": "true or false",
     "extra_forbidden": "nothing, as there is no such field",
