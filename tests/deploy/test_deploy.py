@@ -151,6 +151,19 @@ def test_the_collectors_pipelines_are_made_of_parts_that_exist():
     assert used == {part: config[part].keys() for part in used}
 
 
+def test_secrets_are_not_committed():
+    """What the README has written here of tokens, passwords and keys, and Alertmanager's secrets, is nothing to git."""
+    readme = (ROOT / "README.md").read_text()
+    written = [*re.findall(r"--from-file=(\S+)", readme), *re.findall(r"-out (\S+\.pem)", readme)]
+    written += re.findall(r"done > (\.env)$", readme, re.MULTILINE)
+    assert len(written) == 4
+    alertmanager = ROOT / "observability" / "alertmanager"
+    named = re.findall(r"_file: (\S+)", (alertmanager / "alertmanager.yml").read_text())
+    written += [str((alertmanager / secret).parent.relative_to(ROOT)) for secret in named]
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    assert set(written) <= ignored
+
+
 def test_kustomization_lists_every_file():
     """No manifest is forgotten."""
     listed = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
