@@ -1,6 +1,9 @@
 """One client of one service: which calls it makes, and what it makes of each answer."""
 
 import asyncio
+import json
+import logging
+import re
 from types import SimpleNamespace
 
 import aiohttp
@@ -8,6 +11,7 @@ import pytest
 from aioresponses import aioresponses
 
 from support_service.references import Wanted
+from support_service.telemetry.logs import ANSWERS, OnceAMinuteFilter
 from support_service.timeline.calls import fulfillment_calls, order_calls, payment_calls
 from support_service.timeline.sources import (
     MAX_CALLS,
@@ -16,6 +20,7 @@ from support_service.timeline.sources import (
 )
 
 ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}
+DEEP = json.loads("[" * 150 + "]" * 150)
 
 
 class Answer(aiohttp.ClientResponse):
@@ -78,6 +83,57 @@ async def test_what_an_answer_is_worth(client, answer, expected):
         given = await client.fetch(call, in_five_seconds(), client.allowance())
     assert given.failure == expected
     assert given.entries == []
+
+
+class Lines(logging.Handler):
+    """The lines that the service's own handler would let through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addFilter(OnceAMinuteFilter(*ANSWERS))
+        self.lines: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = re.sub(r"[\d.]+ s$", "0 s", record.getMessage())  # no clock in the verdict
+        self.lines.append((record.levelname, line))
+
+
+@pytest.fixture
+def logged():
+    """What is logged, as (level, line)."""
+    handler = Lines()
+    logging.getLogger().addHandler(handler)
+    yield handler.lines
+    logging.getLogger().removeHandler(handler)
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ({"status": 400}, "{} answered {} with status 400"),
+        ({"status": 503}, "{} answered {} with status 503"),
+        ({"body": "no JSON"}, "{} answered {} off the contract: expected ident at line 1 column 2"),
+        ({"payload": ORDER | {"more": DEEP}}, "{} answered {} off the contract: nested too deep"),
+        ({"exception": aiohttp.ClientConnectionError("refused")}, "{} can't be reached: ClientConnectionError"),
+        ({"exception": aiohttp.ClientPayloadError("cut")}, "{} broke off its answer: ClientPayloadError"),
+        ({"exception": TimeoutError()}, "{} did not answer {} within 0 s"),
+    ],
+)
+async def test_why_a_service_fails_is_logged_once_a_minute(client, logged, answer, line):
+    """However often each of them fails: the line names the service, and the path where one was answered or awaited."""
+    payments = SourceClient("payment", "http://pay", client._session, client._instruments, timeout=5, connections=2)
+    (order, _), _ = client.calls(Wanted(("ORD-1",)))
+    (payment,), _ = payments.calls(Wanted(("PAY-1",)))
+    with aioresponses() as services:
+        services.get("http://orders/orders/ORD-1", response_class=Answer, repeat=True, **answer)
+        services.get("http://pay/payments/PAY-1", response_class=Answer, repeat=True, **answer)
+        for _ in range(50):
+            await client.fetch(order, in_five_seconds(), client.allowance())
+            await payments.fetch(payment, in_five_seconds(), payments.allowance())
+    assert logged == [
+        ("WARNING", line.format("order", "/orders/ORD-1")),
+        ("WARNING", line.format("payment", "/payments/PAY-1")),
+    ]
 
 
 async def test_an_order(client):

@@ -98,6 +98,7 @@ class SourceClient:
         self._places = asyncio.Semaphore(connections)
         self._waiting = 0
         self._retries = RETRIES
+        self._log = log.getChild(name)  # a line a minute of each service, as telemetry/logs.py has it
 
     def allowance(self) -> Allowance:
         """For one timeline, which never takes all places from the others, however much it wants."""
@@ -175,10 +176,12 @@ class SourceClient:
                 answer = await self._ask(call, allowance)
         except TimeoutError:
             # Cut off early by the deadline, a call says nothing about the service.
-            enough = loop.time() - started >= self._timeout / 2
+            took = loop.time() - started
+            enough = took >= self._timeout / 2
+            self._log.warning("%s did not answer %s within %.2f s", self.name, call.path, took)
             answer = failed("timeout", "http", "timeout", good=False if enough else None)
         except (aiohttp.ClientError, OSError) as failure:
-            log.info("%s broke off its answer: %s", self.name, type(failure).__name__)
+            self._log.warning("%s broke off its answer: %s", self.name, type(failure).__name__)
             answer = failed("error", "http", "connection failed", good=False)
         outcome = answer.outcome if answer else "error"
         self._instruments.timeline_source.record(loop.time() - started, {"service": self.name, "outcome": outcome})
@@ -191,7 +194,7 @@ class SourceClient:
         except (aiohttp.ClientConnectionError, OSError) as failure:
             if isinstance(failure, TimeoutError):
                 raise
-            log.info("%s can't be reached: %s", self.name, type(failure).__name__)
+            self._log.warning("%s can't be reached: %s", self.name, type(failure).__name__)
             return None
         async with response:
             status = response.status
@@ -200,25 +203,29 @@ class SourceClient:
             if not 200 <= status < 300:  # noqa: PLR2004 - HTTP's success
                 # What one case's reference is refused for must not open the circuit for all others.
                 good = False if status >= 500 or status == 429 else None  # noqa: PLR2004
+                self._log.warning("%s answered %s with status %d", self.name, call.path, status)
                 return failed("error", "http", f"status {status}", good=good)
             body = await _body(response, allowance)
             if body is None:
                 response.close()  # what is still to come is not wanted
-                return failed("invalid", "aggregate", "too large", good=None)
+                return self._off_contract(call, "too large")
         return self._read(call, body)
 
     def _read(self, call: Call, body: bytes) -> Answer:
         if has_too_many_parts(body):
-            return failed("invalid", "aggregate", "too large", good=None)
+            return self._off_contract(call, "too large")
         try:
             document = pydantic_core.from_json(body, allow_inf_nan=False)
             entries = call.read(document)
         except ValueError as failure:  # OffContract is one, and so is what JSON's parser raises
-            log.warning("%s answered %s off the contract: %s", self.name, call.path, failure)
-            return failed("invalid", "aggregate", "unreadable answer", good=None)
+            return self._off_contract(call, "unreadable answer", str(failure))
         if nests_too_deep(body, document, MAX_NESTED):
-            return failed("invalid", "aggregate", "nested too deep", good=None)
+            return self._off_contract(call, "nested too deep")
         return Answer("ok", entries)
+
+    def _off_contract(self, call: Call, reason: str, found: str = "") -> Answer:
+        self._log.warning("%s answered %s off the contract: %s", self.name, call.path, found or reason)
+        return failed("invalid", "aggregate", reason, good=None)
 
 
 def breakers(sources: Iterable[SourceClient]) -> Reading:
