@@ -5,12 +5,16 @@ import re
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
 from support_service.cli import _parser
+from support_service.references import Wanted
+from support_service.timeline.calls import CALLS
 from tests.promql import ROOT
 from tests.runbooks.test_runbooks import BLOCK, ENGLISH, PAGES, blocks, text
 
@@ -101,6 +105,38 @@ def test_the_probe_asks_as_the_deployed_one_does(deployment, bash):
         assert begin.startswith("docker compose run ")
         assert begin.endswith(" probe ")
         assert f"--base-url={asked}" in COMPOSE["probe"]["command"]
+
+
+@pytest.fixture
+def source():
+    """A service behind the timeline that knows nothing; gives its address, and the paths that it was asked for."""
+    paths = []
+
+    class Unknown(BaseHTTPRequestHandler):
+        def do_GET(self):
+            paths.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Unknown)
+    with server, ThreadPoolExecutor(1) as thread:
+        thread.submit(server.serve_forever, 0.01)
+        yield f"http://127.0.0.1:{server.server_port}", paths
+        server.shutdown()
+
+
+@pytest.mark.parametrize("service", CALLS)
+def test_a_source_is_asked_by_hand(service, source, bash):
+    """The service that is named is asked at its own address for what timelines ask it for."""
+    (command,) = [
+        command for page, command in COMMANDS if page == "support-timeline-source-down.md" and "_URL" in command
+    ]
+    address, paths = source
+    printed = bash("RUN=", f"{{ {command} 2>&1 || :; }} <<< {service}", **{f"SUPPORT_{service.upper()}_URL": address})
+    assert printed.endswith("HTTP Error 404: Not Found\n")
+    assert paths == [next(CALLS[service](Wanted(("none",)))).path]
 
 
 @pytest.mark.parametrize("events", ["", "redis://127.0.0.1:9/0"])

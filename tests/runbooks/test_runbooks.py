@@ -110,6 +110,7 @@ CODES_TO_COME = {
     "overloaded",
     "rate_limited",
 }
+TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
 
 
@@ -219,7 +220,18 @@ def test_commands_are_commands(page):
     for command in commands:
         _, ours, rest = command.partition("$RUN support-service ")
         if ours:
-            parser.parse_args(shlex.split(rest.replace('"$ID"', "1764028800000-0")))  # as a person types it
+            for asked, typed in TYPED.items():
+                rest = rest.replace(asked, typed)
+            parser.parse_args(shlex.split(rest))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_command_acts_on_is_asked_for(page):
+    """No lever names a service that need not be at fault; what asks stands alone, or would read the next line."""
+    for command in blocks(page, "sh"):
+        assert " degrade " not in command or 'timeline degrade "$SERVICE" ' in command
+    for language, content in BLOCK.findall(text(ENGLISH, page)):
+        assert language != "sh" or "read -rp" not in content or content.count("\n") == 1, content
 
 
 def called(tree):
