@@ -110,6 +110,7 @@ CODES_TO_COME = {
     "overloaded",
     "rate_limited",
 }
+LOGGED_BY = ("info", "warning", "error", "exception", "repeatedly")
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
 
@@ -232,6 +233,25 @@ def test_what_a_command_acts_on_is_asked_for(page):
         assert " degrade " not in command or 'timeline degrade "$SERVICE" ' in command
     for language, content in BLOCK.findall(text(ENGLISH, page)):
         assert language != "sh" or "read -rp" not in content or content.count("\n") == 1, content
+
+
+def logged():
+    """The words of every line that the source logs, without what is put into them."""
+    for path in Path(errors.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in LOGGED_BY:
+                yield from (part.value for part in ast.walk(node) if isinstance(getattr(part, "value", None), str))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_looked_for_in_the_log_is_logged(page):
+    """Each alternative of a pattern stands in a line that the source logs."""
+    words = {*logged()}
+    for command in [command for command in blocks(page, "sh") if "$LOGS | grep" in command]:
+        for pattern in re.findall(r'grep (?:-E )?"([^"$]+)"', command):
+            for alternative in pattern.split("|"):
+                named = alternative.removesuffix(" failed")  # by what is done again and again, which fails by its name
+                assert any(alternative in each or named in each for each in words), alternative
 
 
 def called(tree):
