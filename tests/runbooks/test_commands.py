@@ -107,6 +107,14 @@ def test_the_probe_asks_as_the_deployed_one_does(deployment, bash):
         assert f"--base-url={asked}" in COMPOSE["probe"]["command"]
 
 
+def test_nothing_is_asked_of_a_container_that_does_not_run():
+    """While no replica answers no command enters one, and the log has what migrates before a replica starts."""
+    assert [command for page, command in COMMANDS if page == "support-service-down.md" and "$RUN" in command] == []
+    assert "--all-containers --ignore-errors" in variables("Kubernetes")
+    (log,) = re.findall(r'LOGS="(docker .+)"', variables("Compose"))
+    assert {"support-service", *COMPOSE["support-service"]["depends_on"]} - {*log.split()} == {"redis"}
+
+
 @pytest.fixture
 def source():
     """A service behind the timeline that knows nothing; gives its address, and the paths that it was asked for."""
