@@ -36,7 +36,7 @@ def known():
 def environments():
     """The service's variables in each deployment, with something in the place of what the operator fills in."""
     filled = {
-        name: re.sub(r"\$\{[A-Z0-9_]+:-([^}]*)\}", r"\1", re.sub(r"\$\{[A-Z0-9_]+:\?[^}]*\}", "secret", str(value)))
+        name: re.sub(r"\$\{[A-Z0-9_]+:?-([^}]*)\}", r"\1", re.sub(r"\$\{[A-Z0-9_]+:\?[^}]*\}", "secret", str(value)))
         for name, value in COMPOSE["x-environment"].items()
     }
     return {"compose": filled, "kubernetes": kind("ConfigMap")[0]["data"]}
@@ -58,6 +58,19 @@ def test_a_proxy_can_be_named():
         r"^ +# (SUPPORT_TRUSTED_PROXIES: .+)$", (KUBERNETES / "support-service.yaml").read_text(), re.MULTILINE
     )
     assert Settings.load(environments()["kubernetes"] | yaml.safe_load(shown)).limits.trusted_proxies
+
+
+def test_what_removes_files_can_be_stopped():
+    """By empty lines in `.env`, which are not the default: what the runbook of damaged files has written there."""
+    given = environments()["compose"]
+    assert Settings.load(given).s3.offload_after
+    runbook = (ROOT / "runbooks" / "support-attachment-integrity.md").read_text()
+    (lines,) = re.findall(r"^printf '(.+)' >> \.env", runbook, re.MULTILINE)
+    emptied = dict.fromkeys(re.findall(r"[A-Z_]{2,}", lines), "")
+    for name in emptied:
+        assert re.fullmatch(rf"\$\{{{name}-[^}}]*}}", COMPOSE["x-environment"][name])
+    stopped = Settings.load(given | emptied)
+    assert (stopped.s3.offload_after, stopped.attachments.retention) == (None, None)
 
 
 def test_every_image_is_pinned():
