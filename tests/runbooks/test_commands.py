@@ -115,6 +115,13 @@ def test_nothing_is_asked_of_a_container_that_does_not_run():
     assert {"support-service", *COMPOSE["support-service"]["depends_on"]} - {*log.split()} == {"redis"}
 
 
+def test_more_replicas_are_more(bash):
+    """Where ten run already, too."""
+    (command,) = [command for _, command in COMMANDS if " scale " in command]
+    printed = bash('kubectl() { case $3 in get) echo 10 ;; *) printf "%s\\n" "$*" ;; esac; }', command)
+    assert printed.endswith(" scale deploy/support-service --replicas=12\n")
+
+
 @pytest.fixture
 def source():
     """A service behind the timeline that knows nothing; gives its address, and the paths that it was asked for."""
