@@ -99,7 +99,12 @@ def test_asyncapi(run):
     """`asyncapi` prints valid JSON that has events of both directions."""
     status, out, errors = run("asyncapi")
     assert (status, errors) == (0, "")
-    assert set(json.loads(out)["channels"]) == {"out", "webhooks", "in", "http"}
+    channels = json.loads(out)["channels"]
+    assert set(channels) == {"out", "webhooks", "in", "http"}
+    assert (channels["out"]["address"], channels["in"]["address"]) == ("support.events", "support.inbound")
+    _, out, _ = run("asyncapi", SUPPORT_EVENTS_STREAM="told", SUPPORT_EVENTS_INBOUND_STREAM="heard")
+    channels = json.loads(out)["channels"]
+    assert (channels["out"]["address"], channels["in"]["address"]) == ("told", "heard")
 
 
 def test_migrate(run, tmp_path):

@@ -98,6 +98,7 @@ def build(settings: Settings) -> web.Application:
     app[keys.HTTP] = keys.HttpOptions(
         public_url=settings.server.public_url or "",
         uploads=keys.UploadOptions(files.max_bytes, files.min_rate, files.deadline),
+        streams=(settings.events.stream, settings.events.inbound_stream),
         redirect_downloads=files.download == "redirect",
         secured=settings.server.auth != "open",
     )

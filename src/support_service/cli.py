@@ -220,8 +220,9 @@ def _header(text: str) -> tuple[str, str]:
     return header[1], header[2].strip()
 
 
-def _asyncapi(*_: object) -> None:
-    print(json.dumps(asyncapi.document(), indent=2))
+def _asyncapi(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    events = Settings.load(environ).events
+    print(json.dumps(asyncapi.document(events.stream, events.inbound_stream), indent=2))
 
 
 def _demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

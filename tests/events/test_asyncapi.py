@@ -49,6 +49,14 @@ async def test_both_directions_are_described(document):
         assert kinds == set(PAYLOADS if operation["action"] == "send" else MODELS)
 
 
+async def test_the_streams_are_those_of_the_settings(make_client):
+    """Who reads the description finds the streams by it."""
+    client = await make_client(SUPPORT_EVENTS_STREAM="told", SUPPORT_EVENTS_INBOUND_STREAM="heard")
+    async with client.get("/asyncapi.json") as response:
+        channels = (await response.json())["channels"]
+    assert (channels["out"]["address"], channels["in"]["address"]) == ("told", "heard")
+
+
 async def test_what_is_published_is_as_described(client, document, redis):
     """An event has the attributes that are described, no more, and its data the fields of its schema."""
     case = await open_case(client)

@@ -16,7 +16,7 @@ def install(app: web.Application) -> None:
     options = app[keys.HTTP]
     app[keys.DESCRIPTION] = keys.Description(
         openapi=partial(openapi.body, secured=options.secured),
-        asyncapi=asyncapi.body,
+        asyncapi=partial(asyncapi.body, *options.streams),
         page=partial(docs.page, options.public_url or LOCAL, secured=options.secured),
         page_policy=docs.policy,
     )

@@ -13,12 +13,11 @@ from support_service.events.incoming import KNOWN
 from support_service.events.outbox import SOURCE
 
 TEMPLATE = "#/components/schemas/{model}"
-OUT, IN = "support.events", "support.inbound"  # as the settings' defaults have them
 
 
 @cache
-def document() -> dict[str, Any]:
-    """The description of every event, as AsyncAPI 3.0 has it."""
+def document(out: str, inbound: str) -> dict[str, Any]:
+    """The description of every event, as AsyncAPI 3.0 has it, with the names of the streams."""
     received = {model.TYPE: model for model in KNOWN}
     _, definitions = models_json_schema(
         [(model, "validation") for model in received.values()]
@@ -38,20 +37,22 @@ def document() -> dict[str, Any]:
         "defaultContentType": STRUCTURED,
         "channels": {
             "out": _channel(
-                OUT, "The Redis stream of what happens to cases: one field `event` in each entry.", PAYLOADS
+                out, "The Redis stream of what happens to cases: one field `event` in each entry.", PAYLOADS
             ),
             "webhooks": _channel(
                 None, "The same, POSTed to each endpoint, signed as Standard Webhooks has it.", PAYLOADS
             ),
             "in": _channel(
-                IN, "The Redis stream that the service reads: a field `event` or `data` an entry.", received
+                inbound, "The Redis stream that the service reads: a field `event` or `data` an entry.", received
             ),
             "http": _channel("/support/events", "The same by HTTP POST, structured or binary.", received),
         },
         "operations": {
             "publish": _operation("send", "out", PAYLOADS, "Tell what happened to a case."),
             "deliver": _operation("send", "webhooks", PAYLOADS, "Tell an endpoint what happened to a case."),
-            "consume": _operation("receive", "in", received, "Tell the open cases that name the order or shipment."),
+            "consume": _operation(
+                "receive", "in", received, "Tell the open cases that name the order, payment or shipment."
+            ),
             "accept": _operation(
                 "receive", "http", received, "Take an event by HTTP, and treat it as one of the stream."
             ),
@@ -61,9 +62,9 @@ def document() -> dict[str, Any]:
 
 
 @cache
-def body() -> bytes:
+def body(out: str, inbound: str) -> bytes:
     """The same, as it is served."""
-    return pydantic_core.to_json(document(), indent=2)
+    return pydantic_core.to_json(document(out, inbound), indent=2)
 
 
 def _message(kind: str, model: Any, source: str | None) -> dict[str, Any]:

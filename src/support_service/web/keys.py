@@ -36,6 +36,7 @@ class HttpOptions:
 
     public_url: str
     uploads: UploadOptions
+    streams: tuple[str, str]  # of events out, and in
     redirect_downloads: bool = False
     secured: bool = False  # whether callers must say who they are
 
