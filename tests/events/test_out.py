@@ -26,8 +26,8 @@ def environment(environment, redis):
 
 @pytest.fixture
 async def stream(redis):
-    """Redis, past the service."""
-    async with Redis.from_url(redis.url) as connection:
+    """Redis, past the service, and with time for 100 MB at once."""
+    async with Redis.from_url(redis.url, socket_timeout=6 * PATIENCE) as connection:
         yield connection
 
 
