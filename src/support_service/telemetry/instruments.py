@@ -236,7 +236,7 @@ ATTACHMENT_DELETED = Row(
     "support.attachment.deleted",
     "counter",
     "{file}",
-    "Attachments deleted: by a client's request, because their case was settled long ago, or with their customer's data",
+    "Attachments deleted: by a client's request, because their case was settled long ago, or in an erasure",
     {"reason": labels.DELETIONS},
 )
 ATTACHMENT_SWEEP_REPAIRS = Row(
