@@ -87,7 +87,7 @@ class Prometheus(Backend):
         folder.mkdir(parents=True, exist_ok=True)
         jobs = [
             {"job_name": name, "static_configs": [{"targets": [address]}]}
-            for name, address in {"support": target, **others}.items()
+            for name, address in {"support-service": target, **others}.items()
         ]
         times = {"scrape_interval": "3s", "scrape_timeout": "3s", "evaluation_interval": "1s"}
         config = {"global": times, "rule_files": [str(path) for path in rules], "scrape_configs": jobs}
