@@ -24,7 +24,7 @@ TABLE = (
     Code("body_too_slow", 408, "the body did not arrive in time"),
     Code("case_changed", 412, "someone else changed the case since it was read"),
     Code("case_closed", 409, "a closed case takes no message and no file of its customer"),
-    Code("case_full", 409, "the messages of the case would have more than 4 MiB"),
+    Code("case_full", 409, "the case would have more than 4 MiB of messages, or 1,000 files"),
     Code("case_not_found", 404, "no such case, or none that the caller may see"),
     Code("case_not_synthetic", 409, "only the probe's own cases may be removed so"),
     Code("checksum_mismatch", 422, "the file that came is not the one that was sent"),

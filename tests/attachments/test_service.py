@@ -13,7 +13,7 @@ from support_service.attachments.service import AttachmentService
 from support_service.callers import CALLER, Caller
 from support_service.cases.model import NewCase
 from support_service.cases.service import SupportService
-from support_service.errors import Invalid, NotFound, TooLarge, Unavailable
+from support_service.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from tests.calls import files
 from tests.conftest import both_databases
 
@@ -102,6 +102,27 @@ async def test_what_is_refused_leaves_nothing(service, database, case_id, tmp_pa
         await service.add(case or case_id, "a.txt", "text/plain", stream(*chunks))
     assert files(tmp_path / "files") == []
     assert await store.backlog(database, "local") == Backlog(files=0, bytes=0)
+
+
+async def test_a_case_that_is_full(service, database, case_id, tmp_path, monkeypatch):
+    """A file beyond those that a case may have is refused, beside others too, and kept nowhere; one less makes room."""
+    monkeypatch.setattr(store, "MAX_FILES", 3)
+    monkeypatch.setattr("support_service.attachments.service.MAX_FILES", 3)
+    added = await asyncio.gather(
+        *(service.add(case_id, "a", None, stream(b"x" * 10)) for _ in range(8)), return_exceptions=True
+    )
+    assert [each.code for each in added if isinstance(each, Conflict)] == ["case_full"] * 5
+    kept = await service.of_case(case_id)
+    assert len(kept) == len(files(tmp_path / "files")) == 3
+    assert await store.backlog(database, "local") == Backlog(files=3, bytes=30)
+    assert (await service.expect(case_id)).version == 4
+    with pytest.raises(Conflict, match="open another case"):
+        await service.expect_takes(case_id)
+    other = await SupportService(database, service._instruments).open_case(NewCase(subject="B", channel="email"))
+    await service.expect_takes(other.id)
+    await service.remove(case_id, kept[0].id)
+    await service.expect_takes(case_id)
+    await service.add(case_id, "a", None, stream(b"x"))
 
 
 async def test_many_at_once(service, database, case_id, tmp_path):

@@ -133,6 +133,7 @@ async def test_prepared_statements_read_as_sqlalchemy_does(database, name):
     statement, parameters = HOT[name]
     file = {"id": "file-1", "ticket_id": "case-1", "filename": "a", "content_type": "a/b", "size_bytes": 1}
     file |= {"sha256": "0" * 64, "storage": "local", "storage_key": "k", "created_at": AT}
+    file |= {"detected_type": None, "visibility": "public", "most": 1}
     said = {"id": "m-1", "ticket_id": "case-1", "author_type": "agent", "message": "đ", "metadata": {"a": [1]}}
     async with database.transaction() as tx:
         await tx.execute(case_store.ADD_TICKET, TICKET)

@@ -77,6 +77,16 @@ async def test_remove(client, case, kept, attachment_dir, metrics):
     assert (await read_case(client, case))["attachments"] == []
 
 
+async def test_a_case_that_is_full(client, case, kept, attachment_dir, monkeypatch):
+    """A file too many is told so before it is sent."""
+    monkeypatch.setattr("support_service.attachments.service.MAX_FILES", 1)
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "9999", "Expect": "100-continue"}
+    path = f"/support/cases/{case['id']}/attachments"
+    await refused(await client.post(path, data=b"", headers=headers), 409, "case_full")
+    assert len(files(attachment_dir)) == 1
+    assert await read_case(client, case) == case | {"attachments": [kept]}
+
+
 async def test_the_backlog_survives_a_restart(make_client, client, case, metrics):
     """A new process on the same database starts with what lies on the disk, before the first upload."""
     await upload(client, case, DATA)

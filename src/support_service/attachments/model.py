@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 MAX_FILENAME = 255  # bytes of UTF-8, as most file systems have it where the file will be saved
+MAX_FILES = 1000  # of a case: whoever reads it reads them all
 UNKNOWN_TYPE = "application/octet-stream"
 CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,127}")
 

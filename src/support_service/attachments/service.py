@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from support_service.attachments import keep_store, move_store, store
 from support_service.attachments.intake import Intake, Limits
-from support_service.attachments.model import Attachment, Backlog, disposition, facts, view
+from support_service.attachments.model import MAX_FILES, Attachment, Backlog, disposition, facts, view
 from support_service.attachments.move_store import Leftover
 from support_service.attachments.storage import AttachmentStorage, Label
 from support_service.attachments.store import Look
@@ -76,6 +76,8 @@ class AttachmentService:
         found = await self.expect(case_id)
         _expect_taking(found)
         expect_version(found.version, versions)
+        if found.files >= MAX_FILES:
+            raise _full()
 
     async def add(
         self,
@@ -91,7 +93,7 @@ class AttachmentService:
         """Keep a file of a case that exists; `expected` is about its size, where that is known.
 
         Raises TooLarge, Invalid for an empty file, UnsupportedType for one of a type that is not taken, OutOfSpace,
-        and Outdated where the case is of none of the versions by then.
+        Conflict for a case that is full, and Outdated where it is of none of the versions by then.
         """
         intake = Intake(filename, content_type, self._limits)
         label = Label(intake.content_type, disposition(intake.filename))
@@ -270,7 +272,10 @@ class AttachmentService:
         )
         changes = {name: (None, value) for name, value in facts(attachment).items()}
         await audit.record(tx, attachment.ticket_id, "attachment.added", at, changes)
-        return await store.add(tx, attachment), case.channel
+        backlog = await store.add(tx, attachment)
+        if backlog is None:
+            raise _full()
+        return backlog, case.channel
 
 
 def _expect(case_id: str, found: Look | None) -> Look:
@@ -282,6 +287,10 @@ def _expect(case_id: str, found: Look | None) -> Look:
 def _expect_taking(case: Look) -> None:
     if case.status == "closed" and CALLER.get().role == "customer":
         raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
+
+
+def _full() -> Conflict:
+    return Conflict("case_full", f"This case has {MAX_FILES:,} files, as many as it may have; open another case.")
 
 
 async def tell_removal(tx: Transaction, removed: Sequence[Attachment], public_url: str, at: datetime) -> None:

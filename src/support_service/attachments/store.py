@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments.model import Attachment, Backlog
+from support_service.attachments.model import MAX_FILES, Attachment, Backlog
 from support_service.callers import Owner
 from support_service.database import Reader, Row, Transaction
 from support_service.database.prepared import hot
@@ -30,11 +30,25 @@ BY_ID = hot(
 )
 _CASE = (*OWNER, tickets.c.channel, tickets.c.status, tickets.c.version)
 _OF_CASE = tickets.c.id == sa.bindparam("case_id")
-LOOK_AT_CASE = hot(sa.select(*_CASE).where(_OF_CASE))
+_FILES = sa.select(sa.func.count()).select_from(attachments)
+LOOK_AT_CASE = hot(
+    sa.select(*_CASE, _FILES.where(attachments.c.ticket_id == tickets.c.id).scalar_subquery()).where(_OF_CASE)
+)
 TOUCH_CASE = hot(
     tickets.update().where(_OF_CASE).values(version=tickets.c.version + sa.literal_column("1")).returning(*_CASE)
 )
-ADD = hot(attachments.insert().inline())
+# Counted by the statement that adds, which sees all that was added while its transaction waited for the case.
+ADD = hot(
+    attachments.insert()
+    .from_select(
+        NAMES,
+        sa.select(*(sa.bindparam(name, type_=attachments.c[name].type) for name in NAMES)).where(
+            _FILES.where(attachments.c.ticket_id == sa.bindparam("ticket_id")).scalar_subquery() < sa.bindparam("most")
+        ),
+        include_defaults=False,
+    )
+    .inline()
+)
 LEAVE = hot(attachment_leftovers.insert().inline())
 LEDGER = sa.select(attachment_ledger.c.files, attachment_ledger.c.bytes).where(
     attachment_ledger.c.storage == sa.bindparam("of")
@@ -58,6 +72,7 @@ class Look(NamedTuple):
     channel: str
     status: str
     version: int
+    files: int = 0  # where it was looked at; nothing of a case that is touched is counted
 
 
 async def look_at_case(reader: Reader, case_id: str) -> Look | None:
@@ -81,9 +96,13 @@ async def get(reader: Reader, case_id: str, attachment_id: str) -> tuple[Owner, 
     return (Owner(*row[: len(OWNER)]), Attachment(*row[len(OWNER) :])) if row else None
 
 
-async def add(tx: Transaction, attachment: Attachment) -> Backlog:
-    """Keep an attachment's row and count it; returns what its storage holds now."""
-    await tx.execute(ADD, {name: getattr(attachment, name) for name in NAMES})
+async def add(tx: Transaction, attachment: Attachment) -> Backlog | None:
+    """Keep an attachment's row and count it; returns what its storage holds now, None where the case has no room.
+
+    The transaction is to have touched the case.
+    """
+    if not await tx.execute(ADD, {name: getattr(attachment, name) for name in NAMES} | {"most": MAX_FILES}):
+        return None
     return await count(tx, attachment.storage, 1, attachment.size_bytes)
 
 
@@ -159,4 +178,4 @@ def _backlog(row: Row | None) -> Backlog:
 
 
 def _look(row: Row | None) -> Look | None:
-    return Look(Owner(*row[:-3]), *row[-3:]) if row else None
+    return Look(Owner(*row[: len(OWNER)]), *row[len(OWNER) :]) if row else None

@@ -156,7 +156,7 @@ ROUTES = (
             *("attachment_empty", "attachment_too_large", "checksum_mismatch", "file_missing", "file_repeated"),
             *("invalid_request", "malformed_checksum", "malformed_multipart", "type_not_allowed"),
             *("storage_full", "storage_unavailable", "uploads_busy"),
-            *(CHANGED, "case_closed"),
+            *(CHANGED, "case_closed", "case_full"),
             *REPEATED,
         ),
         gives=(("attachment_id", "/id"), ("filename", "/filename")),
