@@ -93,10 +93,10 @@ async def refused(response: aiohttp.ClientResponse, status: int, code: str) -> d
     return problem
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
+async def eventually(condition: Callable[[], bool], within: float = PATIENCE) -> None:
     """Wait until something that must happen has happened; fails after a bounded time."""
     pause = 0.005
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, 0.1)  # what is waited for needs the machine more than this does

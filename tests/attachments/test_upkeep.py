@@ -5,7 +5,7 @@ import asyncio
 from support_service import upkeep
 from support_service.settings import Settings
 from support_service.upkeep import FIRST_SWEEP, SWEEP_EVERY, Upkeep
-from tests.calls import eventually, files, open_case, upload
+from tests.calls import PATIENCE, eventually, files, open_case, upload
 from tests.scrape import Scrape
 
 UNREPAIRED = "support_attachment_unrepaired"
@@ -41,7 +41,7 @@ async def test_a_process_that_has_not_swept_does_not_say_that_all_files_are_ther
     for file in files(attachment_dir):
         file.unlink()
     swept = await restarted(client, make_client, monkeypatch, first=0.0)
-    await eventually(lambda: swept.series(UNREPAIRED) != [])
+    await eventually(lambda: swept.series(UNREPAIRED) != [], 6 * PATIENCE)
     assert swept.moved(UNREPAIRED) == {"missing": 1}
     assert (await restarted(client, make_client, monkeypatch, first=SWEEP_EVERY)).series(UNREPAIRED) == []
 
