@@ -43,7 +43,7 @@ RATE = (100, 1)  # requests, seconds: a busy tool needs a tenth
 ADDRESS_RATE = (300, 1)  # an office behind one address
 # What Kubernetes gives each container for every service of its namespace that is called support or support-…
 INJECTED = re.compile(r"SUPPORT_SERVICE_.*|SUPPORT_.*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP)).*")
-EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared, not listened on
+EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared, not listened on  # nosec B104
 
 
 class Settings(BaseModel):
