@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.cases.model import MAX_WORD, CaseChange, search_words
+from support_service.cases.model import MAX_WORD, MAX_WORDS, CaseChange, search_words
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,11 @@ def test_a_run_of_marks_is_never_sorted(monkeypatch):
     )
     assert search_words("nga" + "\u0301" * 32_000 + "\u0323" * 32_000 + "y ngày") == ["ngay", "ngay"]
     assert not any(map(unicodedata.combining, "".join(seen)))
+
+
+def test_what_no_search_finds_is_not_folded():
+    """Signs that stand for many letters each are taken apart as far as their words are kept."""
+    assert len("".join(search_words("\ufdfa" * 65_536))) < MAX_WORDS
 
 
 def test_a_change_holds_what_was_sent():

@@ -1,6 +1,7 @@
 """Lists of cases: filters, search and pages."""
 
 import base64
+from itertools import product
 
 import pytest
 
@@ -166,3 +167,16 @@ async def test_a_search_follows_changes(client):
     assert await found(client, q="before") == []
     assert await found(client, q="after", customerId="c-1") == ["After"]
     assert await found(client, q="after", customerId="c-2") == []
+
+
+async def test_a_description_of_signs_that_stand_for_words(client):
+    """Where a description's words are more than an index takes it is kept whole, and found by its first words."""
+    squares = map(chr, range(0x3300, 0x3358))  # each stands for up to six letters of three bytes
+    words = ["".join(pair) + "\u3316" * 9 for pair in product(squares, repeat=2)][:5460]
+    case = await open_case(client, description=(text := " ".join(["kilometre", *words[1:], "late"])))
+    assert case["description"] == text
+    assert await found(client, q="kilometre") == await found(client, q=words[1]) == ["A parcel"]
+    async with client.patch(f"/support/cases/{case['id']}", json={"description": text + "!"}) as response:
+        assert response.status == 200, await response.text()
+    assert await found(client, q="kilometre") == ["A parcel"]
+    assert await found(client, q="late") == []

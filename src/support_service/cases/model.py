@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import filterfalse
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
@@ -33,6 +34,9 @@ from support_service.errors import Conflict
 from support_service.references import Service, SourceStatus
 
 MAX_WORD = 64  # letters of a word that count in a search
+# Bytes of a case's words in the search index: those of the longest text in any script, three parts of three bytes to a
+# letter. Some signs stand for up to 18 letters, and PostgreSQL takes 1 MiB at most, with five bytes more for each word.
+MAX_WORDS = 640 * 1024
 DEFAULT_LIMIT = 50
 # What a case may become. Closing is always possible, and a closed case can only be opened again.
 MOVES: Mapping[Status, tuple[Status, ...]] = {
@@ -318,9 +322,10 @@ def search_words(*texts: str | None) -> list[str]:
     bare = " ".join(filter(None, texts)).casefold()
     if not bare.isascii():
         # Before too: a long run of marks would be sorted mark by mark, for seconds.
-        bare = _without_marks(unicodedata.normalize("NFKD", _without_marks(bare.replace("đ", "d"))))
+        folded = unicodedata.normalize("NFKD", _without_marks(bare.replace("đ", "d")))
+        bare = _without_marks(folded[:MAX_WORDS])
     return [word[:MAX_WORD] for word in re.findall(r"[^\W_]+", bare)]
 
 
 def _without_marks(text: str) -> str:
-    return "".join(character for character in text if not unicodedata.combining(character))
+    return "".join(filterfalse(unicodedata.combining, text))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from support_service.callers import ITSELF, Caller
 from support_service.cases.fields import length_in_full
-from support_service.cases.model import MAX_PAGE, Case, CaseQuery, Message, Ticket, search_words
+from support_service.cases.model import MAX_PAGE, MAX_WORDS, Case, CaseQuery, Message, Ticket, search_words
 from support_service.database import Reader, Transaction
 from support_service.database.dialect import UtcDateTime, json_rows, octets, search_matches
 from support_service.database.documents import TICKET_COLUMNS, json_members, json_text
@@ -357,4 +357,5 @@ def _bytes(message: Message) -> int:
 
 
 def _search(ticket: Ticket) -> dict[str, str]:
-    return {"search_text": " ".join(search_words(ticket.subject, ticket.description, ticket.customer_id))}
+    words = " ".join(search_words(ticket.subject, ticket.description, ticket.customer_id))
+    return {"search_text": words.encode()[:MAX_WORDS].decode(errors="ignore")}
