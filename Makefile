@@ -1,4 +1,4 @@
-# Every command of the project: `make` lists them. ARGS="…" is handed on by run, test, bench and lock.
+# Every command of the project: `make` lists them. ARGS="…" is handed on to what a command runs.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
