@@ -143,6 +143,15 @@ async def test_a_page_of_large_tickets_ends_early(database, keep, monkeypatch, l
         assert sizes == pages
 
 
+async def test_signs_count_as_they_are_written(database, keep, monkeypatch):
+    """A sign that JSON escapes counts with all that stands for it: a page of such texts ends as early as others."""
+    await keep(*(ticket(number, description="\x01" * 341) for number in range(5)))  # 2,046 bytes in JSON
+    monkeypatch.setattr(store, "MAX_PAGE", 2 * 2048)
+    assert await listed(database, CaseQuery()) == (["case-4", "case-3"], True)
+    page = await store.find(database, CaseQuery(), None)
+    assert await listed(database, CaseQuery(), page.tickets[-1][0]) == (["case-2", "case-1"], True)
+
+
 async def test_a_message_touches_its_case(database, keep):
     """A message moves its case's last change; its answer says what the case is by then."""
     await keep(ticket())

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import pydantic_core
@@ -190,8 +191,14 @@ async def find(reader: Reader, query: CaseQuery, after: int | None, caller: Call
     who = {"subject": caller.subject or "", "teams": list(caller.teams)}
     bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": MAX_PAGE}
     rows = await reader.fetch_all(_page(frozenset(wanted), caller.role), wanted | who | bounds)
-    more = bool(rows) and rows[0][2] > len(rows)
-    return Found([(seq, Ticket.model_validate_json(ticket)) for seq, ticket, _ in rows], more)
+    # Here too: in JSON a sign of a description may have six bytes, which the database would have to read all to tell.
+    before = accumulate((len(ticket) for _, ticket, _ in rows), initial=0)
+    page = [
+        (seq, Ticket.model_validate_json(ticket))
+        for (seq, ticket, _), size in zip(rows, before, strict=False)
+        if size < MAX_PAGE
+    ]
+    return Found(page, bool(rows) and rows[0][2] > len(page))
 
 
 async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
