@@ -22,8 +22,8 @@ ALERTS = (
         t.EVENTS_FOR,
         "warning",
         "Events of other services are not consumed: {{ $value | humanize }} wait",
-        f"{{{{ $value | humanize }}}} events wait in the inbound stream: more than {t.STREAM_WAITING} and none "
-        f"was applied in the last {t.WINDOW}, or more than {t.STREAM_BEHIND}. Cases do not learn of shipments.",
+        f"{{{{ $value | humanize }}}} events wait in the inbound stream (limit {t.STREAM_WAITING} while none was "
+        f"applied in the last {t.WINDOW}, and {t.STREAM_BEHIND} in any case). Cases do not learn of shipments.",
         "Support events",
     ),
     Alert(
