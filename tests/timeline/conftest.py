@@ -3,6 +3,7 @@
 import pytest
 from redis.asyncio import Redis
 
+from tests.calls import PATIENCE
 from tests.timeline.world import CONTEXT, World, neighbours
 
 
@@ -21,6 +22,6 @@ async def world(make_client, services, redis):
 
 @pytest.fixture
 async def store(redis):
-    """Redis, past the service."""
-    async with Redis.from_url(redis.url) as connection:
+    """Redis, past the service; a busy machine takes its time for what is large."""
+    async with Redis.from_url(redis.url, socket_timeout=6 * PATIENCE) as connection:
         yield connection

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from redis.asyncio import Redis
 
 from support_service.references import Wanted
 from support_service.timeline import snapshots
@@ -34,13 +33,6 @@ def neighbours(orders, environment):
 async def case(client):
     """A case about its order."""
     return await open_case(client, context={"type": "order", "orderId": "ORD-1"})
-
-
-@pytest.fixture
-async def store(redis):
-    """Redis, past the service."""
-    async with Redis.from_url(redis.url) as connection:
-        yield connection
 
 
 async def order_status(client, case):
