@@ -5,7 +5,7 @@ import gc
 import socket
 import struct
 import weakref
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import pytest
 
@@ -152,20 +152,20 @@ async def test_a_client_that_takes_its_answer_slowly(make_client, monkeypatch):
     await eventually(lambda: not crowd._everyone.guests)
     slow, writer = await asyncio.open_connection(sock=await narrow(client, 65_536))
     writer.write(f"GET {file} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-    await eventually(lambda: any(guest._link.get_write_buffer_size() for guest in crowd._everyone.guests))
-    (guest,) = crowd._everyone.guests
-    link, now, got, looks, seen = guest._link, 1e6, 0, 0, 0
-    while chunk := await slow.read(1_000_000):
-        got += len(chunk)
-        await asyncio.sleep(0.005)  # for the service to hand on as much as there is room for
-        if (unread := link.get_write_buffer_size()) not in (0, seen):
-            assert guest.overdue(now, crowd.bounds) is None
-            assert guest.overdue(now + 14400, crowd.bounds) is None
-            assert guest.overdue(now + 14401, crowd.bounds) == "unread"
-            now, looks, seen = now + 1e6, looks + 1, unread
+    with closing(writer):
+        await eventually(lambda: any(guest._link.get_write_buffer_size() for guest in crowd._everyone.guests))
+        (guest,) = crowd._everyone.guests
+        link, now, got, looks, seen = guest._link, 1e6, 0, 0, 0
+        while chunk := await slow.read(1_000_000):
+            got += len(chunk)
+            await asyncio.sleep(0.005)  # for the service to hand on as much as there is room for
+            if (unread := link.get_write_buffer_size()) not in (0, seen):
+                assert guest.overdue(now, crowd.bounds) is None
+                assert guest.overdue(now + 14400, crowd.bounds) is None
+                assert guest.overdue(now + 14401, crowd.bounds) == "unread"
+                now, looks, seen = now + 1e6, looks + 1, unread
     assert got > 20_000_000
     assert looks > 1
-    writer.close()
 
 
 async def test_the_longest_idle_make_room(make_client):
