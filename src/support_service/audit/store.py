@@ -1,6 +1,6 @@
 """All SQL of the audit log: entries are added by changes, get their place by the sealer, and stay."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from support_service.audit.chain import ERASED, Entry, Head
 from support_service.database import Reader, Transaction
 from support_service.database.dialect import octets
+from support_service.database.pages import Way, bounded
 from support_service.database.prepared import hot
 from support_service.database.tables import audit_head, audit_log
 from support_service.quantities import MOST
@@ -21,7 +22,7 @@ COLUMNS = [_L[field.name] for field in fields(Entry)]
 
 
 def _first(
-    condition: sa.ColumnElement[bool] | sa.TextClause, place: sa.Column[Any], way: Callable[..., Any] = sa.asc
+    condition: sa.ColumnElement[bool] | sa.TextClause, place: sa.Column[Any], way: Way = sa.asc
 ) -> sa.Select[Any]:
     """The first `count` entries that meet a condition, and none more once their changes have so many `bytes`.
 
@@ -29,15 +30,11 @@ def _first(
     """
     kept = [column for column in COLUMNS if column is not _L.changes]  # which are read of those alone that remain
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
-    found = sa.select(*kept, size).where(condition).order_by(way(place)).limit(sa.bindparam("count")).subquery()
-    before = sa.func.sum(found.c.size).over(order_by=way(found.c[place.name])) - found.c.size
-    sized = sa.select(found, before.label("before"), sa.func.count().over().label("number")).subquery()
-    changes = sa.select(_L.changes).where(_L.seq == sized.c.seq).scalar_subquery()
-    return (
-        sa.select(*(changes if column is _L.changes else sized.c[column.name] for column in COLUMNS), sized.c.number)
-        .where(sized.c.before < sa.bindparam("bytes", type_=sa.BigInteger))
-        .order_by(way(sized.c[place.name]))
-    )
+    found = sa.select(*kept, size).where(condition).order_by(way(place)).limit(sa.bindparam("count"))
+    page = bounded(found, place.name, way)
+    changes = sa.select(_L.changes).where(_L.seq == page.c.seq).scalar_subquery()
+    columns = (changes if column is _L.changes else page.c[column.name] for column in COLUMNS)
+    return sa.select(*columns, page.c.number).order_by(way(page.c[place.name]))
 
 
 UNSEALED = sa.text("position IS NULL")  # as the index spells it

@@ -16,6 +16,7 @@ from support_service.cases.model import MAX_PAGE, MAX_WORDS, Case, CaseQuery, Me
 from support_service.database import Reader, Transaction
 from support_service.database.dialect import UtcDateTime, json_rows, octets, search_matches
 from support_service.database.documents import TICKET_COLUMNS, json_members, json_text
+from support_service.database.pages import bounded
 from support_service.database.prepared import hot
 from support_service.database.tables import attachments, messages, ticket_references, tickets
 from support_service.telemetry.labels import SYNTHETIC, UNSETTLED
@@ -322,14 +323,11 @@ def _page(wanted: frozenset[str], role: str) -> sa.Select[Any]:
         .where(*conditions, *_of(role))
         .order_by(tickets.c.seq.desc())
         .limit(sa.bindparam("one_more"))
-        .subquery()
     )
-    before = sa.func.sum(found.c.size).over(order_by=found.c.seq.desc()) - found.c.size
-    sized = sa.select(found.c.seq, before.label("before"), sa.func.count().over().label("number")).subquery()
+    page = bounded(found, "seq", sa.desc)
     return (
-        sa.select(sized.c.seq, sa.select(TICKET).where(tickets.c.seq == sized.c.seq).scalar_subquery(), sized.c.number)
-        .where(sized.c.before < sa.bindparam("bytes", type_=sa.BigInteger))
-        .order_by(sized.c.seq.desc())
+        sa.select(page.c.seq, sa.select(TICKET).where(tickets.c.seq == page.c.seq).scalar_subquery(), page.c.number)
+        .order_by(page.c.seq.desc())
         .limit(sa.bindparam("limit"))
     )
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from support_service.database import Reader, Row, Transaction
 from support_service.database.dialect import UtcDateTime, insert_if_new, octets
+from support_service.database.pages import bounded
 from support_service.database.prepared import hot
 from support_service.database.tables import inbound_events, leases, outbox, webhook_deliveries
 
@@ -23,18 +24,11 @@ def in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnEle
 
 ANY_PENDING: sa.Select[int] = hot(sa.select(sa.literal_column("1")).select_from(outbox).limit(sa.literal_column("1")))
 _OLDEST = (
-    sa.select(outbox.c.seq, octets(outbox.c.event).label("size"))
-    .order_by(outbox.c.seq)
-    .limit(sa.bindparam("count"))
-    .subquery()
+    sa.select(outbox.c.seq, octets(outbox.c.event).label("size")).order_by(outbox.c.seq).limit(sa.bindparam("count"))
 )
-_BEFORE = sa.func.sum(_OLDEST.c.size).over(order_by=_OLDEST.c.seq) - _OLDEST.c.size
-_SIZED = sa.select(_OLDEST.c.seq, _BEFORE.label("before")).subquery()
 PENDING = (
     sa.select(outbox.c.seq, outbox.c.type, outbox.c.at, outbox.c.event, outbox.c.fanned_out)
-    .where(
-        outbox.c.seq.in_(sa.select(_SIZED.c.seq).where(_SIZED.c.before < sa.bindparam("octets", type_=sa.BigInteger)))
-    )
+    .where(outbox.c.seq.in_(sa.select(bounded(_OLDEST, "seq").c.seq)))
     .order_by(outbox.c.seq)
 )
 _FRESH = sa.text("NOT fanned_out")  # as the index spells it
@@ -168,7 +162,7 @@ async def pending(reader: Reader, count: int, most: int) -> Sequence[Row]:
 
     (seq, type, time, event, whether its webhook deliveries are made)
     """
-    return await reader.fetch_all(PENDING, {"count": count, "octets": most})
+    return await reader.fetch_all(PENDING, {"count": count, "bytes": most})
 
 
 async def to_fan_out(reader: Reader, count: int) -> Sequence[Row]:

