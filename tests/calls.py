@@ -1,16 +1,18 @@
 """What clients of the service do again and again, and what they expect of a refusal."""
 
 import asyncio
+import inspect
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp.test_utils import TestClient
 
 Case = dict[str, Any]
+Value = TypeVar("Value")
 PATIENCE = 20.0  # seconds that something which must happen may take
 
 
@@ -93,13 +95,25 @@ async def refused(response: aiohttp.ClientResponse, status: int, code: str) -> d
     return problem
 
 
-async def eventually(condition: Callable[[], bool], within: float = PATIENCE) -> None:
-    """Wait until something that must happen has happened; fails after a bounded time."""
+async def eventually(condition: Callable[[], Value | Awaitable[Value]], within: float = PATIENCE) -> Value:
+    """Poll a condition, plain or async, until it is true; return its value.
+
+    Fails after `within` seconds with the last value, so that the report shows what was there instead.
+    """
     pause = 0.005
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(pause)
-            pause = min(1.5 * pause, 0.1)  # what is waited for needs the machine more than this does
+    value = None
+    try:
+        async with asyncio.timeout(within):
+            while True:
+                value = condition()
+                if inspect.isawaitable(value):
+                    value = await value
+                if value:
+                    return value
+                await asyncio.sleep(pause)
+                pause = min(1.5 * pause, 0.1)  # back off: the code under test needs the CPU more than the poll does
+    except TimeoutError:
+        raise AssertionError(f"still {value!r} after {within} s") from None
 
 
 def logged(lines: str) -> list[dict[str, Any]]:
