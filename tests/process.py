@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.calls import PATIENCE
+from tests.calls import PATIENCE, eventually
 
 START = 120.0  # seconds, on a busy machine
 
@@ -57,16 +57,17 @@ class Process:
 
     async def answers(self, address: str) -> None:
         """Wait until it serves."""
-        async with asyncio.timeout(START), aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    async with session.get(f"{address}/readyz") as response:
-                        if response.status == 200:
-                            return
-                except aiohttp.ClientError:
-                    if self._process.returncode is not None:
-                        raise AssertionError((await self._process.stderr.read()).decode()) from None
-                await asyncio.sleep(0.02)
+        async with aiohttp.ClientSession() as session:
+            await eventually(lambda: self._is_ready(session, address), START)
+
+    async def _is_ready(self, session: aiohttp.ClientSession, address: str) -> bool:
+        try:
+            async with session.get(f"{address}/readyz") as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            if self._process.returncode is not None:
+                raise AssertionError((await self._process.stderr.read()).decode()) from None
+            return False
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from support_service.upkeep import opened
 from support_service.web import keys
 from tests.calls import PATIENCE, add_message, eventually, files, open_case, read_case, read_detail, refused, upload
 from tests.conftest import both_databases
+from tests.events.conftest import outbox_is_empty, wait_for_events
 from tests.scrape import Scrape
 
 WORD = "zaphod"  # stands in everything that the customer says
@@ -90,9 +91,8 @@ async def kept(database, attachment_dir, redis):
 
 async def published(redis, number):
     """Wait until so many events are in the stream."""
-    async with Redis.from_url(redis.url) as server, asyncio.timeout(PATIENCE):
-        while await server.xlen("support.events") < number:  # noqa: ASYNC110 - Redis sets no event here
-            await asyncio.sleep(0.02)
+    async with Redis.from_url(redis.url) as server:
+        await wait_for_events(server, number)
 
 
 @both_databases
@@ -215,8 +215,7 @@ async def test_an_event_that_is_being_published_is_erased_too(client, spoken, er
     await asyncio.wait([erasing], timeout=1)  # by when one that waits for no relay would be done
     go_on.set()
     assert (await erasing).unreached == []
-    while await database.fetch_one(sa.select(outbox.c.seq)):  # noqa: ASYNC110 - a relay tells nobody that it is done
-        await asyncio.sleep(0.01)
+    await eventually(lambda: outbox_is_empty(database))
     async with Redis.from_url(redis.url) as server:
         assert WORD not in str(await server.xrange("support.events"))
 
@@ -230,9 +229,7 @@ async def test_an_erasure_holds_up_no_upload(client, spoken, erase, database):
     async with database.transaction() as tx:
         await tx.execute(sa.text("LOCK TABLE webhook_deliveries IN ACCESS EXCLUSIVE MODE"))  # which no upload asks for
         erasing = asyncio.create_task(erase())
-        async with asyncio.timeout(PATIENCE):
-            while not await database.fetch_one(waits):  # noqa: ASYNC110 - PostgreSQL tells nobody
-                await asyncio.sleep(0.01)
+        await eventually(lambda: database.fetch_one(waits))
         await upload(client, other, FILES[0])
     assert (await erasing).erased["files"] == 1
 

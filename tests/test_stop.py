@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, closing
 import aiohttp
 import pytest
 
-from tests.calls import PATIENCE, open_case
+from tests.calls import PATIENCE, eventually, open_case
 from tests.events.conftest import shipment
 from tests.process import running
 from tests.servers import free_port
@@ -24,12 +24,12 @@ async def service(tmp_path):
         yield process, address
 
 
-async def _takes_connections(address):
+async def _refuses_connections(address):
     try:
         async with aiohttp.ClientSession() as session, session.get(f"{address}/livez"):
-            return True
+            return False
     except aiohttp.ClientError:
-        return False
+        return True
 
 
 async def test_an_upload_that_is_coming_in_is_kept(service):
@@ -47,12 +47,9 @@ async def test_an_upload_that_is_coming_in_is_kept(service):
         path = f"/support/cases/{case['id']}/attachments"
         headers = {"Content-Type": "multipart/form-data; boundary=b"}
         uploading = asyncio.create_task(session.post(path, data=body(), headers=headers))
-        async with asyncio.timeout(PATIENCE):
-            while not await _active(address, "POST"):  # noqa: ASYNC110 - another process sets no event
-                await asyncio.sleep(0.01)
-            process.stop()
-            while await _takes_connections(address):  # noqa: ASYNC110 - another process sets no event
-                await asyncio.sleep(0.01)
+        await eventually(lambda: _active(address, "POST"))
+        process.stop()
+        await eventually(lambda: _refuses_connections(address))
         more.set()
         async with await uploading as response:
             assert response.status == 201
@@ -94,10 +91,8 @@ async def test_events_that_wait_in_the_process_take_effect(tmp_path):
         await process.answers(f"http://127.0.0.1:{port}")
         async with _events_wait(f"http://127.0.0.1:{port}", tmp_path, 100):
             process.stop()
-            async with asyncio.timeout(PATIENCE):
-                # This port goes when all requests have ended.
-                while await _takes_connections(f"http://127.0.0.1:{admin}"):  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.01)
+            # This port is closed when all requests have ended.
+            await eventually(lambda: _refuses_connections(f"http://127.0.0.1:{admin}"))
         status, _, log = await process.ended(6 * PATIENCE)
     assert (status, _told(tmp_path), "lost" in log) == (0, 100, False)
 

@@ -1,13 +1,11 @@
 """`support-service demo traffic` feeds a service, and with faults what broken clients send, too."""
 
-import asyncio
-
 import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from support_service.demo.traffic import Traffic
-from tests.calls import PATIENCE
+from tests.calls import eventually
 from tests.process import running
 
 
@@ -20,9 +18,7 @@ async def test_traffic_is_what_clients_do(client, metrics):
     assert set(traffic.answers) == {"2xx"}
     for name in ("ticket_created", "conversation_added", "ticket_status_changed", "attachment_stored"):
         assert metrics.total(f"support_{name}_total") > 0
-    async with asyncio.timeout(PATIENCE):
-        while not metrics.total("support_events_consumed_total"):  # noqa: ASYNC110 - the consumer sets no event here
-            await asyncio.sleep(0.01)
+    await eventually(lambda: metrics.total("support_events_consumed_total"))
 
 
 async def test_faults_are_refused_and_harm_nothing(client):

@@ -1,15 +1,14 @@
 """What an operator can do from the command line: list and replay what was given up."""
 
-import asyncio
 import json
 
 import pytest
 from redis.asyncio import Redis
 
 from support_service.commands.events import PAGE
-from tests.calls import PATIENCE, open_case, read_case
+from tests.calls import eventually, open_case
 from tests.events.conftest import send, shipment
-from tests.events.test_in import SENTENCE, about
+from tests.events.test_in import SENTENCE, about, wait_for_messages
 from tests.process import running
 
 
@@ -31,17 +30,17 @@ async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path
         await stream.xadd(
             "support.inbound.dead", {"event": json.dumps(shipment()), "reason": "why", "tries": 5, "at": "then"}
         )
-        async with asyncio.timeout(PATIENCE):
-            while await stream.xlen("support.inbound.dead") < 2:
-                await asyncio.sleep(0.02)
+
+        async def both_given_up():
+            return await stream.xlen("support.inbound.dead") >= 2
+
+        await eventually(both_given_up)
     listed = [json.loads(line) for line in (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()]
     assert {letter["event"] for letter in listed} == {"{", json.dumps(shipment())}
     assert all(letter["reason"] and letter["id"] and letter["at"] and letter["tries"] for letter in listed)
     (wanted,) = (letter["id"] for letter in listed if letter["reason"] == "why")
     assert "Replayed 1 " in await command(tmp_path, "dead-letters", "replay", wanted, **variables)
-    async with asyncio.timeout(PATIENCE):
-        while [message["message"] for message in (await read_case(client, case))["messages"]] != [SENTENCE]:
-            await asyncio.sleep(0.02)
+    await wait_for_messages(client, case, [SENTENCE])
     assert "Replayed 1 " in await command(tmp_path, "dead-letters", "replay", **variables)
 
 
@@ -118,11 +117,13 @@ async def test_webhook_deliveries_are_listed_and_replayed(make_client, environme
     client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
     await open_case(client)
     url = {"SUPPORT_DATABASE_URL": environment["SUPPORT_DATABASE_URL"]}
-    async with asyncio.timeout(90):
-        while True:
-            listed = (await command(tmp_path, "webhooks", "list", "--state", "pending", **url)).splitlines()
-            if listed and (delivery := json.loads(listed[0]))["tries"]:
-                break
+
+    async def tried():
+        listed = await command(tmp_path, "webhooks", "list", "--state", "pending", **url)
+        first = json.loads(listed.splitlines()[0]) if listed else {"tries": 0}
+        return first if first["tries"] else None
+
+    delivery = await eventually(tried, 90)
     assert (delivery["endpoint"], delivery["type"]) == ("gone", "support.case.opened.v1")
     assert "refused" in delivery["reason"] or "Cannot connect" in delivery["reason"]
     assert "1 deliveries" in await command(tmp_path, "webhooks", "replay", str(delivery["id"]), **url)

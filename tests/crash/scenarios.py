@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 
 from tests.attachments.streams import stream
-from tests.calls import form
+from tests.calls import eventually, form
+from tests.process import START
 from tests.servers import free_port
 
 SMALL, BLOCKS, PARTS = b"small" * 100, bytes(range(256)) * 2400, bytes(range(256)) * 22_000
@@ -66,7 +67,7 @@ class Serve(Scenario):
         await super().drive(process)
 
     async def _talk(self, session, process):
-        await self._answers(session, process)
+        await eventually(lambda: self._answers(session, process), START)
         address = f"/support/cases/{self.case_id}/attachments"
         first = None
         for data in (SMALL, BLOCKS, PARTS):
@@ -87,14 +88,13 @@ class Serve(Scenario):
         self.gone.add(first["id"])
 
     async def _answers(self, session, process):
-        while True:
-            try:
-                async with session.get("/livez"):
-                    return
-            except aiohttp.ClientError:
-                if not process.is_alive():
-                    raise
-            await asyncio.sleep(0.01)
+        try:
+            async with session.get("/livez"):
+                return True
+        except aiohttp.ClientError:
+            if not process.is_alive():
+                raise
+            return False
 
 
 class ServeToS3(Serve):

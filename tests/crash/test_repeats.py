@@ -22,7 +22,7 @@ from support_service.cases.model import NewCase
 from support_service.cases.service import SupportService
 from support_service.database.tables import idempotency_keys, tickets
 from support_service.web import idempotency
-from tests.calls import form
+from tests.calls import eventually, form
 from tests.crash import victim
 from tests.crash.test_crash import KILLS, WITHIN, figures, processes, spread
 from tests.servers import free_port
@@ -98,12 +98,7 @@ class Bench:
 async def _send(address, case_id, write, process):
     method, path, sent = WRITES[write]
     async with aiohttp.ClientSession(address) as session:
-        while process.is_alive():
-            try:
-                async with session.get("/readyz"):
-                    break
-            except aiohttp.ClientConnectionError:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: _answers_or_ended(session, process), WITHIN)
         try:
             url, headers = path.format(case=case_id), {"Idempotency-Key": "k"}
             async with session.request(method, url, headers=headers, **sent()) as response:
@@ -111,6 +106,14 @@ async def _send(address, case_id, write, process):
                 return response.status, body.get("code"), response.headers.get("Idempotency-Replayed")
         except aiohttp.ClientConnectionError:
             return None
+
+
+async def _answers_or_ended(session, process):
+    try:
+        async with session.get("/readyz"):
+            return True
+    except aiohttp.ClientConnectionError:
+        return not process.is_alive()
 
 
 async def _effects(database, case_id):

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 import yaml
 
+from tests.calls import eventually
 from tests.drill.receiver import Receiver
 from tests.servers import MissingServer, find_binary, free_port
 
@@ -20,7 +21,6 @@ SERVICE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["alert
 HOME = "/alertmanager"  # the image's own working directory
 STARTS = PurePosixPath(SERVICE.get("working_dir", HOME))
 CONFIG = "observability/alertmanager/alertmanager.yml"
-WITHIN = 20.0  # seconds
 ALERTS = [
     {"labels": {"alertname": "Watchdog", "severity": "none", "service": "support-service"}},
     {
@@ -102,15 +102,13 @@ def test_secrets_lie_where_they_are_looked_for():
 async def test_notifications_leave(root, receiver):
     """Slack, the pager and the dead man's switch each hear of what is theirs."""
     try:
-        async with alertmanager(root) as address, aiohttp.ClientSession(address) as session, asyncio.timeout(WITHIN):
+        async with alertmanager(root) as address, aiohttp.ClientSession(address) as session:
             alerts = [{"startsAt": datetime.now(UTC).isoformat(), **alert} for alert in ALERTS]
-            while not await _taken(session, alerts):  # noqa: ASYNC110 - a process sets no event here
-                await asyncio.sleep(0.05)
-            while not (receiver.beats and receiver.paged and receiver.slack):  # noqa: ASYNC110 - nor here
-                await asyncio.sleep(0.05)
+            await eventually(lambda: _taken(session, alerts))
+            await eventually(lambda: receiver.beats and receiver.paged and receiver.slack)
     except MissingServer as missing:
         pytest.exit(str(missing), returncode=1)
-    except TimeoutError:
+    except AssertionError:
         pytest.fail((root / "log").read_text())
     assert receiver.paged == ["SupportServiceDown"]
     assert receiver.slack[0].alert == "SupportServiceDown"

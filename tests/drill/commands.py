@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.calls import eventually
 from tests.process import environment
 from tests.servers import find_binary, free_port
 
@@ -37,9 +38,8 @@ class Command:
         """Start it and wait until it is there."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
-        async with asyncio.timeout(START), aiohttp.ClientSession() as session:
-            while not await self._is_there(session):  # noqa: ASYNC110 - a process sets no event here
-                await asyncio.sleep(0.02)
+        async with aiohttp.ClientSession() as session:
+            await eventually(lambda: self._is_there(session), START)
 
     def kill(self) -> None:
         """End it at once, as a crash would."""

@@ -1,6 +1,5 @@
 """Prometheus and Alertmanager with the committed configuration, its waits divided, and a past to compare with."""
 
-import asyncio
 import re
 import shutil
 import signal
@@ -14,6 +13,7 @@ import aiohttp
 import yaml
 from observability import rules
 
+from tests.calls import eventually
 from tests.drill import EVALUATION, SCRAPE, SIZE, TIME
 from tests.drill.receiver import Receiver
 from tests.servers import find_binary, free_port
@@ -74,10 +74,8 @@ class Monitoring:
             f"--rules.alert.resend-delay={round(EVALUATION * 1000)}ms",
         )
         self._session = aiohttp.ClientSession()
-        async with asyncio.timeout(START):
-            for port in (self._prometheus, self._alertmanager):
-                while not await self._ready(port):  # noqa: ASYNC110 - a process sets no event here
-                    await asyncio.sleep(0.05)
+        for port in (self._prometheus, self._alertmanager):
+            await eventually(lambda port=port: self._ready(port), START)
 
     async def watch(self) -> None:
         """Load the rules, once every target has been scraped.
@@ -86,12 +84,9 @@ class Monitoring:
         """
         for name, document in rules.documents(time=TIME, size=SIZE).items():
             (self._folder / "rules" / f"{name}.yaml").write_text(rules.dump(document))
-        async with asyncio.timeout(START):
-            while not await self._value("min(up)"):  # noqa: ASYNC110 - a process sets no event here
-                await asyncio.sleep(0.1)
-            self._prometheus_process.send_signal(signal.SIGHUP)
-            while not await self.groups():  # noqa: ASYNC110 - nor here
-                await asyncio.sleep(0.1)
+        await eventually(lambda: self._value("min(up)"), START)
+        self._prometheus_process.send_signal(signal.SIGHUP)
+        await eventually(self.groups, START)
 
     async def close(self) -> None:
         """End both."""

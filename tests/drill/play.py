@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.calls import eventually
 from tests.drill import EVALUATION
 from tests.drill.faults import Fault
 from tests.drill.stage import SETTLE, Stage
 
 ROOT = Path(__file__).parents[2]
-LOOK_EVERY = 0.1  # seconds
 TOLD_WITHIN = 45 * EVALUATION
 LINGER = 8 * EVALUATION  # until what follows from a cause would be told too
 HEALTHY_FOR = 60 * EVALUATION
@@ -117,10 +117,7 @@ async def _over(stage: Stage) -> int | None:
 
 async def _until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
     """Wait until a condition holds; says whether it did in time."""
-    loop = asyncio.get_running_loop()
-    give_up = loop.time() + seconds
-    while not await condition():
-        if loop.time() > give_up:
-            return False
-        await asyncio.sleep(LOOK_EVERY)
-    return True
+    try:
+        return await eventually(condition, seconds)
+    except AssertionError:
+        return False

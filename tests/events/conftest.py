@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from redis.asyncio import Redis
 
+from support_service.database import Database
+from support_service.database.tables import outbox
 from support_service.events import redis_streams, relay
 from support_service.events.broker import Broker, InProcessBroker
 from support_service.events.redis_streams import RedisBroker
-from tests.calls import PATIENCE
+from tests.calls import PATIENCE, eventually
 from tests.servers import RedisServer
 
 
@@ -74,3 +77,18 @@ async def send(redis: Redis, event: Any, stream: str = "support.inbound") -> Non
 async def published(redis: Redis, stream: str = "support.events") -> list[dict[str, Any]]:
     """Every event that the service has published, in order."""
     return [json.loads(fields[b"event"]) for _, fields in await redis.xrange(stream)]
+
+
+async def wait_for_events(redis: Redis, number: int) -> list[dict[str, Any]]:
+    """Wait until the service has published at least so many events; return all of them, in order."""
+
+    async def enough() -> list[dict[str, Any]] | None:
+        events = await published(redis)
+        return events if len(events) >= number else None
+
+    return await eventually(enough)
+
+
+async def outbox_is_empty(database: Database) -> bool:
+    """Whether every event of the outbox was published and removed."""
+    return await database.fetch_one(sa.select(outbox.c.seq).limit(1)) is None

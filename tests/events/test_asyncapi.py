@@ -1,6 +1,5 @@
 """The description of events is what comes in and goes out."""
 
-import asyncio
 import json
 import re
 
@@ -10,8 +9,8 @@ from redis.asyncio import Redis
 from support_service.cases.events import PAYLOADS
 from support_service.events.incoming import MODELS
 from support_service.telemetry.labels import EVENTS_IN, EVENTS_OUT
-from tests.calls import PATIENCE, add_message, open_case
-from tests.events.conftest import published
+from tests.calls import add_message, open_case
+from tests.events.conftest import wait_for_events
 
 
 @pytest.fixture
@@ -61,9 +60,8 @@ async def test_what_is_published_is_as_described(client, document, redis):
     """An event has the attributes that are described, no more, and its data the fields of its schema."""
     case = await open_case(client)
     await add_message(client, case)
-    async with asyncio.timeout(PATIENCE), Redis.from_url(redis.url) as stream:
-        while len(events := await published(stream)) < 2:
-            await asyncio.sleep(0.02)
+    async with Redis.from_url(redis.url) as stream:
+        events = await wait_for_events(stream, 2)
     for event in events:
         payload = document["components"]["messages"][event["type"]]["payload"]
         assert set(event) == set(payload["properties"]) >= set(payload["required"])

@@ -11,10 +11,10 @@ from support_service.errors import Unavailable
 from support_service.events import consumer
 from support_service.events.consumer import MAX_TRIES, Consumer
 from support_service.events.redis_streams import GROUP, RedisBroker
-from tests.calls import PATIENCE, open_case
+from tests.calls import PATIENCE, eventually, open_case
 from tests.conftest import both_databases
 from tests.events.conftest import send, shipment
-from tests.events.test_in import SENTENCE, about, consumed, messages
+from tests.events.test_in import SENTENCE, about, consumed, messages, wait_for_messages
 
 STREAM = "support.inbound"
 
@@ -69,8 +69,7 @@ async def test_what_fails_is_given_up_after_five_tries(stream, broker, instrumen
     await send(stream, shipment("good"))
     async with consuming(broker, instruments, apply, there):
         await done.wait()
-        while not (letters := await broker.dead_letters(STREAM, 9)):
-            await asyncio.sleep(0.02)
+        letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
     assert len(tries) == MAX_TRIES == 5
     assert (letters[0].reason, letters[0].tries) == ("LookupError: no such thing", 5)
 
@@ -89,8 +88,7 @@ async def test_a_database_that_answers_is_not_waited_for(stream, broker, instrum
 
     await send(stream, shipment("bad"))
     async with consuming(broker, instruments, apply, ping):
-        while not (letters := await broker.dead_letters(STREAM, 9)):
-            await asyncio.sleep(0.02)
+        letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
     assert (letters[0].tries, len(tries)) == (5, down + 5)
 
 
@@ -131,8 +129,7 @@ async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments
     await send(stream, shipment("good"))
     async with consuming(broker, instruments, apply, there):
         await done.wait()
-        while not (letters := await broker.dead_letters(STREAM, 9)):
-            await asyncio.sleep(0.02)
+        letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
     assert (letters[0].reason, letters[0].tries) == ("Unavailable: no", MAX_TRIES)
 
 
@@ -166,11 +163,12 @@ async def test_dead_letters_that_redis_refuses(client, stream, metrics):
         for event in (b"{", shipment()):
             await send(together, event)
         await together.execute()
-    async with asyncio.timeout(PATIENCE):
-        while await messages(client, case) != [SENTENCE]:
-            await asyncio.sleep(0.02)
-        while (await stream.xpending_range(STREAM, GROUP, "-", "+", 9))[0]["times_delivered"] < 3:
-            await asyncio.sleep(0.02)
+
+    async def tried_three_times():
+        return (await stream.xpending_range(STREAM, GROUP, "-", "+", 9))[0]["times_delivered"] >= 3
+
+    await wait_for_messages(client, case, [SENTENCE])
+    await eventually(tried_three_times)
     await stream.delete(f"{STREAM}.dead")
     assert await consumed(metrics, 2) == {"applied": 1, "dead": 1}
     assert await messages(client, case) == [SENTENCE]

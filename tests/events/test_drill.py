@@ -5,7 +5,6 @@ import json
 import os
 import random
 from collections import Counter
-from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -14,7 +13,7 @@ from redis.exceptions import RedisError
 
 from support_service.events.consumer import Consumer
 from support_service.events.redis_streams import RedisBroker
-from tests.calls import add_message, open_case, read_case
+from tests.calls import add_message, eventually, open_case, read_case
 from tests.conftest import both_databases
 from tests.events.conftest import published, send, shipment
 from tests.events.test_consumer import there
@@ -58,9 +57,7 @@ async def test_sigkill_while_consuming(environment, durable_redis, tmp_path):
                     if life < KILLS:
                         await asyncio.sleep(draw.uniform(0, 0.2))  # the kill comes at any moment
                         continue  # `running` kills
-                    async with asyncio.timeout(LONG):
-                        while not await _idle(stream):
-                            await asyncio.sleep(0.05)
+                    await eventually(lambda: _idle(stream), LONG)
                     told = [
                         message["metadata"]["eventId"]
                         for case in cases
@@ -99,12 +96,16 @@ async def test_redis_is_killed_under_load(make_client, durable_redis):
     await asyncio.sleep(0.3)
     stopping.set()
     total = sum(await asyncio.gather(*working)) + len(cases)
-    async with Redis.from_url(durable_redis.url) as stream, asyncio.timeout(LONG):
-        events = []
-        while len({event["id"] for event in events}) < total:
-            with suppress(RedisError):
+    async with Redis.from_url(durable_redis.url) as stream:
+
+        async def all_published():
+            try:
                 events = await published(stream)
-            await asyncio.sleep(0.05)
+            except RedisError:
+                return None
+            return events if len({event["id"] for event in events}) >= total else None
+
+        events = await eventually(all_published, LONG)
     for case in cases:
         mine = {event["id"]: event for event in events if event["subject"] == case["id"]}  # the first of each id leads
         told = [event["data"]["conversation"]["id"] for event in mine.values() if "conversation" in event["data"]]
@@ -127,9 +128,8 @@ async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
     consumer = Consumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=there)
     await broker.publish("s", [json.dumps(shipment("good"))], keep=10)
     running_ = asyncio.create_task(consumer.run())
-    async with asyncio.timeout(10):
-        while not (letters := await broker.dead_letters("s", 9)) or not applied:
-            await asyncio.sleep(0.01)
+    letters = await eventually(lambda: broker.dead_letters("s", 9))
+    await eventually(lambda: applied)
     assert "handed out 10 times" in letters[0].reason
     assert applied == ["good"]
     running_.cancel()

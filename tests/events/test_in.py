@@ -1,6 +1,5 @@
 """Events of other services reach the open cases that wait for them, exactly once in effect."""
 
-import asyncio
 import json
 
 import pytest
@@ -10,7 +9,7 @@ from redis.asyncio import Redis
 from support_service.cases.store import LEAST_BYTES
 from support_service.database.tables import tickets
 from support_service.events import consumer
-from tests.calls import PATIENCE, open_case, read_case, read_detail, refused
+from tests.calls import PATIENCE, eventually, open_case, read_case, read_detail, refused
 from tests.conftest import both_databases
 from tests.events.conftest import send, shipment
 
@@ -47,20 +46,29 @@ BINARY = {
 
 async def consumed(metrics, number, within=3 * PATIENCE):
     """Wait until so many events came to an end; gives how many of each outcome."""
-    async with asyncio.timeout(within):
-        while True:
-            counted = {}
-            for name, labels, value in metrics.samples():
-                if name == CONSUMED and value and labels["outcome"] != "failed":
-                    counted[labels["outcome"]] = counted.get(labels["outcome"], 0) + value
-            if sum(counted.values()) >= number:
-                return counted
-            await asyncio.sleep(0.02)
+
+    def enough():
+        counted = {}
+        for name, labels, value in metrics.samples():
+            if name == CONSUMED and value and labels["outcome"] != "failed":
+                counted[labels["outcome"]] = counted.get(labels["outcome"], 0) + value
+        return counted if sum(counted.values()) >= number else None
+
+    return await eventually(enough, within)
 
 
 async def messages(client, case):
     """What a case's conversation says."""
     return [message["message"] for message in (await read_case(client, case))["messages"]]
+
+
+async def wait_for_messages(client, case, expected):
+    """Wait until a case's conversation says exactly this."""
+
+    async def reached():
+        return await messages(client, case) == expected
+
+    await eventually(reached)
 
 
 def about(kind, value):
@@ -137,14 +145,13 @@ async def test_replicas_share_the_stream(client, make_client, stream):
     case = await open_case(client, **about("order", "order-456"))
     for number in range(100):
         await send(stream, shipment(f"e-{number % 40}", trackingNumber=str(number % 40)))
-    async with asyncio.timeout(PATIENCE):
-        while len(await messages(client, case)) < 40 or await stream.xpending("support.inbound", "support-service") != {
-            "pending": 0,
-            "min": None,
-            "max": None,
-            "consumers": [],
-        }:
-            await asyncio.sleep(0.02)
+    nothing = {"pending": 0, "min": None, "max": None, "consumers": []}
+
+    async def all_done():
+        pending = await stream.xpending("support.inbound", "support-service")
+        return pending == nothing and len(await messages(client, case)) >= 40
+
+    await eventually(all_done)
     assert len(await messages(client, case)) == 40
     assert len(set(await messages(client, case))) == 40
 
@@ -157,11 +164,12 @@ async def test_the_cached_timeline_is_out_of_date(client, stream, metrics, envir
     assert (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] == "fresh"
     assert (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] == "cached"
     await send(stream, shipment())
-    async with asyncio.timeout(PATIENCE):
-        while not await messages(other, case):
-            await asyncio.sleep(0.02)
-        while (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] != "fresh":
-            await asyncio.sleep(0.02)
+
+    async def collected_again():
+        return (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] == "fresh"
+
+    await eventually(lambda: messages(other, case))
+    await eventually(collected_again)
 
 
 POISON = [
@@ -270,9 +278,11 @@ async def test_http_works_while_redis_is_down(client, redis, metrics):
     assert (await post(client, shipment())).status == 202
     assert await messages(client, case) == [SENTENCE]
     redis.start()
-    async with asyncio.timeout(PATIENCE):
-        while (await post(client, shipment())).status != 202:
-            await asyncio.sleep(0.02)
+
+    async def accepted():
+        return (await post(client, shipment())).status == 202
+
+    await eventually(accepted)
     assert (await consumed(metrics, 2))["duplicate"] >= 1
     assert await messages(client, case) == [SENTENCE]
 
@@ -282,9 +292,7 @@ async def test_without_redis(make_client):
     client = await make_client(SUPPORT_REDIS_URL=None)
     case = await open_case(client, **about("order", "order-456"))
     assert (await post(client, shipment())).status == 202
-    async with asyncio.timeout(PATIENCE):
-        while await messages(client, case) != [SENTENCE]:
-            await asyncio.sleep(0.01)
+    await wait_for_messages(client, case, [SENTENCE])
 
 
 async def test_a_process_that_does_not_consume(client, make_client, stream):
@@ -295,6 +303,4 @@ async def test_a_process_that_does_not_consume(client, make_client, stream):
     assert (await post(deaf, shipment())).status == 202
     assert await stream.xlen("support.inbound") == 1
     hears = await make_client()
-    async with asyncio.timeout(PATIENCE):
-        while await messages(hears, case) != [SENTENCE]:
-            await asyncio.sleep(0.01)
+    await wait_for_messages(hears, case, [SENTENCE])

@@ -15,7 +15,7 @@ from support_service.events import redis_streams, store
 from support_service.web import keys
 from tests.calls import PATIENCE, add_message, eventually, open_case, read_case, upload
 from tests.conftest import both_databases
-from tests.events.conftest import published
+from tests.events.conftest import outbox_is_empty, published, wait_for_events
 
 
 @pytest.fixture
@@ -29,14 +29,6 @@ async def stream(redis):
     """Redis, past the service, and with time for 100 MB at once."""
     async with Redis.from_url(redis.url, socket_timeout=6 * PATIENCE) as connection:
         yield connection
-
-
-async def heard(stream, number):
-    """The events that were published, once there are so many."""
-    async with asyncio.timeout(PATIENCE):
-        while len(events := await published(stream)) < number:
-            await asyncio.sleep(0.02)
-    return events
 
 
 async def change(client, case):
@@ -65,7 +57,7 @@ async def test_each_change_is_an_event(client, stream):
         client, context={"type": "order", "id": 7}, initialMessage={"authorType": "agent", "message": "Hi"}
     )
     file = await change(client, case)
-    events = await heard(stream, 9)
+    events = await wait_for_events(stream, 9)
     assert [(event["type"].split(".")[2], event["data"].get("changeType")) for event in events] == [
         ("opened", None),
         ("updated", "conversation.added"),
@@ -106,7 +98,7 @@ async def test_a_synthetic_case_is_not_told(client, stream):
     """No one outside hears of made-up cases."""
     await change(client, await open_case(client, channel="synthetic"))
     real = await open_case(client)
-    assert [event["subject"] for event in await heard(stream, 1)] == [real["id"]]
+    assert [event["subject"] for event in await wait_for_events(stream, 1)] == [real["id"]]
 
 
 async def test_a_dead_redis_holds_no_one_up(client, stream, redis, metrics):
@@ -117,7 +109,7 @@ async def test_a_dead_redis_holds_no_one_up(client, stream, redis, metrics):
         for case in cases:
             await add_message(client, case, str(number))
     redis.start()
-    events = await heard(stream, 18)
+    events = await wait_for_events(stream, 18)
     for case in cases:
         mine = [event["data"] for event in events if event["subject"] == case["id"]]
         assert [data["conversation"]["message"] for data in mine[1:]] == list("01234")
@@ -135,7 +127,7 @@ async def test_two_replicas_publish_once_and_in_order(client, make_client, strea
     case = await open_case(client)
     for number in range(20):
         await add_message((client, other)[number % 2], case, str(number))
-    events = await heard(stream, 21)
+    events = await wait_for_events(stream, 21)
     assert [event["data"]["conversation"]["message"] for event in events[1:]] == list(map(str, range(20)))
 
 
@@ -144,7 +136,7 @@ async def test_changes_at_once_are_told_in_the_order_of_their_commits(client, st
     """Messages that many clients add to one case at once are told in the order in which they are read."""
     case = await open_case(client)
     await asyncio.gather(*(add_message(client, case, str(number)) for number in range(40)))
-    events = await heard(stream, 41)
+    events = await wait_for_events(stream, 41)
     told = [event["data"]["conversation"]["id"] for event in events[1:]]
     assert told == [message["id"] for message in (await read_case(client, case))["messages"]]
 
@@ -153,28 +145,30 @@ async def test_changes_at_once_are_told_in_the_order_of_their_commits(client, st
 async def test_a_stop_hands_over(client, make_client, stream):
     """What a replica has not published when it stops, it publishes at its end, and another goes on at once."""
     case = await open_case(client)
-    await heard(stream, 1)
+    await wait_for_events(stream, 1)
     other = await make_client()
     await add_message(client, case, "last")
     await client.close()
     await add_message(other, case, "first")
-    async with asyncio.timeout(PATIENCE):
-        told = {}  # the first of each id leads: where a stop is cut short, an event comes again
-        while len(told) < 3:
-            for event in await published(stream):
-                told.setdefault(event["id"], event["data"])
-            await asyncio.sleep(0.02)
-    assert [data["conversation"]["message"] for data in [*told.values()][1:]] == ["last", "first"]
+
+    async def three_events():
+        told = {}  # the first of each id counts: where a stop is cut short, an event is published again
+        for event in await published(stream):
+            told.setdefault(event["id"], event["data"])
+        return [*told.values()] if len(told) >= 3 else None
+
+    told = await eventually(three_events)
+    assert [data["conversation"]["message"] for data in told[1:]] == ["last", "first"]
 
 
 @both_databases
 async def test_a_fence_that_is_behind(client, stream):
     """Where Redis remembers a newer fence than the database has, as after a backup was put back, events go on."""
     await open_case(client)
-    await heard(stream, 1)
+    await wait_for_events(stream, 1)
     await stream.set("support.events:fence", 1 << 50)
     await open_case(client)
-    assert len(await heard(stream, 2)) == 2
+    assert len(await wait_for_events(stream, 2)) == 2
     assert int(await stream.get("support.events:fence")) == (1 << 50) + 1
 
 
@@ -182,12 +176,11 @@ async def test_a_fence_that_is_nonsense(client, stream, metrics):
     """What no fence can be in Redis holds events up, and no longer than it is there."""
     await stream.set("support.events:fence", "9" * 30)
     await open_case(client)
-    async with asyncio.timeout(PATIENCE):
-        while not metrics.value("support_events_published_total", type="support.case.opened.v1", outcome="error"):
-            await asyncio.sleep(0.02)
+    failed = {"type": "support.case.opened.v1", "outcome": "error"}
+    await eventually(lambda: metrics.value("support_events_published_total", **failed))
     await stream.delete("support.events:fence")
     await open_case(client)
-    assert len(await heard(stream, 2)) == 2
+    assert len(await wait_for_events(stream, 2)) == 2
 
 
 @both_databases
@@ -213,7 +206,7 @@ async def test_events_go_on_after_a_holder_whose_clock_was_ahead(make_client, da
         await tx.execute(leases.update().values(holder="dead", fence=1 << 50, expires_at=1 << 50))
     client = await make_client()
     await open_case(client)
-    assert len(await heard(stream, 1)) == 1
+    assert len(await wait_for_events(stream, 1)) == 1
 
 
 @both_databases
@@ -247,9 +240,7 @@ async def test_large_events_are_published(client, stream, redis):
             row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": json.dumps(event | {"id": number})}
             await tx.execute(outbox.insert(), row)
     redis.start()
-    async with asyncio.timeout(6 * PATIENCE):
-        while await database.fetch_one(sa.select(outbox.c.seq).limit(1)):
-            await asyncio.sleep(0.05)
+    await eventually(lambda: outbox_is_empty(database), 6 * PATIENCE)
     # What was late to be taken on a busy machine was taken all the same, and came again.
     assert list(dict.fromkeys(event["id"] for event in await published(stream))) == list(range(100))
 
@@ -259,8 +250,6 @@ async def test_the_numbers_of_an_emptied_outbox_are_not_given_out_again(client, 
     database = client.app[keys.DATABASE]
     for number in (1, 2):
         await open_case(client)
-        await heard(stream, number)
-    async with asyncio.timeout(PATIENCE):
-        while await database.fetch_one(sa.select(outbox.c.seq)):
-            await asyncio.sleep(0.01)
+        await wait_for_events(stream, number)
+    await eventually(lambda: outbox_is_empty(database))
     assert await database.fetch_one(sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")) == (2,)

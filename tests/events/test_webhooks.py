@@ -15,7 +15,7 @@ from support_service.events import erasure, store
 from support_service.events.relay import BATCH
 from support_service.events.webhooks import AT_ONCE, FORGET_AT_ONCE
 from support_service.web import keys
-from tests.calls import PATIENCE, add_message, open_case
+from tests.calls import add_message, eventually, open_case
 from tests.conftest import both_databases
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -37,9 +37,7 @@ class Endpoint:
         return web.Response(status=self.status)
 
     async def got(self, number):
-        async with asyncio.timeout(PATIENCE):
-            while len(self.sent) < number:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(self.sent) >= number)
         return [json.loads(body) for _, body in self.sent]
 
 
@@ -75,6 +73,15 @@ async def states(client):
     return sorted(row[0] for row in rows)
 
 
+async def wait_for_states(client, expected):
+    """Wait until the deliveries are in exactly these states."""
+
+    async def reached():
+        return await states(client) == expected
+
+    await eventually(reached)
+
+
 @both_databases
 async def test_each_endpoint_gets_what_it_wants_signed(client, endpoint, metrics):
     """Each event goes to each endpoint that wants its type, with a signature that Standard Webhooks' code takes."""
@@ -86,9 +93,7 @@ async def test_each_endpoint_gets_what_it_wants_signed(client, endpoint, metrics
         assert Webhook(SECRET).verify(body, headers)["subject"] == case["id"]
         assert headers["webhook-id"] == json.loads(body)["id"]
         assert headers["Content-Type"] == "application/cloudevents+json"
-    async with asyncio.timeout(PATIENCE):
-        while await states(client) != ["delivered"] * 3:
-            await asyncio.sleep(0.01)
+    await wait_for_states(client, ["delivered"] * 3)
     assert metrics.value(DELIVERIES, outcome="delivered") == 3
 
 
@@ -98,16 +103,12 @@ async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics):
     endpoint.status = 503
     await open_case(client)
     await endpoint.got(2)
-    async with asyncio.timeout(PATIENCE):
-        while metrics.value(DELIVERIES, outcome="retried") < 2:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: metrics.value(DELIVERIES, outcome="retried") >= 2)
     assert await states(client) == ["pending"] * 2
     await change(client, due=datetime.now(UTC), since=datetime.now(UTC) - timedelta(days=1))
     events = await endpoint.got(4)
     assert len({event["id"] for event in events}) == 1
-    async with asyncio.timeout(PATIENCE):
-        while await states(client) != ["failed"] * 2:
-            await asyncio.sleep(0.01)
+    await wait_for_states(client, ["failed"] * 2)
     assert metrics.value(DELIVERIES, outcome="failed") == 2
 
 
@@ -116,9 +117,7 @@ async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
     endpoint.status = 410
     await open_case(client)
     await endpoint.got(2)
-    async with asyncio.timeout(PATIENCE):
-        while await states(client) != ["failed"] * 2:
-            await asyncio.sleep(0.01)
+    await wait_for_states(client, ["failed"] * 2)
     assert metrics.value(DELIVERIES, outcome="failed") == 2
     ((reason, tries), _) = await client.app[keys.DATABASE].fetch_all(
         sa.select(webhook_deliveries.c.reason, webhook_deliveries.c.tries)
@@ -135,9 +134,7 @@ async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
     await client.close()
     without = await make_client(SUPPORT_WEBHOOKS=None)
     await change(without, state="pending", due=datetime.now(UTC))
-    async with asyncio.timeout(PATIENCE):
-        while await states(without) != ["failed"] * 2:
-            await asyncio.sleep(0.01)
+    await wait_for_states(without, ["failed"] * 2)
 
 
 @both_databases
@@ -151,9 +148,7 @@ async def test_old_deliveries_are_forgotten(make_client, monkeypatch):
         for state, days, number in (("delivered", 2, 2 * FORGET_AT_ONCE + 1), ("failed", 31, 1), ("failed", 2, 1)):
             old = row | {"state": state, "due": now - timedelta(days=days)}
             await tx.execute(webhook_deliveries.insert(), [old] * number)
-    async with asyncio.timeout(PATIENCE):
-        while await states(client) != ["failed"]:
-            await asyncio.sleep(0.05)
+    await wait_for_states(client, ["failed"])
 
 
 async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
@@ -163,6 +158,9 @@ async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
     async def hang(_request):
         await release.wait()
         return web.Response()
+
+    async def all_delivered():
+        return (await states(client)).count("delivered") >= 2 * AT_ONCE + 1
 
     app = web.Application()
     app.router.add_post("/hook", hang)
@@ -174,9 +172,7 @@ async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
         for _ in range(2 * AT_ONCE + 1):
             await open_case(client)
         assert len({event["id"] for event in await endpoint.got(2 * AT_ONCE + 1)}) == 2 * AT_ONCE + 1
-        async with asyncio.timeout(PATIENCE):
-            while (await states(client)).count("delivered") < 2 * AT_ONCE + 1:
-                await asyncio.sleep(0.01)
+        await eventually(all_delivered)
         release.set()
 
 
@@ -210,9 +206,7 @@ async def keep(database, event):
 
 async def waiting(database):
     """Until a transaction waits for another's lock."""
-    async with asyncio.timeout(PATIENCE):
-        while not await database.fetch_one(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: database.fetch_one(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")))
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

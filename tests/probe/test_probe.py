@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from support_service.telemetry.labels import PROBE_STEPS
-from tests.calls import PATIENCE, files, list_cases, open_case
+from tests.calls import PATIENCE, eventually, files, list_cases, open_case
 from tests.process import running
 from tests.scrape import parse
 
@@ -209,10 +209,11 @@ async def test_again_and_again_with_metrics(client, orders, attachment_dir, tmp_
             return {(name, labels.get("step")): value for name, labels, value in parse(await response.text())}
 
     async def once(success):
-        async with asyncio.timeout(PATIENCE):
-            while (found := await metrics()).get(("support_probe_success", None)) != success:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-        return found
+        async def reported():
+            found = await metrics()
+            return found if found.get(("support_probe_success", None)) == success else None
+
+        return await eventually(reported)
 
     async with running("probe", "--base-url", address(client), *arguments, cwd=tmp_path) as process:
         where = json.loads(await process.printed(until="metrics"))["metrics"]

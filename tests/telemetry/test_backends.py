@@ -1,12 +1,12 @@
 """One workload in two real backends: what Prometheus scrapes is what an OTLP backend is sent."""
 
-import asyncio
+from contextlib import suppress
 
 import pytest
 
 from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, TABLE
 from tests.backends import Prometheus
-from tests.calls import PATIENCE
+from tests.calls import PATIENCE, eventually
 from tests.servers import MissingServer
 
 OURS = '{__name__=~"(support|http|db|process|cpython)_.+"}'
@@ -58,19 +58,17 @@ async def both(serve, session, victoria, work, port, tmp_path):
             await work(session)
             sent = OURS.replace("}", ',service_name="compared"}')
 
-            def look():
-                return contents(prometheus), contents(victoria, sent)
+            scraped, exported = {}, {}
 
-            async with asyncio.timeout(3 * PATIENCE):
-                while True:
-                    scraped, exported = look()
-                    last = sum(value for _, value in prometheus.query(LAST))
-                    if last and scraped.keys() == exported.keys() and steady(scraped) == steady(exported):
-                        break
-                    await asyncio.sleep(0.1)
+            def equal():
+                nonlocal scraped, exported
+                scraped, exported = contents(prometheus), contents(victoria, sent)
+                last = sum(value for _, value in prometheus.query(LAST))
+                return last and scraped.keys() == exported.keys() and steady(scraped) == steady(exported)
+
+            with suppress(AssertionError):  # the test shows the difference
+                await eventually(equal, 3 * PATIENCE)
             yield scraped, exported
-    except TimeoutError:
-        yield scraped, exported  # the test shows the difference
     finally:
         prometheus.close()
 

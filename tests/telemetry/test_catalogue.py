@@ -1,11 +1,10 @@
 """The table of instruments and a live scrape say the same, both ways."""
 
-import asyncio
 import re
 
 from support_service.telemetry.instruments import TABLE
 from support_service.web.routes import ROUTES
-from tests.calls import PATIENCE
+from tests.calls import PATIENCE, eventually
 from tests.scrape import Scrape, parse
 
 ROWS = {row.prometheus: row for row in TABLE}
@@ -31,9 +30,7 @@ async def test_a_live_scrape_is_the_table(neighbours, redis, make_client, work, 
     monkeypatch.setattr("support_service.upkeep.FIRST_SWEEP", (0.0, 0.0))
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     await work(client)
-    async with asyncio.timeout(6 * PATIENCE):
-        while not Scrape(client.app).series("support_attachment_unrepaired"):  # noqa: ASYNC110 - a sweep sets no event
-            await asyncio.sleep(0.05)
+    await eventually(lambda: Scrape(client.app).series("support_attachment_unrepaired"), 6 * PATIENCE)
     async with client.get("/metrics") as response:
         text = await response.text()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import STOP_WITHIN, Metrics, reporter
 from support_service.telemetry.traces import Traces
-from tests.calls import eventually, logged, open_case
+from tests.calls import PATIENCE, eventually, logged, open_case
 from tests.promql import ROOT
 from tests.scrape import parse
 
@@ -122,12 +122,13 @@ async def test_a_collector_out_of_reach(serve, session, port):
     }
     async with serve(**variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
-        lag = 0
-        while lag < 8:  # two seconds of the service's own time, in which the exporters try again and again
+
+        async def two_seconds_later():  # by the service's own clock; meanwhile the exporters try again and again
             await open_case(session)
-            lag = sum(
-                value for name, _, value in await scraped(session) if name == "support_event_loop_lag_seconds_count"
-            )
+            samples = await scraped(session)
+            return sum(value for name, _, value in samples if name == "support_event_loop_lag_seconds_count") >= 8
+
+        await eventually(two_seconds_later, 6 * PATIENCE)
         service.stop()
         status, _, log = await service.ended()
     assert status == 0

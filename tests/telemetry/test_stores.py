@@ -187,9 +187,11 @@ async def test_a_dead_redis_is_an_error(with_redis, client, metrics):
         with_redis.thaw()
     client.app[keys.CACHE]._timeout = PATIENCE
     assert operations(metrics, "redis")["MGET", "timeout"] == 1
-    async with asyncio.timeout(PATIENCE):
-        while (await read_detail(client, case))["timelineSources"]["order"]["status"] != "cached":
-            pass
+
+    async def cached():
+        return (await read_detail(client, case))["timelineSources"]["order"]["status"] == "cached"
+
+    await eventually(cached)
     with_redis.kill()
     await read_detail(client, case)
     assert operations(metrics, "redis")["MGET", "_OTHER"] == 1

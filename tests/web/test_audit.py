@@ -5,7 +5,7 @@ import pytest
 from support_service.audit.sealer import Sealer
 from support_service.audit.verify import verify
 from support_service.web import keys
-from tests.calls import add_message, form, open_case, refused, upload
+from tests.calls import add_message, eventually, form, open_case, refused, upload
 from tests.conftest import both_databases
 
 
@@ -165,12 +165,13 @@ async def test_entries_get_their_place(client, metrics, instruments):
     assert (verdict.flaw, verdict.head.hash.hex()) == (None, entries[0]["hash"])
 
 
-async def test_the_service_seals_by_itself(client, metrics, monkeypatch):
+async def test_the_service_seals_by_itself(client, metrics):
     """The service seals beside its requests, and tells how long the chain is."""
     case = await open_case(client)
-    while (await newest(client, case))["position"] is None:
-        pass
-    while metrics.value("support_audit_sealed") != 1:
-        await newest(client, case)
-    while metrics.value("support_audit_unsealed_age_seconds") != 0:
-        await newest(client, case)
+
+    async def sealed():
+        return (await newest(client, case))["position"] is not None
+
+    await eventually(sealed)
+    await eventually(lambda: metrics.value("support_audit_sealed") == 1)
+    await eventually(lambda: metrics.value("support_audit_unsealed_age_seconds") == 0)

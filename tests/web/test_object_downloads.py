@@ -1,6 +1,5 @@
 """Files on S3 are served as those on the disk are: through the service, or by an address of their own."""
 
-import asyncio
 import hashlib
 
 import pytest
@@ -174,7 +173,5 @@ async def test_the_sweep_fails_and_the_scrub_does_not(make_client, environment, 
 
 
 async def shown(metrics, name, right, **labels):
-    """Wait until a series shows what it should; seldom, since each look holds up the service in this process."""
-    async with asyncio.timeout(6 * PATIENCE):
-        while not ((value := metrics.value(name, **labels)) is not None and right(value)):  # noqa: ASYNC110 - nothing sets an event
-            await asyncio.sleep(0.1)
+    """Wait until a series has a value that is right."""
+    await eventually(lambda: (value := metrics.value(name, **labels)) is not None and right(value), 6 * PATIENCE)
