@@ -41,7 +41,7 @@ def main() -> None:
     arguments = argparse.Namespace(refused=WRONG_START)
     try:
         try:
-            _parser().parse_args(namespace=arguments)
+            build_parser().parse_args(namespace=arguments)
             arguments.run(arguments, os.environ)
         finally:
             _flush()
@@ -72,7 +72,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(self.wrong_usage, f"{self.prog}: error: {message}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line, with every command."""
     parser = Parser(
         prog="support-service",
         description="Support cases, one merged timeline and attachments. Settings come from the environment; the "

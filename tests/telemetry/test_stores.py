@@ -179,13 +179,13 @@ async def test_a_dead_redis_is_an_error(with_redis, client, metrics):
     """Operations on a Redis that is gone count as `_OTHER`, on one that hangs as `timeout`."""
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
-    client.app[keys.CACHE]._timeout = 0.2
+    client.app[keys.CACHE].timeout = 0.2
     with_redis.freeze()
     try:
         await read_detail(client, case)
     finally:
         with_redis.thaw()
-    client.app[keys.CACHE]._timeout = PATIENCE
+    client.app[keys.CACHE].timeout = PATIENCE
     assert operations(metrics, "redis")["MGET", "timeout"] == 1
 
     async def cached():

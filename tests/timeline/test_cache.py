@@ -154,7 +154,7 @@ async def test_a_redis_out_of_order_is_a_fault(redis, use, state):
     """Every operation raises CacheFault, and nothing else, where Redis is dead or does not answer."""
     cache = RedisCache(redis.url, PATIENCE)
     await cache.ping()
-    cache._timeout = 0.2
+    cache.timeout = 0.2
     redis.kill() if state == "killed" else redis.freeze()
     try:
         with pytest.raises(CacheFault):
@@ -205,7 +205,7 @@ async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
     measured = []
     cache = RedisCache(redis.url, PATIENCE, lambda name, _seconds, error="": measured.append((name, error)))
     await cache.ping()
-    cache._timeout = 0.2
+    cache.timeout = 0.2
     redis.freeze()
     try:
         with pytest.raises(CacheFault):
@@ -218,7 +218,7 @@ async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
         assert len(measured) == known
     finally:
         redis.thaw()
-    cache._timeout = PATIENCE
+    cache.timeout = PATIENCE
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
@@ -237,14 +237,14 @@ async def test_a_redis_that_froze_is_used_again_whatever_was_late(redis, use):
     """Whichever operation found the silence out, and whatever its late answer is, Redis is used once it answers."""
     cache = RedisCache(redis.url, PATIENCE)
     await cache.ping()
-    cache._timeout = 0.2
+    cache.timeout = 0.2
     redis.freeze()
     try:
         with pytest.raises(CacheFault):
             await use(cache)
     finally:
         redis.thaw()
-    cache._timeout = PATIENCE
+    cache.timeout = PATIENCE
     async with asyncio.timeout(PATIENCE):
         while True:
             try:

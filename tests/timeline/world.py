@@ -125,7 +125,7 @@ class World:
 
     def give_redis(self, seconds: float) -> None:
         """Let Redis have so long for each answer from now on."""
-        self.client.app[keys.CACHE]._timeout = seconds
+        self.client.app[keys.CACHE].timeout = seconds
 
     async def read(self) -> Case:
         """The case's detail; fails where that takes too long, by the loop's clock."""

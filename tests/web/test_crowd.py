@@ -104,7 +104,7 @@ async def test_a_connection_that_asks_is_not_cut_for_its_head(client):
     """A connection that is idle between whole requests stays for as long as it may; with half a head it does not."""
     crowd, now = client.app[keys.CROWD], asyncio.get_running_loop().time
     async with connections(client, 1) as ((_, writer),):
-        (guest,) = crowd._everyone.guests
+        (guest,) = crowd.guests
         await eventually(lambda: guest.idle_since() is not None)
         assert guest.overdue(now() + 3600, crowd.bounds) is None
         writer.write(b"GET /li")
@@ -149,17 +149,17 @@ async def test_a_client_that_takes_its_answer_slowly(make_client, monkeypatch):
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
     await client.session.close()
     crowd = client.app[keys.CROWD]
-    await eventually(lambda: not crowd._everyone.guests)
+    await eventually(lambda: not crowd.guests)
     slow, writer = await asyncio.open_connection(sock=await narrow(client, 65_536))
     writer.write(f"GET {file} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     with closing(writer):
-        await eventually(lambda: any(guest._link.get_write_buffer_size() for guest in crowd._everyone.guests))
-        (guest,) = crowd._everyone.guests
-        link, now, got, looks, seen = guest._link, 1e6, 0, 0, 0
+        await eventually(lambda: any(guest.unread() for guest in crowd.guests))
+        (guest,) = crowd.guests
+        now, got, looks, seen = 1e6, 0, 0, 0
         while chunk := await slow.read(1_000_000):
             got += len(chunk)
             await asyncio.sleep(0.005)  # for the service to hand on as much as there is room for
-            if (unread := link.get_write_buffer_size()) not in (0, seen):
+            if (unread := guest.unread()) not in (0, seen):
                 assert guest.overdue(now, crowd.bounds) is None
                 assert guest.overdue(now + 14400, crowd.bounds) is None
                 assert guest.overdue(now + 14401, crowd.bounds) == "unread"
@@ -249,7 +249,7 @@ async def test_every_place_is_given_back(client):
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.close()
     await eventually(lambda: metrics.value(OPEN) == 0)
-    assert client.app[keys.CROWD]._rooms == {}
+    assert not client.app[keys.CROWD].addresses
 
 
 class Guest:

@@ -18,7 +18,7 @@ HEALTH = ("/livez", "/readyz", "/health", "/metrics")
 async def test_a_rate_of_an_address(make_client):
     """Answers tell the policy and what is left; over it there is 429 with the time to come again, and no work."""
     client = await make_client(SUPPORT_RATE_LIMIT_ADDRESS="3/h")
-    client.app[GATE].by_address._clock = lambda: 1000.0
+    client.app[GATE].by_address.clock = lambda: 1000.0
     for left in (2, 1, 0):
         async with client.get("/support/cases") as response:
             assert response.status == 200

@@ -41,13 +41,13 @@ class Limiter:
         self.interval = rate.seconds / rate.requests  # s that one request takes to be given back
         self._room = rate.seconds - self.interval  # what may be spent already where one more request is to fit in
         self.policy = f'"{name}";q={rate.requests};w={rate.seconds}'  # as RateLimit-Policy has it
-        self._clock = clock
+        self.clock = clock
         self._full_at: dict[str, float] = {}
         self._spent: dict[str, int] | None = None
 
     def take(self, key: str) -> Standing:
         """Count a request where there is room for it; a refused one costs nothing."""
-        now = self._clock()
+        now = self.clock()
         full_at = self._full_at.get(key)
         if full_at is None:
             if len(self._full_at) >= MOST_KEYS:
@@ -79,7 +79,7 @@ class Limiter:
 
     def settle(self, full_in: Mapping[str, float]) -> None:
         """Take over what all replicas together have spent: seconds until each key's bucket is full."""
-        now = self._clock()
+        now = self.clock()
         for key, seconds in full_in.items():
             since = (self._spent or {}).get(key, 0) * self.interval
             # Never less than was spent here: a Redis that forgot everything forgives nothing.

@@ -58,7 +58,7 @@ class RedisCache:
 
     def __init__(self, url: str, timeout: float, measure: Measure = unmeasured) -> None:
         """`timeout`, in s, is for an answer and a new connection: what a read pays once for a Redis that froze."""
-        self._timeout = timeout
+        self.timeout = timeout
         self._measure = measure
         self._pool = redis.ConnectionPool.from_url(
             url,
@@ -220,7 +220,7 @@ class RedisCache:
         return running
 
     async def _is_soon_done(self, running: asyncio.Future[Any]) -> bool:
-        await asyncio.wait({running}, timeout=self._timeout)
+        await asyncio.wait({running}, timeout=self.timeout)
         for _ in range(3):
             if running.done():
                 return True

@@ -90,12 +90,15 @@ class Connection(RequestHandler):
             return None
         return self._next_keepalive_close_time - self._keepalive_timeout
 
+    def unread(self) -> int:
+        """Bytes of its responses that the client has not taken yet, without those in the kernel's buffers."""
+        return self._link.get_write_buffer_size() if self._link is not None else 0
+
     def overdue(self, now: float, bounds: Bounds) -> Literal["head", "unread"] | None:
         """What the client has kept us waiting for too long: the rest of a head, or to take what it asked for."""
-        link = self._link
-        if link is None:
+        if self._link is None:
             return None
-        unread = link.get_write_buffer_size()
+        unread = self.unread()
         if unread != self._unread:
             self._unread, self._unread_since = unread, now
         elif unread and now - self._unread_since > bounds.send_timeout:

@@ -6,6 +6,7 @@ One look at all of them every second stands for a timer for each: a request cost
 import asyncio
 import gc
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 from typing import Literal, Protocol
@@ -76,6 +77,16 @@ class Crowd:
         self._frozen = 0  # connections that full collections pass over
         self._places: dict[Guest, str] = {}  # the address of each; none for those of proxies
 
+    @property
+    def guests(self) -> AbstractSet[Guest]:
+        """The open connections."""
+        return self._everyone.guests
+
+    @property
+    def addresses(self) -> AbstractSet[str]:
+        """The client addresses that have an open connection. Trusted proxies share the empty address."""
+        return self._rooms.keys()
+
     def beside(self, places: int) -> "Crowd":
         """One with as many places of its own, the same patience and the same counts of who was sent away."""
         return Crowd(replace(self.bounds, connections=places), self._proxies, self._count)
@@ -115,7 +126,7 @@ class Crowd:
         while True:
             await asyncio.sleep(pause)
             self.spare_collections()
-            for number, guest in enumerate(tuple(self._everyone.guests)):
+            for number, guest in enumerate(tuple(self.guests)):
                 if number % LOOKED_AT == LOOKED_AT - 1:
                     await asyncio.sleep(0)
                 reason = guest.overdue(loop.time(), bounds)
@@ -128,7 +139,7 @@ class Crowd:
         Those that end are freed at once, but for what their errors have made cycles of: that is looked for, once, when
         half of them have gone.
         """
-        there = len(self._everyone.guests)
+        there = len(self.guests)
         if there >= self._frozen + GROWN:
             gc.freeze()
             self._frozen = there
@@ -140,7 +151,7 @@ class Crowd:
 
     def open(self) -> Reading:
         """How many connections are open."""
-        return [(len(self._everyone.guests), {})]
+        return [(len(self.guests), {})]
 
     def _has_place(self, room: _Room, now: float) -> bool:
         if len(room.guests) >= room.places:
