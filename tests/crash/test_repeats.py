@@ -21,7 +21,7 @@ from support_service.cases import store
 from support_service.cases.model import NewCase
 from support_service.cases.service import SupportService
 from support_service.database.tables import idempotency_keys, tickets
-from support_service.web import idempotency
+from support_service.idempotency.claims import Claims
 from tests.calls import eventually, form
 from tests.crash import victim
 from tests.crash.test_crash import KILLS, WITHIN, figures, processes, spread
@@ -143,9 +143,9 @@ async def test_a_kill_before_any_line(tmp_path, sqlite_template, instruments, wr
     done, answer = await bench.run(write, record=record)
     assert (done, answer[0] < 300, answer[2]) == (1, True, "true")
     met = list(json.loads(record.read_text()).items())
-    lines, first = inspect.getsourcelines(idempotency._settle)  # what is met from here on is after the commit
-    settling = {f"idempotency.py:{first + number}" for number in range(len(lines))}
-    committed = next(place for place, (line, _) in enumerate(met) if line in settling)
+    lines, first = inspect.getsourcelines(Claims.keep)  # which keeps the answer, after the commit
+    keeping = {f"claims.py:{first + number}" for number in range(len(lines))}
+    committed = next(place for place, (line, _) in enumerate(met) if line in keeping)
     points = spread(dict(met[:committed]), KILLS) + spread(dict(met[committed:]), KILLS)
     outcomes = []
     for point in points:

@@ -146,18 +146,18 @@ async def test_a_hundred_scrapes_at_once(client, metrics):
     assert len(scrapes) == 100
 
 
-async def test_scrapes_that_wait_share_a_turn(client, monkeypatch):
+async def test_scrapes_that_wait_share_a_turn(client):
     """However many scrapes come while one is rendered, or left meanwhile, the next waits for one more alone."""
     metrics = client.app[keys.METRICS]
     began, release, rendered = threading.Event(), threading.Event(), []
 
-    def render(wanted, render=metrics._render):
-        rendered.append(wanted)
+    def observe(_options):
+        rendered.append(1)
         began.set()
         release.wait(PATIENCE)
-        return render(wanted)
+        return []
 
-    monkeypatch.setattr(metrics, "_render", render)
+    metrics.meter.create_observable_gauge("held", [observe])  # which each rendering observes once
     first = asyncio.create_task(metrics.answer("", ""))
     await asyncio.to_thread(began.wait, PATIENCE)
     left, *others = [asyncio.create_task(metrics.answer("", "")) for _ in range(100)]

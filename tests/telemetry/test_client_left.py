@@ -55,11 +55,11 @@ async def test_a_full_disk_is_a_reason(client, case, metrics, attachment_dir, mo
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("os.write", full)
-    monkeypatch.setattr("os.fsync", full)
-    async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")) as response:
-        status = response.status
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", full)
+        patch.setattr("os.fsync", full)
+        async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")) as response:
+            status = response.status
     assert status == 507
     assert metrics.moved(REJECTED) == {"storage_full": 1}
 

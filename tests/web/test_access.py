@@ -9,7 +9,7 @@ from support_service.access.bearer import bearer
 from support_service.access.token_file import Entry, changing, hashed, new_token
 from support_service.errors import Unauthenticated
 from support_service.web import keys
-from tests.calls import refused
+from tests.calls import eventually, refused
 from tests.scrape import Scrape
 
 NOW = datetime.now(UTC)
@@ -112,11 +112,18 @@ async def test_a_long_token(client):
             bearer([f"Bearer {'x' * length}"])
 
 
-async def test_an_expired_token(client, path):
-    """Who comes too late is told so."""
+async def test_an_expired_token(make_client, path, token, monkeypatch):
+    """A client whose token has expired is told so."""
+    monkeypatch.setattr("support_service.access.tokens.LOOK_EVERY", 0.01)
+    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
     late = add(path, "late", created=NOW - timedelta(days=2), expires=NOW - timedelta(days=1))
     assert (await client.get("/support/cases", headers=header(late))).status == 401
-    await client.server.app[keys.AUTHENTICATOR]._verifier.look()
+
+    async def known():
+        async with client.get("/support/cases", headers=header(late)) as response:
+            return (await response.json(content_type=None))["code"] != "token_invalid"
+
+    await eventually(known)
     response = await client.get("/support/cases", headers=header(late))
     await refused(response, 401, "token_expired")
     assert "time is over" in response.headers["WWW-Authenticate"]

@@ -6,7 +6,7 @@ import pytest
 
 from support_service.attachments.leftovers import now
 from support_service.settings import Settings
-from support_service.upkeep import opened
+from support_service.upkeep import opened, storages
 from tests.calls import PATIENCE, eventually, files, open_case, refused, upload
 from tests.conftest import both_databases
 from tests.scrape import Scrape
@@ -101,8 +101,10 @@ async def test_new_files_go_straight_to_s3(make_client, environment, attachment_
     assert metrics.value("support_attachment_backlog_age_seconds") == 0
     async with client.delete(f"/support/cases/{case['id']}/attachments/{kept['id']}") as response:
         assert response.status == 204
-    async with opened(Settings.load(environment)) as upkeep:
-        assert [found async for found in upkeep.mover(reverse=True)._source.list()] == []
+    bucket = storages(Settings.load(environment))["s3"]
+    await bucket.open()
+    assert [found async for found in bucket.list()] == []
+    await bucket.close()
 
 
 async def test_s3_is_down(make_client, environment, s3, attachment_dir):

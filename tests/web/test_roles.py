@@ -48,7 +48,7 @@ class People:
     """A service that asks for tokens, and one token of each kind."""
 
     def __init__(self, client, path):
-        self._client = client
+        self.client = client
         self._path = path
         self._tokens = {}
 
@@ -62,7 +62,7 @@ class People:
     def ask(self, name, method, path, headers=(), **sent):
         """A request of someone."""
         headers = {"Authorization": f"Bearer {self._tokens[name]}", **dict(headers)}
-        return self._client.request(method, path, headers=headers, **sent)
+        return self.client.request(method, path, headers=headers, **sent)
 
     async def told(self, name, method, path, **sent):
         """What someone is answered; fails where they are refused."""
@@ -86,7 +86,7 @@ async def people(tmp_path, make_client):
         people.add(role, role, subject=SUBJECTS.get(role), teams=["returns"] if role == "agent" else [])
     people.add("other-agent", "agent", subject="agent-2", teams=["billing"])
     people.add("other-customer", "customer", subject="customer-2")
-    people._client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
+    people.client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
     return people
 
 
@@ -113,7 +113,7 @@ async def opened(people, **owner):
 
 async def test_every_route_has_a_rule(people):
     """What the app serves is what the table speaks of, and what this walk asks for."""
-    served = {route.handler.__name__ for route in people._client.app.router.routes()}
+    served = {route.handler.__name__ for route in people.client.app.router.routes()}
     assert served == RULES.keys() | PUBLIC
     assert RULES.keys() == REQUESTS.keys()
 
@@ -308,7 +308,7 @@ async def test_a_customers_repeat_of_an_opening(people):
     new, key = {"subject": "A parcel", "channel": "web"}, {"Idempotency-Key": "a"}
     case = await people.told("customer", "POST", "/support/cases", json=new, headers=key)
     assert await people.told("customer", "POST", "/support/cases", json=new, headers=key) == case
-    async with people._client.app[keys.DATABASE].transaction() as tx:
+    async with people.client.app[keys.DATABASE].transaction() as tx:
         await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id="customer-2"))
     await refused(await people.ask("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found")
 
