@@ -60,13 +60,14 @@ class SharedRates:
         """Settle again and again; while Redis is out of order each replica holds the limits by itself."""
         while True:
             await asyncio.sleep(SETTLE_EVERY if self._in_order else RETRY_AFTER)
-            await self._turn()
+            await self.settle()
 
     async def close(self) -> None:
         """Close the connection."""
         await self._redis.aclose()
 
-    async def _turn(self) -> None:
+    async def settle(self) -> None:
+        """Settle once what was spent since the last time; a failure is logged and measured, and not raised."""
         started = perf_counter()
         try:
             async with asyncio.timeout(WITHIN):
