@@ -96,14 +96,13 @@ async def issuer():
 
 @pytest.fixture
 async def open_jwt(issuer):
-    """Open an authenticator that follows the issuer, or another place; keywords change its demands."""
+    """Open an authenticator that follows the issuer, a file or another source; keywords change its demands."""
     opened = []
 
-    async def start(place=None, now=time.time, **demands):
-        place = place or issuer.place
+    async def start(file=None, *, keys=None, now=time.time, clock=time.monotonic, **demands):
         demands = {"algorithms": ("RS256", "ES256", "EdDSA")} | demands
-        keys = source(place, 6 * PATIENCE)
-        made = Jwt(keys, Demands(ISSUER, AUDIENCE, **demands), required="://" not in place, now=now)
+        keys = keys or source(file or issuer.place, 6 * PATIENCE)
+        made = Jwt(keys, Demands(ISSUER, AUDIENCE, **demands), required=file is not None, now=now, clock=clock)
         await made.open()
         opened.append(made)
         return made

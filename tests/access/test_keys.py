@@ -3,24 +3,50 @@
 import asyncio
 import json
 import logging
+from contextlib import suppress
 
-import aiohttp
 import pytest
 from joserfc.jwk import generate_key
 
 from support_service.access import key_store
+from support_service.access.key_source import source
 from support_service.access.keys import parse
 from support_service.callers import Caller
 from support_service.errors import Unauthenticated, Unavailable
 from tests.calls import PATIENCE, eventually
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that stands still until it is told: unknown keys are asked for by it."""
-    now = [1000.0]
-    monkeypatch.setattr(key_store.KeyStore.__init__, "__kwdefaults__", {"clock": lambda: now[0]})
-    return now
+class Clock:
+    """A monotonic clock that a test sets."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        """Return the seconds."""
+        return self.now
+
+
+class RetimedSource:
+    """The issuer's keys, with a timeout that can be shortened while the source is open."""
+
+    def __init__(self, url):
+        self._usual, self._hurried = source(url, 6 * PATIENCE), source(url, 0.1)
+        self.short_timeout = False
+
+    async def open(self):
+        """Open both clients."""
+        await self._usual.open()
+        await self._hurried.open()
+
+    async def close(self):
+        """Close both clients."""
+        await self._usual.close()
+        await self._hurried.close()
+
+    async def read(self):
+        """Read the keys within the timeout that holds now."""
+        return await (self._hurried if self.short_timeout else self._usual).read()
 
 
 async def refused(jwt, token, kind=Unauthenticated):
@@ -28,6 +54,15 @@ async def refused(jwt, token, kind=Unauthenticated):
     with pytest.raises(kind) as refusal:
         await jwt.verify(token)
     return refusal.value.code
+
+
+def complaints(caplog, package=""):
+    """The warnings and errors that a package has logged, whatever else the root logger's level lets through."""
+    return [
+        record.message
+        for record in caplog.records
+        if record.levelno >= logging.WARNING and record.name.startswith(package)
+    ]
 
 
 async def test_a_new_key_is_found_at_once(issuer, open_jwt):
@@ -38,9 +73,10 @@ async def test_a_new_key_is_found_at_once(issuer, open_jwt):
     assert len(issuer.calls) == 2
 
 
-async def test_unknown_keys_without_end(issuer, open_jwt, clock):
+async def test_unknown_keys_without_end(issuer, open_jwt):
     """However many tokens name keys that are none, the issuer is asked once in 30 s; known keys work meanwhile."""
-    jwt = await open_jwt()
+    clock = Clock()
+    jwt = await open_jwt(clock=clock)
     token = issuer.sign()
     forged = [issuer.sign(header={"kid": f"forged-{number}"}) for number in range(50)]
     for turn in range(3):
@@ -48,10 +84,10 @@ async def test_unknown_keys_without_end(issuer, open_jwt, clock):
         assert {*answers} == {"token_invalid"}
         assert await jwt.verify(token)
         assert len(issuer.calls) == 2 + turn
-        clock[0] += 29.9
+        clock.now += 29.9
         assert await refused(jwt, forged[0]) == "token_invalid"
         assert len(issuer.calls) == 2 + turn
-        clock[0] += 0.2
+        clock.now += 0.2
 
 
 async def test_one_question_at_a_time(issuer, open_jwt):
@@ -117,7 +153,7 @@ async def test_an_emptied_set(issuer, open_jwt, caplog):
     with caplog.at_level(logging.ERROR):
         await jwt.keys.refresh()
     assert await refused(jwt, token) == "token_invalid"
-    assert [record.message for record in caplog.records] == ["0 keys of SUPPORT_JWT_KEYS can be used"]
+    assert complaints(caplog) == ["0 keys of SUPPORT_JWT_KEYS can be used"]
 
 
 TROUBLES = {
@@ -139,23 +175,21 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_an_issuer_in_trouble(issuer, open_jwt, clock, trouble, caplog):
+async def test_an_issuer_in_trouble(issuer, open_jwt, trouble, caplog):
     """Whatever becomes of the issuer, the keys that are known stay and their age grows; that is told once."""
-    jwt = await open_jwt()
+    clock, keys = Clock(), RetimedSource(issuer.place)
+    jwt = await open_jwt(keys=keys, clock=clock)
     known = issuer.sign()
-    session = jwt.keys._source._session
-    patience = session._timeout
-    if trouble == "a hang":  # else it is no matter of time
-        session._timeout = aiohttp.ClientTimeout(total=0.5)
+    keys.short_timeout = trouble == "a hang"  # the other troubles end before any timeout
     TROUBLES[trouble](issuer)
     with caplog.at_level(logging.ERROR, logger="support_service"):
         for age in (1, 2):
-            clock[0] += 1
+            clock.now += 1
             await jwt.keys.refresh()
             assert jwt.keys.age == age
-    session._timeout = patience
+    keys.short_timeout = False
     assert (await jwt.verify(known)).name == "user-17"
-    (line,) = [record.message for record in caplog.records if record.name.startswith("support_service")]
+    (line,) = complaints(caplog, "support_service")
     assert line.startswith("The keys of SUPPORT_JWT_KEYS can't be had: ")
     issuer.heal()
     issuer.add("new", "RSA", 2048)
@@ -176,13 +210,17 @@ async def test_a_start_without_the_issuer(issuer, open_jwt, monkeypatch):
     """A service starts while its issuer is down; it can't tell who anyone is until the issuer is back, and says so."""
     monkeypatch.setattr(key_store, "RETRY_EVERY", 0.01)
     issuer.fail_with(503)
-    jwt = await open_jwt()
+    jwt = await open_jwt(clock=Clock())  # it stands still, so that after the first token none makes the keys be read
     token = issuer.sign()
     assert await refused(jwt, token, Unavailable) == "keys_unavailable"
     assert await refused(jwt, "x") == "token_invalid"
     issuer.heal()
-    await eventually(lambda: jwt.keys._keys is not None)
-    assert await jwt.verify(token) == Caller("user-17", "supervisor", "user-17")
+
+    async def verified():
+        with suppress(Unavailable):
+            return await jwt.verify(token)
+
+    assert await eventually(verified) == Caller("user-17", "supervisor", "user-17")
 
 
 async def test_keys_are_read_again_in_the_background(issuer, open_jwt, monkeypatch):

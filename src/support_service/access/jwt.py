@@ -42,12 +42,18 @@ class Jwt:
     """Lets in whoever sends a token that meets the demands; one that did once is known until it ends or keys change."""
 
     def __init__(
-        self, source: Source, demands: Demands, *, required: bool, now: Callable[[], float] = time.time
+        self,
+        source: Source,
+        demands: Demands,
+        *,
+        required: bool,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._demands = demands
         self._now = now
         self._known: LRUCache[bytes, tuple[Caller, float]] = LRUCache(REMEMBERED)
-        self.keys = KeyStore(source, self._known.clear, required=required)
+        self.keys = KeyStore(source, self._known.clear, required=required, clock=clock)
         self._signatures = _Signatures(algorithms=demands.algorithms, strict_check_header=False)
         self._claims = JWTClaimsRegistry(
             lambda: int(now()),
