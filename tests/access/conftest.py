@@ -1,6 +1,7 @@
 """An issuer of JWTs: keys, a real server of its JWKS, and tokens signed as a test says."""
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
@@ -9,6 +10,7 @@ from joserfc.jwk import generate_key
 
 from support_service.access.jwt import Demands, Jwt
 from support_service.access.key_source import source
+from support_service.access.token_file import Entry, changing, hashed, new_token
 from tests.calls import PATIENCE
 from tests.fakes import Upstream
 
@@ -83,6 +85,15 @@ def good():
         "nbf": now,
         "exp": now + 300,
     }
+
+
+def put_token(path, name, **fields):
+    """Add a token to a file of tokens, as `token create` does. Return the token."""
+    token = new_token()
+    entry = {"name": name, "sha256": hashed(token), "role": "service", "created": datetime.now(UTC)} | fields
+    with changing(path) as entries:
+        entries.append(Entry(**entry))
+    return token
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support_service.access import token_file
-from support_service.access.token_file import Entry, changing, hashed, new_token, read
+from support_service.access.token_file import changing, hashed, new_token, read
 from support_service.access.tokens import Tokens
 from support_service.callers import Caller
 from support_service.errors import Unauthenticated, Unavailable
+from tests.access.conftest import put_token
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -28,10 +29,7 @@ def add(path):
     """Put a token into the file; gives it."""
 
     def put(name="lan", **fields):
-        token = new_token()
-        with changing(path) as entries:
-            entries.append(Entry(**{"name": name, "sha256": hashed(token), "role": "service", "created": NOW} | fields))
-        return token
+        return put_token(path, name, **{"created": NOW} | fields)
 
     return put
 
