@@ -49,9 +49,16 @@ async def put(storage, number):
 
 
 async def begun(storage, number):
-    """Puts of so many files, all of which wait to be finished."""
-    puts = [asyncio.create_task(put(storage, each)) for each in range(number)]
-    await eventually(lambda: len(storage._finisher._waiting) == number)
+    """Begin puts of so many small files. Return them once all of them wait to be finished."""
+    taken = []
+
+    async def noting(each):
+        async for chunk in stream(f"file {each}".encode()):
+            yield chunk
+        taken.append(each)  # after its last byte a put of a small file does nothing but wait
+
+    puts = [asyncio.create_task(storage.put(noting(each))) for each in range(number)]
+    await eventually(lambda: len(taken) == number)
     return puts
 
 

@@ -173,12 +173,13 @@ async def test_the_reserve_stays_free(tmp_path):
     full = LocalAttachmentStorage(tmp_path, plain.free() * 2)
     with pytest.raises(OutOfSpace):
         await full.put(endless())
-    tight = LocalAttachmentStorage(tmp_path, plain.free() // 2)
+    reserve = plain.free() // 2
+    tight = LocalAttachmentStorage(tmp_path, reserve)
     with pytest.raises(OutOfSpace):
         await tight.put(endless(), expected=plain.free())
     assert taken == []
     room = iter([10, 10, -1])
-    tight.free = lambda: next(room) + tight._reserve
+    tight.free = lambda: next(room) + reserve
     with pytest.raises(OutOfSpace):
         await tight.put(endless())
     assert len(taken) == 2 * LOOK_EVERY

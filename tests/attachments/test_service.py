@@ -104,7 +104,7 @@ async def test_what_is_refused_leaves_nothing(service, database, case_id, tmp_pa
     assert await store.backlog(database, "local") == Backlog(files=0, bytes=0)
 
 
-async def test_a_case_that_is_full(service, database, case_id, tmp_path, monkeypatch):
+async def test_a_case_that_is_full(service, database, instruments, case_id, tmp_path, monkeypatch):
     """A file beyond those that a case may have is refused, beside others too, and kept nowhere; one less makes room."""
     monkeypatch.setattr(store, "MAX_FILES", 3)
     monkeypatch.setattr("support_service.attachments.service.MAX_FILES", 3)
@@ -118,7 +118,7 @@ async def test_a_case_that_is_full(service, database, case_id, tmp_path, monkeyp
     assert (await service.expect(case_id)).version == 4
     with pytest.raises(Conflict, match="open another case"):
         await service.expect_takes(case_id)
-    other = await SupportService(database, service._instruments).open_case(NewCase(subject="B", channel="email"))
+    other = await SupportService(database, instruments).open_case(NewCase(subject="B", channel="email"))
     await service.expect_takes(other.id)
     await service.remove(case_id, kept[0].id)
     await service.expect_takes(case_id)
