@@ -6,8 +6,10 @@ from support_service.attachments.local import LocalAttachmentStorage
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, reporter
 from support_service.web import keys
+from tests.attachments.gateway import Gateway
 from tests.attachments.world import World
 from tests.scrape import Scrape
+from tests.servers import free_port
 
 
 @pytest.fixture
@@ -28,9 +30,18 @@ def counted():
 
 
 @pytest.fixture
-async def world(database, tmp_path, s3, counted):
+async def gateway(s3):
+    """The way to S3, which a test can break."""
+    gateway = Gateway(s3.url, free_port())
+    await gateway.start()
+    yield gateway
+    await gateway.kill()
+
+
+@pytest.fixture
+async def world(database, tmp_path, s3, gateway, counted):
     """An empty world."""
-    world = World(database, tmp_path / "files", s3.url, s3.create_bucket(), Instruments(counted[0].meter))
+    world = World(database, tmp_path / "files", gateway.url, s3.create_bucket(), Instruments(counted[0].meter))
     await world.open()
     yield world
     await world.local.close()

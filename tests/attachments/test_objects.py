@@ -54,6 +54,17 @@ async def test_two_sweeps_at_once(storage, s3, bucket):
     assert await storage.sweep_unfinished(now) == 0
 
 
+async def refusals(calls):
+    """Make calls at once. Return the code with which each is refused, by its name."""
+
+    async def refusal(call):
+        with pytest.raises(Unavailable) as refused:
+            await call()
+        return refused.value.code
+
+    return dict(zip(calls, await asyncio.gather(*map(refusal, calls.values())), strict=True))
+
+
 async def test_a_server_that_is_gone(storage, s3):
     """Whatever is asked of a server that does not answer is Unavailable; when it is back, so is the storage."""
     s3.kill()
@@ -67,10 +78,7 @@ async def test_a_server_that_is_gone(storage, s3):
         # The number of a status is no sign of it in a key: this file is not shorter than it was.
         "read 416": lambda: read(storage, f"41/416{'0' * 29}", 0, 1),
     }
-    for name, call in calls.items():
-        with pytest.raises(Unavailable) as refusal:
-            await call()
-        assert refusal.value.code == "storage_unavailable", name
+    assert await refusals(calls) == dict.fromkeys(calls, "storage_unavailable")
     s3.start()
     again = ObjectAttachmentStorage(s3.create_bucket(), endpoint=s3.url)
     assert (await again.put(stream(b"hello"))).size == 5
@@ -82,17 +90,15 @@ async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
     monkeypatch.setattr("support_service.attachments.objects.WITHIN", 0.2)
     s3.freeze()
     try:
-        for call in (
-            lambda: storage.put(stream(b"hello")),
-            lambda: storage.stat(kept.key),
-            lambda: storage.delete("ab/c"),
-            lambda: read(storage, kept.key, 0, 1),
-            lambda: anext(storage.list()),
-            lambda: storage.sweep_unfinished(datetime.now(UTC)),
-        ):
-            with pytest.raises(Unavailable) as refusal:
-                await call()
-            assert refusal.value.code == "storage_unavailable"
+        calls = {
+            "put": lambda: storage.put(stream(b"hello")),
+            "stat": lambda: storage.stat(kept.key),
+            "delete": lambda: storage.delete("ab/c"),
+            "read": lambda: read(storage, kept.key, 0, 1),
+            "list": lambda: anext(storage.list()),
+            "unfinished": lambda: storage.sweep_unfinished(datetime.now(UTC)),
+        }
+        assert await refusals(calls) == dict.fromkeys(calls, "storage_unavailable")
     finally:
         s3.thaw()
 

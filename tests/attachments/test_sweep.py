@@ -36,7 +36,7 @@ async def test_what_is_out_of_step_is_repaired(world, s3, scrape):
         await storage.put(stream(b"orphan"))
     half = world.folder / "tmp" / "half"
     half.write_bytes(b"half")
-    s3.begin_multipart_upload(world.s3._bucket, new_key())
+    s3.begin_multipart_upload(world.bucket, new_key())
     async with world.database.transaction() as tx:
         await tx.execute(attachment_ledger.update().values(files=7, bytes=7))
     old = (datetime.now(UTC) - timedelta(minutes=5)).timestamp()
@@ -89,36 +89,34 @@ async def test_an_upload_whose_row_is_not_committed_yet_is_safe(world):
 async def test_what_is_not_ours_is_left_alone(world, s3):
     """Objects and files that this service never wrote stay, however old they are and wherever they lie."""
     for key in ("backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"):
-        s3.replace(world.s3._bucket, key, b"not ours")
+        s3.replace(world.bucket, key, b"not ours")
     (world.folder / "ab" / "README").write_text("not ours")
     assert await world.settle() == NOTHING
     assert await world.kept("s3") == {"backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"}
     assert await world.kept("local") == {"ab/README"}
 
 
-async def test_a_storage_that_is_gone(world, s3):
+async def test_a_storage_that_is_gone(world, gateway):
     """Where S3 is down the disk is swept all the same, nothing on S3 counts as missing, and the sweep says so."""
     await world.add(b"hello")
     await world.move()
     await world.settle()
     await world.local.put(stream(b"orphan"))
-    s3.kill()
+    await gateway.kill()
     world.later += LONG
     named = []
     with pytest.raises(Unavailable):
         await world.sweep.run(report=named.append)
     assert [finding.kind for finding in named] == ["orphan"]
-    s3.start()
 
 
-async def test_what_no_sweep_has_seen_is_not_known(world, s3):
+async def test_what_no_sweep_has_seen_is_not_known(world, gateway):
     """A first sweep that does not reach everything leaves the number of lost files unknown, and does not call it 0."""
-    s3.kill()
+    await gateway.kill()
     with pytest.raises(Unavailable):
         await world.sweep.run()
     assert world.sweep.unrepaired() == {}
-    s3.start()
-    s3.create_bucket(world.s3._bucket)
+    await gateway.start()
     await world.sweep.run()
     assert world.sweep.unrepaired() == {"missing": 0, "damaged": 0}
 

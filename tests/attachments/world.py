@@ -24,7 +24,7 @@ class World:
     """One database, one folder, one bucket, and the parts over them."""
 
     def __init__(self, database, folder, s3_url, bucket, instruments):
-        self.database, self.folder, self.instruments = database, folder, instruments
+        self.database, self.folder, self.bucket, self.instruments = database, folder, bucket, instruments
         self.local = LocalAttachmentStorage(folder)
         self.s3 = ObjectAttachmentStorage(bucket, endpoint=s3_url)
         self.storages = {"local": self.local, "s3": self.s3}
