@@ -1,8 +1,8 @@
 """What a database does, whichever it is; then what each must survive."""
 
 import asyncio
-import multiprocessing
 import sqlite3
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +14,7 @@ from support_service.cases import store as case_store
 from support_service.database.prepared import hot
 from support_service.database.tables import attachment_ledger, attachments, messages, ticket_references, tickets
 from support_service.errors import Unavailable
+from tests.calls import PATIENCE
 from tests.conftest import both_databases
 
 AT = datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC)
@@ -47,7 +48,7 @@ async def test_values_come_back_as_they_went_in(database):
     async with database.transaction() as tx:
         assert await tx.execute(tickets.insert(), TICKET) == 1
     row = (await database.fetch_all(BY_ID, {"case_id": "case-1"}))[0]
-    assert row._mapping.items() >= TICKET.items()
+    assert {name: getattr(row, name) for name in TICKET} == TICKET
     assert await database.fetch_one(BY_ID, {"case_id": "other"}) is None
 
 
@@ -146,25 +147,27 @@ async def test_prepared_statements_read_as_sqlalchemy_does(database, name):
     assert plain is None or tuple(prepared) == tuple(plain)
 
 
-def _write_in_another_process(path: str, number: int) -> None:
-    """Write to a SQLite file as fast as can be, each time holding the lock for a moment."""
-    with sqlite3.connect(path, timeout=30, isolation_level=None) as connection:
-        for turn in range(100):
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("INSERT INTO attachment_ledger VALUES (?, 0, 0)", (f"{number}-{turn}",))
-            connection.execute("COMMIT")
-    connection.close()
+# Writes to a SQLite file as fast as possible, and holds the lock for a moment each time. Its imports are fast, so that
+# it runs beside the test's own writers and not after them.
+WRITER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
+for turn in range(100):
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO attachment_ledger VALUES (?, 0, 0)", (f"{sys.argv[2]}-{turn}",))
+    connection.execute("COMMIT")
+connection.close()
+"""
 
 
 async def test_two_processes_that_write_one_sqlite_file(database, database_url):
     """Writers of one file wait for each other, in this process and in others: nobody is told that it is locked."""
     path = database_url.removeprefix("sqlite:///")
-    spawn = multiprocessing.get_context("spawn")
-    others = [spawn.Process(target=_write_in_another_process, args=(path, number)) for number in range(2)]
-    for process in others:
-        process.start()
     second = databases.connect(database_url)
     await second.open()
+    others = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", WRITER, path, f"{number}") for number in range(2)
+    ]
 
     async def write(into, number):
         async with into.transaction() as tx:
@@ -172,9 +175,8 @@ async def test_two_processes_that_write_one_sqlite_file(database, database_url):
         assert await into.fetch_one(BY_ID, {"case_id": str(number)})
 
     await asyncio.gather(*(write((database, second)[number % 2], number) for number in range(200)))
-    for process in others:
-        await asyncio.to_thread(process.join, 60)
-        assert process.exitcode == 0
+    async with asyncio.timeout(3 * PATIENCE):
+        assert [await process.wait() for process in others] == [0, 0]
     assert len(await ids(database)) == 200
     await second.close()
 

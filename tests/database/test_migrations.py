@@ -15,7 +15,7 @@ from support_service import database as databases
 from support_service.database import migrate
 from support_service.database.tables import metadata
 from support_service.errors import Unavailable
-from tests.calls import PATIENCE
+from tests.calls import PATIENCE, eventually
 from tests.sessions import in_thread
 
 SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which no table here describes
@@ -217,11 +217,9 @@ def spoken(case, **more):
 
 
 async def waits(user, table, mode):
-    """Until the migration waits for a lock of a table."""
+    """Wait until the migration waits for a lock of a table."""
     waiting = "SELECT 1 FROM pg_locks WHERE relation = $1::regclass AND mode = $2 AND NOT granted"
-    async with asyncio.timeout(PATIENCE):
-        while not await user.fetchval(waiting, table, mode):  # noqa: ASYNC110 - PostgreSQL tells nobody
-            await asyncio.sleep(0.01)
+    await eventually(lambda: user.fetchval(waiting, table, mode))
 
 
 async def test_cases_are_read_while_rows_are_filled_in(busy):
@@ -240,8 +238,11 @@ async def test_cases_are_read_while_rows_are_filled_in(busy):
     assert await user.fetchval("SELECT conversation_bytes FROM tickets") == len("hello") + 256
 
 
-async def test_a_table_in_use_is_waited_for_with_patience(busy):
+async def test_a_table_in_use_is_waited_for_with_patience(busy, monkeypatch):
     """A long look at a table lets the migration wait, which lets everyone else have the table, and then goes on."""
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(migrate, "PAUSE", 0.01)
+    monkeypatch.setattr(migrate, "TRIES", 10_000)
     url, holder, user = busy
     async with holder.transaction():
         await holder.fetchval("SELECT count(*) FROM tickets")

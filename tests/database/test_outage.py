@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from support_service.web import keys
-from tests.calls import PATIENCE, open_case, read_case, refused, upload
+from support_service.attachments.local import LocalAttachmentStorage
+from support_service.web import health
+from tests.calls import eventually, open_case, read_case, refused, upload
 from tests.process import running
 from tests.servers import free_port
 
@@ -55,11 +56,9 @@ async def test_a_stopped_database(client, postgres):
 
     async def ready():
         async with client.get("/readyz") as response:
-            return response.status, await response.json()
+            return response.status == 200 and await response.json()
 
-    async with asyncio.timeout(PATIENCE):
-        while await ready() != (200, {"status": "ready", "database": "ok", "cache": "ok"}):  # noqa: ASYNC110 - as below
-            await asyncio.sleep(0.05)
+    assert await eventually(ready) == {"status": "ready", "database": "ok", "cache": "ok"}
 
 
 async def test_more_requests_than_connections(make_client, postgres):
@@ -76,8 +75,9 @@ def frozen(postgres):
     postgres.thaw()
 
 
-async def test_readiness_of_a_frozen_database(client, postgres, frozen):
+async def test_readiness_of_a_frozen_database(client, postgres, frozen, monkeypatch):
     """A database that holds its connections and says nothing turns readiness off soon, and then it heals."""
+    monkeypatch.setattr(health, "PATIENCE", 0.2)
     case = await open_case(client)
     frozen()
 
@@ -85,15 +85,16 @@ async def test_readiness_of_a_frozen_database(client, postgres, frozen):
         async with client.get("/readyz") as response:
             return response.status, (await response.json())["database"]
 
+    async def recovered():
+        return await ready() == (200, "ok")
+
     reading = asyncio.create_task(read_case(client, case))
     for _ in range(2):
         assert await asyncio.gather(*(ready() for _ in range(10))) == [(503, "unavailable")] * 10
     assert not reading.done()  # a statement may take 15 s, which whoever asks for readiness does not wait for
     postgres.thaw()
     assert await reading == case
-    async with asyncio.timeout(PATIENCE):
-        while await ready() != (200, "ok"):  # noqa: ASYNC110 - what went wrong is taken down first
-            await asyncio.sleep(0.05)
+    await eventually(recovered)
 
 
 async def test_a_stop_with_a_frozen_database(tmp_path, database_url, frozen):
@@ -112,14 +113,13 @@ async def test_a_database_that_goes_right_after_a_removal(client, postgres, monk
     case = await open_case(client)
     attachment = await upload(client, case)
     path = f"/support/cases/{case['id']}/attachments"
-    storage = client.app[keys.ATTACHMENTS]._storages["local"]
-    delete = storage.delete
+    delete = LocalAttachmentStorage.delete
 
-    async def stop_and_delete(key):
+    async def stop_and_delete(storage, key):
         postgres.stop()
-        await delete(key)
+        await delete(storage, key)
 
-    monkeypatch.setattr(storage, "delete", stop_and_delete)
+    monkeypatch.setattr(LocalAttachmentStorage, "delete", stop_and_delete)
     try:
         async with client.delete(f"{path}/{attachment['id']}") as response:
             assert response.status == 204
