@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test soak soak-timeline crash schemathesis drill-events lint format catalogue rules dashboards drill drill-short bench siege lock clean
+.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format catalogue rules dashboards drill drill-short bench siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,25 +36,31 @@ services: ## Install the Debian packages that tests need, where they are missing
 run: install ## Start the service with simulated neighbours and sample cases on 127.0.0.1:8000
 	@$(BIN)/support-service demo $(ARGS)
 
-# The drill holds seconds against rules, so it runs by itself once the others are done; a pick of tests goes without it.
-test: install services ## Run every test (ARGS="-k timeline" picks some)
-	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
+# Most tests wait for servers and processes, so that more workers than cores finish sooner.
+PYTEST = $(BIN)/pytest --dist worksteal
+LONG = $(BIN)/pytest -p no:randomly --timeout 7200
+
+test: install services ## Run every test in random order (ARGS="-k timeline" picks some, ARGS=--randomly-seed=1 repeats an order)
+	$(PYTEST) -n 4 --durations 25 $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory drill-short)
 
+test-fast: install ## Run the tests that need nothing but SQLite, in about a minute
+	$(PYTEST) -n 2 -m "unit or app" $(ARGS)
+
 soak: install ## Let 32 clients write and read for about a minute: not one 5xx
-	LOAD_ROUNDS=250 $(BIN)/pytest tests/test_load.py $(ARGS)
+	LOAD_ROUNDS=250 $(LONG) tests/test_load.py $(ARGS)
 
 soak-timeline: install services ## Let neighbours and Redis fail at random for five minutes while 32 clients read
-	CHAOS_SECONDS=300 $(BIN)/pytest tests/timeline/test_chaos.py -s $(ARGS)
+	CHAOS_SECONDS=300 $(LONG) tests/timeline/test_chaos.py -s $(ARGS)
 
 crash: install ## Kill the service at 270 steps of what it does with files: nothing is lost, nothing is left
-	CRASH_KILLS=45 $(BIN)/pytest tests/crash -s $(ARGS)
+	CRASH_KILLS=45 $(LONG) tests/crash -s $(ARGS)
 
 schemathesis: install ## Send the service what its OpenAPI document makes possible, for five minutes
-	SCHEMATHESIS_SECONDS=300 $(BIN)/pytest tests/web/test_schemathesis.py -s $(ARGS)
+	SCHEMATHESIS_SECONDS=300 $(LONG) tests/web/test_schemathesis.py -s $(ARGS)
 
 drill-events: install services ## Kill the consumer 100 times while 5,000 events come in, and Redis for 20 s
-	DRILL_KILLS=100 DRILL_EVENTS=5000 DRILL_OUTAGE=20 $(BIN)/pytest tests/events/test_drill.py $(ARGS)
+	DRILL_KILLS=100 DRILL_EVENTS=5000 DRILL_OUTAGE=20 $(LONG) tests/events/test_drill.py $(ARGS)
 
 lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/ruff format --check
@@ -80,7 +86,7 @@ rules: install ## Write Prometheus's rules and their tests again, from the table
 	$(BIN)/python -m observability.prometheus_rule
 
 drill-short: install services ## Break three things, and see that on-call is told of them and of nothing else
-	DRILL_TIME=30 $(BIN)/pytest tests/drill/short.py $(ARGS)
+	DRILL_TIME=30 $(PYTEST) -n 3 tests/drill/short.py $(ARGS)
 
 drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
 	@$(BIN)/python -m tests.drill $(ARGS)

@@ -41,6 +41,8 @@ from tests.sessions import (  # noqa: F401 - fixtures
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
 
+pytest_plugins = ("tests.tiers", "tests.isolation")
+
 MakeClient = Callable[..., Awaitable[TestClient]]
 both_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
 

@@ -1,11 +1,14 @@
 """The metrics of an app as Prometheus reads them: out of the rendered exposition."""
 
+import re
+
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from support_service.web import keys
 
 Labels = dict[str, str]
+NAME = re.compile(r"[^{ ]*")  # of a sample's line
 
 
 def parse(text: str) -> list[tuple[str, Labels, float]]:
@@ -18,35 +21,36 @@ def parse(text: str) -> list[tuple[str, Labels, float]]:
 
 
 class Scrape:
-    """Reads an app's metrics anew with every question."""
+    """Reads an app's metrics; each question renders them again."""
 
     def __init__(self, app: web.Application) -> None:
         self._metrics = app[keys.METRICS]
 
-    def samples(self) -> list[tuple[str, Labels, float]]:
-        """Every sample there is."""
-        return parse(self._metrics.scrape("", "").body.decode())
+    def samples(self, name: str | None = None) -> list[tuple[str, Labels, float]]:
+        """Every sample, or those of one name, which is several times cheaper to parse."""
+        text = self._metrics.scrape("", "").body.decode()
+        if name is not None:
+            text = "".join(line for line in text.splitlines(keepends=True) if NAME.match(line)[0] == name)
+        return parse(text)
 
     def value(self, name: str, **labels: str) -> float | None:
         """The value of the one series with exactly these labels; None where there is no such series."""
-        found = [value for sample, given, value in self.samples() if sample == name and given == labels]
+        found = [value for _, given, value in self.samples(name) if given == labels]
         assert len(found) <= 1, f"{name}{labels} is exposed {len(found)} times"
         return found[0] if found else None
 
     def series(self, name: str) -> list[Labels]:
         """The label sets that a name has."""
-        return [labels for sample, labels, _ in self.samples() if sample == name]
+        return [labels for _, labels, _ in self.samples(name)]
 
     def counted(self, name: str) -> list[Labels]:
         """The label sets of a name that do not stand at 0."""
-        return [labels for sample, labels, value in self.samples() if sample == name and value]
+        return [labels for _, labels, value in self.samples(name) if value]
 
     def total(self, name: str) -> float:
         """The sum over every series of a name."""
-        return sum(value for sample, _, value in self.samples() if sample == name)
+        return sum(value for _, _, value in self.samples(name))
 
     def moved(self, name: str) -> dict[str, float]:
         """The series of a name with one label that do not stand at 0, by that label's value."""
-        return {
-            next(iter(labels.values())): value for sample, labels, value in self.samples() if sample == name and value
-        }
+        return {next(iter(labels.values())): value for _, labels, value in self.samples(name) if value}

@@ -1,5 +1,6 @@
 """The servers that one run of the tests shares, as fixtures; conftest.py hands them on."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def redis_server(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """The session's Redis."""
     try:
         server = RedisServer(tmp_path_factory.mktemp("redis"))
@@ -34,10 +35,10 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(servers: None) -> Iterator[PostgresServer]:
     """The session's PostgreSQL, with a migrated template."""
     # Not below pytest's own folder, which the user `postgres` may not enter.
-    folder = Path(tempfile.mkdtemp(prefix="support-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="support-postgres-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
     server = None
     try:
         server = PostgresServer(folder)
@@ -68,7 +69,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def promtool() -> str:
+def promtool(servers: None) -> str:
     """Prometheus's linter."""
     try:
         return find_binary("promtool")
@@ -77,7 +78,7 @@ def promtool() -> str:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def s3_server(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The session's S3."""
     server = S3Server(tmp_path_factory.mktemp("s3"))
     try:

@@ -205,6 +205,7 @@ def test_the_help_of_a_lever_has_an_example(run, arguments):
 @pytest.mark.parametrize(
     "command", ["openapi", "migrate", "sweep", "demo --port 0", "probe --base-url http://127.0.0.1:1"]
 )
+@pytest.mark.usefixtures("processes")
 async def test_output_that_nobody_takes(tmp_path, command):
     """A command whose reader has gone, as of `export | head`, ends quietly, with the status that shells give it."""
     migrate.upgrade(f"sqlite:///{tmp_path}/var/support.db")
@@ -215,6 +216,7 @@ async def test_output_that_nobody_takes(tmp_path, command):
         assert await process.ended(START) == (141, "", "")
 
 
+@pytest.mark.usefixtures("processes")
 async def test_output_that_finds_no_room(tmp_path):
     """A command whose output can't be kept, as on a full disk, says so in one line, with status 2."""
     full = os.open("/dev/full", os.O_WRONLY)
@@ -223,6 +225,7 @@ async def test_output_that_finds_no_room(tmp_path):
         assert await process.ended(START) == (2, "", "support-service: [Errno 28] No space left on device\n")
 
 
+@pytest.mark.usefixtures("processes")
 async def test_version(tmp_path):
     """`python -m support_service` is the same command; `--version` says which release it is."""
     async with running("--version", cwd=tmp_path) as command:

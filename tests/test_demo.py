@@ -4,10 +4,13 @@ import re
 import signal
 
 import aiohttp
+import pytest
 
 from tests.calls import list_cases, logged, read_detail
 from tests.process import START, running
 from tests.scrape import parse
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 
 async def test_the_demo_has_a_merged_timeline(tmp_path):

@@ -14,6 +14,8 @@ from tests.conftest import both_databases
 from tests.process import running
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 @pytest.fixture
 def port():

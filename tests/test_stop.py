@@ -13,6 +13,8 @@ from tests.events.conftest import shipment
 from tests.process import running
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 @pytest.fixture
 async def service(tmp_path):

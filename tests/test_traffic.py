@@ -1,6 +1,7 @@
 """`support-service demo traffic` feeds a service, and with faults what broken clients send, too."""
 
 import aiohttp
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -30,6 +31,7 @@ async def test_faults_are_refused_and_harm_nothing(client):
     assert set(traffic.answers) == {"2xx", "4xx"}
 
 
+@pytest.mark.usefixtures("processes")
 async def test_a_service_below_a_path(tmp_path):
     """An address with a path is a service's too, and one request in a day ends in time all the same."""
     paths = []
@@ -48,6 +50,7 @@ async def test_a_service_below_a_path(tmp_path):
     assert paths == ["/desk/support/cases"]
 
 
+@pytest.mark.usefixtures("processes")
 async def test_the_command(client, tmp_path):
     """It runs as long as it is told, and says what was answered."""
     url = str(client.make_url("")).rstrip("/")

@@ -69,16 +69,22 @@ async def _drain(readiness: keys.Readiness, runner: web.AppRunner, server: Serve
 
 
 async def stop_signal() -> str:
-    """Wait for SIGTERM or SIGINT; gives its name."""
-    stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    """Wait for SIGTERM or SIGINT and return its name; the handlers are removed when the wait ends."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[str] = loop.create_future()
 
     def stop(name: str) -> None:
         if not stopped.done():
             stopped.set_result(name)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop, number.name)
-    return await stopped
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, stop, number.name)
+    try:
+        return await stopped
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 def with_room(settings: Settings) -> Settings:

@@ -12,6 +12,8 @@ from tests.calls import eventually, open_case, refused
 from tests.process import START, running
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 @pytest.fixture
 def variables(tmp_path):

@@ -14,7 +14,7 @@ RECEIVERS = {"critical": "pager,data-ops", "warning": "data-ops", "none": "dead-
 
 
 @pytest.fixture(scope="module")
-def amtool() -> str:
+def amtool(servers: None) -> str:
     """Alertmanager's tool."""
     try:
         return find_binary("amtool")

@@ -42,6 +42,7 @@ def run(*command: object, cwd: Path = ROOT) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_files_are_written_from_the_tables():
     """`make lint` would say so too: what Prometheus loads is what the tables say."""
     run(sys.executable, "-m", "observability.rules", "--check")

@@ -66,6 +66,7 @@ async def test_a_folder_that_can_not_be_made(tmp_path):
 
 
 @pytest.mark.parametrize("size", [10, 3 * BLOCK])
+@pytest.mark.usefixtures("processes")
 async def test_a_limit_of_the_system(tmp_path, size):
     """A file that may not grow any more is OutOfSpace, and leaves nothing."""
     assert _put_with_limit(tmp_path, size, limit=size // 2) == "storage_full []"
@@ -140,6 +141,7 @@ async def test_a_file_that_can_not_be_read_now(storage, monkeypatch, code):
 
 
 @pytest.mark.parametrize("size", [50_000, 3_000_000])
+@pytest.mark.usefixtures("processes")
 async def test_a_disk_that_is_full(tmp_path, size):
     """A real disk that fills in the middle of a file is OutOfSpace, and leaves nothing; it takes files again after."""
     with small_disk(tmp_path, 1_000_000) as disk:

@@ -17,6 +17,8 @@ from tests.calls import eventually, files, open_case, read_case, upload
 from tests.process import environment, running
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 @pytest.fixture
 def variables(tmp_path, s3):

@@ -10,6 +10,8 @@ from support_service.database.tables import audit_log
 from tests.conftest import both_databases
 from tests.process import running
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 @pytest.fixture
 def command(tmp_path, database_url):

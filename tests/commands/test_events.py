@@ -11,6 +11,8 @@ from tests.events.conftest import send, shipment
 from tests.events.test_in import SENTENCE, about, wait_for_messages
 from tests.process import running
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 async def command(tmp_path, *arguments, **variables):
     """What a command prints; fails where it fails."""

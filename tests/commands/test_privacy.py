@@ -9,6 +9,8 @@ from tests.calls import add_message, open_case
 from tests.process import running
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 @pytest.fixture
 def variables(tmp_path):

@@ -13,6 +13,8 @@ from tests.conftest import both_databases
 from tests.process import running
 from tests.scrape import Scrape
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 NONE = "No lever is pulled: every service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL holds.\n"
 AGAIN = "Every replica follows within about 2 s.\n"
 

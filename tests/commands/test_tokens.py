@@ -11,6 +11,8 @@ from support_service.cli import build_parser
 from support_service.errors import SupportError
 from tests.process import START, running
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 FOLLOW = "Every service that reads it follows within about 2 s.\n"
 
 

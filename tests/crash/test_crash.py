@@ -18,6 +18,8 @@ from tests.attachments.world import World
 from tests.crash import victim
 from tests.crash.scenarios import SCENARIOS
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 KILLS = int(os.environ.get("CRASH_KILLS", "2"))  # of each scenario
 TRIES = 3  # points that may stand for one
 WITHIN = 120.0  # seconds for one run, on a busy machine

@@ -27,6 +27,8 @@ from tests.crash import victim
 from tests.crash.test_crash import KILLS, WITHIN, figures, processes, spread
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 WATCHED = {
     str(victim.HOUSE / name)
     for name in (

@@ -160,6 +160,7 @@ connection.close()
 """
 
 
+@pytest.mark.usefixtures("processes")
 async def test_two_processes_that_write_one_sqlite_file(database, database_url):
     """Writers of one file wait for each other, in this process and in others: nobody is told that it is locked."""
     path = database_url.removeprefix("sqlite:///")

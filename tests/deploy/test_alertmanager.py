@@ -73,7 +73,7 @@ async def receiver():
 
 
 @pytest.fixture
-def root(tmp_path, receiver):
+def root(servers, tmp_path, receiver):
     """The container's root: what compose mounts, with secrets, and without what would wait or find no mail server."""
     (tmp_path / HOME[1:]).mkdir()
     for target, source in mounts().items():

@@ -16,7 +16,7 @@ SHORT = [NAMED[name] for name in ("payment answers 500", "service killed", "pois
 
 
 @pytest.fixture(autouse=True)
-def _programs():
+def _programs(processes):
     for program in ("prometheus", "promtool", "prometheus-alertmanager"):
         try:
             find_binary(program)

@@ -39,7 +39,7 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
 
 
 @pytest.fixture
-def durable_redis(tmp_path: Path) -> Any:
+def durable_redis(servers: None, tmp_path: Path) -> Any:
     """A Redis of the test's own that keeps what it was told when it is killed."""
     folder = tmp_path / "redis"
     folder.mkdir()

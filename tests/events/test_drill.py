@@ -20,6 +20,8 @@ from tests.events.test_consumer import there
 from tests.process import running
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 KILLS = int(os.environ.get("DRILL_KILLS", "4"))
 EVENTS = int(os.environ.get("DRILL_EVENTS", "200"))
 OUTAGE = float(os.environ.get("DRILL_OUTAGE", "0.5"))  # seconds without Redis

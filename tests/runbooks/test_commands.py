@@ -41,7 +41,7 @@ def variables(deployment):
 
 
 @pytest.fixture
-def bash(tmp_path):
+def bash(processes, tmp_path):
     """Runs a script in bash, where `kubectl` and `docker` do nothing; gives what it printed."""
     for name in ("kubectl", "docker"):
         (tmp_path / name).symlink_to("/bin/true")

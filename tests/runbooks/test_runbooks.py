@@ -206,6 +206,7 @@ def test_queries_are_queries(promtool, tmp_path):
 
 
 @pytest.mark.parametrize("page", PAGES)
+@pytest.mark.usefixtures("processes")
 def test_commands_are_commands(page):
     """Shell reads every command of a page, and `support-service` knows its own."""
     commands = blocks(page, "sh")

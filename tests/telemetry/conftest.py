@@ -11,7 +11,7 @@ from tests.telemetry.sink import Sink
 
 
 @pytest.fixture(scope="session")
-def victoria(tmp_path_factory):
+def victoria(servers, tmp_path_factory):
     """The session's OTLP backend."""
     try:
         server = VictoriaMetrics(tmp_path_factory.mktemp("victoria"))
@@ -44,7 +44,7 @@ async def session(port):
 
 
 @pytest.fixture
-def serve(port, tmp_path, orders, payments, shipments):
+def serve(processes, port, tmp_path, orders, payments, shipments):
     """Run `support-service serve` with all three neighbours for the length of a block."""
 
     def serve(**variables):

@@ -12,7 +12,7 @@ READ = "/support/cases/{case_id}"
 
 
 @pytest.fixture
-async def collector(sink, tmp_path):
+async def collector(servers, sink, tmp_path):
     """The collector, which hands on to the sink."""
     try:
         collector = Collector(tmp_path / "collector", sink.url)

@@ -39,7 +39,7 @@ def probe_port():
 
 
 @pytest.fixture
-def prometheus(tmp_path, port, probe_port):
+def prometheus(servers, tmp_path, port, probe_port):
     """A Prometheus with a history, the project's rules and the service's address."""
     folder = tmp_path / "prometheus"
     folder.mkdir()

@@ -17,6 +17,8 @@ from tests.timeline.upstream import MEBIBYTE
 from tests.timeline.weather import Weather
 from tests.timeline.world import know, neighbours, shown
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "8"))  # `make soak-timeline` asks for five minutes
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
 CLIENTS, CASES = 32, 24

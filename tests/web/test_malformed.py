@@ -78,6 +78,7 @@ async def test_an_expectation_that_can_not_be_met(client, metrics, path):
     assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
 
 
+@pytest.mark.usefixtures("processes")
 async def test_nothing_of_it_is_logged(tmp_path):
     """Many such requests give few lines, at INFO, and none quotes what was sent."""
     port = free_port()

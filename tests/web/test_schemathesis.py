@@ -12,9 +12,13 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from support_service.web.routes import ROUTES
 from tests.process import environment, running
 from tests.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "0"))
 CONFIG = Path(__file__).parent / "schemathesis.toml"

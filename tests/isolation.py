@@ -1,0 +1,93 @@
+"""Isolation of tests: global state is the same before and after each, and temporary files are in memory.
+
+Logging is restored, since many tests configure it through the command line; any other change fails the test.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
+
+MEMORY = Path("/dev/shm")
+ROOM = 4 * 1024**3  # bytes that all workers may need there
+
+Levels = dict[logging.Logger, tuple[Any, ...]]
+LOGGING = pytest.StashKey[Levels]()
+STATE = pytest.StashKey[dict[str, Any]]()
+
+
+def pytest_configure() -> None:
+    """Put temporary directories into memory where there is room; PYTEST_DEBUG_TEMPROOT chooses another place."""
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Remember the state before any fixture of the test runs."""
+    item.stash[LOGGING] = _loggers()
+    item.stash[STATE] = _state()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Restore logging after the test's fixtures are torn down; fail where anything else differs."""
+    yield
+    _restore(item.stash[LOGGING])
+    before, after = item.stash[STATE], _state()
+    changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+    if changed:
+        pytest.fail(f"the test changed global state and did not restore it (before, after): {changed}", pytrace=False)
+
+
+def _state() -> dict[str, Any]:
+    umask = os.umask(0)
+    os.umask(umask)
+    return {
+        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        "working directory": os.getcwd(),  # noqa: PTH109 - compared, not used as a path
+        "umask": umask,
+        "signal handlers": {number.name: signal.getsignal(number) for number in SIGNALS},
+        "arguments": list(sys.argv),
+        "import path": list(sys.path),
+        "excepthook": sys.excepthook,
+        "standard streams": (sys.__stdout__, sys.__stderr__),
+        "garbage collection": (gc.isenabled(), gc.get_threshold()),
+        "event loop policy": type(asyncio.get_event_loop_policy()),
+        "recursion limit": sys.getrecursionlimit(),
+    }
+
+
+def _loggers() -> Levels:
+    known = [logger for logger in logging.Logger.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    return {logger: _settings(logger) for logger in (logging.root, *known)}
+
+
+def _settings(logger: logging.Logger) -> tuple[Any, ...]:
+    return logger.level, logger.propagate, logger.disabled, list(logger.handlers), list(logger.filters)
+
+
+def _restore(before: Levels) -> None:
+    logging.disable(logging.NOTSET)
+    for logger in _loggers():
+        if logger not in before:  # created during the test
+            logger.handlers[:] = []
+            logger.filters[:] = []
+            logger.setLevel(logging.NOTSET)
+            logger.propagate, logger.disabled = True, False
+        elif _settings(logger) != before[logger]:
+            level, logger.propagate, logger.disabled, handlers, filters = before[logger]
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
+            logger.filters[:] = filters
