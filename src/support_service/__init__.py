@@ -1,5 +1,3 @@
 """Support cases, one merged timeline and attachments, with their health visible from the first minute."""
 
-from importlib.metadata import version
-
-__version__ = version("support-service")
+__version__ = "0.1.0"  # the package's version too: pyproject.toml reads it here
