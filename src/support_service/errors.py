@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from support_service.refusals import Refusal
+
 MAX_TOLD = 100  # fields of a request that are named as wrong
 
 
@@ -27,7 +29,7 @@ def field_errors(failure: ValidationError, *within: str) -> list[FieldError]:
     ]
 
 
-class SupportError(Exception):
+class SupportError(Refusal):
     """A refusal that a client can act on."""
 
     def __init__(self, code: str, message: str, fields: Sequence[FieldError] = ()) -> None:

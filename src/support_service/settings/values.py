@@ -22,6 +22,8 @@ from pydantic_core import ErrorDetails
 from redis.asyncio import BlockingConnectionPool
 
 from support_service import quantities
+from support_service.refusals import Refusal
+from support_service.urls import base_url, check_port, http_url
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Those that prove who signed. With HS256 and its like, whoever can check a token can make one; `none` proves nothing.
@@ -32,37 +34,14 @@ JWT_ALGORITHMS = (
 POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "port", "database", "target_session_attrs"})
 
 
-class WrongSetting(Exception):
+class WrongSetting(Refusal):
     """One line that names the variable, its value and what is allowed."""
-
-
-def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("an address that starts with http:// or https://")
-    _check_port(value)
-    if not _is_host(urlsplit(value).hostname or "") or re.search(r"\s", value):
-        raise ValueError("an address that names a host after http:// or https://, and has no spaces")
-    return value.rstrip("/")
-
-
-def _is_host(name: str) -> bool:
-    try:
-        return bool(name.encode("idna"))  # as whatever looks the name up has it
-    except UnicodeError:
-        return False
-
-
-def base_url(value: str) -> str:
-    """The address of a service; raises ValueError with what is allowed."""
-    if "?" in value or "#" in value:
-        raise ValueError("an address without a query and a fragment, since paths are appended to it")
-    return _http_url(value)
 
 
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("an address that starts with redis://, rediss:// or unix://")
-    _check_port(value)
+    check_port(value)
     try:
         BlockingConnectionPool.from_url(value).make_connection()  # type: ignore[no-untyped-call]  # none is opened
     except (TypeError, ValueError):
@@ -78,26 +57,17 @@ def _database_url(value: str) -> str:
     if ":memory:" in value or value == "sqlite:///":
         raise ValueError("the path of a file, since a database in memory is gone with its connection")
     if value.startswith("postgresql:"):
-        _check_port(value)
+        check_port(value)
         unknown = {name for name, _ in parse_qsl(urlsplit(value).query, keep_blank_values=True)} - POSTGRES_OPTIONS
         if unknown:
             raise ValueError(f"an address whose query has none but these: {', '.join(sorted(POSTGRES_OPTIONS))}")
     return value
 
 
-def _check_port(value: str) -> None:
-    try:
-        _ = urlsplit(value).port
-    except ValueError:  # its text has what it took for the port, which may be half a password
-        raise ValueError(
-            "an address whose port is a number up to 65535; in a password / is written %2F, ? %3F, # %23 and @ %40"
-        ) from None
-
-
 def _key_place(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        _check_port(value)
+        check_port(value)
     elif "://" in value:
         raise ValueError("an address that starts with https:// (http:// on loopback alone), or the path of a file")
     return value
@@ -216,7 +186,7 @@ MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "
 TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
 Algorithms = Annotated[tuple[str, ...], BeforeValidator(_algorithms)]
 KeyPlace = Annotated[str, AfterValidator(_key_place)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpUrl = Annotated[str, AfterValidator(http_url)]
 BaseUrl = Annotated[str, AfterValidator(base_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
