@@ -55,6 +55,11 @@ class Process:
                 lines += line.decode()
         return lines
 
+    async def asked(self, question: str) -> None:
+        """Wait until it prints a question, which has no line of its own."""
+        async with asyncio.timeout(START):
+            await self._process.stdout.readuntil(question.encode())
+
     async def answers(self, address: str) -> None:
         """Wait until it serves."""
         async with aiohttp.ClientSession() as session:
@@ -75,6 +80,7 @@ async def running(
     *arguments: str,
     cwd: Path,
     module: str = "support_service",
+    stdin: int = asyncio.subprocess.DEVNULL,
     output: int = asyncio.subprocess.PIPE,
     **variables: str,
 ) -> AsyncIterator[Process]:
@@ -86,7 +92,7 @@ async def running(
         *(sys.executable, "-m", module, *arguments),
         cwd=cwd,
         env=environment(**variables),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=output,
         stderr=asyncio.subprocess.PIPE,
     )

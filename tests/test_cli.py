@@ -5,11 +5,14 @@ The commands run in this process; test_server.py, test_demo.py and commands/ run
 
 import json
 import os
+import signal
 import sys
+from importlib import metadata
 
 import pytest
 
 from support_service import __version__, cli
+from support_service.commands import openapi
 from support_service.database import migrate
 from support_service.web.routes import ROUTES
 from tests.process import START, running
@@ -50,7 +53,9 @@ def run(monkeypatch, capsys, tmp_path):
         out, errors = capsys.readouterr()
         return status, out, errors
 
-    return command
+    handler = signal.getsignal(signal.SIGINT)
+    yield command
+    signal.signal(signal.SIGINT, handler)  # the commands end this process on Ctrl-C, and pytest has more to say
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -91,7 +96,7 @@ def test_openapi_of_a_closed_service(run):
 def test_a_description_with_gaps(run, monkeypatch):
     """`openapi --check` says nothing of a whole description, and names what another lacks."""
     assert run("openapi", "--check") == (0, "", "")
-    monkeypatch.setattr(cli, "gaps", lambda _: ["GET /a: has no summary", "GET /b: has no tags"])
+    monkeypatch.setattr(openapi, "gaps", lambda _: ["GET /a: has no summary", "GET /b: has no tags"])
     assert run("openapi", "--check") == ("GET /a: has no summary\nGET /b: has no tags", "", "")
 
 
@@ -223,6 +228,11 @@ async def test_output_that_finds_no_room(tmp_path):
     async with running("asyncapi", cwd=tmp_path, output=full) as process:
         os.close(full)
         assert await process.ended(START) == (2, "", "support-service: [Errno 28] No space left on device\n")
+
+
+def test_the_package_has_the_version_of_the_source():
+    """The version stands in one place, which the package is built from."""
+    assert metadata.version("support-service") == __version__
 
 
 @pytest.mark.usefixtures("processes")

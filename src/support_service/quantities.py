@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 
-DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 IN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 FREQUENCY = re.compile(r"(\d{1,9})\s*/\s*(s|min|h)")
 PERIODS = {"s": 1, "min": 60, "h": 3600}
@@ -14,10 +14,14 @@ MOST = (1 << 63) - 1  # that the databases count to
 MOST_OFTEN = 1_000_000  # requests a second: replicas settle in microseconds what each of them has cost
 
 
-def duration(text: str) -> timedelta:
-    """A number with `s`, `m`, `h`, `d` or `w`; raises ValueError with what is allowed."""
+def duration(text: str, default_unit: str = "") -> timedelta:
+    """A number with `s`, `m`, `h`, `d` or `w`, or with none where there is a default unit.
+
+    Raises ValueError with what is allowed.
+    """
     found = DURATION.fullmatch(text.strip())
-    seconds = float(found[1]) * IN_SECONDS[found[2]] if found else None
+    unit = found[2] or default_unit if found else ""
+    seconds = float(found[1]) * IN_SECONDS[unit] if found and unit else None
     if seconds is None or seconds > LONGEST.total_seconds():
         raise ValueError("a number with s, m, h, d or w, such as 30d")
     return timedelta(seconds=seconds)

@@ -1,6 +1,9 @@
 """`erase` and `export` as processes: what they print, what they ask, and how they end."""
 
 import json
+import os
+import pty
+import signal
 
 import aiohttp
 import pytest
@@ -49,6 +52,42 @@ async def test_erase_prints_a_receipt(case, variables):
     assert "zaphod" in errors
     status, _, errors = await ended("erase", "customer", "z" * 37, "--yes", **variables)
     assert (status, "1 to 36" in errors) == (2, True)
+
+
+@pytest.fixture
+def terminal():
+    """A terminal: our end, which types, and the end that a command reads."""
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    os.close(ours)
+    os.close(theirs)
+
+
+ERASE_QUESTION = "Erase 'zaphod' from 1 cases, for good? [y/N] "
+
+
+async def test_ctrl_c_at_the_question_erases_nothing(case, variables, terminal):
+    """One Ctrl-C is enough while an erasure asks whether it is meant."""
+    async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
+        await process.asked(ERASE_QUESTION)
+        process.stop(signal.SIGINT)
+        assert await process.ended() == (130, "", "")
+    status, out, _ = await ended("erase", "customer", "zaphod", "--dry-run", **variables)
+    assert (status, json.loads(out)["cases"]) == (0, [case["id"]])
+
+
+async def test_an_erasure_follows_the_answer_to_its_question(case, variables, terminal):
+    """The end of the input and anything but yes leave the case as it is; yes erases it."""
+    for typed in (b"\x04", b"no\n", b"\n"):
+        async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
+            await process.asked(ERASE_QUESTION)
+            os.write(terminal[0], typed)
+            assert await process.ended() == (1, "", "Nothing was erased.\n")
+    async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
+        await process.asked(ERASE_QUESTION)
+        os.write(terminal[0], b"Yes\n")
+        status, out, errors = await process.ended()
+    assert (status, json.loads(out)["cases"], errors) == (0, [case["id"]], "")
 
 
 async def test_an_export_is_masked(case, variables):

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from support_service.access.token_file import hashed
-from support_service.cli import build_parser
+from support_service.arguments.program import parser
 from support_service.errors import SupportError
 from tests.process import START, running
 
@@ -96,7 +96,7 @@ async def test_commands_at_once_lose_nothing(token, path):
 )
 def test_what_can_not_be(path, arguments, told):
     """What breaks a rule is refused in one line, and nothing is written."""
-    parsed = build_parser().parse_args(["token", *arguments])
+    parsed = parser().parse_args(["token", *arguments])
     with pytest.raises(SupportError) as refusal:
         parsed.run(parsed, {"SUPPORT_TOKENS_FILE": str(path)})
     assert told in refusal.value.message
@@ -143,7 +143,7 @@ async def test_a_link_that_leads_nowhere(token, path):
 def test_help_has_examples(command, capsys):
     """Each command says how it is used, by example."""
     with pytest.raises(SystemExit) as ended:
-        build_parser().parse_args(["token", *command, "--help"])
+        parser().parse_args(["token", *command, "--help"])
     assert ended.value.code == 0
     assert re.search(r"examples?:\n  support-service token ", capsys.readouterr().out)
 

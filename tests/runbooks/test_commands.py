@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support_service.cli import build_parser
+from support_service.arguments.program import parser
 from support_service.references import Wanted
 from support_service.timeline.calls import CALLS
 from tests.promql import ROOT
@@ -96,7 +96,7 @@ def test_the_probe_asks_as_the_deployed_one_does(deployment, bash):
     """By hand it runs where the deployed probe's token is, and asks the same address."""
     command = bash(variables(deployment), "echo $PROBE --once", SUPPORT_REDIS_URL="redis://127.0.0.1:9/0")
     begin, _, end = command.rpartition("support-service probe " if deployment != "Compose" else "probe ")
-    asked = build_parser().parse_args(["probe", *shlex.split(end)]).base_url
+    asked = parser().parse_args(["probe", *shlex.split(end)]).base_url
     if deployment == "Kubernetes":
         (container,) = named("Deployment")["probe"]["spec"]["template"]["spec"]["containers"]
         assert begin.endswith(" deploy/probe -- ")

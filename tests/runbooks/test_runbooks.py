@@ -12,7 +12,7 @@ from observability import thresholds as t
 
 from grafana import generate
 from support_service import codes, errors
-from support_service.cli import build_parser
+from support_service.arguments.program import parser
 from support_service.database.seam import BUSY
 from support_service.web.errors import CODES, STATUS
 from tests.promql import NAME, ROOT, RULES, family, known, names
@@ -211,13 +211,12 @@ def test_commands_are_commands(page):
     """Shell reads every command of a page, and `support-service` knows its own."""
     commands = blocks(page, "sh")
     subprocess.run(["bash", "-n"], input="\n".join(commands), text=True, check=True, timeout=10)
-    parser = build_parser()
     for command in commands:
         _, ours, rest = command.partition("$RUN support-service ")
         if ours:
             for asked, typed in TYPED.items():
                 rest = rest.replace(asked, typed)
-            parser.parse_args(shlex.split(rest))
+            parser().parse_args(shlex.split(rest))
 
 
 @pytest.mark.parametrize("page", PAGES)

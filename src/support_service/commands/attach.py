@@ -1,5 +1,6 @@
-"""The command that uploads files to a case, as any client does: with their checksums, and one after the other."""
+"""`support-service attach`: uploads files to a case, one after the other and with their checksums."""
 
+import argparse
 import asyncio
 import hashlib
 import json
@@ -12,15 +13,26 @@ from urllib.parse import quote
 import aiofiles
 import aiohttp
 
+from support_service.commands.event_loop import run
 from support_service.commands.progress import Progress, progress
 from support_service.errors import SupportError, Unavailable
+from support_service.settings import Client, Settings
 
 BLOCK = 256 * 1024  # bytes sent at once
 FAILED = 1  # the exit status where a file was not taken
 
 
-async def attach(
-    service: str, case_id: str, files: Sequence[Path], headers: Mapping[str, str], visibility: str = "public"
+def attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Upload files to a case of a running service; exits with status 1 where one was not taken."""
+    listening = Settings.load(environ).server
+    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    service = arguments.url or f"http://{host}:{listening.port}"
+    visibility = "internal" if arguments.internal else "public"
+    sys.exit(run(_upload_all(service, arguments.case, arguments.files, Client.of(environ).headers, visibility)))
+
+
+async def _upload_all(
+    service: str, case_id: str, files: Sequence[Path], headers: Mapping[str, str], visibility: str
 ) -> int:
     """Upload files to a case of the service at an address; says of each where it is, or why it was not taken."""
     address = f"{service}/support/cases/{quote(os.fsencode(case_id), safe='')}/attachments?visibility={visibility}"

@@ -5,10 +5,10 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from support_service.audit import store
-from support_service.audit.verify import Verdict, verify
+from support_service.audit.verify import Verdict
+from support_service.audit.verify import verify as verify_chain
 from support_service.commands.base import with_database
 from support_service.commands.progress import progress
 from support_service.database import Database
@@ -17,29 +17,10 @@ from support_service.settings import Settings
 
 BROKEN = 1  # the exit status of a chain that does not hold
 HASH = re.compile("[0-9a-fA-F]{64}")
-EXAMPLES = """\
-examples:
-  support-service audit verify
-  support-service audit verify --from-head 0f343b09…
-
-The first prints the chain's head: write it down where whoever can write to the database can't. The second also holds
-the chain against a head that was written down: a chain that was cut off or written anew since does not have it.
-"""
 
 
-def add_to(commands: Any) -> None:
-    """Add `audit` to the commands."""
-    what = "see whether the audit log was altered"
-    audit = commands.add_parser("audit", help=what, description=what).add_subparsers(required=True, metavar="ACTION")
-    what = "walk the whole chain; exit status 0 where it holds, 1 where it is broken"
-    parser = audit.add_parser(
-        "verify", help=what, description=what, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--from-head", metavar="HASH", help="a head that the chain had, as this command printed it")
-    parser.set_defaults(run=_verify)
-
-
-def _verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Walk the whole chain; exits with status 1 where it is broken."""
     noted = arguments.from_head
     if noted is not None and not HASH.fullmatch(noted):
         raise Invalid("wrong_head", f"--from-head {noted[:80]!r} is no head: it has 64 hexadecimal digits")
@@ -47,7 +28,7 @@ def _verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     async def walk(database: Database) -> Verdict:
         head, _ = await store.standing(database)
         with progress("audit", head.position, " entries") as bar:
-            return await verify(database, bytes.fromhex(noted) if noted else None, bar.advance)
+            return await verify_chain(database, bytes.fromhex(noted) if noted else None, bar.advance)
 
     verdict = with_database(Settings.load(environ), walk)
     _tell(verdict)

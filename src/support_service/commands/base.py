@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
-import uvloop
 
 from support_service.callers import CALLER
+from support_service.commands.event_loop import run
 from support_service.commands.operator import operator
 from support_service.database import Database, connect, migrate
 from support_service.database.seam import DatabaseFault
@@ -16,6 +16,7 @@ from support_service.settings import Settings, WrongSetting
 from support_service.telemetry import logs
 
 LACKING = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
+NEWER = "The database is newer than this release"
 Answer = TypeVar("Answer")
 
 
@@ -34,7 +35,7 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answe
     url = settings.database.url
     _expect_there(url)
 
-    async def run() -> Answer:
+    async def on_database() -> Answer:
         CALLER.set(operator())
         database = connect(url, synchronous=settings.database.synchronous, pool_size=1)
         try:
@@ -44,7 +45,7 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answe
             await database.close()
 
     try:
-        return uvloop.run(run())
+        return run(on_database())
     except (Unavailable, DatabaseFault, sa.exc.DBAPIError) as failure:
         if migrate.standing(url) == "older":
             raise Unavailable("database_not_migrated", LACKING) from failure

@@ -1,21 +1,21 @@
 """The commands about customers' data: erase a customer, and export cases without what says who the customer is."""
 
 import argparse
+import asyncio
 import json
 import os
 import secrets
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import pydantic_core
-import uvloop
 
 from support_service.callers import CALLER
 from support_service.cases import store
 from support_service.cases.masking import Mask
 from support_service.cases.model import MAX_LIMIT, CaseQuery
 from support_service.commands.base import with_migrations
+from support_service.commands.event_loop import run
 from support_service.commands.operator import operator
 from support_service.commands.progress import progress
 from support_service.erasure import Erasure
@@ -27,30 +27,15 @@ from support_service.upkeep import opened
 UNREACHED = 1  # the exit status where something is still to be erased
 
 
-def add_to(commands: Any) -> None:
-    """Add `erase` and `export` to the commands."""
-    what = "erase what the service keeps of a customer, and print a receipt; status 1 where something is left to do"
-    kinds = commands.add_parser("erase", help=what, description=what).add_subparsers(required=True, metavar="WHOM")
-    what = "cases, messages, files, events and caches; the cases stay as counts and times"
-    customer = kinds.add_parser("customer", help=what, description=what)
-    customer.add_argument("id", metavar="ID", help="as `customerId` has it")
-    customer.add_argument("--dry-run", action="store_true", help="erase nothing, only name the cases")
-    customer.add_argument("--yes", action="store_true", help="don't ask whether you mean it")
-    customer.set_defaults(run=_erase)
-    what = "print every case as a line of JSON, without what says who the customer is or what they wrote"
-    export = commands.add_parser("export", help=what, description=what)
-    export.add_argument("--unmasked", action="store_true", help="with everything")
-    export.set_defaults(run=_export)
-
-
-def _erase(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Erase what the service keeps of a customer; exits with status 1 where something is left to do."""
     customer = arguments.id
     if not 1 <= len(customer) <= LENGTH:
         raise Invalid("wrong_customer", f"{customer[:64]!r} is no customer's id: it has 1 to {LENGTH} characters")
-    sys.exit(uvloop.run(_erase_customer(with_migrations(environ), customer, arguments)))
+    sys.exit(run(_erase(with_migrations(environ), customer, arguments)))
 
 
-async def _erase_customer(settings: Settings, customer: str, arguments: argparse.Namespace) -> int:
+async def _erase(settings: Settings, customer: str, arguments: argparse.Namespace) -> int:
     CALLER.set(operator())
     async with opened(settings) as upkeep:
         erasure = Erasure(settings, upkeep.database, upkeep.remover, upkeep.instruments)
@@ -58,7 +43,7 @@ async def _erase_customer(settings: Settings, customer: str, arguments: argparse
         if arguments.dry_run:
             print(json.dumps({"dryRun": True, "cases": found}))
             return 0
-        if not arguments.yes and not _meant(f"Erase {customer!r} from {len(found)} cases, for good? [y/N] "):
+        if not arguments.yes and not await _meant(f"Erase {customer!r} from {len(found)} cases, for good? [y/N] "):
             print("Nothing was erased.", file=sys.stderr)
             return UNREACHED
         with progress("erase", None) as bar:
@@ -67,17 +52,25 @@ async def _erase_customer(settings: Settings, customer: str, arguments: argparse
     return UNREACHED if receipt.unreached else 0
 
 
-def _meant(question: str) -> bool:
+async def _meant(question: str) -> bool:
     if not sys.stdin.isatty():
         raise Invalid("not_confirmed", "An erasure can't be undone: say --yes where nobody can be asked")
-    return input(question).strip().lower() in ("y", "yes")
+    print(question, end="", flush=True)
+    loop, answered = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, answered.set)  # `input` would keep the loop from cancelling this on Ctrl-C
+    try:
+        await answered.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    uvloop.run(_export_cases(with_migrations(environ), masked=not arguments.unmasked))
+def export_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Print every case as a line of JSON."""
+    run(_export(with_migrations(environ), masked=not arguments.unmasked))
 
 
-async def _export_cases(settings: Settings, *, masked: bool) -> None:
+async def _export(settings: Settings, *, masked: bool) -> None:
     mask = Mask(os.fsencode(settings.server.masking_key or secrets.token_hex()))
     async with opened(settings) as upkeep:
         after, more = None, True

@@ -2,12 +2,12 @@
 
 import argparse
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from support_service import quantities
 from support_service.commands.base import with_database
-from support_service.commands.deeds import deeds, show
+from support_service.commands.tables import show
 from support_service.database import Database
 from support_service.errors import Invalid
 from support_service.settings import Settings
@@ -19,45 +19,11 @@ LONGEST = timedelta(days=7)  # that a lever may stay pulled
 TTL_RANGE = (1, 86_400)  # seconds
 REASON_LENGTH = 200  # characters; agents read it
 FOLLOW = f"Every replica follows within about {REFRESH_EVERY:g} s."
-EXAMPLES = """\
-examples:
-  support-service timeline degrade payment --for 30m --reason "payment-service is being restored"
-  support-service timeline ttl 1800 --for 2h --reason "order-service is slow"
-  support-service timeline status
-  support-service timeline restore payment
-  support-service timeline restore all
-
-Levers lie in the database of SUPPORT_DATABASE_URL. Every replica follows within seconds, and each lever ends by itself.
-Durations: 90s, 30m, 2h, 1d; at most 7d. An answer that was kept before `ttl` was pulled stays for no longer than it
-would have: SUPPORT_TIMELINE_CACHE_TTL and SUPPORT_TIMELINE_STALE_TTL together.
-"""
 
 
-def add_to(commands: Any) -> None:
-    """Add `timeline` to the commands."""
-    what = "switch a service behind the timeline off for a while, or let its answers count as current for longer"
-    add = deeds(commands, "timeline", what, examples=EXAMPLES, metavar="LEVER", given=Settings.load)
-    off = add("degrade", _degrade, "stop asking a service", 'degrade payment --for 30m --reason "being restored"')
-    off.add_argument("service", metavar="SERVICE", help=", ".join(SERVICES))
-    ttl = add("ttl", _ttl, "set how long answers count as current", "ttl 1800 --for 2h")
-    ttl.add_argument("seconds", metavar="SECONDS", help=f"{TTL_RANGE[0]} to {TTL_RANGE[1]}")
-    for parser in (off, ttl):
-        parser.add_argument(
-            "--for", dest="time", metavar="DURATION", required=True, help="90s, 30m, 2h, 1d; at most 7d"
-        )
-        parser.add_argument(
-            "--reason",
-            metavar="TEXT",
-            required=parser is off,
-            default="",
-            help="shown to agents, in the log, by status",
-        )
-    back = add("restore", _restore, "put a lever back before its time", "restore payment")
-    back.add_argument("lever", metavar="LEVER", help=f"{', '.join(NAMES)} or all")
-    add("status", _status, "show what is pulled now", "status")
-
-
-def _degrade(arguments: argparse.Namespace, settings: Settings) -> None:
+def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Switch a service behind the timeline off for a while."""
+    settings = Settings.load(environ)
     if arguments.service not in SERVICES:
         raise Invalid("unknown_service", f"{arguments.service!r} is no service: allowed is {', '.join(SERVICES)}")
     if not arguments.reason.strip():
@@ -65,7 +31,9 @@ def _degrade(arguments: argparse.Namespace, settings: Settings) -> None:
     _pull(settings, arguments.service, None, arguments)
 
 
-def _ttl(arguments: argparse.Namespace, settings: Settings) -> None:
+def ttl(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Set for a while how long answers count as current."""
+    settings = Settings.load(environ)
     low, high = TTL_RANGE
     text = arguments.seconds
     seconds = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) else 0.0
@@ -89,7 +57,9 @@ def _pull(settings: Settings, name: str, value: float | None, arguments: argpars
     print(f"{name} is {lever.text}. {FOLLOW}")
 
 
-def _restore(arguments: argparse.Namespace, settings: Settings) -> None:
+def restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Put a lever back before its time."""
+    settings = Settings.load(environ)
     if arguments.lever not in (*NAMES, "all"):
         allowed = f"{', '.join(NAMES)} or all"
         raise Invalid("unknown_lever", f"{arguments.lever!r} is no lever: allowed is {allowed}")
@@ -106,7 +76,9 @@ def _restore(arguments: argparse.Namespace, settings: Settings) -> None:
         print("Nothing to restore: no such lever is pulled.")
 
 
-def _status(_: argparse.Namespace, settings: Settings) -> None:
+def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Show which levers are pulled."""
+    settings = Settings.load(environ)
     now = utc_now()
     pulled = [lever for lever in with_database(settings, levers.read) if lever.until > now]
     if not pulled:

@@ -5,52 +5,21 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 from support_service import quantities
 from support_service.access.token_file import IDS, NAMES, Entry, changing, hashed, new_token, read
 from support_service.access.tokens import LOOK_EVERY, utc_now
-from support_service.callers import BOUND, ROLES
-from support_service.commands.deeds import deeds, show
+from support_service.callers import BOUND
+from support_service.commands.tables import show
 from support_service.errors import Conflict, Invalid, NotFound
 from support_service.settings import Access
 
 FOLLOW = f"Every service that reads it follows within about {LOOK_EVERY:g} s."
-EXAMPLES = """\
-examples:
-  support-service token create lan --role agent --subject agent-lan --team returns --expires 90d
-  support-service token create shop --role service
-  support-service token list
-  support-service token revoke lan
-
-Tokens lie in SUPPORT_TOKENS_FILE (var/tokens.json), as hashes: a token is shown once, where it is made.
-To replace one without a gap, make another under a new name, hand it out, and revoke the old one.
-"""
 
 
-def add_to(commands: Any) -> None:
-    """Add `token` to the commands."""
-    what = "make, list and revoke the tokens that let callers in where SUPPORT_AUTH is token"
-    add = deeds(commands, "token", what, examples=EXAMPLES, metavar="DEED", given=_file)
-    new = add("create", _create, "make a token, and print it", "create lan --role agent --subject agent-lan")
-    new.add_argument("name", metavar="NAME", help="whose it is, for logs and for the list")
-    new.add_argument("--role", required=True, choices=ROLES, help="what its holder may do")
-    new.add_argument("--subject", metavar="ID", help="the agent's or the customer's id, as cases name it")
-    new.add_argument(
-        "--team", metavar="T", dest="teams", action="append", default=[], help="a team of theirs; repeatable"
-    )
-    new.add_argument("--expires", metavar="DURATION", help="12h, 90d, 52w (default: never)")
-    add("list", _list, "list all tokens, without the tokens", "list")
-    old = add("revoke", _revoke, "let a token let nobody in any more", "revoke lan")
-    old.add_argument("name", metavar="NAME", help="as `token list` shows it")
-
-
-def _file(environ: Mapping[str, str]) -> Path:
-    return Access.of(environ).tokens_file
-
-
-def _create(arguments: argparse.Namespace, path: Path) -> None:
+def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Make a token, and print it."""
+    path = Access.of(environ).tokens_file
     _check(arguments)
     now = utc_now()
     expires = None if arguments.expires is None else now + _duration(arguments.expires)
@@ -76,7 +45,9 @@ def _create(arguments: argparse.Namespace, path: Path) -> None:
     print(f"This is shown once: keep it where {arguments.name} reads it. {until}. {FOLLOW}", file=sys.stderr)
 
 
-def _list(_: argparse.Namespace, path: Path) -> None:
+def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """List all tokens, without the tokens."""
+    path = Access.of(environ).tokens_file
     now = utc_now()
     table = [("NAME", "ROLE", "SUBJECT", "TEAMS", "CREATED", "EXPIRES", "STATE")]
     table += [
@@ -94,7 +65,9 @@ def _list(_: argparse.Namespace, path: Path) -> None:
     show(table)
 
 
-def _revoke(arguments: argparse.Namespace, path: Path) -> None:
+def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Let a token let nobody in any more."""
+    path = Access.of(environ).tokens_file
     read(path)  # or the change would make an empty file where there is none
     with changing(path) as entries:
         place = next((place for place, each in enumerate(entries) if each.name == arguments.name), None)

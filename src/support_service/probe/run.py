@@ -13,8 +13,6 @@ from support_service.settings import Server
 from support_service.telemetry.instruments import PROBE_LAST_SUCCESS, PROBE_STEP, PROBE_SUCCESS, Reading, observe
 from support_service.telemetry.provider import Metrics, reporter
 
-NOT_RUN = 3  # the exit status of a check that could not run
-
 
 async def once(check: Check) -> int:
     """Check once and print the report; gives the exit status."""

@@ -26,7 +26,7 @@ from support_service.settings.sections import (
     Timeline,
     read,
 )
-from support_service.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, base_url, shown
+from support_service.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, shown
 
 __all__ = [
     "JWT_ALGORITHMS",
@@ -37,7 +37,6 @@ __all__ = [
     "Server",
     "Settings",
     "WrongSetting",
-    "base_url",
 ]
 
 RATE = (100, 1)  # requests, seconds: a busy tool needs a tenth

@@ -1,0 +1,83 @@
+"""Types of arguments: each reads a text, and says what is allowed where it cannot."""
+
+import argparse
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from support_service import quantities, urls
+
+LAST_PORT = 65_535
+REQUEST_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:\s*/\s*(s|min|h))?")
+HEADER = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:([^\x00-\x1f\x7f]*)")
+STREAM_ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+
+Value = TypeVar("Value")
+
+
+def argument(read: Callable[[str], Value]) -> Callable[[str], Value]:
+    """A type for argparse, made of a function that raises ValueError with what is allowed."""
+
+    def checked(text: str) -> Value:
+        try:
+            return read(text)
+        except ValueError as failure:
+            raise argparse.ArgumentTypeError(f"{text!r}: allowed is {failure}") from None
+
+    return checked
+
+
+age = argument(quantities.duration)
+byte_rate = argument(quantities.rate)
+count = argument(quantities.count)
+share = argument(quantities.share)
+base_url = argument(urls.base_url)
+
+
+@argument
+def seconds(text: str) -> float:
+    """A duration above 0, in seconds; a number without a unit counts seconds."""
+    try:
+        duration = quantities.duration(text, default_unit="s")
+    except ValueError:
+        duration = timedelta(0)
+    if not duration:
+        raise ValueError("a duration above 0, such as 1.5s, 60s or 5m; a number without a unit counts seconds")
+    return duration.total_seconds()
+
+
+@argument
+def request_rate(text: str) -> float:
+    """Requests a second; `300/min` is 5."""
+    found = REQUEST_RATE.fullmatch(text.strip())
+    rate = float(found[1]) / quantities.PERIODS[found[2] or "s"] if found else 0.0
+    if not 0 < rate <= quantities.MOST_OFTEN:
+        raise ValueError("a number of requests a second above 0, such as 5 or 0.5, or with /s, /min or /h")
+    return rate
+
+
+@argument
+def address(text: str) -> tuple[str, int]:
+    """A host and a port to listen on; without a host it is the loopback's."""
+    host, _, port = text.rpartition(":")
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
+        raise ValueError(f"HOST:PORT with a port from 0 to {LAST_PORT}")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+@argument
+def header(text: str) -> tuple[str, str]:
+    """A header's name and value."""
+    found = HEADER.fullmatch(text)
+    if not found:
+        raise ValueError("NAME:VALUE, on one line and with a name that HTTP allows")
+    return found[1], found[2].strip()
+
+
+@argument
+def stream_entry(text: str) -> str:
+    """The id of an entry of a Redis stream."""
+    if not STREAM_ENTRY.fullmatch(text):
+        raise ValueError("an id as the list shows it")
+    return text

@@ -1,0 +1,30 @@
+"""`demo`, and `demo traffic`."""
+
+from support_service.arguments import argument_types
+from support_service.arguments.subcommands import Subcommands
+
+
+def add_to(commands: Subcommands) -> None:
+    """Add `demo` to the commands."""
+    what = "serve with simulated order, payment and fulfillment services and sample cases"
+    demo = commands.add("demo", what, "demo:demo")
+    demo.add_argument("--port", type=int, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)")
+    what = "send a running service believable load, for dashboards; as SUPPORT_TOKEN says, where it asks who calls"
+    traffic = Subcommands(demo, "traffic", required=False).add("traffic", what, "traffic:traffic")
+    traffic.add_argument(
+        "--base-url",
+        type=argument_types.base_url,
+        default="http://127.0.0.1:8000",
+        metavar="URL",
+        help="(default: %(default)s)",
+    )
+    traffic.add_argument(
+        "--rate",
+        type=argument_types.request_rate,
+        default=5.0,
+        help="requests a second, or as 300/min (default: %(default)s)",
+    )
+    traffic.add_argument(
+        "--duration", type=argument_types.seconds, help="how long, as 60s or 5m (default: until Ctrl-C)"
+    )
+    traffic.add_argument("--faults", action="store_true", help="also what broken clients send")

@@ -1,0 +1,31 @@
+"""The whole command line."""
+
+from support_service import __version__
+from support_service.arguments import (
+    attachments,
+    audit,
+    demo,
+    documents,
+    events,
+    privacy,
+    probe,
+    server,
+    timeline,
+    tokens,
+)
+from support_service.arguments.subcommands import WRONG_USAGE, Parser, Subcommands
+
+
+def parser() -> Parser:
+    """The parser of `support-service`. What it parses has `run`, and `refused`, the exit status of a refusal."""
+    program = Parser(
+        prog="support-service",
+        description="Support cases, one merged timeline and attachments. Settings come from the environment; the "
+        "README lists them.",
+    )
+    program.add_argument("--version", action="version", version=f"support-service {__version__}")
+    program.set_defaults(refused=WRONG_USAGE)
+    commands = Subcommands(program, "COMMAND")
+    for noun in (server, documents, demo, timeline, attachments, events, audit, privacy, tokens, probe):
+        noun.add_to(commands)
+    return program

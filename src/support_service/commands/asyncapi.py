@@ -1,0 +1,14 @@
+"""`support-service asyncapi`."""
+
+import argparse
+import json
+from collections.abc import Mapping
+
+from support_service.settings import Settings
+from support_service.web.asyncapi import document
+
+
+def asyncapi(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Print the AsyncAPI document."""
+    events = Settings.load(environ).events
+    print(json.dumps(document(events.stream, events.inbound_stream), indent=2))

@@ -1,0 +1,19 @@
+"""`support-service openapi`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+
+from support_service.settings import Settings
+from support_service.web.gaps import gaps
+from support_service.web.openapi import document
+
+
+def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Print the OpenAPI document, or what it lacks."""
+    described = document(secured=Settings.load(environ).server.auth != "open")
+    if not arguments.check:
+        print(json.dumps(described, indent=2))
+    elif lacks := gaps(described):
+        sys.exit("\n".join(lacks))

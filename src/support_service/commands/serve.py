@@ -1,0 +1,27 @@
+"""`support-service serve`."""
+
+import argparse
+import logging
+from collections.abc import Mapping
+
+from support_service.commands.base import LACKING, NEWER
+from support_service.commands.event_loop import run
+from support_service.database import migrate
+from support_service.server import serve as run_server
+from support_service.settings import Settings, WrongSetting
+from support_service.telemetry import logs
+
+log = logging.getLogger(__name__)
+
+
+def serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Serve the API; raises WrongSetting where the database lacks migrations."""
+    settings = Settings.to_serve(environ)
+    logs.configure(settings.server.log_level)
+    url = settings.database.url
+    standing = migrate.upgrade(url) if url.startswith("sqlite:") else migrate.standing(url)
+    if standing == "older":
+        raise WrongSetting(LACKING)
+    if standing == "newer":
+        log.warning("%s; it works with what it knows of it", NEWER)
+    run(run_server(settings))

@@ -1,0 +1,20 @@
+"""Every command of the command line."""
+
+from argparse import _SubParsersAction
+from collections.abc import Iterator
+
+from support_service.arguments.program import parser
+from support_service.arguments.subcommands import Parser
+
+
+def every_command(below: Parser | None = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Parser]]:
+    """The words that name each command, at every depth, with its parser; the first is the program, without words."""
+    below = below or parser()
+    yield words, below
+    for action in below._actions:
+        if isinstance(action, _SubParsersAction):
+            for name, each in action.choices.items():
+                yield from every_command(each, (*words, name))
+
+
+EVERY_COMMAND = [" ".join(words) for words, _ in every_command()]
