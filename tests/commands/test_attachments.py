@@ -150,6 +150,18 @@ async def test_attach(variables, session, tmp_path):
     assert "There is no case 'nobody'" in errors
 
 
+async def test_attach_says_why_a_file_can_not_be_opened(variables, session, tmp_path):
+    """The reason is in plain words, without the name of an exception and without an error number."""
+    (tmp_path / "folder").mkdir()
+    case = await open_case(session)
+    status, lines, errors = await command(variables, "attach", case["id"], "nowhere", "folder")
+    assert (status, lines) == (1, [])
+    assert errors.splitlines() == [
+        "support-service: nowhere: the file can't be opened: No such file or directory",
+        "support-service: folder: the file can't be opened: Is a directory",
+    ]
+
+
 async def test_attach_takes_any_name(variables, session, tmp_path):
     """Whatever the system lets a file be called, it is uploaded, and keeps of its name what can be shown."""
     case = await open_case(session)

@@ -45,8 +45,7 @@ async def _upload_all(
                     answer = await _upload(session, address, path, bar)
                 except (OSError, SupportError, aiohttp.ClientError, TimeoutError) as failure:
                     failed += 1
-                    reason = str(failure) or type(failure).__name__
-                    print(f"support-service: {path}: {reason}", file=sys.stderr)
+                    print(f"support-service: {path}: {_reason(failure)}", file=sys.stderr)
                 else:
                     bar.say(f"{_shown(str(path))}: {answer['uri']}", file=str(path), **answer)
     return FAILED if failed else 0
@@ -71,6 +70,13 @@ async def _blocks(path: Path, bar: Progress) -> AsyncIterator[bytes]:
         while block := await file.read(BLOCK):
             yield block
             bar.advance(len(block))
+
+
+def _reason(failure: Exception) -> str:
+    """Why a file was not taken, in words."""
+    if isinstance(failure, OSError) and failure.filename is not None and failure.strerror:
+        return f"the file can't be opened: {failure.strerror}"
+    return str(failure) or type(failure).__name__
 
 
 def _shown(name: str) -> str:
