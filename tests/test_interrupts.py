@@ -16,6 +16,8 @@ import pytest
 from tests.process import START, Process, environment, running
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 AT = """
 import os, signal, sys
 def interrupt(event, arguments, wanted=sys.argv[1], kill=os.kill, number=signal.SIGINT, own=os.getpid()):

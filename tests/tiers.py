@@ -25,6 +25,7 @@ ROOTS = {  # the tier of a test that uses one of these fixtures, directly or thr
 }
 BACKENDS = {"postgresql": "servers", "redis": "servers", "s3": "servers"}  # parameters that choose a real server
 MAY_START_PROCESSES = ("servers", "processes")
+STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork"}  # audit events; multiprocessing's forkserver raises none
 ORDER = list(TIERS)
 
 
@@ -35,7 +36,7 @@ class Guard:
         self.running: pytest.Item | None = None
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "subprocess.Popen" or self.running is None:
+        if event not in STARTS or self.running is None:
             return
         tier = tier_of(self.running)
         if tier not in MAY_START_PROCESSES:

@@ -10,6 +10,8 @@ import pytest
 from tests.arguments.commands import EVERY_COMMAND
 from tests.process import environment
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 LIMIT = 4.0  # times the CPU time of Python with a few modules of its own
 BARE = ("-c", "import argparse, json, asyncio")
 RUNS = 7
