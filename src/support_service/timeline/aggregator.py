@@ -58,15 +58,14 @@ class TimelineAggregator:
         stale_ttl: float,
         deadline: float,
     ) -> None:
-        sources = tuple(sources)
-        self._configured = frozenset(source.name for source in sources)
+        self.sources = {source.name: source for source in sources}
+        self.levers = levers
         self._cache = SnapshotCache(cache, instruments)
-        self._levers = levers
         self._instruments = instruments
         self._ttl = ttl
         self._stale_ttl = stale_ttl
         self._deadline = deadline
-        self._flights = Flights(sources, self._cache, self._is_current, self._usable_for)
+        self._flights = Flights(self.sources.values(), self._cache, self._is_current, self._usable_for)
         self._renewed: TTLCache[str, bool] = TTLCache(10_000, AHEAD_EVERY)
 
     async def collect(
@@ -79,7 +78,7 @@ class TimelineAggregator:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        case = Case(case_id, {name: want for name, want in references.items() if name in self._configured}, epoch)
+        case = Case(case_id, {name: want for name, want in references.items() if name in self.sources}, epoch)
         if not case.wanted:
             return self._collected(case, {}, frozenset(), Found())
         try:
@@ -88,7 +87,7 @@ class TimelineAggregator:
             cached = None
         kept = self._usable(cached.snapshots) if cached else {}
         current = frozenset(name for name, snapshot in kept.items() if self._is_current(case, snapshot))
-        in_use = frozenset(name for name in case.wanted if self._levers.degraded(name) is None)
+        in_use = frozenset(name for name in case.wanted if self.levers.degraded(name) is None)
         due = in_use if refresh else in_use - current
         self._count(hit=bool(current) and not due, refresh=refresh, readable=cached is not None)
         found = Found()
@@ -123,7 +122,7 @@ class TimelineAggregator:
 
     def _usable_for(self) -> float:
         """Seconds for which an answer is of use, if only where its source fails."""
-        return self._levers.ttl(self._ttl) + self._stale_ttl
+        return self.levers.ttl(self._ttl) + self._stale_ttl
 
     def _usable(self, cached: Snapshots) -> Snapshots:
         """Those that are not too old even for a failure."""
@@ -132,7 +131,7 @@ class TimelineAggregator:
 
     def _current_for(self, snapshot: Snapshot) -> float:
         """Seconds for which a snapshot counts as current."""
-        ttl = self._levers.ttl(self._ttl)
+        ttl = self.levers.ttl(self._ttl)
         return min(ttl, MISSING_FOR) if snapshot.missing else ttl
 
     def _is_current(self, case: Case, snapshot: Snapshot) -> bool:
@@ -150,7 +149,7 @@ class TimelineAggregator:
         sources: dict[Service, SourceStatus] = {}
         for name in SERVICES:
             if name not in case.wanted:
-                sources[name] = NONE if name in self._configured else OFF
+                sources[name] = NONE if name in self.sources else OFF
                 continue
             if name in found.kept:
                 given, sources[name] = self._worth(name, found.kept[name], None, is_current=True)
@@ -167,7 +166,7 @@ class TimelineAggregator:
         """What to show of one source, and what that is worth."""
         if asked and asked.reason is None:
             return asked.snapshot.entries, {"status": "fresh", "ageSeconds": 0.0, "reason": asked.snapshot.note}
-        reason = asked.reason if asked else self._levers.degraded(name)
+        reason = asked.reason if asked else self.levers.degraded(name)
         if kept and kept.missing and not kept.entries and not is_current:
             kept = None  # that nothing was there some time ago says nothing about now
         if kept is None:

@@ -58,7 +58,7 @@ class RedisCache:
 
     def __init__(self, url: str, timeout: float, measure: Measure = unmeasured) -> None:
         """`timeout`, in s, is for an answer and a new connection: what a read pays once for a Redis that froze."""
-        self.timeout = timeout
+        self.timeout = timeout  # read for each operation
         self._measure = measure
         self._pool = redis.ConnectionPool.from_url(
             url,

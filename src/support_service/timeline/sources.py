@@ -93,7 +93,7 @@ class SourceClient:
         self._base_url = base_url
         self._session = session
         self._instruments = instruments
-        self._timeout = timeout
+        self.timeout = timeout  # seconds, read for each call
         self._connections = connections
         self._places = asyncio.Semaphore(connections)
         self._waiting = 0
@@ -172,12 +172,12 @@ class SourceClient:
         started = loop.time()
         answer: Answer | None = None
         try:
-            async with asyncio.timeout_at(min(started + self._timeout, deadline)):
+            async with asyncio.timeout_at(min(started + self.timeout, deadline)):
                 answer = await self._ask(call, allowance)
         except TimeoutError:
             # Cut off early by the deadline, a call says nothing about the service.
             took = loop.time() - started
-            enough = took >= self._timeout / 2
+            enough = took >= self.timeout / 2
             self._log.warning("%s did not answer %s within %.2f s", self.name, call.path, took)
             answer = failed("timeout", "http", "timeout", good=False if enough else None)
         except (aiohttp.ClientError, OSError) as failure:
