@@ -1,6 +1,5 @@
 """The metrics of an app as Prometheus reads them: out of the rendered exposition."""
 
-import re
 
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
@@ -8,7 +7,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from support_service.web import keys
 
 Labels = dict[str, str]
-NAME = re.compile(r"[^{ ]*")  # of a sample's line
 
 
 def parse(text: str) -> list[tuple[str, Labels, float]]:
@@ -26,11 +24,12 @@ class Scrape:
     def __init__(self, app: web.Application) -> None:
         self._metrics = app[keys.METRICS]
 
-    def samples(self, name: str | None = None) -> list[tuple[str, Labels, float]]:
-        """Every sample, or those of one name, which is several times cheaper to parse."""
+    def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
+        """Return the samples with these names, or all of them."""
         text = self._metrics.scrape("", "").body.decode()
-        if name is not None:
-            text = "".join(line for line in text.splitlines(keepends=True) if NAME.match(line)[0] == name)
+        if names:  # parsing the whole exposition takes longer than rendering it
+            lines = text.splitlines(keepends=True)
+            text = "".join(line for line in lines if line.partition("{")[0].partition(" ")[0] in names)
         return parse(text)
 
     def value(self, name: str, **labels: str) -> float | None:
