@@ -22,7 +22,6 @@ from support_service.timeline.cache import Cache, InProcessCache
 from support_service.timeline.redis_cache import RedisCache
 from support_service.web.listener import Runner
 from tests.calls import PATIENCE
-from tests.fakes import Orders, Things, fulfillment_service, payment_service
 from tests.scrape import Scrape
 from tests.servers import PostgresServer
 from tests.sessions import (  # noqa: F401 - fixtures
@@ -36,6 +35,7 @@ from tests.sessions import (  # noqa: F401 - fixtures
     s3_server,
     sqlite_template,
 )
+from tests.upstream import OrderService, PagedService, Upstream, fulfillment_service, payment_service
 
 # The same examples in every run, and no clock in the verdict.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
@@ -105,21 +105,21 @@ def instruments() -> Iterator[Instruments]:
 
 
 @pytest.fixture
-async def orders() -> AsyncIterator[Orders]:
+async def orders() -> AsyncIterator[OrderService]:
     """The order service."""
-    async for service in _served(Orders()):
+    async for service in _served(OrderService()):
         yield service
 
 
 @pytest.fixture
-async def payments() -> AsyncIterator[Things]:
+async def payments() -> AsyncIterator[PagedService]:
     """The payment service."""
     async for service in _served(payment_service()):
         yield service
 
 
 @pytest.fixture
-async def shipments() -> AsyncIterator[Things]:
+async def shipments() -> AsyncIterator[PagedService]:
     """The fulfillment service."""
     async for service in _served(fulfillment_service()):
         yield service
@@ -127,7 +127,7 @@ async def shipments() -> AsyncIterator[Things]:
 
 @pytest.fixture
 def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
-    """The variables of a service without neighbours."""
+    """The variables of a service without upstream services."""
     return {
         # After a stall of the machine a source that is in order looks late.
         "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
@@ -140,8 +140,10 @@ def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def neighbours(orders: Orders, payments: Things, shipments: Things, environment: dict[str, str]) -> dict[str, str]:
-    """The same, with all three neighbours."""
+def upstream_services(
+    orders: OrderService, payments: PagedService, shipments: PagedService, environment: dict[str, str]
+) -> dict[str, str]:
+    """The variables of a service with all three upstream services."""
     environment |= {
         "SUPPORT_ORDER_URL": orders.url,
         "SUPPORT_PAYMENT_URL": payments.url,
@@ -193,7 +195,7 @@ class ServiceServer(TestServer):
         return Runner(self.app, **options | {"handler_cancellation": False, "read_bufsize": READ_BUFFER})
 
 
-async def _served(service: Orders | Things) -> AsyncIterator[Orders | Things]:
+async def _served(service: Upstream) -> AsyncIterator[Upstream]:
     await service.open()
     yield service
     await service.close()

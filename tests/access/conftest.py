@@ -4,7 +4,6 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import generate_key
 
@@ -12,20 +11,19 @@ from support_service.access.jwt import Demands, Jwt
 from support_service.access.key_source import source
 from support_service.access.token_file import Entry, changing, hashed, new_token
 from tests.calls import PATIENCE
-from tests.fakes import Upstream
+from tests.upstream import Upstream
+from tests.upstream_faults import huge
 
 ISSUER = "https://id.example/"
 AUDIENCE = "support"
-BLOCK = b" " * 65_536
 
 
 class Issuer(Upstream):
     """Serves its keys at /jwks, and signs with any of them."""
 
     def __init__(self):
-        super().__init__("/jwks")
+        super().__init__()
         self.keys = {}
-        self.flooded = 0  # bytes
         self.add("rsa", "RSA", 2048)
 
     @property
@@ -41,26 +39,17 @@ class Issuer(Upstream):
     def add(self, key_id, kind, size, **parameters):
         """A new key, served from now on."""
         self.keys[key_id] = generate_key(kind, size, {"kid": key_id, **parameters})
-        self.know("/jwks", "", self.document)
+        self.know("/jwks", self.document)
 
     def remove(self, key_id):
         """A key is served no more; gives it."""
         key = self.keys.pop(key_id)
-        self.know("/jwks", "", self.document)
+        self.know("/jwks", self.document)
         return key
 
     def flood(self):
-        """Answer every request with 1 GiB of blanks, or as much of it as is taken."""
-
-        async def answer(request):
-            response = web.StreamResponse()
-            await response.prepare(request)
-            for _ in range(1 << 14):
-                await response.write(BLOCK)
-                self.flooded += len(BLOCK)
-            return response
-
-        self._disturbance = answer
+        """Answer every request with 1 GiB of blanks, as far as the client reads them."""
+        self.fault = huge(size=1 << 30)
 
     def sign(self, key_id="rsa", algorithm="RS256", *, key=None, header=None, **claims):
         """A token; claims that are None are left out, and what is not given is as it should be."""

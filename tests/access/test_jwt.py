@@ -108,7 +108,7 @@ async def test_key_confusion(issuer, open_jwt, algorithm):
 async def test_a_shared_secret_in_the_set_is_left_out(issuer, open_jwt):
     """A JWKS that holds a secret does not make it a key."""
     secret = OctKey.import_key("s" * 32, {"kid": "secret"})
-    issuer.know("/jwks", "", {"keys": [*issuer.document["keys"], secret.as_dict(private=True)]})
+    issuer.know("/jwks", {"keys": [*issuer.document["keys"], secret.as_dict(private=True)]})
     jwt = await open_jwt()
     await refusal(jwt, issuer.sign("secret", "HS256", key=secret))
     assert await jwt.verify(issuer.sign())

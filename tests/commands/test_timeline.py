@@ -55,7 +55,7 @@ async def test_pulled_shown_and_restored(timeline):
 
 
 @both_databases
-async def test_every_replica_follows(timeline, make_client, neighbours):
+async def test_every_replica_follows(timeline, make_client, upstream_services):
     """What a command does reaches each replica on the database by itself, the way there and back."""
     replicas = [Scrape((await make_client()).app) for _ in range(2)]
     in_use = dict.fromkeys(SERVICES, 1)

@@ -1,4 +1,4 @@
-"""How things are broken for the length of a block, and left repaired: neighbours, Redis, events, processes, traffic."""
+"""Faults that last for a block and are repaired after it: of upstream services, Redis, events, processes, traffic."""
 
 import asyncio
 import json

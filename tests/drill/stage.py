@@ -10,8 +10,8 @@ from tests.drill.commands import Probe, Service
 from tests.drill.monitoring import Monitoring
 from tests.drill.receiver import Receiver
 from tests.drill.traffic import Traffic
-from tests.fakes import Orders, Things, fulfillment_service, payment_service
 from tests.servers import RedisServer, S3Server
+from tests.upstream import OrderService, PagedService, fulfillment_service, payment_service
 
 SETTLE = 6 * EVALUATION  # of load, before anything is broken: every window of the alerts has seen health
 BUCKET = "case-files"
@@ -38,7 +38,7 @@ class Stage:
         self.redis = RedisServer(folder)
         self.events = RedisServer(folder) if scene.events_apart else self.redis
         self.s3 = S3Server(folder)
-        self.orders, self.payments, self.shipments = Orders(), payment_service(), fulfillment_service()
+        self.orders, self.payments, self.shipments = OrderService(), payment_service(), fulfillment_service()
         self.receiver = Receiver()
         self.kept: list[tuple[str, str]] = []  # files, by their case
         self.disk = scene.disk
@@ -48,7 +48,7 @@ class Stage:
         self.monitoring: Monitoring
 
     @property
-    def sources(self) -> tuple[Orders, Things, Things]:
+    def sources(self) -> tuple[OrderService, PagedService, PagedService]:
         """The services behind the timeline."""
         return self.orders, self.payments, self.shipments
 

@@ -16,7 +16,7 @@ from tests.scrape import parse
 LONG = 90.0  # seconds for a command and all its steps, on a busy machine
 PATIENT = ("--threshold", "60", "--event-threshold", "60")  # no verdict here hangs on a clock
 
-pytestmark = pytest.mark.usefixtures("neighbours")
+pytestmark = pytest.mark.usefixtures("upstream_services")
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ async def session(port):
 
 @pytest.fixture
 def serve(processes, port, tmp_path, orders, payments, shipments):
-    """Run `support-service serve` with all three neighbours for the length of a block."""
+    """Run `support-service serve` with all three upstream services for the length of a block."""
 
     def serve(**variables):
         known = {

@@ -25,7 +25,7 @@ def closed(row):
     }
 
 
-async def test_a_live_scrape_is_the_table(neighbours, redis, make_client, work, monkeypatch):
+async def test_a_live_scrape_is_the_table(upstream_services, redis, make_client, work, monkeypatch):
     """After work of every kind the families are those of the table, of its kinds, with its labels and their values."""
     monkeypatch.setattr("support_service.upkeep.FIRST_SWEEP", (0.0, 0.0))
     client = await make_client(SUPPORT_REDIS_URL=redis.url)

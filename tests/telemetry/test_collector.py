@@ -86,7 +86,7 @@ async def test_calls_to_the_sources_are_client_spans(
         assert call.attributes["http.request.method"] == "GET"
         assert call.attributes["http.response.status_code"] in ("200", "404")
         assert "http.method" not in call.attributes
-    sent = [*orders.traces, *payments.traces, *shipments.traces]
+    sent = [*orders.traceparents, *payments.traceparents, *shipments.traceparents]
     assert sorted(sent) == sorted(f"00-{TRACE}-{call.id}-01" for call in calls)
 
 

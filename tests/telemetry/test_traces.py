@@ -23,19 +23,19 @@ MALFORMED = (
 
 
 @pytest.fixture
-def traced(neighbours, monkeypatch):
-    """A service with all three neighbours and time for its last export; the variables that it sets are taken back."""
+def traced(upstream_services, monkeypatch):
+    """A service with all upstream services and time for its last export; the variables that it sets are taken back."""
     monkeypatch.setattr("support_service.telemetry.traces.STOP_WITHIN", 60.0)
     for name in ("OTEL_SEMCONV_STABILITY_OPT_IN", "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    return neighbours
+    return upstream_services
 
 
 @pytest.fixture
 def passed_on(orders, payments, shipments):
     """What the three services were sent: the traceparents, in no order."""
-    return lambda: [*orders.traces, *payments.traces, *shipments.traces]
+    return lambda: [*orders.traceparents, *payments.traceparents, *shipments.traceparents]
 
 
 async def read(client, **headers):

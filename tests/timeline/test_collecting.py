@@ -6,7 +6,7 @@ import pytest
 
 from tests.calls import add_message, eventually, open_case, read_detail, read_timeline, upload
 
-pytestmark = pytest.mark.usefixtures("neighbours")
+pytestmark = pytest.mark.usefixtures("upstream_services")
 ORDER = {"type": "order", "orderId": "ORD-1"}
 
 

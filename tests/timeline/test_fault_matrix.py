@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.timeline import upstream
-from tests.timeline.upstream import MEBIBYTE, Fault
+from tests import upstream_faults as faults
 from tests.timeline.world import (
     ALL,
     CALLS,
@@ -20,16 +19,17 @@ from tests.timeline.world import (
     TTL,
     World,
     age,
+    freshness,
     payment,
     shown,
-    worth,
 )
+from tests.upstream_faults import MEBIBYTE, Fault
 
 OTHERS = ["e0", "ORD-1", "SHP-1"]  # what the services in order know
 
 
 @dataclass(frozen=True)
-class Row:
+class FaultCase:
     """A fault and what it must come to; what is not given is the same for most."""
 
     name: str
@@ -41,24 +41,24 @@ class Row:
     fails: bool = True  # False: it is an answer like any other, if a strange one
 
 
-def http(name: str, fault: Fault | None, reason: str, outcome: str = "error", attempts: int = 1) -> Row:
+def http(name: str, fault: Fault | None, reason: str, outcome: str = "error", attempts: int = 1) -> FaultCase:
     """A fault without an answer that could be read."""
-    return Row(name, fault, reason, {"http": 1}, {outcome: attempts})
+    return FaultCase(name, fault, reason, {"http": 1}, {outcome: attempts})
 
 
-def invalid(name: str, fault: Fault, reason: str = "unreadable answer") -> Row:
+def invalid(name: str, fault: Fault, reason: str = "unreadable answer") -> FaultCase:
     """A fault whose answer came, and is off the contract."""
-    return Row(name, fault, reason, {"aggregate": 1}, {"invalid": 1})
+    return FaultCase(name, fault, reason, {"aggregate": 1}, {"invalid": 1})
 
 
-def fine(name: str, fault: Fault, *given: str, reason: str | None = None, outcome: str = "ok") -> Row:
+def fine(name: str, fault: Fault, *given: str, reason: str | None = None, outcome: str = "ok") -> FaultCase:
     """An answer that looks like a fault and is none."""
-    return Row(name, fault, reason, {}, {outcome: 1}, given, fails=False)
+    return FaultCase(name, fault, reason, {}, {outcome: 1}, given, fails=False)
 
 
 def page(*items: object) -> Fault:
     """A page of payments."""
-    return upstream.document({"items": items})
+    return faults.document({"items": items})
 
 
 def nested(depth: int) -> str:
@@ -68,7 +68,7 @@ def nested(depth: int) -> str:
 
 def amount(text: str) -> Fault:
     """A payment whose amount is this text."""
-    return upstream.body(f'{{"items": [{{"id": "PAY-1", "updatedAt": "2026-01-03T00:00:00Z", "amount": {text}}}]}}')
+    return faults.body(f'{{"items": [{{"id": "PAY-1", "updatedAt": "2026-01-03T00:00:00Z", "amount": {text}}}]}}')
 
 
 def many(number: int) -> Fault:
@@ -80,41 +80,41 @@ def many(number: int) -> Fault:
 
 ROWS = [
     http("refused", None, "connection failed", attempts=2),
-    http("reset before headers", upstream.reset_before_headers, "connection failed", attempts=2),
-    http("hung up before headers", upstream.hang_up_before_headers, "connection failed", attempts=2),
-    http("reset in the body", upstream.reset_in_body, "connection failed"),
-    http("hang before headers", upstream.hang_before_headers, "timeout", "timeout"),
-    http("one byte a second", upstream.one_byte_a_second, "timeout", "timeout"),
-    http("headers, one byte a second", upstream.slow_headers, "timeout", "timeout"),
-    http("interim answers without an end", upstream.please_continue, "timeout", "timeout"),
-    http("no HTTP", upstream.raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "connection failed"),
-    http("a header of 64 KiB", upstream.status(200, "X: " + "x" * 65_536), "connection failed"),
-    http("500", upstream.status(500), "status 500"),
-    http("503", upstream.status(503, "Retry-After: 3600"), "status 503"),
-    http("429", upstream.status(429, "Retry-After: 3600"), "status 429"),
-    http("401", upstream.status(401), "status 401"),
-    fine("404", upstream.status(404), outcome="not_found"),
-    invalid("204", upstream.raw(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")),
-    invalid("empty", upstream.body("")),
-    invalid("not JSON", upstream.body("<html>It works!</html>")),
-    invalid("not UTF-8", upstream.body(b'{"items": [{"id": "\xff"}]}')),
-    invalid("half a character", upstream.body('{"items": [{"id": "\\ud800"}]}')),
-    invalid("half of JSON", upstream.body('{"items": [')),
-    invalid("JSON of the wrong shape: null", upstream.body("null")),
-    invalid("JSON of the wrong shape: a list", upstream.document([payment()])),
-    invalid("JSON of the wrong shape: no items", upstream.document({"payments": []})),
-    invalid("JSON of the wrong shape: items in an object", upstream.document({"items": {"PAY-1": payment()}})),
+    http("reset before headers", faults.reset_before_headers, "connection failed", attempts=2),
+    http("closed before headers", faults.close_before_headers, "connection failed", attempts=2),
+    http("reset in the body", faults.reset_in_body, "connection failed"),
+    http("hang before headers", faults.hang_before_headers, "timeout", "timeout"),
+    http("one byte a second", faults.one_byte_a_second, "timeout", "timeout"),
+    http("headers, one byte a second", faults.slow_headers, "timeout", "timeout"),
+    http("endless interim responses", faults.endless_interim_responses, "timeout", "timeout"),
+    http("no HTTP", faults.raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "connection failed"),
+    http("a header of 64 KiB", faults.status(200, "X: " + "x" * 65_536), "connection failed"),
+    http("500", faults.status(500), "status 500"),
+    http("503", faults.status(503, "Retry-After: 3600"), "status 503"),
+    http("429", faults.status(429, "Retry-After: 3600"), "status 429"),
+    http("401", faults.status(401), "status 401"),
+    fine("404", faults.status(404), outcome="not_found"),
+    invalid("204", faults.raw(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")),
+    invalid("empty", faults.body("")),
+    invalid("not JSON", faults.body("<html>It works!</html>")),
+    invalid("not UTF-8", faults.body(b'{"items": [{"id": "\xff"}]}')),
+    invalid("half a character", faults.body('{"items": [{"id": "\\ud800"}]}')),
+    invalid("half of JSON", faults.body('{"items": [')),
+    invalid("JSON of the wrong shape: null", faults.body("null")),
+    invalid("JSON of the wrong shape: a list", faults.document([payment()])),
+    invalid("JSON of the wrong shape: no items", faults.document({"payments": []})),
+    invalid("JSON of the wrong shape: items in an object", faults.document({"items": {"PAY-1": payment()}})),
     invalid("JSON of the wrong shape: a text among items", page(payment(), "PAY-2")),
     invalid("JSON of the wrong shape: no id", page(payment(), {"status": "captured"})),
     invalid("NaN for an amount", amount("NaN")),
     invalid("infinity for an amount", amount("-Infinity")),
-    invalid("10,000 deep", upstream.body(nested(10_000))),
+    invalid("10,000 deep", faults.body(nested(10_000))),
     invalid("10,000 deep in an amount", amount(nested(10_000)), "too large"),
-    invalid("200 MiB", upstream.huge(size=200 * MEBIBYTE), "too large"),
-    invalid("200 MiB in chunks", upstream.huge(size=200 * MEBIBYTE, chunked=True), "too large"),
-    invalid("one byte over 1 MiB", upstream.body(b'{"items": []}'.ljust(MEBIBYTE + 1)), "too large"),
-    fine("1 MiB", upstream.body(b'{"items": []}'.ljust(MEBIBYTE))),
-    invalid("a gzip bomb", upstream.body(upstream.bomb(512), "Content-Encoding: gzip")),
+    invalid("200 MiB", faults.huge(size=200 * MEBIBYTE), "too large"),
+    invalid("200 MiB in chunks", faults.huge(size=200 * MEBIBYTE, chunked=True), "too large"),
+    invalid("one byte over 1 MiB", faults.body(b'{"items": []}'.ljust(MEBIBYTE + 1)), "too large"),
+    fine("1 MiB", faults.body(b'{"items": []}'.ljust(MEBIBYTE))),
+    invalid("a gzip bomb", faults.body(faults.gzip_bomb(512), "Content-Encoding: gzip")),
     fine("no time", page(payment(updatedAt=None)), "PAY-1"),
     fine("a time of another type", page(payment(updatedAt={"at": [1]}, createdAt=1e300)), "PAY-1"),
     fine("a time that is none", page(payment(updatedAt="yesterday", createdAt="2026-02-30T25:61:61Z")), "PAY-1"),
@@ -135,21 +135,21 @@ ROWS = [
 each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
 
-async def disturb(world: World, row: Row) -> None:
-    """Let the fault happen to payments from now on; one that says nothing is soon given up."""
+async def disturb(world: World, row: FaultCase) -> None:
+    """Give the payment service a fault; a service that does not answer in time is given up soon."""
     service = world.services["payment"]
     service.fault = row.fault
     if row.reason == "timeout":
-        world.give("payment", IMPATIENT)
+        world.set_source_timeout("payment", IMPATIENT)
     if row.fault is None:
         await service.close()
 
 
 async def heal(world: World) -> None:
-    """Let it be over."""
+    """End the fault."""
     service = world.services["payment"]
-    service.fault = None
-    world.give("payment", PATIENT)
+    service.heal()
+    world.set_source_timeout("payment", PATIENT)
     await service.open()
 
 
@@ -160,7 +160,11 @@ async def test_a_fault_with_nothing_cached(world, services, row):
     detail = await world.read()
     assert sorted(shown(detail)) == sorted([*OTHERS, *row.given])
     status = "unavailable" if row.fails else "fresh"
-    assert worth(detail) == {"order": ("fresh", None), "payment": (status, row.reason), "fulfillment": ("fresh", None)}
+    assert freshness(detail) == {
+        "order": ("fresh", None),
+        "payment": (status, row.reason),
+        "fulfillment": ("fresh", None),
+    }
     assert detail["timelineSources"]["payment"]["ageSeconds"] == (None if row.fails else 0)
     assert world.moved(FAILURES) == row.failures
     assert world.moved(CALLS, service="payment") == row.calls
@@ -169,8 +173,8 @@ async def test_a_fault_with_nothing_cached(world, services, row):
     assert services["payment"].sent < 16 * MEBIBYTE  # what the system buffers on the way, and no more
     await heal(world)
     detail = await world.read()
-    assert worth(detail)["order"] == worth(detail)["fulfillment"] == ("cached", None)
-    assert worth(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
+    assert freshness(detail)["order"] == freshness(detail)["fulfillment"] == ("cached", None)
+    assert freshness(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
     assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])
 
 
@@ -183,7 +187,11 @@ async def test_a_fault_with_an_old_answer(world, services, store, row):
     detail = await world.read()
     assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])
     status = "stale" if row.fails else "fresh"
-    assert worth(detail) == {"order": ("fresh", None), "payment": (status, row.reason), "fulfillment": ("fresh", None)}
+    assert freshness(detail) == {
+        "order": ("fresh", None),
+        "payment": (status, row.reason),
+        "fulfillment": ("fresh", None),
+    }
     assert 0 <= detail["timelineSources"]["payment"]["ageSeconds"] - (TTL + 60 if row.fails else 0) < 30
     assert world.moved(FAILURES) == row.failures
     assert world.moved(CALLS, service="payment") == row.calls
@@ -193,5 +201,5 @@ async def test_a_fault_with_an_old_answer(world, services, store, row):
         assert (await age(store, world.case, 0))["payment"] == kept["payment"]
     await heal(world)
     detail = await world.read()
-    assert worth(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
+    assert freshness(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
     assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])

@@ -7,7 +7,7 @@ import pytest
 
 from support_service.timeline import aggregator, breaker
 from support_service.web import keys
-from tests.timeline import upstream
+from tests import upstream_faults as faults
 from tests.timeline.world import (
     ALL,
     CALLS,
@@ -17,14 +17,12 @@ from tests.timeline.world import (
     STALE_TTL,
     TTL,
     World,
+    add_order,
     age,
-    know,
-    neighbours,
-    order,
+    freshness,
+    open_services,
     payment,
-    shipment,
     shown,
-    worth,
 )
 
 
@@ -34,7 +32,7 @@ async def test_all_sources_down_with_nothing_cached(world, services):
         await service.close()
     detail = await world.read()
     assert [entry["type"] for entry in detail["timeline"]] == ["order"]  # the context
-    assert set(worth(detail).values()) == {("unavailable", "connection failed")}
+    assert set(freshness(detail).values()) == {("unavailable", "connection failed")}
     assert world.moved(FAILURES) == {"http": 4}
     assert world.moved(EVENTS) == {"miss": 1}
     for service in services.values():
@@ -51,21 +49,21 @@ async def test_all_sources_down_with_old_answers(world, services, store):
     for _ in range(2):
         detail = await world.read()
         assert sorted(shown(detail)) == ALL
-        assert set(worth(detail).values()) == {("stale", "connection failed")}
+        assert set(freshness(detail).values()) == {("stale", "connection failed")}
         assert world.moved(FAILURES) == {"http": 4}
         assert world.moved(EVENTS) == {"miss": 1}
     for service in services.values():
         await service.open()
-    assert set(worth(await world.read()).values()) == {("fresh", None)}
+    assert set(freshness(await world.read()).values()) == {("fresh", None)}
 
 
 async def test_an_answer_that_is_too_old_does_not_stand_in(world, services, store):
     """Beyond both its times an answer is not shown: the source is unavailable."""
     await world.read()
     await age(store, world.case, TTL + STALE_TTL + 60)
-    services["payment"].fault = upstream.status(503)
+    services["payment"].fail_with(503)
     detail = await world.read()
-    assert worth(detail)["payment"] == ("unavailable", "status 503")
+    assert freshness(detail)["payment"] == ("unavailable", "status 503")
     assert sorted(shown(detail)) == ["ORD-1", "SHP-1", "e0"]
 
 
@@ -73,23 +71,23 @@ async def test_nothing_there_is_believed_for_a_moment_only(world, services, stor
     """A 404 is asked for again after half a minute, while what the others gave is still current."""
     monkeypatch.setattr(aggregator, "AHEAD_FROM", 2.0)  # nothing is renewed before it ends
     monkeypatch.setattr(aggregator, "AHEAD_TO", 2.0)
-    services["payment"].fault = upstream.status(404)
-    assert worth(await world.read())["payment"] == ("fresh", None)
+    services["payment"].fail_with(404)
+    assert freshness(await world.read())["payment"] == ("fresh", None)
     await age(store, world.case, 20)
-    assert worth(await world.read())["payment"] == ("cached", None)
-    services["payment"].fault = None
+    assert freshness(await world.read())["payment"] == ("cached", None)
+    services["payment"].heal()
     await age(store, world.case, 11)
     detail = await world.read()
-    assert worth(detail) == {"order": ("cached", None), "payment": ("fresh", None), "fulfillment": ("cached", None)}
+    assert freshness(detail) == {"order": ("cached", None), "payment": ("fresh", None), "fulfillment": ("cached", None)}
     assert sorted(shown(detail)) == ALL
 
 
 async def test_the_deadline_cuts_off_what_a_source_would_be_given(make_client, services):
     """A source that may take longer than a whole read is cut off with it; so are all three, at the same time."""
-    world = await World.start(make_client, services, CONTEXT, SUPPORT_TIMELINE_DEADLINE="1.5")
+    world = await World.start(make_client, services, CONTEXT, SUPPORT_TIMELINE_DEADLINE="0.2")
     for service in services.values():
-        service.fault = upstream.hang_before_headers
-    assert set(worth(await world.read()).values()) == {("unavailable", "timeout")}
+        service.fault = faults.hang_before_headers
+    assert set(freshness(await world.read()).values()) == {("unavailable", "timeout")}
     assert world.moved(FAILURES) == {"http": 4}
 
 
@@ -98,33 +96,33 @@ async def test_half_a_source_is_not_a_whole_one(world, services, store):
     (history,) = [target for target in services["order"].documents if target.endswith("/events")]
     services["order"].know(history, "no list")
     detail = await world.read()
-    assert worth(detail)["order"] == ("unavailable", "unreadable answer")
+    assert freshness(detail)["order"] == ("unavailable", "unreadable answer")
     assert sorted(shown(detail)) == ["ORD-1", "PAY-1", "SHP-1"]
     assert "order" not in await age(store, world.case, 0)
 
 
 async def test_a_redirect_is_not_followed(world, services):
     """A source can't send the service anywhere else: who is named in a redirect is never asked."""
-    async with neighbours() as others:
+    async with open_services() as others:
         elsewhere = others["payment"]
         for number in (301, 302, 303, 307, 308):
-            services["payment"].fault = upstream.status(number, f"Location: {elsewhere.url}/payments/PAY-1")
-            assert worth(await world.read())["payment"] == ("unavailable", f"status {number}")
+            services["payment"].fault = faults.status(number, f"Location: {elsewhere.url}/payments/PAY-1")
+            assert freshness(await world.read())["payment"] == ("unavailable", f"status {number}")
             assert world.moved(FAILURES) == {"http": 1}
-        assert elsewhere.targets == []
+        assert elsewhere.calls == []
 
 
 async def test_a_source_that_keeps_failing_is_left_alone(world, services, monkeypatch):
     """After five failures the circuit is open: the source is asked no more, and says so at once."""
     monkeypatch.setattr(breaker, "OPEN_FOR", 600.0)
-    services["payment"].fault = upstream.status(503)
+    services["payment"].fail_with(503)
     for _ in range(5):
-        assert worth(await world.read())["payment"] == ("unavailable", "status 503")
-    asked = len(services["payment"].targets)
-    assert worth(await world.read())["payment"] == ("unavailable", "circuit open")
+        assert freshness(await world.read())["payment"] == ("unavailable", "status 503")
+    asked = len(services["payment"].calls)
+    assert freshness(await world.read())["payment"] == ("unavailable", "circuit open")
     assert world.moved(CALLS, service="payment") == {"open": 1}
     assert world.moved(FAILURES) == {}
-    assert len(services["payment"].targets) == asked == 5
+    assert len(services["payment"].calls) == asked == 5
 
 
 async def test_a_source_that_is_left_alone_still_has_its_old_answer(world, services, store, monkeypatch):
@@ -132,14 +130,14 @@ async def test_a_source_that_is_left_alone_still_has_its_old_answer(world, servi
     monkeypatch.setattr(breaker, "OPEN_FOR", 600.0)
     await world.read()
     await age(store, world.case, TTL + 60)
-    services["payment"].fault = upstream.status(503)
+    services["payment"].fail_with(503)
     for _ in range(5):
         await world.read()
-    asked = len(services["payment"].targets)
+    asked = len(services["payment"].calls)
     detail = await world.read()
-    assert worth(detail)["payment"] == ("stale", "circuit open")
+    assert freshness(detail)["payment"] == ("stale", "circuit open")
     assert sorted(shown(detail)) == ALL
-    assert len(services["payment"].targets) == asked
+    assert len(services["payment"].calls) == asked
 
 
 @pytest.mark.parametrize(
@@ -156,16 +154,15 @@ async def test_a_source_that_is_left_alone_still_has_its_old_answer(world, servi
     ],
 )
 async def test_a_reference_is_one_segment(make_client, services, reference, encoded):
-    """Whatever a case calls its order, that order is asked for, and nothing else."""
-    know(services, reference, encoded=encoded)
+    """An order's id is sent as one path segment and one query value, whatever characters it has."""
+    add_order(services, reference)
     world = await World.start(make_client, services, {"type": "order", "orderId": reference})
     detail = await world.read()
     assert sorted(shown(detail)) == sorted(["e0", reference, f"PAY-{reference}", f"SHP-{reference}"])
-    assert set(worth(detail).values()) == {("fresh", None)}
-    targets = [target for service in services.values() for target in service.targets]
-    assert sorted(targets) == sorted(
-        target for service in services.values() for target in service.documents if encoded in target
-    )
+    assert set(freshness(detail).values()) == {("fresh", None)}
+    assert sorted(services["order"].calls) == [f"/orders/{encoded}", f"/orders/{encoded}/events"]
+    assert services["payment"].calls == [f"/payments?orderId={encoded}&limit=50"]
+    assert services["fulfillment"].calls == [f"/fulfillment/shipments?orderId={encoded}&limit=50"]
 
 
 def references(number):
@@ -178,34 +175,32 @@ async def test_a_case_with_200_references(make_client, services, redis):
     """Each reference is asked for once, all within one deadline, and everything that is known is there."""
     context = references(200)
     for entry in context:
-        name = entry["id"]
-        services["order"].know(f"/orders/{name}", order(name))
-        services["order"].know(f"/orders/{name}/events", [])
-        services["payment"].know(f"/payments/{name}", payment(name))
-        services["fulfillment"].know(f"/fulfillment/shipments/{name}", shipment(name))
+        services["order"].add(entry["id"])
+        services["payment"].add(entry["id"], "ORD-1")
+        services["fulfillment"].add(entry["id"], "ORD-1")
     world = await World.start(make_client, services, context, SUPPORT_REDIS_URL=redis.url)
     detail = await world.read()
-    assert set(worth(detail).values()) == {("fresh", None)}
+    assert set(freshness(detail).values()) == {("fresh", None)}
     assert sorted(shown(detail)) == sorted(entry["id"] for entry in context)
     assert world.moved(FAILURES) == {}
-    targets = [target for service in services.values() for target in service.targets]
+    targets = [target for service in services.values() for target in service.calls]
     assert len(targets) == len(set(targets)) == 200 + 67
-    assert set(worth(await world.read()).values()) == {("cached", None)}
+    assert set(freshness(await world.read()).values()) == {("cached", None)}
 
 
 async def test_a_case_with_200_references_of_which_a_third_hang(make_client, services, monkeypatch):
     """Calls that wait for a place are cut off by the deadline too; each is one failure, and the others are complete."""
     context = references(200)
     for entry in context:
-        services["order"].know(f"/orders/{entry['id']}", order(entry["id"]))
-    services["payment"].fault = upstream.hang_before_headers
+        services["order"].add(entry["id"])
+    services["payment"].fault = faults.hang_before_headers
     world = await World.start(make_client, services, context)
-    payments = world.client.app[keys.TIMELINE]._flights._sources["payment"]
-    fetch, soon = payments.fetch, asyncio.get_running_loop().time() + 1.5
+    payments = world.client.app[keys.TIMELINE].sources["payment"]
+    fetch, soon = payments.fetch, asyncio.get_running_loop().time() + 0.2
     # The deadline is this source's alone: where the machine stands still, the others answer after it.
     monkeypatch.setattr(payments, "fetch", lambda call, _, allowance: fetch(call, soon, allowance))
     detail = await world.read()
-    assert worth(detail) == {
+    assert freshness(detail) == {
         "order": ("fresh", None),
         "payment": ("unavailable", "timeout"),
         "fulfillment": ("fresh", None),
@@ -217,11 +212,11 @@ async def test_a_case_with_200_references_of_which_a_third_hang(make_client, ser
 async def test_a_connection_that_was_kept_and_is_dead_costs_nothing(make_client, services):
     """A source that closes a connection after its answer, without saying so, is asked on a new one."""
 
-    async def answer_and_leave(exchange):
-        await exchange.answer(200, json.dumps({"items": [payment()]}).encode())  # as if it stayed open
+    async def respond_and_close(exchange):
+        await exchange.send(faults.response(200, json.dumps({"items": [payment()]}).encode()))
 
-    services["payment"].fault = answer_and_leave
+    services["payment"].fault = respond_and_close
     world = await World.start(make_client, services, CONTEXT)
     for _ in range(3):
         async with world.client.post(f"/support/cases/{world.case['id']}/timeline/refresh") as response:
-            assert worth(await response.json())["payment"] == ("fresh", None)
+            assert freshness(await response.json())["payment"] == ("fresh", None)

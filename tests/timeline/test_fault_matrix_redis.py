@@ -10,12 +10,12 @@ from redis.asyncio import Redis
 from support_service import references
 from support_service.settings import Settings
 from support_service.telemetry.labels import REDIS_OPERATIONS
-from support_service.timeline.snapshot_cache import Case
+from support_service.timeline.snapshot_cache import Case, SnapshotCache
 from support_service.web import keys
-from tests.calls import PATIENCE, refresh
+from tests.calls import PATIENCE, eventually, refresh
 from tests.servers import RedisServer
-from tests.timeline import disorder, upstream
-from tests.timeline.disorder import Disorder, slow_line
+from tests.timeline import redis_faults
+from tests.timeline.redis_faults import RedisFault, slow_proxy
 from tests.timeline.world import (
     ALL,
     COLLECTED,
@@ -26,33 +26,34 @@ from tests.timeline.world import (
     OPERATIONS,
     TTL,
     World,
+    add_order,
     age,
-    cached_at,
-    know,
+    cache_key,
+    freshness,
     shown,
-    worth,
 )
+from tests.upstream_faults import MEBIBYTE
 
 FRESH = dict.fromkeys(("order", "payment", "fulfillment"), ("fresh", None))
 CACHED = dict.fromkeys(FRESH, ("cached", None))
 
 
 @dataclass(frozen=True)
-class Row:
-    """A state of the whole Redis, and what a read counts in it."""
+class RedisFaultCase:
+    """A fault of the whole Redis, and what a read counts during it."""
 
     name: str
-    disorder: Disorder
+    fault: RedisFault
     events: dict[str, int]
     failures: dict[str, int]
     readable: bool  # what was cached before is still given; otherwise nothing is asked of it until it is back
 
 
 ROWS = [
-    Row("refusing", disorder.kill, {"miss": 1, "error": 2}, {"cache": 2}, readable=False),
-    Row("frozen", disorder.freeze, {"miss": 1, "error": 2}, {"cache": 2}, readable=False),
-    Row("full", disorder.fill, {"miss": 1, "error": 2}, {"cache": 2}, readable=True),
-    Row("read-only", disorder.make_read_only, {"miss": 1, "error": 2}, {"cache": 2}, readable=True),
+    RedisFaultCase("refusing", redis_faults.kill, {"miss": 1, "error": 2}, {"cache": 2}, readable=False),
+    RedisFaultCase("frozen", redis_faults.freeze, {"miss": 1, "error": 2}, {"cache": 2}, readable=False),
+    RedisFaultCase("full", redis_faults.fill, {"miss": 1, "error": 2}, {"cache": 2}, readable=True),
+    RedisFaultCase("read-only", redis_faults.make_read_only, {"miss": 1, "error": 2}, {"cache": 2}, readable=True),
 ]
 each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
@@ -75,7 +76,7 @@ VALUES: dict[str, tuple[Callable[[Redis, str], object], dict[str, int]]] = {
         {"cache_decode": 1},
     ),
     "too deep": (lambda store, key: store.set(key, b"[" * 10_000), {"cache_decode": 1}),
-    "4 MiB of zeros": (lambda store, key: store.set(key, bytes(4 * upstream.MEBIBYTE)), {"cache_decode": 1}),
+    "4 MiB of zeros": (lambda store, key: store.set(key, bytes(4 * MEBIBYTE)), {"cache_decode": 1}),
     "NaN for a time": (lambda store, key: store.set(key, value(at="NaN")), {}),
     "a time far ahead": (lambda store, key: store.set(key, value(at="1e300")), {}),
     "an entry that is none": (lambda store, key: store.set(key, value(entries="[null]")), {"cache_decode": 1}),
@@ -88,33 +89,28 @@ VALUES: dict[str, tuple[Callable[[Redis, str], object], dict[str, int]]] = {
 }
 
 
-@pytest.fixture
-def redis(redis):
-    """A Redis that is in order again at the end."""
-    yield redis
-    disorder.cure(redis)
-
-
-def disturb(world: World, redis: RedisServer, row: Row) -> None:
-    """Let a state of Redis begin; one in which it says nothing is soon given up."""
-    if row.disorder is disorder.freeze:
-        world.give_redis(IMPATIENT)
-    row.disorder(redis)
+def disturb(world: World, redis: RedisServer, row: RedisFaultCase) -> None:
+    """Break Redis; a Redis that answers nothing is given up soon."""
+    if row.fault is redis_faults.freeze:
+        world.set_redis_timeout(IMPATIENT)
+    row.fault(redis)
 
 
 async def heals(world: World, redis: RedisServer) -> None:
-    """With Redis cured, the service uses it again by itself."""
-    disorder.cure(redis)
-    world.give_redis(PATIENCE)
+    """Repair Redis; the service uses it again by itself."""
+    redis_faults.repair(redis)
+    world.set_redis_timeout(PATIENCE)
     await cached_again(world)
     assert world.moved(EVENTS) == {"hit": 1}
 
 
 async def cached_again(world: World) -> None:
-    """Wait until the case is read from the cache."""
-    async with asyncio.timeout(3 * PATIENCE):
-        while worth(await world.read()) != CACHED:  # noqa: ASYNC110 - the service tells nobody when it is back
-            await asyncio.sleep(0.05)
+    """Read the case until its timeline comes from the cache."""
+
+    async def is_cached() -> bool:
+        return freshness(await world.read()) == CACHED
+
+    await eventually(is_cached, within=3 * PATIENCE)
 
 
 @each_row
@@ -124,7 +120,7 @@ async def test_a_redis_out_of_order_with_nothing_cached(world, services, redis, 
     for _ in range(2):
         detail = await world.read()
         assert sorted(shown(detail)) == ALL
-        assert worth(detail) == FRESH
+        assert freshness(detail) == FRESH
         assert world.moved(EVENTS) == row.events
         assert world.moved(FAILURES) == row.failures
         assert world.moved(COLLECTED) == {"remote": 1}
@@ -138,7 +134,7 @@ async def test_a_redis_out_of_order_with_a_current_value(world, services, redis,
     disturb(world, redis, row)
     detail = await world.read()
     assert sorted(shown(detail)) == ALL
-    assert worth(detail) == (CACHED if row.readable else FRESH)
+    assert freshness(detail) == (CACHED if row.readable else FRESH)
     assert world.moved(EVENTS) == ({"hit": 1} if row.readable else row.events)
     assert world.moved(FAILURES) == ({} if row.readable else row.failures)
     await heals(world, redis)
@@ -152,7 +148,7 @@ async def test_a_redis_out_of_order_with_an_old_value(world, services, redis, st
     disturb(world, redis, row)
     detail = await world.read()
     assert sorted(shown(detail)) == ALL
-    assert worth(detail) == FRESH
+    assert freshness(detail) == FRESH
     assert world.moved(EVENTS) == row.events
     assert world.moved(FAILURES) == row.failures
     await heals(world, redis)
@@ -164,15 +160,15 @@ async def test_a_redis_and_a_source_out_of_order(world, services, redis, store, 
     await world.read()
     await age(store, world.case, TTL + 60)
     disturb(world, redis, row)
-    services["payment"].fault = upstream.status(503)
+    services["payment"].fail_with(503)
     detail = await world.read()
     status = "stale" if row.readable else "unavailable"
-    assert worth(detail) == FRESH | {"payment": (status, "status 503")}
+    assert freshness(detail) == FRESH | {"payment": (status, "status 503")}
     assert sorted(shown(detail)) == [name for name in ALL if row.readable or name != "PAY-1"]
     assert world.moved(EVENTS) == row.events
     assert world.moved(FAILURES) == row.failures | {"http": 1}
-    services["payment"].fault = None
-    assert worth(await world.read()) == FRESH
+    services["payment"].heal()
+    assert freshness(await world.read()) == FRESH
     await heals(world, redis)
 
 
@@ -184,7 +180,7 @@ async def test_a_redis_and_all_sources_out_of_order(world, services, redis, row)
         await service.close()
     detail = await world.read()
     assert [entry["type"] for entry in detail["timeline"]] == ["order"]  # the context
-    assert set(worth(detail).values()) == {("unavailable", "connection failed")}
+    assert set(freshness(detail).values()) == {("unavailable", "connection failed")}
     assert world.moved(EVENTS)["miss"] == 1
     assert world.moved(FAILURES)["cache"] == 1  # the claim where it can be read, and there is nothing to write
     for service in services.values():
@@ -199,7 +195,7 @@ async def test_a_redis_that_is_known_to_be_bad_costs_nothing(world, services, re
     await world.read()
     assert _asked(world) == 1
     for _ in range(10):
-        assert worth(await world.read()) == FRESH
+        assert freshness(await world.read()) == FRESH
         assert _asked(world) == 0
     await heals(world, redis)
 
@@ -216,22 +212,22 @@ def _asked(world):
 
 
 async def test_a_slow_redis_is_given_up_and_stays_so(make_client, services, redis):
-    """A Redis that takes longer than it may holds one read for a moment, and none after it."""
-    async with slow_line(redis.url) as (line, url):
+    """A Redis that answers later than its timeout delays one read, and none after it."""
+    async with slow_proxy(redis.url) as (proxy, url):
         world = await World.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=url)
-        assert worth(await world.read()) == FRESH
-        assert worth(await world.read()) == CACHED
-        world.give_redis(IMPATIENT)
-        line.delay = IMPATIENT  # each way
-        assert worth(await world.read()) == FRESH
+        assert freshness(await world.read()) == FRESH
+        assert freshness(await world.read()) == CACHED
+        world.set_redis_timeout(IMPATIENT)
+        proxy.delay = IMPATIENT  # each way
+        assert freshness(await world.read()) == FRESH
         assert world.moved(EVENTS) == {"miss": 1, "error": 2}
         assert world.moved(FAILURES) == {"cache": 2}
-        carried = line.carried
-        async with asyncio.timeout(60):
-            while line.carried < carried + 20:  # of attempts to reach it, whose answers come late too
-                assert worth(await world.read()) == FRESH
+        enough = proxy.chunks + 20  # of attempts to reach Redis, whose answers are late too
+        async with asyncio.timeout(3 * PATIENCE):
+            while proxy.chunks < enough:
+                assert freshness(await world.read()) == FRESH
                 assert _asked(world) == 0
-        line.delay = 0.0
+        proxy.delay = 0.0
         await heals(world, redis)
 
 
@@ -239,67 +235,68 @@ async def test_a_slow_redis_is_given_up_and_stays_so(make_client, services, redi
 async def test_a_value_that_is_none(world, store, name):
     """Whatever is kept under a case's key is a miss, is counted where it should have been a value, and is replaced."""
     put, failures = VALUES[name]
-    await put(store, cached_at(world.case))
+    await put(store, cache_key(world.case))
     detail = await world.read()
     assert sorted(shown(detail)) == ALL
-    assert worth(detail) == FRESH
+    assert freshness(detail) == FRESH
     removed = {"invalidate": 1} if failures else {}
     assert world.moved(EVENTS) == {"miss": 1, "write": 1} | removed
     assert world.moved(FAILURES) == failures
-    assert worth(await world.read()) == CACHED
+    assert freshness(await world.read()) == CACHED
 
 
 @pytest.mark.parametrize("name", VALUES)
 async def test_a_value_that_is_none_with_a_source_out_of_order(world, services, store, name):
     """It does not stand in for a source that fails either."""
     put, failures = VALUES[name]
-    await put(store, cached_at(world.case))
-    services["order"].fault = upstream.status(503)
+    await put(store, cache_key(world.case))
+    services["order"].fail_with(503)
     detail = await world.read()
-    assert worth(detail) == FRESH | {"order": ("unavailable", "status 503")}
+    assert freshness(detail) == FRESH | {"order": ("unavailable", "status 503")}
     assert sorted(shown(detail)) == ["PAY-1", "SHP-1"]
     assert world.moved(FAILURES) == failures | {"http": 2}
 
 
-async def test_a_claim_that_nobody_ends(world, store):
+async def test_a_claim_that_nobody_ends(world, store, instruments):
     """What holds a claim's key without an end, or is no claim at all, is not waited for."""
     wanted = references.find([CONTEXT])
-    claim = await world.client.app[keys.TIMELINE]._cache.claim(Case(world.case["id"], wanted, 0), 1)
+    cache = SnapshotCache(world.client.app[keys.CACHE], instruments)
+    claim = await cache.claim(Case(world.case["id"], wanted, 0), 1)
     for put in (store.set(claim.key, b"for ever"), store.set(claim.key, b"x", ex=900), store.rpush(claim.key, b"x")):
-        await store.delete(cached_at(world.case), claim.key)
+        await store.delete(cache_key(world.case), claim.key)
         await put
-        assert worth(await world.read()) == FRESH
+        assert freshness(await world.read()) == FRESH
         assert world.moved(EVENTS) == {"miss": 1, "write": 1}
-        assert worth(await world.read()) == CACHED
+        assert freshness(await world.read()) == CACHED
 
 
 async def test_an_enormous_value_hurts_for_a_moment_only(world, store):
-    """A value that takes longer to come than a read waits is removed, and other cases are cached again at once."""
-    await store.set(cached_at(world.case), bytes(100 * upstream.MEBIBYTE))
-    world.give_redis(0.01)
-    assert worth(await world.read()) == FRESH
-    world.give_redis(PATIENCE)
+    """A value that takes longer to arrive than a read waits is removed, and the case is cached again."""
+    await store.setrange(cache_key(world.case), 32 * MEBIBYTE, b"\0")
+    world.set_redis_timeout(0.001)  # 32 MiB never arrive in a millisecond
+    assert freshness(await world.read()) == FRESH
+    world.set_redis_timeout(PATIENCE)
     await cached_again(world)
-    assert await store.strlen(cached_at(world.case)) < upstream.MEBIBYTE
+    assert await store.strlen(cache_key(world.case)) < MEBIBYTE
 
 
 async def test_a_refresh_with_a_redis_out_of_order(world, services, redis):
     """A refresh asks every source though neither the old value can be read nor the new one kept."""
     await world.read()
     redis.kill()
-    assert worth(await refresh(world.client, world.case)) == FRESH
+    assert freshness(await refresh(world.client, world.case)) == FRESH
     await heals(world, redis)
 
 
 async def test_a_redis_that_can_not_forget(world, services, redis):
     """What was cached of other references is never shown, though Redis refuses to remove it, and a source fails."""
     await world.read()
-    know(services, 2)
-    disorder.make_read_only(redis)
+    add_order(services, 2)
+    redis_faults.make_read_only(redis)
     context = [{"type": "order", "orderId": "ORD-2"}]
     async with world.client.patch(f"/support/cases/{world.case['id']}", json={"context": context}) as response:
         assert response.status == 200
-    services["payment"].fault = upstream.status(503)
+    services["payment"].fail_with(503)
     detail = await world.read()
-    assert worth(detail) == FRESH | {"payment": ("unavailable", "status 503")}
+    assert freshness(detail) == FRESH | {"payment": ("unavailable", "status 503")}
     assert sorted(shown(detail)) == ["ORD-2", "SHP-2", "e0"]

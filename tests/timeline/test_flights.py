@@ -26,7 +26,7 @@ CONTEXT = {"type": "order", "orderId": "ORD-1"}
 ORDERED = {"order": Wanted(("A",))}
 EVENTS = "support_timeline_cache_events_total"
 
-pytestmark = pytest.mark.usefixtures("neighbours")
+pytestmark = pytest.mark.usefixtures("upstream_services")
 
 
 @pytest.fixture
@@ -58,17 +58,19 @@ async def test_a_stampede_on_one_process_is_four_calls(client, metrics, services
     assert metrics.value(EVENTS, event="write") == 1
 
 
-async def test_a_stampede_on_two_processes_is_four_calls(services, redis, neighbours, tmp_path):
+async def test_a_stampede_on_two_processes_is_four_calls(services, redis, upstream_services, tmp_path):
     """Two replicas that share a Redis ask once between them; readers of both get the whole timeline."""
+    addresses = {port: f"http://127.0.0.1:{port}" for port in (free_port(), free_port())}
     async with AsyncExitStack() as stack:
-        replicas = []
-        for port in (free_port(), free_port()):
+        processes = []
+        for port in addresses:
             own = {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": redis.url}
             # On a busy machine one replica may run long before the other does.
             own |= {"SUPPORT_REDIS_TIMEOUT": "60", "module": "tests.patient", "PYTHONPATH": str(ROOT)}
-            process = await stack.enter_async_context(running("serve", cwd=tmp_path, **neighbours | own))
-            await process.answers(f"http://127.0.0.1:{port}")
-            replicas.append(await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{port}")))
+            processes.append(await stack.enter_async_context(running("serve", cwd=tmp_path, **upstream_services | own)))
+        starting = zip(processes, addresses.values(), strict=True)
+        await asyncio.gather(*(process.answers(address) for process, address in starting))
+        replicas = [await stack.enter_async_context(aiohttp.ClientSession(address)) for address in addresses.values()]
         case = await open_case(replicas[0], context=CONTEXT)
         reads = (read_detail(replica, case) for _ in range(READERS // 2) for replica in replicas)
         details = await asyncio.gather(*reads)
@@ -77,12 +79,15 @@ async def test_a_stampede_on_two_processes_is_four_calls(services, redis, neighb
     assert all(statuses(detail) <= {"fresh", "cached"} for detail in details)
 
 
-async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(make_client, services, redis):
-    """A claim ends soon unless who has it is alive: a reader waits for that, and then asks itself."""
+async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(
+    make_client, services, redis, instruments, monkeypatch
+):
+    """The claim of a dead replica expires: a reader on another replica waits for that, and then asks itself."""
+    monkeypatch.setattr(flights, "CLAIM_FOR", 0.1)
     client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="60")
     case = await open_case(client, context=CONTEXT)
     wanted = references.find([CONTEXT])
-    await client.app[keys.TIMELINE]._cache.claim(Case(case["id"], wanted, 0), flights.CLAIM_FOR)
+    await SnapshotCache(client.app[keys.CACHE], instruments).claim(Case(case["id"], wanted, 0), flights.CLAIM_FOR)
     assert statuses(await read_detail(client, case)) == {"fresh"}
     assert calls(services) == 4
 
@@ -163,8 +168,7 @@ async def test_a_case_that_is_read_is_renewed_before_it_ends(client, services):
     orders, *_ = services
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
-    timeline = client.app[keys.TIMELINE]
-    await age(timeline, case, aggregator.AHEAD_TO * 300)
+    await age(client, case, aggregator.AHEAD_TO * 300)
     release = orders.hang()
     detail = await read_detail(client, case)
     assert statuses(detail) == {"cached"}
@@ -184,7 +188,7 @@ async def test_a_renewal_that_fails_is_not_tried_at_each_read(make_client, servi
     client = await make_client()
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
-    await age(client.app[keys.TIMELINE], case, aggregator.AHEAD_TO * 300)
+    await age(client, case, aggregator.AHEAD_TO * 300)
     for service in services:
         service.fail_with(503)
     for _ in range(20):
@@ -198,10 +202,10 @@ async def test_nothing_there_is_believed_for_a_short_time_only(client, orders, m
     monkeypatch.setattr(aggregator, "AHEAD_TO", 2.0)
     case = await open_case(client, context=CONTEXT)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "fresh"
-    await age(client.app[keys.TIMELINE], case, aggregator.MISSING_FOR - 10)
+    await age(client, case, aggregator.MISSING_FOR - 10)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "cached"
     orders.add("ORD-1")
-    await age(client.app[keys.TIMELINE], case, 11)
+    await age(client, case, 11)
     detail = await read_detail(client, case)
     assert {name: source["status"] for name, source in detail["timelineSources"].items()} == {
         "order": "fresh",
@@ -210,10 +214,10 @@ async def test_nothing_there_is_believed_for_a_short_time_only(client, orders, m
     }
 
 
-async def age(timeline, case, seconds):
-    """Let what is cached of a case be older."""
+async def age(client, case, seconds):
+    """Make the cached snapshots of a case older by some seconds."""
     key = snapshots.key(case["id"])
-    cache = timeline._cache._cache
+    cache = client.app[keys.CACHE]
     kept = snapshots.decode(await cache.get(key))
     older = {name: known._replace(at=known.at - seconds) for name, known in kept.snapshots.items()}
     await cache.set(key, snapshots.encode(older), 3600, kept.revision)
@@ -230,7 +234,7 @@ async def pull(client, name, value=None, seconds=60.0):
     now = levers.utc_now()
     async with client.app[keys.DATABASE].transaction() as tx:
         await levers.pull(tx, levers.Lever(name, value, "being restored", now + timedelta(seconds=seconds), now))
-    await client.app[keys.TIMELINE]._levers.refresh()
+    await client.app[keys.TIMELINE].levers.refresh()
 
 
 async def test_a_service_that_is_switched_off_is_not_asked(client, services):
@@ -244,7 +248,7 @@ async def test_a_service_that_is_switched_off_is_not_asked(client, services):
     refreshed = await refresh(client, case)
     assert refreshed["timelineSources"]["payment"]["status"] == "cached"
     assert refreshed["timelineSources"]["order"]["status"] == "fresh"
-    await age(client.app[keys.TIMELINE], case, 300)
+    await age(client, case, 300)
     source = (await read_detail(client, case))["timelineSources"]["payment"]
     assert (source["status"], source["reason"].split()[0]) == ("stale", "switched")
     assert Scrape(client.app).value("support_timeline_read_seconds_count", completeness="stale") == 1
@@ -261,7 +265,7 @@ async def test_a_longer_time_holds_for_what_is_cached_already(client, services):
     """The `ttl` lever makes what is cached current again, and ends by itself."""
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
-    await age(client.app[keys.TIMELINE], case, 1000)
+    await age(client, case, 1000)
     await pull(client, "ttl", 5000.0)
     assert statuses(await read_detail(client, case)) == {"cached"}
     assert calls(services) == 4

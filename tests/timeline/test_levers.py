@@ -182,14 +182,14 @@ async def test_levers_outlive_the_database(database, pulled, postgres, clock, sa
     assert said() == [("INFO", "The levers can be read again"), ("WARNING", "Lever ttl is released")]
 
 
-async def test_the_gauge_knows_what_is_configured(make_client, neighbours):
+async def test_the_gauge_knows_what_is_configured(make_client, upstream_services):
     """A service without an address stands at 0 from the first scrape, one that is in use at 1."""
     client = await make_client(SUPPORT_FULFILLMENT_URL=None)
     assert shown(Scrape(client.app)) == {"order": 1, "payment": 1, "fulfillment": 0}
 
 
 @both_databases
-async def test_a_lever_pulled_before_the_start(database, make_client, neighbours):
+async def test_a_lever_pulled_before_the_start(database, make_client, upstream_services):
     """A replica that starts knows the levers from its first scrape on."""
     now = levers.utc_now()
     await pull(database, Lever("order", None, "x", now + timedelta(hours=1), now))

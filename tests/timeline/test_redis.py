@@ -1,19 +1,17 @@
 """A read goes on whatever Redis does, and the metrics say what it did."""
 
-import asyncio
-
 import pytest
 
 from support_service.references import Wanted
 from support_service.timeline import snapshots
 from support_service.timeline.snapshots import Snapshot, key
-from tests.calls import PATIENCE, open_case, read_detail, refresh
+from tests.calls import eventually, open_case, read_detail, refresh
 from tests.scrape import Scrape
 
 EVENTS = "support_timeline_cache_events_total"
 FAILURES = "support_timeline_collection_failures_total"
 
-pytestmark = pytest.mark.usefixtures("neighbours")
+pytestmark = pytest.mark.usefixtures("upstream_services")
 
 
 @pytest.fixture
@@ -23,8 +21,8 @@ def environment(environment, redis):
 
 
 @pytest.fixture
-def neighbours(orders, environment):
-    """One neighbour is enough here."""
+def upstream_services(orders, environment):
+    """One upstream service is enough here."""
     orders.add("ORD-1")
     environment["SUPPORT_ORDER_URL"] = orders.url
 
@@ -42,7 +40,7 @@ async def order_status(client, case):
     return detail["timelineSources"]["order"]["status"]
 
 
-async def test_replicas_share_the_cache(client, make_client, neighbours, case, orders):
+async def test_replicas_share_the_cache(client, make_client, upstream_services, case, orders):
     """What one process has collected, another serves from the cache."""
     other = await make_client()
     assert await order_status(client, case) == "fresh"
@@ -71,9 +69,11 @@ async def test_a_redis_that_is_back_is_used_again(client, case, metrics, redis):
     redis.kill()
     await order_status(client, case)
     redis.start()
-    async with asyncio.timeout(PATIENCE):
-        while await order_status(client, case) != "cached":
-            pass
+
+    async def is_cached():
+        return await order_status(client, case) == "cached"
+
+    await eventually(is_cached)
     assert metrics.value(EVENTS, event="hit") == 1
 
 

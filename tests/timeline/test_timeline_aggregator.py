@@ -13,7 +13,7 @@ COLLECTED = "support_timeline_collect_seconds_count"
 READS = "support_timeline_read_seconds_count"
 CALLS = "support_timeline_source_seconds_count"
 
-pytestmark = pytest.mark.usefixtures("neighbours")
+pytestmark = pytest.mark.usefixtures("upstream_services")
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ async def test_a_source_that_hangs_is_given_up(make_client, known, shipments):
     """A service that does not answer in time is unavailable, and counts as a timeout."""
     client = await make_client(SUPPORT_TIMELINE_SOURCE_TIMEOUT="0.2")
     for name in ("order", "payment"):  # which are late only where the machine stands still
-        client.app[keys.TIMELINE]._flights._sources[name]._timeout = 60.0
+        client.app[keys.TIMELINE].sources[name].timeout = 60.0
     case = await open_case(client, context=CONTEXT)
     release = shipments.hang()
     detail = await read_detail(client, case)
