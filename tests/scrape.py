@@ -1,6 +1,5 @@
 """The metrics of an app as Prometheus reads them: out of the rendered exposition."""
 
-
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from support_service.timeline import connector
-from tests.calls import PATIENCE
+from tests.calls import PATIENCE, eventually
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
@@ -101,8 +101,8 @@ async def test_a_connection_serves_one_question_after_another(whole):
             half.clear()
             async with session.get(url) as response:
                 half.set()
-                while whole and not response.content.is_eof():  # noqa: ASYNC110 - aiohttp has no event for it
-                    await asyncio.sleep(0)
+                if whole:
+                    await eventually(response.content.is_eof)
                 chunks = [chunk async for chunk in response.content.iter_any()]
                 assert b"".join(chunks) == b"right"
         await session.close()

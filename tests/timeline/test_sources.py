@@ -31,10 +31,16 @@ class Answer(aiohttp.ClientResponse):
 
 
 @pytest.fixture
-async def client(instruments):
-    """A client of an order service that aioresponses plays."""
+async def session():
+    """A session whose requests aioresponses answers."""
     async with aiohttp.ClientSession() as session:
-        yield SourceClient("order", "http://orders", session, instruments, timeout=5, connections=2)
+        yield session
+
+
+@pytest.fixture
+def client(session, instruments):
+    """A client of an order service."""
+    return SourceClient("order", "http://orders", session, instruments, timeout=5, connections=2)
 
 
 def in_five_seconds():
@@ -119,9 +125,9 @@ def logged():
         ({"exception": TimeoutError()}, "{} did not answer {} within 0 s"),
     ],
 )
-async def test_why_a_service_fails_is_logged_once_a_minute(client, logged, answer, line):
+async def test_why_a_service_fails_is_logged_once_a_minute(client, session, instruments, logged, answer, line):
     """However often each of them fails: the line names the service, and the path where one was answered or awaited."""
-    payments = SourceClient("payment", "http://pay", client._session, client._instruments, timeout=5, connections=2)
+    payments = SourceClient("payment", "http://pay", session, instruments, timeout=5, connections=2)
     (order, _), _ = client.calls(Wanted(("ORD-1",)))
     (payment,), _ = payments.calls(Wanted(("PAY-1",)))
     with aioresponses() as services:
