@@ -47,6 +47,10 @@ test: install services ## Run every test in random order (ARGS="-k timeline" pic
 test-fast: install ## Run the tests that need nothing but SQLite, in about a minute
 	$(PYTEST) -n 2 -m "unit or app" $(ARGS)
 
+# Not the tests of kills: they trace each line themselves, and a process has one tracer.
+coverage: install services ## Run the tests and print the branches of src/ that none takes
+	$(PYTEST) -n 4 --timeout 900 --ignore tests/crash --cov --cov-report term --cov-report html $(ARGS)
+
 soak: install ## Let 32 clients write and read for about a minute: not one 5xx
 	LOAD_ROUNDS=250 $(LONG) tests/test_load.py $(ARGS)
 

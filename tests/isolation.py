@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web_app
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 
@@ -45,6 +46,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Restore logging after the test's fixtures are torn down; fail where anything else differs."""
     yield
     _restore(item.stash[LOGGING])
+    web_app._cached_build_middleware.cache_clear()  # it would keep 1,024 applications with all their parts
     before, after = item.stash[STATE], _state()
     changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
     if changed:
