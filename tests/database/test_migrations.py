@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -12,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from support_service import database as databases
-from support_service.database import migrate
+from support_service.database import migrate, postgres_migrate
 from support_service.database.tables import metadata
 from support_service.errors import Unavailable
 from tests.calls import PATIENCE, eventually
@@ -117,6 +118,14 @@ def test_one_at_a_time(empty_url):
         in_thread(migrate.downgrade, empty_url, revision.down_revision or "base")
         in_thread(migrate.upgrade, empty_url, revision.revision)
     assert in_thread(migrate.standing, empty_url) == "newest"
+
+
+def test_the_newest_revision_is_known_without_alembic():
+    """The names of the files tell which migration is the last."""
+    script = ScriptDirectory(str(migrate.MIGRATIONS))
+    assert [migrate.newest()] == script.get_heads()
+    for migration in script.walk_revisions():
+        assert Path(migration.path).name.startswith(f"{migration.revision}_")
 
 
 def test_the_tables_are_as_described(empty_url):
@@ -240,9 +249,9 @@ async def test_cases_are_read_while_rows_are_filled_in(busy):
 
 async def test_a_table_in_use_is_waited_for_with_patience(busy, monkeypatch):
     """A long look at a table lets the migration wait, which lets everyone else have the table, and then goes on."""
-    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", 0.2)
-    monkeypatch.setattr(migrate, "PAUSE", 0.01)
-    monkeypatch.setattr(migrate, "TRIES", 10_000)
+    monkeypatch.setattr(postgres_migrate, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(postgres_migrate, "PAUSE", 0.01)
+    monkeypatch.setattr(postgres_migrate, "TRIES", 10_000)
     url, holder, user = busy
     async with holder.transaction():
         await holder.fetchval("SELECT count(*) FROM tickets")
@@ -256,9 +265,9 @@ async def test_a_table_in_use_is_waited_for_with_patience(busy, monkeypatch):
 
 async def test_a_table_that_stays_in_use(busy, monkeypatch):
     """A migration that has no turn for too long says so, keeps what it has done, and goes on when it is run again."""
-    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", 0.05)
-    monkeypatch.setattr(migrate, "PAUSE", 0.01)
-    monkeypatch.setattr(migrate, "TRIES", 3)
+    monkeypatch.setattr(postgres_migrate, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(postgres_migrate, "PAUSE", 0.01)
+    monkeypatch.setattr(postgres_migrate, "TRIES", 3)
     url, holder, _ = busy
     async with holder.transaction():
         await holder.fetchval("SELECT count(*) FROM tickets")
@@ -291,6 +300,15 @@ def test_a_schema_of_something_else(empty_url):
     assert in_thread(migrate.standing, empty_url) == "older"
     with pytest.raises(Unavailable):
         in_thread(migrate.upgrade, empty_url)
+
+
+def test_a_schema_with_two_revisions(empty_url):
+    """A database that claims two revisions at once is refused: nobody can tell what it has."""
+    in_thread(migrate.upgrade, empty_url)
+    change(empty_url, ["INSERT INTO alembic_version VALUES ('0001')"])
+    for call in (migrate.standing, migrate.upgrade):
+        with pytest.raises(Unavailable, match="alembic_version"):
+            in_thread(call, empty_url)
 
 
 def test_each_migration_only_adds(empty_url):

@@ -20,9 +20,9 @@ def abort_uploads(
 
     Blocks, for at most so many seconds a request. Raises ListingFailed.
     """
-    import botocore.exceptions  # noqa: PLC0415 - it takes 20 MB, and is needed once an hour at most
-    import botocore.session  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
+    import botocore.exceptions  # it takes 20 MB, and is needed once an hour at most
+    import botocore.session
+    from botocore.config import Config
 
     try:
         client: Any = botocore.session.get_session().create_client(

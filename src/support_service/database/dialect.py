@@ -1,17 +1,18 @@
-"""The few expressions that SQLite and PostgreSQL spell differently, as one vocabulary for the stores."""
+"""The few expressions that SQLite and PostgreSQL spell differently, as one vocabulary for the stores.
+
+SQLAlchemy's PostgreSQL dialect is imported where a statement is compiled for it: a service on SQLite never needs it.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import pydantic_core
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import SyntaxExtension
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-
-JSON_VALUE = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
-"""A JSON document; on PostgreSQL in its binary form."""
+from sqlalchemy.sql.visitors import InternalTraversal
 
 STORAGE_KEY = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
 """The key of a file in its storage, in the order of its bytes whatever the database's language is."""
@@ -43,6 +44,23 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
         if value is not None and dialect.name == "sqlite":
             return datetime.fromisoformat(value)
         return value  # type: ignore[no-any-return]
+
+
+class JsonValue(sa.TypeDecorator[Any]):
+    """A JSON document, where None is SQL's NULL; on PostgreSQL in its binary form."""
+
+    impl = sa.JSON(none_as_null=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import JSONB
+
+            return dialect.type_descriptor(JSONB(none_as_null=True))
+        return super().load_dialect_impl(dialect)
+
+
+JSON_VALUE = JsonValue()
 
 
 class json_object(FunctionElement[str]):  # noqa: N801 - reads as the SQL function that it is
@@ -80,9 +98,21 @@ class search_matches(FunctionElement[bool]):  # noqa: N801 - reads as the SQL op
     inherit_cache = True
 
 
-def insert_if_new(table: sa.Table) -> postgresql.Insert:
-    """An insert that does nothing where the key is there already; both databases spell the clause alike."""
-    return postgresql.insert(table).on_conflict_do_nothing()
+NO_PARTS: list[tuple[str, InternalTraversal]] = []
+
+
+class on_conflict_do_nothing(SyntaxExtension, sa.ClauseElement):  # noqa: N801 - reads as the SQL clause that it is
+    """The end of an insert that does nothing where the key is there already; both databases spell it alike."""
+
+    _traverse_internals = NO_PARTS  # without this SQLAlchemy would compile the insert each time
+
+    def apply_to_insert(self, insert_stmt: sa.Insert) -> None:
+        insert_stmt.apply_syntax_extension_point(self.append_replacing_same_type, "post_values")
+
+
+def insert_if_new(table: sa.Table) -> sa.Insert:
+    """An insert that does nothing where the key is there already."""
+    return sa.insert(table).ext(on_conflict_do_nothing())
 
 
 def to_json(value: Any) -> str:
@@ -90,11 +120,18 @@ def to_json(value: Any) -> str:
     return pydantic_core.to_json(value, inf_nan_mode="null").decode()
 
 
+@compiles(on_conflict_do_nothing)
+def _(_element: on_conflict_do_nothing, _compiler: SQLCompiler, **_: Any) -> str:
+    return "ON CONFLICT DO NOTHING"
+
+
 @compiles(json_object, "sqlite")
 def _(element: json_object, compiler: SQLCompiler, **kw: Any) -> str:
     # SQLite keeps JSON as text: json() marks it as a document, or it would come out as a quoted string.
     parts = [
-        f"json({compiler.process(part, **kw)})" if isinstance(part.type, sa.JSON) else compiler.process(part, **kw)
+        f"json({compiler.process(part, **kw)})"
+        if isinstance(part.type, sa.JSON | JsonValue)
+        else compiler.process(part, **kw)
         for part in element.clauses
     ]
     return f"json_object({', '.join(parts)})"

@@ -25,6 +25,17 @@ class DatabaseFault(Exception):
     """
 
 
+def wrong_address(failure: Exception) -> Unavailable:
+    """The refusal of an address that the driver can't read; its own text may quote the password."""
+    return Unavailable("database_unavailable", f"The database's address can't be used: {type(failure).__name__}")
+
+
+def unusable(cause: Exception | str) -> Unavailable:
+    """The refusal of a database that can't be migrated, or whose schema can't be told."""
+    told = str(getattr(cause, "orig", None) or cause).partition("\n")[0]  # what follows may quote a row
+    return Unavailable("database_unavailable", f"The database can't be used: {told}")
+
+
 class measured:  # noqa: N801 - reads as the context manager that it is; a class costs half of a generator's
     """Tell how long the block took, and how it ended: a refusal of the domain's own is no error of the database."""
 

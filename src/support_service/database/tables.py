@@ -46,7 +46,6 @@ tickets = sa.Table(
         "status",
         "seq",
         sqlite_where=sa.text("assigned_agent_id IS NOT NULL"),
-        postgresql_where=sa.text("assigned_agent_id IS NOT NULL"),
     ),
 )
 
@@ -160,7 +159,6 @@ outbox = sa.Table(
         "ix_outbox_to_fan_out",
         "seq",
         sqlite_where=sa.text("NOT fanned_out"),
-        postgresql_where=sa.text("NOT fanned_out"),
     ),
     sqlite_autoincrement=True,  # a number that was published is never given out again, also of an emptied table
 )
@@ -227,7 +225,6 @@ audit_log = sa.Table(
         "ix_audit_log_unsealed",
         "seq",
         sqlite_where=sa.text("position IS NULL"),
-        postgresql_where=sa.text("position IS NULL"),
     ),
 )
 

@@ -4,6 +4,12 @@ from alembic import context
 
 from support_service.database.tables import metadata
 
+# Partial indexes are the same on PostgreSQL. tables.py can't say so: naming that dialect there would import it at every
+# start of a service on SQLite.
+for table in metadata.tables.values():
+    for index in table.indexes:
+        index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
+
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
