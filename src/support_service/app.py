@@ -1,10 +1,15 @@
-"""The composition root: every part is built here, once, and taken down in the reverse order."""
+"""The composition root: every part is built here, once, and taken down in the reverse order.
+
+Where a setting chooses a part, a function of its own imports and builds it, so that a start pays for no package that
+its settings don't ask for: redis, joserfc and cryptography, obstore, asyncpg, OpenTelemetry's exporters. See
+tests/test_imports.py.
+"""
 
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -13,10 +18,7 @@ from aiohttp import web
 
 from support_service import database
 from support_service.access.authenticator import Authenticator, Everyone
-from support_service.access.bearer import Bearer
-from support_service.access.jwt import Demands, Jwt
-from support_service.access.key_source import source
-from support_service.access.tokens import Tokens
+from support_service.access.bearer import Bearer, Verifier
 from support_service.attachments.intake import Limits
 from support_service.attachments.service import BACKLOG_EVERY, AttachmentService
 from support_service.audit.sealer import SEAL_EVERY, Sealer
@@ -26,7 +28,6 @@ from support_service.cases.service import TALLY_EVERY, SupportService
 from support_service.events import inbox
 from support_service.events.broker import Broker, InProcessBroker
 from support_service.events.consumer import Consumer
-from support_service.events.redis_streams import RedisBroker
 from support_service.events.relay import LOOK_EVERY as RELAY_LOOK_EVERY
 from support_service.events.relay import Relay
 from support_service.events.webhooks import Endpoint, Webhooks
@@ -34,7 +35,6 @@ from support_service.idempotency.claims import FORGET_EVERY, Claims
 from support_service.limits.addresses import Proxies
 from support_service.limits.overload import Overload
 from support_service.limits.rates import Limiter, Rate
-from support_service.limits.shared import SharedRates
 from support_service.periodic import beside, repeatedly
 from support_service.references import Service
 from support_service.settings import Settings
@@ -45,12 +45,11 @@ from support_service.telemetry.labels import BROKER_OPERATIONS, DATABASE_OPERATI
 from support_service.telemetry.process import observe_process, sample_lag
 from support_service.telemetry.provider import Metrics, reporter
 from support_service.telemetry.stores import OperationMetrics, connections
-from support_service.telemetry.traces import Traces
+from support_service.telemetry.traces import tracing
 from support_service.timeline import connector
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import Cache, InProcessCache
 from support_service.timeline.levers import REFRESH_EVERY, Levers
-from support_service.timeline.redis_cache import RedisCache
 from support_service.timeline.sources import SourceClient, breakers
 from support_service.upkeep import Upkeep, storages
 from support_service.web import admin, keys
@@ -122,7 +121,7 @@ class _Parts:
         self._pools: dict[str, Callable[[], tuple[int, int]]] = {}
         resource = reporter()
         self.metrics = Metrics(settings.telemetry.metrics, resource)
-        self.traces = Traces(settings.telemetry.traces, resource)
+        self.traces = tracing(settings.telemetry.traces, resource)
         self.instruments = Instruments(self.metrics.meter)
         self.requests = RequestMetrics(self.instruments.http_server_duration)
         for route in ROUTES:
@@ -172,24 +171,37 @@ class _Parts:
         await self.authenticator.close()
 
     def _authenticator(self) -> Authenticator:
-        access, auth = self._settings.access, self._settings.server.auth
-        jwt = None
-        if auth == "jwt":
-            place = access.jwt_keys or ""
-            demands = Demands(
-                issuer=access.jwt_issuer or "",
-                audience=access.jwt_audience or "",
-                algorithms=access.jwt_algorithms,
-                leeway=access.jwt_leeway,
-                role_claim=access.jwt_role_claim,
-                subject_claim=access.jwt_subject_claim,
-                teams_claim=access.jwt_teams_claim,
-            )
-            jwt = Jwt(source(place), demands, required="://" not in place)
-        self.instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(jwt.keys.age if jwt else 0, {})])
-        if auth == "open":
-            return Everyone()
-        return Bearer(jwt or Tokens(access.tokens_file), self.instruments.access_authentications)
+        if self._settings.server.auth == "jwt":
+            return self._bearer(self._jwt())
+        self.instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(0, {})])  # there are no keys
+        return Everyone() if self._settings.server.auth == "open" else self._bearer(self._tokens())
+
+    def _bearer(self, verifier: Verifier) -> Bearer:
+        return Bearer(verifier, self.instruments.access_authentications)
+
+    def _jwt(self) -> Verifier:
+        from support_service.access.jwt import Demands, Jwt
+        from support_service.access.key_source import source
+
+        access = self._settings.access
+        place = access.jwt_keys or ""
+        demands = Demands(
+            issuer=access.jwt_issuer or "",
+            audience=access.jwt_audience or "",
+            algorithms=access.jwt_algorithms,
+            leeway=access.jwt_leeway,
+            role_claim=access.jwt_role_claim,
+            subject_claim=access.jwt_subject_claim,
+            teams_claim=access.jwt_teams_claim,
+        )
+        jwt = Jwt(source(place), demands, required="://" not in place)
+        self.instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(jwt.keys.age, {})])
+        return jwt
+
+    def _tokens(self) -> Verifier:
+        from support_service.access.tokens import Tokens
+
+        return Tokens(self._settings.access.tokens_file)
 
     async def limits(self, _: web.Application) -> AsyncIterator[None]:
         """The look at all connections, and the rates that replicas share."""
@@ -198,10 +210,7 @@ class _Parts:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(beside(self.crowd.watch()))
             if redis_url and limiters:
-                measure = OperationMetrics(self.instruments.db_operation, "redis", REDIS_OPERATIONS).record
-                shared = SharedRates(redis_url, limiters, measure)
-                stack.push_async_callback(shared.close)
-                await stack.enter_async_context(beside(shared.run()))
+                await stack.enter_async_context(self._shared_rates(redis_url, limiters))
             yield
 
     async def database(self, app: web.Application) -> AsyncIterator[None]:
@@ -329,9 +338,23 @@ class _Parts:
         await relay.close()
         await broker.close()
 
+    @asynccontextmanager
+    async def _shared_rates(self, redis_url: str, limiters: Sequence[Limiter]) -> AsyncIterator[None]:
+        from support_service.limits.shared import SharedRates
+
+        measure = OperationMetrics(self.instruments.db_operation, "redis", REDIS_OPERATIONS).record
+        shared = SharedRates(redis_url, limiters, measure)
+        try:
+            async with beside(shared.run()):
+                yield
+        finally:
+            await shared.close()
+
     def _broker(self, redis_url: str | None) -> Broker:
         if redis_url is None:
             return InProcessBroker()
+        from support_service.events.redis_streams import RedisBroker
+
         measure = OperationMetrics(self.instruments.db_operation, "redis", BROKER_OPERATIONS).record
         broker = RedisBroker(redis_url, measure)
         self._pools["events"] = broker.connections
@@ -340,6 +363,8 @@ class _Parts:
     def _cache(self, redis_url: str | None, timeout: float) -> Cache:
         if redis_url is None:
             return InProcessCache()
+        from support_service.timeline.redis_cache import RedisCache
+
         measure = OperationMetrics(self.instruments.db_operation, "redis", REDIS_OPERATIONS).record
         cache = RedisCache(redis_url, timeout, measure)
         self._pools["cache"] = cache.connections

@@ -9,7 +9,6 @@ from datetime import timedelta
 from support_service import database as databases
 from support_service.attachments.leftovers import Remover, now
 from support_service.attachments.local import LocalAttachmentStorage
-from support_service.attachments.objects import ObjectAttachmentStorage
 from support_service.attachments.offload import Moved, Mover
 from support_service.attachments.retention import Retention
 from support_service.attachments.scrub import Scrubbed, Scrubber
@@ -37,6 +36,8 @@ def storages(settings: Settings) -> dict[str, AttachmentStorage]:
     s3 = settings.s3
     if s3.bucket is None:
         return {"local": local}
+    from support_service.attachments.objects import ObjectAttachmentStorage
+
     objects = ObjectAttachmentStorage(s3.bucket, endpoint=s3.endpoint, region=s3.region)
     if settings.attachments.store == "s3":
         return {"s3": objects, "local": local}

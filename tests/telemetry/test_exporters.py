@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import STOP_WITHIN, Metrics, reporter
-from support_service.telemetry.traces import Traces
+from support_service.telemetry.traces import tracing
 from tests.calls import PATIENCE, eventually, logged, open_case
 from tests.promql import ROOT
 from tests.scrape import parse
@@ -209,7 +209,7 @@ async def test_a_collector_does_not_hold_up_the_stop(silent, slow, monkeypatch, 
     """Both exporters are left behind after STOP_WITHIN, whether their collector is gone, silent or slow."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", {"nowhere": NOWHERE, "silent": silent, "slow": slow}[collector])
     resource = reporter()
-    metrics, traces = Metrics(("otlp",), resource), Traces(("otlp",), resource)
+    metrics, traces = Metrics(("otlp",), resource), tracing(("otlp",), resource)
     Instruments(metrics.meter)
     async with aiohttp.ClientSession(trace_configs=traces.of_clients()) as session:
         with pytest.raises(aiohttp.ClientConnectionError):  # the call is a span to export all the same

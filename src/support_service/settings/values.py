@@ -19,7 +19,6 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import ErrorDetails
-from redis.asyncio import BlockingConnectionPool
 
 from support_service import quantities
 from support_service.refusals import Refusal
@@ -42,6 +41,8 @@ def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("an address that starts with redis://, rediss:// or unix://")
     check_port(value)
+    from redis.asyncio import BlockingConnectionPool  # here: a service without Redis need not load its client
+
     try:
         BlockingConnectionPool.from_url(value).make_connection()  # type: ignore[no-untyped-call]  # none is opened
     except (TypeError, ValueError):
