@@ -4,7 +4,7 @@ from functools import partial
 
 from aiohttp import web
 
-from support_service.web import asyncapi, docs, keys, openapi
+from support_service.web import keys
 from support_service.web.access import expect_ruled
 from support_service.web.routes import ROUTES
 
@@ -15,10 +15,10 @@ def install(app: web.Application) -> None:
     """Give an app every route; a GET answers HEAD too."""
     options = app[keys.HTTP]
     app[keys.DESCRIPTION] = keys.Description(
-        openapi=partial(openapi.body, secured=options.secured),
-        asyncapi=partial(asyncapi.body, *options.streams),
-        page=partial(docs.page, options.public_url or LOCAL, secured=options.secured),
-        page_policy=docs.policy,
+        openapi=partial(_openapi, secured=options.secured),
+        asyncapi=partial(_asyncapi, *options.streams),
+        page=partial(_page, options.public_url or LOCAL, secured=options.secured),
+        page_policy=_page_policy,
     )
     for route in ROUTES:
         if route.method == "GET":
@@ -26,3 +26,30 @@ def install(app: web.Application) -> None:
         else:
             app.router.add_route(route.method, route.path, route.handler)
     expect_ruled(app)
+
+
+# Each description is made when it is first asked for, as few processes ever are; so is what makes it imported then.
+
+
+def _openapi(*, secured: bool) -> bytes:
+    from support_service.web import openapi
+
+    return openapi.body(secured=secured)
+
+
+def _asyncapi(outbound: str, inbound: str) -> bytes:
+    from support_service.web import asyncapi
+
+    return asyncapi.body(outbound, inbound)
+
+
+def _page(base: str, *, secured: bool) -> str:
+    from support_service.web import docs
+
+    return docs.page(base, secured=secured)
+
+
+def _page_policy() -> str:
+    from support_service.web import docs
+
+    return docs.policy()

@@ -35,7 +35,10 @@ class UploadQuery(Wire):
 class FileForm(BaseModel):
     """A form with a file; other parts are read over, but for one named `visibility`: that belongs into the query."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"file": "The parcel was left at the neighbour's."}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"file": "The parcel was left at the neighbour's."}]},
+        defer_build=True,  # it only describes what uploads.py reads
+    )
 
     file: Annotated[
         bytes,

@@ -12,7 +12,8 @@ class Document(RootModel[dict[str, Any]]):
     """A description in the form that its name says."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"info": {"title": "support-service", "version": "1.0.0"}}]}
+        json_schema_extra={"examples": [{"info": {"title": "support-service", "version": "1.0.0"}}]},
+        defer_build=True,  # it only describes the documents
     )
 
 
