@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from observability.alerts import attachments, events, objectives, service, timeline
+from observability.alerts import attachments, events, objectives, service, timeline, traffic
 from observability.alerts.alert import OVERVIEW, Alert, of
 from observability.rule_tests import days, faults
 
@@ -22,12 +22,13 @@ ROOMS: dict[str, ModuleType] = {
     "attachments": attachments,
     "events": events,
     "service": service,
+    "traffic": traffic,
     "objectives": objectives,
 }
 ALERTS: tuple[Alert, ...] = tuple(alert for room in ROOMS.values() for alert in room.ALERTS)
 TESTS = {
     "faults": faults.faults,
-    "quiet-day": days.quiet,
+    "quiet-night": days.quiet,
     "noisy-day": days.noisy,
     "traffic": days.traffic,
 }

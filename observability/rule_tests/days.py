@@ -1,4 +1,4 @@
-"""Whole days for the rules: a quiet and a noisy but healthy one in which nothing fires, and a week of traffic."""
+"""Long tests of the rules: a quiet night and a noisy but healthy day in which nothing fires, and a week of traffic."""
 
 import random
 from typing import Any
@@ -7,6 +7,7 @@ from observability import thresholds as t
 from observability.rule_tests.notation import file_of, firing
 
 DAY = 1440  # minutes
+NIGHT = 480  # minutes; longer than every window that an alert on rates waits for (6 h)
 BLOCK = 20  # minutes in which a counter grows evenly
 RESTART = 900  # the minute at which replica `a` is replaced: its counters begin at 0
 REPLICAS = ("a", "b")
@@ -67,11 +68,10 @@ RESTLESS = {
 
 
 def quiet() -> dict[str, Any]:
-    """A day without a call: counters at 0, gauges at rest."""
-    counters = [_of(name, replica, f"0x{DAY}") for name in BUSY for replica in REPLICAS]
-    return _day(
-        "a day without a call", counters + [_of(name, "a", f"{value}x{DAY}") for name, value in AT_REST.items()]
-    )
+    """A night without a call: counters at 0, gauges at rest."""
+    counters = [_of(name, replica, f"0x{NIGHT}") for name in BUSY for replica in REPLICAS]
+    gauges = [_of(name, "a", f"{value}x{NIGHT}") for name, value in AT_REST.items()]
+    return _silent("a night without a call", NIGHT, counters + gauges, _alive(f"1x{NIGHT}", f"1x{NIGHT}"))
 
 
 def noisy() -> dict[str, Any]:
@@ -84,7 +84,8 @@ def noisy() -> dict[str, Any]:
         for replica in REPLICAS
     ]
     gauges = [_of(name, "a", _restless(RESTLESS.get(name, ((DAY, value),)))) for name, value in AT_REST.items()]
-    return _day("a noisy day", counters + gauges, a=f"1x{RESTART - 1} 0x1 1x600", probe=_restless(((56, 1), (4, 0))))
+    alive = _alive(f"1x{RESTART - 1} 0x1 1x600", _restless(((56, 1), (4, 0))))
+    return _silent("a noisy day", DAY, counters + gauges, alive)
 
 
 def traffic() -> dict[str, Any]:
@@ -107,15 +108,14 @@ def traffic() -> dict[str, Any]:
                 "promql_expr_test": [firing(f"{last + minute}m", alerts) for minute, alerts in moments.items()],
             }
         ],
-        "service",  # the others have nothing to say, and eight days of them take a minute
+        "traffic",  # evaluating the other groups for eight days takes a minute
     )
 
 
-def _day(name: str, series: list[dict[str, str]], a: str = f"1x{DAY}", probe: str = f"1x{DAY}") -> dict[str, Any]:
-    """Not one alert fires at any moment of the day."""
-    silent = {"expr": ANY_ALERT, "eval_time": f"{DAY - 1}m", "exp_samples": []}
-    test = {"name": name, "interval": "1m", "input_series": series + _alive(a, probe), "promql_expr_test": [silent]}
-    return file_of([test])
+def _silent(name: str, minutes: int, series: list[dict[str, str]], alive: list[dict[str, str]]) -> dict[str, Any]:
+    """Not one alert fires at any moment."""
+    silent = {"expr": ANY_ALERT, "eval_time": f"{minutes - 1}m", "exp_samples": []}
+    return file_of([{"name": name, "interval": "1m", "input_series": series + alive, "promql_expr_test": [silent]}])
 
 
 def _alive(a: str, probe: str) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 """The rules: as the tables say, as promtool takes them, and in step with instruments and runbooks."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -37,7 +38,10 @@ def alerts():
 
 def run(*command: object, cwd: Path = ROOT) -> str:
     """What a command prints; fails where the command does."""
-    done = subprocess.run([*map(str, command)], cwd=cwd, check=False, capture_output=True, text=True, timeout=900)
+    variables = os.environ | {"GOGC": "400"}  # promtool spends a third of its time on collecting garbage otherwise
+    done = subprocess.run(
+        [*map(str, command)], cwd=cwd, env=variables, check=False, capture_output=True, text=True, timeout=900
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -55,7 +59,7 @@ def test_promtool_takes_configuration_and_rules(promtool):
 
 @pytest.mark.parametrize("file", [path.name for path in sorted((PROMETHEUS / "tests").glob("*.yaml"))])
 def test_rules_fire_and_stay_silent(promtool, file):
-    """Each alert fires by the time a fault is repaired, none does five evaluations later, nor on a healthy day."""
+    """Each alert fires before a fault is repaired; none does five evaluations later, nor on a healthy day or night."""
     assert "SUCCESS" in run(promtool, "test", "rules", file, cwd=PROMETHEUS / "tests")
 
 

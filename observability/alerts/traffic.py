@@ -1,0 +1,48 @@
+"""The alert on the number of new cases, compared with the same hour of past days.
+
+It has a rule group of its own: its unit test covers eight days, which the other groups need not be evaluated for.
+"""
+
+from observability import thresholds as t
+from observability.alerts.alert import Alert, Record, of, seconds
+
+CREATED = 'support_ticket_created_total{channel!="synthetic"}'
+# The half hour before and after the same time of each past day.
+SAME_HOUR = " or ".join(
+    f"label_replace(avg_over_time(support:tickets_created:rate15m[{t.TRAFFIC_HOUR}]"
+    f' offset {24 * day - 1}h30m), "day", "{day}", "", "")'
+    for day in range(1, t.TRAFFIC_PAST + 1)
+)
+PAST = "day:support_tickets_created:same_hour"
+ENOUGH = f"count({PAST}) >= {t.TRAFFIC_DAYS}"
+# With seven days these are exactly the second lowest and the second highest: a weekend is usual, one odd day is not.
+SECOND_LOWEST, SECOND_HIGHEST = "1/6", "5/6"
+SPIKE = (
+    f"sum(increase({CREATED}[{t.SPIKE_WINDOW}])) > {t.TRAFFIC_SPIKE_FLOOR} + {t.TRAFFIC_SPIKE}"
+    f" * support:tickets_created:expected_high * {seconds(of(t.SPIKE_WINDOW))}"
+)
+SILENCE = (
+    f"sum(increase({CREATED}[{t.SILENCE_WINDOW}])) < {t.TRAFFIC_SILENCE}"
+    f" * (support:tickets_created:expected_low * {seconds(of(t.SILENCE_WINDOW))} >= {t.TRAFFIC_SILENCE_FLOOR})"
+)
+
+RECORDS = (
+    Record("support:tickets_created:rate15m", f"sum(rate({CREATED}[{t.SILENCE_WINDOW}]))"),
+    Record(PAST, SAME_HOUR),
+    Record("support:tickets_created:expected_low", f"quantile({SECOND_LOWEST}, {PAST}) and {ENOUGH}"),
+    Record("support:tickets_created:expected_high", f"quantile({SECOND_HIGHEST}, {PAST}) and {ENOUGH}"),
+)
+ALERTS = (
+    Alert(
+        "SupportTicketTrafficAnomaly",
+        f'label_replace({SPIKE}, "direction", "spike", "", "")'
+        f' or label_replace({SILENCE}, "direction", "silence", "", "")',
+        t.CAUSE_FOR,
+        "warning",
+        "Unusual traffic of new cases: {{ $labels.direction }}",
+        f"{{{{ $value | humanize }}}} cases were opened in the last {t.SPIKE_WINDOW} (spike) or {t.SILENCE_WINDOW} "
+        f"(silence); the limit is more than {t.TRAFFIC_SPIKE} times, or less than {t.TRAFFIC_SILENCE:.0%} of, what the "
+        f"same hour of the past {t.TRAFFIC_PAST} days makes usual.",
+        "Support ticket traffic",
+    ),
+)
