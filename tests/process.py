@@ -11,8 +11,10 @@ from pathlib import Path
 import aiohttp
 
 from tests.calls import PATIENCE, eventually
+from tests.forks import ForkedProcess
 
 START = 120.0  # seconds, on a busy machine
+COVERAGE = {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}  # coverage.py measures new interpreters
 OURS = ("SUPPORT_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
 
 
@@ -28,7 +30,7 @@ def environment(**variables: str) -> dict[str, str]:
 class Process:
     """A running `support-service` command."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         self._process = process
         self._patience = START + PATIENCE
 
@@ -86,23 +88,31 @@ async def running(
     module: str = "support_service",
     stdin: int = asyncio.subprocess.DEVNULL,
     output: int = asyncio.subprocess.PIPE,
+    forked: bool = True,
     **variables: str,
 ) -> AsyncIterator[Process]:
     """A command for the length of a block; it is killed at the end if it still runs.
 
-    What it prints can be read, unless there is an open file that it goes to.
+    What it prints can be read, unless there is an open file that it goes to. It runs in a new interpreter, as an
+    operator starts it, if it is not forked or reads from `stdin`.
     """
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, *arguments),
-        cwd=cwd,
-        env=environment(**variables),
-        stdin=stdin,
-        stdout=output,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    env = environment(**variables)
+    if forked and stdin == asyncio.subprocess.DEVNULL and not COVERAGE & env.keys():
+        process = await ForkedProcess.start(module, arguments, cwd, output, env)
+    else:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, *arguments),
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            stdout=output,
+            stderr=asyncio.subprocess.PIPE,
+        )
     try:
         yield Process(process)
     finally:
         if process.returncode is None:
             process.kill()
         await process.communicate()
+        if isinstance(process, ForkedProcess):
+            process.close()

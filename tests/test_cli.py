@@ -216,7 +216,7 @@ async def test_output_that_nobody_takes(tmp_path, command):
     migrate.upgrade(f"sqlite:///{tmp_path}/var/support.db")
     reader, writer = os.pipe()
     os.close(reader)
-    async with running(*command.split(), cwd=tmp_path, output=writer) as process:
+    async with running(*command.split(), cwd=tmp_path, output=writer, forked=False) as process:
         os.close(writer)
         assert await process.ended(START) == (141, "", "")
 
@@ -225,7 +225,7 @@ async def test_output_that_nobody_takes(tmp_path, command):
 async def test_output_that_finds_no_room(tmp_path):
     """A command whose output can't be kept, as on a full disk, says so in one line, with status 2."""
     full = os.open("/dev/full", os.O_WRONLY)
-    async with running("asyncapi", cwd=tmp_path, output=full) as process:
+    async with running("asyncapi", cwd=tmp_path, output=full, forked=False) as process:
         os.close(full)
         assert await process.ended(START) == (2, "", "support-service: [Errno 28] No space left on device\n")
 
@@ -238,5 +238,5 @@ def test_the_package_has_the_version_of_the_source():
 @pytest.mark.usefixtures("processes")
 async def test_version(tmp_path):
     """`python -m support_service` is the same command; `--version` says which release it is."""
-    async with running("--version", cwd=tmp_path) as command:
+    async with running("--version", cwd=tmp_path, forked=False) as command:
         assert await command.ended() == (0, f"support-service {__version__}\n", "")

@@ -55,7 +55,7 @@ async def session(port):
 async def test_serve_sets_up_what_it_needs(variables, session, port, tmp_path):
     """With no setting but the port it makes its database, serves, and what it was told is there after a restart."""
     for turn in range(2):
-        async with running("serve", **variables) as service:
+        async with running("serve", **variables, forked=False) as service:
             await service.answers(f"http://127.0.0.1:{port}")
             if turn == 0:
                 case = await open_case(session)

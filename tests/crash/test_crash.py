@@ -5,7 +5,6 @@ CRASH_KILLS says how often each command is killed: a few times with every test, 
 
 import asyncio
 import json
-import multiprocessing
 import os
 import shutil
 import sys
@@ -17,14 +16,13 @@ from support_service.cases.model import Closing, NewCase
 from tests.attachments.world import World
 from tests.crash import victim
 from tests.crash.scenarios import SCENARIOS
+from tests.forks import context
 
 pytestmark = pytest.mark.usefixtures("processes")
 
 KILLS = int(os.environ.get("CRASH_KILLS", "2"))  # of each scenario
 TRIES = 3  # points that may stand for one
 WITHIN = 120.0  # seconds for one run, on a busy machine
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["tests.crash.victim"])
 
 
 class CrashWorld(World):
@@ -66,7 +64,7 @@ class Bench:
             **scenario.variables,
         }
         arguments = (scenario.arguments, variables, folder, point, record)
-        process = processes.Process(target=victim.run, args=arguments)
+        process = context.Process(target=victim.run, args=arguments)
         process.start()
         async with asyncio.timeout(WITHIN):
             await scenario.drive(process)

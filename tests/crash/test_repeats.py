@@ -24,7 +24,8 @@ from support_service.database.tables import idempotency_keys, tickets
 from support_service.idempotency.claims import Claims
 from tests.calls import eventually, form
 from tests.crash import victim
-from tests.crash.test_crash import KILLS, WITHIN, figures, processes, spread
+from tests.crash.test_crash import KILLS, WITHIN, figures, spread
+from tests.forks import context
 from tests.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -86,7 +87,7 @@ class Bench:
             "SUPPORT_PORT": str(port),
             "SUPPORT_SHED_LAG": "0",  # a traced process is late
         }
-        process = processes.Process(target=victim.run, args=(["serve"], variables, folder, point, record, WATCHED))
+        process = context.Process(target=victim.run, args=(["serve"], variables, folder, point, record, WATCHED))
         process.start()
         async with asyncio.timeout(WITHIN):
             answer = await _send(f"http://127.0.0.1:{port}", case_id, write, process)
