@@ -180,7 +180,10 @@ class Monitoring:
         past = self._folder / "past.txt"
         past.write_text("".join(lines) + "# EOF\n")
         subprocess.run(
-            [find_binary("promtool"), "tsdb", "create-blocks-from", "openmetrics", past, self._folder / "data"],
+            [
+                *(find_binary("promtool"), "tsdb", "create-blocks-from", "--max-block-duration=192h"),
+                *("openmetrics", past, self._folder / "data"),
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
         )

@@ -24,7 +24,9 @@ def remember(data, samples):
     text = data.parent / "history.txt"
     text.write_text(f"# TYPE {HISTORY} gauge\n" + "".join(samples) + "# EOF\n")
     promtool = find_binary("promtool")
-    subprocess.run([promtool, "tsdb", "create-blocks-from", "openmetrics", text, data], check=True, capture_output=True)
+    # Blocks of up to 192 h: each block takes a third of a second, and with 2 h each there would be 95 of them.
+    command = (promtool, "tsdb", "create-blocks-from", "--max-block-duration=192h", "openmetrics", text, data)
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def usual(now):
