@@ -15,7 +15,7 @@ from support_service import database as databases
 from support_service.cases.model import Closing, NewCase
 from tests.attachments.world import World
 from tests.crash import victim
-from tests.crash.scenarios import SCENARIOS
+from tests.crash.scenarios import SCENARIOS, Scenario
 from tests.forks import context
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -85,9 +85,10 @@ class Bench:
         others = [row for name, row in rows.items() if name not in scenario.kept]
         assert {row.sha256 for row in others} <= scenario.unsure
         self.unanswered += len(others)
-        await scenario.finish(world)
-        await world.settle()
-        await world.check()
+        if type(scenario).finish is not Scenario.finish:
+            await scenario.finish(world)
+            await world.settle()
+            await world.check()
 
     def _world(self, folder, bucket):
         return _opened(folder, self._s3.url, bucket, self._instruments)

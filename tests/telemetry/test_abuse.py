@@ -122,10 +122,11 @@ async def test_a_hundred_scrapes_at_once(client, metrics):
     async def scrape():
         async with client.get("/metrics") as response:
             assert response.status == 200
-            return parse(await response.text())
+            return await response.text()
 
     *scrapes, _ = await asyncio.gather(*(scrape() for _ in range(100)), open_case(client, channel="chat"))
-    for samples in scrapes:
+    assert len(scrapes) == 100
+    for samples in map(parse, {*scrapes}):  # those that share a rendering have the same text
         assert {(name, str(given)) for name, given, _ in samples} == names
         values = {(name, str(given)): value for name, given, value in samples}
         assert values["support_ticket_created_total", "{'channel': 'email'}"] == 10
@@ -143,7 +144,6 @@ async def test_a_hundred_scrapes_at_once(client, metrics):
             )
             rest = {name: value for name, value in given.items() if name != "le"}
             assert values[f"{family}_count", str(rest)] == values[f"{family}_bucket", str(given)]
-    assert len(scrapes) == 100
 
 
 async def test_scrapes_that_wait_share_a_turn(client):
