@@ -26,9 +26,9 @@ from benchmarks import proc
 from benchmarks.bed import ROOT, free_port, running
 from benchmarks.load import Failed
 from support_service import database
-from support_service.attachments.intake import Limits
-from support_service.attachments.offload import AT_ONCE
+from support_service.attachments.maintenance.offload import AT_ONCE
 from support_service.attachments.service import AttachmentService
+from support_service.attachments.upload_validation import Limits
 from support_service.cases.model import NewCase
 from support_service.cases.service import SupportService
 from support_service.database import migrate

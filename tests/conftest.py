@@ -14,13 +14,13 @@ from support_service import database as databases
 from support_service.app import build
 from support_service.database import Database
 from support_service.database import postgres as postgres_room
+from support_service.http.runner import Runner
 from support_service.server import READ_BUFFER
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, reporter
-from support_service.timeline.cache import Cache, InProcessCache
-from support_service.timeline.redis_cache import RedisCache
-from support_service.web.listener import Runner
+from support_service.timeline.cache.memory import Cache, InProcessCache
+from support_service.timeline.cache.redis import RedisCache
 from tests.calls import PATIENCE
 from tests.scrape import Scrape
 from tests.servers import PostgresServer

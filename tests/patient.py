@@ -2,9 +2,9 @@
 
 from support_service import cli
 from support_service.telemetry import provider
-from support_service.timeline import flights
+from support_service.timeline import single_flight
 
-flights.CLAIM_FOR = 60.0
+single_flight.CLAIM_FOR = 60.0
 provider.STOP_WITHIN = 60.0
 
 if __name__ == "__main__":

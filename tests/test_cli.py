@@ -12,9 +12,9 @@ from importlib import metadata
 import pytest
 
 from support_service import __version__, cli
+from support_service.api.routes import ROUTES
 from support_service.commands import openapi
 from support_service.database import migrate
-from support_service.web.routes import ROUTES
 from tests.process import START, running
 
 COMMANDS = ["serve", "demo", "migrate", "openapi", "timeline", "attach", "offload", "sweep", "scrub", "retention"]

@@ -9,20 +9,20 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 from redis.asyncio import Redis
 
-from support_service.attachments.leftovers import now
+from support_service.api import app_keys
+from support_service.attachments.maintenance.garbage import now
 from support_service.audit import store as audit_store
 from support_service.audit.verify import verify
 from support_service.cases.erasure import ERASED_BYTES, forget, tombstone
 from support_service.cases.erasure import erase as erase_case
+from support_service.core.errors import NotFound
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.erasure import Erasure
-from support_service.errors import NotFound
-from support_service.events.redis_streams import RedisBroker
+from support_service.events.broker.redis import RedisBroker
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, reporter
 from support_service.upkeep import opened
-from support_service.web import keys
 from tests.calls import PATIENCE, add_message, eventually, files, open_case, read_case, read_detail, refused, upload
 from tests.conftest import both_databases
 from tests.events.conftest import outbox_is_empty, wait_for_events
@@ -38,7 +38,7 @@ HASHES = tuple(hashlib.sha256(data).hexdigest() for data in FILES)
 def environment(environment, redis, monkeypatch):
     """A service with Redis, so that events and timelines lie there too, and nothing that gives up Redis soon."""
     monkeypatch.setattr("support_service.erasure.PATIENCE", PATIENCE)
-    monkeypatch.setattr("support_service.events.redis_streams.TIMEOUT", PATIENCE)
+    monkeypatch.setattr("support_service.events.broker.redis.TIMEOUT", PATIENCE)
     return environment | {"SUPPORT_REDIS_URL": redis.url}
 
 
@@ -278,5 +278,5 @@ async def test_erased_files_are_counted(client, spoken, environment):
     async with opened(settings) as upkeep:
         erasure = Erasure(settings, upkeep.database, upkeep.remover, Instruments(metrics.meter))
         assert (await erasure.run(CUSTOMER)).erased["files"] == 2
-    assert Scrape({keys.METRICS: metrics}).moved("support_attachment_deleted_total") == {"erasure": 1}
+    assert Scrape({app_keys.METRICS: metrics}).moved("support_attachment_deleted_total") == {"erasure": 1}
     metrics.close()

@@ -55,7 +55,7 @@ MOMENTS = [
     *(("serve", f"import:{name}") for name in (*START_UP, *SERVING, "support_service.commands.base")),
     *(("demo", f"import:{name}") for name in (*START_UP, *SERVING, "support_service.demo.services")),
     *((command, "sqlite3.connect") for command in ("migrate", "serve")),
-    ("openapi", "import:support_service.web.openapi"),
+    ("openapi", "import:support_service.api.openapi.document"),
 ]
 
 

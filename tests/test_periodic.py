@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from support_service import periodic
-from support_service.periodic import beside, end, repeatedly
+from support_service.core import background
+from support_service.core.background import beside, end, repeatedly
 
 
 async def test_work_ends_with_its_block():
@@ -25,7 +25,7 @@ async def test_work_ends_with_its_block():
 
 async def test_work_that_does_not_end_is_left_behind(monkeypatch):
     """Work that hangs in its own end holds up nobody for longer than END_WITHIN."""
-    monkeypatch.setattr(periodic, "END_WITHIN", 0.01)
+    monkeypatch.setattr(background, "END_WITHIN", 0.01)
     release = asyncio.Event()
 
     async def work():
@@ -64,7 +64,7 @@ async def test_a_cancelled_caller_stays_cancelled():
 
 async def test_work_that_swallows_a_cancellation_is_cancelled_again(monkeypatch):
     """A library that ends its own waiting in the same moment does not keep its task alive."""
-    monkeypatch.setattr(periodic, "END_WITHIN", 60.0)
+    monkeypatch.setattr(background, "END_WITHIN", 60.0)
     swallowed = 0
 
     async def work():

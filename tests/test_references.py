@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.references import MAX_LENGTH, Wanted, find, rows
+from support_service.core.references import MAX_LENGTH, Wanted, find, rows
 
 ORDER = {"type": "order", "orderId": "ORD-1"}
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from support_service.quantities import LONGEST, MOST, MOST_OFTEN
+from support_service.core.units import LONGEST, MOST, MOST_OFTEN
 from support_service.settings import LOOPBACK, Section, Settings, WrongSetting
 
 

@@ -19,24 +19,37 @@ from aiohttp import web
 from support_service import database
 from support_service.access.authenticator import Authenticator, Everyone
 from support_service.access.bearer import Bearer, Verifier
-from support_service.attachments.intake import Limits
+from support_service.api import admin, app_keys
+from support_service.api.authorization import admitted
+from support_service.api.idempotency import idempotent
+from support_service.api.routes import ROUTES
+from support_service.api.setup import install
 from support_service.attachments.service import BACKLOG_EVERY, AttachmentService
+from support_service.attachments.upload_validation import Limits
 from support_service.audit.sealer import SEAL_EVERY, Sealer
-from support_service.cases.arrivals import Arrivals
+from support_service.cases.inbound_handler import Arrivals
 from support_service.cases.masking import Mask
 from support_service.cases.service import TALLY_EVERY, SupportService
+from support_service.core.background import beside, repeatedly
+from support_service.core.references import Service
 from support_service.events import inbox
-from support_service.events.broker import Broker, InProcessBroker
+from support_service.events.broker.memory import Broker, InProcessBroker
 from support_service.events.consumer import Consumer
 from support_service.events.relay import LOOK_EVERY as RELAY_LOOK_EVERY
 from support_service.events.relay import Relay
 from support_service.events.webhooks import Endpoint, Webhooks
+from support_service.http.admission import GATE, Gate, gated, tell
+from support_service.http.connection_limits import CROWD, Bounds, Crowd
+from support_service.http.instrumentation import REQUESTS, observed
+from support_service.http.json_body import MAX_BODY
+from support_service.http.problems import problems
+from support_service.http.readiness import READINESS, Readiness
+from support_service.http.security import Origins
+from support_service.http.uploads import UploadOptions
 from support_service.idempotency.claims import FORGET_EVERY, Claims
 from support_service.limits.addresses import Proxies
 from support_service.limits.overload import Overload
 from support_service.limits.rates import Limiter, Rate
-from support_service.periodic import beside, repeatedly
-from support_service.references import Service
 from support_service.settings import Settings
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.http import RequestMetrics
@@ -46,23 +59,12 @@ from support_service.telemetry.process import observe_process, sample_lag
 from support_service.telemetry.provider import Metrics, reporter
 from support_service.telemetry.stores import OperationMetrics, connections
 from support_service.telemetry.traces import tracing
-from support_service.timeline import connector
 from support_service.timeline.aggregator import TimelineAggregator
-from support_service.timeline.cache import Cache, InProcessCache
-from support_service.timeline.levers import REFRESH_EVERY, Levers
-from support_service.timeline.sources import SourceClient, breakers
+from support_service.timeline.cache.memory import Cache, InProcessCache
+from support_service.timeline.overrides import REFRESH_EVERY, Levers
+from support_service.timeline.sources import connector
+from support_service.timeline.sources.client import SourceClient, breakers
 from support_service.upkeep import Upkeep, storages
-from support_service.web import admin, keys
-from support_service.web.access import admitted
-from support_service.web.api import install
-from support_service.web.crowd import Bounds, Crowd
-from support_service.web.errors import problems
-from support_service.web.gate import GATE, Gate, gated, tell
-from support_service.web.idempotency import idempotent
-from support_service.web.middleware import observed
-from support_service.web.routes import ROUTES
-from support_service.web.security import Origins
-from support_service.web.wire import MAX_BODY
 
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})  # their series stand at 0 from the start; others may come
 
@@ -73,7 +75,7 @@ def build(settings: Settings) -> web.Application:
     Raises Unavailable at its start where the database or the attachment folder can't be used.
     """
     parts = _Parts(settings)
-    readiness = keys.Readiness()
+    readiness = Readiness()
     with parts.traces.of_applications():
         app = web.Application(
             middlewares=[
@@ -85,18 +87,18 @@ def build(settings: Settings) -> web.Application:
             ],
             client_max_size=MAX_BODY,
         )
-    app[keys.METRICS] = parts.metrics
-    app[keys.AUTHENTICATOR] = parts.authenticator
-    app[keys.REQUESTS] = parts.requests
-    app[keys.READINESS] = readiness
-    app[keys.MASK] = Mask(os.fsencode(settings.server.masking_key or secrets.token_hex()))
+    app[app_keys.METRICS] = parts.metrics
+    app[app_keys.AUTHENTICATOR] = parts.authenticator
+    app[REQUESTS] = parts.requests
+    app[READINESS] = readiness
+    app[app_keys.MASK] = Mask(os.fsencode(settings.server.masking_key or secrets.token_hex()))
     app[GATE] = parts.gate(readiness)
-    app[keys.CROWD] = parts.crowd
+    app[CROWD] = parts.crowd
     app.on_response_prepare.append(tell)
     files = settings.attachments
-    app[keys.HTTP] = keys.HttpOptions(
+    app[app_keys.HTTP] = app_keys.HttpOptions(
         public_url=settings.server.public_url or "",
-        uploads=keys.UploadOptions(files.max_bytes, files.min_rate, files.deadline),
+        uploads=UploadOptions(files.max_bytes, files.min_rate, files.deadline),
         streams=(settings.events.stream, settings.events.inbound_stream),
         redirect_downloads=files.download == "redirect",
         secured=settings.server.auth != "open",
@@ -106,9 +108,11 @@ def build(settings: Settings) -> web.Application:
     access = settings.access
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
     anyone = settings.server.auth == "open"
-    app[keys.SCRAPES] = keys.Scrapes(open=access.admin_port is None and (anyone or token is not None), token=token)
+    app[app_keys.SCRAPES] = app_keys.Scrapes(
+        open=access.admin_port is None and (anyone or token is not None), token=token
+    )
     if access.admin_port is not None:
-        app.cleanup_ctx.append(admin.beside(access.admin_host, access.admin_port, keys.Scrapes(token=token)))
+        app.cleanup_ctx.append(admin.beside(access.admin_host, access.admin_port, app_keys.Scrapes(token=token)))
     install(app)
     return app
 
@@ -143,7 +147,7 @@ class _Parts:
         )
         self.instruments.observe(rows.CONNECTION_OPEN, self.crowd.open)
 
-    def gate(self, readiness: keys.Readiness) -> Gate:
+    def gate(self, readiness: Readiness) -> Gate:
         """What stands before every handler."""
         server, limits = self._settings.server, self._settings.limits
         public = urlsplit(server.public_url or "").hostname
@@ -217,17 +221,17 @@ class _Parts:
         """The database, and the service that keeps cases in it."""
         settings = self._settings.database
         system = settings.url.partition(":")[0]
-        app[keys.DATABASE] = database.connect(
+        app[app_keys.DATABASE] = database.connect(
             settings.url,
             synchronous=settings.synchronous,
             pool_size=settings.pool_size,
             measure=OperationMetrics(self.instruments.db_operation, system, DATABASE_OPERATIONS).record,
         )
-        await app[keys.DATABASE].open()
-        self._pools["database"] = app[keys.DATABASE].connections
-        support = app[keys.SUPPORT] = SupportService(app[keys.DATABASE], self.instruments)
-        claims = app[keys.CLAIMS] = Claims(app[keys.DATABASE])
-        sealer = Sealer(app[keys.DATABASE], self.instruments)
+        await app[app_keys.DATABASE].open()
+        self._pools["database"] = app[app_keys.DATABASE].connections
+        support = app[app_keys.SUPPORT] = SupportService(app[app_keys.DATABASE], self.instruments)
+        claims = app[app_keys.CLAIMS] = Claims(app[app_keys.DATABASE])
+        sealer = Sealer(app[app_keys.DATABASE], self.instruments)
         await asyncio.gather(support.refresh_tally(), sealer.look())
         async with (
             beside(repeatedly(TALLY_EVERY, support.refresh_tally, "Counting open cases")),
@@ -235,18 +239,18 @@ class _Parts:
             beside(repeatedly(FORGET_EVERY, claims.forget_old, "Forgetting old idempotency keys")),
         ):
             yield
-        await app[keys.DATABASE].close()
+        await app[app_keys.DATABASE].close()
 
     async def timeline(self, app: web.Application) -> AsyncIterator[None]:
         """The cache, the levers, the sources and the aggregator over them."""
         settings = self._settings.timeline
-        cache = app[keys.CACHE] = self._cache(settings.redis_url, settings.redis_timeout)
+        cache = app[app_keys.CACHE] = self._cache(settings.redis_url, settings.redis_timeout)
         urls: dict[Service, str | None] = {
             "order": settings.order_url,
             "payment": settings.payment_url,
             "fulfillment": settings.fulfillment_url,
         }
-        levers = Levers(app[keys.DATABASE])
+        levers = Levers(app[app_keys.DATABASE])
         await levers.refresh()
         configured = [name for name, url in urls.items() if url]
         self.instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: levers.enabled(configured))
@@ -264,7 +268,7 @@ class _Parts:
                 if url
             ]
             self.instruments.observe(rows.TIMELINE_BREAKER, lambda: breakers(sources))
-            timeline = app[keys.TIMELINE] = TimelineAggregator(
+            timeline = app[app_keys.TIMELINE] = TimelineAggregator(
                 sources,
                 cache,
                 levers,
@@ -285,12 +289,12 @@ class _Parts:
         for storage in kept_in.values():
             await storage.open()
         limits = Limits(settings.max_bytes, settings.types)
-        public_url = app[keys.HTTP].public_url
+        public_url = app[app_keys.HTTP].public_url
         service = AttachmentService(
-            app[keys.DATABASE], kept_in, self.instruments, limits, settings.uploads, public_url=public_url
+            app[app_keys.DATABASE], kept_in, self.instruments, limits, settings.uploads, public_url=public_url
         )
-        app[keys.ATTACHMENTS] = service
-        upkeep = Upkeep(self._settings, app[keys.DATABASE], kept_in, self.instruments)
+        app[app_keys.ATTACHMENTS] = service
+        upkeep = Upkeep(self._settings, app[app_keys.DATABASE], kept_in, self.instruments)
         await service.refresh_backlog()
         async with (
             beside(repeatedly(BACKLOG_EVERY, service.refresh_backlog, "Reading the attachment backlog")),
@@ -305,14 +309,14 @@ class _Parts:
         settings = self._settings.events
         broker = self._broker(settings.redis_url or self._settings.timeline.redis_url)
         endpoints = [Endpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
-        database = app[keys.DATABASE]
+        database = app[app_keys.DATABASE]
 
         arrivals = Arrivals(database, self.instruments)
         stream, claim_after = settings.inbound_stream, settings.claim_after
         consumer = Consumer(
             broker, arrivals.apply, self.instruments, stream=stream, claim_after=claim_after, ping=database.ping
         )
-        app[keys.EVENTS] = consumer
+        app[app_keys.EVENTS] = consumer
         keep = 0 if isinstance(broker, InProcessBroker) else settings.keep  # no one could read what goes out
         relay = Relay(database, broker, self.instruments, stream=settings.stream, keep=keep, endpoints=endpoints)
         async with AsyncExitStack() as stack:
@@ -334,7 +338,7 @@ class _Parts:
                 await stack.enter_async_context(beside(work))
             yield
             if isinstance(broker, InProcessBroker) and settings.consume:  # what waits there is lost with the process
-                await consumer.finish(app[keys.READINESS].stop_by)
+                await consumer.finish(app[READINESS].stop_by)
         await relay.close()
         await broker.close()
 
@@ -353,7 +357,7 @@ class _Parts:
     def _broker(self, redis_url: str | None) -> Broker:
         if redis_url is None:
             return InProcessBroker()
-        from support_service.events.redis_streams import RedisBroker
+        from support_service.events.broker.redis import RedisBroker
 
         measure = OperationMetrics(self.instruments.db_operation, "redis", BROKER_OPERATIONS).record
         broker = RedisBroker(redis_url, measure)
@@ -363,7 +367,7 @@ class _Parts:
     def _cache(self, redis_url: str | None, timeout: float) -> Cache:
         if redis_url is None:
             return InProcessCache()
-        from support_service.timeline.redis_cache import RedisCache
+        from support_service.timeline.cache.redis import RedisCache
 
         measure = OperationMetrics(self.instruments.db_operation, "redis", REDIS_OPERATIONS).record
         cache = RedisCache(redis_url, timeout, measure)

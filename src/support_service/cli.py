@@ -7,8 +7,8 @@ import os
 import sys
 from importlib import import_module
 
-from support_service import interrupts
-from support_service.refusals import Refusal
+from support_service.core import interrupts
+from support_service.core.refusals import Refusal
 
 REFUSED = 2  # the exit status of a refusal, unless the command has another
 NOT_READ = 141  # that of a command whose output nobody reads, as shells have it for SIGPIPE

@@ -9,25 +9,26 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from support_service.attachments import keep_store, store
-from support_service.attachments.leftovers import Remover, now
+from support_service.attachments import store
+from support_service.attachments.maintenance import garbage_queries
+from support_service.attachments.maintenance.garbage import Remover, now
 from support_service.attachments.model import Attachment
 from support_service.attachments.service import record_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
+from support_service.core.errors import NotFound
 from support_service.database import Database, Transaction
-from support_service.errors import NotFound
 from support_service.events import erasure as events
-from support_service.events.broker import BrokerFault
-from support_service.events.redis_streams import RedisBroker
+from support_service.events.broker.memory import BrokerFault
+from support_service.events.broker.redis import RedisBroker
 from support_service.idempotency import store as answers
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.labels import SYNTHETIC
 from support_service.telemetry.stores import unmeasured
-from support_service.timeline import snapshots
-from support_service.timeline.cache import CacheFault
-from support_service.timeline.redis_cache import RedisCache
+from support_service.timeline.cache import snapshots
+from support_service.timeline.cache.memory import CacheFault
+from support_service.timeline.cache.redis import RedisCache
 
 PATIENCE = 2.0  # seconds for Redis to answer: no reader waits here
 
@@ -79,7 +80,9 @@ class Erasure:
             report(case_id)
         await self._database.forget_words()
         await self._remover.run()
-        left = [file for file in files if await keep_store.is_known(self._database, file.storage, file.storage_key)]
+        left = [
+            file for file in files if await garbage_queries.is_known(self._database, file.storage, file.storage_key)
+        ]
         if left:
             receipt.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
         for what, work in (("the stream of events", self._published), ("the timeline cache", self._cached)):
@@ -97,7 +100,7 @@ class Erasure:
         await store.touch_case(tx, case_id)
         files = [attachment.id for attachment in await store.of_case(tx, case_id)]
         removed = await store.remove(tx, files, "erasure", now()) if files else []
-        await keep_store.anonymise_deletions(tx, case_id, cases.ERASED)
+        await garbage_queries.anonymise_deletions(tx, case_id, cases.ERASED)
         messages = await cases.erase(tx, case_id, mark)
         receipt.add({"messages": messages, "files": len(removed)})
         receipt.add(await events.rewrite(tx, case_id, cases.erased_event))

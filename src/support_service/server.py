@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from support_service.app import build
+from support_service.http.readiness import READINESS, Readiness
+from support_service.http.runner import Runner
 from support_service.settings import Server, Settings, WrongSetting
-from support_service.web import keys
-from support_service.web.listener import Runner
 
 LOOK_EVERY = 0.05  # seconds between looks at the requests that a stop waits for
 SWITCH_EVERY = 0.001  # seconds that a thread, as one that renders a scrape, may keep the event loop waiting
@@ -31,7 +31,7 @@ async def listening(app: web.Application, server: Server, *, chosen_by: str | No
     At the end readiness goes off, then no connection is taken any more, requests in flight end, and the parts close.
     Raises WrongSetting where the address can't be had: it names what chose it, an option or else the settings.
     """
-    drained = keys.READINESS in app
+    drained = READINESS in app
     runner = Runner(
         app,
         access_log=None,
@@ -50,12 +50,12 @@ async def listening(app: web.Application, server: Server, *, chosen_by: str | No
         host, port = runner.addresses[0][:2]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
         if drained:
-            await _drain(app[keys.READINESS], runner, server)
+            await _drain(app[READINESS], runner, server)
     finally:
         await runner.cleanup()
 
 
-async def _drain(readiness: keys.Readiness, runner: web.AppRunner, server: Server) -> None:
+async def _drain(readiness: Readiness, runner: web.AppRunner, server: Server) -> None:
     """Take no new connection, and let what is in work end; aiohttp's own stop drops a body that is still coming in."""
     loop = asyncio.get_running_loop()
     readiness.accepting = False

@@ -7,15 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 from support_service import database as databases
-from support_service.attachments.leftovers import Remover, now
-from support_service.attachments.local import LocalAttachmentStorage
-from support_service.attachments.offload import Moved, Mover
-from support_service.attachments.retention import Retention
-from support_service.attachments.scrub import Scrubbed, Scrubber
-from support_service.attachments.storage import AttachmentStorage
-from support_service.attachments.sweep import Finding, Sweep
+from support_service.attachments.maintenance.garbage import Remover, now
+from support_service.attachments.maintenance.offload import Moved, Mover
+from support_service.attachments.maintenance.reconcile import Finding, Sweep
+from support_service.attachments.maintenance.retention import Retention
+from support_service.attachments.maintenance.scrub import Scrubbed, Scrubber
+from support_service.attachments.storage.base import AttachmentStorage
+from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.core.background import beside, repeatedly
 from support_service.database import Database
-from support_service.periodic import beside, repeatedly
 from support_service.settings import Settings, WrongSetting
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
@@ -36,7 +36,7 @@ def storages(settings: Settings) -> dict[str, AttachmentStorage]:
     s3 = settings.s3
     if s3.bucket is None:
         return {"local": local}
-    from support_service.attachments.objects import ObjectAttachmentStorage
+    from support_service.attachments.storage.s3 import ObjectAttachmentStorage
 
     objects = ObjectAttachmentStorage(s3.bucket, endpoint=s3.endpoint, region=s3.region)
     if settings.attachments.store == "s3":

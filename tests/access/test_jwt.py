@@ -14,8 +14,8 @@ from joserfc.jwk import OctKey, generate_key
 from joserfc.jws import JWSRegistry
 
 from support_service.access.jwt import Demands, Jwt
-from support_service.callers import Caller
-from support_service.errors import Unauthenticated
+from support_service.core.errors import Unauthenticated
+from support_service.core.principals import Caller
 from support_service.settings import JWT_ALGORITHMS
 from tests.access.conftest import AUDIENCE, ISSUER, good
 

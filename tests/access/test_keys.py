@@ -8,11 +8,11 @@ from contextlib import suppress
 import pytest
 from joserfc.jwk import generate_key
 
-from support_service.access import key_store
+from support_service.access import jwks_cache
 from support_service.access.key_source import source
 from support_service.access.keys import parse
-from support_service.callers import Caller
-from support_service.errors import Unauthenticated, Unavailable
+from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.core.principals import Caller
 from tests.calls import PATIENCE, eventually
 
 
@@ -208,7 +208,7 @@ async def test_an_answer_without_end(issuer, open_jwt):
 
 async def test_a_start_without_the_issuer(issuer, open_jwt, monkeypatch):
     """A service starts while its issuer is down; it can't tell who anyone is until the issuer is back, and says so."""
-    monkeypatch.setattr(key_store, "RETRY_EVERY", 0.01)
+    monkeypatch.setattr(jwks_cache, "RETRY_EVERY", 0.01)
     issuer.fail_with(503)
     jwt = await open_jwt(clock=Clock())  # it stands still, so that after the first token none makes the keys be read
     token = issuer.sign()
@@ -225,7 +225,7 @@ async def test_a_start_without_the_issuer(issuer, open_jwt, monkeypatch):
 
 async def test_keys_are_read_again_in_the_background(issuer, open_jwt, monkeypatch):
     """Nobody has to ask for the keys to follow the issuer's."""
-    monkeypatch.setattr(key_store, "REFRESH_EVERY", 0.01)
+    monkeypatch.setattr(jwks_cache, "REFRESH_EVERY", 0.01)
     jwt = await open_jwt()
     leaked = issuer.sign()
     issuer.add("rsa", "RSA", 2048)

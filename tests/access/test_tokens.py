@@ -11,8 +11,8 @@ import pytest
 from support_service.access import token_file
 from support_service.access.token_file import changing, hashed, new_token, read
 from support_service.access.tokens import Tokens
-from support_service.callers import Caller
-from support_service.errors import Unauthenticated, Unavailable
+from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.core.principals import Caller
 from tests.access.conftest import put_token
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

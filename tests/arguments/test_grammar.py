@@ -10,7 +10,7 @@ from support_service.arguments.program import parser
 from support_service.arguments.subcommands import Deferred
 from support_service.commands import timeline
 from support_service.telemetry.labels import SERVICES
-from support_service.timeline.levers import NAMES
+from support_service.timeline.overrides import NAMES
 from tests.arguments.commands import every_command
 
 PROBE = ["probe", "--base-url", "http://127.0.0.1:1"]

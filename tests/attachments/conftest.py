@@ -2,10 +2,10 @@
 
 import pytest
 
-from support_service.attachments.local import LocalAttachmentStorage
+from support_service.api import app_keys
+from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, reporter
-from support_service.web import keys
 from tests.attachments.gateway import Gateway
 from tests.attachments.world import World
 from tests.scrape import Scrape
@@ -25,7 +25,7 @@ async def storage(tmp_path):
 def counted():
     """A provider of metrics, and what it exposes."""
     metrics = Metrics(("prometheus",), reporter())
-    yield metrics, Scrape({keys.METRICS: metrics})
+    yield metrics, Scrape({app_keys.METRICS: metrics})
     metrics.close()
 
 

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from support_service.attachments.finishing import THREADS
-from support_service.attachments.local import BLOCK
-from support_service.attachments.storage import KEY
-from support_service.errors import OutOfSpace, Unavailable
+from support_service.attachments.storage.base import KEY
+from support_service.attachments.storage.durable_write import THREADS
+from support_service.attachments.storage.local import BLOCK
+from support_service.core.errors import OutOfSpace, Unavailable
 from tests.attachments.streams import read, stream
 from tests.calls import PATIENCE, eventually, files
 
@@ -37,7 +37,9 @@ async def held(storage, monkeypatch):
         first.append(asyncio.create_task(storage.put(stream(b"first"), key=f"{FIRST}/{number:032x}")))
         await eventually(lambda number=number: len(flushed) == number + 1)
     numbers = count()
-    monkeypatch.setattr("support_service.attachments.local.uuid4", lambda: UUID(f"{SHARED}{next(numbers):030x}"))
+    monkeypatch.setattr(
+        "support_service.attachments.storage.local.uuid4", lambda: UUID(f"{SHARED}{next(numbers):030x}")
+    )
     yield go_on, flushed
     go_on.set()
     await asyncio.gather(*first)

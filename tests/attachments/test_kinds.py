@@ -6,9 +6,9 @@ import zipfile
 
 import pytest
 
-from support_service.attachments.intake import Intake, Limits
-from support_service.attachments.kinds import ALIKE, SAME
-from support_service.errors import UnsupportedType
+from support_service.attachments.mime_types import ALIKE, SAME
+from support_service.attachments.upload_validation import Intake, Limits
+from support_service.core.errors import UnsupportedType
 
 OOXML = "application/vnd.openxmlformats-officedocument."
 ODF = "application/vnd.oasis.opendocument."

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support_service.attachments.local import BLOCK, LOOK_EVERY, LocalAttachmentStorage
-from support_service.errors import OutOfSpace, Unavailable
+from support_service.attachments.storage.local import BLOCK, LOOK_EVERY, LocalAttachmentStorage
+from support_service.core.errors import OutOfSpace, Unavailable
 from tests.attachments.streams import read, stream
 from tests.calls import eventually, files
 
@@ -222,8 +222,8 @@ def _put_with_limit(folder, size, limit):
     """Put bytes in a process that may not write files of more than `limit` bytes."""
     script = f"""
 import asyncio, pathlib, resource
-from support_service.attachments.local import LocalAttachmentStorage
-from support_service.errors import OutOfSpace
+from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.core.errors import OutOfSpace
 
 async def main():
     storage = LocalAttachmentStorage(pathlib.Path({str(folder)!r}))

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 import pytest
 
-from support_service.attachments.objects import PART, ObjectAttachmentStorage
-from support_service.attachments.storage import Label, new_key
-from support_service.errors import Unavailable
+from support_service.attachments.storage.base import Label, new_key
+from support_service.attachments.storage.s3 import PART, ObjectAttachmentStorage
+from support_service.core.errors import Unavailable
 from tests.attachments.streams import read, stream
 
 
@@ -87,7 +87,7 @@ async def test_a_server_that_is_gone(storage, s3):
 async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
     """A server that takes connections and answers nothing holds nobody for long."""
     kept = await storage.put(stream(b"hello"))
-    monkeypatch.setattr("support_service.attachments.objects.WITHIN", 0.2)
+    monkeypatch.setattr("support_service.attachments.storage.s3.WITHIN", 0.2)
     s3.freeze()
     try:
         calls = {
@@ -106,8 +106,8 @@ async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
 @pytest.mark.parametrize("size", [PART, 6 * PART])
 async def test_a_server_that_freezes_in_a_large_file(storage, s3, monkeypatch, size):
     """A large file that the server takes no more of, or gives no answer to, holds its sender for a bounded time."""
-    monkeypatch.setattr("support_service.attachments.objects.STALLED", 0.5)
-    monkeypatch.setattr("support_service.attachments.objects.TOGETHER", 0.5)
+    monkeypatch.setattr("support_service.attachments.storage.s3.STALLED", 0.5)
+    monkeypatch.setattr("support_service.attachments.storage.s3.TOGETHER", 0.5)
 
     async def frozen_on_the_way():
         s3.freeze()
@@ -124,7 +124,7 @@ async def test_a_server_that_freezes_in_a_large_file(storage, s3, monkeypatch, s
 
 async def test_a_sender_that_leaves_a_frozen_server(storage, s3, monkeypatch):
     """A task that is cancelled while the server is frozen ends soon."""
-    monkeypatch.setattr("support_service.attachments.objects.WITHIN", 0.2)
+    monkeypatch.setattr("support_service.attachments.storage.s3.WITHIN", 0.2)
     waiting = asyncio.Event()
 
     async def endless():
@@ -145,9 +145,9 @@ async def test_a_sender_that_leaves_a_frozen_server(storage, s3, monkeypatch):
 
 async def test_a_slow_client_is_no_stalled_server(storage, monkeypatch):
     """The time in which the client sends nothing is not the server's."""
-    monkeypatch.setattr("support_service.attachments.objects.STALLED", 0.2)
+    monkeypatch.setattr("support_service.attachments.storage.s3.STALLED", 0.2)
     now = [1000.0]
-    monkeypatch.setattr("support_service.attachments.source.monotonic", lambda: now[0])
+    monkeypatch.setattr("support_service.attachments.hashing_stream.monotonic", lambda: now[0])
 
     async def slow():
         yield b"x" * PART

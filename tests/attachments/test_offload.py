@@ -6,12 +6,13 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import keep_store, move_store, store
-from support_service.attachments.leftovers import AGAIN_AFTER, TAKEN_FOR
+from support_service.attachments import store
+from support_service.attachments.maintenance import garbage_queries, offload_queries
+from support_service.attachments.maintenance.garbage import AGAIN_AFTER, TAKEN_FOR
+from support_service.attachments.maintenance.offload import FAILED_FOR, GRACE, LEASE, NOT_AGAIN_FOR
+from support_service.attachments.maintenance.throttle import Pace
 from support_service.attachments.model import Backlog
-from support_service.attachments.offload import FAILED_FOR, GRACE, LEASE, NOT_AGAIN_FOR
-from support_service.attachments.pace import Pace
-from support_service.errors import NotFound, Unavailable
+from support_service.core.errors import NotFound, Unavailable
 from tests.attachments.streams import stream
 from tests.attachments.world import LONG
 from tests.calls import eventually
@@ -59,7 +60,7 @@ async def test_only_old_files_move_the_oldest_first(world):
 @both_databases
 async def test_two_movers_never_move_the_same_file(world, monkeypatch):
     """However many run at once, each file is moved by one of them."""
-    monkeypatch.setattr("support_service.attachments.offload.BATCH", 8)  # each mover claims several times
+    monkeypatch.setattr("support_service.attachments.maintenance.offload.BATCH", 8)  # each mover claims several times
     kept = [await world.add(bytes([number])) for number in range(24)]
     runs = await asyncio.gather(*(world.move(world.mover()) for _ in range(4)))
     moved = [each.attachment.id for run in runs for each in run]
@@ -112,7 +113,7 @@ async def test_a_file_that_is_deleted_while_it_moves(world):
     await world.s3.put(world.local.read(claimed.storage_key, 0, 5), key=key)
     await world.service.remove(world.case_id, kept.id)
     async with world.database.transaction() as tx:
-        assert not await move_store.switch(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
+        assert not await offload_queries.switch(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
     await world.settle()
     assert await world.check() == []
 
@@ -140,7 +141,7 @@ async def test_a_claim_that_ran_out_is_worth_nothing(world):
     world.later += LEASE + timedelta(seconds=1)
     assert [moved.outcome for moved in await world.move()] == ["moved"]
     async with world.database.transaction() as tx:
-        assert not await move_store.switch(tx, claimed, "s3", key, mover="slow", due_at=world.clock())
+        assert not await offload_queries.switch(tx, claimed, "s3", key, mover="slow", due_at=world.clock())
     await world.settle()
     (row,) = await world.check()
     assert (row.id, row.storage) == (kept.id, "s3")
@@ -155,10 +156,10 @@ async def test_a_copy_that_is_being_removed_can_not_be_named(world):
     await world.s3.put(world.local.read(claimed.storage_key, 0, 5), key=key)
     world.later += LEASE + timedelta(seconds=1)
     async with world.database.transaction() as tx:
-        assert len(await move_store.take_due(tx, world.clock(), 10, until=world.clock())) == 1
-        await move_store.hold(tx, "mover", world.clock() + LEASE)
+        assert len(await offload_queries.take_due(tx, world.clock(), 10, until=world.clock())) == 1
+        await offload_queries.hold(tx, "mover", world.clock() + LEASE)
     async with world.database.transaction() as tx:
-        assert not await move_store.switch(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
+        assert not await offload_queries.switch(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
 
 
 async def test_a_run_that_lasts_keeps_its_claims(world):
@@ -199,7 +200,7 @@ async def test_a_file_that_is_always_refused(world, monkeypatch):
         return await put(chunks, expected=expected, **options)
 
     monkeypatch.setattr(world.s3, "put", refuse)
-    monkeypatch.setattr("support_service.attachments.offload.AT_ONCE", 1)
+    monkeypatch.setattr("support_service.attachments.maintenance.offload.AT_ONCE", 1)
     with pytest.raises(Unavailable):
         await world.move()
     assert [moved.outcome for moved in await world.move()] == ["moved"]
@@ -223,8 +224,8 @@ async def test_removing_from_a_storage_that_is_gone(world, gateway, monkeypatch)
     await world.settle()
     near = await world.add(b"near")
     monkeypatch.setattr(world.s3, "delete", noting)
-    monkeypatch.setattr("support_service.attachments.leftovers.BATCH", 2)
-    rows = [row for _, row in await keep_store.page(world.database, 0, 10)]
+    monkeypatch.setattr("support_service.attachments.maintenance.garbage.BATCH", 2)
+    rows = [row for _, row in await garbage_queries.page(world.database, 0, 10)]
     async with world.database.transaction() as tx:
         await store.count_out(tx, await store.remove(tx, [row.id for row in rows], "request", world.clock()))
     await gateway.kill()
@@ -243,7 +244,7 @@ async def test_two_removers_never_take_the_same(world):
     async with world.database.transaction() as tx:
         await store.remove(tx, [kept.id], "request", world.clock())
     async with world.database.transaction() as tx:
-        assert len(await move_store.take_due(tx, world.clock(), 10, until=world.clock() + TAKEN_FOR)) == 1
+        assert len(await offload_queries.take_due(tx, world.clock(), 10, until=world.clock() + TAKEN_FOR)) == 1
     assert await world.remover.run() == Backlog(0, 0)
     world.later += TAKEN_FOR + timedelta(seconds=1)
     assert await world.remover.run() == Backlog(1, 5)
@@ -258,7 +259,7 @@ async def test_a_database_that_is_gone(world, database, monkeypatch):
 
     for step in ("switch", "claim"):
         with monkeypatch.context() as patch:
-            patch.setattr(move_store, step, gone)
+            patch.setattr(offload_queries, step, gone)
             with pytest.raises(Unavailable):
                 await world.move()
     await world.settle()
@@ -302,7 +303,7 @@ async def test_a_deleted_file_on_a_storage_that_is_gone(world, gateway):
     await world.service.remove(world.case_id, kept.id)
     with pytest.raises(NotFound):
         await world.service.get(world.case_id, kept.id)
-    assert len(await move_store.left(world.database)) == 1
+    assert len(await offload_queries.left(world.database)) == 1
     assert await world.remover.run() == Backlog(0, 0)
 
 
@@ -320,9 +321,9 @@ async def test_a_run_that_holds_its_claims_while_it_gives_one_back(world):
         return len(rows) > 0
 
     async with world.database.transaction() as tx:
-        await move_store.drop(tx, "s3", key, world.clock())
+        await offload_queries.drop(tx, "s3", key, world.clock())
         holding = asyncio.create_task(mover.hold("mover"))
         await eventually(holder_waits)
-        await move_store.release(tx, claimed.id, "mover")
+        await offload_queries.release(tx, claimed.id, "mover")
     await holding
     assert await world.mover().waiting(world.clock()) == Backlog(1, 5)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import keep_store
+from support_service.attachments.maintenance import garbage_queries
 from support_service.attachments.model import Backlog, address
 from support_service.cases.model import Closing, NewCase
 from support_service.database.tables import attachment_deletions, outbox
@@ -118,7 +118,7 @@ async def test_two_retentions_at_once(world):
     await world.add(b"one")
     await close(world)
     async with world.database.transaction() as tx:
-        assert len(await keep_store.expired(tx, world.clock(), ["closed"], 0, 10, lock=True)) == 1
+        assert len(await garbage_queries.expired(tx, world.clock(), ["closed"], 0, 10, lock=True)) == 1
         assert await world.retention.run(world.clock()) == Backlog(0, 0)
         assert await world.retention.run(world.clock(), dry_run=True) == Backlog(1, 3)
     assert await world.retention.run(world.clock()) == Backlog(1, 3)

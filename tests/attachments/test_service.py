@@ -6,14 +6,14 @@ from contextlib import ExitStack
 import pytest
 
 from support_service.attachments import store
-from support_service.attachments.intake import Limits
-from support_service.attachments.local import LocalAttachmentStorage
 from support_service.attachments.model import Backlog
 from support_service.attachments.service import AttachmentService
-from support_service.callers import CALLER, Caller
+from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.attachments.upload_validation import Limits
 from support_service.cases.model import NewCase
 from support_service.cases.service import SupportService
-from support_service.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from support_service.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from support_service.core.principals import CALLER, Caller
 from tests.calls import files
 from tests.conftest import both_databases
 

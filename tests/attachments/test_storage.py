@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from support_service.attachments.local import BLOCK, LocalAttachmentStorage
-from support_service.attachments.objects import PART, ObjectAttachmentStorage
-from support_service.attachments.storage import Label, new_key, sha256_of
-from support_service.errors import Unavailable
+from support_service.attachments.storage.base import Label, new_key, sha256_of
+from support_service.attachments.storage.local import BLOCK, LocalAttachmentStorage
+from support_service.attachments.storage.s3 import PART, ObjectAttachmentStorage
+from support_service.core.errors import Unavailable
 from tests.attachments.streams import read, stream
 
 SIZES = [1, 1000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7, PART, PART + 1, 2 * PART + 7]

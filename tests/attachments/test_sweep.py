@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments.storage import new_key
+from support_service.attachments.storage.base import new_key
+from support_service.core.errors import Unavailable
 from support_service.database.tables import attachment_ledger
-from support_service.errors import Unavailable
 from tests.attachments.streams import stream
 from tests.attachments.world import LONG
 from tests.conftest import both_databases

@@ -3,16 +3,16 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from support_service.attachments import keep_store, move_store
-from support_service.attachments.intake import Limits
-from support_service.attachments.leftovers import Remover
-from support_service.attachments.local import LocalAttachmentStorage
-from support_service.attachments.objects import ObjectAttachmentStorage
-from support_service.attachments.offload import Mover
-from support_service.attachments.retention import Retention
-from support_service.attachments.scrub import Scrubber
+from support_service.attachments.maintenance import garbage_queries, offload_queries
+from support_service.attachments.maintenance.garbage import Remover
+from support_service.attachments.maintenance.offload import Mover
+from support_service.attachments.maintenance.reconcile import Sweep
+from support_service.attachments.maintenance.retention import Retention
+from support_service.attachments.maintenance.scrub import Scrubber
 from support_service.attachments.service import AttachmentService
-from support_service.attachments.sweep import Sweep
+from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.attachments.storage.s3 import ObjectAttachmentStorage
+from support_service.attachments.upload_validation import Limits
 from support_service.cases.model import NewCase
 from support_service.cases.service import SupportService
 from tests.attachments.streams import read, stream
@@ -63,7 +63,7 @@ class World:
 
     async def again(self, attachment):
         """An attachment as its row has it now."""
-        return await keep_store.by_id(self.database, attachment.id)
+        return await garbage_queries.by_id(self.database, attachment.id)
 
     async def bytes_of(self, attachment):
         """An attachment's bytes, wherever they are."""
@@ -81,9 +81,9 @@ class World:
 
     async def check(self):
         """Fails where rows, files and ledger are not in step to the last byte."""
-        for name, (ledger, rows) in (await keep_store.standings(self.database)).items():
+        for name, (ledger, rows) in (await garbage_queries.standings(self.database)).items():
             assert ledger == rows, name
-        rows = [row for _, row in await keep_store.page(self.database, 0, 100_000)]
+        rows = [row for _, row in await garbage_queries.page(self.database, 0, 100_000)]
         for name, storage in self.storages.items():
             named = {row.storage_key: row for row in rows if row.storage == name}
             assert await self.kept(name) == set(named)
@@ -91,5 +91,5 @@ class World:
                 data = await read(storage, key, 0, row.size_bytes)
                 assert hashlib.sha256(data).hexdigest() == row.sha256
             assert await storage.sweep_unfinished(datetime.now(UTC) + timedelta(days=365), dry_run=True) == 0
-        assert await move_store.left(self.database) == []
+        assert await offload_queries.left(self.database) == []
         return rows

@@ -15,7 +15,7 @@ from support_service.audit import chain, log, sealer, store
 from support_service.audit.chain import GENESIS, Head
 from support_service.audit.sealer import Sealer
 from support_service.audit.verify import verify
-from support_service.callers import CALLER, Caller
+from support_service.core.principals import CALLER, Caller
 from support_service.database.tables import audit_head, audit_log
 from tests.conftest import both_databases
 

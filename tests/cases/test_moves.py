@@ -18,8 +18,8 @@ from support_service.cases.model import (
     expect_move,
 )
 from support_service.cases.service import SupportService
+from support_service.core.errors import Conflict
 from support_service.database.tables import outbox
-from support_service.errors import Conflict
 from tests.conftest import both_databases
 
 STATUSES = get_args(Status)

@@ -10,8 +10,8 @@ from pydantic_core import to_json
 from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import SupportService
 from support_service.cases.store import LEAST_BYTES
+from support_service.core.errors import Conflict, NotFound
 from support_service.database.tables import inbound_events, tickets
-from support_service.errors import Conflict, NotFound
 from support_service.events import inbox
 from tests.conftest import both_databases
 

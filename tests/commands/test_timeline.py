@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from support_service.telemetry.labels import SERVICES
-from support_service.timeline import levers
-from support_service.timeline.levers import Lever
+from support_service.timeline import overrides
+from support_service.timeline.overrides import Lever
 from tests.calls import eventually
 from tests.conftest import both_databases
 from tests.process import running
@@ -77,9 +77,9 @@ def shown(metrics):
 @both_databases
 async def test_an_expired_lever_is_not_shown(timeline, database):
     """A lever whose time is over is neither shown nor restored."""
-    now = levers.utc_now()
+    now = overrides.utc_now()
     async with database.transaction() as tx:
-        await levers.pull(tx, Lever("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1)))
+        await overrides.pull(tx, Lever("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1)))
     assert await timeline("status") == (0, NONE, "")
     assert await timeline("restore", "all") == (0, "Nothing to restore: no such lever is pulled.\n", "")
 

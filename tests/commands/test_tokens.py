@@ -8,7 +8,7 @@ import pytest
 
 from support_service.access.token_file import hashed
 from support_service.arguments.program import parser
-from support_service.errors import SupportError
+from support_service.core.errors import SupportError
 from tests.process import START, running
 
 pytestmark = pytest.mark.usefixtures("processes")

@@ -38,7 +38,7 @@ WATCHED = {
         "cases/service.py",
         "idempotency/claims.py",
         "idempotency/store.py",
-        "web/idempotency.py",
+        "api/idempotency.py",
     )
 }
 WRITES = {

@@ -19,10 +19,10 @@ HOUSE = Path(support_service.__file__).parent
 # Imported here, so that lines which only define something are not points.
 COMMANDS = (attachments, serve)
 WATCHED = {
-    *(str(path) for path in (HOUSE / "attachments").glob("*.py")),
+    *(str(path) for path in (HOUSE / "attachments").rglob("*.py")),
     str(HOUSE / "database" / "sqlite.py"),
-    str(HOUSE / "web" / "attachments.py"),
-    str(HOUSE / "web" / "uploads.py"),
+    str(HOUSE / "api" / "attachments.py"),
+    str(HOUSE / "http" / "uploads.py"),
 }
 
 

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from support_service.database.commits import Commits
+from support_service.database.group_commit import Commits
 from tests.calls import eventually
 
 

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from support_service import database as databases
 from support_service.attachments import store as attachment_store
 from support_service.cases import store as case_store
-from support_service.database.prepared import hot
+from support_service.core.errors import Unavailable
+from support_service.database.compiled import hot
 from support_service.database.tables import attachment_ledger, attachments, messages, ticket_references, tickets
-from support_service.errors import Unavailable
 from tests.calls import PATIENCE
 from tests.conftest import both_databases
 

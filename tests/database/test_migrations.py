@@ -13,9 +13,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from support_service import database as databases
+from support_service.core.errors import Unavailable
 from support_service.database import migrate, postgres_migrate
 from support_service.database.tables import metadata
-from support_service.errors import Unavailable
 from tests.calls import PATIENCE, eventually
 from tests.sessions import in_thread
 

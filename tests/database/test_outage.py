@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from support_service.attachments.local import LocalAttachmentStorage
-from support_service.web import health
+from support_service.api import health
+from support_service.attachments.storage.local import LocalAttachmentStorage
 from tests.calls import eventually, open_case, read_case, refused, upload
 from tests.process import running
 from tests.servers import free_port

@@ -6,10 +6,11 @@ Nothing rests for less than a quarter of a second, and the relay's lease keeps a
 import os
 
 from support_service import app, cli, upkeep
-from support_service.attachments import offload
+from support_service.attachments.maintenance import offload
 from support_service.events import consumer, relay
 from support_service.probe import check
-from support_service.timeline import breaker, redis_cache
+from support_service.timeline import breaker
+from support_service.timeline.cache import redis
 from tests.drill import TIME
 
 LEAST = 0.25  # seconds
@@ -22,7 +23,7 @@ def shorter(seconds: float) -> float:
 
 breaker.OPEN_FOR /= TIME
 breaker.OPEN_FOR_AT_MOST /= TIME
-redis_cache.TRY_EVERY /= TIME
+redis.TRY_EVERY /= TIME
 consumer.BACKOFF = (LEAST, shorter(consumer.BACKOFF[1]))
 relay.BACKOFF = (LEAST, shorter(relay.BACKOFF[1]))
 relay.LEASE = max(1.0, relay.LEASE / TIME)

@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 
 from support_service.database import Database
 from support_service.database.tables import outbox
-from support_service.events import redis_streams, relay
-from support_service.events.broker import Broker, InProcessBroker
-from support_service.events.redis_streams import RedisBroker
+from support_service.events import relay
+from support_service.events.broker import redis as redis_streams
+from support_service.events.broker.memory import Broker, InProcessBroker
+from support_service.events.broker.redis import RedisBroker
 from tests.calls import PATIENCE, eventually
 from tests.servers import RedisServer
 

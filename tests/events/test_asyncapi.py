@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.cases.events import PAYLOADS
-from support_service.events.incoming import MODELS
+from support_service.events.inbound_events import MODELS
 from support_service.telemetry.labels import EVENTS_IN, EVENTS_OUT
 from tests.calls import add_message, open_case
 from tests.events.conftest import wait_for_events

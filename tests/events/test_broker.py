@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from support_service.events import redis_streams
-from support_service.events.broker import BrokerFault, Fenced, Full
-from support_service.events.redis_streams import RedisBroker
-from support_service.quantities import LONGEST, MOST
+from support_service.core.units import LONGEST, MOST
+from support_service.events.broker import redis as redis_streams
+from support_service.events.broker.memory import BrokerFault, Fenced, Full
+from support_service.events.broker.redis import RedisBroker
 
 STREAM = "s"
 

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from support_service.database.seam import BUSY
-from support_service.errors import Unavailable
+from support_service.core.errors import Unavailable
+from support_service.database.protocols import BUSY
 from support_service.events import consumer
+from support_service.events.broker.redis import GROUP, RedisBroker
 from support_service.events.consumer import MAX_TRIES, Consumer
-from support_service.events.redis_streams import GROUP, RedisBroker
 from tests.calls import PATIENCE, eventually, open_case
 from tests.conftest import both_databases
 from tests.events.conftest import send, shipment

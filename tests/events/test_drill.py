@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from support_service.events.broker.redis import RedisBroker
 from support_service.events.consumer import Consumer
-from support_service.events.redis_streams import RedisBroker
 from tests.calls import add_message, eventually, open_case, read_case
 from tests.conftest import both_databases
 from tests.events.conftest import published, send, shipment

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from support_service.errors import Invalid, Malformed, SupportError
+from support_service.core.errors import Invalid, Malformed, SupportError
 from support_service.events import envelope
 from tests.events.conftest import shipment
 

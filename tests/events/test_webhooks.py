@@ -10,11 +10,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
+from support_service.api import app_keys
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events import erasure, store
 from support_service.events.relay import BATCH
 from support_service.events.webhooks import AT_ONCE, FORGET_AT_ONCE
-from support_service.web import keys
 from tests.calls import add_message, eventually, open_case
 from tests.conftest import both_databases
 
@@ -63,13 +63,13 @@ def environment(environment, endpoint):
 
 async def change(client, **values):
     """Change every delivery."""
-    async with client.app[keys.DATABASE].transaction() as tx:
+    async with client.app[app_keys.DATABASE].transaction() as tx:
         await tx.execute(webhook_deliveries.update().values(values))
 
 
 async def states(client):
     """The states of all deliveries."""
-    rows = await client.app[keys.DATABASE].fetch_all(sa.select(webhook_deliveries.c.state))
+    rows = await client.app[app_keys.DATABASE].fetch_all(sa.select(webhook_deliveries.c.state))
     return sorted(row[0] for row in rows)
 
 
@@ -119,7 +119,7 @@ async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
     await endpoint.got(2)
     await wait_for_states(client, ["failed"] * 2)
     assert metrics.value(DELIVERIES, outcome="failed") == 2
-    ((reason, tries), _) = await client.app[keys.DATABASE].fetch_all(
+    ((reason, tries), _) = await client.app[app_keys.DATABASE].fetch_all(
         sa.select(webhook_deliveries.c.reason, webhook_deliveries.c.tries)
     )
     assert ("410" in reason, tries) == (True, 1)
@@ -142,7 +142,7 @@ async def test_old_deliveries_are_forgotten(make_client, monkeypatch):
     """What was delivered is kept for a day, what failed for 30; older ones go, however many they are."""
     monkeypatch.setattr("support_service.app.RELAY_LOOK_EVERY", 0.1)
     client = await make_client()
-    database, now = client.app[keys.DATABASE], datetime.now(UTC)
+    database, now = client.app[app_keys.DATABASE], datetime.now(UTC)
     row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
     async with database.transaction() as tx:
         for state, days, number in (("delivered", 2, 2 * FORGET_AT_ONCE + 1), ("failed", 31, 1), ("failed", 2, 1)):
@@ -180,7 +180,7 @@ async def test_a_dead_redis_does_not_hold_up_webhooks(make_client, endpoint, red
     """While nothing can be published every event still goes to the endpoints, however many wait in the outbox."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     redis.kill()
-    async with client.app[keys.DATABASE].transaction() as tx:
+    async with client.app[app_keys.DATABASE].transaction() as tx:
         told = json.dumps({"id": "old"})
         row = {"type": "support.case.updated.v1", "at": "2026-01-01T00:00:00Z", "event": told, "fanned_out": True}
         await tx.execute(outbox.insert(), [row] * (BATCH + 50))

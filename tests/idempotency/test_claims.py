@@ -8,9 +8,9 @@ import sqlalchemy as sa
 
 from support_service.audit import log
 from support_service.audit import store as audit_store
-from support_service.callers import Caller
+from support_service.core.errors import Conflict, Invalid
+from support_service.core.principals import Caller
 from support_service.database.tables import idempotency_keys
-from support_service.errors import Conflict, Invalid
 from support_service.idempotency import claims as module
 from support_service.idempotency import store
 from support_service.idempotency.claims import CLAIM, KEPT, Answer, Claims, identity

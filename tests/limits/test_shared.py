@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from redis.asyncio import Redis as Client
 
+from support_service.core.background import beside
 from support_service.limits import shared as sharing
 from support_service.limits.rates import Limiter, Rate
 from support_service.limits.shared import SharedRates
-from support_service.periodic import beside
 from tests.calls import PATIENCE, eventually
 from tests.limits.test_rates import Clock
 

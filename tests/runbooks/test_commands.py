@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from support_service.arguments.program import parser
-from support_service.references import Wanted
-from support_service.timeline.calls import CALLS
+from support_service.core.references import Wanted
+from support_service.timeline.sources.calls import CALLS
 from tests.promql import ROOT
 from tests.runbooks.test_runbooks import BLOCK, ENGLISH, PAGES, blocks, text
 

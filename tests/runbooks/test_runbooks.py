@@ -10,11 +10,12 @@ import pytest
 from grafana.panel import runbook_of
 from observability import thresholds as t
 
+import support_service
 from grafana import generate
-from support_service import codes, errors
 from support_service.arguments.program import parser
-from support_service.database.seam import BUSY
-from support_service.web.errors import CODES, STATUS
+from support_service.core import errors, problem_codes
+from support_service.database.protocols import BUSY
+from support_service.http.problems import CODES, STATUS
 from tests.promql import NAME, ROOT, RULES, family, known, names
 
 ENGLISH = ROOT / "runbooks"
@@ -230,7 +231,7 @@ def test_what_a_command_acts_on_is_asked_for(page):
 
 def logged():
     """The words of every line that the source logs, without what is put into them."""
-    for path in Path(errors.__file__).parent.rglob("*.py"):
+    for path in Path(support_service.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in LOGGED_BY:
                 yield from (part.value for part in ast.walk(node) if isinstance(getattr(part, "value", None), str))
@@ -261,7 +262,7 @@ def raised():
     """(code, status) of every error that the source makes: by its kind, or where HTTP's own layer refuses."""
     statuses = {kind.__name__: status for kind, status in STATUS.items()}
     found = {("http_error", None), (BUSY, STATUS[errors.Unavailable]), *((code, key) for key, code in CODES.items())}
-    for path in Path(errors.__file__).parent.rglob("*.py"):
+    for path in Path(support_service.__file__).parent.rglob("*.py"):
         for name, values in called(ast.parse(path.read_text())):
             if name in statuses and values and isinstance(values[0], str):
                 found.add((values[0], statuses[name]))
@@ -273,14 +274,14 @@ def raised():
 def test_codes_come_with_the_status_of_the_table():
     """A code that the source gives has its row, with its status; only a row that is to come is given nowhere."""
     for code, status in raised():
-        assert code in codes.COMMAND_LINE or codes.BY_NAME[code].status == status, code
+        assert code in problem_codes.COMMAND_LINE or problem_codes.BY_NAME[code].status == status, code
     given = {code for code, _ in raised()}
-    assert {*codes.BY_NAME, *codes.COMMAND_LINE} <= given
+    assert {*problem_codes.BY_NAME, *problem_codes.COMMAND_LINE} <= given
 
 
 def test_the_table_of_codes_is_in_order():
     """Each code stands once, where one looks for it."""
-    for table in ([code.name for code in codes.TABLE], list(codes.COMMAND_LINE)):
+    for table in ([code.name for code in problem_codes.TABLE], list(problem_codes.COMMAND_LINE)):
         assert table == sorted(set(table))
 
 
@@ -290,10 +291,10 @@ def test_every_code_is_explained(folder):
     page = text(folder, "errors.md")
     answered = re.findall(r"^\| `([a-z_]+)` \| (\d{3}|4xx) \| (.+?) \| .+ \|$", page, re.MULTILINE)
     assert [(code, status) for code, status, _ in answered] == [
-        (code.name, str(code.status or "4xx")) for code in codes.TABLE
+        (code.name, str(code.status or "4xx")) for code in problem_codes.TABLE
     ]
     typed = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|$", page, re.MULTILINE)
-    assert [code for code, _ in typed] == list(codes.COMMAND_LINE)
+    assert [code for code, _ in typed] == list(problem_codes.COMMAND_LINE)
     if folder == ENGLISH:
-        assert [meaning for _, _, meaning in answered] == [code.meaning for code in codes.TABLE]
-        assert dict(typed) == codes.COMMAND_LINE
+        assert [meaning for _, _, meaning in answered] == [code.meaning for code in problem_codes.TABLE]
+        assert dict(typed) == problem_codes.COMMAND_LINE

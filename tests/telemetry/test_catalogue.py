@@ -2,8 +2,8 @@
 
 import re
 
+from support_service.api.routes import ROUTES
 from support_service.telemetry.instruments import TABLE
-from support_service.web.routes import ROUTES
 from tests.calls import PATIENCE, eventually
 from tests.scrape import Scrape, parse
 

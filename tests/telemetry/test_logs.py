@@ -142,6 +142,6 @@ async def test_no_word_of_a_message_that_the_database_refuses_is_logged(
 
     lines, log = await acted(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
     assert SECRET not in log
-    (failure,) = [line for line in lines if line["logger"] == "support_service.web.errors"]
+    (failure,) = [line for line in lines if line["logger"] == "support_service.http.problems"]
     assert "IntegrityError" in failure["exc_info"] or "DatabaseFault: " in failure["exc_info"]
     assert "add_message" in failure["exc_info"]

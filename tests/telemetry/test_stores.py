@@ -8,13 +8,13 @@ import sqlalchemy as sa
 
 from support_service import app
 from support_service import database as databases
+from support_service.api import app_keys
+from support_service.core.errors import Unavailable, no_case
 from support_service.database import postgres as postgres_room
 from support_service.database import sqlite as sqlite_room
-from support_service.errors import Unavailable, no_case
 from support_service.events import relay
 from support_service.telemetry.labels import REDIS_OPERATIONS
-from support_service.timeline import flights
-from support_service.web import keys
+from support_service.timeline import single_flight
 from tests.calls import PATIENCE, eventually, open_case, read_case, read_detail, refresh, refused
 from tests.conftest import both_databases
 
@@ -44,7 +44,7 @@ def only_what_the_test_does(environment, monkeypatch):
     monkeypatch.setattr(app, "TALLY_EVERY", 3600.0)
     monkeypatch.setattr(app, "BACKLOG_EVERY", 3600.0)
     monkeypatch.setattr(relay, "EVERY", 3600.0)
-    monkeypatch.setattr(flights, "EXTEND_EVERY", 3600.0)
+    monkeypatch.setattr(single_flight, "EXTEND_EVERY", 3600.0)
 
 
 @pytest.fixture
@@ -179,13 +179,13 @@ async def test_a_dead_redis_is_an_error(with_redis, client, metrics):
     """Operations on a Redis that is gone count as `_OTHER`, on one that hangs as `timeout`."""
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
-    client.app[keys.CACHE].timeout = 0.2
+    client.app[app_keys.CACHE].timeout = 0.2
     with_redis.freeze()
     try:
         await read_detail(client, case)
     finally:
         with_redis.thaw()
-    client.app[keys.CACHE].timeout = PATIENCE
+    client.app[app_keys.CACHE].timeout = PATIENCE
     assert operations(metrics, "redis")["MGET", "timeout"] == 1
 
     async def cached():

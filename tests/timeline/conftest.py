@@ -3,7 +3,7 @@
 import pytest
 from redis.asyncio import Redis
 
-from support_service.timeline import redis_cache
+from support_service.timeline.cache import redis as redis_cache
 from tests.calls import PATIENCE
 from tests.timeline.redis_faults import repair
 from tests.timeline.world import CONTEXT, World, open_services

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from support_service.quantities import LONGEST
-from support_service.timeline.cache import CacheFault, Claim, InProcessCache
-from support_service.timeline.redis_cache import BATCHES, RedisCache
+from support_service.core.units import LONGEST
+from support_service.timeline.cache.memory import CacheFault, Claim, InProcessCache
+from support_service.timeline.cache.redis import BATCHES, RedisCache
 from tests.calls import PATIENCE, eventually
 from tests.timeline.world import IMPATIENT
 

@@ -9,12 +9,13 @@ import aiohttp
 import pytest
 from redis import Redis
 
-from support_service import references
-from support_service.references import Wanted
-from support_service.timeline import aggregator, flights, levers, snapshots
-from support_service.timeline.snapshot_cache import Case, SnapshotCache
-from support_service.timeline.snapshots import Snapshot
-from support_service.web import keys
+from support_service.api import app_keys
+from support_service.core import references
+from support_service.core.references import Wanted
+from support_service.timeline import aggregator, overrides, single_flight
+from support_service.timeline.cache.memory import snapshots
+from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
+from support_service.timeline.cache.snapshots import Snapshot
 from tests.calls import PATIENCE, eventually, open_case, read_detail, refresh
 from tests.process import running
 from tests.promql import ROOT
@@ -83,18 +84,20 @@ async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(
     make_client, services, redis, instruments, monkeypatch
 ):
     """The claim of a dead replica expires: a reader on another replica waits for that, and then asks itself."""
-    monkeypatch.setattr(flights, "CLAIM_FOR", 0.1)
+    monkeypatch.setattr(single_flight, "CLAIM_FOR", 0.1)
     client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="60")
     case = await open_case(client, context=CONTEXT)
     wanted = references.find([CONTEXT])
-    await SnapshotCache(client.app[keys.CACHE], instruments).claim(Case(case["id"], wanted, 0), flights.CLAIM_FOR)
+    await SnapshotCache(client.app[app_keys.CACHE], instruments).claim(
+        Case(case["id"], wanted, 0), single_flight.CLAIM_FOR
+    )
     assert statuses(await read_detail(client, case)) == {"fresh"}
     assert calls(services) == 4
 
 
 async def test_a_slow_source_is_asked_by_one_replica_for_both(make_client, services, redis, monkeypatch):
     """However long the services take, the replica that asks keeps its claim, and the other waits for what it finds."""
-    monkeypatch.setattr(flights, "CLAIM_FOR", 60)  # no test machine stands still for so long
+    monkeypatch.setattr(single_flight, "CLAIM_FOR", 60)  # no test machine stands still for so long
     own = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60"}
     one, two = [await make_client(**own) for _ in range(2)]
     orders, *_ = services
@@ -217,7 +220,7 @@ async def test_nothing_there_is_believed_for_a_short_time_only(client, orders, m
 async def age(client, case, seconds):
     """Make the cached snapshots of a case older by some seconds."""
     key = snapshots.key(case["id"])
-    cache = client.app[keys.CACHE]
+    cache = client.app[app_keys.CACHE]
     kept = snapshots.decode(await cache.get(key))
     older = {name: known._replace(at=known.at - seconds) for name, known in kept.snapshots.items()}
     await cache.set(key, snapshots.encode(older), 3600, kept.revision)
@@ -231,10 +234,10 @@ def test_wanted_is_part_of_a_snapshot():
 
 async def pull(client, name, value=None, seconds=60.0):
     """Pull a lever, and let the service see it at once."""
-    now = levers.utc_now()
-    async with client.app[keys.DATABASE].transaction() as tx:
-        await levers.pull(tx, levers.Lever(name, value, "being restored", now + timedelta(seconds=seconds), now))
-    await client.app[keys.TIMELINE].levers.refresh()
+    now = overrides.utc_now()
+    async with client.app[app_keys.DATABASE].transaction() as tx:
+        await overrides.pull(tx, overrides.Lever(name, value, "being restored", now + timedelta(seconds=seconds), now))
+    await client.app[app_keys.TIMELINE].levers.refresh()
 
 
 async def test_a_service_that_is_switched_off_is_not_asked(client, services):
@@ -322,7 +325,7 @@ async def test_a_replica_with_a_clock_behind_is_heard(cache, instruments):
     await kept.write(case, answered(now + 20, 0), await kept.read(case), 60)
     seen = await kept.read(case)
     await kept.write(case, answered(now, 1), seen, 60)
-    of_this = flights.Flights([], kept, lambda case, known: known.epoch >= case.epoch, lambda: 60)
+    of_this = single_flight.Flights([], kept, lambda case, known: known.epoch >= case.epoch, lambda: 60)
     deadline = asyncio.get_running_loop().time() + PATIENCE
     found = await of_this.take(case, frozenset({"order"}), seen, deadline)
     assert (found.asked, found.kept) == ({}, answered(now, 1))

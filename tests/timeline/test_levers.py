@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support_service.callers import CALLER, Caller
-from support_service.timeline import levers
-from support_service.timeline.levers import Lever, Levers
+from support_service.core.principals import CALLER, Caller
+from support_service.timeline import overrides
+from support_service.timeline.overrides import Lever, Levers
 from tests.conftest import both_databases
 from tests.scrape import Scrape
 
@@ -40,10 +40,12 @@ def pulled(database, clock):
 @pytest.fixture
 def said(caplog):
     """What the levers have logged since it was last asked, with the level."""
-    caplog.set_level(logging.INFO, levers.__name__)
+    caplog.set_level(logging.INFO, overrides.__name__)
 
     def said():
-        lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == levers.__name__]
+        lines = [
+            (record.levelname, record.getMessage()) for record in caplog.records if record.name == overrides.__name__
+        ]
         caplog.clear()
         return lines
 
@@ -54,13 +56,13 @@ async def pull(database, *wanted):
     """Pull levers in one transaction."""
     async with database.transaction() as tx:
         for lever in wanted:
-            await levers.pull(tx, lever)
+            await overrides.pull(tx, lever)
 
 
 async def release(database, *names):
     """Put levers back."""
     async with database.transaction() as tx:
-        return await levers.release(tx, names)
+        return await overrides.release(tx, names)
 
 
 def shown(metrics):
@@ -71,12 +73,12 @@ def shown(metrics):
 @both_databases
 async def test_the_store_gives_back_what_it_keeps(database):
     """Levers are read as they were pulled, by name; a second pull takes the place of the first."""
-    assert await levers.read(database) == []
+    assert await overrides.read(database) == []
     await pull(database, TTL, PAYMENT)
-    assert await levers.read(database) == [PAYMENT, TTL]
+    assert await overrides.read(database) == [PAYMENT, TTL]
     later = Lever("payment", None, "still down", NOON + timedelta(hours=2), NOON + timedelta(hours=1))
     await pull(database, later)
-    assert await levers.read(database) == [later, TTL]
+    assert await overrides.read(database) == [later, TTL]
 
 
 @both_databases
@@ -85,7 +87,7 @@ async def test_released_levers_are_gone(database):
     await pull(database, TTL, PAYMENT)
     assert await release(database, "order") == []
     assert await release(database, "payment", "order") == [PAYMENT]
-    assert await levers.read(database) == [TTL]
+    assert await overrides.read(database) == [TTL]
 
 
 async def test_why_is_not_for_customers(database, pulled):
@@ -191,7 +193,7 @@ async def test_the_gauge_knows_what_is_configured(make_client, upstream_services
 @both_databases
 async def test_a_lever_pulled_before_the_start(database, make_client, upstream_services):
     """A replica that starts knows the levers from its first scrape on."""
-    now = levers.utc_now()
+    now = overrides.utc_now()
     await pull(database, Lever("order", None, "x", now + timedelta(hours=1), now))
     client = await make_client()
     assert shown(Scrape(client.app)) == {"order": 0, "payment": 1, "fulfillment": 1}

@@ -10,14 +10,10 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 
-from support_service.references import Wanted
+from support_service.core.references import Wanted
 from support_service.telemetry.logs import ANSWERS, OnceAMinuteFilter
-from support_service.timeline.calls import fulfillment_calls, order_calls, payment_calls
-from support_service.timeline.sources import (
-    MAX_CALLS,
-    Failure,
-    SourceClient,
-)
+from support_service.timeline.sources.calls import fulfillment_calls, order_calls, payment_calls
+from support_service.timeline.sources.client import MAX_CALLS, Failure, SourceClient
 
 ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}
 DEEP = json.loads("[" * 150 + "]" * 150)

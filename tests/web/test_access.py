@@ -7,8 +7,8 @@ import pytest
 
 from support_service.access.bearer import bearer
 from support_service.access.token_file import Entry, changing, hashed, new_token
-from support_service.errors import Unauthenticated
-from support_service.web import keys
+from support_service.api import app_keys
+from support_service.core.errors import Unauthenticated
 from tests.calls import eventually, refused
 from tests.scrape import Scrape
 
@@ -177,7 +177,7 @@ async def test_metrics_on_a_port_of_their_own(make_client, path, token, auth):
     """The other port has metrics and health and nothing more; the main one has health, and no metrics."""
     client = await make_client(SUPPORT_AUTH=auth, SUPPORT_TOKENS_FILE=str(path), SUPPORT_ADMIN_PORT="0")
     await refused(await client.get("/metrics", headers=header(token)), 403, "metrics_closed")
-    async with aiohttp.ClientSession(client.app[keys.ADMIN]) as admin:
+    async with aiohttp.ClientSession(client.app[app_keys.ADMIN]) as admin:
         async with admin.get("/metrics") as response:
             assert response.status == 200
             assert "support_access_authentications_total" in await response.text()
@@ -191,7 +191,7 @@ async def test_metrics_on_a_port_of_their_own(make_client, path, token, auth):
 async def test_both_a_port_and_a_token(make_client):
     """Where metrics have both, the port asks for the token, and health on it does not."""
     client = await make_client(SUPPORT_ADMIN_PORT="0", SUPPORT_METRICS_TOKEN=SECRET)
-    async with aiohttp.ClientSession(client.app[keys.ADMIN]) as admin:
+    async with aiohttp.ClientSession(client.app[app_keys.ADMIN]) as admin:
         await refused(await admin.get("/metrics"), 401, "token_missing")
         assert (await admin.get("/metrics", headers=header(SECRET))).status == 200
         assert (await admin.get("/livez")).status == 200
@@ -205,7 +205,7 @@ async def test_foreign_pages_on_the_other_port(make_client, path, token, auth, h
     client = await make_client(
         SUPPORT_AUTH=auth, SUPPORT_TOKENS_FILE=str(path), SUPPORT_ADMIN_PORT="0", SUPPORT_ADMIN_HOST=host
     )
-    address = client.app[keys.ADMIN].replace(ALL, "127.0.0.1")
+    address = client.app[app_keys.ADMIN].replace(ALL, "127.0.0.1")
     async with aiohttp.ClientSession(address) as admin:
         for page, code in (
             ({"Host": "rebound.example"}, "host_not_allowed"),

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from support_service.web import uploads
+from support_service.http import uploads
 from tests.calls import eventually, files, form, open_case, refused
 from tests.scrape import Scrape
 from tests.web.test_uploads import END, FORM, PART, send, send_open, write_chunk

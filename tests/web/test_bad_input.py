@@ -8,7 +8,7 @@ import pytest
 from pydantic_core import to_json
 from yarl import URL
 
-from support_service.web import keys
+from support_service.http.readiness import READINESS
 from tests.calls import eventually, open_case, read_case, refused
 from tests.conftest import both_databases
 
@@ -270,7 +270,7 @@ async def test_a_client_that_leaves_in_a_json_body(client, metrics):
         b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\n"
         b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     )
-    await eventually(lambda: client.app[keys.READINESS].working == 1)
+    await eventually(lambda: client.app[READINESS].working == 1)
     writer.transport.abort()
     name = "http_server_request_duration_seconds_count"
     await eventually(lambda: metrics.counted(name) != [])

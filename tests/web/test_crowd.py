@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
+from support_service.http.connection_limits import CROWD, GROWN, Bounds, Crowd
+from support_service.http.readiness import READINESS
 from support_service.limits.addresses import Proxies
-from support_service.web import keys
-from support_service.web.crowd import GROWN, Bounds, Crowd
 from tests.calls import PATIENCE, eventually, open_case, upload
 from tests.scrape import Scrape
 
@@ -102,7 +102,7 @@ async def test_a_head_that_never_ends(make_client, name):
 
 async def test_a_connection_that_asks_is_not_cut_for_its_head(client):
     """A connection that is idle between whole requests stays for as long as it may; with half a head it does not."""
-    crowd, now = client.app[keys.CROWD], asyncio.get_running_loop().time
+    crowd, now = client.app[CROWD], asyncio.get_running_loop().time
     async with connections(client, 1) as ((_, writer),):
         (guest,) = crowd.guests
         await eventually(lambda: guest.idle_since() is not None)
@@ -137,18 +137,18 @@ async def test_a_client_that_takes_no_answer(make_client):
     deaf = await narrow(client, 4096)
     await asyncio.get_running_loop().sock_sendall(deaf, f"GET {file} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     for number in (1, 0):  # what is looked at costs nothing: a look at metrics holds up the service in this process
-        await eventually(lambda number=number: client.app[keys.READINESS].working == number)
+        await eventually(lambda number=number: client.app[READINESS].working == number)
     assert metrics.moved(CUT) == {"unread": 1}
     deaf.close()
 
 
 async def test_a_client_that_takes_its_answer_slowly(make_client, monkeypatch):
     """A client that takes some of its answer within the time gets all of it, however long that takes."""
-    monkeypatch.setattr("support_service.web.crowd.LOOK_EVERY", 3600)  # the test looks, when it has to
+    monkeypatch.setattr("support_service.http.connection_limits.LOOK_EVERY", 3600)  # the test looks, when it has to
     client = await make_client(SUPPORT_SEND_TIMEOUT="14400", SUPPORT_HEADER_TIMEOUT="14400")
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
     await client.session.close()
-    crowd = client.app[keys.CROWD]
+    crowd = client.app[CROWD]
     await eventually(lambda: not crowd.guests)
     slow, writer = await asyncio.open_connection(sock=await narrow(client, 65_536))
     writer.write(f"GET {file} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
@@ -196,7 +196,7 @@ async def test_no_room_and_nobody_idle(make_client):
         busy.append(await connect(client, f"127.0.0.{2 + number // 2}"))
         busy[-1][1].write(b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
         busy[-1][1].write(b"Content-Length: 10\r\n\r\n{")
-    await eventually(lambda: client.app[keys.READINESS].waiting == 8)
+    await eventually(lambda: client.app[READINESS].waiting == 8)
     reader, writer = await connect(client, "127.0.0.9")
     assert await ends(reader) == b""
     writer.close()
@@ -211,7 +211,7 @@ async def test_no_room_and_nobody_idle(make_client):
 
 async def test_one_address_has_its_share(make_client, monkeypatch):
     """One address fills its share alone: it loses its own idle connections, and others keep theirs."""
-    monkeypatch.setattr("support_service.web.listener.LINGER", 60)  # those with a body nobody reads stay
+    monkeypatch.setattr("support_service.http.runner.LINGER", 60)  # those with a body nobody reads stay
     client = await make_client(SUPPORT_CONNECTIONS="16")
     metrics = Scrape(client.app)
     async with connections(client, 4, "127.0.0.2") as others, connections(client, 12, "127.0.0.3"):
@@ -249,7 +249,7 @@ async def test_every_place_is_given_back(client):
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.close()
     await eventually(lambda: metrics.value(OPEN) == 0)
-    assert not client.app[keys.CROWD].addresses
+    assert not client.app[CROWD].addresses
 
 
 class Guest:

@@ -8,9 +8,10 @@ import shlex
 from aiohttp import ClientSession
 from yarl import URL
 
-from support_service.codes import TABLE
-from support_service.web import docs, openapi
-from support_service.web.routes import ROUTES
+from support_service.api.openapi import document
+from support_service.api.openapi import page as docs
+from support_service.api.routes import ROUTES
+from support_service.core.problem_codes import TABLE
 
 
 async def test_the_page_shows_every_call(client):
@@ -46,7 +47,7 @@ async def test_the_page_loads_nothing_else(client):
 
 async def test_a_command_of_the_page_works(client):
     """What a reader copies opens a case, and sends an event."""
-    described = openapi.document()
+    described = document.document()
     base = str(client.make_url("")).rstrip("/")
     for path, status in (("/support/cases", 201), ("/support/events", 202)):
         operation = described["paths"][path]["post"]

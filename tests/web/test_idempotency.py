@@ -5,8 +5,8 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
+from support_service.api import app_keys
 from support_service.database.tables import idempotency_keys
-from support_service.web import keys
 from tests.calls import files, form, open_case, read_case, refused
 from tests.conftest import both_databases
 
@@ -39,7 +39,7 @@ def writes(case):
 
 async def kept(client):
     """How many keys are kept."""
-    rows = await client.app[keys.DATABASE].fetch_all(sa.select(idempotency_keys.c.state))
+    rows = await client.app[app_keys.DATABASE].fetch_all(sa.select(idempotency_keys.c.state))
     return sorted(state for (state,) in rows)
 
 
@@ -176,7 +176,7 @@ async def test_a_lost_answer_is_told(client):
     path = f"/support/cases/{case['id']}/messages"
     async with client.post(path, json=SAID, headers=KEY) as response:
         assert response.status == 200
-    async with client.app[keys.DATABASE].transaction() as tx:
+    async with client.app[app_keys.DATABASE].transaction() as tx:
         lost = {"state": "applied", "status": None, "headers": None, "body": None}
         await tx.execute(idempotency_keys.update().values(lost | {"until": idempotency_keys.c.created_at}))
     await refused(await client.post(path, json=SAID, headers=KEY), 409, "idempotency_answer_lost")

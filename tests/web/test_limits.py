@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from support_service.http.admission import GATE, MAX_PARAMETERS, MAX_QUERY
+from support_service.http.readiness import READINESS
 from support_service.limits.overload import LOOKS
-from support_service.web import keys
-from support_service.web.gate import GATE, MAX_PARAMETERS, MAX_QUERY
 from tests.calls import eventually, open_case, refused
 from tests.scrape import Scrape
 from tests.web.test_uploads import PART, send_open, write_chunk
@@ -135,7 +135,7 @@ async def test_too_many_requests_at_once(make_client, orders):
     async with send_open(client, case) as (_, one), send_open(client, case) as (_, two):
         for writer in (one, two):
             await write_chunk(writer, PART)
-        readiness = client.app[keys.READINESS]
+        readiness = client.app[READINESS]
         await eventually(lambda: readiness.waiting == 2)
         busy = [asyncio.create_task(client.post(path)) for _ in range(2)]
         await eventually(lambda: readiness.working - readiness.waiting == 2)

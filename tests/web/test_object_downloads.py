@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from support_service.attachments.leftovers import now
+from support_service.attachments.maintenance.garbage import now
 from support_service.settings import Settings
 from support_service.upkeep import opened, storages
 from tests.calls import PATIENCE, eventually, files, open_case, refused, upload

@@ -7,12 +7,13 @@ import openapi_spec_validator
 import pydantic
 import pytest
 
-from support_service.codes import BY_NAME
+from support_service.api.openapi import document as openapi
+from support_service.api.openapi import headers, page
+from support_service.api.openapi.lint import gaps
+from support_service.api.permissions import PUBLIC
+from support_service.api.routes import AT_THE_DOOR, AT_THE_GATE, EVERYWHERE, ROUTES
+from support_service.core.problem_codes import BY_NAME
 from support_service.telemetry.http import UNMEASURED
-from support_service.web import docs, headers, openapi
-from support_service.web.gaps import gaps
-from support_service.web.permissions import PUBLIC
-from support_service.web.routes import AT_THE_DOOR, AT_THE_GATE, EVERYWHERE, ROUTES
 from tests.calls import open_case, upload
 
 PROBLEM = "application/problem+json"
@@ -171,8 +172,8 @@ def test_a_closed_service_says_so():
     assert closed["security"] == [{"bearer": []}]
     public = {each["operationId"] for each in operations(closed).values() if each.get("security") == []}
     assert public == PUBLIC
-    assert "Authorization: Bearer" not in docs.page("http://a", secured=False)
-    assert docs.page("http://a", secured=True).count("Authorization: Bearer") == len(ROUTES) - len(public)
+    assert "Authorization: Bearer" not in page.page("http://a", secured=False)
+    assert page.page("http://a", secured=True).count("Authorization: Bearer") == len(ROUTES) - len(public)
 
 
 def test_headers_are_described_once():

@@ -7,10 +7,10 @@ import aiohttp
 import pytest
 
 from support_service.access.token_file import Entry, changing, hashed, new_token
-from support_service.callers import ROLES
+from support_service.api import app_keys
+from support_service.api.permissions import PUBLIC, RULES
+from support_service.core.principals import ROLES
 from support_service.database.tables import tickets
-from support_service.web import keys
-from support_service.web.permissions import PUBLIC, RULES
 from tests.calls import form, refused
 from tests.conftest import both_databases
 
@@ -308,7 +308,7 @@ async def test_a_customers_repeat_of_an_opening(people):
     new, key = {"subject": "A parcel", "channel": "web"}, {"Idempotency-Key": "a"}
     case = await people.told("customer", "POST", "/support/cases", json=new, headers=key)
     assert await people.told("customer", "POST", "/support/cases", json=new, headers=key) == case
-    async with people.client.app[keys.DATABASE].transaction() as tx:
+    async with people.client.app[app_keys.DATABASE].transaction() as tx:
         await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id="customer-2"))
     await refused(await people.ask("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found")
 

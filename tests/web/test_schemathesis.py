@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support_service.web.routes import ROUTES
+from support_service.api.routes import ROUTES
 from tests.process import environment, running
 from tests.servers import free_port
 

@@ -1,1 +1,1 @@
-"""Who a request comes from."""
+"""Authentication: who a request comes from, by token or JSON Web Token."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from support_service.callers import ANYONE, Caller
+from support_service.core.principals import ANYONE, Caller
 
 
 class Authenticator(Protocol):

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from opentelemetry.metrics import Counter
 
-from support_service.callers import Caller
-from support_service.errors import Unauthenticated, Unavailable
+from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.core.principals import Caller
 
 LONGEST = 8192  # characters of a token that are looked at
 ACCEPTED = {"outcome": "accepted"}

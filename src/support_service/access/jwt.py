@@ -13,11 +13,11 @@ from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
 from joserfc.util import urlsafe_b64decode
 
+from support_service.access.jwks_cache import KeyStore
 from support_service.access.key_source import Source
-from support_service.access.key_store import KeyStore
 from support_service.access.strict_json import read_object
-from support_service.callers import BOUND, ROLES, Caller, Role
-from support_service.errors import Unauthenticated
+from support_service.core.errors import Unauthenticated
+from support_service.core.principals import BOUND, ROLES, Caller, Role
 
 REMEMBERED = 10_000  # tokens
 LONGEST_NAME = 128  # characters

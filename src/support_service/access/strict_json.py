@@ -3,7 +3,7 @@
 import json
 from typing import Any, NoReturn
 
-from support_service.depth import nests_too_deep
+from support_service.core.json_limits import nests_too_deep
 
 
 def read_object(document: bytes) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from support_service.callers import BOUND, Role
-from support_service.errors import Unavailable
+from support_service.core.errors import Unavailable
+from support_service.core.principals import BOUND, Role
 
 PREFIX = "sup_"  # so that people and scanners know one when they see it
 RANDOM_BYTES = 32

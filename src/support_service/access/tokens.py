@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from support_service.access.token_file import hashed, read
-from support_service.callers import Caller
-from support_service.errors import Unauthenticated, Unavailable
-from support_service.periodic import beside, repeatedly
+from support_service.core.background import beside, repeatedly
+from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.core.principals import Caller
 
 LOOK_EVERY = 2.0  # seconds
 

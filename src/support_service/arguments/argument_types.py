@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from support_service import quantities, urls
+from support_service.core import units, urls
 
 LAST_PORT = 65_535
 REQUEST_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:\s*/\s*(s|min|h))?")
@@ -28,10 +28,10 @@ def argument(read: Callable[[str], Value]) -> Callable[[str], Value]:
     return checked
 
 
-age = argument(quantities.duration)
-byte_rate = argument(quantities.rate)
-count = argument(quantities.count)
-share = argument(quantities.share)
+age = argument(units.duration)
+byte_rate = argument(units.rate)
+count = argument(units.count)
+share = argument(units.share)
 base_url = argument(urls.base_url)
 
 
@@ -39,7 +39,7 @@ base_url = argument(urls.base_url)
 def seconds(text: str) -> float:
     """A duration above 0, in seconds; a number without a unit counts seconds."""
     try:
-        duration = quantities.duration(text, default_unit="s")
+        duration = units.duration(text, default_unit="s")
     except ValueError:
         duration = timedelta(0)
     if not duration:
@@ -51,8 +51,8 @@ def seconds(text: str) -> float:
 def request_rate(text: str) -> float:
     """Requests a second; `300/min` is 5."""
     found = REQUEST_RATE.fullmatch(text.strip())
-    rate = float(found[1]) / quantities.PERIODS[found[2] or "s"] if found else 0.0
-    if not 0 < rate <= quantities.MOST_OFTEN:
+    rate = float(found[1]) / units.PERIODS[found[2] or "s"] if found else 0.0
+    if not 0 < rate <= units.MOST_OFTEN:
         raise ValueError("a number of requests a second above 0, such as 5 or 0.5, or with /s, /min or /h")
     return rate
 

@@ -1,7 +1,7 @@
 """`token`."""
 
 from support_service.arguments.subcommands import Subcommands
-from support_service.callers import ROLES
+from support_service.core.principals import ROLES
 
 EXAMPLES = """\
 examples:

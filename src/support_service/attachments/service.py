@@ -7,22 +7,23 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, M
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 
-from support_service.attachments import keep_store, move_store, store
-from support_service.attachments.intake import Intake, Limits
+from support_service.attachments import store
+from support_service.attachments.maintenance import garbage_queries, offload_queries
+from support_service.attachments.maintenance.offload_queries import Leftover
 from support_service.attachments.model import MAX_FILES, Attachment, Backlog, disposition, facts, view
-from support_service.attachments.move_store import Leftover
-from support_service.attachments.storage import AttachmentStorage, Label
+from support_service.attachments.storage.base import AttachmentStorage, Label
 from support_service.attachments.store import Look
+from support_service.attachments.upload_validation import Intake, Limits
 from support_service.audit import log as audit
-from support_service.callers import CALLER
+from support_service.core.errors import Conflict, NotFound, SupportError, Unavailable, no_case
+from support_service.core.ids import may_be_id, new_id
+from support_service.core.optimistic_lock import Versions, expect_version
+from support_service.core.principals import CALLER
 from support_service.database import Database, Transaction
-from support_service.errors import Conflict, NotFound, SupportError, Unavailable, no_case
 from support_service.events import outbox
-from support_service.ids import may_be_id, new_id
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, SYNTHETIC, closed
-from support_service.versions import Versions, expect_version
 
 BACKLOG_EVERY = 10.0  # seconds until this replica's gauges show what the others stored
 LINK_FOR = 300  # seconds that a redirected download may begin in
@@ -151,7 +152,7 @@ class AttachmentService:
                         yield block
                     return
             except Unavailable:
-                moved = None if given else await keep_store.by_id(self._database, attachment.id)
+                moved = None if given else await garbage_queries.by_id(self._database, attachment.id)
                 if moved is None or moved.storage_key == attachment.storage_key:
                     raise
                 attachment = moved  # it was moved between the look at its row and the look at its bytes
@@ -251,7 +252,7 @@ class AttachmentService:
             if storage is not None:
                 await storage.delete(gone.storage_key)
                 async with self._database.transaction() as tx:
-                    await move_store.forget(tx, [Leftover(gone.storage, gone.storage_key, gone.size_bytes)])
+                    await offload_queries.forget(tx, [Leftover(gone.storage, gone.storage_key, gone.size_bytes)])
         except Unavailable as failure:
             log.warning("The bytes of attachment %s go later: %s", gone.id, failure)
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from support_service.attachments.model import MAX_FILES, Attachment, Backlog
-from support_service.callers import Owner
+from support_service.core.principals import Owner
 from support_service.database import Reader, Row, Transaction
-from support_service.database.prepared import hot
+from support_service.database.compiled import hot
 from support_service.database.tables import (
     attachment_deletions,
     attachment_ledger,

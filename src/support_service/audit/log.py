@@ -8,7 +8,7 @@ import pydantic_core
 
 from support_service.audit import sealer, store
 from support_service.audit.chain import ERASED
-from support_service.callers import CALLER
+from support_service.core.principals import CALLER
 from support_service.database import Transaction
 from support_service.idempotency import claims
 from support_service.telemetry.logs import REQUEST_ID

@@ -8,12 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.audit.chain import ERASED, Entry, Head
+from support_service.core.units import MOST
 from support_service.database import Reader, Transaction
+from support_service.database.compiled import hot
 from support_service.database.dialect import octets
 from support_service.database.pages import Way, bounded
-from support_service.database.prepared import hot
 from support_service.database.tables import audit_head, audit_log
-from support_service.quantities import MOST
 
 MAX_BYTES = 4 * 1024 * 1024  # of changes that are read at once, and those of one entry, which may be a mebibyte
 

@@ -1,1 +1,1 @@
-"""Cases and their conversations: the model, their store, and the one service that changes them."""
+"""Cases and their conversations: model, store, policy, and the service that changes them."""

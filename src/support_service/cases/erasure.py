@@ -6,9 +6,9 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
+from support_service.core.ids import LENGTH
 from support_service.database import Reader, Transaction
 from support_service.database.tables import messages, ticket_references, tickets
-from support_service.ids import LENGTH
 
 ERASED = "[erased]"
 ERASED_BYTES = 256  # of a message as JSON that says no more than that

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from support_service.cases.fields import Status
 from support_service.cases.model import Attachment, Message, Ticket, Wire
+from support_service.cases.vocabulary import Status
 from support_service.events import outbox
 
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from support_service.cases.fields import Json
 from support_service.cases.model import Attachment, Case, Message, Ticket
+from support_service.cases.vocabulary import Json
 from support_service.telemetry.labels import CHANNELS, CONTENT_TYPES, closed
 
 MASKED = "[masked]"

@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaValue, SkipJsonSchema
 from pydantic_core import CoreSchema
 
 from support_service.cases import examples
-from support_service.cases.fields import (
+from support_service.cases.vocabulary import (
     AuthorType,
     Channel,
     Context,
@@ -30,8 +30,8 @@ from support_service.cases.fields import (
     Uri,
     Visibility,
 )
-from support_service.errors import Conflict
-from support_service.references import Service, SourceStatus
+from support_service.core.errors import Conflict
+from support_service.core.references import Service, SourceStatus
 
 MAX_WORD = 64  # letters of a word that count in a search
 # Bytes of a case's words in the search index: those of the longest text in any script, three parts of three bytes to a

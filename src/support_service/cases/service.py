@@ -8,11 +8,8 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from support_service import cursors, references
 from support_service.audit import log as audit
-from support_service.callers import CALLER
 from support_service.cases import store
-from support_service.cases.fields import Status
 from support_service.cases.model import (
     Case,
     CaseChange,
@@ -28,15 +25,18 @@ from support_service.cases.model import (
     expect_move,
     expect_room,
 )
-from support_service.cases.rights import expect_may_assign, expect_may_open, expect_may_say, heard, missing
+from support_service.cases.policy import expect_may_assign, expect_may_open, expect_may_say, heard, missing
+from support_service.cases.vocabulary import Status
+from support_service.core import pagination, references
+from support_service.core.errors import Conflict, no_case
+from support_service.core.ids import may_be_id, new_id
+from support_service.core.optimistic_lock import Versions, expect_version
+from support_service.core.principals import CALLER
 from support_service.database import Database, Transaction
-from support_service.errors import Conflict, no_case
 from support_service.events import outbox
-from support_service.ids import may_be_id, new_id
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import CHANNELS, SYNTHETIC, UNSETTLED, closed
-from support_service.versions import Versions, expect_version
 
 TALLY_EVERY = 15.0  # seconds
 OPENED_WITH = ("status", "priority", "channel", "customer_id", "assigned_agent_id")
@@ -101,10 +101,10 @@ class SupportService:
 
         It has the query's limit at most, and ends early where its cases are large: `next_cursor` goes on right there.
         """
-        found = await store.find(self._database, query, cursors.read(query.cursor), CALLER.get())
+        found = await store.find(self._database, query, pagination.read(query.cursor), CALLER.get())
         return CasePage.model_construct(
             items=[ticket for _, ticket in found.tickets],
-            next_cursor=cursors.write(found.tickets[-1][0]) if found.more else None,
+            next_cursor=pagination.write(found.tickets[-1][0]) if found.more else None,
         )
 
     async def change_case(self, case_id: str, change: CaseChange, expected: Versions = None) -> Ticket:

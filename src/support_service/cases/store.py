@@ -10,14 +10,14 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.callers import ITSELF, Caller
-from support_service.cases.fields import length_in_full
 from support_service.cases.model import MAX_PAGE, MAX_WORDS, Case, CaseQuery, Message, Ticket, search_words
+from support_service.cases.vocabulary import length_in_full
+from support_service.core.principals import ITSELF, Caller
 from support_service.database import Reader, Transaction
+from support_service.database.compiled import hot
 from support_service.database.dialect import UtcDateTime, json_rows, octets, search_matches
-from support_service.database.documents import TICKET_COLUMNS, json_members, json_text
+from support_service.database.json_projections import TICKET_COLUMNS, json_members, json_text
 from support_service.database.pages import bounded
-from support_service.database.prepared import hot
 from support_service.database.tables import attachments, messages, ticket_references, tickets
 from support_service.telemetry.labels import SYNTHETIC, UNSETTLED
 

@@ -4,8 +4,8 @@ import argparse
 import json
 from collections.abc import Mapping
 
+from support_service.api.openapi.asyncapi import document
 from support_service.settings import Settings
-from support_service.web.asyncapi import document
 
 
 def asyncapi(_: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ import aiohttp
 
 from support_service.commands.event_loop import run
 from support_service.commands.progress import Progress, progress
-from support_service.errors import SupportError, Unavailable
+from support_service.core.errors import SupportError, Unavailable
 from support_service.settings import Client, Settings
 
 BLOCK = 256 * 1024  # bytes sent at once

@@ -11,8 +11,8 @@ from support_service.audit.verify import Verdict
 from support_service.audit.verify import verify as verify_chain
 from support_service.commands.base import with_database
 from support_service.commands.progress import progress
+from support_service.core.errors import Invalid
 from support_service.database import Database
-from support_service.errors import Invalid
 from support_service.settings import Settings
 
 BROKEN = 1  # the exit status of a chain that does not hold

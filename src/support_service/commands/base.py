@@ -6,12 +6,12 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from support_service.callers import CALLER
 from support_service.commands.event_loop import run
 from support_service.commands.operator import operator
+from support_service.core.errors import Unavailable
+from support_service.core.principals import CALLER
 from support_service.database import Database, connect, migrate
-from support_service.database.seam import DatabaseFault
-from support_service.errors import Unavailable
+from support_service.database.protocols import DatabaseFault
 from support_service.settings import Settings, WrongSetting
 from support_service.telemetry import logs
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from support_service import interrupts
+from support_service.core import interrupts
 
 Result = TypeVar("Result")
 

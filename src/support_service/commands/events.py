@@ -10,8 +10,8 @@ from support_service.commands.base import with_database
 from support_service.commands.event_loop import run
 from support_service.database import Database
 from support_service.events import store
-from support_service.events.broker import BrokerFault, DeadLetter
-from support_service.events.redis_streams import RedisBroker
+from support_service.events.broker.memory import BrokerFault, DeadLetter
+from support_service.events.broker.redis import RedisBroker
 from support_service.settings import Settings, WrongSetting
 
 MOST = 1000  # webhook deliveries in a list

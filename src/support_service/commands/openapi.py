@@ -5,9 +5,9 @@ import json
 import sys
 from collections.abc import Mapping
 
+from support_service.api.openapi.document import document
+from support_service.api.openapi.lint import gaps
 from support_service.settings import Settings
-from support_service.web.gaps import gaps
-from support_service.web.openapi import document
 
 
 def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 import os
 import pwd
 
-from support_service.callers import Caller
+from support_service.core.principals import Caller
 
 
 def operator() -> Caller:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import pydantic_core
 
-from support_service.callers import CALLER
 from support_service.cases import store
 from support_service.cases.masking import Mask
 from support_service.cases.model import MAX_LIMIT, CaseQuery
@@ -18,9 +17,10 @@ from support_service.commands.base import with_migrations
 from support_service.commands.event_loop import run
 from support_service.commands.operator import operator
 from support_service.commands.progress import progress
+from support_service.core.errors import Invalid
+from support_service.core.ids import LENGTH
+from support_service.core.principals import CALLER
 from support_service.erasure import Erasure
-from support_service.errors import Invalid
-from support_service.ids import LENGTH
 from support_service.settings import Settings
 from support_service.upkeep import opened
 

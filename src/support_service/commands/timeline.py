@@ -5,15 +5,15 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from support_service import quantities
 from support_service.commands.base import with_database
 from support_service.commands.tables import show
+from support_service.core import units
+from support_service.core.errors import Invalid
 from support_service.database import Database
-from support_service.errors import Invalid
 from support_service.settings import Settings
 from support_service.telemetry.labels import SERVICES
-from support_service.timeline import levers
-from support_service.timeline.levers import NAMES, REFRESH_EVERY, TTL, Lever, utc_now
+from support_service.timeline import overrides
+from support_service.timeline.overrides import NAMES, REFRESH_EVERY, TTL, Lever, utc_now
 
 LONGEST = timedelta(days=7)  # that a lever may stay pulled
 TTL_RANGE = (1, 86_400)  # seconds
@@ -51,7 +51,7 @@ def _pull(settings: Settings, name: str, value: float | None, arguments: argpars
 
     async def pull(database: Database) -> None:
         async with database.transaction() as tx:
-            await levers.pull(tx, lever)
+            await overrides.pull(tx, lever)
 
     with_database(settings, pull)
     print(f"{name} is {lever.text}. {FOLLOW}")
@@ -66,7 +66,7 @@ def restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     async def release(database: Database) -> list[Lever]:
         async with database.transaction() as tx:
-            return await levers.release(tx, NAMES if arguments.lever == "all" else (arguments.lever,))
+            return await overrides.release(tx, NAMES if arguments.lever == "all" else (arguments.lever,))
 
     now = utc_now()
     released = [lever.name for lever in with_database(settings, release) if lever.until > now]
@@ -80,7 +80,7 @@ def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Show which levers are pulled."""
     settings = Settings.load(environ)
     now = utc_now()
-    pulled = [lever for lever in with_database(settings, levers.read) if lever.until > now]
+    pulled = [lever for lever in with_database(settings, overrides.read) if lever.until > now]
     if not pulled:
         print("No lever is pulled: every service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL holds.")
         return
@@ -105,7 +105,7 @@ def _moment(at: datetime) -> str:
 
 def _duration(text: str) -> timedelta:
     try:
-        time = quantities.duration(text)
+        time = units.duration(text)
     except ValueError:
         time = timedelta(0)
     if not timedelta(0) < time <= LONGEST:

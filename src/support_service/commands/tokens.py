@@ -6,12 +6,12 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from support_service import quantities
 from support_service.access.token_file import IDS, NAMES, Entry, changing, hashed, new_token, read
 from support_service.access.tokens import LOOK_EVERY, utc_now
-from support_service.callers import BOUND
 from support_service.commands.tables import show
-from support_service.errors import Conflict, Invalid, NotFound
+from support_service.core import units
+from support_service.core.errors import Conflict, Invalid, NotFound
+from support_service.core.principals import BOUND
 from support_service.settings import Access
 
 FOLLOW = f"Every service that reads it follows within about {LOOK_EVERY:g} s."
@@ -92,7 +92,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _duration(text: str) -> timedelta:
     try:
-        time = quantities.duration(text)
+        time = units.duration(text)
     except ValueError:
         time = timedelta(0)
     if time <= timedelta(0):

@@ -5,17 +5,17 @@ import json
 import sys
 from datetime import timedelta
 
-from support_service.attachments.leftovers import Remover, now
+from support_service.attachments.maintenance.garbage import Remover, now
+from support_service.attachments.maintenance.offload import Moved
+from support_service.attachments.maintenance.reconcile import REPORTED, Finding
+from support_service.attachments.maintenance.scrub import Scrubbed
 from support_service.attachments.model import Attachment, Backlog
-from support_service.attachments.offload import Moved
-from support_service.attachments.scrub import Scrubbed
-from support_service.attachments.sweep import REPORTED, Finding
-from support_service.callers import CALLER
 from support_service.commands.operator import operator
 from support_service.commands.progress import Progress, progress
-from support_service.errors import SupportError
-from support_service.periodic import beside, repeatedly
-from support_service.quantities import size
+from support_service.core.background import beside, repeatedly
+from support_service.core.errors import SupportError
+from support_service.core.principals import CALLER
+from support_service.core.units import size
 from support_service.settings import Settings
 from support_service.upkeep import opened
 

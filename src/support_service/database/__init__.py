@@ -3,7 +3,7 @@
 Stores take a `Reader` or a `Transaction` and don't know which database they talk to.
 """
 
-from support_service.database.seam import Database, Parameters, Reader, Row, Transaction
+from support_service.database.protocols import Database, Parameters, Reader, Row, Transaction
 from support_service.telemetry.stores import Measure, unmeasured
 
 __all__ = ["Database", "Parameters", "Reader", "Row", "Transaction", "connect"]

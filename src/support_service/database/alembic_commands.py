@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from support_service.database.seam import unusable
+from support_service.database.protocols import unusable
 
 
 def upgrade(connection: sa.Connection, migrations: Path, revision: str) -> None:

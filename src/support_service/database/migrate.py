@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from support_service.database.seam import unusable, wrong_address
+from support_service.database.protocols import unusable, wrong_address
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_FOR = 30  # seconds to wait for another process that migrates the same SQLite file

@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
+from support_service.core.errors import Unavailable
 from support_service.database.dialect import to_json
-from support_service.database.seam import BUSY, DatabaseFault, Parameters, Row, measured
-from support_service.errors import Unavailable
+from support_service.database.protocols import BUSY, DatabaseFault, Parameters, Row, measured
 from support_service.telemetry.stores import Measure, unmeasured
 
 CONNECT_TIMEOUT = 3.0  # seconds

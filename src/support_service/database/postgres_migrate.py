@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from support_service.database.postgres import driver_url
-from support_service.database.seam import unusable, wrong_address
+from support_service.database.protocols import unusable, wrong_address
 
 ADVISORY_LOCK = 7_351_902_114  # any number of our own: replicas that start together migrate one after another
 LOCK_TIMEOUT = 1.0  # seconds to wait for a table in use: whoever wants it next waits as long, and gives up after 5

@@ -19,11 +19,11 @@ import sqlalchemy as sa
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
-from support_service.database.commits import Commits
+from support_service.core.errors import Unavailable
+from support_service.database.compiled import HOT, Prepared
 from support_service.database.dialect import to_json
-from support_service.database.prepared import HOT, Prepared
-from support_service.database.seam import BUSY, Parameters, Row, measured
-from support_service.errors import Unavailable
+from support_service.database.group_commit import Commits
+from support_service.database.protocols import BUSY, Parameters, Row, measured
 from support_service.telemetry.stores import Measure, unmeasured
 
 BUSY_FOR = 10.0  # seconds to wait for another process's write

@@ -1,1 +1,1 @@
-"""Events: what other services tell this one, and what this one tells them."""
+"""Events: published through an outbox to streams and webhooks, and received from other services."""

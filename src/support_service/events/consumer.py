@@ -17,12 +17,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
-from support_service.database.seam import BUSY
-from support_service.errors import SupportError, Unavailable
+from support_service.core.errors import SupportError, Unavailable
+from support_service.core.ids import new_id
+from support_service.database.protocols import BUSY
 from support_service.events import envelope
-from support_service.events.broker import Broker, BrokerFault, Delivery, Depth, Full
-from support_service.events.incoming import Event
-from support_service.ids import new_id
+from support_service.events.broker.memory import Broker, BrokerFault, Delivery, Depth, Full
+from support_service.events.inbound_events import Event
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import EVENTS_IN, OTHER, closed

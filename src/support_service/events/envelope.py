@@ -11,8 +11,8 @@ from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
 
-from support_service.errors import FieldError, Invalid, Malformed, field_errors
-from support_service.events.incoming import MODELS, Event
+from support_service.core.errors import FieldError, Invalid, Malformed, field_errors
+from support_service.events.inbound_events import MODELS, Event
 
 MAX_EVENT = 256 * 1024  # bytes
 MAX_ATTRIBUTE = 255  # characters of an event's id and source: as many as are kept

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from support_service.database import Reader, Transaction
 from support_service.database.tables import outbox, webhook_deliveries
-from support_service.events.redis_streams import RedisBroker
+from support_service.events.broker.redis import RedisBroker
 
 PAGE = 500  # entries of a stream at once
 RELAYED_WITHIN = 2.0  # seconds; a relay that is alive takes a tenth of one

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from support_service.database import Database, Transaction
 from support_service.events import store
-from support_service.events.incoming import Event
+from support_service.events.inbound_events import Event
 
 REMEMBERED = timedelta(days=14)  # a repeat that comes later than this takes effect again
 FORGET_EVERY = 3600.0  # seconds

@@ -10,11 +10,11 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
+from support_service.core.ids import new_id
 from support_service.database import Transaction
-from support_service.database.documents import TICKET_COLUMNS, json_text
-from support_service.database.prepared import hot
+from support_service.database.compiled import hot
+from support_service.database.json_projections import TICKET_COLUMNS, json_text
 from support_service.database.tables import outbox, tickets
-from support_service.ids import new_id
 from support_service.telemetry.labels import SYNTHETIC
 
 SOURCE = "/support-service"

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from support_service.core.errors import Unavailable
+from support_service.core.ids import new_id
 from support_service.database import Database, Row
-from support_service.errors import Unavailable
 from support_service.events import store
-from support_service.events.broker import Broker, BrokerFault, Fenced
+from support_service.events.broker.memory import Broker, BrokerFault, Fenced
 from support_service.events.webhooks import Endpoint
-from support_service.ids import new_id
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 

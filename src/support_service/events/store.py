@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.database import Reader, Row, Transaction
+from support_service.database.compiled import hot
 from support_service.database.dialect import UtcDateTime, insert_if_new, octets
 from support_service.database.pages import bounded
-from support_service.database.prepared import hot
 from support_service.database.tables import inbound_events, leases, outbox, webhook_deliveries
 
 

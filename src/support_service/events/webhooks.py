@@ -16,8 +16,8 @@ import aiohttp
 import pydantic_core
 from standardwebhooks import Webhook
 
+from support_service.core.errors import Unavailable
 from support_service.database import Database, Row
-from support_service.errors import Unavailable
 from support_service.events import store
 from support_service.events.envelope import STRUCTURED
 from support_service.telemetry import instruments as rows

@@ -11,11 +11,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from support_service.callers import Caller
+from support_service.core.errors import Conflict, Invalid
+from support_service.core.ids import new_id
+from support_service.core.principals import Caller
 from support_service.database import Database, Transaction
-from support_service.errors import Conflict, Invalid
 from support_service.idempotency import store
-from support_service.ids import new_id
 
 KEPT = timedelta(hours=24)
 HELD = timedelta(seconds=30)  # until others may take over from one who shows no sign of life

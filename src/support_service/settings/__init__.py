@@ -11,7 +11,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from support_service import otel
+from support_service.settings import opentelemetry
 from support_service.settings.sections import (
     Access,
     Attachments,
@@ -85,9 +85,9 @@ class Settings(BaseModel):
             events=read(Events, environ),
             telemetry=read(Telemetry, environ),
             access=read(Access, environ),
-            warnings=(*otel.ignored(environ), *_deaf(environ), *_unused(environ), *_unknown(environ)),
+            warnings=(*opentelemetry.ignored(environ), *_deaf(environ), *_unused(environ), *_unknown(environ)),
         )
-        for name, allowed in otel.wrong(environ, settings.telemetry.metrics, settings.telemetry.traces):
+        for name, allowed in opentelemetry.wrong(environ, settings.telemetry.metrics, settings.telemetry.traces):
             raise WrongSetting(f"{name}={shown(name, environ[name])}: allowed is {allowed}")
         if settings.events.stream == settings.events.inbound_stream:
             raise WrongSetting(

@@ -13,7 +13,7 @@ from pydantic import (
     ValidationError,
 )
 
-from support_service import quantities
+from support_service.core import units
 from support_service.settings.values import (
     Algorithms,
     BaseUrl,
@@ -134,7 +134,7 @@ class Attachments(Section):
     )
     uploads: Count = Field(64, alias="SUPPORT_ATTACHMENT_UPLOADS", ge=1, description="uploads at once")
     min_rate: float = Field(
-        1024, alias="SUPPORT_ATTACHMENT_MIN_RATE", ge=0, le=quantities.MOST, description="bytes/s a client must send"
+        1024, alias="SUPPORT_ATTACHMENT_MIN_RATE", ge=0, le=units.MOST, description="bytes/s a client must send"
     )
     deadline: Seconds = Field(3600, alias="SUPPORT_ATTACHMENT_DEADLINE", gt=0, description="s for a whole upload")
     types: ContentTypes | None = Field(None, alias="SUPPORT_ATTACHMENT_TYPES", description="unset: any content type")

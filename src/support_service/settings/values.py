@@ -20,9 +20,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from support_service import quantities
-from support_service.refusals import Refusal
-from support_service.urls import base_url, check_port, http_url
+from support_service.core import units
+from support_service.core.refusals import Refusal
+from support_service.core.urls import base_url, check_port, http_url
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Those that prove who signed. With HS256 and its like, whoever can check a token can make one; `none` proves nothing.
@@ -147,7 +147,7 @@ def _algorithms(value: object) -> object:
 
 def _frequency(value: object) -> object:
     """A rate as (requests, seconds); `off` is no request in no time."""
-    return (0, 0) if str(value).strip().lower() == "off" else quantities.frequency(str(value))
+    return (0, 0) if str(value).strip().lower() == "off" else units.frequency(str(value))
 
 
 def _networks(value: object) -> object:
@@ -178,11 +178,11 @@ Frequency = Annotated[tuple[int, int], BeforeValidator(_frequency)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_types)]
-Duration = Annotated[timedelta, BeforeValidator(quantities.duration)]
+Duration = Annotated[timedelta, BeforeValidator(units.duration)]
 # Redis takes no time to live and no length of a stream without an end, and no database a size.
-Seconds = Annotated[float, Field(le=quantities.LONGEST.total_seconds())]
-Count = Annotated[int, Field(le=quantities.MOST)]
-Share = Annotated[float, BeforeValidator(quantities.share)]
+Seconds = Annotated[float, Field(le=units.LONGEST.total_seconds())]
+Count = Annotated[int, Field(le=units.MOST)]
+Share = Annotated[float, BeforeValidator(units.share)]
 MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
 TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
 Algorithms = Annotated[tuple[str, ...], BeforeValidator(_algorithms)]

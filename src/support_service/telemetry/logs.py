@@ -12,7 +12,7 @@ from pythonjsonlogger.json import JsonFormatter
 from support_service.telemetry.traces import trace_id
 
 # What a service or a cache answers is complained of at each read.
-ANSWERS = ("support_service.timeline.sources", "support_service.timeline.snapshot_cache")
+ANSWERS = ("support_service.timeline.sources.client", "support_service.timeline.cache.snapshot_cache")
 CLIENTS_FAULT = (HttpProcessingError, RequestPayloadError, ConnectionError)
 REPORT_EVERY = 60.0  # seconds
 MOST_KINDS = 64
@@ -91,7 +91,7 @@ def configure(level: str) -> None:
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("aiohttp.server").addFilter(ClientsFaultFilter())
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # web/middleware.py writes the access log
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # http/instrumentation.py writes the access log
     logging.getLogger("botocore").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs each retry of an export

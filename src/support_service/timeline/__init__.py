@@ -1,1 +1,1 @@
-"""The timeline: what other services know, collected live through a cache and merged with the case's own history."""
+"""The timeline: what other services know, collected live through a cache, merged with the case's own history."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from cachetools import TTLCache
 
-from support_service.references import SERVICE_OF, Service, SourceStatus, Wanted
+from support_service.core.references import SERVICE_OF, Service, SourceStatus, Wanted
 from support_service.telemetry.instruments import Instruments
-from support_service.timeline.cache import Cache, CacheFault
-from support_service.timeline.flights import Asked, Flights, Found
-from support_service.timeline.levers import Levers
+from support_service.timeline.cache.memory import Cache, CacheFault
+from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
+from support_service.timeline.cache.snapshots import Snapshot, Snapshots
 from support_service.timeline.merge import Entry
-from support_service.timeline.snapshot_cache import Case, SnapshotCache
-from support_service.timeline.snapshots import Snapshot, Snapshots
-from support_service.timeline.sources import SourceClient
+from support_service.timeline.overrides import Levers
+from support_service.timeline.single_flight import Asked, Flights, Found
+from support_service.timeline.sources.client import SourceClient
 
 SERVICES = tuple(SERVICE_OF.values())
 MISSING_FOR = 30.0  # seconds for which "nothing there" is believed: what a case names may be about to come

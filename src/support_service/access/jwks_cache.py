@@ -1,0 +1,112 @@
+"""The keys that are known now, and how they follow the issuer's: in the background, and where a new one is named.
+
+An issuer that is down, slow or talks nonsense changes nothing: the keys that are known stay, as old as they may be.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from joserfc.jwk import Key
+
+from support_service.access.key_source import Source, SourceFault
+from support_service.access.keys import Keys, parse
+from support_service.core.background import beside
+from support_service.core.errors import Unavailable
+
+REFRESH_EVERY = 300.0  # seconds
+RETRY_EVERY = 10.0  # seconds, after a refresh that failed
+ASK_EVERY = 30.0  # seconds that must lie between two refreshes for a key that is not known
+
+log = logging.getLogger(__name__)
+
+
+class KeyStore:
+    """Finds keys; `changed` is called whenever they are others than before."""
+
+    def __init__(
+        self, source: Source, changed: Callable[[], Any], *, required: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._source = source
+        self._changed = changed
+        self._required = required
+        self._clock = clock
+        self._keys: Keys | None = None
+        self._good = clock()  # when they were last read
+        self._may_ask = clock()  # when an unknown key may next cause a refresh
+        self._refreshing: asyncio.Task[None] | None = None
+        self._complaint = ""
+        self._background = AsyncExitStack()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the keys were last read; since the start where they never were."""
+        return self._clock() - self._good
+
+    async def open(self) -> None:
+        """Read the keys, and go on following them; raises Unavailable where they can't be had and are required."""
+        await self._source.open()
+        self._background.push_async_callback(self._source.close)
+        await self.refresh()
+        if self._required and not self._keys:
+            await self.close()
+            reason = self._complaint or "it holds no key that can be used"
+            raise Unavailable("keys_unavailable", f"The keys of SUPPORT_JWT_KEYS can't be had: {reason}")
+        await self._background.enter_async_context(beside(self._follow()))
+
+    async def close(self) -> None:
+        """Follow no more."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait({self._refreshing})
+        await self._background.aclose()
+
+    async def find(self, key_id: str | None, algorithm: str) -> Key | None:
+        """The key that may have signed so; one that is not known is asked for, if nobody asked a moment ago.
+
+        Raises Unavailable where no keys were ever read.
+        """
+        found = self._keys.find(key_id, algorithm) if self._keys is not None else None
+        if found is None and (self._refreshing is not None or self._clock() >= self._may_ask):
+            if self._refreshing is None:
+                self._may_ask = self._clock() + ASK_EVERY
+            await self.refresh()
+            found = self._keys.find(key_id, algorithm) if self._keys is not None else None
+        if self._keys is None:
+            raise Unavailable("keys_unavailable", "The keys that tokens are checked with can't be had now.")
+        return found
+
+    async def refresh(self) -> None:
+        """Read the keys again; whoever asks meanwhile waits for the same reading. What goes wrong is logged."""
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._read())
+            self._refreshing.add_done_callback(self._refreshed)
+        await asyncio.wait({self._refreshing})
+
+    def _refreshed(self, _: asyncio.Task[None]) -> None:
+        self._refreshing = None
+
+    async def _read(self) -> None:
+        try:
+            document = await self._source.read()
+            keys = await asyncio.to_thread(parse, document)
+        except (SourceFault, ValueError) as failure:
+            reason = str(failure) if isinstance(failure, SourceFault) else f"it can't be read: {failure}"
+            if reason != self._complaint:
+                log.error("The keys of SUPPORT_JWT_KEYS can't be had: %s", reason)  # noqa: TRY400 - the line says it all
+            self._complaint = reason
+            return
+        self._complaint = ""
+        self._good = self._clock()
+        if self._keys is None or self._keys.prints != keys.prints:
+            self._keys = keys
+            self._changed()
+            log.log(logging.INFO if keys else logging.ERROR, "%d keys of SUPPORT_JWT_KEYS can be used", len(keys))
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_EVERY if self._complaint else REFRESH_EVERY)
+            await self.refresh()

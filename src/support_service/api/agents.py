@@ -1,0 +1,14 @@
+"""Agents: how much each has to do."""
+
+from aiohttp import web
+
+from support_service.api import app_keys
+from support_service.http.json_body import reply
+
+
+async def workload(request: web.Request) -> web.Response:
+    """Count an agent's cases by status.
+
+    An agent whom nobody knows has none.
+    """
+    return reply(await request.app[app_keys.SUPPORT].workload(request.match_info["agent_id"]))

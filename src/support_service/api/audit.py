@@ -1,0 +1,88 @@
+"""The audit log: who changed what, from which to which, when."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import pydantic_core
+from aiohttp import web
+from pydantic import Field
+
+from support_service.api import app_keys
+from support_service.api.cases import case_id
+from support_service.audit import log, store
+from support_service.audit.chain import Entry
+from support_service.cases import examples
+from support_service.cases.model import CURSOR, DEFAULT_LIMIT, MAX_LIMIT, Wire, shown
+from support_service.core import pagination
+from support_service.core.ids import may_be_id
+from support_service.core.principals import Role
+from support_service.http.json_body import read_query, reply
+
+
+class AuditQuery(Wire):
+    """Which entries to list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(
+        DEFAULT_LIMIT,
+        description="how many entries a page has at most; one whose changes have more than 4 MiB of JSON ends early",
+    )
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR})] | None = Field(
+        None, description="`nextCursor` of the page before; without it the list starts with the newest entry"
+    )
+
+
+class AuditEntry(Wire):
+    """One change of a case, as it was made; `position` and `hash` come within seconds, with its place in the chain."""
+
+    model_config = shown(examples.AUDIT_ENTRY)
+
+    at: datetime
+    actor: str = Field(description="the caller's name")
+    role: Role
+    action: log.Action
+    request_id: str | None = Field(description="finds the request in the log")
+    changes: dict[str, Annotated[list[Any], Field(min_length=2, max_length=2)]] | None = Field(
+        description="what each field was before, and after; null once it was erased"
+    )
+    position: int | None = Field(description="its place in the chain, counted from 1")
+    hash: str | None = Field(description="SHA-256 in hex of the hash before it and this entry")
+
+
+class AuditPage(Wire):
+    """A page of entries, newest first; `nextCursor` asks for the next page, null ends the list."""
+
+    model_config = shown(examples.AUDIT_PAGE)
+
+    items: list[AuditEntry]
+    next_cursor: str | None
+
+
+async def list_audit(request: web.Request) -> web.Response:
+    """List what was changed of a case, newest first.
+
+    The entries of a case that was deleted stay. What messages say is not in them.
+    """
+    query = read_query(request, AuditQuery)
+    before = pagination.read(query.cursor)
+    name = case_id(request)
+    database = request.app[app_keys.DATABASE]
+    page, more = await store.of_case(database, name, before, query.limit) if may_be_id(name) else ([], False)
+    if not page and before is None:
+        await request.app[app_keys.SUPPORT].get_case(name)  # which may be older than the audit log
+    items = [_entry(each) for each in page]
+    return reply(AuditPage.model_construct(items=items, next_cursor=pagination.write(page[-1].seq) if more else None))
+
+
+def _entry(entry: Entry) -> AuditEntry:
+    return AuditEntry.model_validate(
+        {
+            "at": entry.at,
+            "actor": entry.actor,
+            "role": entry.role,
+            "action": entry.action,
+            "requestId": entry.request_id,
+            "changes": pydantic_core.from_json(entry.changes) if entry.changes is not None else None,
+            "position": entry.position,
+            "hash": entry.hash.hex() if entry.hash else None,
+        }
+    )

@@ -1,0 +1,138 @@
+"""Cases: open, list, read, change, close."""
+
+from aiohttp import web
+from pydantic import Field
+
+from support_service.api import app_keys
+from support_service.api.authorization import is_masked
+from support_service.api.case_presenter import addressed, with_timeline
+from support_service.api.etags import expected, is_known, tagged
+from support_service.attachments.model import Attachment
+from support_service.cases.model import Case, CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange, Wire
+from support_service.cases.policy import missing
+from support_service.database import Transaction
+from support_service.http.json_body import read, read_optional, read_query, reply
+from support_service.telemetry.logs import CASE_ID
+
+
+class DetailQuery(Wire):
+    """What a detail holds."""
+
+    include_timeline: bool = Field(default=False, description="collect the timeline, live or from the cache")
+
+
+async def open_case(request: web.Request) -> web.Response:
+    """Open a case, with its first message if one is sent.
+
+    `Location` and `id` say where it is from now on. What `context` names is looked up in the order, payment and
+    fulfillment services whenever the timeline is read. Fields that nobody knows are ignored.
+    """
+    case = await request.app[app_keys.SUPPORT].open_case(await read(request, NewCase))
+    CASE_ID.set(case.id)  # for the request's own line in the log, which ends the setting
+    return reply(case, 201, {"Location": f"/support/cases/{case.id}", **tagged(request, case)})
+
+
+async def list_cases(request: web.Request) -> web.Response:
+    """List cases, newest first.
+
+    Every filter that is given must hold; an empty one counts as not given. `nextCursor` asks for the next page, and
+    is null on the last one. Made-up cases (channel `synthetic`) are in no list.
+    """
+    query = read_query(request, CaseQuery)
+    if is_masked(request) and (query.q or query.customer_id):
+        raise missing("cases:search", "What is masked can't be searched for.")
+    page = await request.app[app_keys.SUPPORT].list_cases(query)
+    if is_masked(request):
+        page.items = [request.app[app_keys.MASK].ticket(ticket) for ticket in page.items]
+    return reply(page)
+
+
+async def get_case(request: web.Request) -> web.Response:
+    """Read a case, with its messages and attachments.
+
+    `includeTimeline=true` merges in what the order, payment and fulfillment services know, from the cache or asked now;
+    `timelineSources` says what each one's part is worth. A service that is down costs its own entries and nothing else.
+    """
+    wanted = read_query(request, DetailQuery)
+    case = await request.app[app_keys.SUPPORT].get_case(case_id(request))
+    if wanted.include_timeline:
+        return reply(_shown(request, await with_timeline(request, case)), headers=tagged(request, case, live=True))
+    if is_known(request, case):
+        return web.Response(status=304, headers=tagged(request, case))
+    return reply(_shown(request, addressed(request, case)), headers=tagged(request, case))
+
+
+async def change_case(request: web.Request) -> web.Response:
+    """Change some fields of a case.
+
+    Fields that are sent replace what was there, lists as a whole; the others stay as they are. A `description` or
+    `assignedAgentId` of null empties it.
+    """
+    change = await read(request, CaseChange)
+    ticket = await request.app[app_keys.SUPPORT].change_case(case_id(request), change, expected(request))
+    if "context" in change.model_fields_set:
+        await request.app[app_keys.TIMELINE].invalidate(ticket.id)
+    return reply(ticket, headers=tagged(request, ticket))
+
+
+async def add_message(request: web.Request) -> web.Response:
+    """Add a message to a case.
+
+    `authorType` says who wrote it; a file that belongs to it is sent before as an attachment, and named by its `uri`.
+    """
+    body = await read(request, NewMessage)
+    return reply(await request.app[app_keys.SUPPORT].add_message(case_id(request), body, expected(request)))
+
+
+async def set_status(request: web.Request) -> web.Response:
+    """Give a case a status, and an agent if one is named.
+
+    Both may come in the query or as JSON; the query has the last word, and one of the two must name a status.
+    """
+    change = await read_optional(request, StatusChange)
+    ticket = await request.app[app_keys.SUPPORT].set_status(case_id(request), change, expected(request))
+    return reply(ticket, headers=tagged(request, ticket))
+
+
+async def close_case(request: web.Request) -> web.Response:
+    """Close a case, with a last message if one is sent.
+
+    A closed case stays closed, and takes the message all the same, unless it is its customer's.
+    """
+    closing = await read_optional(request, Closing)
+    case = await request.app[app_keys.SUPPORT].close_case(case_id(request), closing, expected(request))
+    return reply(addressed(request, case), headers=tagged(request, case))
+
+
+async def delete_case(request: web.Request) -> web.Response:
+    """Delete a made-up case with its files.
+
+    The synthetic check removes so what it made. Cases of any channel but `synthetic` are refused: close them.
+    """
+    case, files = case_id(request), request.app[app_keys.ATTACHMENTS]
+    removed: list[Attachment] = []
+
+    async def remove_files(tx: Transaction) -> None:
+        removed.extend(await files.remove_all(tx, case))
+
+    await request.app[app_keys.SUPPORT].remove_synthetic(case, remove_files, expected(request))
+    await files.discard(removed)
+    return web.Response(status=204)
+
+
+async def refresh_timeline(request: web.Request) -> web.Response:
+    """Collect a case's timeline anew, whatever is cached.
+
+    Every service that the context refers to is asked; where one fails, what is known from before stands in for it.
+    """
+    case = await request.app[app_keys.SUPPORT].get_case(case_id(request))
+    return reply(await with_timeline(request, case, refresh=True), headers=tagged(request, case, live=True))
+
+
+def case_id(request: web.Request) -> str:
+    """The case that the path names."""
+    return request.match_info["case_id"]
+
+
+def _shown(request: web.Request, case: Case) -> Case:
+    return request.app[app_keys.MASK].case(case) if is_masked(request) else case

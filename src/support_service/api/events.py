@@ -1,0 +1,106 @@
+"""Events of other services, by HTTP."""
+
+from typing import Annotated, Any, Literal
+
+from aiohttp import web
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
+
+from support_service.api import app_keys
+from support_service.cases.model import Wire, shown
+from support_service.core.errors import TooLarge, UnsupportedType
+from support_service.events import envelope
+from support_service.events.inbound_events import MODELS, OrderStatusChanged, PaymentStatusChanged, ShipmentUpdated
+from support_service.http.json_body import media_type, read_json, reply
+
+Attribute = Annotated[str, Field(min_length=1, max_length=envelope.MAX_ATTRIBUTE)]
+BATCHED = "application/cloudevents-batch+json"
+
+
+class Attributes(BaseModel):
+    """What every CloudEvent has; in binary mode these come as headers (`ce-id`, …), and `data` as the body."""
+
+    # These models only describe what envelope.py reads: no request is validated by them.
+    model_config = ConfigDict(defer_build=True)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Attribute = Field(description="with the source, what a repeat is known by")
+    source: Attribute = Field(description="where it comes from")
+    time: AwareDatetime | None = Field(None, description="when it was sent")
+
+
+class ShipmentEvent(Attributes):
+    """A shipment has a new status."""
+
+    type: Literal["fulfillment.shipment.updated.v1"]
+    data: ShipmentUpdated
+
+
+class OrderEvent(Attributes):
+    """An order has a new status."""
+
+    type: Literal["order.status.changed.v1"]
+    data: OrderStatusChanged
+
+
+class PaymentEvent(Attributes):
+    """A payment has a new status."""
+
+    type: Literal["payment.status.changed.v1"]
+    data: PaymentStatusChanged
+
+
+class OtherEvent(Attributes):
+    """An event of any other type: it is taken, and nobody here minds it."""
+
+    type: Attribute = Field(json_schema_extra={"not": {"enum": [*MODELS]}})
+    data: Any = None
+
+
+class SentEvent(RootModel[ShipmentEvent | OrderEvent | PaymentEvent | OtherEvent]):
+    """A structured CloudEvent."""
+
+    model_config = ConfigDict(defer_build=True) | shown(
+        {
+            "specversion": "1.0",
+            "id": "e-1",
+            "source": "/fulfillment",
+            "type": "fulfillment.shipment.updated.v1",
+            "time": "2026-05-12T09:00:00Z",
+            "data": {
+                "orderId": "ORD-1001",
+                "shipmentId": "SHP-1001",
+                "trackingNumber": "ZX123",
+                "status": "in_transit",
+            },
+        }
+    )
+
+
+class Accepted(Wire):
+    """An event that was taken; it takes effect soon, and once however often it is sent."""
+
+    model_config = shown({"id": "e-1", "type": "fulfillment.shipment.updated.v1"})
+
+    id: str
+    type: str
+
+
+async def receive_event(request: web.Request) -> web.Response:
+    """Take an event of another service.
+
+    A CloudEvent, structured as described or binary (its attributes as headers `ce-id`, `ce-source`, …, and `data` as
+    the body), or the plain payload of older senders: `eventType`, perhaps `eventId`, and the data beside them. It takes
+    effect soon, once however often it is sent: each open case that names the order, payment or shipment gets a bot's
+    message. A type that nobody here knows is taken and ignored. /asyncapi.json describes every event.
+    """
+    if media_type(request) == BATCHED:
+        raise UnsupportedType("unsupported_type", "Send events one at a time.")
+    if (request.content_length or 0) > envelope.MAX_EVENT:
+        raise TooLarge("body_too_large", f"An event may have at most {envelope.MAX_EVENT} bytes.")
+    document = await read_json(request)
+    if envelope.is_binary(request.headers):
+        event = envelope.of_headers(request.headers, document)
+    else:
+        event = envelope.of_document(document)
+    await request.app[app_keys.EVENTS].accept(event)
+    return reply(Accepted(id=event.id, type=event.type), 202)

@@ -1,0 +1,123 @@
+"""Health: whether the loop turns, whether requests are welcome, and what the metrics say."""
+
+import asyncio
+import hmac
+from typing import Literal
+
+from aiohttp import web
+
+from support_service.access.bearer import bearer
+from support_service.api import app_keys
+from support_service.cases.model import Wire, shown
+from support_service.core.errors import Forbidden, Unauthenticated
+from support_service.http.json_body import reply
+from support_service.http.readiness import READINESS
+from support_service.timeline.cache.memory import CacheFault
+
+PATIENCE = 1.0  # seconds for the database to answer: whoever asks whether to send requests here waits no longer
+
+
+Part = Literal["ok", "unavailable"]
+
+
+class Health(Wire):
+    """What the clients of the old service know."""
+
+    model_config = shown({"status": "ok"})
+
+    status: str
+
+
+class Ready(Wire):
+    """Whether requests are welcome, and how each part is."""
+
+    model_config = shown({"status": "ready", "database": "ok", "cache": "ok"})
+
+    status: Literal["ready", "unavailable", "stopping"]
+    database: Part
+    cache: Part
+
+
+async def health(_: web.Request) -> web.Response:
+    """Say that the service is up.
+
+    For clients of the old service; orchestrators ask `/livez` and `/readyz`.
+    """
+    return reply(Health(status="ok"))
+
+
+async def livez(_: web.Request) -> web.Response:
+    """Say that the process lives.
+
+    A process that can't say so, since its event loop does not turn, should be restarted.
+    """
+    return reply(Health(status="ok"))
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """Say whether to send requests here.
+
+    They are welcome while the database answers and no stop has begun; the cache is not required.
+    """
+    database, cache = await asyncio.gather(_database(request), _cache(request))
+    if not request.app[READINESS].accepting:
+        return reply(Ready(status="stopping", database=database, cache=cache), 503)
+    if database != "ok":
+        return reply(Ready(status="unavailable", database=database, cache=cache), 503)
+    return reply(Ready(status="ready", database=database, cache=cache))
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Give every metric.
+
+    In Prometheus's text format, or OpenMetrics where `Accept` asks for it; compressed where the client takes that.
+    """
+    _expect_scraper(request)
+    exposition = await request.app[app_keys.METRICS].answer(
+        request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", "")
+    )
+    headers = {"Content-Type": exposition.content_type, "Vary": "Accept, Accept-Encoding"}
+    if exposition.content_encoding:
+        headers["Content-Encoding"] = exposition.content_encoding
+    return web.Response(body=exposition.body, headers=headers)
+
+
+def _expect_scraper(request: web.Request) -> None:
+    scrapes = request.app[app_keys.SCRAPES]
+    if not scrapes.open:
+        raise Forbidden(
+            "metrics_closed", "Metrics are not open here: SUPPORT_ADMIN_PORT or SUPPORT_METRICS_TOKEN opens them."
+        )
+    if scrapes.token is not None:
+        given = bearer(request.headers.getall("Authorization", ()))
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), scrapes.token.encode()):
+            raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
+
+
+async def _database(request: web.Request) -> Part:
+    """A ping in a task of its own: to end one that hangs takes longer than anyone here would wait."""
+    readiness = request.app[READINESS]
+    if readiness.ping is None or readiness.ping.done():
+        readiness.ping = asyncio.create_task(request.app[app_keys.DATABASE].ping())
+    ping = readiness.ping
+    done, _ = await asyncio.wait({ping}, timeout=PATIENCE)
+    if not done:
+        if not ping.cancelling():
+            ping.cancel()
+            ping.add_done_callback(_heard)
+        return "unavailable"
+    return "ok" if not ping.cancelled() and ping.exception() is None else "unavailable"
+
+
+def _heard(ping: asyncio.Task[None]) -> None:
+    """Take note of how a ping ended that nobody waits for, or asyncio would complain."""
+    if not ping.cancelled():
+        ping.exception()
+
+
+async def _cache(request: web.Request) -> Part:
+    try:
+        await request.app[app_keys.CACHE].ping()
+    except CacheFault:
+        return "unavailable"
+    return "ok"

@@ -1,0 +1,117 @@
+"""Idempotency-Key: a write that is repeated is done once, and answered again with what was answered first.
+
+Refusals are not kept: they have changed nothing, and whoever repairs a request may send it with the same key.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from functools import partial
+
+import pydantic_core
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from support_service.api import app_keys
+from support_service.api.authorization import is_bound, operation
+from support_service.attachments.model import clean_filename
+from support_service.core.background import beside, repeatedly
+from support_service.core.errors import Invalid
+from support_service.core.ids import may_be_id
+from support_service.core.principals import CALLER
+from support_service.events.envelope import PREFIX
+from support_service.http.json_body import media_type, read_body
+from support_service.http.readiness import READINESS
+from support_service.http.uploads import Upload
+from support_service.idempotency.claims import CLAIM, RENEW_EVERY, Answer, Claim, Claims, identity, reused
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotency-Replayed"
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+FORM = re.compile(r"[\x21-\x7e]{1,255}")
+KEPT = ("Content-Type", "ETag", "Location")  # what else an answer's headers hold is made anew
+REFUSED = 400  # statuses from here on are no success
+
+log = logging.getLogger(__name__)
+
+
+@web.middleware
+async def idempotent(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Do a write with a key once; whatever has no key is not touched."""
+    if HEADER not in request.headers or request.method not in WRITES or request.match_info.http_exception is not None:
+        return await handler(request)
+    claims = request.app[app_keys.CLAIMS]
+    case_id = request.match_info.get("case_id", "")
+    about = case_id if may_be_id(case_id) else None
+    taken = await claims.take(identity(CALLER.get(), _key(request)), await _digest(request), about)
+    if isinstance(taken, Answer):
+        if taken.case_id is not None and is_bound(request):
+            await request.app[app_keys.ATTACHMENTS].expect(taken.case_id)  # which may be the caller's no more
+        if _is_upload(request):
+            await _expect_same_file(request, taken)
+        return web.Response(status=taken.status, headers={**taken.headers, REPLAYED: "true"}, body=taken.body)
+    renewal = repeatedly(RENEW_EVERY, partial(claims.renew, taken), "Holding an idempotency key")
+    token = CLAIM.set(taken)
+    try:
+        async with beside(renewal):
+            response = await handler(request)
+    except Exception:
+        await _settle(claims, taken, None)
+        raise
+    finally:
+        CLAIM.reset(token)
+    await _settle(claims, taken, response)
+    return response
+
+
+def _key(request: web.Request) -> str:
+    given = request.headers.getall(HEADER)
+    if len(given) != 1 or not FORM.fullmatch(given[0]):
+        raise Invalid("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters.")
+    return given[0]
+
+
+async def _digest(request: web.Request) -> str:
+    """What is asked. The bytes of an upload differ each time by their boundary: its file is compared on its own."""
+    attributes = sorted(
+        (name.lower(), value) for name, value in request.headers.items() if name.lower().startswith(PREFIX)
+    )
+    asked = json.dumps([request.method, request.rel_url.raw_path_qs, attributes])  # takes bytes that are no text, too
+    digest = hashlib.sha256(asked.encode())
+    if not _is_upload(request):
+        digest.update(await read_body(request))
+    return digest.hexdigest()
+
+
+def _is_upload(request: web.Request) -> bool:
+    return operation(request) == "upload" and media_type(request).startswith("multipart/")
+
+
+async def _expect_same_file(request: web.Request, answer: Answer) -> None:
+    """Read an upload to its end, keeping nothing; raises Invalid where it is another file than the first time."""
+    kept = pydantic_core.from_json(answer.body)
+    with request.app[app_keys.ATTACHMENTS].uploading(), request.app[READINESS].for_client():
+        incoming = Upload(request, request.app[app_keys.HTTP].uploads)
+        await incoming.open()
+        digest, size = hashlib.sha256(), 0
+        async for chunk in incoming.chunks():
+            digest.update(chunk)
+            size += len(chunk)
+            if size > kept["sizeBytes"]:
+                raise reused()
+    if (clean_filename(incoming.filename), digest.hexdigest()) != (kept["filename"], kept["sha256"]):
+        raise reused()
+
+
+async def _settle(claims: Claims, claim: Claim, response: web.StreamResponse | None) -> None:
+    """Keep what a success was answered with, and free the key of anything else; a failure here spoils no answer."""
+    try:
+        if isinstance(response, web.Response) and response.status < REFUSED:
+            headers = {name: response.headers[name] for name in KEPT if name in response.headers}
+            body = response.body if isinstance(response.body, bytes) else b""
+            await claims.keep(claim, Answer(response.status, headers, body))
+        else:
+            await claims.release(claim)
+    except Exception:
+        log.exception("What became of an idempotency key could not be kept")

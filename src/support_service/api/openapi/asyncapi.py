@@ -1,0 +1,109 @@
+"""The AsyncAPI 3.0 document: the events that come in and those that go out, made from the models of both."""
+
+from functools import cache
+from typing import Any
+
+import pydantic_core
+from pydantic.json_schema import models_json_schema
+
+from support_service import __version__
+from support_service.cases.events import PAYLOADS
+from support_service.events.envelope import STRUCTURED
+from support_service.events.inbound_events import KNOWN
+from support_service.events.outbox import SOURCE
+
+TEMPLATE = "#/components/schemas/{model}"
+
+
+@cache
+def document(out: str, inbound: str) -> dict[str, Any]:
+    """The description of every event, as AsyncAPI 3.0 has it, with the names of the streams."""
+    received = {model.TYPE: model for model in KNOWN}
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in received.values()]
+        + [(model, "serialization") for model in PAYLOADS.values()],
+        ref_template=TEMPLATE,
+    )
+    sent_messages = {kind: _message(kind, model, SOURCE) for kind, model in PAYLOADS.items()}
+    received_messages = {kind: _message(kind, model, None) for kind, model in received.items()}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "support-service events",
+            "version": __version__,
+            "description": "CloudEvents 1.0. Delivery is at least once, in order for each case; know a repeat by id.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": STRUCTURED,
+        "channels": {
+            "out": _channel(
+                out, "The Redis stream of what happens to cases: one field `event` in each entry.", PAYLOADS
+            ),
+            "webhooks": _channel(
+                None, "The same, POSTed to each endpoint, signed as Standard Webhooks has it.", PAYLOADS
+            ),
+            "in": _channel(
+                inbound, "The Redis stream that the service reads: a field `event` or `data` an entry.", received
+            ),
+            "http": _channel("/support/events", "The same by HTTP POST, structured or binary.", received),
+        },
+        "operations": {
+            "publish": _operation("send", "out", PAYLOADS, "Tell what happened to a case."),
+            "deliver": _operation("send", "webhooks", PAYLOADS, "Tell an endpoint what happened to a case."),
+            "consume": _operation(
+                "receive", "in", received, "Tell the open cases that name the order, payment or shipment."
+            ),
+            "accept": _operation(
+                "receive", "http", received, "Take an event by HTTP, and treat it as one of the stream."
+            ),
+        },
+        "components": {"messages": sent_messages | received_messages, "schemas": definitions["$defs"]},
+    }
+
+
+@cache
+def body(out: str, inbound: str) -> bytes:
+    """The same, as it is served."""
+    return pydantic_core.to_json(document(out, inbound), indent=2)
+
+
+def _message(kind: str, model: Any, source: str | None) -> dict[str, Any]:
+    """A message: a structured CloudEvent around the model's data."""
+    text = {"type": "string"}
+    attributes: dict[str, Any] = {
+        "specversion": {"const": "1.0"},
+        "id": text | {"minLength": 1, "maxLength": 255},
+        "source": {"const": source} if source else text | {"minLength": 1, "maxLength": 255},
+        "type": {"const": kind},
+        "time": text | {"format": "date-time"},
+        "datacontenttype": {"const": "application/json"},
+    }
+    required = ["specversion", "id", "source", "type", "data"]
+    if source:
+        attributes["subject"] = text | {"description": "the case's id"}
+        required += ["time", "subject", "datacontenttype"]
+    data = {"$ref": TEMPLATE.format(model=model.__name__)}
+    return {
+        "name": kind,
+        "title": model.__name__,
+        "summary": (model.__doc__ or "").strip(),
+        "contentType": STRUCTURED,
+        "payload": {"type": "object", "required": required, "properties": attributes | {"data": data}},
+    }
+
+
+def _channel(address: str | None, description: str, messages: Any) -> dict[str, Any]:
+    return {
+        "address": address,
+        "description": description,
+        "messages": {kind: {"$ref": f"#/components/messages/{kind}"} for kind in messages},
+    }
+
+
+def _operation(action: str, channel: str, messages: Any, summary: str) -> dict[str, Any]:
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "summary": summary,
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{kind}"} for kind in messages],
+    }

@@ -1,0 +1,203 @@
+"""The OpenAPI 3.1 document, made from the table of routes, the models and the table of codes."""
+
+from functools import cache
+from http import HTTPStatus
+from importlib import import_module
+from typing import Any
+
+import pydantic_core
+from pydantic import BaseModel
+
+from support_service import __version__
+from support_service.api.openapi import headers, schemas
+from support_service.api.openapi.headers import Header
+from support_service.api.permissions import PUBLIC
+from support_service.api.route import JSON, Route
+from support_service.api.routes import AT_THE_DOOR, AT_THE_GATE, EVERYWHERE, ROUTES
+from support_service.core.problem_codes import BY_NAME
+from support_service.http.problems import Problem
+from support_service.telemetry.http import UNMEASURED
+
+Json = dict[str, Any]
+
+ABOUT = """\
+Support cases, one merged timeline, and attachments.
+
+JSON is in camelCase, times are RFC 3339 in UTC, and no text may hold a NUL. Fields that nobody knows are ignored. Every
+GET answers HEAD too. Ids are opaque: one that nobody knows is 404, whatever it looks like.
+
+A refusal is `application/problem+json`: `code` is stable and for programs, `detail` says what to do next, `errors`
+names each field that breaks a rule, and `requestId` finds the request in the log. Each call lists the codes that it may
+give; a path that nothing serves is 404 `route_not_found`, and a method that a path does not have 405
+`method_not_allowed`.
+"""
+PARTS = {
+    "agent_id": Header("The agent's id, as `assignedAgentId` has it.", headers.TEXT | {"examples": ["agent-7"]}),
+    "attachment_id": Header(
+        "The attachment's id.", headers.TEXT | {"examples": ["7c9e6679-7425-40de-944b-e07fc1f90ae7"]}
+    ),
+    "case_id": Header("The case's id.", headers.TEXT | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}),
+    "filename": Header("The file's name, as `uri` has it; any will do.", headers.TEXT | {"examples": ["label.png"]}),
+}
+BEARER = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of `support-service token create`, or a JWT, as `SUPPORT_AUTH` has it.",
+    }
+}
+
+
+@cache
+def document(*, secured: bool = False) -> Json:
+    """The description of every route; with `secured`, callers must say who they are where a route is not public."""
+    paths: dict[str, Json] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, secured=secured)
+    tags = {route.tag: import_module(route.handler.__module__).__doc__ or "" for route in ROUTES}
+    refusals = {_refusal_name(each): _refusal(*each) for route in ROUTES for each in _refusals(route).items()}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "support-service",
+            "version": __version__,
+            "description": ABOUT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [{"name": tag, "description": meaning.partition("\n")[0]} for tag, meaning in tags.items()],
+        **({"security": [{"bearer": []}]} if secured else {}),
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components(ROUTES),
+            "responses": dict(sorted(refusals.items())),
+            "headers": {
+                name: {"required": header.always} | _described(header) for name, header in headers.ANSWER.items()
+            },
+            "securitySchemes": BEARER,
+        },
+    }
+
+
+@cache
+def body(*, secured: bool = False) -> bytes:
+    """The same, as it is served."""
+    return pydantic_core.to_json(document(secured=secured), indent=2)
+
+
+def _operation(route: Route, *, secured: bool) -> Json:
+    operation: Json = {
+        "operationId": route.name,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "description": route.description,
+        "parameters": [*_parameters(route)],
+        "responses": {
+            str(route.status): _answer(route, HTTPStatus(route.status).phrase, route.answer, route.media, route.sends)
+            | ({"links": _links(route)} if route.gives else {})
+        }
+        | {
+            str(other.status): _answer(route, other.meaning, other.model, other.media, other.headers)
+            for other in route.others
+        }
+        | {
+            str(status): {"$ref": f"#/components/responses/{_refusal_name((status, codes))}"}
+            for status, codes in _refusals(route).items()
+        },
+    }
+    if route.body:
+        content = _content(route.body, route.body_media)
+        operation["requestBody"] = {"required": route.body_required, "content": content}
+    if secured and route.name in PUBLIC:
+        operation["security"] = []
+    return operation
+
+
+def _parameters(route: Route) -> list[Json]:
+    found = [{"name": part, "in": "path", "required": True, **_described(PARTS[part])} for part in route.parts]
+    if route.query:
+        properties, required = schemas.query(route.query)
+        for name, schema in properties.items():
+            told = {"description": schema.pop("description", ""), "schema": schema}
+            sent = {"required": name in required, "allowEmptyValue": True}  # what is empty counts as not given
+            found.append({"name": name, "in": "query"} | sent | told)
+    taken = ((name, _described(headers.REQUEST[name])) for name in sorted((*route.takes, *headers.ALWAYS)))
+    return found + [{"name": name, "in": "header", "required": False, **told} for name, told in taken]
+
+
+def _answer(
+    route: Route, meaning: str, model: type[BaseModel] | None, media: tuple[str, ...], sent: tuple[str, ...]
+) -> Json:
+    described: Json = {"description": meaning, "headers": _headers(*sent)}
+    if model:
+        described["content"] = _content(model, media, many=route.many)
+    elif media != (JSON,):
+        described["content"] = {each: {"schema": headers.BYTES if each == "*/*" else headers.TEXT} for each in media}
+    return described
+
+
+def _content(model: type[BaseModel], media: tuple[str, ...], *, many: bool = False) -> Json:
+    schema, example = schemas.reference(model), schemas.example(model)
+    if many:
+        schema, example = {"type": "array", "items": schema}, [example]
+    return dict.fromkeys(media, {"schema": schema} | ({} if example is None else {"example": example}))
+
+
+def _links(route: Route) -> Json:
+    """What can be done next with what the answer names: every call about it."""
+    named = {part: f"$request.path.{part}" for part in route.parts}
+    named |= {part: f"$response.body#{pointer}" for part, pointer in route.gives}
+    return {
+        other.name: {"operationId": other.name, "parameters": {part: named[part] for part in other.parts}}
+        for other in ROUTES
+        if named.keys() >= {*other.parts} and {part for part, _ in route.gives} & {*other.parts}
+    }
+
+
+def _refusals(route: Route) -> dict[int, tuple[str, ...]]:
+    """The codes of the problems that a call may give, by status."""
+    found: dict[int, tuple[str, ...]] = {}
+    door = () if route.name in PUBLIC else AT_THE_DOOR
+    gate = () if route.path in UNMEASURED else AT_THE_GATE
+    for name in sorted({*EVERYWHERE, *gate, *door, *route.refusals}):
+        status = BY_NAME[name].status
+        assert status is not None, name  # noqa: S101 - no route can name a code that has none
+        found[status] = (*found.get(status, ()), name)
+    return dict(sorted(found.items()))
+
+
+def _refusal_name(refusal: tuple[int, tuple[str, ...]]) -> str:
+    status, codes = refusal
+    return ".".join((str(status), *codes))
+
+
+def _refusal(status: int, codes: tuple[str, ...]) -> Json:
+    """A problem with one of some codes; an example of each."""
+    phrase = HTTPStatus(status).phrase
+    problem = {"title": phrase, "status": status, "requestId": "8c1f4b6de2a05397"}
+    return {
+        "description": f"{phrase}. " + "; ".join(f"`{code}`: {BY_NAME[code].meaning}" for code in codes) + ".",
+        "headers": _headers(*headers.OF_STATUS.get(status, ())),
+        "content": {
+            "application/problem+json": {
+                "schema": schemas.reference(Problem)
+                | {"properties": {"status": {"const": status}, "code": {"enum": [*codes]}}},
+                "examples": {
+                    code: {
+                        "summary": BY_NAME[code].meaning,
+                        "value": {"type": "about:blank", **problem, "code": code, "detail": BY_NAME[code].meaning},
+                    }
+                    for code in codes
+                },
+            }
+        },
+    }
+
+
+def _headers(*names: str) -> Json:
+    return {
+        name: {"$ref": f"#/components/headers/{name}"} for name in sorted((*names, *headers.ALWAYS, *headers.SOMETIMES))
+    }
+
+
+def _described(header: Header) -> Json:
+    return {"description": header.description, "schema": header.schema}

@@ -1,0 +1,223 @@
+"""The page of the API, made of the OpenAPI document: plain HTML with one style sheet, and no script."""
+
+import base64
+import hashlib
+import json
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import htpy as h
+from markupsafe import Markup
+
+from support_service.api.openapi.document import document
+from support_service.api.openapi.schema_forms import curl, words
+from support_service.core.problem_codes import TABLE
+
+Json = dict[str, Any]
+
+
+@cache
+def page(base: str, *, secured: bool) -> str:
+    """The page; its commands of curl call `base`, with a token where callers must say who they are."""
+    described = document(secured=secured)
+    tags = described["tags"]
+    return str(
+        h.html(lang="en")[
+            h.head[
+                h.meta(charset="utf-8"),
+                h.meta(name="viewport", content="width=device-width, initial-scale=1"),
+                h.title[f"support-service {described['info']['version']}"],
+                h.style[Markup(_style())],  # noqa: S704 - a file of our own, where an escaped > would select nothing
+            ],
+            h.body[
+                h.h1["support-service ", h.small[described["info"]["version"]]],
+                _paragraphs(described["info"]["description"]),
+                h.p[
+                    "For programs: ",
+                    h.a(href="/openapi.json")["/openapi.json"],
+                    ", and for events in both directions ",
+                    h.a(href="/asyncapi.json")["/asyncapi.json"],
+                    ".",
+                ],
+                h.nav[
+                    (h.a(href=f"#room-{tag['name']}")[tag["name"].capitalize()] for tag in tags),
+                    h.a(href="#models")["Models"],
+                    h.a(href="#codes")["Problem codes"],
+                ],
+                (
+                    h.section(id=f"room-{tag['name']}")[
+                        h.h2[tag["name"]],
+                        h.p[_marked((tag["description"].partition(": ")[2] or tag["description"]).capitalize())],
+                        (_call(base, described, *each) for each in _calls(described, tag["name"])),
+                    ]
+                    for tag in tags
+                ),
+                h.section(id="models")[
+                    h.h2["Models"], (_model(described, *each) for each in described["components"]["schemas"].items())
+                ],
+                h.section(id="codes")[h.h2["Problem codes"], _codes()],
+            ],
+        ]
+    )
+
+
+@cache
+def policy() -> str:
+    """What a browser may load for the page: its own style, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+@cache
+def _style() -> str:
+    return files(__package__).joinpath("page.css").read_text()
+
+
+def _calls(described: Json, tag: str) -> list[tuple[str, str, Json]]:
+    return [
+        (method, path, operation)
+        for path, methods in described["paths"].items()
+        for method, operation in methods.items()
+        if tag in operation["tags"]
+    ]
+
+
+def _call(base: str, described: Json, method: str, path: str, operation: Json) -> h.Element:
+    secured = bool(operation.get("security", described.get("security")))
+    answers = [(status, _follow(described, answer)) for status, answer in operation["responses"].items()]
+    good = [each for each in answers if "application/problem+json" not in each[1].get("content", {})]
+    return h.details(".call", id=operation["operationId"])[
+        h.summary[
+            h.span(f".method.{method}")[method.upper()],
+            h.code[path],
+            h.span(".what")[_marked(operation["summary"])],
+        ],
+        h.div[
+            _paragraphs(operation["description"]),
+            h.pre[h.code[curl(base, method.upper(), path, operation, secured=secured)]],
+            h.h3["Parameters"],
+            h.table[(_parameter(parameter) for parameter in operation["parameters"])],
+            _body(described, operation["requestBody"]) if "requestBody" in operation else None,
+            h.h3["Answers"],
+            (_answer(status, answer) for status, answer in good),
+            h.h3["Problems"],
+            h.table[(_problem(status, answer) for status, answer in answers if (status, answer) not in good)],
+        ],
+    ]
+
+
+def _parameter(parameter: Json) -> h.Element:
+    needed = "" if parameter["required"] else ", optional"
+    default = parameter["schema"].get("default")
+    told = f"{words(parameter['schema'])}{needed}" + ("" if default is None else f", {json.dumps(default)} if left out")
+    return h.tr[
+        h.td[h.code[parameter["name"]], h.small[f"in the {parameter['in']}"]],
+        h.td[_marked(parameter["description"]), h.small[_linked(told)]],
+    ]
+
+
+def _body(described: Json, body: Json) -> h.Fragment:
+    media, content = next(iter(body["content"].items()))
+    schema = _follow(described, content["schema"])
+    return h.fragment[
+        h.h3["Body"],
+        h.p[h.code[media], "" if body["required"] else ", may be left out", ". ", _marked(schema["description"])],
+        (_fields(described, kind) for kind in schema.get("anyOf", [schema])),
+        _example(content.get("example")),
+    ]
+
+
+def _fields(described: Json, kind: Json) -> h.Fragment:
+    schema = _follow(described, kind)
+    required = schema.get("required", ())
+    return h.fragment[
+        h.h4[_linked(words(kind))] if "$ref" in kind else None,
+        h.table[
+            (
+                h.tr[
+                    h.td[h.code[name], h.small["required" if name in required else "optional"]],
+                    h.td[_marked(_told(field)), h.small[_linked(words(field))]],
+                ]
+                for name, field in schema.get("properties", {}).items()
+            )
+        ],
+    ]
+
+
+def _model(described: Json, name: str, schema: Json) -> h.Element:
+    return h.details(".call", id=name)[
+        h.summary[h.code[name], h.span(".what")[_marked(schema.get("description", "").partition("\n")[0])]],
+        h.div[
+            (_fields(described, kind) for kind in schema.get("anyOf", [schema])),
+            (_example(example) for example in schema.get("examples", ())),
+        ],
+    ]
+
+
+def _answer(status: str, answer: Json) -> h.Fragment:
+    kinds = " or ".join(answer.get("content", {}))
+    content: Json = next(iter(answer.get("content", {}).values()), {})
+    sent = ", ".join(name for name in answer["headers"])
+    return h.fragment[
+        h.h4[status, " ", answer["description"]],
+        h.p[(h.code[kinds], " ", _linked(words(content["schema"])), "; ") if kinds else None, "headers ", h.code[sent]],
+        _example(content.get("example")),
+    ]
+
+
+def _problem(status: str, answer: Json) -> h.Fragment:
+    examples = answer["content"]["application/problem+json"]["examples"]
+    return h.fragment[
+        (
+            h.tr[h.td[status, " ", h.a(href=f"#{code}")[h.code[code]]], h.td[_marked(each["summary"])]]
+            for code, each in examples.items()
+        )
+    ]
+
+
+def _codes() -> h.Element:
+    return h.table[
+        (
+            h.tr(id=code.name)[h.td[str(code.status or "4xx"), " ", h.code[code.name]], h.td[_marked(code.meaning)]]
+            for code in TABLE
+        )
+    ]
+
+
+def _example(example: object) -> h.Element | None:
+    if example is None:
+        return None
+    text = json.dumps(example, indent=2, ensure_ascii=False)
+    return h.details(".example")[h.summary["Example"], h.pre[h.code[text]]]
+
+
+def _told(field: Json) -> str:
+    """What is said of a field, at its top or in the one kind of value that says something."""
+    kinds = [field, *field.get("anyOf", ())]
+    return next((kind["description"] for kind in kinds if "description" in kind), "")
+
+
+def _follow(described: Json, schema: Json) -> Json:
+    for part in schema.get("$ref", "#").split("/")[1:]:
+        described = described[part]
+    return described if "$ref" in schema else schema
+
+
+def _paragraphs(text: str) -> h.Fragment:
+    return h.fragment[(h.p[_marked(" ".join(part.split()))] for part in text.strip().split("\n\n"))]
+
+
+def _linked(text: str) -> h.Fragment:
+    """Words in which each model's name, which alone has a capital, leads to the model."""
+    parts = re.split(r"\b([A-Z]\w+)", text)
+    return h.fragment[(h.a(href=f"#{part}")[part] if number % 2 else part for number, part in enumerate(parts))]
+
+
+def _marked(text: str) -> h.Fragment:
+    """A text whose `code` is shown as code."""
+    parts = re.split(r"`([^`]+)`", text)
+    return h.fragment[(h.code[part] if number % 2 else part for number, part in enumerate(parts))]

@@ -1,0 +1,48 @@
+"""Who may do what: one row a route, with its permission and the cases for which each role has it.
+
+`all`: every case. `theirs`: those that the role is bound to (`Caller.sees`). `masked`: every case, without customers'
+data. A role that a row leaves out is refused. Routes in PUBLIC ask nobody who they are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from support_service.core.principals import ROLES, Role
+
+Reach = Literal["all", "theirs", "masked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A permission, and how far it reaches for each role that has it."""
+
+    permission: str
+    reach: Mapping[Role, Reach]
+
+
+def _rule(permission: str, **reach: Reach) -> Rule:
+    return Rule(permission, {role: reach[role] for role in ROLES if role in reach})
+
+
+RULES: dict[str, Rule] = {
+    "open_case": _rule("cases:create", agent="all", supervisor="all", customer="theirs", service="all"),
+    "list_cases": _rule("cases:read", agent="theirs", supervisor="all", analyst="masked", customer="theirs"),
+    "get_case": _rule("cases:read", agent="theirs", supervisor="all", analyst="masked", customer="theirs"),
+    "change_case": _rule("cases:write", agent="theirs", supervisor="all"),
+    "set_status": _rule("cases:write", agent="theirs", supervisor="all"),
+    "close_case": _rule("cases:write", agent="theirs", supervisor="all"),
+    "delete_case": _rule("cases:delete", supervisor="all"),
+    "add_message": _rule("messages:write", agent="theirs", supervisor="all", customer="theirs"),
+    "refresh_timeline": _rule("timeline:refresh", agent="theirs", supervisor="all"),
+    "upload": _rule("attachments:write", agent="theirs", supervisor="all", customer="theirs"),
+    "list_audit": _rule("audit:read", supervisor="all"),
+    "list_attachments": _rule(
+        "attachments:read", agent="theirs", supervisor="all", analyst="masked", customer="theirs"
+    ),
+    "download": _rule("attachments:download", agent="theirs", supervisor="all", customer="theirs"),
+    "remove": _rule("attachments:delete", agent="theirs", supervisor="all"),
+    "workload": _rule("agents:read", agent="theirs", supervisor="all", analyst="all"),
+    "receive_event": _rule("events:send", supervisor="all", service="all"),
+}
+PUBLIC = frozenset({"health", "livez", "readyz", "metrics", "openapi", "asyncapi", "docs"})

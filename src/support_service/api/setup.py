@@ -1,0 +1,55 @@
+"""The whole API on an app: every route of the table, and what describes them."""
+
+from functools import partial
+
+from aiohttp import web
+
+from support_service.api import app_keys
+from support_service.api.authorization import expect_ruled
+from support_service.api.routes import ROUTES
+
+LOCAL = "http://127.0.0.1:8000"  # where the page's examples call a service that doesn't know its own address
+
+
+def install(app: web.Application) -> None:
+    """Give an app every route; a GET answers HEAD too."""
+    options = app[app_keys.HTTP]
+    app[app_keys.DESCRIPTION] = app_keys.Description(
+        openapi=partial(_openapi, secured=options.secured),
+        asyncapi=partial(_asyncapi, *options.streams),
+        page=partial(_page, options.public_url or LOCAL, secured=options.secured),
+        page_policy=_page_policy,
+    )
+    for route in ROUTES:
+        if route.method == "GET":
+            app.router.add_get(route.path, route.handler)
+        else:
+            app.router.add_route(route.method, route.path, route.handler)
+    expect_ruled(app)
+
+
+# Each description is made when it is first asked for, as few processes ever are; so is what makes it imported then.
+
+
+def _openapi(*, secured: bool) -> bytes:
+    from support_service.api.openapi import document
+
+    return document.body(secured=secured)
+
+
+def _asyncapi(outbound: str, inbound: str) -> bytes:
+    from support_service.api.openapi import asyncapi
+
+    return asyncapi.body(outbound, inbound)
+
+
+def _page(base: str, *, secured: bool) -> str:
+    from support_service.api.openapi import page
+
+    return page.page(base, secured=secured)
+
+
+def _page_policy() -> str:
+    from support_service.api.openapi import page
+
+    return page.policy()

@@ -1,0 +1,1 @@
+"""Jobs that keep stored files in order: reconcile, scrub, offload, retention, garbage collection."""

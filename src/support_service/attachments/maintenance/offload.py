@@ -1,0 +1,239 @@
+"""Moves files from one storage to another, so that a crash at any moment loses nothing and leaves nothing.
+
+Each file is claimed, and the copy's key listed as left over before its first byte is written; copied, read back and
+hashed; and only then one transaction lets the row name the copy and lists the old bytes instead. Whatever ends a run
+early is taken up again when its claims run out.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Literal
+
+from support_service.attachments import store
+from support_service.attachments.maintenance import garbage_queries, offload_queries
+from support_service.attachments.maintenance.garbage import Clock, now
+from support_service.attachments.maintenance.throttle import Pace
+from support_service.attachments.model import Attachment, Backlog, disposition
+from support_service.attachments.storage.base import AttachmentStorage, Label, new_key, sha256_of
+from support_service.core.background import beside
+from support_service.core.errors import OutOfSpace, SupportError, Unavailable
+from support_service.core.ids import new_id
+from support_service.database import Database
+from support_service.telemetry.instruments import Instruments
+
+AT_ONCE = 8
+BATCH = 32  # files claimed in one transaction
+LEASE = timedelta(minutes=2)  # how long a run that died keeps others from its files
+HOLD_EVERY = 30.0  # seconds
+NOT_AGAIN_FOR = timedelta(hours=1)  # a file that could not be moved
+FAILED_FOR = timedelta(minutes=5)  # a file at which the target failed: if it was the file, the others have their turn
+GRACE = timedelta(seconds=10)  # until the old bytes go: a download may have read the row and not yet opened the file
+
+Outcome = Literal["moved", "mismatch", "unreadable", "gone", "failed"]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of one file; `reason` where it stayed."""
+
+    attachment: Attachment
+    outcome: Outcome
+    reason: str = ""
+
+
+Report = Callable[[Moved], None]
+
+
+class Mover:
+    """Moves files of one storage to another; several processes may do so at once, and never move the same file."""
+
+    def __init__(
+        self,
+        database: Database,
+        source: AttachmentStorage,
+        target: AttachmentStorage,
+        instruments: Instruments,
+        clock: Clock = now,
+        *,
+        grace: timedelta = GRACE,
+    ) -> None:
+        self._database = database
+        self._source = source
+        self._target = target
+        self._instruments = instruments
+        self._clock = clock
+        self._grace = grace
+
+    async def waiting(self, before: datetime, limit: int | None = None) -> Backlog:
+        """How much there is to move."""
+        return await offload_queries.waiting(self._database, self._source.name, before, self._clock(), limit)
+
+    async def run(
+        self,
+        before: datetime,
+        *,
+        limit: int | None = None,
+        rate: float | None = None,
+        report: Report = lambda _: None,
+    ) -> None:
+        """Move the files kept before a moment, the oldest first; each is reported.
+
+        Raises Unavailable where a storage or the database can't be reached; what was moved until then is moved.
+        """
+        run = _Run(self, before, limit, Pace(rate), report)
+        async with beside(run.hold()):
+            try:
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(AT_ONCE):
+                        workers.create_task(run.work())
+            except ExceptionGroup as failures:
+                if all(isinstance(failure, SupportError | OSError) for failure in failures.exceptions):
+                    raise failures.exceptions[0] from None  # the database is out of reach, or no one takes the report
+                raise
+            finally:
+                await run.give_back()
+        if run.failure is not None:
+            raise run.failure
+
+    async def claim(self, before: datetime, mover: str, limit: int) -> list[tuple[Attachment, str]]:
+        """Take files for a run, each with the key of its copy, which is listed as left over already."""
+        at = self._clock()
+        until = at + LEASE
+        async with self._database.transaction() as tx:
+            claimed = await offload_queries.claim(
+                tx, self._source.name, before, at, mover=mover, until=until, limit=limit
+            )
+            taken = [(attachment, new_key()) for attachment in claimed]
+            for attachment, key in taken:
+                await store.leave(tx, self._target.name, key, attachment.size_bytes, until, mover=mover)
+        return taken
+
+    async def hold(self, mover: str) -> None:
+        """Keep a run's files for longer."""
+        async with self._database.transaction() as tx:
+            await offload_queries.hold(tx, mover, self._clock() + LEASE)
+
+    async def give_back(
+        self, attachment: Attachment, key: str, mover: str, *, not_for: timedelta | None = None
+    ) -> None:
+        """Leave a file where it is, and let its copy be removed."""
+        at = self._clock()
+        async with self._database.transaction() as tx:
+            await offload_queries.drop(tx, self._target.name, key, at)
+            await offload_queries.release(tx, attachment.id, mover, at + not_for if not_for else None)
+
+    async def move(self, attachment: Attachment, key: str, mover: str, pace: Pace) -> Moved:
+        """Move one file; raises Unavailable where the target can't be reached."""
+        started = perf_counter()
+        moved = await self._copy(attachment, key, pace)
+        if moved is None and await self._switch(attachment, key, mover):
+            moved = Moved(attachment, "moved")
+        elif moved is not None and await self._stands(attachment):
+            await self.give_back(attachment, key, mover, not_for=NOT_AGAIN_FOR)
+        else:
+            await self.give_back(attachment, key, mover)
+            moved = Moved(attachment, "gone", "it was deleted meanwhile, or another run has taken it over")
+        self._count(moved, perf_counter() - started)
+        return moved
+
+    async def _switch(self, attachment: Attachment, key: str, mover: str) -> bool:
+        async with self._database.transaction() as tx:
+            return await offload_queries.switch(
+                tx, attachment, self._target.name, key, mover=mover, due_at=self._clock() + self._grace
+            )
+
+    async def _stands(self, attachment: Attachment) -> bool:
+        """Whether there is such a file still: the bytes of one that was deleted may be gone already."""
+        again = await garbage_queries.by_id(self._database, attachment.id)
+        return again is not None and again.storage_key == attachment.storage_key
+
+    async def _copy(self, attachment: Attachment, key: str, pace: Pace) -> Moved | None:
+        """Copy a file and read it back; None where both hashes are the row's."""
+        label = Label(attachment.content_type, disposition(attachment.filename))
+        blocks = pace.over(self._source.read(attachment.storage_key, 0, attachment.size_bytes))
+        try:
+            stored = await self._target.put(blocks, key=key, expected=attachment.size_bytes, label=label)
+        except Unavailable as failure:
+            if failure.code == "attachment_unreadable":
+                return Moved(attachment, "unreadable", str(failure))
+            raise
+        if stored.sha256 != attachment.sha256:
+            return Moved(attachment, "mismatch", f"its bytes have SHA-256 {stored.sha256}, its row {attachment.sha256}")
+        try:
+            copied = await sha256_of(self._target, key, attachment.size_bytes)
+        except Unavailable as failure:
+            if failure.code == "attachment_unreadable":
+                return Moved(attachment, "mismatch", f"the copy: {failure}")
+            raise
+        if copied != attachment.sha256:
+            return Moved(attachment, "mismatch", f"its copy reads back with SHA-256 {copied}")
+        return None
+
+    def _count(self, moved: Moved, seconds: float) -> None:
+        series = {"to": self._target.name, "outcome": moved.outcome}
+        self._instruments.attachment_offloaded.add(1, series)
+        self._instruments.attachment_offloaded_bytes.add(moved.attachment.size_bytes, series)
+        self._instruments.attachment_offload.record(seconds, {"to": self._target.name})
+
+    def failed(self, attachment: Attachment, reason: str) -> Moved:
+        """What becomes of a file while the target is out of reach."""
+        moved = Moved(attachment, "failed", reason)
+        series = {"to": self._target.name, "outcome": moved.outcome}
+        self._instruments.attachment_offloaded.add(1, series)
+        self._instruments.attachment_offloaded_bytes.add(attachment.size_bytes, series)
+        return moved
+
+
+class _Run:
+    """Workers that share what was claimed; the first that finds the target out of reach stops them all."""
+
+    def __init__(self, mover: Mover, before: datetime, limit: int | None, pace: Pace, report: Report) -> None:
+        self._mover, self._before, self._left, self._pace, self._report = mover, before, limit, pace, report
+        self._name = new_id()
+        self._claimed: deque[tuple[Attachment, str]] = deque()
+        self._claiming = asyncio.Lock()
+        self.failure: SupportError | None = None
+
+    async def work(self) -> None:
+        """Move one file after the other until there is none left."""
+        while self.failure is None and (taken := await self._take()):
+            attachment, key = taken
+            try:
+                self._report(await self._mover.move(attachment, key, self._name, self._pace))
+            except (Unavailable, OutOfSpace) as failure:
+                self.failure = failure
+                self._report(self._mover.failed(attachment, str(failure)))
+                await self._mover.give_back(attachment, key, self._name, not_for=FAILED_FOR)
+
+    async def hold(self) -> None:
+        """Keep what is claimed while the run goes on."""
+        while True:
+            await asyncio.sleep(HOLD_EVERY)
+            try:
+                await self._mover.hold(self._name)
+            except Unavailable:
+                log.exception("The claims of a run could not be kept; it is tried again in %g s", HOLD_EVERY)
+
+    async def give_back(self) -> None:
+        """Leave to others what was claimed and not begun."""
+        with suppress(Unavailable):  # the claims run out by themselves
+            while self._claimed:
+                attachment, key = self._claimed.popleft()
+                await self._mover.give_back(attachment, key, self._name)
+
+    async def _take(self) -> tuple[Attachment, str] | None:
+        async with self._claiming:
+            if not self._claimed:
+                limit = BATCH if self._left is None else min(BATCH, self._left)
+                if limit:
+                    self._claimed.extend(await self._mover.claim(self._before, self._name, limit))
+                if self._left is not None:
+                    self._left -= len(self._claimed)
+            return self._claimed.popleft() if self._claimed else None

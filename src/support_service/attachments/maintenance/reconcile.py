@@ -1,0 +1,148 @@
+"""Holds rows, files and ledger against one another: repairs what is safe, and reports the rest.
+
+It deletes no file that a row or the list of leftovers names, and none that is young: an upload puts its file in place
+before its row is committed.
+"""
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from support_service.attachments.maintenance import garbage_queries
+from support_service.attachments.maintenance.garbage import Clock, Remover, now
+from support_service.attachments.storage.base import KEY, SHARDS, AttachmentStorage, Found
+from support_service.core.errors import Unavailable
+from support_service.database import Database
+from support_service.telemetry.instruments import Instruments
+
+# How old what nobody names must be before it goes. A large file may take hours to S3, and its object is then as old as
+# the beginning of its upload.
+YOUNGEST = {"local": timedelta(hours=1), "s3": timedelta(days=1)}
+
+Kind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged"]
+REPAIRED: tuple[Kind, ...] = ("unfinished", "orphan", "leftover", "ledger")
+REPORTED: tuple[Kind, ...] = ("missing", "damaged")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something out of step; `missing` and `damaged` files are reported, everything else is repaired."""
+
+    kind: Kind
+    storage: str
+    name: str
+    number: int = 1
+
+
+Report = Callable[[Finding], None]
+
+
+class Sweep:
+    """One pass over everything; several processes may sweep at once."""
+
+    def __init__(
+        self,
+        database: Database,
+        storages: Mapping[str, AttachmentStorage],
+        remover: Remover,
+        instruments: Instruments,
+        clock: Clock = now,
+    ) -> None:
+        self._database = database
+        self._storages = storages
+        self._remover = remover
+        self._instruments = instruments
+        self._clock = clock
+        self._unrepaired: dict[str, int] = {}
+
+    def unrepaired(self) -> dict[str, int]:
+        """What the last whole sweep of this process could not repair, by kind; nothing before the first."""
+        return self._unrepaired
+
+    async def run(self, *, dry_run: bool = False, report: Report = lambda _: None) -> dict[str, int]:
+        """Sweep; returns the number of findings by kind. Raises Unavailable where a part is out of reach."""
+        found: dict[str, int] = dict.fromkeys((*REPAIRED, *REPORTED), 0)
+
+        def note(finding: Finding) -> None:
+            found[finding.kind] += finding.number
+            if finding.kind in REPAIRED and not dry_run:
+                self._instruments.attachment_sweep_repairs.add(finding.number, {"kind": finding.kind})
+            report(finding)
+
+        if not dry_run and (removed := await self._remover.run()).files:
+            note(Finding("leftover", "", "bytes that no attachment names", removed.files))
+        out_of_reach: Unavailable | None = None
+        for storage in self._storages.values():
+            try:
+                await self._storage(storage, note, dry_run=dry_run)
+            except Unavailable as failure:
+                out_of_reach = failure  # the others are swept all the same
+        await self._ledger(note, dry_run=dry_run)
+        if out_of_reach is not None:
+            raise out_of_reach
+        self._unrepaired = {kind: found[kind] for kind in REPORTED}
+        return found
+
+    async def _storage(self, storage: AttachmentStorage, note: Report, *, dry_run: bool) -> None:
+        before = self._clock() - YOUNGEST[storage.name]
+        if number := await storage.sweep_unfinished(before, dry_run=dry_run):
+            note(Finding("unfinished", storage.name, "uploads that were never finished", number))
+        async for shard, files in _by_shard(storage):
+            await self._shard(storage, shard, files, note, dry_run=dry_run)
+
+    async def _shard(
+        self, storage: AttachmentStorage, shard: str, files: Mapping[str, Found], note: Report, *, dry_run: bool
+    ) -> None:
+        # The list came first: a file that is listed has its row by now, or its upload is young.
+        rows = await garbage_queries.shard(self._database, storage.name, f"{shard}/")
+        named = {row.storage_key for row in rows}
+        for key in files.keys() - named:
+            if await self._is_orphan(storage, files[key]):
+                if not dry_run:
+                    await storage.delete(key)
+                note(Finding("orphan", storage.name, key))
+        for row in rows:
+            found = files.get(row.storage_key) or await storage.stat(row.storage_key)
+            if found is not None and found.size == row.size_bytes:
+                continue
+            again = await garbage_queries.by_id(self._database, row.id)
+            if again is None or (again.storage, again.storage_key) != (row.storage, row.storage_key):
+                continue  # deleted or moved meanwhile
+            note(Finding("damaged" if found else "missing", storage.name, f"{row.id} ({row.filename})"))
+
+    async def _is_orphan(self, storage: AttachmentStorage, found: Found) -> bool:
+        if found.changed_at > self._clock() - YOUNGEST[storage.name]:
+            return False
+        return not await garbage_queries.is_known(self._database, storage.name, found.key)
+
+    async def _ledger(self, note: Report, *, dry_run: bool) -> None:
+        wrong = {
+            storage: (ledger, rows)
+            for storage, (ledger, rows) in (await garbage_queries.standings(self._database)).items()
+            if ledger != rows
+        }
+        if wrong and not dry_run:
+            async with self._database.transaction() as tx:
+                await garbage_queries.correct(tx)
+        for storage, (ledger, rows) in wrong.items():
+            said = f"{ledger.files} files of {ledger.bytes} bytes, and the rows {rows.files} of {rows.bytes}"
+            note(Finding("ledger", storage, f"the ledger said {said}"))
+
+
+async def _by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str, dict[str, Found]]]:
+    """A storage's files, shard by shard, out of one list in the order of keys; what is no key of ours is not ours."""
+    shards = deque(SHARDS)
+    files: dict[str, Found] = {}
+    async for found in storage.list():
+        while shards and shards[0] < found.key[:2]:
+            yield shards.popleft(), files
+            files = {}
+        if KEY.fullmatch(found.key):
+            files[found.key] = found
+    for shard in shards:
+        yield shard, files
+        files = {}

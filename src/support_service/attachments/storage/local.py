@@ -1,0 +1,202 @@
+"""Files on a local disk, or on a volume that replicas share."""
+
+import asyncio
+import errno
+import hashlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import aiofiles
+
+from support_service.attachments.storage.base import SHARDS, Found, Label, Stored, unreadable
+from support_service.attachments.storage.durable_write import Finisher, Unfinished
+from support_service.core.errors import OutOfSpace, Unavailable
+
+BLOCK = 256 * 1024  # bytes written or read at once; each block costs a hop to a thread
+LOOK_EVERY = 16  # blocks between looks at the room that is left
+Result = TypeVar("Result")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class LocalAttachmentStorage:
+    """Files below a root folder: `ab/abcd…` once they are whole and durable, `tmp/…` until then."""
+
+    name = "local"
+
+    def __init__(self, root: Path, reserve: int = 0) -> None:
+        self._root = root
+        self._reserve = reserve
+        self._unfinished = root / "tmp"
+        self._finisher = Finisher(root)
+
+    async def open(self) -> None:
+        def prepare() -> None:
+            self._unfinished.mkdir(parents=True, exist_ok=True)
+            for shard in SHARDS:
+                (self._root / shard).mkdir(exist_ok=True)
+
+        try:
+            await asyncio.to_thread(prepare)
+        except OSError as failure:
+            raise Unavailable("storage_unavailable", f"Can't use {self._root} for attachments: {failure}") from failure
+
+    async def close(self) -> None:
+        self._finisher.close()
+
+    async def put(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        key: str | None = None,
+        expected: int = 0,
+        label: Label | None = None,  # noqa: ARG002 - a disk serves nothing by itself
+    ) -> Stored:
+        folder, _, name = key.partition("/") if key else (None, "", uuid4().hex)
+        unfinished = self._unfinished / name
+        digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
+        at_disk = True  # what fails is the disk, and not the stream
+        try:
+            self._expect_room(expected)
+            async with AsyncExitStack() as stack:
+                file = None
+                at_disk = False
+                async for chunk in chunks:
+                    at_disk = True
+                    digest.update(chunk)
+                    size += len(chunk)
+                    block += chunk
+                    if len(block) >= BLOCK:
+                        if file is None:
+                            file = await stack.enter_async_context(aiofiles.open(unfinished, "xb", buffering=0))
+                        view = memoryview(block)
+                        while view:  # an unbuffered write may take less than it is given
+                            view = view[await file.write(view) :]
+                        block, blocks = bytearray(), blocks + 1
+                        if blocks % LOOK_EVERY == 0:
+                            self._expect_room()
+                    at_disk = False
+                at_disk = True
+            # A file of less than a block needs this one hop to a thread and no other.
+            key = await self._finish(Unfinished(unfinished, block, blocks > 0, folder))
+        except BaseException as failure:
+            with suppress(OSError):  # gone already, or on a disk that can't be written: the sweep has it later
+                unfinished.unlink()
+            if at_disk and isinstance(failure, OSError):
+                raise (_full() if failure.errno in FULL else _unusable(failure)) from failure
+            raise
+        return Stored(key, size, digest.hexdigest())
+
+    async def _finish(self, file: Unfinished) -> str:
+        folder = self._finisher.finish(file)
+        try:
+            return f"{await asyncio.shield(folder)}/{file.path.name}"
+        except asyncio.CancelledError:
+            await asyncio.wait([folder])  # a thread can't be stopped: what it has put in place is taken back
+            with suppress(Unavailable, OSError):
+                await self.delete(f"{folder.result()}/{file.path.name}")
+            raise
+
+    async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        try:
+            # A file of less than a block needs this one hop to a thread and no other.
+            file, block = await asyncio.to_thread(_begin, self._root / key, offset, min(BLOCK, length))
+            with file:
+                while length > 0:
+                    if not block:
+                        raise unreadable("The file is shorter than it was when it was kept.")
+                    length -= len(block)
+                    yield block
+                    block = await asyncio.to_thread(file.read, min(BLOCK, length)) if length else b""
+        except FileNotFoundError as failure:
+            await _reading(os.stat, self._root / key[:2])  # raises where it is the whole folder that is lost
+            raise unreadable("The file is not in its folder; its row is still there.") from failure
+        except OSError as failure:
+            raise _unusable(failure) from failure
+
+    async def stat(self, key: str) -> Found | None:
+        return await _reading(_look, self._root / key, key)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Found]:
+        for shard in SHARDS:
+            if not shard.startswith(prefix[:2]):
+                continue
+            for found in await _reading(_folder, self._root / shard, shard):
+                if found.key.startswith(prefix):
+                    yield found
+
+    async def delete(self, key: str) -> None:
+        await _reading(_unlink, self._root / key)
+
+    async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
+        def sweep() -> int:
+            old = [found for found in _folder(self._unfinished, "tmp") if found.changed_at < before]
+            for found in () if dry_run else old:
+                _unlink(self._root / found.key)
+            return len(old)
+
+        return await _reading(sweep)
+
+    async def link(self, key: str, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no addresses
+        return None
+
+    def free(self) -> int | None:
+        disk = os.statvfs(self._root)
+        return disk.f_bavail * disk.f_frsize
+
+    def _expect_room(self, expected: int = 0) -> None:
+        """Raise OutOfSpace where the bytes would eat into the reserve. Inline: it takes 2 us."""
+        free = self.free() if self._reserve else None
+        if free is not None and free - expected < self._reserve:
+            raise _full()
+
+
+async def _reading(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Do the work in a thread; a disk that fails, or is not there, is Unavailable."""
+    try:
+        return await asyncio.to_thread(work, *arguments)
+    except OSError as failure:
+        raise _unusable(failure) from failure
+
+
+def _begin(path: Path, offset: int, length: int) -> tuple[FileIO, bytes]:
+    """Open a file and read its first block."""
+    file = path.open("rb", buffering=0)
+    try:
+        file.seek(offset)
+        return file, file.read(length)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _look(path: Path, key: str) -> Found | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return Found(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _folder(folder: Path, name: str) -> list[Found]:
+    """The files of a folder, in the order of their keys."""
+    with os.scandir(folder) as entries:
+        looked = [_look(Path(entry.path), f"{name}/{entry.name}") for entry in entries]
+    return sorted((found for found in looked if found), key=lambda found: found.key)
+
+
+def _unusable(failure: OSError) -> Unavailable:
+    return Unavailable("storage_unavailable", f"The attachment folder can't be used: {failure.strerror}")
+
+
+def _full() -> OutOfSpace:
+    return OutOfSpace("storage_full", "There is no room for the file; try again later.")

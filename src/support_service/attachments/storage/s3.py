@@ -1,0 +1,215 @@
+"""Files in a bucket of any S3-compatible server.
+
+Credentials come from the usual places (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a profile, the machine's role).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from support_service.attachments.hashing_stream import Source
+from support_service.attachments.storage.base import Found, Label, Stored, new_key, unreadable
+from support_service.attachments.storage.s3_multipart_cleanup import ListingFailed, abort_uploads
+from support_service.core.errors import Unavailable
+
+PART = 5 * 1024 * 1024  # bytes; S3 takes no smaller parts, and a smaller file goes in one request
+PARTS_AT_ONCE = 2  # of one file: what is held in memory for it
+READ = 256 * 1024  # bytes given on at once
+PAGE = 1000  # objects in one page of a list, as S3 has it
+NO_BUCKET = "NoSuchBucket"
+TOO_SHORT = ("status code: 416", "InvalidRange")  # the text has the key and the port too, and they have digits
+WITHIN = 15.0  # seconds for any answer but that to a large file: a frozen server holds nobody
+SLOWEST = 64 * 1024  # bytes a second that a file in one request may take beyond that
+STALLED = 60.0  # seconds in which a server takes nothing more of a large file
+TOGETHER = 300.0  # seconds in which it may put the parts of a large file together
+CACHE = "private, no-cache"
+
+
+class ObjectAttachmentStorage:
+    """Objects whose keys are those of the attachments; S3 itself makes a put all or nothing."""
+
+    name = "s3"
+
+    def __init__(self, bucket: str, *, endpoint: str | None = None, region: str = "us-east-1") -> None:
+        self._bucket, self._endpoint, self._region = bucket, endpoint, region
+        self._store = S3Store(
+            bucket,
+            config={"region": region, **({"endpoint": endpoint} if endpoint else {})},
+            client_options={
+                "allow_http": bool(endpoint and endpoint.startswith("http://")),
+                "connect_timeout": "2s",
+                "read_timeout": "5m",  # a server may need minutes to put the parts of a large file together
+                "timeout": "1d",  # and a large file takes as long as it takes
+            },
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
+        )
+
+    async def open(self) -> None:
+        """Nothing to make ready: a server that is down must not keep local files from being served."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def put(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        key: str | None = None,
+        expected: int = 0,  # noqa: ARG002 - a bucket is never full
+        label: Label | None = None,
+    ) -> Stored:
+        key = key or new_key()
+        source = Source(chunks)
+        attributes = _attributes(label)
+        with _translated():
+            start = await source.take(PART)
+            if len(start) < PART:
+                sending: asyncio.Future[Any] = asyncio.ensure_future(self._put_whole(key, bytes(start), attributes))
+            else:
+                # Cancelled, it would leave an open multipart upload behind; an error out of its stream it cleans up.
+                sending = asyncio.ensure_future(
+                    obstore.put_async(
+                        self._store,
+                        key,
+                        source.rest(start),
+                        attributes=attributes,
+                        chunk_size=PART,
+                        max_concurrency=PARTS_AT_ONCE,
+                    )
+                )
+            del start  # what is sent is let go of
+            try:
+                await _sent(sending, source)
+            except asyncio.CancelledError:
+                source.stop()
+                with suppress(Unavailable):
+                    await self._take_back(key, sending)
+                raise
+            except Exception:
+                source.stop()
+                if source.failure is not None:
+                    raise source.failure from None
+                raise
+        return Stored(key, source.size, source.digest.hexdigest())
+
+    async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        if length <= 0:
+            return
+        with _translated():
+            try:
+                asked = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
+                stream = (await asyncio.wait_for(asked, WITHIN)).stream(READ)
+                while block := await asyncio.wait_for(anext(stream, b""), WITHIN):
+                    length -= len(block)
+                    yield bytes(block)
+            except FileNotFoundError as failure:
+                if NO_BUCKET in str(failure):
+                    raise
+                raise unreadable("The object is not in its bucket; its row is still there.") from None
+            except BaseError as failure:
+                if any(sign in str(failure) for sign in TOO_SHORT):
+                    raise unreadable("The object is shorter than it was when it was kept.") from None
+                raise
+        if length > 0:
+            raise unreadable("The object is shorter than it was when it was kept.")
+
+    async def stat(self, key: str) -> Found | None:
+        with _translated():
+            try:
+                return _found(await asyncio.wait_for(obstore.head_async(self._store, key), WITHIN))
+            except FileNotFoundError:
+                return None
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Found]:
+        # An object store lists whole folders: `ab/`, not `ab/ab`.
+        folder = f"{prefix.partition('/')[0]}/" if prefix else None
+        with _translated():
+            pages = obstore.list(self._store, folder, chunk_size=PAGE)
+            while page := await asyncio.wait_for(anext(pages, []), WITHIN):
+                for found in map(_found, page):
+                    if found.key.startswith(prefix):
+                        yield found
+
+    async def delete(self, key: str) -> None:
+        with _translated():
+            try:
+                await asyncio.wait_for(obstore.delete_async(self._store, key), WITHIN)
+            except FileNotFoundError as failure:
+                if NO_BUCKET in str(failure):
+                    raise
+
+    async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
+        try:
+            return await asyncio.to_thread(
+                abort_uploads, self._bucket, self._endpoint, self._region, before, within=WITHIN, dry_run=dry_run
+            )
+        except ListingFailed as failure:
+            raise _unavailable(failure) from failure
+
+    async def link(self, key: str, seconds: int) -> str | None:
+        # The look first: an address of a server that is down would be the client's to find out.
+        if await self.stat(key) is None:
+            return None
+        with _translated():
+            signed = obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
+            return str(await asyncio.wait_for(signed, WITHIN))
+
+    def free(self) -> int | None:
+        return None
+
+    async def _put_whole(self, key: str, data: bytes, attributes: Any) -> None:
+        within = WITHIN + len(data) / SLOWEST
+        await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), within)
+
+    async def _take_back(self, key: str, sending: asyncio.Future[Any]) -> None:
+        """Leave nothing of a file that was being sent; on a frozen server an open upload may stay for the sweep."""
+        await asyncio.wait([sending], timeout=WITHIN)
+        if not sending.done():
+            sending.cancel()
+        elif not sending.exception():
+            await self.delete(key)
+
+
+async def _sent(sending: asyncio.Future[Any], source: Source) -> None:
+    """Wait until a file is sent; raises TimeoutError where the server takes no more of it, or gives no answer."""
+    while not (await asyncio.wait([sending], timeout=STALLED / 10))[0]:
+        if source.stalled() > (TOGETHER if source.ended and source.failure is None else STALLED):
+            sending.cancel()
+            raise TimeoutError
+    sending.result()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn every way in which the server can be out of reach into Unavailable."""
+    try:
+        yield
+    except TimeoutError as failure:
+        raise Unavailable("storage_unavailable", "The object storage gives no answer") from failure
+    except (BaseError, FileNotFoundError) as failure:  # a bucket that is not there is "not found" too
+        raise _unavailable(failure) from failure
+
+
+def _unavailable(failure: Exception) -> Unavailable:
+    first = str(failure).partition("\n")[0]
+    return Unavailable("storage_unavailable", f"The object storage can't be reached or refuses: {first[:300]}")
+
+
+def _attributes(label: Label | None) -> Any:
+    if label is None:
+        return None
+    return {
+        "Content-Type": label.content_type,
+        "Content-Disposition": label.disposition,
+        "Cache-Control": CACHE,
+    }
+
+
+def _found(meta: Any) -> Found:
+    return Found(meta["path"], meta["size"], meta["last_modified"])

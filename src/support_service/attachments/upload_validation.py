@@ -1,0 +1,61 @@
+"""What is asked of a file while it arrives: its size and its type."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from support_service.attachments.detection import HEAD, detect
+from support_service.attachments.mime_types import allows, fits
+from support_service.attachments.model import clean_content_type, clean_filename
+from support_service.core.errors import Invalid, TooLarge, UnsupportedType
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may be; no `types` allow any."""
+
+    max_bytes: int
+    types: tuple[str, ...] | None = None
+
+
+class Intake:
+    """One file on its way in. What is refused raises out of its stream, so that no storage keeps it."""
+
+    def __init__(self, filename: str, content_type: str | None, limits: Limits) -> None:
+        self.filename = clean_filename(filename)
+        self.content_type = clean_content_type(content_type)
+        self.detected_type: str | None = None
+        self._limits = limits
+        self._head: bytearray | None = bytearray()
+
+    async def passing(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The bytes as they come; raises TooLarge, UnsupportedType, or Invalid for an empty file."""
+        types = self._limits.types
+        if types is not None and not allows(types, self.content_type):
+            raise _not_taken(types, self.content_type, "declared")
+        size = 0
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > self._limits.max_bytes:
+                raise TooLarge("attachment_too_large", f"A file may have at most {self._limits.max_bytes} bytes.")
+            if self._head is not None:
+                self._head += chunk[:HEAD]
+                if len(self._head) >= HEAD:
+                    self._detect()
+            yield chunk
+        if not size:
+            raise Invalid("attachment_empty", "The file is empty; nothing was kept.")
+        if self._head is not None:
+            self._detect()
+
+    def _detect(self) -> None:
+        head, self._head = bytes(self._head or b"")[:HEAD], None
+        self.detected_type = found = detect(head, self.filename)
+        types = self._limits.types
+        if types is not None and found is not None and not fits(types, self.content_type, found):
+            raise _not_taken(types, found, "detected")
+
+
+def _not_taken(types: tuple[str, ...], content_type: str, how: str) -> UnsupportedType:
+    return UnsupportedType(
+        "type_not_allowed", f"Files of type {content_type} ({how}) are not taken; send {', '.join(types)}."
+    )

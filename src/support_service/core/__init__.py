@@ -1,0 +1,1 @@
+"""Values and rules without I/O: ids, errors, problem codes, principals, pagination, units, background jobs."""

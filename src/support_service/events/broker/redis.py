@@ -1,0 +1,268 @@
+"""The broker on Redis Streams: entries with one field `event`, one consumer group, dead letters in a stream beside."""
+
+import asyncio
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from support_service.events.broker.memory import BrokerFault, DeadLetter, Delivery, Depth, Fenced, Full, chosen
+from support_service.telemetry.labels import OTHER
+from support_service.telemetry.stores import Measure, pooled, unmeasured
+
+GROUP = "support-service"
+TIMEOUT = 2.0  # seconds to connect or to answer, beyond what a call asks the server to wait
+CONNECTIONS = 16
+MOST_PENDING = 256  # pending entries looked at in one turn
+GONE_AFTER = 86_400.0  # seconds; a consumer that lives reads each second
+FIELDS = (b"event", b"data")  # in which field of an entry an event may come
+# One call whatever the number of events: the client packs one command, and the server appends all or none.
+PUBLISH = """
+if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then
+    return redis.error_reply('FENCED ' .. redis.call('GET', KEYS[2]))
+end
+if ARGV[3] == '0' and redis.call('XLEN', KEYS[1]) + #ARGV - 3 > tonumber(ARGV[2]) then
+    return redis.error_reply('FULL')
+end
+if ARGV[1] ~= '0' then redis.call('SET', KEYS[2], ARGV[1]) end
+for i = 4, #ARGV do
+    if ARGV[3] == '0' then
+        redis.call('XADD', KEYS[1], '*', 'event', ARGV[i])
+    else
+        redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'event', ARGV[i])
+    end
+end
+return #ARGV - 3
+"""
+BURY = """
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
+    'event', ARGV[3], 'reason', ARGV[4], 'tries', ARGV[5], 'at', ARGV[6])
+return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+"""
+REPLAY = """
+local found = 0
+for i = 1, #ARGV do
+    local entry = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
+    if entry then
+        redis.call('XADD', KEYS[1], '*', unpack(entry[2], 1, 2))
+        redis.call('XDEL', KEYS[2], ARGV[i])
+        found = found + 1
+    end
+end
+return found
+"""
+# In one script: one that came back between the look and its end would lose what it was handed out.
+FORGET_CONSUMERS = """
+for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    local has = {}
+    for i = 1, #each, 2 do has[each[i]] = each[i + 1] end
+    if has.pending == 0 and has.idle >= tonumber(ARGV[2]) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], has.name)
+    end
+end
+"""
+REFUSED = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # what PUBLISH says
+
+
+class RedisBroker:
+    """Streams in a Redis that producers, replicas and listeners share."""
+
+    def __init__(self, url: str, measure: Measure = unmeasured) -> None:
+        self._measure = measure
+        self._pool = redis.BlockingConnectionPool.from_url(
+            url,
+            timeout=TIMEOUT,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            max_connections=CONNECTIONS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._redis: Any = redis.Redis.from_pool(self._pool)
+        self._publish, self._bury, self._replay, self._forget_consumers = map(
+            self._redis.register_script, (PUBLISH, BURY, REPLAY, FORGET_CONSUMERS)
+        )
+
+    async def publish(
+        self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
+    ) -> None:
+        with self._operation("XADD"):
+            await self._publish(keys=[stream, f"{stream}:fence"], args=[fence, keep, int(lose), *events])
+
+    async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
+        # The socket waits longer than the server does, or a quiet stream would look like a dead server.
+        asked = min(wait, TIMEOUT / 2)
+        with self._operation(""):
+            answer = await self._in_group(
+                stream,
+                lambda: self._redis.xreadgroup(
+                    GROUP, consumer, {stream: ">"}, count=count, block=max(1, round(asked * 1000))
+                ),
+            )
+        return _deliveries(_entries(answer), {})
+
+    async def claim(self, stream: str, consumer: str, *, count: int, idle: float, alone: int) -> list[Delivery]:
+        least = max(0, round(idle * 1000))
+        with self._operation("XCLAIM"):
+            pending = await self._in_group(
+                stream,
+                lambda: self._redis.xpending_range(stream, GROUP, "-", "+", MOST_PENDING, idle=least),
+            )
+            due = [Delivery(each["message_id"].decode(), b"", int(each["times_delivered"])) for each in pending]
+            taken = chosen(due, count, alone)
+            if not taken:
+                return []
+            tries = {each.id: each.tries + 1 for each in taken}
+            entries = await self._redis.xclaim(stream, GROUP, consumer, least, list(tries))
+            return _deliveries(entries, tries)
+
+    async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:
+        with self._operation("XCLAIM"):
+            await self._redis.xclaim(stream, GROUP, consumer, 0, [delivery.id], justid=True)  # which counts no try
+
+    async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
+        if ids:
+            with self._operation("XACK"):
+                await self._redis.xack(stream, GROUP, *ids)
+
+    async def bury(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
+        with self._operation("XADD"):
+            arguments: list[Any] = [GROUP, delivery.id, delivery.event, reason, delivery.tries, at]
+            await self._bury(keys=[stream, _dead(stream)], args=arguments)
+
+    async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
+        with self._operation("XRANGE"):
+            entries = await self._redis.xrange(_dead(stream), min=f"({after}" if after else "-", count=count)
+        return [_dead_letter(key, has) for key, has in entries]
+
+    async def last_dead_letter(self, stream: str) -> str | None:
+        """The id of the newest dead letter."""
+        with self._operation("XRANGE"):
+            entries = await self._redis.xrevrange(_dead(stream), count=1)
+        return entries[0][0].decode() if entries else None
+
+    async def entries(self, stream: str, count: int, after: str = "") -> list[Delivery]:
+        """A page of what a stream holds, oldest first."""
+        with self._operation("XRANGE"):
+            found = await self._redis.xrange(stream, min=f"({after}" if after else "-", count=count)
+        return _deliveries(found, {})
+
+    async def remove(self, stream: str, ids: Collection[str]) -> int:
+        """Remove entries of a stream; gives how many there were."""
+        if not ids:
+            return 0
+        with self._operation("XDEL"):
+            return int(await self._redis.xdel(stream, *ids))
+
+    async def replay(self, stream: str, ids: Collection[str]) -> int:
+        if not ids:
+            return 0
+        with self._operation("XADD"):
+            return int(await self._replay(keys=[stream, _dead(stream)], args=list(ids)))
+
+    async def drop(self, stream: str, ids: Collection[str]) -> int:
+        """Forget dead letters; gives how many there were."""
+        with self._operation(""):  # the command line alone asks for it
+            return int(await self._redis.xdel(_dead(stream), *ids))
+
+    async def trim(self, stream: str) -> None:
+        with self._operation("XTRIM"):
+            groups = await self._in_group(stream, lambda: self._redis.xinfo_groups(stream))
+            if all(group["name"] != GROUP.encode() for group in groups):
+                return  # another group came first, and all that it has read is still before ours
+            floors = []
+            for group in groups:  # what is handed out from here on is newer than what was handed out last
+                pending = await self._redis.xpending(stream, group["name"])
+                floors.append(pending["min"] or group["last-delivered-id"])
+            floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
+            await self._redis.xtrim(stream, minid=floor, approximate=False)
+            # Each start of a process makes a consumer, which Redis keeps for ever.
+            await self._forget_consumers(keys=[stream], args=[GROUP, round(GONE_AFTER * 1000)])
+
+    async def depth(self, stream: str) -> Depth:
+        with self._operation("XINFO"):
+            groups, dead = await asyncio.gather(
+                self._in_group(stream, lambda: self._redis.xinfo_groups(stream)), self._redis.xlen(_dead(stream))
+            )
+            ours = [each for each in groups if each["name"] == GROUP.encode()]
+            if not ours:  # nobody has read yet
+                return Depth(await self._redis.xlen(stream), dead)
+        lag = ours[0]["lag"]
+        return Depth(None if lag is None else lag + ours[0]["pending"], dead)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    def connections(self) -> tuple[int, int]:
+        """(used, idle) connections of the pool."""
+        return pooled(self._pool)
+
+    async def _in_group(self, stream: str, ask: Any) -> Any:
+        """Ask; where the stream or its group is missing, as in a Redis that lost everything, make it and ask again."""
+        try:
+            return await ask()
+        except ResponseError as failure:
+            if not str(failure).startswith(("NOGROUP", "no such key")):
+                raise
+        try:
+            await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+        except ResponseError as failure:
+            if not str(failure).startswith("BUSYGROUP"):
+                raise
+        return await ask()
+
+    @contextmanager
+    def _operation(self, name: str) -> Iterator[None]:
+        """Measure a command that has a name, and turn every way in which it can fail into BrokerFault."""
+        started = perf_counter()
+        error = ""
+        try:
+            yield
+        except (RedisError, OSError, ValueError) as failure:
+            error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
+            raise _fault(failure) from failure
+        finally:
+            if name:  # a wait for events says nothing about Redis
+                self._measure(name, perf_counter() - started, error)
+
+
+def _fault(failure: Exception) -> BrokerFault:
+    said = REFUSED.search(str(failure)) if isinstance(failure, ResponseError) else None
+    if said is None:
+        return BrokerFault(str(failure))
+    return Fenced(int(said["fence"])) if said["fence"] else Full("too many events wait")
+
+
+def _dead(stream: str) -> str:
+    return f"{stream}.dead"
+
+
+def _dead_letter(key: bytes, has: dict[bytes, bytes]) -> DeadLetter:
+    """A dead letter; one that someone else has put there may lack what ours have."""
+    reason, tries, at = (has.get(name, b"").decode(errors="replace") for name in (b"reason", b"tries", b"at"))
+    return DeadLetter(key.decode(), has.get(b"event", b""), reason, int(tries) if tries.isdecimal() else 0, at)
+
+
+def _entries(answer: Any) -> Any:
+    """The entries of the one stream that was read, in either version of the protocol."""
+    if not answer:
+        return []
+    [entries] = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer]
+    return entries[0] if isinstance(answer, dict) and entries and isinstance(entries[0], list) else entries
+
+
+def _deliveries(entries: Any, tries: dict[str, int]) -> list[Delivery]:
+    """Entries as deliveries; one without a field that is an event's comes as nothing, which no event is."""
+    found = []
+    for key, has in entries:
+        if key is None or has is None:
+            continue  # trimmed away since it was handed out
+        event = next((has[name] for name in FIELDS if name in has), b"")
+        found.append(Delivery(key.decode(), event, tries.get(key.decode(), 1)))
+    return found

@@ -1,0 +1,146 @@
+"""The events that cases wait for: what they hold, which cases they concern, and how they read. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from support_service.core.references import MAX_LENGTH
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _as_written(value: object) -> object:
+    if value is not None and not (isinstance(value, str) and "-" in value[1:]):  # pydantic takes seconds since 1970 too
+        raise ValueError("must be a time as RFC 3339 has it")
+    return value
+
+
+Id = Annotated[
+    str, BeforeValidator(_as_text, json_schema_input_type=str | float), Field(min_length=1, max_length=MAX_LENGTH)
+]
+Moment = Annotated[AwareDatetime | None, BeforeValidator(_as_written, json_schema_input_type=AwareDatetime | None)]
+State = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Incoming(BaseModel):
+    """What every one of them has. Fields that nobody knows are ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", validate_by_name=False)
+    TYPE: ClassVar[str]
+
+    status: State
+    occurred_at: Moment = Field(None, description="when it happened; without it the event's time counts")
+
+    def references(self) -> list[tuple[str, str]]:
+        """(kind, value) of each thing that a case may name."""
+        raise NotImplementedError
+
+    def sentence(self) -> str:
+        """What the case's conversation says of it."""
+        raise NotImplementedError
+
+    def fields(self) -> dict[str, Any]:
+        """What it holds, as JSON."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class ShipmentUpdated(Incoming):
+    """A shipment has a new status; it names its order, itself, or both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": ["string", "number"]}}}
+                for name in ("orderId", "shipmentId")
+            ]
+        }
+    )
+    TYPE = "fulfillment.shipment.updated.v1"
+
+    order_id: Id | None = None
+    shipment_id: Id | None = None
+    tracking_number: Annotated[str, Field(max_length=MAX_LENGTH)] | None = None
+    carrier: Annotated[str, Field(max_length=MAX_LENGTH)] | None = None
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if not (self.order_id or self.shipment_id):
+            raise ValueError("orderId or shipmentId must be given")
+        return self
+
+    def references(self) -> list[tuple[str, str]]:
+        return _named(order=self.order_id, shipment=self.shipment_id)
+
+    def sentence(self) -> str:
+        what = self.tracking_number or self.shipment_id
+        return f"Shipment{f' {what}' if what else ''} updated to {_words(self.status)}{_of(self.order_id)}"
+
+
+class OrderStatusChanged(Incoming):
+    """An order has a new status."""
+
+    TYPE = "order.status.changed.v1"
+
+    order_id: Id
+
+    def references(self) -> list[tuple[str, str]]:
+        return _named(order=self.order_id)
+
+    def sentence(self) -> str:
+        return f"Order {self.order_id} updated to {_words(self.status)}"
+
+
+class PaymentStatusChanged(Incoming):
+    """A payment has a new status."""
+
+    TYPE = "payment.status.changed.v1"
+
+    payment_id: Id
+    order_id: Id | None = None
+    amount: Id | None = None
+
+    def references(self) -> list[tuple[str, str]]:
+        return _named(order=self.order_id, payment=self.payment_id)
+
+    def sentence(self) -> str:
+        return f"Payment {self.payment_id} updated to {_words(self.status)}{_of(self.order_id)}"
+
+
+KNOWN: tuple[type[Incoming], ...] = (ShipmentUpdated, OrderStatusChanged, PaymentStatusChanged)
+MODELS = {model.TYPE: model for model in KNOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event that came in, read and checked. `data` is None where nobody here knows its type."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime
+    data: Incoming | None
+
+    @property
+    def happened_at(self) -> datetime:
+        """When it happened, by the one who tells."""
+        return (self.data and self.data.occurred_at) or self.time
+
+
+def _named(**things: str | None) -> list[tuple[str, str]]:
+    return [(kind, value) for kind, value in things.items() if value]
+
+
+def _words(status: str) -> str:
+    """A status as people write it: `in_transit` becomes In transit."""
+    words = status.replace("_", " ").replace("-", " ").strip() or status
+    words = words.lower() if words.isupper() else words
+    return words[:1].upper() + words[1:]
+
+
+def _of(order_id: str | None) -> str:
+    return f" for order {order_id}" if order_id else ""

@@ -1,0 +1,1 @@
+"""aiohttp plumbing that knows no feature: connections and their limits, admission, bodies, uploads, problem+json."""

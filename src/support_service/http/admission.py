@@ -1,0 +1,108 @@
+"""What stands before every handler: limits that refuse a request before any work is done for it."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from multidict import istr
+from opentelemetry.metrics import Counter
+
+from support_service.core.errors import AddressTooLong, Malformed, TooOften, Unavailable
+from support_service.http.readiness import Readiness
+from support_service.http.security import A_YEAR, TRANSPORT, Origins, protect
+from support_service.limits.addresses import Proxies, counted
+from support_service.limits.overload import Overload
+from support_service.limits.rates import Limiter
+from support_service.telemetry.http import UNMEASURED
+
+MAX_QUERY = 4096  # bytes; the longest that is asked for here is a tenth
+MAX_PARAMETERS = 64
+FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
+RATE, RATE_POLICY = istr("RateLimit"), istr("RateLimit-Policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The limits of one app. A limiter that is None is off."""
+
+    proxies: Proxies
+    origins: Origins
+    overload: Overload
+    readiness: Readiness
+    by_address: Limiter | None
+    by_principal: Limiter | None
+    turned_away: Counter
+
+    def check(self, request: web.Request) -> None:
+        """Let a request in; raises what refuses it. Health and metrics are let in however much there is to do."""
+        self.origins.check(request)
+        if request.path in UNMEASURED:
+            return
+        reason = self.overload.refuses(self.readiness.working - self.readiness.waiting)
+        if reason is not None:
+            self.turned_away.add(1, {"reason": reason})
+            raise Unavailable("overloaded", "The service has more to do than it can; try again in a moment.")
+        if self.by_address is not None:
+            self._charge(request, self.by_address, counted(self.client(request)))
+        query = request.rel_url.raw_query_string
+        if query:
+            if len(query) > MAX_QUERY:
+                raise AddressTooLong("uri_too_long", f"The query may have at most {MAX_QUERY} bytes.")
+            if query.count("&") >= MAX_PARAMETERS:
+                raise Malformed("too_many_parameters", f"The query may have at most {MAX_PARAMETERS} parameters.")
+
+    def charge(self, request: web.Request, principal: str) -> None:
+        """Count a request of a principal, once it is known who that is; raises TooOften over the rate."""
+        if self.by_principal is not None and request.path not in UNMEASURED:
+            self._charge(request, self.by_principal, principal)
+
+    def client(self, request: web.BaseRequest) -> str:
+        """The address of the client, seen through the proxies that are trusted."""
+        return self.proxies.client(request.remote, request.headers.getall(FORWARDED_FOR, ()))
+
+    def tell(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
+        """Give an answer its headers: security, origins, and how the client stands with its rates."""
+        protect(answer)
+        self.origins.tell(request, answer)
+        if FORWARDED_PROTO in request.headers and self._came_by_https(request):
+            answer.headers[TRANSPORT] = A_YEAR
+        if self.by_address is None and self.by_principal is None:
+            return
+        standings = request.get(STANDINGS)
+        if standings:
+            answer.headers[RATE_POLICY], answer.headers[RATE] = standings
+
+    def _charge(self, request: web.Request, limiter: Limiter, key: str) -> None:
+        standing = limiter.take(key)
+        policy, state = limiter.policy, f'"{limiter.name}";r={standing.left};t={ceil(standing.full_in)}'
+        if limiter is self.by_principal and self.by_address is not None:  # which was charged before
+            of_address, at_address = request[STANDINGS]
+            policy, state = f"{of_address}, {policy}", f"{at_address}, {state}"
+        request[STANDINGS] = (policy, state)
+        if not standing.admitted:
+            self.turned_away.add(1, {"reason": limiter.name})
+            rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
+            raise TooOften("rate_limited", f"More than {rate} for one {limiter.name}.", max(1, ceil(standing.retry_in)))
+
+    def _came_by_https(self, request: web.BaseRequest) -> bool:
+        """Whether a trusted proxy says so; the last word is the nearest proxy's."""
+        said = request.headers.getall(FORWARDED_PROTO)[-1].rpartition(",")[2]
+        return said.strip().lower() == "https" and self.proxies.trusts(request.remote)
+
+
+GATE = web.AppKey("gate", Gate)
+STANDINGS = web.RequestKey("standings", tuple[str, str])  # the policies and how the client stands with each
+
+
+@web.middleware
+async def gated(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Hand on what may come in, and answer browsers that ask whether their page may."""
+    gate = request.app[GATE]
+    gate.check(request)
+    return gate.origins.preflight(request) or await handler(request)
+
+
+async def tell(request: web.Request, answer: web.StreamResponse) -> None:
+    """Give an answer its headers, the moment before they are sent."""
+    request.app[GATE].tell(request, answer)

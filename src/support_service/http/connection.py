@@ -1,0 +1,173 @@
+"""One client's connection: what aiohttp leaves open is bounded here, and what it can't read is answered and counted.
+
+aiohttp would wait for ever for the rest of a head and for a client that takes no answer. It would tell of unreadable
+requests in plain text, count nothing, and log the offending line, which may hold a password or a body.
+"""
+
+import asyncio
+import logging
+from typing import Any, Literal, cast
+
+from aiohttp import StreamReader, web
+from aiohttp.http import HttpVersion10
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp.web_request import BaseRequest
+
+from support_service.http.admission import Gate
+from support_service.http.connection_limits import Bounds, Crowd
+from support_service.http.instrumentation import new_request_id
+from support_service.http.problems import problem
+from support_service.telemetry.http import RequestMetrics
+from support_service.telemetry.logs import REFUSED, REQUEST_ID
+
+MAX_LINE = 8190  # bytes of a request's address
+MAX_FIELD = 8192  # bytes of one header; not the same, since aiohttp tells only which bound was broken
+MAX_FIELDS = 100
+TOO_MANY = "Too many headers received"  # aiohttp's words, for which it has no class
+MAX_HEAD = 32 * 1024  # bytes of all headers; a browser sends 2 KiB, a long token 8
+LINGER = 2.0  # seconds for which what a handler did not read is taken, so that the client sees its answer
+
+log = logging.getLogger(REFUSED)
+
+
+class HeadTooLarge(Exception):
+    """A head that is over its bound in all, whatever each header has."""
+
+
+class Connection(RequestHandler):
+    """Knows since when a client keeps it waiting, and for what."""
+
+    __slots__ = ("_body", "_crowd", "_head_bytes", "_head_since", "_link", "_unread", "_unread_since")
+
+    def __init__(self, manager: "web.Server", crowd: Crowd, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._crowd = crowd
+        self._link: asyncio.Transport | None = None  # aiohttp's own is gone once it began to close
+        self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
+        self._head_since = 0.0  # when the head began that is not whole yet
+        self._head_bytes = 0
+        self._unread = 0  # bytes that the client had not taken at the last look
+        self._unread_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Serve the client, where there is room."""
+        link = cast(asyncio.Transport, transport)
+        peer = link.get_extra_info("peername")
+        now = self._loop.time()
+        if not self._crowd.enter(self, peer[0] if isinstance(peer, tuple) else None, now):
+            link.abort()
+            return
+        self._link = link
+        self._head_since = now
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give the place back."""
+        self._crowd.leave(self)
+        super().connection_lost(exc)
+        self._link = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and note whether it leaves a head unfinished."""
+        requests, in_body = self._request_count, not self._body.is_eof()
+        super().data_received(data)
+        if self._request_count != requests:
+            if self._messages:
+                self._refuse_bad_heads(may_be_large=self._head_bytes + len(data) > MAX_HEAD)
+                self._body = self._messages[-1][1]
+            self._head_since, self._head_bytes = 0.0, 0
+        elif data and not in_body and not self._messages:
+            self._head_since = self._head_since or self._loop.time()
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD and not self._close:
+                self._refuse_head()
+
+    def idle_since(self) -> float | None:
+        """Since when nothing is in work."""
+        if self._waiter is None or self._waiter.done():
+            return None
+        return self._next_keepalive_close_time - self._keepalive_timeout
+
+    def unread(self) -> int:
+        """Bytes of its responses that the client has not taken yet, without those in the kernel's buffers."""
+        return self._link.get_write_buffer_size() if self._link is not None else 0
+
+    def overdue(self, now: float, bounds: Bounds) -> Literal["head", "unread"] | None:
+        """What the client has kept us waiting for too long: the rest of a head, or to take what it asked for."""
+        if self._link is None:
+            return None
+        unread = self.unread()
+        if unread != self._unread:
+            self._unread, self._unread_since = unread, now
+        elif unread and now - self._unread_since > bounds.send_timeout:
+            return "unread"
+        if self._head_since:
+            idle = self.idle_since()
+            if idle is not None and now - max(idle, self._head_since) > bounds.header_timeout:
+                return "head"
+        return None
+
+    def cut(self) -> None:
+        """End the connection at once, whatever the client has not taken."""
+        self.force_close()
+        if self._link is not None:
+            self._link.abort()
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Refuse what can't be read; what else went wrong is aiohttp's to tell."""
+        if status != 400 or request.writer.output_size > 0:  # noqa: PLR2004 - HTTP's own number
+            return super().handle_error(request, status, exc, message)
+        refuse: Refuse = self._manager.refuse  # type: ignore[union-attr]
+        if isinstance(exc, LineTooLong) and exc.args[1] == MAX_LINE:
+            answer = refuse(414, "uri_too_long", f"The address may have at most {MAX_LINE} bytes.", exc)
+        elif isinstance(exc, (LineTooLong, HeadTooLarge)) or str(exc).endswith(TOO_MANY):
+            bounds = f"{MAX_FIELDS} headers, {MAX_FIELD} bytes in each, {MAX_HEAD} bytes in all"
+            answer = refuse(431, "headers_too_large", f"A request may have at most {bounds}.", exc)
+        else:
+            answer = refuse(400, "malformed_request", "The request can't be read as HTTP; nothing was done.", exc)
+        refuse.gate.tell(request, answer)  # which aiohttp does for requests that have a route
+        answer.force_close()
+        return answer
+
+    def _refuse_bad_heads(self, *, may_be_large: bool) -> None:
+        """Put a refusal in the place of each request whose head is too large, or of HTTP before 1.0."""
+        for number, (message, _) in enumerate(self._messages):
+            if isinstance(message, _ErrInfo):
+                continue
+            if message.version < HttpVersion10:
+                self._messages[number] = (_ErrInfo(400, BadHttpMessage("too old"), ""), EMPTY_PAYLOAD)
+            elif may_be_large and _size(message.raw_headers) > MAX_HEAD:
+                self._messages[number] = (_ErrInfo(400, HeadTooLarge(), ""), EMPTY_PAYLOAD)
+
+    def _refuse_head(self) -> None:
+        """Answer a head that is too large before it is whole, and read nothing more."""
+        self._messages.append((_ErrInfo(400, HeadTooLarge(), ""), EMPTY_PAYLOAD))
+        self._close = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Refuse:
+    """Counts a refusal, logs its kind, and gives the answer."""
+
+    def __init__(self, metrics: RequestMetrics, gate: Gate) -> None:
+        self._metrics = metrics
+        self.gate = gate
+
+    def __call__(self, status: int, code: str, detail: str, cause: BaseException | None) -> web.Response:
+        request_id = new_request_id()
+        token = REQUEST_ID.set(request_id)
+        self._metrics.refuse(status)
+        log.info("A request was refused unread: %d, %s", status, type(cause).__name__, extra={"status": status})
+        answer = problem(status, code, detail)
+        answer.headers["X-Request-Id"] = request_id
+        REQUEST_ID.reset(token)
+        return answer
+
+
+def _size(headers: tuple[tuple[bytes, bytes], ...]) -> int:
+    return sum(len(name) + len(value) + len(": \r\n") for name, value in headers)

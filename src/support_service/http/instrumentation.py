@@ -1,0 +1,75 @@
+"""What surrounds every request: its id, its measure, and its line in the access log."""
+
+import logging
+import os
+import random
+import re
+from time import perf_counter
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from support_service.http.problems import CLIENT_LEFT
+from support_service.http.readiness import Readiness
+from support_service.telemetry.http import RequestMetrics
+from support_service.telemetry.logs import CASE_ID, REQUEST_ID
+from support_service.telemetry.traces import continued
+
+REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+REQUESTS = web.AppKey("requests", RequestMetrics)
+
+log = logging.getLogger("support_service.access")
+
+
+def new_request_id() -> str:
+    """An id for a request whose client sent none that is fit for a log."""
+    return os.urandom(8).hex()
+
+
+def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -> Middleware:
+    """A middleware that measures requests and logs a share of them; failures of the service are always logged.
+
+    Once a stop has begun each answer ends its connection, so that no client sends another request into the stop.
+    """
+
+    @web.middleware
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = perf_counter()
+        request_id = request.headers.get("X-Request-Id", "")
+        if not REQUEST_ID_FORM.fullmatch(request_id):
+            request_id = new_request_id()
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else None
+        tokens = REQUEST_ID.set(request_id), CASE_ID.set(request.match_info.get("case_id"))
+        status = 500  # of a handler that is cancelled when the service stops
+        metrics.begin(request.method, route)
+        readiness.working += 1
+        with continued(request.headers):
+            try:
+                response = await handler(request)
+                status = response.status
+                if not response.prepared and (request.transport is None or request.transport.is_closing()):
+                    status = CLIENT_LEFT  # nobody will read the answer, however good it is
+                if not response.prepared:
+                    response.headers["X-Request-Id"] = request_id
+                    if not readiness.accepting:
+                        response.force_close()
+            finally:
+                readiness.working -= 1
+                seconds = perf_counter() - started
+                metrics.end(request.method, route, status, seconds, "client_left" if status == CLIENT_LEFT else None)
+                if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
+                    log.log(
+                        logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004 - HTTP's own boundary
+                        "%s %s %d",
+                        request.method,
+                        request.path,
+                        status,
+                        extra={"route": route, "status": status, "seconds": round(seconds, 6)},
+                    )
+                REQUEST_ID.reset(tokens[0])
+                CASE_ID.reset(tokens[1])
+        return response
+
+    return observe

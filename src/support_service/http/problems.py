@@ -1,0 +1,122 @@
+"""Errors become RFC 9457 problems here, and here alone they get a status."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import pydantic_core
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel, Field
+
+from support_service.core import errors
+from support_service.core.errors import FieldError, SupportError
+from support_service.telemetry.logs import REQUEST_ID
+
+STATUS: dict[type[SupportError], int] = {
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Outdated: 412,
+    errors.Malformed: 400,
+    errors.Invalid: 422,
+    errors.TooLarge: 413,
+    errors.TooSlow: 408,
+    errors.UnsupportedType: 415,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.Misdirected: 421,
+    errors.AddressTooLong: 414,
+    errors.TooOften: 429,
+    errors.OutOfSpace: 507,
+    errors.Unavailable: 503,
+}
+RETRY_AFTER = {503: "1", 507: "60"}  # seconds
+CHALLENGE = 'Bearer realm="support-service"'
+UNQUOTABLE = str.maketrans('"\\', "''")
+CLIENT_LEFT = 499  # as nginx writes it: there is no one to tell any more
+CODES = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}  # refusals of the framework's own
+SENTENCES = {
+    404: "Nothing is served at this path; /openapi.json lists what is.",
+    413: "The body is larger than this request may have.",
+}
+
+log = logging.getLogger(__name__)
+
+
+class FieldProblem(BaseModel):
+    """One thing wrong with one field."""
+
+    field: str = Field(description="the field's dotted path")
+    message: str
+
+
+class Problem(BaseModel):
+    """A refusal or a failure, as RFC 9457 has it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = Field(description="what to do next")
+    code: str = Field(description="stable; made for programs")
+    requestId: str | None = Field(description="finds the request in the log")  # noqa: N815 - JSON is in camelCase
+    errors: list[FieldProblem] | None = Field(default=None, description="each field that breaks a rule")
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error into a problem; what nobody foresaw is logged with its trace and told without it."""
+    try:
+        return await handler(request)
+    except SupportError as error:
+        answer = problem(STATUS[type(error)], error.code, error.message, error.fields)
+        if isinstance(error, errors.TooSlow):
+            answer.force_close()
+        if isinstance(error, errors.Unauthenticated):
+            answer.headers["WWW-Authenticate"] = _challenge(error)
+        if isinstance(error, errors.TooOften):
+            answer.headers["Retry-After"] = str(error.retry_after)
+        return answer
+    except web.HTTPException as refusal:
+        answer = problem(
+            refusal.status,
+            CODES.get(refusal.status, "http_error"),
+            SENTENCES.get(refusal.status, refusal.reason),
+        )
+        if "Allow" in refusal.headers:
+            answer.headers["Allow"] = refusal.headers["Allow"]
+        return answer
+    except web.RequestPayloadError as failure:
+        answer = problem(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
+        answer.force_close()
+        return answer
+    except Exception as failure:
+        if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            return web.Response(status=CLIENT_LEFT)
+        log.exception("%s %s failed", request.method, request.path)
+        return problem(500, "internal_error", "Something broke here; the request id finds it in the log.")
+
+
+def _challenge(error: errors.Unauthenticated) -> str:
+    """What RFC 6750 has beside a 401: who sent a token is told what is wrong with it."""
+    if error.code == "token_missing":
+        return CHALLENGE
+    return f'{CHALLENGE}, error="invalid_token", error_description="{error.message.translate(UNQUOTABLE)}"'
+
+
+def problem(status: int, code: str, detail: str, fields: Sequence[FieldError] = ()) -> web.Response:
+    """An `application/problem+json` answer."""
+    document = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        requestId=REQUEST_ID.get(),
+        errors=[FieldProblem(field=field.field, message=field.message) for field in fields] or None,
+    )
+    headers = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else None
+    return web.Response(
+        body=pydantic_core.to_json(document, exclude_none=True),
+        status=status,
+        headers=headers,
+        content_type="application/problem+json",
+    )

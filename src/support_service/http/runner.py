@@ -1,0 +1,56 @@
+"""What takes connections: each becomes a Connection, with the bounds of the app that it calls."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+from support_service.http.admission import GATE
+from support_service.http.connection import LINGER, MAX_FIELD, MAX_FIELDS, MAX_LINE, Connection, Refuse
+from support_service.http.connection_limits import CROWD, Crowd
+from support_service.http.instrumentation import REQUESTS
+
+
+class Listener(web.Server):
+    """Makes a Connection for each client, and answers expectations that aiohttp refuses before any middleware."""
+
+    def __init__(self, made: web.Server, refuse: Refuse, crowd: Crowd) -> None:
+        super().__init__(
+            self._handle,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            loop=asyncio.get_running_loop(),
+        )
+        self.refuse = refuse
+        self._crowd = crowd
+        self._inner: Any = made.request_handler
+        self._options = made._kwargs | {  # noqa: SLF001 - aiohttp has no other way to make connections of one's own class
+            # Of a refused body aiohttp would unpack the rest without a pause, and 1 MB may be 1 GB.
+            "auto_decompress": False,
+            "keepalive_timeout": crowd.bounds.idle_timeout,
+            "lingering_time": LINGER,
+            "max_line_size": MAX_LINE,
+            "max_field_size": MAX_FIELD,
+            "max_headers": MAX_FIELDS,
+        }
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, self._crowd, loop=asyncio.get_running_loop(), **self._options)
+
+    async def _handle(self, request: BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._inner(request)  # type: ignore[no-any-return]
+        except web.HTTPExpectationFailed as refusal:
+            return self.refuse(417, "expectation_failed", "Only 100-continue can be expected.", refusal)
+
+
+class Runner(web.AppRunner):
+    """Runs an app that bounds and counts what comes to it; any other as aiohttp does."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        if GATE not in self.app:
+            return made
+        return Listener(made, Refuse(self.app[REQUESTS], self.app[GATE]), self.app[CROWD])

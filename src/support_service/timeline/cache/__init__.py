@@ -1,0 +1,1 @@
+"""Snapshots of the sources' answers, cached in the process or in Redis."""

@@ -1,0 +1,1 @@
+"""Clients of the order, payment and fulfillment services."""

@@ -1,1 +1,0 @@
-"""HTTP: thin handlers that parse, call and answer, one file a resource."""
