@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 import pytest
 
-from support_service.timeline.sources.client import connector
+from support_service.timeline.sources import connector
 from tests.calls import PATIENCE, eventually
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"

@@ -13,7 +13,7 @@ from support_service.api import app_keys
 from support_service.core import references
 from support_service.core.references import Wanted
 from support_service.timeline import aggregator, overrides, single_flight
-from support_service.timeline.cache.memory import snapshots
+from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.cache.snapshots import Snapshot
 from tests.calls import PATIENCE, eventually, open_case, read_detail, refresh

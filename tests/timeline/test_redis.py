@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.core.references import Wanted
-from support_service.timeline.cache.memory import snapshots
+from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.snapshots import Snapshot, key
 from tests.calls import eventually, open_case, read_detail, refresh
 from tests.scrape import Scrape
