@@ -1,1 +1,1 @@
-"""Files of cases: their bytes in a storage, their rows and the ledger in the database."""
+"""Files of cases: bytes in a storage, rows and the ledger in the database."""

@@ -1,7 +1,8 @@
-"""What a file's first bytes say it is, by puremagic's table of signatures.
+"""Detection of a file's content type from its first bytes, by puremagic's table of signatures.
 
-What would do harm under another name is known here: in that table some of it has no type, and a filename can hide it.
-So are still images in MPEG-4's box, some of which that table takes for videos.
+The patterns in CERTAIN are checked before that table. They match types that are dangerous under another name
+(executables, SVG, HTML), because the table has no type for some of them, and a filename can hide them. They also match
+still images in the MPEG-4 container (HEIC, AVIF), because the table reports some of these as videos.
 """
 
 import re
@@ -12,10 +13,13 @@ import puremagic
 
 from support_service.attachments.model import clean_content_type
 
-HEAD = 2048  # bytes that are looked at
-SHORT, SHORTEST = 4, 2  # shorter signatures than these bytes are words of plain text too, or any text's first letter
+HEAD = 2048  # bytes that are examined
+# Minimum length of a signature in bytes: SHORT for text, SHORTEST for data with a NUL byte. Shorter signatures also
+# match words of plain text, or the first letter of any text.
+SHORT, SHORTEST = 4, 2
 
-_BEFORE = rb"(?:\xef\xbb\xbf)?(?>\s+|<!--.*?-->|<\?.*?\?>)*+"  # what may stand before the first element of markup
+# Allowed before the first element of markup: a byte order mark, spaces, comments and processing instructions.
+_BEFORE = rb"(?:\xef\xbb\xbf)?(?>\s+|<!--.*?-->|<\?.*?\?>)*+"
 CERTAIN = (
     (re.compile(rb".{4}ftyp(?:hei[cmsx]|hev[cmsx]|mif1)", re.DOTALL), "image/heic"),
     (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "image/avif"),
@@ -34,9 +38,9 @@ SCRIPT = re.compile(rb"#!\s*/")
 
 
 def detect(head: bytes, filename: str) -> str | None:
-    """The content type that the first bytes stand for; None where they have no signature, as plain text has none.
+    """Return the content type that the first bytes indicate; None if they have no signature, as in plain text.
 
-    The filename decides between types that begin alike, such as the formats of one office suite.
+    The filename decides between types with the same signature, such as the formats of one office suite.
     """
     certain = next((kind for pattern, kind in CERTAIN if pattern.match(head)), None)
     if certain is not None:
@@ -44,7 +48,7 @@ def detect(head: bytes, filename: str) -> str | None:
     found = _look_up(head, filename)
     if ZIP.match(head):
         if found == "application/java-archive" and not filename.lower().endswith(".jar"):
-            return "application/zip"  # many a packer's archives begin as Java's do
+            return "application/zip"  # many archivers write ZIP files that start like Java archives
         return found if found and found.startswith("application/") else "application/zip"
     return found or ("text/x-shellscript" if SCRIPT.match(head) else None)
 
@@ -55,7 +59,7 @@ def _look_up(head: bytes, filename: str) -> str | None:
         length >= least and head[offset : offset + length] in signatures
         for (offset, length), signatures in _signatures().items()
     ):
-        return None  # 20 us, where puremagic's own search takes 220
+        return None  # this check takes 20 us; puremagic's own search takes 220 us
     try:
         found = puremagic.from_string(head, mime=True, filename=filename)
     except (puremagic.PureError, ValueError):
@@ -65,7 +69,7 @@ def _look_up(head: bytes, filename: str) -> str | None:
 
 @cache
 def _signatures() -> dict[tuple[int, int], set[bytes]]:
-    """Every signature by where it stands and how long it is."""
+    """Return puremagic's signatures, grouped by (offset, length) in bytes."""
     found: defaultdict[tuple[int, int], set[bytes]] = defaultdict(set)
     for entry in puremagic.magic_header_array:
         found[entry.offset, len(entry.byte_match)].add(entry.byte_match)

@@ -1,4 +1,4 @@
-"""A stream on its way to an object store: hashed, counted, and stopped from outside where it has to be."""
+"""An upload stream to an object store that hashes and counts its bytes and can be stopped by another task."""
 
 import asyncio
 import hashlib
@@ -7,11 +7,15 @@ from time import monotonic
 
 
 class Stopped(Exception):
-    """Ends a stream whose reader was cancelled."""
+    """Raised out of a stream that was stopped or cancelled."""
 
 
 class Source:
-    """A stream that is hashed and counted on its way, and can be stopped from outside."""
+    """A stream that hashes and counts its bytes while it is read, and can be stopped by another task.
+
+    `digest` and `size` (bytes) cover all bytes read so far. `ended` is True when the stream has ended for any reason;
+    `failure` is then the error that the underlying stream raised, if any.
+    """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
@@ -23,7 +27,7 @@ class Source:
         self.failure: BaseException | None = None
 
     async def take(self, length: int) -> bytearray:
-        """The first bytes: at least as many, or all there are."""
+        """Read and return the first `length` bytes or slightly more; fewer only if the stream ends before."""
         start = bytearray()
         async for chunk in self._chunks:
             self._count(chunk)
@@ -33,8 +37,8 @@ class Source:
         return start
 
     def rest(self, start: bytearray) -> AsyncIterator[bytes]:
-        """Those bytes, then the others; raises when it is stopped, even while it waits."""
-        self._given_at = monotonic()  # before its reader asks for the first of them
+        """Yield `start`, then the remaining chunks. Raises Stopped after `stop`, even while it waits for a chunk."""
+        self._given_at = monotonic()  # the stall time also counts before the first chunk is requested
         return self._rest(start)
 
     async def _rest(self, start: bytearray) -> AsyncIterator[bytes]:
@@ -61,11 +65,11 @@ class Source:
         raise Stopped
 
     def stalled(self) -> float:
-        """For how many seconds its reader has let it wait; 0 while it waits for bytes itself."""
+        """Return for how many seconds the reader has requested no chunk; 0 while the stream itself waits for bytes."""
         return 0.0 if self._given_at is None else monotonic() - self._given_at
 
     def stop(self) -> None:
-        """Let the reader fail at once."""
+        """Make the reader fail at once with Stopped."""
         self._stopped = True
         if self._next is not None:
             self._next.cancel()

@@ -1,6 +1,6 @@
-"""Which names of content types mean the same, and which types begin alike: what a list of types takes. Pure."""
+"""Matching of content types against an allow list, with aliases and types that share a signature. No I/O."""
 
-# Names of one type. The first is the registered one, where there is one; clients and puremagic's table use the others.
+# Names of one type. The first is the registered name, if there is one; clients and puremagic's table use the others.
 SAME = (
     ("application/gzip", "application/x-gzip"),
     ("application/rtf", "text/rtf"),
@@ -23,7 +23,7 @@ SAME = (
     ("video/mp4", "video/x-m4v"),
     ("video/x-msvideo", "video/avi", "video/msvideo"),
 )
-# Types in one container each, whose first bytes do not tell which it is: there the declared one stands.
+# Types that share a container format. The first bytes can't distinguish them, so the declared type is trusted.
 ALIKE = (
     ("application/msword", "application/vnd.ms-excel", "application/vnd.ms-outlook", "application/vnd.ms-powerpoint"),
     (
@@ -46,15 +46,18 @@ ALIKE = (
 
 
 def allows(types: tuple[str, ...], content_type: str) -> bool:
-    """Whether a list of types, `image/*` among them, has this one by any of its names."""
+    """Return whether a list of types, which may contain patterns such as `image/*`, has this type under any name."""
     return any(name in types or f"{_kind(name)}/*" in types for name in _names(content_type))
 
 
 def fits(types: tuple[str, ...], declared: str, detected: str) -> bool:
-    """Whether a list of types takes a file of a declared type that it has, when the first bytes say another."""
+    """Return whether a list of types accepts a file whose detected type may differ from its declared type.
+
+    The declared type must already be in the list.
+    """
     if allows(types, detected) or any(_names(declared)[0] in each and _names(detected)[0] in each for each in ALIKE):
         return True
-    # What people write may begin like a patch, a mail or a script, and is a text all the same.
+    # Plain text may start like a patch, an email or a script and is still text.
     return _kind(declared) == "text" and any(_kind(name) in ("text", "message") for name in _names(detected))
 
 

@@ -1,4 +1,4 @@
-"""An attachment as the service keeps it, and what a client's filename and content type become. Pure."""
+"""The attachment record, and the normalisation of client filenames and content types. No I/O."""
 
 import re
 import unicodedata
@@ -7,18 +7,18 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
-MAX_FILENAME = 255  # bytes of UTF-8, as most file systems have it where the file will be saved
-MAX_FILES = 1000  # of a case: whoever reads it reads them all
+MAX_FILENAME = 255  # bytes of UTF-8, the limit of most file systems on which clients save the file
+MAX_FILES = 1000  # per case, because reading a case reads all its attachments
 UNKNOWN_TYPE = "application/octet-stream"
 CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,127}")
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file of a case. Its bytes lie in `storage` under `storage_key`; `sha256` is in hex.
+    """A file of a case. Its bytes are in the storage named `storage` under `storage_key`; `sha256` is in hex.
 
-    `content_type` is what the client declared, `detected_type` what the first bytes say, where they say anything. An
-    internal file is not for customers.
+    `content_type` is the type that the client declared. `detected_type` is the type found from the first bytes, or None
+    if they have no known signature. Customers do not see files whose `visibility` is `internal`.
     """
 
     id: str
@@ -36,19 +36,19 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What lies on a storage."""
+    """A number of files and their total size in bytes, such as the content of a storage."""
 
     files: int
     bytes: int
 
 
 def address(public_url: str, case_id: str, attachment_id: str, filename: str) -> str:
-    """Where an attachment's bytes are served."""
+    """Return the URL that serves the attachment's bytes."""
     return f"{public_url}/support/cases/{case_id}/attachments/{attachment_id}/{quote(filename, safe='')}"
 
 
 def view(kept: Attachment, public_url: str) -> dict[str, Any]:
-    """An attachment as everyone else sees it: with its address, without the place of its bytes."""
+    """Return the JSON view of an attachment for clients and events: with its URL, without its storage location."""
     return {
         "id": kept.id,
         "ticketId": kept.ticket_id,
@@ -63,7 +63,7 @@ def view(kept: Attachment, public_url: str) -> dict[str, Any]:
 
 
 def facts(kept: Attachment) -> dict[str, Any]:
-    """What the audit log is told of an attachment that comes or goes."""
+    """Return the fields that the audit log records when an attachment is added or removed."""
     return {
         "attachmentId": kept.id,
         "filename": kept.filename,
@@ -75,9 +75,9 @@ def facts(kept: Attachment) -> dict[str, Any]:
 
 
 def clean_filename(raw: str) -> str:
-    """A name that is safe to show and to save under: no path, no control characters, at most 255 bytes, never empty.
+    """Return a filename that is safe to display and to save: no path, no control characters, 1 to 255 bytes of UTF-8.
 
-    The bytes are kept under a generated key; this name is only ever given back to clients.
+    The bytes are stored under a generated key; this name is only returned to clients.
     """
     name = unicodedata.normalize("NFC", _decoded(raw)).replace("\\", "/").rpartition("/")[2]
     name = "".join(character for character in name if character.isprintable()).strip()
@@ -86,7 +86,10 @@ def clean_filename(raw: str) -> str:
 
 
 def _decoded(raw: str) -> str:
-    """The name behind the percent-encoding that aiohttp's client, among others, gives to letters beyond ASCII."""
+    """Undo the percent-encoding that some clients, such as aiohttp, apply to non-ASCII filenames.
+
+    Return `raw` unchanged unless it is an ASCII name that decodes to valid UTF-8 with non-ASCII letters or spaces.
+    """
     if not raw.isascii() or " " in raw:
         return raw
     try:
@@ -97,12 +100,15 @@ def _decoded(raw: str) -> str:
 
 
 def clean_content_type(raw: str | None) -> str:
-    """The declared type without its parameters; what is no type counts as unknown bytes."""
+    """Return the declared type in lower case and without parameters, or UNKNOWN_TYPE if it is missing or invalid."""
     essence = (raw or "").partition(";")[0].strip().lower()
     return essence if CONTENT_TYPE.fullmatch(essence) else UNKNOWN_TYPE
 
 
 def disposition(filename: str) -> str:
-    """Save it, never show it; the plain name is for clients that don't read the encoded one."""
+    """Return a Content-Disposition header that makes browsers save the file instead of displaying it.
+
+    The plain `filename` is for clients that don't support the encoded `filename*`.
+    """
     plain = "".join(character if character.isascii() and character not in '"\\%' else "_" for character in filename)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

@@ -1,4 +1,4 @@
-"""AttachmentService: keeps, gives and removes the files of cases, and knows how much of them lies on local storage."""
+"""AttachmentService: store, serve and delete the files of cases, and measure the backlog on local storage."""
 
 import asyncio
 import logging
@@ -25,18 +25,20 @@ from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, SYNTHETIC, closed
 
-BACKLOG_EVERY = 10.0  # seconds until this replica's gauges show what the others stored
-LINK_FOR = 300  # seconds that a redirected download may begin in
+BACKLOG_EVERY = 10.0  # seconds between updates of the gauges, which include files stored by other replicas
+LINK_FOR = 300  # seconds in which a redirected download must start
 LOCAL = "local"
-SHARE = 4  # one agent or customer may have a quarter of the uploads, or their slow ones would keep everyone else's away
+# One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.
+SHARE = 4
 
 log = logging.getLogger(__name__)
 
 
 class AttachmentService:
-    """The bytes first, then the row; the row first, then the bytes when one is removed: no row without its file.
+    """Store, serve and delete attachments.
 
-    New files go to the first of the storages; each file is read from the one that its row names.
+    Invariant: every row has its file. Uploads write the file first; deletes remove the row first. New files go to the
+    first storage in `storages`; each file is read from the storage that its row names.
     """
 
     def __init__(
@@ -58,7 +60,8 @@ class AttachmentService:
         self._public_url = public_url
         self._share = max(1, uploads // SHARE)
         self._uploading = 0
-        self._people: Counter[tuple[str, str | None] | None] = Counter()  # uploads of each; None for who is no person
+        # Uploads by agent or customer; None for other callers.
+        self._people: Counter[tuple[str, str | None] | None] = Counter()
         self._backlog: Backlog | None = None
         self._oldest: datetime | None = None
         self._free: int | None = None
@@ -69,11 +72,15 @@ class AttachmentService:
         instruments.observe(rows.ATTACHMENT_UPLOADS, lambda: [(self._uploading, {})])
 
     async def expect(self, case_id: str) -> Look:
-        """What is asked of a case; raises NotFound where the caller has no such one."""
+        """Return the case's `Look`. Raises NotFound for an unknown case and for one that the caller may not see."""
         return _expect(case_id, await store.look_at_case(self._database, case_id) if may_be_id(case_id) else None)
 
     async def expect_takes(self, case_id: str, versions: Versions = None) -> None:
-        """Raise NotFound, Conflict or Outdated where a file of the caller's would be refused, before it is sent."""
+        """Check that the caller may add a file, before its bytes are sent.
+
+        Raises NotFound, Conflict (the case is full, or closed and the caller is its customer) and Outdated (the case's
+        version is none of `versions`).
+        """
         found = await self.expect(case_id)
         _expect_taking(found)
         expect_version(found.version, versions)
@@ -91,10 +98,11 @@ class AttachmentService:
         visibility: str = "public",
         versions: Versions = None,
     ) -> Attachment:
-        """Keep a file of a case that exists; `expected` is about its size, where that is known.
+        """Store a file of an existing case. `expected` is its approximate size in bytes, 0 if unknown.
 
-        Raises TooLarge, Invalid for an empty file, UnsupportedType for one of a type that is not taken, OutOfSpace,
-        Conflict for a case that is full, and Outdated where it is of none of the versions by then.
+        Raises TooLarge, Invalid (the file is empty), UnsupportedType (its type is not allowed), OutOfSpace, NotFound,
+        Conflict (the case is full, or closed and the caller is its customer) and Outdated (when the row is inserted,
+        the case's version is none of `versions`).
         """
         intake = Intake(filename, content_type, self._limits)
         label = Label(intake.content_type, disposition(intake.filename))
@@ -118,7 +126,7 @@ class AttachmentService:
                 backlog, channel = await self._record(tx, attachment, versions)
                 committing = True
         except BaseException:
-            if not committing:  # else the commit's answer got lost, and a row may name the file
+            if not committing:  # a failed commit may have succeeded, and then a row names the file
                 await self._storage.delete(stored.key)
             raise
         if attachment.storage == LOCAL:
@@ -128,12 +136,12 @@ class AttachmentService:
         return attachment
 
     async def of_case(self, case_id: str) -> list[Attachment]:
-        """A case's attachments that the caller is shown, oldest first; raises NotFound for an unknown case."""
+        """Return the case's attachments that the caller may see, oldest first. Raises NotFound for an unknown case."""
         await self.expect(case_id)
         return [each for each in await store.of_case(self._database, case_id) if CALLER.get().hears(each.visibility)]
 
     async def get(self, case_id: str, attachment_id: str) -> Attachment:
-        """One attachment; raises NotFound."""
+        """Return one attachment. Raises NotFound if it is unknown or the caller may not see it."""
         known = may_be_id(case_id) and may_be_id(attachment_id)
         found = await store.get(self._database, case_id, attachment_id) if known else None
         caller = CALLER.get()
@@ -142,7 +150,10 @@ class AttachmentService:
         return found[1]
 
     async def read(self, attachment: Attachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """An attachment's bytes from an offset on, wherever they are by now; raises Unavailable."""
+        """Yield `length` bytes of an attachment, starting at `offset`; raises Unavailable.
+
+        If the file was moved to another storage after its row was read, the bytes are read from there.
+        """
         given = 0
         while True:
             try:
@@ -155,22 +166,26 @@ class AttachmentService:
                 moved = None if given else await garbage_queries.by_id(self._database, attachment.id)
                 if moved is None or moved.storage_key == attachment.storage_key:
                     raise
-                attachment = moved  # it was moved between the look at its row and the look at its bytes
+                attachment = moved  # the file was moved after its row was read
 
     async def link(self, attachment: Attachment) -> str | None:
-        """An address that gives the bytes by itself, for a while; None where only this service has them."""
+        """Return a URL that serves the bytes directly for LINK_FOR seconds; None if the storage has no URLs."""
         storage = self._storages.get(attachment.storage)
         return await storage.link(attachment.storage_key, LINK_FOR) if storage else None
 
     async def remove(self, case_id: str, attachment_id: str, versions: Versions = None) -> None:
-        """Remove an attachment; raises NotFound, Outdated. Its bytes go at once where they can, and later where not."""
+        """Delete an attachment. Raises NotFound and Outdated.
+
+        Its bytes are deleted at once if possible, otherwise later by the garbage collection.
+        """
         attachment = await self.get(case_id, attachment_id)
         at = datetime.now(UTC)
         async with self._database.transaction() as tx:
             case = await self._touch(tx, case_id, versions)
             removed = await store.remove(tx, [attachment.id], "request", at)
             if not removed:
-                raise _no_attachment(attachment_id)  # someone else was faster, and this changes nothing
+                # Another request deleted it first. The rollback leaves nothing changed.
+                raise _no_attachment(attachment_id)
             await tell_removal(tx, removed, self._public_url, at)
             await record_removal(tx, removed, "request", at)
             await store.count_out(tx, removed)
@@ -179,7 +194,7 @@ class AttachmentService:
         await self.discard(removed)
 
     async def remove_all(self, tx: Transaction, case_id: str) -> list[Attachment]:
-        """Remove the attachments of a case that this transaction has locked; then their bytes are to be discarded."""
+        """Delete the attachments of a case that `tx` has locked. After the commit, pass the result to `discard`."""
         ids = [attachment.id for attachment in await store.of_case(tx, case_id)]
         removed = await store.remove(tx, ids, "request", datetime.now(UTC)) if ids else []
         await record_removal(tx, removed, "request", datetime.now(UTC))
@@ -187,19 +202,19 @@ class AttachmentService:
         return removed
 
     async def discard(self, removed: Iterable[Attachment]) -> None:
-        """Remove the bytes of removed attachments, at once where that can be done."""
+        """Delete the bytes of removed attachments. If that fails, the garbage collection deletes them later."""
         for gone in removed:
             await self._delete(gone)
         try:
             await self.refresh_backlog()
-        except Unavailable as failure:  # the removal is committed: gauges that are behind are no reason to refuse it
+        except Unavailable as failure:  # the removal is committed; outdated gauges must not make it fail
             log.warning("The attachment backlog is read again later: %s", failure)
 
     @contextmanager
     def uploading(self) -> Iterator[None]:
-        """Count an upload while it lasts, and where it is refused or its client leaves.
+        """Occupy an upload slot for the duration of the block; count rejections and client disconnects.
 
-        Raises Unavailable where as many as there may be are in progress, be it of all, or of one agent or customer.
+        Raises Unavailable if all upload slots are in use, or the share of this agent or customer.
         """
         caller = CALLER.get()
         person = (caller.name, caller.subject) if caller.role in ("agent", "customer") else None
@@ -223,12 +238,15 @@ class AttachmentService:
             raise
 
     async def refresh_backlog(self) -> None:
-        """Look at the disk, which needs no database, and read the ledger, which other replicas change too."""
+        """Update the gauges: free disk space, then the local ledger and the time of the oldest local file.
+
+        The disk is read first because it needs no database. The ledger is read again because other replicas change it.
+        """
         if LOCAL in self._storages:
             try:
                 self._free = await asyncio.to_thread(self._storages[LOCAL].free)
             except OSError:
-                self._free = None  # nothing is known of a disk that is not there
+                self._free = None  # the disk is missing, so its free space is unknown
         self._backlog = await store.backlog(self._database, LOCAL)
         self._oldest = await store.oldest(self._database, LOCAL) if self._backlog.files else None
 
@@ -246,7 +264,7 @@ class AttachmentService:
         return storage.read(attachment.storage_key, offset, length)
 
     async def _delete(self, gone: Attachment) -> None:
-        """Remove the bytes of a deleted attachment; where that fails, they stay listed and go later."""
+        """Delete the bytes of a removed attachment. If that fails, they stay on the garbage list."""
         storage = self._storages.get(gone.storage)
         try:
             if storage is not None:
@@ -257,13 +275,16 @@ class AttachmentService:
             log.warning("The bytes of attachment %s go later: %s", gone.id, failure)
 
     async def _touch(self, tx: Transaction, case_id: str, versions: Versions) -> Look:
-        """Give a case of the caller's its next version."""
+        """Lock the case and increment its version. Raises NotFound and Outdated."""
         touched = _expect(case_id, await store.touch_case(tx, case_id))
         expect_version(touched.version - 1, versions)
         return touched
 
     async def _record(self, tx: Transaction, attachment: Attachment, versions: Versions) -> tuple[Backlog, str]:
-        """Keep an attachment's row and its event; what the storage holds now, and the channel of the case."""
+        """Insert an attachment's row, its event and its audit entry.
+
+        Return the content of its storage after the insert, and the channel of the case.
+        """
         case = await self._touch(tx, attachment.ticket_id, versions)
         _expect_taking(case)
         public = view(attachment, self._public_url)
@@ -295,7 +316,7 @@ def _full() -> Conflict:
 
 
 async def tell_removal(tx: Transaction, removed: Sequence[Attachment], public_url: str, at: datetime) -> None:
-    """Keep an event of each attachment that this transaction removes; it is to have locked their cases."""
+    """Append an event to the outbox for each attachment that `tx` removes. `tx` must have locked their cases."""
     changes = [
         (each.ticket_id, {"changeType": "attachment.removed", "attachment": view(each, public_url)}) for each in removed
     ]
@@ -303,7 +324,7 @@ async def tell_removal(tx: Transaction, removed: Sequence[Attachment], public_ur
 
 
 async def record_removal(tx: Transaction, removed: Sequence[Attachment], reason: str, at: datetime) -> None:
-    """Tell the audit log which attachments this transaction removes, and why."""
+    """Record in the audit log which attachments `tx` removes, and why."""
     changed = [
         (each.ticket_id, {name: (value, None) for name, value in facts(each).items()} | {"reason": (None, reason)})
         for each in removed

@@ -1,4 +1,4 @@
-"""All SQL of attachments and of the ledger that counts them."""
+"""SQL of attachments and of the ledger, which counts files and bytes per storage."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -37,7 +37,7 @@ LOOK_AT_CASE = hot(
 TOUCH_CASE = hot(
     tickets.update().where(_OF_CASE).values(version=tickets.c.version + sa.literal_column("1")).returning(*_CASE)
 )
-# Counted by the statement that adds, which sees all that was added while its transaction waited for the case.
+# The INSERT itself counts the files, so that it sees all files added while its transaction waited for the case.
 ADD = hot(
     attachments.insert()
     .from_select(
@@ -66,40 +66,41 @@ COUNT = hot(
 
 
 class Look(NamedTuple):
-    """What attachments ask of their case."""
+    """The fields of a case that attachment operations need."""
 
     owner: Owner
     channel: str
     status: str
     version: int
-    files: int = 0  # where it was looked at; nothing of a case that is touched is counted
+    files: int = 0  # set by `look_at_case` only; `touch_case` does not count files
 
 
 async def look_at_case(reader: Reader, case_id: str) -> Look | None:
-    """A case as it is; None where there is none."""
+    """Return a case with its number of files, without locking it; None if it does not exist."""
     return _look(await reader.fetch_one(LOOK_AT_CASE, {"case_id": case_id}))
 
 
 async def touch_case(tx: Transaction, case_id: str) -> Look | None:
-    """Give a case its next version, which nobody else changes before this transaction ends; None without one."""
+    """Increment a case's version and lock the case until `tx` ends. Return None if it does not exist."""
     return _look(await tx.fetch_one(TOUCH_CASE, {"case_id": case_id}))
 
 
 async def of_case(reader: Reader, case_id: str) -> list[Attachment]:
-    """A case's attachments, oldest first."""
+    """Return all attachments of a case, oldest first."""
     return [Attachment(*row) for row in await reader.fetch_all(OF_CASE, {"case_id": case_id})]
 
 
 async def get(reader: Reader, case_id: str, attachment_id: str) -> tuple[Owner, Attachment] | None:
-    """One attachment of a case, and whose that case is."""
+    """Return the owner of a case and one of its attachments; None if it does not exist."""
     row = await reader.fetch_one(BY_ID, {"id": attachment_id, "case_id": case_id})
     return (Owner(*row[: len(OWNER)]), Attachment(*row[len(OWNER) :])) if row else None
 
 
 async def add(tx: Transaction, attachment: Attachment) -> Backlog | None:
-    """Keep an attachment's row and count it; returns what its storage holds now, None where the case has no room.
+    """Insert an attachment's row and count it in the ledger.
 
-    The transaction is to have touched the case.
+    Return the new content of its storage, or None if the case already has MAX_FILES files. `tx` must have called
+    `touch_case` for the case.
     """
     if not await tx.execute(ADD, {name: getattr(attachment, name) for name in NAMES} | {"most": MAX_FILES}):
         return None
@@ -107,9 +108,10 @@ async def add(tx: Transaction, attachment: Attachment) -> Backlog | None:
 
 
 async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime) -> list[Attachment]:
-    """Remove attachments' rows, record the deletion and list their bytes as left over.
+    """Delete attachments' rows, record each deletion and put their bytes on the garbage list.
 
-    Returns those removed here, and not by someone else before: `count_out` is to count them, last in the transaction.
+    Return the attachments that this call deleted, except any that another transaction deleted first. Pass them to
+    `count_out` at the end of the transaction.
     """
     doomed = attachments.delete().where(attachments.c.id.in_(ids)).returning(*COLUMNS)
     removed = [Attachment(*row) for row in await tx.fetch_all(doomed)]
@@ -131,7 +133,7 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
 
 
 async def count_out(tx: Transaction, removed: Sequence[Attachment]) -> None:
-    """Count attachments out of their storages: the last that a transaction does which has removed them."""
+    """Subtract removed attachments from the ledger. This must be the last step of the transaction that removed them."""
     for storage in sorted({each.storage for each in removed}):
         sizes = [each.size_bytes for each in removed if each.storage == storage]
         await count(tx, storage, -len(sizes), -sum(sizes))
@@ -140,7 +142,10 @@ async def count_out(tx: Transaction, removed: Sequence[Attachment]) -> None:
 async def leave(
     tx: Transaction, storage: str, key: str, size: int, due_at: datetime, *, mover: str | None = None
 ) -> None:
-    """List bytes that no attachment names, to be removed when they are due."""
+    """Put bytes that no attachment names on the garbage list, to be deleted at `due_at`.
+
+    `size` is in bytes. `mover` is the offload run that still writes these bytes, if any.
+    """
     await tx.execute(
         LEAVE,
         {
@@ -155,19 +160,19 @@ async def leave(
 
 
 async def backlog(reader: Reader, storage: str) -> Backlog:
-    """What a storage holds, by the ledger."""
+    """Return the content of a storage according to the ledger. Raises LookupError if the ledger has no such row."""
     return _backlog(await reader.fetch_one(LEDGER, {"of": storage}))
 
 
 async def oldest(reader: Reader, storage: str) -> datetime | None:
-    """When the oldest file on a storage was kept."""
+    """Return the creation time of the oldest file on a storage; None if there is no file."""
     row = await reader.fetch_one(OLDEST, {"of": storage})
     return row[0] if row else None
 
 
 async def count(tx: Transaction, storage: str, files: int, size: int) -> Backlog:
-    """Count files in or out of a storage; returns what it holds now."""
-    # Last in its transaction: this row is every upload's, so its lock is held for as short as can be.
+    """Add `files` and `size` (bytes), which may be negative, to a storage's ledger row. Return its new content."""
+    # Call this last in a transaction: every upload updates this row, so its lock must be held as briefly as possible.
     return _backlog(await tx.fetch_one(COUNT, {"of": storage, "more_files": files, "more_bytes": size}))
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a file while it arrives: its size and its type."""
+"""Checks of a file's size and type while it is uploaded."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from support_service.core.errors import Invalid, TooLarge, UnsupportedType
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may be; no `types` allow any."""
+    """Limits of one file: its size in bytes and its content types; if `types` is None, all types are allowed."""
 
     max_bytes: int
     types: tuple[str, ...] | None = None
 
 
 class Intake:
-    """One file on its way in. What is refused raises out of its stream, so that no storage keeps it."""
+    """One upload being validated. A rejected file raises an error out of its stream, so that no storage keeps it."""
 
     def __init__(self, filename: str, content_type: str | None, limits: Limits) -> None:
         self.filename = clean_filename(filename)
@@ -28,7 +28,7 @@ class Intake:
         self._head: bytearray | None = bytearray()
 
     async def passing(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The bytes as they come; raises TooLarge, UnsupportedType, or Invalid for an empty file."""
+        """Yield the chunks unchanged. Raises TooLarge, UnsupportedType, and Invalid for an empty file."""
         types = self._limits.types
         if types is not None and not allows(types, self.content_type):
             raise _not_taken(types, self.content_type, "declared")

@@ -1,1 +1,1 @@
-"""Jobs that keep stored files in order: reconcile, scrub, offload, retention, garbage collection."""
+"""Maintenance jobs of stored files: reconcile, scrub, offload, retention, garbage collection."""

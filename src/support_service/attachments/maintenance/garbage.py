@@ -1,4 +1,4 @@
-"""Removes bytes that no attachment names any more, once they are due: a list in the database says which."""
+"""Garbage collection: delete bytes that no attachment names any more, as listed in the database, when they are due."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -12,20 +12,20 @@ from support_service.core.errors import Unavailable
 from support_service.database import Database
 
 BATCH = 100
-AGAIN_AFTER = timedelta(minutes=1)  # where a storage is out of reach
-TAKEN_FOR = timedelta(minutes=5)  # how long a turn that died keeps others from its batch
+AGAIN_AFTER = timedelta(minutes=1)  # retry delay for a storage that can't be reached
+TAKEN_FOR = timedelta(minutes=5)  # lease of a batch: others may take it over after a run has died
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 
 
 def now() -> datetime:
-    """The time, as rows have it."""
+    """Return the current time in UTC, as in the database."""
     return datetime.now(UTC)
 
 
 class Remover:
-    """Takes what is due off the list and off its storage; killed anywhere, the next turn goes on."""
+    """Deletes due bytes from their storage and from the list. If a run dies at any point, the next one continues."""
 
     def __init__(self, database: Database, storages: Mapping[str, AttachmentStorage], clock: Clock = now) -> None:
         self._database = database
@@ -33,9 +33,10 @@ class Remover:
         self._clock = clock
 
     async def run(self) -> Backlog:
-        """Remove all that is due; returns how much that was.
+        """Delete all bytes that are due. Return the number of files and bytes deleted.
 
-        The first failure of a storage ends the turn for all that lies on it, since each may have taken many seconds.
+        After the first failure of a storage, this run skips all other files on it, because each attempt may take many
+        seconds.
         """
         files = size = 0
         lost: set[str] = set()
@@ -59,7 +60,7 @@ class Remover:
             async with self._database.transaction() as tx:
                 await offload_queries.forget(tx, removed)
                 await offload_queries.postpone(tx, untried, self._clock() + AGAIN_AFTER)
-                # Behind the others, so that one that is always refused does not keep them from their turn.
+                # Postpone for longer than the untried files, so that a file that always fails does not block them.
                 await offload_queries.postpone(tx, failed, self._clock() + 2 * AGAIN_AFTER)
             files += len(removed)
             size += sum(leftover.size for leftover in removed)

@@ -1,4 +1,4 @@
-"""All SQL of keeping rows, files and ledger in step: what the sweep, the scrub and the retention ask."""
+"""SQL of the reconcile, scrub and retention jobs, which keep rows, files and ledger consistent."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -35,10 +35,10 @@ _STANDINGS = (
 async def expired(
     reader: Reader, before: datetime, statuses: Sequence[str], after: int, limit: int, *, lock: bool = False
 ) -> list[tuple[int, Attachment]]:
-    """Files of cases in these statuses, neither touched since, each with its place in the order.
+    """Return (seq, attachment) pairs of cases in `statuses` where neither the case nor the file changed since `before`.
 
-    With `lock` nobody else can change them or their cases until the transaction ends; what someone has in hand is left
-    out, so that several may do so at once.
+    Return at most `limit` pairs in the order of seq, starting behind `after`. With `lock`, the files and their cases
+    are locked until the transaction ends; rows locked by others are skipped, so that several processes can run at once.
     """
     found = (
         sa.select(attachments.c.seq, *COLUMNS)
@@ -57,7 +57,7 @@ async def expired(
 
 
 async def shard(reader: Reader, storage: str, prefix: str) -> list[Attachment]:
-    """The attachments whose keys begin with a prefix."""
+    """Return the attachments on a storage whose keys start with `prefix`."""
     last = prefix[:-1] + chr(ord(prefix[-1]) + 1)
     rows = await reader.fetch_all(
         sa.select(*COLUMNS).where(
@@ -68,7 +68,7 @@ async def shard(reader: Reader, storage: str, prefix: str) -> list[Attachment]:
 
 
 async def page(reader: Reader, after: int, limit: int) -> list[tuple[int, Attachment]]:
-    """Attachments in the order they were kept, each with its place in it."""
+    """Return at most `limit` (seq, attachment) pairs in the order of seq, starting behind `after`."""
     rows = await reader.fetch_all(
         sa.select(attachments.c.seq, *COLUMNS).where(attachments.c.seq > after).order_by(attachments.c.seq).limit(limit)
     )
@@ -76,19 +76,19 @@ async def page(reader: Reader, after: int, limit: int) -> list[tuple[int, Attach
 
 
 async def by_id(reader: Reader, attachment_id: str) -> Attachment | None:
-    """One attachment, whichever its case is."""
+    """Return one attachment of any case; None if it does not exist."""
     row = await reader.fetch_one(sa.select(*COLUMNS).where(attachments.c.id == attachment_id))
     return Attachment(*row) if row else None
 
 
 async def anonymise_deletions(tx: Transaction, case_id: str, filename: str) -> None:
-    """Let the record of what was deleted of a case name no file, nor say by its hash what it was."""
+    """Replace the filenames in the deletion records of a case by `filename`, and clear their hashes."""
     of_case = attachment_deletions.c.ticket_id == case_id
     await tx.execute(attachment_deletions.update().where(of_case).values(filename=filename, sha256=""))
 
 
 async def is_known(reader: Reader, storage: str, key: str) -> bool:
-    """Whether an attachment names these bytes, or the list of leftovers does."""
+    """Return whether an attachment or the garbage list names the bytes under a key."""
     named = sa.exists().where(attachments.c.storage == storage, attachments.c.storage_key == key)
     left = sa.exists().where(leftovers.c.storage == storage, leftovers.c.storage_key == key)
     row = await reader.fetch_one(sa.select(sa.or_(named, left)))
@@ -96,13 +96,13 @@ async def is_known(reader: Reader, storage: str, key: str) -> bool:
 
 
 async def standings(reader: Reader) -> dict[str, tuple[Backlog, Backlog]]:
-    """What each storage holds, by the ledger and by the rows, at one moment."""
+    """Return the content of each storage by name: (by the ledger, by the rows), read in one statement."""
     rows = await reader.fetch_all(_STANDINGS)
     return {row[0]: (Backlog(row[1], row[2]), Backlog(row[3], int(row[4]))) for row in rows}
 
 
 async def correct(tx: Transaction) -> None:
-    """Let the ledger say what the rows say; whoever adds a file waits, and counts it afterwards."""
+    """Set the ledger to the totals of the rows. Concurrent uploads wait for the lock and are counted afterwards."""
     await tx.fetch_all(sa.select(ledger.c.storage).order_by(ledger.c.storage).with_for_update())
     for storage, (_, rows) in (await standings(tx)).items():
         await tx.execute(ledger.update().where(ledger.c.storage == storage).values(files=rows.files, bytes=rows.bytes))

@@ -1,8 +1,10 @@
-"""Moves files from one storage to another, so that a crash at any moment loses nothing and leaves nothing.
+"""Offload: move files from one storage to another. A crash at any point loses no file and leaves no orphan.
 
-Each file is claimed, and the copy's key listed as left over before its first byte is written; copied, read back and
-hashed; and only then one transaction lets the row name the copy and lists the old bytes instead. Whatever ends a run
-early is taken up again when its claims run out.
+1. Claim the file, and put the copy's key on the garbage list before its first byte is written.
+2. Copy the file, read the copy back and compare its hash.
+3. In one transaction, make the row name the copy and put the old bytes on the garbage list instead.
+
+If a run ends early, other runs take over its files when its claims expire.
 """
 
 import asyncio
@@ -29,11 +31,13 @@ from support_service.telemetry.instruments import Instruments
 
 AT_ONCE = 8
 BATCH = 32  # files claimed in one transaction
-LEASE = timedelta(minutes=2)  # how long a run that died keeps others from its files
-HOLD_EVERY = 30.0  # seconds
-NOT_AGAIN_FOR = timedelta(hours=1)  # a file that could not be moved
-FAILED_FOR = timedelta(minutes=5)  # a file at which the target failed: if it was the file, the others have their turn
-GRACE = timedelta(seconds=10)  # until the old bytes go: a download may have read the row and not yet opened the file
+LEASE = timedelta(minutes=2)  # how long the claims of a dead run block its files
+HOLD_EVERY = 30.0  # seconds between renewals of the claims
+NOT_AGAIN_FOR = timedelta(hours=1)  # retry delay of a file that could not be moved
+# Retry delay of a file at which the target failed: if the file is the cause, the other files are tried first.
+FAILED_FOR = timedelta(minutes=5)
+# Delay before the old bytes are deleted: a download may have read the row but not opened the file yet.
+GRACE = timedelta(seconds=10)
 
 Outcome = Literal["moved", "mismatch", "unreadable", "gone", "failed"]
 log = logging.getLogger(__name__)
@@ -41,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What became of one file; `reason` where it stayed."""
+    """The outcome for one file; `reason` explains why it was not moved."""
 
     attachment: Attachment
     outcome: Outcome
@@ -52,7 +56,7 @@ Report = Callable[[Moved], None]
 
 
 class Mover:
-    """Moves files of one storage to another; several processes may do so at once, and never move the same file."""
+    """Moves files from one storage to another. Several processes may run at once and never move the same file."""
 
     def __init__(
         self,
@@ -72,7 +76,7 @@ class Mover:
         self._grace = grace
 
     async def waiting(self, before: datetime, limit: int | None = None) -> Backlog:
-        """How much there is to move."""
+        """Return the number and size of the files to move: unclaimed, created before `before`, at most `limit`."""
         return await offload_queries.waiting(self._database, self._source.name, before, self._clock(), limit)
 
     async def run(
@@ -83,9 +87,10 @@ class Mover:
         rate: float | None = None,
         report: Report = lambda _: None,
     ) -> None:
-        """Move the files kept before a moment, the oldest first; each is reported.
+        """Move at most `limit` files created before `before`, the oldest first, and report each.
 
-        Raises Unavailable where a storage or the database can't be reached; what was moved until then is moved.
+        `rate` is the limit in bytes per second. Raises Unavailable if a storage or the database can't be reached, and
+        OutOfSpace if the target is full; files moved before the error stay moved.
         """
         run = _Run(self, before, limit, Pace(rate), report)
         async with beside(run.hold()):
@@ -95,7 +100,7 @@ class Mover:
                         workers.create_task(run.work())
             except ExceptionGroup as failures:
                 if all(isinstance(failure, SupportError | OSError) for failure in failures.exceptions):
-                    raise failures.exceptions[0] from None  # the database is out of reach, or no one takes the report
+                    raise failures.exceptions[0] from None  # the database is unavailable, or `report` failed to write
                 raise
             finally:
                 await run.give_back()
@@ -103,7 +108,10 @@ class Mover:
             raise run.failure
 
     async def claim(self, before: datetime, mover: str, limit: int) -> list[tuple[Attachment, str]]:
-        """Take files for a run, each with the key of its copy, which is listed as left over already."""
+        """Claim at most `limit` files for a run.
+
+        Return each file with the key of its copy, which is already on the garbage list.
+        """
         at = self._clock()
         until = at + LEASE
         async with self._database.transaction() as tx:
@@ -116,21 +124,21 @@ class Mover:
         return taken
 
     async def hold(self, mover: str) -> None:
-        """Keep a run's files for longer."""
+        """Renew the claims of a run."""
         async with self._database.transaction() as tx:
             await offload_queries.hold(tx, mover, self._clock() + LEASE)
 
     async def give_back(
         self, attachment: Attachment, key: str, mover: str, *, not_for: timedelta | None = None
     ) -> None:
-        """Leave a file where it is, and let its copy be removed."""
+        """Release a claim and make its copy due for deletion. With `not_for`, block new claims for that time."""
         at = self._clock()
         async with self._database.transaction() as tx:
             await offload_queries.drop(tx, self._target.name, key, at)
             await offload_queries.release(tx, attachment.id, mover, at + not_for if not_for else None)
 
     async def move(self, attachment: Attachment, key: str, mover: str, pace: Pace) -> Moved:
-        """Move one file; raises Unavailable where the target can't be reached."""
+        """Move one claimed file. Raises Unavailable if a storage can't be reached, OutOfSpace if the target is full."""
         started = perf_counter()
         moved = await self._copy(attachment, key, pace)
         if moved is None and await self._switch(attachment, key, mover):
@@ -150,12 +158,12 @@ class Mover:
             )
 
     async def _stands(self, attachment: Attachment) -> bool:
-        """Whether there is such a file still: the bytes of one that was deleted may be gone already."""
+        """Return whether the row still names these bytes. The bytes of a deleted attachment may already be gone."""
         again = await garbage_queries.by_id(self._database, attachment.id)
         return again is not None and again.storage_key == attachment.storage_key
 
     async def _copy(self, attachment: Attachment, key: str, pace: Pace) -> Moved | None:
-        """Copy a file and read it back; None where both hashes are the row's."""
+        """Copy a file and read it back. Return None if both hashes equal the row's, otherwise what went wrong."""
         label = Label(attachment.content_type, disposition(attachment.filename))
         blocks = pace.over(self._source.read(attachment.storage_key, 0, attachment.size_bytes))
         try:
@@ -183,7 +191,7 @@ class Mover:
         self._instruments.attachment_offload.record(seconds, {"to": self._target.name})
 
     def failed(self, attachment: Attachment, reason: str) -> Moved:
-        """What becomes of a file while the target is out of reach."""
+        """Count and return the outcome of a file that failed because a storage was unavailable or full."""
         moved = Moved(attachment, "failed", reason)
         series = {"to": self._target.name, "outcome": moved.outcome}
         self._instruments.attachment_offloaded.add(1, series)
@@ -192,7 +200,7 @@ class Mover:
 
 
 class _Run:
-    """Workers that share what was claimed; the first that finds the target out of reach stops them all."""
+    """Workers that share the claimed files. The first that finds a storage unavailable or full stops all of them."""
 
     def __init__(self, mover: Mover, before: datetime, limit: int | None, pace: Pace, report: Report) -> None:
         self._mover, self._before, self._left, self._pace, self._report = mover, before, limit, pace, report
@@ -202,7 +210,7 @@ class _Run:
         self.failure: SupportError | None = None
 
     async def work(self) -> None:
-        """Move one file after the other until there is none left."""
+        """Move files one at a time until none is left or a worker has failed."""
         while self.failure is None and (taken := await self._take()):
             attachment, key = taken
             try:
@@ -213,7 +221,7 @@ class _Run:
                 await self._mover.give_back(attachment, key, self._name, not_for=FAILED_FOR)
 
     async def hold(self) -> None:
-        """Keep what is claimed while the run goes on."""
+        """Renew the claims every HOLD_EVERY seconds while the run lasts."""
         while True:
             await asyncio.sleep(HOLD_EVERY)
             try:
@@ -222,8 +230,8 @@ class _Run:
                 log.exception("The claims of a run could not be kept; it is tried again in %g s", HOLD_EVERY)
 
     async def give_back(self) -> None:
-        """Leave to others what was claimed and not begun."""
-        with suppress(Unavailable):  # the claims run out by themselves
+        """Release the claimed files that no worker has started."""
+        with suppress(Unavailable):  # the claims expire without it
             while self._claimed:
                 attachment, key = self._claimed.popleft()
                 await self._mover.give_back(attachment, key, self._name)

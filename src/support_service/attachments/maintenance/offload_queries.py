@@ -1,4 +1,4 @@
-"""All SQL of moving bytes between storages and of removing what is left over."""
+"""SQL of moving files between storages, and of the garbage list."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ SWITCH = hot(
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Bytes that no attachment names."""
+    """An entry of the garbage list: bytes that no attachment names. `size` is in bytes."""
 
     storage: str
     key: str
@@ -51,7 +51,7 @@ def _free_to_move(source: str, before: datetime, now: datetime) -> sa.ColumnElem
 
 
 async def waiting(reader: Reader, source: str, before: datetime, now: datetime, limit: int | None = None) -> Backlog:
-    """How much there is to move away from a storage, of the oldest so many."""
+    """Return the number and size of the files that can be claimed on `source`, counting only the oldest `limit`."""
     free = sa.select(attachments.c.size_bytes).where(_free_to_move(source, before, now))
     sizes = free.order_by(attachments.c.created_at).limit(limit).subquery()
     row = await reader.fetch_one(
@@ -64,7 +64,7 @@ async def waiting(reader: Reader, source: str, before: datetime, now: datetime, 
 async def claim(
     tx: Transaction, source: str, before: datetime, now: datetime, *, mover: str, until: datetime, limit: int
 ) -> list[Attachment]:
-    """Take files that nobody moves, the oldest first; no other mover gets them until then."""
+    """Claim at most `limit` unclaimed files, the oldest first. No other run can claim them before `until`."""
     chosen = (
         sa.select(attachments.c.id)
         .where(_free_to_move(source, before, now))
@@ -83,14 +83,15 @@ async def claim(
 
 
 async def hold(tx: Transaction, mover: str, until: datetime) -> None:
-    """Keep what a run has taken for longer."""
-    # Leftovers first, as whatever changes both tables does: the other way round two of them may wait for each other.
+    """Extend the claims of a run, and its entries on the garbage list, to `until`."""
+    # Lock order: the garbage list before the attachments, as in every transaction that changes both. Otherwise two
+    # transactions may deadlock.
     await tx.execute(leftovers.update().where(leftovers.c.mover == mover, ~leftovers.c.removing).values(due_at=until))
     await tx.execute(attachments.update().where(attachments.c.mover == mover).values(moving_until=until))
 
 
 async def release(tx: Transaction, attachment_id: str, mover: str, until: datetime | None = None) -> None:
-    """Give a file back: to everyone, or to nobody until then."""
+    """Release the claim of a run on a file. With `until`, no run can claim it before that time."""
     await tx.execute(
         attachments.update()
         .where(attachments.c.id == attachment_id, attachments.c.mover == mover)
@@ -99,9 +100,10 @@ async def release(tx: Transaction, attachment_id: str, mover: str, until: dateti
 
 
 async def switch(tx: Transaction, moved: Attachment, storage: str, key: str, *, mover: str, due_at: datetime) -> bool:
-    """Let an attachment name its copy, and list its old bytes as left over.
+    """Make an attachment name its copy, and put its old bytes on the garbage list, due at `due_at`.
 
-    False, with nothing changed, where the file was deleted meanwhile, or the claim or the copy were lost.
+    Return False and leave the attachment unchanged if it was deleted in the meantime, or if the claim or the copy was
+    lost.
     """
     copy = {"new_storage": storage, "new_key": key, "by": mover}
     if not await tx.execute(TAKE_COPY, copy):
@@ -116,7 +118,7 @@ async def switch(tx: Transaction, moved: Attachment, storage: str, key: str, *, 
 
 
 async def drop(tx: Transaction, storage: str, key: str, at: datetime) -> None:
-    """Let a copy that failed be removed at once."""
+    """Make a failed copy due for deletion at `at`."""
     copy = sa.and_(leftovers.c.storage == storage, leftovers.c.storage_key == key)
     await tx.execute(leftovers.update().where(copy, ~leftovers.c.removing).values(due_at=at, mover=None))
 
@@ -124,9 +126,9 @@ async def drop(tx: Transaction, storage: str, key: str, at: datetime) -> None:
 async def take_due(
     tx: Transaction, now: datetime, limit: int, *, until: datetime, besides: Collection[str] = ()
 ) -> list[Leftover]:
-    """Left over bytes that are due, besides those of some storages.
+    """Take at most `limit` due entries off the garbage list's queue, except those on the storages `besides`.
 
-    From here on no row can name them again, and no one else takes them until then.
+    From now on no row can name these bytes again, and no other process can take the entries before `until`.
     """
     due = (
         sa.select(*COLUMNS)
@@ -142,19 +144,19 @@ async def take_due(
 
 
 async def forget(tx: Transaction, removed: Sequence[Leftover]) -> None:
-    """Take bytes off the list that are removed."""
+    """Delete entries from the garbage list after their bytes were deleted."""
     for leftover in removed:
         await tx.execute(leftovers.delete().where(_is(leftover)))
 
 
 async def postpone(tx: Transaction, failed: Sequence[Leftover], until: datetime) -> None:
-    """Let bytes wait that could not be removed."""
+    """Postpone entries whose bytes could not be deleted to `until`."""
     for leftover in failed:
         await tx.execute(leftovers.update().where(_is(leftover)).values(due_at=until))
 
 
 async def left(reader: Reader) -> list[Leftover]:
-    """All that is left over."""
+    """Return the whole garbage list."""
     rows = await reader.fetch_all(sa.select(*COLUMNS))
     return [Leftover(*row) for row in rows]
 

@@ -1,6 +1,6 @@
-"""Holds rows, files and ledger against one another: repairs what is safe, and reports the rest.
+"""Reconcile rows, files and ledger: repair differences where that is safe, and report the others.
 
-It deletes no file that a row or the list of leftovers names, and none that is young: an upload puts its file in place
+It deletes no file that a row or the garbage list names. It deletes no recent file, because an upload stores its file
 before its row is committed.
 """
 
@@ -18,8 +18,8 @@ from support_service.core.errors import Unavailable
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments
 
-# How old what nobody names must be before it goes. A large file may take hours to S3, and its object is then as old as
-# the beginning of its upload.
+# Minimum age of an unreferenced file before it is deleted. The upload of a large file to S3 may take hours, and its
+# object's timestamp is the start of the upload.
 YOUNGEST = {"local": timedelta(hours=1), "s3": timedelta(days=1)}
 
 Kind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged"]
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something out of step; `missing` and `damaged` files are reported, everything else is repaired."""
+    """A difference. `missing` and `damaged` files are only reported; all other kinds are repaired."""
 
     kind: Kind
     storage: str
@@ -42,7 +42,7 @@ Report = Callable[[Finding], None]
 
 
 class Sweep:
-    """One pass over everything; several processes may sweep at once."""
+    """One pass over all storages and the ledger. Several processes may run at once."""
 
     def __init__(
         self,
@@ -60,11 +60,15 @@ class Sweep:
         self._unrepaired: dict[str, int] = {}
 
     def unrepaired(self) -> dict[str, int]:
-        """What the last whole sweep of this process could not repair, by kind; nothing before the first."""
+        """Return the unrepaired findings by kind of this process's last complete run; empty before the first."""
         return self._unrepaired
 
     async def run(self, *, dry_run: bool = False, report: Report = lambda _: None) -> dict[str, int]:
-        """Sweep; returns the number of findings by kind. Raises Unavailable where a part is out of reach."""
+        """Reconcile everything. Return the number of findings by kind.
+
+        With `dry_run`, only report. Raises Unavailable if the database or a storage can't be reached; a storage that
+        fails does not stop the others from being reconciled.
+        """
         found: dict[str, int] = dict.fromkeys((*REPAIRED, *REPORTED), 0)
 
         def note(finding: Finding) -> None:
@@ -80,7 +84,7 @@ class Sweep:
             try:
                 await self._storage(storage, note, dry_run=dry_run)
             except Unavailable as failure:
-                out_of_reach = failure  # the others are swept all the same
+                out_of_reach = failure  # the other storages are still reconciled
         await self._ledger(note, dry_run=dry_run)
         if out_of_reach is not None:
             raise out_of_reach
@@ -97,7 +101,7 @@ class Sweep:
     async def _shard(
         self, storage: AttachmentStorage, shard: str, files: Mapping[str, Found], note: Report, *, dry_run: bool
     ) -> None:
-        # The list came first: a file that is listed has its row by now, or its upload is young.
+        # The files were listed before this query, so each listed file has its row by now or was uploaded recently.
         rows = await garbage_queries.shard(self._database, storage.name, f"{shard}/")
         named = {row.storage_key for row in rows}
         for key in files.keys() - named:
@@ -111,7 +115,7 @@ class Sweep:
                 continue
             again = await garbage_queries.by_id(self._database, row.id)
             if again is None or (again.storage, again.storage_key) != (row.storage, row.storage_key):
-                continue  # deleted or moved meanwhile
+                continue  # deleted or moved in the meantime
             note(Finding("damaged" if found else "missing", storage.name, f"{row.id} ({row.filename})"))
 
     async def _is_orphan(self, storage: AttachmentStorage, found: Found) -> bool:
@@ -134,7 +138,10 @@ class Sweep:
 
 
 async def _by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str, dict[str, Found]]]:
-    """A storage's files, shard by shard, out of one list in the order of keys; what is no key of ours is not ours."""
+    """Yield (shard, files by key) for every shard, from one listing in the order of keys.
+
+    Files whose name is not an attachment key belong to other programs and are ignored.
+    """
     shards = deque(SHARDS)
     files: dict[str, Found] = {}
     async for found in storage.list():

@@ -1,4 +1,4 @@
-"""Deletes the files of cases that were settled long ago, and keeps a record of each deletion."""
+"""Retention: delete the files of cases that were closed long ago, and record each deletion."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -15,7 +15,7 @@ BATCH = 100
 
 
 class Retention:
-    """A policy by age and status: the case has one of the statuses, and neither it nor the file changed since."""
+    """Deletes files by age and case status: the case is in one of the statuses, and neither it nor the file changed."""
 
     def __init__(
         self, database: Database, instruments: Instruments, clock: Clock = now, *, public_url: str = ""
@@ -34,7 +34,10 @@ class Retention:
         dry_run: bool = False,
         report: Callable[[Attachment], None] = lambda _: None,
     ) -> Backlog:
-        """Delete what the policy says, or only report it; returns how much that is. The Remover takes the bytes."""
+        """Delete at most `limit` files that did not change since `before`, of cases in `statuses`, and report each.
+
+        With `dry_run`, only report. Return the number of files and bytes. The Remover deletes the bytes later.
+        """
         files = size = after = 0
         while limit is None or files < limit:
             batch = BATCH if limit is None else min(BATCH, limit - files)

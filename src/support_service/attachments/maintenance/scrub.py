@@ -1,4 +1,4 @@
-"""Reads stored files again and holds them against the hashes that their rows have."""
+"""Scrub: read stored files and compare their hashes with their rows."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Scrubbed:
-    """What became of one file; `reason` where it is not what it was."""
+    """The outcome for one file; `reason` explains a mismatch."""
 
     attachment: Attachment
     outcome: Literal["ok", "mismatch"]
@@ -25,7 +25,7 @@ class Scrubbed:
 
 
 class Scrubber:
-    """Re-hashes a random part of the files."""
+    """Hashes a random sample of the files."""
 
     def __init__(self, database: Database, storages: Mapping[str, AttachmentStorage], instruments: Instruments) -> None:
         self._database = database
@@ -33,9 +33,9 @@ class Scrubber:
         self._instruments = instruments
 
     async def run(self, sample: float, report: Callable[[Scrubbed], None] = lambda _: None) -> dict[str, int]:
-        """Re-hash each file with this likelihood; returns how many are `ok` and how many are a `mismatch`.
+        """Hash each file with probability `sample` (0 to 1). Return how many are `ok` and how many are a `mismatch`.
 
-        Raises Unavailable where a storage is out of reach, since nothing is known then.
+        Raises Unavailable if a storage can't be reached, because the state of its files is then unknown.
         """
         counted = {"ok": 0, "mismatch": 0}
         if sample == 0:
@@ -69,7 +69,7 @@ class Scrubber:
         return await self._judged(attachment, f"its bytes have SHA-256 {found}")
 
     async def _judged(self, attachment: Attachment, reason: str) -> Scrubbed | None:
-        """A mismatch, unless the file was moved or deleted meanwhile."""
+        """Return a mismatch; None if the file was moved or deleted in the meantime."""
         again = await garbage_queries.by_id(self._database, attachment.id)
         if again is None or (again.storage, again.storage_key) != (attachment.storage, attachment.storage_key):
             return None

@@ -1,18 +1,18 @@
-"""How fast bytes may pass."""
+"""A bandwidth limit."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 
 class Pace:
-    """Bytes a second over all files at once; without a rate there is no limit."""
+    """Bandwidth limit in bytes per second, shared by all streams; None means no limit."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._until = 0.0
 
     async def over(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The blocks, no faster than that."""
+        """Yield the blocks unchanged, no faster than the limit."""
         loop = asyncio.get_running_loop()
         async for block in blocks:
             if self._rate:

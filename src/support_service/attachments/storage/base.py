@@ -1,4 +1,4 @@
-"""What a storage of attachments can do, be it a disk or an object store: one contract, one shared test."""
+"""The interface of attachment storages. Disk and object store share one contract test."""
 
 import hashlib
 import re
@@ -10,14 +10,15 @@ from uuid import uuid4
 
 from support_service.core.errors import Unavailable
 
-SHARDS = [f"{shard:02x}" for shard in range(256)]  # what keys begin with, so that no folder grows too large to list
+# The first two characters of a key. Files are spread over 256 folders, so that none grows too large to list.
+SHARDS = [f"{shard:02x}" for shard in range(256)]
 
 KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file that is safely kept; `sha256` is in hex."""
+    """A file that was stored durably; `size` is in bytes, `sha256` in hex."""
 
     key: str
     size: int
@@ -26,7 +27,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file as a storage lists it."""
+    """A file in a storage's listing; `size` is in bytes."""
 
     key: str
     size: int
@@ -35,62 +36,66 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a storage that serves files by itself says of one."""
+    """The HTTP headers of a file that its storage serves directly: Content-Type and Content-Disposition."""
 
     content_type: str
     disposition: str
 
 
 class AttachmentStorage(Protocol):
-    """Keeps files under generated keys. Each method raises Unavailable while the storage is out of reach."""
+    """Stores files under generated keys. Each method raises Unavailable while the storage can't be reached."""
 
     name: str
 
     async def open(self) -> None:
-        """Make ready what every upload needs; raises Unavailable for a place that can't be used."""
+        """Prepare the storage for uploads. Raises Unavailable if its location can't be used."""
 
     async def close(self) -> None:
-        """Let what is nearly done be finished."""
+        """Wait for writes in progress and release resources."""
 
     async def put(
         self, chunks: AsyncIterator[bytes], *, key: str | None = None, expected: int = 0, label: Label | None = None
     ) -> Stored:
-        """Keep a stream of bytes, hashed and counted on the way, in bounded memory; durable once this returns.
+        """Store a stream of bytes in bounded memory, and hash and count it; the file is durable when this returns.
 
-        Whatever ends the stream early (an error, a client that leaves, a cancelled task) leaves nothing behind. Raises
-        OutOfSpace where there is no room, be it for the `expected` bytes before the first one is taken.
+        `key` is a new key by default. A stream that ends early (an error, a client that disconnects, a cancelled task)
+        leaves nothing behind. Raises OutOfSpace if the storage is full, and before the first byte is read if there is
+        not enough space for `expected` bytes (0 if unknown).
         """
 
     def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """The bytes from an offset on, block by block; raises Unavailable where the file is missing or too short."""
+        """Yield `length` bytes from `offset` in blocks. Raises Unavailable if the file is missing or too short."""
 
     async def stat(self, key: str) -> Found | None:
-        """What there is under a key."""
+        """Return the file under a key; None if there is none."""
 
     def list(self, prefix: str = "") -> AsyncIterator[Found]:
-        """Every whole file whose key begins with a prefix of SHARDS, or every one, in the order of their keys."""
+        """Yield every complete file in the order of keys.
+
+        With `prefix`, which starts with one of SHARDS, yield only files whose key starts with it.
+        """
 
     async def delete(self, key: str) -> None:
-        """Delete a file; one that is gone already is no error."""
+        """Delete a file. Deleting a missing file is not an error."""
 
     async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
-        """Remove what uploads left unfinished that nobody has touched since; returns how many."""
+        """Delete unfinished uploads that have not changed since `before`, or only count them. Return how many."""
 
     async def link(self, key: str, seconds: int) -> str | None:
-        """An address that gives the bytes to whoever has it, for some seconds; None where there is no such thing."""
+        """Return a URL that serves the bytes to any client for `seconds`; None if the storage can't serve files."""
 
     def free(self) -> int | None:
-        """Bytes that still fit; None where there is no such limit. Blocks."""
+        """Return the free space in bytes; None if the storage has no limit. Blocking call."""
 
 
 def new_key() -> str:
-    """A key that nothing else has."""
+    """Return a new, unique key."""
     name = uuid4().hex
     return f"{name[:2]}/{name}"
 
 
 async def sha256_of(storage: AttachmentStorage, key: str, size: int) -> str:
-    """The hash of the bytes as they are read back, in hex; raises Unavailable where there are not as many."""
+    """Read a file of `size` bytes and return its SHA-256 in hex. Raises Unavailable if it is missing or too short."""
     digest = hashlib.sha256()
     async for block in storage.read(key, 0, size):
         digest.update(block)
@@ -98,5 +103,5 @@ async def sha256_of(storage: AttachmentStorage, key: str, size: int) -> str:
 
 
 def unreadable(reason: str) -> Unavailable:
-    """What every storage says of bytes that should be there."""
+    """Return the error of every storage for missing or truncated files."""
     return Unavailable("attachment_unreadable", reason)

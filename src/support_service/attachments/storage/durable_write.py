@@ -1,8 +1,8 @@
-"""The end of an upload to a disk: a file whose bytes are all there is made durable and gets its place.
+"""Group commit of uploads to a disk: write the rest of each file, make it durable and rename it into its folder.
 
-Files that wait at the same time are finished together. The disk is told of all of them before anyone waits for it, and
-they share a folder, which is flushed once. That takes a quarter off what an upload costs: half the system calls are
-gone, and after each of them a thread has to win back the interpreter's lock.
+Files that wait at the same time are finished as one batch. The kernel starts to write all of them before the first
+fsync, and the files share a folder, which is synced once. This reduces the cost of an upload by a quarter: it halves
+the number of system calls, and a thread must reacquire the GIL after each of them.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-THREADS = 2  # the second is for the others' sake while one waits for a slow disk, or for a large file
+THREADS = 2  # two, so that one slow fsync or one large file does not block other uploads
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A file that has to be finished."""
+    """A file to be made durable and renamed into its folder."""
 
     path: Path
-    rest: bytearray  # what is not written yet
-    begun: bool  # whether anything was
-    folder: str | None  # where its place is; None for wherever it suits
+    rest: bytearray  # bytes not written yet
+    begun: bool  # whether earlier bytes were written
+    folder: str | None  # target folder; None for any
 
 
 Place = tuple[Unfinished, asyncio.Future[str]]
@@ -32,7 +32,7 @@ Outcome = str | OSError
 
 
 class Finisher:
-    """Finishes files below a root folder."""
+    """Makes files below a root folder durable, in batches on THREADS threads."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -41,7 +41,10 @@ class Finisher:
         self._waiting: list[Place] = []
 
     def finish(self, file: Unfinished) -> asyncio.Future[str]:
-        """Make a file durable and give it its place; the result is its folder, or an OSError and nothing in place."""
+        """Make a file durable and rename it into its folder.
+
+        The future's result is the folder's name. If it fails with an OSError, no file is left in the folder.
+        """
         folder: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append((file, folder))
         if self._at_work < THREADS:
@@ -49,11 +52,11 @@ class Finisher:
         return folder
 
     def close(self) -> None:
-        """Let what has begun be finished."""
+        """Wait for the batches in progress."""
         self._threads.shutdown()
 
     def _begin(self) -> None:
-        if self._waiting[0][0].begun:  # a large file takes its own time, and nobody else's
+        if self._waiting[0][0].begun:  # a large file is a batch of its own, so that other files need not wait for it
             batch, self._waiting = self._waiting[:1], self._waiting[1:]
         else:
             batch = [each for each in self._waiting if not each[0].begun]
@@ -76,16 +79,16 @@ class Finisher:
 
 
 def _finish(root: str, files: Sequence[Unfinished]) -> list[Outcome]:
-    """Make files durable and give them their places; gives the folder of each, or what went wrong with it."""
+    """Make files durable and rename them into their folders. Return the folder or the error of each file."""
     shared = files[0].path.name[:2]
     outcomes: list[Outcome] = [file.folder or shared for file in files]
-    written: dict[int, int] = {}  # the descriptor of each file
+    written: dict[int, int] = {}  # file descriptor by index
     for number, file in enumerate(files):
         with _noted(outcomes, [number]):
             written[number] = _write(file)
     if len(written) > 1 and hasattr(os, "posix_fadvise"):
         for descriptor in written.values():
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # begins to flush, and waits for nothing
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # starts writeback without waiting
     for number, descriptor in written.items():
         with _noted(outcomes, [number]):
             _put_in_place(descriptor, files[number].path, f"{root}/{outcomes[number]}")
@@ -98,7 +101,7 @@ def _finish(root: str, files: Sequence[Unfinished]) -> list[Outcome]:
 
 @contextmanager
 def _noted(outcomes: list[Outcome], numbers: Sequence[int]) -> Iterator[None]:
-    """Take down what goes wrong with some of the files; the others go on."""
+    """Record an OSError as the outcome of the files with these indexes and continue."""
     try:
         yield
     except OSError as failure:
@@ -107,7 +110,7 @@ def _noted(outcomes: list[Outcome], numbers: Sequence[int]) -> Iterator[None]:
 
 
 def _write(file: Unfinished) -> int:
-    # A file that was begun and is gone from its folder is never made anew: it would lack what was written before.
+    # A begun file that is missing is not created again, because it would lack the bytes written earlier.
     mode = os.O_APPEND if file.begun else os.O_CREAT | os.O_EXCL
     descriptor = os.open(file.path, os.O_WRONLY | os.O_CLOEXEC | mode, 0o666)
     try:
@@ -129,7 +132,7 @@ def _put_in_place(descriptor: int, path: Path, folder: str) -> None:
 
 
 def _flush(folder: str, names: Sequence[str]) -> None:
-    """Make the places of files durable, or take them away again: a file that may not be durable is none."""
+    """Sync a folder. If that fails, delete the files just renamed into it, because they may not be durable."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""Files on a local disk, or on a volume that replicas share."""
+"""Attachment storage on a local disk or on a volume shared by replicas."""
 
 import asyncio
 import errno
@@ -18,14 +18,17 @@ from support_service.attachments.storage.base import SHARDS, Found, Label, Store
 from support_service.attachments.storage.durable_write import Finisher, Unfinished
 from support_service.core.errors import OutOfSpace, Unavailable
 
-BLOCK = 256 * 1024  # bytes written or read at once; each block costs a hop to a thread
-LOOK_EVERY = 16  # blocks between looks at the room that is left
+BLOCK = 256 * 1024  # bytes per write or read; each block costs one call in a thread
+LOOK_EVERY = 16  # blocks between checks of the free space
 Result = TypeVar("Result")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class LocalAttachmentStorage:
-    """Files below a root folder: `ab/abcd…` once they are whole and durable, `tmp/…` until then."""
+    """Files below a root folder: `tmp/…` during the upload, `ab/abcd…` once they are complete and durable.
+
+    `reserve` is the free space in bytes that uploads must leave on the disk; 0 disables the check.
+    """
 
     name = "local"
 
@@ -55,12 +58,12 @@ class LocalAttachmentStorage:
         *,
         key: str | None = None,
         expected: int = 0,
-        label: Label | None = None,  # noqa: ARG002 - a disk serves nothing by itself
+        label: Label | None = None,  # noqa: ARG002 - a disk can't serve files
     ) -> Stored:
         folder, _, name = key.partition("/") if key else (None, "", uuid4().hex)
         unfinished = self._unfinished / name
         digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
-        at_disk = True  # what fails is the disk, and not the stream
+        at_disk = True  # whether an OSError comes from the disk or from the stream
         try:
             self._expect_room(expected)
             async with AsyncExitStack() as stack:
@@ -75,17 +78,17 @@ class LocalAttachmentStorage:
                         if file is None:
                             file = await stack.enter_async_context(aiofiles.open(unfinished, "xb", buffering=0))
                         view = memoryview(block)
-                        while view:  # an unbuffered write may take less than it is given
+                        while view:  # an unbuffered write may be partial
                             view = view[await file.write(view) :]
                         block, blocks = bytearray(), blocks + 1
                         if blocks % LOOK_EVERY == 0:
                             self._expect_room()
                     at_disk = False
                 at_disk = True
-            # A file of less than a block needs this one hop to a thread and no other.
+            # A file smaller than one block needs only this one call in a thread.
             key = await self._finish(Unfinished(unfinished, block, blocks > 0, folder))
         except BaseException as failure:
-            with suppress(OSError):  # gone already, or on a disk that can't be written: the sweep has it later
+            with suppress(OSError):  # already gone, or the disk is not writable; `sweep_unfinished` deletes it later
                 unfinished.unlink()
             if at_disk and isinstance(failure, OSError):
                 raise (_full() if failure.errno in FULL else _unusable(failure)) from failure
@@ -97,14 +100,14 @@ class LocalAttachmentStorage:
         try:
             return f"{await asyncio.shield(folder)}/{file.path.name}"
         except asyncio.CancelledError:
-            await asyncio.wait([folder])  # a thread can't be stopped: what it has put in place is taken back
+            await asyncio.wait([folder])  # a thread can't be cancelled: wait, then delete the file it stored
             with suppress(Unavailable, OSError):
                 await self.delete(f"{folder.result()}/{file.path.name}")
             raise
 
     async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         try:
-            # A file of less than a block needs this one hop to a thread and no other.
+            # A file smaller than one block needs only this one call in a thread.
             file, block = await asyncio.to_thread(_begin, self._root / key, offset, min(BLOCK, length))
             with file:
                 while length > 0:
@@ -114,7 +117,7 @@ class LocalAttachmentStorage:
                     yield block
                     block = await asyncio.to_thread(file.read, min(BLOCK, length)) if length else b""
         except FileNotFoundError as failure:
-            await _reading(os.stat, self._root / key[:2])  # raises where it is the whole folder that is lost
+            await _reading(os.stat, self._root / key[:2])  # raises Unavailable if the whole folder is missing
             raise unreadable("The file is not in its folder; its row is still there.") from failure
         except OSError as failure:
             raise _unusable(failure) from failure
@@ -142,7 +145,7 @@ class LocalAttachmentStorage:
 
         return await _reading(sweep)
 
-    async def link(self, key: str, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no addresses
+    async def link(self, key: str, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no URLs
         return None
 
     def free(self) -> int | None:
@@ -150,14 +153,14 @@ class LocalAttachmentStorage:
         return disk.f_bavail * disk.f_frsize
 
     def _expect_room(self, expected: int = 0) -> None:
-        """Raise OutOfSpace where the bytes would eat into the reserve. Inline: it takes 2 us."""
+        """Raise OutOfSpace if `expected` bytes would use up the reserve. It runs on the event loop: it takes 2 us."""
         free = self.free() if self._reserve else None
         if free is not None and free - expected < self._reserve:
             raise _full()
 
 
 async def _reading(work: Callable[..., Result], *arguments: Any) -> Result:
-    """Do the work in a thread; a disk that fails, or is not there, is Unavailable."""
+    """Run `work` in a thread and return its result. Raises Unavailable if the disk fails or is missing."""
     try:
         return await asyncio.to_thread(work, *arguments)
     except OSError as failure:
@@ -165,7 +168,7 @@ async def _reading(work: Callable[..., Result], *arguments: Any) -> Result:
 
 
 def _begin(path: Path, offset: int, length: int) -> tuple[FileIO, bytes]:
-    """Open a file and read its first block."""
+    """Open a file and return it with the block of `length` bytes at `offset`."""
     file = path.open("rb", buffering=0)
     try:
         file.seek(offset)
@@ -188,7 +191,7 @@ def _look(path: Path, key: str) -> Found | None:
 
 
 def _folder(folder: Path, name: str) -> list[Found]:
-    """The files of a folder, in the order of their keys."""
+    """Return the files of a folder in the order of keys."""
     with os.scandir(folder) as entries:
         looked = [_look(Path(entry.path), f"{name}/{entry.name}") for entry in entries]
     return sorted((found for found in looked if found), key=lambda found: found.key)

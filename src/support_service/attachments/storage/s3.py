@@ -1,6 +1,7 @@
-"""Files in a bucket of any S3-compatible server.
+"""Attachment storage in a bucket of any S3-compatible server.
 
-Credentials come from the usual places (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a profile, the machine's role).
+Credentials come from the standard AWS sources: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a profile, or the
+machine's role.
 """
 
 import asyncio
@@ -18,21 +19,22 @@ from support_service.attachments.storage.base import Found, Label, Stored, new_k
 from support_service.attachments.storage.s3_multipart_cleanup import ListingFailed, abort_uploads
 from support_service.core.errors import Unavailable
 
-PART = 5 * 1024 * 1024  # bytes; S3 takes no smaller parts, and a smaller file goes in one request
-PARTS_AT_ONCE = 2  # of one file: what is held in memory for it
-READ = 256 * 1024  # bytes given on at once
-PAGE = 1000  # objects in one page of a list, as S3 has it
+PART = 5 * 1024 * 1024  # bytes; the smallest part that S3 accepts. A smaller file is sent in one request
+PARTS_AT_ONCE = 2  # per file; bounds the memory that an upload needs
+READ = 256 * 1024  # bytes per block of a download
+PAGE = 1000  # objects per list page, as in S3
 NO_BUCKET = "NoSuchBucket"
-TOO_SHORT = ("status code: 416", "InvalidRange")  # the text has the key and the port too, and they have digits
-WITHIN = 15.0  # seconds for any answer but that to a large file: a frozen server holds nobody
-SLOWEST = 64 * 1024  # bytes a second that a file in one request may take beyond that
-STALLED = 60.0  # seconds in which a server takes nothing more of a large file
-TOGETHER = 300.0  # seconds in which it may put the parts of a large file together
+# Not just "416": the error text also contains the key and the port, whose digits could match.
+TOO_SHORT = ("status code: 416", "InvalidRange")
+WITHIN = 15.0  # seconds to wait for any response except that to a large upload, in case the server hangs
+SLOWEST = 64 * 1024  # bytes per second; an upload in one request may take size / SLOWEST seconds more than WITHIN
+STALLED = 60.0  # seconds after which a large upload fails if the server accepts no more data
+TOGETHER = 300.0  # seconds that the server may take to assemble the parts of a large file
 CACHE = "private, no-cache"
 
 
 class ObjectAttachmentStorage:
-    """Objects whose keys are those of the attachments; S3 itself makes a put all or nothing."""
+    """Attachments as objects under the same keys. S3 itself makes a put atomic."""
 
     name = "s3"
 
@@ -44,17 +46,17 @@ class ObjectAttachmentStorage:
             client_options={
                 "allow_http": bool(endpoint and endpoint.startswith("http://")),
                 "connect_timeout": "2s",
-                "read_timeout": "5m",  # a server may need minutes to put the parts of a large file together
-                "timeout": "1d",  # and a large file takes as long as it takes
+                "read_timeout": "5m",  # the server may need minutes to assemble the parts of a large file
+                "timeout": "1d",  # the upload of a large file has no fixed duration
             },
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
         )
 
     async def open(self) -> None:
-        """Nothing to make ready: a server that is down must not keep local files from being served."""
+        """Do nothing: a server that is down must not prevent the service from serving local files."""
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: the store needs no closing."""
 
     async def put(
         self,
@@ -72,7 +74,8 @@ class ObjectAttachmentStorage:
             if len(start) < PART:
                 sending: asyncio.Future[Any] = asyncio.ensure_future(self._put_whole(key, bytes(start), attributes))
             else:
-                # Cancelled, it would leave an open multipart upload behind; an error out of its stream it cleans up.
+                # Cancelling this would leave the multipart upload open. If the stream raises an error instead, obstore
+                # aborts the upload.
                 sending = asyncio.ensure_future(
                     obstore.put_async(
                         self._store,
@@ -83,7 +86,7 @@ class ObjectAttachmentStorage:
                         max_concurrency=PARTS_AT_ONCE,
                     )
                 )
-            del start  # what is sent is let go of
+            del start  # frees the memory once the bytes are sent
             try:
                 await _sent(sending, source)
             except asyncio.CancelledError:
@@ -127,7 +130,7 @@ class ObjectAttachmentStorage:
                 return None
 
     async def list(self, prefix: str = "") -> AsyncIterator[Found]:
-        # An object store lists whole folders: `ab/`, not `ab/ab`.
+        # An object store lists whole folders (`ab/`), not arbitrary prefixes (`ab/ab`).
         folder = f"{prefix.partition('/')[0]}/" if prefix else None
         with _translated():
             pages = obstore.list(self._store, folder, chunk_size=PAGE)
@@ -153,7 +156,7 @@ class ObjectAttachmentStorage:
             raise _unavailable(failure) from failure
 
     async def link(self, key: str, seconds: int) -> str | None:
-        # The look first: an address of a server that is down would be the client's to find out.
+        # Check the object first, so that no client is redirected to a server that is down.
         if await self.stat(key) is None:
             return None
         with _translated():
@@ -168,7 +171,10 @@ class ObjectAttachmentStorage:
         await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), within)
 
     async def _take_back(self, key: str, sending: asyncio.Future[Any]) -> None:
-        """Leave nothing of a file that was being sent; on a frozen server an open upload may stay for the sweep."""
+        """Delete a file whose upload was cancelled.
+
+        If the server hangs, a multipart upload may stay open until `sweep_unfinished` aborts it.
+        """
         await asyncio.wait([sending], timeout=WITHIN)
         if not sending.done():
             sending.cancel()
@@ -177,7 +183,7 @@ class ObjectAttachmentStorage:
 
 
 async def _sent(sending: asyncio.Future[Any], source: Source) -> None:
-    """Wait until a file is sent; raises TimeoutError where the server takes no more of it, or gives no answer."""
+    """Wait until a file is sent. Raises TimeoutError if the server accepts no more data or does not respond."""
     while not (await asyncio.wait([sending], timeout=STALLED / 10))[0]:
         if source.stalled() > (TOGETHER if source.ended and source.failure is None else STALLED):
             sending.cancel()
@@ -187,12 +193,12 @@ async def _sent(sending: asyncio.Future[Any], source: Source) -> None:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn every way in which the server can be out of reach into Unavailable."""
+    """Translate every error of an unreachable server into Unavailable."""
     try:
         yield
     except TimeoutError as failure:
         raise Unavailable("storage_unavailable", "The object storage gives no answer") from failure
-    except (BaseError, FileNotFoundError) as failure:  # a bucket that is not there is "not found" too
+    except (BaseError, FileNotFoundError) as failure:  # a missing bucket is also "not found"
         raise _unavailable(failure) from failure
 
 

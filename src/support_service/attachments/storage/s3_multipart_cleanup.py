@@ -1,4 +1,7 @@
-"""Multipart uploads that a killed process left open on an S3-compatible server; obstore can't see them."""
+"""Cleanup of multipart uploads that a killed process left open on an S3-compatible server.
+
+It uses botocore because obstore can't list multipart uploads.
+"""
 
 from contextlib import suppress
 from datetime import datetime
@@ -8,19 +11,18 @@ from support_service.attachments.storage.base import KEY
 
 
 class ListingFailed(Exception):
-    """The server is out of reach, or refuses."""
+    """The server can't be reached or rejects the request."""
 
 
 def abort_uploads(
     bucket: str, endpoint: str | None, region: str, before: datetime, *, within: float, dry_run: bool
 ) -> int:
-    """Abort those of attachments begun before a moment, or only count them; returns how many.
+    """Abort multipart uploads of attachments that were initiated before `before`; with `dry_run`, only count them.
 
-    Uploads to keys of any other form are another program's.
-
-    Blocks, for at most so many seconds a request. Raises ListingFailed.
+    Return how many. Uploads whose key is not an attachment key belong to another program and are ignored. This blocks:
+    each request takes at most `within` seconds. Raises ListingFailed.
     """
-    import botocore.exceptions  # it takes 20 MB, and is needed once an hour at most
+    import botocore.exceptions  # imported here: it takes 20 MB and is needed once an hour at most
     import botocore.session
     from botocore.config import Config
 
@@ -39,7 +41,7 @@ def abort_uploads(
             if each["Initiated"] < before and KEY.fullmatch(each["Key"])
         ]
         for each in () if dry_run else old:
-            with suppress(client.exceptions.NoSuchUpload):  # another sweep was there first
+            with suppress(client.exceptions.NoSuchUpload):  # another process aborted it first
                 client.abort_multipart_upload(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as failure:
         raise ListingFailed(str(failure)) from failure
