@@ -1,7 +1,7 @@
-"""Erases a customer: in cases, files, events and caches, wherever this service keeps what they said.
+"""Erasure of a customer's personal data from cases, files, events and caches.
 
-Cases stay as counts and times, without what says who the customer was. Whatever interrupts an erasure, the next one
-of the same customer goes on: a mark stands for the customer until all is done.
+Cases stay for counts and times, without anything that identifies the customer. If an erasure is interrupted, the next
+one for the same customer continues it: a tombstone replaces the customer's id until everything is erased.
 """
 
 import logging
@@ -30,27 +30,27 @@ from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.memory import CacheFault
 from support_service.timeline.cache.redis import RedisCache
 
-PATIENCE = 2.0  # seconds for Redis to answer: no reader waits here
+PATIENCE = 2.0  # Redis timeout in seconds; no reader waits for it
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Receipt:
-    """What was erased; `unreached` names what could not be, and is to be tried again."""
+    """The result of an erasure: case ids and counts. `unreached` names what could not be erased and must be retried."""
 
     cases: list[str] = field(default_factory=list)
     erased: dict[str, int] = field(default_factory=dict)
     unreached: list[str] = field(default_factory=list)
 
     def add(self, counted: dict[str, int]) -> None:
-        """Count what was erased."""
+        """Add the counts of one step."""
         for name, number in counted.items():
             self.erased[name] = self.erased.get(name, 0) + number
 
 
 class Erasure:
-    """Erases one customer after another."""
+    """Erases customers, one per run."""
 
     def __init__(self, settings: Settings, database: Database, remover: Remover, instruments: Instruments) -> None:
         self._settings = settings
@@ -59,14 +59,14 @@ class Erasure:
         self._instruments = instruments
 
     async def cases_of(self, customer_id: str) -> list[str]:
-        """The ids of a customer's cases; raises NotFound where there is none."""
+        """Return the ids of a customer's cases. Raises NotFound if there are none."""
         found = await cases.cases_of(self._database, customer_id)
         if not found:
             raise NotFound("customer_not_found", f"No case is of the customer {customer_id!r}.")
         return found
 
     async def run(self, customer_id: str, report: Callable[[str], None] = lambda _: None) -> Receipt:
-        """Erase a customer; raises NotFound where no case is of theirs."""
+        """Erase a customer and report the id of each case that is done. Raises NotFound if the customer has no case."""
         receipt = Receipt(await self.cases_of(customer_id))
         mark = cases.tombstone(customer_id)
         files: list[Attachment] = []
@@ -96,7 +96,7 @@ class Erasure:
         return receipt
 
     async def _erase(self, tx: Transaction, case_id: str, mark: str, receipt: Receipt) -> list[Attachment]:
-        """Everything of a case that the database holds, in one transaction; gives the files, whose bytes are left."""
+        """Erase a case in the database, as part of `tx`. Return the removed files, whose bytes remain to be deleted."""
         await store.touch_case(tx, case_id)
         files = [attachment.id for attachment in await store.of_case(tx, case_id)]
         removed = await store.remove(tx, files, "erasure", now()) if files else []

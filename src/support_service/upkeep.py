@@ -1,4 +1,4 @@
-"""The parts that keep attachments in order, built for the service, which uses them by itself, and for the commands."""
+"""Maintenance of attachments: the jobs, as the service schedules them and as commands run them one at a time."""
 
 import logging
 import random
@@ -24,14 +24,15 @@ from support_service.telemetry.provider import Metrics, reporter
 REMOVE_EVERY = 30.0  # seconds
 OFFLOAD_EVERY = 60.0
 SWEEP_EVERY = 3600.0
-# After the start, and so also in a process that lives for less than an hour; at random, for replicas start together.
+# Seconds from the start to the first run, so that a process that lives for less than an hour also runs it. Random,
+# because replicas start together.
 FIRST_SWEEP = (60.0, 300.0)
 
 log = logging.getLogger(__name__)
 
 
 def storages(settings: Settings) -> dict[str, AttachmentStorage]:
-    """Every storage that is set up by its name; the first takes new files."""
+    """Return the configured storages by name; new files go to the first."""
     local = LocalAttachmentStorage(settings.attachments.directory, settings.attachments.disk_reserve)
     s3 = settings.s3
     if s3.bucket is None:
@@ -45,7 +46,10 @@ def storages(settings: Settings) -> dict[str, AttachmentStorage]:
 
 
 class Upkeep:
-    """Moves, sweeps, scrubs and deletes: each part on its own, and all of them as the service does it by itself."""
+    """The maintenance jobs: garbage collection, offload, reconcile, scrub and retention.
+
+    Commands run them one at a time; the service schedules all of them with `by_itself`.
+    """
 
     def __init__(
         self,
@@ -65,7 +69,7 @@ class Upkeep:
         instruments.observe(rows.ATTACHMENT_UNREPAIRED, self._unrepaired)
 
     def mover(self, *, reverse: bool = False) -> Mover:
-        """Moves files to S3, or back; raises WrongSetting where there is no S3."""
+        """Return a Mover from local storage to S3, or back with `reverse`. Raises WrongSetting if there is no S3."""
         if "s3" not in self._kept_in:
             raise WrongSetting("There is nowhere to move files to: set SUPPORT_S3_BUCKET")
         names = ("s3", "local") if reverse else ("local", "s3")
@@ -74,7 +78,7 @@ class Upkeep:
 
     @asynccontextmanager
     async def by_itself(self) -> AsyncIterator[None]:
-        """Do for the length of a block what the settings ask for."""
+        """Run the jobs that the settings enable on their schedules, in the background, while the block runs."""
         async with AsyncExitStack() as stack:
             work = [repeatedly(REMOVE_EVERY, self._remove, "Removing what is left over")]
             first = random.uniform(*FIRST_SWEEP)
@@ -122,7 +126,7 @@ class Upkeep:
         for what, part in parts.items():
             try:
                 await part()
-            except Exception:  # each is worth having without the others
+            except Exception:  # the failure of one job must not stop the others
                 log.exception("%s failed; it is tried again in %g s", what, SWEEP_EVERY)
 
     def _unrepaired(self) -> Reading:
@@ -136,7 +140,7 @@ def _complain(scrubbed: Scrubbed) -> None:
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Upkeep]:
-    """The parts for one command; metrics of its work leave by OTLP, where that is set up."""
+    """Open the database and the storages for one command and yield the jobs. Metrics are sent by OTLP if configured."""
     metrics = Metrics([name for name in settings.telemetry.metrics if name != "prometheus"], reporter())
     database = databases.connect(settings.database.url, synchronous=settings.database.synchronous, pool_size=4)
     async with AsyncExitStack() as stack:
