@@ -73,7 +73,7 @@ class Erasure:
         for case_id in receipt.cases:
             async with self._database.transaction() as tx:
                 case = await store.look_at_case(tx, case_id)
-                removed = await self._erase(tx, case_id, mark, receipt)
+                removed = await self._erase_case(tx, case_id, mark, receipt)
             if case is not None and case.channel != SYNTHETIC:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
             files += removed
@@ -85,7 +85,10 @@ class Erasure:
         ]
         if left:
             receipt.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
-        for what, work in (("the stream of events", self._published), ("the timeline cache", self._cached)):
+        for what, work in (
+            ("the stream of events", self._erase_published_events),
+            ("the timeline cache", self._erase_cached_timelines),
+        ):
             try:
                 receipt.add(await work(receipt.cases))
             except (BrokerFault, CacheFault) as fault:
@@ -95,7 +98,7 @@ class Erasure:
                 await cases.forget(tx, mark)
         return receipt
 
-    async def _erase(self, tx: Transaction, case_id: str, mark: str, receipt: Receipt) -> list[Attachment]:
+    async def _erase_case(self, tx: Transaction, case_id: str, mark: str, receipt: Receipt) -> list[Attachment]:
         """Erase a case in the database, as part of `tx`. Return the removed files, whose bytes remain to be deleted."""
         await store.touch_case(tx, case_id)
         files = [attachment.id for attachment in await store.of_case(tx, case_id)]
@@ -110,7 +113,7 @@ class Erasure:
         await store.count_out(tx, removed)
         return removed
 
-    async def _published(self, case_ids: Collection[str]) -> dict[str, int]:
+    async def _erase_published_events(self, case_ids: Collection[str]) -> dict[str, int]:
         url = self._settings.events.redis_url or self._settings.timeline.redis_url
         if url is None:
             return {}
@@ -124,7 +127,7 @@ class Erasure:
                 )
             }
 
-    async def _cached(self, case_ids: Iterable[str]) -> dict[str, int]:
+    async def _erase_cached_timelines(self, case_ids: Iterable[str]) -> dict[str, int]:
         url = self._settings.timeline.redis_url
         if url is None:
             return {}

@@ -59,7 +59,7 @@ class Upkeep:
         instruments: Instruments,
     ) -> None:
         self._settings = settings
-        self._kept_in = kept_in
+        self._storages = kept_in
         self.database = database
         self.instruments = instruments
         self.remover = Remover(database, kept_in)
@@ -70,19 +70,19 @@ class Upkeep:
 
     def mover(self, *, reverse: bool = False) -> Mover:
         """Return a Mover from local storage to S3, or back with `reverse`. Raises WrongSetting if there is no S3."""
-        if "s3" not in self._kept_in:
+        if "s3" not in self._storages:
             raise WrongSetting("There is nowhere to move files to: set SUPPORT_S3_BUCKET")
         names = ("s3", "local") if reverse else ("local", "s3")
-        source, target = (self._kept_in[name] for name in names)
+        source, target = (self._storages[name] for name in names)
         return Mover(self.database, source, target, self.instruments, grace=self._settings.s3.grace)
 
     @asynccontextmanager
     async def by_itself(self) -> AsyncIterator[None]:
         """Run the jobs that the settings enable on their schedules, in the background, while the block runs."""
         async with AsyncExitStack() as stack:
-            work = [repeatedly(REMOVE_EVERY, self._remove, "Removing what is left over")]
+            work = [repeatedly(REMOVE_EVERY, self._collect_garbage, "Removing what is left over")]
             first = random.uniform(*FIRST_SWEEP)
-            work.append(repeatedly(SWEEP_EVERY, self._sweep, "The sweep", first=first))
+            work.append(repeatedly(SWEEP_EVERY, self._run_hourly_jobs, "The sweep", first=first))
             after = self._settings.s3.offload_after
             if after is not None:
                 work.append(repeatedly(OFFLOAD_EVERY, lambda: self._offload(after), "Moving files to S3"))
@@ -90,7 +90,7 @@ class Upkeep:
                 await stack.enter_async_context(beside(each))
             yield
 
-    async def _remove(self) -> None:
+    async def _collect_garbage(self) -> None:
         await self.remover.run()
 
     async def _offload(self, after: timedelta) -> None:
@@ -100,7 +100,7 @@ class Upkeep:
 
         await self.mover().run(now() - after, report=report)
 
-    async def _sweep(self) -> None:
+    async def _run_hourly_jobs(self) -> None:
         def report(finding: Finding) -> None:
             log.warning("Sweep: %s %s %s", finding.kind, finding.storage, finding.name)
 
@@ -116,7 +116,7 @@ class Upkeep:
             await self.sweep.run(report=report)
 
         async def scrub() -> None:
-            await self.scrubber.run(self._settings.attachments.scrub, _complain)
+            await self.scrubber.run(self._settings.attachments.scrub, _log_mismatch)
 
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "Retention": retain,
@@ -133,7 +133,7 @@ class Upkeep:
         return [(number, {"kind": kind}) for kind, number in self.sweep.unrepaired().items()]
 
 
-def _complain(scrubbed: Scrubbed) -> None:
+def _log_mismatch(scrubbed: Scrubbed) -> None:
     if scrubbed.outcome == "mismatch":
         log.error("Attachment %s is not what it was: %s", scrubbed.attachment.id, scrubbed.reason)
 

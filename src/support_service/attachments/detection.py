@@ -19,7 +19,7 @@ HEAD = 2048  # bytes that are examined
 SHORT, SHORTEST = 4, 2
 
 # Allowed before the first element of markup: a byte order mark, spaces, comments and processing instructions.
-_BEFORE = rb"(?:\xef\xbb\xbf)?(?>\s+|<!--.*?-->|<\?.*?\?>)*+"
+_PROLOG = rb"(?:\xef\xbb\xbf)?(?>\s+|<!--.*?-->|<\?.*?\?>)*+"
 CERTAIN = (
     (re.compile(rb".{4}ftyp(?:hei[cmsx]|hev[cmsx]|mif1)", re.DOTALL), "image/heic"),
     (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "image/avif"),
@@ -27,10 +27,10 @@ CERTAIN = (
     (re.compile(rb"\x7fELF"), "application/x-executable"),
     (re.compile(rb"\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe"), "application/x-mach-binary"),
     (
-        re.compile(_BEFORE + rb"(?:<!DOCTYPE\s+svg\b[^\[>]*(?:\[[^\]]*\]\s*)?>\s*)?<(?:svg:)?svg[\s/>]", re.DOTALL),
+        re.compile(_PROLOG + rb"(?:<!DOCTYPE\s+svg\b[^\[>]*(?:\[[^\]]*\]\s*)?>\s*)?<(?:svg:)?svg[\s/>]", re.DOTALL),
         "image/svg+xml",
     ),
-    (re.compile(_BEFORE + rb"<(?:!doctype\s+)?html[\s/>]", re.DOTALL | re.IGNORECASE), "text/html"),
+    (re.compile(_PROLOG + rb"<(?:!doctype\s+)?html[\s/>]", re.DOTALL | re.IGNORECASE), "text/html"),
     (re.compile(rb"\s*<(?:head|body|script|style|iframe|div|img|meta|h1)[\s/>]", re.IGNORECASE), "text/html"),
 )
 ZIP = re.compile(rb"PK(?:\x03\x04|\x05\x06|\x07\x08)")
@@ -45,7 +45,7 @@ def detect(head: bytes, filename: str) -> str | None:
     certain = next((kind for pattern, kind in CERTAIN if pattern.match(head)), None)
     if certain is not None:
         return certain
-    found = _look_up(head, filename)
+    found = _detect_by_table(head, filename)
     if ZIP.match(head):
         if found == "application/java-archive" and not filename.lower().endswith(".jar"):
             return "application/zip"  # many archivers write ZIP files that start like Java archives
@@ -53,7 +53,7 @@ def detect(head: bytes, filename: str) -> str | None:
     return found or ("text/x-shellscript" if SCRIPT.match(head) else None)
 
 
-def _look_up(head: bytes, filename: str) -> str | None:
+def _detect_by_table(head: bytes, filename: str) -> str | None:
     least = SHORTEST if b"\0" in head else SHORT
     if not any(
         length >= least and head[offset : offset + length] in signatures

@@ -19,9 +19,9 @@ class Source:
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
-        self._next: asyncio.Future[bytes | None] | None = None
+        self._pending_chunk: asyncio.Future[bytes | None] | None = None
         self._stopped = False
-        self._given_at: float | None = None
+        self._yielded_at: float | None = None
         self.ended = False
         self.digest, self.size = hashlib.sha256(), 0
         self.failure: BaseException | None = None
@@ -30,7 +30,7 @@ class Source:
         """Read and return the first `length` bytes or slightly more; fewer only if the stream ends before."""
         start = bytearray()
         async for chunk in self._chunks:
-            self._count(chunk)
+            self._update(chunk)
             start += chunk
             if len(start) >= length:
                 break
@@ -38,7 +38,7 @@ class Source:
 
     def rest(self, start: bytearray) -> AsyncIterator[bytes]:
         """Yield `start`, then the remaining chunks. Raises Stopped after `stop`, even while it waits for a chunk."""
-        self._given_at = monotonic()  # the stall time also counts before the first chunk is requested
+        self._yielded_at = monotonic()  # the stall time also counts before the first chunk is requested
         return self._rest(start)
 
     async def _rest(self, start: bytearray) -> AsyncIterator[bytes]:
@@ -46,13 +46,13 @@ class Source:
         del start
         try:
             while not self._stopped:
-                self._given_at = None
-                self._next = asyncio.ensure_future(self._following())
-                chunk = await self._next
-                self._given_at = monotonic()
+                self._yielded_at = None
+                self._pending_chunk = asyncio.ensure_future(self._next_chunk())
+                chunk = await self._pending_chunk
+                self._yielded_at = monotonic()
                 if chunk is None:
                     return
-                self._count(chunk)
+                self._update(chunk)
                 yield chunk
         except asyncio.CancelledError:
             raise Stopped from None
@@ -61,22 +61,22 @@ class Source:
             raise
         finally:
             self.ended = True
-            self._given_at = monotonic()
+            self._yielded_at = monotonic()
         raise Stopped
 
     def stalled(self) -> float:
         """Return for how many seconds the reader has requested no chunk; 0 while the stream itself waits for bytes."""
-        return 0.0 if self._given_at is None else monotonic() - self._given_at
+        return 0.0 if self._yielded_at is None else monotonic() - self._yielded_at
 
     def stop(self) -> None:
         """Make the reader fail at once with Stopped."""
         self._stopped = True
-        if self._next is not None:
-            self._next.cancel()
+        if self._pending_chunk is not None:
+            self._pending_chunk.cancel()
 
-    async def _following(self) -> bytes | None:
+    async def _next_chunk(self) -> bytes | None:
         return await anext(self._chunks, None)
 
-    def _count(self, chunk: bytes) -> None:
+    def _update(self, chunk: bytes) -> None:
         self.digest.update(chunk)
         self.size += len(chunk)

@@ -47,7 +47,7 @@ ALIKE = (
 
 def allows(types: tuple[str, ...], content_type: str) -> bool:
     """Return whether a list of types, which may contain patterns such as `image/*`, has this type under any name."""
-    return any(name in types or f"{_kind(name)}/*" in types for name in _names(content_type))
+    return any(name in types or f"{_top_level_type(name)}/*" in types for name in _aliases(content_type))
 
 
 def fits(types: tuple[str, ...], declared: str, detected: str) -> bool:
@@ -55,15 +55,19 @@ def fits(types: tuple[str, ...], declared: str, detected: str) -> bool:
 
     The declared type must already be in the list.
     """
-    if allows(types, detected) or any(_names(declared)[0] in each and _names(detected)[0] in each for each in ALIKE):
+    if allows(types, detected) or any(
+        _aliases(declared)[0] in each and _aliases(detected)[0] in each for each in ALIKE
+    ):
         return True
     # Plain text may start like a patch, an email or a script and is still text.
-    return _kind(declared) == "text" and any(_kind(name) in ("text", "message") for name in _names(detected))
+    return _top_level_type(declared) == "text" and any(
+        _top_level_type(name) in ("text", "message") for name in _aliases(detected)
+    )
 
 
-def _names(content_type: str) -> tuple[str, ...]:
+def _aliases(content_type: str) -> tuple[str, ...]:
     return next((names for names in SAME if content_type in names), (content_type,))
 
 
-def _kind(content_type: str) -> str:
+def _top_level_type(content_type: str) -> str:
     return content_type.partition("/")[0]

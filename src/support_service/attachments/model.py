@@ -79,13 +79,13 @@ def clean_filename(raw: str) -> str:
 
     The bytes are stored under a generated key; this name is only returned to clients.
     """
-    name = unicodedata.normalize("NFC", _decoded(raw)).replace("\\", "/").rpartition("/")[2]
+    name = unicodedata.normalize("NFC", _percent_decoded(raw)).replace("\\", "/").rpartition("/")[2]
     name = "".join(character for character in name if character.isprintable()).strip()
     name = name.encode(errors="ignore")[:MAX_FILENAME].decode(errors="ignore")
     return name if name.strip(".") else "file"
 
 
-def _decoded(raw: str) -> str:
+def _percent_decoded(raw: str) -> str:
     """Undo the percent-encoding that some clients, such as aiohttp, apply to non-ASCII filenames.
 
     Return `raw` unchanged unless it is an ASCII name that decodes to valid UTF-8 with non-ASCII letters or spaces.

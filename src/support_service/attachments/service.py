@@ -56,24 +56,28 @@ class AttachmentService:
         self._storage = next(iter(storages.values()))
         self._instruments = instruments
         self._limits = limits
-        self._uploads = uploads
+        self._max_uploads = uploads
         self._public_url = public_url
-        self._share = max(1, uploads // SHARE)
-        self._uploading = 0
+        self._uploads_per_user = max(1, uploads // SHARE)
+        self._active_uploads = 0
         # Uploads by agent or customer; None for other callers.
         self._people: Counter[tuple[str, str | None] | None] = Counter()
         self._backlog: Backlog | None = None
         self._oldest: datetime | None = None
-        self._free: int | None = None
+        self._disk_free: int | None = None
         instruments.observe(rows.ATTACHMENT_BACKLOG, lambda: [(self._backlog.bytes, {})] if self._backlog else [])
         instruments.observe(rows.ATTACHMENT_BACKLOG_FILES, lambda: [(self._backlog.files, {})] if self._backlog else [])
-        instruments.observe(rows.ATTACHMENT_BACKLOG_AGE, self._age)
-        instruments.observe(rows.ATTACHMENT_DISK_FREE, lambda: [] if self._free is None else [(self._free, {})])
-        instruments.observe(rows.ATTACHMENT_UPLOADS, lambda: [(self._uploading, {})])
+        instruments.observe(rows.ATTACHMENT_BACKLOG_AGE, self._backlog_age)
+        instruments.observe(
+            rows.ATTACHMENT_DISK_FREE, lambda: [] if self._disk_free is None else [(self._disk_free, {})]
+        )
+        instruments.observe(rows.ATTACHMENT_UPLOADS, lambda: [(self._active_uploads, {})])
 
     async def expect(self, case_id: str) -> Look:
         """Return the case's `Look`. Raises NotFound for an unknown case and for one that the caller may not see."""
-        return _expect(case_id, await store.look_at_case(self._database, case_id) if may_be_id(case_id) else None)
+        return _require_visible(
+            case_id, await store.look_at_case(self._database, case_id) if may_be_id(case_id) else None
+        )
 
     async def expect_takes(self, case_id: str, versions: Versions = None) -> None:
         """Check that the caller may add a file, before its bytes are sent.
@@ -82,10 +86,10 @@ class AttachmentService:
         version is none of `versions`).
         """
         found = await self.expect(case_id)
-        _expect_taking(found)
+        _require_accepting_files(found)
         expect_version(found.version, versions)
         if found.files >= MAX_FILES:
-            raise _full()
+            raise _case_full()
 
     async def add(
         self,
@@ -123,7 +127,7 @@ class AttachmentService:
         committing = False
         try:
             async with self._database.transaction() as tx:
-                backlog, channel = await self._record(tx, attachment, versions)
+                backlog, channel = await self._insert(tx, attachment, versions)
                 committing = True
         except BaseException:
             if not committing:  # a failed commit may have succeeded, and then a row names the file
@@ -157,7 +161,7 @@ class AttachmentService:
         given = 0
         while True:
             try:
-                async with aclosing(self._read(attachment, offset, length)) as blocks:
+                async with aclosing(self._read_blocks(attachment, offset, length)) as blocks:
                     async for block in blocks:
                         given += len(block)
                         yield block
@@ -181,7 +185,7 @@ class AttachmentService:
         attachment = await self.get(case_id, attachment_id)
         at = datetime.now(UTC)
         async with self._database.transaction() as tx:
-            case = await self._touch(tx, case_id, versions)
+            case = await self._lock_case(tx, case_id, versions)
             removed = await store.remove(tx, [attachment.id], "request", at)
             if not removed:
                 # Another request deleted it first. The rollback leaves nothing changed.
@@ -204,7 +208,7 @@ class AttachmentService:
     async def discard(self, removed: Iterable[Attachment]) -> None:
         """Delete the bytes of removed attachments. If that fails, the garbage collection deletes them later."""
         for gone in removed:
-            await self._delete(gone)
+            await self._delete_bytes(gone)
         try:
             await self.refresh_backlog()
         except Unavailable as failure:  # the removal is committed; outdated gauges must not make it fail
@@ -219,14 +223,14 @@ class AttachmentService:
         caller = CALLER.get()
         person = (caller.name, caller.subject) if caller.role in ("agent", "customer") else None
         try:
-            if self._uploading >= self._uploads or (person and self._people[person] >= self._share):
+            if self._active_uploads >= self._max_uploads or (person and self._people[person] >= self._uploads_per_user):
                 raise Unavailable("uploads_busy", "Too many uploads are in progress; try again in a moment.")
-            self._uploading += 1
+            self._active_uploads += 1
             self._people[person] += 1
             try:
                 yield
             finally:
-                self._uploading -= 1
+                self._active_uploads -= 1
                 self._people[person] -= 1
                 if not self._people[person]:
                     del self._people[person]
@@ -244,18 +248,18 @@ class AttachmentService:
         """
         if LOCAL in self._storages:
             try:
-                self._free = await asyncio.to_thread(self._storages[LOCAL].free)
+                self._disk_free = await asyncio.to_thread(self._storages[LOCAL].free)
             except OSError:
-                self._free = None  # the disk is missing, so its free space is unknown
+                self._disk_free = None  # the disk is missing, so its free space is unknown
         self._backlog = await store.backlog(self._database, LOCAL)
         self._oldest = await store.oldest(self._database, LOCAL) if self._backlog.files else None
 
-    def _age(self) -> Reading:
+    def _backlog_age(self) -> Reading:
         if self._backlog is None:
             return []
         return [(max(0.0, (datetime.now(UTC) - self._oldest).total_seconds()) if self._oldest else 0.0, {})]
 
-    def _read(self, attachment: Attachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+    def _read_blocks(self, attachment: Attachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         storage = self._storages.get(attachment.storage)
         if storage is None:
             raise Unavailable(
@@ -263,7 +267,7 @@ class AttachmentService:
             )
         return storage.read(attachment.storage_key, offset, length)
 
-    async def _delete(self, gone: Attachment) -> None:
+    async def _delete_bytes(self, gone: Attachment) -> None:
         """Delete the bytes of a removed attachment. If that fails, they stay on the garbage list."""
         storage = self._storages.get(gone.storage)
         try:
@@ -274,19 +278,19 @@ class AttachmentService:
         except Unavailable as failure:
             log.warning("The bytes of attachment %s go later: %s", gone.id, failure)
 
-    async def _touch(self, tx: Transaction, case_id: str, versions: Versions) -> Look:
+    async def _lock_case(self, tx: Transaction, case_id: str, versions: Versions) -> Look:
         """Lock the case and increment its version. Raises NotFound and Outdated."""
-        touched = _expect(case_id, await store.touch_case(tx, case_id))
+        touched = _require_visible(case_id, await store.touch_case(tx, case_id))
         expect_version(touched.version - 1, versions)
         return touched
 
-    async def _record(self, tx: Transaction, attachment: Attachment, versions: Versions) -> tuple[Backlog, str]:
+    async def _insert(self, tx: Transaction, attachment: Attachment, versions: Versions) -> tuple[Backlog, str]:
         """Insert an attachment's row, its event and its audit entry.
 
         Return the content of its storage after the insert, and the channel of the case.
         """
-        case = await self._touch(tx, attachment.ticket_id, versions)
-        _expect_taking(case)
+        case = await self._lock_case(tx, attachment.ticket_id, versions)
+        _require_accepting_files(case)
         public = view(attachment, self._public_url)
         at = attachment.created_at
         await outbox.append(
@@ -296,22 +300,22 @@ class AttachmentService:
         await audit.record(tx, attachment.ticket_id, "attachment.added", at, changes)
         backlog = await store.add(tx, attachment)
         if backlog is None:
-            raise _full()
+            raise _case_full()
         return backlog, case.channel
 
 
-def _expect(case_id: str, found: Look | None) -> Look:
+def _require_visible(case_id: str, found: Look | None) -> Look:
     if found is None or not CALLER.get().sees(found.owner):
         raise no_case(case_id)
     return found
 
 
-def _expect_taking(case: Look) -> None:
+def _require_accepting_files(case: Look) -> None:
     if case.status == "closed" and CALLER.get().role == "customer":
         raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
 
 
-def _full() -> Conflict:
+def _case_full() -> Conflict:
     return Conflict("case_full", f"This case has {MAX_FILES:,} files, as many as it may have; open another case.")
 
 

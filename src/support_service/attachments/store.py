@@ -28,14 +28,19 @@ BY_ID = hot(
     .join(tickets, tickets.c.id == attachments.c.ticket_id)
     .where(attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id"))
 )
-_CASE = (*OWNER, tickets.c.channel, tickets.c.status, tickets.c.version)
-_OF_CASE = tickets.c.id == sa.bindparam("case_id")
-_FILES = sa.select(sa.func.count()).select_from(attachments)
+_CASE_COLUMNS = (*OWNER, tickets.c.channel, tickets.c.status, tickets.c.version)
+_CASE_BY_ID = tickets.c.id == sa.bindparam("case_id")
+_FILE_COUNT = sa.select(sa.func.count()).select_from(attachments)
 LOOK_AT_CASE = hot(
-    sa.select(*_CASE, _FILES.where(attachments.c.ticket_id == tickets.c.id).scalar_subquery()).where(_OF_CASE)
+    sa.select(*_CASE_COLUMNS, _FILE_COUNT.where(attachments.c.ticket_id == tickets.c.id).scalar_subquery()).where(
+        _CASE_BY_ID
+    )
 )
 TOUCH_CASE = hot(
-    tickets.update().where(_OF_CASE).values(version=tickets.c.version + sa.literal_column("1")).returning(*_CASE)
+    tickets.update()
+    .where(_CASE_BY_ID)
+    .values(version=tickets.c.version + sa.literal_column("1"))
+    .returning(*_CASE_COLUMNS)
 )
 # The INSERT itself counts the files, so that it sees all files added while its transaction waited for the case.
 ADD = hot(
@@ -43,7 +48,8 @@ ADD = hot(
     .from_select(
         NAMES,
         sa.select(*(sa.bindparam(name, type_=attachments.c[name].type) for name in NAMES)).where(
-            _FILES.where(attachments.c.ticket_id == sa.bindparam("ticket_id")).scalar_subquery() < sa.bindparam("most")
+            _FILE_COUNT.where(attachments.c.ticket_id == sa.bindparam("ticket_id")).scalar_subquery()
+            < sa.bindparam("most")
         ),
         include_defaults=False,
     )
@@ -77,12 +83,12 @@ class Look(NamedTuple):
 
 async def look_at_case(reader: Reader, case_id: str) -> Look | None:
     """Return a case with its number of files, without locking it; None if it does not exist."""
-    return _look(await reader.fetch_one(LOOK_AT_CASE, {"case_id": case_id}))
+    return _to_look(await reader.fetch_one(LOOK_AT_CASE, {"case_id": case_id}))
 
 
 async def touch_case(tx: Transaction, case_id: str) -> Look | None:
     """Increment a case's version and lock the case until `tx` ends. Return None if it does not exist."""
-    return _look(await tx.fetch_one(TOUCH_CASE, {"case_id": case_id}))
+    return _to_look(await tx.fetch_one(TOUCH_CASE, {"case_id": case_id}))
 
 
 async def of_case(reader: Reader, case_id: str) -> list[Attachment]:
@@ -113,8 +119,8 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
     Return the attachments that this call deleted, except any that another transaction deleted first. Pass them to
     `count_out` at the end of the transaction.
     """
-    doomed = attachments.delete().where(attachments.c.id.in_(ids)).returning(*COLUMNS)
-    removed = [Attachment(*row) for row in await tx.fetch_all(doomed)]
+    statement = attachments.delete().where(attachments.c.id.in_(ids)).returning(*COLUMNS)
+    removed = [Attachment(*row) for row in await tx.fetch_all(statement)]
     for attachment in removed:
         await tx.execute(
             attachment_deletions.insert().inline(),
@@ -161,11 +167,11 @@ async def leave(
 
 async def backlog(reader: Reader, storage: str) -> Backlog:
     """Return the content of a storage according to the ledger. Raises LookupError if the ledger has no such row."""
-    return _backlog(await reader.fetch_one(LEDGER, {"of": storage}))
+    return _to_backlog(await reader.fetch_one(LEDGER, {"of": storage}))
 
 
 async def oldest(reader: Reader, storage: str) -> datetime | None:
-    """Return the creation time of the oldest file on a storage; None if there is no file."""
+    """Return the creation time of the oldest file on a storage; None for an empty storage."""
     row = await reader.fetch_one(OLDEST, {"of": storage})
     return row[0] if row else None
 
@@ -173,14 +179,14 @@ async def oldest(reader: Reader, storage: str) -> datetime | None:
 async def count(tx: Transaction, storage: str, files: int, size: int) -> Backlog:
     """Add `files` and `size` (bytes), which may be negative, to a storage's ledger row. Return its new content."""
     # Call this last in a transaction: every upload updates this row, so its lock must be held as briefly as possible.
-    return _backlog(await tx.fetch_one(COUNT, {"of": storage, "more_files": files, "more_bytes": size}))
+    return _to_backlog(await tx.fetch_one(COUNT, {"of": storage, "more_files": files, "more_bytes": size}))
 
 
-def _backlog(row: Row | None) -> Backlog:
+def _to_backlog(row: Row | None) -> Backlog:
     if row is None:
         raise LookupError("the ledger has lost the row of a storage; the migrations make it")
     return Backlog(files=row[0], bytes=row[1])
 
 
-def _look(row: Row | None) -> Look | None:
+def _to_look(row: Row | None) -> Look | None:
     return Look(Owner(*row[: len(OWNER)]), *row[len(OWNER) :]) if row else None

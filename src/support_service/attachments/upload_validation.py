@@ -31,7 +31,7 @@ class Intake:
         """Yield the chunks unchanged. Raises TooLarge, UnsupportedType, and Invalid for an empty file."""
         types = self._limits.types
         if types is not None and not allows(types, self.content_type):
-            raise _not_taken(types, self.content_type, "declared")
+            raise _type_not_allowed(types, self.content_type, "declared")
         size = 0
         async for chunk in chunks:
             size += len(chunk)
@@ -52,10 +52,10 @@ class Intake:
         self.detected_type = found = detect(head, self.filename)
         types = self._limits.types
         if types is not None and found is not None and not fits(types, self.content_type, found):
-            raise _not_taken(types, found, "detected")
+            raise _type_not_allowed(types, found, "detected")
 
 
-def _not_taken(types: tuple[str, ...], content_type: str, how: str) -> UnsupportedType:
+def _type_not_allowed(types: tuple[str, ...], content_type: str, how: str) -> UnsupportedType:
     return UnsupportedType(
         "type_not_allowed", f"Files of type {content_type} ({how}) are not taken; send {', '.join(types)}."
     )

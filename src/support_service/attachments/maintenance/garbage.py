@@ -39,24 +39,24 @@ class Remover:
         seconds.
         """
         files = size = 0
-        lost: set[str] = set()
+        failed_storages: set[str] = set()
         while True:
             at = self._clock()
             async with self._database.transaction() as tx:
-                due = await offload_queries.take_due(tx, at, BATCH, until=at + TAKEN_FOR, besides=lost)
+                due = await offload_queries.take_due(tx, at, BATCH, until=at + TAKEN_FOR, besides=failed_storages)
             if not due:
                 return Backlog(files, size)
             removed: list[Leftover] = []
             failed: list[Leftover] = []
             untried: list[Leftover] = []
             for leftover in due:
-                if leftover.storage in lost:
+                if leftover.storage in failed_storages:
                     untried.append(leftover)
                 elif await self._remove(leftover):
                     removed.append(leftover)
                 else:
                     failed.append(leftover)
-                    lost.add(leftover.storage)
+                    failed_storages.add(leftover.storage)
             async with self._database.transaction() as tx:
                 await offload_queries.forget(tx, removed)
                 await offload_queries.postpone(tx, untried, self._clock() + AGAIN_AFTER)

@@ -12,22 +12,22 @@ from support_service.database.tables import attachment_deletions, attachments, t
 from support_service.database.tables import attachment_ledger as ledger
 from support_service.database.tables import attachment_leftovers as leftovers
 
-_SUMS = (
+_ROW_TOTALS = (
     sa.select(
         attachments.c.storage, sa.func.count().label("files"), sa.func.sum(attachments.c.size_bytes).label("bytes")
     )
     .group_by(attachments.c.storage)
     .subquery()
 )
-_STANDINGS = (
+_LEDGER_AND_ROW_TOTALS = (
     sa.select(
         ledger.c.storage,
         ledger.c.files,
         ledger.c.bytes,
-        sa.func.coalesce(_SUMS.c.files, 0),
-        sa.func.coalesce(_SUMS.c.bytes, 0),
+        sa.func.coalesce(_ROW_TOTALS.c.files, 0),
+        sa.func.coalesce(_ROW_TOTALS.c.bytes, 0),
     )
-    .select_from(ledger.outerjoin(_SUMS, _SUMS.c.storage == ledger.c.storage))
+    .select_from(ledger.outerjoin(_ROW_TOTALS, _ROW_TOTALS.c.storage == ledger.c.storage))
     .order_by(ledger.c.storage)
 )
 
@@ -90,14 +90,14 @@ async def anonymise_deletions(tx: Transaction, case_id: str, filename: str) -> N
 async def is_known(reader: Reader, storage: str, key: str) -> bool:
     """Return whether an attachment or the garbage list names the bytes under a key."""
     named = sa.exists().where(attachments.c.storage == storage, attachments.c.storage_key == key)
-    left = sa.exists().where(leftovers.c.storage == storage, leftovers.c.storage_key == key)
-    row = await reader.fetch_one(sa.select(sa.or_(named, left)))
+    listed = sa.exists().where(leftovers.c.storage == storage, leftovers.c.storage_key == key)
+    row = await reader.fetch_one(sa.select(sa.or_(named, listed)))
     return bool(row and row[0])
 
 
 async def standings(reader: Reader) -> dict[str, tuple[Backlog, Backlog]]:
     """Return the content of each storage by name: (by the ledger, by the rows), read in one statement."""
-    rows = await reader.fetch_all(_STANDINGS)
+    rows = await reader.fetch_all(_LEDGER_AND_ROW_TOTALS)
     return {row[0]: (Backlog(row[1], row[2]), Backlog(row[3], int(row[4]))) for row in rows}
 
 

@@ -143,12 +143,12 @@ class Mover:
         moved = await self._copy(attachment, key, pace)
         if moved is None and await self._switch(attachment, key, mover):
             moved = Moved(attachment, "moved")
-        elif moved is not None and await self._stands(attachment):
+        elif moved is not None and await self._is_current(attachment):
             await self.give_back(attachment, key, mover, not_for=NOT_AGAIN_FOR)
         else:
             await self.give_back(attachment, key, mover)
             moved = Moved(attachment, "gone", "it was deleted meanwhile, or another run has taken it over")
-        self._count(moved, perf_counter() - started)
+        self._record_metrics(moved, perf_counter() - started)
         return moved
 
     async def _switch(self, attachment: Attachment, key: str, mover: str) -> bool:
@@ -157,10 +157,10 @@ class Mover:
                 tx, attachment, self._target.name, key, mover=mover, due_at=self._clock() + self._grace
             )
 
-    async def _stands(self, attachment: Attachment) -> bool:
+    async def _is_current(self, attachment: Attachment) -> bool:
         """Return whether the row still names these bytes. The bytes of a deleted attachment may already be gone."""
-        again = await garbage_queries.by_id(self._database, attachment.id)
-        return again is not None and again.storage_key == attachment.storage_key
+        current = await garbage_queries.by_id(self._database, attachment.id)
+        return current is not None and current.storage_key == attachment.storage_key
 
     async def _copy(self, attachment: Attachment, key: str, pace: Pace) -> Moved | None:
         """Copy a file and read it back. Return None if both hashes equal the row's, otherwise what went wrong."""
@@ -184,7 +184,7 @@ class Mover:
             return Moved(attachment, "mismatch", f"its copy reads back with SHA-256 {copied}")
         return None
 
-    def _count(self, moved: Moved, seconds: float) -> None:
+    def _record_metrics(self, moved: Moved, seconds: float) -> None:
         series = {"to": self._target.name, "outcome": moved.outcome}
         self._instruments.attachment_offloaded.add(1, series)
         self._instruments.attachment_offloaded_bytes.add(moved.attachment.size_bytes, series)
@@ -203,15 +203,15 @@ class _Run:
     """Workers that share the claimed files. The first that finds a storage unavailable or full stops all of them."""
 
     def __init__(self, mover: Mover, before: datetime, limit: int | None, pace: Pace, report: Report) -> None:
-        self._mover, self._before, self._left, self._pace, self._report = mover, before, limit, pace, report
+        self._mover, self._before, self._remaining, self._pace, self._report = mover, before, limit, pace, report
         self._name = new_id()
         self._claimed: deque[tuple[Attachment, str]] = deque()
-        self._claiming = asyncio.Lock()
+        self._claim_lock = asyncio.Lock()
         self.failure: SupportError | None = None
 
     async def work(self) -> None:
         """Move files one at a time until none is left or a worker has failed."""
-        while self.failure is None and (taken := await self._take()):
+        while self.failure is None and (taken := await self._next_file()):
             attachment, key = taken
             try:
                 self._report(await self._mover.move(attachment, key, self._name, self._pace))
@@ -236,12 +236,12 @@ class _Run:
                 attachment, key = self._claimed.popleft()
                 await self._mover.give_back(attachment, key, self._name)
 
-    async def _take(self) -> tuple[Attachment, str] | None:
-        async with self._claiming:
+    async def _next_file(self) -> tuple[Attachment, str] | None:
+        async with self._claim_lock:
             if not self._claimed:
-                limit = BATCH if self._left is None else min(BATCH, self._left)
+                limit = BATCH if self._remaining is None else min(BATCH, self._remaining)
                 if limit:
                     self._claimed.extend(await self._mover.claim(self._before, self._name, limit))
-                if self._left is not None:
-                    self._left -= len(self._claimed)
+                if self._remaining is not None:
+                    self._remaining -= len(self._claimed)
             return self._claimed.popleft() if self._claimed else None

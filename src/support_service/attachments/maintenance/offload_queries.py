@@ -42,7 +42,7 @@ class Leftover:
     size: int
 
 
-def _free_to_move(source: str, before: datetime, now: datetime) -> sa.ColumnElement[bool]:
+def _claimable(source: str, before: datetime, now: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(
         attachments.c.storage == source,
         attachments.c.created_at <= before,
@@ -52,7 +52,7 @@ def _free_to_move(source: str, before: datetime, now: datetime) -> sa.ColumnElem
 
 async def waiting(reader: Reader, source: str, before: datetime, now: datetime, limit: int | None = None) -> Backlog:
     """Return the number and size of the files that can be claimed on `source`, counting only the oldest `limit`."""
-    free = sa.select(attachments.c.size_bytes).where(_free_to_move(source, before, now))
+    free = sa.select(attachments.c.size_bytes).where(_claimable(source, before, now))
     sizes = free.order_by(attachments.c.created_at).limit(limit).subquery()
     row = await reader.fetch_one(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(sizes.c.size_bytes), 0)).select_from(sizes)
@@ -67,7 +67,7 @@ async def claim(
     """Claim at most `limit` unclaimed files, the oldest first. No other run can claim them before `until`."""
     chosen = (
         sa.select(attachments.c.id)
-        .where(_free_to_move(source, before, now))
+        .where(_claimable(source, before, now))
         .order_by(attachments.c.created_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -139,20 +139,20 @@ async def take_due(
     )
     found = [Leftover(*row) for row in await tx.fetch_all(due)]
     for leftover in found:
-        await tx.execute(leftovers.update().where(_is(leftover)).values(removing=True, due_at=until))
+        await tx.execute(leftovers.update().where(_matches(leftover)).values(removing=True, due_at=until))
     return found
 
 
 async def forget(tx: Transaction, removed: Sequence[Leftover]) -> None:
     """Delete entries from the garbage list after their bytes were deleted."""
     for leftover in removed:
-        await tx.execute(leftovers.delete().where(_is(leftover)))
+        await tx.execute(leftovers.delete().where(_matches(leftover)))
 
 
 async def postpone(tx: Transaction, failed: Sequence[Leftover], until: datetime) -> None:
     """Postpone entries whose bytes could not be deleted to `until`."""
     for leftover in failed:
-        await tx.execute(leftovers.update().where(_is(leftover)).values(due_at=until))
+        await tx.execute(leftovers.update().where(_matches(leftover)).values(due_at=until))
 
 
 async def left(reader: Reader) -> list[Leftover]:
@@ -161,5 +161,5 @@ async def left(reader: Reader) -> list[Leftover]:
     return [Leftover(*row) for row in rows]
 
 
-def _is(leftover: Leftover) -> sa.ColumnElement[bool]:
+def _matches(leftover: Leftover) -> sa.ColumnElement[bool]:
     return sa.and_(leftovers.c.storage == leftover.storage, leftovers.c.storage_key == leftover.key)

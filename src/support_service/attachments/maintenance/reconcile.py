@@ -82,23 +82,23 @@ class Sweep:
         out_of_reach: Unavailable | None = None
         for storage in self._storages.values():
             try:
-                await self._storage(storage, note, dry_run=dry_run)
+                await self._check_storage(storage, note, dry_run=dry_run)
             except Unavailable as failure:
                 out_of_reach = failure  # the other storages are still reconciled
-        await self._ledger(note, dry_run=dry_run)
+        await self._check_ledger(note, dry_run=dry_run)
         if out_of_reach is not None:
             raise out_of_reach
         self._unrepaired = {kind: found[kind] for kind in REPORTED}
         return found
 
-    async def _storage(self, storage: AttachmentStorage, note: Report, *, dry_run: bool) -> None:
+    async def _check_storage(self, storage: AttachmentStorage, note: Report, *, dry_run: bool) -> None:
         before = self._clock() - YOUNGEST[storage.name]
         if number := await storage.sweep_unfinished(before, dry_run=dry_run):
             note(Finding("unfinished", storage.name, "uploads that were never finished", number))
         async for shard, files in _by_shard(storage):
-            await self._shard(storage, shard, files, note, dry_run=dry_run)
+            await self._check_shard(storage, shard, files, note, dry_run=dry_run)
 
-    async def _shard(
+    async def _check_shard(
         self, storage: AttachmentStorage, shard: str, files: Mapping[str, Found], note: Report, *, dry_run: bool
     ) -> None:
         # The files were listed before this query, so each listed file has its row by now or was uploaded recently.
@@ -113,8 +113,8 @@ class Sweep:
             found = files.get(row.storage_key) or await storage.stat(row.storage_key)
             if found is not None and found.size == row.size_bytes:
                 continue
-            again = await garbage_queries.by_id(self._database, row.id)
-            if again is None or (again.storage, again.storage_key) != (row.storage, row.storage_key):
+            current = await garbage_queries.by_id(self._database, row.id)
+            if current is None or (current.storage, current.storage_key) != (row.storage, row.storage_key):
                 continue  # deleted or moved in the meantime
             note(Finding("damaged" if found else "missing", storage.name, f"{row.id} ({row.filename})"))
 
@@ -123,16 +123,16 @@ class Sweep:
             return False
         return not await garbage_queries.is_known(self._database, storage.name, found.key)
 
-    async def _ledger(self, note: Report, *, dry_run: bool) -> None:
-        wrong = {
+    async def _check_ledger(self, note: Report, *, dry_run: bool) -> None:
+        differences = {
             storage: (ledger, rows)
             for storage, (ledger, rows) in (await garbage_queries.standings(self._database)).items()
             if ledger != rows
         }
-        if wrong and not dry_run:
+        if differences and not dry_run:
             async with self._database.transaction() as tx:
                 await garbage_queries.correct(tx)
-        for storage, (ledger, rows) in wrong.items():
+        for storage, (ledger, rows) in differences.items():
             said = f"{ledger.files} files of {ledger.bytes} bytes, and the rows {rows.files} of {rows.bytes}"
             note(Finding("ledger", storage, f"the ledger said {said}"))
 

@@ -46,7 +46,7 @@ class Scrubber:
             for _, attachment in rows:
                 if random.random() >= sample:
                     continue
-                scrubbed = await self._scrub(attachment)
+                scrubbed = await self._scrub_file(attachment)
                 if scrubbed is None:
                     continue
                 counted[scrubbed.outcome] += 1
@@ -54,7 +54,7 @@ class Scrubber:
                 report(scrubbed)
         return counted
 
-    async def _scrub(self, attachment: Attachment) -> Scrubbed | None:
+    async def _scrub_file(self, attachment: Attachment) -> Scrubbed | None:
         storage = self._storages.get(attachment.storage)
         if storage is None:
             return None
@@ -63,14 +63,14 @@ class Scrubber:
         except Unavailable as failure:
             if failure.code != "attachment_unreadable":
                 raise
-            return await self._judged(attachment, str(failure))
+            return await self._mismatch_unless_changed(attachment, str(failure))
         if found == attachment.sha256:
             return Scrubbed(attachment, "ok")
-        return await self._judged(attachment, f"its bytes have SHA-256 {found}")
+        return await self._mismatch_unless_changed(attachment, f"its bytes have SHA-256 {found}")
 
-    async def _judged(self, attachment: Attachment, reason: str) -> Scrubbed | None:
+    async def _mismatch_unless_changed(self, attachment: Attachment, reason: str) -> Scrubbed | None:
         """Return a mismatch; None if the file was moved or deleted in the meantime."""
-        again = await garbage_queries.by_id(self._database, attachment.id)
-        if again is None or (again.storage, again.storage_key) != (attachment.storage, attachment.storage_key):
+        current = await garbage_queries.by_id(self._database, attachment.id)
+        if current is None or (current.storage, current.storage_key) != (attachment.storage, attachment.storage_key):
             return None
         return Scrubbed(attachment, "mismatch", reason)

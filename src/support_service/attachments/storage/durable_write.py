@@ -37,7 +37,7 @@ class Finisher:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attachments")
-        self._at_work = 0
+        self._active = 0
         self._waiting: list[Place] = []
 
     def finish(self, file: Unfinished) -> asyncio.Future[str]:
@@ -47,66 +47,66 @@ class Finisher:
         """
         folder: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append((file, folder))
-        if self._at_work < THREADS:
-            self._begin()
+        if self._active < THREADS:
+            self._start_batch()
         return folder
 
     def close(self) -> None:
         """Wait for the batches in progress."""
         self._threads.shutdown()
 
-    def _begin(self) -> None:
+    def _start_batch(self) -> None:
         if self._waiting[0][0].begun:  # a large file is a batch of its own, so that other files need not wait for it
             batch, self._waiting = self._waiting[:1], self._waiting[1:]
         else:
             batch = [each for each in self._waiting if not each[0].begun]
             self._waiting = [each for each in self._waiting if each[0].begun]
-        self._at_work += 1
+        self._active += 1
         files = [file for file, _ in batch]
-        finishing = asyncio.get_running_loop().run_in_executor(self._threads, _finish, str(self._root), files)
-        finishing.add_done_callback(partial(self._done, [folder for _, folder in batch]))
+        job = asyncio.get_running_loop().run_in_executor(self._threads, _finish_batch, str(self._root), files)
+        job.add_done_callback(partial(self._complete_batch, [folder for _, folder in batch]))
 
-    def _done(self, folders: Sequence[asyncio.Future[str]], finishing: asyncio.Future[list[Outcome]]) -> None:
-        self._at_work -= 1
+    def _complete_batch(self, folders: Sequence[asyncio.Future[str]], job: asyncio.Future[list[Outcome]]) -> None:
+        self._active -= 1
         if self._waiting:
-            self._begin()
-        failure = finishing.exception()
-        for folder, outcome in zip(folders, [failure] * len(folders) if failure else finishing.result(), strict=True):
+            self._start_batch()
+        failure = job.exception()
+        for folder, outcome in zip(folders, [failure] * len(folders) if failure else job.result(), strict=True):
             if isinstance(outcome, str):
                 folder.set_result(outcome)
             else:
                 folder.set_exception(outcome)
 
 
-def _finish(root: str, files: Sequence[Unfinished]) -> list[Outcome]:
+def _finish_batch(root: str, files: Sequence[Unfinished]) -> list[Outcome]:
     """Make files durable and rename them into their folders. Return the folder or the error of each file."""
     shared = files[0].path.name[:2]
     outcomes: list[Outcome] = [file.folder or shared for file in files]
     written: dict[int, int] = {}  # file descriptor by index
-    for number, file in enumerate(files):
-        with _noted(outcomes, [number]):
-            written[number] = _write(file)
+    for index, file in enumerate(files):
+        with _recording_errors(outcomes, [index]):
+            written[index] = _write(file)
     if len(written) > 1 and hasattr(os, "posix_fadvise"):
         for descriptor in written.values():
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # starts writeback without waiting
-    for number, descriptor in written.items():
-        with _noted(outcomes, [number]):
-            _put_in_place(descriptor, files[number].path, f"{root}/{outcomes[number]}")
+    for index, descriptor in written.items():
+        with _recording_errors(outcomes, [index]):
+            _sync_and_rename(descriptor, files[index].path, f"{root}/{outcomes[index]}")
     for folder in {outcome for outcome in outcomes if isinstance(outcome, str)}:
-        inside = [number for number, outcome in enumerate(outcomes) if outcome == folder]
-        with _noted(outcomes, inside):
-            _flush(f"{root}/{folder}", [files[number].path.name for number in inside])
+        inside = [index for index, outcome in enumerate(outcomes) if outcome == folder]
+        with _recording_errors(outcomes, inside):
+            _sync_folder(f"{root}/{folder}", [files[index].path.name for index in inside])
     return outcomes
 
 
 @contextmanager
-def _noted(outcomes: list[Outcome], numbers: Sequence[int]) -> Iterator[None]:
+def _recording_errors(outcomes: list[Outcome], indexes: Sequence[int]) -> Iterator[None]:
     """Record an OSError as the outcome of the files with these indexes and continue."""
     try:
         yield
     except OSError as failure:
-        for number in numbers:
-            outcomes[number] = failure
+        for index in indexes:
+            outcomes[index] = failure
 
 
 def _write(file: Unfinished) -> int:
@@ -123,7 +123,7 @@ def _write(file: Unfinished) -> int:
     return descriptor
 
 
-def _put_in_place(descriptor: int, path: Path, folder: str) -> None:
+def _sync_and_rename(descriptor: int, path: Path, folder: str) -> None:
     try:
         os.fsync(descriptor)
     finally:
@@ -131,7 +131,7 @@ def _put_in_place(descriptor: int, path: Path, folder: str) -> None:
     os.rename(path, f"{folder}/{path.name}")  # noqa: PTH104 - pathlib costs more than the call
 
 
-def _flush(folder: str, names: Sequence[str]) -> None:
+def _sync_folder(folder: str, names: Sequence[str]) -> None:
     """Sync a folder. If that fails, delete the files just renamed into it, because they may not be durable."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -63,14 +63,14 @@ class LocalAttachmentStorage:
         folder, _, name = key.partition("/") if key else (None, "", uuid4().hex)
         unfinished = self._unfinished / name
         digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
-        at_disk = True  # whether an OSError comes from the disk or from the stream
+        disk_io = True  # an OSError now comes from the disk, not from the stream
         try:
-            self._expect_room(expected)
+            self._require_space(expected)
             async with AsyncExitStack() as stack:
                 file = None
-                at_disk = False
+                disk_io = False
                 async for chunk in chunks:
-                    at_disk = True
+                    disk_io = True
                     digest.update(chunk)
                     size += len(chunk)
                     block += chunk
@@ -82,16 +82,16 @@ class LocalAttachmentStorage:
                             view = view[await file.write(view) :]
                         block, blocks = bytearray(), blocks + 1
                         if blocks % LOOK_EVERY == 0:
-                            self._expect_room()
-                    at_disk = False
-                at_disk = True
+                            self._require_space()
+                    disk_io = False
+                disk_io = True
             # A file smaller than one block needs only this one call in a thread.
             key = await self._finish(Unfinished(unfinished, block, blocks > 0, folder))
         except BaseException as failure:
             with suppress(OSError):  # already gone, or the disk is not writable; `sweep_unfinished` deletes it later
                 unfinished.unlink()
-            if at_disk and isinstance(failure, OSError):
-                raise (_full() if failure.errno in FULL else _unusable(failure)) from failure
+            if disk_io and isinstance(failure, OSError):
+                raise (_out_of_space() if failure.errno in FULL else _disk_unavailable(failure)) from failure
             raise
         return Stored(key, size, digest.hexdigest())
 
@@ -108,7 +108,7 @@ class LocalAttachmentStorage:
     async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         try:
             # A file smaller than one block needs only this one call in a thread.
-            file, block = await asyncio.to_thread(_begin, self._root / key, offset, min(BLOCK, length))
+            file, block = await asyncio.to_thread(_open_at, self._root / key, offset, min(BLOCK, length))
             with file:
                 while length > 0:
                     if not block:
@@ -117,33 +117,33 @@ class LocalAttachmentStorage:
                     yield block
                     block = await asyncio.to_thread(file.read, min(BLOCK, length)) if length else b""
         except FileNotFoundError as failure:
-            await _reading(os.stat, self._root / key[:2])  # raises Unavailable if the whole folder is missing
+            await _in_thread(os.stat, self._root / key[:2])  # raises Unavailable if the whole folder is missing
             raise unreadable("The file is not in its folder; its row is still there.") from failure
         except OSError as failure:
-            raise _unusable(failure) from failure
+            raise _disk_unavailable(failure) from failure
 
     async def stat(self, key: str) -> Found | None:
-        return await _reading(_look, self._root / key, key)
+        return await _in_thread(_stat, self._root / key, key)
 
     async def list(self, prefix: str = "") -> AsyncIterator[Found]:
         for shard in SHARDS:
             if not shard.startswith(prefix[:2]):
                 continue
-            for found in await _reading(_folder, self._root / shard, shard):
+            for found in await _in_thread(_list_folder, self._root / shard, shard):
                 if found.key.startswith(prefix):
                     yield found
 
     async def delete(self, key: str) -> None:
-        await _reading(_unlink, self._root / key)
+        await _in_thread(_unlink, self._root / key)
 
     async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
         def sweep() -> int:
-            old = [found for found in _folder(self._unfinished, "tmp") if found.changed_at < before]
+            old = [found for found in _list_folder(self._unfinished, "tmp") if found.changed_at < before]
             for found in () if dry_run else old:
                 _unlink(self._root / found.key)
             return len(old)
 
-        return await _reading(sweep)
+        return await _in_thread(sweep)
 
     async def link(self, key: str, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no URLs
         return None
@@ -152,22 +152,22 @@ class LocalAttachmentStorage:
         disk = os.statvfs(self._root)
         return disk.f_bavail * disk.f_frsize
 
-    def _expect_room(self, expected: int = 0) -> None:
+    def _require_space(self, expected: int = 0) -> None:
         """Raise OutOfSpace if `expected` bytes would use up the reserve. It runs on the event loop: it takes 2 us."""
         free = self.free() if self._reserve else None
         if free is not None and free - expected < self._reserve:
-            raise _full()
+            raise _out_of_space()
 
 
-async def _reading(work: Callable[..., Result], *arguments: Any) -> Result:
+async def _in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
     """Run `work` in a thread and return its result. Raises Unavailable if the disk fails or is missing."""
     try:
         return await asyncio.to_thread(work, *arguments)
     except OSError as failure:
-        raise _unusable(failure) from failure
+        raise _disk_unavailable(failure) from failure
 
 
-def _begin(path: Path, offset: int, length: int) -> tuple[FileIO, bytes]:
+def _open_at(path: Path, offset: int, length: int) -> tuple[FileIO, bytes]:
     """Open a file and return it with the block of `length` bytes at `offset`."""
     file = path.open("rb", buffering=0)
     try:
@@ -182,7 +182,7 @@ def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _look(path: Path, key: str) -> Found | None:
+def _stat(path: Path, key: str) -> Found | None:
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -190,16 +190,16 @@ def _look(path: Path, key: str) -> Found | None:
     return Found(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
-def _folder(folder: Path, name: str) -> list[Found]:
+def _list_folder(folder: Path, name: str) -> list[Found]:
     """Return the files of a folder in the order of keys."""
     with os.scandir(folder) as entries:
-        looked = [_look(Path(entry.path), f"{name}/{entry.name}") for entry in entries]
-    return sorted((found for found in looked if found), key=lambda found: found.key)
+        files = [_stat(Path(entry.path), f"{name}/{entry.name}") for entry in entries]
+    return sorted((found for found in files if found), key=lambda found: found.key)
 
 
-def _unusable(failure: OSError) -> Unavailable:
+def _disk_unavailable(failure: OSError) -> Unavailable:
     return Unavailable("storage_unavailable", f"The attachment folder can't be used: {failure.strerror}")
 
 
-def _full() -> OutOfSpace:
+def _out_of_space() -> OutOfSpace:
     return OutOfSpace("storage_full", "There is no room for the file; try again later.")

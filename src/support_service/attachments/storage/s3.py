@@ -69,10 +69,10 @@ class ObjectAttachmentStorage:
         key = key or new_key()
         source = Source(chunks)
         attributes = _attributes(label)
-        with _translated():
+        with _translated_errors():
             start = await source.take(PART)
             if len(start) < PART:
-                sending: asyncio.Future[Any] = asyncio.ensure_future(self._put_whole(key, bytes(start), attributes))
+                sending: asyncio.Future[Any] = asyncio.ensure_future(self._put_object(key, bytes(start), attributes))
             else:
                 # Cancelling this would leave the multipart upload open. If the stream raises an error instead, obstore
                 # aborts the upload.
@@ -88,11 +88,11 @@ class ObjectAttachmentStorage:
                 )
             del start  # frees the memory once the bytes are sent
             try:
-                await _sent(sending, source)
+                await _wait_until_sent(sending, source)
             except asyncio.CancelledError:
                 source.stop()
                 with suppress(Unavailable):
-                    await self._take_back(key, sending)
+                    await self._undo_put(key, sending)
                 raise
             except Exception:
                 source.stop()
@@ -104,10 +104,10 @@ class ObjectAttachmentStorage:
     async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         if length <= 0:
             return
-        with _translated():
+        with _translated_errors():
             try:
-                asked = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
-                stream = (await asyncio.wait_for(asked, WITHIN)).stream(READ)
+                request = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
+                stream = (await asyncio.wait_for(request, WITHIN)).stream(READ)
                 while block := await asyncio.wait_for(anext(stream, b""), WITHIN):
                     length -= len(block)
                     yield bytes(block)
@@ -123,24 +123,24 @@ class ObjectAttachmentStorage:
             raise unreadable("The object is shorter than it was when it was kept.")
 
     async def stat(self, key: str) -> Found | None:
-        with _translated():
+        with _translated_errors():
             try:
-                return _found(await asyncio.wait_for(obstore.head_async(self._store, key), WITHIN))
+                return _to_found(await asyncio.wait_for(obstore.head_async(self._store, key), WITHIN))
             except FileNotFoundError:
                 return None
 
     async def list(self, prefix: str = "") -> AsyncIterator[Found]:
         # An object store lists whole folders (`ab/`), not arbitrary prefixes (`ab/ab`).
         folder = f"{prefix.partition('/')[0]}/" if prefix else None
-        with _translated():
+        with _translated_errors():
             pages = obstore.list(self._store, folder, chunk_size=PAGE)
             while page := await asyncio.wait_for(anext(pages, []), WITHIN):
-                for found in map(_found, page):
+                for found in map(_to_found, page):
                     if found.key.startswith(prefix):
                         yield found
 
     async def delete(self, key: str) -> None:
-        with _translated():
+        with _translated_errors():
             try:
                 await asyncio.wait_for(obstore.delete_async(self._store, key), WITHIN)
             except FileNotFoundError as failure:
@@ -159,18 +159,18 @@ class ObjectAttachmentStorage:
         # Check the object first, so that no client is redirected to a server that is down.
         if await self.stat(key) is None:
             return None
-        with _translated():
+        with _translated_errors():
             signed = obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
             return str(await asyncio.wait_for(signed, WITHIN))
 
     def free(self) -> int | None:
         return None
 
-    async def _put_whole(self, key: str, data: bytes, attributes: Any) -> None:
+    async def _put_object(self, key: str, data: bytes, attributes: Any) -> None:
         within = WITHIN + len(data) / SLOWEST
         await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), within)
 
-    async def _take_back(self, key: str, sending: asyncio.Future[Any]) -> None:
+    async def _undo_put(self, key: str, sending: asyncio.Future[Any]) -> None:
         """Delete a file whose upload was cancelled.
 
         If the server hangs, a multipart upload may stay open until `sweep_unfinished` aborts it.
@@ -182,7 +182,7 @@ class ObjectAttachmentStorage:
             await self.delete(key)
 
 
-async def _sent(sending: asyncio.Future[Any], source: Source) -> None:
+async def _wait_until_sent(sending: asyncio.Future[Any], source: Source) -> None:
     """Wait until a file is sent. Raises TimeoutError if the server accepts no more data or does not respond."""
     while not (await asyncio.wait([sending], timeout=STALLED / 10))[0]:
         if source.stalled() > (TOGETHER if source.ended and source.failure is None else STALLED):
@@ -192,7 +192,7 @@ async def _sent(sending: asyncio.Future[Any], source: Source) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Translate every error of an unreachable server into Unavailable."""
     try:
         yield
@@ -217,5 +217,5 @@ def _attributes(label: Label | None) -> Any:
     }
 
 
-def _found(meta: Any) -> Found:
+def _to_found(meta: Any) -> Found:
     return Found(meta["path"], meta["size"], meta["last_modified"])
