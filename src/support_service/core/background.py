@@ -1,4 +1,4 @@
-"""Work that is done again and again beside the requests."""
+"""Background tasks and periodic jobs that run alongside the requests."""
 
 import asyncio
 import logging
@@ -14,31 +14,38 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run endless work for the length of a block; work that does not end soon after it is left behind."""
+    """Run an endless coroutine as a background task while the block runs, and cancel it afterwards.
+
+    Raises the coroutine's own exception if it failed. A task that is still running END_WITHIN seconds after the
+    cancellation is abandoned.
+    """
     task = asyncio.create_task(work)
     try:
         yield
     finally:
         await end({task})
         if task.done() and not task.cancelled():
-            task.result()  # raises what ended it
+            task.result()  # raises the exception that ended the task
 
 
 async def end(tasks: Collection[asyncio.Future[Any]]) -> None:
-    """Cancel tasks; those that do not end soon after it are left behind."""
-    # Again and again: a library that ends its own waiting in the same moment may swallow a cancellation.
-    left = {task for task in tasks if not task.done()}
-    until = asyncio.get_running_loop().time() + END_WITHIN  # a database that hangs holds up the end of a statement
-    while left and asyncio.get_running_loop().time() < until:
-        for task in left:
+    """Cancel tasks and wait up to END_WITHIN seconds for them; tasks that are still running then are abandoned."""
+    # Cancel repeatedly: a library whose own wait ends at the same moment may swallow a cancellation.
+    running = {task for task in tasks if not task.done()}
+    deadline = asyncio.get_running_loop().time() + END_WITHIN  # a hanging database delays the end of a statement
+    while running and asyncio.get_running_loop().time() < deadline:
+        for task in running:
             task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_EVERY)
+        _, running = await asyncio.wait(running, timeout=CANCEL_EVERY)
 
 
 async def repeatedly(
     seconds: float, work: Callable[[], Awaitable[None]], what: str, *, first: float | None = None
 ) -> None:
-    """Do the work after each pause, the first of which may be another; an error is logged and costs one turn."""
+    """Await `work()` every `seconds` seconds, indefinitely. An exception is logged and skips only that run.
+
+    `first` is the delay in seconds before the first run (default: `seconds`). `what` names the job in the log.
+    """
     pause = seconds if first is None else first
     while True:
         await asyncio.sleep(pause)

@@ -1,6 +1,6 @@
-"""What can go wrong in the domain: a kind, a stable code and a sentence that says what to do next.
+"""Domain errors: a kind (the class), a stable code, and a sentence that says what to do next.
 
-The kinds know nothing of HTTP; `http/problems.py` alone gives them a status.
+The kinds are independent of HTTP; only `http/problems.py` maps them to a status.
 """
 
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from pydantic import ValidationError
 
 from support_service.core.refusals import Refusal
 
-MAX_TOLD = 100  # fields of a request that are named as wrong
+MAX_TOLD = 100  # field errors reported for one request
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with one field of a request; `field` is its dotted path."""
+    """A validation error of one request field; `field` is its dotted path."""
 
     field: str
     message: str
 
 
 def field_errors(failure: ValidationError, *within: str) -> list[FieldError]:
-    """What a model found wrong, up to MAX_TOLD fields; `within` is where the model lies in the request."""
+    """Return the errors of a pydantic validation, at most MAX_TOLD; `within` is the model's path in the request."""
     return [
         FieldError(".".join(map(str, (*within, *error["loc"]))) or "body", error["msg"].removeprefix("Value error, "))
         for error in failure.errors(include_url=False, include_input=False)[:MAX_TOLD]
@@ -30,7 +30,7 @@ def field_errors(failure: ValidationError, *within: str) -> list[FieldError]:
 
 
 class SupportError(Refusal):
-    """A refusal that a client can act on."""
+    """Base of the errors that a client can act on: a stable code, a message and the invalid fields."""
 
     def __init__(self, code: str, message: str, fields: Sequence[FieldError] = ()) -> None:
         super().__init__(message)
@@ -40,55 +40,55 @@ class SupportError(Refusal):
 
 
 class NotFound(SupportError):
-    """The thing named does not exist."""
+    """The requested object does not exist."""
 
 
 class Conflict(SupportError):
-    """The request does not fit the present state."""
+    """The request conflicts with the current state."""
 
 
 class Outdated(SupportError):
-    """The thing is no longer as the caller knows it."""
+    """The object was changed after the caller read it."""
 
 
 class Malformed(SupportError):
-    """The request can't be read at all."""
+    """The request can't be parsed."""
 
 
 class Invalid(SupportError):
-    """The request can be read, but breaks a rule; `fields` names each place."""
+    """The request can be parsed but breaks a validation rule; `fields` lists each violation."""
 
 
 class TooLarge(SupportError):
-    """The request is over a limit in size."""
+    """The request exceeds a size limit."""
 
 
 class TooSlow(SupportError):
-    """The request did not arrive in time."""
+    """The request did not arrive within its time limit."""
 
 
 class UnsupportedType(SupportError):
-    """The request's content type is none that is read here."""
+    """The request's content type is not supported."""
 
 
 class Unauthenticated(SupportError):
-    """Nobody knows who the caller is."""
+    """The caller could not be authenticated."""
 
 
 class Forbidden(SupportError):
-    """The caller may not do this."""
+    """The caller is authenticated but not allowed to do this."""
 
 
 class Misdirected(SupportError):
-    """The request was sent to a name that is none of the service's."""
+    """The request was sent to a host name that the service does not serve."""
 
 
 class AddressTooLong(SupportError):
-    """The request's address is over a limit in size."""
+    """The request's URI exceeds a size limit."""
 
 
 class TooOften(SupportError):
-    """The caller asks too often; `retry_after` says in how many seconds there is room again."""
+    """The caller exceeded its rate limit; `retry_after` is the number of seconds until the next request is allowed."""
 
     def __init__(self, code: str, message: str, retry_after: int) -> None:
         super().__init__(code, message)
@@ -96,13 +96,13 @@ class TooOften(SupportError):
 
 
 class Unavailable(SupportError):
-    """A part that the request needs is out of reach; the same request may succeed later."""
+    """A dependency of the request is unavailable; the same request may succeed later."""
 
 
 class OutOfSpace(SupportError):
-    """There is no room to keep what was sent."""
+    """The storage has no space left for the request's data."""
 
 
 def no_case(case_id: str) -> NotFound:
-    """What every room says of a case that does not exist."""
+    """Return the error for a case that does not exist, the same at every endpoint."""
     return NotFound("case_not_found", f"There is no case {case_id[:64]!r}.")

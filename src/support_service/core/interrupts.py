@@ -1,9 +1,9 @@
-"""Ctrl-C ends the process with status 130 and never prints a traceback.
+"""Handling of Ctrl-C: end the process with status 130 and without a traceback.
 
 Python's own handler raises KeyboardInterrupt between any two bytecodes. Nothing can catch that while the first modules
-are imported, in a destructor or while the interpreter shuts down, and a traceback is printed. So the process exits at
-once instead; a command that has an event loop is cancelled first. No data is lost: whatever has to survive is written
-in such a way that the process may be killed at any time.
+are imported, in a destructor or while the interpreter shuts down, and a traceback is printed. So the process exits
+immediately instead; a command that has an event loop is cancelled first. No data is lost: all durable data is written
+so that the process may be killed at any time.
 """
 
 import os
@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STATUS = 130  # the exit status that shells give a command that Ctrl-C ended
+STATUS = 130  # the exit status that shells report for a command ended by Ctrl-C (128 + SIGINT)
 
 
 def exit_on_interrupt() -> None:
-    """Exit at once on Ctrl-C from now on. Where SIGINT is ignored, as in a script's background, it stays ignored."""
+    """Make Ctrl-C exit immediately. If SIGINT is ignored, as in a script's background jobs, it stays ignored."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _exit)
 
 
 @contextmanager
 def first_calls(function: Callable[[], object]) -> Iterator[None]:
-    """Within the block, let the first Ctrl-C call a function instead; the second exits at once."""
-    if signal.getsignal(signal.SIGINT) is not _exit:  # ignored, or handled by whoever called us
+    """Make the first Ctrl-C within the block call `function`; the second one exits immediately."""
+    if signal.getsignal(signal.SIGINT) is not _exit:  # ignored, or the calling program has its own handler
         yield
         return
 
@@ -40,5 +40,5 @@ def first_calls(function: Callable[[], object]) -> Iterator[None]:
 
 
 def _exit(_number: int, _frame: FrameType | None, end: Callable[[int], None] = os._exit, status: int = STATUS) -> None:
-    # Both are defaults, because the interpreter clears the names of modules while it shuts down.
+    # Both names are bound as defaults, because the interpreter clears module globals while it shuts down.
     end(status)

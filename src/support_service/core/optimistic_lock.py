@@ -1,14 +1,14 @@
-"""Versions of cases: each change gives a case its next one, and a change may be meant for certain ones alone."""
+"""Optimistic locking of cases: each change increments the version, and a change may require certain versions."""
 
 from collections.abc import Collection
 
 from support_service.core.errors import Outdated
 
 Versions = Collection[int] | None
-"""The versions of a case that a change is meant for; None means any."""
+"""The versions of a case that a change accepts; None accepts any."""
 
 
 def expect_version(version: int, expected: Versions) -> None:
-    """Raise Outdated where a case has none of the versions that a change is meant for."""
+    """Raise Outdated if a case's version is not one of the expected versions."""
     if expected is not None and version not in expected:
         raise Outdated("case_changed", "The case was changed since it was read; read it again, and decide anew.")

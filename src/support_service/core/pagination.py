@@ -1,4 +1,4 @@
-"""Cursors of lists: the place after which a page begins, as a text that clients hand back as they got it."""
+"""Pagination cursors: the sequence number after which a page begins, as opaque text that clients send back."""
 
 import base64
 
@@ -8,17 +8,20 @@ BYTES = 8
 
 
 def write(seq: int) -> str:
-    """The cursor of the page after a row."""
+    """Return the cursor of the page that begins after the row with sequence number `seq`."""
     return base64.urlsafe_b64encode(seq.to_bytes(BYTES)).decode().rstrip("=")
 
 
 def read(cursor: str | None) -> int | None:
-    """The row after which a page begins; raises Invalid for a cursor that is none of ours."""
+    """Return the sequence number of the row after which a page begins, or None without a cursor.
+
+    Raises Invalid for a cursor that this service did not issue.
+    """
     if cursor is None:
         return None
     try:
         raw = base64.b64decode(cursor + "=", altchars=b"-_", validate=True)
-    except ValueError:  # binascii's error is one
+    except ValueError:  # binascii.Error is a subclass
         raw = b""
     seq = int.from_bytes(raw, signed=True)
     if len(raw) != BYTES or seq < 0:

@@ -1,6 +1,6 @@
-"""Who asks: a caller with a role, and which cases that role may see.
+"""Principals: callers with a role, and the cases that each role may see.
 
-Whoever takes a request sets `CALLER` for its length; whatever runs beside requests acts as the service itself.
+The HTTP layer sets `CALLER` for the duration of a request; background jobs and the command line run as `ITSELF`.
 """
 
 from collections.abc import Set as AbstractSet
@@ -10,28 +10,28 @@ from typing import Literal, Protocol, get_args
 
 Role = Literal["agent", "supervisor", "analyst", "customer", "service"]
 ROLES: tuple[Role, ...] = get_args(Role)
-BOUND: tuple[Role, ...] = ("agent", "customer")  # to the cases of someone, whom a caller must name
+BOUND: tuple[Role, ...] = ("agent", "customer")  # roles restricted to certain cases; their callers need a subject
 
 
 class Owned(Protocol):
-    """Whose a case is."""
+    """The attributes of a case that decide who may see it."""
 
     @property
     def customer_id(self) -> str | None:
-        """The customer whom it is about."""
+        """Id of the case's customer, or None."""
 
     @property
     def assigned_agent_id(self) -> str | None:
-        """The agent who works on it."""
+        """Id of the agent that the case is assigned to, or None."""
 
     @property
     def team(self) -> str | None:
-        """The team that it was given to."""
+        """Id of the team that the case is assigned to, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a case is, where only that is known of it."""
+    """The `Owned` attributes of a case, for code that loads nothing else of it."""
 
     customer_id: str | None
     assigned_agent_id: str | None
@@ -40,7 +40,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Someone who was let in; `subject` is the agent's or the customer's id, as cases name them."""
+    """An authenticated caller; `subject` is the id of the agent or customer, as it is used in cases."""
 
     name: str
     role: Role
@@ -48,10 +48,10 @@ class Caller:
     teams: AbstractSet[str] = frozenset()
 
     def sees(self, case: Owned) -> bool:
-        """Whether a case is one of theirs.
+        """Return whether the caller may see a case.
 
-        A customer's are those about them; an agent's those given to them, to a team of theirs, or to nobody yet.
-        Other roles are not bound to cases.
+        A customer sees their own cases. An agent sees cases assigned to them or to one of their teams, and cases
+        without an assignee and team. Other roles see every case.
         """
         if self.role == "customer":
             return case.customer_id == self.subject is not None
@@ -64,10 +64,10 @@ class Caller:
         return True
 
     def hears(self, visibility: str) -> bool:
-        """Whether a message or a file of a case that they see is for them too."""
+        """Return whether the caller may see a message or file with this visibility, in a case that they may see."""
         return self.role != "customer" or visibility == "public"
 
 
-ITSELF = Caller("support-service", "supervisor")  # what the service and its operators do beside requests
-ANYONE = Caller("anyone", "supervisor")  # whoever reaches an open service
+ITSELF = Caller("support-service", "supervisor")  # principal of background jobs and the command line
+ANYONE = Caller("anyone", "supervisor")  # principal of every request when authentication is off (SUPPORT_AUTH=open)
 CALLER: ContextVar[Caller] = ContextVar("caller", default=ITSELF)

@@ -1,14 +1,14 @@
-"""Every problem code there is, in one table: what it means, and the status that it comes with.
+"""The table of all problem codes, with their meaning and HTTP status.
 
-A new code is one row here, a line in `runbooks/errors.md` (and its Vietnamese twin), and its name in the routes that
-give it; tests hold all three, and the places that raise it, against this table.
+A new code needs one row here, a line in `runbooks/errors.md` (and its Vietnamese version), and its name in the routes
+that return it. Tests compare all three, and the code that raises it, with this table.
 """
 
 from typing import NamedTuple
 
 
 class Code(NamedTuple):
-    """A stable name for programs. A status of None stands for any 4xx, as HTTP's own layer chooses."""
+    """A stable, machine-readable problem code. A status of None stands for any 4xx that the HTTP layer chooses."""
 
     name: str
     status: int | None
@@ -74,7 +74,7 @@ TABLE = (
 )
 BY_NAME = {code.name: code for code in TABLE}
 
-# On the command line alone, where there is no status.
+# Codes of the command line only, without an HTTP status.
 TYPED = (
     ("address_unavailable", "another process listens there, or the address is none of this machine's"),
     ("customer_not_found", "nothing is known of that customer"),

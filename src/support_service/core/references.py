@@ -1,8 +1,8 @@
-"""What ties a case to the services beside this one: the ids that its context names, and what their answers are worth.
+"""References of a case to upstream services: the ids in its context, and the status of each service's data.
 
-A context is a list of JSON objects. Those of type `order`, `payment` and `shipment` refer to another service:
+A context is a list of JSON objects. Objects of type `order`, `payment` and `shipment` refer to another service:
 `{type: order, orderId|id}`, `{type: payment, paymentId|id}`, `{type: shipment, shipmentId|id}`. Payments and shipments
-are looked up by order where no id of their own is given.
+without an id of their own are looked up by order.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,14 +28,17 @@ class SourceStatus(TypedDict):
 
 
 class Wanted(NamedTuple):  # a frozen dataclass takes three times as long to make
-    """What a case wants of one service: things by their own ids, and things of orders."""
+    """The objects that a case needs from one service: by their own ids, and by the ids of their orders."""
 
     ids: tuple[str, ...] = ()
     of_orders: tuple[str, ...] = ()
 
 
 def find(context: Iterable[Mapping[str, Any]]) -> dict[Service, Wanted]:
-    """What a context wants of each service, each id once and in its order; others are left out."""
+    """Return the ids to request from each service, without duplicates and in the context's order.
+
+    Services that the context does not refer to are left out.
+    """
     ids: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_OF}
     of_orders: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_OF}
     for entry in context:
@@ -50,7 +53,7 @@ def find(context: Iterable[Mapping[str, Any]]) -> dict[Service, Wanted]:
             of_orders[kind][order] = None
     found: dict[Service, Wanted] = {}
     for kind, service in SERVICE_OF.items():
-        # Without an id or an order of their own, payments and shipments are those of the case's orders.
+        # Payments and shipments without an id or order in their context entries are looked up by the case's orders.
         orders = of_orders[kind] or ({} if ids[kind] or kind == "order" else ids["order"])
         if ids[kind] or orders:
             found[service] = Wanted(tuple(ids[kind]), tuple(orders))
@@ -58,7 +61,7 @@ def find(context: Iterable[Mapping[str, Any]]) -> dict[Service, Wanted]:
 
 
 def rows(context: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(kind, value) of every id that a context names, each once, for the index by which events find their cases."""
+    """Return (kind, value) of every id in a context, without duplicates: the index rows by which events find cases."""
     wanted = find(context)
     named: dict[tuple[str, str], None] = {}
     for kind, service in SERVICE_OF.items():
@@ -69,7 +72,10 @@ def rows(context: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _id(value: object) -> str | None:
-    """An id as text; numbers are ids too, truth values and containers are not."""
+    """Return an id as text, or None if the value can't be an id. Texts and integers can; booleans and containers can't.
+
+    Blank texts and texts over MAX_LENGTH characters can't be ids either.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value)

@@ -1,5 +1,5 @@
-"""The base of every exception that the command line shows as one line."""
+"""The base class of the exceptions that the command line shows as one line."""
 
 
 class Refusal(Exception):
-    """A refusal whose text tells its reader what is wrong and what to do."""
+    """An expected error whose text says what is wrong and what to do."""

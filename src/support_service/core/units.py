@@ -1,4 +1,4 @@
-"""Quantities as people write them: durations (`30d`), rates (`50MB/s`, `100/min`), shares (`1%`) and counts."""
+"""Parsing and formatting of quantities: durations (`30d`), rates (`50MB/s`, `100/min`), percentages (`1%`), counts."""
 
 import re
 from datetime import timedelta
@@ -10,14 +10,14 @@ PERIODS = {"s": 1, "min": 60, "h": 3600}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|M|G|T)(i?)B")
 POWERS = ("", "k", "M", "G", "T")
 LONGEST = timedelta(days=36_500)
-MOST = (1 << 63) - 1  # that the databases count to
-MOST_OFTEN = 1_000_000  # requests a second: replicas settle in microseconds what each of them has cost
+MOST = (1 << 63) - 1  # largest integer that the databases store
+MOST_OFTEN = 1_000_000  # requests per second: replicas account for each request's cost in whole microseconds
 
 
 def duration(text: str, default_unit: str = "") -> timedelta:
-    """A number with `s`, `m`, `h`, `d` or `w`, or with none where there is a default unit.
+    """Parse a duration: a number with `s`, `m`, `h`, `d` or `w`; with `default_unit` the unit may be left out.
 
-    Raises ValueError with what is allowed.
+    Raises ValueError with the allowed form if it can't be parsed or is longer than LONGEST.
     """
     found = DURATION.fullmatch(text.strip())
     unit = found[2] or default_unit if found else ""
@@ -28,7 +28,7 @@ def duration(text: str, default_unit: str = "") -> timedelta:
 
 
 def rate(text: str) -> float:
-    """Bytes a second, out of a text like `50MB/s`; raises ValueError with what is allowed."""
+    """Parse a rate such as `50MB/s` into bytes per second; raises ValueError with the allowed form."""
     found = SIZE.fullmatch(text.strip().removesuffix("/s"))
     found_bytes = float(found[1]) * (1024 if found[3] else 1000) ** POWERS.index(found[2]) if found else 0.0
     if found_bytes <= 0:
@@ -37,7 +37,7 @@ def rate(text: str) -> float:
 
 
 def frequency(text: str) -> tuple[int, int]:
-    """(requests, seconds), out of a text like `100/s` or `6000/min`; raises ValueError with what is allowed."""
+    """Parse `100/s` or `6000/min` into (requests, seconds); raises ValueError with the allowed form."""
     found = FREQUENCY.fullmatch(text.strip())
     if not found or not 0 < int(found[1]) <= MOST_OFTEN * PERIODS[found[2]]:
         raise ValueError(f"a number of requests with /s, /min or /h, such as 100/s and up to {MOST_OFTEN}/s, or off")
@@ -45,7 +45,7 @@ def frequency(text: str) -> tuple[int, int]:
 
 
 def share(text: str) -> float:
-    """A part of a whole, out of a percentage such as `1%`; raises ValueError with what is allowed."""
+    """Parse a percentage such as `1%` into a fraction from 0 to 1; raises ValueError with the allowed form."""
     try:
         part = float(text.strip().removesuffix("%")) / 100
     except ValueError:
@@ -56,7 +56,7 @@ def share(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number of things; raises ValueError with what is allowed."""
+    """Parse a whole number from 1 to MOST; raises ValueError with the allowed range."""
     found = int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
     if not 1 <= found <= MOST:
         raise ValueError(f"a number from 1 to {MOST}")
@@ -64,7 +64,7 @@ def count(text: str) -> int:
 
 
 def size(number: float) -> str:
-    """A number of bytes as people read it."""
+    """Format a number of bytes with a decimal unit, such as `1.5 MB`."""
     for unit in POWERS:
         if abs(number) < 1000 or unit == POWERS[-1]:  # noqa: PLR2004 - decimal units
             return f"{number:.0f} B" if not unit else f"{number:.1f} {unit}B"

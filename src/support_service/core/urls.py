@@ -1,11 +1,11 @@
-"""Checks of web addresses, for settings and for arguments."""
+"""Validation of URLs in settings and command-line arguments."""
 
 import re
 from urllib.parse import urlsplit
 
 
 def http_url(value: str) -> str:
-    """Return an address without a slash at its end; raises ValueError with what is allowed."""
+    """Check an http or https URL and return it without trailing slashes; raises ValueError with the allowed form."""
     if not value.startswith(("http://", "https://")):
         raise ValueError("an address that starts with http:// or https://")
     check_port(value)
@@ -15,17 +15,20 @@ def http_url(value: str) -> str:
 
 
 def base_url(value: str) -> str:
-    """Return the address of a service, to which paths are appended; raises ValueError with what is allowed."""
+    """Check a service's base URL, to which paths are appended, and return it like `http_url`.
+
+    Raises ValueError with the allowed form.
+    """
     if "?" in value or "#" in value:
         raise ValueError("an address without a query and a fragment, since paths are appended to it")
     return http_url(value)
 
 
 def check_port(value: str) -> None:
-    """Raise ValueError with what is allowed, and without the address, where its port is not a port."""
+    """Raise ValueError if a URL's port is invalid; the message has the allowed form and not the URL."""
     try:
         _ = urlsplit(value).port
-    except ValueError:  # its text has what it took for the port, which may be half a password
+    except ValueError:  # its text quotes the presumed port, which may be part of a password
         raise ValueError(
             "an address whose port is a number up to 65535; in a password / is written %2F, ? %3F, # %23 and @ %40"
         ) from None
@@ -33,6 +36,6 @@ def check_port(value: str) -> None:
 
 def _is_host(name: str) -> bool:
     try:
-        return bool(name.encode("idna"))  # the encoding that a lookup of the name uses
+        return bool(name.encode("idna"))  # the encoding that a DNS lookup of the name uses
     except UnicodeError:
         return False
