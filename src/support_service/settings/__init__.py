@@ -1,6 +1,6 @@
-"""The only reader of the environment: sections of settings, checked together once at the start.
+"""Settings, read from the environment and validated once at startup; no other module reads the environment.
 
-A search for a variable, such as `SUPPORT_PORT`, ends in sections.py.
+Each variable, such as `SUPPORT_PORT`, is defined in sections.py.
 """
 
 import difflib
@@ -39,15 +39,18 @@ __all__ = [
     "WrongSetting",
 ]
 
-RATE = (100, 1)  # requests, seconds: a busy tool needs a tenth
-ADDRESS_RATE = (300, 1)  # an office behind one address
-# What Kubernetes gives each container for every service of its namespace that is called support or support-…
+RATE = (100, 1)  # (requests, seconds): a busy tool needs a tenth of this
+ADDRESS_RATE = (300, 1)  # (requests, seconds): a whole office may share one address
+# Variables that Kubernetes injects into each container for every Service in its namespace named support or support-…
 INJECTED = re.compile(r"SUPPORT_SERVICE_.*|SUPPORT_.*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP)).*")
-EVERYWHERE = {str(IPv4Address(0)), str(IPv6Address(0))}  # binding to one takes the port on every address
+EVERYWHERE = {
+    str(IPv4Address(0)),
+    str(IPv6Address(0)),
+}  # wildcard addresses: binding to one takes the port on every address
 
 
 class Settings(BaseModel):
-    """Every section, read together."""
+    """All sections, read and validated together."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,21 +63,27 @@ class Settings(BaseModel):
     events: Events
     telemetry: Telemetry
     access: Access
-    warnings: tuple[str, ...] = ()  # what was set and has no effect
+    warnings: tuple[str, ...] = ()  # variables that are set and have no effect
 
     @property
     def rate(self) -> tuple[int, int]:
-        """(requests, seconds) of one principal; (0, 0) is no limit, as there is none on loopback unless it is set."""
+        """Return the rate limit of one principal as (requests, seconds); (0, 0) means unlimited.
+
+        With SUPPORT_AUTH=open, which listens on loopback only, the default is unlimited.
+        """
         return self.limits.rate or ((0, 0) if self.server.auth == "open" else RATE)
 
     @property
     def address_rate(self) -> tuple[int, int]:
-        """The same of one address."""
+        """Return the rate limit of one client address as (requests, seconds); (0, 0) means unlimited.
+
+        With SUPPORT_AUTH=open the default is unlimited.
+        """
         return self.limits.address_rate or ((0, 0) if self.server.auth == "open" else ADDRESS_RATE)
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
-        """Read and check every variable; raises WrongSetting for the first that is wrong."""
+        """Read and validate every variable; raises WrongSetting for the first invalid one."""
         settings = cls(
             server=read(Server, environ),
             limits=read(Limits, environ),
@@ -85,7 +94,12 @@ class Settings(BaseModel):
             events=read(Events, environ),
             telemetry=read(Telemetry, environ),
             access=read(Access, environ),
-            warnings=(*opentelemetry.ignored(environ), *_deaf(environ), *_unused(environ), *_unknown(environ)),
+            warnings=(
+                *opentelemetry.ignored(environ),
+                *_warn_unconsumed_events(environ),
+                *_warn_ineffective(environ),
+                *_warn_unknown(environ),
+            ),
         )
         for name, allowed in opentelemetry.wrong(environ, settings.telemetry.metrics, settings.telemetry.traces):
             raise WrongSetting(f"{name}={shown(name, environ[name])}: allowed is {allowed}")
@@ -109,7 +123,11 @@ class Settings(BaseModel):
 
     @classmethod
     def to_serve(cls, environ: Mapping[str, str]) -> Self:
-        """The same for a process that listens; raises WrongSetting too for an address that it may not or can't have."""
+        """Load the settings of a process that listens on a port.
+
+        Raises WrongSetting, also for an open service on an address other than loopback, and for an admin port that is
+        the API's port.
+        """
         settings = cls.load(environ)
         server, access = settings.server, settings.access
         if server.auth == "open" and server.host not in LOOPBACK:
@@ -125,7 +143,7 @@ class Settings(BaseModel):
         return settings
 
 
-def _deaf(environ: Mapping[str, str]) -> Iterator[str]:
+def _warn_unconsumed_events(environ: Mapping[str, str]) -> Iterator[str]:
     redis = environ.get("SUPPORT_EVENTS_REDIS_URL") or environ.get("SUPPORT_REDIS_URL")
     if not redis and not read(Events, environ).consume:
         given = environ["SUPPORT_EVENTS_CONSUME"]
@@ -135,7 +153,7 @@ def _deaf(environ: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _unused(environ: Mapping[str, str]) -> Iterator[str]:
+def _warn_ineffective(environ: Mapping[str, str]) -> Iterator[str]:
     auth = environ.get("SUPPORT_AUTH") or "open"
     if auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
         yield f"SUPPORT_JWT_KEYS lets nobody in: SUPPORT_AUTH is {auth!r}, not 'jwt'"
@@ -143,13 +161,13 @@ def _unused(environ: Mapping[str, str]) -> Iterator[str]:
         yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' redirects nobody: without SUPPORT_S3_BUCKET no file lies on S3"
 
 
-def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
+def _warn_unknown(environ: Mapping[str, str]) -> Iterator[str]:
     known = [str(field.alias) for section in Section.__subclasses__() for field in section.model_fields.values()]
-    ends = [name.removeprefix("SUPPORT_") for name in known]
+    suffixes = [name.removeprefix("SUPPORT_") for name in known]
     for name in sorted(environ.keys() - {*known}):
-        # A service's port is an address there, as in SUPPORT_PROBE_PORT=tcp://10.0.0.7:9101.
+        # Kubernetes sets a Service's port variable to a URL, such as SUPPORT_PROBE_PORT=tcp://10.0.0.7:9101.
         injected = INJECTED.fullmatch(name) or (name.endswith("_PORT") and "://" in environ[name])
         if name.startswith("SUPPORT_") and environ[name] and not injected:
-            near = difflib.get_close_matches(name.removeprefix("SUPPORT_"), ends, 1)
-            nearest = f"; the nearest is SUPPORT_{near[0]}" if near else ""
+            matches = difflib.get_close_matches(name.removeprefix("SUPPORT_"), suffixes, 1)
+            nearest = f"; the nearest is SUPPORT_{matches[0]}" if matches else ""
             yield f"{name} has no effect: there is no such setting{nearest}"

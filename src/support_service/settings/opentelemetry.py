@@ -1,6 +1,7 @@
-"""OpenTelemetry's own variables, checked: what its SDK makes of a wrong value is a trace, or silence.
+"""Validation of the OTEL_* variables: the SDK answers a wrong value with a traceback, or ignores it silently.
 
-Only what is used is checked: a platform may give every process an OTLP protocol, and those without OTLP start anyway.
+Only variables that the configured exporters read are checked: a platform may set an OTLP protocol for every process,
+and a process without an OTLP exporter must start with it.
 """
 
 import re
@@ -8,13 +9,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from urllib.parse import urlsplit
 
 Environ = Mapping[str, str]
-Rule = tuple[Callable[[str], bool], str]  # whether a value is right, and what is allowed
+Rule = tuple[Callable[[str], bool], str]  # predicate for valid values, and the allowed values as text
 
 QUEUE, BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
 QUEUE_SIZE, BATCH_SIZE = 2048, 512  # the specification's defaults
 HEADER = re.compile(r"\s*[^\s=,;\"(){}<>@:/?\[\]\\]+\s*=[\x20-\x7e]*")
 PROPAGATORS = {"tracecontext", "baggage", ""}
-MOST = 10**9  # Python's waits end at some 10**9 seconds, and a thread that waits longer dies without a word
+MOST = 10**9  # Python's waits end at about 10**9 seconds; a thread that waits longer dies silently
 
 
 def _number(text: str) -> bool:
@@ -50,7 +51,7 @@ def _patterns(text: str) -> bool:
 
 
 COUNT: Rule = (_count, f"a whole number above 0 and up to {MOST}")
-LIMIT: Rule = (_limit, f"a whole number from 0 up to {MOST}")  # of which the SDK makes lists, and none is endless
+LIMIT: Rule = (_limit, f"a whole number from 0 up to {MOST}")  # length bounds of the SDK's lists; none may be unlimited
 NUMBER: Rule = (_number, f"a number above 0 and up to {MOST}")
 PATTERNS: Rule = (_patterns, "regular expressions with commas between")
 ENDPOINT: Rule = (_http, "an address that starts with http:// or https://")
@@ -75,7 +76,7 @@ TRACES: dict[str, Rule] = {
     "OTEL_SPAN_LINK_COUNT_LIMIT": LIMIT,
     "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": LIMIT,
     "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": LIMIT,
-    # Contrib compiles the first three at the start, and the others at each request, which would then be a 500.
+    # The contrib packages compile the first three at startup and the others at each request, where an error is a 500.
     "OTEL_PYTHON_EXCLUDED_URLS": PATTERNS,
     "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS": PATTERNS,
     "OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": PATTERNS,
@@ -95,7 +96,7 @@ OTLP: dict[str, Rule] = {
 
 
 def wrong(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> Iterator[tuple[str, str]]:
-    """(variable, what is allowed) of the first wrong value, as far as the exporters in use read it."""
+    """Yield (variable, allowed values) for the first invalid value that the configured exporters read."""
     for variable, (right, allowed) in _rules(environ, metrics, traces).items():
         if (given := environ.get(variable)) and not right(given.strip()):
             yield variable, allowed
@@ -125,7 +126,7 @@ def _rules(environ: Environ, metrics: Collection[str], traces: Collection[str]) 
 
 
 def ignored(environ: Environ) -> Iterator[str]:
-    """A line for each value that is set and has no effect."""
+    """Yield a warning for each variable that is set and has no effect."""
     given = environ.get("OTEL_PROPAGATORS", "")
     if not {name.strip().lower() for name in given.split(",")} <= PROPAGATORS:
         yield f"OTEL_PROPAGATORS={given!r} is ignored: W3C trace context is what is read and passed on"

@@ -1,4 +1,4 @@
-"""The sections of the settings, small and frozen: each field's alias is the variable that sets it."""
+"""Sections of the settings: frozen models; the alias of each field is the environment variable that sets it."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -41,18 +41,18 @@ AnySection = TypeVar("AnySection", bound="Section")
 
 
 class Section(BaseModel):
-    """A part of the settings, read from the variables that its fields name."""
+    """Base class of the sections; a section is read from the variables that its field aliases name."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
-        """This section alone, for a command that needs nothing else; raises WrongSetting."""
+        """Read this section only, for a command that needs no other; raises WrongSetting for an invalid value."""
         return read(cls, environ)
 
 
 class Server(Section):
-    """Where the service listens and who may call it."""
+    """Listening address, authentication mode, shutdown and logging."""
 
     host: str = Field("127.0.0.1", alias="SUPPORT_HOST", description="address to listen on")
     port: int = Field(8000, alias="SUPPORT_PORT", ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -72,7 +72,7 @@ class Server(Section):
 
 
 class Limits(Section):
-    """How much the service takes on, from whom, and how long anyone may keep it waiting."""
+    """Rate limits, load limits and client timeouts; trusted proxies and allowed CORS origins."""
 
     trusted_proxies: Networks = Field(
         (), alias="SUPPORT_TRUSTED_PROXIES", validate_default=False, description="whose X-Forwarded-* are believed"
@@ -91,7 +91,7 @@ class Limits(Section):
 
 
 class Database(Section):
-    """Where cases are kept."""
+    """The database that stores cases."""
 
     url: DatabaseUrl = Field("sqlite:///var/support.db", alias="SUPPORT_DATABASE_URL")
     synchronous: Literal["NORMAL", "FULL"] = Field(
@@ -101,7 +101,7 @@ class Database(Section):
 
 
 class Timeline(Section):
-    """The services behind the timeline and its cache."""
+    """The timeline: upstream services, their timeouts, and the cache."""
 
     redis_url: RedisUrl | None = Field(None, alias="SUPPORT_REDIS_URL", description="unset: in-process cache")
     redis_timeout: Seconds = Field(0.045, alias="SUPPORT_REDIS_TIMEOUT", gt=0, description="s for Redis to answer")
@@ -124,7 +124,7 @@ class Timeline(Section):
 
 
 class Attachments(Section):
-    """Where files are kept, how they arrive, and when they leave."""
+    """Attachments: storage, upload limits, downloads, retention and re-hashing."""
 
     directory: Path = Field(Path("var/attachments"), alias="SUPPORT_ATTACHMENT_DIR")
     store: Literal["local", "s3"] = Field("local", alias="SUPPORT_ATTACHMENT_STORE", description="where new files go")
@@ -148,7 +148,7 @@ class Attachments(Section):
 
 
 class ObjectStore(Section):
-    """The S3-compatible server; its credentials come from the usual AWS_* variables."""
+    """The S3-compatible object store; credentials come from the usual AWS_* variables."""
 
     bucket: str | None = Field(None, alias="SUPPORT_S3_BUCKET", description="unset: files stay on the local disk")
     endpoint: BaseUrl | None = Field(None, alias="SUPPORT_S3_ENDPOINT", description="unset: Amazon's own")
@@ -162,7 +162,7 @@ class ObjectStore(Section):
 
 
 class Events(Section):
-    """What other services tell this one, and what this one tells them."""
+    """Inbound events, published events and webhooks."""
 
     redis_url: RedisUrl | None = Field(None, alias="SUPPORT_EVENTS_REDIS_URL", description="unset: SUPPORT_REDIS_URL")
     stream: str = Field("support.events", alias="SUPPORT_EVENTS_STREAM", min_length=1)
@@ -179,7 +179,7 @@ class Events(Section):
 
 
 class Telemetry(Section):
-    """OpenTelemetry's own variables; what is not here, its SDK and its exporters read themselves."""
+    """OTEL_* variables that the service reads; the SDK and its exporters read the others themselves."""
 
     disabled: Annotated[bool, BeforeValidator(lambda value: str(value).strip().lower() == "true")] = Field(
         default=False, alias="OTEL_SDK_DISABLED", description="true switches metrics and traces off"
@@ -189,17 +189,17 @@ class Telemetry(Section):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Where metrics go."""
+        """Return the names of the metrics exporters; none if the SDK is disabled."""
         return () if self.disabled else self.metrics_exporter
 
     @property
     def traces(self) -> tuple[str, ...]:
-        """Where spans go."""
+        """Return the names of the trace exporters; none if the SDK is disabled."""
         return () if self.disabled else self.traces_exporter
 
 
 class Access(Section):
-    """What callers are known by, and where those who run the service look after it."""
+    """Authentication of callers (tokens, JWTs), and access to metrics and the admin port."""
 
     tokens_file: Path = Field(Path("var/tokens.json"), alias="SUPPORT_TOKENS_FILE")
     jwt_keys: KeyPlace | None = Field(None, alias="SUPPORT_JWT_KEYS", description="address of a JWKS, or a file")
@@ -222,18 +222,21 @@ class Access(Section):
 
 
 class Client(Section):
-    """What the commands that call a service say to it."""
+    """Credentials of the commands that call a running service."""
 
     token: Token | None = Field(None, alias="SUPPORT_TOKEN", description="whom `attach`, `probe` and `demo` act as")
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that say who calls."""
+        """Return the Authorization header for the token; no header without a token."""
         return {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value()}"}
 
 
 def read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
-    """A section out of the variables that its fields name; raises WrongSetting for the first that is wrong."""
+    """Read a section from its variables; an empty value counts as unset.
+
+    Raises WrongSetting for the first invalid value.
+    """
     names = [str(field.alias) for field in section.model_fields.values()]
     given = {name: environ[name] for name in names if environ.get(name)}
     try:

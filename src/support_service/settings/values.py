@@ -1,4 +1,4 @@
-"""What the value of a variable may be: each form says what is allowed where a value has another."""
+"""Types of the variables' values; each one's error says which values are allowed."""
 
 import base64
 import re
@@ -25,7 +25,8 @@ from support_service.core.refusals import Refusal
 from support_service.core.urls import base_url, check_port, http_url
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# Those that prove who signed. With HS256 and its like, whoever can check a token can make one; `none` proves nothing.
+# Asymmetric algorithms only. With HS256 and similar, every party that can verify a token can also sign one; `none` has
+# no signature.
 JWT_ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
     *("EdDSA", "Ed25519"),
@@ -34,17 +35,19 @@ POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "por
 
 
 class WrongSetting(Refusal):
-    """One line that names the variable, its value and what is allowed."""
+    """An invalid setting; the text is one line with the variable, its value and the allowed values."""
 
 
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("an address that starts with redis://, rediss:// or unix://")
     check_port(value)
-    from redis.asyncio import BlockingConnectionPool  # here: a service without Redis need not load its client
+    from redis.asyncio import (
+        BlockingConnectionPool,
+    )  # imported here, so that a service without Redis does not load the client
 
     try:
-        BlockingConnectionPool.from_url(value).make_connection()  # type: ignore[no-untyped-call]  # none is opened
+        BlockingConnectionPool.from_url(value).make_connection()  # type: ignore[no-untyped-call]  # opens no connection
     except (TypeError, ValueError):
         raise ValueError(
             "an address whose query, if there is one, has options of redis-py's connections alone"
@@ -74,7 +77,7 @@ def _key_place(value: str) -> str:
     return value
 
 
-# What is allowed, by pydantic's name of what is wrong, where its sentence is of its own workings; {} is that sentence.
+# The allowed values, by pydantic error type, where pydantic's message is about its internals; {} is that message.
 WORDS = {
     "bool_parsing": "true or false",
     "extra_forbidden": "nothing, as there is no such field",
@@ -93,30 +96,30 @@ WORDS = {
 
 
 def allowed(error: ErrorDetails) -> str:
-    """What a value may be, as the end of a sentence."""
+    """Return the allowed values for a pydantic error, as the end of a sentence."""
     said = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return WORDS.get(error["type"], "{}").format(said, **error.get("ctx", {}))
 
 
 def shown(name: str, value: str) -> str:
-    """A value as an error may show it: the log is no place for a password."""
+    """Return a value for an error message with passwords and secrets masked, since messages are logged."""
     if name.endswith(("_HEADERS", "_TOKEN")) or name == "SUPPORT_MASKING_KEY":
         return "***"
     if name == "SUPPORT_WEBHOOKS":
         value = re.sub(r'whsec_[^"\s]*|("secret"\s*:\s*)"[^"]*"', r"\1***", value)
-        return repr(re.sub(r'(:\\?/\\?/)[^"\s]*', r"\1***", value))  # many a webhook has its secret in the path
+        return repr(re.sub(r'(:\\?/\\?/)[^"\s]*', r"\1***", value))  # many webhook URLs have a secret in the path
     if not name.endswith(("_URL", "_ENDPOINT", "_KEYS")):
         return repr(value)
     scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
     head, question, query = rest.partition("?")
-    if "@" in query:  # of the query, or of a password with a question mark: no way to tell
+    if "@" in query:  # ambiguous: part of the query, or of a password with a question mark
         return repr(f"{scheme}{separator}***")
     before, at, host = head.rpartition("@")
     return repr(f"{scheme}{separator}{'***@' if at else before}{host}{'?***' if question else ''}")
 
 
 def _exporters(*allowed: str) -> BeforeValidator:
-    """A list with commas between, as the OpenTelemetry specification has it; `none` stands alone."""
+    """Return a validator of comma-separated exporter names in the OpenTelemetry form; `none` must stand alone."""
 
     def split(value: object) -> object:
         names = tuple(name.strip().lower() for name in str(value).split(","))
@@ -129,8 +132,8 @@ def _exporters(*allowed: str) -> BeforeValidator:
     return BeforeValidator(split)
 
 
-def _types(value: object) -> object:
-    """A list of content types with commas between; `image/*` stands for all of its kind."""
+def _content_types(value: object) -> object:
+    """Split a comma-separated list of content types; `image/*` matches every image type."""
     names = tuple(name.strip().lower() for name in str(value).split(","))
     if not all(re.fullmatch(r"[a-z0-9!#$&^_.+-]+/([a-z0-9!#$&^_.+-]+|\*)", name) for name in names):
         raise ValueError("content types with commas between, such as application/pdf,image/*")
@@ -138,7 +141,7 @@ def _types(value: object) -> object:
 
 
 def _algorithms(value: object) -> object:
-    """A list of JWT algorithms with commas between."""
+    """Split a comma-separated list of JWT algorithms."""
     names = tuple(name.strip() for name in str(value).split(","))
     if not set(names) <= set(JWT_ALGORITHMS):
         raise ValueError(f"any of {', '.join(JWT_ALGORITHMS)} with commas between")
@@ -146,12 +149,12 @@ def _algorithms(value: object) -> object:
 
 
 def _frequency(value: object) -> object:
-    """A rate as (requests, seconds); `off` is no request in no time."""
+    """Parse a rate limit into (requests, seconds); `off` is (0, 0)."""
     return (0, 0) if str(value).strip().lower() == "off" else units.frequency(str(value))
 
 
 def _networks(value: object) -> object:
-    """A list of addresses and networks with commas between."""
+    """Split a comma-separated list of IP addresses and networks."""
     try:
         return tuple(ip_network(each.strip(), strict=False) for each in str(value).split(","))
     except ValueError:
@@ -159,7 +162,7 @@ def _networks(value: object) -> object:
 
 
 def _origins(value: object) -> object:
-    """A list of origins with commas between, as browsers write them; there is no word for every origin."""
+    """Split a comma-separated list of origins in the form that browsers send; there is no wildcard for all origins."""
     names = tuple(each.strip() for each in str(value).split(","))
     if not all(re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", name) for name in names):
         raise ValueError("origins with commas between, in small letters, such as https://desk.example")
@@ -167,7 +170,7 @@ def _origins(value: object) -> object:
 
 
 def _token(value: object) -> object:
-    """A token as a header can have it; a file that one is read from may end with a line break."""
+    """Strip and check a token that is sent in a header; a token read from a file may end with a line break."""
     token = str(value).strip()
     if re.search(r"[\s\x00-\x1f\x7f]", token):
         raise ValueError("a token without spaces and line breaks in it")
@@ -177,9 +180,9 @@ def _token(value: object) -> object:
 Frequency = Annotated[tuple[int, int], BeforeValidator(_frequency)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
-ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_types)]
+ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_content_types)]
 Duration = Annotated[timedelta, BeforeValidator(units.duration)]
-# Redis takes no time to live and no length of a stream without an end, and no database a size.
+# Upper bounds: Redis limits a time to live and the length of a stream, and every database limits integers.
 Seconds = Annotated[float, Field(le=units.LONGEST.total_seconds())]
 Count = Annotated[int, Field(le=units.MOST)]
 Share = Annotated[float, BeforeValidator(units.share)]
@@ -194,7 +197,10 @@ DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
 class Webhook(BaseModel):
-    """An endpoint that gets events: its secret is of Standard Webhooks' form, `whsec_` and 24 to 64 bytes in base64."""
+    """An endpoint that receives events.
+
+    Its secret has the Standard Webhooks form: `whsec_` and 24 to 64 bytes in base64.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -219,7 +225,7 @@ WEBHOOKS_FORM = 'a JSON list of {"name", "url", "secret", "types"?}, each name o
 
 
 def _webhooks(value: object) -> object:
-    """The list in a variable's JSON; what is wrong in it is told without its values, since some are secrets."""
+    """Parse a variable's JSON list of webhooks; errors leave out its values, because some are secrets."""
     if not isinstance(value, str):
         return value
     try:
