@@ -1,4 +1,4 @@
-"""What the service says about itself: instruments, their labels, the provider behind them, requests and logs."""
+"""Telemetry of the service: instruments and their labels, the meter provider, request metrics, traces and logs."""
 
 import os
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ READ_AT_IMPORT = ("OTEL_PROPAGATORS", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")
 
 @contextmanager
 def environment_hidden() -> Iterator[None]:
-    """Hide the variables that OpenTelemetry reads when it is imported, for the length of such an import.
+    """Hide the environment variables that OpenTelemetry reads at import, for the duration of the block.
 
-    A wrong value would end the import with a traceback. settings/ refuses a wrong limit in one line, and W3C trace
-    context is passed on whatever other propagators are named.
+    An invalid value would end the import with a traceback. settings/ reports an invalid limit in one line, and W3C
+    trace context is propagated regardless of OTEL_PROPAGATORS.
     """
     hidden = {name: os.environ.pop(name) for name in READ_AT_IMPORT if name in os.environ}  # noqa: TID251 - see above
     try:

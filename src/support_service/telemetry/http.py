@@ -1,33 +1,36 @@
-"""Requests as the semantic conventions see them: how long each took, and how many are in work, with closed labels."""
+"""HTTP server metrics by the semantic conventions: request duration and active requests, with closed label values."""
 
 from opentelemetry.metrics import Histogram
 
 from support_service.telemetry.instruments import NOTHING, Reading
 from support_service.telemetry.labels import METHODS, OTHER, OTHER_METHOD
 
-# Scrapes and probes come every few seconds for ever: they would drown what clients see.
+# Scrapes and probes arrive every few seconds and would hide the latency that clients see.
 UNMEASURED = frozenset({"/metrics", "/livez", "/readyz", "/health"})
 
 
 class RequestMetrics:
-    """Records one request at a time. `route` is a template, or None where no route matched."""
+    """Recorder of request metrics. `route` is a route template, or None if no route matched."""
 
     def __init__(self, duration: Histogram) -> None:
         self._duration = duration
         self._active = dict.fromkeys(METHODS, 0)
 
     def expect(self, method: str, route: str, status: int) -> None:
-        """Let a series stand at 0 before its first request."""
+        """Create a series with the value 0 before its first request."""
         if route not in UNMEASURED:
             self._record(method, route, status, NOTHING, None)
 
     def begin(self, method: str, route: str | None) -> None:
-        """Count a request as in work; `end` must follow."""
+        """Count a request as active; the caller must call `end` afterwards."""
         if route not in UNMEASURED:
             self._active[_method(method, route)] += 1
 
     def end(self, method: str, route: str | None, status: int, seconds: float, error: str | None = None) -> None:
-        """Count a request as done. `error` names what broke where no status tells it, as when the client left."""
+        """Record a finished request and its duration in seconds.
+
+        `error` names a failure that the status does not show, such as a client disconnect.
+        """
         if route in UNMEASURED:
             return
         method = _method(method, route)
@@ -35,12 +38,12 @@ class RequestMetrics:
         self._record(method, route or OTHER, status, seconds, error)
 
     def refuse(self, status: int) -> None:
-        """Count a request that could not be read: neither its method nor its route is known."""
+        """Record a request that could not be parsed, so that its method and route are unknown."""
         self._record(OTHER_METHOD, OTHER, status, 0.0, None)
 
     def active(self) -> Reading:
-        """The requests in work, by method."""
-        # Kept as plain numbers and read at a scrape: an instrument's two calls would cost a request 12 us.
+        """Return the number of active requests by method."""
+        # Plain integers that are read at each scrape: two calls of an instrument would cost each request 12 us.
         return [
             (number, {"http.request.method": method, "url.scheme": "http"}) for method, number in self._active.items()
         ]
@@ -57,5 +60,5 @@ class RequestMetrics:
 
 
 def _method(method: str, route: str | None) -> str:
-    """The method's label; where no route matched it says nothing about the service, and would only multiply series."""
+    """Return the method's label; without a matching route it is `_OTHER`, since it would only multiply the series."""
     return method if route is not None and method in METHODS else OTHER_METHOD

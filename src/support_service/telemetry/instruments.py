@@ -1,6 +1,6 @@
-"""The table of every instrument: name, kind, unit, what it means, its labels and buckets.
+"""The table of all instruments: name, kind, unit, meaning, labels and buckets.
 
-Nothing else in the service spells a metric's name. The Prometheus name follows from name, unit and kind.
+No other module of the service contains a metric name. The Prometheus name is derived from name, unit and kind.
 """
 
 import platform
@@ -15,17 +15,17 @@ from support_service import __version__
 from support_service.telemetry import labels
 from support_service.telemetry.batches import BatchedCounter, BatchedHistogram, Batches
 
-# From a cached read to a dependency that runs into its deadline; 2 s is the alert's threshold and must be an edge.
+# From a cached read to a dependency that reaches its deadline. The alert's threshold, 2 s, must be a bucket boundary.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
-UNITS = {"s": "seconds", "By": "bytes"}  # those in braces, and 1, leave no trace in a Prometheus name
-# From seconds of a chat to weeks of a complaint.
+UNITS = {"s": "seconds", "By": "bytes"}  # units in braces, and 1, do not appear in a Prometheus name
+# From a minute, for a chat, to two weeks, for a complaint.
 WAITING = (60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 1_209_600.0)
 
 
 class _Nothing(float):
-    """A value that measures nothing: it makes a histogram's series, standing at 0, and is not counted."""
+    """A placeholder value that creates a histogram series with all counts at 0 and is not itself counted."""
 
 
 NOTHING = _Nothing(0)
@@ -33,9 +33,10 @@ NOTHING = _Nothing(0)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One instrument. A label whose values are None takes them from the service's own code, never from a client.
+    """One instrument. A label with the values None has an open vocabulary, set by the service and never by a client.
 
-    Series that are not `seeded` from all combinations of their labels are seeded by those who know which there are.
+    If `seeded` is true, a series for every combination of label values exists from the start. If it is false, the
+    code that knows the possible combinations creates the series.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Row:
 
     @property
     def prometheus(self) -> str:
-        """The name of the family in Prometheus's text format, without what a histogram's samples append."""
+        """The metric family's name in the Prometheus text format, without the suffixes of histogram samples."""
         name = self.name.replace(".", "_")
         unit = UNITS.get(self.unit)
         if unit and not name.endswith(f"_{unit}"):
@@ -56,7 +57,7 @@ class Row:
         return f"{name}_total" if self.kind in ("counter", "observed counter") else name
 
     def series(self) -> list[dict[str, str]]:
-        """Every label set of a closed vocabulary; none where a label is open."""
+        """Return every combination of label values; empty if a label's vocabulary is open or `seeded` is false."""
         if not self.seeded or any(values is None for values in self.labels.values()):
             return []
         combinations = product(*(values or () for values in self.labels.values()))
@@ -164,14 +165,14 @@ HTTP_SERVER_DURATION = Row(
     "s",
     "Time to answer a request; of a download, to its last byte. A request that no route matches, "
     "or that can't be read, has the method _OTHER",
-    # The conventions ask for url.scheme too: it is always http here, and clients rely on these four labels.
+    # The conventions also require url.scheme: it is always http here, and clients rely on these four labels.
     {
         "http.request.method": labels.METHODS,
         "http.route": None,
         "http.response.status_code": None,
         "error.type": None,
     },
-    # The boundaries that the semantic conventions advise for this instrument, and the alert's 2 s.
+    # The boundaries that the semantic conventions advise for this instrument, and the alert's threshold of 2 s.
     (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 5.0, 7.5, 10.0),
 )
 
@@ -305,7 +306,8 @@ DB_OPERATION = Row(
     (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0),
     seeded=False,
 )
-# The conventions end these three names in `count`, which Prometheus keeps for histograms and promtool refuses.
+# The conventions' names of this metric, of process.threads and of process.unix.file_descriptors end in `count`, a
+# suffix that Prometheus reserves for histograms and promtool rejects.
 DB_CONNECTIONS = Row(
     "db.client.connections",
     "observed sum",
@@ -517,16 +519,16 @@ PROBE_LAST_SUCCESS = Row(
     "support.probe.last_success_timestamp", "gauge", "s", "When a synthetic check was last good, in Unix time", {}
 )
 PROBE_TABLE = (PROBE_SUCCESS, PROBE_STEP, PROBE_LAST_SUCCESS)
-"""What `support-service probe` exposes, a process of its own."""
+"""Instruments of `support-service probe`, which runs as a separate process."""
 
 Reading = Iterable[tuple[int | float, Mapping[str, str]]]
-"""What an observed instrument stands at: a value for each label set; nothing while it is unknown."""
+"""The current values of an observed instrument, one per label set; empty while they are unknown."""
 
 
 def observe(meter: Meter, row: Row, read: Callable[[], Reading]) -> None:
-    """Make an instrument that reads its values at each scrape and each export.
+    """Create an instrument that calls `read` for its values at each scrape and each export.
 
-    `read` runs in a thread of the reader's: it must return what is known, and never wait.
+    `read` runs in the metric reader's thread: it must return known values and never block.
     """
 
     def callback(_: CallbackOptions) -> Iterable[Observation]:
@@ -541,7 +543,7 @@ def observe(meter: Meter, row: Row, read: Callable[[], Reading]) -> None:
 
 
 class Instruments:
-    """The instruments of one app, made once; every series of a closed label set stands at 0 from the start."""
+    """The instruments of one app, created once; every series of a closed label vocabulary starts at 0."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -575,10 +577,10 @@ class Instruments:
         self.connection_cut = self._counter(CONNECTION_CUT)
         self.request_turned_away = self._counter(REQUEST_TURNED_AWAY)
         self.event_loop_lag = self._histogram(EVENT_LOOP_LAG)
-        self.observe(BUILD_INFO, self._build)
+        self.observe(BUILD_INFO, self._build_info)
 
     def observe(self, row: Row, read: Callable[[], Reading]) -> None:
-        """Make an instrument of the app's, as the function of this name does."""
+        """Create an observed instrument on the app's meter; see the function `observe`."""
         observe(self._meter, row, read)
 
     def _counter(self, row: Row) -> Counter:
@@ -592,9 +594,9 @@ class Instruments:
             row.name, unit=row.unit, description=row.meaning, explicit_bucket_boundaries_advisory=row.buckets
         )
         for series in row.series():
-            histogram.record(NOTHING, series)  # provider.ZeroedHistogram makes the empty series of it
+            histogram.record(NOTHING, series)  # provider.ZeroedHistogram turns this into an empty series
         return BatchedHistogram(histogram, self._batches)
 
-    def _build(self) -> Reading:
-        self._batches.hand_over()  # a reader asks observed instruments first, so it misses nothing
+    def _build_info(self) -> Reading:
+        self._batches.hand_over()  # readers call observed instruments first, so no measurement is missed
         return [(1, {"version": __version__, "python": platform.python_version()})]

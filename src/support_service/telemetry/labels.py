@@ -1,6 +1,6 @@
-"""Closed vocabularies: every value that a label may take.
+"""Closed label vocabularies: all values that each label may take.
 
-A value from outside (a channel, a content type, a method) goes through `closed`, so that no client can make a series.
+A value from a client (a channel, a content type, a method) goes through `closed`, so that clients can't create series.
 """
 
 from collections.abc import Collection
@@ -16,7 +16,7 @@ CACHE_EVENTS = ("hit", "miss", "write", "invalidate", "error")
 FAILURE_STAGES = ("http", "cache", "cache_decode", "aggregate")
 AUTHOR_TYPES = ("agent", "customer", "bot")
 STATUSES = ("open", "pending", "resolved", "closed")
-SYNTHETIC = "synthetic"  # the channel of made-up cases, which count nowhere but here
+SYNTHETIC = "synthetic"  # channel of the probe's synthetic cases, which no other metric counts
 CHANNELS = ("email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api", SYNTHETIC, OTHER)
 CONTENT_TYPES = (
     "application/json",
@@ -40,7 +40,7 @@ CONTENT_TYPES = (
     OTHER,
 )
 PRIORITIES = ("low", "normal", "high", "urgent")
-UNSETTLED = ("open", "pending")  # statuses of cases that someone still works on
+UNSETTLED = ("open", "pending")  # statuses of cases that are still being worked on
 REJECTIONS = (
     "attachment_empty",
     "attachment_too_large",
@@ -72,24 +72,24 @@ DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")
 REDIS_OPERATIONS = ("MGET", "EVAL", "DEL", "PING")
 BROKER_OPERATIONS = ("XADD", "XCLAIM", "XACK", "XRANGE", "XINFO", "XTRIM", "XDEL")
 CONNECTION_STATES = ("used", "idle")
-OTHER_ERROR = "_OTHER"  # as the semantic conventions have it
-ERRORS = ("", "timeout", OTHER_ERROR)  # an empty value is no label at all
+OTHER_ERROR = "_OTHER"  # the semantic conventions' fallback value
+ERRORS = ("", "timeout", OTHER_ERROR)  # an empty value means that the label is absent
 STORES = ("sqlite", "postgresql", "redis")
 POOLS = ("database", "cache", "events")
 EVENTS_OUT = ("support.case.opened.v1", "support.case.updated.v1", "support.case.closed.v1")
 EVENTS_IN = ("fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.status.changed.v1", OTHER)
 PUBLICATIONS = ("ok", "error")
-# applied to a case or more; unmatched: no open case names its order; failed: tried again later; dead: given up.
+# applied: to at least one case; unmatched: no open case refers to its order; failed: retried later; dead: given up.
 CONSUMPTIONS = ("applied", "unmatched", "duplicate", "ignored", "failed", "dead")
 WEBHOOK_OUTCOMES = ("delivered", "retried", "failed")
 PROBE_STEPS = ("open", "message", "upload", "download", "event", "timeline", "refresh", "close", "delete")
 AUTHENTICATIONS = ("accepted", "missing", "invalid", "expired", "unavailable")
 CUTS = ("full", "share", "idle", "head", "unread")
 TURNED_AWAY = ("address", "principal", "lag", "requests")
-OTHER_METHOD = "_OTHER"  # as the semantic conventions have it
+OTHER_METHOD = "_OTHER"  # the semantic conventions' fallback value
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", OTHER_METHOD)
 
 
 def closed(value: str, vocabulary: Collection[str]) -> str:
-    """The value where the vocabulary has it, `other` where not."""
+    """Return the value if the vocabulary contains it, else `other`."""
     return value if value in vocabulary else OTHER

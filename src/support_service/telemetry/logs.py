@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, each with the request, the trace and the case that it belongs to."""
+"""Structured logs: one JSON object per line, with the ids of its request, trace and case."""
 
 import logging
 import sys
@@ -11,18 +11,18 @@ from pythonjsonlogger.json import JsonFormatter
 
 from support_service.telemetry.traces import trace_id
 
-# What a service or a cache answers is complained of at each read.
+# Loggers that report invalid responses of upstream services and the cache at each read.
 ANSWERS = ("support_service.timeline.sources.client", "support_service.timeline.cache.snapshot_cache")
 CLIENTS_FAULT = (HttpProcessingError, RequestPayloadError, ConnectionError)
 REPORT_EVERY = 60.0  # seconds
 MOST_KINDS = 64
-REFUSED = "support_service.refused"  # the logger of what clients sent that could not be read
+REFUSED = "support_service.refused"  # logger for client input that could not be parsed
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 CASE_ID: ContextVar[str | None] = ContextVar("case_id", default=None)
 
 
 class ContextFilter(logging.Filter):
-    """Gives every record the ids of the context that logs it."""
+    """Adds the request, trace and case ids of the current context to every record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.requestId = REQUEST_ID.get()
@@ -32,9 +32,9 @@ class ContextFilter(logging.Filter):
 
 
 class ClientsFaultFilter(logging.Filter):
-    """Says in one line, without its words, what aiohttp logs with a trace where it was the client that failed.
+    """Shortens aiohttp's tracebacks of client failures to one line with the exception's type.
 
-    The words of such an exception quote what the client sent, be it a password or a body.
+    The exception's text is left out because it quotes client input, such as a password or a body.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -46,16 +46,18 @@ class ClientsFaultFilter(logging.Filter):
 
 
 class OnceAMinuteFilter(logging.Filter):
-    """Lets one record a minute of each kind in some packages through, without its trace.
+    """Passes one record per minute and kind from the given packages, without its traceback.
 
-    An exporter complains at each try, and a client may send nonsense all day. A kind is a logger's message before its
-    arguments; those beyond MOST_KINDS share one turn, so that odd messages can't fill the memory.
+    An exporter logs each failed attempt, and a client may send invalid input all day. A kind is a logger's message
+    before its arguments are filled in. Kinds beyond MOST_KINDS share one slot, which bounds the memory.
     """
 
     def __init__(self, *packages: str) -> None:
         super().__init__()
         self._packages = [logging.Filter(package) for package in packages]
-        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}  # when the next may pass, how many were held
+        self._kinds: dict[
+            tuple[str, str], tuple[float, int]
+        ] = {}  # time of the next pass (monotonic), records suppressed since
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not any(package.filter(record) for package in self._packages):
@@ -77,7 +79,7 @@ class OnceAMinuteFilter(logging.Filter):
 
 
 def configure(level: str) -> None:
-    """Send the process's logs to standard error as JSON."""
+    """Log to standard error as JSON, from the given level on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(ContextFilter())
     handler.addFilter(OnceAMinuteFilter("opentelemetry", REFUSED, *ANSWERS))
@@ -94,4 +96,4 @@ def configure(level: str) -> None:
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # http/instrumentation.py writes the access log
     logging.getLogger("botocore").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs each retry of an export
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns about each retry of an export

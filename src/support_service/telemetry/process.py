@@ -1,4 +1,4 @@
-"""What the process itself takes: CPU, memory, threads, files, garbage collection, and how late its event loop is."""
+"""Process metrics: CPU, memory, threads, open files, garbage collection, and event loop lag."""
 
 import asyncio
 import gc
@@ -11,12 +11,12 @@ from opentelemetry.metrics import Histogram
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 
-SAMPLE_EVERY = 0.25  # seconds between looks at the loop's lag
-MOST_MISSED = 240  # looks that are made up for: a minute; a laptop that slept was not busy
+SAMPLE_EVERY = 0.25  # seconds between samples of the event loop lag
+MOST_MISSED = 240  # missed samples that are recorded afterwards: a minute; a laptop that slept was not busy
 
 
 def observe_process(instruments: Instruments) -> None:
-    """Make the instruments of this process; they are read when someone scrapes."""
+    """Create the process instruments; their values are read at each scrape and each export."""
     process = psutil.Process()
     started = process.create_time()
 
@@ -39,10 +39,10 @@ def observe_process(instruments: Instruments) -> None:
 
 
 async def sample_lag(lag: Histogram, note: Callable[[float], None]) -> None:
-    """Record how late the loop wakes this task, again and again, and tell who acts on it.
+    """Sample the event loop lag (seconds) every SAMPLE_EVERY seconds, indefinitely, and pass each sample to `note`.
 
-    A loop that stood still missed looks: each is recorded with the wait that it would have found. Else a stall of six
-    seconds in every twelve would be one look in twenty-five, and no percentile would show it.
+    A blocked loop misses samples: each missed sample is recorded with the lag that it would have measured. Otherwise a
+    stall of 6 s in every 12 s would be one sample in 25, and no percentile would show it.
     """
     loop = asyncio.get_running_loop()
     while True:

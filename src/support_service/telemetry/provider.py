@@ -1,7 +1,7 @@
-"""The meter provider of one app and what is behind it: a scrape, an OTLP backend, the console, several or none.
+"""The meter provider of one app and its readers: Prometheus scrapes, OTLP export, console, several or none.
 
-Instruments are recorded through the OTel API, so that nobody who records knows which. The standard variables
-`OTEL_EXPORTER_OTLP_*` and `OTEL_METRIC_EXPORT_*` are read by the exporters themselves.
+Code records through the OpenTelemetry API and does not depend on the readers. The exporters read the standard
+variables `OTEL_EXPORTER_OTLP_*` and `OTEL_METRIC_EXPORT_*` themselves.
 """
 
 import asyncio
@@ -30,22 +30,22 @@ from support_service import __version__
 from support_service.telemetry import environment_hidden
 from support_service.telemetry.instruments import NOTHING
 
-COMPRESS_FROM = 1024  # bytes
+COMPRESS_FROM = 1024  # bytes of a response body
 STOP_WITHIN = 1.5  # seconds for the last export
 
 
 class ZeroedHistogram(ExplicitBucketHistogramAggregation):
-    """A histogram whose series can stand at 0 before anything was measured: a first value of NOTHING makes one.
+    """A histogram aggregation whose series can exist with a count of 0: a first value of NOTHING creates one.
 
-    The API has no call for that, and a series that appears with its first value is invisible to `rate` at the very
-    moment that matters. `_create_aggregation` is the SDK's own seam, and the SDK is pinned to a release.
+    The API has no call for this. Without it, `rate` misses the first value of a series, because the series only appears
+    with that value. `_create_aggregation` is the SDK's internal extension point; the SDK is pinned to one release.
     """
 
     def _create_aggregation(self, *args, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN003, ANN202
         aggregation = super()._create_aggregation(*args, **kwargs)
 
         def first(measurement, should_sample_exemplar=True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, FBT002
-            del aggregation.aggregate  # the class's own method serves from here on: no cost for later measurements
+            del aggregation.aggregate  # restores the class's method, so that later measurements cost nothing extra
             if measurement.value is not NOTHING:
                 aggregation.aggregate(measurement, should_sample_exemplar)
 
@@ -55,16 +55,16 @@ class ZeroedHistogram(ExplicitBucketHistogramAggregation):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The form in which a scraper takes its answer."""
+    """The response format negotiated with a scraper."""
 
     content_type: str
     gzip: bool
-    encode: Callable[[CollectorRegistry], bytes] = field(compare=False)  # of the content type
+    encode: Callable[[CollectorRegistry], bytes] = field(compare=False)  # follows from the content type
 
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
-    """One scrape's answer."""
+    """The response to one scrape."""
 
     body: bytes
     content_type: str
@@ -72,12 +72,12 @@ class Exposition:
 
 
 class Metrics:
-    """A MeterProvider with a registry of its own, so that two apps in one process never see each other's series."""
+    """A MeterProvider with its own registry, so that two apps in one process never see each other's series."""
 
     def __init__(self, exporters: Collection[str], resource: Resource) -> None:
         self._registry = CollectorRegistry()
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="scrape")
-        self._turn = asyncio.Lock()
+        self._render_lock = asyncio.Lock()
         self._queued: dict[Wanted, asyncio.Task[Exposition]] = {}
         self._provider = MeterProvider(
             metric_readers=[reader(self._registry) for name, reader in READERS.items() if name in exporters],
@@ -89,23 +89,24 @@ class Metrics:
         self.meter: Meter = self._provider.get_meter("support_service", __version__)
 
     async def answer(self, accept: str, accept_encoding: str) -> Exposition:
-        """A scrape off the event loop, one at a time: two threads that render would hold the loop up twice as long.
+        """Render a scrape in a thread, one at a time: two rendering threads would block the event loop twice as long.
 
-        Scrapes that wait for their turn share one, so that many at once, or clients that left, hold up nobody.
+        Scrapes with the same format that wait share one rendering, so that many scrapes at once, or scrapes whose
+        clients disconnected, do not delay others.
         """
         wanted = negotiated(accept, accept_encoding)
         queued = self._queued.get(wanted)
         if queued is None:
-            queued = self._queued[wanted] = asyncio.create_task(self._in_turn(wanted))
+            queued = self._queued[wanted] = asyncio.create_task(self._render_in_turn(wanted))
         return await asyncio.shield(queued)
 
     def scrape(self, accept: str, accept_encoding: str) -> Exposition:
-        """Render every series, in the format and encoding that the scraper prefers; takes milliseconds."""
+        """Render every series in the format and encoding that the scraper prefers. Blocks for milliseconds."""
         return self._render(negotiated(accept, accept_encoding))
 
-    async def _in_turn(self, wanted: Wanted) -> Exposition:
-        async with self._turn:
-            del self._queued[wanted]  # who comes from now on is to see what happens from now on
+    async def _render_in_turn(self, wanted: Wanted) -> Exposition:
+        async with self._render_lock:
+            del self._queued[wanted]  # later scrapes must include later measurements
             return await asyncio.get_running_loop().run_in_executor(self._renderer, self._render, wanted)
 
     def _render(self, wanted: Wanted) -> Exposition:
@@ -115,7 +116,7 @@ class Metrics:
         return Exposition(body, wanted.content_type, None)
 
     def close(self) -> None:
-        """Export a last time and stop the readers, within STOP_WITHIN; blocks, so call it in a thread."""
+        """Export a last time and stop the readers, within STOP_WITHIN seconds. Blocks; call it in a thread."""
         self._renderer.shutdown()
         within(STOP_WITHIN, self._provider.shutdown)
 
@@ -123,7 +124,7 @@ class Metrics:
 def _prometheus(registry: CollectorRegistry) -> MetricReader:
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
-    # No scope labels and no target_info: a scraped series carries the labels of its row and no others.
+    # No scope labels and no target_info: a scraped series has only the labels of its row in the table.
     return PrometheusMetricReader(registry=registry, scope_info_enabled=False, disable_target_info=True)
 
 
@@ -137,7 +138,7 @@ def _console(_: CollectorRegistry) -> MetricReader:
     return PeriodicExportingMetricReader(ConsoleMetricExporter())
 
 
-# By the names of OTEL_METRICS_EXPORTER. Each imports what it needs: the OTLP exporter's Protobuf alone takes 0.1 s.
+# By the names of OTEL_METRICS_EXPORTER. Imports are local: the OTLP exporter's Protobuf alone takes 0.1 s to import.
 READERS: dict[str, Callable[[CollectorRegistry], MetricReader]] = {
     "prometheus": _prometheus,
     "otlp": _otlp,
@@ -146,16 +147,16 @@ READERS: dict[str, Callable[[CollectorRegistry], MetricReader]] = {
 
 
 def negotiated(accept: str, accept_encoding: str) -> Wanted:
-    """The form that a scraper's headers ask for, or Prometheus's text format where they can't be read."""
+    """Return the format that a scraper's headers ask for; Prometheus's text format if they can't be parsed."""
     try:
         encode, content_type = choose_encoder(accept)
-    except Exception:  # noqa: BLE001 - it reads a client's header, and gives up on some in its own ways
+    except Exception:  # noqa: BLE001 - prometheus_client raises various errors for invalid client headers
         encode, content_type = choose_encoder("")
     return Wanted(content_type, takes_gzip(accept_encoding), encode)
 
 
 def takes_gzip(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding header lets an answer be compressed with gzip; a coding at q=0 is refused."""
+    """Return whether an Accept-Encoding header allows gzip; a coding with q=0 is refused."""
     weights: dict[str, float] = {}
     for part in accept_encoding.split(","):
         coding, *parameters = (word.strip().lower() for word in part.split(";"))
@@ -168,13 +169,13 @@ def takes_gzip(accept_encoding: str) -> bool:
 
 
 def reporter() -> Resource:
-    """Who reports: the SDK, name, version and instance of the service, and what OTEL_RESOURCE_ATTRIBUTES says."""
+    """Return the OpenTelemetry resource: SDK, service name, version and instance, and OTEL_RESOURCE_ATTRIBUTES."""
     own = {SERVICE_NAME: "support-service", SERVICE_VERSION: __version__, SERVICE_INSTANCE_ID: str(uuid4())}
     return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
 def within(seconds: float, work) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Do the work in a thread that nobody waits for longer than this: a backend out of reach must not hold the stop."""
+    """Run `work` in a daemon thread and wait at most `seconds` for it: an unreachable backend must not delay a stop."""
     thread = threading.Thread(target=work, name="telemetry-stop", daemon=True)
     thread.start()
     thread.join(seconds)

@@ -1,6 +1,6 @@
-"""Spans of requests and of calls to other services, with the stable conventions, by OpenTelemetry's contrib packages.
+"""Spans of requests and of calls to upstream services, by OpenTelemetry's contrib packages with stable conventions.
 
-Imported by `traces.tracing` alone, where OTEL_TRACES_EXPORTER names an exporter.
+Only `traces.tracing` imports this module, and only if OTEL_TRACES_EXPORTER names an exporter.
 """
 
 import os
@@ -20,7 +20,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from support_service.telemetry import provider
 from support_service.telemetry.http import UNMEASURED
 
-# Contrib takes expressions, and searches: without its ends one would hide an attachment named metrics, too.
+# The contrib package searches with regular expressions: without ^ and $ this would also exclude an attachment named
+# metrics.
 UNTRACED = f"^/({'|'.join(sorted(path.removeprefix('/') for path in UNMEASURED))})$"
 EXCLUDED = "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"
 EXCLUDED_BY_ALL = "OTEL_PYTHON_EXCLUDED_URLS"
@@ -28,7 +29,7 @@ REDACTED = "REDACTED"
 
 
 class WithoutQuery(SpanProcessor):
-    """Takes the query's text out of a request's span: what people search for, and what should not be there at all."""
+    """Redacts the query string in request spans: it has search texts, and may have data that does not belong there."""
 
     def on_start(self, span: Span, parent_context: context.Context | None = None) -> None:  # noqa: ARG002 - the SDK's
         if span.attributes and "url.query" in span.attributes:
@@ -36,7 +37,7 @@ class WithoutQuery(SpanProcessor):
 
 
 class Spans:
-    """The tracer provider of one app, and what gives it spans: OpenTelemetry's instrumentation of aiohttp."""
+    """The tracer provider of one app, fed by OpenTelemetry's instrumentation of aiohttp."""
 
     def __init__(self, exporters: Collection[str], resource: Resource) -> None:
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -47,8 +48,8 @@ class Spans:
 
     @contextmanager
     def of_applications(self) -> Iterator[None]:
-        """Applications that are made within the block give a span for each request."""
-        # The stable conventions are an opt-in of the contrib packages', and the environment is the only way to say so.
+        """Instrument aiohttp applications created within the block: one span per request."""
+        # The contrib packages' stable conventions are opt-in, and only through this environment variable.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")  # noqa: TID251
         given = os.environ.get(EXCLUDED) or os.environ.get(EXCLUDED_BY_ALL, "")  # noqa: TID251
         if UNTRACED not in given:
@@ -58,20 +59,20 @@ class Spans:
         try:
             yield
         finally:
-            instrumentor.uninstrument()  # it has changed aiohttp itself, which other apps of the process use too
+            instrumentor.uninstrument()  # it patches aiohttp itself, which other apps in the process use too
 
     def of_clients(self) -> list[aiohttp.TraceConfig]:
-        """What a client session needs to give a span for each request."""
+        """Return the trace configurations that give a client session one span per request."""
         return [
             create_trace_config(
                 tracer_provider=self._provider,
-                meter_provider=NoOpMeterProvider(),  # the calls are measured as support.timeline.source already
+                meter_provider=NoOpMeterProvider(),  # support.timeline.source already measures the calls
                 sem_conv_opt_in_mode=_StabilityMode.HTTP,
             )
         ]
 
     def close(self) -> None:
-        """Export the last spans, within STOP_WITHIN; blocks, so call it in a thread."""
+        """Export the last spans, within STOP_WITHIN seconds. Blocks; call it in a thread."""
         provider.within(provider.STOP_WITHIN, self._provider.shutdown)
 
 

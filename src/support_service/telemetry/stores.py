@@ -1,4 +1,4 @@
-"""Operations on the database and on Redis, as the semantic conventions see them."""
+"""Metrics of database and Redis operations and of their connection pools, by the semantic conventions."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -10,40 +10,40 @@ from support_service.telemetry.labels import CONNECTION_STATES, OTHER, OTHER_ERR
 
 
 class Measure(Protocol):
-    """Is told of each operation: its name, its seconds, and the kind of error that ended it, empty where none did."""
+    """Callback for each finished operation: name, duration in seconds, and error type (empty on success)."""
 
     def __call__(self, operation: str, seconds: float, error: str = "", /) -> None:
-        """Take note."""
+        """Record the operation."""
 
 
 def unmeasured(_operation: str, _seconds: float, _error: str = "", /) -> None:
-    """Take no note."""
+    """Discard the measurement."""
 
 
 class OperationMetrics:
-    """Records the operations on one system; each operation's name comes from a closed vocabulary."""
+    """Recorder of the operations on one system; operation names come from a closed vocabulary."""
 
     def __init__(self, duration: Histogram, system: str, operations: Iterable[str]) -> None:
         self._duration = duration
-        self._good = {name: {"db.system.name": system, "db.operation.name": name} for name in operations}
-        for labels in self._good.values():
+        self._success_labels = {name: {"db.system.name": system, "db.operation.name": name} for name in operations}
+        for labels in self._success_labels.values():
             duration.record(NOTHING, labels)
 
     def record(self, operation: str, seconds: float, error: str = "", /) -> None:
-        """Count an operation; `error` is of labels.ERRORS, or labels.OTHER."""
-        labels = self._good[operation]
+        """Record an operation and its duration in seconds; `error` is one of labels.ERRORS, or labels.OTHER."""
+        labels = self._success_labels[operation]
         if error:
             labels = {**labels, "error.type": OTHER_ERROR if error == OTHER else error}
         self._duration.record(seconds, labels)
 
 
 def pooled(pool: Any) -> tuple[int, int]:
-    """(used, idle) connections of a pool of redis-py's, which has no way of its own to tell."""
+    """Return the (used, idle) connections of a redis-py pool, which has no public method for this."""
     return len(pool._in_use_connections), len(pool._available_connections)  # noqa: SLF001
 
 
 def connections(pools: Mapping[str, Callable[[], tuple[int, int]]]) -> Reading:
-    """The connections of each pool by its name, used and idle."""
+    """Return the used and idle connections of each pool, by pool name."""
     return [
         (number, {"db.client.connection.pool.name": name, "db.client.connection.state": state})
         for name, count in pools.items()

@@ -1,7 +1,7 @@
-"""Traces: W3C trace context in and out, and spans where OTEL_TRACES_EXPORTER asks for them.
+"""Tracing: W3C trace context propagation, and spans if OTEL_TRACES_EXPORTER names an exporter.
 
-Without an exporter a request's context still passes through to the services behind, so that a trace that runs through
-here is not cut in two.
+Without an exporter the trace context of a request is still propagated to upstream services, so that traces through this
+service stay connected.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -19,20 +19,20 @@ PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class Traces(Protocol):
-    """The spans of one app."""
+    """Tracing of one app."""
 
     def of_applications(self) -> AbstractContextManager[None]:
-        """Applications that are made within the block give a span for each request."""
+        """Instrument aiohttp applications created within the block: one span per request."""
 
     def of_clients(self) -> list[aiohttp.TraceConfig]:
-        """What a client session needs to give a span for each request."""
+        """Return the trace configurations that give a client session one span per request."""
 
     def close(self) -> None:
-        """Export the last spans, within STOP_WITHIN; blocks, so call it in a thread."""
+        """Export the last spans, within STOP_WITHIN seconds. Blocks; call it in a thread."""
 
 
 class NoTraces:
-    """An app without an exporter: nothing is recorded."""
+    """Tracing of an app without an exporter: records no spans."""
 
     def of_applications(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -41,11 +41,11 @@ class NoTraces:
         return []
 
     def close(self) -> None:
-        """Nothing: there is nothing to export."""
+        """Do nothing, since there are no spans to export."""
 
 
 def tracing(exporters: Collection[str], resource: Resource) -> Traces:
-    """The traces of one app; OpenTelemetry's instrumentation is imported only where there is an exporter."""
+    """Return the tracing of one app; imports OpenTelemetry's instrumentation only if there is an exporter."""
     if not exporters:
         return NoTraces()
     with environment_hidden():
@@ -55,7 +55,7 @@ def tracing(exporters: Collection[str], resource: Resource) -> Traces:
 
 @contextmanager
 def continued(headers: Mapping[str, str]) -> Iterator[None]:
-    """Work within the trace that a request's headers name, if they name one and no span of our own does it already."""
+    """Continue the trace of a request's headers within the block, unless there is none or an own span already does."""
     if "traceparent" not in headers or trace.get_current_span().get_span_context().is_valid:
         yield
         return
@@ -67,13 +67,13 @@ def continued(headers: Mapping[str, str]) -> Iterator[None]:
 
 
 def outgoing() -> dict[str, str]:
-    """The headers that hand the present trace on; none where there is none."""
+    """Return the headers that propagate the current trace; empty without a trace."""
     headers: dict[str, str] = {}
     PROPAGATOR.inject(headers)
     return headers
 
 
 def trace_id() -> str | None:
-    """The present trace's id in hex, as every backend shows it."""
+    """Return the current trace's id in hexadecimal, as trace backends show it, or None without a trace."""
     present = trace.get_current_span().get_span_context()
     return trace.format_trace_id(present.trace_id) if present.is_valid else None
