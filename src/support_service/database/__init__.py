@@ -1,6 +1,6 @@
-"""The database: one small seam that runs SQLAlchemy Core statements, and hides which engine does.
+"""Database access: a small interface that runs SQLAlchemy Core statements on SQLite or PostgreSQL.
 
-Stores take a `Reader` or a `Transaction` and don't know which database they talk to.
+Stores take a `Reader` or a `Transaction` and do not depend on the database engine.
 """
 
 from support_service.database.protocols import Database, Parameters, Reader, Row, Transaction
@@ -10,9 +10,9 @@ __all__ = ["Database", "Parameters", "Reader", "Row", "Transaction", "connect"]
 
 
 def connect(url: str, *, synchronous: str = "NORMAL", pool_size: int = 10, measure: Measure = unmeasured) -> Database:
-    """The database behind a URL, not opened yet: `sqlite:///PATH` or `postgresql://…`.
+    """Return the database for a URL, `sqlite:///PATH` or `postgresql://…`, without opening it.
 
-    Imports the module of that database alone: PostgreSQL's driver and its part of SQLAlchemy take 0.1 s.
+    Imports only that database's module: PostgreSQL's driver and SQLAlchemy dialect take 0.1 s to import.
     """
     if url.startswith("sqlite:"):
         from support_service.database.sqlite import SqliteDatabase

@@ -1,4 +1,4 @@
-"""Migrations applied and taken back by Alembic, on a connection that migrate.py has opened."""
+"""Alembic upgrades and downgrades, on a connection opened by migrate.py."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from support_service.database.protocols import unusable
 
 
 def upgrade(connection: sa.Connection, migrations: Path, revision: str) -> None:
-    """Apply every migration up to a revision; raises Unavailable where there is no such revision."""
+    """Apply all migrations up to `revision`; raises Unavailable if the revision does not exist."""
     with _config(connection, migrations) as config:
         command.upgrade(config, revision)
 
 
 def downgrade(connection: sa.Connection, migrations: Path, revision: str) -> None:
-    """Take migrations back down to a revision; raises Unavailable where there is no such revision."""
+    """Revert migrations down to `revision`; raises Unavailable if the revision does not exist."""
     with _config(connection, migrations) as config:
         command.downgrade(config, revision)
 
@@ -27,7 +27,7 @@ def downgrade(connection: sa.Connection, migrations: Path, revision: str) -> Non
 @contextmanager
 def _config(connection: sa.Connection, migrations: Path) -> Iterator[Config]:
     if connection.dialect.name == "postgresql":
-        connection.rollback()  # of what only read: within a transaction that is there Alembic begins none of its own
+        connection.rollback()  # ends a read-only transaction: Alembic begins no transaction of its own within another
     config = Config()
     config.set_main_option("script_location", str(migrations))
     config.attributes["connection"] = connection

@@ -1,6 +1,6 @@
-"""The few expressions that SQLite and PostgreSQL spell differently, as one vocabulary for the stores.
+"""Column types and SQL expressions that differ between SQLite and PostgreSQL, under common names for the stores.
 
-SQLAlchemy's PostgreSQL dialect is imported where a statement is compiled for it: a service on SQLite never needs it.
+SQLAlchemy's PostgreSQL dialect is imported only when a statement is compiled for it: a service on SQLite never does.
 """
 
 from datetime import UTC, datetime
@@ -15,16 +15,16 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import InternalTraversal
 
 STORAGE_KEY = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
-"""The key of a file in its storage, in the order of its bytes whatever the database's language is."""
+"""The key of a file in its storage, sorted by bytes regardless of the database's locale."""
 
 SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-"""A number given out in the order of insertion; SQLite counts up only in a plain integer key."""
+"""A number that increases in the order of insertion; SQLite increments only plain INTEGER keys."""
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
-    """An aware datetime in UTC, to the microsecond.
+    """A timezone-aware datetime in UTC with microseconds.
 
-    On SQLite it is ISO 8601 text of fixed width, so that order by text is order in time.
+    SQLite stores it as ISO 8601 text of fixed width, so that text order is time order.
     """
 
     impl = sa.DateTime(timezone=True)
@@ -47,7 +47,7 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
 
 
 class JsonValue(sa.TypeDecorator[Any]):
-    """A JSON document, where None is SQL's NULL; on PostgreSQL in its binary form."""
+    """A JSON document; None is stored as SQL NULL. PostgreSQL stores it as JSONB."""
 
     impl = sa.JSON(none_as_null=True)
     cache_ok = True
@@ -64,7 +64,7 @@ JSON_VALUE = JsonValue()
 
 
 class json_object(FunctionElement[str]):  # noqa: N801 - reads as the SQL function that it is
-    """A JSON object of names and values in turn, as text."""
+    """A JSON object as text; the arguments are alternating names and values."""
 
     name = "json_object"
     type = sa.Text()
@@ -72,7 +72,7 @@ class json_object(FunctionElement[str]):  # noqa: N801 - reads as the SQL functi
 
 
 class json_rows(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function that it is
-    """A JSON array of one `json_object` a row; an empty array where there is no row."""
+    """A JSON array with one `json_object` per row; an empty array without rows."""
 
     name = "json_rows"
     type = sa.JSON()
@@ -80,7 +80,7 @@ class json_rows(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function
 
 
 class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
-    """The length of a text in bytes; PostgreSQL tells it without reading the text."""
+    """The length of a text in bytes; PostgreSQL determines it without reading the text."""
 
     name = "octets"
     type = sa.BigInteger()
@@ -88,9 +88,9 @@ class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL function th
 
 
 class search_matches(FunctionElement[bool]):  # noqa: N801 - reads as the SQL operator that it is
-    """Whether a ticket's search text has every word of a query: (sequence column, text column, query).
+    """True if a case's search text contains every word of a query. Arguments: sequence column, text column, query.
 
-    The query is words with a star each (`parc* late*`): a word's ending is left open.
+    Each word of the query ends in a star (`parc* late*`) and matches as a prefix.
     """
 
     name = "search_matches"
@@ -102,21 +102,21 @@ NO_PARTS: list[tuple[str, InternalTraversal]] = []
 
 
 class on_conflict_do_nothing(SyntaxExtension, sa.ClauseElement):  # noqa: N801 - reads as the SQL clause that it is
-    """The end of an insert that does nothing where the key is there already; both databases spell it alike."""
+    """The clause `ON CONFLICT DO NOTHING` of an insert, which is the same in both databases."""
 
-    _traverse_internals = NO_PARTS  # without this SQLAlchemy would compile the insert each time
+    _traverse_internals = NO_PARTS  # without this SQLAlchemy could not cache the compiled insert
 
     def apply_to_insert(self, insert_stmt: sa.Insert) -> None:
         insert_stmt.apply_syntax_extension_point(self.append_replacing_same_type, "post_values")
 
 
 def insert_if_new(table: sa.Table) -> sa.Insert:
-    """An insert that does nothing where the key is there already."""
+    """Return an insert that does nothing if the key already exists."""
     return sa.insert(table).ext(on_conflict_do_nothing())
 
 
 def to_json(value: Any) -> str:
-    """JSON as the databases take it; numbers that JSON does not have become null."""
+    """Serialize a value to JSON for the databases; NaN and infinities become null."""
     return pydantic_core.to_json(value, inf_nan_mode="null").decode()
 
 
@@ -127,7 +127,7 @@ def _(_element: on_conflict_do_nothing, _compiler: SQLCompiler, **_: Any) -> str
 
 @compiles(json_object, "sqlite")
 def _(element: json_object, compiler: SQLCompiler, **kw: Any) -> str:
-    # SQLite keeps JSON as text: json() marks it as a document, or it would come out as a quoted string.
+    # SQLite stores JSON as text: without json() the document would become a quoted string.
     parts = [
         f"json({compiler.process(part, **kw)})"
         if isinstance(part.type, sa.JSON | JsonValue)

@@ -1,8 +1,8 @@
-"""Transactions on SQLite's one writing connection: each has its turn, and those that end together share a commit.
+"""Group commit on SQLite's single write connection: transactions run one at a time and share commits.
 
-Together is: in one turn of the event loop. A commit writes every page that was changed, and most of these are
-everyone's: the ends of the tables and of their indexes. At 32 connections a message takes 0.40 ms of the processor
-where it took 0.50 with a commit of its own.
+Transactions that end in the same iteration of the event loop share one commit. A commit writes every changed page, and
+most changed pages are common to all transactions: the ends of the tables and of their indexes. At 32 connections a
+message takes 0.40 ms of CPU time instead of the 0.50 ms with a commit of its own.
 """
 
 import asyncio
@@ -12,36 +12,36 @@ from contextlib import contextmanager
 
 
 class Commits:
-    """What was done on a connection and is not committed yet, and who waits for that."""
+    """Uncommitted transactions of one connection, and the tasks that wait for their commit."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.turn = asyncio.Lock()
         self._connection = connection
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] = []
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """A block, in its turn and in a transaction, that is done as a whole or not at all."""
+        """Run a block atomically in a savepoint; the caller holds `turn` and has begun a transaction."""
         self._connection.execute("SAVEPOINT one")
         try:
             yield
             self._connection.execute("RELEASE one")
         except BaseException as failure:
-            self._undo(failure)
+            self._roll_back(failure)
             raise
 
     async def committed(self) -> None:
-        """Wait until the block that has just ended is committed; raises sqlite3.Error where it can't be."""
+        """Wait until the block that has just ended is committed; raises sqlite3.Error if the commit fails."""
         loop = asyncio.get_running_loop()
-        mine = loop.create_future()
-        self._waiting.append(mine)
+        waiter = loop.create_future()
+        self._waiters.append(waiter)
         loop.call_soon(self._commit)
-        await mine
+        await waiter
 
-    def _undo(self, failure: BaseException) -> None:
-        if not self._connection.in_transaction:  # SQLite has undone all of it, as it does on a disk that fails
-            self._tell(sqlite3.OperationalError(f"undone with another transaction: {failure}"))
-        elif self._waiting:
+    def _roll_back(self, failure: BaseException) -> None:
+        if not self._connection.in_transaction:  # SQLite has rolled back everything, as it does after a disk error
+            self._resolve_waiters(sqlite3.OperationalError(f"undone with another transaction: {failure}"))
+        elif self._waiters:
             self._connection.execute("ROLLBACK TO one")
             self._connection.execute("RELEASE one")
             asyncio.get_running_loop().call_soon(self._commit)
@@ -49,23 +49,23 @@ class Commits:
             self._connection.execute("ROLLBACK")
 
     def _commit(self) -> None:
-        if not self._waiting or self.turn.locked():  # it was done, or is once that turn ends
+        if not self._waiters or self.turn.locked():  # already committed, or the transaction in progress commits it
             return
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as failure:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            self._tell(failure)
+            self._resolve_waiters(failure)
         else:
-            self._tell(None)
+            self._resolve_waiters(None)
 
-    def _tell(self, failure: sqlite3.Error | None) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if each.done():  # whoever waited was cancelled
+    def _resolve_waiters(self, failure: sqlite3.Error | None) -> None:
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            if future.done():  # the waiting task was cancelled
                 continue
             if failure is None:
-                each.set_result(None)
+                future.set_result(None)
             else:
-                each.set_exception(failure)
+                future.set_exception(failure)

@@ -1,4 +1,7 @@
-"""Rows as the JSON that clients and listeners get: the database writes it, so that no row is read to be written."""
+"""JSON projections of rows, as clients and event subscribers get them.
+
+The database writes the JSON, so that rows are not parsed only to be serialized again.
+"""
 
 from typing import Any
 
@@ -25,7 +28,7 @@ TICKET_COLUMNS = {
 
 
 def json_members(columns: dict[str, Any]) -> json_object:
-    """A JSON object with the given names; they are our own literals, so they stand in the SQL itself."""
+    """Return a JSON object with the given names, which must be literals of this code: they are written into the SQL."""
     parts: list[Any] = []
     for name, column in columns.items():
         parts += (sa.literal_column(f"'{name}'"), column)
@@ -33,5 +36,5 @@ def json_members(columns: dict[str, Any]) -> json_object:
 
 
 def json_text(columns: dict[str, Any]) -> sa.Cast[str]:
-    """A row's whole answer as JSON text, for a model to read; PostgreSQL's driver would decode it on the way."""
+    """Return a row as JSON text, for a model to parse; without the cast PostgreSQL's driver would decode it."""
     return sa.cast(json_members(columns), sa.Text)

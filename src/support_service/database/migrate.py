@@ -1,6 +1,6 @@
-"""Bring a database to the newest schema, or tell how far it is.
+"""Schema migrations: upgrade, downgrade, and comparison with the newest schema.
 
-Most starts find the newest schema: only a change imports Alembic, and only PostgreSQL its driver.
+Most starts find the newest schema, so Alembic is imported only for a change, and the driver only for PostgreSQL.
 """
 
 import re
@@ -14,19 +14,20 @@ from sqlalchemy.pool import NullPool
 from support_service.database.protocols import unusable, wrong_address
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_FOR = 30  # seconds to wait for another process that migrates the same SQLite file
+BUSY_FOR = 30  # seconds to wait while another process migrates the same SQLite file
 
-NUMBER = re.compile("[0-9]{4}")  # what revisions are called here
+NUMBER = re.compile("[0-9]{4}")  # form of the revision ids
 APPLIED = sa.table("alembic_version", sa.column("version_num"))  # Alembic's own table
 
 Result = TypeVar("Result")
-Standing = Literal["older", "newest", "newer"]  # how a schema compares with the newest that this release knows
+Standing = Literal["older", "newest", "newer"]  # a schema compared with the newest one that this release knows
 
 
 def upgrade(url: str, revision: str = "head") -> Standing:
-    """Apply every migration up to a revision; a database that has them all, or more, is left as it is.
+    """Apply all migrations up to `revision`, and return how the schema compares afterwards.
 
-    Gives where it stands then. Blocks until it is done; not to be called on a running event loop's thread.
+    A database that has all of them, or a newer schema, stays unchanged. Raises Unavailable if the database can't be
+    used. Blocks; must not be called in the thread of a running event loop.
     """
 
     def work(connection: sa.Connection) -> Standing:
@@ -42,27 +43,27 @@ def upgrade(url: str, revision: str = "head") -> Standing:
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Take migrations back down to a revision; `base` takes them all."""
+    """Revert migrations down to `revision`; `base` reverts all of them."""
     from support_service.database import alembic_commands
 
     _run(url, lambda connection: alembic_commands.downgrade(connection, MIGRATIONS, revision))
 
 
 def standing(url: str) -> Standing:
-    """How the database's schema compares with the newest that this release knows."""
+    """Return how the database's schema compares with the newest one that this release knows."""
     return _run(url, _standing)
 
 
 def newest() -> str:
-    """The revision of the last migration: each file's name begins with its own."""
+    """Return the revision of the last migration; each migration's file name begins with its revision."""
     return max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def _standing(connection: sa.Connection) -> Standing:
-    # Newer is a standing of its own, since a release can work on such a schema: else none could be rolled back, and in
-    # a rolling update no old replica could start again after `migrate`. That rests on migrations that only add, as
-    # each so far does: tables, triggers on these, columns that may be left out, indexes. 0004 makes keys sort otherwise
-    # and 0005 an index smaller, at which no statement fails. One that takes something away needs another answer here.
+    # "newer" is separate because a release must work on a newer schema: otherwise no release could be rolled back, and
+    # in a rolling update no old replica could restart after `migrate`. This requires additive migrations, as all are so
+    # far: tables, triggers on these, optional columns, indexes. 0004 changes the sort order of keys and 0005 shrinks an
+    # index; neither makes a statement fail. A migration that removes something needs a different result here.
     known = newest()
     revision = _revision(connection)
     if revision == known:
@@ -71,7 +72,7 @@ def _standing(connection: sa.Connection) -> Standing:
 
 
 def _revision(connection: sa.Connection) -> str:
-    """The revision that the database says it has; empty where it has none."""
+    """Return the revision recorded in the database, or an empty text without one."""
     if not sa.inspect(connection).has_table(APPLIED.name):
         return ""
     revisions = connection.scalars(sa.select(APPLIED.c.version_num)).all()
@@ -81,14 +82,17 @@ def _revision(connection: sa.Connection) -> str:
 
 
 def _run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
-    """Do the work while no other process does any."""
+    """Run `work` on a connection while no other process migrates, and return its result.
+
+    Raises Unavailable for a database URL that can't be used and for a database that fails.
+    """
     try:
         if url.startswith("sqlite:"):
             return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), work)
         from support_service.database import postgres_migrate
 
         return postgres_migrate.run(url, work)
-    except (TypeError, ValueError) as failure:  # a driver that can't read the address
+    except (TypeError, ValueError) as failure:  # the driver can't parse the URL
         raise wrong_address(failure) from failure
     except (OSError, TimeoutError, sa.exc.DBAPIError) as failure:
         raise unusable(failure) from failure
@@ -105,7 +109,7 @@ def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Resul
     )
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        # By hand, since the driver would commit before each CREATE TABLE.
+        # Explicit, because the driver would commit before each CREATE TABLE.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         result = work(connection)
         connection.exec_driver_sql("COMMIT")  # an exception closes the connection, which rolls back

@@ -1,4 +1,4 @@
-"""PostgreSQL through asyncpg: one round trip a read, reconnecting by itself."""
+"""PostgreSQL through asyncpg: one round trip per read, automatic reconnects."""
 
 import asyncio
 import logging
@@ -24,13 +24,13 @@ LOCK_TIMEOUT = 5.0  # seconds
 POOL_TIMEOUT = 3.0  # seconds to wait for a free connection
 RETRYABLE = ("40001", "40P01")  # serialization failure, deadlock
 EXPIRED = ("55P03", "57014")  # lock timeout, statement timeout
-CLOSE_WITHIN = 2.0  # seconds for connections to end in good order
+CLOSE_WITHIN = 2.0  # seconds for connections to close gracefully
 
 log = logging.getLogger(__name__)
 
 
 class PostgresTransaction:
-    """Runs statements on one connection, between its BEGIN and its COMMIT."""
+    """Runs statements on one connection, between BEGIN and COMMIT."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -57,11 +57,11 @@ class PostgresDatabase:
             pool_timeout=POOL_TIMEOUT,
             pool_use_lifo=True,
             json_serializer=to_json,
-            hide_parameters=True,  # an exception's text ends in the log
+            hide_parameters=True,  # exception texts are logged
             connect_args={
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": STATEMENT_TIMEOUT,
-                # A replica that loses its network must not keep its locks: each upload waits for one row.
+                # A replica that loses its network must not keep its locks: all uploads wait for the same row.
                 "server_settings": {
                     "timezone": "UTC",
                     "application_name": "support-service",
@@ -72,15 +72,18 @@ class PostgresDatabase:
             },
         )
         self._connections: WeakSet[asyncpg.Connection] = WeakSet()
-        sa.event.listen(self._engine.sync_engine, "connect", self._remember)
-        # Without a transaction around it a read is one round trip instead of three.
+        sa.event.listen(self._engine.sync_engine, "connect", self._track)
+        # Outside of a transaction a read is one round trip instead of three.
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def open(self) -> None:
         await self.ping()
 
     async def close(self) -> None:
-        """Say goodbye to the server for CLOSE_WITHIN at most, as one that hangs would never answer; then hang up."""
+        """Close connections gracefully for at most CLOSE_WITHIN seconds, then terminate the others.
+
+        A hung server would never complete a graceful close.
+        """
         await asyncio.wait({asyncio.create_task(self._engine.dispose())}, timeout=CLOSE_WITHIN)
         for connection in list(self._connections):
             if not connection.is_closed():
@@ -102,19 +105,19 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
-        with measured(self._measure, "TRANSACTION"), _translated():
+        with measured(self._measure, "TRANSACTION"), _translate_errors():
             async with self._engine.begin() as connection:
                 yield PostgresTransaction(connection)
 
     async def forget_words(self) -> None:
-        """Nothing: its vacuum takes dead words out of the index with their rows."""
+        """Do nothing: PostgreSQL's vacuum removes words of deleted rows from the index."""
 
-    def _remember(self, connection: Any, _: ConnectionPoolEntry) -> None:
+    def _track(self, connection: Any, _: ConnectionPoolEntry) -> None:
         self._connections.add(connection.driver_connection)
 
     async def _read(self, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
-        """Read in one round trip; a pooled connection that died while it lay idle is replaced once."""
-        with measured(self._measure, "SELECT"), _translated():
+        """Read in one round trip; retry once if the pooled connection was lost while it was idle."""
+        with measured(self._measure, "SELECT"), _translate_errors():
             try:
                 return await self._read_once(statement, parameters)
             except sa.exc.DBAPIError as failure:
@@ -128,15 +131,15 @@ class PostgresDatabase:
 
 
 def driver_url(url: str) -> sa.URL:
-    """The URL as the driver takes it; it calls `ssl` what everyone else calls `sslmode`."""
+    """Return the URL for asyncpg, whose name for the standard option `sslmode` is `ssl`."""
     parsed = sa.make_url(url).set(drivername="postgresql+asyncpg")
     mode = parsed.query.get("sslmode")
     return parsed.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode}) if mode else parsed
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Turn every way in which the server can be out of reach into Unavailable."""
+def _translate_errors() -> Iterator[None]:
+    """Translate errors of an unreachable or busy server to Unavailable, and other database errors to DatabaseFault."""
     try:
         yield
     except (OSError, TimeoutError, sa.exc.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
@@ -151,7 +154,7 @@ def _translated() -> Iterator[None]:
 
 
 def _fault(failure: sa.exc.DBAPIError) -> DatabaseFault:
-    """What may be said of a refusal; PostgreSQL's and asyncpg's own texts quote values."""
+    """Return an error without the original text, because PostgreSQL's and asyncpg's texts quote values."""
     cause = getattr(failure.orig, "__cause__", None) or failure.orig
     named = {name: getattr(cause, f"{name}_name", None) for name in ("table", "column", "constraint")}
     where = "".join(f", {name} {value}" for name, value in named.items() if value)

@@ -1,7 +1,7 @@
-"""Migrations on PostgreSQL, which is in use meanwhile, by the release before.
+"""Online migrations on PostgreSQL, while the previous release uses the database.
 
-Each migration commits by itself, waits for a table only as long as others can wait behind it, and fills in rows
-without a lock of their table.
+Each migration commits separately, waits for a table lock only as long as other sessions can wait behind it, and fills
+in rows without locking their table.
 """
 
 import asyncio
@@ -17,10 +17,11 @@ from sqlalchemy.pool import NullPool
 from support_service.database.postgres import driver_url
 from support_service.database.protocols import unusable, wrong_address
 
-ADVISORY_LOCK = 7_351_902_114  # any number of our own: replicas that start together migrate one after another
-LOCK_TIMEOUT = 1.0  # seconds to wait for a table in use: whoever wants it next waits as long, and gives up after 5
-PAUSE = 2.0  # seconds for the others, until the next try
-TRIES = 100  # some five minutes: nothing of the service's own has a table for as long, but a dump may
+ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
+# Seconds to wait for a table in use. Later statements queue behind this lock request; the service's give up after 5 s.
+LOCK_TIMEOUT = 1.0
+PAUSE = 2.0  # seconds between attempts, in which other sessions get the table
+TRIES = 100  # attempts, about five minutes: no session of the service holds a table for that long, but a dump may
 IN_USE = ("55P03", "40P01")  # lock timeout, deadlock
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,10 @@ Result = TypeVar("Result")
 
 
 def run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
-    """Do the work while no other process migrates; raises Unavailable for what the driver itself refuses."""
+    """Run `work` while no other process migrates, and return its result.
+
+    Raises Unavailable for the driver's own errors.
+    """
     try:
         return asyncio.run(_run(url, work))
     except asyncpg.InterfaceError as failure:
@@ -40,23 +44,23 @@ def run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
 async def _run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
     engine = create_async_engine(driver_url(url), poolclass=NullPool, hide_parameters=True)
     async with engine.connect() as connection:
-        # The session's, which has it until it ends: there are many transactions.
+        # A session-level lock, held until the session ends, because a migration has many transactions.
         await connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
         await connection.execute(sa.text(f"SET lock_timeout = {round(LOCK_TIMEOUT * 1000)}"))
         await connection.commit()
-        return await _patiently(connection, work)
+        return await _retry_while_in_use(connection, work)
 
 
-async def _patiently(connection: AsyncConnection, work: Callable[[sa.Connection], Result]) -> Result:
-    """Do the work; where a table is in use, let others have it and go on later from where it is."""
-    left = TRIES
+async def _retry_while_in_use(connection: AsyncConnection, work: Callable[[sa.Connection], Result]) -> Result:
+    """Run `work`; if a table is in use, retry after a pause. Migrations that are already committed are not repeated."""
+    attempts_left = TRIES
     while True:
         try:
             return await connection.run_sync(work)
         except sa.exc.DBAPIError as failure:
-            left -= 1
-            if not left or getattr(failure.orig, "sqlstate", None) not in IN_USE:
+            attempts_left -= 1
+            if not attempts_left or getattr(failure.orig, "sqlstate", None) not in IN_USE:
                 raise
-            if left == TRIES - 1:
+            if attempts_left == TRIES - 1:
                 log.warning("The database is in use; the migration waits for its turn")
         await asyncio.sleep(PAUSE)

@@ -1,4 +1,4 @@
-"""What a database can do here, whichever it is."""
+"""Protocols that both databases implement, and their common errors and measurements."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -14,30 +14,30 @@ from support_service.telemetry.labels import OTHER_ERROR
 from support_service.telemetry.stores import Measure
 
 Row = Sequence[Any]
-BUSY = "database_busy"  # the code of a database that is reached and has no turn to give
+BUSY = "database_busy"  # problem code of a database that is reachable but locked by other writers
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 class DatabaseFault(Exception):
-    """A statement that the database refused: what kind of refusal and where, without the database's own words.
+    """A statement that the database rejected; the text has the kind of error and its place, not the database's text.
 
-    Those quote values, a message's text among them, and this exception's text ends in the log.
+    The database's text quotes values, such as the text of a message, and this exception's text is logged.
     """
 
 
 def wrong_address(failure: Exception) -> Unavailable:
-    """The refusal of an address that the driver can't read; its own text may quote the password."""
+    """Return the error for a URL that the driver can't parse, without the driver's text: it may quote the password."""
     return Unavailable("database_unavailable", f"The database's address can't be used: {type(failure).__name__}")
 
 
 def unusable(cause: Exception | str) -> Unavailable:
-    """The refusal of a database that can't be migrated, or whose schema can't be told."""
-    told = str(getattr(cause, "orig", None) or cause).partition("\n")[0]  # what follows may quote a row
-    return Unavailable("database_unavailable", f"The database can't be used: {told}")
+    """Return the error for a database that can't be migrated, or whose schema version can't be read."""
+    reason = str(getattr(cause, "orig", None) or cause).partition("\n")[0]  # later lines may quote a row
+    return Unavailable("database_unavailable", f"The database can't be used: {reason}")
 
 
-class measured:  # noqa: N801 - reads as the context manager that it is; a class costs half of a generator's
-    """Tell how long the block took, and how it ended: a refusal of the domain's own is no error of the database."""
+class measured:  # noqa: N801 - named like a function; a class costs half of what a generator-based context manager does
+    """Report a block's duration and error type to `measure`; domain errors do not count as database errors."""
 
     __slots__ = ("_measure", "_operation", "_started")
 
@@ -55,7 +55,7 @@ class measured:  # noqa: N801 - reads as the context manager that it is; a class
 
 
 def _error(failure: BaseException) -> str:
-    """The failure's value of labels.ERRORS."""
+    """Return the value of labels.ERRORS for an exception."""
     if isinstance(failure, Unavailable):
         timeout = failure.code == BUSY or isinstance(failure.__cause__, TimeoutError | sa.exc.TimeoutError)
         return "timeout" if timeout else OTHER_ERROR
@@ -63,39 +63,39 @@ def _error(failure: BaseException) -> str:
 
 
 class Reader(Protocol):
-    """Reads rows; a Database reads what is committed, a Transaction sees its own changes too."""
+    """Reads rows. A Database reads committed data; a Transaction also sees its own changes."""
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        """The first row, or None."""
+        """Return the first row, or None."""
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        """Every row."""
+        """Return all rows."""
 
 
 class Transaction(Reader, Protocol):
-    """Changes that are kept together or not at all."""
+    """A transaction: its changes are committed together or not at all."""
 
     async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
-        """Run a change, once for each set of parameters; returns the number of rows changed."""
+        """Run a statement once for each set of parameters, and return the number of rows changed."""
 
 
 class Database(Reader, Protocol):
-    """Runs statements; raises Unavailable when the database is out of reach or stays busy."""
+    """A database. Its methods raise Unavailable if it is unreachable or stays busy."""
 
     async def open(self) -> None:
-        """Connect, so that a wrong address shows at the start."""
+        """Connect, so that an invalid URL is reported at startup."""
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
 
     async def ping(self) -> None:
-        """One round trip; raises Unavailable where there is no answer."""
+        """Make one round trip; raises Unavailable without an answer."""
 
     def connections(self) -> tuple[int, int]:
-        """(used, idle) connections of the pool."""
+        """Return the (used, idle) connections of the pool."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction, committed at the end of the block and rolled back by an exception."""
+        """Return a transaction, committed at the end of the block and rolled back on an exception."""
 
     async def forget_words(self) -> None:
-        """Rid the search index of words that no row has any more, where the database does not by itself."""
+        """Remove words of deleted rows from the search index, if the database does not do so itself."""

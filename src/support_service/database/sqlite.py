@@ -1,7 +1,7 @@
-"""SQLite: short work inline on the event loop, long reads in a few threads.
+"""SQLite: short statements inline on the event loop, long reads in a few threads.
 
-Measured for a point read by SQLAlchemy Core: 20 us inline, 137 us through a thread, 438 us through aiosqlite. A commit
-of four inserts takes 133 us. So both run inline, and only lists and searches pay for a thread.
+Measured for a point read by SQLAlchemy Core: 20 us inline, 137 us in a thread, 438 us through aiosqlite. A commit of
+four inserts takes 133 us. So point reads and commits run inline; only lists and searches run in threads.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from support_service.database.group_commit import Commits
 from support_service.database.protocols import BUSY, Parameters, Row, measured
 from support_service.telemetry.stores import Measure, unmeasured
 
-BUSY_FOR = 10.0  # seconds to wait for another process's write
+BUSY_FOR = 10.0  # seconds to wait while another process holds the write lock
 THREADS = 4
-STANDING = 2  # connections that are kept: the one that writes, and the one for point reads
+STANDING = 2  # permanent connections: the writer, and the one for point reads
 CHECKPOINT_EVERY = 1.0  # seconds
-CHECKPOINT_PAGES = 16_384  # SQLite's own checkpoint, inline in a commit, should the one in the thread fall behind
-MERGE_PAGES = 500  # of the search index in one transaction
+CHECKPOINT_PAGES = 16_384  # pages of log at which SQLite checkpoints inline in a commit, if the thread falls behind
+MERGE_PAGES = 500  # pages of the search index merged in one transaction
 MERGE = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge', :pages)")
 
 log = logging.getLogger(__name__)
@@ -39,40 +39,40 @@ Answer = TypeVar("Answer")
 
 
 class Connection:
-    """A connection that runs hot statements by the driver itself, and all others through SQLAlchemy."""
+    """A connection that runs hot statements directly on the driver, and all others through SQLAlchemy."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
         self._prepared: dict[Executable, Prepared] = {}
         raw = connection.connection.driver_connection
-        assert raw is not None  # noqa: S101 - an open connection has its driver's
+        assert raw is not None  # noqa: S101 - an open connection has a driver connection
         self.raw: sqlite3.Connection = raw
 
     def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        """The first row, or None."""
-        # A dict, since asking for a Mapping takes 1 us.
+        """Return the first row, or None."""
+        # Tests for dict, because isinstance of Mapping takes 1 us.
         if (parameters is None or isinstance(parameters, dict)) and statement.get_execution_options().get(HOT):
             prepared = self._prepare(statement, parameters)
             return prepared.row(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchone())
         return self._connection.execute(statement, parameters).first()
 
     def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        """Every row."""
+        """Return all rows."""
         return self._connection.execute(statement, parameters).all()
 
     def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
-        """Run a change; returns the number of rows changed."""
+        """Run a statement once for each set of parameters, and return the number of rows changed."""
         if not statement.get_execution_options().get(HOT):
             return self._connection.execute(statement, parameters).rowcount
         if parameters is None or isinstance(parameters, dict):
             prepared = self._prepare(statement, parameters)
             return self.raw.execute(prepared.sql, prepared.values(parameters)).rowcount
-        several = cast("Sequence[Mapping[str, Any]]", parameters)
-        prepared = self._prepare(statement, several[0])
-        return self.raw.executemany(prepared.sql, map(prepared.values, several)).rowcount
+        parameter_sets = cast("Sequence[Mapping[str, Any]]", parameters)
+        prepared = self._prepare(statement, parameter_sets[0])
+        return self.raw.executemany(prepared.sql, map(prepared.values, parameter_sets)).rowcount
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         self._connection.close()
 
     def _prepare(self, statement: Executable, parameters: Mapping[str, Any] | None) -> Prepared:
@@ -84,7 +84,7 @@ class Connection:
 
 
 class SqliteTransaction:
-    """Runs statements on the one writing connection, between its BEGIN and its COMMIT."""
+    """Runs statements on the single write connection, between BEGIN and COMMIT."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -100,7 +100,7 @@ class SqliteTransaction:
 
 
 class SqliteDatabase:
-    """One connection that writes, one for point reads, and a few in threads for long reads."""
+    """One connection for writes, one for point reads, and a few in threads for long reads."""
 
     def __init__(self, url: str, *, synchronous: str = "NORMAL", measure: Measure = unmeasured) -> None:
         self._measure = measure
@@ -108,14 +108,14 @@ class SqliteDatabase:
         self._synchronous = synchronous
         self._engine = sa.create_engine(
             f"sqlite+pysqlite:///{self._path}",
-            # Every connection is in autocommit: a transaction is begun by hand, as IMMEDIATE, so that it can't fail
-            # half-way for want of the write lock.
+            # Every connection is in autocommit mode. Transactions begin explicitly with BEGIN IMMEDIATE, so that they
+            # can't fail halfway because they don't get the write lock.
             isolation_level="AUTOCOMMIT",
-            # SQLite itself never waits, as that would block the loop: `_patiently` does.
+            # SQLite itself must not wait, as that would block the event loop: `_retry_while_busy` waits.
             connect_args={"check_same_thread": False, "timeout": 0},
             pool_size=THREADS + STANDING,
             json_serializer=to_json,
-            hide_parameters=True,  # an exception's text ends in the log
+            hide_parameters=True,  # exception texts are logged
         )
         sa.event.listen(self._engine, "connect", self._prepare)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sqlite")
@@ -125,13 +125,13 @@ class SqliteDatabase:
     async def open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = Connection(await self._patiently(self._engine.connect))
-            self._writer.raw.execute("PRAGMA temp_store=MEMORY")  # what a savepoint keeps, to undo it, is a few pages
+            self._writer = Connection(await self._retry_while_busy(self._engine.connect))
+            self._writer.raw.execute("PRAGMA temp_store=MEMORY")  # a savepoint's rollback data is only a few pages
             self._commits = Commits(self._writer.raw)
-            self._reader = Connection(await self._patiently(self._engine.connect))
+            self._reader = Connection(await self._retry_while_busy(self._engine.connect))
         except (OSError, sa.exc.OperationalError) as failure:
             raise Unavailable("database_unavailable", f"Can't open {self._path}: {_cause(failure)}") from failure
-        self._checkpoints = asyncio.create_task(self._checkpoint_for_ever())
+        self._checkpoints = asyncio.create_task(self._checkpoint_periodically())
 
     async def close(self) -> None:
         if self._checkpoints:
@@ -141,19 +141,19 @@ class SqliteDatabase:
             self._reader.close()
             self._writer.close()
         self._threads.shutdown()
-        self._engine.dispose()  # the last connection to close checkpoints the log into the database
+        self._engine.dispose()  # closing the last connection checkpoints the write-ahead log
 
     async def ping(self) -> None:
         await self.fetch_one(sa.text("SELECT 1"))
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        """The first row, read inline: for statements that find their rows by an index."""
+        """Return the first row, or None, read inline on the event loop; for statements that use an index."""
         with measured(self._measure, "SELECT"):
-            row: Row | None = await self._patiently(lambda: self._reader.fetch_one(statement, parameters))
+            row: Row | None = await self._retry_while_busy(lambda: self._reader.fetch_one(statement, parameters))
             return row
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        """Every row, read in a thread."""
+        """Return all rows, read in a thread."""
 
         def read() -> Sequence[Row]:
             with self._engine.connect() as connection:
@@ -161,7 +161,7 @@ class SqliteDatabase:
 
         loop = asyncio.get_running_loop()
         with measured(self._measure, "SELECT"):
-            rows: Sequence[Row] = await self._patiently(partial(loop.run_in_executor, self._threads, read))
+            rows: Sequence[Row] = await self._retry_while_busy(partial(loop.run_in_executor, self._threads, read))
             return rows
 
     def connections(self) -> tuple[int, int]:
@@ -171,13 +171,13 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
-        """One transaction at a time in this process; other processes are waited for."""
+        """Run a transaction, one at a time in this process; wait up to BUSY_FOR seconds for other processes' locks."""
         raw, commits = self._writer.raw, self._commits
         with measured(self._measure, "TRANSACTION"):
             try:
                 async with commits.turn:
                     if not raw.in_transaction:
-                        await self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"))
+                        await self._retry_while_busy(lambda: raw.execute("BEGIN IMMEDIATE"))
                     with commits.savepoint():
                         yield SqliteTransaction(self._writer)
                 await commits.committed()
@@ -187,10 +187,12 @@ class SqliteDatabase:
         self._wrote = True
 
     async def forget_words(self) -> None:
-        """Merge the parts of the search index, a few pages at a time: FTS5 only marks deleted words until it does.
+        """Merge the segments of the search index, MERGE_PAGES pages at a time.
 
-        As its documentation has it: a negative number begins a merge of everything, which is over with the first step
-        that changes fewer than two rows.
+        FTS5 only marks deleted words; a merge removes them.
+
+        By FTS5's documentation, a negative number of pages begins a merge of the whole index, and the merge is complete
+        with the first step that changes fewer than two rows.
         """
         pages, changed = -MERGE_PAGES, 2
         while changed > 1:
@@ -200,10 +202,13 @@ class SqliteDatabase:
                 changed = self._writer.raw.total_changes - before
             pages = MERGE_PAGES
 
-    async def _patiently(self, work: Callable[[], Any]) -> Any:
-        """Do the work; where another process holds the lock, try again later without blocking the loop."""
+    async def _retry_while_busy(self, work: Callable[[], Any]) -> Any:
+        """Run `work`; while another process holds the lock, retry for BUSY_FOR seconds without blocking the event loop.
+
+        Raises Unavailable, with the code BUSY if the lock is not released in time.
+        """
         loop = asyncio.get_running_loop()
-        until = loop.time() + BUSY_FOR
+        deadline = loop.time() + BUSY_FOR
         pause = 0.001
         while True:
             try:
@@ -212,13 +217,13 @@ class SqliteDatabase:
             except (sqlite3.OperationalError, sa.exc.OperationalError) as failure:
                 if not _is_busy(failure):
                     raise Unavailable("database_unavailable", f"The database failed: {_cause(failure)}") from failure
-                if loop.time() > until:
+                if loop.time() > deadline:
                     raise Unavailable(BUSY, "The database is busy; try again") from failure
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, 0.1)
 
-    async def _checkpoint_for_ever(self) -> None:
-        """Move the write-ahead log into the database, in a thread, so that no commit has to."""
+    async def _checkpoint_periodically(self) -> None:
+        """Checkpoint the write-ahead log periodically in a thread, so that commits need not."""
 
         def checkpoint() -> None:
             with self._engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""The tables, as the newest migration leaves them."""
+"""The tables, in the schema of the newest migration."""
 
 import sqlalchemy as sa
 
@@ -16,7 +16,7 @@ metadata = sa.MetaData(
 tickets = sa.Table(
     "tickets",
     metadata,
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),  # the order of lists, and the key of the search index
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),  # sort key of lists, and key of the search index
     sa.Column("id", sa.String(36), nullable=False, unique=True),
     sa.Column("subject", sa.String(255), nullable=False),
     sa.Column("description", sa.Text),
@@ -31,12 +31,12 @@ tickets = sa.Table(
     sa.Column("search_text", sa.Text, nullable=False),  # folded words of subject, description and customer
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
-    sa.Column("waiting_since", UtcDateTime),  # the customer's first word that no agent has answered
-    sa.Column("answered_at", UtcDateTime),  # an agent's first message
-    sa.Column("version", sa.Integer, nullable=False, server_default="1"),  # grows with every change
-    # Counts the events of other services that concern the case: what is cached of an older epoch is not current.
+    sa.Column("waiting_since", UtcDateTime),  # time of the customer's first message that no agent has answered
+    sa.Column("answered_at", UtcDateTime),  # time of the first message of an agent
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),  # increments with every change
+    # Increments with each event of another service about the case: data cached in an older epoch is not current.
     sa.Column("timeline_epoch", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("conversation_bytes", sa.BigInteger, nullable=False, server_default="0"),  # of its messages as JSON
+    sa.Column("conversation_bytes", sa.BigInteger, nullable=False, server_default="0"),  # size of its messages as JSON
     sa.Index(None, "status", "seq"),
     sa.Index(None, "status", "waiting_since"),
     sa.Index(None, "customer_id", "seq"),
@@ -88,16 +88,16 @@ attachments = sa.Table(
     sa.Column("storage", sa.String(16), nullable=False),  # which storage holds the bytes
     sa.Column("storage_key", STORAGE_KEY, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Column("detected_type", sa.String(255)),  # what the first bytes say, where they say anything
-    sa.Column("mover", sa.String(36)),  # the run that moves the bytes to another storage,
-    sa.Column("moving_until", UtcDateTime),  # and when others may take its place
+    sa.Column("detected_type", sa.String(255)),  # content type detected from the file's first bytes, or NULL
+    sa.Column("mover", sa.String(36)),  # id of the run that moves the bytes to another storage
+    sa.Column("moving_until", UtcDateTime),  # time from which another run may take over
     sa.Column("visibility", sa.String(16), nullable=False, server_default="public"),  # internal: not for customers
     sa.Index(None, "ticket_id", "seq"),
     sa.Index(None, "storage", "storage_key", unique=True),
     sa.Index(None, "storage", "created_at"),
 )
 
-# Bytes that no attachment names and that are to be removed: what a move leaves behind or has begun, what was deleted.
+# Stored files to be removed, without an attachment: sources and unfinished copies of moves, and deleted files.
 attachment_leftovers = sa.Table(
     "attachment_leftovers",
     metadata,
@@ -105,12 +105,12 @@ attachment_leftovers = sa.Table(
     sa.Column("storage_key", STORAGE_KEY, primary_key=True),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("due_at", UtcDateTime, nullable=False),
-    sa.Column("mover", sa.String(36)),  # the run that still writes them
-    sa.Column("removing", sa.Boolean, nullable=False),  # from here on nobody may make an attachment of them
+    sa.Column("mover", sa.String(36)),  # id of the run that is still writing the file
+    sa.Column("removing", sa.Boolean, nullable=False),  # if true, no attachment may be created for the file any more
     sa.Index(None, "due_at"),
 )
 
-# What was deleted, by whose wish: the record that stays when the file is gone.
+# Records of deleted attachments with the reason; they stay when the file is gone.
 attachment_deletions = sa.Table(
     "attachment_deletions",
     metadata,
@@ -124,7 +124,7 @@ attachment_deletions = sa.Table(
     sa.Index(None, "ticket_id"),
 )
 
-# What each storage holds: the backlog without a scan, as the transaction that adds or removes an attachment counts it.
+# Totals per storage, updated by the transactions that add or remove attachments: the backlog without a scan.
 attachment_ledger = sa.Table(
     "attachment_ledger",
     metadata,
@@ -133,54 +133,54 @@ attachment_ledger = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False),
 )
 
-# What on-call has switched for a while: a service that is not asked, or the time that answers count as current.
+# Temporary overrides set by on-call: a disabled upstream service, or the cache's time to live.
 timeline_levers = sa.Table(
     "timeline_levers",
     metadata,
-    sa.Column("name", sa.String(16), primary_key=True),  # a service, or `ttl`
-    sa.Column("value", sa.Double),  # seconds, of `ttl`
+    sa.Column("name", sa.String(16), primary_key=True),  # an upstream service, or `ttl`
+    sa.Column("value", sa.Double),  # seconds; only for `ttl`
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("until", UtcDateTime, nullable=False),
     sa.Column("set_at", UtcDateTime, nullable=False),
 )
 
-# Events that are committed and not published yet, each whole, as the CloudEvent that goes out.
+# Committed events that are not published yet, each stored as the complete outgoing CloudEvent.
 outbox = sa.Table(
     "outbox",
     metadata,
     sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
     sa.Column("type", sa.String(64), nullable=False),
-    sa.Column("at", sa.String(32), nullable=False),  # the event's time, as the event has it
+    sa.Column("at", sa.String(32), nullable=False),  # the event's time, in the event's own format
     sa.Column("event", sa.Text, nullable=False),
-    sa.Column("fanned_out", sa.Boolean, nullable=False, server_default=sa.false()),  # its webhook deliveries are made
-    sa.Column("case_id", sa.String(36)),  # none where a release from before this column kept it; so in the deliveries
+    sa.Column("fanned_out", sa.Boolean, nullable=False, server_default=sa.false()),  # webhook deliveries are created
+    sa.Column("case_id", sa.String(36)),  # NULL in rows of releases without this column; also in webhook_deliveries
     sa.Index(None, "case_id"),
     sa.Index(
         "ix_outbox_to_fan_out",
         "seq",
         sqlite_where=sa.text("NOT fanned_out"),
     ),
-    sqlite_autoincrement=True,  # a number that was published is never given out again, also of an emptied table
+    sqlite_autoincrement=True,  # never reuses a published number, even if the table was emptied
 )
 
-# Which process does what only one may do at a time. Times are in ms since the epoch.
+# Leases of jobs that only one process may run at a time. Times are in ms since the Unix epoch.
 leases = sa.Table(
     "leases",
     metadata,
     sa.Column("name", sa.String(32), primary_key=True),
     sa.Column("holder", sa.String(36), nullable=False),
-    sa.Column("fence", sa.BigInteger, nullable=False),  # grows with every new holder
+    sa.Column("fence", sa.BigInteger, nullable=False),  # increments with every new holder
     sa.Column("expires_at", sa.BigInteger, nullable=False),
 )
 
-# The events of other services that have taken effect, so that a repeat has none.
+# Events of other services that were applied, so that a duplicate has no effect.
 inbound_events = sa.Table(
     "inbound_events",
     metadata,
     sa.Column("source", sa.String(255), primary_key=True),
     sa.Column("id", sa.String(255), primary_key=True),
     sa.Column("at", UtcDateTime, nullable=False),
-    sa.Column("reached", sa.BigInteger, nullable=False),  # seq of the last case that it took effect in
+    sa.Column("reached", sa.BigInteger, nullable=False),  # seq of the last case that the event was applied to
     sa.Column("done", sa.Boolean, nullable=False),
     sa.Index(None, "at"),
 )
@@ -194,16 +194,16 @@ webhook_deliveries = sa.Table(
     sa.Column("event", sa.Text, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # pending, delivered, failed
     sa.Column("tries", sa.Integer, nullable=False),
-    sa.Column("since", UtcDateTime, nullable=False),  # the day of retries counts from here
-    sa.Column("due", UtcDateTime, nullable=False),  # the next try, or when it ended
+    sa.Column("since", UtcDateTime, nullable=False),  # start of the day in which delivery is retried
+    sa.Column("due", UtcDateTime, nullable=False),  # time of the next attempt, or of the end of delivery
     sa.Column("reason", sa.String(255)),
-    sa.Column("case_id", sa.String(36)),  # the event's case, as the outbox has it
+    sa.Column("case_id", sa.String(36)),  # the event's case, copied from the outbox
     sa.Index(None, "state", "due"),
     sa.Index(None, "endpoint", "state", "due"),
     sa.Index(None, "case_id"),
 )
 
-# Who changed what. Triggers refuse all updates but two: an entry gets its place in the chain, its changes are erased.
+# The audit log. Triggers reject all updates except two: adding an entry to the hash chain, and erasing its changes.
 audit_log = sa.Table(
     "audit_log",
     metadata,
@@ -212,13 +212,13 @@ audit_log = sa.Table(
     sa.Column("actor", sa.String(255), nullable=False),
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("action", sa.String(32), nullable=False),
-    sa.Column("case_id", sa.String(36)),  # no foreign key: the entries of a case that was deleted stay
+    sa.Column("case_id", sa.String(36)),  # no foreign key: entries stay when their case is deleted
     sa.Column("request_id", sa.String(64)),
     sa.Column("changes", sa.Text),  # JSON, {field: [before, after]}
-    sa.Column("position", sa.BigInteger),  # in the chain, from 1 on without gaps
+    sa.Column("position", sa.BigInteger),  # in the hash chain, from 1 without gaps
     sa.Column("salt", sa.LargeBinary),
-    sa.Column("digest", sa.LargeBinary),  # of salt and changes
-    sa.Column("hash", sa.LargeBinary),  # of the hash before it and the entry
+    sa.Column("digest", sa.LargeBinary),  # hash of salt and changes
+    sa.Column("hash", sa.LargeBinary),  # hash of the previous entry's hash and this entry
     sa.Index(None, "case_id", "seq"),
     sa.Index(None, "position", unique=True),
     sa.Index(
@@ -228,7 +228,7 @@ audit_log = sa.Table(
     ),
 )
 
-# The one row that says how long the chain is; whoever seals holds its lock.
+# A single row with the end of the hash chain; the process that seals entries holds its lock.
 audit_head = sa.Table(
     "audit_head",
     metadata,
@@ -237,20 +237,20 @@ audit_head = sa.Table(
     sa.Column("hash", sa.LargeBinary, nullable=False),
 )
 
-# Requests with an Idempotency-Key, and what was answered.
+# Requests with an Idempotency-Key, and their stored responses.
 idempotency_keys = sa.Table(
     "idempotency_keys",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),  # SHA-256 of caller and key
-    sa.Column("request", sa.String(64), nullable=False),  # SHA-256 of what was asked
-    sa.Column("owner", sa.String(36), nullable=False),  # who does it now
-    sa.Column("until", UtcDateTime, nullable=False),  # when others may take its place
-    sa.Column("state", sa.String(8), nullable=False),  # claimed, applied (in the transaction of its change), done
+    sa.Column("request", sa.String(64), nullable=False),  # SHA-256 of the request
+    sa.Column("owner", sa.String(36), nullable=False),  # random id of the attempt that handles the request now
+    sa.Column("until", UtcDateTime, nullable=False),  # time from which another owner may take over
+    sa.Column("state", sa.String(8), nullable=False),  # claimed, applied (set in the transaction of the change), done
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("status", sa.Integer),
     sa.Column("headers", JSON_VALUE),
     sa.Column("body", sa.LargeBinary),
-    sa.Column("case_id", sa.String(36)),  # the case that the answer tells of
+    sa.Column("case_id", sa.String(36)),  # the case that the response is about
     sa.Index(None, "created_at"),
     sa.Index(None, "case_id"),
 )
