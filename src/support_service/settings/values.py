@@ -162,7 +162,7 @@ def _networks(value: object) -> object:
 
 
 def _origins(value: object) -> object:
-    """Split a comma-separated list of origins in the form that browsers send; there is no wildcard for all origins."""
+    """Split a comma-separated list of origins in the form that browsers send; a wildcard is not supported."""
     names = tuple(each.strip() for each in str(value).split(","))
     if not all(re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", name) for name in names):
         raise ValueError("origins with commas between, in small letters, such as https://desk.example")

@@ -41,7 +41,7 @@ class NoTraces:
         return []
 
     def close(self) -> None:
-        """Do nothing, since there are no spans to export."""
+        """Do nothing: no spans were recorded."""
 
 
 def tracing(exporters: Collection[str], resource: Resource) -> Traces:
