@@ -1,1 +1,1 @@
-"""Cases and their conversations: model, store, policy, and the service that changes them."""
+"""Cases and their conversations: models, SQL store, access policy, and the service that changes cases."""

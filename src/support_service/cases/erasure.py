@@ -1,4 +1,4 @@
-"""What a case still says when its customer was erased, and the statements that make it so."""
+"""Erasure of a customer's personal data from cases and their events: the remaining content and the statements."""
 
 import hashlib
 from typing import Any
@@ -11,22 +11,26 @@ from support_service.database import Reader, Transaction
 from support_service.database.tables import messages, ticket_references, tickets
 
 ERASED = "[erased]"
-ERASED_BYTES = 256  # of a message as JSON that says no more than that
-# What of an event's data may hold what a customer said; everything else says what happened, and when.
+ERASED_BYTES = 256  # size counted for an erased message, in bytes of JSON
+# Members of an event's data that may hold personal data: TEXTS are replaced, DROPPED are removed, LISTS are emptied.
+# All other members say what happened and when, and stay.
 TEXTS = frozenset({"subject", "message", "filename"})
 DROPPED = frozenset({"description", "customerId", "attachmentUri", "metadata", "sentiment", "uri", "sha256"})
 LISTS = frozenset({"context", "tags"})
 
 
 def tombstone(customer_id: str) -> str:
-    """What stands for a customer until the erasure is done everywhere: one that was cut off finds its cases by it."""
+    """Return the placeholder for a customer's id while the erasure runs; a repeated erasure finds its cases by it.
+
+    The placeholder is derived from the id's SHA-256 and has at most `LENGTH` characters.
+    """
     return f"erasing-{hashlib.sha256(customer_id.encode()).hexdigest()}"[:LENGTH]
 
 
 def erased_event(event: str) -> str:
-    """An event that says what happened to its case, and nothing of the customer."""
+    """Return a stored event (JSON) without the customer's personal data; the facts about the case stay."""
     document = pydantic_core.from_json(event)
-    document["data"] = _erased(document["data"])  # around it nothing is the customer's: its `subject` is the case's id
+    document["data"] = _erased(document["data"])  # the envelope has no personal data: its `subject` is the case's id
     return pydantic_core.to_json(document).decode()
 
 
@@ -47,13 +51,13 @@ def _member(name: str, value: Any) -> Any:
 
 
 async def cases_of(reader: Reader, customer_id: str) -> list[str]:
-    """The ids of a customer's cases, those of an erasure that was cut off among them."""
+    """Return the ids of a customer's cases, oldest first, including the cases of an interrupted erasure."""
     named = tickets.c.customer_id.in_([customer_id, tombstone(customer_id)])
     return [row[0] for row in await reader.fetch_all(sa.select(tickets.c.id).where(named).order_by(tickets.c.seq))]
 
 
 async def erase(tx: Transaction, case_id: str, mark: str) -> int:
-    """Let a case say nothing of its customer, whom a mark stands for from now on; gives how many messages it has."""
+    """Erase the personal data of a case and replace its customer id by `mark`; return its number of messages."""
     erased = await tx.execute(
         messages.update()
         .where(messages.c.ticket_id == case_id)
@@ -70,7 +74,7 @@ async def erase(tx: Transaction, case_id: str, mark: str) -> int:
             tags=[],
             search_text="",
             conversation_bytes=erased * ERASED_BYTES,
-            timeline_epoch=tickets.c.timeline_epoch + 1,  # what is cached of it is not told any more
+            timeline_epoch=tickets.c.timeline_epoch + 1,  # makes the cached snapshots outdated
         )
     )
     await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
@@ -78,6 +82,7 @@ async def erase(tx: Transaction, case_id: str, mark: str) -> int:
 
 
 async def forget(tx: Transaction, mark: str) -> None:
-    """Let nothing stand for the customer any more: the erasure is done everywhere."""
-    nobody = {"customer_id": None, "version": tickets.c.version + 1}  # whoever has seen the mark sees that it went
+    """Remove the placeholder of a customer from all cases, once the erasure is complete everywhere."""
+    # The new version tells clients that read the placeholder that the case has changed.
+    nobody = {"customer_id": None, "version": tickets.c.version + 1}
     await tx.execute(tickets.update().where(tickets.c.customer_id == mark).values(nobody))

@@ -1,4 +1,4 @@
-"""What the events of cases hold, for those who describe them; outbox.py writes them."""
+"""Payload models of the case events, for the AsyncAPI document; events/outbox.py writes the events."""
 
 from typing import Literal
 
@@ -19,7 +19,8 @@ class CaseOpened(Wire):
 class CaseUpdated(Wire):
     """A case was changed; `changeType` says how."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=False)  # each has what its change has
+    # An event has only the members of its change type, so the members with a default are not required.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
     change_type: Literal[
         "conversation.added", "status.changed", "attachment.added", "attachment.removed", "case.changed"

@@ -1,4 +1,4 @@
-"""Arrivals: what an event of another service does to the open cases that name its order, payment or shipment."""
+"""Handler of events from other services: updates the open cases that refer to the order, payment or shipment."""
 
 from datetime import UTC, datetime
 from typing import Literal
@@ -13,21 +13,25 @@ from support_service.events.inbound_events import Event
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.labels import SYNTHETIC
 
-PAGE = 100  # cases in one transaction: an event that concerns thousands holds no lock and no memory for long
+PAGE = 100  # cases per transaction, so that an event about thousands of cases holds locks and memory only briefly
 
 
 class Arrivals:
-    """Tells cases of events; with its message each case gets a new epoch, so that its timeline is collected anew."""
+    """Applies inbound events to cases.
+
+    Each case gets a message and a new timeline epoch, so that its timeline is fetched again.
+    """
 
     def __init__(self, database: Database, instruments: Instruments) -> None:
         self._database = database
         self._instruments = instruments
 
     async def apply(self, event: Event) -> Literal["applied", "unmatched", "duplicate"]:
-        """Add a bot's message to each open case that the event concerns, exactly once.
+        """Add a bot message to each open case that the event concerns, exactly once.
 
-        The event's id is kept in the same transactions, and with it how far it has come: what is interrupted between
-        two pages goes on with the second.
+        Return `applied` if a case got a message, `duplicate` if the event was applied before, otherwise `unmatched`.
+        The event's id and progress are stored in the same transactions: if the work stops between two pages, a retry
+        continues with the second page.
         """
         told, known = 0, True
         while True:
@@ -41,8 +45,8 @@ class Arrivals:
         return "applied" if told else "duplicate" if known else "unmatched"
 
     async def _next_page(self, event: Event) -> int | None:
-        """Tell the next cases; gives how many, None where the event has taken effect already."""
-        assert event.data is not None  # noqa: S101 - an event of an unknown type comes here never
+        """Add the message to the next page of cases; return their number, or None if the event is already applied."""
+        assert event.data is not None  # noqa: S101 - the caller skips events of unknown types
         at = datetime.now(UTC)
         async with self._database.transaction() as tx:
             after = await inbox.begin(tx, event)
@@ -58,7 +62,7 @@ class Arrivals:
             said = [(each.ticket_id, {"messageId": (None, each.id), "authorType": (None, "bot")}) for each in messages]
             await audit.record_all(tx, "message.added", at, said)
             more = len(found) == PAGE
-            if more or after:  # one page is all there is to most events, and their row says so from the start
+            if more or after:  # most events need one page only, and their row is marked as applied from the start
                 await inbox.reached(tx, event, found[-1][0] if found else after, done=not more)
         real = sum(channel != SYNTHETIC for _, _, channel in found)
         if real:

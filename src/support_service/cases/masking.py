@@ -1,6 +1,6 @@
-"""Cases as an analyst sees them: what can be counted stays, what says who the customer is or what they wrote does not.
+"""Masking of cases for analysts: countable values stay; the customer's identity and texts are hidden. Pure.
 
-Pure. What is not known to be harmless is masked, so that a field that is added later is masked too.
+Only values known to be harmless stay visible, so a field that is added later is masked by default.
 """
 
 import hmac
@@ -13,18 +13,18 @@ from support_service.cases.vocabulary import Json
 from support_service.telemetry.labels import CHANNELS, CONTENT_TYPES, closed
 
 MASKED = "[masked]"
-PSEUDONYM_LENGTH = 16  # hex digits: one chance in 2^64 that two customers share theirs
+PSEUDONYM_LENGTH = 16  # hex digits: two customers share a pseudonym with a probability of 1 in 2^64
 IDENTIFYING = frozenset({"id", "customerId", "orderId", "paymentId", "shipmentId"})
-WORD = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")  # five digits may be somebody's number
+WORD = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")  # at most four digits: five may be a personal number
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 SUM = re.compile(r"-?\d{1,12}(\.\d{1,4})?")
-# What says nothing of a person, as long as it looks like a word of a vocabulary, a time, or a sum of money.
+# Members that hold no personal data, as long as the value matches the pattern: a single word, a time, or an amount.
 HARMLESS = {"timestamp": MOMENT} | dict.fromkeys(
     ("type", "source", "status", "eventType", "authorType", "sentiment", "visibility"), WORD
 )
 HARMLESS_IF_TOLD = HARMLESS | {"total": SUM, "amount": SUM}
-TOLD = ("order", "payment")  # types of entries that no customer writes
-# Of the members of entries these are told by name; any other name may be what its writer had to say.
+TOLD = ("order", "payment")  # types of entries that customers can't write
+# Member names that stay visible. Any other name is masked, because it may be free text.
 NAMED = (
     HARMLESS_IF_TOLD.keys()
     | IDENTIFYING
@@ -33,17 +33,17 @@ NAMED = (
 
 
 class Mask:
-    """Masks with a key: the same customer has the same pseudonym wherever the key is the same."""
+    """Masks cases with a secret key; the same key gives a customer the same pseudonym in every export."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def ticket(self, ticket: Ticket) -> Ticket:
-        """A ticket without what its customer said."""
+        """Return a copy of the case (without conversation) with masked texts and pseudonymous ids."""
         return ticket.model_copy(update=self._changes(ticket))
 
     def case(self, case: Case) -> Case:
-        """A case without what its customer said, in its conversation, its files and its timeline too."""
+        """Return a copy of the case with its conversation, attachments and timeline masked too."""
         return case.model_copy(
             update=self._changes(case)
             | {
@@ -54,12 +54,12 @@ class Mask:
         )
 
     def attachment(self, attachment: Attachment) -> Attachment:
-        """A file's kind and size."""
+        """Return a copy of the attachment that shows its content type and size, but no name, URI or checksum."""
         kind = closed(attachment.content_type, CONTENT_TYPES)
         return attachment.model_copy(update={"filename": MASKED, "uri": "", "sha256": "", "content_type": kind})
 
     def pseudonym(self, identifier: str) -> str:
-        """What stands for an id; it can't be led back without the key."""
+        """Return the pseudonym of an id: `PSEUDONYM_LENGTH` hex digits that can't be reversed without the key."""
         return hmac.digest(self._key, identifier.encode(), "sha256").hex()[:PSEUDONYM_LENGTH]
 
     def _changes(self, ticket: Ticket) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A case as clients see it: what they may send, and what they get. Pure: no I/O, no framework beyond validation."""
+"""Request and response models of cases. Pure: no I/O, and no framework except pydantic."""
 
 import re
 import unicodedata
@@ -33,12 +33,13 @@ from support_service.cases.vocabulary import (
 from support_service.core.errors import Conflict
 from support_service.core.references import Service, SourceStatus
 
-MAX_WORD = 64  # letters of a word that count in a search
-# Bytes of a case's words in the search index: those of the longest text in any script, three parts of three bytes to a
-# letter. Some signs stand for up to 18 letters, and PostgreSQL takes 1 MiB at most, with five bytes more for each word.
+MAX_WORD = 64  # letters of a word that are searchable
+# Bytes of a case's words in the search index. This is enough for the longest text in any script, at three parts of
+# three bytes per letter. A limit is necessary because some characters expand to up to 18 letters, and PostgreSQL
+# accepts at most 1 MiB, to which each word adds five bytes.
 MAX_WORDS = 640 * 1024
 DEFAULT_LIMIT = 50
-# What a case may become. Closing is always possible, and a closed case can only be opened again.
+# Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
 MOVES: Mapping[Status, tuple[Status, ...]] = {
     "open": ("pending", "resolved", "closed"),
     "pending": ("open", "resolved", "closed"),
@@ -46,24 +47,24 @@ MOVES: Mapping[Status, tuple[Status, ...]] = {
     "closed": ("open",),
 }
 MAX_LIMIT = 200
-MAX_PAGE = 4 * 1024 * 1024  # bytes of a page's cases as JSON, beyond which no further case is on it
+MAX_PAGE = 4 * 1024 * 1024  # bytes of a page's cases as JSON; a page that reaches it gets no further case
 MAX_CONVERSATION = 4 * 1024 * 1024  # bytes of a case's messages as JSON
-CURSOR = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64, the first bit of which is 0
+CURSOR = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64url; their first bit is 0
 
 
 def shown(example: examples.Example) -> ConfigDict:
-    """What a model's description gives as an example of it."""
+    """Return the model configuration that puts an example into the model's JSON schema."""
     return ConfigDict(json_schema_extra={"examples": [example]})
 
 
 def _in_two_places(described: dict[str, Any]) -> None:
-    """What the body does not say, the query may."""
+    """Add an example and make all members optional: members missing from the body may be in the query string."""
     described["examples"] = [examples.STATUS_CHANGE]
     del described["required"]
 
 
 def _without_defaults(described: dict[str, Any]) -> None:
-    """A change has no defaults; those of its fields only make them optional."""
+    """Add an example and remove the defaults: they only make the fields optional and never apply to a change."""
     described["examples"] = [examples.CASE_CHANGE]
     for of_field in described["properties"].values():
         of_field.pop("default", None)
@@ -89,7 +90,7 @@ class Request(Wire):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Say of each field that may be left out that it may be null too."""
+        """Return the JSON schema with each optional field marked as nullable."""
         described = handler(core)
         of_model = handler.resolve_ref_schema(described)
         for name in of_model["properties"].keys() - of_model.get("required", ()):
@@ -146,7 +147,7 @@ class CaseChange(Wire):
     status: Status = "open"
 
     def given(self) -> dict[str, Any]:
-        """The fields that the client sent, by their names here."""
+        """Return the fields that the client sent, by their Python names."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
@@ -173,7 +174,7 @@ class Closing(Request):
     assigned_agent_id: Identifier | None = None
 
     def last_message(self) -> NewMessage | None:
-        """The message to add, where there is one."""
+        """Return the message to add, or None without one."""
         if self.message is None:
             return None
         return NewMessage.model_construct(
@@ -241,7 +242,7 @@ class Ticket(Wire):
     tags: list[str]
     created_at: datetime
     updated_at: datetime
-    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with every change; clients get it as ETag
+    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with each change; sent to clients as ETag
 
 
 class Attachment(Wire):
@@ -256,7 +257,7 @@ class Attachment(Wire):
     size_bytes: int
     sha256: str
     visibility: Visibility
-    uri: str = ""  # known to those who serve it
+    uri: str = ""  # not stored; filled in by the API
     created_at: datetime
 
 
@@ -280,7 +281,7 @@ class Case(Ticket):
     timeline_sources: Sources = Field(
         default_factory=lambda: NOT_REQUESTED, description="what each service's part of the timeline is worth"
     )
-    timeline_epoch: SkipJsonSchema[int] = Field(default=0, exclude=True)  # what is cached of an older one is outdated
+    timeline_epoch: SkipJsonSchema[int] = Field(default=0, exclude=True)  # snapshots of an older epoch are outdated
 
 
 class CasePage(Wire):
@@ -305,23 +306,26 @@ class Workload(Wire):
 
 
 def expect_move(before: Status, after: Status) -> None:
-    """Raise Conflict where a case can't go from one status to another; one that it has already is no move."""
+    """Raise Conflict if a case can't change from one status to the other; an unchanged status is allowed."""
     if after != before and after not in MOVES[before]:
         allowed = f"it can only become {' or '.join(MOVES[before])}"
         raise Conflict("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")
 
 
 def expect_room(conversation_bytes: int) -> None:
-    """Raise Conflict where a conversation would have more than a case may hold."""
+    """Raise Conflict if a conversation of this size (bytes of JSON) exceeds `MAX_CONVERSATION`."""
     if conversation_bytes > MAX_CONVERSATION:
         raise Conflict("case_full", "The conversation of this case is full; open another case.")
 
 
 def search_words(*texts: str | None) -> list[str]:
-    """The words of texts, folded for search: lower case, without diacritics ("Đơn hàng" becomes don, hang)."""
+    """Return the words of the texts, folded for search: lower case, without diacritics ("Đơn hàng": don, hang).
+
+    Each word is cut to `MAX_WORD` letters.
+    """
     bare = " ".join(filter(None, texts)).casefold()
     if not bare.isascii():
-        # Before too: a long run of marks would be sorted mark by mark, for seconds.
+        # Marks are also removed before NFKD, which would sort a long run of them for seconds.
         folded = unicodedata.normalize("NFKD", _without_marks(bare.replace("đ", "d")))
         bare = _without_marks(folded[:MAX_WORDS])
     return [word[:MAX_WORD] for word in re.findall(r"[^\W_]+", bare)]

@@ -1,4 +1,4 @@
-"""What a role may do with a case that it sees, beyond what its routes say. Pure."""
+"""Access policy of cases: what a role may do with a case it sees, in addition to the checks per route. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,11 +11,11 @@ from support_service.core.principals import Caller
 from support_service.telemetry.labels import SYNTHETIC
 
 TOLD = frozenset({"order", "order-event", "payment", "shipment", "conversation", "attachment"})
-"""The types of a timeline's entries that services or agents stand for."""
+"""Timeline entry types that only services or the conversation may provide; customers may not use them."""
 
 
 def expect_may_say(caller: Caller, new: NewMessage) -> None:
-    """A customer speaks for themselves, and to everyone; raises Forbidden."""
+    """Raise Forbidden if a customer writes as another author type or writes an internal note."""
     if caller.role == "customer" and new.author_type != "customer":
         raise missing("messages:write-as-others", "A customer's messages have the authorType 'customer'.")
     if caller.role == "customer" and new.visibility != "public":
@@ -23,17 +23,18 @@ def expect_may_say(caller: Caller, new: NewMessage) -> None:
 
 
 def expect_may_attach(caller: Caller, visibility: Visibility) -> None:
-    """A customer's files are for everyone; raises Forbidden."""
+    """Raise Forbidden if the caller may not read attachments of this visibility: customers attach public ones only."""
     if not caller.hears(visibility):
         raise missing("attachments:write-internal", "Internal files are for agents.")
 
 
 def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
-    """The case as this caller may open it: a customer's is about themselves, and given to nobody. Raises Forbidden.
+    """Return the new case as this caller may open it; raise Forbidden if a part of it is not allowed.
 
-    Nor does it name an order, a payment or a shipment: nobody here knows whose those are, and the timeline would tell.
-    Nor does it hold what the timeline would show as if a service or an agent had said it. A made-up case is seen by
-    nobody, so it is for those who run the service.
+    A customer's case is about the customer, and is not assigned to an agent or a team. It may not refer to orders,
+    payments or shipments, because this service does not know their owners and the timeline would show their data. It
+    may not hold context entries that the timeline would show as coming from a service or an agent. Synthetic cases are
+    hidden, so only supervisors and services may open them.
     """
     if new.channel == SYNTHETIC and caller.role not in ("supervisor", "service"):
         raise missing("cases:create-synthetic", f"Cases of the channel {SYNTHETIC!r} are the synthetic check's.")
@@ -52,7 +53,10 @@ def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
 
 
 def expect_may_assign(caller: Caller, before: str | None, after: str | None) -> None:
-    """Agents take cases and give up their own; who takes one from another is a supervisor. Raises Forbidden."""
+    """Raise Forbidden if the caller may not change the assigned agent from `before` to `after`.
+
+    Agents may take unassigned cases and give up their own. Supervisors and services may assign any case.
+    """
     if before == after or caller.role in ("supervisor", "service"):
         return
     if caller.role == "agent" and before in (None, caller.subject) and after in (None, caller.subject):
@@ -61,7 +65,10 @@ def expect_may_assign(caller: Caller, before: str | None, after: str | None) -> 
 
 
 def heard(caller: Caller, case: Case) -> Case:
-    """The case with what a caller may read of it: to a customer no internal note is told, and no internal file."""
+    """Remove what the caller may not read from the case, in place, and return it.
+
+    Customers get no internal notes and no internal attachments.
+    """
     if caller.role == "customer":
         case.attachments = [attachment for attachment in case.attachments if caller.hears(attachment.visibility)]
         case.messages = [message for message in case.messages if caller.hears(message.visibility)]
@@ -73,5 +80,5 @@ def _speaks_for_others(context: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def missing(permission: str, sentence: str) -> Forbidden:
-    """The refusal of a caller who lacks a permission."""
+    """Return the Forbidden error for a missing permission; `sentence` explains the rule."""
     return Forbidden("permission_missing", f"The permission {permission!r} is missing. {sentence}")

@@ -1,4 +1,4 @@
-"""SupportService: the one place that changes a case, one method a use case."""
+"""The case service: all changes of cases, one method per use case."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -40,21 +40,24 @@ from support_service.telemetry.labels import CHANNELS, SYNTHETIC, UNSETTLED, clo
 
 TALLY_EVERY = 15.0  # seconds
 OPENED_WITH = ("status", "priority", "channel", "customer_id", "assigned_agent_id")
-TALLY_KEPT = 4 * TALLY_EVERY  # how long a count is told while no newer one can be had
+TALLY_KEPT = 4 * TALLY_EVERY  # seconds for which a count is published while it can't be refreshed
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A message that was added, its case's channel, and the seconds from the opening where it was an agent's first."""
+    """An added message with its case's channel.
+
+    `answered_after` is the time from opening to the first agent message in seconds, None for all other messages.
+    """
 
     message: Message
     channel: str
     answered_after: float | None
-    reopened: tuple[Ticket, Ticket] | None = None  # the case before and after, where it had been resolved
+    reopened: tuple[Ticket, Ticket] | None = None  # the case before and after, if the message reopened it
 
 
 class SupportService:
-    """Opens, reads and changes cases; every change is one transaction, and is counted after its commit."""
+    """Opens, reads and changes cases. Each change is one transaction; metrics are recorded after the commit."""
 
     def __init__(self, database: Database, instruments: Instruments) -> None:
         self._database = database
@@ -66,7 +69,7 @@ class SupportService:
         instruments.observe(rows.TICKET_OLDEST_UNANSWERED, self._oldest_unanswered)
 
     async def open_case(self, new: NewCase) -> Case:
-        """Open a case, with its first message if there is one; raises Forbidden."""
+        """Open a case, with its first message if one is given, and return it. Raises Forbidden."""
         new = expect_may_open(CALLER.get(), new)
         at = datetime.now(UTC)
         opened = {
@@ -89,7 +92,7 @@ class SupportService:
         return case
 
     async def get_case(self, case_id: str) -> Case:
-        """A case with its conversation and attachments; raises NotFound."""
+        """Return a case with the messages and attachments that the caller may read. Raises NotFound."""
         caller = CALLER.get()
         case = await store.get(self._database, case_id) if may_be_id(case_id) else None
         if case is None or not caller.sees(case):
@@ -97,9 +100,9 @@ class SupportService:
         return heard(caller, case)
 
     async def list_cases(self, query: CaseQuery) -> CasePage:
-        """A page of the cases that match, newest first; raises Invalid for a cursor that is none of ours.
+        """Return a page of the matching cases that the caller sees, newest first. Raises Invalid for a bad cursor.
 
-        It has the query's limit at most, and ends early where its cases are large: `next_cursor` goes on right there.
+        A page has at most `query.limit` cases, and fewer if they are large; `next_cursor` continues after the last one.
         """
         found = await store.find(self._database, query, pagination.read(query.cursor), CALLER.get())
         return CasePage.model_construct(
@@ -108,9 +111,10 @@ class SupportService:
         )
 
     async def change_case(self, case_id: str, change: CaseChange, expected: Versions = None) -> Ticket:
-        """Change the fields given, and nothing where they are as they were.
+        """Change the given fields and return the case; fields with an unchanged value have no effect.
 
-        Raises NotFound, Forbidden, Outdated, and Conflict for a status that the case can't go to.
+        Raises NotFound, Forbidden, Outdated (the case is not at an expected version), and Conflict for a status change
+        that is not allowed.
         """
         async with self._database.transaction() as tx:
             before = ticket = await self._lock(tx, case_id, expected)
@@ -125,7 +129,7 @@ class SupportService:
         return ticket
 
     async def set_status(self, case_id: str, change: StatusChange, expected: Versions = None) -> Ticket:
-        """Give a case a status, and an agent if one is named; raises NotFound, Forbidden, Outdated, Conflict."""
+        """Set the status of a case, and its agent if one is given. Raises NotFound, Forbidden, Outdated, Conflict."""
         async with self._database.transaction() as tx:
             before = await self._lock(tx, case_id, expected)
             ticket = await _set_status(tx, before, change.status, change.assigned_agent_id)
@@ -133,10 +137,10 @@ class SupportService:
         return ticket
 
     async def close_case(self, case_id: str, closing: Closing, expected: Versions = None) -> Case:
-        """Close a case, with a last message if there is one; a closed case stays closed.
+        """Close a case, with a last message if one is given, and return it; a closed case stays closed.
 
-        The last message belongs to the closing: a customer's too is taken, unless the case was closed before. Raises
-        NotFound, Forbidden, Outdated, Conflict.
+        The last message does not reopen the case. A customer's last message is accepted unless the case was closed
+        before. Raises NotFound, Forbidden, Outdated, Conflict.
         """
         last = closing.last_message()
         async with self._database.transaction() as tx:
@@ -153,10 +157,10 @@ class SupportService:
         return case
 
     async def add_message(self, case_id: str, new: NewMessage, expected: Versions = None) -> Message:
-        """Append a message to a case; raises NotFound, Forbidden, Outdated, and Conflict for a case that is full.
+        """Append a message to a case and return it. Raises NotFound, Forbidden, Outdated, and Conflict for a full case.
 
-        A customer's reopens a resolved case, and raises Conflict for a closed one. Agents and bots may still note what
-        belongs to a closed case, which stays closed.
+        A customer's message reopens a resolved case, and raises Conflict for a closed case. Agents and bots may add
+        messages to a closed case, which stays closed.
         """
         async with self._database.transaction() as tx:
             added = await self._append(tx, case_id, new, expected)
@@ -168,7 +172,10 @@ class SupportService:
     async def remove_synthetic(
         self, case_id: str, remove_files: Callable[[Transaction], Awaitable[None]], expected: Versions = None
     ) -> None:
-        """Remove a made-up case, once its files' rows are; raises NotFound, Outdated, Conflict for a real channel."""
+        """Delete a synthetic case. Raises NotFound, Outdated, and Conflict for a case of another channel.
+
+        `remove_files` deletes the rows of its attachments first, in the same transaction.
+        """
         async with self._database.transaction() as tx:
             ticket = await self._lock(tx, case_id, expected)
             _expect_synthetic(ticket)
@@ -177,7 +184,10 @@ class SupportService:
             await audit.record(tx, case_id, "case.deleted", datetime.now(UTC), {"status": (ticket.status, None)})
 
     async def workload(self, agent_id: str) -> Workload:
-        """How many cases an agent has by status; an agent nobody knows has none. Raises Forbidden."""
+        """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.
+
+        Agents may read their own workload only.
+        """
         caller = CALLER.get()
         if caller.role == "agent" and agent_id != caller.subject:
             raise missing("agents:read-others", "Agents see their own workload.")
@@ -185,12 +195,12 @@ class SupportService:
         return Workload.model_validate({"agentId": agent_id, **cases})
 
     async def refresh_tally(self) -> None:
-        """Count the open cases for the gauges."""
+        """Count the unsettled cases for the gauges."""
         self._open, self._waiting_since = await store.tally(self._database)
         self._tallied_at = monotonic()
 
     def _knows_tally(self) -> bool:
-        """Whether there is a count young enough to be told: during an outage of the database nobody knows."""
+        """Return whether the last count is recent enough to publish; it is not during a database outage."""
         return self._tallied_at is not None and monotonic() - self._tallied_at < TALLY_KEPT
 
     def _open_cases(self) -> Reading:
@@ -209,14 +219,14 @@ class SupportService:
     async def _append(
         self, tx: Transaction, case_id: str, new: NewMessage, expected: Versions = None, *, closing: bool = False
     ) -> Added:
-        """Append a message; a customer's reopens a resolved case, unless it belongs to a closing."""
+        """Append a message; a customer's message reopens a resolved case, unless the case is being closed."""
         caller = CALLER.get()
         expect_may_say(caller, new)
         message = _message(case_id, new, datetime.now(UTC))
         at, reopened = message.created_at, None
         spoken = await store.add_message(tx, message) if may_be_id(case_id) else None
         if spoken is None or not caller.sees(spoken):
-            raise no_case(case_id)  # which undoes the message
+            raise no_case(case_id)  # rolls the message back
         expect_version(spoken.version - 1, expected)
         expect_room(spoken.conversation_bytes)
         if message.author_type == "customer" and not closing:
@@ -255,7 +265,7 @@ class SupportService:
 
 
 async def _set_status(tx: Transaction, before: Ticket, status: Status, agent_id: str | None) -> Ticket:
-    """The ticket after the change, of which there is none where all is as wanted."""
+    """Set the status and, if given, the agent; return the new ticket, or `before` if nothing changes."""
     wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
     if all(getattr(before, name) == value for name, value in wanted.items()):
         return before
@@ -264,7 +274,7 @@ async def _set_status(tx: Transaction, before: Ticket, status: Status, agent_id:
 
 
 async def _change(tx: Transaction, before: Ticket, changed: dict[str, Any]) -> Ticket:
-    """Change the fields of a locked ticket; raises Conflict for a status that it can't go to."""
+    """Change the fields of a locked ticket and return it. Raises Conflict for a status change that is not allowed."""
     if "status" in changed:
         expect_move(before.status, changed["status"])
     ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC), "version": before.version + 1})
@@ -283,30 +293,33 @@ def _action(before: Ticket, after: Ticket) -> audit.Action:
 
 
 def _opened(case: Case, first: Message | None) -> audit.Changes:
-    """What an opening tells the audit log: no text, which the case has, or the first change of it as `before`."""
+    """Return the audit log's changes for an opened case.
+
+    Texts are left out: the case holds them, and the first change of a text records the old one as `before`.
+    """
     changes = {to_camel(name): (None, getattr(case, name)) for name in OPENED_WITH if getattr(case, name) is not None}
     return {**changes, **_said(first)} if first else changes
 
 
 def _said(message: Message) -> audit.Changes:
-    """What a message tells the audit log: who said something, and not what."""
+    """Return the audit log's changes for an added message: its id and author type, without the text."""
     return {"messageId": (None, message.id), "authorType": (None, message.author_type)}
 
 
 def _told(message: Message) -> audit.Changes:
-    """What a message tells the audit log of a file that it hides or shows."""
+    """Return the audit log's changes for an attachment whose visibility the message changed."""
     before = "internal" if message.visibility == "public" else "public"
     return {"attachmentVisibility": (before, message.visibility)}
 
 
 def _expect_hearing(status: str) -> None:
-    """Raise Conflict where a case of this status takes no message of its customer."""
+    """Raise Conflict if a case of this status accepts no message from its customer."""
     if status == "closed":
         raise Conflict("case_closed", "The case is closed and takes no more messages of its customer; open a new one.")
 
 
 async def _announce_change(tx: Transaction, before: Ticket, after: Ticket, fields: Iterable[str]) -> None:
-    """Keep the events of a change: of the status its own, of all other fields one together."""
+    """Append the events of a change to the outbox: one for the status, and one for all other fields together."""
     if before.status != after.status:
         closes = after.status == "closed"
         kind = outbox.CLOSED if closes else outbox.UPDATED
@@ -321,7 +334,11 @@ async def _announce_change(tx: Transaction, before: Ticket, after: Ticket, field
 
 
 def _same(before: object, after: object) -> bool:
-    """Whether two values are the same JSON: PostgreSQL keeps no order of members, and Python takes 1 for true."""
+    """Return whether two values are the same JSON.
+
+    The order of members does not count, because PostgreSQL does not keep it. `1` and `true` differ, although they are
+    equal in Python.
+    """
     if isinstance(before, dict) and isinstance(after, dict):
         return before.keys() == after.keys() and all(_same(value, after[name]) for name, value in before.items())
     if isinstance(before, list) and isinstance(after, list):
@@ -330,13 +347,13 @@ def _same(before: object, after: object) -> bool:
 
 
 def _expect_synthetic(ticket: Ticket) -> None:
-    """Raise Conflict where a case is not made up."""
+    """Raise Conflict if a case is not synthetic."""
     if ticket.channel != SYNTHETIC:
         refusal = f"Only cases of the channel {SYNTHETIC!r} can be deleted; close this one instead."
         raise Conflict("case_not_synthetic", refusal)
 
 
 def _message(case_id: str, new: NewMessage, at: datetime) -> Message:
-    # Validated in native code, which takes less than constructing it unchecked does.
+    # Validation runs in native code, and is faster than `model_construct`.
     message = {**new.__dict__, "id": new_id(), "ticket_id": case_id, "created_at": at}
     return Message.model_validate(message, by_name=True, by_alias=False)

@@ -1,4 +1,4 @@
-"""All SQL of cases: expressions that run on either database, one statement a read."""
+"""SQL of cases, for SQLite and PostgreSQL; each read is one statement."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -24,7 +24,7 @@ from support_service.telemetry.labels import SYNTHETIC, UNSETTLED
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of tickets with their place in the order, newest first, and whether there are older ones."""
+    """A page of (seq, ticket), newest first; `more` says whether older matching tickets follow."""
 
     tickets: list[tuple[int, Ticket]]
     more: bool
@@ -32,7 +32,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What a case is when a message has been added to it."""
+    """The state of a case after a message was added to it."""
 
     created_at: datetime
     answered_at: datetime | None
@@ -46,7 +46,7 @@ class Spoken:
 
 
 def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
-    """A JSON array of a ticket's rows in another table, oldest first."""
+    """Return a subquery for the JSON array of a ticket's rows in another table, oldest first."""
     rows = (
         sa.select(*(table.c[column] for column in columns.values()))
         .where(table.c.ticket_id == tickets.c.id)
@@ -104,7 +104,7 @@ _SPEAKING: dict[str, dict[str, Any]] = {
     "customer": {"waiting_since": sa.func.coalesce(tickets.c.waiting_since, AT)},
     "agent": {"waiting_since": sa.null(), "answered_at": sa.func.coalesce(tickets.c.answered_at, AT)},
     "bot": {},
-    "internal": {},  # a note is no answer: whoever waits goes on waiting
+    "internal": {},  # an internal note is not an answer: a waiting customer is still waiting
 }
 _NEXT_VERSION = tickets.c.version + sa.literal_column("1")
 _MORE_BYTES = tickets.c.conversation_bytes + sa.bindparam("more_bytes")
@@ -117,11 +117,11 @@ SPOKEN = {
     )
     for author, more in _SPEAKING.items()
 }
-# Inline: nobody needs the number that the database gives a row, and asking for it costs a second cursor.
+# `inline` leaves out the read of the generated row number, which is unused and costs a second cursor.
 ADD_TICKET = hot(tickets.insert().inline())
 ADD_MESSAGE = hot(messages.insert().inline())
 ADD_REFERENCE = hot(ticket_references.insert())
-_NAMES = messages.c.attachment_uri.contains(attachments.c.id)  # ids hold no sign that LIKE takes for more than itself
+_NAMES = messages.c.attachment_uri.contains(attachments.c.id)  # ids contain no LIKE wildcards
 _NAMED_IN_PUBLIC = sa.exists().where(
     messages.c.ticket_id == attachments.c.ticket_id, messages.c.visibility == "public", _NAMES
 )
@@ -159,27 +159,30 @@ WORKLOAD = (
 )
 
 
-LEAST_BYTES = 1024  # of a message: however short it is, it costs each reader as much time as these
+LEAST_BYTES = 1024  # minimum size counted for a message: a shorter one costs each reader as much time
 FILTERS = ("status", "customer_id", "assigned_agent_id", "team", "priority", "channel")
-# What of a ticket may be long.
+# Size in bytes of the columns that may be long.
 _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 _KEPT = [name for name in Ticket.model_fields if name in tickets.c]
 
 
 async def get(reader: Reader, case_id: str) -> Case | None:
-    """A case with its conversation and attachments, in one statement."""
+    """Return a case with its conversation and attachments, or None; one statement."""
     row = await reader.fetch_one(CASE_BY_ID, {"id": case_id})
     return Case.model_validate_json(row[0]) if row else None
 
 
 async def lock(tx: Transaction, case_id: str) -> Ticket | None:
-    """A ticket that no one else can change before this transaction ends."""
+    """Lock a case until the transaction ends; return it without its conversation, or None."""
     row = await tx.fetch_one(TICKET_BY_ID.with_for_update(), {"id": case_id})
     return Ticket.model_validate_json(row[0]) if row else None
 
 
 async def find(reader: Reader, query: CaseQuery, after: int | None, caller: Caller = ITSELF) -> Found:
-    """A page of the caller's tickets: the query's limit at most, and none more once they have MAX_PAGE bytes."""
+    """Return a page of the tickets that match the query and that the caller sees, older than the seq `after`.
+
+    The page has at most `query.limit` tickets, and ends early when its tickets reach `MAX_PAGE` bytes.
+    """
     wanted: dict[str, Any] = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
     if query.q is not None:
         words = search_words(query.q)
@@ -188,11 +191,12 @@ async def find(reader: Reader, query: CaseQuery, after: int | None, caller: Call
         wanted["words"] = " ".join(f"{word}*" for word in words)
     if after is not None:
         wanted["after"] = after
-    # An empty subject is nobody's id, where NULL would be that of every case without one.
+    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
     who = {"subject": caller.subject or "", "teams": list(caller.teams)}
     bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": MAX_PAGE}
     rows = await reader.fetch_all(_page(frozenset(wanted), caller.role), wanted | who | bounds)
-    # Here too: in JSON a sign of a description may have six bytes, which the database would have to read all to tell.
+    # The database bounds the page by the stored sizes. JSON may write one character of a description as six bytes,
+    # and the database could only count those by reading every text, so the JSON is measured here too.
     before = accumulate((len(ticket) for _, ticket, _ in rows), initial=0)
     page = [
         (seq, Ticket.model_validate_json(ticket))
@@ -203,14 +207,14 @@ async def find(reader: Reader, query: CaseQuery, after: int | None, caller: Call
 
 
 async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
-    """The number of an agent's cases by status; statuses without a case are left out."""
+    """Return the number of an agent's cases by status; statuses without a case are left out."""
     return dict(tuple(row) for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id}))
 
 
 async def add(
     tx: Transaction, ticket: Ticket, references: Sequence[tuple[str, str]], first: Message | None = None
 ) -> None:
-    """Keep a new ticket with its references, and its first message if it has one."""
+    """Insert a new ticket with its references (kind, value), and its first message if it has one."""
     speaks = first.author_type if first and first.visibility == "public" else None
     said = {
         "waiting_since": ticket.created_at if speaks == "customer" else None,
@@ -224,7 +228,7 @@ async def add(
 
 
 async def change(tx: Transaction, ticket: Ticket, fields: Iterable[str]) -> None:
-    """Write the fields named, the version and the time, of a ticket that this transaction has locked."""
+    """Update the named fields, the version and `updated_at` of a ticket that this transaction has locked."""
     changed = set(fields)
     values = {name: value for name, value in _values(ticket).items() if name in changed | {"updated_at", "version"}}
     if changed & {"subject", "description"}:
@@ -233,13 +237,13 @@ async def change(tx: Transaction, ticket: Ticket, fields: Iterable[str]) -> None
 
 
 async def replace_references(tx: Transaction, case_id: str, references: Sequence[tuple[str, str]]) -> None:
-    """Give a case other references."""
+    """Replace the references (kind, value) of a case."""
     await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
     await _add_references(tx, case_id, references)
 
 
 async def add_message(tx: Transaction, message: Message) -> Spoken | None:
-    """Append a message to its case; gives what that case is now, None where there is no such case."""
+    """Append a message to its case; return the state of the case after it, or None for an unknown case."""
     spoken = SPOKEN["internal" if message.visibility == "internal" else message.author_type]
     row = await tx.fetch_one(spoken, _added(message))
     if row is None:
@@ -249,9 +253,10 @@ async def add_message(tx: Transaction, message: Message) -> Spoken | None:
 
 
 async def tell_file(tx: Transaction, message: Message) -> bool:
-    """Let the file that a message names be for those whom the message is for; whether that is new.
+    """Give the attachment that a message names the message's visibility. Return True if it changed.
 
-    An internal note takes no file away that a public message has named, and no customer's message shows one.
+    An internal note does not hide an attachment that a public message has named. A customer's message does not show an
+    internal attachment.
     """
     if message.attachment_uri is None or (message.visibility == "public" and message.author_type == "customer"):
         return False
@@ -262,11 +267,15 @@ async def tell_file(tx: Transaction, message: Message) -> bool:
 async def concerned(
     tx: Transaction, references: Sequence[tuple[str, str]], after: int, count: int
 ) -> list[tuple[int, str, str]]:
-    """(seq, id, channel) of the open cases that name one of the references, in the order of seq, locked."""
+    """Lock the unsettled cases with one of the references; return their (seq, id, channel), ordered by seq.
+
+    Returns at most `count` cases, with a seq greater than `after`.
+    """
     named = sa.or_(
         *(sa.and_(ticket_references.c.kind == kind, ticket_references.c.value == value) for kind, value in references)
     )
-    # Looked up first and once: PostgreSQL without statistics, as in a new database, would do it for every open case.
+    # Materialized, so that the references are looked up once: without statistics, as in a new database, PostgreSQL
+    # would look them up for each open case.
     concern = sa.select(ticket_references.c.ticket_id).where(named).distinct().cte("concern")
     statement = (
         sa.select(tickets.c.seq, tickets.c.id, tickets.c.channel)
@@ -280,19 +289,22 @@ async def concerned(
 
 
 async def tell(tx: Transaction, messages: Sequence[Message]) -> None:
-    """Append a bot's messages to cases that this transaction has locked; what is cached of them is out of date."""
+    """Append bot messages to cases that this transaction has locked; their cached snapshots become outdated."""
     if messages:
         await tx.execute(TOLD, [_added(each) for each in messages])
         await tx.execute(ADD_MESSAGE, [each.__dict__ for each in messages])
 
 
 async def remove(tx: Transaction, case_id: str) -> None:
-    """Remove a case with its conversation and references."""
+    """Delete a case with its conversation and references."""
     await tx.execute(tickets.delete().where(tickets.c.id == case_id))
 
 
 async def tally(reader: Reader) -> tuple[dict[tuple[str, str], int], datetime | None]:
-    """The number of unsettled cases by status and priority, and since when the longest waiting customer waits."""
+    """Return the number of unsettled cases by (status, priority), and since when the longest waiting customer waits.
+
+    The time is None if no customer waits.
+    """
     cases = {(status, priority): number for status, priority, number in await reader.fetch_all(OPEN_CASES)}
     oldest = await reader.fetch_one(OLDEST_WAITING)
     return cases, oldest[0] if oldest else None
@@ -306,9 +318,10 @@ async def _add_references(tx: Transaction, case_id: str, references: Sequence[tu
 
 @cache
 def _page(wanted: frozenset[str], role: str) -> sa.Select[Any]:
-    """(seq, ticket, how many match) of a page; the database writes only its tickets as JSON.
+    """Return the statement of a page: (seq, ticket as JSON, number of rows found, at most the limit and one).
 
-    Made once for each set of filters: SQLAlchemy takes longer for it than SQLite for the page.
+    The database writes JSON for the tickets of the page only. The statement is cached for each set of filters, because
+    building it takes SQLAlchemy longer than SQLite needs for the page.
     """
     conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTERS if name in wanted]
     if "channel" not in wanted:
@@ -333,7 +346,7 @@ def _page(wanted: frozenset[str], role: str) -> sa.Select[Any]:
 
 
 def _of(role: str) -> list[sa.ColumnElement[bool]]:
-    """What `Caller.sees` says, as conditions; none for a caller who is bound to no cases."""
+    """Return `Caller.sees` as SQL conditions; an empty list for roles that see all cases."""
     subject: sa.BindParameter[str] = sa.bindparam("subject")
     if role == "customer":
         return [tickets.c.customer_id == subject]
@@ -348,12 +361,12 @@ def _of(role: str) -> list[sa.ColumnElement[bool]]:
 
 
 def _values(ticket: Ticket) -> dict[str, Any]:
-    kept = ticket.__dict__  # walking the model itself takes three times as long
+    kept = ticket.__dict__  # iterating over the model takes three times as long
     return {name: kept[name] for name in _KEPT}
 
 
 def _added(message: Message) -> dict[str, Any]:
-    """What a message changes of its case."""
+    """Return the statement parameters by which a message changes its case."""
     return {"case_id": message.ticket_id, "at": message.created_at, "more_bytes": _bytes(message)}
 
 

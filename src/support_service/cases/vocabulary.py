@@ -1,4 +1,4 @@
-"""What each field of a case may hold, as clients send it. Pure."""
+"""Field types of cases: allowed values, limits and descriptions. Pure."""
 
 import re
 from decimal import Decimal
@@ -18,18 +18,21 @@ Visibility = Annotated[
 Json = dict[str, Any]
 AnyJson = TypeVar("AnyJson", Json, list[Json])
 
-# Readers of the schema disagree on what is a space: these are spaces for one or the other of them.
+# JSON schema validators disagree on which characters are spaces; this excludes the spaces of all of them.
 VISIBLE = r"[^\s\u001c-\u001f\u0085\ufeff]"
 MAX_TEXT = 65_536  # characters in a description or message
 MAX_CONTEXT = 500  # entries
-MAX_JSON = 65_536  # bytes of a field that holds any JSON
-EXPONENT = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")  # the letter first: it is searched for in a fifth of the time
+MAX_JSON = 65_536  # bytes of a field that holds arbitrary JSON
+EXPONENT = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")  # starting with the letter makes the search five times as fast
 SHORTENED = re.compile(rb"(?<![0-9.])[0-9.]++e[-+]?[0-9]+")
 
 
 def length_in_full(text: bytes) -> int:
-    """The length of JSON with its numbers in full, as PostgreSQL gives them back: `1e+308` has 309 digits there."""
-    if not EXPONENT.search(text):  # as in most JSON; what is found may be in one of its texts
+    """Return the length of JSON in bytes with its numbers written without exponents.
+
+    PostgreSQL returns numbers like this: `1e+308` has 309 digits.
+    """
+    if not EXPONENT.search(text):  # most JSON; a match may also be inside a string
         return len(text)
     shortened = SHORTENED.findall(TEXT.sub(b"", text))
     return len(text) + sum(len(f"{Decimal(number.decode()):f}") - len(number) for number in shortened)
@@ -42,7 +45,8 @@ def _not_blank(value: str) -> str:
 
 
 def _bounded(value: AnyJson) -> AnyJson:
-    # Written without a space, whatever it was sent with; that takes less than a microsecond for what is small.
+    # The limit is for compact JSON, so spaces that the client sent do not count. This takes less than 1 µs for a small
+    # value.
     text = pydantic_core.to_json(value)
     if len(text) > MAX_JSON or length_in_full(text) > MAX_JSON:
         raise ValueError(f"must have at most {MAX_JSON:,} bytes as compact JSON")
@@ -76,7 +80,7 @@ Channel = Annotated[
 Text = Annotated[str, NOT_BLANK, Field(max_length=MAX_TEXT), AfterValidator(_not_blank)]
 Context = Annotated[
     list[Json],
-    Field(  # before the other, or all entries are looked at before they are counted
+    Field(  # first, so that the number of entries is checked before any entry is
         max_length=MAX_CONTEXT,
         description="what the case is about: `{type: order, orderId}`, `{type: payment, paymentId}`, `{type: shipment, "
         "shipmentId}`, or anything else; one object stands for a list of one; at most 64 KiB as compact JSON, numbers "
