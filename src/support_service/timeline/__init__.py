@@ -1,1 +1,1 @@
-"""The timeline: what other services know, collected live through a cache, merged with the case's own history."""
+"""The timeline: entries fetched from upstream services through a cache, merged with the case's own history."""

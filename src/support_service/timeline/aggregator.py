@@ -1,4 +1,7 @@
-"""TimelineAggregator: what the services know of a case, from the cache or asked within a deadline, and its worth."""
+"""Timeline aggregator: a case's entries from the upstream services, and how fresh each service's part is.
+
+Entries come from the cache, or are fetched within a deadline.
+"""
 
 import asyncio
 import time
@@ -18,9 +21,9 @@ from support_service.timeline.single_flight import Asked, Flights, Found
 from support_service.timeline.sources.client import SourceClient
 
 SERVICES = tuple(SERVICE_OF.values())
-MISSING_FOR = 30.0  # seconds for which "nothing there" is believed: what a case names may be about to come
-AHEAD_FROM, AHEAD_TO = 0.75, 0.95  # of its time, where a snapshot that is read is renewed before it ends
-AHEAD_EVERY = 5.0  # seconds between two such renewals of a case, as the first may have failed
+MISSING_FOR = 30.0  # seconds for which "not found" is cached: the order or payment may be created soon
+AHEAD_FROM, AHEAD_TO = 0.75, 0.95  # share of its TTL after which a snapshot is refreshed ahead of its expiry when read
+AHEAD_EVERY = 5.0  # seconds between two refreshes ahead for one case, because the first may have failed
 
 NONE = SourceStatus(status="none", ageSeconds=None, reason=None)
 OFF = SourceStatus(status="off", ageSeconds=None, reason=None)
@@ -28,23 +31,23 @@ OFF = SourceStatus(status="off", ageSeconds=None, reason=None)
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What the services know of a case: entries in the order of the services, and the worth of each service's."""
+    """A case's entries from the upstream services, in the order of `SERVICES`, and the freshness of each service."""
 
     entries: list[Entry]
     sources: dict[Service, SourceStatus]
 
     @property
     def completeness(self) -> str:
-        """How much of what was wanted is there; of labels.COMPLETENESS."""
+        """How complete the entries are, a value of labels.COMPLETENESS."""
         statuses = {source["status"] for source in self.sources.values()}
         return "partial" if "unavailable" in statuses else "stale" if "stale" in statuses else "complete"
 
 
 class TimelineAggregator:
-    """Collects a case's entries from the sources that are configured, through the cache.
+    """Collects a case's entries from the configured sources, through the cache.
 
-    A source's last answer counts as current for `ttl` seconds, and for `stale_ttl` more it stands in where the source
-    fails. The `deadline`, in seconds, bounds a whole read.
+    A source's last answer is current for `ttl` seconds. For `stale_ttl` more seconds it is used if the source fails.
+    `deadline` is the time limit of a whole read in seconds.
     """
 
     def __init__(
@@ -71,10 +74,10 @@ class TimelineAggregator:
     async def collect(
         self, case_id: str, references: Mapping[Service, Wanted], *, epoch: int = 0, refresh: bool = False
     ) -> Collected:
-        """What every source knows of a case; never raises for what a source or the cache does.
+        """Return the case's entries from all sources; failures of a source or of the cache never raise.
 
-        A refresh asks every source, whatever is cached. A source that fails costs its own entries and nothing else; its
-        last good answer stands in for it. Answers from before the case's `epoch` don't count as current.
+        With `refresh`, all sources are asked, even if their answers are cached. A failing source affects its own
+        entries only, and its last good answer is used instead. Answers from before the case's `epoch` are not current.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -93,10 +96,10 @@ class TimelineAggregator:
         found = Found()
         if due:
             flight = self._flights.take(case, due, cached, started + self._deadline, alone=refresh)
-            found = await asyncio.shield(flight)  # a reader that leaves must not take it away from the others
+            found = await asyncio.shield(flight)  # cancelling one reader must not cancel the fetch that others share
         elif cached and not self._flights.is_flying(case_id) and case_id not in self._renewed:
             ending = frozenset(name for name in in_use if self._is_ending(case, kept[name]))
-            if ending:  # nobody waits for this one
+            if ending:  # refreshed in the background; the reader does not wait
                 self._renewed[case_id] = True
                 self._flights.take(case, ending, cached, started + self._deadline)
         collected = self._collected(case, kept, current, found)
@@ -106,11 +109,11 @@ class TimelineAggregator:
         return collected
 
     async def invalidate(self, case_id: str) -> None:
-        """Forget what is cached of a case: its references changed."""
+        """Delete the cached snapshots of a case, for a change of its references."""
         await self._cache.forget(case_id)
 
     async def close(self) -> None:
-        """Give up what is being asked."""
+        """Cancel the fetches in flight."""
         await self._flights.close()
 
     def _count(self, *, hit: bool, refresh: bool, readable: bool) -> None:
@@ -121,26 +124,26 @@ class TimelineAggregator:
             self._cache.count("hit" if hit else "miss")
 
     def _usable_for(self) -> float:
-        """Seconds for which an answer is of use, if only where its source fails."""
+        """Return for how many seconds an answer is kept, including the time as a fallback for a failing source."""
         return self.levers.ttl(self._ttl) + self._stale_ttl
 
     def _usable(self, cached: Snapshots) -> Snapshots:
-        """Those that are not too old even for a failure."""
+        """Return the snapshots that are recent enough to be used at least as a fallback."""
         oldest = time.time() - self._usable_for()
         return {name: snapshot for name, snapshot in cached.items() if snapshot.at > oldest}
 
     def _current_for(self, snapshot: Snapshot) -> float:
-        """Seconds for which a snapshot counts as current."""
+        """Return for how many seconds a snapshot is current."""
         ttl = self.levers.ttl(self._ttl)
         return min(ttl, MISSING_FOR) if snapshot.missing else ttl
 
     def _is_current(self, case: Case, snapshot: Snapshot) -> bool:
-        """Whether a snapshot answers the case as it is now, and is young enough."""
+        """Return whether a snapshot is of the case's present epoch and within its TTL."""
         return snapshot.epoch >= case.epoch and time.time() - snapshot.at < self._current_for(snapshot)
 
     def _is_ending(self, case: Case, snapshot: Snapshot) -> bool:
-        """Whether a current snapshot is so near its end that it should be renewed."""
-        # Drawn for each case, so that those which were filled together don't end together.
+        """Return whether a current snapshot is so close to its expiry that it should be refreshed ahead."""
+        # The share depends on the case, so that snapshots stored at the same time are not refreshed at the same time.
         share = AHEAD_FROM + (AHEAD_TO - AHEAD_FROM) * (hash(case.id) % 1024) / 1024
         return time.time() - snapshot.at > share * self._current_for(snapshot)
 
@@ -163,12 +166,12 @@ class TimelineAggregator:
     def _worth(
         self, name: Service, kept: Snapshot | None, asked: Asked | None, *, is_current: bool
     ) -> tuple[list[Entry], SourceStatus]:
-        """What to show of one source, and what that is worth."""
+        """Return the entries to show of one source, and their freshness."""
         if asked and asked.reason is None:
             return asked.snapshot.entries, {"status": "fresh", "ageSeconds": 0.0, "reason": asked.snapshot.note}
         reason = asked.reason if asked else self.levers.degraded(name)
         if kept and kept.missing and not kept.entries and not is_current:
-            kept = None  # that nothing was there some time ago says nothing about now
+            kept = None  # an outdated "not found" says nothing about the present
         if kept is None:
             if asked:
                 return asked.snapshot.entries, {"status": "unavailable", "ageSeconds": None, "reason": reason}

@@ -1,4 +1,4 @@
-"""A circuit breaker: a service that keeps failing is left alone for a while, then tried with one call."""
+"""A circuit breaker: stops the calls to a failing service for some seconds, then tries it with one call."""
 
 import random
 import time
@@ -6,37 +6,37 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-WINDOW = 10  # of the last calls
-FAILURES = 5  # among them open the circuit
-OPEN_FOR = 5.0  # seconds at first; each trial that fails doubles it
+WINDOW = 10  # number of last calls that are considered
+FAILURES = 5  # failures among them that open the circuit
+OPEN_FOR = 5.0  # seconds at first; each failed trial call doubles it
 OPEN_FOR_AT_MOST = 30.0  # seconds
 
 State = Literal["closed", "open", "half_open"]
 
 
 class Breaker:
-    """Of one service; calls ask for admission, and report how they went with what it gave them.
+    """The circuit breaker of one service. Each call asks for admission first, and reports its result with it.
 
-    A report of a call that was admitted before the state last changed says nothing about the state now, and is ignored.
+    A report from a call admitted before the last change of state is ignored: it says nothing about the present state.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lately: deque[bool] = deque(maxlen=WINDOW)
-        self._term = 0  # counts changes of state, and is what a call is admitted with
+        self._term = 0  # number of state changes; identifies the state in which a call was admitted
         self._open_for = 0.0  # seconds; 0 while closed
         self._until = 0.0
         self._trying = False
 
     @property
     def state(self) -> State:
-        """`closed` lets calls pass, `open` none, `half_open` one at a time."""
+        """The state: `closed` admits all calls, `open` none, `half_open` one at a time."""
         if not self._open_for:
             return "closed"
         return "open" if self._clock() < self._until else "half_open"
 
     def admit(self) -> int | None:
-        """What the call must report with; None where it must not be made."""
+        """Admit a call: return the token for its report, or None if the call must not be made."""
         if self._open_for:
             if self._trying or self._clock() < self._until:
                 return None
@@ -44,7 +44,7 @@ class Breaker:
         return self._term
 
     def report(self, admission: int, *, good: bool | None) -> None:
-        """How a call went; None where it ended without telling anything about the service."""
+        """Record the result of an admitted call; `good` is None if it says nothing about the service's health."""
         if admission != self._term:
             return
         if self._trying:
@@ -64,5 +64,5 @@ class Breaker:
     def _open(self) -> None:
         self._term += 1
         self._open_for = min(self._open_for * 2, OPEN_FOR_AT_MOST) or OPEN_FOR
-        # Replicas that saw the same failure must not all come back at the same moment.
+        # The random factor keeps replicas that saw the same failure from retrying at the same moment.
         self._until = self._clock() + self._open_for * random.uniform(0.8, 1.2)

@@ -1,7 +1,7 @@
-"""The shapes of timeline entries, and their merge into one list. Pure: whatever JSON came in, it never does I/O.
+"""Timeline entries: their forms, and their merge into one list. Pure: no I/O.
 
-Each reader takes a service's answer as the contract has it and gives entries; it raises OffContract where the answer
-is something else. Times are normalised to UTC with microseconds, so that their order as text is their order in time.
+Each reader turns an upstream service's answer (parsed JSON) into entries, and raises OffContract if the answer does not
+match the contract. Times are normalised to UTC with microseconds, so that they sort by time as text.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,11 +12,11 @@ Entry = dict[str, Any]
 
 
 class OffContract(ValueError):
-    """An answer that can't be read as the contract says."""
+    """An upstream answer that does not match the contract."""
 
 
 class Said(Protocol):
-    """A message of the conversation, as the merge needs it."""
+    """The attributes of a message that the merge needs."""
 
     author_type: Any
     message: str
@@ -28,7 +28,7 @@ class Said(Protocol):
 
 
 class Filed(Protocol):
-    """An attachment, as the merge needs it."""
+    """The attributes of an attachment that the merge needs."""
 
     filename: str
     uri: str
@@ -37,7 +37,7 @@ class Filed(Protocol):
 
 
 def order(answer: object) -> list[Entry]:
-    """`{id, status, grandTotal, createdAt, updatedAt}` of the order service."""
+    """Read an order of the order service: `{id, status, grandTotal, createdAt, updatedAt}`."""
     found = _object(answer, "an order")
     return [
         {
@@ -52,7 +52,7 @@ def order(answer: object) -> list[Entry]:
 
 
 def order_events(answer: object) -> list[Entry]:
-    """`[{type, payload, createdAt}]` of the order service."""
+    """Read the events of an order from the order service: `[{type, payload, createdAt}]`."""
     return [
         {
             "type": "order-event",
@@ -65,7 +65,7 @@ def order_events(answer: object) -> list[Entry]:
 
 
 def payment(answer: object) -> list[Entry]:
-    """`{id, orderId, status, amount, createdAt, updatedAt}` of the payment service."""
+    """Read a payment of the payment service: `{id, orderId, status, amount, createdAt, updatedAt}`."""
     found = _object(answer, "a payment")
     return [
         {
@@ -81,7 +81,7 @@ def payment(answer: object) -> list[Entry]:
 
 
 def shipment(answer: object) -> list[Entry]:
-    """`{id, orderId, status, trackingNumber, createdAt, updatedAt}` of the fulfillment service."""
+    """Read a shipment of the fulfillment service: `{id, orderId, status, trackingNumber, createdAt, updatedAt}`."""
     found = _object(answer, "a shipment")
     return [
         {
@@ -97,7 +97,7 @@ def shipment(answer: object) -> list[Entry]:
 
 
 def page_of(read: Callable[[object], list[Entry]]) -> Callable[[object], list[Entry]]:
-    """A reader of `{items: […]}` whose items `read` reads."""
+    """Return a reader of a page `{items: […]}`, which reads each item with `read`."""
 
     def read_page(answer: object) -> list[Entry]:
         items = _required(_object(answer, "a page"), "items", "a page")
@@ -113,10 +113,10 @@ def merge(
     messages: Iterable[Said],
     attachments: Iterable[Filed],
 ) -> list[Entry]:
-    """One list of entries, sorted by `timestamp`; entries of one moment keep the order of these parameters.
+    """Return all entries as one list, sorted by `timestamp`; entries of the same time keep the order of the parameters.
 
-    Every entry carries `type` and `timestamp`. A context entry is given as it came: where it has no time of its own
-    that can be read, it counts as said when the case was opened, and so does a service's entry.
+    Every entry has `type` and `timestamp`. Other members of a context entry stay unchanged. A context entry without a
+    readable time, or a service's entry without a time, gets the time at which the case was opened.
     """
     opening = text(opened_at)
     dated: list[tuple[str, Entry]] = []
@@ -165,9 +165,9 @@ def merge(
 
 
 def text(moment: datetime) -> str:
-    """A moment as the timeline writes it: ISO 8601 in UTC, to the microsecond."""
+    """Return a time as ISO 8601 in UTC with microseconds, in the form of timeline entries."""
     written = moment.isoformat(timespec="microseconds")
-    if not written.endswith("+00:00"):  # most are in UTC already, and turning them costs more than writing
+    if not written.endswith("+00:00"):  # most times are in UTC already, and converting costs more than formatting
         written = moment.astimezone(UTC).isoformat(timespec="microseconds")
     return f"{written[:-6]}Z"
 
@@ -177,7 +177,7 @@ def _moment(dated: tuple[str, Entry]) -> str:
 
 
 def _time(value: object) -> str | None:
-    """A service's time, normalised; a time without an offset counts as UTC, and what is no time is None."""
+    """Return a service's time, normalised; a time without an offset is read as UTC, and an invalid time gives None."""
     if not isinstance(value, str):
         return None
     try:

@@ -1,6 +1,7 @@
-"""The levers of on-call: a service that is not asked for a while, or a longer time that its answers count as current.
+"""Timeline overrides (levers) for on-call: switch a service off for some time, or set another TTL for all answers.
 
-A lever is a row in the database, so that every replica sees it. It ends by the clock of whoever looks at it.
+An override is a row in the database, so that every replica sees it. Each reader decides by its own clock whether it has
+expired.
 """
 
 import logging
@@ -19,7 +20,7 @@ from support_service.database.tables import timeline_levers
 from support_service.telemetry.instruments import Reading
 from support_service.telemetry.labels import SERVICES
 
-REFRESH_EVERY = 2.0  # seconds until a replica follows
+REFRESH_EVERY = 2.0  # seconds until a replica applies a change
 TTL = "ttl"
 NAMES = (*SERVICES, TTL)
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """One lever that was pulled: a service's name switches it off, `ttl` holds for `value` seconds."""
+    """An override: a service's name switches that service off, the name `ttl` sets the TTL to `value` seconds."""
 
     name: str
     value: float | None
@@ -38,12 +39,15 @@ class Lever:
 
     @property
     def text(self) -> str:
-        """What the lever does, until when and why, as agents and the log read it."""
+        """The effect, end and reason of the override, for agents and the log."""
         return f"{self.effect}: {self.reason}" if self.reason else self.effect
 
     @property
     def effect(self) -> str:
-        """What the lever does, and until when (the day only where it is another): why is not for customers."""
+        """The effect and end of the override, without the reason, which customers must not see.
+
+        The end includes the date if it is not on the day on which the override was set.
+        """
         until = self.until.astimezone(UTC)
         same_day = until.date() == self.set_at.astimezone(UTC).date()
         what = f"set to {self.value:g} s" if self.name == TTL and self.value else "switched off"
@@ -52,7 +56,7 @@ class Lever:
 
 COLUMNS = [timeline_levers.c[field.name] for field in fields(Lever)]
 READ = sa.select(*COLUMNS).order_by(timeline_levers.c.name)
-# Both databases spell an upsert like this, and SQLAlchemy has one for each alone.
+# Both databases accept this upsert; SQLAlchemy only has a separate construct for each database.
 PULL = sa.text("""
     INSERT INTO timeline_levers (name, value, reason, until, set_at) VALUES (:name, :value, :reason, :until, :set_at)
     ON CONFLICT (name) DO UPDATE
@@ -61,14 +65,14 @@ PULL = sa.text("""
 
 
 async def pull(tx: Transaction, lever: Lever) -> None:
-    """Pull a lever, in place of what its name stood at."""
+    """Set an override and record it in the audit log; it replaces the override of the same name."""
     before = next((each for each in await read(tx) if each.name == lever.name), None)
     await tx.execute(PULL, asdict(lever))
     await audit.record(tx, None, "lever.pulled", lever.set_at, {lever.name: (before, lever)})
 
 
 async def release(tx: Transaction, names: Collection[str]) -> list[Lever]:
-    """Put levers back; returns those that were there, expired ones too."""
+    """Clear overrides and record it in the audit log; return the cleared ones, including expired ones."""
     statement = timeline_levers.delete().where(timeline_levers.c.name.in_(names)).returning(*COLUMNS)
     released = [Lever(*row) for row in await tx.fetch_all(statement)]
     for lever in released:
@@ -77,27 +81,30 @@ async def release(tx: Transaction, names: Collection[str]) -> list[Lever]:
 
 
 async def read(reader: Reader) -> list[Lever]:
-    """Every lever by its name, expired ones too."""
+    """Return all overrides, sorted by name, including expired ones."""
     return [Lever(*row) for row in await reader.fetch_all(READ)]
 
 
 def utc_now() -> datetime:
-    """The time by this machine's clock."""
+    """Return the present time of this machine's clock, in UTC."""
     return datetime.now(UTC)
 
 
 class Levers:
-    """What is pulled now, in memory: nothing here but `refresh` waits for the database."""
+    """The overrides in effect, held in memory; only `refresh` reads the database."""
 
     def __init__(self, database: Database, now: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._now = now
-        self._known: Mapping[str, Lever] = {}  # replaced as a whole, since a scrape reads it from another thread
+        self._known: Mapping[str, Lever] = {}  # never changed, only replaced: a scrape reads it from another thread
         self._announced: dict[str, Lever] = {}
         self._blind = False
 
     async def refresh(self) -> None:
-        """Read the levers, and log what came, changed or ended; without the database the known ones stay."""
+        """Read the overrides from the database, and log which were set, changed, cleared or expired.
+
+        While the database is unavailable, the known overrides stay in effect.
+        """
         try:
             self._known = {lever.name: lever for lever in await read(self._database)}
         except Unavailable as failure:
@@ -111,19 +118,19 @@ class Levers:
         self._announce()
 
     def degraded(self, service: Service) -> str | None:
-        """Why a service is not to be asked now, as the caller may read it; None where it is in use."""
+        """Return why a service is switched off, in the form that the present caller may read; None if it is in use."""
         lever = self._pulled(service)
         if lever is None:
             return None
         return lever.text if CALLER.get().hears("internal") else lever.effect
 
     def ttl(self, default: float) -> float:
-        """Seconds that an answer counts as current: the lever's where it is pulled, or the default."""
+        """Return the TTL of answers in seconds: the override's if one is set, otherwise the default."""
         lever = self._pulled(TTL)
         return lever.value if lever and lever.value and lever.value > 0 else default
 
     def enabled(self, configured: Collection[str]) -> Reading:
-        """1 for each service that is configured and not switched off, 0 for the others."""
+        """Return the gauge's values: 1 for each service that is configured and not switched off, 0 for the others."""
         return [
             (int(service in configured and self._pulled(service) is None), {"service": service}) for service in SERVICES
         ]
@@ -133,7 +140,7 @@ class Levers:
         return lever if lever and lever.until > self._now() else None
 
     def _announce(self) -> None:
-        """Log the difference between what is pulled now and what was when this was last called."""
+        """Log the differences between the overrides in effect now and at the last call."""
         pulled = {name: lever for name in self._known if (lever := self._pulled(name))}
         for name, lever in pulled.items():
             if lever != self._announced.get(name):

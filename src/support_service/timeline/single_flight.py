@@ -1,4 +1,4 @@
-"""Asking the sources: one flight a case however many readers wait for it, in one process or in many replicas."""
+"""Single-flight fetches: one fetch per case at a time, shared by all readers in one process and across replicas."""
 
 import asyncio
 import time
@@ -15,15 +15,15 @@ from support_service.timeline.merge import Entry
 from support_service.timeline.sources.calls import Call
 from support_service.timeline.sources.client import Allowance, SourceClient
 
-MAX_ENTRIES = 500  # of one source
-CLAIM_FOR = 0.8  # seconds until another replica may take over from one that died
-EXTEND_EVERY = 0.1  # seconds
-POLL = 0.02  # seconds between looks at what another replica has found
+MAX_ENTRIES = 500  # entries of one source
+CLAIM_FOR = 0.8  # seconds of a lease; another replica may take over this long after the holder has died
+EXTEND_EVERY = 0.1  # seconds between extensions of a held lease
+POLL = 0.02  # seconds between reads of the cache while another replica fetches
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a source gave just now, and why it is not all; without a reason it is."""
+    """The result of asking a source. `reason` says why it is incomplete; None means that it is complete."""
 
     snapshot: Snapshot
     reason: str | None
@@ -31,7 +31,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came of a flight: what was asked, and what another replica had found meanwhile."""
+    """The result of a fetch: the sources `asked` by this replica, and the snapshots `kept` by another one meanwhile."""
 
     asked: dict[Service, Asked] = field(default_factory=dict)
     kept: Snapshots = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """Sources being asked for a case; every reader who wants the same waits for it."""
+    """A fetch in flight: sources being asked about a case. Readers with the same needs share it."""
 
     case: Case
     due: frozenset[Service]
@@ -47,9 +47,10 @@ class Flight:
 
 
 class Flights:
-    """Those that are in the air in this process.
+    """In-flight timeline fetches of this process; concurrent readers of a case share the result.
 
-    `is_current` says whether a snapshot still answers a case, and `keep_for` for how many seconds one is cached.
+    `is_current` says whether a snapshot is still current for a case. `keep_for` gives the seconds for which a snapshot
+    is cached.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class Flights:
     def take(
         self, case: Case, due: frozenset[Service], cached: Cached | None, deadline: float, *, alone: bool = False
     ) -> asyncio.Task[Found]:
-        """The flight that asks for what is due: one in the air that does, or a new one.
+        """Return the task that fetches the due sources: a fetch in flight that covers them, or a new one.
 
-        `alone` takes none that another began. `cached` is what a reader has seen, None where the cache is out of order.
+        With `alone`, always start a new fetch. `cached` is the cached state that the reader has seen, None while the
+        cache is unavailable. `deadline` is a time of the event loop's clock.
         """
         flying = self._of_case.get(case.id)
         if flying and not alone and flying.case == case and flying.due >= due:
@@ -90,11 +92,11 @@ class Flights:
         return task
 
     def is_flying(self, case_id: str) -> bool:
-        """Whether a case's sources are being asked."""
+        """Return whether a fetch for the case is in flight."""
         return case_id in self._of_case
 
     async def close(self) -> None:
-        """Give up what is being asked."""
+        """Cancel the fetches in flight, and wait for the release of their leases."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -103,7 +105,7 @@ class Flights:
     async def _fly(
         self, case: Case, due: frozenset[Service], cached: Cached | None, deadline: float, *, alone: bool
     ) -> Found:
-        """Ask for what is due, unless another replica does so first, and keep what was good."""
+        """Fetch the due sources unless another replica fetches them first, and cache the complete answers."""
         seen = cached or Cached()
         if alone or cached is None:
             return Found(await self._ask_and_keep(case, due, seen, deadline))
@@ -115,7 +117,11 @@ class Flights:
     async def _claim(
         self, case: Case, due: frozenset[Service], cached: Cached, deadline: float
     ) -> tuple[Claim | None, Cached]:
-        """The right to ask, for this replica alone; and what is cached once there is nobody to wait for any more."""
+        """Acquire the lease to ask, or wait for the replica that holds it; return the lease and the cached state.
+
+        Waits until the lease is acquired, the other replica has stored all due sources, the deadline is near, or the
+        cache fails. The lease is None if it was not acquired.
+        """
         before = cached.snapshots
         loop = asyncio.get_running_loop()
         with suppress(CacheFault):
@@ -128,14 +134,14 @@ class Flights:
         return None, cached
 
     def _news(self, case: Case, due: Collection[Service], before: Snapshots, now: Snapshots) -> Snapshots:
-        """What another replica has found of what is due."""
+        """Return the current snapshots of due sources that another replica has stored since `before`."""
         return {
             name: known for name, known in arrived(before, now).items() if name in due and self._is_current(case, known)
         }
 
     @asynccontextmanager
     async def _holding(self, claim: Claim | None) -> AsyncIterator[None]:
-        """Keep a claim for the length of a block."""
+        """Extend a lease for the duration of a block, and release it afterwards."""
         if claim is None:
             yield
             return
@@ -165,7 +171,7 @@ class Flights:
         return asked
 
     async def _ask(self, case: Case, due: Collection[Service], deadline: float) -> dict[Service, Asked]:
-        """What each source has to say; all calls go out at once."""
+        """Ask the due sources, with all calls at the same time, and return the result of each source."""
         at = time.time()
         calls: list[tuple[Service, Call, Allowance]] = []
         notes: dict[Service, str | None] = {}
@@ -195,7 +201,7 @@ class Flights:
 
 
 def _newest(entries: list[Entry]) -> tuple[list[Entry], str | None]:
-    """As many entries as one source may have, and a note where that is not all."""
+    """Return the newest `MAX_ENTRIES` entries, and a note if entries were left out."""
     if len(entries) <= MAX_ENTRIES:
         return entries, None
     newest = sorted(entries, key=lambda entry: entry["timestamp"] or "", reverse=True)[:MAX_ENTRIES]

@@ -1,1 +1,1 @@
-"""Snapshots of the sources' answers, cached in the process or in Redis."""
+"""Cached snapshots of the sources' answers, in process memory or in Redis."""

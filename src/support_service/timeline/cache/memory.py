@@ -1,4 +1,7 @@
-"""The timeline cache: bytes by key for a while, in this process; redis_cache.py has the one that replicas share."""
+"""The timeline cache: bytes by key with a TTL. The interface, and the implementation in process memory.
+
+cache/redis.py has the implementation that replicas share.
+"""
 
 import re
 import time
@@ -8,54 +11,58 @@ from typing import Protocol
 from cachetools import LRUCache
 
 BYTES_IN_PROCESS = 64 * 1024 * 1024
-REVISION = re.compile(rb'\{"revision":"([0-9A-Fa-f]+)"')  # how a value begins
+REVISION = re.compile(rb'\{"revision":"([0-9A-Fa-f]+)"')  # the beginning of each value
 
 
 class CacheFault(Exception):
-    """The cache did not do what was asked; the caller goes on without it."""
+    """A failed cache operation; the caller continues without the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to do some work for a while, which one of all replicas has."""
+    """A lease: the right of one replica to do a piece of work for a limited time."""
 
     key: str
     token: str
 
 
 class Cache(Protocol):
-    """Keeps values for a while; every call raises CacheFault when the cache is out of order."""
+    """Stores values with a TTL, and grants leases. Every call raises CacheFault while the cache is unavailable."""
 
     async def get(self, key: str) -> bytes | None:
-        """The value, or None where there is none or its time is over."""
+        """Return the value, or None if it does not exist or has expired."""
 
     async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
-        """Keep a value in place of the one with the revision that was `seen`, empty where none was.
+        """Store a value for `ttl` seconds if the stored revision is `seen` (compare and set); return None.
 
-        Where a value with another revision is there, that stays and is given back.
+        If a value with another revision is stored, it stays and is returned. `seen` is empty if no value was seen. A
+        value that is too large for the cache is not stored.
         """
 
     async def delete(self, key: str) -> None:
-        """Forget a value."""
+        """Delete a value."""
 
     async def claim(self, key: str, seconds: float) -> Claim | None:
-        """Claim some work for that long; None where another has it."""
+        """Acquire the lease `key` for some seconds; return None if another holder has it."""
 
     async def extend(self, claim: Claim, seconds: float) -> None:
-        """Keep a claim for that long from now."""
+        """Extend a lease to some seconds from now."""
 
     async def release(self, claim: Claim) -> None:
-        """Give a claim back."""
+        """Release a lease."""
 
     async def ping(self) -> None:
-        """See whether the cache answers."""
+        """Check that the cache answers."""
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections of the cache."""
 
 
 class InProcessCache:
-    """The least recently used values go first; for one process without Redis, which nobody claims work from."""
+    """An LRU cache of at most `size` bytes, for a single process without Redis.
+
+    Leases are always granted, because no other replica shares the cache.
+    """
 
     def __init__(self, size: int = BYTES_IN_PROCESS) -> None:
         self._values: LRUCache[str, tuple[float, bytes]] = LRUCache(size, getsizeof=lambda kept: len(kept[1]))

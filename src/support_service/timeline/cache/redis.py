@@ -1,4 +1,4 @@
-"""The cache that replicas share, in a Redis that may fail at any moment without a reader noticing."""
+"""The timeline cache in Redis, shared by all replicas; a failure of Redis never fails a read of a timeline."""
 
 import asyncio
 import logging
@@ -19,12 +19,12 @@ from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import Measure, pooled, unmeasured
 from support_service.timeline.cache.memory import CacheFault, Claim
 
-BATCHES = 4  # on their way at once; what is asked meanwhile goes out with the next
-LATE = 5.0  # seconds after which even an answer that nobody waits for is given up
-TRY_EVERY = 0.5  # seconds between attempts to reach a Redis that is out of order
-MAX_VALUE = 8 * 1024 * 1024  # bytes; no value of ours is that long
+BATCHES = 4  # batches in flight; further commands are sent with the next batch
+LATE = 5.0  # seconds after which a late answer is abandoned, although no reader waits for it
+TRY_EVERY = 0.5  # seconds between attempts to reach an unavailable Redis
+MAX_VALUE = 8 * 1024 * 1024  # bytes; the service never writes a value of this length
 
-# Lua, so that no other replica comes between. A value stays where it is not the one that the writer has seen.
+# Lua scripts are atomic across replicas. SET keeps the stored value if it is not the one that the writer has seen.
 SET = """
 local there = redis.pcall('GET', KEYS[1])
 local revision = type(there) == 'string' and string.match(there, '^{"revision":"(%x+)"')
@@ -32,7 +32,7 @@ if revision and revision ~= ARGV[3] then return there end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false
 """
-# What holds the key for longer than any claim, or is none at all, must not hold up everyone for ever.
+# A key without an expiry, or with a longer one than a lease has, is overwritten: it must not block all replicas.
 CLAIM = """
 local left = redis.pcall('PTTL', KEYS[1])
 if type(left) == 'number' and left > 0 and left <= tonumber(ARGV[2]) then return 0 end
@@ -46,35 +46,38 @@ log = logging.getLogger(__name__)
 
 
 class RedisCache:
-    """A Redis that the replicas share.
+    """The timeline cache in a Redis that all replicas share.
 
-    What is asked in one turn of the event loop goes out together: at 32 reads at once one MGET costs a third less CPU
-    for a cached timeline than a GET each, and a burst needs no more than a few connections. MGET also gives nothing,
-    and no error, for a key of a wrong type.
+    Commands of one event loop iteration are sent as one batch. At 32 concurrent reads, one MGET costs a third less CPU
+    per cached timeline than one GET each, and a burst of reads needs a few connections only. MGET also returns nil
+    instead of an error for a key of a wrong type.
 
-    Once Redis can't be reached, or an answer is late, every call fails at once, until a ping of our own, which no
-    reader waits for, is answered as quickly as readers need it.
+    If Redis can't be reached, or an answer is late, every call fails immediately, until a ping in the background is
+    answered within the timeout.
     """
 
     def __init__(self, url: str, timeout: float, measure: Measure = unmeasured) -> None:
-        """`timeout`, in s, is for an answer and a new connection: what a read pays once for a Redis that froze."""
+        """Create the connection pool; connections are opened on first use.
+
+        `timeout` in seconds covers an answer and a new connection. A read pays it once if Redis freezes.
+        """
         self.timeout = timeout  # read for each operation
         self._measure = measure
         self._pool = redis.ConnectionPool.from_url(
             url,
-            socket_connect_timeout=LATE + timeout,  # the last resort: `_in_time` bounds what anyone waits for
+            socket_connect_timeout=LATE + timeout,  # the last resort: `_in_time` limits how long callers wait
             socket_timeout=LATE + timeout,
-            # A connection that was closed while it lay idle is no sign of a Redis out of order, and a second attempt
-            # makes a new one. For a Redis that is late the services behind are a better answer than a second wait.
+            # An idle connection that was closed does not mean that Redis is unavailable, and a retry opens a new one. A
+            # late answer is not retried: asking the upstream services is better than waiting a second time.
             retry=Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
         )
         self._redis = redis.Redis.from_pool(self._pool)
         self._reads: dict[str, list[asyncio.Future[Any]]] = {}
         self._commands: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
         self._batches: set[asyncio.Future[None]] = set()
-        self._running: set[asyncio.Future[Any]] = set()  # what Redis has not answered yet
-        self._late: dict[asyncio.Future[Any], list[str]] = {}  # of those, what nobody waits for, and the keys they read
-        self._fault: str | None = None  # why Redis is out of order
+        self._running: set[asyncio.Future[Any]] = set()  # commands that Redis has not answered yet
+        self._late: dict[asyncio.Future[Any], list[str]] = {}  # timed-out commands still running, with the keys read
+        self._fault: str | None = None  # why Redis is unavailable; None while it is available
         self._recovery: asyncio.Task[None] | None = None
 
     async def get(self, key: str) -> bytes | None:
@@ -111,7 +114,8 @@ class RedisCache:
 
     async def close(self) -> None:
         self._fault = "closed"
-        # The commands last, as those who wait for them may begin others; one that outlived this would connect anew.
+        # Commands end after the tasks that wait for them, because those may start others. A command that continued
+        # after this method would open a new connection.
         waiting = [*self._batches, *([self._recovery] if self._recovery else [])]
         await end(waiting)
         running = [*self._running]
@@ -121,7 +125,7 @@ class RedisCache:
         await self._redis.aclose()
 
     def connections(self) -> tuple[int, int]:
-        """(used, idle) connections of the pool."""
+        """Return the number of (used, idle) connections of the pool."""
         return pooled(self._pool)
 
     async def _do(self, *command: Any) -> Any:
@@ -130,7 +134,7 @@ class RedisCache:
         return await waiting
 
     def _waiting(self) -> asyncio.Future[Any]:
-        """What the next batch will answer; raises CacheFault where there will be none."""
+        """Return a future for an answer of the next batch. Raises CacheFault if Redis is unavailable."""
         self._check()
         if not self._reads and not self._commands and len(self._batches) < BATCHES:
             self._send()
@@ -151,7 +155,7 @@ class RedisCache:
             self._send()
 
     async def _batch(self) -> None:
-        """Send what was asked since the last time, and tell those who wait."""
+        """Send the commands collected since the last batch, and resolve their futures."""
         reads, self._reads = self._reads, {}
         commands, self._commands = self._commands, []
         started = perf_counter()
@@ -167,7 +171,7 @@ class RedisCache:
                 answers = await self._in_time(pipeline.execute(raise_on_error=False), list(reads))
             else:
                 answers = await self._in_time(self._values(list(reads)), list(reads))
-        except Exception as failure:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+        except Exception as failure:  # noqa: BLE001 - any failure must be passed on to the waiting callers
             answers = [failure] * (len(commands) + 1)
         took = perf_counter() - started
         for (command, waiting), answer in zip(commands, answers, strict=False):
@@ -184,7 +188,7 @@ class RedisCache:
                     _give(waiting_for_one, value)
 
     async def _values(self, keys: list[str]) -> list[Any]:
-        """One answer, as a pipeline gives several: of MGET, which is always the last."""
+        """Return the answer of one MGET as a list of answers, in the form of a pipeline's, where MGET is the last."""
         return [await self._redis.mget(keys)]
 
     def _tell(self, name: str, took: float, answer: Any, waiting: list[asyncio.Future[Any]]) -> None:
@@ -192,7 +196,7 @@ class RedisCache:
             self._measure(name, took)
             _give(waiting, answer)
             return
-        if not isinstance(answer, CacheFault):  # which was not sent at all
+        if not isinstance(answer, CacheFault):  # a CacheFault means that the command was not sent
             self._measure(name, took, "timeout" if isinstance(answer, TimeoutError) else OTHER)
             if not isinstance(answer, ResponseError):
                 self._out_of_order(str(answer) or type(answer).__name__)
@@ -201,7 +205,7 @@ class RedisCache:
                 each.set_exception(CacheFault(str(answer)))
 
     async def _in_time(self, command: Awaitable[Any], keys: list[str]) -> Any:
-        """The answer if it comes in time; raises TimeoutError, and lets a late answer come while nobody waits."""
+        """Return the answer if it arrives within the timeout; otherwise raise TimeoutError and let the command run."""
         running = self._begin(command)
         try:
             if await self._is_soon_done(running):
@@ -224,8 +228,8 @@ class RedisCache:
         for _ in range(3):
             if running.done():
                 return True
-            # A loop that is late itself finds its timers due before it has looked at its sockets: an answer that is
-            # there already must not count as late, or an overloaded process would lose its cache too.
+            # A delayed event loop finds its timers due before it polls its sockets. An answer that has already arrived
+            # must not count as late, otherwise an overloaded process would also lose its cache.
             await asyncio.sleep(0)
         return running.done()
 
@@ -236,12 +240,12 @@ class RedisCache:
             self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
-        """Wait for what is late, which may just have been long; then for a ping that is quick."""
+        """Wait for the late answers, which may only have been large, and then for a ping within the timeout."""
         await self._take_late()
         while True:
             with suppress(RedisError, OSError):
                 async with asyncio.timeout(LATE):
-                    await self._redis.ping()  # which may have to connect first
+                    await self._redis.ping()  # may have to open a connection first, so it is not timed
                 quick = self._begin(self._redis.ping())
                 if await self._is_soon_done(quick) and quick.result():
                     break
@@ -251,7 +255,7 @@ class RedisCache:
         log.warning("Redis is in order again")
 
     async def _take_late(self) -> None:
-        """Take the late answers, and remove a value so long that whoever reads it would be late again."""
+        """Collect the late answers, and delete oversized values: each read of one would be late again."""
         late, self._late = self._late, {}
         if late:
             await asyncio.wait(late, timeout=LATE)
@@ -270,13 +274,13 @@ class RedisCache:
 
 
 def _heard(running: asyncio.Future[Any]) -> None:
-    """Take note of how a late answer ended, so that asyncio does not complain that nobody did."""
+    """Retrieve the exception of a late answer, so that asyncio does not log it as never retrieved."""
     if not running.cancelled():
         running.exception()
 
 
 def _are_values(answer: Any, number: int) -> bool:
-    """Whether MGET was answered as Redis would."""
+    """Return whether an answer has the form of MGET's: a list of `number` values, each bytes or None."""
     return (
         isinstance(answer, list)
         and len(answer) == number

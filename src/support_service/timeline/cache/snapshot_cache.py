@@ -1,4 +1,7 @@
-"""Snapshots in the cache: read, kept beside those of other replicas, forgotten; each counted as the contract says."""
+"""The cache of snapshots: reads, writes that merge with other replicas' snapshots, and invalidation.
+
+Each operation counts its event in the metrics.
+"""
 
 import logging
 import time
@@ -11,15 +14,15 @@ from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.memory import Cache, CacheFault, Claim
 from support_service.timeline.cache.snapshots import Cached, Snapshots, arrived, newest
 
-SKEW = 60.0  # seconds by which the clocks of replicas may differ; what is from later than that is nonsense
-WRITES = 3  # attempts to write beside another replica that writes at the same moment
+SKEW = 60.0  # seconds by which replica clocks may differ; a snapshot further in the future is ignored
+WRITES = 3  # attempts to write while other replicas write at the same time
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case as the sources see it."""
+    """The parts of a case that determine its snapshots: id, references for each source, and epoch."""
 
     id: str
     wanted: dict[Service, Wanted]  # of sources that are configured
@@ -27,19 +30,19 @@ class Case:
 
     @property
     def key(self) -> str:
-        """Where its snapshots are cached."""
+        """The cache key of the case's snapshots."""
         return snapshots.key(self.id)
 
 
 class SnapshotCache:
-    """The cache as the timeline uses it."""
+    """Reads and writes the snapshots of cases in a cache, and counts its events and failures."""
 
     def __init__(self, cache: Cache, instruments: Instruments) -> None:
         self._cache = cache
         self._instruments = instruments
 
     async def read(self, case: Case) -> Cached:
-        """What is cached of a case, and is of what it wants now; raises CacheFault, which is counted."""
+        """Return the cached snapshots for the case's present references. Raises CacheFault, which is counted."""
         try:
             value = await self._cache.get(case.key)
             return await self._readable(case, value)
@@ -48,9 +51,10 @@ class SnapshotCache:
             raise
 
     async def write(self, case: Case, known: Snapshots, cached: Cached, ttl: float) -> None:
-        """Keep what is known beside what is there, in place of what was `cached` before it was asked for.
+        """Store the `known` snapshots for `ttl` seconds, merged with the stored ones; a fault is counted.
 
-        Only what another replica has kept since then may be newer. A fault is counted.
+        `cached` is the state of the cache before the sources were asked. `known` replaces the snapshots in it; only
+        snapshots that another replica has stored since then may be newer. Gives up after `WRITES` attempts.
         """
         seen = cached.snapshots
         try:
@@ -65,7 +69,7 @@ class SnapshotCache:
             self._failed()
 
     async def forget(self, case_id: str) -> None:
-        """Forget what is cached of a case. A fault is counted."""
+        """Delete the cached snapshots of a case; a fault is counted."""
         try:
             await self._cache.delete(snapshots.key(case_id))
         except CacheFault:
@@ -74,8 +78,11 @@ class SnapshotCache:
             self.count("invalidate")
 
     async def claim(self, case: Case, seconds: float) -> Claim | None:
-        """The right to ask the sources about the case as it is now; raises CacheFault, which is counted."""
-        # A claim for the case as it was before a change must not hold up those who read it as it is.
+        """Acquire the lease for asking the sources about the case; return None if another replica has it.
+
+        Raises CacheFault, which is counted.
+        """
+        # The key includes references and epoch: a lease from before a change must not block reads after it.
         state = crc32(repr((sorted(case.wanted.items()), case.epoch)).encode())
         try:
             return await self._cache.claim(f"{case.key}:claim:{state:x}", seconds)
@@ -84,21 +91,21 @@ class SnapshotCache:
             raise
 
     async def extend(self, claim: Claim, seconds: float) -> None:
-        """Keep a claim; one that is lost costs a second question, and no more."""
+        """Extend a lease; faults are ignored, because a lost lease only costs a second fetch."""
         try:
             await self._cache.extend(claim, seconds)
         except CacheFault:
             log.debug("A claim could not be extended")
 
     async def release(self, claim: Claim) -> None:
-        """Give a claim back; one that can't be given back ends by itself."""
+        """Release a lease; faults are ignored, because the lease expires."""
         try:
             await self._cache.release(claim)
         except CacheFault:
             log.debug("A claim could not be given back")
 
     def count(self, event: str) -> None:
-        """Count one of labels.CACHE_EVENTS."""
+        """Count an event of labels.CACHE_EVENTS."""
         self._instruments.timeline_cache_events.add(1, {"event": event})
 
     async def _readable(self, case: Case, value: bytes | None) -> Cached:

@@ -1,7 +1,7 @@
-"""What each source last said of a case, and the one cached value that holds it: versioned JSON.
+"""Snapshots of the sources' last answers about a case, and their encoding as one cached value: versioned JSON.
 
-The value begins with a revision of its own, so that a cache can tell whether it is still the one that a writer has seen
-without reading the rest.
+The value begins with its revision, so that a cache can compare it with the revision that a writer has seen without
+reading the rest.
 """
 
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from support_service.timeline.cache.memory import REVISION
 from support_service.timeline.merge import Entry
 
 VERSION = 2
-UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError)  # what `decode` raises
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError)  # the errors of `decode`
 
 
-class Snapshot(NamedTuple):  # a frozen dataclass takes three times as long to make
-    """One source's whole answer, and when it was asked for."""
+class Snapshot(NamedTuple):  # a frozen dataclass takes three times as long to create
+    """The complete answer of one source, with the time of the request."""
 
-    at: float  # seconds since the epoch
-    wanted: Wanted  # once the case wants something else, the snapshot answers it no more
-    epoch: int  # of the case; an event that changes what a source knows of the case begins a new one
+    at: float  # seconds since 1970
+    wanted: Wanted  # the references asked for; the snapshot is invalid once the case has others
+    epoch: int  # the case's epoch; an event that changes a source's data about the case starts a new one
     entries: list[Entry]
-    note: str | None = None  # what was left out, where the answer was too long
-    missing: bool = False  # something was not there, which may change soon
+    note: str | None = None  # what was left out of an answer that was too long
+    missing: bool = False  # something was not found, and may be created soon
 
 
 Snapshots = dict[Service, Snapshot]
@@ -35,14 +35,14 @@ Snapshots = dict[Service, Snapshot]
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """What the cache holds of a case; without a revision it holds nothing that a writer must mind."""
+    """The cached state of a case. An empty revision means that a writer has no stored value to compare with."""
 
     snapshots: Snapshots = field(default_factory=dict)
     revision: str = ""
 
 
 def newest(one: Mapping[Service, Snapshot], other: Mapping[Service, Snapshot]) -> Snapshots:
-    """Of each source the snapshot of the newest epoch, and of one epoch that which was asked for last."""
+    """Merge two sets of snapshots: for each source, keep the newest epoch, and within an epoch the latest request."""
     return dict(one) | {
         name: known
         for name, known in other.items()
@@ -51,17 +51,20 @@ def newest(one: Mapping[Service, Snapshot], other: Mapping[Service, Snapshot]) -
 
 
 def arrived(seen: Mapping[Service, Snapshot], now: Mapping[Service, Snapshot]) -> Snapshots:
-    """Those that someone has kept since then: by its clock, which may be behind, such a one may look the older."""
+    """Return the snapshots that another replica stored after `seen`.
+
+    Compared by value, because replica clocks may disagree: a newer snapshot may have an older time.
+    """
     return {name: known for name, known in now.items() if known != seen.get(name)}
 
 
 def key(case_id: str) -> str:
-    """Where a case's snapshots are cached."""
+    """Return the cache key of a case's snapshots."""
     return f"support:timeline:{case_id}"
 
 
 def encode(snapshots: Mapping[Service, Snapshot]) -> bytes:
-    """The cached value."""
+    """Return the cached value for the snapshots, with a new revision."""
     sources = {
         name: {
             "at": known.at,
@@ -79,9 +82,13 @@ def encode(snapshots: Mapping[Service, Snapshot]) -> bytes:
 
 
 def decode(value: bytes) -> Cached:
-    """The snapshots in a cached value, none in another version's; raises UNREADABLE where it is no value of ours."""
+    """Return the snapshots of a cached value, with its revision; no snapshots if it has another version.
+
+    Raises one of UNREADABLE if the value has another form.
+    """
     document: dict[str, Any] = pydantic_core.from_json(value)
-    # As the cache reads it, whatever else the value says: or a writer could never replace another version's value.
+    # Read the revision in the same way as the cache does, for any version: otherwise a writer could never replace the
+    # value of another version.
     found = REVISION.match(value)
     revision = found[1].decode() if found else ""
     if document["version"] != VERSION:

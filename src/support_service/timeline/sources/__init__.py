@@ -1,1 +1,1 @@
-"""Clients of the order, payment and fulfillment services."""
+"""Clients of the upstream services: order, payment and fulfillment."""

@@ -1,4 +1,4 @@
-"""Which calls bring what a case wants of each service."""
+"""The calls to each upstream service for the references of a case."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,31 +8,31 @@ from support_service.core.references import Service, Wanted
 from support_service.timeline import merge
 from support_service.timeline.merge import Entry
 
-MAX_ITEMS = 50  # payments or shipments asked of one order
+MAX_ITEMS = 50  # payments or shipments requested for one order
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to a service: a path with its query, and the reader of the answer."""
+    """One GET request to a service: the path with its query, and the reader of the parsed answer."""
 
     path: str
     read: Callable[[object], list[Entry]]
 
 
 def order_calls(wanted: Wanted) -> Iterator[Call]:
-    """Each order, and its events."""
+    """Yield two calls for each order: the order and its events."""
     for order in map(_segment, wanted.ids):
         yield Call(f"/orders/{order}", merge.order)
         yield Call(f"/orders/{order}/events", merge.order_events)
 
 
 def payment_calls(wanted: Wanted) -> Iterator[Call]:
-    """Each payment, and those of orders."""
+    """Yield a call for each payment, and a call for the payments of each order."""
     return _calls("/payments", merge.payment, wanted)
 
 
 def fulfillment_calls(wanted: Wanted) -> Iterator[Call]:
-    """Each shipment, and those of orders."""
+    """Yield a call for each shipment, and a call for the shipments of each order."""
     return _calls("/fulfillment/shipments", merge.shipment, wanted)
 
 
@@ -52,6 +52,9 @@ CALLS: dict[Service, Callable[[Wanted], Iterator[Call]]] = {
 
 
 def _segment(reference: str) -> str:
-    """A reference as one path segment or query value; dots alone would be taken for a step in the path."""
+    """Return a reference encoded as one path segment or query value.
+
+    A reference of dots only is encoded too: `.` and `..` would be resolved as relative path segments.
+    """
     encoded = quote(reference, safe="")
     return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded

@@ -1,4 +1,4 @@
-"""The services behind the timeline: how one call is made, and what its answer is worth."""
+"""Client of an upstream service: makes calls within limits, and classifies their answers."""
 
 import asyncio
 import logging
@@ -21,13 +21,13 @@ from support_service.timeline.breaker import Breaker
 from support_service.timeline.merge import Entry
 from support_service.timeline.sources.calls import CALLS, Call
 
-MAX_BYTES = 1024 * 1024  # of all answers of one source for one timeline
-MAX_CALLS = 500  # to one source for one timeline
-MAX_NESTED = 128  # levels; the cache wraps an answer in a few more, and its parser ends at 200
-QUEUE = 32  # calls that wait for each place at one source; more would only wait in vain
-RETRIES = 10.0  # that a source has in stock; each call adds a tenth of one
+MAX_BYTES = 1024 * 1024  # bytes of all answers of one source for one timeline
+MAX_CALLS = 500  # calls to one source for one timeline
+MAX_NESTED = 128  # levels of an answer; the cache adds a few levels, and its parser allows 200
+QUEUE = 32  # calls that may wait per concurrent call of a source; more would reach their deadline while waiting
+RETRIES = 10.0  # maximum retry budget of a source; each call adds a tenth of a retry
 RETRY_PAUSE = (0.01, 0.05)  # seconds
-# No Accept-Encoding: a small body that unpacks to gigabytes can't be told from a good one before it is unpacked.
+# No compression: a small body that expands to gigabytes can't be distinguished from a good one before decompression.
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a call gave no entries: the stage that failed, and a short reason; no stage where it was not made at all."""
+    """Why a call gave no entries: the stage that failed, and a short reason. `stage` is None if no call was made."""
 
     stage: Literal["http", "aggregate"] | None
     reason: str
@@ -43,40 +43,43 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call gave; `outcome` is of labels.OUTCOMES."""
+    """The result of one call; `outcome` is a value of labels.OUTCOMES."""
 
     outcome: str
     entries: list[Entry]
     failure: Failure | None = None
-    good: bool | None = True  # whether the service is in order; None where the answer doesn't tell
+    good: bool | None = True  # whether the service is healthy; None if the answer says nothing about it
 
 
 NOT_FOUND = Answer("not_found", [])
 
 
 def failed(outcome: str, stage: Literal["http", "aggregate"] | None, reason: str, *, good: bool | None) -> Answer:
-    """An answer that gave nothing."""
+    """Return the answer of a failed call, without entries."""
     return Answer(outcome, [], Failure(stage, reason), good)
 
 
-TOO_LATE = failed("open", "http", "timeout", good=None)  # the deadline came before the call's turn
+TOO_LATE = failed("open", "http", "timeout", good=None)  # the deadline passed while the call waited
 
 
 class Allowance:
-    """What one timeline may have of one source: bytes that may still come in, and calls at once."""
+    """The limits of one timeline at one source: bytes that it may still receive, and concurrent calls."""
 
     def __init__(self, places: int) -> None:
         self.places = asyncio.Semaphore(places)
         self._left = MAX_BYTES
 
     def take(self, size: int) -> bool:
-        """Count bytes; says whether they were allowed."""
+        """Count received bytes; return whether they are within the limit of `MAX_BYTES`."""
         self._left -= size
         return self._left >= 0
 
 
 class SourceClient:
-    """One service: bounded in calls at once, in the time of each and in what it may send, behind a circuit breaker."""
+    """Client of one upstream service, with a circuit breaker and limits for concurrency, time and answer size.
+
+    `timeout` in seconds is for one attempt, `connections` is the number of concurrent calls.
+    """
 
     def __init__(
         self,
@@ -98,22 +101,22 @@ class SourceClient:
         self._places = asyncio.Semaphore(connections)
         self._waiting = 0
         self._retries = RETRIES
-        self._log = log.getChild(name)  # a line a minute of each service, as telemetry/logs.py has it
+        self._log = log.getChild(name)  # telemetry/logs.py passes each message once a minute for each logger
 
     def allowance(self) -> Allowance:
-        """For one timeline, which never takes all places from the others, however much it wants."""
+        """Return the limits of one timeline: half of the connections (at least one), so that others stay free."""
         return Allowance(max(1, self._connections // 2))
 
     def calls(self, wanted: Wanted) -> tuple[list[Call], str | None]:
-        """The calls that bring what a case wants, and a note where that is more than one timeline may make."""
+        """Return the calls for a case's references, at most `MAX_CALLS`, and a note if calls were left out."""
         calls = list(islice(CALLS[self.name](wanted), MAX_CALLS + 1))
         return calls[:MAX_CALLS], f"only the first {MAX_CALLS} calls" if len(calls) > MAX_CALLS else None
 
     async def fetch(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
-        """What one call gives, nothing for a 404; never raises for what the service does.
+        """Make one call and return its answer, without entries for a 404; failures of the service never raise.
 
-        The call ends at the source's own timeout, or at `deadline` on the loop's clock if that comes first; the wait
-        for a free place is bounded by the deadline alone.
+        Each attempt ends at the source's timeout, or at `deadline` (a time of the event loop's clock) if that is
+        earlier. Only the deadline limits the wait for a free connection.
         """
         admission = self.breaker.admit()
         if admission is None:
@@ -133,7 +136,7 @@ class SourceClient:
         return answer
 
     async def _in_turn(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
-        """The call, once it has a place among those of its timeline and then among all of the source."""
+        """Make the call once it has a slot of its timeline's limit, and then one of the source's limit."""
         if not await _acquired(allowance.places, deadline):
             return TOO_LATE
         try:
@@ -153,13 +156,13 @@ class SourceClient:
             allowance.places.release()
 
     async def _with_retry(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
-        """A call, and a second one where the connection failed before an answer began: asking changes nothing."""
+        """Make the call; retry it once if the connection failed before the answer began, which is safe for a GET."""
         self._retries = min(RETRIES, self._retries + 0.1)
         answer = await self._once(call, deadline, allowance)
         if answer is not None:
             return answer
         pause = random.uniform(*RETRY_PAUSE)
-        # The stock keeps a service that is down from twice its usual load; once it is used up, one call in ten is two.
+        # The budget protects a service that is down from twice its load: once it is used up, one call in ten retries.
         if self._retries >= 1 and asyncio.get_running_loop().time() + pause < deadline:
             self._retries -= 1
             await asyncio.sleep(pause)
@@ -167,7 +170,7 @@ class SourceClient:
         return answer or failed("error", "http", "connection failed", good=False)
 
     async def _once(self, call: Call, deadline: float, allowance: Allowance) -> Answer | None:
-        """One attempt; None where no connection came about, or it broke before the answer began."""
+        """Make one attempt; return None if the connection failed before the answer began."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         answer: Answer | None = None
@@ -175,7 +178,7 @@ class SourceClient:
             async with asyncio.timeout_at(min(started + self.timeout, deadline)):
                 answer = await self._ask(call, allowance)
         except TimeoutError:
-            # Cut off early by the deadline, a call says nothing about the service.
+            # A call that the deadline ended early says nothing about the service.
             took = loop.time() - started
             enough = took >= self.timeout / 2
             self._log.warning("%s did not answer %s within %.2f s", self.name, call.path, took)
@@ -188,7 +191,7 @@ class SourceClient:
         return answer
 
     async def _ask(self, call: Call, allowance: Allowance) -> Answer | None:
-        url = URL(self._base_url + call.path, encoded=True)  # the reference goes out as it is, percent-encoded
+        url = URL(self._base_url + call.path, encoded=True)  # the path is percent-encoded already
         try:
             response = await self._session.get(url, headers=HEADERS | outgoing(), allow_redirects=False)
         except (aiohttp.ClientConnectionError, OSError) as failure:
@@ -198,16 +201,16 @@ class SourceClient:
             return None
         async with response:
             status = response.status
-            if status == 404:  # noqa: PLR2004 - nothing there, which is an answer
+            if status == 404:  # noqa: PLR2004 - "not found" is a valid answer
                 return NOT_FOUND
-            if not 200 <= status < 300:  # noqa: PLR2004 - HTTP's success
-                # What one case's reference is refused for must not open the circuit for all others.
+            if not 200 <= status < 300:  # noqa: PLR2004 - the range of successful statuses
+                # A rejected reference of one case (4xx) must not open the circuit for all other cases.
                 good = False if status >= 500 or status == 429 else None  # noqa: PLR2004
                 self._log.warning("%s answered %s with status %d", self.name, call.path, status)
                 return failed("error", "http", f"status {status}", good=good)
             body = await _body(response, allowance)
             if body is None:
-                response.close()  # what is still to come is not wanted
+                response.close()  # stops receiving the rest of the body
                 return self._off_contract(call, "too large")
         return self._read(call, body)
 
@@ -217,7 +220,7 @@ class SourceClient:
         try:
             document = pydantic_core.from_json(body, allow_inf_nan=False)
             entries = call.read(document)
-        except ValueError as failure:  # OffContract is one, and so is what JSON's parser raises
+        except ValueError as failure:  # OffContract and the JSON parser's errors are ValueErrors
             return self._off_contract(call, "unreadable answer", str(failure))
         if nests_too_deep(body, document, MAX_NESTED):
             return self._off_contract(call, "nested too deep")
@@ -229,7 +232,10 @@ class SourceClient:
 
 
 def breakers(sources: Iterable[SourceClient]) -> Reading:
-    """The state of each source's breaker; none is true of a service that is not configured."""
+    """Return the gauge's values: 1 for the state of each source's breaker, 0 for other states.
+
+    A service that is not configured has 0 for all states.
+    """
     states = {source.name: source.breaker.state for source in sources}
     return [
         (int(states.get(service) == state), {"service": service, "state": state})
@@ -239,7 +245,7 @@ def breakers(sources: Iterable[SourceClient]) -> Reading:
 
 
 async def _acquired(places: asyncio.Semaphore, deadline: float) -> bool:
-    """Wait for a place; says whether one came free in time."""
+    """Acquire the semaphore; return whether that succeeded before the deadline."""
     if not places.locked():
         return await places.acquire()
     try:
@@ -250,7 +256,7 @@ async def _acquired(places: asyncio.Semaphore, deadline: float) -> bool:
 
 
 async def _body(response: aiohttp.ClientResponse, allowance: Allowance) -> bytes | None:
-    """The body as it comes in; None once it is more than is allowed."""
+    """Read the body; return None as soon as it exceeds the timeline's limit."""
     chunks = []
     async for chunk in response.content.iter_any():
         if not allowance.take(len(chunk)):

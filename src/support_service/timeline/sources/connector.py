@@ -1,6 +1,6 @@
-"""Connections to the services: what comes in is bounded, and what nobody asked for is never taken for an answer.
+"""Connections to the upstream services: answers are bounded, and unrequested data is never read as an answer.
 
-Reaches into aiohttp's connector, which is pinned to a release: it has no public place for either.
+This uses private parts of aiohttp, which is pinned to a release, because aiohttp has no public hook for either.
 """
 
 from functools import partial
@@ -12,13 +12,14 @@ from aiohttp.http import HttpProcessingError
 
 from support_service.timeline.sources.client import MAX_BYTES
 
-MAX_ON_THE_LINE = MAX_BYTES + MAX_BYTES // 4  # bytes of one answer with its headers, chunk marks and interim answers
+MAX_ON_THE_LINE = MAX_BYTES + MAX_BYTES // 4  # bytes of one answer, including headers, chunk sizes and 1xx answers
 
 
 class Line(ResponseHandler):
-    """One connection. It is cut off where an answer is too long, or comes while nothing is asked.
+    """A pooled connection, aborted if an answer is too long or if data arrives while no request is open.
 
-    A second answer to one request, kept until the next request, would be read as the answer to that: another case's.
+    Otherwise a second answer to one request would stay buffered and be read as the answer to the next request, which
+    may be about another case.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -33,12 +34,12 @@ class Line(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
-        # aiohttp itself sends nothing, to go on with what it has, and does so after an answer was given back, too.
+        # aiohttp itself calls this with empty data to continue with its buffer, also after it released the connection.
         if (self.idle and data) or self._received > MAX_ON_THE_LINE:
             self._cut()
             return
         super().data_received(data)
-        if self.idle and self._buffer:  # of a large answer it holds the end back, and what came with that
+        if self.idle and self._buffer:  # aiohttp buffers the end of a large answer, and any data that came with it
             self._cut()
 
     def _cut(self) -> None:
@@ -48,7 +49,7 @@ class Line(ResponseHandler):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Keeps connections to the services; how many are used at once is each source's own matter."""
+    """The pool of connections to all upstream services, without a limit: each source limits its own calls."""
 
     def __init__(self) -> None:
         super().__init__(limit=0)
@@ -61,13 +62,13 @@ class Connector(aiohttp.TCPConnector):
 
 
 def session(trace_configs: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
-    """A session for all sources; each of them bounds its own calls and their time."""
+    """Return the HTTP session for all sources; each source limits its own calls and their time."""
     made = aiohttp.ClientSession(
         connector=Connector(),
         timeout=aiohttp.ClientTimeout(),
         cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,  # nothing packed is asked for
+        auto_decompress=False,  # requests ask for uncompressed answers
         trace_configs=trace_configs,
     )
-    made._retry_connection = False  # noqa: SLF001 - sources.py retries, within its budget
+    made._retry_connection = False  # noqa: SLF001 - client.py retries, within its budget
     return made
