@@ -39,10 +39,10 @@ def _erased(value: Any) -> Any:
         return [_erased(each) for each in value]
     if not isinstance(value, dict):
         return value
-    return {name: _member(name, member) for name, member in value.items()}
+    return {name: _erased_member(name, member) for name, member in value.items()}
 
 
-def _member(name: str, value: Any) -> Any:
+def _erased_member(name: str, value: Any) -> Any:
     if value is None or name in DROPPED:
         return "" if name in ("uri", "sha256") and value is not None else None
     if name in LISTS:
@@ -84,5 +84,5 @@ async def erase(tx: Transaction, case_id: str, mark: str) -> int:
 async def forget(tx: Transaction, mark: str) -> None:
     """Remove the placeholder of a customer from all cases, once the erasure is complete everywhere."""
     # The new version tells clients that read the placeholder that the case has changed.
-    nobody = {"customer_id": None, "version": tickets.c.version + 1}
-    await tx.execute(tickets.update().where(tickets.c.customer_id == mark).values(nobody))
+    values = {"customer_id": None, "version": tickets.c.version + 1}
+    await tx.execute(tickets.update().where(tickets.c.customer_id == mark).values(values))

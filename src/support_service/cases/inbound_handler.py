@@ -33,16 +33,16 @@ class Arrivals:
         The event's id and progress are stored in the same transactions: if the work stops between two pages, a retry
         continues with the second page.
         """
-        told, known = 0, True
+        applied, duplicate = 0, True
         while True:
             page = await self._next_page(event)
             if page is None:
                 break
-            known = False
-            told += page
+            duplicate = False
+            applied += page
             if page < PAGE:
                 break
-        return "applied" if told else "duplicate" if known else "unmatched"
+        return "applied" if applied else "duplicate" if duplicate else "unmatched"
 
     async def _next_page(self, event: Event) -> int | None:
         """Add the message to the next page of cases; return their number, or None if the event is already applied."""
@@ -59,8 +59,10 @@ class Arrivals:
                 (each.ticket_id, {"changeType": "conversation.added", "conversation": each}) for each in messages
             ]
             await outbox.append_all(tx, outbox.UPDATED, at, changes)
-            said = [(each.ticket_id, {"messageId": (None, each.id), "authorType": (None, "bot")}) for each in messages]
-            await audit.record_all(tx, "message.added", at, said)
+            audit_changes = [
+                (each.ticket_id, {"messageId": (None, each.id), "authorType": (None, "bot")}) for each in messages
+            ]
+            await audit.record_all(tx, "message.added", at, audit_changes)
             more = len(found) == PAGE
             if more or after:  # most events need one page only, and their row is marked as applied from the start
                 await inbox.reached(tx, event, found[-1][0] if found else after, done=not more)

@@ -40,12 +40,12 @@ class Mask:
 
     def ticket(self, ticket: Ticket) -> Ticket:
         """Return a copy of the case (without conversation) with masked texts and pseudonymous ids."""
-        return ticket.model_copy(update=self._changes(ticket))
+        return ticket.model_copy(update=self._masked_fields(ticket))
 
     def case(self, case: Case) -> Case:
         """Return a copy of the case with its conversation, attachments and timeline masked too."""
         return case.model_copy(
-            update=self._changes(case)
+            update=self._masked_fields(case)
             | {
                 "messages": [self._message(message) for message in case.messages],
                 "attachments": [self.attachment(attachment) for attachment in case.attachments],
@@ -62,7 +62,7 @@ class Mask:
         """Return the pseudonym of an id: `PSEUDONYM_LENGTH` hex digits that can't be reversed without the key."""
         return hmac.digest(self._key, identifier.encode(), "sha256").hex()[:PSEUDONYM_LENGTH]
 
-    def _changes(self, ticket: Ticket) -> dict[str, Any]:
+    def _masked_fields(self, ticket: Ticket) -> dict[str, Any]:
         return {
             "subject": MASKED,
             "channel": closed(ticket.channel, CHANNELS),
@@ -77,7 +77,7 @@ class Mask:
             update={
                 "message": MASKED,
                 "attachment_uri": message.attachment_uri and MASKED,
-                "sentiment": message.sentiment and _harmless(message.sentiment, WORD),
+                "sentiment": message.sentiment and _keep_if_matching(message.sentiment, WORD),
                 "metadata": None,
             }
         )
@@ -92,13 +92,13 @@ class Mask:
             for name, value in entry.items()
         }
 
-    def _value(self, name: str, value: Any, form: re.Pattern[str] | None) -> Any:
+    def _value(self, name: str, value: Any, pattern: re.Pattern[str] | None) -> Any:
         if name in IDENTIFYING and isinstance(value, str | int):
             return self.pseudonym(str(value))
-        return _harmless(value, form)
+        return _keep_if_matching(value, pattern)
 
 
-def _harmless(value: Any, form: re.Pattern[str] | None) -> Any:
-    if value is None or (form is SUM and isinstance(value, int | float)):
+def _keep_if_matching(value: Any, pattern: re.Pattern[str] | None) -> Any:
+    if value is None or (pattern is SUM and isinstance(value, int | float)):
         return value
-    return value if form and isinstance(value, str) and form.fullmatch(value) else MASKED
+    return value if pattern and isinstance(value, str) and pattern.fullmatch(value) else MASKED

@@ -57,17 +57,17 @@ def shown(example: examples.Example) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [example]})
 
 
-def _in_two_places(described: dict[str, Any]) -> None:
+def _without_required(schema: dict[str, Any]) -> None:
     """Add an example and make all members optional: members missing from the body may be in the query string."""
-    described["examples"] = [examples.STATUS_CHANGE]
-    del described["required"]
+    schema["examples"] = [examples.STATUS_CHANGE]
+    del schema["required"]
 
 
-def _without_defaults(described: dict[str, Any]) -> None:
+def _without_defaults(schema: dict[str, Any]) -> None:
     """Add an example and remove the defaults: they only make the fields optional and never apply to a change."""
-    described["examples"] = [examples.CASE_CHANGE]
-    for of_field in described["properties"].values():
-        of_field.pop("default", None)
+    schema["examples"] = [examples.CASE_CHANGE]
+    for field_schema in schema["properties"].values():
+        field_schema.pop("default", None)
 
 
 class Wire(BaseModel):
@@ -91,15 +91,17 @@ class Request(Wire):
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the JSON schema with each optional field marked as nullable."""
-        described = handler(core)
-        of_model = handler.resolve_ref_schema(described)
-        for name in of_model["properties"].keys() - of_model.get("required", ()):
-            of_field = of_model["properties"][name]
-            told = {key: of_field.pop(key) for key in ("title", "description", "default") if key in of_field}
-            kinds = of_field.pop("anyOf") if set(of_field) == {"anyOf"} else [of_field]
-            kinds += [{"type": "null"}] if {"type": "null"} not in kinds else []
-            of_model["properties"][name] = told | {"anyOf": kinds}
-        return described
+        schema = handler(core)
+        model_schema = handler.resolve_ref_schema(schema)
+        for name in model_schema["properties"].keys() - model_schema.get("required", ()):
+            field_schema = model_schema["properties"][name]
+            annotations = {
+                key: field_schema.pop(key) for key in ("title", "description", "default") if key in field_schema
+            }
+            alternatives = field_schema.pop("anyOf") if set(field_schema) == {"anyOf"} else [field_schema]
+            alternatives += [{"type": "null"}] if {"type": "null"} not in alternatives else []
+            model_schema["properties"][name] = annotations | {"anyOf": alternatives}
+        return schema
 
 
 class NewMessage(Request):
@@ -154,7 +156,7 @@ class CaseChange(Wire):
 class StatusChange(Request):
     """A status to give a case, and perhaps an agent."""
 
-    model_config = ConfigDict(json_schema_extra=_in_two_places)
+    model_config = ConfigDict(json_schema_extra=_without_required)
 
     status: Status = Field(description="the status to give")
     assigned_agent_id: Identifier | None = Field(None, description="the agent to give the case to")

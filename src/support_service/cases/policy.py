@@ -47,7 +47,7 @@ def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
         raise missing("cases:create-for-others", "A customer opens cases of their own.")
     if new.team is not None:
         raise missing("cases:assign", "Agents decide which team a case goes to.")
-    if references.find(new.context) or _speaks_for_others(new.context):
+    if references.find(new.context) or _has_reserved_types(new.context):
         raise missing("cases:refer", "Agents decide which orders, payments and shipments a case is about.")
     return new.model_copy(update={"customer_id": caller.subject})
 
@@ -75,7 +75,7 @@ def heard(caller: Caller, case: Case) -> Case:
     return case
 
 
-def _speaks_for_others(context: Iterable[Mapping[str, Any]]) -> bool:
+def _has_reserved_types(context: Iterable[Mapping[str, Any]]) -> bool:
     return any(isinstance(entry.get("type"), str) and entry["type"] in TOLD for entry in context)
 
 

@@ -81,11 +81,11 @@ class SupportService:
             "attachments": [],
         }
         case = Case.model_validate(new.__dict__ | opened, by_name=True, by_alias=False)
-        first = _message(case.id, new.initial_message, at) if new.initial_message else None
+        first = _build_message(case.id, new.initial_message, at) if new.initial_message else None
         async with self._database.transaction() as tx:
             await store.add(tx, case, references.rows(case.context), first)
             await outbox.append(tx, case.id, outbox.OPENED, at, initialMessage=first)
-            await audit.record(tx, case.id, "case.opened", at, _opened(case, first))
+            await audit.record(tx, case.id, "case.opened", at, _opening_changes(case, first))
         case.messages = [first] if first else []
         self._instruments.ticket_created.add(1, {"channel": closed(case.channel, CHANNELS)})
         self._count_messages(case.channel, case.messages)
@@ -118,7 +118,9 @@ class SupportService:
         """
         async with self._database.transaction() as tx:
             before = ticket = await self._lock(tx, case_id, expected)
-            changed = {name: value for name, value in change.given().items() if not _same(getattr(before, name), value)}
+            changed = {
+                name: value for name, value in change.given().items() if not _is_same_json(getattr(before, name), value)
+            }
             if "assigned_agent_id" in changed:
                 expect_may_assign(CALLER.get(), before.assigned_agent_id, changed["assigned_agent_id"])
             if changed:
@@ -146,7 +148,7 @@ class SupportService:
         async with self._database.transaction() as tx:
             before = await self._lock(tx, case_id, expected)
             if last and last.author_type == "customer":
-                _expect_hearing(before.status)
+                _expect_not_closed(before.status)
             ticket = await _set_status(tx, before, "closed", closing.assigned_agent_id)
             added = await self._append(tx, case_id, last, closing=True) if last else None
             case = await store.get(tx, case_id)
@@ -199,19 +201,19 @@ class SupportService:
         self._open, self._waiting_since = await store.tally(self._database)
         self._tallied_at = monotonic()
 
-    def _knows_tally(self) -> bool:
+    def _is_tally_recent(self) -> bool:
         """Return whether the last count is recent enough to publish; it is not during a database outage."""
         return self._tallied_at is not None and monotonic() - self._tallied_at < TALLY_KEPT
 
     def _open_cases(self) -> Reading:
-        if not self._knows_tally():
+        if not self._is_tally_recent():
             return []
         return [
             (self._open.get((series["status"], series["priority"]), 0), series) for series in rows.TICKET_OPEN.series()
         ]
 
     def _oldest_unanswered(self) -> Reading:
-        if not self._knows_tally():
+        if not self._is_tally_recent():
             return []
         since = self._waiting_since
         return [(max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0, {})]
@@ -222,24 +224,24 @@ class SupportService:
         """Append a message; a customer's message reopens a resolved case, unless the case is being closed."""
         caller = CALLER.get()
         expect_may_say(caller, new)
-        message = _message(case_id, new, datetime.now(UTC))
+        message = _build_message(case_id, new, datetime.now(UTC))
         at, reopened = message.created_at, None
-        spoken = await store.add_message(tx, message) if may_be_id(case_id) else None
-        if spoken is None or not caller.sees(spoken):
+        state = await store.add_message(tx, message) if may_be_id(case_id) else None
+        if state is None or not caller.sees(state):
             raise no_case(case_id)  # rolls the message back
-        expect_version(spoken.version - 1, expected)
-        expect_room(spoken.conversation_bytes)
+        expect_version(state.version - 1, expected)
+        expect_room(state.conversation_bytes)
         if message.author_type == "customer" and not closing:
-            _expect_hearing(spoken.status)
-            if spoken.status == "resolved":
+            _expect_not_closed(state.status)
+            if state.status == "resolved":
                 before = await self._lock(tx, case_id)
                 reopened = before, await _change(tx, before, {"status": "open"})
         await outbox.append(tx, case_id, outbox.UPDATED, at, changeType="conversation.added", conversation=message)
-        told = _told(message) if await store.tell_file(tx, message) else {}
-        await audit.record(tx, case_id, "message.added", at, {**_said(message), **told})
-        first_answer = message.author_type == "agent" and spoken.answered_at == at
-        waited = (at - spoken.created_at).total_seconds() if first_answer else None
-        return Added(message, spoken.channel, waited, reopened)
+        visibility_changes = _visibility_changes(message) if await store.tell_file(tx, message) else {}
+        await audit.record(tx, case_id, "message.added", at, {**_message_changes(message), **visibility_changes})
+        first_answer = message.author_type == "agent" and state.answered_at == at
+        answered_after = (at - state.created_at).total_seconds() if first_answer else None
+        return Added(message, state.channel, answered_after, reopened)
 
     async def _lock(self, tx: Transaction, case_id: str, expected: Versions = None) -> Ticket:
         ticket = await store.lock(tx, case_id) if may_be_id(case_id) else None
@@ -279,46 +281,46 @@ async def _change(tx: Transaction, before: Ticket, changed: dict[str, Any]) -> T
         expect_move(before.status, changed["status"])
     ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC), "version": before.version + 1})
     await store.change(tx, ticket, changed)
-    await _announce_change(tx, before, ticket, changed)
+    await _append_change_events(tx, before, ticket, changed)
     changes = {to_camel(name): (getattr(before, name), value) for name, value in changed.items()}
-    await audit.record(tx, ticket.id, _action(before, ticket), ticket.updated_at, changes)
+    await audit.record(tx, ticket.id, _audit_action(before, ticket), ticket.updated_at, changes)
     return ticket
 
 
-def _action(before: Ticket, after: Ticket) -> audit.Action:
+def _audit_action(before: Ticket, after: Ticket) -> audit.Action:
     if after.status == before.status or "closed" not in (before.status, after.status):
         reopened = before.status not in UNSETTLED and after.status in UNSETTLED
         return "case.reopened" if reopened else "case.changed"
     return "case.closed" if after.status == "closed" else "case.reopened"
 
 
-def _opened(case: Case, first: Message | None) -> audit.Changes:
+def _opening_changes(case: Case, first: Message | None) -> audit.Changes:
     """Return the audit log's changes for an opened case.
 
     Texts are left out: the case holds them, and the first change of a text records the old one as `before`.
     """
     changes = {to_camel(name): (None, getattr(case, name)) for name in OPENED_WITH if getattr(case, name) is not None}
-    return {**changes, **_said(first)} if first else changes
+    return {**changes, **_message_changes(first)} if first else changes
 
 
-def _said(message: Message) -> audit.Changes:
+def _message_changes(message: Message) -> audit.Changes:
     """Return the audit log's changes for an added message: its id and author type, without the text."""
     return {"messageId": (None, message.id), "authorType": (None, message.author_type)}
 
 
-def _told(message: Message) -> audit.Changes:
+def _visibility_changes(message: Message) -> audit.Changes:
     """Return the audit log's changes for an attachment whose visibility the message changed."""
     before = "internal" if message.visibility == "public" else "public"
     return {"attachmentVisibility": (before, message.visibility)}
 
 
-def _expect_hearing(status: str) -> None:
+def _expect_not_closed(status: str) -> None:
     """Raise Conflict if a case of this status accepts no message from its customer."""
     if status == "closed":
         raise Conflict("case_closed", "The case is closed and takes no more messages of its customer; open a new one.")
 
 
-async def _announce_change(tx: Transaction, before: Ticket, after: Ticket, fields: Iterable[str]) -> None:
+async def _append_change_events(tx: Transaction, before: Ticket, after: Ticket, fields: Iterable[str]) -> None:
     """Append the events of a change to the outbox: one for the status, and one for all other fields together."""
     if before.status != after.status:
         closes = after.status == "closed"
@@ -326,23 +328,25 @@ async def _announce_change(tx: Transaction, before: Ticket, after: Ticket, field
         change = {} if closes else {"changeType": "status.changed"}
         statuses = {"previousStatus": before.status, "currentStatus": after.status}
         await outbox.append(tx, after.id, kind, after.updated_at, **change, **statuses)
-    others = sorted(to_camel(name) for name in set(fields) - {"status"})
-    if others:
+    other_fields = sorted(to_camel(name) for name in set(fields) - {"status"})
+    if other_fields:
         await outbox.append(
-            tx, after.id, outbox.UPDATED, after.updated_at, changeType="case.changed", changedFields=others
+            tx, after.id, outbox.UPDATED, after.updated_at, changeType="case.changed", changedFields=other_fields
         )
 
 
-def _same(before: object, after: object) -> bool:
+def _is_same_json(before: object, after: object) -> bool:
     """Return whether two values are the same JSON.
 
     The order of members does not count, because PostgreSQL does not keep it. `1` and `true` differ, although they are
     equal in Python.
     """
     if isinstance(before, dict) and isinstance(after, dict):
-        return before.keys() == after.keys() and all(_same(value, after[name]) for name, value in before.items())
+        return before.keys() == after.keys() and all(
+            _is_same_json(value, after[name]) for name, value in before.items()
+        )
     if isinstance(before, list) and isinstance(after, list):
-        return len(before) == len(after) and all(map(_same, before, after))
+        return len(before) == len(after) and all(map(_is_same_json, before, after))
     return before == after and isinstance(before, bool) == isinstance(after, bool)
 
 
@@ -353,7 +357,7 @@ def _expect_synthetic(ticket: Ticket) -> None:
         raise Conflict("case_not_synthetic", refusal)
 
 
-def _message(case_id: str, new: NewMessage, at: datetime) -> Message:
+def _build_message(case_id: str, new: NewMessage, at: datetime) -> Message:
     # Validation runs in native code, and is faster than `model_construct`.
     message = {**new.__dict__, "id": new_id(), "ticket_id": case_id, "created_at": at}
     return Message.model_validate(message, by_name=True, by_alias=False)

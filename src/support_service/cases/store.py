@@ -100,7 +100,7 @@ CASE_BY_ID = hot(
     ).where(tickets.c.id == sa.bindparam("id"))
 )
 AT = sa.bindparam("at", type_=UtcDateTime())
-_SPEAKING: dict[str, dict[str, Any]] = {
+_AUTHOR_CHANGES: dict[str, dict[str, Any]] = {
     "customer": {"waiting_since": sa.func.coalesce(tickets.c.waiting_since, AT)},
     "agent": {"waiting_since": sa.null(), "answered_at": sa.func.coalesce(tickets.c.answered_at, AT)},
     "bot": {},
@@ -115,26 +115,28 @@ SPOKEN = {
         .values(updated_at=AT, version=_NEXT_VERSION, conversation_bytes=_MORE_BYTES, **more)
         .returning(*(tickets.c[field.name] for field in fields(Spoken)))
     )
-    for author, more in _SPEAKING.items()
+    for author, more in _AUTHOR_CHANGES.items()
 }
 # `inline` leaves out the read of the generated row number, which is unused and costs a second cursor.
 ADD_TICKET = hot(tickets.insert().inline())
 ADD_MESSAGE = hot(messages.insert().inline())
 ADD_REFERENCE = hot(ticket_references.insert())
-_NAMES = messages.c.attachment_uri.contains(attachments.c.id)  # ids contain no LIKE wildcards
-_NAMED_IN_PUBLIC = sa.exists().where(
-    messages.c.ticket_id == attachments.c.ticket_id, messages.c.visibility == "public", _NAMES
+_NAMES_ATTACHMENT = messages.c.attachment_uri.contains(attachments.c.id)  # ids contain no LIKE wildcards
+_NAMED_BY_PUBLIC_MESSAGE = sa.exists().where(
+    messages.c.ticket_id == attachments.c.ticket_id, messages.c.visibility == "public", _NAMES_ATTACHMENT
 )
-_NAMED = (
+_ATTACHMENT_NAMED = (
     attachments.c.ticket_id == sa.bindparam("case_id"),
     sa.bindparam("uri", type_=sa.Text()).contains(attachments.c.id),
 )
 HIDE_FILE = (
     attachments.update()
-    .where(*_NAMED, attachments.c.visibility == "public", ~_NAMED_IN_PUBLIC)
+    .where(*_ATTACHMENT_NAMED, attachments.c.visibility == "public", ~_NAMED_BY_PUBLIC_MESSAGE)
     .values(visibility="internal")
 )
-SHOW_FILE = attachments.update().where(*_NAMED, attachments.c.visibility == "internal").values(visibility="public")
+SHOW_FILE = (
+    attachments.update().where(*_ATTACHMENT_NAMED, attachments.c.visibility == "internal").values(visibility="public")
+)
 TOLD = hot(
     tickets.update()
     .where(tickets.c.id == sa.bindparam("case_id"))
@@ -163,7 +165,7 @@ LEAST_BYTES = 1024  # minimum size counted for a message: a shorter one costs ea
 FILTERS = ("status", "customer_id", "assigned_agent_id", "team", "priority", "channel")
 # Size in bytes of the columns that may be long.
 _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
-_KEPT = [name for name in Ticket.model_fields if name in tickets.c]
+_STORED_FIELDS = [name for name in Ticket.model_fields if name in tickets.c]
 
 
 async def get(reader: Reader, case_id: str) -> Case | None:
@@ -192,9 +194,9 @@ async def find(reader: Reader, query: CaseQuery, after: int | None, caller: Call
     if after is not None:
         wanted["after"] = after
     # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
-    who = {"subject": caller.subject or "", "teams": list(caller.teams)}
+    caller_values = {"subject": caller.subject or "", "teams": list(caller.teams)}
     bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": MAX_PAGE}
-    rows = await reader.fetch_all(_page(frozenset(wanted), caller.role), wanted | who | bounds)
+    rows = await reader.fetch_all(_page_statement(frozenset(wanted), caller.role), wanted | caller_values | bounds)
     # The database bounds the page by the stored sizes. JSON may write one character of a description as six bytes,
     # and the database could only count those by reading every text, so the JSON is measured here too.
     before = accumulate((len(ticket) for _, ticket, _ in rows), initial=0)
@@ -215,13 +217,13 @@ async def add(
     tx: Transaction, ticket: Ticket, references: Sequence[tuple[str, str]], first: Message | None = None
 ) -> None:
     """Insert a new ticket with its references (kind, value), and its first message if it has one."""
-    speaks = first.author_type if first and first.visibility == "public" else None
-    said = {
-        "waiting_since": ticket.created_at if speaks == "customer" else None,
-        "answered_at": ticket.created_at if speaks == "agent" else None,
-        "conversation_bytes": _bytes(first) if first else 0,
+    author = first.author_type if first and first.visibility == "public" else None
+    first_message_values = {
+        "waiting_since": ticket.created_at if author == "customer" else None,
+        "answered_at": ticket.created_at if author == "agent" else None,
+        "conversation_bytes": _message_size(first) if first else 0,
     }
-    await tx.execute(ADD_TICKET, _values(ticket) | _search(ticket) | said)
+    await tx.execute(ADD_TICKET, _column_values(ticket) | _search_values(ticket) | first_message_values)
     await _add_references(tx, ticket.id, references)
     if first:
         await tx.execute(ADD_MESSAGE, first.__dict__)
@@ -230,9 +232,11 @@ async def add(
 async def change(tx: Transaction, ticket: Ticket, fields: Iterable[str]) -> None:
     """Update the named fields, the version and `updated_at` of a ticket that this transaction has locked."""
     changed = set(fields)
-    values = {name: value for name, value in _values(ticket).items() if name in changed | {"updated_at", "version"}}
+    values = {
+        name: value for name, value in _column_values(ticket).items() if name in changed | {"updated_at", "version"}
+    }
     if changed & {"subject", "description"}:
-        values |= _search(ticket)
+        values |= _search_values(ticket)
     await tx.execute(tickets.update().where(tickets.c.id == ticket.id).values(values))
 
 
@@ -244,8 +248,8 @@ async def replace_references(tx: Transaction, case_id: str, references: Sequence
 
 async def add_message(tx: Transaction, message: Message) -> Spoken | None:
     """Append a message to its case; return the state of the case after it, or None for an unknown case."""
-    spoken = SPOKEN["internal" if message.visibility == "internal" else message.author_type]
-    row = await tx.fetch_one(spoken, _added(message))
+    statement = SPOKEN["internal" if message.visibility == "internal" else message.author_type]
+    row = await tx.fetch_one(statement, _message_parameters(message))
     if row is None:
         return None
     await tx.execute(ADD_MESSAGE, message.__dict__)
@@ -276,10 +280,10 @@ async def concerned(
     )
     # Materialized, so that the references are looked up once: without statistics, as in a new database, PostgreSQL
     # would look them up for each open case.
-    concern = sa.select(ticket_references.c.ticket_id).where(named).distinct().cte("concern")
+    matching = sa.select(ticket_references.c.ticket_id).where(named).distinct().cte("concern")
     statement = (
         sa.select(tickets.c.seq, tickets.c.id, tickets.c.channel)
-        .join(concern.prefix_with("MATERIALIZED"), concern.c.ticket_id == tickets.c.id)
+        .join(matching.prefix_with("MATERIALIZED"), matching.c.ticket_id == tickets.c.id)
         .where(tickets.c.status.in_(UNSETTLED), tickets.c.seq > after)
         .order_by(tickets.c.seq)
         .limit(count)
@@ -291,7 +295,7 @@ async def concerned(
 async def tell(tx: Transaction, messages: Sequence[Message]) -> None:
     """Append bot messages to cases that this transaction has locked; their cached snapshots become outdated."""
     if messages:
-        await tx.execute(TOLD, [_added(each) for each in messages])
+        await tx.execute(TOLD, [_message_parameters(each) for each in messages])
         await tx.execute(ADD_MESSAGE, [each.__dict__ for each in messages])
 
 
@@ -317,7 +321,7 @@ async def _add_references(tx: Transaction, case_id: str, references: Sequence[tu
 
 
 @cache
-def _page(wanted: frozenset[str], role: str) -> sa.Select[Any]:
+def _page_statement(wanted: frozenset[str], role: str) -> sa.Select[Any]:
     """Return the statement of a page: (seq, ticket as JSON, number of rows found, at most the limit and one).
 
     The database writes JSON for the tickets of the page only. The statement is cached for each set of filters, because
@@ -333,7 +337,7 @@ def _page(wanted: frozenset[str], role: str) -> sa.Select[Any]:
         conditions.append(tickets.c.seq < sa.bindparam("after"))
     found = (
         sa.select(tickets.c.seq, _SIZE.label("size"))
-        .where(*conditions, *_of(role))
+        .where(*conditions, *_access_conditions(role))
         .order_by(tickets.c.seq.desc())
         .limit(sa.bindparam("one_more"))
     )
@@ -345,35 +349,35 @@ def _page(wanted: frozenset[str], role: str) -> sa.Select[Any]:
     )
 
 
-def _of(role: str) -> list[sa.ColumnElement[bool]]:
+def _access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
     """Return `Caller.sees` as SQL conditions; an empty list for roles that see all cases."""
     subject: sa.BindParameter[str] = sa.bindparam("subject")
     if role == "customer":
         return [tickets.c.customer_id == subject]
     if role == "agent":
-        theirs = sa.or_(
+        of_agent = sa.or_(
             tickets.c.assigned_agent_id == subject,
             sa.and_(tickets.c.assigned_agent_id.is_(None), tickets.c.team.is_(None)),
             tickets.c.team.in_(sa.bindparam("teams", expanding=True)),
         )
-        return [theirs]
+        return [of_agent]
     return []
 
 
-def _values(ticket: Ticket) -> dict[str, Any]:
-    kept = ticket.__dict__  # iterating over the model takes three times as long
-    return {name: kept[name] for name in _KEPT}
+def _column_values(ticket: Ticket) -> dict[str, Any]:
+    attributes = ticket.__dict__  # iterating over the model takes three times as long
+    return {name: attributes[name] for name in _STORED_FIELDS}
 
 
-def _added(message: Message) -> dict[str, Any]:
+def _message_parameters(message: Message) -> dict[str, Any]:
     """Return the statement parameters by which a message changes its case."""
-    return {"case_id": message.ticket_id, "at": message.created_at, "more_bytes": _bytes(message)}
+    return {"case_id": message.ticket_id, "at": message.created_at, "more_bytes": _message_size(message)}
 
 
-def _bytes(message: Message) -> int:
+def _message_size(message: Message) -> int:
     return max(LEAST_BYTES, length_in_full(pydantic_core.to_json(message, by_alias=True, inf_nan_mode="null")))
 
 
-def _search(ticket: Ticket) -> dict[str, str]:
+def _search_values(ticket: Ticket) -> dict[str, str]:
     words = " ".join(search_words(ticket.subject, ticket.description, ticket.customer_id))
     return {"search_text": words.encode()[:MAX_WORDS].decode(errors="ignore")}

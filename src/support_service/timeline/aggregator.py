@@ -68,8 +68,8 @@ class TimelineAggregator:
         self._ttl = ttl
         self._stale_ttl = stale_ttl
         self._deadline = deadline
-        self._flights = Flights(self.sources.values(), self._cache, self._is_current, self._usable_for)
-        self._renewed: TTLCache[str, bool] = TTLCache(10_000, AHEAD_EVERY)
+        self._fetches = Flights(self.sources.values(), self._cache, self._is_current, self._usable_for)
+        self._refreshed_ahead: TTLCache[str, bool] = TTLCache(10_000, AHEAD_EVERY)
 
     async def collect(
         self, case_id: str, references: Mapping[Service, Wanted], *, epoch: int = 0, refresh: bool = False
@@ -95,17 +95,17 @@ class TimelineAggregator:
         self._count(hit=bool(current) and not due, refresh=refresh, readable=cached is not None)
         found = Found()
         if due:
-            flight = self._flights.take(case, due, cached, started + self._deadline, alone=refresh)
-            found = await asyncio.shield(flight)  # cancelling one reader must not cancel the fetch that others share
-        elif cached and not self._flights.is_flying(case_id) and case_id not in self._renewed:
-            ending = frozenset(name for name in in_use if self._is_ending(case, kept[name]))
-            if ending:  # refreshed in the background; the reader does not wait
-                self._renewed[case_id] = True
-                self._flights.take(case, ending, cached, started + self._deadline)
+            fetch = self._fetches.take(case, due, cached, started + self._deadline, alone=refresh)
+            found = await asyncio.shield(fetch)  # cancelling one reader must not cancel the fetch that others share
+        elif cached and not self._fetches.is_flying(case_id) and case_id not in self._refreshed_ahead:
+            expiring = frozenset(name for name in in_use if self._is_expiring(case, kept[name]))
+            if expiring:  # refreshed in the background; the reader does not wait
+                self._refreshed_ahead[case_id] = True
+                self._fetches.take(case, expiring, cached, started + self._deadline)
         collected = self._collected(case, kept, current, found)
-        took = loop.time() - started
-        self._instruments.timeline_collect.record(took, {"source": "remote" if due else "cache"})
-        self._instruments.timeline_read.record(took, {"completeness": collected.completeness})
+        elapsed = loop.time() - started
+        self._instruments.timeline_collect.record(elapsed, {"source": "remote" if due else "cache"})
+        self._instruments.timeline_read.record(elapsed, {"completeness": collected.completeness})
         return collected
 
     async def invalidate(self, case_id: str) -> None:
@@ -114,7 +114,7 @@ class TimelineAggregator:
 
     async def close(self) -> None:
         """Cancel the fetches in flight."""
-        await self._flights.close()
+        await self._fetches.close()
 
     def _count(self, *, hit: bool, refresh: bool, readable: bool) -> None:
         if refresh:
@@ -141,7 +141,7 @@ class TimelineAggregator:
         """Return whether a snapshot is of the case's present epoch and within its TTL."""
         return snapshot.epoch >= case.epoch and time.time() - snapshot.at < self._current_for(snapshot)
 
-    def _is_ending(self, case: Case, snapshot: Snapshot) -> bool:
+    def _is_expiring(self, case: Case, snapshot: Snapshot) -> bool:
         """Return whether a current snapshot is so close to its expiry that it should be refreshed ahead."""
         # The share depends on the case, so that snapshots stored at the same time are not refreshed at the same time.
         share = AHEAD_FROM + (AHEAD_TO - AHEAD_FROM) * (hash(case.id) % 1024) / 1024
@@ -155,15 +155,15 @@ class TimelineAggregator:
                 sources[name] = NONE if name in self.sources else OFF
                 continue
             if name in found.kept:
-                given, sources[name] = self._worth(name, found.kept[name], None, is_current=True)
+                given, sources[name] = self._with_freshness(name, found.kept[name], None, is_current=True)
             else:
-                given, sources[name] = self._worth(
+                given, sources[name] = self._with_freshness(
                     name, kept.get(name), found.asked.get(name), is_current=name in current
                 )
             entries += given
         return Collected(entries, sources)
 
-    def _worth(
+    def _with_freshness(
         self, name: Service, kept: Snapshot | None, asked: Asked | None, *, is_current: bool
     ) -> tuple[list[Entry], SourceStatus]:
         """Return the entries to show of one source, and their freshness."""

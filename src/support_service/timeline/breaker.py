@@ -22,11 +22,11 @@ class Breaker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lately: deque[bool] = deque(maxlen=WINDOW)
-        self._term = 0  # number of state changes; identifies the state in which a call was admitted
+        self._recent_results: deque[bool] = deque(maxlen=WINDOW)
+        self._generation = 0  # number of state changes; identifies the state in which a call was admitted
         self._open_for = 0.0  # seconds; 0 while closed
         self._until = 0.0
-        self._trying = False
+        self._trial_running = False
 
     @property
     def state(self) -> State:
@@ -38,31 +38,31 @@ class Breaker:
     def admit(self) -> int | None:
         """Admit a call: return the token for its report, or None if the call must not be made."""
         if self._open_for:
-            if self._trying or self._clock() < self._until:
+            if self._trial_running or self._clock() < self._until:
                 return None
-            self._trying = True
-        return self._term
+            self._trial_running = True
+        return self._generation
 
     def report(self, admission: int, *, good: bool | None) -> None:
         """Record the result of an admitted call; `good` is None if it says nothing about the service's health."""
-        if admission != self._term:
+        if admission != self._generation:
             return
-        if self._trying:
-            self._trying = False
+        if self._trial_running:
+            self._trial_running = False
             if good is not None:
                 self._close() if good else self._open()
         elif good is not None:
-            self._lately.append(good)
-            if not good and self._lately.count(False) >= FAILURES:
+            self._recent_results.append(good)
+            if not good and self._recent_results.count(False) >= FAILURES:
                 self._open()
 
     def _close(self) -> None:
-        self._term += 1
+        self._generation += 1
         self._open_for = 0.0
-        self._lately.clear()
+        self._recent_results.clear()
 
     def _open(self) -> None:
-        self._term += 1
+        self._generation += 1
         self._open_for = min(self._open_for * 2, OPEN_FOR_AT_MOST) or OPEN_FOR
         # The random factor keeps replicas that saw the same failure from retrying at the same moment.
         self._until = self._clock() + self._open_for * random.uniform(0.8, 1.2)

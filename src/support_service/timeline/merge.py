@@ -38,13 +38,13 @@ class Filed(Protocol):
 
 def order(answer: object) -> list[Entry]:
     """Read an order of the order service: `{id, status, grandTotal, createdAt, updatedAt}`."""
-    found = _object(answer, "an order")
+    found = _require_object(answer, "an order")
     return [
         {
             "type": "order",
-            "timestamp": _changed(found),
+            "timestamp": _updated_at(found),
             "source": "order-service",
-            "orderId": _required(found, "id", "an order"),
+            "orderId": _require(found, "id", "an order"),
             "status": found.get("status"),
             "total": found.get("grandTotal"),
         }
@@ -56,23 +56,23 @@ def order_events(answer: object) -> list[Entry]:
     return [
         {
             "type": "order-event",
-            "timestamp": _time(event.get("createdAt")),
+            "timestamp": _normalise_time(event.get("createdAt")),
             "eventType": event.get("type"),
             "payload": event.get("payload"),
         }
-        for event in _objects(answer, "order events")
+        for event in _require_objects(answer, "order events")
     ]
 
 
 def payment(answer: object) -> list[Entry]:
     """Read a payment of the payment service: `{id, orderId, status, amount, createdAt, updatedAt}`."""
-    found = _object(answer, "a payment")
+    found = _require_object(answer, "a payment")
     return [
         {
             "type": "payment",
-            "timestamp": _changed(found),
+            "timestamp": _updated_at(found),
             "source": "payment-service",
-            "paymentId": _required(found, "id", "a payment"),
+            "paymentId": _require(found, "id", "a payment"),
             "orderId": found.get("orderId"),
             "status": found.get("status"),
             "amount": found.get("amount"),
@@ -82,13 +82,13 @@ def payment(answer: object) -> list[Entry]:
 
 def shipment(answer: object) -> list[Entry]:
     """Read a shipment of the fulfillment service: `{id, orderId, status, trackingNumber, createdAt, updatedAt}`."""
-    found = _object(answer, "a shipment")
+    found = _require_object(answer, "a shipment")
     return [
         {
             "type": "shipment",
-            "timestamp": _changed(found),
+            "timestamp": _updated_at(found),
             "source": "fulfillment-service",
-            "shipmentId": _required(found, "id", "a shipment"),
+            "shipmentId": _require(found, "id", "a shipment"),
             "orderId": found.get("orderId"),
             "status": found.get("status"),
             "trackingNumber": found.get("trackingNumber"),
@@ -100,8 +100,8 @@ def page_of(read: Callable[[object], list[Entry]]) -> Callable[[object], list[En
     """Return a reader of a page `{items: […]}`, which reads each item with `read`."""
 
     def read_page(answer: object) -> list[Entry]:
-        items = _required(_object(answer, "a page"), "items", "a page")
-        return [entry for item in _objects(items, "items of a page") for entry in read(item)]
+        items = _require(_require_object(answer, "a page"), "items", "a page")
+        return [entry for item in _require_objects(items, "items of a page") for entry in read(item)]
 
     return read_page
 
@@ -120,47 +120,47 @@ def merge(
     """
     opening = text(opened_at)
     dated: list[tuple[str, Entry]] = []
-    for given in context:
-        at = _time(given.get("timestamp"))
-        kind = given.get("type")
-        entry = dict(given) | {"type": kind if isinstance(kind, str) and kind else "context"}
+    for context_entry in context:
+        at = _normalise_time(context_entry.get("timestamp"))
+        kind = context_entry.get("type")
+        entry = dict(context_entry) | {"type": kind if isinstance(kind, str) and kind else "context"}
         dated.append((at or opening, entry if at else entry | {"timestamp": opening}))
-    for known in collected:
-        at = known.get("timestamp")
+    for source_entry in collected:
+        at = source_entry.get("timestamp")
         at = at if isinstance(at, str) else opening
-        dated.append((at, {**known, "timestamp": at}))
-    for said in messages:
-        at = text(said.created_at)
+        dated.append((at, {**source_entry, "timestamp": at}))
+    for message in messages:
+        at = text(message.created_at)
         dated.append(
             (
                 at,
                 {
                     "type": "conversation",
                     "timestamp": at,
-                    "authorType": said.author_type,
-                    "message": said.message,
-                    "attachmentUri": said.attachment_uri,
-                    "sentiment": said.sentiment,
-                    "metadata": said.metadata,
-                    "visibility": said.visibility,
+                    "authorType": message.author_type,
+                    "message": message.message,
+                    "attachmentUri": message.attachment_uri,
+                    "sentiment": message.sentiment,
+                    "metadata": message.metadata,
+                    "visibility": message.visibility,
                 },
             )
         )
-    for filed in attachments:
-        at = text(filed.created_at)
+    for attachment in attachments:
+        at = text(attachment.created_at)
         dated.append(
             (
                 at,
                 {
                     "type": "attachment",
                     "timestamp": at,
-                    "filename": filed.filename,
-                    "uri": filed.uri,
-                    "visibility": filed.visibility,
+                    "filename": attachment.filename,
+                    "uri": attachment.uri,
+                    "visibility": attachment.visibility,
                 },
             )
         )
-    dated.sort(key=_moment)
+    dated.sort(key=_sort_key)
     return [entry for _, entry in dated]
 
 
@@ -172,11 +172,11 @@ def text(moment: datetime) -> str:
     return f"{written[:-6]}Z"
 
 
-def _moment(dated: tuple[str, Entry]) -> str:
+def _sort_key(dated: tuple[str, Entry]) -> str:
     return dated[0]
 
 
-def _time(value: object) -> str | None:
+def _normalise_time(value: object) -> str | None:
     """Return a service's time, normalised; a time without an offset is read as UTC, and an invalid time gives None."""
     if not isinstance(value, str):
         return None
@@ -187,23 +187,23 @@ def _time(value: object) -> str | None:
         return None
 
 
-def _changed(found: Mapping[str, Any]) -> str | None:
-    return _time(found.get("updatedAt")) or _time(found.get("createdAt"))
+def _updated_at(found: Mapping[str, Any]) -> str | None:
+    return _normalise_time(found.get("updatedAt")) or _normalise_time(found.get("createdAt"))
 
 
-def _object(answer: object, what: str) -> Mapping[str, Any]:
+def _require_object(answer: object, what: str) -> Mapping[str, Any]:
     if not isinstance(answer, dict):
         raise OffContract(f"{what} must be an object")
     return answer
 
 
-def _objects(answer: object, what: str) -> Sequence[Mapping[str, Any]]:
+def _require_objects(answer: object, what: str) -> Sequence[Mapping[str, Any]]:
     if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
         raise OffContract(f"{what} must be a list of objects")
     return answer
 
 
-def _required(found: Mapping[str, Any], name: str, what: str) -> Any:
+def _require(found: Mapping[str, Any], name: str, what: str) -> Any:
     if found.get(name) is None:
         raise OffContract(f"{what} has no {name}")
     return found[name]

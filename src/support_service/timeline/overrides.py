@@ -74,10 +74,10 @@ async def pull(tx: Transaction, lever: Lever) -> None:
 async def release(tx: Transaction, names: Collection[str]) -> list[Lever]:
     """Clear overrides and record it in the audit log; return the cleared ones, including expired ones."""
     statement = timeline_levers.delete().where(timeline_levers.c.name.in_(names)).returning(*COLUMNS)
-    released = [Lever(*row) for row in await tx.fetch_all(statement)]
-    for lever in released:
+    cleared = [Lever(*row) for row in await tx.fetch_all(statement)]
+    for lever in cleared:
         await audit.record(tx, None, "lever.released", utc_now(), {lever.name: (lever, None)})
-    return released
+    return cleared
 
 
 async def read(reader: Reader) -> list[Lever]:
@@ -97,8 +97,8 @@ class Levers:
         self._database = database
         self._now = now
         self._known: Mapping[str, Lever] = {}  # never changed, only replaced: a scrape reads it from another thread
-        self._announced: dict[str, Lever] = {}
-        self._blind = False
+        self._logged: dict[str, Lever] = {}
+        self._database_failed = False
 
     async def refresh(self) -> None:
         """Read the overrides from the database, and log which were set, changed, cleared or expired.
@@ -108,44 +108,45 @@ class Levers:
         try:
             self._known = {lever.name: lever for lever in await read(self._database)}
         except Unavailable as failure:
-            if not self._blind:
+            if not self._database_failed:
                 log.warning("The levers can't be read; those known are kept until they expire: %s", failure)
-            self._blind = True
+            self._database_failed = True
         else:
-            if self._blind:
+            if self._database_failed:
                 log.info("The levers can be read again")
-            self._blind = False
-        self._announce()
+            self._database_failed = False
+        self._log_changes()
 
     def degraded(self, service: Service) -> str | None:
         """Return why a service is switched off, in the form that the present caller may read; None if it is in use."""
-        lever = self._pulled(service)
+        lever = self._in_effect(service)
         if lever is None:
             return None
         return lever.text if CALLER.get().hears("internal") else lever.effect
 
     def ttl(self, default: float) -> float:
         """Return the TTL of answers in seconds: the override's if one is set, otherwise the default."""
-        lever = self._pulled(TTL)
+        lever = self._in_effect(TTL)
         return lever.value if lever and lever.value and lever.value > 0 else default
 
     def enabled(self, configured: Collection[str]) -> Reading:
         """Return the gauge's values: 1 for each service that is configured and not switched off, 0 for the others."""
         return [
-            (int(service in configured and self._pulled(service) is None), {"service": service}) for service in SERVICES
+            (int(service in configured and self._in_effect(service) is None), {"service": service})
+            for service in SERVICES
         ]
 
-    def _pulled(self, name: str) -> Lever | None:
+    def _in_effect(self, name: str) -> Lever | None:
         lever = self._known.get(name)
         return lever if lever and lever.until > self._now() else None
 
-    def _announce(self) -> None:
+    def _log_changes(self) -> None:
         """Log the differences between the overrides in effect now and at the last call."""
-        pulled = {name: lever for name in self._known if (lever := self._pulled(name))}
-        for name, lever in pulled.items():
-            if lever != self._announced.get(name):
+        in_effect = {name: lever for name in self._known if (lever := self._in_effect(name))}
+        for name, lever in in_effect.items():
+            if lever != self._logged.get(name):
                 log.warning("Lever %s: %s", name, lever.text)
-        for name, lever in self._announced.items():
-            if name not in pulled:
+        for name, lever in self._logged.items():
+            if name not in in_effect:
                 log.warning("Lever %s is %s", name, "expired" if lever.until <= self._now() else "released")
-        self._announced = pulled
+        self._logged = in_effect

@@ -64,7 +64,7 @@ class Flights:
         self._cache = cache
         self._is_current = is_current
         self._keep_for = keep_for
-        self._of_case: dict[str, Flight] = {}
+        self._by_case: dict[str, Flight] = {}
         self._running: set[asyncio.Task[Found]] = set()
         self._releasing: set[asyncio.Future[None]] = set()
 
@@ -76,24 +76,24 @@ class Flights:
         With `alone`, always start a new fetch. `cached` is the cached state that the reader has seen, None while the
         cache is unavailable. `deadline` is a time of the event loop's clock.
         """
-        flying = self._of_case.get(case.id)
-        if flying and not alone and flying.case == case and flying.due >= due:
-            return flying.task
-        task = asyncio.create_task(self._fly(case, due, cached, deadline, alone=alone))
-        flight = self._of_case[case.id] = Flight(case, due, task)
+        in_flight = self._by_case.get(case.id)
+        if in_flight and not alone and in_flight.case == case and in_flight.due >= due:
+            return in_flight.task
+        task = asyncio.create_task(self._fetch(case, due, cached, deadline, alone=alone))
+        fetch = self._by_case[case.id] = Flight(case, due, task)
         self._running.add(task)
 
-        def land(_: asyncio.Task[Found]) -> None:
+        def on_done(_: asyncio.Task[Found]) -> None:
             self._running.discard(task)
-            if self._of_case.get(case.id) is flight:
-                del self._of_case[case.id]
+            if self._by_case.get(case.id) is fetch:
+                del self._by_case[case.id]
 
-        task.add_done_callback(land)
+        task.add_done_callback(on_done)
         return task
 
     def is_flying(self, case_id: str) -> bool:
         """Return whether a fetch for the case is in flight."""
-        return case_id in self._of_case
+        return case_id in self._by_case
 
     async def close(self) -> None:
         """Cancel the fetches in flight, and wait for the release of their leases."""
@@ -102,19 +102,19 @@ class Flights:
         await asyncio.gather(*self._running, return_exceptions=True)
         await asyncio.gather(*self._releasing)
 
-    async def _fly(
+    async def _fetch(
         self, case: Case, due: frozenset[Service], cached: Cached | None, deadline: float, *, alone: bool
     ) -> Found:
         """Fetch the due sources unless another replica fetches them first, and cache the complete answers."""
         seen = cached or Cached()
         if alone or cached is None:
-            return Found(await self._ask_and_keep(case, due, seen, deadline))
-        claim, cached = await self._claim(case, due, seen, deadline)
-        news = self._news(case, due, seen.snapshots, cached.snapshots)
-        async with self._holding(claim):
-            return Found(await self._ask_and_keep(case, due - news.keys(), cached, deadline), news)
+            return Found(await self._ask_and_cache(case, due, seen, deadline))
+        claim, cached = await self._acquire_or_wait(case, due, seen, deadline)
+        newer = self._newer_snapshots(case, due, seen.snapshots, cached.snapshots)
+        async with self._hold_lease(claim):
+            return Found(await self._ask_and_cache(case, due - newer.keys(), cached, deadline), newer)
 
-    async def _claim(
+    async def _acquire_or_wait(
         self, case: Case, due: frozenset[Service], cached: Cached, deadline: float
     ) -> tuple[Claim | None, Cached]:
         """Acquire the lease to ask, or wait for the replica that holds it; return the lease and the cached state.
@@ -127,20 +127,20 @@ class Flights:
         with suppress(CacheFault):
             while True:
                 claim, cached = await asyncio.gather(self._cache.claim(case, CLAIM_FOR), self._cache.read(case))
-                found = len(self._news(case, due, before, cached.snapshots)) == len(due)
+                found = len(self._newer_snapshots(case, due, before, cached.snapshots)) == len(due)
                 if claim or found or loop.time() + POLL >= deadline:
                     return claim, cached
                 await asyncio.sleep(POLL)
         return None, cached
 
-    def _news(self, case: Case, due: Collection[Service], before: Snapshots, now: Snapshots) -> Snapshots:
+    def _newer_snapshots(self, case: Case, due: Collection[Service], before: Snapshots, now: Snapshots) -> Snapshots:
         """Return the current snapshots of due sources that another replica has stored since `before`."""
         return {
             name: known for name, known in arrived(before, now).items() if name in due and self._is_current(case, known)
         }
 
     @asynccontextmanager
-    async def _holding(self, claim: Claim | None) -> AsyncIterator[None]:
+    async def _hold_lease(self, claim: Claim | None) -> AsyncIterator[None]:
         """Extend a lease for the duration of a block, and release it afterwards."""
         if claim is None:
             yield
@@ -159,7 +159,7 @@ class Flights:
             self._releasing.add(releasing)
             releasing.add_done_callback(self._releasing.discard)
 
-    async def _ask_and_keep(
+    async def _ask_and_cache(
         self, case: Case, due: Collection[Service], cached: Cached, deadline: float
     ) -> dict[Service, Asked]:
         if not due:
@@ -193,14 +193,14 @@ class Flights:
                 missing.add(name)
         found: dict[Service, Asked] = {}
         for name in due:
-            newest, note = _newest(entries[name])
+            newest, note = _limit_entries(entries[name])
             note = note or notes[name]
             snapshot = Snapshot(at, case.wanted[name], case.epoch, newest, note, missing=name in missing)
             found[name] = Asked(snapshot, reasons.get(name))
         return found
 
 
-def _newest(entries: list[Entry]) -> tuple[list[Entry], str | None]:
+def _limit_entries(entries: list[Entry]) -> tuple[list[Entry], str | None]:
     """Return the newest `MAX_ENTRIES` entries, and a note if entries were left out."""
     if len(entries) <= MAX_ENTRIES:
         return entries, None

@@ -75,8 +75,8 @@ class InProcessCache:
         return None
 
     async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
-        there = REVISION.match(await self.get(key) or b"")
-        if there and there[1].decode() != seen:
+        stored = REVISION.match(await self.get(key) or b"")
+        if stored and stored[1].decode() != seen:
             return await self.get(key)
         if len(value) <= self._values.maxsize:
             self._values[key] = time.monotonic() + ttl, value

@@ -65,7 +65,7 @@ class RedisCache:
         self._measure = measure
         self._pool = redis.ConnectionPool.from_url(
             url,
-            socket_connect_timeout=LATE + timeout,  # the last resort: `_in_time` limits how long callers wait
+            socket_connect_timeout=LATE + timeout,  # the last resort: `_within_timeout` limits how long callers wait
             socket_timeout=LATE + timeout,
             # An idle connection that was closed does not mean that Redis is unavailable, and a retry opens a new one. A
             # late answer is not retried: asking the upstream services is better than waiting a second time.
@@ -81,7 +81,7 @@ class RedisCache:
         self._recovery: asyncio.Task[None] | None = None
 
     async def get(self, key: str) -> bytes | None:
-        waiting = self._waiting()
+        waiting = self._next_answer()
         self._reads.setdefault(key, []).append(waiting)
         value: bytes | None = await waiting
         if value is not None and len(value) > MAX_VALUE:
@@ -92,25 +92,25 @@ class RedisCache:
     async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
         if len(value) > MAX_VALUE:
             return None
-        there: bytes | None = await self._do("EVAL", SET, 1, key, value, max(1, round(ttl * 1000)), seen)
-        return there
+        stored: bytes | None = await self._execute("EVAL", SET, 1, key, value, max(1, round(ttl * 1000)), seen)
+        return stored
 
     async def delete(self, key: str) -> None:
-        await self._do("DEL", key)
+        await self._execute("DEL", key)
 
     async def claim(self, key: str, seconds: float) -> Claim | None:
         token = uuid4().hex
-        claimed = await self._do("EVAL", CLAIM, 1, key, token, max(1, round(seconds * 1000)))
+        claimed = await self._execute("EVAL", CLAIM, 1, key, token, max(1, round(seconds * 1000)))
         return Claim(key, token) if claimed else None
 
     async def extend(self, claim: Claim, seconds: float) -> None:
-        await self._do("EVAL", EXTEND, 1, claim.key, claim.token, max(1, round(seconds * 1000)))
+        await self._execute("EVAL", EXTEND, 1, claim.key, claim.token, max(1, round(seconds * 1000)))
 
     async def release(self, claim: Claim) -> None:
-        await self._do("EVAL", RELEASE, 1, claim.key, claim.token)
+        await self._execute("EVAL", RELEASE, 1, claim.key, claim.token)
 
     async def ping(self) -> None:
-        await self._do("PING")
+        await self._execute("PING")
 
     async def close(self) -> None:
         self._fault = "closed"
@@ -121,109 +121,109 @@ class RedisCache:
         running = [*self._running]
         await end(running)
         for each in (*waiting, *running):
-            each.add_done_callback(_heard)
+            each.add_done_callback(_retrieve_exception)
         await self._redis.aclose()
 
     def connections(self) -> tuple[int, int]:
         """Return the number of (used, idle) connections of the pool."""
         return pooled(self._pool)
 
-    async def _do(self, *command: Any) -> Any:
-        waiting = self._waiting()
+    async def _execute(self, *command: Any) -> Any:
+        waiting = self._next_answer()
         self._commands.append((command, waiting))
         return await waiting
 
-    def _waiting(self) -> asyncio.Future[Any]:
+    def _next_answer(self) -> asyncio.Future[Any]:
         """Return a future for an answer of the next batch. Raises CacheFault if Redis is unavailable."""
-        self._check()
+        self._raise_if_unavailable()
         if not self._reads and not self._commands and len(self._batches) < BATCHES:
-            self._send()
+            self._start_batch()
         return asyncio.get_running_loop().create_future()
 
-    def _check(self) -> None:
+    def _raise_if_unavailable(self) -> None:
         if self._fault:
             raise CacheFault(self._fault)
 
-    def _send(self) -> None:
-        batch = asyncio.ensure_future(self._batch())
+    def _start_batch(self) -> None:
+        batch = asyncio.ensure_future(self._send_batch())
         self._batches.add(batch)
-        batch.add_done_callback(self._sent)
+        batch.add_done_callback(self._on_batch_done)
 
-    def _sent(self, batch: asyncio.Future[None]) -> None:
+    def _on_batch_done(self, batch: asyncio.Future[None]) -> None:
         self._batches.discard(batch)
         if self._reads or self._commands:
-            self._send()
+            self._start_batch()
 
-    async def _batch(self) -> None:
+    async def _send_batch(self) -> None:
         """Send the commands collected since the last batch, and resolve their futures."""
         reads, self._reads = self._reads, {}
         commands, self._commands = self._commands, []
         started = perf_counter()
         answers: list[Any]
         try:
-            self._check()
+            self._raise_if_unavailable()
             if commands:
                 pipeline = self._redis.pipeline(transaction=False)
                 for command, _ in commands:
                     pipeline.execute_command(*command)
                 if reads:
                     pipeline.mget(list(reads))
-                answers = await self._in_time(pipeline.execute(raise_on_error=False), list(reads))
+                answers = await self._within_timeout(pipeline.execute(raise_on_error=False), list(reads))
             else:
-                answers = await self._in_time(self._values(list(reads)), list(reads))
+                answers = await self._within_timeout(self._mget(list(reads)), list(reads))
         except Exception as failure:  # noqa: BLE001 - any failure must be passed on to the waiting callers
             answers = [failure] * (len(commands) + 1)
-        took = perf_counter() - started
+        elapsed = perf_counter() - started
         for (command, waiting), answer in zip(commands, answers, strict=False):
-            self._tell(command[0], took, answer, [waiting])
+            self._resolve(command[0], elapsed, answer, [waiting])
         if reads:
             values = answers[-1]
-            if not isinstance(values, Exception) and not _are_values(values, len(reads)):
+            if not isinstance(values, Exception) and not _is_mget_answer(values, len(reads)):
                 values = InvalidResponse("it does not answer what it was asked")
             if isinstance(values, Exception):
-                self._tell("MGET", took, values, [waiting for each in reads.values() for waiting in each])
+                self._resolve("MGET", elapsed, values, [waiting for each in reads.values() for waiting in each])
             else:
-                self._measure("MGET", took)
+                self._measure("MGET", elapsed)
                 for waiting_for_one, value in zip(reads.values(), values, strict=True):
-                    _give(waiting_for_one, value)
+                    _set_results(waiting_for_one, value)
 
-    async def _values(self, keys: list[str]) -> list[Any]:
+    async def _mget(self, keys: list[str]) -> list[Any]:
         """Return the answer of one MGET as a list of answers, in the form of a pipeline's, where MGET is the last."""
         return [await self._redis.mget(keys)]
 
-    def _tell(self, name: str, took: float, answer: Any, waiting: list[asyncio.Future[Any]]) -> None:
+    def _resolve(self, name: str, elapsed: float, answer: Any, waiting: list[asyncio.Future[Any]]) -> None:
         if not isinstance(answer, Exception):
-            self._measure(name, took)
-            _give(waiting, answer)
+            self._measure(name, elapsed)
+            _set_results(waiting, answer)
             return
         if not isinstance(answer, CacheFault):  # a CacheFault means that the command was not sent
-            self._measure(name, took, "timeout" if isinstance(answer, TimeoutError) else OTHER)
+            self._measure(name, elapsed, "timeout" if isinstance(answer, TimeoutError) else OTHER)
             if not isinstance(answer, ResponseError):
-                self._out_of_order(str(answer) or type(answer).__name__)
+                self._mark_unavailable(str(answer) or type(answer).__name__)
         for each in waiting:
             if not each.done():
                 each.set_exception(CacheFault(str(answer)))
 
-    async def _in_time(self, command: Awaitable[Any], keys: list[str]) -> Any:
+    async def _within_timeout(self, command: Awaitable[Any], keys: list[str]) -> Any:
         """Return the answer if it arrives within the timeout; otherwise raise TimeoutError and let the command run."""
-        running = self._begin(command)
+        running = self._start(command)
         try:
-            if await self._is_soon_done(running):
+            if await self._is_done_in_time(running):
                 return running.result()
         except asyncio.CancelledError:
             running.cancel()
             raise
         self._late[running] = keys
-        running.add_done_callback(_heard)
+        running.add_done_callback(_retrieve_exception)
         raise TimeoutError("no answer in time")
 
-    def _begin(self, command: Awaitable[Any]) -> asyncio.Future[Any]:
+    def _start(self, command: Awaitable[Any]) -> asyncio.Future[Any]:
         running = asyncio.ensure_future(command)
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         return running
 
-    async def _is_soon_done(self, running: asyncio.Future[Any]) -> bool:
+    async def _is_done_in_time(self, running: asyncio.Future[Any]) -> bool:
         await asyncio.wait({running}, timeout=self.timeout)
         for _ in range(3):
             if running.done():
@@ -233,7 +233,7 @@ class RedisCache:
             await asyncio.sleep(0)
         return running.done()
 
-    def _out_of_order(self, fault: str) -> None:
+    def _mark_unavailable(self, fault: str) -> None:
         if self._fault is None:
             self._fault = fault
             log.warning("Redis is out of order, timelines are collected without it: %s", fault)
@@ -241,20 +241,20 @@ class RedisCache:
 
     async def _recover(self) -> None:
         """Wait for the late answers, which may only have been large, and then for a ping within the timeout."""
-        await self._take_late()
+        await self._collect_late()
         while True:
             with suppress(RedisError, OSError):
                 async with asyncio.timeout(LATE):
                     await self._redis.ping()  # may have to open a connection first, so it is not timed
-                quick = self._begin(self._redis.ping())
-                if await self._is_soon_done(quick) and quick.result():
+                timed_ping = self._start(self._redis.ping())
+                if await self._is_done_in_time(timed_ping) and timed_ping.result():
                     break
-                quick.cancel()
+                timed_ping.cancel()
             await asyncio.sleep(TRY_EVERY)
         self._fault = None
         log.warning("Redis is in order again")
 
-    async def _take_late(self) -> None:
+    async def _collect_late(self) -> None:
         """Collect the late answers, and delete oversized values: each read of one would be late again."""
         late, self._late = self._late, {}
         if late:
@@ -266,20 +266,20 @@ class RedisCache:
             values = running.result()[-1]
             if isinstance(values, Exception):
                 continue
-            long = [key for key, value in zip(keys, values, strict=True) if value and len(value) > MAX_VALUE]
-            if long:
-                log.warning("%d values of more than %d bytes are removed from Redis", len(long), MAX_VALUE)
+            oversized = [key for key, value in zip(keys, values, strict=True) if value and len(value) > MAX_VALUE]
+            if oversized:
+                log.warning("%d values of more than %d bytes are removed from Redis", len(oversized), MAX_VALUE)
                 with suppress(RedisError, OSError):
-                    await self._redis.delete(*long)
+                    await self._redis.delete(*oversized)
 
 
-def _heard(running: asyncio.Future[Any]) -> None:
+def _retrieve_exception(running: asyncio.Future[Any]) -> None:
     """Retrieve the exception of a late answer, so that asyncio does not log it as never retrieved."""
     if not running.cancelled():
         running.exception()
 
 
-def _are_values(answer: Any, number: int) -> bool:
+def _is_mget_answer(answer: Any, number: int) -> bool:
     """Return whether an answer has the form of MGET's: a list of `number` values, each bytes or None."""
     return (
         isinstance(answer, list)
@@ -288,7 +288,7 @@ def _are_values(answer: Any, number: int) -> bool:
     )
 
 
-def _give(waiting: list[asyncio.Future[Any]], value: Any) -> None:
+def _set_results(waiting: list[asyncio.Future[Any]], value: Any) -> None:
     for each in waiting:
         if not each.done():
             each.set_result(value)

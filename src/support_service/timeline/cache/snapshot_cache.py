@@ -45,9 +45,9 @@ class SnapshotCache:
         """Return the cached snapshots for the case's present references. Raises CacheFault, which is counted."""
         try:
             value = await self._cache.get(case.key)
-            return await self._readable(case, value)
+            return await self._decode(case, value)
         except CacheFault:
-            self._failed()
+            self._count_failure()
             raise
 
     async def write(self, case: Case, known: Snapshots, cached: Cached, ttl: float) -> None:
@@ -60,20 +60,20 @@ class SnapshotCache:
         try:
             for _ in range(WRITES):
                 value = snapshots.encode(newest(cached.snapshots | known, arrived(seen, cached.snapshots)))
-                there = await self._cache.set(case.key, value, ttl, cached.revision)
-                if there is None:
+                stored = await self._cache.set(case.key, value, ttl, cached.revision)
+                if stored is None:
                     self.count("write")
                     return
-                cached = await self._readable(case, there)
+                cached = await self._decode(case, stored)
         except CacheFault:
-            self._failed()
+            self._count_failure()
 
     async def forget(self, case_id: str) -> None:
         """Delete the cached snapshots of a case; a fault is counted."""
         try:
             await self._cache.delete(snapshots.key(case_id))
         except CacheFault:
-            self._failed()
+            self._count_failure()
         else:
             self.count("invalidate")
 
@@ -87,7 +87,7 @@ class SnapshotCache:
         try:
             return await self._cache.claim(f"{case.key}:claim:{state:x}", seconds)
         except CacheFault:
-            self._failed()
+            self._count_failure()
             raise
 
     async def extend(self, claim: Claim, seconds: float) -> None:
@@ -108,7 +108,7 @@ class SnapshotCache:
         """Count an event of labels.CACHE_EVENTS."""
         self._instruments.timeline_cache_events.add(1, {"event": event})
 
-    async def _readable(self, case: Case, value: bytes | None) -> Cached:
+    async def _decode(self, case: Case, value: bytes | None) -> Cached:
         if value is None:
             return Cached()
         try:
@@ -126,6 +126,6 @@ class SnapshotCache:
         }
         return Cached(usable, cached.revision)
 
-    def _failed(self) -> None:
+    def _count_failure(self) -> None:
         self.count("error")
         self._instruments.timeline_collection_failures.add(1, {"stage": "cache"})

@@ -38,8 +38,8 @@ def fulfillment_calls(wanted: Wanted) -> Iterator[Call]:
 
 def _calls(base: str, read: Callable[[object], list[Entry]], wanted: Wanted) -> Iterator[Call]:
     by_order = merge.page_of(read)
-    for own in wanted.ids:
-        yield Call(f"{base}/{_segment(own)}", read)
+    for item in wanted.ids:
+        yield Call(f"{base}/{_segment(item)}", read)
     for order in wanted.of_orders:
         yield Call(f"{base}?orderId={_segment(order)}&limit={MAX_ITEMS}", by_order)
 

@@ -67,12 +67,12 @@ class Allowance:
 
     def __init__(self, places: int) -> None:
         self.places = asyncio.Semaphore(places)
-        self._left = MAX_BYTES
+        self._bytes_left = MAX_BYTES
 
     def take(self, size: int) -> bool:
         """Count received bytes; return whether they are within the limit of `MAX_BYTES`."""
-        self._left -= size
-        return self._left >= 0
+        self._bytes_left -= size
+        return self._bytes_left >= 0
 
 
 class SourceClient:
@@ -98,7 +98,7 @@ class SourceClient:
         self._instruments = instruments
         self.timeout = timeout  # seconds, read for each call
         self._connections = connections
-        self._places = asyncio.Semaphore(connections)
+        self._slots = asyncio.Semaphore(connections)
         self._waiting = 0
         self._retries = RETRIES
         self._log = log.getChild(name)  # telemetry/logs.py passes each message once a minute for each logger
@@ -120,45 +120,45 @@ class SourceClient:
         """
         admission = self.breaker.admit()
         if admission is None:
-            return self._told(failed("open", None, "circuit open", good=None))
+            return self._count_outcome(failed("open", None, "circuit open", good=None))
         answer = failed("open", None, "too many calls", good=None)
         try:
-            answer = await self._in_turn(call, deadline, allowance)
+            answer = await self._within_limits(call, deadline, allowance)
         finally:
             self.breaker.report(admission, good=answer.good)
-        return self._told(answer)
+        return self._count_outcome(answer)
 
-    def _told(self, answer: Answer) -> Answer:
+    def _count_outcome(self, answer: Answer) -> Answer:
         if answer.outcome == "open":
             self._instruments.timeline_source.record(0, {"service": self.name, "outcome": "open"})
         if answer.failure and answer.failure.stage:
             self._instruments.timeline_collection_failures.add(1, {"stage": answer.failure.stage})
         return answer
 
-    async def _in_turn(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
+    async def _within_limits(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
         """Make the call once it has a slot of its timeline's limit, and then one of the source's limit."""
-        if not await _acquired(allowance.places, deadline):
+        if not await _acquire(allowance.places, deadline):
             return TOO_LATE
         try:
             if self._waiting >= QUEUE * self._connections:
                 return failed("open", None, "too many calls", good=None)
             self._waiting += 1
             try:
-                if not await _acquired(self._places, deadline):
+                if not await _acquire(self._slots, deadline):
                     return TOO_LATE
             finally:
                 self._waiting -= 1
             try:
                 return await self._with_retry(call, deadline, allowance)
             finally:
-                self._places.release()
+                self._slots.release()
         finally:
             allowance.places.release()
 
     async def _with_retry(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
         """Make the call; retry it once if the connection failed before the answer began, which is safe for a GET."""
         self._retries = min(RETRIES, self._retries + 0.1)
-        answer = await self._once(call, deadline, allowance)
+        answer = await self._attempt(call, deadline, allowance)
         if answer is not None:
             return answer
         pause = random.uniform(*RETRY_PAUSE)
@@ -166,10 +166,10 @@ class SourceClient:
         if self._retries >= 1 and asyncio.get_running_loop().time() + pause < deadline:
             self._retries -= 1
             await asyncio.sleep(pause)
-            answer = await self._once(call, deadline, allowance)
+            answer = await self._attempt(call, deadline, allowance)
         return answer or failed("error", "http", "connection failed", good=False)
 
-    async def _once(self, call: Call, deadline: float, allowance: Allowance) -> Answer | None:
+    async def _attempt(self, call: Call, deadline: float, allowance: Allowance) -> Answer | None:
         """Make one attempt; return None if the connection failed before the answer began."""
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -179,10 +179,10 @@ class SourceClient:
                 answer = await self._ask(call, allowance)
         except TimeoutError:
             # A call that the deadline ended early says nothing about the service.
-            took = loop.time() - started
-            enough = took >= self.timeout / 2
-            self._log.warning("%s did not answer %s within %.2f s", self.name, call.path, took)
-            answer = failed("timeout", "http", "timeout", good=False if enough else None)
+            elapsed = loop.time() - started
+            had_time = elapsed >= self.timeout / 2
+            self._log.warning("%s did not answer %s within %.2f s", self.name, call.path, elapsed)
+            answer = failed("timeout", "http", "timeout", good=False if had_time else None)
         except (aiohttp.ClientError, OSError) as failure:
             self._log.warning("%s broke off its answer: %s", self.name, type(failure).__name__)
             answer = failed("error", "http", "connection failed", good=False)
@@ -208,7 +208,7 @@ class SourceClient:
                 good = False if status >= 500 or status == 429 else None  # noqa: PLR2004
                 self._log.warning("%s answered %s with status %d", self.name, call.path, status)
                 return failed("error", "http", f"status {status}", good=good)
-            body = await _body(response, allowance)
+            body = await _read_body(response, allowance)
             if body is None:
                 response.close()  # stops receiving the rest of the body
                 return self._off_contract(call, "too large")
@@ -244,7 +244,7 @@ def breakers(sources: Iterable[SourceClient]) -> Reading:
     ]
 
 
-async def _acquired(places: asyncio.Semaphore, deadline: float) -> bool:
+async def _acquire(places: asyncio.Semaphore, deadline: float) -> bool:
     """Acquire the semaphore; return whether that succeeded before the deadline."""
     if not places.locked():
         return await places.acquire()
@@ -255,7 +255,7 @@ async def _acquired(places: asyncio.Semaphore, deadline: float) -> bool:
         return False
 
 
-async def _body(response: aiohttp.ClientResponse, allowance: Allowance) -> bytes | None:
+async def _read_body(response: aiohttp.ClientResponse, allowance: Allowance) -> bytes | None:
     """Read the body; return None as soon as it exceeds the timeline's limit."""
     chunks = []
     async for chunk in response.content.iter_any():

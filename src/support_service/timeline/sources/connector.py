@@ -36,13 +36,13 @@ class Line(ResponseHandler):
         self._received += len(data)
         # aiohttp itself calls this with empty data to continue with its buffer, also after it released the connection.
         if (self.idle and data) or self._received > MAX_ON_THE_LINE:
-            self._cut()
+            self._abort_connection()
             return
         super().data_received(data)
         if self.idle and self._buffer:  # aiohttp buffers the end of a large answer, and any data that came with it
-            self._cut()
+            self._abort_connection()
 
-    def _cut(self) -> None:
+    def _abort_connection(self) -> None:
         self.set_exception(HttpProcessingError(code=502, message="too much was sent"))
         if self.transport is not None:
             self.transport.abort()
@@ -63,12 +63,12 @@ class Connector(aiohttp.TCPConnector):
 
 def session(trace_configs: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
     """Return the HTTP session for all sources; each source limits its own calls and their time."""
-    made = aiohttp.ClientSession(
+    client = aiohttp.ClientSession(
         connector=Connector(),
         timeout=aiohttp.ClientTimeout(),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # requests ask for uncompressed answers
         trace_configs=trace_configs,
     )
-    made._retry_connection = False  # noqa: SLF001 - client.py retries, within its budget
-    return made
+    client._retry_connection = False  # noqa: SLF001 - client.py retries, within its budget
+    return client
