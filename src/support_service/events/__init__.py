@@ -1,1 +1,1 @@
-"""Events: published through an outbox to streams and webhooks, and received from other services."""
+"""Events: published through an outbox to Redis streams and webhooks, and received from other services."""

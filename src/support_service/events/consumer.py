@@ -1,7 +1,8 @@
-"""The consumer: takes the events of other services from their stream and lets each take effect, once.
+"""Consumer of inbound events: reads the events of other services from their stream and applies each one once.
 
-An event that can't be read goes to the dead letters at once, one that fails after MAX_TRIES; neither holds up the
-others. While the database is out of reach, or locked, the consumer waits with what it has, and no try is counted.
+An event that cannot be parsed is dead-lettered at once; an event that fails is dead-lettered after MAX_TRIES. Neither
+blocks other events. While the database is unavailable or locked, the consumer keeps its events and waits, and no try is
+counted.
 """
 
 import asyncio
@@ -28,16 +29,18 @@ from support_service.telemetry.instruments import Instruments, Reading
 from support_service.telemetry.labels import EVENTS_IN, OTHER, closed
 
 MAX_TRIES = 5
-# Of an event that is handed out again and again and never comes to an end: it kills who has it.
+# Deliveries after which an event that never finishes is dead-lettered: it crashes each consumer that handles it.
 LAST_TRY = 2 * MAX_TRIES
-LOCKED = 120.0  # seconds of one try: five outlast a migration, and an event that always waits in vain ends with them
-BATCH = 16
-AT_ONCE = 4  # transactions at a time: on PostgreSQL most of an event's time is spent on the way there and back
-WAIT = 1.0  # seconds that one read waits for an event
-LOOK_EVERY = 0.05  # seconds between looks at the events that a stop waits for
-PING = 2.0  # seconds for the database to say that it is there
-BACKOFF = (0.1, 2.0)  # seconds until the first try after a fault, and at most
-MOST = 100_000  # events that may wait; beyond them none is taken by HTTP
+# Seconds that one try waits for a locked database. Five tries outlast a migration; an event that never gets the lock is
+# dead-lettered after them.
+LOCKED = 120.0
+BATCH = 16  # events per read or claim
+AT_ONCE = 4  # concurrent transactions: on PostgreSQL, network round trips take most of an event's time
+WAIT = 1.0  # seconds that one read blocks for the first event
+LOOK_EVERY = 0.05  # polling interval in seconds, while a shutdown waits for pending events
+PING = 2.0  # timeout of a database ping, in seconds
+BACKOFF = (0.1, 2.0)  # first and maximum delay after a failure, in seconds
+MOST = 100_000  # maximum number of waiting events; beyond it, events sent by HTTP are rejected
 
 Effect = Literal["applied", "unmatched", "duplicate"]
 Apply = Callable[[Event], Awaitable[Effect]]
@@ -46,9 +49,10 @@ log = logging.getLogger(__name__)
 
 
 class Consumer:
-    """One member of the group that reads the stream; `apply` lets an event take effect, in its own transaction.
+    """One member of the consumer group that reads the stream of inbound events.
 
-    `ping` raises Unavailable while the database is out of reach.
+    `apply` applies an event in its own transaction. `ping` raises Unavailable while the database is unavailable.
+    `claim_after` is the time in seconds after which an unacknowledged event is claimed from another consumer.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class Consumer:
         instruments.observe(rows.EVENTS_DEAD_LETTERS, lambda: [(self._depth.dead, {})] if self._depth else [])
 
     async def run(self) -> None:
-        """Consume for ever."""
+        """Consume events until cancelled; back off after a failure."""
         failures = 0
         while True:
             try:
@@ -91,7 +95,10 @@ class Consumer:
                 await _pause(failures)
 
     async def accept(self, event: Event) -> None:
-        """Take an event that came by HTTP: into the stream, or where the broker is down, at once."""
+        """Accept an event sent by HTTP: append it to the stream, or apply it directly if the broker is down.
+
+        Raises Unavailable (`events_busy`) if MOST events are waiting.
+        """
         try:
             await self._broker.publish(self._stream, [envelope.write(event)], keep=MOST, lose=False)
         except Full as full:
@@ -101,7 +108,7 @@ class Consumer:
                 self._count(event, await self._apply(event))
 
     async def refresh_depth(self) -> None:
-        """Look at what is waiting, for the gauges; unknown while the broker is down. What is done with goes."""
+        """Trim the stream and read its depth for the gauges. The depth is unknown while the broker is down."""
         try:
             await self._broker.trim(self._stream)
             self._depth = await self._broker.depth(self._stream)
@@ -109,20 +116,21 @@ class Consumer:
             self._depth = None
 
     async def finish(self, until: float) -> None:
-        """Wait while `run` goes on with what waits, until this time of the loop's clock at most."""
+        """Wait until `run` has handled all waiting events, or until the event loop's clock reaches `until`."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                while (await self._broker.depth(self._stream)).waiting:  # noqa: ASYNC110 - an event would be set by every batch
+                while (await self._broker.depth(self._stream)).waiting:  # noqa: ASYNC110 - an asyncio.Event would be set by every batch
                     await asyncio.sleep(LOOK_EVERY)
 
     def _waiting(self) -> Reading:
         return [] if self._depth is None or self._depth.waiting is None else [(self._depth.waiting, {})]
 
     async def _turn(self) -> None:
-        """Handle the events that others left behind, or else the next ones."""
+        """Handle events that other consumers left unacknowledged; if there are none, read and handle new events."""
         deliveries: list[Delivery] = []
         now = time.monotonic()
-        if now >= self._claim_at and await self._answers():  # what waits for the database is not to be tried meanwhile
+        # While the database is unavailable, events that wait for it must not be claimed: a claim counts a try.
+        if now >= self._claim_at and await self._answers():
             deliveries = await self._broker.claim(
                 self._stream, self._name, count=BATCH, idle=self._claim_after, alone=MAX_TRIES
             )
@@ -134,7 +142,7 @@ class Consumer:
         await self._handle_all(deliveries)
 
     async def _handle_all(self, deliveries: Sequence[Delivery]) -> None:
-        """Handle events at once, those about one thing in their order; acknowledge those that came to an end."""
+        """Handle events concurrently, but events with the same reference in order; acknowledge the finished ones."""
         lanes: defaultdict[object, list[tuple[Delivery, Event | SupportError]]] = defaultdict(list)
         for delivery in deliveries:
             event = _read(delivery)
@@ -156,7 +164,7 @@ class Consumer:
                 raise failure
 
     async def _handle(self, delivery: Delivery, event: Event | SupportError) -> bool:
-        """Let an event take effect; whether it is to be acknowledged."""
+        """Apply an event, or dead-letter it. Return True if the caller must acknowledge it."""
         kind = OTHER
         if delivery.tries > LAST_TRY:
             reason = f"It was handed out {delivery.tries - 1} times and no one came to an end with it."
@@ -180,7 +188,10 @@ class Consumer:
         return True
 
     async def _apply_patiently(self, delivery: Delivery, event: Event) -> Effect:
-        """Let an event take effect, when the database is there and not locked."""
+        """Apply an event; wait while the database is unavailable, or locked for up to LOCKED seconds.
+
+        Raises Unavailable if the lock lasts longer, or if the database responds and rejects this event alone.
+        """
         failures, until = 0, math.inf
         while True:
             try:
@@ -191,9 +202,10 @@ class Consumer:
                     until = min(until, now + LOCKED)
                     if now >= until:
                         raise
-                    with suppress(BrokerFault):  # who takes it over then finds it done, or waits too
+                    # If this fails, another consumer may claim the event: it finds it applied, or waits as well.
+                    with suppress(BrokerFault):
                         await self._broker.keep(self._stream, self._name, delivery)
-                # A database that answers has refused this event alone: that is a try like any other.
+                # The database responds, so it rejected this event alone: count a try.
                 elif failure.code != "database_unavailable" or await self._answers():
                     raise
                 if not failures:
@@ -202,6 +214,7 @@ class Consumer:
             await _pause(failures)
 
     async def _answers(self) -> bool:
+        """Return True if the database responds to a ping within PING seconds."""
         try:
             async with asyncio.timeout(PING):
                 await self._ping()
@@ -210,13 +223,15 @@ class Consumer:
         return True
 
     async def _bury(self, delivery: Delivery, kind: str, reason: str) -> bool:
-        # What is too large to be read is too large to be kept as well; its beginning tells who sent it.
+        """Move an event to the dead letters, which also acknowledges it. Return False."""
+        # An event over MAX_EVENT is truncated: its beginning suffices to identify the sender.
         kept = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT], delivery.tries)
         await self._broker.bury(self._stream, kept, reason[:1000], datetime.now(UTC).isoformat(timespec="seconds"))
         self._instruments.events_consumed.add(1, {"type": kind, "outcome": "dead"})
         return False
 
     def _count(self, event: Event, outcome: Effect) -> None:
+        """Count a consumed event, and record the delivery lag of an applied one."""
         self._instruments.events_consumed.add(1, {"type": closed(event.type, EVENTS_IN), "outcome": outcome})
         if outcome == "applied":
             lag = (datetime.now(UTC) - event.happened_at).total_seconds()
@@ -224,6 +239,7 @@ class Consumer:
 
 
 def _read(delivery: Delivery) -> Event | SupportError:
+    """Return the parsed event, or the error that parsing raised."""
     try:
         return envelope.read(delivery.event)
     except SupportError as refusal:
@@ -231,4 +247,5 @@ def _read(delivery: Delivery) -> Event | SupportError:
 
 
 async def _pause(failures: int) -> None:
+    """Sleep for an exponential backoff with jitter."""
     await asyncio.sleep(min(BACKOFF[1], BACKOFF[0] * 2 ** min(failures - 1, 10)) * random.uniform(0.5, 1))

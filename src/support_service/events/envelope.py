@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 as they come in: structured or binary, and the plain payload with `eventType` of older senders."""
+"""Parser of inbound CloudEvents 1.0 (structured or binary), and of the plain `eventType` payload of older senders."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,14 +15,17 @@ from support_service.core.errors import FieldError, Invalid, Malformed, field_er
 from support_service.events.inbound_events import MODELS, Event
 
 MAX_EVENT = 256 * 1024  # bytes
-MAX_ATTRIBUTE = 255  # characters of an event's id and source: as many as are kept
+MAX_ATTRIBUTE = 255  # characters of an event's id, source and type: the size of the `inbound_events` columns
 PREFIX = "ce-"
 STRUCTURED = "application/cloudevents+json"
-PLAIN_SOURCE = "urn:support-service:plain"  # of payloads that don't say where they come from
+PLAIN_SOURCE = "urn:support-service:plain"  # source of plain payloads without one
 
 
 def read(body: bytes) -> Event:
-    """An event out of a stream: a structured CloudEvent or a plain payload; raises Malformed or Invalid."""
+    """Parse an event from a stream: a structured CloudEvent or a plain payload.
+
+    Raises Malformed if the body exceeds MAX_EVENT or is not JSON, Invalid if it is not a valid event.
+    """
     if len(body) > MAX_EVENT:
         raise Malformed("event_too_large", f"An event may have at most {MAX_EVENT} bytes; this one has {len(body)}.")
     try:
@@ -35,7 +38,7 @@ def read(body: bytes) -> Event:
 
 
 def of_document(document: object) -> Event:
-    """An event out of a JSON document that holds all of it."""
+    """Parse an event from a JSON document that holds both attributes and data. Raises Invalid."""
     if not isinstance(document, dict):
         raise Invalid("invalid_event", "An event must be a JSON object.")
     if "eventType" in document and "specversion" not in document:
@@ -45,12 +48,12 @@ def of_document(document: object) -> Event:
 
 
 def is_binary(headers: Mapping[str, str]) -> bool:
-    """Whether a request carries its event's attributes in headers."""
+    """Return True if the request carries the event's attributes in `ce-` headers."""
     return any(name.lower().startswith(PREFIX) for name in headers)
 
 
 def of_headers(headers: Mapping[str, str], data: object) -> Event:
-    """An event whose attributes are in a request's headers (CloudEvents' HTTP binding, binary mode)."""
+    """Parse an event with its attributes in headers (CloudEvents HTTP binding, binary mode). Raises Invalid."""
     attributes = {
         name.lower().removeprefix(PREFIX): unquote(value, errors="surrogateescape")
         for name, value in headers.items()
@@ -60,7 +63,7 @@ def of_headers(headers: Mapping[str, str], data: object) -> Event:
 
 
 def write(event: Event) -> bytes:
-    """The event as a structured CloudEvent, for the stream."""
+    """Serialize an event as a structured CloudEvent, for the stream."""
     return pydantic_core.to_json(
         {
             "specversion": "1.0",
@@ -75,10 +78,10 @@ def write(event: Event) -> bytes:
 
 
 def _of_plain(document: Mapping[str, Any]) -> Event:
-    """`{eventType, eventId?, …}` and its data beside, or under `payload` or `data`.
+    """Parse a plain payload: `{eventType, eventId?, …}` with the data beside them, or under `payload` or `data`.
 
-    Without an `eventId` its content is its id: an `id` may be that of the thing it is about. Ids of two types may be
-    the same number, so the type is a part of the source.
+    Without an `eventId`, the id is a hash of the content; an `id` is not used, because it may be the id of the order,
+    payment or shipment. Senders may give the same number to events of two types, so the type is part of the source.
     """
     nested = next((document[name] for name in ("payload", "data") if isinstance(document.get(name), dict)), document)
     given = document.get("eventId")
@@ -93,7 +96,8 @@ def _of_plain(document: Mapping[str, Any]) -> Event:
 
 
 def _event(attributes: dict[str, Any], data: object) -> Event:
-    if not attributes.get("id"):  # the package would make one up, and each repeat would count as new
+    """Return the validated event. Raises Invalid."""
+    if not attributes.get("id"):  # cloudevents would generate an id, and each duplicate would count as new
         raise _invalid(FieldError("id", "must be given"))
     attributes["time"] = _time(attributes.get("time"))
     try:
@@ -103,7 +107,7 @@ def _event(attributes: dict[str, Any], data: object) -> Event:
     for name in ("id", "source", "type"):
         if len(attributes[name]) > MAX_ATTRIBUTE:
             raise _invalid(FieldError(name, f"may have at most {MAX_ATTRIBUTE} characters"))
-        if not attributes[name].isprintable():  # nor may a byte be in it that is no UTF-8, which comes as a surrogate
+        if not attributes[name].isprintable():  # rejects surrogates too, which stand for bytes that are not UTF-8
             raise _invalid(FieldError(name, "may hold only printable characters"))
     model = MODELS.get(checked.get_type())
     try:
@@ -114,6 +118,7 @@ def _event(attributes: dict[str, Any], data: object) -> Event:
 
 
 def _time(value: object) -> datetime:
+    """Parse an event's time; without one, return the current time. Raises Invalid."""
     if value is None:
         return datetime.now(UTC)
     try:

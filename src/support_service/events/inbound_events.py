@@ -1,4 +1,4 @@
-"""The events that cases wait for: what they hold, which cases they concern, and how they read. Pure."""
+"""Models of inbound events: their data, the references that match cases, and the message added to a case. No I/O."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ def _as_text(value: object) -> object:
 
 
 def _as_written(value: object) -> object:
-    if value is not None and not (isinstance(value, str) and "-" in value[1:]):  # pydantic takes seconds since 1970 too
+    if value is not None and not (isinstance(value, str) and "-" in value[1:]):  # pydantic accepts Unix timestamps too
         raise ValueError("must be a time as RFC 3339 has it")
     return value
 
@@ -28,7 +28,7 @@ State = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Incoming(BaseModel):
-    """What every one of them has. Fields that nobody knows are ignored."""
+    """Base of the data of inbound events. Unknown fields are ignored."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", validate_by_name=False)
     TYPE: ClassVar[str]
@@ -37,15 +37,15 @@ class Incoming(BaseModel):
     occurred_at: Moment = Field(None, description="when it happened; without it the event's time counts")
 
     def references(self) -> list[tuple[str, str]]:
-        """(kind, value) of each thing that a case may name."""
+        """Return a (kind, value) pair for each order, payment or shipment that a case may reference."""
         raise NotImplementedError
 
     def sentence(self) -> str:
-        """What the case's conversation says of it."""
+        """Return the text of the message that is added to matching cases."""
         raise NotImplementedError
 
     def fields(self) -> dict[str, Any]:
-        """What it holds, as JSON."""
+        """Return the data as JSON values with camelCase keys, without null fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
@@ -117,7 +117,7 @@ MODELS = {model.TYPE: model for model in KNOWN}
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event that came in, read and checked. `data` is None where nobody here knows its type."""
+    """A validated inbound event. `data` is None if its type is unknown."""
 
     id: str
     source: str
@@ -127,7 +127,7 @@ class Event:
 
     @property
     def happened_at(self) -> datetime:
-        """When it happened, by the one who tells."""
+        """The time of the occurrence according to the sender: the data's `occurredAt`, or else the event's time."""
         return (self.data and self.data.occurred_at) or self.time
 
 
@@ -136,7 +136,7 @@ def _named(**things: str | None) -> list[tuple[str, str]]:
 
 
 def _words(status: str) -> str:
-    """A status as people write it: `in_transit` becomes In transit."""
+    """Return a status in readable form: `in_transit` becomes `In transit`."""
     words = status.replace("_", " ").replace("-", " ").strip() or status
     words = words.lower() if words.isupper() else words
     return words[:1].upper() + words[1:]

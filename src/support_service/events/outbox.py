@@ -1,6 +1,7 @@
-"""The outbox: an event is kept in the transaction that makes its change, whole, as it will go out.
+"""Transactional outbox: each change writes its event in the same transaction, in its final published form.
 
-The database puts the ticket into the event, as the transaction leaves it: one statement, and no row is read for it.
+The database inserts the case, as the transaction leaves it, into the event (its `ticket` member): one statement, and no
+row is read first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ APPEND = hot(
         sa.select(
             sa.bindparam("type", type_=sa.Text),
             sa.bindparam("at", type_=sa.Text),
-            # No one outside hears of made-up cases.
+            # Synthetic cases are never published; the WHERE clause excludes them.
             sa.bindparam("head", type_=sa.Text) + json_text(TICKET_COLUMNS) + sa.literal_column("'}}'", sa.Text),
             tickets.c.id,
         ).where(tickets.c.id == sa.bindparam("case_id"), tickets.c.channel != sa.literal_column(f"'{SYNTHETIC}'")),
@@ -38,10 +39,9 @@ APPEND = hot(
 
 
 async def append(tx: Transaction, case_id: str, kind: str, at: datetime, **data: Any) -> None:
-    """Keep an event about a case; `data` stands beside the ticket, models are written in camelCase.
+    """Write an event about a case. `data` becomes members beside `ticket`; models are written in camelCase.
 
-    To be called when the transaction has locked the case, so that the events of a case are kept in the order of its
-    commits.
+    The transaction must hold the lock of the case, so that the events of a case are in the order of its commits.
     """
     await tx.execute(APPEND, _row(case_id, kind, at, data))
 
@@ -49,12 +49,13 @@ async def append(tx: Transaction, case_id: str, kind: str, at: datetime, **data:
 async def append_all(
     tx: Transaction, kind: str, at: datetime, changes: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> None:
-    """Keep an event about each of several cases: (case id, data)."""
+    """Write an event about each of several cases. `changes` holds (case id, data) pairs."""
     if changes:
         await tx.execute(APPEND, [_row(case_id, kind, at, data) for case_id, data in changes])
 
 
 def _row(case_id: str, kind: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of APPEND. `head` is the event's JSON up to the value of `ticket`."""
     time = at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     members = pydantic_core.to_json(data, by_alias=True, inf_nan_mode="null").decode()[1:-1]
     head = (

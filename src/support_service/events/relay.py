@@ -1,7 +1,7 @@
-"""The relay: takes events out of the outbox and publishes them, in order, at least once.
+"""Outbox relay: publishes the events of the outbox to the broker, in order, at least once.
 
-One process at a time does it, by a lease in the database; a fence keeps one that was held up for long from publishing
-after its lease has gone to another. While the broker is out of order the outbox grows, and nothing else happens.
+A lease in the database elects one relaying process. A fencing token keeps a process that stalled from publishing after
+another process has taken its lease. While the broker is down, the outbox grows; nothing else is affected.
 """
 
 import asyncio
@@ -21,19 +21,24 @@ from support_service.events.webhooks import Endpoint
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 
-EVERY = 0.1  # seconds between looks at the outbox: an event waits half of it, and a busy service publishes in batches
-BATCH = 200  # events published at once, as long as they have no more than
-BATCH_BYTES = 4 << 20
-LEASE = 6.0  # seconds; a process that dies holds the relay up for so long
-SKEW = 60.0  # seconds between clocks; one further ahead may have died with a lease that is not over for years
-BACKOFF = (0.5, 5.0)  # seconds until the first try after a fault, and at most
-LOOK_EVERY = 5.0  # seconds between looks at what is pending, for the gauges
+EVERY = 0.1  # polling interval in seconds: an event waits half of it on average, and under load batches form
+BATCH = 200  # maximum number of events per publication
+BATCH_BYTES = 4 << 20  # maximum size of a publication
+LEASE = 6.0  # seconds; if the leader dies, publishing stops for about this long
+# Tolerated clock skew in seconds. A lease that expires later than this allows was taken by a replica with a wrong
+# clock, which may have died and left a lease that is valid for years.
+SKEW = 60.0
+BACKOFF = (0.5, 5.0)  # first and maximum delay after a failure, in seconds
+LOOK_EVERY = 5.0  # seconds between refreshes of the backlog gauges
 
 log = logging.getLogger(__name__)
 
 
 class Relay:
-    """Publishes what the outbox holds to one stream, and makes a webhook delivery of it for each endpoint."""
+    """Publishes the events of the outbox to one stream, and creates a webhook delivery for each endpoint.
+
+    `keep` is the approximate maximum length of the stream.
+    """
 
     def __init__(
         self,
@@ -52,8 +57,8 @@ class Relay:
         self._keep = keep
         self._endpoints = tuple(endpoints)
         self._me = new_id()
-        self._fence = self._newest = 0  # ours, and the newer one for which the broker has refused it
-        self._held_until = self._ask_at = 0.0  # by the monotonic clock
+        self._fence = self._newest = 0  # our fencing token, and the newer token that made the broker reject it
+        self._held_until = self._ask_at = 0.0  # monotonic clock
         self._asking, self._fanning = asyncio.Lock(), asyncio.Lock()
         self._backlog: tuple[int, str | None] | None = None
         instruments.observe(rows.EVENTS_OUTBOX_PENDING, lambda: [(self._backlog[0], {})] if self._backlog else [])
@@ -61,11 +66,11 @@ class Relay:
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that relays."""
+        """True while this process holds the lease."""
         return time.monotonic() < self._held_until
 
     async def run(self) -> None:
-        """Relay for ever; a broker that is down does not hold up the webhook deliveries."""
+        """Relay until cancelled. Webhook deliveries are created in a separate task, independent of the broker."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publish())
             if self._endpoints:
@@ -105,7 +110,10 @@ class Relay:
                 failures = min(failures + 1, 16)
 
     async def close(self) -> None:
-        """Publish what is left, if that can be, and let another process go on; what fails is left to that one."""
+        """Publish the remaining events for at most one second, then release the lease.
+
+        Errors are logged: events that remain are published by the next process that takes the lease.
+        """
         if not self.leads:
             return
         try:
@@ -114,21 +122,21 @@ class Relay:
                     pass
                 async with self._database.transaction() as tx:
                     await store.leave_lease(tx, "relay", self._me)
-        except Exception as fault:  # noqa: BLE001 - a stop ends whatever is broken
+        except Exception as fault:  # noqa: BLE001 - a shutdown must not fail
             log.warning("Events stay in the outbox: %r", fault)
 
     async def refresh_backlog(self) -> None:
-        """Look at what is pending, for the gauges."""
+        """Read the size and age of the outbox for the gauges."""
         self._backlog = await store.backlog(self._database)
 
     async def _turn(self) -> int:
-        """Publish the oldest events; gives how many."""
+        """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
         if not await self._lead() or not await store.anything_pending(self._database):
             return 0
         pending = await store.pending(self._database, BATCH, BATCH_BYTES)
         if not pending:
             return 0
-        if self._endpoints and not all(row[4] for row in pending):  # before they leave the outbox
+        if self._endpoints and not all(row[4] for row in pending):  # deliveries are copied from the outbox
             while await self._fan_out() == BATCH:
                 pass
         try:
@@ -145,7 +153,7 @@ class Relay:
         return len(pending)
 
     async def _lead(self) -> bool:
-        """Whether the lease is ours, taken or renewed where it is time for that."""
+        """Take or renew the lease when due. Return True if this process holds it."""
         async with self._asking:
             now = time.monotonic()
             if now < self._ask_at:
@@ -156,7 +164,7 @@ class Relay:
                 fence = await store.take_lease(tx, "relay", self._me, now=at, until=until, latest=latest)
                 newest, self._newest = self._newest, 0
                 if fence is not None and fence <= newest:
-                    # The broker remembers more than the database: of a clock that was ahead, or a backup put back.
+                    # The broker has a newer token than the database: a clock was ahead, or a backup was restored.
                     log.warning("The relay's fence was behind %d; it goes on with a newer one", newest)
                     fence = newest + 1
                     await store.raise_fence(tx, "relay", fence)
@@ -166,7 +174,7 @@ class Relay:
             return fence is not None
 
     async def _fan_out(self) -> int:
-        """Make webhook deliveries of the oldest events that have none yet; gives of how many events."""
+        """Create webhook deliveries for the oldest events without them. Return the number of events handled."""
         async with self._fanning:
             fresh = await store.to_fan_out(self._database, BATCH)
             if fresh:
@@ -184,7 +192,7 @@ class Relay:
     def _count(self, events: Sequence[Row], outcome: str) -> None:
         for kind, number in Counter(row[1] for row in events).items():
             self._instruments.events_published.add(number, {"type": kind, "outcome": outcome})
-        if outcome == "ok":  # of the oldest alone: a record for each would cost as much as the publication
+        if outcome == "ok":  # only the oldest: one record per event would cost as much as the publication
             self._instruments.events_relay_lag.record(_age(events[0][2]))
 
     def _oldest(self) -> Reading:

@@ -1,4 +1,4 @@
-"""All SQL of events: the outbox, the lease of the one who empties it, what came in, and webhook deliveries."""
+"""SQL statements of events: the outbox, the relay's lease, the inbox and webhook deliveries."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -14,10 +14,10 @@ from support_service.database.tables import inbound_events, leases, outbox, webh
 
 
 def in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """The condition for a change of several rows, by which they are locked in the order of seq.
+    """Return a condition that selects the rows matching `condition` and locks them in the order of seq.
 
-    The relay, a replay and an erasure meet in the same rows: in a plain UPDATE's order, which is how these happen to
-    lie, two of them may wait for each other.
+    The relay, a replay and an erasure change the same rows. A plain UPDATE locks rows in physical order, so two of them
+    could deadlock.
     """
     return table.c.seq.in_(sa.select(table.c.seq).where(condition).order_by(table.c.seq).with_for_update())
 
@@ -31,7 +31,7 @@ PENDING = (
     .where(outbox.c.seq.in_(sa.select(bounded(_OLDEST, "seq").c.seq)))
     .order_by(outbox.c.seq)
 )
-_FRESH = sa.text("NOT fanned_out")  # as the index spells it
+_FRESH = sa.text("NOT fanned_out")  # the same text as in the partial index
 TO_FAN_OUT = sa.select(outbox.c.seq, outbox.c.type).where(_FRESH).order_by(outbox.c.seq).limit(sa.bindparam("count"))
 BACKLOG = sa.select(sa.func.count(), sa.func.min(outbox.c.at)).select_from(outbox)
 REMOVE = hot(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
@@ -55,7 +55,7 @@ TAKE_LEASE = (
         ),
     )
     .values(
-        # A fence from the clock stays ahead of what Redis remembers even where the database starts anew.
+        # The clock serves as fencing token: it stays ahead of the token in Redis even if the database is recreated.
         fence=sa.case(
             (leases.c.holder == sa.bindparam("me"), leases.c.fence),
             (leases.c.fence >= sa.bindparam("now"), leases.c.fence + 1),
@@ -128,57 +128,57 @@ _ENDED_LONG_AGO = (
     sa.select(_D.seq)
     .where(_D.state == sa.bindparam("ended"), _D.due < sa.bindparam("before", type_=UtcDateTime()))
     .limit(sa.bindparam("count"))
-    .with_for_update(skip_locked=True)  # what an erasure has in hand goes with the next look
+    .with_for_update(skip_locked=True)  # rows locked by an erasure are deleted in a later run
 )
 FORGET_DELIVERIES = webhook_deliveries.delete().where(_D.seq.in_(_ENDED_LONG_AGO))
 
 
 async def take_lease(tx: Transaction, name: str, me: str, *, now: int, until: int, latest: int) -> int | None:
-    """The fence of a lease that is free or mine already, held until then; None where another holds it. Times in ms.
+    """Take or renew a lease. Return its fencing token, or None if another process holds it. Times are Unix ms.
 
-    One that ends after `latest` holds no one up: its holder's clock was wrong.
+    A lease that expires after `latest` may be taken over: its holder's clock was wrong.
     """
     row = await tx.fetch_one(TAKE_LEASE, {"lease": name, "me": me, "now": now, "until": until, "latest": latest})
     return row[0] if row else None
 
 
 async def raise_fence(tx: Transaction, name: str, fence: int) -> None:
-    """Give a lease that this transaction has taken a newer fence."""
+    """Set a newer fencing token on a lease that this transaction has taken."""
     await tx.execute(RAISE_FENCE, {"lease": name, "newest": fence})
 
 
 async def leave_lease(tx: Transaction, name: str, me: str) -> None:
-    """Give a lease back."""
+    """Release a lease, if this process holds it."""
     await tx.execute(LEAVE_LEASE, {"lease": name, "me": me})
 
 
 async def anything_pending(reader: Reader) -> bool:
-    """Whether the outbox holds an event."""
+    """Return True if the outbox holds an event."""
     return await reader.fetch_one(ANY_PENDING) is not None
 
 
 async def pending(reader: Reader, count: int, most: int) -> Sequence[Row]:
-    """The oldest events of the outbox, so many at most, and none more once they have that many bytes.
+    """Return the oldest events of the outbox: at most `count`, ending with the one that reaches `most` bytes.
 
-    (seq, type, time, event, whether its webhook deliveries are made)
+    Rows are (seq, type, time, event, fanned_out); `fanned_out` is true if the event's webhook deliveries exist.
     """
     return await reader.fetch_all(PENDING, {"count": count, "bytes": most})
 
 
 async def to_fan_out(reader: Reader, count: int) -> Sequence[Row]:
-    """The oldest events whose webhook deliveries are still to be made: (seq, type)."""
+    """Return the oldest events without webhook deliveries, as (seq, type)."""
     return await reader.fetch_all(TO_FAN_OUT, {"count": count})
 
 
 async def backlog(reader: Reader) -> tuple[int, str | None]:
-    """How many events the outbox holds, and the time of the oldest."""
-    ((number, oldest),) = await reader.fetch_all(BACKLOG)  # a scan, which is not to hold the loop up
+    """Return the number of events in the outbox, and the time of the oldest or None."""
+    ((number, oldest),) = await reader.fetch_all(BACKLOG)  # fetch_all: a scan must not block the event loop
     return number, oldest
 
 
 async def remove(tx: Transaction, published: Sequence[int]) -> None:
-    """Take events that are published, in their order, out of the outbox."""
-    if published[-1] - published[0] + 1 == len(published):  # no number between them belongs to another event
+    """Remove published events from the outbox. `published` holds their seqs in ascending order."""
+    if published[-1] - published[0] + 1 == len(published):  # contiguous, so the range contains no other event
         await tx.execute(REMOVE_RANGE, {"first": published[0], "last": published[-1]})
         return
     await tx.execute(REMOVE, [{"published": seq} for seq in published])
@@ -187,8 +187,12 @@ async def remove(tx: Transaction, published: Sequence[int]) -> None:
 async def fan_out(
     tx: Transaction, events: Sequence[int], wanted: Iterable[tuple[str, Sequence[int]]], now: datetime
 ) -> None:
-    """Keep the webhook deliveries of events, (endpoint, which it wants), and remember that they are kept."""
-    # First, for its row locks: what is read after it was rewritten by an erasure, or has been taken by nobody else.
+    """Insert the webhook deliveries of events, and mark the events as fanned out.
+
+    `wanted` holds (endpoint, seqs) pairs: the events that each endpoint subscribes to.
+    """
+    # Mark first, because this locks the rows: the copies below are made from events that an erasure has rewritten, and
+    # of events that no other process has fanned out.
     marked = {seq for (seq,) in await tx.fetch_all(MARK_FANNED_OUT, {"chosen": events})}
     for endpoint, wants in wanted:
         chosen = [seq for seq in wants if seq in marked]
@@ -197,9 +201,9 @@ async def fan_out(
 
 
 async def begin_inbound(tx: Transaction, source: str, event_id: str, at: datetime) -> int | None:
-    """Take up an event: the seq of the last case that it took effect in, 0 for a new one, None where it is done.
+    """Begin to apply an event. Return the seq of the last case it was applied to, 0 if new, None if already applied.
 
-    Whoever else takes it up at the same time waits for this transaction.
+    A concurrent transaction that begins the same event waits for this one.
     """
     row = {"source": source, "id": event_id, "at": at, "reached": 0, "done": True}
     if await tx.execute(TAKE_UP, row):
@@ -209,49 +213,49 @@ async def begin_inbound(tx: Transaction, source: str, event_id: str, at: datetim
 
 
 async def end_inbound(tx: Transaction, source: str, event_id: str, last: int, *, done: bool) -> None:
-    """Remember how far an event has come."""
+    """Record an event's progress: the seq of the last case it was applied to, and whether it is completely applied."""
     await tx.execute(REACHED, {"of": source, "event": event_id, "last": last, "whole": done})
 
 
 async def forget_inbound(tx: Transaction, before: datetime, count: int) -> int:
-    """Forget the ids of old events that are done, so many at most; gives how many."""
+    """Delete the ids of at most `count` applied events older than `before`. Return the number deleted."""
     return await tx.execute(FORGET_INBOUND, {"before": before, "count": count})
 
 
 async def due_deliveries(reader: Reader, now: datetime, endpoint: str, count: int) -> Sequence[Row]:
-    """Webhook deliveries to an endpoint whose time has come: (seq, endpoint, event, tries, since when)."""
+    """Return due webhook deliveries to an endpoint, as (seq, endpoint, event, tries, since)."""
     return await reader.fetch_all(DUE, {"now": now, "of": endpoint, "count": count})
 
 
 async def stray_deliveries(reader: Reader, now: datetime, known: Sequence[str], count: int) -> Sequence[Row]:
-    """The same of endpoints that nobody knows."""
+    """Return due webhook deliveries to endpoints that are not in `known`, with the columns of `due_deliveries`."""
     return await reader.fetch_all(_DUE.where(_D.endpoint.not_in(known)), {"now": now, "count": count})
 
 
 async def delivery_ended(tx: Transaction, result: dict[str, Any]) -> None:
-    """Keep what came of a try: `delivery` is the seq; state, tries, due and reason are as they are from now on."""
+    """Store the result of a try. Keys: `delivery` (seq), `new_state`, `new_tries`, `new_due`, `new_reason`."""
     await tx.execute(ENDED, result)
 
 
 async def pending_deliveries(reader: Reader) -> int:
-    """How many webhook deliveries are still to be made."""
+    """Return the number of pending webhook deliveries."""
     ((number,),) = await reader.fetch_all(DELIVERIES_PENDING)
     return int(number)
 
 
 async def list_deliveries(reader: Reader, state: str | None, count: int) -> Sequence[Row]:
-    """Webhook deliveries, newest first: (seq, endpoint, type, state, tries, since when, due or ended, reason)."""
+    """Return webhook deliveries, newest first, as (seq, endpoint, type, state, tries, since, due or ended, reason)."""
     statement = DELIVERIES if state is None else DELIVERIES.where(webhook_deliveries.c.state == state)
     return await reader.fetch_all(statement, {"count": count})
 
 
 async def replay_deliveries(tx: Transaction, now: datetime, seqs: Sequence[int] | None) -> int:
-    """Let deliveries be made again from now on: those named, or all that failed; gives how many."""
+    """Schedule deliveries again from now on: those in `seqs`, or all failed ones if None. Return the number."""
     chosen = webhook_deliveries.c.state == "failed" if seqs is None else webhook_deliveries.c.seq.in_(seqs)
     again = {"state": "pending", "tries": 0, "since": now, "due": now, "reason": None}
     return await tx.execute(webhook_deliveries.update().where(in_order(webhook_deliveries, chosen)).values(again))
 
 
 async def forget_deliveries(tx: Transaction, ended: str, before: datetime, count: int) -> int:
-    """Forget deliveries that ended so, long ago, so many at most; gives how many."""
+    """Delete at most `count` deliveries that ended in state `ended` before `before`. Return the number deleted."""
     return await tx.execute(FORGET_DELIVERIES, {"ended": ended, "before": before, "count": count})

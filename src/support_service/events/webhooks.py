@@ -1,7 +1,7 @@
-"""Webhooks: each event to each endpoint that wants it, signed as Standard Webhooks has it, retried for a day.
+"""Webhooks: delivers each event to each subscribed endpoint, signed according to Standard Webhooks, retried for a day.
 
-The process that relays delivers too. Deliveries of one endpoint may overtake one another; each carries its event's id
-and time.
+The process that holds the relay's lease also makes the deliveries. Deliveries to one endpoint may arrive out of order;
+each carries its event's id and time.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from support_service.events.envelope import STRUCTURED
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments
 
-EVERY = 0.5  # seconds between looks for deliveries that are due
-AT_ONCE = 16  # deliveries at a time to one endpoint
-TIMEOUT = 15.0  # seconds for an endpoint to answer
-FIRST_RETRY, LAST_RETRY = 5.0, 4 * 3600.0  # seconds until the next try: three times as long each time
+EVERY = 0.5  # polling interval for due deliveries, in seconds
+AT_ONCE = 16  # concurrent deliveries per endpoint
+TIMEOUT = 15.0  # seconds for an endpoint to respond
+FIRST_RETRY, LAST_RETRY = 5.0, 4 * 3600.0  # first and maximum delay in seconds; each delay is three times the last
 RETRY_FOR = timedelta(days=1)
-KEPT = {"delivered": timedelta(days=1), "failed": timedelta(days=30)}  # how long what ended so can be looked at
-FORGET_AT_ONCE = 500
+KEPT = {"delivered": timedelta(days=1), "failed": timedelta(days=30)}  # retention of finished deliveries, by state
+FORGET_AT_ONCE = 500  # deliveries deleted per transaction
 
 GONE = "It answered 410: it wants no more of this."
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where events go, the secret they are signed with, and which types are wanted; all where none is named."""
+    """A webhook endpoint: its URL, signing secret and subscribed event types. No types means all types."""
 
     name: str
     url: str
@@ -47,7 +47,7 @@ class Endpoint:
 
 
 class Webhooks:
-    """Makes the deliveries that are due; `leads` says whether it is this process's turn."""
+    """Makes due deliveries while `leads` returns True, i.e. while this process holds the relay's lease."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Webhooks:
         instruments.observe(rows.WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
 
     async def run(self) -> None:
-        """Deliver for ever, to each endpoint by itself: one that hangs holds up no other."""
+        """Deliver until cancelled, with one task per endpoint, so that a slow endpoint does not delay the others."""
         async with asyncio.TaskGroup() as group:
             for name in (*self._endpoints, None):
                 group.create_task(self._work(name))
@@ -83,7 +83,7 @@ class Webhooks:
                 log.exception("Delivering to webhooks failed; it goes on")
 
     async def refresh(self) -> None:
-        """Look at what is pending, for the gauge, and forget what ended long ago, a few at a time."""
+        """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
         self._pending = await store.pending_deliveries(self._database)
         for ended, kept in KEPT.items():
             forgotten = FORGET_AT_ONCE
@@ -92,22 +92,23 @@ class Webhooks:
                     forgotten = await store.forget_deliveries(tx, ended, datetime.now(UTC) - kept, FORGET_AT_ONCE)
 
     async def deliver(self, name: str | None) -> int:
-        """Make an endpoint's deliveries that are due, a few at a time, and keep each result as it comes; how many.
+        """Make up to AT_ONCE due deliveries to an endpoint, and store each result. Return the number of deliveries.
 
-        Without a name: end those of endpoints that are not there any more.
+        If `name` is None, fail the due deliveries to endpoints that are no longer configured.
         """
         now = datetime.now(UTC)
         if name is None:
             due = await store.stray_deliveries(self._database, now, list(self._endpoints), AT_ONCE)
         else:
             due = await store.due_deliveries(self._database, now, name, AT_ONCE)
-        # All come to their end before an error is told: what is on its way is not to be taken up a second time.
+        # All deliveries finish before an error is raised: one in progress must not be started a second time.
         for failure in await asyncio.gather(*map(self._deliver, due), return_exceptions=True):
             if failure is not None:
                 raise failure
         return len(due)
 
     async def _deliver(self, row: Row) -> None:
+        """Make one delivery and store its result: delivered, failed, or pending with the time of the next try."""
         seq, name, event, tries, since = row
         endpoint = self._endpoints.get(name)
         reason = await self._post(endpoint, event) if endpoint else f"No endpoint is called {name!r} any more."
@@ -128,7 +129,7 @@ class Webhooks:
             await store.delivery_ended(tx, result)
 
     async def _post(self, endpoint: Endpoint, event: str) -> str | None:
-        """Send an event; why it was not taken, None where it was."""
+        """POST an event to an endpoint. Return None if it was accepted, else the reason."""
         try:
             async with self._session.post(
                 endpoint.url,
@@ -145,7 +146,7 @@ class Webhooks:
 
 
 def signed(secret: str, event: str) -> dict[str, str]:
-    """The headers of a delivery: the event's id, the time of this try and the signature over both and the body."""
+    """Return the headers of a delivery: event id, time of this try, and the signature over both and the body."""
     at = datetime.now(UTC)
     event_id = pydantic_core.from_json(event)["id"]
     return {

@@ -1,1 +1,1 @@
-"""The broker of event streams: in memory for one process, or Redis Streams."""
+"""Event stream brokers: Redis Streams, and an in-memory broker for a single process."""

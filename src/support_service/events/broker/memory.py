@@ -1,4 +1,4 @@
-"""The broker seam: streams of events with one group of consumers each, in Redis or in this process."""
+"""The broker protocol (streams of events with one consumer group each), and its in-memory implementation."""
 
 import asyncio
 import logging
@@ -12,11 +12,11 @@ log = logging.getLogger(__name__)
 
 
 class BrokerFault(Exception):
-    """The broker did not do what was asked; what was to be published is still to be published."""
+    """The broker did not confirm the operation. Events passed to `publish` have to be published again."""
 
 
 class Fenced(BrokerFault):
-    """Someone with a newer fence, this one, publishes to this stream now."""
+    """Another publisher has used a newer fencing token, given in `fence`, on this stream."""
 
     def __init__(self, fence: int) -> None:
         super().__init__(f"someone has published with fence {fence}")
@@ -24,12 +24,12 @@ class Fenced(BrokerFault):
 
 
 class Full(BrokerFault):
-    """The stream has no room before its group has read more of it."""
+    """The stream has reached its maximum length; its consumer group has to read more of it first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An event as it lies in a stream, and how often it has been handed out, this time included."""
+    """An event of a stream, and the number of its deliveries including this one."""
 
     id: str
     event: bytes
@@ -38,7 +38,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that was given up, and why."""
+    """An event that was given up, with the reason, the number of deliveries, and the time (ISO 8601)."""
 
     id: str
     event: bytes
@@ -49,58 +49,61 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What a stream's group has before it: events not handed out yet or not acknowledged, and dead letters."""
+    """The size of a stream's backlog: events not yet delivered or not acknowledged, and dead letters."""
 
     waiting: int | None  # None: unknown
     dead: int
 
 
 class Broker(Protocol):
-    """Every call raises BrokerFault when the broker is out of order."""
+    """A broker of event streams. Every method raises BrokerFault if the broker is unavailable."""
 
     async def publish(
         self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
     ) -> None:
-        """Append events in order, all or none, and let the oldest go beyond about `keep` of them.
+        """Append events in order, all or none, and trim the oldest entries beyond about `keep`.
 
-        Raises Fenced where someone has published with a greater fence; Full where none may be lost and they don't fit.
+        Raises Fenced if another publisher has used a greater `fence`. If `lose` is False, nothing is trimmed:
+        raises Full if the events would exceed `keep`.
         """
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
-        """The next events that the group has not been given, waiting up to `wait` seconds for the first."""
+        """Return up to `count` events not yet delivered to the group; wait up to `wait` seconds for the first."""
 
     async def claim(self, stream: str, consumer: str, *, count: int, idle: float, alone: int) -> list[Delivery]:
-        """Events that some consumer was given at least `idle` seconds ago and has not acknowledged, oldest first.
+        """Claim up to `count` events delivered at least `idle` seconds ago and not acknowledged, oldest first.
 
-        One that has been handed out `alone` times already comes by itself, so that it can't take others down with it.
+        An event that was delivered `alone` times or more is claimed by itself, so that a crash affects no other events.
         """
 
     async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:
-        """Have as much time for an event as if it had been given now; no try is counted."""
+        """Reset the idle time of a delivered event, without counting a try."""
 
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
-        """Let the group forget events; they have taken effect."""
+        """Acknowledge events of the group that have been applied."""
 
     async def bury(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
         """Move an event to the stream's dead letters."""
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
-        """The oldest dead letters, or those that come after one."""
+        """Return up to `count` dead letters, oldest first, starting after the id `after`."""
 
     async def replay(self, stream: str, ids: Collection[str]) -> int:
-        """Put dead letters back at the end of their stream; gives how many of these ids there were."""
+        """Move dead letters back to the end of their stream. Return the number of ids found."""
 
     async def trim(self, stream: str) -> None:
-        """Let go what every group has read and acknowledged, and consumers that are gone for long."""
+        """Remove entries that every group has acknowledged, and consumers that have been inactive for long."""
 
     async def depth(self, stream: str) -> Depth:
-        """How much is before the group."""
+        """Return the size of the group's backlog."""
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the broker's connections."""
 
 
 class _Stream:
+    """Entries, fencing token, pending deliveries (with the time of delivery) and dead letters of one stream."""
+
     def __init__(self) -> None:
         self.entries: deque[Delivery] = deque()
         self.last = 0
@@ -111,7 +114,7 @@ class _Stream:
 
 
 class InProcessBroker:
-    """For one process without Redis: what it holds is gone with the process."""
+    """An in-memory broker, for a single process without Redis. Its events are lost when the process ends."""
 
     def __init__(self) -> None:
         self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
@@ -148,7 +151,7 @@ class InProcessBroker:
     async def claim(
         self,
         stream: str,
-        consumer: str,  # noqa: ARG002 - all its consumers are this process
+        consumer: str,  # noqa: ARG002 - every consumer is in this process
         *,
         count: int,
         idle: float,
@@ -187,7 +190,7 @@ class InProcessBroker:
         return len(found)
 
     async def trim(self, stream: str) -> None:
-        """What is acknowledged is gone already."""
+        """Do nothing: acknowledged events are already removed."""
 
     async def depth(self, stream: str) -> Depth:
         of = self._streams[stream]
@@ -201,6 +204,9 @@ class InProcessBroker:
 
 
 def chosen(due: Sequence[Delivery], count: int, alone: int) -> Sequence[Delivery]:
-    """Which of the due events to hand out together; `tries` says how often each was handed out so far."""
+    """Return the due events to deliver together; `tries` is the number of their deliveries so far.
+
+    Events delivered fewer than `alone` times come first, at most `count`; otherwise the first due event by itself.
+    """
     trusted = [each for each in due if each.tries < alone][:count]
     return trusted or due[:1]

@@ -1,4 +1,4 @@
-"""The broker on Redis Streams: entries with one field `event`, one consumer group, dead letters in a stream beside."""
+"""Broker on Redis Streams: entries with one field `event`, one consumer group, dead letters in a separate stream."""
 
 import asyncio
 import re
@@ -18,12 +18,12 @@ from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import Measure, pooled, unmeasured
 
 GROUP = "support-service"
-TIMEOUT = 2.0  # seconds to connect or to answer, beyond what a call asks the server to wait
+TIMEOUT = 2.0  # seconds to connect or to respond
 CONNECTIONS = 16
-MOST_PENDING = 256  # pending entries looked at in one turn
-GONE_AFTER = 86_400.0  # seconds; a consumer that lives reads each second
-FIELDS = (b"event", b"data")  # in which field of an entry an event may come
-# One call whatever the number of events: the client packs one command, and the server appends all or none.
+MOST_PENDING = 256  # pending entries examined per claim
+GONE_AFTER = 86_400.0  # seconds; an active consumer reads every second
+FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
+# One script call for any number of events: the client encodes one command, and the server appends all or none.
 PUBLISH = """
 if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then
     return redis.error_reply('FENCED ' .. redis.call('GET', KEYS[2]))
@@ -58,7 +58,7 @@ for i = 1, #ARGV do
 end
 return found
 """
-# In one script: one that came back between the look and its end would lose what it was handed out.
+# One script, because a consumer that reads between the check and its deletion would lose its new deliveries.
 FORGET_CONSUMERS = """
 for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     local has = {}
@@ -68,11 +68,11 @@ for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     end
 end
 """
-REFUSED = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # what PUBLISH says
+REFUSED = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
 
 
 class RedisBroker:
-    """Streams in a Redis that producers, replicas and listeners share."""
+    """A broker in a Redis that producers, replicas and subscribers share."""
 
     def __init__(self, url: str, measure: Measure = unmeasured) -> None:
         self._measure = measure
@@ -96,7 +96,7 @@ class RedisBroker:
             await self._publish(keys=[stream, f"{stream}:fence"], args=[fence, keep, int(lose), *events])
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
-        # The socket waits longer than the server does, or a quiet stream would look like a dead server.
+        # The socket timeout must exceed the time the server blocks, or a quiet stream would look like a dead server.
         asked = min(wait, TIMEOUT / 2)
         with self._operation(""):
             answer = await self._in_group(
@@ -124,7 +124,7 @@ class RedisBroker:
 
     async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:
         with self._operation("XCLAIM"):
-            await self._redis.xclaim(stream, GROUP, consumer, 0, [delivery.id], justid=True)  # which counts no try
+            await self._redis.xclaim(stream, GROUP, consumer, 0, [delivery.id], justid=True)  # JUSTID counts no try
 
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         if ids:
@@ -142,19 +142,19 @@ class RedisBroker:
         return [_dead_letter(key, has) for key, has in entries]
 
     async def last_dead_letter(self, stream: str) -> str | None:
-        """The id of the newest dead letter."""
+        """Return the id of the newest dead letter, or None."""
         with self._operation("XRANGE"):
             entries = await self._redis.xrevrange(_dead(stream), count=1)
         return entries[0][0].decode() if entries else None
 
     async def entries(self, stream: str, count: int, after: str = "") -> list[Delivery]:
-        """A page of what a stream holds, oldest first."""
+        """Return up to `count` entries of a stream, oldest first, starting after the id `after`."""
         with self._operation("XRANGE"):
             found = await self._redis.xrange(stream, min=f"({after}" if after else "-", count=count)
         return _deliveries(found, {})
 
     async def remove(self, stream: str, ids: Collection[str]) -> int:
-        """Remove entries of a stream; gives how many there were."""
+        """Remove entries from a stream. Return the number removed."""
         if not ids:
             return 0
         with self._operation("XDEL"):
@@ -167,22 +167,22 @@ class RedisBroker:
             return int(await self._replay(keys=[stream, _dead(stream)], args=list(ids)))
 
     async def drop(self, stream: str, ids: Collection[str]) -> int:
-        """Forget dead letters; gives how many there were."""
-        with self._operation(""):  # the command line alone asks for it
+        """Delete dead letters. Return the number deleted."""
+        with self._operation(""):  # not measured: only the command line uses it
             return int(await self._redis.xdel(_dead(stream), *ids))
 
     async def trim(self, stream: str) -> None:
         with self._operation("XTRIM"):
             groups = await self._in_group(stream, lambda: self._redis.xinfo_groups(stream))
             if all(group["name"] != GROUP.encode() for group in groups):
-                return  # another group came first, and all that it has read is still before ours
+                return  # only other groups exist so far; our group has yet to read the entries they have read
             floors = []
-            for group in groups:  # what is handed out from here on is newer than what was handed out last
+            for group in groups:  # the oldest pending entry, or else the last delivered one: later entries are newer
                 pending = await self._redis.xpending(stream, group["name"])
                 floors.append(pending["min"] or group["last-delivered-id"])
             floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
             await self._redis.xtrim(stream, minid=floor, approximate=False)
-            # Each start of a process makes a consumer, which Redis keeps for ever.
+            # Each process start creates a consumer, which Redis never removes by itself.
             await self._forget_consumers(keys=[stream], args=[GROUP, round(GONE_AFTER * 1000)])
 
     async def depth(self, stream: str) -> Depth:
@@ -191,7 +191,7 @@ class RedisBroker:
                 self._in_group(stream, lambda: self._redis.xinfo_groups(stream)), self._redis.xlen(_dead(stream))
             )
             ours = [each for each in groups if each["name"] == GROUP.encode()]
-            if not ours:  # nobody has read yet
+            if not ours:  # the group does not exist yet
                 return Depth(await self._redis.xlen(stream), dead)
         lag = ours[0]["lag"]
         return Depth(None if lag is None else lag + ours[0]["pending"], dead)
@@ -200,11 +200,11 @@ class RedisBroker:
         await self._redis.aclose()
 
     def connections(self) -> tuple[int, int]:
-        """(used, idle) connections of the pool."""
+        """Return the number of (used, idle) connections of the pool."""
         return pooled(self._pool)
 
     async def _in_group(self, stream: str, ask: Any) -> Any:
-        """Ask; where the stream or its group is missing, as in a Redis that lost everything, make it and ask again."""
+        """Call `ask`; if the stream or its group is missing, e.g. because Redis lost its data, create it and retry."""
         try:
             return await ask()
         except ResponseError as failure:
@@ -219,7 +219,7 @@ class RedisBroker:
 
     @contextmanager
     def _operation(self, name: str) -> Iterator[None]:
-        """Measure a command that has a name, and turn every way in which it can fail into BrokerFault."""
+        """Measure the command `name` (if not empty), and convert its errors to BrokerFault."""
         started = perf_counter()
         error = ""
         try:
@@ -228,11 +228,12 @@ class RedisBroker:
             error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
             raise _fault(failure) from failure
         finally:
-            if name:  # a wait for events says nothing about Redis
+            if name:  # the duration of a blocking read says nothing about Redis
                 self._measure(name, perf_counter() - started, error)
 
 
 def _fault(failure: Exception) -> BrokerFault:
+    """Return the BrokerFault for an error: Fenced or Full if PUBLISH replied so."""
     said = REFUSED.search(str(failure)) if isinstance(failure, ResponseError) else None
     if said is None:
         return BrokerFault(str(failure))
@@ -244,13 +245,13 @@ def _dead(stream: str) -> str:
 
 
 def _dead_letter(key: bytes, has: dict[bytes, bytes]) -> DeadLetter:
-    """A dead letter; one that someone else has put there may lack what ours have."""
+    """Return a stream entry as a dead letter. Fields may be missing if another program wrote the entry."""
     reason, tries, at = (has.get(name, b"").decode(errors="replace") for name in (b"reason", b"tries", b"at"))
     return DeadLetter(key.decode(), has.get(b"event", b""), reason, int(tries) if tries.isdecimal() else 0, at)
 
 
 def _entries(answer: Any) -> Any:
-    """The entries of the one stream that was read, in either version of the protocol."""
+    """Return the entries of the one stream that was read, from a RESP2 or RESP3 reply."""
     if not answer:
         return []
     [entries] = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer]
@@ -258,11 +259,11 @@ def _entries(answer: Any) -> Any:
 
 
 def _deliveries(entries: Any, tries: dict[str, int]) -> list[Delivery]:
-    """Entries as deliveries; one without a field that is an event's comes as nothing, which no event is."""
+    """Return entries as deliveries. An entry without an event field becomes an empty event, which fails to parse."""
     found = []
     for key, has in entries:
         if key is None or has is None:
-            continue  # trimmed away since it was handed out
+            continue  # trimmed since it was delivered
         event = next((has[name] for name in FIELDS if name in has), b"")
         found.append(Delivery(key.decode(), event, tries.get(key.decode(), 1)))
     return found
