@@ -1,1 +1,1 @@
-"""The HTTP API: one file per resource, the table of routes, and what every endpoint does with a request."""
+"""HTTP API: one module per resource, the route table, authentication and idempotency."""

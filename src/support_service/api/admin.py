@@ -1,4 +1,4 @@
-"""Metrics and health on an address of their own, which those who call the service need not reach."""
+"""Admin server: metrics and health endpoints on a separate address that API clients need not reach."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -17,16 +17,17 @@ from support_service.http.readiness import READINESS
 from support_service.http.runner import Runner
 from support_service.http.security import is_loopback
 
-PLACES = 64  # connections; those of the app's clients take none of them
-STOP_WITHIN = 1.0  # seconds for a scrape that has begun
+PLACES = 64  # maximum number of connections, separate from the limit of the API
+STOP_WITHIN = 1.0  # seconds for a running scrape to finish at shutdown
 
 log = logging.getLogger(__name__)
 
 
 def beside(host: str, port: int, scrapes: app_keys.Scrapes) -> Callable[[web.Application], AsyncIterator[None]]:
-    """A cleanup context that serves an app's metrics and health at an address, for as long as the app has its parts.
+    """Return a cleanup context that serves the app's metrics and health endpoints at `host`:`port`.
 
-    So it still answers while the app waits for its last requests. Raises Unavailable where the address can't be had.
+    It runs as long as the app's components, so it still responds while the app drains its last requests. The context
+    raises Unavailable if the address can't be bound.
     """
 
     async def listen(app: web.Application) -> AsyncIterator[None]:
@@ -36,7 +37,7 @@ def beside(host: str, port: int, scrapes: app_keys.Scrapes) -> Callable[[web.App
         try:
             try:
                 await web.TCPSite(runner, host, port).start()
-            except (OSError, UnicodeError) as failure:  # the second for a name that no host can have
+            except (OSError, UnicodeError) as failure:  # UnicodeError: not a valid host name
                 reason = getattr(failure, "strerror", None) or failure
                 raise Unavailable(
                     "address_unavailable",
@@ -55,13 +56,14 @@ def beside(host: str, port: int, scrapes: app_keys.Scrapes) -> Callable[[web.App
 
 @web.middleware
 async def named(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse the foreign pages that the app's own port refuses."""
+    """Check the Host and Origin headers as the API does. Raises Misdirected and Forbidden."""
     request.app[GATE].origins.check(request)
     return await handler(request)
 
 
 def _of(app: web.Application, scrapes: app_keys.Scrapes, host: str) -> web.Application:
-    # An address that others reach is called by whatever they call it, and a page there is no more than they are.
+    """Return the admin application, which shares the components of `app`."""
+    # A non-loopback address may have any host name, and a web page can do no more there than any other client.
     checks = [named] if is_loopback(host) else []
     admin = web.Application(middlewares=[observed(app[REQUESTS], app[READINESS], 0), problems, *checks])
     admin[GATE] = app[GATE]

@@ -1,4 +1,4 @@
-"""What the composition root puts into the app, and handlers take out of it."""
+"""Application keys: the components that the composition root stores in the app, for handlers to use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,18 +20,18 @@ from support_service.timeline.cache.memory import Cache
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """What the HTTP layer itself can be told."""
+    """Settings of the HTTP layer."""
 
     public_url: str
     uploads: UploadOptions
-    streams: tuple[str, str]  # of events out, and in
+    streams: tuple[str, str]  # names of the event streams: outbound, inbound
     redirect_downloads: bool = False
-    secured: bool = False  # whether callers must say who they are
+    secured: bool = False  # authentication is required
 
 
 @dataclass(frozen=True, slots=True)
 class Scrapes:
-    """Whether an app answers /metrics, and the token that it asks for then."""
+    """Access to /metrics: whether it is open, and the bearer token it requires, if any."""
 
     open: bool = True
     token: str | None = field(default=None, repr=False)
@@ -39,12 +39,12 @@ class Scrapes:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """The API as others read it, each made when it is first asked for."""
+    """Functions that return the API descriptions; each description is built on first use."""
 
     openapi: Callable[[], bytes]
     asyncapi: Callable[[], bytes]
     page: Callable[[], str]
-    page_policy: Callable[[], str]  # what a browser may load for the page
+    page_policy: Callable[[], str]  # Content-Security-Policy of the page
 
 
 CLAIMS = web.AppKey("claims", Claims)
@@ -58,7 +58,7 @@ METRICS = web.AppKey("metrics", Metrics)
 HTTP = web.AppKey("http", HttpOptions)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 SCRAPES = web.AppKey("scrapes", Scrapes)
-ADMIN = web.AppKey("admin", str)  # the address of metrics and health, where they have one of their own
+ADMIN = web.AppKey("admin", str)  # base URL of the admin server, if there is one
 MASK = web.AppKey("mask", Mask)
-REACH = web.RequestKey("reach", str)  # which cases what is asked reaches for this caller, see permissions.py
+REACH = web.RequestKey("reach", str)  # the scope of the request's permission, see permissions.py
 DESCRIPTION = web.AppKey("description", Description)

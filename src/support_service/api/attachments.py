@@ -105,9 +105,8 @@ async def download(request: web.Request) -> web.StreamResponse:
     }
     if any(tag.value in (attachment.sha256, "*") for tag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
-    redirects = (
-        request.app[app_keys.HTTP].redirect_downloads and request.method != "HEAD"
-    )  # a link is signed for GET alone
+    # A presigned link is valid for GET only.
+    redirects = request.app[app_keys.HTTP].redirect_downloads and request.method != "HEAD"
     if redirects and (link := await service.link(attachment)):
         return web.Response(status=307, headers=headers | {"Location": link})
     wanted = _range(request, attachment)
@@ -121,11 +120,11 @@ async def download(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(status=206 if partial else 200, headers=headers)
     response.content_type = attachment.content_type
     response.content_length = len(wanted)
-    response.headers["X-Request-Id"] = REQUEST_ID.get() or ""  # here, since the head is out when the middleware sees it
+    response.headers["X-Request-Id"] = REQUEST_ID.get() or ""  # headers are sent before the middleware could add it
     if request.method == "HEAD":
         return response
     async with aclosing(service.read(attachment, wanted.start, len(wanted))) as blocks:
-        # Before the head is sent, so that a file that can't be read still gets its error.
+        # Read the first block before the headers are sent, so that an unreadable file still gets an error response.
         block = await anext(blocks, b"")
         await response.prepare(request)
         try:
@@ -137,7 +136,7 @@ async def download(request: web.Request) -> web.StreamResponse:
         except Unavailable as failure:
             log.warning("The download of attachment %s broke off: %s", attachment.id, failure)
             if request.transport:
-                request.transport.abort()  # the head is out: a broken connection is all that can still be said
+                request.transport.abort()  # headers are sent, so aborting is the only way to signal an error
     return response
 
 
@@ -152,7 +151,10 @@ async def remove(request: web.Request) -> web.Response:
 
 
 def _range(request: web.Request, attachment: Attachment) -> range | None:
-    """The bytes asked for; None where there are none such. More than one range, or none that is one, means all."""
+    """Return the requested range of bytes, or None if it is not satisfiable.
+
+    Several ranges, an invalid range, or an If-Range that does not match mean the whole file.
+    """
     everything = range(attachment.size_bytes)
     if request.headers.get("If-Range", f'"{attachment.sha256}"') != f'"{attachment.sha256}"':
         return everything

@@ -68,7 +68,8 @@ async def list_audit(request: web.Request) -> web.Response:
     database = request.app[app_keys.DATABASE]
     page, more = await store.of_case(database, name, before, query.limit) if may_be_id(name) else ([], False)
     if not page and before is None:
-        await request.app[app_keys.SUPPORT].get_case(name)  # which may be older than the audit log
+        # The case may be older than the audit log. Raises if there is no such case.
+        await request.app[app_keys.SUPPORT].get_case(name)
     items = [_entry(each) for each in page]
     return reply(AuditPage.model_construct(items=items, next_cursor=pagination.write(page[-1].seq) if more else None))
 

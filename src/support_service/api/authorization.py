@@ -1,4 +1,4 @@
-"""The door: who a request comes from, and whether its route is open to their role."""
+"""Authentication and authorization: identifies the caller of a request, and checks the role's permission."""
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -12,7 +12,10 @@ from support_service.http.admission import GATE
 
 
 def admitted(authenticator: Authenticator) -> Middleware:
-    """A middleware that lets a request through as its caller; raises Unauthenticated and Forbidden."""
+    """Return a middleware that authenticates and authorizes requests, and sets CALLER and REACH.
+
+    Raises Unauthenticated for a missing or invalid token, Forbidden for a missing permission.
+    """
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -37,22 +40,22 @@ def admitted(authenticator: Authenticator) -> Middleware:
 
 
 def operation(request: web.Request) -> str:
-    """The name of what a request asks for; of a path where nothing is, it has no rule."""
+    """Return the operation's name, which is its handler's. The name for an unknown path has no rule."""
     return request.match_info.handler.__name__
 
 
 def is_bound(request: web.Request) -> bool:
-    """Whether what is asked reaches only those cases that the caller is bound to."""
+    """Return True if the request is limited to the cases that the caller may see (`Caller.sees`)."""
     return request.get(app_keys.REACH) == "theirs"
 
 
 def is_masked(request: web.Request) -> bool:
-    """Whether the caller sees customers' data masked."""
+    """Return True if customers' data must be masked in the response."""
     return request.get(app_keys.REACH) == "masked"
 
 
 def expect_ruled(app: web.Application) -> None:
-    """Raise LookupError where an app has a route that nobody decided on."""
+    """Raise LookupError if a route of the app is neither in RULES nor in PUBLIC."""
     for route in app.router.routes():
         name = route.handler.__name__
         if name not in RULES and name not in PUBLIC:

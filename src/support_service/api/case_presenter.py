@@ -1,4 +1,4 @@
-"""A case as one answer: its own rows, its attachments with their addresses, and the merged timeline."""
+"""Presentation of a case: adds attachment URLs and the merged timeline to the stored case."""
 
 from aiohttp import web
 
@@ -12,14 +12,17 @@ from support_service.timeline.merge import merge
 
 
 def addressed(request: web.Request, case: Case) -> Case:
-    """The case with an address for each attachment."""
+    """Set the URL of each attachment of the case, and return the case."""
     for attachment in case.attachments:
         attachment.uri = _address(request, case.id, attachment.id, attachment.filename)
     return case
 
 
 async def with_timeline(request: web.Request, case: Case, *, refresh: bool = False) -> Case:
-    """The case with its timeline: what the services know, from the cache or asked anew, merged with its own history."""
+    """Add the timeline to the case: entries of upstream services merged with the case's history. Return the case.
+
+    Entries come from the cache or are fetched; `refresh` bypasses the cache.
+    """
     addressed(request, case)
     wanted = references.find(case.context)
     collected = await request.app[app_keys.TIMELINE].collect(
@@ -31,7 +34,7 @@ async def with_timeline(request: web.Request, case: Case, *, refresh: bool = Fal
 
 
 def view(request: web.Request, kept: KeptAttachment) -> Attachment:
-    """An attachment as clients see it."""
+    """Return a stored attachment as its API model."""
     return Attachment.model_validate(public_view(kept, request.app[app_keys.HTTP].public_url))
 
 

@@ -28,7 +28,7 @@ async def open_case(request: web.Request) -> web.Response:
     fulfillment services whenever the timeline is read. Fields that nobody knows are ignored.
     """
     case = await request.app[app_keys.SUPPORT].open_case(await read(request, NewCase))
-    CASE_ID.set(case.id)  # for the request's own line in the log, which ends the setting
+    CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
     return reply(case, 201, {"Location": f"/support/cases/{case.id}", **tagged(request, case)})
 
 
@@ -130,7 +130,7 @@ async def refresh_timeline(request: web.Request) -> web.Response:
 
 
 def case_id(request: web.Request) -> str:
-    """The case that the path names."""
+    """Return the case id of the path."""
     return request.match_info["case_id"]
 
 

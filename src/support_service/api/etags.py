@@ -1,4 +1,4 @@
-"""Versions of cases as HTTP has them: the ETag of an answer, and the conditions of a request (RFC 9110, section 13)."""
+"""ETags of cases, and the conditional request headers If-Match and If-None-Match (RFC 9110, section 13)."""
 
 import re
 
@@ -11,31 +11,31 @@ from support_service.core.principals import CALLER
 from support_service.telemetry.logs import REQUEST_ID
 
 ANY = "*"
-# After the point stands what makes a live answer's tag unique, after the plus what its reader is shown of a case.
+# "VERSION.ID" is the unique tag of a response with a live timeline; "VERSION+VIEW" is the tag of a restricted view.
 TAG = re.compile(r'\s*(W/)?"(\d{1,18})(?:[.+][\w.-]*)?"\s*')
 LISTED = re.compile(r',(?=\s*(?:W/)?")')
 
 
 def tagged(request: web.Request, ticket: Ticket, *, live: bool = False) -> dict[str, str]:
-    """The header that names a case's version, and where that is not all of it, what the caller is shown.
+    """Return the ETag header of a case: its version, and the caller's view if it is restricted.
 
-    An answer that holds more than the version decides, as a timeline does, has a tag that no other has: a change may be
-    meant for its version, and no one takes it for one that was kept.
+    With `live`, the response depends on more than the version, such as a timeline, so its tag is unique: it is valid in
+    If-Match, but never matches a cached response.
     """
     return {"ETag": f'"{ticket.version}.{REQUEST_ID.get()}"' if live else f'"{ticket.version}{_view(request)}"'}
 
 
 def expected(request: web.Request) -> Versions:
-    """The versions that a change is meant for by its If-Match; what can't be read means none."""
+    """Return the versions that If-Match allows, or None for any. Weak and malformed tags match no version."""
     given = _given(request, "If-Match")
     if given is None or given == [ANY]:
         return None
     found = [TAG.fullmatch(tag) for tag in given]
-    return {int(match[2]) for match in found if match and not match[1]}  # a weak tag never matches here
+    return {int(match[2]) for match in found if match and not match[1]}  # If-Match uses strong comparison
 
 
 def is_known(request: web.Request, ticket: Ticket) -> bool:
-    """Whether the client says by If-None-Match that it has this version of a case already."""
+    """Return True if If-None-Match says that the client already has this version of the case."""
     given = _given(request, "If-None-Match")
     if given is None:
         return False
@@ -44,12 +44,13 @@ def is_known(request: web.Request, ticket: Ticket) -> bool:
 
 
 def _view(request: web.Request) -> str:
-    """What sets an answer apart from those that other callers get of the same version."""
+    """Return the tag's suffix for the caller's view of a version: masked, public or (empty) full."""
     if is_masked(request):
         return "+masked"
     return "" if CALLER.get().hears("internal") else "+public"
 
 
 def _given(request: web.Request, header: str) -> list[str] | None:
+    """Return the entity tags of a header, or None if the request lacks it."""
     lines = request.headers.getall(header, ())
     return LISTED.split(",".join(lines).strip()) if lines else None

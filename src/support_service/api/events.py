@@ -19,7 +19,7 @@ BATCHED = "application/cloudevents-batch+json"
 class Attributes(BaseModel):
     """What every CloudEvent has; in binary mode these come as headers (`ce-id`, …), and `data` as the body."""
 
-    # These models only describe what envelope.py reads: no request is validated by them.
+    # These models only document the format: requests are parsed by envelope.py.
     model_config = ConfigDict(defer_build=True)
 
     specversion: Literal["1.0"] = "1.0"

@@ -14,7 +14,7 @@ from support_service.http.json_body import reply
 from support_service.http.readiness import READINESS
 from support_service.timeline.cache.memory import CacheFault
 
-PATIENCE = 1.0  # seconds for the database to answer: whoever asks whether to send requests here waits no longer
+PATIENCE = 1.0  # timeout of the database ping in seconds: readiness probes wait no longer
 
 
 Part = Literal["ok", "unavailable"]
@@ -83,6 +83,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 def _expect_scraper(request: web.Request) -> None:
+    """Raise Forbidden if /metrics is closed here, Unauthenticated if the token is wrong."""
     scrapes = request.app[app_keys.SCRAPES]
     if not scrapes.open:
         raise Forbidden(
@@ -95,7 +96,10 @@ def _expect_scraper(request: web.Request) -> None:
 
 
 async def _database(request: web.Request) -> Part:
-    """A ping in a task of its own: to end one that hangs takes longer than anyone here would wait."""
+    """Ping the database in a separate task, because cancelling a hanging ping takes longer than PATIENCE.
+
+    At most one ping runs at a time; concurrent requests share it.
+    """
     readiness = request.app[READINESS]
     if readiness.ping is None or readiness.ping.done():
         readiness.ping = asyncio.create_task(request.app[app_keys.DATABASE].ping())
@@ -110,7 +114,7 @@ async def _database(request: web.Request) -> Part:
 
 
 def _heard(ping: asyncio.Task[None]) -> None:
-    """Take note of how a ping ended that nobody waits for, or asyncio would complain."""
+    """Retrieve the exception of an abandoned ping, or asyncio would log it as never retrieved."""
     if not ping.cancelled():
         ping.exception()
 

@@ -1,6 +1,7 @@
-"""Idempotency-Key: a write that is repeated is done once, and answered again with what was answered first.
+"""Idempotency-Key middleware: a repeated write is executed once, and its stored response is returned again.
 
-Refusals are not kept: they have changed nothing, and whoever repairs a request may send it with the same key.
+Error responses are not stored: they have changed nothing, and a client may send the corrected request with the same
+key.
 """
 
 import hashlib
@@ -30,15 +31,19 @@ HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 FORM = re.compile(r"[\x21-\x7e]{1,255}")
-KEPT = ("Content-Type", "ETag", "Location")  # what else an answer's headers hold is made anew
-REFUSED = 400  # statuses from here on are no success
+KEPT = ("Content-Type", "ETag", "Location")  # stored response headers; the others are created per response
+REFUSED = 400  # lowest status that is an error
 
 log = logging.getLogger(__name__)
 
 
 @web.middleware
 async def idempotent(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Do a write with a key once; whatever has no key is not touched."""
+    """Execute a write with an Idempotency-Key once; pass other requests through.
+
+    Raises Invalid for a malformed key, or a key used for another request; Conflict if the first request is still
+    running or its response was lost.
+    """
     if HEADER not in request.headers or request.method not in WRITES or request.match_info.http_exception is not None:
         return await handler(request)
     claims = request.app[app_keys.CLAIMS]
@@ -47,7 +52,7 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
     taken = await claims.take(identity(CALLER.get(), _key(request)), await _digest(request), about)
     if isinstance(taken, Answer):
         if taken.case_id is not None and is_bound(request):
-            await request.app[app_keys.ATTACHMENTS].expect(taken.case_id)  # which may be the caller's no more
+            await request.app[app_keys.ATTACHMENTS].expect(taken.case_id)  # the caller may have lost access since
         if _is_upload(request):
             await _expect_same_file(request, taken)
         return web.Response(status=taken.status, headers={**taken.headers, REPLAYED: "true"}, body=taken.body)
@@ -66,6 +71,7 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 def _key(request: web.Request) -> str:
+    """Return the request's Idempotency-Key. Raises Invalid if it is malformed or given twice."""
     given = request.headers.getall(HEADER)
     if len(given) != 1 or not FORM.fullmatch(given[0]):
         raise Invalid("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters.")
@@ -73,11 +79,14 @@ def _key(request: web.Request) -> str:
 
 
 async def _digest(request: web.Request) -> str:
-    """What is asked. The bytes of an upload differ each time by their boundary: its file is compared on its own."""
+    """Return a digest of method, URL, CloudEvents headers and body.
+
+    An upload's body is left out, because its multipart boundary differs each time. Its file is compared separately.
+    """
     attributes = sorted(
         (name.lower(), value) for name, value in request.headers.items() if name.lower().startswith(PREFIX)
     )
-    asked = json.dumps([request.method, request.rel_url.raw_path_qs, attributes])  # takes bytes that are no text, too
+    asked = json.dumps([request.method, request.rel_url.raw_path_qs, attributes])  # also encodes invalid UTF-8
     digest = hashlib.sha256(asked.encode())
     if not _is_upload(request):
         digest.update(await read_body(request))
@@ -89,7 +98,7 @@ def _is_upload(request: web.Request) -> bool:
 
 
 async def _expect_same_file(request: web.Request, answer: Answer) -> None:
-    """Read an upload to its end, keeping nothing; raises Invalid where it is another file than the first time."""
+    """Read a repeated upload without storing it. Raises Invalid if its file differs from the first one."""
     kept = pydantic_core.from_json(answer.body)
     with request.app[app_keys.ATTACHMENTS].uploading(), request.app[READINESS].for_client():
         incoming = Upload(request, request.app[app_keys.HTTP].uploads)
@@ -105,7 +114,7 @@ async def _expect_same_file(request: web.Request, answer: Answer) -> None:
 
 
 async def _settle(claims: Claims, claim: Claim, response: web.StreamResponse | None) -> None:
-    """Keep what a success was answered with, and free the key of anything else; a failure here spoils no answer."""
+    """Store a successful response; release the key after any other outcome. Errors are logged, not raised."""
     try:
         if isinstance(response, web.Response) and response.status < REFUSED:
             headers = {name: response.headers[name] for name in KEPT if name in response.headers}

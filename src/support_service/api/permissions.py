@@ -1,7 +1,7 @@
-"""Who may do what: one row a route, with its permission and the cases for which each role has it.
+"""Access rules: one row per operation, with its permission and the scope in which each role has it.
 
-`all`: every case. `theirs`: those that the role is bound to (`Caller.sees`). `masked`: every case, without customers'
-data. A role that a row leaves out is refused. Routes in PUBLIC ask nobody who they are.
+Scopes: `all`: every case. `theirs`: the cases that `Caller.sees` allows. `masked`: every case, with customers' data
+masked. A role that is missing in a row is denied. Operations in PUBLIC need no authentication.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Reach = Literal["all", "theirs", "masked"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A permission, and how far it reaches for each role that has it."""
+    """A permission, and its scope for each role that has it."""
 
     permission: str
     reach: Mapping[Role, Reach]

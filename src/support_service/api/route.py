@@ -1,4 +1,4 @@
-"""One row of the table of routes: what a call takes and what it gives."""
+"""Row type of the route table: the request that an operation accepts, and its responses."""
 
 import inspect
 import re
@@ -14,7 +14,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer beside the usual one; without a model it has no body."""
+    """An additional success or redirect response; without a model it has no JSON body."""
 
     status: int
     meaning: str
@@ -25,33 +25,33 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One call: what is sent, what is answered, and the codes of the problems that it alone may give."""
+    """An operation: its request, its responses, and the problem codes specific to it."""
 
     method: str
     path: str
     handler: Handler
     answer: type[BaseModel] | None = None
-    many: bool = False  # the answer is a list of the model
+    many: bool = False  # the response is a list of the model
     status: int = 200
-    media: tuple[str, ...] = (JSON,)  # of the answer; one that is not JSON has no model
-    headers: tuple[str, ...] = ()  # of the answer
+    media: tuple[str, ...] = (JSON,)  # of the response; other types than JSON have no model
+    headers: tuple[str, ...] = ()  # of the response
     others: tuple[Answer, ...] = ()
     body: type[BaseModel] | None = None
     body_required: bool = True
     body_media: tuple[str, ...] = (JSON,)
     query: type[BaseModel] | None = None
-    takes: tuple[str, ...] = ()  # headers of the request
-    refusals: tuple[str, ...] = ()  # by code; see codes.py
-    gives: tuple[tuple[str, str], ...] = ()  # (a part of other routes' paths, where it stands in the answer)
+    takes: tuple[str, ...] = ()  # request headers
+    refusals: tuple[str, ...] = ()  # problem codes, see core/problem_codes.py
+    gives: tuple[tuple[str, str], ...] = ()  # (path parameter of other routes, JSON pointer into the response)
 
     @property
     def name(self) -> str:
-        """The operation's name."""
+        """The operation's name, which is its handler's."""
         return self.handler.__name__
 
     @property
     def tag(self) -> str:
-        """The room of its handler, whose first line says what belongs there."""
+        """The OpenAPI tag: the name of the handler's module. The first line of the module's docstring describes it."""
         return self.handler.__module__.rpartition(".")[2]
 
     @property
@@ -61,21 +61,21 @@ class Route:
 
     @property
     def description(self) -> str:
-        """What follows it: paragraphs, each on one line."""
+        """The rest of the handler's docstring: paragraphs, each on one line."""
         _, _, rest = inspect.cleandoc(self.handler.__doc__ or "").partition("\n")
         return "\n\n".join(" ".join(paragraph.split()) for paragraph in rest.strip().split("\n\n"))
 
     @property
     def sends(self) -> tuple[str, ...]:
-        """The headers of the usual answer, that of a repeated request among them."""
+        """The headers of the main response, including Idempotency-Replayed if the operation accepts a key."""
         return (*self.headers, *(["Idempotency-Replayed"] if "Idempotency-Key" in self.takes else []))
 
     @property
     def refused_with(self) -> set[int]:
-        """The statuses of the problems that it alone may give."""
+        """The statuses of the problems specific to the operation."""
         return {status for code in self.refusals if (status := BY_NAME[code].status)}
 
     @property
     def parts(self) -> list[str]:
-        """The variable parts of its path."""
+        """The names of the path parameters."""
         return re.findall(r"{(\w+)}", self.path)

@@ -1,4 +1,4 @@
-"""Every route, in one table: the app is made of it, and so is the OpenAPI document."""
+"""Route table: the source of the app's routes and of the OpenAPI document."""
 
 from support_service.api import agents, api_docs, attachments, audit, cases, events, health
 from support_service.api.route import Answer, Route
@@ -22,7 +22,7 @@ CASES = "/support/cases"
 CASE = CASES + "/{case_id}"
 FILE = CASE + "/attachments/{attachment_id}"
 
-# Codes of problems, see codes.py. What any call may be refused with is said once, below.
+# Groups of problem codes, see core/problem_codes.py. EVERYWHERE applies to all operations.
 EVERYWHERE = (
     "expectation_failed",
     "headers_too_large",
@@ -32,17 +32,17 @@ EVERYWHERE = (
     "origin_not_allowed",
     "uri_too_long",
 )
-AT_THE_GATE = ("overloaded", "rate_limited", "too_many_parameters")  # of all but health and metrics
-# Where not all may come.
+AT_THE_GATE = ("overloaded", "rate_limited", "too_many_parameters")  # operations other than health and metrics
+# Operations that require authentication.
 AT_THE_DOOR = ("keys_unavailable", "permission_missing", "token_expired", "token_invalid", "token_missing")
 DATABASE = ("database_busy", "database_unavailable")
 BODY = ("body_too_large", "body_too_slow", "malformed_body", "unsupported_type")
-SENT = (*DATABASE, *BODY, "malformed_json", "invalid_request")  # of a call with a JSON body
-KNOWN = (*DATABASE, "case_not_found")  # of a call about a case
+SENT = (*DATABASE, *BODY, "malformed_json", "invalid_request")  # operations with a JSON body
+KNOWN = (*DATABASE, "case_not_found")  # operations on a case
 
-CHANGED = "case_changed"  # of a change that may be meant for one version of a case
+CHANGED = "case_changed"  # changes that accept If-Match
 MOVED = (CHANGED, "status_move_not_allowed")
-REPEATED = (  # of a call that may be repeated
+REPEATED = (  # operations that accept an Idempotency-Key
     *("idempotency_answer_lost", "idempotency_key_in_use", "idempotency_key_invalid", "idempotency_key_reused"),
 )
 KEY = ("Idempotency-Key",)
@@ -61,7 +61,7 @@ ROUTES = (
         headers=("ETag", "Location", *REPEAT),
         body=NewCase,
         takes=KEY,
-        refusals=(*SENT, "case_not_found", *REPEATED),  # of a repeat whose case is the caller's no more
+        refusals=(*SENT, "case_not_found", *REPEATED),  # case_not_found: a repeat after the caller lost access
         gives=(("case_id", "/id"),),
     ),
     Route(

@@ -1,4 +1,4 @@
-"""The whole API on an app: every route of the table, and what describes them."""
+"""Setup of the API: adds the routes of the table and the API descriptions to an app."""
 
 from functools import partial
 
@@ -8,11 +8,14 @@ from support_service.api import app_keys
 from support_service.api.authorization import expect_ruled
 from support_service.api.routes import ROUTES
 
-LOCAL = "http://127.0.0.1:8000"  # where the page's examples call a service that doesn't know its own address
+LOCAL = "http://127.0.0.1:8000"  # base URL of the page's curl examples if no public URL is set
 
 
 def install(app: web.Application) -> None:
-    """Give an app every route; a GET answers HEAD too."""
+    """Add every route and the API descriptions to the app. GET routes also answer HEAD.
+
+    Raises LookupError if a route has no access rule.
+    """
     options = app[app_keys.HTTP]
     app[app_keys.DESCRIPTION] = app_keys.Description(
         openapi=partial(_openapi, secured=options.secured),
@@ -28,7 +31,7 @@ def install(app: web.Application) -> None:
     expect_ruled(app)
 
 
-# Each description is made when it is first asked for, as few processes ever are; so is what makes it imported then.
+# Descriptions, and the modules that build them, are loaded on first request, because most processes never need them.
 
 
 def _openapi(*, secured: bool) -> bytes:

@@ -1,1 +1,1 @@
-"""The OpenAPI and AsyncAPI documents, the check that they are complete, and the page that shows them."""
+"""OpenAPI and AsyncAPI documents, a check for missing descriptions, and the HTML page of the API."""

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document: the events that come in and those that go out, made from the models of both."""
+"""AsyncAPI 3.0 document of inbound and outbound events, generated from their models."""
 
 from functools import cache
 from typing import Any
@@ -17,7 +17,7 @@ TEMPLATE = "#/components/schemas/{model}"
 
 @cache
 def document(out: str, inbound: str) -> dict[str, Any]:
-    """The description of every event, as AsyncAPI 3.0 has it, with the names of the streams."""
+    """Return the AsyncAPI document. `out` and `inbound` are the names of the streams."""
     received = {model.TYPE: model for model in KNOWN}
     _, definitions = models_json_schema(
         [(model, "validation") for model in received.values()]
@@ -63,12 +63,15 @@ def document(out: str, inbound: str) -> dict[str, Any]:
 
 @cache
 def body(out: str, inbound: str) -> bytes:
-    """The same, as it is served."""
+    """Return the document as indented JSON, as it is served."""
     return pydantic_core.to_json(document(out, inbound), indent=2)
 
 
 def _message(kind: str, model: Any, source: str | None) -> dict[str, Any]:
-    """A message: a structured CloudEvent around the model's data."""
+    """Return a message object: a structured CloudEvent with the model as `data`.
+
+    `source` is set for outbound events, whose attributes are all present.
+    """
     text = {"type": "string"}
     attributes: dict[str, Any] = {
         "specversion": {"const": "1.0"},

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of routes, the models and the table of codes."""
+"""OpenAPI 3.1 document, generated from the route table, the models and the table of problem codes."""
 
 from functools import cache
 from http import HTTPStatus
@@ -50,7 +50,7 @@ BEARER = {
 
 @cache
 def document(*, secured: bool = False) -> Json:
-    """The description of every route; with `secured`, callers must say who they are where a route is not public."""
+    """Return the OpenAPI document. With `secured`, operations that are not public require a bearer token."""
     paths: dict[str, Json] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, secured=secured)
@@ -80,7 +80,7 @@ def document(*, secured: bool = False) -> Json:
 
 @cache
 def body(*, secured: bool = False) -> bytes:
-    """The same, as it is served."""
+    """Return the document as indented JSON, as it is served."""
     return pydantic_core.to_json(document(secured=secured), indent=2)
 
 
@@ -118,7 +118,7 @@ def _parameters(route: Route) -> list[Json]:
         properties, required = schemas.query(route.query)
         for name, schema in properties.items():
             told = {"description": schema.pop("description", ""), "schema": schema}
-            sent = {"required": name in required, "allowEmptyValue": True}  # what is empty counts as not given
+            sent = {"required": name in required, "allowEmptyValue": True}  # an empty parameter counts as not given
             found.append({"name": name, "in": "query"} | sent | told)
     taken = ((name, _described(headers.REQUEST[name])) for name in sorted((*route.takes, *headers.ALWAYS)))
     return found + [{"name": name, "in": "header", "required": False, **told} for name, told in taken]
@@ -143,7 +143,7 @@ def _content(model: type[BaseModel], media: tuple[str, ...], *, many: bool = Fal
 
 
 def _links(route: Route) -> Json:
-    """What can be done next with what the answer names: every call about it."""
+    """Return links from the response to every operation that takes an id from it."""
     named = {part: f"$request.path.{part}" for part in route.parts}
     named |= {part: f"$response.body#{pointer}" for part, pointer in route.gives}
     return {
@@ -154,13 +154,13 @@ def _links(route: Route) -> Json:
 
 
 def _refusals(route: Route) -> dict[int, tuple[str, ...]]:
-    """The codes of the problems that a call may give, by status."""
+    """Return the problem codes of an operation, grouped by status."""
     found: dict[int, tuple[str, ...]] = {}
     door = () if route.name in PUBLIC else AT_THE_DOOR
     gate = () if route.path in UNMEASURED else AT_THE_GATE
     for name in sorted({*EVERYWHERE, *gate, *door, *route.refusals}):
         status = BY_NAME[name].status
-        assert status is not None, name  # noqa: S101 - no route can name a code that has none
+        assert status is not None, name  # noqa: S101 - routes name only codes with a fixed status
         found[status] = (*found.get(status, ()), name)
     return dict(sorted(found.items()))
 
@@ -171,7 +171,7 @@ def _refusal_name(refusal: tuple[int, tuple[str, ...]]) -> str:
 
 
 def _refusal(status: int, codes: tuple[str, ...]) -> Json:
-    """A problem with one of some codes; an example of each."""
+    """Return a response object for a status and its problem codes, with an example of each code."""
     phrase = HTTPStatus(status).phrase
     problem = {"title": phrase, "status": status, "requestId": "8c1f4b6de2a05397"}
     return {

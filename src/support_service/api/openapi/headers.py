@@ -1,4 +1,4 @@
-"""Every header that a client may send or be sent, described once, and those that come with a status."""
+"""Descriptions of all request and response headers, and the response headers that depend on the status."""
 
 from typing import Any, NamedTuple
 
@@ -10,11 +10,11 @@ COUNT = {"type": "integer", "minimum": 0}
 
 
 class Header(NamedTuple):
-    """What a header says, and the form of its value; one that is not always there comes where the description says."""
+    """A header's description and schema. If not `always` present, the description says when it is."""
 
     description: str
     schema: dict[str, Any]
-    always: bool = True  # in an answer that names it
+    always: bool = True  # in a response that lists it
 
 
 REQUEST = {
@@ -67,7 +67,7 @@ ANSWER = {
 }
 
 ALWAYS = ("X-Request-Id",)
-SOMETIMES = ("RateLimit", "RateLimit-Policy")  # where rates are limited
+SOMETIMES = ("RateLimit", "RateLimit-Policy")  # if rate limits are enabled
 OF_STATUS = {
     401: ("WWW-Authenticate",),
     416: ("Content-Range",),

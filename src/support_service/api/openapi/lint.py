@@ -1,4 +1,4 @@
-"""What the OpenAPI document fails to say, for the checks of a change."""
+"""Linter of the OpenAPI document: finds missing descriptions, schemas and examples."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ WITHOUT_BODY = {"204", "304", "307"}
 
 
 def gaps(document: Json) -> list[str]:
-    """A line for each thing that a call, a parameter, a body or an answer lacks; none where all is described."""
+    """Return one line per missing summary, description, schema or example; empty if the document is complete."""
     return [
         f"{method.upper()} {path}: {lack}"
         for path, methods in document["paths"].items()

@@ -1,4 +1,4 @@
-"""The page of the API, made of the OpenAPI document: plain HTML with one style sheet, and no script."""
+"""HTML page of the API, rendered from the OpenAPI document: one style sheet, no script."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 @cache
 def page(base: str, *, secured: bool) -> str:
-    """The page; its commands of curl call `base`, with a token where callers must say who they are."""
+    """Return the page as HTML. `base` is the base URL of its curl commands; with `secured`, they send a token."""
     described = document(secured=secured)
     tags = described["tags"]
     return str(
@@ -29,7 +29,7 @@ def page(base: str, *, secured: bool) -> str:
                 h.meta(charset="utf-8"),
                 h.meta(name="viewport", content="width=device-width, initial-scale=1"),
                 h.title[f"support-service {described['info']['version']}"],
-                h.style[Markup(_style())],  # noqa: S704 - a file of our own, where an escaped > would select nothing
+                h.style[Markup(_style())],  # noqa: S704 - our own file; escaping > would break its selectors
             ],
             h.body[
                 h.h1["support-service ", h.small[described["info"]["version"]]],
@@ -65,7 +65,7 @@ def page(base: str, *, secured: bool) -> str:
 
 @cache
 def policy() -> str:
-    """What a browser may load for the page: its own style, and nothing else."""
+    """Return the page's Content-Security-Policy, which allows its inline style and nothing else."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -196,12 +196,13 @@ def _example(example: object) -> h.Element | None:
 
 
 def _told(field: Json) -> str:
-    """What is said of a field, at its top or in the one kind of value that says something."""
+    """Return a field's description: its own, or else the first one among its `anyOf` schemas."""
     kinds = [field, *field.get("anyOf", ())]
     return next((kind["description"] for kind in kinds if "description" in kind), "")
 
 
 def _follow(described: Json, schema: Json) -> Json:
+    """Resolve a schema's `$ref` in the document, if it has one."""
     for part in schema.get("$ref", "#").split("/")[1:]:
         described = described[part]
     return described if "$ref" in schema else schema
@@ -212,12 +213,12 @@ def _paragraphs(text: str) -> h.Fragment:
 
 
 def _linked(text: str) -> h.Fragment:
-    """Words in which each model's name, which alone has a capital, leads to the model."""
+    """Return the text with model names linked. Only model names start with a capital letter."""
     parts = re.split(r"\b([A-Z]\w+)", text)
     return h.fragment[(h.a(href=f"#{part}")[part] if number % 2 else part for number, part in enumerate(parts))]
 
 
 def _marked(text: str) -> h.Fragment:
-    """A text whose `code` is shown as code."""
+    """Return the text with `backquoted` parts as code elements."""
     parts = re.split(r"`([^`]+)`", text)
     return h.fragment[(h.code[part] if number % 2 else part for number, part in enumerate(parts))]

@@ -1,4 +1,4 @@
-"""Schemas in words, and calls as commands of curl, for the page of the API."""
+"""Schemas in words, and example curl commands, for the HTML page of the API."""
 
 import json
 import shlex
@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 
 def words(schema: Json) -> str:
-    """What a value may be, on one line: `text of 1 to 255 characters, or null`."""
+    """Describe a schema on one line, e.g. `text of 1 to 255 characters, or null`."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if kinds := schema.get("anyOf"):
@@ -46,12 +46,12 @@ KINDS: dict[str, Callable[[Json], str]] = {"string": _text, "array": _list, "int
 
 
 def curl(base: str, method: str, path: str, operation: Json, *, secured: bool) -> str:
-    """A command that makes the call with the document's examples."""
+    """Return a curl command for the operation, with the example values of the document."""
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", parameter["schema"]["examples"][0])
     content = operation.get("requestBody", {}).get("content", {})
-    told = method == "GET" or (method == "POST" and content)  # curl's own choice
+    told = method == "GET" or (method == "POST" and content)  # curl selects the method itself
     parts = [f"curl {'' if told else f'-X {method} '}{base}{path}"]
     if secured:
         parts.append('-H "Authorization: Bearer $TOKEN"')
