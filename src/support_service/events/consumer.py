@@ -74,7 +74,7 @@ class Consumer:
         self._name = f"{platform.node()}-{os.getpid()}-{new_id()[:8]}"
         self._claim_at = 0.0
         self._depth: Depth | None = None
-        instruments.observe(rows.EVENTS_STREAM_LAG, self._waiting)
+        instruments.observe(rows.EVENTS_STREAM_LAG, self._observe_lag)
         instruments.observe(rows.EVENTS_DEAD_LETTERS, lambda: [(self._depth.dead, {})] if self._depth else [])
 
     async def run(self) -> None:
@@ -82,7 +82,7 @@ class Consumer:
         failures = 0
         while True:
             try:
-                await self._turn()
+                await self._consume_batch()
                 failures = 0
             except BrokerFault as fault:
                 if not failures:
@@ -92,7 +92,7 @@ class Consumer:
                 log.exception("The consumer failed; it goes on")
                 failures += 1
             if failures:
-                await _pause(failures)
+                await _back_off(failures)
 
     async def accept(self, event: Event) -> None:
         """Accept an event sent by HTTP: append it to the stream, or apply it directly if the broker is down.
@@ -122,15 +122,15 @@ class Consumer:
                 while (await self._broker.depth(self._stream)).waiting:  # noqa: ASYNC110 - an asyncio.Event would be set by every batch
                     await asyncio.sleep(LOOK_EVERY)
 
-    def _waiting(self) -> Reading:
+    def _observe_lag(self) -> Reading:
         return [] if self._depth is None or self._depth.waiting is None else [(self._depth.waiting, {})]
 
-    async def _turn(self) -> None:
+    async def _consume_batch(self) -> None:
         """Handle events that other consumers left unacknowledged; if there are none, read and handle new events."""
         deliveries: list[Delivery] = []
         now = time.monotonic()
         # While the database is unavailable, events that wait for it must not be claimed: a claim counts a try.
-        if now >= self._claim_at and await self._answers():
+        if now >= self._claim_at and await self._database_available():
             deliveries = await self._broker.claim(
                 self._stream, self._name, count=BATCH, idle=self._claim_after, alone=MAX_TRIES
             )
@@ -143,22 +143,22 @@ class Consumer:
 
     async def _handle_all(self, deliveries: Sequence[Delivery]) -> None:
         """Handle events concurrently, but events with the same reference in order; acknowledge the finished ones."""
-        lanes: defaultdict[object, list[tuple[Delivery, Event | SupportError]]] = defaultdict(list)
+        queues: defaultdict[object, list[tuple[Delivery, Event | SupportError]]] = defaultdict(list)
         for delivery in deliveries:
-            event = _read(delivery)
-            about = event.data.references()[0] if isinstance(event, Event) and event.data else delivery.id
-            lanes[about].append((delivery, event))
-        ended: list[str] = []
-        at_once = asyncio.Semaphore(AT_ONCE)
+            event = _parse(delivery)
+            key = event.data.references()[0] if isinstance(event, Event) and event.data else delivery.id
+            queues[key].append((delivery, event))
+        finished: list[str] = []
+        semaphore = asyncio.Semaphore(AT_ONCE)
 
-        async def handle(lane: list[tuple[Delivery, Event | SupportError]]) -> None:
-            async with at_once:
-                for delivery, event in lane:
+        async def handle(queue: list[tuple[Delivery, Event | SupportError]]) -> None:
+            async with semaphore:
+                for delivery, event in queue:
                     if await self._handle(delivery, event):
-                        ended.append(delivery.id)
+                        finished.append(delivery.id)
 
-        failures = await asyncio.gather(*map(handle, lanes.values()), return_exceptions=True)
-        await self._broker.acknowledge(self._stream, ended)
+        failures = await asyncio.gather(*map(handle, queues.values()), return_exceptions=True)
+        await self._broker.acknowledge(self._stream, finished)
         for failure in failures:
             if failure is not None:
                 raise failure
@@ -168,16 +168,16 @@ class Consumer:
         kind = OTHER
         if delivery.tries > LAST_TRY:
             reason = f"It was handed out {delivery.tries - 1} times and no one came to an end with it."
-            return await self._bury(delivery, kind, reason)
+            return await self._dead_letter(delivery, kind, reason)
         if isinstance(event, SupportError):
-            return await self._bury(delivery, kind, str(event))
+            return await self._dead_letter(delivery, kind, str(event))
         try:
             kind = closed(event.type, EVENTS_IN)
-            outcome = await self._apply_patiently(delivery, event) if event.data is not None else None
+            outcome = await self._apply_when_database_available(delivery, event) if event.data is not None else None
         except Exception as failure:
             if delivery.tries >= MAX_TRIES:
                 log.exception("Event %s is given up after %d tries", delivery.id, delivery.tries)
-                return await self._bury(delivery, kind, f"{type(failure).__name__}: {failure}")
+                return await self._dead_letter(delivery, kind, f"{type(failure).__name__}: {failure}")
             log.warning("Event %s failed and is tried again: %r", delivery.id, failure)
             self._instruments.events_consumed.add(1, {"type": kind, "outcome": "failed"})
             return False
@@ -187,7 +187,7 @@ class Consumer:
             self._count(event, outcome)
         return True
 
-    async def _apply_patiently(self, delivery: Delivery, event: Event) -> Effect:
+    async def _apply_when_database_available(self, delivery: Delivery, event: Event) -> Effect:
         """Apply an event; wait while the database is unavailable, or locked for up to LOCKED seconds.
 
         Raises Unavailable if the lock lasts longer, or if the database responds and rejects this event alone.
@@ -206,14 +206,14 @@ class Consumer:
                     with suppress(BrokerFault):
                         await self._broker.keep(self._stream, self._name, delivery)
                 # The database responds, so it rejected this event alone: count a try.
-                elif failure.code != "database_unavailable" or await self._answers():
+                elif failure.code != "database_unavailable" or await self._database_available():
                     raise
                 if not failures:
                     log.warning("Events wait for the database: %s", failure)
                 failures += 1
-            await _pause(failures)
+            await _back_off(failures)
 
-    async def _answers(self) -> bool:
+    async def _database_available(self) -> bool:
         """Return True if the database responds to a ping within PING seconds."""
         try:
             async with asyncio.timeout(PING):
@@ -222,11 +222,11 @@ class Consumer:
             return False
         return True
 
-    async def _bury(self, delivery: Delivery, kind: str, reason: str) -> bool:
+    async def _dead_letter(self, delivery: Delivery, kind: str, reason: str) -> bool:
         """Move an event to the dead letters, which also acknowledges it. Return False."""
         # An event over MAX_EVENT is truncated: its beginning suffices to identify the sender.
-        kept = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT], delivery.tries)
-        await self._broker.bury(self._stream, kept, reason[:1000], datetime.now(UTC).isoformat(timespec="seconds"))
+        truncated = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT], delivery.tries)
+        await self._broker.bury(self._stream, truncated, reason[:1000], datetime.now(UTC).isoformat(timespec="seconds"))
         self._instruments.events_consumed.add(1, {"type": kind, "outcome": "dead"})
         return False
 
@@ -238,7 +238,7 @@ class Consumer:
             self._instruments.events_delivery_lag.record(max(0.0, lag))
 
 
-def _read(delivery: Delivery) -> Event | SupportError:
+def _parse(delivery: Delivery) -> Event | SupportError:
     """Return the parsed event, or the error that parsing raised."""
     try:
         return envelope.read(delivery.event)
@@ -246,6 +246,6 @@ def _read(delivery: Delivery) -> Event | SupportError:
         return refusal
 
 
-async def _pause(failures: int) -> None:
+async def _back_off(failures: int) -> None:
     """Sleep for an exponential backoff with jitter."""
     await asyncio.sleep(min(BACKOFF[1], BACKOFF[0] * 2 ** min(failures - 1, 10)) * random.uniform(0.5, 1))

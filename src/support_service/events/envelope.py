@@ -42,9 +42,9 @@ def of_document(document: object) -> Event:
     if not isinstance(document, dict):
         raise Invalid("invalid_event", "An event must be a JSON object.")
     if "eventType" in document and "specversion" not in document:
-        return _of_plain(document)
+        return _parse_plain(document)
     attributes = {name: value for name, value in document.items() if name not in ("data", "data_base64")}
-    return _event(attributes, document.get("data"))
+    return _validate(attributes, document.get("data"))
 
 
 def is_binary(headers: Mapping[str, str]) -> bool:
@@ -59,7 +59,7 @@ def of_headers(headers: Mapping[str, str], data: object) -> Event:
         for name, value in headers.items()
         if name.lower().startswith(PREFIX)
     }
-    return _event(attributes, data)
+    return _validate(attributes, data)
 
 
 def write(event: Event) -> bytes:
@@ -77,7 +77,7 @@ def write(event: Event) -> bytes:
     )
 
 
-def _of_plain(document: Mapping[str, Any]) -> Event:
+def _parse_plain(document: Mapping[str, Any]) -> Event:
     """Parse a plain payload: `{eventType, eventId?, …}` with the data beside them, or under `payload` or `data`.
 
     Without an `eventId`, the id is a hash of the content; an `id` is not used, because it may be the id of the order,
@@ -92,14 +92,14 @@ def _of_plain(document: Mapping[str, Any]) -> Event:
         "source": f"{document.get('source') or PLAIN_SOURCE}#{document['eventType']}",
         "type": document["eventType"],
     }
-    return _event(attributes, nested)
+    return _validate(attributes, nested)
 
 
-def _event(attributes: dict[str, Any], data: object) -> Event:
+def _validate(attributes: dict[str, Any], data: object) -> Event:
     """Return the validated event. Raises Invalid."""
     if not attributes.get("id"):  # cloudevents would generate an id, and each duplicate would count as new
         raise _invalid(FieldError("id", "must be given"))
-    attributes["time"] = _time(attributes.get("time"))
+    attributes["time"] = _parse_time(attributes.get("time"))
     try:
         checked = CloudEvent(attributes)
     except (BaseCloudEventException, TypeError) as failure:
@@ -117,7 +117,7 @@ def _event(attributes: dict[str, Any], data: object) -> Event:
     return Event(checked.get_id(), checked.get_source(), checked.get_type(), attributes["time"], known)
 
 
-def _time(value: object) -> datetime:
+def _parse_time(value: object) -> datetime:
     """Parse an event's time; without one, return the current time. Raises Invalid."""
     if value is None:
         return datetime.now(UTC)

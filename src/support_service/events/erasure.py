@@ -21,17 +21,17 @@ async def rewrite(tx: Transaction, case_id: str, rewritten: Callable[[str], str]
 
     Return the number of rewritten rows, keyed by `outboxEvents` and `webhookDeliveries`.
     """
-    counted = {}
+    counts = {}
     for table, name in ((outbox, "outboxEvents"), (webhook_deliveries, "webhookDeliveries")):
         # Rows older than the `case_id` column, or written by an older release that still runs, have no `case_id`. They
         # are few, and the index finds them; match them by the event's subject.
-        nameless = sa.and_(table.c.case_id.is_(None), table.c.event.contains(_about(case_id)))
-        ours = sa.select(table.c.seq, table.c.event).where(sa.or_(table.c.case_id == case_id, nameless))
-        found = await tx.fetch_all(ours.order_by(table.c.seq).with_for_update())  # same lock order as `store.in_order`
+        without_case_id = sa.and_(table.c.case_id.is_(None), table.c.event.contains(_subject_json(case_id)))
+        query = sa.select(table.c.seq, table.c.event).where(sa.or_(table.c.case_id == case_id, without_case_id))
+        found = await tx.fetch_all(query.order_by(table.c.seq).with_for_update())  # same lock order as `store.in_order`
         for seq, event in found:
             await tx.execute(table.update().where(table.c.seq == seq).values(event=rewritten(event)))
-        counted[name] = len(found)
-    return counted
+        counts[name] = len(found)
+    return counts
 
 
 async def until_relayed(reader: Reader) -> None:
@@ -41,10 +41,10 @@ async def until_relayed(reader: Reader) -> None:
     """
     # Events are published in the order of seq, so one wait for the newest covers any number of erased cases.
     ((newest,),) = await reader.fetch_all(sa.select(sa.func.coalesce(sa.func.max(outbox.c.seq), 0)))
-    left = sa.select(outbox.c.seq).where(outbox.c.seq <= newest).limit(1)
+    unpublished = sa.select(outbox.c.seq).where(outbox.c.seq <= newest).limit(1)
     with suppress(TimeoutError):  # no relay is running, or it has not reached this event yet
         async with asyncio.timeout(RELAYED_WITHIN):
-            while await reader.fetch_one(left):  # noqa: ASYNC110 - a relay in another process sends no notification
+            while await reader.fetch_one(unpublished):  # noqa: ASYNC110 - a relay in another process sends no notification
                 await asyncio.sleep(LOOK_EVERY)
 
 
@@ -57,7 +57,7 @@ async def remove_published(broker: RedisBroker, stream: str, case_ids: Collectio
     return removed
 
 
-def _about(case_id: str) -> str:
+def _subject_json(case_id: str) -> str:
     """Return the JSON text that occurs in each event of a case."""
     return f'"subject":"{case_id}"'
 

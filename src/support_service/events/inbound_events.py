@@ -10,20 +10,22 @@ from pydantic.alias_generators import to_camel
 from support_service.core.references import MAX_LENGTH
 
 
-def _as_text(value: object) -> object:
+def _number_to_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _as_written(value: object) -> object:
+def _require_rfc3339(value: object) -> object:
     if value is not None and not (isinstance(value, str) and "-" in value[1:]):  # pydantic accepts Unix timestamps too
         raise ValueError("must be a time as RFC 3339 has it")
     return value
 
 
 Id = Annotated[
-    str, BeforeValidator(_as_text, json_schema_input_type=str | float), Field(min_length=1, max_length=MAX_LENGTH)
+    str,
+    BeforeValidator(_number_to_text, json_schema_input_type=str | float),
+    Field(min_length=1, max_length=MAX_LENGTH),
 ]
-Moment = Annotated[AwareDatetime | None, BeforeValidator(_as_written, json_schema_input_type=AwareDatetime | None)]
+Moment = Annotated[AwareDatetime | None, BeforeValidator(_require_rfc3339, json_schema_input_type=AwareDatetime | None)]
 State = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -68,17 +70,17 @@ class ShipmentUpdated(Incoming):
     carrier: Annotated[str, Field(max_length=MAX_LENGTH)] | None = None
 
     @model_validator(mode="after")
-    def _names_something(self) -> Self:
+    def _require_reference(self) -> Self:
         if not (self.order_id or self.shipment_id):
             raise ValueError("orderId or shipmentId must be given")
         return self
 
     def references(self) -> list[tuple[str, str]]:
-        return _named(order=self.order_id, shipment=self.shipment_id)
+        return _non_empty(order=self.order_id, shipment=self.shipment_id)
 
     def sentence(self) -> str:
         what = self.tracking_number or self.shipment_id
-        return f"Shipment{f' {what}' if what else ''} updated to {_words(self.status)}{_of(self.order_id)}"
+        return f"Shipment{f' {what}' if what else ''} updated to {_readable(self.status)}{_for_order(self.order_id)}"
 
 
 class OrderStatusChanged(Incoming):
@@ -89,10 +91,10 @@ class OrderStatusChanged(Incoming):
     order_id: Id
 
     def references(self) -> list[tuple[str, str]]:
-        return _named(order=self.order_id)
+        return _non_empty(order=self.order_id)
 
     def sentence(self) -> str:
-        return f"Order {self.order_id} updated to {_words(self.status)}"
+        return f"Order {self.order_id} updated to {_readable(self.status)}"
 
 
 class PaymentStatusChanged(Incoming):
@@ -105,10 +107,10 @@ class PaymentStatusChanged(Incoming):
     amount: Id | None = None
 
     def references(self) -> list[tuple[str, str]]:
-        return _named(order=self.order_id, payment=self.payment_id)
+        return _non_empty(order=self.order_id, payment=self.payment_id)
 
     def sentence(self) -> str:
-        return f"Payment {self.payment_id} updated to {_words(self.status)}{_of(self.order_id)}"
+        return f"Payment {self.payment_id} updated to {_readable(self.status)}{_for_order(self.order_id)}"
 
 
 KNOWN: tuple[type[Incoming], ...] = (ShipmentUpdated, OrderStatusChanged, PaymentStatusChanged)
@@ -131,16 +133,16 @@ class Event:
         return (self.data and self.data.occurred_at) or self.time
 
 
-def _named(**things: str | None) -> list[tuple[str, str]]:
-    return [(kind, value) for kind, value in things.items() if value]
+def _non_empty(**values: str | None) -> list[tuple[str, str]]:
+    return [(kind, value) for kind, value in values.items() if value]
 
 
-def _words(status: str) -> str:
+def _readable(status: str) -> str:
     """Return a status in readable form: `in_transit` becomes `In transit`."""
     words = status.replace("_", " ").replace("-", " ").strip() or status
     words = words.lower() if words.isupper() else words
     return words[:1].upper() + words[1:]
 
 
-def _of(order_id: str | None) -> str:
+def _for_order(order_id: str | None) -> str:
     return f" for order {order_id}" if order_id else ""

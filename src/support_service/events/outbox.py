@@ -43,7 +43,7 @@ async def append(tx: Transaction, case_id: str, kind: str, at: datetime, **data:
 
     The transaction must hold the lock of the case, so that the events of a case are in the order of its commits.
     """
-    await tx.execute(APPEND, _row(case_id, kind, at, data))
+    await tx.execute(APPEND, _parameters(case_id, kind, at, data))
 
 
 async def append_all(
@@ -51,10 +51,10 @@ async def append_all(
 ) -> None:
     """Write an event about each of several cases. `changes` holds (case id, data) pairs."""
     if changes:
-        await tx.execute(APPEND, [_row(case_id, kind, at, data) for case_id, data in changes])
+        await tx.execute(APPEND, [_parameters(case_id, kind, at, data) for case_id, data in changes])
 
 
-def _row(case_id: str, kind: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(case_id: str, kind: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of APPEND. `head` is the event's JSON up to the value of `ticket`."""
     time = at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     members = pydantic_core.to_json(data, by_alias=True, inf_nan_mode="null").decode()[1:-1]

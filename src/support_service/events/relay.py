@@ -56,32 +56,32 @@ class Relay:
         self._stream = stream
         self._keep = keep
         self._endpoints = tuple(endpoints)
-        self._me = new_id()
-        self._fence = self._newest = 0  # our fencing token, and the newer token that made the broker reject it
-        self._held_until = self._ask_at = 0.0  # monotonic clock
-        self._asking, self._fanning = asyncio.Lock(), asyncio.Lock()
+        self._holder = new_id()
+        self._fence = self._newer_fence = 0  # our fencing token, and the newer token that made the broker reject it
+        self._lease_ends_at = self._renew_at = 0.0  # monotonic clock
+        self._lease_lock, self._fan_out_lock = asyncio.Lock(), asyncio.Lock()
         self._backlog: tuple[int, str | None] | None = None
         instruments.observe(rows.EVENTS_OUTBOX_PENDING, lambda: [(self._backlog[0], {})] if self._backlog else [])
-        instruments.observe(rows.EVENTS_OUTBOX_OLDEST, self._oldest)
+        instruments.observe(rows.EVENTS_OUTBOX_OLDEST, self._observe_oldest)
 
     @property
     def leads(self) -> bool:
         """True while this process holds the lease."""
-        return time.monotonic() < self._held_until
+        return time.monotonic() < self._lease_ends_at
 
     async def run(self) -> None:
         """Relay until cancelled. Webhook deliveries are created in a separate task, independent of the broker."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._publish())
+            group.create_task(self._publish_loop())
             if self._endpoints:
-                group.create_task(self._fan_out_for_ever())
+                group.create_task(self._fan_out_loop())
 
-    async def _fan_out_for_ever(self) -> None:
+    async def _fan_out_loop(self) -> None:
         failing = False
         while True:
             await asyncio.sleep(BACKOFF[1] if failing else EVERY)
             try:
-                while await self._lead() and await self._fan_out() == BATCH:
+                while await self._hold_lease() and await self._fan_out() == BATCH:
                     pass
                 failing = False
             except Unavailable as failure:
@@ -91,12 +91,12 @@ class Relay:
                 log.exception("Making webhook deliveries failed; it goes on")
                 failing = True
 
-    async def _publish(self) -> None:
+    async def _publish_loop(self) -> None:
         failures = 0
         while True:
             await asyncio.sleep(EVERY if not failures else min(BACKOFF[1], BACKOFF[0] * 2 ** (failures - 1)))
             try:
-                while await self._turn() == BATCH:
+                while await self._publish_batch() == BATCH:
                     pass
                 if failures:
                     log.info("Events are published again")
@@ -118,10 +118,10 @@ class Relay:
             return
         try:
             async with asyncio.timeout(1):
-                while await self._turn() == BATCH:
+                while await self._publish_batch() == BATCH:
                     pass
                 async with self._database.transaction() as tx:
-                    await store.leave_lease(tx, "relay", self._me)
+                    await store.leave_lease(tx, "relay", self._holder)
         except Exception as fault:  # noqa: BLE001 - a shutdown must not fail
             log.warning("Events stay in the outbox: %r", fault)
 
@@ -129,9 +129,9 @@ class Relay:
         """Read the size and age of the outbox for the gauges."""
         self._backlog = await store.backlog(self._database)
 
-    async def _turn(self) -> int:
+    async def _publish_batch(self) -> int:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
-        if not await self._lead() or not await store.anything_pending(self._database):
+        if not await self._hold_lease() or not await store.anything_pending(self._database):
             return 0
         pending = await store.pending(self._database, BATCH, BATCH_BYTES)
         if not pending:
@@ -144,50 +144,50 @@ class Relay:
         except BrokerFault as fault:
             self._count(pending, "error")
             if isinstance(fault, Fenced):
-                self._newest = fault.fence
-                self._held_until = self._ask_at = 0.0
+                self._newer_fence = fault.fence
+                self._lease_ends_at = self._renew_at = 0.0
             raise
         async with self._database.transaction() as tx:
             await store.remove(tx, [row[0] for row in pending])
         self._count(pending, "ok")
         return len(pending)
 
-    async def _lead(self) -> bool:
+    async def _hold_lease(self) -> bool:
         """Take or renew the lease when due. Return True if this process holds it."""
-        async with self._asking:
+        async with self._lease_lock:
             now = time.monotonic()
-            if now < self._ask_at:
+            if now < self._renew_at:
                 return self.leads
             at = round(time.time() * 1000)
             until, latest = (at + round(seconds * 1000) for seconds in (LEASE, LEASE + SKEW))
             async with self._database.transaction() as tx:
-                fence = await store.take_lease(tx, "relay", self._me, now=at, until=until, latest=latest)
-                newest, self._newest = self._newest, 0
+                fence = await store.take_lease(tx, "relay", self._holder, now=at, until=until, latest=latest)
+                newest, self._newer_fence = self._newer_fence, 0
                 if fence is not None and fence <= newest:
                     # The broker has a newer token than the database: a clock was ahead, or a backup was restored.
                     log.warning("The relay's fence was behind %d; it goes on with a newer one", newest)
                     fence = newest + 1
                     await store.raise_fence(tx, "relay", fence)
-            self._ask_at = now + LEASE * random.uniform(0.25, 0.5)
-            self._held_until = 0.0 if fence is None else now + LEASE
+            self._renew_at = now + LEASE * random.uniform(0.25, 0.5)
+            self._lease_ends_at = 0.0 if fence is None else now + LEASE
             self._fence = fence or 0
             return fence is not None
 
     async def _fan_out(self) -> int:
         """Create webhook deliveries for the oldest events without them. Return the number of events handled."""
-        async with self._fanning:
+        async with self._fan_out_lock:
             fresh = await store.to_fan_out(self._database, BATCH)
             if fresh:
-                await self._keep_deliveries(fresh)
+                await self._insert_deliveries(fresh)
             return len(fresh)
 
-    async def _keep_deliveries(self, fresh: Sequence[Row]) -> None:
-        wanted = [
+    async def _insert_deliveries(self, fresh: Sequence[Row]) -> None:
+        subscriptions = [
             (endpoint.name, [seq for seq, kind in fresh if not endpoint.types or kind in endpoint.types])
             for endpoint in self._endpoints
         ]
         async with self._database.transaction() as tx:
-            await store.fan_out(tx, [seq for seq, _ in fresh], wanted, datetime.now(UTC))
+            await store.fan_out(tx, [seq for seq, _ in fresh], subscriptions, datetime.now(UTC))
 
     def _count(self, events: Sequence[Row], outcome: str) -> None:
         for kind, number in Counter(row[1] for row in events).items():
@@ -195,7 +195,7 @@ class Relay:
         if outcome == "ok":  # only the oldest: one record per event would cost as much as the publication
             self._instruments.events_relay_lag.record(_age(events[0][2]))
 
-    def _oldest(self) -> Reading:
+    def _observe_oldest(self) -> Reading:
         if self._backlog is None:
             return []
         at = self._backlog[1]

@@ -31,8 +31,10 @@ PENDING = (
     .where(outbox.c.seq.in_(sa.select(bounded(_OLDEST, "seq").c.seq)))
     .order_by(outbox.c.seq)
 )
-_FRESH = sa.text("NOT fanned_out")  # the same text as in the partial index
-TO_FAN_OUT = sa.select(outbox.c.seq, outbox.c.type).where(_FRESH).order_by(outbox.c.seq).limit(sa.bindparam("count"))
+_NOT_FANNED_OUT = sa.text("NOT fanned_out")  # the same text as in the partial index
+TO_FAN_OUT = (
+    sa.select(outbox.c.seq, outbox.c.type).where(_NOT_FANNED_OUT).order_by(outbox.c.seq).limit(sa.bindparam("count"))
+)
 BACKLOG = sa.select(sa.func.count(), sa.func.min(outbox.c.at)).select_from(outbox)
 REMOVE = hot(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
 _RANGE = outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))
@@ -40,7 +42,7 @@ REMOVE_RANGE = hot(outbox.delete().where(in_order(outbox, _RANGE)))
 CHOSEN = outbox.c.seq.in_(sa.bindparam("chosen", expanding=True))
 MARK_FANNED_OUT = (
     outbox.update()
-    .where(in_order(outbox, sa.and_(CHOSEN, _FRESH)))
+    .where(in_order(outbox, sa.and_(CHOSEN, _NOT_FANNED_OUT)))
     .values(fanned_out=sa.true())
     .returning(outbox.c.seq)
 )
@@ -89,7 +91,7 @@ FORGOTTEN = (
 )
 FORGET_INBOUND = inbound_events.delete().where(sa.tuple_(inbound_events.c.source, inbound_events.c.id).in_(FORGOTTEN))
 
-_D = webhook_deliveries.c
+_D = webhook_deliveries.c  # columns of a delivery
 _NOW = sa.bindparam("now", type_=UtcDateTime())
 FAN_OUT = webhook_deliveries.insert().from_select(
     ["endpoint", "type", "event", "case_id", "state", "tries", "since", "due"],
@@ -124,13 +126,13 @@ DELIVERIES = (
     .order_by(_D.seq.desc())
     .limit(sa.bindparam("count"))
 )
-_ENDED_LONG_AGO = (
+_EXPIRED = (
     sa.select(_D.seq)
     .where(_D.state == sa.bindparam("ended"), _D.due < sa.bindparam("before", type_=UtcDateTime()))
     .limit(sa.bindparam("count"))
     .with_for_update(skip_locked=True)  # rows locked by an erasure are deleted in a later run
 )
-FORGET_DELIVERIES = webhook_deliveries.delete().where(_D.seq.in_(_ENDED_LONG_AGO))
+FORGET_DELIVERIES = webhook_deliveries.delete().where(_D.seq.in_(_EXPIRED))
 
 
 async def take_lease(tx: Transaction, name: str, me: str, *, now: int, until: int, latest: int) -> int | None:

@@ -69,9 +69,9 @@ class Webhooks:
         """Deliver until cancelled, with one task per endpoint, so that a slow endpoint does not delay the others."""
         async with asyncio.TaskGroup() as group:
             for name in (*self._endpoints, None):
-                group.create_task(self._work(name))
+                group.create_task(self._deliver_loop(name))
 
-    async def _work(self, name: str | None) -> None:
+    async def _deliver_loop(self, name: str | None) -> None:
         while True:
             await asyncio.sleep(EVERY)
             try:

@@ -122,31 +122,31 @@ class InProcessBroker:
     async def publish(
         self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
     ) -> None:
-        into = self._streams[stream]
-        if fence < into.fence:
-            raise Fenced(into.fence)
-        if not lose and len(into.entries) + len(into.pending) + len(events) > keep:
-            raise Full(f"{len(into.entries)} events wait")
-        into.fence = fence
+        state = self._streams[stream]
+        if fence < state.fence:
+            raise Fenced(state.fence)
+        if not lose and len(state.entries) + len(state.pending) + len(events) > keep:
+            raise Full(f"{len(state.entries)} events wait")
+        state.fence = fence
         for event in events:
-            into.last += 1
-            into.entries.append(Delivery(str(into.last), event.encode() if isinstance(event, str) else event))
-        while len(into.entries) > keep:
-            into.entries.popleft()
-        into.arrived.set()
+            state.last += 1
+            state.entries.append(Delivery(str(state.last), event.encode() if isinstance(event, str) else event))
+        while len(state.entries) > keep:
+            state.entries.popleft()
+        state.arrived.set()
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:  # noqa: ARG002
-        out = self._streams[stream]
-        if not out.entries:
-            out.arrived.clear()
+        state = self._streams[stream]
+        if not state.entries:
+            state.arrived.clear()
             try:
                 async with asyncio.timeout(wait):
-                    await out.arrived.wait()
+                    await state.arrived.wait()
             except TimeoutError:
                 return []
-        given = [out.entries.popleft() for _ in range(min(count, len(out.entries)))]
-        out.pending.update((each.id, (each, monotonic())) for each in given)
-        return given
+        delivered = [state.entries.popleft() for _ in range(min(count, len(state.entries)))]
+        state.pending.update((each.id, (each, monotonic())) for each in delivered)
+        return delivered
 
     async def claim(
         self,
@@ -157,12 +157,12 @@ class InProcessBroker:
         idle: float,
         alone: int,
     ) -> list[Delivery]:
-        out = self._streams[stream]
+        state = self._streams[stream]
         before = monotonic() - idle
-        due = [each for each, since in out.pending.values() if since <= before]
-        given = [Delivery(each.id, each.event, each.tries + 1) for each in chosen(due, count, alone)]
-        out.pending.update((each.id, (each, monotonic())) for each in given)
-        return given
+        due = [each for each, since in state.pending.values() if since <= before]
+        delivered = [Delivery(each.id, each.event, each.tries + 1) for each in chosen(due, count, alone)]
+        state.pending.update((each.id, (each, monotonic())) for each in delivered)
+        return delivered
 
     async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:  # noqa: ARG002
         pending = self._streams[stream].pending
@@ -174,9 +174,9 @@ class InProcessBroker:
             self._streams[stream].pending.pop(each, None)
 
     async def bury(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
-        of = self._streams[stream]
-        of.dead[delivery.id] = DeadLetter(delivery.id, delivery.event, reason, delivery.tries, at)
-        of.pending.pop(delivery.id, None)
+        state = self._streams[stream]
+        state.dead[delivery.id] = DeadLetter(delivery.id, delivery.event, reason, delivery.tries, at)
+        state.pending.pop(delivery.id, None)
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
         dead = self._streams[stream].dead
@@ -193,8 +193,8 @@ class InProcessBroker:
         """Do nothing: acknowledged events are already removed."""
 
     async def depth(self, stream: str) -> Depth:
-        of = self._streams[stream]
-        return Depth(len(of.entries) + len(of.pending), len(of.dead))
+        state = self._streams[stream]
+        return Depth(len(state.entries) + len(state.pending), len(state.dead))
 
     async def close(self) -> None:
         left = sum(len(each.entries) + len(each.pending) for each in self._streams.values())

@@ -85,7 +85,7 @@ class RedisBroker:
             retry=Retry(NoBackoff(), 0),
         )
         self._redis: Any = redis.Redis.from_pool(self._pool)
-        self._publish, self._bury, self._replay, self._forget_consumers = map(
+        self._publish_script, self._dead_letter_script, self._replay_script, self._forget_consumers_script = map(
             self._redis.register_script, (PUBLISH, BURY, REPLAY, FORGET_CONSUMERS)
         )
 
@@ -93,33 +93,33 @@ class RedisBroker:
         self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
     ) -> None:
         with self._operation("XADD"):
-            await self._publish(keys=[stream, f"{stream}:fence"], args=[fence, keep, int(lose), *events])
+            await self._publish_script(keys=[stream, f"{stream}:fence"], args=[fence, keep, int(lose), *events])
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
         # The socket timeout must exceed the time the server blocks, or a quiet stream would look like a dead server.
-        asked = min(wait, TIMEOUT / 2)
+        block_seconds = min(wait, TIMEOUT / 2)
         with self._operation(""):
-            answer = await self._in_group(
+            answer = await self._with_group(
                 stream,
                 lambda: self._redis.xreadgroup(
-                    GROUP, consumer, {stream: ">"}, count=count, block=max(1, round(asked * 1000))
+                    GROUP, consumer, {stream: ">"}, count=count, block=max(1, round(block_seconds * 1000))
                 ),
             )
         return _deliveries(_entries(answer), {})
 
     async def claim(self, stream: str, consumer: str, *, count: int, idle: float, alone: int) -> list[Delivery]:
-        least = max(0, round(idle * 1000))
+        min_idle_ms = max(0, round(idle * 1000))
         with self._operation("XCLAIM"):
-            pending = await self._in_group(
+            pending = await self._with_group(
                 stream,
-                lambda: self._redis.xpending_range(stream, GROUP, "-", "+", MOST_PENDING, idle=least),
+                lambda: self._redis.xpending_range(stream, GROUP, "-", "+", MOST_PENDING, idle=min_idle_ms),
             )
             due = [Delivery(each["message_id"].decode(), b"", int(each["times_delivered"])) for each in pending]
             taken = chosen(due, count, alone)
             if not taken:
                 return []
             tries = {each.id: each.tries + 1 for each in taken}
-            entries = await self._redis.xclaim(stream, GROUP, consumer, least, list(tries))
+            entries = await self._redis.xclaim(stream, GROUP, consumer, min_idle_ms, list(tries))
             return _deliveries(entries, tries)
 
     async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:
@@ -134,17 +134,19 @@ class RedisBroker:
     async def bury(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
         with self._operation("XADD"):
             arguments: list[Any] = [GROUP, delivery.id, delivery.event, reason, delivery.tries, at]
-            await self._bury(keys=[stream, _dead(stream)], args=arguments)
+            await self._dead_letter_script(keys=[stream, _dead_letter_stream(stream)], args=arguments)
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
         with self._operation("XRANGE"):
-            entries = await self._redis.xrange(_dead(stream), min=f"({after}" if after else "-", count=count)
-        return [_dead_letter(key, has) for key, has in entries]
+            entries = await self._redis.xrange(
+                _dead_letter_stream(stream), min=f"({after}" if after else "-", count=count
+            )
+        return [_dead_letter(key, fields) for key, fields in entries]
 
     async def last_dead_letter(self, stream: str) -> str | None:
         """Return the id of the newest dead letter, or None."""
         with self._operation("XRANGE"):
-            entries = await self._redis.xrevrange(_dead(stream), count=1)
+            entries = await self._redis.xrevrange(_dead_letter_stream(stream), count=1)
         return entries[0][0].decode() if entries else None
 
     async def entries(self, stream: str, count: int, after: str = "") -> list[Delivery]:
@@ -164,16 +166,16 @@ class RedisBroker:
         if not ids:
             return 0
         with self._operation("XADD"):
-            return int(await self._replay(keys=[stream, _dead(stream)], args=list(ids)))
+            return int(await self._replay_script(keys=[stream, _dead_letter_stream(stream)], args=list(ids)))
 
     async def drop(self, stream: str, ids: Collection[str]) -> int:
         """Delete dead letters. Return the number deleted."""
         with self._operation(""):  # not measured: only the command line uses it
-            return int(await self._redis.xdel(_dead(stream), *ids))
+            return int(await self._redis.xdel(_dead_letter_stream(stream), *ids))
 
     async def trim(self, stream: str) -> None:
         with self._operation("XTRIM"):
-            groups = await self._in_group(stream, lambda: self._redis.xinfo_groups(stream))
+            groups = await self._with_group(stream, lambda: self._redis.xinfo_groups(stream))
             if all(group["name"] != GROUP.encode() for group in groups):
                 return  # only other groups exist so far; our group has yet to read the entries they have read
             floors = []
@@ -183,18 +185,19 @@ class RedisBroker:
             floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
             await self._redis.xtrim(stream, minid=floor, approximate=False)
             # Each process start creates a consumer, which Redis never removes by itself.
-            await self._forget_consumers(keys=[stream], args=[GROUP, round(GONE_AFTER * 1000)])
+            await self._forget_consumers_script(keys=[stream], args=[GROUP, round(GONE_AFTER * 1000)])
 
     async def depth(self, stream: str) -> Depth:
         with self._operation("XINFO"):
             groups, dead = await asyncio.gather(
-                self._in_group(stream, lambda: self._redis.xinfo_groups(stream)), self._redis.xlen(_dead(stream))
+                self._with_group(stream, lambda: self._redis.xinfo_groups(stream)),
+                self._redis.xlen(_dead_letter_stream(stream)),
             )
-            ours = [each for each in groups if each["name"] == GROUP.encode()]
-            if not ours:  # the group does not exist yet
+            own_groups = [each for each in groups if each["name"] == GROUP.encode()]
+            if not own_groups:  # the group does not exist yet
                 return Depth(await self._redis.xlen(stream), dead)
-        lag = ours[0]["lag"]
-        return Depth(None if lag is None else lag + ours[0]["pending"], dead)
+        lag = own_groups[0]["lag"]
+        return Depth(None if lag is None else lag + own_groups[0]["pending"], dead)
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -203,7 +206,7 @@ class RedisBroker:
         """Return the number of (used, idle) connections of the pool."""
         return pooled(self._pool)
 
-    async def _in_group(self, stream: str, ask: Any) -> Any:
+    async def _with_group(self, stream: str, ask: Any) -> Any:
         """Call `ask`; if the stream or its group is missing, e.g. because Redis lost its data, create it and retry."""
         try:
             return await ask()
@@ -226,28 +229,28 @@ class RedisBroker:
             yield
         except (RedisError, OSError, ValueError) as failure:
             error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
-            raise _fault(failure) from failure
+            raise _as_broker_fault(failure) from failure
         finally:
             if name:  # the duration of a blocking read says nothing about Redis
                 self._measure(name, perf_counter() - started, error)
 
 
-def _fault(failure: Exception) -> BrokerFault:
+def _as_broker_fault(failure: Exception) -> BrokerFault:
     """Return the BrokerFault for an error: Fenced or Full if PUBLISH replied so."""
-    said = REFUSED.search(str(failure)) if isinstance(failure, ResponseError) else None
-    if said is None:
+    refusal = REFUSED.search(str(failure)) if isinstance(failure, ResponseError) else None
+    if refusal is None:
         return BrokerFault(str(failure))
-    return Fenced(int(said["fence"])) if said["fence"] else Full("too many events wait")
+    return Fenced(int(refusal["fence"])) if refusal["fence"] else Full("too many events wait")
 
 
-def _dead(stream: str) -> str:
+def _dead_letter_stream(stream: str) -> str:
     return f"{stream}.dead"
 
 
-def _dead_letter(key: bytes, has: dict[bytes, bytes]) -> DeadLetter:
+def _dead_letter(key: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
     """Return a stream entry as a dead letter. Fields may be missing if another program wrote the entry."""
-    reason, tries, at = (has.get(name, b"").decode(errors="replace") for name in (b"reason", b"tries", b"at"))
-    return DeadLetter(key.decode(), has.get(b"event", b""), reason, int(tries) if tries.isdecimal() else 0, at)
+    reason, tries, at = (fields.get(name, b"").decode(errors="replace") for name in (b"reason", b"tries", b"at"))
+    return DeadLetter(key.decode(), fields.get(b"event", b""), reason, int(tries) if tries.isdecimal() else 0, at)
 
 
 def _entries(answer: Any) -> Any:
@@ -261,9 +264,9 @@ def _entries(answer: Any) -> Any:
 def _deliveries(entries: Any, tries: dict[str, int]) -> list[Delivery]:
     """Return entries as deliveries. An entry without an event field becomes an empty event, which fails to parse."""
     found = []
-    for key, has in entries:
-        if key is None or has is None:
+    for key, fields in entries:
+        if key is None or fields is None:
             continue  # trimmed since it was delivered
-        event = next((has[name] for name in FIELDS if name in has), b"")
+        event = next((fields[name] for name in FIELDS if name in fields), b"")
         found.append(Delivery(key.decode(), event, tries.get(key.decode(), 1)))
     return found
