@@ -31,8 +31,8 @@ def beside(host: str, port: int, scrapes: app_keys.Scrapes) -> Callable[[web.App
     """
 
     async def listen(app: web.Application) -> AsyncIterator[None]:
-        served = _of(app, scrapes, f"[{host}]" if ":" in host else host)
-        runner = Runner(served, access_log=None, shutdown_timeout=STOP_WITHIN, handle_signals=False)
+        admin_app = _admin_app(app, scrapes, f"[{host}]" if ":" in host else host)
+        runner = Runner(admin_app, access_log=None, shutdown_timeout=STOP_WITHIN, handle_signals=False)
         await runner.setup()
         try:
             try:
@@ -46,7 +46,7 @@ def beside(host: str, port: int, scrapes: app_keys.Scrapes) -> Callable[[web.App
             bound, number = runner.addresses[0][:2]
             app[app_keys.ADMIN] = f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
             log.info("Metrics and health are at %s", app[app_keys.ADMIN])
-            async with background.beside(served[CROWD].watch()):
+            async with background.beside(admin_app[CROWD].watch()):
                 yield
         finally:
             await runner.cleanup()
@@ -61,7 +61,7 @@ async def named(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-def _of(app: web.Application, scrapes: app_keys.Scrapes, host: str) -> web.Application:
+def _admin_app(app: web.Application, scrapes: app_keys.Scrapes, host: str) -> web.Application:
     """Return the admin application, which shares the components of `app`."""
     # A non-loopback address may have any host name, and a web page can do no more there than any other client.
     checks = [named] if is_loopback(host) else []

@@ -109,21 +109,21 @@ async def download(request: web.Request) -> web.StreamResponse:
     redirects = request.app[app_keys.HTTP].redirect_downloads and request.method != "HEAD"
     if redirects and (link := await service.link(attachment)):
         return web.Response(status=307, headers=headers | {"Location": link})
-    wanted = _range(request, attachment)
-    if wanted is None:
+    byte_range = _requested_range(request, attachment)
+    if byte_range is None:
         refusal = problem(416, "range_not_satisfiable", f"The file has only {attachment.size_bytes} bytes.")
         refusal.headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
         return refusal
-    partial = len(wanted) < attachment.size_bytes
+    partial = len(byte_range) < attachment.size_bytes
     if partial:
-        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{attachment.size_bytes}"
+        headers["Content-Range"] = f"bytes {byte_range.start}-{byte_range.stop - 1}/{attachment.size_bytes}"
     response = web.StreamResponse(status=206 if partial else 200, headers=headers)
     response.content_type = attachment.content_type
-    response.content_length = len(wanted)
+    response.content_length = len(byte_range)
     response.headers["X-Request-Id"] = REQUEST_ID.get() or ""  # headers are sent before the middleware could add it
     if request.method == "HEAD":
         return response
-    async with aclosing(service.read(attachment, wanted.start, len(wanted))) as blocks:
+    async with aclosing(service.read(attachment, byte_range.start, len(byte_range))) as blocks:
         # Read the first block before the headers are sent, so that an unreadable file still gets an error response.
         block = await anext(blocks, b"")
         await response.prepare(request)
@@ -150,7 +150,7 @@ async def remove(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def _range(request: web.Request, attachment: Attachment) -> range | None:
+def _requested_range(request: web.Request, attachment: Attachment) -> range | None:
     """Return the requested range of bytes, or None if it is not satisfiable.
 
     Several ranges, an invalid range, or an If-Range that does not match mean the whole file.

@@ -14,7 +14,7 @@ from support_service.timeline.merge import merge
 def addressed(request: web.Request, case: Case) -> Case:
     """Set the URL of each attachment of the case, and return the case."""
     for attachment in case.attachments:
-        attachment.uri = _address(request, case.id, attachment.id, attachment.filename)
+        attachment.uri = _attachment_url(request, case.id, attachment.id, attachment.filename)
     return case
 
 
@@ -38,5 +38,5 @@ def view(request: web.Request, kept: KeptAttachment) -> Attachment:
     return Attachment.model_validate(public_view(kept, request.app[app_keys.HTTP].public_url))
 
 
-def _address(request: web.Request, case_id: str, attachment_id: str, filename: str) -> str:
+def _attachment_url(request: web.Request, case_id: str, attachment_id: str, filename: str) -> str:
     return address(request.app[app_keys.HTTP].public_url, case_id, attachment_id, filename)

@@ -56,10 +56,12 @@ async def get_case(request: web.Request) -> web.Response:
     wanted = read_query(request, DetailQuery)
     case = await request.app[app_keys.SUPPORT].get_case(case_id(request))
     if wanted.include_timeline:
-        return reply(_shown(request, await with_timeline(request, case)), headers=tagged(request, case, live=True))
+        return reply(
+            _mask_if_required(request, await with_timeline(request, case)), headers=tagged(request, case, live=True)
+        )
     if is_known(request, case):
         return web.Response(status=304, headers=tagged(request, case))
-    return reply(_shown(request, addressed(request, case)), headers=tagged(request, case))
+    return reply(_mask_if_required(request, addressed(request, case)), headers=tagged(request, case))
 
 
 async def change_case(request: web.Request) -> web.Response:
@@ -134,5 +136,5 @@ def case_id(request: web.Request) -> str:
     return request.match_info["case_id"]
 
 
-def _shown(request: web.Request, case: Case) -> Case:
+def _mask_if_required(request: web.Request, case: Case) -> Case:
     return request.app[app_keys.MASK].case(case) if is_masked(request) else case

@@ -22,12 +22,12 @@ def tagged(request: web.Request, ticket: Ticket, *, live: bool = False) -> dict[
     With `live`, the response depends on more than the version, such as a timeline, so its tag is unique: it is valid in
     If-Match, but never matches a cached response.
     """
-    return {"ETag": f'"{ticket.version}.{REQUEST_ID.get()}"' if live else f'"{ticket.version}{_view(request)}"'}
+    return {"ETag": f'"{ticket.version}.{REQUEST_ID.get()}"' if live else f'"{ticket.version}{_view_suffix(request)}"'}
 
 
 def expected(request: web.Request) -> Versions:
     """Return the versions that If-Match allows, or None for any. Weak and malformed tags match no version."""
-    given = _given(request, "If-Match")
+    given = _entity_tags(request, "If-Match")
     if given is None or given == [ANY]:
         return None
     found = [TAG.fullmatch(tag) for tag in given]
@@ -36,21 +36,21 @@ def expected(request: web.Request) -> Versions:
 
 def is_known(request: web.Request, ticket: Ticket) -> bool:
     """Return True if If-None-Match says that the client already has this version of the case."""
-    given = _given(request, "If-None-Match")
+    given = _entity_tags(request, "If-None-Match")
     if given is None:
         return False
     known = (tagged(request, ticket)["ETag"], ANY)
     return any(each.strip().removeprefix("W/") in known for each in given)
 
 
-def _view(request: web.Request) -> str:
+def _view_suffix(request: web.Request) -> str:
     """Return the tag's suffix for the caller's view of a version: masked, public or (empty) full."""
     if is_masked(request):
         return "+masked"
     return "" if CALLER.get().hears("internal") else "+public"
 
 
-def _given(request: web.Request, header: str) -> list[str] | None:
+def _entity_tags(request: web.Request, header: str) -> list[str] | None:
     """Return the entity tags of a header, or None if the request lacks it."""
     lines = request.headers.getall(header, ())
     return LISTED.split(",".join(lines).strip()) if lines else None

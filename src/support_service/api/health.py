@@ -59,7 +59,7 @@ async def readyz(request: web.Request) -> web.Response:
 
     They are welcome while the database answers and no stop has begun; the cache is not required.
     """
-    database, cache = await asyncio.gather(_database(request), _cache(request))
+    database, cache = await asyncio.gather(_database_status(request), _cache_status(request))
     if not request.app[READINESS].accepting:
         return reply(Ready(status="stopping", database=database, cache=cache), 503)
     if database != "ok":
@@ -95,7 +95,7 @@ def _expect_scraper(request: web.Request) -> None:
             raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
 
 
-async def _database(request: web.Request) -> Part:
+async def _database_status(request: web.Request) -> Part:
     """Ping the database in a separate task, because cancelling a hanging ping takes longer than PATIENCE.
 
     At most one ping runs at a time; concurrent requests share it.
@@ -108,18 +108,18 @@ async def _database(request: web.Request) -> Part:
     if not done:
         if not ping.cancelling():
             ping.cancel()
-            ping.add_done_callback(_heard)
+            ping.add_done_callback(_retrieve_exception)
         return "unavailable"
     return "ok" if not ping.cancelled() and ping.exception() is None else "unavailable"
 
 
-def _heard(ping: asyncio.Task[None]) -> None:
+def _retrieve_exception(ping: asyncio.Task[None]) -> None:
     """Retrieve the exception of an abandoned ping, or asyncio would log it as never retrieved."""
     if not ping.cancelled():
         ping.exception()
 
 
-async def _cache(request: web.Request) -> Part:
+async def _cache_status(request: web.Request) -> Part:
     try:
         await request.app[app_keys.CACHE].ping()
     except CacheFault:

@@ -49,7 +49,7 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
     claims = request.app[app_keys.CLAIMS]
     case_id = request.match_info.get("case_id", "")
     about = case_id if may_be_id(case_id) else None
-    taken = await claims.take(identity(CALLER.get(), _key(request)), await _digest(request), about)
+    taken = await claims.take(identity(CALLER.get(), _idempotency_key(request)), await _request_digest(request), about)
     if isinstance(taken, Answer):
         if taken.case_id is not None and is_bound(request):
             await request.app[app_keys.ATTACHMENTS].expect(taken.case_id)  # the caller may have lost access since
@@ -62,15 +62,15 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
         async with beside(renewal):
             response = await handler(request)
     except Exception:
-        await _settle(claims, taken, None)
+        await _finish(claims, taken, None)
         raise
     finally:
         CLAIM.reset(token)
-    await _settle(claims, taken, response)
+    await _finish(claims, taken, response)
     return response
 
 
-def _key(request: web.Request) -> str:
+def _idempotency_key(request: web.Request) -> str:
     """Return the request's Idempotency-Key. Raises Invalid if it is malformed or given twice."""
     given = request.headers.getall(HEADER)
     if len(given) != 1 or not FORM.fullmatch(given[0]):
@@ -78,7 +78,7 @@ def _key(request: web.Request) -> str:
     return given[0]
 
 
-async def _digest(request: web.Request) -> str:
+async def _request_digest(request: web.Request) -> str:
     """Return a digest of method, URL, CloudEvents headers and body.
 
     An upload's body is left out, because its multipart boundary differs each time. Its file is compared separately.
@@ -113,7 +113,7 @@ async def _expect_same_file(request: web.Request, answer: Answer) -> None:
         raise reused()
 
 
-async def _settle(claims: Claims, claim: Claim, response: web.StreamResponse | None) -> None:
+async def _finish(claims: Claims, claim: Claim, response: web.StreamResponse | None) -> None:
     """Store a successful response; release the key after any other outcome. Errors are logged, not raised."""
     try:
         if isinstance(response, web.Response) and response.status < REFUSED:

@@ -55,7 +55,11 @@ def document(*, secured: bool = False) -> Json:
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, secured=secured)
     tags = {route.tag: import_module(route.handler.__module__).__doc__ or "" for route in ROUTES}
-    refusals = {_refusal_name(each): _refusal(*each) for route in ROUTES for each in _refusals(route).items()}
+    refusals = {
+        _problem_response_name(each): _problem_response(*each)
+        for route in ROUTES
+        for each in _problem_codes(route).items()
+    }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,7 +75,7 @@ def document(*, secured: bool = False) -> Json:
             "schemas": schemas.components(ROUTES),
             "responses": dict(sorted(refusals.items())),
             "headers": {
-                name: {"required": header.always} | _described(header) for name, header in headers.ANSWER.items()
+                name: {"required": header.always} | _describe(header) for name, header in headers.ANSWER.items()
             },
             "securitySchemes": BEARER,
         },
@@ -92,16 +96,16 @@ def _operation(route: Route, *, secured: bool) -> Json:
         "description": route.description,
         "parameters": [*_parameters(route)],
         "responses": {
-            str(route.status): _answer(route, HTTPStatus(route.status).phrase, route.answer, route.media, route.sends)
+            str(route.status): _response(route, HTTPStatus(route.status).phrase, route.answer, route.media, route.sends)
             | ({"links": _links(route)} if route.gives else {})
         }
         | {
-            str(other.status): _answer(route, other.meaning, other.model, other.media, other.headers)
+            str(other.status): _response(route, other.meaning, other.model, other.media, other.headers)
             for other in route.others
         }
         | {
-            str(status): {"$ref": f"#/components/responses/{_refusal_name((status, codes))}"}
-            for status, codes in _refusals(route).items()
+            str(status): {"$ref": f"#/components/responses/{_problem_response_name((status, codes))}"}
+            for status, codes in _problem_codes(route).items()
         },
     }
     if route.body:
@@ -113,18 +117,18 @@ def _operation(route: Route, *, secured: bool) -> Json:
 
 
 def _parameters(route: Route) -> list[Json]:
-    found = [{"name": part, "in": "path", "required": True, **_described(PARTS[part])} for part in route.parts]
+    found = [{"name": part, "in": "path", "required": True, **_describe(PARTS[part])} for part in route.parts]
     if route.query:
         properties, required = schemas.query(route.query)
         for name, schema in properties.items():
-            told = {"description": schema.pop("description", ""), "schema": schema}
+            documented = {"description": schema.pop("description", ""), "schema": schema}
             sent = {"required": name in required, "allowEmptyValue": True}  # an empty parameter counts as not given
-            found.append({"name": name, "in": "query"} | sent | told)
-    taken = ((name, _described(headers.REQUEST[name])) for name in sorted((*route.takes, *headers.ALWAYS)))
-    return found + [{"name": name, "in": "header", "required": False, **told} for name, told in taken]
+            found.append({"name": name, "in": "query"} | sent | documented)
+    taken = ((name, _describe(headers.REQUEST[name])) for name in sorted((*route.takes, *headers.ALWAYS)))
+    return found + [{"name": name, "in": "header", "required": False, **documented} for name, documented in taken]
 
 
-def _answer(
+def _response(
     route: Route, meaning: str, model: type[BaseModel] | None, media: tuple[str, ...], sent: tuple[str, ...]
 ) -> Json:
     described: Json = {"description": meaning, "headers": _headers(*sent)}
@@ -153,24 +157,24 @@ def _links(route: Route) -> Json:
     }
 
 
-def _refusals(route: Route) -> dict[int, tuple[str, ...]]:
+def _problem_codes(route: Route) -> dict[int, tuple[str, ...]]:
     """Return the problem codes of an operation, grouped by status."""
     found: dict[int, tuple[str, ...]] = {}
-    door = () if route.name in PUBLIC else AT_THE_DOOR
-    gate = () if route.path in UNMEASURED else AT_THE_GATE
-    for name in sorted({*EVERYWHERE, *gate, *door, *route.refusals}):
+    authentication_codes = () if route.name in PUBLIC else AT_THE_DOOR
+    admission_codes = () if route.path in UNMEASURED else AT_THE_GATE
+    for name in sorted({*EVERYWHERE, *admission_codes, *authentication_codes, *route.refusals}):
         status = BY_NAME[name].status
         assert status is not None, name  # noqa: S101 - routes name only codes with a fixed status
         found[status] = (*found.get(status, ()), name)
     return dict(sorted(found.items()))
 
 
-def _refusal_name(refusal: tuple[int, tuple[str, ...]]) -> str:
+def _problem_response_name(refusal: tuple[int, tuple[str, ...]]) -> str:
     status, codes = refusal
     return ".".join((str(status), *codes))
 
 
-def _refusal(status: int, codes: tuple[str, ...]) -> Json:
+def _problem_response(status: int, codes: tuple[str, ...]) -> Json:
     """Return a response object for a status and its problem codes, with an example of each code."""
     phrase = HTTPStatus(status).phrase
     problem = {"title": phrase, "status": status, "requestId": "8c1f4b6de2a05397"}
@@ -199,5 +203,5 @@ def _headers(*names: str) -> Json:
     }
 
 
-def _described(header: Header) -> Json:
+def _describe(header: Header) -> Json:
     return {"description": header.description, "schema": header.schema}

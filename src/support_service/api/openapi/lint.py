@@ -10,14 +10,14 @@ WITHOUT_BODY = {"204", "304", "307"}
 def gaps(document: Json) -> list[str]:
     """Return one line per missing summary, description, schema or example; empty if the document is complete."""
     return [
-        f"{method.upper()} {path}: {lack}"
+        f"{method.upper()} {path}: {gap}"
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
-        for lack in (*_of_call(operation), *_of_body(operation), *_of_answers(document, operation))
+        for gap in (*_operation_gaps(operation), *_body_gaps(operation), *_response_gaps(document, operation))
     ]
 
 
-def _of_call(operation: Json) -> Iterator[str]:
+def _operation_gaps(operation: Json) -> Iterator[str]:
     for part in ("summary", "description", "tags"):
         if not operation.get(part):
             yield f"has no {part}"
@@ -26,7 +26,7 @@ def _of_call(operation: Json) -> Iterator[str]:
             yield f"the parameter {parameter['name']} has no description"
 
 
-def _of_body(operation: Json) -> Iterator[str]:
+def _body_gaps(operation: Json) -> Iterator[str]:
     for media, content in operation.get("requestBody", {}).get("content", {}).items():
         if not content.get("schema"):
             yield f"the body as {media} has no schema"
@@ -34,7 +34,7 @@ def _of_body(operation: Json) -> Iterator[str]:
             yield f"the body as {media} has no example"
 
 
-def _of_answers(document: Json, operation: Json) -> Iterator[str]:
+def _response_gaps(document: Json, operation: Json) -> Iterator[str]:
     for status, given in operation["responses"].items():
         name = given.get("$ref", "").rpartition("/")[2]
         answer = document["components"]["responses"][name] if name else given

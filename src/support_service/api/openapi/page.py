@@ -49,8 +49,8 @@ def page(base: str, *, secured: bool) -> str:
                 (
                     h.section(id=f"room-{tag['name']}")[
                         h.h2[tag["name"]],
-                        h.p[_marked((tag["description"].partition(": ")[2] or tag["description"]).capitalize())],
-                        (_call(base, described, *each) for each in _calls(described, tag["name"])),
+                        h.p[_format_code((tag["description"].partition(": ")[2] or tag["description"]).capitalize())],
+                        (_operation(base, described, *each) for each in _operations(described, tag["name"])),
                     ]
                     for tag in tags
                 ),
@@ -77,7 +77,7 @@ def _style() -> str:
     return files(__package__).joinpath("page.css").read_text()
 
 
-def _calls(described: Json, tag: str) -> list[tuple[str, str, Json]]:
+def _operations(described: Json, tag: str) -> list[tuple[str, str, Json]]:
     return [
         (method, path, operation)
         for path, methods in described["paths"].items()
@@ -86,15 +86,15 @@ def _calls(described: Json, tag: str) -> list[tuple[str, str, Json]]:
     ]
 
 
-def _call(base: str, described: Json, method: str, path: str, operation: Json) -> h.Element:
+def _operation(base: str, described: Json, method: str, path: str, operation: Json) -> h.Element:
     secured = bool(operation.get("security", described.get("security")))
-    answers = [(status, _follow(described, answer)) for status, answer in operation["responses"].items()]
+    answers = [(status, _resolve(described, answer)) for status, answer in operation["responses"].items()]
     good = [each for each in answers if "application/problem+json" not in each[1].get("content", {})]
     return h.details(".call", id=operation["operationId"])[
         h.summary[
             h.span(f".method.{method}")[method.upper()],
             h.code[path],
-            h.span(".what")[_marked(operation["summary"])],
+            h.span(".what")[_format_code(operation["summary"])],
         ],
         h.div[
             _paragraphs(operation["description"]),
@@ -103,7 +103,7 @@ def _call(base: str, described: Json, method: str, path: str, operation: Json) -
             h.table[(_parameter(parameter) for parameter in operation["parameters"])],
             _body(described, operation["requestBody"]) if "requestBody" in operation else None,
             h.h3["Answers"],
-            (_answer(status, answer) for status, answer in good),
+            (_response(status, answer) for status, answer in good),
             h.h3["Problems"],
             h.table[(_problem(status, answer) for status, answer in answers if (status, answer) not in good)],
         ],
@@ -116,31 +116,31 @@ def _parameter(parameter: Json) -> h.Element:
     told = f"{words(parameter['schema'])}{needed}" + ("" if default is None else f", {json.dumps(default)} if left out")
     return h.tr[
         h.td[h.code[parameter["name"]], h.small[f"in the {parameter['in']}"]],
-        h.td[_marked(parameter["description"]), h.small[_linked(told)]],
+        h.td[_format_code(parameter["description"]), h.small[_link_models(told)]],
     ]
 
 
 def _body(described: Json, body: Json) -> h.Fragment:
     media, content = next(iter(body["content"].items()))
-    schema = _follow(described, content["schema"])
+    schema = _resolve(described, content["schema"])
     return h.fragment[
         h.h3["Body"],
-        h.p[h.code[media], "" if body["required"] else ", may be left out", ". ", _marked(schema["description"])],
+        h.p[h.code[media], "" if body["required"] else ", may be left out", ". ", _format_code(schema["description"])],
         (_fields(described, kind) for kind in schema.get("anyOf", [schema])),
         _example(content.get("example")),
     ]
 
 
 def _fields(described: Json, kind: Json) -> h.Fragment:
-    schema = _follow(described, kind)
+    schema = _resolve(described, kind)
     required = schema.get("required", ())
     return h.fragment[
-        h.h4[_linked(words(kind))] if "$ref" in kind else None,
+        h.h4[_link_models(words(kind))] if "$ref" in kind else None,
         h.table[
             (
                 h.tr[
                     h.td[h.code[name], h.small["required" if name in required else "optional"]],
-                    h.td[_marked(_told(field)), h.small[_linked(words(field))]],
+                    h.td[_format_code(_description(field)), h.small[_link_models(words(field))]],
                 ]
                 for name, field in schema.get("properties", {}).items()
             )
@@ -150,7 +150,7 @@ def _fields(described: Json, kind: Json) -> h.Fragment:
 
 def _model(described: Json, name: str, schema: Json) -> h.Element:
     return h.details(".call", id=name)[
-        h.summary[h.code[name], h.span(".what")[_marked(schema.get("description", "").partition("\n")[0])]],
+        h.summary[h.code[name], h.span(".what")[_format_code(schema.get("description", "").partition("\n")[0])]],
         h.div[
             (_fields(described, kind) for kind in schema.get("anyOf", [schema])),
             (_example(example) for example in schema.get("examples", ())),
@@ -158,13 +158,17 @@ def _model(described: Json, name: str, schema: Json) -> h.Element:
     ]
 
 
-def _answer(status: str, answer: Json) -> h.Fragment:
+def _response(status: str, answer: Json) -> h.Fragment:
     kinds = " or ".join(answer.get("content", {}))
     content: Json = next(iter(answer.get("content", {}).values()), {})
     sent = ", ".join(name for name in answer["headers"])
     return h.fragment[
         h.h4[status, " ", answer["description"]],
-        h.p[(h.code[kinds], " ", _linked(words(content["schema"])), "; ") if kinds else None, "headers ", h.code[sent]],
+        h.p[
+            (h.code[kinds], " ", _link_models(words(content["schema"])), "; ") if kinds else None,
+            "headers ",
+            h.code[sent],
+        ],
         _example(content.get("example")),
     ]
 
@@ -173,7 +177,7 @@ def _problem(status: str, answer: Json) -> h.Fragment:
     examples = answer["content"]["application/problem+json"]["examples"]
     return h.fragment[
         (
-            h.tr[h.td[status, " ", h.a(href=f"#{code}")[h.code[code]]], h.td[_marked(each["summary"])]]
+            h.tr[h.td[status, " ", h.a(href=f"#{code}")[h.code[code]]], h.td[_format_code(each["summary"])]]
             for code, each in examples.items()
         )
     ]
@@ -182,7 +186,9 @@ def _problem(status: str, answer: Json) -> h.Fragment:
 def _codes() -> h.Element:
     return h.table[
         (
-            h.tr(id=code.name)[h.td[str(code.status or "4xx"), " ", h.code[code.name]], h.td[_marked(code.meaning)]]
+            h.tr(id=code.name)[
+                h.td[str(code.status or "4xx"), " ", h.code[code.name]], h.td[_format_code(code.meaning)]
+            ]
             for code in TABLE
         )
     ]
@@ -195,13 +201,13 @@ def _example(example: object) -> h.Element | None:
     return h.details(".example")[h.summary["Example"], h.pre[h.code[text]]]
 
 
-def _told(field: Json) -> str:
+def _description(field: Json) -> str:
     """Return a field's description: its own, or else the first one among its `anyOf` schemas."""
     kinds = [field, *field.get("anyOf", ())]
     return next((kind["description"] for kind in kinds if "description" in kind), "")
 
 
-def _follow(described: Json, schema: Json) -> Json:
+def _resolve(described: Json, schema: Json) -> Json:
     """Resolve a schema's `$ref` in the document, if it has one."""
     for part in schema.get("$ref", "#").split("/")[1:]:
         described = described[part]
@@ -209,16 +215,16 @@ def _follow(described: Json, schema: Json) -> Json:
 
 
 def _paragraphs(text: str) -> h.Fragment:
-    return h.fragment[(h.p[_marked(" ".join(part.split()))] for part in text.strip().split("\n\n"))]
+    return h.fragment[(h.p[_format_code(" ".join(part.split()))] for part in text.strip().split("\n\n"))]
 
 
-def _linked(text: str) -> h.Fragment:
+def _link_models(text: str) -> h.Fragment:
     """Return the text with model names linked. Only model names start with a capital letter."""
     parts = re.split(r"\b([A-Z]\w+)", text)
     return h.fragment[(h.a(href=f"#{part}")[part] if number % 2 else part for number, part in enumerate(parts))]
 
 
-def _marked(text: str) -> h.Fragment:
+def _format_code(text: str) -> h.Fragment:
     """Return the text with `backquoted` parts as code elements."""
     parts = re.split(r"`([^`]+)`", text)
     return h.fragment[(h.code[part] if number % 2 else part for number, part in enumerate(parts))]

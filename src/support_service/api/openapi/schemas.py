@@ -24,7 +24,7 @@ def components(routes: tuple[Route, ...]) -> dict[str, Schema]:
 def query(model: type[BaseModel]) -> tuple[dict[str, Schema], set[str]]:
     """Return the schema of each query parameter by name, and the names of required parameters."""
     schema = model.model_json_schema(ref_template=TEMPLATE)
-    return {name: _given(untitled(each)) for name, each in schema["properties"].items()}, {*schema.get("required", ())}
+    return {name: _param(untitled(each)) for name, each in schema["properties"].items()}, {*schema.get("required", ())}
 
 
 def reference(model: type[BaseModel]) -> Schema:
@@ -42,19 +42,19 @@ def example(model: type[BaseModel]) -> Any:
 def untitled(schema: Schema) -> Schema:
     """Return the schema without pydantic's generated titles, which only repeat the names."""
     return {
-        key: {name: untitled(each) for name, each in value.items()} if key in ("properties", "$defs") else _inner(value)
+        key: {name: untitled(each) for name, each in value.items()} if key in ("properties", "$defs") else _value(value)
         for key, value in schema.items()
         if key != "title"
     }
 
 
-def _inner(value: Any) -> Any:
+def _value(value: Any) -> Any:
     if isinstance(value, dict):
         return untitled(value)
-    return [_inner(each) for each in value] if isinstance(value, list) else value
+    return [_value(each) for each in value] if isinstance(value, list) else value
 
 
-def _given(schema: Schema) -> Schema:
+def _param(schema: Schema) -> Schema:
     """Return a query parameter's schema without the null type and a null default: a query has no null."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     told = {key: value for key, value in schema.items() if key != "anyOf" and not (key == "default" and value is None)}
