@@ -1,1 +1,1 @@
-"""What a person does from the command line beside serving: attachments, events, the levers of on-call."""
+"""Functions that run the `support-service` commands. `arguments/` declares the commands and their options."""

@@ -1,4 +1,4 @@
-"""`support-service asyncapi`."""
+"""The `support-service asyncapi` command."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`support-service attach`: uploads files to a case, one after the other and with their checksums."""
+"""The `support-service attach` command: upload files to a case one at a time, each with its SHA-256 checksum."""
 
 import argparse
 import asyncio
@@ -18,12 +18,12 @@ from support_service.commands.progress import Progress, progress
 from support_service.core.errors import SupportError, Unavailable
 from support_service.settings import Client, Settings
 
-BLOCK = 256 * 1024  # bytes sent at once
-FAILED = 1  # the exit status where a file was not taken
+BLOCK = 256 * 1024  # bytes per write
+FAILED = 1  # exit status if an upload failed
 
 
 def attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Upload files to a case of a running service; exits with status 1 where one was not taken."""
+    """Upload files to a case of a running service. Exit with status 1 if an upload failed."""
     listening = Settings.load(environ).server
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
     service = arguments.url or f"http://{host}:{listening.port}"
@@ -34,7 +34,7 @@ def attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 async def _upload_all(
     service: str, case_id: str, files: Sequence[Path], headers: Mapping[str, str], visibility: str
 ) -> int:
-    """Upload files to a case of the service at an address; says of each where it is, or why it was not taken."""
+    """Upload files one after the other, print the URI or the error of each, and return the exit status."""
     address = f"{service}/support/cases/{quote(os.fsencode(case_id), safe='')}/attachments?visibility={visibility}"
     failed = 0
     with progress("attach", sum(map(_size, files))) as bar:
@@ -45,9 +45,9 @@ async def _upload_all(
                     answer = await _upload(session, address, path, bar)
                 except (OSError, SupportError, aiohttp.ClientError, TimeoutError) as failure:
                     failed += 1
-                    print(f"support-service: {path}: {_reason(failure)}", file=sys.stderr)
+                    print(f"support-service: {path}: {_failure_text(failure)}", file=sys.stderr)
                 else:
-                    bar.say(f"{_shown(str(path))}: {answer['uri']}", file=str(path), **answer)
+                    bar.say(f"{_printable_name(str(path))}: {answer['uri']}", file=str(path), **answer)
     return FAILED if failed else 0
 
 
@@ -55,7 +55,7 @@ async def _upload(session: aiohttp.ClientSession, address: str, path: Path, bar:
     digest = await asyncio.to_thread(_hash, path)
     with aiohttp.MultipartWriter("form-data") as form:
         part = form.append(_blocks(path, bar))
-        part.set_content_disposition("form-data", quote_fields=False, name="file", filename=_shown(path.name))
+        part.set_content_disposition("form-data", quote_fields=False, name="file", filename=_printable_name(path.name))
         part.headers["X-Checksum-Sha256"] = digest
         async with session.post(address, data=form) as response:
             body = await response.read()
@@ -72,15 +72,15 @@ async def _blocks(path: Path, bar: Progress) -> AsyncIterator[bytes]:
             bar.advance(len(block))
 
 
-def _reason(failure: Exception) -> str:
-    """Why a file was not taken, in words."""
+def _failure_text(failure: Exception) -> str:
+    """Return a message that explains why an upload failed."""
     if isinstance(failure, OSError) and failure.filename is not None and failure.strerror:
         return f"the file can't be opened: {failure.strerror}"
     return str(failure) or type(failure).__name__
 
 
-def _shown(name: str) -> str:
-    """A file's name as a header and a terminal can have it: in UTF-8, and on one line."""
+def _printable_name(name: str) -> str:
+    """Return a file name as valid UTF-8 on one line, as headers and terminals require."""
     readable = os.fsencode(name).decode(errors="replace")
     return "".join(character for character in readable if character.isprintable())
 
@@ -89,7 +89,7 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size if path.is_file() else 0
     except OSError:
-        return 0  # its upload says why
+        return 0  # the upload itself reports the error
 
 
 def _hash(path: Path) -> str:

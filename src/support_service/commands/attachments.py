@@ -1,4 +1,4 @@
-"""`support-service offload`, `sweep`, `scrub` and `retention`."""
+"""The `support-service offload`, `sweep`, `scrub` and `retention` commands."""
 
 import argparse
 import sys
@@ -28,17 +28,17 @@ def offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def sweep(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Hold rows, files and ledger against one another."""
+    """Compare rows, files and the ledger, and repair differences that are safe to repair."""
     sys.exit(run(upkeep.sweep(with_migrations(environ), dry_run=arguments.dry_run)))
 
 
 def scrub(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Hash stored files again."""
+    """Hash stored files again and compare each with its recorded SHA-256."""
     sys.exit(run(upkeep.scrub(with_migrations(environ), sample=arguments.sample)))
 
 
 def retention(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Delete the files of cases that were settled long ago."""
+    """Delete the files of cases that were closed or resolved long ago."""
     status = upkeep.retain(
         with_migrations(environ),
         older_than=arguments.older_than,

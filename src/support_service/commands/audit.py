@@ -1,4 +1,4 @@
-"""The audit log on the command line: does its chain still hold?"""
+"""The `support-service audit verify` command: check the hash chain of the audit log."""
 
 import argparse
 import json
@@ -15,28 +15,31 @@ from support_service.core.errors import Invalid
 from support_service.database import Database
 from support_service.settings import Settings
 
-BROKEN = 1  # the exit status of a chain that does not hold
+BROKEN = 1  # exit status if the chain is broken
 HASH = re.compile("[0-9a-fA-F]{64}")
 
 
 def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Walk the whole chain; exits with status 1 where it is broken."""
-    noted = arguments.from_head
-    if noted is not None and not HASH.fullmatch(noted):
-        raise Invalid("wrong_head", f"--from-head {noted[:80]!r} is no head: it has 64 hexadecimal digits")
+    """Verify the whole chain. Exit with status 1 if it is broken.
+
+    Raises Invalid if `--from-head` does not have 64 hexadecimal digits.
+    """
+    expected_head = arguments.from_head
+    if expected_head is not None and not HASH.fullmatch(expected_head):
+        raise Invalid("wrong_head", f"--from-head {expected_head[:80]!r} is no head: it has 64 hexadecimal digits")
 
     async def walk(database: Database) -> Verdict:
         head, _ = await store.standing(database)
         with progress("audit", head.position, " entries") as bar:
-            return await verify_chain(database, bytes.fromhex(noted) if noted else None, bar.advance)
+            return await verify_chain(database, bytes.fromhex(expected_head) if expected_head else None, bar.advance)
 
     verdict = with_database(Settings.load(environ), walk)
-    _tell(verdict)
+    _print_verdict(verdict)
     if verdict.flaw is not None:
         sys.exit(BROKEN)
 
 
-def _tell(verdict: Verdict) -> None:
+def _print_verdict(verdict: Verdict) -> None:
     position, head = verdict.head.position, verdict.head.hash.hex()
     if not sys.stdout.isatty():
         print(json.dumps({"holds": verdict.flaw is None, "entries": position, "head": head, "flaw": verdict.flaw}))

@@ -1,4 +1,4 @@
-"""What a command does on the service's database, and what it says where that can't be used."""
+"""Database access for commands, with one-line errors if the database can't be used."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -21,19 +21,25 @@ Answer = TypeVar("Answer")
 
 
 def with_migrations(environ: Mapping[str, str]) -> Settings:
-    """The settings of a command that needs every migration; raises WrongSetting, and Unavailable for no database."""
+    """Return the settings for a command that needs every migration, and configure logging.
+
+    Raises Unavailable if the SQLite file does not exist, and WrongSetting if migrations are missing.
+    """
     settings = Settings.load(environ)
     logs.configure(settings.server.log_level)
-    _expect_there(settings.database.url)
+    _require_database(settings.database.url)
     if migrate.standing(settings.database.url) == "older":
         raise WrongSetting(LACKING)
     return settings
 
 
 def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answer]]) -> Answer:
-    """Do the work on the database; raises Unavailable with one line that says what is wrong with it."""
+    """Open the database as the operator, run `work` on it and return the result.
+
+    Raises Unavailable with a one-line reason if the database is missing, lacks migrations or can't be used.
+    """
     url = settings.database.url
-    _expect_there(url)
+    _require_database(url)
 
     async def on_database() -> Answer:
         CALLER.set(operator())
@@ -53,9 +59,9 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answe
         raise Unavailable("database_unavailable", f"The database can't be used: {cause}") from failure
 
 
-def _expect_there(url: str) -> None:
+def _require_database(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:") and not path.exists():  # or opening it would make an empty one
+    if url.startswith("sqlite:") and not path.exists():  # opening a missing file would create an empty database
         raise Unavailable(
             "database_missing", f"There is no database at {path}, where SUPPORT_DATABASE_URL looks for it"
         )

@@ -1,4 +1,4 @@
-"""`support-service demo`."""
+"""The `support-service demo` command."""
 
 import argparse
 from collections.abc import Mapping
@@ -8,5 +8,5 @@ from support_service.demo.run import run as run_demo
 
 
 def demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Serve with simulated services and sample cases."""
+    """Serve the API with simulated upstream services and sample cases."""
     run(run_demo(environ, arguments.port))

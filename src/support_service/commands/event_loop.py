@@ -1,4 +1,4 @@
-"""The event loop of a command."""
+"""The event loop for commands."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine on uvloop.
+    """Run a coroutine on uvloop and return its result.
 
-    The first Ctrl-C cancels it, and raises KeyboardInterrupt once it has ended; the second exits at once. The coroutine
-    may also handle SIGINT by itself.
+    The first Ctrl-C cancels the coroutine and raises KeyboardInterrupt once it has ended; the second exits at once. The
+    coroutine may also handle SIGINT itself.
     """
     interrupted = False
 

@@ -1,4 +1,4 @@
-"""`support-service events`: list, replay and drop events that were given up."""
+"""The `support-service events` commands: list, replay and drop dead letters; list and replay webhook deliveries."""
 
 import argparse
 import json
@@ -14,38 +14,38 @@ from support_service.events.broker.memory import BrokerFault, DeadLetter
 from support_service.events.broker.redis import RedisBroker
 from support_service.settings import Settings, WrongSetting
 
-MOST = 1000  # webhook deliveries in a list
-PAGE = 50  # dead letters at once: each may have 256 KiB
+MOST = 1000  # webhook deliveries per listing
+PAGE = 50  # dead letters per read; each may have 256 KiB
 
 
 def list_dead_letters(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Print the dead letters, oldest first, one JSON object a line."""
+    """Print the dead letters, oldest first, one JSON object per line."""
     run(_list_dead_letters(Settings.load(environ)))
 
 
 def replay_dead_letters(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Put dead letters back at the end of their stream: those named, or all."""
+    """Move the named dead letters, or all of them, back to the end of their stream."""
     run(_replay_dead_letters(Settings.load(environ), arguments.ids))
 
 
 def drop_dead_letters(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Forget the dead letters that are named."""
+    """Delete the named dead letters."""
     run(_drop_dead_letters(Settings.load(environ), arguments.ids))
 
 
 def list_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Print the newest webhook deliveries, one JSON object a line."""
+    """Print the newest webhook deliveries, one JSON object per line."""
     with_database(Settings.load(environ), lambda base: _list_deliveries(base, arguments.state))
 
 
 def replay_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Let webhook deliveries be made again: those named, or all that failed."""
+    """Schedule webhook deliveries again: the named ones, or all that failed."""
     with_database(Settings.load(environ), lambda base: _replay_deliveries(base, arguments.ids))
 
 
 async def _list_dead_letters(settings: Settings) -> None:
     async with _broker(settings) as (broker, stream):
-        async for letter in _every(broker, stream):
+        async for letter in _all_dead_letters(broker, stream):
             event = letter.event.decode(errors="replace")
             shown = {"id": letter.id, "at": letter.at, "tries": letter.tries, "reason": letter.reason}
             print(json.dumps(shown | {"event": event[:2000]}, ensure_ascii=False))
@@ -54,12 +54,15 @@ async def _list_dead_letters(settings: Settings) -> None:
 async def _replay_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
     async with _broker(settings) as (broker, stream):
         replayed = await broker.replay(stream, ids) if ids else 0
-        if not ids:  # only those that are there now: one that fails again is not to go round and round
+        if not ids:
+            # Stop at the last dead letter present at the start. A replayed event that fails again must not loop.
             last, after = await broker.last_dead_letter(stream), ""
             while last and (page := await broker.dead_letters(stream, PAGE, after)):
                 after = page[-1].id
-                replayed += await broker.replay(stream, [each.id for each in page if _place(each.id) <= _place(last)])
-                if _place(after) >= _place(last):
+                replayed += await broker.replay(
+                    stream, [each.id for each in page if _entry_order(each.id) <= _entry_order(last)]
+                )
+                if _entry_order(after) >= _entry_order(last):
                     break
     print(f"Replayed {replayed} dead letters.")
 
@@ -82,7 +85,7 @@ async def _replay_deliveries(base: Database, ids: Sequence[int]) -> None:
     print(f"{replayed} deliveries are made again.")
 
 
-async def _every(broker: RedisBroker, stream: str) -> AsyncIterator[DeadLetter]:
+async def _all_dead_letters(broker: RedisBroker, stream: str) -> AsyncIterator[DeadLetter]:
     after = ""
     while page := await broker.dead_letters(stream, PAGE, after):
         for letter in page:
@@ -90,7 +93,7 @@ async def _every(broker: RedisBroker, stream: str) -> AsyncIterator[DeadLetter]:
         after = page[-1].id
 
 
-def _place(entry_id: str) -> tuple[int, ...]:
+def _entry_order(entry_id: str) -> tuple[int, ...]:
     return tuple(map(int, entry_id.split("-")))
 
 

@@ -1,4 +1,4 @@
-"""`support-service migrate`."""
+"""The `support-service migrate` command."""
 
 import argparse
 from collections.abc import Mapping
@@ -9,10 +9,11 @@ from support_service.settings import Settings
 
 
 def migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Bring the database to the newest schema."""
+    """Migrate the database to the newest schema."""
     settings = Settings.load(environ)
     if upgrade(settings.database.url) == "newer":
-        # No failure: where `migrate` runs before each start, as in Kubernetes, it would keep an older release from it.
+        # Exit with 0: in Kubernetes `migrate` runs before each start, and a failure would keep an older release from
+        # starting.
         print(f"{NEWER}: nothing was changed.")
     else:
         print("The database has the newest schema.")

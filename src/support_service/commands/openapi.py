@@ -1,4 +1,4 @@
-"""`support-service openapi`."""
+"""The `support-service openapi` command."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from support_service.settings import Settings
 
 
 def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Print the OpenAPI document, or what it lacks."""
+    """Print the OpenAPI document. With `--check`, exit with status 1 and list its gaps if it has any."""
     described = document(secured=Settings.load(environ).server.auth != "open")
     if not arguments.check:
         print(json.dumps(described, indent=2))

@@ -1,4 +1,4 @@
-"""Who types a command, for the audit log: the account of this machine that runs it."""
+"""The principal of a command in the audit log: the Unix account that runs it."""
 
 import os
 import pwd
@@ -7,7 +7,7 @@ from support_service.core.principals import Caller
 
 
 def operator() -> Caller:
-    """The account as a caller; a container's may have no name."""
+    """Return the Unix account as a caller with the role supervisor. An account without a name is named by its uid."""
     number = os.getuid()
     try:
         name = pwd.getpwuid(number).pw_name

@@ -1,4 +1,4 @@
-"""The commands about customers' data: erase a customer, and export cases without what says who the customer is."""
+"""The `support-service erase` and `export` commands: erase a customer's data, and export masked cases."""
 
 import argparse
 import asyncio
@@ -24,11 +24,14 @@ from support_service.erasure import Erasure
 from support_service.settings import Settings
 from support_service.upkeep import opened
 
-UNREACHED = 1  # the exit status where something is still to be erased
+UNREACHED = 1  # exit status if data is left to erase
 
 
 def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Erase what the service keeps of a customer; exits with status 1 where something is left to do."""
+    """Erase the service's data about a customer and print a receipt. Exit with status 1 if data is left to erase.
+
+    Raises Invalid for an id of a wrong length, and if `--yes` is missing and stdin is not a terminal.
+    """
     customer = arguments.id
     if not 1 <= len(customer) <= LENGTH:
         raise Invalid("wrong_customer", f"{customer[:64]!r} is no customer's id: it has 1 to {LENGTH} characters")
@@ -43,7 +46,7 @@ async def _erase(settings: Settings, customer: str, arguments: argparse.Namespac
         if arguments.dry_run:
             print(json.dumps({"dryRun": True, "cases": found}))
             return 0
-        if not arguments.yes and not await _meant(f"Erase {customer!r} from {len(found)} cases, for good? [y/N] "):
+        if not arguments.yes and not await _confirm(f"Erase {customer!r} from {len(found)} cases, for good? [y/N] "):
             print("Nothing was erased.", file=sys.stderr)
             return UNREACHED
         with progress("erase", None) as bar:
@@ -52,12 +55,12 @@ async def _erase(settings: Settings, customer: str, arguments: argparse.Namespac
     return UNREACHED if receipt.unreached else 0
 
 
-async def _meant(question: str) -> bool:
+async def _confirm(question: str) -> bool:
     if not sys.stdin.isatty():
         raise Invalid("not_confirmed", "An erasure can't be undone: say --yes where nobody can be asked")
     print(question, end="", flush=True)
     loop, answered = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(sys.stdin, answered.set)  # `input` would keep the loop from cancelling this on Ctrl-C
+    loop.add_reader(sys.stdin, answered.set)  # `input` would block the loop, so Ctrl-C could not cancel this
     try:
         await answered.wait()
     finally:
@@ -66,7 +69,7 @@ async def _meant(question: str) -> bool:
 
 
 def export_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Print every case as a line of JSON."""
+    """Print every case as a line of JSON, masked unless `--unmasked` is given."""
     run(_export(with_migrations(environ), masked=not arguments.unmasked))
 
 
@@ -80,6 +83,6 @@ async def _export(settings: Settings, *, masked: bool) -> None:
             for seq, ticket in page.tickets:
                 after = seq
                 case = await store.get(upkeep.database, ticket.id)
-                if case is not None:  # else it was deleted a moment ago
+                if case is not None:  # None if it was deleted after the page was read
                     line = mask.case(case) if masked else case
                     print(pydantic_core.to_json(line, by_alias=True, inf_nan_mode="null").decode())

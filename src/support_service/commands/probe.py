@@ -1,4 +1,4 @@
-"""`support-service probe`."""
+"""The `support-service probe` command."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""How long work tells how far it is: a bar on a terminal, one JSON object a line everywhere else."""
+"""Progress of long commands: a bar on a terminal, otherwise one JSON object per line."""
 
 import json
 import sys
@@ -10,32 +10,32 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Counts bytes of so many, and says what happened on the way."""
+    """A progress display that counts units, bytes by default, and prints messages."""
 
     def __init__(self, bar: "tqdm[Any] | None") -> None:
         self._bar = bar
 
     def advance(self, size: int) -> None:
-        """So many bytes, or things, more are done."""
+        """Add `size` completed units."""
         if self._bar is not None:
             self._bar.update(size)
 
     def say(self, text: str, **fields: Any) -> None:
-        """Something worth a line, even on a terminal: the text there, the fields elsewhere."""
+        """Print a message in both modes: `text` on a terminal, otherwise `fields` as JSON."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stdout)
         else:
             print(json.dumps(fields), flush=True)
 
     def note(self, **fields: Any) -> None:
-        """Something that a bar shows by itself, and lines have to say."""
+        """Print `fields` as JSON, and nothing on a terminal, where the bar shows the progress."""
         if self._bar is None:
             print(json.dumps(fields), flush=True)
 
 
 @contextmanager
 def progress(what: str, total: int | None, unit: str = "B") -> Iterator[Progress]:
-    """Show progress for the length of a block, in bytes or other units, of a total where one is known."""
+    """Show progress during a `with` block. `total` is in `unit`, and None if it is unknown."""
     if not sys.stdout.isatty():
         yield Progress(None)
         return

@@ -1,4 +1,4 @@
-"""`support-service serve`."""
+"""The `support-service serve` command."""
 
 import argparse
 import logging
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Serve the API; raises WrongSetting where the database lacks migrations."""
+    """Serve the API. A SQLite database is migrated first; raises WrongSetting if another one lacks migrations."""
     settings = Settings.to_serve(environ)
     logs.configure(settings.server.log_level)
     url = settings.database.url

@@ -1,4 +1,4 @@
-"""The levers of on-call on the command line: they act on the database, and every replica follows."""
+"""The `support-service timeline` commands: set, clear and show overrides in the database, which every replica polls."""
 
 import argparse
 import re
@@ -15,34 +15,40 @@ from support_service.telemetry.labels import SERVICES
 from support_service.timeline import overrides
 from support_service.timeline.overrides import NAMES, REFRESH_EVERY, TTL, Lever, utc_now
 
-LONGEST = timedelta(days=7)  # that a lever may stay pulled
+LONGEST = timedelta(days=7)  # longest duration of an override
 TTL_RANGE = (1, 86_400)  # seconds
-REASON_LENGTH = 200  # characters; agents read it
+REASON_LENGTH = 200  # characters; agents read the reason
 FOLLOW = f"Every replica follows within about {REFRESH_EVERY:g} s."
 
 
 def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Switch a service behind the timeline off for a while."""
+    """Stop asking an upstream service for a limited time.
+
+    Raises Invalid for an unknown service, an empty or wrong reason, or a wrong duration.
+    """
     settings = Settings.load(environ)
     if arguments.service not in SERVICES:
         raise Invalid("unknown_service", f"{arguments.service!r} is no service: allowed is {', '.join(SERVICES)}")
     if not arguments.reason.strip():
         raise Invalid("reason_missing", "--reason is empty: say why, since agents and the next on-call read it")
-    _pull(settings, arguments.service, None, arguments)
+    _set_override(settings, arguments.service, None, arguments)
 
 
 def ttl(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Set for a while how long answers count as current."""
+    """Override for a limited time how long timeline answers count as fresh.
+
+    Raises Invalid for a wrong number of seconds, reason or duration.
+    """
     settings = Settings.load(environ)
     low, high = TTL_RANGE
     text = arguments.seconds
     seconds = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) else 0.0
     if not low <= seconds <= high:
         raise Invalid("wrong_ttl", f"{text!r} is no time to live: allowed is a number of seconds from {low} to {high}")
-    _pull(settings, TTL, seconds, arguments)
+    _set_override(settings, TTL, seconds, arguments)
 
 
-def _pull(settings: Settings, name: str, value: float | None, arguments: argparse.Namespace) -> None:
+def _set_override(settings: Settings, name: str, value: float | None, arguments: argparse.Namespace) -> None:
     reason = " ".join(arguments.reason.split())
     if len(reason) > REASON_LENGTH or not reason.isprintable():
         raise Invalid("wrong_reason", f"--reason may have at most {REASON_LENGTH} printable characters")
@@ -58,7 +64,7 @@ def _pull(settings: Settings, name: str, value: float | None, arguments: argpars
 
 
 def restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Put a lever back before its time."""
+    """Clear overrides before they expire. Raises Invalid for an unknown override."""
     settings = Settings.load(environ)
     if arguments.lever not in (*NAMES, "all"):
         allowed = f"{', '.join(NAMES)} or all"
@@ -77,11 +83,11 @@ def restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Show which levers are pulled."""
+    """Print the active overrides."""
     settings = Settings.load(environ)
     now = utc_now()
-    pulled = [lever for lever in with_database(settings, overrides.read) if lever.until > now]
-    if not pulled:
+    active = [lever for lever in with_database(settings, overrides.read) if lever.until > now]
+    if not active:
         print("No lever is pulled: every service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL holds.")
         return
     table = [("LEVER", "VALUE", "UNTIL", "LEFT", "SET AT", "REASON")]
@@ -94,7 +100,7 @@ def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
             _moment(lever.set_at),
             lever.reason or "-",
         )
-        for lever in pulled
+        for lever in active
     ]
     show(table)
 

@@ -1,4 +1,4 @@
-"""Tokens on the command line: they lie in a file, and every service that reads it follows."""
+"""The `support-service token` commands: manage tokens in a file that every running service polls."""
 
 import argparse
 import re
@@ -18,7 +18,10 @@ FOLLOW = f"Every service that reads it follows within about {LOOK_EVERY:g} s."
 
 
 def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Make a token, and print it."""
+    """Create a token, store its hash and print the token.
+
+    Raises Conflict if a valid token has the name, and Invalid for a wrong name, subject, team or duration.
+    """
     path = Access.of(environ).tokens_file
     _check(arguments)
     now = utc_now()
@@ -34,11 +37,11 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         expires=expires,
     )
     with changing(path) as entries:
-        former = next((each for each in entries if each.name == entry.name), None)
-        if former is not None:
-            if _state(former, now) == "valid":
+        previous = next((each for each in entries if each.name == entry.name), None)
+        if previous is not None:
+            if _state(previous, now) == "valid":
                 raise Conflict("name_taken", f"There is a valid token {entry.name!r}: take another name, or revoke it")
-            entries.remove(former)
+            entries.remove(previous)
         entries.append(entry)
     print(token, flush=True)
     until = "It never expires" if expires is None else f"It expires {_moment(expires)}"
@@ -46,7 +49,7 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """List all tokens, without the tokens."""
+    """Print all tokens with their state, without the secrets."""
     path = Access.of(environ).tokens_file
     now = utc_now()
     table = [("NAME", "ROLE", "SUBJECT", "TEAMS", "CREATED", "EXPIRES", "STATE")]
@@ -66,9 +69,9 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Let a token let nobody in any more."""
+    """Revoke a token. Raises NotFound if no token has the name."""
     path = Access.of(environ).tokens_file
-    read(path)  # or the change would make an empty file where there is none
+    read(path)  # raises Unavailable for a missing file, which `changing` would create empty
     with changing(path) as entries:
         place = next((place for place, each in enumerate(entries) if each.name == arguments.name), None)
         if place is None:

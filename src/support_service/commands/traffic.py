@@ -1,4 +1,4 @@
-"""`support-service demo traffic`."""
+"""The `support-service demo traffic` command."""
 
 import argparse
 from collections.abc import Mapping
@@ -9,6 +9,6 @@ from support_service.settings import Client
 
 
 def traffic(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Send a running service load."""
+    """Send load to a running service."""
     headers = Client.of(environ).headers
     run(send_traffic(arguments.base_url, headers, arguments.rate, arguments.duration, faults=arguments.faults))

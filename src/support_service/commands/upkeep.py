@@ -1,4 +1,4 @@
-"""The commands that keep attachments in order: offload, sweep, scrub and retention. Each gives its exit status."""
+"""Implementation of the attachment commands offload, sweep, scrub and retention. Each returns its exit status."""
 
 import asyncio
 import json
@@ -19,9 +19,11 @@ from support_service.core.units import size
 from support_service.settings import Settings
 from support_service.upkeep import opened
 
-REMOVE_EVERY = 10.0  # seconds
-LONG_GRACE = timedelta(seconds=30)  # a command waits for no longer one: the service removes what is left
-FOUND = 1  # the exit status where something is not as it should be
+REMOVE_EVERY = 10.0  # seconds between removals
+LONG_GRACE = timedelta(
+    seconds=30
+)  # longest grace period that a command waits for; after a longer one the service removes the files
+FOUND = 1  # exit status if a problem was found
 
 
 async def offload(
@@ -33,22 +35,26 @@ async def offload(
     limit: int | None = None,
     rate: float | None = None,
 ) -> int:
-    """Move files to S3, or back, and remove the bytes that they leave behind."""
+    """Move files to S3, or back, and remove their former copies.
+
+    Files must have at least the age `older_than`. `limit` is in files, `rate` in bytes per second. A SupportError that
+    ends the move is raised after the summary is printed.
+    """
     counted: dict[str, list[int]] = {"moved": []}
     async with opened(settings) as upkeep:
         mover, before = upkeep.mover(reverse=reverse), now() - older_than
         waiting = await mover.waiting(before, limit)
         to = "local disk" if reverse else "S3"
         if dry_run:
-            _summary(f"Would move {_much(waiting)} to {to}", dryRun=True, files=waiting.files, bytes=waiting.bytes)
+            _summary(f"Would move {_amount(waiting)} to {to}", dryRun=True, files=waiting.files, bytes=waiting.bytes)
             return 0
         failure: SupportError | None = None
-        removal = _Removal(upkeep.remover, settings.s3.grace)
+        removal = _CopyRemoval(upkeep.remover, settings.s3.grace)
         with progress(f"to {to}", waiting.bytes) as bar:
 
             def report(moved: Moved) -> None:
                 counted.setdefault(moved.outcome, []).append(moved.attachment.size_bytes)
-                _tell_move(bar, moved)
+                _report_move(bar, moved)
 
             async with beside(repeatedly(REMOVE_EVERY, removal.turn, "Removing what is left over")):
                 try:
@@ -61,7 +67,7 @@ async def offload(
         late = moved.files and settings.s3.grace > LONG_GRACE
         rest = {"restAfterSeconds": settings.s3.grace.total_seconds()} if late else {}
         _summary(
-            f"Moved {_much(moved)} to {to}; removed {_much(freed)}"
+            f"Moved {_amount(moved)} to {to}; removed {_amount(freed)}"
             + "".join(f"; {number} {outcome}" for outcome, number in stayed.items())
             + (f"; the service removes the rest after {rest['restAfterSeconds']:g} s" if rest else ""),
             moved=moved.files,
@@ -77,7 +83,7 @@ async def offload(
 
 
 async def sweep(settings: Settings, *, dry_run: bool = False) -> int:
-    """Hold rows, files and ledger against one another."""
+    """Compare rows, files and the ledger, and repair differences that are safe to repair."""
     async with opened(settings) as upkeep:
         with progress("sweep", None) as bar:
 
@@ -100,7 +106,7 @@ async def sweep(settings: Settings, *, dry_run: bool = False) -> int:
 
 
 async def scrub(settings: Settings, *, sample: float) -> int:
-    """Hash stored files again."""
+    """Hash a random share of the stored files again and compare each with its recorded SHA-256."""
     async with opened(settings) as upkeep:
         with progress("scrub", None) as bar:
 
@@ -108,7 +114,7 @@ async def scrub(settings: Settings, *, sample: float) -> int:
                 bar.advance(scrubbed.attachment.size_bytes)
                 if scrubbed.outcome == "mismatch":
                     bar.say(
-                        f"Mismatch: {_named(scrubbed.attachment)}: {scrubbed.reason}",
+                        f"Mismatch: {_description(scrubbed.attachment)}: {scrubbed.reason}",
                         outcome="mismatch",
                         reason=scrubbed.reason,
                         **_fields(scrubbed.attachment),
@@ -122,7 +128,7 @@ async def scrub(settings: Settings, *, sample: float) -> int:
 async def retain(
     settings: Settings, *, older_than: timedelta, statuses: list[str], limit: int | None, dry_run: bool
 ) -> int:
-    """Delete the files of cases that were settled long ago."""
+    """Delete the files of cases that were closed or resolved long ago."""
     CALLER.set(operator())
     async with opened(settings) as upkeep:
         with progress("retention", None) as bar:
@@ -130,7 +136,7 @@ async def retain(
             def report(attachment: Attachment) -> None:
                 bar.advance(attachment.size_bytes)
                 if dry_run:
-                    text = f"Would delete {_named(attachment)}"
+                    text = f"Would delete {_description(attachment)}"
                     bar.say(text, outcome="would be deleted", **_fields(attachment))
                 else:
                     bar.note(outcome="deleted", **_fields(attachment))
@@ -141,7 +147,7 @@ async def retain(
         if not dry_run:
             await upkeep.remover.run()
         _summary(
-            f"{'Would delete' if dry_run else 'Deleted'} {_much(deleted)}",
+            f"{'Would delete' if dry_run else 'Deleted'} {_amount(deleted)}",
             dryRun=dry_run,
             files=deleted.files,
             bytes=deleted.bytes,
@@ -149,21 +155,21 @@ async def retain(
     return 0
 
 
-def _tell_move(bar: Progress, moved: Moved) -> None:
+def _report_move(bar: Progress, moved: Moved) -> None:
     bar.advance(moved.attachment.size_bytes)
     if moved.outcome == "moved":
         bar.note(outcome="moved", **_fields(moved.attachment))
     else:
         bar.say(
-            f"Stays ({moved.outcome}): {_named(moved.attachment)}: {moved.reason}",
+            f"Stays ({moved.outcome}): {_description(moved.attachment)}: {moved.reason}",
             outcome=moved.outcome,
             reason=moved.reason,
             **_fields(moved.attachment),
         )
 
 
-class _Removal:
-    """Removes what is left over while a run moves files, and counts it."""
+class _CopyRemoval:
+    """Removes former copies while a run moves files, and counts them."""
 
     def __init__(self, remover: Remover, grace: timedelta) -> None:
         self._remover = remover
@@ -172,7 +178,10 @@ class _Removal:
         self.freed = Backlog(0, 0)
 
     async def turn(self) -> None:
-        """Remove what is due; cancelled, it goes on, for what it has taken nobody else takes for a while."""
+        """Remove the copies that are due.
+
+        A cancelled call continues in the background, because other removers skip its claimed files for a while.
+        """
         self._turning = asyncio.create_task(self._turn())
         await asyncio.shield(self._turning)
 
@@ -181,7 +190,10 @@ class _Removal:
         self.freed = Backlog(self.freed.files + removed.files, self.freed.bytes + removed.bytes)
 
     async def end(self, *, wait: bool) -> Backlog:
-        """Remove the last, which wait for downloads that have just begun; gives what was removed in all."""
+        """Remove the remaining copies and return the total removed.
+
+        With `wait`, first wait for the grace period if it is short; it protects downloads that have just begun.
+        """
         if self._turning is not None:
             await asyncio.wait([self._turning])
         if wait and self._grace <= LONG_GRACE:
@@ -194,11 +206,11 @@ def _summary(text: str, **fields: object) -> None:
     print(text if sys.stdout.isatty() else json.dumps({"summary": True, **fields}))
 
 
-def _much(some: Backlog) -> str:
+def _amount(some: Backlog) -> str:
     return f"{some.files} files ({size(some.bytes)})"
 
 
-def _named(attachment: Attachment) -> str:
+def _description(attachment: Attachment) -> str:
     return f"{attachment.id} ({attachment.filename}) of case {attachment.ticket_id}"
 
 
