@@ -1,4 +1,4 @@
-"""The command line's grammar: each command's arguments, and the name of the function in `commands/` that runs it.
+"""Declaration of the command line: each command's arguments, and the name of the function in `commands/` that runs it.
 
-Nothing here imports more than the standard library and a few small modules, so that `--help` and `--version` are fast.
+This package imports only the standard library and a few small modules, so that `--help` and `--version` are fast.
 """

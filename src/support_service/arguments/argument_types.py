@@ -1,4 +1,4 @@
-"""Types of arguments: each reads a text, and says what is allowed where it cannot."""
+"""Argument types. Each parses a text, and on failure states what is allowed."""
 
 import argparse
 import re
@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 
 
 def argument(read: Callable[[str], Value]) -> Callable[[str], Value]:
-    """A type for argparse, made of a function that raises ValueError with what is allowed."""
+    """Return an argparse type for a function that raises ValueError with a description of what is allowed."""
 
     def checked(text: str) -> Value:
         try:
@@ -37,7 +37,7 @@ base_url = argument(urls.base_url)
 
 @argument
 def seconds(text: str) -> float:
-    """A duration above 0, in seconds; a number without a unit counts seconds."""
+    """Return the seconds of a duration above 0. A number without a unit counts seconds."""
     try:
         duration = units.duration(text, default_unit="s")
     except ValueError:
@@ -49,7 +49,7 @@ def seconds(text: str) -> float:
 
 @argument
 def request_rate(text: str) -> float:
-    """Requests a second; `300/min` is 5."""
+    """Return requests per second; `300/min` is 5."""
     found = REQUEST_RATE.fullmatch(text.strip())
     rate = float(found[1]) / units.PERIODS[found[2] or "s"] if found else 0.0
     if not 0 < rate <= units.MOST_OFTEN:
@@ -59,7 +59,7 @@ def request_rate(text: str) -> float:
 
 @argument
 def address(text: str) -> tuple[str, int]:
-    """A host and a port to listen on; without a host it is the loopback's."""
+    """Return the host and port to listen on. The default host is 127.0.0.1."""
     host, _, port = text.rpartition(":")
     if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
         raise ValueError(f"HOST:PORT with a port from 0 to {LAST_PORT}")
@@ -68,7 +68,7 @@ def address(text: str) -> tuple[str, int]:
 
 @argument
 def header(text: str) -> tuple[str, str]:
-    """A header's name and value."""
+    """Return a header's name and value."""
     found = HEADER.fullmatch(text)
     if not found:
         raise ValueError("NAME:VALUE, on one line and with a name that HTTP allows")
@@ -77,7 +77,7 @@ def header(text: str) -> tuple[str, str]:
 
 @argument
 def stream_entry(text: str) -> str:
-    """The id of an entry of a Redis stream."""
+    """Return a text that is the id of a Redis stream entry."""
     if not STREAM_ENTRY.fullmatch(text):
         raise ValueError("an id as the list shows it")
     return text

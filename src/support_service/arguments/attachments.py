@@ -1,4 +1,4 @@
-"""`attach`, `offload`, `sweep`, `scrub` and `retention`."""
+"""Arguments of `attach`, `offload`, `sweep`, `scrub` and `retention`."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from support_service.arguments.subcommands import Subcommands
 
 
 def add_to(commands: Subcommands) -> None:
-    """Add them to the commands."""
+    """Add these commands."""
     for add in (_add_attach, _add_offload, _add_sweep, _add_scrub, _add_retention):
         add(commands)
 

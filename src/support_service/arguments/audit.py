@@ -1,4 +1,4 @@
-"""`audit`."""
+"""Arguments of `audit`."""
 
 from support_service.arguments.subcommands import Subcommands
 

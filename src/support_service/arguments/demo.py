@@ -1,4 +1,4 @@
-"""`demo`, and `demo traffic`."""
+"""Arguments of `demo` and `demo traffic`."""
 
 from support_service.arguments import argument_types
 from support_service.arguments.subcommands import Subcommands

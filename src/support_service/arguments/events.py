@@ -1,4 +1,4 @@
-"""`events`."""
+"""Arguments of `events`."""
 
 from support_service.arguments import argument_types
 from support_service.arguments.subcommands import Subcommands

@@ -1,10 +1,10 @@
-"""`erase` and `export`."""
+"""Arguments of `erase` and `export`."""
 
 from support_service.arguments.subcommands import Subcommands
 
 
 def add_to(commands: Subcommands) -> None:
-    """Add them to the commands."""
+    """Add these commands."""
     what = "erase what the service keeps of a customer, and print a receipt; status 1 where something is left to do"
     kinds = commands.group("erase", what, "WHOM")
     what = "cases, messages, files, events and caches; the cases stay as counts and times"

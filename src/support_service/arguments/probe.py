@@ -1,9 +1,9 @@
-"""`probe`."""
+"""Arguments of `probe`."""
 
 from support_service.arguments import argument_types
 from support_service.arguments.subcommands import Subcommands
 
-NOT_RUN = 3  # the exit status of a check that could not run
+NOT_RUN = 3  # exit status of a check that could not run
 
 
 def add_to(commands: Subcommands) -> None:

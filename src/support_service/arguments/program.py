@@ -1,4 +1,4 @@
-"""The whole command line."""
+"""The parser of the whole command line."""
 
 from support_service import __version__
 from support_service.arguments import (
@@ -17,7 +17,10 @@ from support_service.arguments.subcommands import WRONG_USAGE, Parser, Subcomman
 
 
 def parser() -> Parser:
-    """The parser of `support-service`. What it parses has `run`, and `refused`, the exit status of a refusal."""
+    """Return the parser of `support-service`.
+
+    Its result has `run`, the function of the chosen command, and `refused`, the exit status for a refusal.
+    """
     program = Parser(
         prog="support-service",
         description="Support cases, one merged timeline and attachments. Settings come from the environment; the "

@@ -1,9 +1,9 @@
-"""`serve` and `migrate`."""
+"""Arguments of `serve` and `migrate`."""
 
 from support_service.arguments.subcommands import Subcommands
 
 
 def add_to(commands: Subcommands) -> None:
-    """Add them to the commands."""
+    """Add these commands."""
     commands.add("serve", "serve the API until SIGTERM; a SQLite database is migrated first", "serve:serve")
     commands.add("migrate", "bring the database to the newest schema", "migrate:migrate")

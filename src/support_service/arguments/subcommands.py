@@ -1,4 +1,4 @@
-"""Subcommands of argparse whose functions are imported only when they run."""
+"""Argparse subcommands whose functions are imported only when they run."""
 
 import argparse
 import sys
@@ -6,42 +6,42 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NoReturn, Self
 
-WRONG_USAGE = 2  # the exit status of a command that was typed wrongly, or whose start was refused
+WRONG_USAGE = 2  # exit status for wrong arguments or a refused start
 
 Run = Callable[[argparse.Namespace, Mapping[str, str]], None]
 
 
 class Deferred:
-    """A function of `commands/`, written as `module:function`, that is imported when it is called."""
+    """A function of `commands/`, written as `module:function` and imported when it is called."""
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
 
     def resolve(self) -> Run:
-        """Import the function."""
+        """Import and return the function."""
         module, _, name = self.reference.partition(":")
         function: Run = getattr(import_module(f"support_service.commands.{module}"), name)
         return function
 
     def __call__(self, arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-        """Import the function, and call it."""
+        """Import and call the function."""
         self.resolve()(arguments, environ)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose exit status for wrong usage can be set."""
+    """A parser with a configurable exit status for wrong arguments."""
 
     wrong_usage = WRONG_USAGE
 
     def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
-        """Refuse unknown arguments here, so that the usage shown is this command's and not its parent's."""
+        """Parse arguments and reject unknown ones here, so that the usage shown is this command's, not its parent's."""
         known, unknown = super().parse_known_args(*arguments, **more)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and what is wrong, and exit."""
+        """Print the usage and the error, and exit with `wrong_usage`."""
         self.print_usage(sys.stderr)
         self.exit(self.wrong_usage, f"{self.prog}: error: {message}\n")
 
@@ -59,7 +59,7 @@ class Subcommands:
         return parser
 
     def group(self, name: str, what: str, metavar: str, *, epilog: str = "") -> Self:
-        """Add a command that has subcommands of its own, of which one is required."""
+        """Add a command that requires one of its own subcommands."""
         return type(self)(self._add(name, what, "", epilog), metavar)
 
     def _add(self, name: str, what: str, description: str, epilog: str) -> Parser:

@@ -1,4 +1,4 @@
-"""`timeline`, the levers of on-call."""
+"""Arguments of `timeline`, which sets, clears and shows overrides."""
 
 from support_service.arguments.subcommands import Subcommands
 

@@ -1,4 +1,4 @@
-"""`token`."""
+"""Arguments of `token`."""
 
 from support_service.arguments.subcommands import Subcommands
 from support_service.core.principals import ROLES
