@@ -1,4 +1,4 @@
-"""Start the simulated services, the service in front of them and the sample cases, and say what to try."""
+"""Starts the simulated upstream services, the service and the sample cases, and prints commands to try."""
 
 import asyncio
 import logging
@@ -25,7 +25,10 @@ SIMULATED = {
 
 
 async def run(environ: Mapping[str, str], port: int | None) -> None:
-    """Serve until Ctrl-C. What the environment sets counts; what it leaves open is simulated."""
+    """Serve until Ctrl-C. Upstream services that the environment does not configure are simulated.
+
+    Raises WrongSetting if authentication is on and SUPPORT_TOKEN is missing.
+    """
     stopped = asyncio.ensure_future(stop_signal())
     defaults = {
         "SUPPORT_DATABASE_URL": f"sqlite:///{HOME}/support.db",
@@ -35,8 +38,8 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
     async with AsyncExitStack() as stack:
         for variable, app in SIMULATED.items():
             if not environ.get(variable):
-                anywhere = Server.model_validate({"SUPPORT_PORT": 0})
-                defaults[variable] = await stack.enter_async_context(listening(app(), anywhere))
+                on_free_port = Server.model_validate({"SUPPORT_PORT": 0})
+                defaults[variable] = await stack.enter_async_context(listening(app(), on_free_port))
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
         settings = Settings.to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
         caller = Client.of(environ).headers

@@ -1,4 +1,4 @@
-"""Sample cases, opened through the API as any client would."""
+"""Sample cases, opened through the API like a client's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -55,7 +55,7 @@ FILES = {
     "Parcel has not arrived": ("tracking.txt", "VN000001001  in transit  no scan for 72 h\n"),
     "Screen arrived cracked": ("màn hình vỡ.txt", "A photo would be here; this is a demonstration.\n"),
 }
-UNKNOWN = (401, 403)  # answers to who is not known, or may not
+UNKNOWN = (401, 403)  # statuses for an unknown caller and for one without permission
 REPLIES = {
     "Charged twice": "We see one captured payment and one hold; the hold falls away within three days.",
     "Screen arrived cracked": "A replacement is on its way.",
@@ -63,7 +63,10 @@ REPLIES = {
 
 
 async def open_samples(address: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The cases that a service has, opened first where it has none; raises WrongSetting where it refuses."""
+    """Return the cases of a service, after opening the samples if it has none.
+
+    Raises WrongSetting if the service refuses a request.
+    """
     async with aiohttp.ClientSession(address, headers=headers, raise_for_status=_expect_good) as session:
         if not await _cases(session):
             for sample in CASES:

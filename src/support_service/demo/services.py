@@ -1,4 +1,7 @@
-"""Simulated order, payment and fulfillment services: the same answer for the same id, told relative to the start."""
+"""Simulated order, payment and fulfillment services.
+
+The same id always has the same answer. Times are relative to the start.
+"""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -12,7 +15,7 @@ STATUS = {"order.created": "placed", "order.paid": "paid", "order.packed": "pack
 
 
 class Order:
-    """What the three services know of one order, drawn from its id."""
+    """The data of the three services about one order, drawn from its id."""
 
     def __init__(self, order_id: str) -> None:
         draw = random.Random(order_id)
@@ -23,23 +26,23 @@ class Order:
         self.placed = STARTED - timedelta(days=draw.randint(2, 9), minutes=draw.randint(0, 600))
 
     def at(self, stage: int) -> str:
-        """When the order reached a stage."""
+        """Return the time at which the order reached a stage, in ISO 8601."""
         return (self.placed + timedelta(hours=9 * stage)).isoformat()
 
     def order(self) -> dict[str, Any]:
-        """The order service's view."""
+        """Return the order service's view."""
         status = STATUS.get(STAGES[self.reached - 1], "delivered")
         return {"id": self.id, "status": status, "grandTotal": self.total} | self._times(self.reached - 1)
 
     def events(self) -> list[dict[str, Any]]:
-        """The order's history."""
+        """Return the order's history."""
         return [
             {"type": stage, "payload": {"orderId": self.id, "step": number}, "createdAt": self.at(number)}
             for number, stage in enumerate(STAGES[: self.reached])
         ]
 
     def payment(self) -> dict[str, Any]:
-        """The payment service's view."""
+        """Return the payment service's view."""
         return {
             "id": f"PAY-{self.number}",
             "orderId": self.id,
@@ -48,7 +51,7 @@ class Order:
         } | self._times(1)
 
     def shipment(self) -> dict[str, Any]:
-        """The fulfillment service's view."""
+        """Return the fulfillment service's view."""
         return {
             "id": f"SHP-{self.number}",
             "orderId": self.id,
@@ -61,22 +64,22 @@ class Order:
 
 
 def order_service() -> web.Application:
-    """`/orders/{id}` and `/orders/{id}/events`."""
+    """Return an app that serves `/orders/{id}` and `/orders/{id}/events`."""
     return _app({"/orders/{id}": Order.order, "/orders/{id}/events": Order.events})
 
 
 def payment_service() -> web.Application:
-    """`/payments/{id}` and `/payments?orderId=`."""
+    """Return an app that serves `/payments/{id}` and `/payments?orderId=`."""
     return _app({"/payments/{id}": Order.payment, "/payments": Order.payment})
 
 
 def fulfillment_service() -> web.Application:
-    """`/fulfillment/shipments/{id}` and `/fulfillment/shipments?orderId=`."""
+    """Return an app that serves `/fulfillment/shipments/{id}` and `/fulfillment/shipments?orderId=`."""
     return _app({"/fulfillment/shipments/{id}": Order.shipment, "/fulfillment/shipments": Order.shipment})
 
 
 def _app(answers: dict[str, Any]) -> web.Application:
-    """An app that answers each path by a view of the order that the path's id or the query's order names."""
+    """Return an app that answers each path with a view of an order, found by the path's id or by `orderId`."""
     app = web.Application()
     for path, view in answers.items():
 

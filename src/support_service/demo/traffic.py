@@ -1,4 +1,4 @@
-"""Believable load for dashboards: customers who write, agents who answer, files, events, and faults where asked for."""
+"""Realistic load for dashboards: customers who write, agents who answer, files, events and, on request, faults."""
 
 import asyncio
 import random
@@ -21,31 +21,31 @@ SAID = {
 }
 STAGES = ("packed", "in_transit", "out_for_delivery", "delivered")
 AT_ONCE = 32  # requests in flight
-REMEMBERED = 200  # cases that go on
+REMEMBERED = 200  # open cases that actions choose from
 REPORT_EVERY = 10.0  # seconds
 
 
 class Traffic:
-    """What clients of one service do, drawn at random; `faults` adds what broken clients do."""
+    """Random actions of the clients of one service. `faults` adds the errors of broken clients."""
 
     def __init__(self, session: aiohttp.ClientSession, *, faults: bool, seed: int | None = None) -> None:
         self._session = session
         self._draw = random.Random(seed)
         self._cases: list[tuple[str, str]] = []  # (path, order)
         self.answers: Counter[str] = Counter()
-        self._deeds = {self._open: 2, self._say: 4, self._read: 8, self._list: 3, self._file: 1, self._event: 2}
-        self._deeds |= {self._status: 1, self._close: 1}
+        self._actions = {self._open: 2, self._say: 4, self._read: 8, self._list: 3, self._file: 1, self._event: 2}
+        self._actions |= {self._status: 1, self._close: 1}
         if faults:
-            self._deeds |= {self._mistake: 2}
+            self._actions |= {self._mistake: 2}
 
     async def act(self) -> None:
-        """Do one thing that a client does."""
-        deeds = list(self._deeds)
-        deed = self._draw.choices(deeds, weights=list(self._deeds.values()))[0]
+        """Perform one random action and count the answer."""
+        actions = list(self._actions)
+        action = self._draw.choices(actions, weights=list(self._actions.values()))[0]
         if not self._cases:
-            deed = self._open
+            action = self._open
         try:
-            await deed()
+            await action()
         except (aiohttp.ClientError, TimeoutError, OSError):
             self.answers["no answer"] += 1
 
@@ -98,7 +98,7 @@ class Traffic:
 
     async def _close(self) -> None:
         case = self._draw.choice(self._cases)
-        self._cases.remove(case)  # whose customer says no more
+        self._cases.remove(case)  # no messages for a closed case
         await self._send("POST", f"{case[0]}/close", json={"message": "Closed after a week of silence."})
 
     async def _mistake(self) -> None:
@@ -117,7 +117,7 @@ class Traffic:
         return self._draw.choice(self._cases)[0]
 
     async def _send(self, method: str, path: str, **body: Any) -> dict[str, Any] | None:
-        path = path.removeprefix("/")  # or the session would leave out the path of its base address
+        path = path.removeprefix("/")  # a leading slash would drop the path of the base URL
         async with self._session.request(method, path, **body) as response:
             self.answers[f"{response.status // 100}xx"] += 1
             if response.status != 201:
@@ -128,11 +128,11 @@ class Traffic:
 
 
 async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: float | None, *, faults: bool) -> None:
-    """Send about `rate` requests a second until Ctrl-C, or for `duration` seconds; says what was answered."""
+    """Send about `rate` requests a second until Ctrl-C, or for `duration` seconds, and print counts of the answers."""
     stopped = asyncio.ensure_future(stop_signal())
     loop = asyncio.get_running_loop()
-    told = loop.time()
-    until = float("inf") if duration is None else told + duration
+    reported_at = loop.time()
+    until = float("inf") if duration is None else reported_at + duration
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(f"{base_url}/", headers=headers, timeout=timeout) as session:
         traffic = Traffic(session, faults=faults)
@@ -144,14 +144,14 @@ async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: 
                 task.add_done_callback(acting.discard)
             pause = min(random.expovariate(rate), until - loop.time())
             await asyncio.wait([stopped], timeout=max(0.0, pause))
-            if loop.time() > told + REPORT_EVERY:
-                told = loop.time()
-                _tell(traffic)
+            if loop.time() > reported_at + REPORT_EVERY:
+                reported_at = loop.time()
+                _print_counts(traffic)
         await asyncio.gather(*acting)
-        _tell(traffic)
+        _print_counts(traffic)
 
 
-def _tell(traffic: Traffic) -> None:
+def _print_counts(traffic: Traffic) -> None:
     print(
         ", ".join(f"{number} {kind}" for kind, number in sorted(traffic.answers.items())) or "nothing yet", flush=True
     )
