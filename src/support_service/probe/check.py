@@ -1,4 +1,4 @@
-"""One check, step by step, as a client of the service: whatever it opens it deletes, also where a step goes wrong."""
+"""One check, step by step, as a client of the service. It deletes the case that it opened, even if a step fails."""
 
 import asyncio
 import hashlib
@@ -17,19 +17,19 @@ from support_service.probe.report import Report, Step
 from support_service.telemetry.labels import PROBE_STEPS, SYNTHETIC
 
 FILE_BYTES = 64 * 1024
-LOOK_EVERY = 0.1  # seconds between looks at the timeline
-GRACE = 5.0  # seconds beyond a step's threshold until it is broken off
+LOOK_EVERY = 0.1  # seconds between reads of the timeline
+GRACE = 5.0  # seconds after a step's threshold until it is cancelled
 UNREACHABLE = (aiohttp.ClientConnectionError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, OSError, UnicodeError)
-MISSING = {"timeline": "the event was not in the timeline"}  # of a step that was broken off
-TRUSTED = ("fresh", "cached", "off", "none")  # what a source's part of the timeline may be worth
+MISSING = {"timeline": "the event was not in the timeline"}  # message for a cancelled step
+TRUSTED = ("fresh", "cached", "off", "none")  # acceptable statuses of a timeline source
 
 
 class Wrong(Exception):
-    """A step's answer is not what it must be."""
+    """An answer to a step is not as expected."""
 
 
 class Check:
-    """A check of one service. Thresholds in seconds: of each step, and of the event's way to the timeline."""
+    """A check of one service. Thresholds are in seconds: for each step, and from an event to its timeline entry."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], threshold: float, event_threshold: float) -> None:
         self._base_url = base_url.rstrip("/")
@@ -41,7 +41,7 @@ class Check:
         self._sent = {"id": "", "order": "", "shipment": ""}
 
     async def run(self) -> Report:
-        """Do every step; never raises for what the service does."""
+        """Run every step and return the report. Errors of the service are reported, never raised."""
         report = Report(self._base_url, datetime.now(UTC).isoformat(timespec="seconds"))
         self._case, self._uri, self._file = "", "", os.urandom(FILE_BYTES)
         name = uuid4().hex[:16]
@@ -49,7 +49,7 @@ class Check:
         steps = [Step(step, self._thresholds[step]) for step in PROBE_STEPS]
         async with aiohttp.ClientSession(headers=self._headers) as session:
             for step in steps[:-1]:
-                await self._do(session, step)
+                await self._run_step(session, step)
                 if step.verdict == "wrong":
                     break
                 if step.step == "open" and not self._case:
@@ -57,10 +57,10 @@ class Check:
                     return report
             report.steps = steps
             if self._case:
-                await self._do(session, steps[-1])
+                await self._run_step(session, steps[-1])
         return report
 
-    async def _do(self, session: aiohttp.ClientSession, step: Step) -> None:
+    async def _run_step(self, session: aiohttp.ClientSession, step: Step) -> None:
         started = time.perf_counter()
         try:
             async with asyncio.timeout(step.threshold + GRACE):
@@ -71,7 +71,7 @@ class Check:
         except TimeoutError:
             missing = MISSING.get(step.step, "there was no answer")
             step.verdict, step.detail = "wrong", f"{missing} {GRACE:g} s after the threshold"
-        except Exception as failure:  # noqa: BLE001 - an answer may be wrong in any way, and what was made has to go
+        except Exception as failure:  # noqa: BLE001 - any error is a result, and the case must still be deleted
             unreachable = step.step == "open" and isinstance(failure, UNREACHABLE)
             step.verdict, step.detail = "skipped" if unreachable else "wrong", f"{type(failure).__name__}: {failure}"
         step.seconds = time.perf_counter() - started
@@ -170,7 +170,7 @@ class Check:
 
 
 def _expect_sources(case: dict[str, Any]) -> None:
-    """Raise Wrong where a service behind the timeline gave nothing, or old things."""
+    """Raise Wrong if an upstream service of the timeline returned nothing or only stale data."""
     bad = {
         name: f"{source['status']} ({source['reason']})"
         for name, source in case["timelineSources"].items()

@@ -1,4 +1,4 @@
-"""What a check found: each step with its time, its threshold and a verdict, and one verdict over all."""
+"""The result of a check: duration, threshold and verdict of each step, and an overall verdict."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -8,7 +8,7 @@ Verdict = Literal["good", "slow", "wrong", "skipped"]
 
 @dataclass(slots=True)
 class Step:
-    """One step; times are in seconds, and `detail` says what is wrong."""
+    """One step. Times are in seconds; `detail` says what is wrong."""
 
     step: str
     threshold: float
@@ -19,7 +19,7 @@ class Step:
 
 @dataclass(slots=True)
 class Report:
-    """A whole check. `reason` says why it could not run, where it could not."""
+    """A whole check. `reason` says why it could not run, and is None if it ran."""
 
     base_url: str
     started_at: str
@@ -28,7 +28,7 @@ class Report:
 
     @property
     def verdict(self) -> Literal["good", "slow", "wrong", "not run"]:
-        """Wrong before slow before good."""
+        """Return the overall verdict: wrong before slow before good. A skipped step counts as wrong."""
         found = {step.verdict for step in self.steps}
         if self.reason is not None:
             return "not run"
@@ -36,11 +36,11 @@ class Report:
 
     @property
     def status(self) -> int:
-        """The exit status."""
+        """Return the exit status: 0 good, 2 slow or wrong, 3 not run."""
         return {"good": 0, "slow": 2, "wrong": 2, "not run": 3}[self.verdict]
 
     def document(self) -> dict[str, Any]:
-        """The report as it is printed."""
+        """Return the report as a JSON object."""
         return {
             "verdict": self.verdict,
             "reason": self.reason,

@@ -1,4 +1,4 @@
-"""Run the check once, or again and again with its result as metrics."""
+"""Runs the check once, or repeatedly with the last result as metrics."""
 
 import asyncio
 import json
@@ -15,16 +15,16 @@ from support_service.telemetry.provider import Metrics, reporter
 
 
 async def once(check: Check) -> int:
-    """Check once and print the report; gives the exit status."""
+    """Run the check, print the report and return the exit status."""
     report = await check.run()
     print(json.dumps(report.document(), indent=2), flush=True)
     return report.status
 
 
 async def again_and_again(check: Check, interval: float, listen: tuple[str, int]) -> None:
-    """Check every `interval` seconds until a signal comes: one report a line, and the last one as metrics.
+    """Run the check every `interval` seconds until SIGTERM or SIGINT.
 
-    Raises WrongSetting where these can't be served.
+    Prints one report per line and serves the last one as metrics. Raises WrongSetting if they can't be served.
     """
     stopped = asyncio.ensure_future(stop_signal())
     results = Results()
@@ -34,7 +34,7 @@ async def again_and_again(check: Check, interval: float, listen: tuple[str, int]
         print(json.dumps({"metrics": f"{address}/metrics"}), flush=True)
         while not stopped.done():
             started = time.monotonic()
-            report = await check.run()  # one that has begun ends, so that nothing of it stays behind
+            report = await check.run()  # a check that has begun finishes, so that it deletes its case
             results.keep(report)
             print(json.dumps(report.document()), flush=True)
             await asyncio.wait([stopped], timeout=max(0.0, started + interval - time.monotonic()))
@@ -42,7 +42,7 @@ async def again_and_again(check: Check, interval: float, listen: tuple[str, int]
 
 
 class Results:
-    """The last check as metrics."""
+    """Metrics of the last check."""
 
     def __init__(self) -> None:
         self._metrics = Metrics(("prometheus",), reporter())
@@ -55,7 +55,7 @@ class Results:
         )
 
     def application(self) -> web.Application:
-        """An app that serves them."""
+        """Return an app that serves `/metrics`."""
 
         async def metrics(request: web.Request) -> web.Response:
             found = await self._metrics.answer(request.headers.get("Accept", ""), "")
@@ -66,13 +66,13 @@ class Results:
         return app
 
     def keep(self, report: Report) -> None:
-        """Take note of a check."""
+        """Store a report as the last check."""
         self._last = report
         if report.verdict == "good":
             self._last_good = time.time()
 
     def close(self) -> None:
-        """Stop the provider."""
+        """Shut down the metrics provider."""
         self._metrics.close()
 
     def _success(self) -> Reading:
