@@ -1,3 +1,3 @@
-"""Support cases, one merged timeline and attachments, with their health visible from the first minute."""
+"""Support cases with one merged timeline and attachments, and with built-in health signals."""
 
-__version__ = "0.1.0"  # the package's version too: pyproject.toml reads it here
+__version__ = "0.1.0"  # pyproject.toml reads the package's version from here

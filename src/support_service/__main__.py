@@ -1,4 +1,4 @@
-"""`python -m support_service` is `support-service`."""
+"""Runs `support-service` for `python -m support_service`."""
 
 from support_service.cli import main
 

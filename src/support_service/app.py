@@ -1,8 +1,8 @@
-"""The composition root: every part is built here, once, and taken down in the reverse order.
+"""The composition root: builds every component once, and closes them in reverse order.
 
-Where a setting chooses a part, a function of its own imports and builds it, so that a start pays for no package that
-its settings don't ask for: redis, joserfc and cryptography, obstore, asyncpg, OpenTelemetry's exporters. See
-tests/test_imports.py.
+A component that a setting selects is imported and built in a function of its own, so that startup does not import
+packages that the settings don't need: redis, joserfc and cryptography, obstore, asyncpg, OpenTelemetry's exporters.
+See tests/test_imports.py.
 """
 
 import asyncio
@@ -66,13 +66,14 @@ from support_service.timeline.sources import connector
 from support_service.timeline.sources.client import SourceClient, breakers
 from support_service.upkeep import Upkeep, storages
 
-COMMON_REFUSALS = frozenset({400, 404, 415, 422})  # their series stand at 0 from the start; others may come
+# Their time series start at 0; those of other statuses appear when they occur.
+COMMON_REFUSALS = frozenset({400, 404, 415, 422})
 
 
 def build(settings: Settings) -> web.Application:
-    """An app that is ready to start; what needs a running loop is made when it does.
+    """Return an app that is ready to start. Components that need a running loop are created at startup.
 
-    Raises Unavailable at its start where the database or the attachment folder can't be used.
+    Startup raises Unavailable if the database or the attachment directory can't be used.
     """
     parts = _Parts(settings)
     readiness = Readiness()
@@ -107,9 +108,9 @@ def build(settings: Settings) -> web.Application:
     app.cleanup_ctx.extend((parts.attachments, parts.events))
     access = settings.access
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
-    anyone = settings.server.auth == "open"
+    is_open = settings.server.auth == "open"
     app[app_keys.SCRAPES] = app_keys.Scrapes(
-        open=access.admin_port is None and (anyone or token is not None), token=token
+        open=access.admin_port is None and (is_open or token is not None), token=token
     )
     if access.admin_port is not None:
         app.cleanup_ctx.append(admin.beside(access.admin_host, access.admin_port, app_keys.Scrapes(token=token)))
@@ -118,7 +119,10 @@ def build(settings: Settings) -> web.Application:
 
 
 class _Parts:
-    """The parts of one app: telemetry at once, each other one in a cleanup context."""
+    """The components of one app.
+
+    Telemetry, the authenticator and limits are created at once; other components in cleanup contexts.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -148,7 +152,7 @@ class _Parts:
         self.instruments.observe(rows.CONNECTION_OPEN, self.crowd.open)
 
     def gate(self, readiness: Readiness) -> Gate:
-        """What stands before every handler."""
+        """Return the admission checks that run before every handler."""
         server, limits = self._settings.server, self._settings.limits
         public = urlsplit(server.public_url or "").hostname
         names = tuple(filter(None, (public,)))
@@ -163,13 +167,13 @@ class _Parts:
         )
 
     async def telemetry(self, _: web.Application) -> AsyncIterator[None]:
-        """The last to go, so that what the others do at their end is exported too."""
+        """Sample the event loop's lag. Closes last, so that telemetry of every other shutdown is exported too."""
         async with beside(sample_lag(self.instruments.event_loop_lag, self._overload.note)):
             yield
         await asyncio.gather(asyncio.to_thread(self.metrics.close), asyncio.to_thread(self.traces.close))
 
     async def access(self, _: web.Application) -> AsyncIterator[None]:
-        """What callers are known by; before all else, since a service that can't know them must not start."""
+        """Open the authenticator, before the database: a service that can't identify callers must not start."""
         await self.authenticator.open()
         yield
         await self.authenticator.close()
@@ -177,7 +181,7 @@ class _Parts:
     def _authenticator(self) -> Authenticator:
         if self._settings.server.auth == "jwt":
             return self._bearer(self._jwt())
-        self.instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(0, {})])  # there are no keys
+        self.instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(0, {})])  # without JWTs there are no keys
         return Everyone() if self._settings.server.auth == "open" else self._bearer(self._tokens())
 
     def _bearer(self, verifier: Verifier) -> Bearer:
@@ -188,7 +192,7 @@ class _Parts:
         from support_service.access.key_source import source
 
         access = self._settings.access
-        place = access.jwt_keys or ""
+        keys_location = access.jwt_keys or ""
         demands = Demands(
             issuer=access.jwt_issuer or "",
             audience=access.jwt_audience or "",
@@ -198,7 +202,7 @@ class _Parts:
             subject_claim=access.jwt_subject_claim,
             teams_claim=access.jwt_teams_claim,
         )
-        jwt = Jwt(source(place), demands, required="://" not in place)
+        jwt = Jwt(source(keys_location), demands, required="://" not in keys_location)
         self.instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(jwt.keys.age, {})])
         return jwt
 
@@ -208,7 +212,7 @@ class _Parts:
         return Tokens(self._settings.access.tokens_file)
 
     async def limits(self, _: web.Application) -> AsyncIterator[None]:
-        """The look at all connections, and the rates that replicas share."""
+        """Monitor client connections, and share rates between replicas through Redis."""
         limiters = [limiter for limiter in (self._by_address, self._by_principal) if limiter]
         redis_url = self._settings.timeline.redis_url
         async with AsyncExitStack() as stack:
@@ -218,7 +222,7 @@ class _Parts:
             yield
 
     async def database(self, app: web.Application) -> AsyncIterator[None]:
-        """The database, and the service that keeps cases in it."""
+        """Open the database, and create the case service, the idempotency claims and the audit sealer."""
         settings = self._settings.database
         system = settings.url.partition(":")[0]
         app[app_keys.DATABASE] = database.connect(
@@ -242,7 +246,7 @@ class _Parts:
         await app[app_keys.DATABASE].close()
 
     async def timeline(self, app: web.Application) -> AsyncIterator[None]:
-        """The cache, the levers, the sources and the aggregator over them."""
+        """Create the cache, the overrides, the source clients and the aggregator."""
         settings = self._settings.timeline
         cache = app[app_keys.CACHE] = self._cache(settings.redis_url, settings.redis_timeout)
         urls: dict[Service, str | None] = {
@@ -250,10 +254,10 @@ class _Parts:
             "payment": settings.payment_url,
             "fulfillment": settings.fulfillment_url,
         }
-        levers = Levers(app[app_keys.DATABASE])
-        await levers.refresh()
+        overrides = Levers(app[app_keys.DATABASE])
+        await overrides.refresh()
         configured = [name for name, url in urls.items() if url]
-        self.instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: levers.enabled(configured))
+        self.instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(configured))
         async with connector.session(self.traces.of_clients()) as session:
             sources = [
                 SourceClient(
@@ -271,56 +275,56 @@ class _Parts:
             timeline = app[app_keys.TIMELINE] = TimelineAggregator(
                 sources,
                 cache,
-                levers,
+                overrides,
                 self.instruments,
                 ttl=settings.cache_ttl,
                 stale_ttl=settings.stale_ttl,
                 deadline=settings.deadline,
             )
-            async with beside(repeatedly(REFRESH_EVERY, levers.refresh, "Reading the timeline's levers")):
+            async with beside(repeatedly(REFRESH_EVERY, overrides.refresh, "Reading the timeline's levers")):
                 yield
             await timeline.close()
         await cache.close()
 
     async def attachments(self, app: web.Application) -> AsyncIterator[None]:
-        """The storages, the service that keeps files in them, and what keeps those in order."""
+        """Open the storages, and create the attachment service and its maintenance jobs."""
         settings = self._settings.attachments
-        kept_in = storages(self._settings)
-        for storage in kept_in.values():
+        storage_by_name = storages(self._settings)
+        for storage in storage_by_name.values():
             await storage.open()
         limits = Limits(settings.max_bytes, settings.types)
         public_url = app[app_keys.HTTP].public_url
         service = AttachmentService(
-            app[app_keys.DATABASE], kept_in, self.instruments, limits, settings.uploads, public_url=public_url
+            app[app_keys.DATABASE], storage_by_name, self.instruments, limits, settings.uploads, public_url=public_url
         )
         app[app_keys.ATTACHMENTS] = service
-        upkeep = Upkeep(self._settings, app[app_keys.DATABASE], kept_in, self.instruments)
+        upkeep = Upkeep(self._settings, app[app_keys.DATABASE], storage_by_name, self.instruments)
         await service.refresh_backlog()
         async with (
             beside(repeatedly(BACKLOG_EVERY, service.refresh_backlog, "Reading the attachment backlog")),
             upkeep.by_itself(),
         ):
             yield
-        for storage in kept_in.values():
+        for storage in storage_by_name.values():
             await storage.close()
 
     async def events(self, app: web.Application) -> AsyncIterator[None]:
-        """The broker, the relay that publishes to it, the consumer that hears of other services, and webhooks."""
+        """Create the broker, the relay that publishes to it, the consumer of other services' events, and webhooks."""
         settings = self._settings.events
         broker = self._broker(settings.redis_url or self._settings.timeline.redis_url)
         endpoints = [Endpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
         database = app[app_keys.DATABASE]
 
-        arrivals = Arrivals(database, self.instruments)
+        inbound = Arrivals(database, self.instruments)
         stream, claim_after = settings.inbound_stream, settings.claim_after
         consumer = Consumer(
-            broker, arrivals.apply, self.instruments, stream=stream, claim_after=claim_after, ping=database.ping
+            broker, inbound.apply, self.instruments, stream=stream, claim_after=claim_after, ping=database.ping
         )
         app[app_keys.EVENTS] = consumer
-        keep = 0 if isinstance(broker, InProcessBroker) else settings.keep  # no one could read what goes out
+        keep = 0 if isinstance(broker, InProcessBroker) else settings.keep  # an in-process stream has no readers
         relay = Relay(database, broker, self.instruments, stream=settings.stream, keep=keep, endpoints=endpoints)
         async with AsyncExitStack() as stack:
-            # Each endpoint has its own limit of deliveries at a time; one limit for all would let some starve others.
+            # Each endpoint limits its own concurrent deliveries. With one limit for all, some would starve others.
             session = await stack.enter_async_context(
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
             )
@@ -332,12 +336,12 @@ class _Parts:
                 repeatedly(RELAY_LOOK_EVERY, consumer.refresh_depth, "Looking at the inbound stream"),
                 repeatedly(inbox.FORGET_EVERY, partial(inbox.forget_old, database), "Forgetting old events"),
                 *([consumer.run()] if settings.consume else []),
-                webhooks.run(),  # without endpoints too: it ends the deliveries of those that are no more
+                webhooks.run(),  # also without endpoints: it ends deliveries to removed endpoints
                 repeatedly(RELAY_LOOK_EVERY, webhooks.refresh, "Counting webhook deliveries"),
             ):
                 await stack.enter_async_context(beside(work))
             yield
-            if isinstance(broker, InProcessBroker) and settings.consume:  # what waits there is lost with the process
+            if isinstance(broker, InProcessBroker) and settings.consume:  # events in process memory are lost on exit
                 await consumer.finish(app[READINESS].stop_by)
         await relay.close()
         await broker.close()

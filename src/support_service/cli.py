@@ -10,8 +10,8 @@ from importlib import import_module
 from support_service.core import interrupts
 from support_service.core.refusals import Refusal
 
-REFUSED = 2  # the exit status of a refusal, unless the command has another
-NOT_READ = 141  # that of a command whose output nobody reads, as shells have it for SIGPIPE
+REFUSED = 2  # exit status of a refusal, unless the command defines another
+NOT_READ = 141  # exit status if the output is no longer read: 128 + SIGPIPE, as in shells
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
         try:
             _run()
         finally:
-            interrupts.exit_on_interrupt()  # the event loop of a server gives SIGINT back to Python's handler
+            interrupts.exit_on_interrupt()  # a server's event loop restores Python's own SIGINT handler
     except KeyboardInterrupt:
         interrupts.exit_on_interrupt()
         sys.exit(interrupts.STATUS)
@@ -36,7 +36,7 @@ def _run() -> None:
             arguments.run(arguments, os.environ)
         finally:
             _flush()
-    except BrokenPipeError:  # as of `export | head`, which has read enough
+    except BrokenPipeError:  # for example, `export | head` after `head` has exited
         sys.exit(NOT_READ)
     except (Refusal, OSError) as refusal:
         print(f"support-service: {str(refusal) or type(refusal).__name__}", file=sys.stderr)
@@ -44,7 +44,7 @@ def _run() -> None:
 
 
 def _flush() -> None:
-    """Write out buffered output. Where that raises OSError, discard it, or the interpreter would try once more."""
+    """Write out buffered output. If that raises OSError, discard the output, or the interpreter would retry at exit."""
     try:
         print(end="", flush=True)
     except OSError:

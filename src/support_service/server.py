@@ -1,4 +1,4 @@
-"""One process that serves an app: listens, and stops in good order."""
+"""A process that serves an app: listening and graceful shutdown."""
 
 import asyncio
 import gc
@@ -16,26 +16,26 @@ from support_service.http.readiness import READINESS, Readiness
 from support_service.http.runner import Runner
 from support_service.settings import Server, Settings, WrongSetting
 
-LOOK_EVERY = 0.05  # seconds between looks at the requests that a stop waits for
-SWITCH_EVERY = 0.001  # seconds that a thread, as one that renders a scrape, may keep the event loop waiting
-READ_BUFFER = 256 * 1024  # bytes taken from a connection at once: fewer wake-ups for an upload
-FILES_BESIDE = 512  # descriptors for what is no client's connection: databases, Redis, neighbours, files
+LOOK_EVERY = 0.05  # seconds between checks for requests in flight during shutdown
+SWITCH_EVERY = 0.001  # seconds that another thread, such as one that renders a scrape, may block the event loop
+READ_BUFFER = 256 * 1024  # bytes read from a connection at once: fewer wake-ups for an upload
+FILES_BESIDE = 512  # descriptors reserved for databases, Redis, upstream services and files
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def listening(app: web.Application, server: Server, *, chosen_by: str | None = None) -> AsyncIterator[str]:
-    """Serve an app for the length of a block; gives its address.
+    """Serve an app during a `with` block, and yield its URL.
 
-    At the end readiness goes off, then no connection is taken any more, requests in flight end, and the parts close.
-    Raises WrongSetting where the address can't be had: it names what chose it, an option or else the settings.
+    At the end readiness is switched off, new connections are refused, requests in flight finish, and components close.
+    Raises WrongSetting if the address can't be used. The message names `chosen_by`, an option, or else the settings.
     """
     drained = READINESS in app
     runner = Runner(
         app,
         access_log=None,
-        shutdown_timeout=LOOK_EVERY if drained else server.stop_timeout,  # `_drain` has waited that long already
+        shutdown_timeout=LOOK_EVERY if drained else server.stop_timeout,  # `_drain` has already waited for requests
         read_bufsize=READ_BUFFER,
         handle_signals=False,
     )
@@ -43,7 +43,7 @@ async def listening(app: web.Application, server: Server, *, chosen_by: str | No
         await runner.setup()
         try:
             await web.TCPSite(runner, server.host, server.port, backlog=1024).start()
-        except (OSError, UnicodeError) as failure:  # the second for a name that no host can have
+        except (OSError, UnicodeError) as failure:  # UnicodeError for an invalid host name
             chosen_by = chosen_by or f"SUPPORT_HOST={server.host!r} SUPPORT_PORT={server.port}"
             reason = getattr(failure, "strerror", None) or failure
             raise WrongSetting(f"{chosen_by}: can't listen there: {reason}") from failure
@@ -56,20 +56,23 @@ async def listening(app: web.Application, server: Server, *, chosen_by: str | No
 
 
 async def _drain(readiness: Readiness, runner: web.AppRunner, server: Server) -> None:
-    """Take no new connection, and let what is in work end; aiohttp's own stop drops a body that is still coming in."""
+    """Stop accepting connections after `stop_delay` seconds, then wait up to `stop_timeout` seconds for requests.
+
+    aiohttp's own shutdown drops a request body that is still being received.
+    """
     loop = asyncio.get_running_loop()
     readiness.accepting = False
     await asyncio.sleep(server.stop_delay)
     for site in list(runner.sites):
         await site.stop()
     until = readiness.stop_by = loop.time() + server.stop_timeout
-    await asyncio.sleep(LOOK_EVERY)  # for requests that have arrived and were not begun
+    await asyncio.sleep(LOOK_EVERY)  # for requests that were received but not started
     while readiness.working and loop.time() < until:  # noqa: ASYNC110 - an event would be set by every request
         await asyncio.sleep(LOOK_EVERY)
 
 
 async def stop_signal() -> str:
-    """Wait for SIGTERM or SIGINT and return its name; the handlers are removed when the wait ends."""
+    """Wait for SIGTERM or SIGINT and return its name. The handlers are removed when the wait ends."""
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[str] = loop.create_future()
 
@@ -88,35 +91,36 @@ async def stop_signal() -> str:
 
 
 def with_room(settings: Settings) -> Settings:
-    """Settings whose connections this process may have, after it asked for as many descriptors as it can get.
+    """Raise this process's descriptor limit as far as possible, and return settings whose connections fit into it.
 
-    A default that is too large is made smaller; raises WrongSetting for a number that someone chose.
+    A default that is too large is reduced. Raises WrongSetting if a configured number is too large, or if no descriptor
+    is left for clients.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems give out fewer than they say
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    may_have, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room, wanted = may_have - FILES_BESIDE, settings.limits.connections
-    if may_have == resource.RLIM_INFINITY or wanted <= room:
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems allow less than the limit that they report
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    available, connections = descriptors - FILES_BESIDE, settings.limits.connections
+    if descriptors == resource.RLIM_INFINITY or connections <= available:
         return settings
-    if "connections" in settings.limits.model_fields_set or room < 1:
+    if "connections" in settings.limits.model_fields_set or available < 1:
         raise WrongSetting(
-            f"SUPPORT_CONNECTIONS={wanted}: this process may open {may_have} files (ulimit -n), and needs "
+            f"SUPPORT_CONNECTIONS={connections}: this process may open {descriptors} files (ulimit -n), and needs "
             f"{FILES_BESIDE} of them for other things"
         )
-    log.warning("%d connections at once, since only %d files may be open (ulimit -n)", room, may_have)
-    return settings.model_copy(update={"limits": settings.limits.model_copy(update={"connections": room})})
+    log.warning("%d connections at once, since only %d files may be open (ulimit -n)", available, descriptors)
+    return settings.model_copy(update={"limits": settings.limits.model_copy(update={"connections": available})})
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until a signal comes; raises WrongSetting or SupportError where the start fails."""
+    """Serve until SIGTERM or SIGINT. Raises WrongSetting or SupportError if the start fails."""
     sys.setswitchinterval(SWITCH_EVERY)
     settings = with_room(settings)
     stopped = asyncio.ensure_future(stop_signal())
     for line in settings.warnings:
         log.warning(line)
     async with listening(build(settings), settings.server) as address:
-        # What lives now lives to the end: a full collection, which holds the loop up, need not walk it again.
+        # Objects alive now live until the end. A full collection, which blocks the event loop, need not visit them.
         gc.collect()
         gc.freeze()
         log.info("Listening on %s", address)
