@@ -1,1 +1,1 @@
-"""What a request costs here, as a multiple of the least that a server on the same routes could cost."""
+"""Benchmarks: the cost of a request, as a multiple of the least cost of a server on the same routes."""

@@ -21,16 +21,16 @@ from benchmarks.load import Failed
 from benchmarks.measure import Load
 
 LEVELS = (0, 10_000, 50_000)
-DELAY = 0.01  # seconds
-AUTH_BUDGET = 1.15  # of the CPU time of a read of an open service
-METRICS_BUDGET = 1.12  # of the CPU time of a read with metrics off
+DELAY = 0.01  # seconds that the stub upstream services take to answer
+AUTH_BUDGET = 1.15  # multiple of the CPU time of a read from an open service
+METRICS_BUDGET = 1.12  # multiple of the CPU time of a read with metrics off
 
 
 def main() -> int:
-    """Run what the arguments ask for; gives the exit status."""
+    """Run the selected benchmarks and return the exit status."""
     arguments = _parser().parse_args()
     load = Load(arguments.connections, arguments.seconds, arguments.rounds)
-    gc.disable()  # a pause of the client would count as latency
+    gc.disable()  # a collection's pause in the client would count as latency
     results: report.Figures = {"connections": load.connections, "seconds": load.seconds, "rounds": load.rounds}
     try:
         if arguments.scenarios:
@@ -175,7 +175,7 @@ PARTS: dict[str, Callable[[Load], Any]] = {
 
 
 def _failures(results: report.Figures) -> Counter[str]:
-    """Every request that failed, by kind."""
+    """Count the failed requests of all results by kind."""
     compared = [each for part in ("scenarios", "backlog", "unmeasured", "auth") for each in results.get(part, [])]
     parts = [each[side] for each in compared for side in ("service", "floor")]
     single = [results[part] for part in ("large", "cold") if part in results]
@@ -188,7 +188,7 @@ def _show(text: str, title: str = "") -> None:
 
 
 def _progress(text: str) -> None:
-    """Say what goes on in one line that is written over."""
+    """Show the progress in one line that is overwritten."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 

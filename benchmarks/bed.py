@@ -1,4 +1,4 @@
-"""The processes of a measurement: Redis, the services behind, the floor and the service, in their own directory."""
+"""The processes of a benchmark: Redis, a stub of the upstream services, the baseline and the service."""
 
 import contextlib
 import shutil
@@ -28,12 +28,12 @@ class Server:
     name: str
     port: int
     pid: int
-    header: bytes = b""  # that goes with each request
+    header: bytes = b""  # sent with each request
 
 
 @dataclass(frozen=True, slots=True)
 class Bed:
-    """The two servers that are compared."""
+    """The service, the baseline that it is compared with, and the stub of the upstream services."""
 
     service: Server
     floor: Server
@@ -42,15 +42,16 @@ class Bed:
 
 @contextlib.contextmanager
 def bed(*, against: Mapping[str, str] | None = None, asked: Asked | None = None, delay: float = 0.0) -> Iterator[Bed]:
-    """Start everything on free ports of loopback, with empty stores; stop it all and remove its files at the end.
+    """Start every process on a free loopback port with empty stores. At the end stop them and remove their files.
 
-    The floor is the bare server, or the service itself with other variables, `against` which it is measured. The
-    service may be one that is `asked` to know its callers. The services behind answer after `delay` seconds.
+    The baseline (`floor`) is the bare server, or the service itself with the variables `against`. With `asked` the
+    service authenticates its callers. The stub upstream services answer after `delay` seconds. Raises Failed if
+    redis-server is missing or a process does not start.
     """
     redis_server = shutil.which("redis-server")
     if redis_server is None:
         raise Failed("redis-server is missing: `make services` installs it")
-    var = ROOT / "var"  # on a disk, where the system's own directory may be memory
+    var = ROOT / "var"  # on a disk; the system's temporary directory may be in memory
     var.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=var) as name, contextlib.ExitStack() as stack:
         directory = Path(name)
@@ -60,34 +61,34 @@ def bed(*, against: Mapping[str, str] | None = None, asked: Asked | None = None,
             return Server(server, port, pid)
 
         redis, stub, floor, service = (free_port() for _ in range(4))
-        storeless = ["--bind", "127.0.0.1", "--port", str(redis), "--save", "", "--appendonly", "no"]
-        start("redis", redis, [redis_server, *storeless], directory, {})
-        neighbours = start("stub", stub, [sys.executable, "-m", "benchmarks.stub", str(stub), str(delay)], ROOT, {})
-        behind = f"http://127.0.0.1:{stub}"
+        in_memory = ["--bind", "127.0.0.1", "--port", str(redis), "--save", "", "--appendonly", "no"]
+        start("redis", redis, [redis_server, *in_memory], directory, {})
+        upstream_stub = start("stub", stub, [sys.executable, "-m", "benchmarks.stub", str(stub), str(delay)], ROOT, {})
+        upstream_url = f"http://127.0.0.1:{stub}"
         serve = [sys.executable, "-m", "support_service", "serve"]
         if against is not None:
-            without = {**_settings(directory / "against", floor, redis, behind), **against}
-            least = start("floor", floor, serve, directory, without)
+            without = {**_settings(directory / "against", floor, redis, upstream_url), **against}
+            baseline = start("floor", floor, serve, directory, without)
         else:
-            bare = ["-m", "benchmarks.floor", str(floor), str(directory / "floor"), str(redis), behind]
-            least = start("floor", floor, [sys.executable, *bare], ROOT, {})
-        settings = _settings(directory / "service", service, redis, behind)
+            bare = ["-m", "benchmarks.floor", str(floor), str(directory / "floor"), str(redis), upstream_url]
+            baseline = start("floor", floor, [sys.executable, *bare], ROOT, {})
+        settings = _settings(directory / "service", service, redis, upstream_url)
         if asked is not None:
             settings |= asked.variables
         measured = start("service", service, serve, directory, settings)
         measured = replace(measured, header=asked.header) if asked else measured
-        yield Bed(service=measured, floor=least, stub=neighbours)
+        yield Bed(service=measured, floor=baseline, stub=upstream_stub)
 
 
-def _settings(directory: Path, port: int, redis: int, behind: str) -> dict[str, str]:
+def _settings(directory: Path, port: int, redis: int, upstream_url: str) -> dict[str, str]:
     return {
-        "PYTHONPATH": str(ROOT / "src"),  # what is measured is what stands beside this file, whatever is installed
+        "PYTHONPATH": str(ROOT / "src"),  # measure this checkout, whatever is installed
         "SUPPORT_PORT": str(port),
         "SUPPORT_DATABASE_URL": f"sqlite:///{directory / 'support.db'}",
         "SUPPORT_REDIS_URL": f"redis://127.0.0.1:{redis}/1",
-        "SUPPORT_ORDER_URL": behind,
-        "SUPPORT_PAYMENT_URL": behind,
-        "SUPPORT_FULFILLMENT_URL": behind,
+        "SUPPORT_ORDER_URL": upstream_url,
+        "SUPPORT_PAYMENT_URL": upstream_url,
+        "SUPPORT_FULFILLMENT_URL": upstream_url,
         "SUPPORT_ATTACHMENT_DIR": str(directory / "attachments"),
         "SUPPORT_ATTACHMENT_MAX_BYTES": str(MAX_UPLOAD),
         "SUPPORT_LOG_LEVEL": "warning",
@@ -96,7 +97,10 @@ def _settings(directory: Path, port: int, redis: int, behind: str) -> dict[str, 
 
 @contextlib.contextmanager
 def running(name: str, port: int, command: list[str], *, cwd: Path, env: dict[str, str], log: Path) -> Iterator[int]:
-    """Run a process from the moment it listens to the end of the block; gives its id."""
+    """Run a process during a `with` block that starts when the process listens on `port`; yield its process id.
+
+    Raises Failed if the process does not start. If the process has ended, the message includes the end of its log.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=subprocess.STDOUT)
     try:

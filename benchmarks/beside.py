@@ -1,4 +1,4 @@
-"""What a read costs while events come in: the server's CPU for one, alone and beside events at the budget's rate."""
+"""The server's CPU for a read, without events and with events at the budget's rate."""
 
 import asyncio
 import itertools
@@ -17,14 +17,14 @@ ROUNDS = 3
 
 @dataclass(slots=True)
 class Spent:
-    """CPU of the server, and for how many reads and events."""
+    """The server's CPU time in seconds, and the numbers of reads and events that it covers."""
 
     seconds: float = 0.0
     reads: int = 0
     events: int = 0
 
     def add(self, seconds: float, reads: int, events: int) -> None:
-        """Count one window."""
+        """Add one window."""
         self.seconds += seconds
         self.reads += reads
         self.events += events
@@ -32,7 +32,7 @@ class Spent:
 
 @dataclass(slots=True)
 class Stream:
-    """The inbound events: `send` adds one, `handled` says how many of them have come to an end."""
+    """Inbound events. `send` adds one; `handled` returns how many have been processed."""
 
     send: Callable[[], Coroutine[Any, Any, None]]
     handled: Callable[[], Coroutine[Any, Any, int]]
@@ -40,9 +40,9 @@ class Stream:
 
 
 async def compare(port: int, pid: int, cases: list[str], stream: Stream, seconds: float) -> tuple[float, float, float]:
-    """(CPU of a read alone in ms, beside events in ms, the share of the events sent that took effect meanwhile).
+    """Return the CPU of a read in ms without and with events, and the share of sent events that took effect meanwhile.
 
-    What the events took by themselves is left out of the second, so that it says what they do to the API.
+    The CPU of the events themselves is subtracted from the second figure, which shows their effect on the API.
     """
     requests = (plain("GET", f"{CASES}/{case}") for case in itertools.cycle(cases))
     alone, quiet, both = Spent(), Spent(), Spent()
@@ -67,7 +67,7 @@ async def compare(port: int, pid: int, cases: list[str], stream: Stream, seconds
 
 
 async def _send(stream: Stream, seconds: float) -> int:
-    """Send events at the rate for a while; gives how many."""
+    """Send events at the stream's rate for `seconds` and return their number."""
     started = time.perf_counter()
     for number in range(int(stream.rate * seconds)):
         await stream.send()

@@ -1,6 +1,7 @@
-"""Hold connections open that ask nothing or drip: `python -m benchmarks.besieger HOST PORT IDLE SLOW`.
+"""Holds idle and slow connections open: `python -m benchmarks.besieger HOST PORT IDLE SLOW`.
 
-They come from 64 addresses of loopback's, say "standing" once all are there, and open anew what the service ends.
+Connections come from 64 loopback addresses. It prints "standing" once all are open, and reopens a connection that the
+service ends.
 """
 
 import asyncio
@@ -13,11 +14,11 @@ from itertools import count
 import uvloop
 
 ADDRESSES = 64
-AT_ONCE = 100  # connections that are opened at a time
-DRIP = 1.0  # seconds
+AT_ONCE = 100  # connections opened concurrently
+DRIP = 1.0  # seconds between writes of a slow connection
 HEAD = b"Host: localhost\r\n"
 ONE = b"GET /livez HTTP/1.1\r\n" + HEAD + b"\r\n"
-STARTS = (  # of what drips: a head, a body, and one that asks and never takes the answers
+STARTS = (  # of slow connections: a head, a body, and requests whose answers are never read
     b"GET /support/cases HTTP/1.1\r\n" + HEAD + b"X-Slow: ",
     b"POST /support/cases HTTP/1.1\r\n" + HEAD + b"Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{",
     b"GET /openapi.json HTTP/1.1\r\n" + HEAD + b"\r\n",
@@ -26,33 +27,33 @@ numbers = count()
 
 
 class Sink(asyncio.Protocol):
-    """Takes what comes, and knows when it is over."""
+    """Discards what it receives, and signals the first answer and the end of the connection."""
 
     def __init__(self) -> None:
         self.over = asyncio.get_running_loop().create_future()
         self.served = asyncio.get_running_loop().create_future()
 
     def data_received(self, _: bytes) -> None:
-        """Note that there was an answer."""
+        """Signal that an answer has arrived."""
         if not self.served.done():
             self.served.set_result(None)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Note that it is over."""
+        """Signal that the connection has ended."""
         for each in (self.over, self.served):
             if not each.done():
                 each.set_result(None)
 
 
 async def _hold(
-    address: tuple[str, int], gate: asyncio.Semaphore, standing: asyncio.Semaphore, start: bytes | None
+    address: tuple[str, int], opening: asyncio.Semaphore, standing: asyncio.Semaphore, start: bytes | None
 ) -> None:
-    """One connection for ever; without a start an idle one."""
+    """Keep one connection open indefinitely. Without `start` it is idle after one request."""
     loop = asyncio.get_running_loop()
-    told = False
+    counted = False
     while True:
         try:
-            async with gate:
+            async with opening:
                 source = (f"127.0.1.{1 + next(numbers) % ADDRESSES}", 0)
                 transport, sink = await loop.create_connection(Sink, *address, local_addr=source)
                 transport.write(start or ONE)
@@ -63,11 +64,11 @@ async def _hold(
         except OSError:
             await asyncio.sleep(DRIP)
             continue
-        if not told:
+        if not counted:
             standing.release()
-            told = True
+            counted = True
         if start:
-            await asyncio.sleep(random.uniform(0, DRIP))  # or all would drip in one moment, as no thousand clients do
+            await asyncio.sleep(random.uniform(0, DRIP))  # spread the writes, as real clients do
         while start and not sink.over.done():
             await asyncio.sleep(DRIP)
             with contextlib.suppress(RuntimeError):
@@ -76,9 +77,9 @@ async def _hold(
 
 
 async def _besiege(address: tuple[str, int], idle: int, slow: int) -> None:
-    gate, standing = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(0)
+    opening, standing = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(0)
     starts = [None] * idle + [STARTS[number % len(STARTS)] for number in range(slow)]
-    tasks = [asyncio.create_task(_hold(address, gate, standing, start)) for start in starts]
+    tasks = [asyncio.create_task(_hold(address, opening, standing, start)) for start in starts]
     for _ in tasks:
         await standing.acquire()
     print("standing", flush=True)

@@ -1,4 +1,4 @@
-"""A service that asks who calls: what it is told for that, and the header that a caller sends then."""
+"""Authentication in benchmarks: variables for a service that authenticates callers, and a header for its callers."""
 
 import contextlib
 import json
@@ -14,13 +14,13 @@ from joserfc.jwk import generate_key
 
 from support_service.access.token_file import Entry, changing, hashed, new_token
 
-VALID = 3600  # seconds of a JWT
-LIMITS = ("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS")  # an open service has none either
+VALID = 3600  # seconds until a JWT expires
+LIMITS = ("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS")  # off, because an open service has no such limits either
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One way of asking."""
+    """One way to authenticate: variables of the service, and a header of its callers."""
 
     variables: dict[str, str]
     header: bytes
@@ -51,6 +51,6 @@ WAYS: dict[str, Callable[[Path], Asked]] = {"token": _token, "jwt": _jwt}
 
 @contextlib.contextmanager
 def asked(way: str) -> Iterator[Asked]:
-    """One of WAYS, whose files are there for the length of a block."""
+    """Yield one of WAYS. Its files exist for the length of the `with` block."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         yield WAYS[way](Path(name))

@@ -28,13 +28,13 @@ from support_service.database import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = 500
-PATIENCE = 600.0  # seconds
-A_MINUTE = 5000  # events, as the budget has it
-WINDOW = 5.0  # seconds of reads, of events, and of both
+PATIENCE = 600.0  # seconds until all events must have taken effect
+A_MINUTE = 5000  # events; the budget's rate
+WINDOW = 5.0  # seconds of each window: reads, events, and both
 
 
 def main() -> int:
-    """Measure what the arguments ask for."""
+    """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.events", description=__doc__)
     parser.add_argument(
         "--events", type=int, default=5000, help="inbound events of one case each (default: %(default)s)"
@@ -115,7 +115,7 @@ async def _open(session: aiohttp.ClientSession, number: int) -> str:
 async def _inbound(
     session: aiohttp.ClientSession, stream: Any, cases: list[str], events: int
 ) -> tuple[float, list[float]]:
-    """Seconds until all events have taken effect, and the seconds of each read meanwhile."""
+    """Return the seconds until all events have taken effect, and the seconds of each read meanwhile."""
     pipe = stream.pipeline(transaction=False)
     for number in range(events):
         pipe.xadd("support.inbound", {"event": _event(number)})
@@ -138,7 +138,7 @@ async def _inbound(
 async def _relay(
     session: aiohttp.ClientSession, stream: Any, cases: list[str], rate: float, seconds: float
 ) -> list[float]:
-    """Seconds from the answer's message time to the entry in the stream, of each change."""
+    """Return for each change the seconds from the event's time to its entry in the stream."""
     first = (await stream.xrevrange("support.events", count=1))[0][0]
     message = {"authorType": "agent", "message": "We asked the carrier."}
     sending: set[asyncio.Task[None]] = set()
@@ -173,7 +173,7 @@ def _ms(seconds: list[float], share: float) -> str:
 
 @asynccontextmanager
 async def _service(folder: Path, url: str, redis_url: str) -> AsyncIterator[tuple[int, int]]:
-    """A replica: its port and its process id."""
+    """Run a replica during a `with` block; yield its port and its process id."""
     port = free_port()
     env = {
         "PYTHONPATH": str(ROOT / "src"),

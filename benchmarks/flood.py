@@ -20,11 +20,11 @@ import aiohttp
 from benchmarks.bed import ROOT, free_port, running
 
 SHEDDING = {"on": "0.5", "off": "0"}
-PROBE_EVERY = 0.1  # seconds
+PROBE_EVERY = 0.1  # seconds between requests to /livez
 
 
 def main() -> int:
-    """Run it; gives the exit status."""
+    """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flood", description=__doc__)
     parser.add_argument("--connections", type=int, default=5_000, help="clients at once (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=15, help="of each of the two parts (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""Many clients that ask again and again: `python -m benchmarks.flooder PORT CASE CONNECTIONS SECONDS`; prints JSON."""
+"""Many clients in a closed loop: `python -m benchmarks.flooder PORT CASE CONNECTIONS SECONDS`; prints JSON."""
 
 import asyncio
 import json
@@ -9,8 +9,8 @@ from time import perf_counter
 import uvloop
 
 ADDRESSES = 64
-AT_ONCE = 200  # connections that are opened at a time
-WARM_UP = 5.0  # seconds until what is seen counts: the service has to notice first
+AT_ONCE = 200  # connections opened concurrently
+WARM_UP = 5.0  # seconds before answers count: the service has to detect the overload first
 
 
 class Client(asyncio.Protocol):
@@ -25,12 +25,12 @@ class Client(asyncio.Protocol):
         self._left = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask at once."""
+        """Send the first request."""
         self._transport = transport  # type: ignore[assignment]
-        self._ask()
+        self._send_request()
 
     def data_received(self, data: bytes) -> None:
-        """Note an answer once it is whole, and ask again."""
+        """Record an answer once it is complete and send the next request, 1 s later after a 503."""
         if not self._left:
             self._head += data
             head, blank, body = self._head.partition(b"\r\n\r\n")
@@ -46,11 +46,11 @@ class Client(asyncio.Protocol):
         self._answers.append((now, status, now - self._sent))
         self._head, self._left = b"", 0
         if status == 503:
-            asyncio.get_running_loop().call_later(1.0, self._ask)
+            asyncio.get_running_loop().call_later(1.0, self._send_request)
         else:
-            self._ask()
+            self._send_request()
 
-    def _ask(self) -> None:
+    def _send_request(self) -> None:
         if not self._transport.is_closing():
             self._sent = perf_counter()
             self._transport.write(self._request)

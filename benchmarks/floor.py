@@ -1,7 +1,7 @@
-"""The least work that could answer the service's routes: what the hardware and the HTTP stack cost by themselves.
+"""The baseline server: the least work that can answer the service's routes, at the cost of hardware and HTTP stack.
 
 No validation, no schema, no telemetry. A create or a message is one SQLite insert, a read one primary-key lookup, a
-cached timeline one Redis GET, a cold one four calls at once and a SET, an upload one file written as it arrives.
+cached timeline one Redis GET, a cold one four concurrent calls and a SET, an upload one file written as it arrives.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ METRICS = "".join(f'floor_requests_total{{route="/r{n}",status="2xx"}} {n}.0\n' 
 
 
 class Redis(asyncio.Protocol):
-    """One connection; commands are written at once and answered in order."""
+    """One connection. Commands are written at once and answered in order."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
@@ -35,7 +35,7 @@ class Redis(asyncio.Protocol):
 
     @classmethod
     async def connect(cls, port: int) -> "Redis":
-        """Connect to database 2, apart from the service's."""
+        """Connect to database 2, which the service does not use."""
         _, redis = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
         await redis.command(b"SELECT", b"2")
         return redis
@@ -57,19 +57,19 @@ class Redis(asyncio.Protocol):
     def command(self, *parts: bytes) -> asyncio.Future[Any]:
         waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        self._transport.write(hiredis.pack_command(parts))  # type: ignore[arg-type]  # its stub knows tuples of one alone
+        self._transport.write(hiredis.pack_command(parts))  # type: ignore[arg-type]  # its stub accepts only tuples of one
         return waiter
 
 
 class Floor:
-    """The routes, told apart by hand."""
+    """A handler that dispatches the routes without a router."""
 
     def __init__(self, directory: Path, redis: Redis, http: aiohttp.ClientSession) -> None:
         self._files = directory / "files"
         self._files.mkdir(parents=True)
         self._redis = redis
         self._http = http
-        self._flights: dict[str, asyncio.Task[bytes]] = {}
+        self._fetches: dict[str, asyncio.Task[bytes]] = {}
         self._db = sqlite3.connect(directory / "floor.db", isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
@@ -104,12 +104,12 @@ class Floor:
         return answer(body, 201)
 
     async def _cold(self, case_id: str) -> bytes:
-        """The timeline from its sources, one flight a case."""
-        flight = self._flights.get(case_id)
-        if flight is None:
-            flight = self._flights[case_id] = asyncio.ensure_future(self._collect(case_id))
-            flight.add_done_callback(lambda _: self._flights.pop(case_id, None))
-        return await asyncio.shield(flight)
+        """Return the timeline from its sources. Concurrent requests for a case share one fetch."""
+        fetch = self._fetches.get(case_id)
+        if fetch is None:
+            fetch = self._fetches[case_id] = asyncio.ensure_future(self._collect(case_id))
+            fetch.add_done_callback(lambda _: self._fetches.pop(case_id, None))
+        return await asyncio.shield(fetch)
 
     async def _collect(self, case_id: str) -> bytes:
         parts = await asyncio.gather(*map(self._source, SOURCES))
@@ -122,7 +122,7 @@ class Floor:
             return await response.read()
 
     async def _upload(self, request: web.BaseRequest) -> web.Response:
-        """Write the one part to a file; the last bytes wait, for they may be the closing boundary."""
+        """Write the single part to a file. The last bytes are held back, because they may be the closing boundary."""
         tail = f"\r\n--{request.headers['Content-Type'].partition('boundary=')[2]}--\r\n".encode()
         name = uuid.uuid4().hex
         file = os.open(self._files / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

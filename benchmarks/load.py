@@ -1,4 +1,4 @@
-"""A closed loop over raw keep-alive connections, which cost the machine a fraction of what a client library does."""
+"""A closed loop over raw keep-alive connections, which use a fraction of the CPU of a client library."""
 
 import asyncio
 import math
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, cast
 
-PATIENCE = 60.0  # s beyond its planned end until a loop counts as stuck
+PATIENCE = 60.0  # s after its planned end at which a loop counts as stuck
 
 
 class Failed(Exception):
-    """The measurement can't go on, and one sentence why."""
+    """The measurement can't continue. The message is one sentence with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it goes over the wire; a body too large for memory follows in blocks."""
+    """A request in wire format. A body too large for memory follows in blocks."""
 
     head: bytes
     blocks: Iterable[bytes] = ()
@@ -26,7 +26,7 @@ class Request:
 
 @dataclass(slots=True)
 class Sample:
-    """What came of one loop."""
+    """The results of one loop."""
 
     started: int = 0
     seconds: float = 0.0
@@ -36,11 +36,11 @@ class Sample:
 
     @property
     def cpu_ms(self) -> float:
-        """CPU time of the server for one request, in ms."""
+        """Return the server's CPU time per request, in ms."""
         return self.cpu_seconds * 1000 / max(1, self.started)
 
     def percentile_ms(self, share: float) -> float:
-        """The latency that this share of the good answers did not exceed, in ms."""
+        """Return the latency in ms that `share` of the successful requests did not exceed, or NaN without any."""
         ordered = sorted(self.latencies)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000 if ordered else math.nan
 
@@ -58,13 +58,13 @@ class Connection(asyncio.Protocol):
         self.closed = False
 
     async def send(self, request: Request) -> tuple[int, bytes]:
-        """Send a request; gives the status and body of its answer. Raises ConnectionError where none comes."""
+        """Send a request and return the status and body of its answer. Raises ConnectionError if no answer comes."""
         self._answer = asyncio.get_running_loop().create_future()
         head = request.head.replace(b"\r\n", b"\r\n" + self._header, 1) if self._header else request.head
         self._transport.write(head)
         for block in request.blocks:
             if self._answer.done():
-                break  # answered before its end: refused
+                break  # an answer before the end of the body is a refusal
             self._transport.write(block)
             await self._writable.wait()
         return await self._answer
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
 
 
 def _body(head: bytes, buffer: bytearray, start: int) -> bytes | None:
-    """The body, or None while a part of it is still to come."""
+    """Return the body, or None if it is not yet complete."""
     at = head.find(b"\r\ncontent-length:")
     if at >= 0:
         end = start + int(head[at + 17 :].partition(b"\r\n")[0])
@@ -116,7 +116,7 @@ def _body(head: bytes, buffer: bytearray, start: int) -> bytes | None:
 
 
 class Client:
-    """A set of connections to one server on loopback; a header line goes with each request."""
+    """A set of connections to one server on loopback. `header` is a line sent with each request."""
 
     def __init__(self, port: int, connections: int, header: bytes = b"") -> None:
         self._port = port
@@ -135,7 +135,10 @@ class Client:
             connection.close()
 
     async def drive(self, requests: Iterator[Request], *, seconds: float, limit: float = math.inf) -> Sample:
-        """Send requests on every connection at once, each as soon as the last is answered, for a time or a number."""
+        """Send requests on all connections at once, each after the previous answer, for `seconds` or `limit` requests.
+
+        Raises Failed if requests are unanswered PATIENCE seconds after the planned end.
+        """
         sample = Sample()
         begin = time.perf_counter()
         loops = (self._loop(slot, requests, sample, begin + seconds, limit) for slot in range(self._wanted))
@@ -148,7 +151,10 @@ class Client:
         return sample
 
     async def bodies(self, requests: Iterable[Request]) -> list[bytes]:
-        """Send every request and keep the bodies, in no order; raises Failed for an answer that is not 2xx."""
+        """Send every request and return the bodies in no particular order.
+
+        Raises Failed for an answer that is not 2xx and for a connection that breaks off.
+        """
         remaining = iter(requests)
         found: list[bytes] = []
 
@@ -174,7 +180,7 @@ class Client:
                 status, _ = await self._connections[slot].send(next(requests))
             except OSError as failure:
                 sample.errors[type(failure).__name__] += 1
-                await asyncio.sleep(0.01)  # a server that refuses must not be hammered
+                await asyncio.sleep(0.01)  # don't hammer a server that refuses connections
                 continue
             if status // 100 == 2:
                 sample.latencies.append(time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""Measurements: a scenario against both servers in turn, memory during a large upload, uploads on a backlog."""
+"""Measurements: a scenario on both servers, memory during a large upload, uploads with a backlog, and cold reads."""
 
 import itertools
 import json
@@ -14,16 +14,16 @@ from benchmarks.bed import Bed, Server
 from benchmarks.load import Client, Sample
 from benchmarks.scenarios import Scenario
 
-CASES = 256  # that the requests of a run are spread over
+CASES = 256  # over which the requests of a run are spread
 FILES_PER_CASE = 5  # in a backlog
-BACKLOG_UPLOADS = 1000  # in one run on a backlog, so that measuring hardly adds to it
+BACKLOG_UPLOADS = 1000  # per run on a backlog; few enough that measuring hardly adds to it
 LARGE_MIB = 512
-COLD_READS = 20  # one after another, until it is the other server's turn
+COLD_READS = 20  # consecutive reads before the other server's turn
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How hard and how long."""
+    """The load of a measurement: connections, seconds and rounds."""
 
     connections: int
     seconds: float
@@ -32,7 +32,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One scenario against both servers, one after the other."""
+    """One scenario on both servers, one after the other."""
 
     service: Sample
     floor: Sample
@@ -40,7 +40,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """One large upload."""
+    """The result of one large upload."""
 
     growth_mib: float
     mib_per_second: float
@@ -49,7 +49,7 @@ class Large:
 
 @dataclass(frozen=True, slots=True)
 class Cold:
-    """The 99th percentiles of a cold read and of one round trip to a service behind it."""
+    """The 99th percentiles in ms of a cold read and of one round trip to an upstream service."""
 
     read_ms: float
     call_ms: float
@@ -60,7 +60,10 @@ Progress = Callable[[str], None]
 
 
 def rounds(bed: Bed, chosen: list[Scenario], load: Load, progress: Progress) -> dict[str, list[Round]]:
-    """Every scenario in every round; the servers take turns, and change who is first, so that drift hits both alike."""
+    """Run every scenario in every round and return the rounds by scenario name.
+
+    The servers take turns in going first, so that drift affects both alike.
+    """
     found: dict[str, list[Round]] = {scenario.name: [] for scenario in chosen}
     for number in range(load.rounds):
         for scenario in chosen:
@@ -90,7 +93,7 @@ async def _cases(client: Client, count: int) -> list[str]:
 
 
 def cold_reads(bed: Bed, load: Load, progress: Progress) -> Cold:
-    """Cold reads one after another, and in turn with them single calls to a service behind."""
+    """Measure consecutive cold reads, in turn with single calls to an upstream service."""
     progress("cold reads one after another")
     return uvloop.run(_cold_reads(bed, load))
 
@@ -99,7 +102,9 @@ async def _cold_reads(bed: Bed, load: Load) -> Cold:
     async with Client(bed.service.port, 1) as client, Client(bed.stub.port, 1) as behind:
         read, call = Sample(), Sample()
         turns = load.rounds * 10
-        reads = map(scenarios.timeline, await _cases(client, turns * COLD_READS))  # nobody has read one of them
+        reads = map(
+            scenarios.timeline, await _cases(client, turns * COLD_READS)
+        )  # none of these cases has been read before
         calls = itertools.repeat(scenarios.plain("GET", "/orders/101"))
         for _ in range(turns):
             for loop, requests, sample in ((client, reads, read), (behind, calls, call)):
@@ -110,7 +115,7 @@ async def _cold_reads(bed: Bed, load: Load) -> Cold:
 
 
 def large_upload(server: Server, progress: Progress) -> Large:
-    """Send one file of LARGE_MIB; a small one goes first, so that what any upload keeps is not counted."""
+    """Upload one file of LARGE_MIB. A small upload goes first, so that memory kept by every upload is not counted."""
     progress(f"one upload of {LARGE_MIB} MiB")
     return uvloop.run(_large_upload(server))
 
@@ -126,7 +131,7 @@ async def _large_upload(server: Server) -> Large:
 
 
 def backlog(bed: Bed, levels: tuple[int, ...], load: Load, progress: Progress) -> Iterator[tuple[int, list[Round]]]:
-    """The upload scenario with so many files stored already, for growing levels."""
+    """Run the upload scenario with growing numbers of stored files, and yield each level with its rounds."""
     scenario = replace(scenarios.ALL["upload"], limit=BACKLOG_UPLOADS)
     stored = 0
     for level in levels:
@@ -138,7 +143,7 @@ def backlog(bed: Bed, levels: tuple[int, ...], load: Load, progress: Progress) -
 
 
 async def _store(server: Server, files: int) -> None:
-    """Store small files, a few in each of many cases."""
+    """Store small files, FILES_PER_CASE in each case."""
     async with Client(server.port, 8) as client:
         cases = await _cases(client, math.ceil(max(0, files) / FILES_PER_CASE))
         await client.bodies(scenarios.upload(case, size=1024) for case in cases for _ in range(FILES_PER_CASE))

@@ -1,6 +1,6 @@
-"""Files that move to S3: many small ones against a bare copy loop, and one of 2 GiB in bounded memory.
+"""Offload to S3: many small files against a bare copy loop, and one file of 2 GiB in bounded memory.
 
-The S3 server is moto's, one process in Python: it bounds both sides alike, so only their ratio says something.
+The S3 server is moto, one Python process. It limits both sides alike, so only their ratio is meaningful.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Offload:
-    """Files a second: as the service moves them, and as a bare loop copies them, with and without reading back."""
+    """Files per second: moved by the service, and copied by a bare loop without and with reading back."""
 
     service: float
     copied: float
@@ -54,7 +54,7 @@ class Offload:
 
 @dataclass(frozen=True, slots=True)
 class Huge:
-    """The most memory that each process held, in MiB, and the MiB a second of each step."""
+    """Peak memory of each process in MiB, and the rate of each step in MiB per second."""
 
     peaks: dict[str, float]
     rates: dict[str, float]
@@ -62,8 +62,8 @@ class Huge:
 
 @contextlib.contextmanager
 def place() -> Iterator[dict[str, str]]:
-    """A folder, an S3 server and the variables for both, for the length of a block."""
-    os.environ.setdefault("AWS_ACCESS_KEY_ID", "benchmark")  # noqa: TID251 - the S3 client reads it there
+    """Run an S3 server and provide a directory during a `with` block; yield the service's variables for both."""
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "benchmark")  # noqa: TID251 - the S3 client reads it from the environment
     os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "benchmark")  # noqa: TID251
     var = ROOT / "var"
     var.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ def place() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=var) as name:
         folder = Path(name)
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        env = {"PATH": os.environ["PATH"]}  # noqa: TID251 - handed on
+        env = {"PATH": os.environ["PATH"]}  # noqa: TID251 - passed on
         with running("s3", port, command, cwd=folder, env=env, log=folder / "s3.log"):
             yield {
                 "SUPPORT_DATABASE_URL": f"sqlite:///{folder / 'support.db'}",
@@ -85,7 +85,7 @@ def place() -> Iterator[dict[str, str]]:
 
 
 def offload(progress: Progress) -> Offload:
-    """Move FILES small files, and copy as many by a bare loop, with as many requests at once."""
+    """Move FILES small files, and copy the same number with a bare loop at the same concurrency."""
     with place() as variables:
         settings = Settings.load(variables)
         migrate.upgrade(settings.database.url)
@@ -103,7 +103,7 @@ async def _offload(settings: Settings, progress: Progress) -> Offload:
     )
 
     async def copy(path: Path) -> None:
-        await obstore.put_async(bare, f"bare/{path.name}", path.read_bytes())  # noqa: ASYNC240 - as bare as can be
+        await obstore.put_async(bare, f"bare/{path.name}", path.read_bytes())  # noqa: ASYNC240 - minimal on purpose
 
     async def copy_and_read(path: Path) -> None:
         key = f"read/{path.name}"
@@ -126,7 +126,7 @@ async def _offload(settings: Settings, progress: Progress) -> Offload:
 
 
 async def _rate(paths: list[Path], work: Callable[[Path], object]) -> float:
-    """Files a second, with as many at once as the service moves."""
+    """Return files per second at the concurrency with which the service moves files."""
     left = iter(paths)
 
     async def worker() -> None:
@@ -139,13 +139,13 @@ async def _rate(paths: list[Path], work: Callable[[Path], object]) -> float:
 
 
 async def _store(settings: Settings) -> list[Path]:
-    """Keep small files as uploads do; gives where they lie."""
+    """Store small files as uploads do and return their paths."""
     connection = database.connect(settings.database.url)
     await connection.open()
     metrics = Metrics((), reporter())
     instruments = Instruments(metrics.meter)
-    kept_in = storages(settings)
-    local = kept_in["local"]
+    storage_by_name = storages(settings)
+    local = storage_by_name["local"]
     await local.open()
     case = await SupportService(connection, instruments).open_case(NewCase(subject="A", channel="email"))
     service = AttachmentService(connection, {"local": local}, instruments, Limits(HUGE))
@@ -162,11 +162,11 @@ async def _store(settings: Settings) -> list[Path]:
 
 
 def huge(progress: Progress) -> Huge:
-    """One file of 2 GiB up, to S3, and down again; each process's memory is watched."""
+    """Upload a file of 2 GiB, move it to S3 and download it, and measure the memory of each process."""
     with place() as variables:
         port = free_port()
         folder = Path(variables["SUPPORT_ATTACHMENT_DIR"]).parent
-        env = {**os.environ, **variables, "SUPPORT_PORT": str(port)}  # noqa: TID251 - handed on
+        env = {**os.environ, **variables, "SUPPORT_PORT": str(port)}  # noqa: TID251 - passed on
         command = [sys.executable, "-m", "support_service", "serve"]
         with running("service", port, command, cwd=folder, env=env, log=folder / "service.log") as pid:
             return uvloop.run(_huge(Settings.load(variables), f"http://127.0.0.1:{port}", pid, env, progress))
@@ -216,13 +216,13 @@ async def _huge(settings: Settings, address: str, pid: int, env: dict[str, str],
 
 
 def _run_offload(env: dict[str, str]) -> tuple[int, float]:
-    """Run the command; gives how many files it moved, and its peak memory."""
+    """Run the command, and return the number of files that it moved and its peak memory in MiB."""
     command = [sys.executable, "-m", "support_service", "offload", "--older-than", "0s"]
     peak = 0.0
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, env=env, stdout=output)
         while process.poll() is None:
-            with contextlib.suppress(LookupError, OSError):  # it may end between the two looks
+            with contextlib.suppress(LookupError, OSError):  # the process may end between poll() and the read
                 peak = max(peak, proc.peak_mib(process.pid))
             time.sleep(0.05)
         output.seek(0)

@@ -1,4 +1,4 @@
-"""Tables for people and figures for programs."""
+"""Results as tables for people and as figures for programs."""
 
 import statistics
 from collections import Counter
@@ -10,16 +10,16 @@ from benchmarks.measure import LARGE_MIB, Cold, Large, Round
 from benchmarks.moving import FILES, Huge, Offload
 
 LARGE_BUDGET_MIB = 32
-COLD_BUDGET = 3.0  # of one round trip to a service behind
-OFFLOAD_BUDGET = 0.5  # of the files a second of a bare copy loop
+COLD_BUDGET = 3.0  # multiple of one round trip to an upstream service
+OFFLOAD_BUDGET = 0.5  # multiple of the files per second of a bare copy loop
 HUGE_BUDGET_MIB = 150
-BACKLOG_BUDGET = 1.10  # of the CPU time of an upload without a backlog
+BACKLOG_BUDGET = 1.10  # multiple of the CPU time of an upload without a backlog
 
 Figures = dict[str, Any]
 
 
 def figures(found: list[Round]) -> Figures:
-    """The medians of the rounds."""
+    """Return the medians over the rounds."""
     return {
         "ratio": statistics.median(each.service.cpu_ms / each.floor.cpu_ms for each in found),
         "service": _of([each.service for each in found]),
@@ -42,18 +42,18 @@ def _of(samples: list[Sample]) -> Figures:
 
 
 def verdict(value: float, budget: float | None) -> str:
-    """Whether a figure keeps its budget."""
+    """Return `ok` if a figure keeps its budget, `miss` if not, and `-` without a budget."""
     return "-" if budget is None else "ok" if value <= budget else "miss"
 
 
 def scenario_table(results: list[Figures]) -> str:
-    """One line a scenario: CPU against the floor and the budget, then the service's latency."""
+    """Return one line per scenario: CPU against the baseline and the budget, then the service's latency."""
     head = ["scenario", "service ms", "floor ms", "ratio", "budget", "verdict", "p50 ms", "p99 ms", "req/s", "errors"]
     return _table(head, [[result["scenario"], *_against_floor(result), *_latency(result)] for result in results])
 
 
 def backlog_table(results: list[Figures]) -> str:
-    """One line a level: CPU of an upload against itself without a backlog; the floor shows how the machine drifted."""
+    """Return one line per level: CPU of an upload relative to the first level, and the baseline, which shows drift."""
     head = [
         "stored",
         "service ms",
@@ -75,20 +75,20 @@ def backlog_table(results: list[Figures]) -> str:
 
 
 def large_line(large: Large) -> str:
-    """What a large upload took."""
+    """Return the result of a large upload in one line."""
     growth = f"{large.growth_mib:.1f} MiB, budget {LARGE_BUDGET_MIB}, {verdict(large.growth_mib, LARGE_BUDGET_MIB)}"
     return f"upload of {LARGE_MIB} MiB: {large.mib_per_second:.0f} MiB/s, peak memory grew by {growth}"
 
 
 def cold_line(cold: Cold) -> str:
-    """What a cold read takes while nobody else reads."""
+    """Return the latency of a cold read without other load in one line."""
     ratio = cold.read_ms / cold.call_ms
     judged = f"{ratio:.2f}x, budget {COLD_BUDGET:g}x, {verdict(ratio, COLD_BUDGET)}"
     return f"cold read, p99: {cold.read_ms:.1f} ms, of one call to a service behind: {cold.call_ms:.1f} ms: {judged}"
 
 
 def offload_line(found: Offload) -> str:
-    """How fast small files move."""
+    """Return the rate at which small files move in one line."""
     ratio = found.service / found.copied
     return (
         f"offload of {FILES:,} files: {found.service:.0f} a second; a bare copy loop {found.copied:.0f}, one that "
@@ -98,7 +98,7 @@ def offload_line(found: Offload) -> str:
 
 
 def huge_line(found: Huge) -> str:
-    """What 2 GiB took."""
+    """Return the result for 2 GiB in one line."""
     rates = ", ".join(f"{rate:.0f} MiB/s {step}" for step, rate in found.rates.items())
     peaks = ", ".join(
         f"{name} {peak:.0f} MiB, budget {HUGE_BUDGET_MIB}, {verdict(peak, HUGE_BUDGET_MIB)}"

@@ -1,4 +1,4 @@
-"""The requests that are measured, and what each may cost."""
+"""The measured requests and the budget of each."""
 
 import json
 import os
@@ -15,12 +15,12 @@ MESSAGE = json.dumps({"authorType": "agent", "message": "We are looking into it.
 
 
 def plain(method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> Request:
-    """A request whose body is small."""
+    """Return a request with a small body."""
     return Request(_head(method, path, len(body), content_type) + body)
 
 
 def create(number: int) -> Request:
-    """A case that names an order, a payment and a shipment, and its first message."""
+    """Return a request that opens a case with an order, a payment, a shipment and a first message."""
     case = {
         "subject": f"Parcel has not arrived ({number})",
         "description": "The tracking page has not changed for three days. " * 4,
@@ -38,12 +38,12 @@ def create(number: int) -> Request:
 
 
 def timeline(case: str) -> Request:
-    """A case with its timeline."""
+    """Return a request for a case with its timeline."""
     return plain("GET", f"{CASES}/{case}?includeTimeline=true")
 
 
 def upload(case: str, size: int = FILE_BYTES) -> Request:
-    """A multipart body with one file; a large one is made while it is sent."""
+    """Return a multipart request with one file. A large body is generated while it is sent."""
     before = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="photo.bin"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n"
@@ -73,9 +73,9 @@ class Scenario:
 
     name: str
     budget: float | None  # CPU of a request as a multiple of the floor's
-    request: Callable[[str, int], Request]  # from a case's id and a running number
+    request: Callable[[str, int], Request]  # from a case id and a sequence number
     warm: Callable[[str], Iterable[Request]] = lambda _: ()
-    limit: int | None = None  # requests in one run, where each fills the disk
+    limit: int | None = None  # requests per run, if each one fills the disk
 
 
 ALL = {

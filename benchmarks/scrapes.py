@@ -1,4 +1,4 @@
-"""How long scrapes at once keep the event loop waiting, in a process of its own, with as many series as asked for."""
+"""Event loop delay during concurrent scrapes, in a process of its own, with SERIES time series."""
 
 import asyncio
 import gc
@@ -20,12 +20,12 @@ SCRAPES = 100
 ROUNDS = 5
 SERIES = 1_000
 BUDGET_MS = 10.0
-LOOK_EVERY = 0.0005  # seconds
+LOOK_EVERY = 0.0005  # seconds between reads of the clock
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The longest that the loop waited in each round and, beside it, without a scrape, in ms."""
+    """The longest event loop delay of each round in ms: during scrapes, and for comparison without a scrape."""
 
     series: int
     longest: list[float]
@@ -33,12 +33,12 @@ class Held:
 
     @property
     def typical(self) -> float:
-        """The median of the rounds' longest."""
+        """Return the median of the rounds' longest delays."""
         return statistics.median(self.longest)
 
 
 async def scrapes_at_once() -> Held:
-    """Let SCRAPES scrapes wait for one another, and look at the loop again and again meanwhile."""
+    """Run SCRAPES concurrent scrapes, and measure the event loop's delay meanwhile."""
     sys.setswitchinterval(server.SWITCH_EVERY)
     metrics = Metrics(("prometheus",), reporter())
     requests = RequestMetrics(Instruments(metrics.meter).http_server_duration)
@@ -47,7 +47,7 @@ async def scrapes_at_once() -> Held:
         requests.expect("GET", f"/benchmark/{number}", 200)
         number += 1
     gc.collect()
-    gc.freeze()  # as the service does once it has started
+    gc.freeze()  # as the service does after its start
     idle, longest = [], []
     for _ in range(ROUNDS):
         started = time.perf_counter()
@@ -58,7 +58,7 @@ async def scrapes_at_once() -> Held:
 
 
 async def _worst(work: "asyncio.Future[Any]") -> float:
-    """The longest that the loop let a look at the clock wait while the work went on, in ms."""
+    """Return the longest delay in ms of a timer on the event loop until `work` is done."""
     worst, before = 0.0, time.perf_counter()
     while not work.done():
         await asyncio.sleep(LOOK_EVERY)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-READ_BUFFER = 256 * 1024  # bytes taken from a connection at once
+READ_BUFFER = 256 * 1024  # bytes read from a connection at once
 
 
 async def serve(handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], *, port: int) -> None:

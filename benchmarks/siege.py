@@ -21,13 +21,13 @@ import psutil
 from benchmarks.bed import ROOT, free_port, running
 
 BUDGET = 2.0
-CLIENTS, PACE = 8, 0.03  # good clients, and seconds between the requests of each: the service is far from busy
+CLIENTS, PACE = 8, 0.03  # good clients, and seconds between the requests of each, so that the service is far from busy
 PLACES = 18_000
 OPEN, CUT = "support_connection_open", "support_connection_cut_total"
 
 
 def main() -> int:
-    """Run it; gives the exit status."""
+    """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.siege", description=__doc__)
     parser.add_argument("--idle", type=int, default=10_000, help="connections that ask nothing (default: %(default)s)")
     parser.add_argument("--slow", type=int, default=1_000, help="connections that drip (default: %(default)s)")
@@ -57,8 +57,8 @@ async def _besiege(port: int, service: psutil.Process, given: argparse.Namespace
             sys.executable, *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
         )
         try:
-            assert besieger.stdout is not None  # noqa: S101 - as it was just asked for
-            await besieger.stdout.readline()  # they stand
+            assert besieger.stdout is not None  # noqa: S101 - the process was started with a pipe
+            await besieger.stdout.readline()  # all connections are open
             cpu, started = service.cpu_times(), perf_counter()
             under, failed_under = await _ask(session, case, given.seconds)
             spent = sum(service.cpu_times()[:2]) - sum(cpu[:2])
@@ -97,7 +97,7 @@ async def _open_case(session: aiohttp.ClientSession) -> str:
 
 
 async def _ask(session: aiohttp.ClientSession, path: str, seconds: float) -> tuple[dict[int, float], int]:
-    """What good clients see: milliseconds by percentile, and how many requests failed."""
+    """Return what good clients measure: milliseconds by percentile, and the number of failed requests."""
     until, times, failed = perf_counter() + seconds, [], 0
 
     async def client() -> None:

@@ -1,4 +1,4 @@
-"""The order, payment and fulfillment services, answering with small fixed JSON, at once or after a while."""
+"""A stub of the order, payment and fulfillment services: small fixed JSON, at once or after a delay."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ ANSWERS = [
 
 
 async def answer(request: web.BaseRequest) -> web.Response:
-    """The answer of the first pattern that the whole path matches."""
+    """Return the answer of the first pattern that matches the whole path."""
     if DELAY:
         await asyncio.sleep(DELAY)
     for pattern, body in ANSWERS:
