@@ -102,9 +102,8 @@ async def _cold_reads(bed: Bed, load: Load) -> Cold:
     async with Client(bed.service.port, 1) as client, Client(bed.stub.port, 1) as behind:
         read, call = Sample(), Sample()
         turns = load.rounds * 10
-        reads = map(
-            scenarios.timeline, await _cases(client, turns * COLD_READS)
-        )  # none of these cases has been read before
+        # None of these cases has been read before.
+        reads = map(scenarios.timeline, await _cases(client, turns * COLD_READS))
         calls = itertools.repeat(scenarios.plain("GET", "/orders/101"))
         for _ in range(turns):
             for loop, requests, sample in ((client, reads, read), (behind, calls, call)):
