@@ -1,1 +1,1 @@
-"""What watches the service: rules, routes, and the drill that proves them. Run from the repository's root."""
+"""Monitoring of the service: rules, routes, and the drill that tests them. Run from the repository's root."""

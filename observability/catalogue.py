@@ -32,7 +32,7 @@ KINDS = {
 
 
 def main() -> int:
-    """Write or check the page; gives the exit status."""
+    """Write or check the page and return the exit status."""
     parser = argparse.ArgumentParser(prog="observability/catalogue.py", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
     page = catalogue()
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def catalogue() -> str:
-    """The page, as the table and what uses it have it now."""
+    """Return the page for the current table of instruments and their current uses."""
     uses = list(_uses())
     return HEAD + "".join(_section(row, uses) for row in (*TABLE, *PROBE_TABLE))
 
@@ -68,7 +68,7 @@ def _section(row: Row, uses: list[tuple[str, str]]) -> str:
 
 
 def _uses() -> Iterator[tuple[str, str]]:
-    """(what uses, its text) of every panel and every alert."""
+    """Yield (title, text) of every panel and every alert."""
     for dashboard in sorted((ROOT / "grafana").rglob("*.json")):
         for panel in _panels(json.loads(dashboard.read_text())):
             yield f"panel *{panel.get('title')}*", json.dumps(panel)

@@ -15,7 +15,7 @@ FILE = Path(__file__).parent / "kubernetes" / "prometheusrule.yaml"
 
 
 def main() -> int:
-    """Write or check the file; gives the exit status."""
+    """Write or check the file and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m observability.prometheus_rule", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file is out of date")
     text = rendered()
@@ -29,7 +29,7 @@ def main() -> int:
 
 
 def rendered() -> str:
-    """One PrometheusRule with every group."""
+    """Return one PrometheusRule resource with every group."""
     resource = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",

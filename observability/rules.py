@@ -39,7 +39,7 @@ TOKEN = re.compile(r"\{([sB]):([\d.e+]+)\}")
 
 
 def main() -> int:
-    """Write or check the files; gives the exit status."""
+    """Write or check the files and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m observability.rules", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
     check = parser.parse_args().check
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def documents(*, time: float = 1, size: int = 1) -> dict[str, dict[str, Any]]:
-    """Every rule file by its name; every duration is divided by `time`, and every number of bytes by `size`."""
+    """Return every rule file by its name. Durations are divided by `time`, and numbers of bytes by `size`."""
 
     def scaled(expr: str) -> str:
         expr = TOKEN.sub(lambda token: f"{float(token[2]) / (time if token[1] == 's' else size):.12g}", expr)
@@ -74,7 +74,7 @@ def documents(*, time: float = 1, size: int = 1) -> dict[str, dict[str, Any]]:
 
 
 def divided(duration: str, by: float) -> str:
-    """A duration divided by a number, in a unit that Prometheus reads; the same text where the number is 1."""
+    """Return a duration divided by a number, in a unit that Prometheus accepts; the same text if the number is 1."""
     if by == 1:
         return duration
     total = sum(of(part) for part in re.findall(r"\d+[smhd]", duration))
@@ -82,7 +82,7 @@ def divided(duration: str, by: float) -> str:
 
 
 def dump(document: dict[str, Any]) -> str:
-    """YAML as Prometheus reads it."""
+    """Return a document as YAML for Prometheus, with the header of generated files."""
     text: str = yaml.safe_dump(document, sort_keys=False, width=10_000, allow_unicode=True)
     return HEAD + text
 
@@ -98,7 +98,7 @@ def _rule(alert: Alert, expr: str, time: float) -> dict[str, Any]:
         "annotations": {
             "summary": alert.summary,
             "description": alert.description,
-            # Where runbooks and Grafana are served is said once, by the external labels of prometheus.yml.
+            # The external labels of prometheus.yml define the addresses of the runbooks and of Grafana, once.
             "runbook_url": f"{{{{ $externalLabels.runbooks }}}}/{alert.runbook}",
             "dashboard_url": f"{{{{ $externalLabels.grafana }}}}/d/{OVERVIEW}",
             "panel": alert.panel,

@@ -1,90 +1,94 @@
-"""Every threshold of alerts and panels, with its unit and its reason: the one place to change it.
+"""Every threshold of alerts and panels with its unit and its reason. Change thresholds only here.
 
-Durations are Prometheus's (`3m`); what is compared with a number is a number, in the unit that the comment names.
-`make rules` writes the rules anew. The drill divides times and bytes by constants of its own, and nothing else.
+Durations use Prometheus's syntax (`3m`). A value that is compared with a number is a number, in the unit that its
+comment names. `make rules` generates the rules again. The drill divides times and bytes by constants of its own, and
+changes nothing else.
 """
 
-# How often Prometheus looks. Windows of causes are 3 evaluations long: an alert is over within five of the repair.
+# Scrape and evaluation intervals. Ranges of cause alerts are 3 evaluations long, so that an alert resolves within five
+# evaluations of the repair.
 SCRAPE_EVERY = "15s"
 EVALUATE_EVERY = "1m"
-WINDOW = "3m"  # of the rates that alerts look at: 12 scrapes, of which a few may be lost
-SYMPTOM_WINDOW = "2m"  # of what follows from a cause, so that it is over before its cause is
+WINDOW = "3m"  # range of the rates in alerts: 12 scrapes; a few may be lost
+SYMPTOM_WINDOW = "2m"  # range of symptoms, so that a symptom resolves before its cause
 
-# How long a condition holds before it is told. Causes are told first, so that they can silence what follows from them.
-AT_ONCE = "0m"  # for what never happens by chance
-CAUSE_FOR = "2m"  # outlives a restart and a deployment's last replica
-CAUSE_KEPT = "2m"  # a cause goes on firing so long after it ended: what follows from it, and is silenced, ends first
-SYMPTOM_FOR = "5m"  # a cause, if there is one, has been told by then
-SLOW_FOR = "10m"  # the timeline's latency, as the objective names it; the backlog, which nobody can shrink in a minute
+# How long a condition must hold before its alert fires. Causes fire first, so that they can inhibit their symptoms.
+AT_ONCE = "0m"  # for conditions that never occur by chance
+CAUSE_FOR = "2m"  # longer than a restart, and than a deployment's last replica takes
+CAUSE_KEPT = "2m"  # a cause keeps firing this long after it ended, so that inhibited symptoms resolve first
+SYMPTOM_FOR = "5m"  # by then the alert on a cause, if there is one, has fired
+SLOW_FOR = "10m"  # for the timeline's latency, as in the objective, and the backlog, which can't shrink in a minute
 
 # Timeline
-LATENCY_P95 = 2.0  # s; agents wait that long, and it is an edge of the histogram's buckets
-LATENCY_READS = 10  # reads in a window; below, one slow read would be the 95th percentile
-CACHE_ERROR_SHARE = 0.05  # of reads; a Redis in order gives none, a failover gives a few
-CACHE_ERRORS = 3  # errors in a window; one lost connection is no outage
-MISS_SHARE = 0.6  # of reads; cold cases and renewals stay below half
-MISS_SURGE = 1.5  # times the share of the day before, so that a service that mostly misses is no surge
-MISS_BEFORE = "1d"  # which a surge is held against; a day has its rush hours and its night
-MISS_READS = 10  # reads in a window; the first readers of the morning all miss
-FAILURE_SHARE = 0.1  # failures for each read; each costs a timeline something, and a retry has failed already
-FAILURES = 5  # failures in a window
-SOURCE_DOWN_SHARE = 0.5  # of calls; the breaker opens at the same share
-SOURCE_WINDOW = "2m"  # shorter than WINDOW: the breaker's rest of up to 30 s comes on top of it, and CAUSE_KEPT
-SOURCE_CALLS = 5  # calls that failed in a window; the breaker needs as many
+LATENCY_P95 = 2.0  # s; how long agents wait, and a boundary of the histogram's buckets
+LATENCY_READS = 10  # reads per window; with fewer, one slow read would be the 95th percentile
+CACHE_ERROR_SHARE = 0.05  # share of reads; a healthy Redis causes none, a failover a few
+CACHE_ERRORS = 3  # errors per window; one lost connection is not an outage
+MISS_SHARE = 0.6  # share of reads; cold cases and renewals stay below half
+MISS_SURGE = 1.5  # multiple of the previous day's share, so that a usually high miss rate is not a surge
+MISS_BEFORE = "1d"  # baseline period of a surge; a day includes its rush hours and its night
+MISS_READS = 10  # reads per window; the first reads of the morning all miss
+FAILURE_SHARE = 0.1  # failures per read; each degrades a timeline, and comes after a failed retry
+FAILURES = 5  # failures per window
+SOURCE_DOWN_SHARE = 0.5  # share of calls; the breaker opens at the same share
+SOURCE_WINDOW = "2m"  # shorter than WINDOW, because the breaker's open state of up to 30 s and CAUSE_KEPT add to it
+SOURCE_CALLS = 5  # failed calls per window; the breaker needs as many
 
 # Attachments
 GIB = 1024**3
-BACKLOG_BYTES = 15 * GIB  # bytes; three quarters of the 20 GiB volume that the deployment asks for
-BACKLOG_DISK_SHARE = 0.75  # of what the backlog takes and the disk has free; the same on a smaller volume
-GROWTH_WINDOW = "10m"  # long enough that one large file is no trend
-GROWTH_HORIZON = 4 * 3600  # s; time for a person to move files away in working hours and at night
-GROWTH_FOR = "2m"  # as a cause: a full disk follows from it
-DISK_FREE = GIB  # bytes; four times the reserve at which the service begins to refuse files
-OFFLOAD_WINDOW = "30m"  # failures are remembered over the pause between two runs
-OFFLOAD_FAILURES = 3  # files in that window, with none moved in the last minutes
-SWEEP_KEPT = "15m"  # a process's last word on lost files; it, or its successor, sweeps within minutes of its start
-SWEEP_UNHEARD = "2h"  # the last word of all, where nobody has swept since: a sweep that fails is made up in an hour
-DAMAGE_WINDOW = "1h"  # a re-hash finds a file once; on-call must not lose sight of it within minutes
+BACKLOG_BYTES = 15 * GIB  # bytes; three quarters of the 20 GiB volume that the deployment requests
+BACKLOG_DISK_SHARE = 0.75  # backlog as a share of backlog plus free space; the same limit on a smaller volume
+GROWTH_WINDOW = "10m"  # long enough that one large file is not a trend
+GROWTH_HORIZON = 4 * 3600  # s; enough for a person to move files away, in working hours and at night
+GROWTH_FOR = "2m"  # as for a cause: a full disk follows from it
+DISK_FREE = GIB  # bytes; four times the reserve at which the service starts to refuse files
+OFFLOAD_WINDOW = "30m"  # failures count across the pause between two runs
+OFFLOAD_FAILURES = 3  # files in that window, while none was moved in the last minutes
+SWEEP_KEPT = (
+    "15m"  # validity of a process's last report on lost files; it or its successor sweeps minutes after its start
+)
+SWEEP_UNHEARD = "2h"  # validity of the last report if no sweep has run since; a failed sweep is repeated within an hour
+DAMAGE_WINDOW = "1h"  # a re-hash reports a file once, and the alert must not resolve within minutes
 
 # Events
 OUTBOX_AGE = 120  # s; the relay takes less than 1 s, and a broker's failover less than this
-STREAM_WAITING = 100  # events that wait while none is applied; a consumer takes that many in a second or two
-STREAM_BEHIND = 5000  # events that wait, whatever is consumed; more than a consumer takes in a minute
-DEAD_LETTERS = 0  # events; each one is a change that a case has not seen
-EVENTS_FOR = "2m"  # as a cause: agents see it only in what is missing
+STREAM_WAITING = 100  # waiting events while none is applied; a consumer takes as many in a second or two
+STREAM_BEHIND = 5000  # waiting events in any case; more than a consumer takes in a minute
+DEAD_LETTERS = 0  # events; each is a change that a case has not received
+EVENTS_FOR = "2m"  # as for a cause: agents notice it only by missing information
 
-# Traffic, against the same hour of the past seven days
-TRAFFIC_SPIKE = 4  # times the second highest of those days; sales and Mondays stay below three
-TRAFFIC_SPIKE_FLOOR = 20  # cases more in SPIKE_WINDOW, so that a quiet night's handful is no flood
-SPIKE_WINDOW = "5m"  # a flood is seen in minutes, and gone from it in as many
-TRAFFIC_SILENCE = 0.1  # of the second lowest of those days; a day's noise never comes near
-SILENCE_WINDOW = "15m"  # silence takes longer to tell from chance
-TRAFFIC_SILENCE_FLOOR = 20  # cases that were to come in SILENCE_WINDOW; two or fewer of 20 by chance: once in 2 million
-TRAFFIC_HOUR = "1h"  # around the same time of day; rush hours do not begin at the same minute
-TRAFFIC_PAST = 7  # days back, which has each day of the week once
-TRAFFIC_DAYS = 3  # of history at least; fewer say nothing about a usual day
+# Traffic, compared with the same hour of the past seven days
+TRAFFIC_SPIKE = 4  # multiple of the second highest of the seven days; sales and Mondays stay below three
+TRAFFIC_SPIKE_FLOOR = 20  # additional cases in SPIKE_WINDOW, so that a handful in a quiet night is not a spike
+SPIKE_WINDOW = "5m"  # detects a spike in minutes, and resolves in as many
+TRAFFIC_SILENCE = 0.1  # share of the second lowest of the seven days; a day's noise never comes near
+SILENCE_WINDOW = "15m"  # silence takes longer to distinguish from chance
+TRAFFIC_SILENCE_FLOOR = 20  # expected cases in SILENCE_WINDOW; two or fewer of 20 by chance: once in 2 million
+TRAFFIC_HOUR = "1h"  # range around the same time of day, because rush hours do not start at the same minute
+TRAFFIC_PAST = 7  # days of history, with each day of the week once
+TRAFFIC_DAYS = 3  # minimum days of history; fewer do not define a usual day
 
-# Objectives. A burn rate of 1 uses the budget up in 30 days; both windows of a pair must burn.
-OBJECTIVE_API = 0.999  # of requests are not answered by 5xx, over 30 days
-OBJECTIVE_TIMELINE = 0.99  # of reads are not partial and take less than LATENCY_P95, over 30 days
+# Objectives. A burn rate of 1 uses up the budget in 30 days. Both windows of a pair must burn.
+OBJECTIVE_API = 0.999  # share of requests that are not answered by 5xx, over 30 days
+OBJECTIVE_TIMELINE = 0.99  # share of reads that are not partial and take less than LATENCY_P95, over 30 days
 BURN_FAST = 14.4  # 2 % of the month's budget in an hour
-BURN_FAST_WINDOWS = ("1h", "4m")  # the short one is over within five evaluations
+BURN_FAST_WINDOWS = ("1h", "4m")  # the short window resolves within five evaluations
 BURN_MEDIUM = 6  # 5 % in six hours
 BURN_MEDIUM_WINDOWS = ("6h", "30m")
 BURN_SLOW = 1  # 10 % in three days
 BURN_SLOW_WINDOWS = ("3d", "6h")
-BURN_FAST_FOR = "2m"  # the short window has seen enough by then
-BURN_SLOW_FOR = "15m"  # nobody is called at night for these, so the fast alert is heard first
+BURN_FAST_FOR = "2m"  # by then the short window has enough data
+BURN_SLOW_FOR = "15m"  # pages no person at night, so that the fast alert fires first
 BURN_REQUESTS = 30  # requests in a pair's short window; with fewer, one failure would be an incident
 
 # The process
-DOWN_FOR = "1m"  # four scrapes in a row that nobody answers; a restart takes seconds
-DOWN_KEPT = "3m"  # as CAUSE_KEPT, until the probe has looked again
-LOOP_LAG_P95 = 0.25  # s; every request waits that much besides its own work, ten times what a busy loop shows
+DOWN_FOR = "1m"  # four failed scrapes in a row; a restart takes seconds
+DOWN_KEPT = "3m"  # as CAUSE_KEPT, until the probe has run again
+LOOP_LAG_P95 = 0.25  # s; every request waits this long besides its own work; ten times the lag of a busy loop
 
 # The audit log
-AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a failover within this
+AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a failover within this time
 
 # The probe
-PROBE_FOR = "5m"  # five runs in a row at its usual minute; as a symptom, whose cause has been told by then
-PROBE_MISSING_FOR = "5m"  # outlives the probe's own deployment
+PROBE_FOR = "5m"  # five failed runs at the usual interval of a minute; a symptom, whose cause has fired by then
+PROBE_MISSING_FOR = "5m"  # longer than the probe's own deployment

@@ -1,1 +1,1 @@
-"""The alerts, by what they watch; `observability/rules.py` makes Prometheus's rules of them."""
+"""Tables of alerts by area; `observability/rules.py` generates Prometheus's rules from them."""

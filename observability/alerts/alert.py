@@ -1,4 +1,4 @@
-"""What an alert is made of."""
+"""Data types of alerts and recording rules."""
 
 import re
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ Severity = Literal["critical", "warning", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alerting rule: critical calls a person, warning is read in working hours, none is for machines.
+    """One alerting rule: critical pages a person, warning is read in working hours, none is for machines.
 
-    In `expr` and `held`, seconds that are compared with an age stand as `{s:120}` and bytes as `{B:1024}`: the drill
-    divides them, together with every duration.
+    In `expr` and `held`, seconds that are compared with an age are written as `{s:120}`, and bytes as `{B:1024}`. The
+    drill divides them and every duration.
     """
 
     name: str
@@ -23,14 +23,12 @@ class Alert:
     severity: Severity
     summary: str
     description: str  # with values and units
-    panel: str  # of the dashboard, by its title
-    kept: str = (
-        ""  # how long it goes on firing once the condition holds no more, so that what it silences is over first
-    )
+    panel: str  # title of a panel of the dashboard
+    kept: str = ""  # how long it fires after its condition ended, so that inhibited alerts resolve first
 
     @property
     def runbook(self) -> str:
-        """The runbook's file name: the alert's in kebab case."""
+        """Return the runbook's file name, which is the alert's name in kebab case."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", self.name).lower() + ".md"
 
 
@@ -43,15 +41,15 @@ class Record:
 
 
 def of(duration: str) -> int:
-    """The seconds of a duration in Prometheus's way: 5m is 300."""
+    """Return the seconds of a duration in Prometheus's syntax: 5m is 300."""
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[duration[-1]]
 
 
 def seconds(value: float) -> str:
-    """Seconds in an expression."""
+    """Return seconds as they are written in an expression."""
     return f"{{s:{value:g}}}"
 
 
 def size(value: int) -> str:
-    """Bytes in an expression."""
+    """Return bytes as they are written in an expression."""
     return f"{{B:{value}}}"

@@ -1,4 +1,4 @@
-"""Alerts on attachments: the backlog, the disk, the move to S3, and files that are not what they were.
+"""Alerts on attachments: the backlog, the disk, the move to S3, and missing or damaged files.
 
 Each replica reports the backlog of the storage that all share, so replicas are joined by `max`, never by `sum`.
 """
@@ -8,15 +8,15 @@ from observability.alerts.alert import Alert, seconds, size
 
 BACKLOG = "max(support_attachment_backlog_bytes)"
 FREE = "min(support_attachment_disk_free_bytes)"
-AHEAD, AHEAD_NOW = (  # by the trend, and by what it has come to in the last minutes
+AHEAD, AHEAD_NOW = (  # forecasts from the trend of GROWTH_WINDOW and of the last minutes
     f"max(predict_linear(support_attachment_backlog_bytes[{window}], {seconds(t.GROWTH_HORIZON)}))"
     for window in (t.GROWTH_WINDOW, t.WINDOW)
 )
 LIMIT = size(t.BACKLOG_BYTES)
 HOURS = t.GROWTH_HORIZON // 3600
 OFFLOADED = "support_attachment_offloaded_total"
-# A process that began anew says nothing until it has swept: what was said last stands meanwhile. A sweep that finds the
-# repair is heard at once, for it is a later word of the same process.
+# A restarted process reports nothing until its first sweep; meanwhile the last report counts. A sweep that finds the
+# repair counts at once, because it is a later report of the same process.
 UNREPAIRED = " or ".join(
     f"max by (kind) (last_over_time(support_attachment_unrepaired[{window}]))"
     for window in (t.SWEEP_KEPT, t.SWEEP_UNHEARD)

@@ -1,4 +1,4 @@
-"""Alerts on events that go out and come in, and on the probe that proves the way end to end."""
+"""Alerts on outgoing and inbound events, and on the probe that tests them end to end."""
 
 from observability import thresholds as t
 from observability.alerts.alert import Alert, seconds

@@ -1,7 +1,7 @@
-"""The two objectives and the alerts on how fast their budgets burn: multi-window, multi-burn-rate.
+"""The two objectives, and multi-window, multi-burn-rate alerts on their error budgets.
 
-After "Alerting on SLOs" in Google's SRE workbook: a pair of windows fires while both burn, so that it tells soon and
-is over soon.
+Based on "Alerting on SLOs" in Google's SRE workbook: a pair of windows fires while both burn, so that the alert fires
+and resolves quickly.
 """
 
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ from observability import thresholds as t
 from observability.alerts.alert import Alert, Record, of
 
 WINDOWS = sorted({*t.BURN_FAST_WINDOWS, *t.BURN_MEDIUM_WINDOWS, *t.BURN_SLOW_WINDOWS}, key=of)
-UNWATCHED = "/metrics|/livez|/readyz|/health"  # asked by machines, and no part of what agents get
+UNWATCHED = "/metrics|/livez|/readyz|/health"  # requested by machines, not by agents
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What share of what is good, and the queries that count it over a window."""
+    """The share of good events to reach, and the queries that count bad events and all events over a window."""
 
-    key: str  # of the recorded series
+    key: str  # part of the recorded series' names
     alert: str
     share: float
     title: str
-    what: str  # is bad
+    what: str  # describes the bad events
     bad: str
     total: str
     panel: str
 
     def ratio(self, window: str) -> str:
-        """The recorded share of bad ones."""
+        """Return the name of the recorded share of bad events."""
         return f"support:{self.key}_bad:ratio_rate{window}"
 
     def records(self) -> list[Record]:
-        """The share of bad ones over every window."""
+        """Return recording rules for the share of bad events over every window."""
         return [
             Record(
                 self.ratio(window),
@@ -42,7 +42,7 @@ class Objective:
         ]
 
     def alerts(self) -> list[Alert]:
-        """The fast alert calls a person; the slow one is for the next morning."""
+        """Return the fast alert, which pages a person, and the slow alert, which is for the next morning."""
         budget = 1 - self.share
         told = f"{{{{ $value | humanizePercentage }}}} of {self.what} (objective {budget:.1%} at most)"
         return [
@@ -76,9 +76,9 @@ class Objective:
         return f"{burning} and {requests} >= {t.BURN_REQUESTS}"
 
 
-# The name of the series is every service's, by convention: without `job`, another's failures would be ours.
+# By convention all services share the name of the series. Without `job`, failures of others would count here.
 ROUTED = f'job="support-service",http_route!~"{UNWATCHED}"'
-IN_TIME = f'le=~"{t.LATENCY_P95:g}(.0)?"'  # 2 where it came by OTLP, 2.0 by a scrape
+IN_TIME = f'le=~"{t.LATENCY_P95:g}(.0)?"'  # 2 if ingested by OTLP, 2.0 if scraped
 OBJECTIVES = (
     Objective(
         "api_requests",

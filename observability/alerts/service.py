@@ -1,4 +1,4 @@
-"""Alerts on the service itself, and the watchdog that proves that alerts arrive at all."""
+"""Alerts on the service itself, and the watchdog that proves that alerts are delivered."""
 
 from observability import thresholds as t
 from observability.alerts.alert import Alert, seconds

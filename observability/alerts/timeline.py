@@ -1,4 +1,4 @@
-"""Alerts on the timeline: how long it takes, its cache, and the services behind it."""
+"""Alerts on the timeline: its latency, its cache, and the upstream services."""
 
 from observability import thresholds as t
 from observability.alerts.alert import Alert, Record
@@ -12,7 +12,7 @@ def _cache_events(events: str) -> str:
 
 
 READS, ERRORS = _cache_events("hit|miss"), _cache_events("error")
-# By reads and not by time: at night the probe's reads are nearly all there are, and each of them misses.
+# Weighted by reads, not by time: at night nearly all reads are the probe's, and each of them misses.
 USUAL_MISSES = (
     f"sum_over_time(support:timeline_cache_misses:increase[{t.MISS_BEFORE}])"
     f" / sum_over_time(support:timeline_cache_reads:increase[{t.MISS_BEFORE}])"
@@ -88,7 +88,7 @@ ALERTS = (
     ),
     Alert(
         "SupportTimelineSourceDown",
-        # `service` is what raises the alert; the one that it depends on gets a label of its own.
+        # The label `service` names the service that raises the alert; the upstream service gets the label `dependency`.
         f"label_replace(service:support_timeline_source_failures:ratio > {t.SOURCE_DOWN_SHARE}"
         f' and sum by (service) (increase(support_timeline_source_seconds_count{{outcome=~"{DOWN}"}}[{W}]))'
         f' >= {t.SOURCE_CALLS}, "dependency", "$1", "service", "(.*)")',

@@ -7,7 +7,7 @@ from observability import thresholds as t
 from observability.alerts.alert import Alert, Record, of, seconds
 
 CREATED = 'support_ticket_created_total{channel!="synthetic"}'
-# The half hour before and after the same time of each past day.
+# The average of the half hours before and after the same time of each past day.
 SAME_HOUR = " or ".join(
     f"label_replace(avg_over_time(support:tickets_created:rate15m[{t.TRAFFIC_HOUR}]"
     f' offset {24 * day - 1}h30m), "day", "{day}", "", "")'
@@ -15,7 +15,8 @@ SAME_HOUR = " or ".join(
 )
 PAST = "day:support_tickets_created:same_hour"
 ENOUGH = f"count({PAST}) >= {t.TRAFFIC_DAYS}"
-# With seven days these are exactly the second lowest and the second highest: a weekend is usual, one odd day is not.
+# With seven days these are exactly the second lowest and the second highest: a weekend counts as usual, one odd day
+# does not.
 SECOND_LOWEST, SECOND_HIGHEST = "1/6", "5/6"
 SPIKE = (
     f"sum(increase({CREATED}[{t.SPIKE_WINDOW}])) > {t.TRAFFIC_SPIKE_FLOOR} + {t.TRAFFIC_SPIKE}"

@@ -1,1 +1,1 @@
-"""The unit tests of the rules, which `make rules` writes for promtool. Each says what fires in all, Watchdog aside."""
+"""Unit tests of the rules, written for promtool by `make rules`. Each lists every alert that fires, except Watchdog."""

@@ -1,4 +1,4 @@
-"""Long tests of the rules: a quiet night and a noisy but healthy day in which nothing fires, and a week of traffic."""
+"""Long tests of the rules: a quiet night and a noisy but healthy day without an alert, and a week of traffic."""
 
 import random
 from typing import Any
@@ -7,15 +7,15 @@ from observability import thresholds as t
 from observability.rule_tests.notation import file_of, firing
 
 DAY = 1440  # minutes
-NIGHT = 480  # minutes; longer than every window that an alert on rates waits for (6 h)
-BLOCK = 20  # minutes in which a counter grows evenly
-RESTART = 900  # the minute at which replica `a` is replaced: its counters begin at 0
+NIGHT = 480  # minutes; longer than every window that an alert on rates needs (6 h)
+BLOCK = 20  # minutes during which a counter grows evenly
+RESTART = 900  # the minute at which replica `a` is replaced and its counters start at 0
 REPLICAS = ("a", "b")
 ANY_ALERT = 'count by (alertname) (count_over_time(ALERTS{alertstate="firing",alertname!="Watchdog"}[1d]))'
 LATE = tuple((edge, share) for edge, share in (("0.01", 0.9), ("0.25", 0.99), ("0.5", 1.0), ("+Inf", 1.0)))
 SLOW = tuple((edge, share) for edge, share in (("0.5", 0.9), ("2.0", 0.98), ("5.0", 1.0), ("+Inf", 1.0)))
 
-# What grows with the traffic: its share of 100 requests a minute at the busiest.
+# Counters that grow with the traffic, and their growth a minute at the peak of 100 requests a minute.
 BUSY = {
     'support_timeline_cache_events_total{event="hit"}': 30.0,
     'support_timeline_cache_events_total{event="miss"}': 20.0,
@@ -58,7 +58,7 @@ AT_REST = {
     "support_audit_unsealed_age_seconds": 0,
     'support_attachment_unrepaired{kind="missing"}': 0,
 }
-# A gauge's values through the noisy day: (minutes, value), again and again.
+# A gauge's values in the noisy day: (minutes, value), repeated.
 RESTLESS = {
     "support_attachment_backlog_bytes": ((50, 2 * t.GIB), (30, 2 * t.GIB + 26_214_400), (40, 2 * t.GIB + 78_643_200)),
     "support_events_outbox_oldest_seconds": ((118, 0), (1, 90), (1, 130)),
@@ -68,14 +68,17 @@ RESTLESS = {
 
 
 def quiet() -> dict[str, Any]:
-    """A night without a call: counters at 0, gauges at rest."""
+    """Return the test of a night without requests: counters at 0, gauges at rest."""
     counters = [_of(name, replica, f"0x{NIGHT}") for name in BUSY for replica in REPLICAS]
     gauges = [_of(name, "a", f"{value}x{NIGHT}") for name, value in AT_REST.items()]
     return _silent("a night without a call", NIGHT, counters + gauges, _alive(f"1x{NIGHT}", f"1x{NIGHT}"))
 
 
 def noisy() -> dict[str, Any]:
-    """Rush hours, single failures, large files, a replica that restarts, a probe that fails once an hour."""
+    """Return the test of a noisy day.
+
+    It has rush hours, single failures, large files, a replica that restarts, and a probe that fails once an hour.
+    """
     draw = random.Random(8)
     paces = [_rush(draw, block * BLOCK) for block in range(DAY // BLOCK)]
     counters = [
@@ -89,9 +92,12 @@ def noisy() -> dict[str, Any]:
 
 
 def traffic() -> dict[str, Any]:
-    """Eight days of new cases, 120 an hour: on the eighth a flood, then silence, then as ever."""
+    """Return the test of eight days with 120 new cases an hour.
+
+    On the eighth day a spike, then silence, then usual traffic.
+    """
     last = 7 * DAY
-    growth = ((2, last + 60), (30, 30), (2, 120), (0, 40), (2, 60))  # a minute, for so many minutes
+    growth = ((2, last + 60), (30, 30), (2, 120), (0, 40), (2, 60))  # (cases a minute, minutes)
     anomaly = 'SupportTicketTrafficAnomaly{direction="%s"}'
     moments = {59: (), 85: (anomaly % "spike",), 95: (), 200: (), 240: (anomaly % "silence",), 255: ()}
     parts, at = [], 0
@@ -113,7 +119,7 @@ def traffic() -> dict[str, Any]:
 
 
 def _silent(name: str, minutes: int, series: list[dict[str, str]], alive: list[dict[str, str]]) -> dict[str, Any]:
-    """Not one alert fires at any moment."""
+    """Return a test in which no alert fires at any time."""
     silent = {"expr": ANY_ALERT, "eval_time": f"{minutes - 1}m", "exp_samples": []}
     return file_of([{"name": name, "interval": "1m", "input_series": series + alive, "promql_expr_test": [silent]}])
 
@@ -132,7 +138,7 @@ def _of(name: str, replica: str, values: str) -> dict[str, str]:
 
 
 def _rush(draw: random.Random, minute: int) -> float:
-    """How busy a part of the day is, from 0.03 at night to 1 at its busiest."""
+    """Return how busy a part of the day is, from 0.03 at night to 1 at its peak."""
     hour = minute / 60
     return max(0.03, 1 - abs(hour - 14) / 8) * draw.uniform(0.6, 1.0)
 

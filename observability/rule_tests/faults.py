@@ -1,4 +1,4 @@
-"""Each alert fires while something is broken, alone or with what must come with it, and is over after the repair."""
+"""Tests of alerts: each fires during its fault, alone or with alerts that it implies, and resolves after the repair."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,12 @@ TOLD, OVER = REPAIRED - 1, REPAIRED + 5  # five evaluations after the repair
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is broken from BROKEN to REPAIRED, and what fires because of it."""
+    """A fault that lasts from BROKEN to REPAIRED, and the alerts that fire because of it."""
 
-    alerts: tuple[str, ...]  # with labels of their own as `Alert{stage="http"}`
+    alerts: tuple[str, ...]  # with their own labels as `Alert{stage="http"}`
     series: dict[str, Values]
     over: int = OVER
-    also_over: tuple[str, ...] = ()  # what still fires then, since it looks further back
+    also_over: tuple[str, ...] = ()  # alerts that still fire then, because they look further back
 
 
 def _reads(complete: Counter, partial: Counter, *, late: bool = False, edge: str = "2.0") -> dict[str, Values]:
@@ -236,7 +236,7 @@ FAULTS = {
 
 
 def faults() -> dict[str, Any]:
-    """Each fault: what fires by the time it is repaired, and what still does five evaluations later."""
+    """Return a test per fault: the alerts that fire just before the repair, and the alerts that still fire after it."""
     return file_of([_fault(name, fault) for name, fault in FAULTS.items()])
 
 

@@ -1,23 +1,23 @@
-"""Series and expectations as promtool writes them."""
+"""Series and expectations in promtool's notation."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from observability import thresholds as t
 
-NIGHT, BROKEN, REPAIRED = 20, 60, 100  # minutes after the start, at which these end, begin and are
+NIGHT, BROKEN, REPAIRED = 20, 60, 100  # minutes after the start: end of the night, start of the fault, repair
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A counter's growth a minute: as usual, while it is broken, and after the repair; and before that, at night."""
+    """A counter's growth a minute: usual, during the fault (`broken`), and in the night before if it differs."""
 
     usual: float = 0
     broken: float = 0
     night: float | None = None
 
     def values(self) -> str:
-        """As promtool's notation has it."""
+        """Return the values in promtool's notation."""
         night = self.usual if self.night is None else self.night
         phases = ((night, NIGHT), (self.usual, BROKEN - NIGHT), (self.broken, REPAIRED - BROKEN), (self.usual, 60))
         parts, at = [], 0.0
@@ -29,23 +29,23 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A gauge's value: as usual, while it is broken and how it grows a minute then; None is no sample at all."""
+    """A gauge's usual value, its value during the fault and its growth a minute then. None stands for no samples."""
 
     usual: float
     broken: float | None
     growth: float = 0
 
     def values(self) -> str:
-        """As promtool's notation has it."""
+        """Return the values in promtool's notation."""
         told = f"_x{REPAIRED - BROKEN}" if self.broken is None else _grow(self.broken, self.growth, REPAIRED - BROKEN)
         return f"{_grow(self.usual, 0, BROKEN)} {told} {_grow(self.usual, 0, 60)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """A gauge whose process ends before the repair: nothing is said until then, and what is usual from then on.
+    """A gauge whose process ends before the repair. It has no samples until the repair, and the usual value afterwards.
 
-    One that does not return has been replaced by another process.
+    If it does not return, another process has replaced it.
     """
 
     usual: float
@@ -54,7 +54,7 @@ class Restarted:
     returns: bool = True
 
     def values(self) -> str:
-        """As promtool's notation has it."""
+        """Return the values in promtool's notation."""
         told = _grow(self.broken, 0, REPAIRED - BROKEN - self.silent)
         after = _grow(self.usual, 0, 60) if self.returns else "_x60"
         return f"{_grow(self.usual, 0, BROKEN)} {told} stale _x{self.silent - 1} {after}"
@@ -64,7 +64,7 @@ Values = Counter | Gauge | Restarted
 
 
 def firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
-    """Exactly these alerts fire at a time."""
+    """Return the expectation that exactly these alerts fire at a time."""
     samples = []
     for alert in alerts:
         name, _, labels = alert.partition("{")
@@ -75,7 +75,7 @@ def firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
 
 
 def file_of(tests: list[dict[str, Any]], rules: str = "*") -> dict[str, Any]:
-    """A file of tests of these rules."""
+    """Return a test file that loads the named rules."""
     return {"rule_files": [f"../rules/{rules}.yaml"], "evaluation_interval": t.EVALUATE_EVERY, "tests": tests}
 
 
