@@ -1,1 +1,1 @@
-"""The dashboard, told as tables of panels; `python -m grafana.generate` makes Grafana's JSON of them."""
+"""The dashboard as tables of panels; `python -m grafana.generate` generates Grafana's JSON from them."""

@@ -1,4 +1,4 @@
-"""Who is let in, who is turned away, and whether the log of what they change is sealed."""
+"""Panels on authentication, refused requests, connections and the audit log."""
 
 from observability import thresholds as t
 

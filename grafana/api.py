@@ -1,4 +1,4 @@
-"""The objectives and their budgets, and the API: rate, errors, duration."""
+"""Panels on the objectives and their error budgets, and on the API's rate, errors and duration."""
 
 from observability import thresholds as t
 from observability.alerts.objectives import IN_TIME, UNWATCHED
@@ -14,7 +14,7 @@ BURN_WINDOWS = (t.BURN_FAST_WINDOWS[0], t.BURN_MEDIUM_WINDOWS[0], t.BURN_SLOW_WI
 
 
 def _burn(key: str, objective: float) -> tuple[Query, ...]:
-    """How many times faster than it may the budget burns, over each of the alerts' long windows."""
+    """Return the burn rate of the budget over each of the alerts' long windows. At 1 it lasts exactly 30 days."""
     budget = f"{1 - objective:g}"
     return tuple(Query(f"support:{key}_bad:ratio_rate{window} / {budget}", window) for window in BURN_WINDOWS)
 

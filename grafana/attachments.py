@@ -1,4 +1,4 @@
-"""Attachments: arrival, the disk, the move to S3, and whether each file is still what it was."""
+"""Panels on attachments: uploads, the disk, the move to S3, and missing or damaged files."""
 
 from observability import thresholds as t
 

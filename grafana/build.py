@@ -1,4 +1,4 @@
-"""Makes Grafana's model of the tables of panels, with its foundation SDK."""
+"""Builds Grafana's model of the dashboard from the tables of panels, with the Grafana Foundation SDK."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from grafana.panel import Panel, Query, Row
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 HEIGHT = 8  # grid units
-TALLEST = 24  # grid units in a row's width
+TALLEST = 24  # grid units; the width of a row
 GOOD, BAD = "green", "red"
-# Name, query, colour, and what a mark says.
+# Name, query, colour and text of each annotation.
 ANNOTATIONS = (
     (
         "Deployments",
@@ -31,7 +31,7 @@ Builder = timeseries.Panel | stat.Panel | statetimeline.Panel
 
 
 def overview(title: str, uid: str, rows: Sequence[Row], runbooks: str) -> model.Dashboard:
-    """The dashboard; `runbooks` is where runbooks are served, which a variable holds so that it can be changed."""
+    """Return the dashboard. `runbooks` is the address of the runbooks, kept in a variable so that it can be changed."""
     board = (
         dashboard.Dashboard(title)
         .uid(uid)

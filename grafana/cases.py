@@ -1,4 +1,4 @@
-"""Traffic of cases with the band of what is usual, and the cases that wait."""
+"""Panels on the number of new cases with its usual range, and on waiting cases."""
 
 from observability import thresholds as t
 from observability.alerts.alert import of
@@ -8,7 +8,7 @@ from grafana.panel import HOUR, Panel, Query, Row, highest, hourly, quantile
 REAL = 'channel!="synthetic"'
 CREATED = "support_ticket_created_total"
 LOW, HIGH = "support:tickets_created:expected_low", "support:tickets_created:expected_high"
-# What the alert's floors, which are cases in its windows, are in an hour.
+# The alert's floors, converted from cases in its windows to cases an hour.
 SPIKE_FLOOR = t.TRAFFIC_SPIKE_FLOOR * HOUR / of(t.SPIKE_WINDOW)
 SILENCE_FLOOR = t.TRAFFIC_SILENCE_FLOOR * HOUR / of(t.SILENCE_WINDOW)
 

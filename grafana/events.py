@@ -1,4 +1,4 @@
-"""Events that go out and come in, and the probe that proves the way end to end."""
+"""Panels on outgoing and inbound events, and on the probe that tests them end to end."""
 
 from observability import thresholds as t
 

@@ -29,7 +29,7 @@ ROWS = (FIRST, READING, TRAFFIC, OBJECTIVES, API, SOURCES, ATTACHMENTS, EVENTS, 
 
 
 def main() -> int:
-    """Write or check the file; gives the exit status."""
+    """Write or check the file and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m grafana.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file is out of date")
     text = rendered()
@@ -43,10 +43,10 @@ def main() -> int:
 
 
 def rendered() -> str:
-    """The file's text, as the tables have it now."""
+    """Return the file's text for the current tables."""
     board = overview("Support overview", UID, ROWS, _runbooks())
     document: dict[str, Any] = json.loads(json.dumps(board, cls=JSONEncoder))
-    # What Grafana reads and the SDK's types don't have.
+    # Fields that Grafana reads and the SDK's types lack.
     for annotation, (*_, words) in zip(document["annotations"]["list"], ANNOTATIONS, strict=True):
         annotation["titleFormat"] = words
     document["templating"]["list"][0]["current"] = {"selected": True, "text": "Prometheus", "value": "prometheus"}
@@ -54,7 +54,10 @@ def rendered() -> str:
 
 
 def _runbooks() -> str:
-    """Where runbooks are served, as prometheus.yml says it for the alerts."""
+    """Return the address of the runbooks from prometheus.yml, which the alerts use too.
+
+    Raises ValueError if the file has none.
+    """
     found = re.search(r"^ +runbooks: (\S+)$", PROMETHEUS.read_text(), re.MULTILINE)
     if found is None:
         raise ValueError(f"{PROMETHEUS} has no external label `runbooks`")

@@ -1,7 +1,7 @@
-"""What a panel is made of, and the queries that are right for one replica and for ten.
+"""Data types of panels, and queries that are correct for one replica and for ten.
 
 A counter or a histogram is summed over replicas. A gauge that every replica reads from the same database or disk is
-joined by `max` (by `min` where less is worse), and never by `sum`; what a process has of its own is shown by instance.
+joined by `max` (by `min` where less is worse), and never by `sum`. A process's own values are shown by instance.
 """
 
 import re
@@ -16,7 +16,7 @@ HOUR = 3600
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of a panel; `right` puts what it gives on an axis of its own, in a unit of its own."""
+    """One query of a panel. `right` is the unit of a second axis that shows its result."""
 
     expr: str
     legend: str
@@ -26,7 +26,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel. `limit` is the threshold of its alert: what is over it is bad, or, with `low`, what is under it."""
+    """One panel. `limit` is the threshold of its alert: values above it are bad or, with `low`, values below it."""
 
     title: str
     about: str
@@ -37,13 +37,13 @@ class Panel:
     alerts: Sequence[str] = ()
     kind: Literal["lines", "stacked", "number", "states"] = "lines"
     width: int = 8  # of 24
-    top: float | None = None  # of the axis
-    words: dict[str, str] = field(default_factory=dict)  # what a number is shown as
-    runbook: str = ""  # besides those of the alerts
+    top: float | None = None  # maximum of the axis
+    words: dict[str, str] = field(default_factory=dict)  # texts that replace numbers
+    runbook: str = ""  # in addition to the alerts' runbooks
 
     @property
     def runbooks(self) -> list[tuple[str, str]]:
-        """(title, file) of each runbook that the panel leads to."""
+        """Return (title, file) of each runbook that the panel links to."""
         named = [(alert, runbook_of(alert)) for alert in self.alerts]
         return named + ([("Timeline slow or backlog growing", self.runbook)] if self.runbook else [])
 
@@ -57,48 +57,48 @@ class Row:
 
 
 def runbook_of(alert: str) -> str:
-    """The file of an alert's runbook: its name in kebab case."""
+    """Return the file name of an alert's runbook, which is the alert's name in kebab case."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alert).lower() + ".md"
 
 
 def series(metric: str, where: str = "", job: str = JOB) -> str:
-    """A selector."""
+    """Return a selector of a metric."""
     return f"{metric}{{{','.join(filter(None, (job, where)))}}}"
 
 
 def rate(metric: str, by: str = "", where: str = "", window: str = WINDOW) -> str:
-    """How often a second, over all replicas."""
+    """Return the rate per second, summed over replicas."""
     return f"sum{_by(by)}(rate({series(metric, where)}[{window}]))"
 
 
 def hourly(metric: str, by: str = "", where: str = "") -> str:
-    """How often an hour, over all replicas: what is rare in a second can be read so."""
+    """Return the rate per hour, summed over replicas, which is readable for rare events."""
     return f"{rate(metric, by, where)} * {HOUR}"
 
 
 def quantile(share: float, histogram: str, by: str = "", where: str = "", window: str = WINDOW) -> str:
-    """A quantile of a histogram, over all replicas."""
+    """Return a quantile of a histogram over all replicas."""
     labels = ", ".join(filter(None, (by, "le")))
     return f"histogram_quantile({share:g}, {rate(f'{histogram}_bucket', labels, where, window)})"
 
 
 def share(part: str, whole: str) -> str:
-    """A part of a whole, 0 where there is a whole and no part, nothing where there is no whole."""
+    """Return a part of a whole: 0 if only the part is missing, no result if the whole is missing or 0."""
     return f"({part} or 0 * {whole}) / ({whole} > 0)"
 
 
 def highest(gauge: str, by: str = "", where: str = "", job: str = JOB) -> str:
-    """A gauge that every replica reads from the same place."""
+    """Return the maximum of a gauge that every replica reads from the same place."""
     return f"max{_by(by)}({series(gauge, where, job)})"
 
 
 def lowest(gauge: str, by: str = "", where: str = "") -> str:
-    """The same, where less is worse."""
+    """Return the minimum of a gauge that every replica reads from the same place, where less is worse."""
     return f"min{_by(by)}({series(gauge, where)})"
 
 
 def total(gauge: str, by: str = "", where: str = "") -> str:
-    """What each replica has a part of."""
+    """Return the sum of a gauge whose value is divided among the replicas."""
     return f"sum{_by(by)}({series(gauge, where)})"
 
 

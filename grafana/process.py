@@ -1,4 +1,4 @@
-"""The process, each replica by itself: utilisation, saturation, errors; and its stores."""
+"""Panels on each replica's process: utilisation, saturation, errors; and on its stores."""
 
 from observability import thresholds as t
 

@@ -1,4 +1,4 @@
-"""The timeline: what on-call looks at first, what its reads are worth, and the services behind it."""
+"""Panels on the timeline: what on-call checks first, the completeness of its reads, and the upstream services."""
 
 from observability import thresholds as t
 
