@@ -44,9 +44,7 @@ GROWTH_FOR = "2m"  # as for a cause: a full disk follows from it
 DISK_FREE = GIB  # bytes; four times the reserve at which the service starts to refuse files
 OFFLOAD_WINDOW = "30m"  # failures count across the pause between two runs
 OFFLOAD_FAILURES = 3  # files in that window, while none was moved in the last minutes
-SWEEP_KEPT = (
-    "15m"  # validity of a process's last report on lost files; it or its successor sweeps minutes after its start
-)
+SWEEP_KEPT = "15m"  # a process's last report on lost files; it or its successor sweeps within minutes of its start
 SWEEP_UNHEARD = "2h"  # validity of the last report if no sweep has run since; a failed sweep is repeated within an hour
 DAMAGE_WINDOW = "1h"  # a re-hash reports a file once, and the alert must not resolve within minutes
 
