@@ -1,1 +1,1 @@
-"""aiohttp plumbing that knows no feature: connections and their limits, admission, bodies, uploads, problem+json."""
+"""HTTP layer independent of features: connections and their limits, admission, JSON bodies, uploads, problem+json."""

@@ -1,4 +1,4 @@
-"""What stands before every handler: limits that refuse a request before any work is done for it."""
+"""Admission control: limits that refuse a request before its handler runs, and headers for every response."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -16,7 +16,7 @@ from support_service.limits.overload import Overload
 from support_service.limits.rates import Limiter
 from support_service.telemetry.http import UNMEASURED
 
-MAX_QUERY = 4096  # bytes; the longest that is asked for here is a tenth
+MAX_QUERY = 4096  # bytes; the longest query that the API needs is a tenth of this
 MAX_PARAMETERS = 64
 FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
 RATE, RATE_POLICY = istr("RateLimit"), istr("RateLimit-Policy")
@@ -24,7 +24,7 @@ RATE, RATE_POLICY = istr("RateLimit"), istr("RateLimit-Policy")
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The limits of one app. A limiter that is None is off."""
+    """The admission checks of one application. A limiter that is None is disabled."""
 
     proxies: Proxies
     origins: Origins
@@ -35,7 +35,13 @@ class Gate:
     turned_away: Counter
 
     def check(self, request: web.Request) -> None:
-        """Let a request in; raises what refuses it. Health and metrics are let in however much there is to do."""
+        """Check a request against the allowed origins, the overload limits, the rate of its address and query limits.
+
+        Health and metrics requests are checked against the allowed origins only, so that they work under overload.
+
+        Raises Misdirected or Forbidden (origins), Unavailable (overload), TooOften (rate), and AddressTooLong or
+        Malformed (query).
+        """
         self.origins.check(request)
         if request.path in UNMEASURED:
             return
@@ -53,16 +59,16 @@ class Gate:
                 raise Malformed("too_many_parameters", f"The query may have at most {MAX_PARAMETERS} parameters.")
 
     def charge(self, request: web.Request, principal: str) -> None:
-        """Count a request of a principal, once it is known who that is; raises TooOften over the rate."""
+        """Count a request of an authenticated principal. Raises TooOften over the rate."""
         if self.by_principal is not None and request.path not in UNMEASURED:
             self._charge(request, self.by_principal, principal)
 
     def client(self, request: web.BaseRequest) -> str:
-        """The address of the client, seen through the proxies that are trusted."""
+        """Return the client's address, resolved through the trusted proxies."""
         return self.proxies.client(request.remote, request.headers.getall(FORWARDED_FOR, ()))
 
     def tell(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
-        """Give an answer its headers: security, origins, and how the client stands with its rates."""
+        """Set the headers of a response: security, CORS and the state of the client's rate limits."""
         protect(answer)
         self.origins.tell(request, answer)
         if FORWARDED_PROTO in request.headers and self._came_by_https(request):
@@ -76,7 +82,7 @@ class Gate:
     def _charge(self, request: web.Request, limiter: Limiter, key: str) -> None:
         standing = limiter.take(key)
         policy, state = limiter.policy, f'"{limiter.name}";r={standing.left};t={ceil(standing.full_in)}'
-        if limiter is self.by_principal and self.by_address is not None:  # which was charged before
+        if limiter is self.by_principal and self.by_address is not None:  # the address is charged first
             of_address, at_address = request[STANDINGS]
             policy, state = f"{of_address}, {policy}", f"{at_address}, {state}"
         request[STANDINGS] = (policy, state)
@@ -86,23 +92,23 @@ class Gate:
             raise TooOften("rate_limited", f"More than {rate} for one {limiter.name}.", max(1, ceil(standing.retry_in)))
 
     def _came_by_https(self, request: web.BaseRequest) -> bool:
-        """Whether a trusted proxy says so; the last word is the nearest proxy's."""
+        """Return True if a trusted proxy reports HTTPS. The last value counts, because the nearest proxy wrote it."""
         said = request.headers.getall(FORWARDED_PROTO)[-1].rpartition(",")[2]
         return said.strip().lower() == "https" and self.proxies.trusts(request.remote)
 
 
 GATE = web.AppKey("gate", Gate)
-STANDINGS = web.RequestKey("standings", tuple[str, str])  # the policies and how the client stands with each
+STANDINGS = web.RequestKey("standings", tuple[str, str])  # values of RateLimit-Policy and RateLimit
 
 
 @web.middleware
 async def gated(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Hand on what may come in, and answer browsers that ask whether their page may."""
+    """Run the admission checks, answer CORS preflights, and pass every other request to its handler."""
     gate = request.app[GATE]
     gate.check(request)
     return gate.origins.preflight(request) or await handler(request)
 
 
 async def tell(request: web.Request, answer: web.StreamResponse) -> None:
-    """Give an answer its headers, the moment before they are sent."""
+    """Set the headers of a response just before they are sent; a handler of the signal `on_response_prepare`."""
     request.app[GATE].tell(request, answer)

@@ -1,7 +1,8 @@
-"""The checksums that a client may send with its file: `X-Checksum-Sha256`, and `Content-Digest` as RFC 9530 has it.
+"""Checksums that a client may send with a file: `X-Checksum-Sha256`, and `Content-Digest` (RFC 9530).
 
-In a header of the part both are the file's. In a header of the request `Content-Digest` is the whole body's by the RFC,
-and the file's by what many clients send: either proves that the file arrived as it left.
+In a header of the multipart part, both cover the file. In a header of the request, `Content-Digest` covers the whole
+body by the RFC, but many clients send the file's digest there. Both are accepted, because either proves that the file
+arrived unchanged.
 """
 
 import base64
@@ -14,13 +15,13 @@ from support_service.core.errors import FieldError, Invalid, Malformed
 
 PLAIN = "X-Checksum-Sha256"
 DIGEST = "Content-Digest"
-SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*(?:=([^,;]*)|(?=[,;]|$))", re.IGNORECASE)  # a member of a dictionary
+SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*(?:=([^,;]*)|(?=[,;]|$))", re.IGNORECASE)  # a dictionary member (RFC 8941)
 LENGTH = 32  # bytes of a SHA-256
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A checksum, the header that it came in, and whether it may be the whole body's."""
+    """A checksum from the client, the header that carried it, and whether it may cover the whole body."""
 
     header: str
     value: bytes
@@ -28,7 +29,7 @@ class Expected:
 
 
 class Checksums:
-    """Hashes what passes where there is something to hold it against."""
+    """Comparison of a file with the client's checksums. Data is hashed only if there is a checksum."""
 
     def __init__(self, headers: Iterable[tuple[str, str]]) -> None:
         self._expected: list[Expected] = []
@@ -38,9 +39,9 @@ class Checksums:
         self._of_body = any(each.of_body for each in self._expected)
 
     def expect(self, headers: Iterable[tuple[str, str]], *, of_request: bool = False) -> None:
-        """Take note of the checksums in some headers, each of which may come again; raises Malformed.
+        """Add the checksums in the headers of the request or of the part; a header may be repeated. Raises Malformed.
 
-        A digest by another algorithm is left aside, as the RFC allows.
+        A digest by an algorithm other than SHA-256 is ignored, as the RFC allows.
         """
         for name, value in headers:
             if name.lower() == PLAIN.lower() and value:
@@ -49,17 +50,17 @@ class Checksums:
                 self._expected.append(Expected(DIGEST, _bytes(DIGEST, (digest[1] or "").strip()), of_request))
 
     def add_body(self, chunk: bytes) -> None:
-        """Take some of the whole body."""
+        """Add a chunk of the whole body."""
         if self._of_body:
             self._body.update(chunk)
 
     def add_file(self, chunk: bytes | bytearray) -> None:
-        """Take some of the file."""
+        """Add a chunk of the file."""
         if self._expected:
             self._file.update(chunk)
 
     def verify(self) -> None:
-        """Raise Invalid, naming each header, where the file is not the one that was sent."""
+        """Raise Invalid, with an error for each header whose checksum does not match the received file."""
         found = self._file.digest()
         wrong = [
             FieldError(each.header, f"says {each.value.hex()}, but the file that arrived has {found.hex()}")
@@ -71,7 +72,7 @@ class Checksums:
 
 
 def _plain(text: str) -> bytes:
-    """In hex, or in base64 as some clients have it."""
+    """Decode a checksum in hex, or in base64, which some clients send."""
     text = text.strip()
     if len(text) == 2 * LENGTH:
         try:
@@ -82,7 +83,7 @@ def _plain(text: str) -> bytes:
 
 
 def _bytes(header: str, text: str) -> bytes:
-    """A byte sequence as RFC 8941 writes it: base64 between colons."""
+    """Decode a byte sequence of RFC 8941: base64 between colons."""
     if not (text.startswith(":") and text.endswith(":")):
         raise _malformed(header)
     return _base64(header, text[1:-1])
@@ -91,7 +92,7 @@ def _bytes(header: str, text: str) -> bytes:
 def _base64(header: str, text: str) -> bytes:
     try:
         value = base64.b64decode(text, validate=True)
-    except ValueError:  # no base64, or not even ASCII
+    except ValueError:  # not base64, or not ASCII
         value = b""
     if len(value) != LENGTH:
         raise _malformed(header)

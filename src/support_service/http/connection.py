@@ -1,7 +1,7 @@
-"""One client's connection: what aiohttp leaves open is bounded here, and what it can't read is answered and counted.
+"""A server connection with limits that aiohttp lacks, and problem responses and metrics for unreadable requests.
 
-aiohttp would wait for ever for the rest of a head and for a client that takes no answer. It would tell of unreadable
-requests in plain text, count nothing, and log the offending line, which may hold a password or a body.
+aiohttp waits indefinitely for the rest of a request head, and for a client that does not read its response. It answers
+unreadable requests in plain text, does not count them, and logs the offending line, which may hold a password or body.
 """
 
 import asyncio
@@ -22,37 +22,37 @@ from support_service.http.problems import problem
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.logs import REFUSED, REQUEST_ID
 
-MAX_LINE = 8190  # bytes of a request's address
-MAX_FIELD = 8192  # bytes of one header; not the same, since aiohttp tells only which bound was broken
+MAX_LINE = 8190  # bytes of the request's URL
+MAX_FIELD = 8192  # bytes of one header; differs from MAX_LINE, because aiohttp reports only the bound that was exceeded
 MAX_FIELDS = 100
-TOO_MANY = "Too many headers received"  # aiohttp's words, for which it has no class
-MAX_HEAD = 32 * 1024  # bytes of all headers; a browser sends 2 KiB, a long token 8
-LINGER = 2.0  # seconds for which what a handler did not read is taken, so that the client sees its answer
+TOO_MANY = "Too many headers received"  # aiohttp's message; it has no exception class for this
+MAX_HEAD = 32 * 1024  # bytes of all headers; a browser sends 2 KiB, a long token has 8 KiB
+LINGER = 2.0  # seconds of reading and discarding the rest of a body, so that the client sees its response
 
 log = logging.getLogger(REFUSED)
 
 
 class HeadTooLarge(Exception):
-    """A head that is over its bound in all, whatever each header has."""
+    """The headers of a request exceed MAX_HEAD in total, even if each is within MAX_FIELD."""
 
 
 class Connection(RequestHandler):
-    """Knows since when a client keeps it waiting, and for what."""
+    """A server connection that tracks since when it has been waiting for its client, and for what."""
 
     __slots__ = ("_body", "_crowd", "_head_bytes", "_head_since", "_link", "_unread", "_unread_since")
 
     def __init__(self, manager: "web.Server", crowd: Crowd, **options: Any) -> None:
         super().__init__(manager, **options)
         self._crowd = crowd
-        self._link: asyncio.Transport | None = None  # aiohttp's own is gone once it began to close
+        self._link: asyncio.Transport | None = None  # aiohttp clears its own reference when it begins to close
         self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
-        self._head_since = 0.0  # when the head began that is not whole yet
+        self._head_since = 0.0  # when the incomplete head began; 0 if there is none
         self._head_bytes = 0
-        self._unread = 0  # bytes that the client had not taken at the last look
+        self._unread = 0  # bytes that the client had not read at the last check
         self._unread_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Serve the client, where there is room."""
+        """Serve the client, or abort the connection if a connection limit is reached."""
         link = cast(asyncio.Transport, transport)
         peer = link.get_extra_info("peername")
         now = self._loop.time()
@@ -64,13 +64,13 @@ class Connection(RequestHandler):
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Give the place back."""
+        """Release the connection's place in the connection limits."""
         self._crowd.leave(self)
         super().connection_lost(exc)
         self._link = None
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and note whether it leaves a head unfinished."""
+        """Parse received data, refuse a head that is too large, and note when an incomplete head began."""
         requests, in_body = self._request_count, not self._body.is_eof()
         super().data_received(data)
         if self._request_count != requests:
@@ -85,17 +85,17 @@ class Connection(RequestHandler):
                 self._refuse_head()
 
     def idle_since(self) -> float | None:
-        """Since when nothing is in work."""
+        """Return the loop time at which the connection became idle, or None while a request is in progress."""
         if self._waiter is None or self._waiter.done():
             return None
         return self._next_keepalive_close_time - self._keepalive_timeout
 
     def unread(self) -> int:
-        """Bytes of its responses that the client has not taken yet, without those in the kernel's buffers."""
+        """Return the response bytes that the client has not read yet, excluding those in the kernel's buffers."""
         return self._link.get_write_buffer_size() if self._link is not None else 0
 
     def overdue(self, now: float, bounds: Bounds) -> Literal["head", "unread"] | None:
-        """What the client has kept us waiting for too long: the rest of a head, or to take what it asked for."""
+        """Return what the client has delayed for too long: the rest of a head, or reading its response; else None."""
         if self._link is None:
             return None
         unread = self.unread()
@@ -110,7 +110,7 @@ class Connection(RequestHandler):
         return None
 
     def cut(self) -> None:
-        """End the connection at once, whatever the client has not taken."""
+        """Close the connection immediately, even if the client has not read its response."""
         self.force_close()
         if self._link is not None:
             self._link.abort()
@@ -118,7 +118,7 @@ class Connection(RequestHandler):
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Refuse what can't be read; what else went wrong is aiohttp's to tell."""
+        """Answer an unreadable request with a problem response; leave other errors to aiohttp."""
         if status != 400 or request.writer.output_size > 0:  # noqa: PLR2004 - HTTP's own number
             return super().handle_error(request, status, exc, message)
         refuse: Refuse = self._manager.refuse  # type: ignore[union-attr]
@@ -129,12 +129,12 @@ class Connection(RequestHandler):
             answer = refuse(431, "headers_too_large", f"A request may have at most {bounds}.", exc)
         else:
             answer = refuse(400, "malformed_request", "The request can't be read as HTTP; nothing was done.", exc)
-        refuse.gate.tell(request, answer)  # which aiohttp does for requests that have a route
+        refuse.gate.tell(request, answer)  # aiohttp does this only for requests with a route
         answer.force_close()
         return answer
 
     def _refuse_bad_heads(self, *, may_be_large: bool) -> None:
-        """Put a refusal in the place of each request whose head is too large, or of HTTP before 1.0."""
+        """Replace each request whose head is too large, or whose HTTP version is below 1.0, by an error."""
         for number, (message, _) in enumerate(self._messages):
             if isinstance(message, _ErrInfo):
                 continue
@@ -144,7 +144,7 @@ class Connection(RequestHandler):
                 self._messages[number] = (_ErrInfo(400, HeadTooLarge(), ""), EMPTY_PAYLOAD)
 
     def _refuse_head(self) -> None:
-        """Answer a head that is too large before it is whole, and read nothing more."""
+        """Refuse an incomplete head that is already too large, and stop reading."""
         self._messages.append((_ErrInfo(400, HeadTooLarge(), ""), EMPTY_PAYLOAD))
         self._close = True
         if self._waiter is not None and not self._waiter.done():
@@ -152,7 +152,7 @@ class Connection(RequestHandler):
 
 
 class Refuse:
-    """Counts a refusal, logs its kind, and gives the answer."""
+    """Factory for the response to a request that is refused unread. Counts the refusal and logs its kind."""
 
     def __init__(self, metrics: RequestMetrics, gate: Gate) -> None:
         self._metrics = metrics

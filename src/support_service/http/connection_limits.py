@@ -1,6 +1,6 @@
-"""Every open connection: how many there may be, how many of one address, and how long each may keep us waiting.
+"""Connection limits: connections in total and per address, and the time that each may wait for its client.
 
-One look at all of them every second stands for a timer for each: a request costs none of this anything.
+One check of all connections, at least every second, replaces a timer for each. So requests have no extra cost.
 """
 
 import asyncio
@@ -16,19 +16,22 @@ from aiohttp import web
 from support_service.limits.addresses import UNKNOWN, Proxies, counted
 from support_service.telemetry.instruments import Reading
 
-SHARE = 4  # one address may have a quarter of the places
-AT_ONCE = 64  # a search for idle connections finds a sixty-fourth of them, and serves so many that come
-SEARCH_EVERY = 0.1  # seconds, where the last search found nobody idle
+SHARE = 4  # one address may have a quarter of the connections
+AT_ONCE = 64  # a search for idle connections closes up to 1/64 of the limit, and so admits as many new connections
+SEARCH_EVERY = 0.1  # seconds, if the last search found no idle connection
 LOOK_EVERY = 1.0  # seconds
-GROWN = 500  # connections more than the last time: what a full collection walks over meanwhile takes it 20 ms
-LOOKED_AT = 500  # connections between two pauses, or the look would hold up requests
+GROWN = 500  # connections opened since the last freeze; a full collection needs 20 ms to walk over them
+LOOKED_AT = 500  # connections between two pauses; without pauses, the check would delay requests
 
 Cut = Literal["full", "share", "idle", "head", "unread"]
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many connections there may be, and seconds: for a request's head, between requests, without any taking."""
+    """Connection limits.
+
+    Timeouts are in seconds: reading headers, keep-alive idle, client not reading the response.
+    """
 
     connections: int
     header_timeout: float
@@ -37,20 +40,20 @@ class Bounds:
 
 
 class Guest(Protocol):
-    """A connection, as far as it matters here."""
+    """The interface of a connection that the limits use."""
 
     def idle_since(self) -> float | None:
-        """Since when it has nothing in work; None while it has."""
+        """Return the loop time at which the connection became idle, or None while a request is in progress."""
 
     def overdue(self, now: float, bounds: Bounds) -> Literal["head", "unread"] | None:
-        """What it has kept us waiting for too long."""
+        """Return what the client has delayed for too long, or None."""
 
     def cut(self) -> None:
-        """End it at once."""
+        """Close the connection immediately."""
 
 
 class _Room:
-    """Connections that share a number of places."""
+    """Connections that count against the same limit."""
 
     def __init__(self, places: int) -> None:
         self.guests: set[Guest] = set()
@@ -58,7 +61,7 @@ class _Room:
         self.search_after = 0.0
 
     def longest_idle(self, now: float) -> list[Guest]:
-        """Some that have been idle for the longest; none where nobody is."""
+        """Return the connections that have been idle for the longest, or none if all are busy."""
         if now < self.search_after:
             return []
         idle = [(since, id(guest), guest) for guest in self.guests if (since := guest.idle_since()) is not None]
@@ -68,7 +71,7 @@ class _Room:
 
 
 class Crowd:
-    """Lets connections in while there is room, and makes room by ending those that have been idle for the longest."""
+    """Open connections and their limits. At a limit, the connections that have been idle the longest are closed."""
 
     def __init__(self, bounds: Bounds, proxies: Proxies, count: Callable[[Cut], None]) -> None:
         self.bounds = bounds
@@ -76,8 +79,8 @@ class Crowd:
         self._count = count
         self._everyone = _Room(bounds.connections)
         self._rooms: dict[str, _Room] = {}
-        self._frozen = 0  # connections that full collections pass over
-        self._places: dict[Guest, str] = {}  # the address of each; none for those of proxies
+        self._frozen = 0  # connections at the last freeze, which full collections skip
+        self._places: dict[Guest, str] = {}  # the client address of each; empty for trusted proxies
 
     @property
     def guests(self) -> AbstractSet[Guest]:
@@ -90,11 +93,14 @@ class Crowd:
         return self._rooms.keys()
 
     def beside(self, places: int) -> "Crowd":
-        """One with as many places of its own, the same patience and the same counts of who was sent away."""
+        """Return separate limits with their own number of connections, the same timeouts and the same counters."""
         return Crowd(replace(self.bounds, connections=places), self._proxies, self._count)
 
     def enter(self, guest: Guest, peer: str | None, now: float) -> bool:
-        """Let a connection in, or say that it has to go. A trusted proxy stands for many, and has no share."""
+        """Register a connection. Return False if it must be closed because a limit is reached.
+
+        A trusted proxy carries the connections of many clients, so the limit per address does not apply to it.
+        """
         address = "" if self._proxies.trusts(peer) else counted(peer or UNKNOWN)
         room = self._rooms.get(address) or _Room(max(1, self.bounds.connections // SHARE))
         if address and not self._has_place(room, now):
@@ -105,12 +111,12 @@ class Crowd:
             return False
         self._places[guest] = address
         self._everyone.guests.add(guest)
-        self._rooms[address] = room  # which its last guest may just have left
+        self._rooms[address] = room  # closing its last connection may just have removed it
         room.guests.add(guest)
         return True
 
     def leave(self, guest: Guest) -> None:
-        """Forget a connection that has ended."""
+        """Unregister a connection that has ended."""
         if guest not in self._places:
             return
         address = self._places.pop(guest)
@@ -121,7 +127,7 @@ class Crowd:
             del self._rooms[address]
 
     async def watch(self) -> None:
-        """End every connection that keeps us waiting for too long, until cancelled."""
+        """Close every connection whose client exceeds a timeout, until cancelled."""
         bounds = self.bounds
         loop = asyncio.get_running_loop()
         pause = min(LOOK_EVERY, bounds.header_timeout / 4, bounds.send_timeout / 4)
@@ -136,10 +142,11 @@ class Crowd:
                     self._end(guest, reason)
 
     def spare_collections(self) -> None:
-        """Keep many connections out of full collections: a walk over 10,000 holds the loop up for 0.4 s, for nothing.
+        """Exclude many connections from full garbage collections.
 
-        Those that end are freed at once, but for what their errors have made cycles of: that is looked for, once, when
-        half of them have gone.
+        A walk over 10,000 connections blocks the event loop for 0.4 s, and frees nothing. Connections that end are
+        freed immediately, except reference cycles that their errors created. These are collected once, when half of
+        the connections have ended.
         """
         there = len(self.guests)
         if there >= self._frozen + GROWN:
@@ -152,7 +159,7 @@ class Crowd:
             self._frozen = there
 
     def open(self) -> Reading:
-        """How many connections are open."""
+        """Return the number of open connections, as a metric reading."""
         return [(len(self.guests), {})]
 
     def _has_place(self, room: _Room, now: float) -> bool:

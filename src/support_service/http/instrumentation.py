@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its measure, and its line in the access log."""
+"""Instrumentation of every request: its id, its metrics, and its line in the access log."""
 
 import logging
 import os
@@ -23,14 +23,15 @@ log = logging.getLogger("support_service.access")
 
 
 def new_request_id() -> str:
-    """An id for a request whose client sent none that is fit for a log."""
+    """Return an id for a request whose client sent none, or one that is unsuitable for logs."""
     return os.urandom(8).hex()
 
 
 def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -> Middleware:
-    """A middleware that measures requests and logs a share of them; failures of the service are always logged.
+    """Return a middleware that measures requests and logs the share `access_log` (0 to 1) of them.
 
-    Once a stop has begun each answer ends its connection, so that no client sends another request into the stop.
+    Server errors are always logged. Once shutdown has begun, each response closes its connection, so that no client
+    sends another request during the shutdown.
     """
 
     @web.middleware
@@ -42,7 +43,7 @@ def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -
         resource = request.match_info.route.resource
         route = resource.canonical if resource else None
         tokens = REQUEST_ID.set(request_id), CASE_ID.set(request.match_info.get("case_id"))
-        status = 500  # of a handler that is cancelled when the service stops
+        status = 500  # remains if the handler is cancelled at shutdown
         metrics.begin(request.method, route)
         readiness.working += 1
         with continued(request.headers):
@@ -50,7 +51,7 @@ def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -
                 response = await handler(request)
                 status = response.status
                 if not response.prepared and (request.transport is None or request.transport.is_closing()):
-                    status = CLIENT_LEFT  # nobody will read the answer, however good it is
+                    status = CLIENT_LEFT  # the client has gone and cannot read the response
                 if not response.prepared:
                     response.headers["X-Request-Id"] = request_id
                     if not readiness.accepting:

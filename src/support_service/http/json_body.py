@@ -1,4 +1,4 @@
-"""Requests in, answers out: JSON read into models and models written as JSON, with every refusal spelled out."""
+"""JSON bodies: requests parsed into models, models written as responses, and every violation reported in detail."""
 
 import asyncio
 import re
@@ -14,66 +14,82 @@ from support_service.core.errors import Invalid, Malformed, TooSlow, Unsupported
 from support_service.core.json_limits import MAX_DEPTH, MAX_PARTS, has_too_many_parts, nests_too_deep
 from support_service.http.readiness import READINESS
 
-BODY_WITHIN = 30.0  # seconds for a JSON body to arrive; aiohttp waits for ever
+BODY_WITHIN = 30.0  # seconds for a JSON body to arrive; aiohttp waits indefinitely
 MAX_BODY = 1024 * 1024  # bytes of a JSON body
 
-# Only such a body can hold a number beyond 1.8e308: with an exponent of three digits, or with 210 before one of two.
-# Each run of digits is tried once, and letters, of which most bodies are, are not tried at all.
+# Only a body that matches can hold a number beyond 1.8e308: it needs an exponent of three digits, or 210 digits before
+# an exponent of two digits. The pattern tries each run of digits once and never starts at a letter, which keeps it fast
+# on most bodies.
 HUGE = re.compile(rb"[0-9](?:[eE]\+?[0-9]{3}|(?<![0-9]{2})[0-9]{199})")
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 async def read(request: web.Request, model: type[Model]) -> Model:
-    """The JSON body as a model; raises Malformed, UnsupportedType or Invalid, and aiohttp's 413 for a large body."""
+    """Parse the JSON body into a model.
+
+    Raises Malformed, UnsupportedType, TooSlow or Invalid, and aiohttp's 413 for a large body.
+    """
     return _validated(model, _json(media_type(request), await read_body(request)))
 
 
 async def read_optional(request: web.Request, model: type[Model]) -> Model:
-    """The JSON body and the query as one model, either of which may be missing; the query has the last word."""
+    """Parse the JSON body and the query into one model. Both are optional; the query takes precedence.
+
+    Raises the errors of `read`.
+    """
     body = await read_body(request)
     document = _json(media_type(request), body) if body.strip() else {}
     if request.query_string and isinstance(document, dict):
         query = _query(request)
         if document:
-            _validated(model, query | document)  # what the query replaces must be in order too
+            _validated(model, query | document)  # members that the query overrides must be valid too
         document = document | query
     return _validated(model, document)
 
 
 def read_query(request: web.Request, model: type[Model]) -> Model:
-    """The query as a model; an empty value counts as not given."""
+    """Parse the query into a model; an empty value counts as missing. Raises Invalid."""
     return _validated(model, _query(request))
 
 
 async def read_json(request: web.Request) -> Any:
-    """The JSON body as it is; raises Malformed, UnsupportedType, and aiohttp's 413 for a large body."""
+    """Parse the JSON body without a model.
+
+    Raises Malformed, UnsupportedType, TooSlow or Invalid (NUL characters), and aiohttp's 413 for a large body.
+    """
     return _json(media_type(request), await read_body(request))
 
 
 def reply(
     answer: BaseModel | Sequence[BaseModel], status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
-    """A model, or a list of them, as JSON in camelCase."""
+    """Return a response with a model, or a list of models, as JSON in camelCase."""
     body = pydantic_core.to_json(answer, by_alias=True, inf_nan_mode="null")
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
 def media_type(request: web.Request) -> str:
-    """What the body says it is, without parameters; aiohttp's own way takes seconds for a header made for it."""
+    """Return the media type of the body in lower case, without parameters.
+
+    aiohttp's own parser takes seconds for a header crafted to slow it down.
+    """
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def expect_plain(request: web.Request) -> None:
-    """Raise UnsupportedType for a compressed body: no body is unpacked here."""
+    """Raise UnsupportedType for a compressed body: the service decompresses no bodies."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedType("unsupported_type", "Send the body as it is, without Content-Encoding.")
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The body, however often it is asked for; raises UnsupportedType, TooSlow, and aiohttp's 413 for a large one."""
+    """Read the body; repeated calls return the same bytes.
+
+    Raises UnsupportedType and TooSlow, and aiohttp's 413 for a large body.
+    """
     expect_plain(request)
-    if request.content.is_eof():  # it came with its head
+    if request.content.is_eof():  # it arrived together with the head
         return await request.read()
     try:
         with request.app[READINESS].for_client():
@@ -91,7 +107,7 @@ def _query(request: web.Request) -> dict[str, str]:
 
 
 def _json(content_type: str, body: bytes) -> Any:
-    # What a browser sends across origins without asking first is never JSON.
+    # A request that a browser sends to another origin without a preflight never has a JSON type.
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise UnsupportedType("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
     if has_too_many_parts(body):
@@ -104,7 +120,7 @@ def _json(content_type: str, body: bytes) -> Any:
         raise Malformed("malformed_json", "The body holds a number that is too large for any reader.")
     if nests_too_deep(body, document):
         raise Malformed("malformed_json", f"The body nests deeper than {MAX_DEPTH} levels.")
-    if b"\\u0000" in body:  # only such a body can hold one
+    if b"\\u0000" in body:  # only a body with this escape can hold a NUL
         _refuse_nul(document)
     return document
 
@@ -131,7 +147,7 @@ def _is_beyond(value: object) -> bool:
 
 
 def _has(value: object, what: Callable[[object], bool]) -> bool:
-    """Whether a document holds such a value, be it a key."""
+    """Return True if a value or a key in the document matches."""
     if isinstance(value, dict):
         return any(what(key) or _has(child, what) for key, child in value.items())
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Errors become RFC 9457 problems here, and here alone they get a status."""
+"""Conversion of errors to problem responses (RFC 9457). Only this module assigns HTTP statuses to errors."""
 
 import logging
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ STATUS: dict[type[SupportError], int] = {
 RETRY_AFTER = {503: "1", 507: "60"}  # seconds
 CHALLENGE = 'Bearer realm="support-service"'
 UNQUOTABLE = str.maketrans('"\\', "''")
-CLIENT_LEFT = 499  # as nginx writes it: there is no one to tell any more
-CODES = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}  # refusals of the framework's own
+CLIENT_LEFT = 499  # nginx's status for a client that closed its connection before the response
+CODES = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}  # errors that aiohttp itself raises
 SENTENCES = {
     404: "Nothing is served at this path; /openapi.json lists what is.",
     413: "The body is larger than this request may have.",
@@ -64,7 +64,7 @@ class Problem(BaseModel):
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every error into a problem; what nobody foresaw is logged with its trace and told without it."""
+    """Convert every error to a problem. Unexpected errors are logged with a traceback; the response omits it."""
     try:
         return await handler(request)
     except SupportError as error:
@@ -97,14 +97,14 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _challenge(error: errors.Unauthenticated) -> str:
-    """What RFC 6750 has beside a 401: who sent a token is told what is wrong with it."""
+    """Return the WWW-Authenticate header of RFC 6750. A client that sent a token learns why it is invalid."""
     if error.code == "token_missing":
         return CHALLENGE
     return f'{CHALLENGE}, error="invalid_token", error_description="{error.message.translate(UNQUOTABLE)}"'
 
 
 def problem(status: int, code: str, detail: str, fields: Sequence[FieldError] = ()) -> web.Response:
-    """An `application/problem+json` answer."""
+    """Return an `application/problem+json` response, with Retry-After for 503 and 507."""
     document = Problem(
         title=HTTPStatus(status).phrase,
         status=status,

@@ -1,4 +1,4 @@
-"""Whether the service accepts requests, and how many it is working on."""
+"""Readiness: whether the service accepts requests, and how many are in progress."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,17 +10,20 @@ from aiohttp import web
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether new requests are welcome, which the stop ends before anything else, and how many are in work."""
+    """Whether the service accepts new requests, and how many are in progress.
+
+    Shutdown clears `accepting` before it does anything else.
+    """
 
     accepting: bool = True
-    stop_by: float = 0.0  # until when, by the loop's clock, a stop may wait for what is in work
+    stop_by: float = 0.0  # loop time until which shutdown may wait for requests in progress
     working: int = 0
-    waiting: int = 0  # of those in work: for their client alone, which costs nothing but a connection
-    ping: asyncio.Task[None] | None = None  # the one question that the database is asked at a time
+    waiting: int = 0  # requests in progress that only wait for their client, which costs only a connection
+    ping: asyncio.Task[None] | None = None  # the current database check; at most one runs at a time
 
     @contextmanager
     def for_client(self) -> Iterator[None]:
-        """Count a request as one that waits for its client, for the length of a block."""
+        """Count a request as waiting for its client for the duration of a `with` block."""
         self.waiting += 1
         try:
             yield

@@ -1,4 +1,4 @@
-"""What takes connections: each becomes a Connection, with the bounds of the app that it calls."""
+"""The HTTP server, with a Connection for each client and the connection limits of its application."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ from support_service.http.instrumentation import REQUESTS
 
 
 class Listener(web.Server):
-    """Makes a Connection for each client, and answers expectations that aiohttp refuses before any middleware."""
+    """A server of Connections that also answers the Expect headers which aiohttp rejects before any middleware."""
 
     def __init__(self, made: web.Server, refuse: Refuse, crowd: Crowd) -> None:
         super().__init__(
@@ -26,8 +26,8 @@ class Listener(web.Server):
         self.refuse = refuse
         self._crowd = crowd
         self._inner: Any = made.request_handler
-        self._options = made._kwargs | {  # noqa: SLF001 - aiohttp has no other way to make connections of one's own class
-            # Of a refused body aiohttp would unpack the rest without a pause, and 1 MB may be 1 GB.
+        self._options = made._kwargs | {  # noqa: SLF001 - aiohttp has no other way to use a custom connection class
+            # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
             "auto_decompress": False,
             "keepalive_timeout": crowd.bounds.idle_timeout,
             "lingering_time": LINGER,
@@ -47,7 +47,7 @@ class Listener(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs an app that bounds and counts what comes to it; any other as aiohttp does."""
+    """A runner that applies connection limits and metrics; an application without a Gate gets aiohttp's own server."""
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

@@ -1,4 +1,4 @@
-"""What browsers are told, and which of their pages may call: security headers, origins, and an open service's names."""
+"""Browser security: security headers, allowed origins, and allowed host names of a service without authentication."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,7 +9,7 @@ from multidict import istr
 
 from support_service.core.errors import Forbidden, Misdirected
 
-# On every answer. Nothing of ours is loaded into another's page, and no answer is taken for what it does not say it is.
+# On every response: foreign pages cannot embed it, and browsers use no content type but the declared one.
 ALWAYS = tuple(
     (istr(name), value)
     for name, value in (
@@ -23,7 +23,7 @@ POLICY = istr("Content-Security-Policy")
 NOTHING_LOADED = "default-src 'none'; frame-ancestors 'none'"
 CACHE = istr("Cache-Control")
 SERVER = istr("Server")
-SERVER_NAME = "support-service"  # aiohttp would tell Python's version and its own
+SERVER_NAME = "support-service"  # aiohttp would disclose Python's version and its own
 TRANSPORT = istr("Strict-Transport-Security")
 A_YEAR = "max-age=31536000"
 ORIGIN = istr("Origin")
@@ -39,11 +39,11 @@ SENT = (
     "Authorization, Content-Digest, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Range, "
     "traceparent, tracestate, X-Checksum-Sha256, X-Request-Id"
 )
-PREFLIGHT_AGE = "600"  # seconds for which a browser need not ask again
+PREFLIGHT_AGE = "600"  # seconds for which a browser may cache the response to a preflight
 
 
 def protect(answer: web.StreamResponse) -> None:
-    """Give an answer its security headers; a policy or a cache rule of its own stays."""
+    """Set the security headers of a response, except a content policy or cache rule that it already has."""
     headers = answer.headers
     headers.extend(ALWAYS)
     if POLICY not in headers:
@@ -54,18 +54,21 @@ def protect(answer: web.StreamResponse) -> None:
 
 
 class Origins:
-    """The origins whose pages may call. Without authentication, also the names that the service may be called by."""
+    """Origins whose pages may call the service. Without authentication, also the host names that clients may use."""
 
     def __init__(self, allowed: Sequence[str] = (), names: Sequence[str] | None = None) -> None:
-        """`names` are those beside loopback's; None takes any, as is right where callers show who they are."""
+        """Store the allowed origins, and the allowed host names in addition to loopback names.
+
+        If `names` is None, hosts and origins are not checked; this is right for a service with authentication.
+        """
         self._allowed = frozenset(allowed)
         self._names = None if names is None else frozenset(names)
 
     def check(self, request: web.Request) -> None:
-        """Refuse what a foreign page could have sent to a service that asks nobody who they are.
+        """Refuse requests that a foreign page could have sent to a service without authentication.
 
-        A page may send forms to loopback, and with DNS of its own (rebinding) read the answers: the browser then names
-        the page's own host. Raises Misdirected and Forbidden.
+        A page can send forms to loopback, and can read the responses through DNS rebinding; the Host header then holds
+        the page's own host name. Raises Misdirected for the host and Forbidden for the origin.
         """
         if self._names is None:
             return
@@ -79,7 +82,7 @@ class Origins:
             )
 
     def preflight(self, request: web.Request) -> web.Response | None:
-        """The answer to a browser that asks whether a page may send a request; None where this is no such question."""
+        """Return the response to a CORS preflight, or None if it is not one or not allowed."""
         if request.method != "OPTIONS" or not self._allowed or ASKED_METHOD not in request.headers:
             return None
         refusal = request.match_info.http_exception
@@ -95,7 +98,7 @@ class Origins:
         )
 
     def tell(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
-        """Let a browser hand the answer to the page that asked for it, where that may call."""
+        """Set the CORS headers that let a browser pass the response to a page of an allowed origin."""
         if not self._allowed:
             return
         answer.headers.add(VARY, ORIGIN)
@@ -106,13 +109,13 @@ class Origins:
 
 
 def _name(host: str) -> str:
-    """A Host header's name, without its port."""
+    """Return the name in a Host header, without its port."""
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].rstrip(".")
 
 
 @lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
-    """Whether a Host header names this machine to itself."""
+    """Return True if a Host header names the loopback interface."""
     name = _name(host)
     if name == "localhost" or name.endswith(".localhost"):
         return True

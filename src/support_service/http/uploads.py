@@ -1,8 +1,8 @@
-"""One file out of a multipart body, read as it arrives.
+"""Streaming of one file out of a multipart body, as it arrives.
 
-Every dimension is bounded: header lines and their size, parts, and what is not the file. aiohttp's own reader bounds
-none of them, swallows a body without its boundary whole and recurses into nested bodies; this parser treats a nested
-body as the bytes that it is.
+Every dimension is bounded: the number and size of headers, the number of parts, and the bytes outside the file.
+aiohttp's own reader bounds none of them, reads a body without its boundary into memory as a whole, and recurses into
+nested bodies. This parser treats a nested body as plain bytes.
 """
 
 import asyncio
@@ -17,21 +17,23 @@ from support_service.http.checksums import Checksums
 from support_service.http.json_body import expect_plain
 
 FIELD = "file"
-ELSEWHERE = "visibility"  # whoever sends it here means to hide the file, and is not to believe that they did
-CHUNK_WITHIN = 30.0  # seconds for some of the body to arrive; aiohttp waits for ever, even for what it can't read
-RATE_AFTER = 10.0  # seconds of waiting for a client before its rate counts
+ELSEWHERE = "visibility"  # refused as a part, so that the client does not assume that it has hidden the file
+CHUNK_WITHIN = (
+    30.0  # seconds for the next bytes of the body; aiohttp waits indefinitely, even for a body it cannot parse
+)
+RATE_AFTER = 10.0  # seconds of waiting for a client before the minimum rate applies
 MAX_PARTS = 16
 MAX_HEADERS = 8
 MAX_HEADER_BYTES = 8192
-MAX_OTHER_BYTES = 64 * 1024  # all but the file: other parts, headers, a preamble, what follows the last boundary
+MAX_OTHER_BYTES = 64 * 1024  # all bytes outside the file: other parts, headers, the preamble and the epilogue
 
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
-    """How large an upload may be, and how slow."""
+    """The maximum size and the minimum speed of an upload."""
 
     max_bytes: int
-    min_rate: float  # bytes a second, on the average
+    min_rate: float  # bytes per second, on average
     deadline: float  # seconds for the whole body
 
 
@@ -46,14 +48,17 @@ class Upload:
         self._until = self._loop.time() + options.deadline
         self._deadline = options.deadline
         self._received = 0
-        self._waited = 0.0  # seconds, for the client alone
+        self._waited = 0.0  # seconds spent waiting for the client
         self._checksums = Checksums(request.headers.items())
         self._events = self._parse()
         self.filename = ""
         self.content_type: str | None = None
 
     async def open(self) -> None:
-        """Read up to the file's first byte; raises UnsupportedType, Malformed, TooLarge, or Invalid without a file."""
+        """Read up to the file's first byte, and set `filename` and `content_type`.
+
+        Raises UnsupportedType, Malformed, TooLarge, TooSlow, or Invalid if there is no file.
+        """
         expect_plain(self._request)
         length = self._request.content_length
         if length is not None and length > self._max_bytes + MAX_OTHER_BYTES:
@@ -67,9 +72,9 @@ class Upload:
         raise Invalid("file_missing", "The body has no part named `file`.")
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The file's bytes; ends only when the whole body was read and proved to be in order.
+        """Yield the file's bytes. Ends only after the whole body has been read and validated.
 
-        Raises Invalid where the client sent a checksum, and the file has another.
+        Raises Invalid for a second file or a checksum that does not match, and Malformed, TooLarge or TooSlow.
         """
         in_file = True
         async for event in self._events:
@@ -84,7 +89,7 @@ class Upload:
         self._checksums.verify()
 
     async def _read(self) -> bytes:
-        """What has arrived; raises TooSlow for a client that sends nothing, too little, or takes too long in all."""
+        """Return the bytes that have arrived. Raises TooSlow if they are missing, too few, or past the deadline."""
         started = self._loop.time()
         left = self._until - started
         try:
