@@ -1,1 +1,1 @@
-"""Who gets in when many come: addresses, rates, and how much work there may be at a time."""
+"""Request limits: client addresses, request rates and overload protection."""

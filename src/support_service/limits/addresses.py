@@ -1,4 +1,4 @@
-"""Whose request it is: a client's address behind the proxies that are trusted, and the address that a limit counts."""
+"""Client addresses behind trusted proxies, and the address that a limit counts."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -7,20 +7,20 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
-UNKNOWN = "unknown"  # one name for every client whose address can't be told
-MOST_HOPS = 32  # addresses of one X-Forwarded-For that are looked at
+UNKNOWN = "unknown"  # shared by all clients whose address is unknown
+MOST_HOPS = 32  # addresses of X-Forwarded-For that are evaluated
 
 
 class Proxies:
-    """The proxies whose word on a client's address and scheme is taken; from anyone else it is ignored."""
+    """The proxies whose forwarded client address and scheme are trusted; those from other peers are ignored."""
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)
 
     def client(self, peer: str | None, forwarded: Sequence[str] = ()) -> str:
-        """The client's address: of those in X-Forwarded-For the last that is no trusted proxy, or else the peer's.
+        """Return the client's address: the last one in X-Forwarded-For that is not a trusted proxy, or else the peer's.
 
-        What stands before an entry that is no address was written by nobody who is trusted, and is not looked at.
+        Entries before an entry that is not an address are ignored, because no trusted proxy wrote them.
         """
         client = peer or UNKNOWN
         if not self._trusted or not self.trusts(client):
@@ -35,14 +35,14 @@ class Proxies:
         return client
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether this is the address of a trusted proxy."""
+        """Return True if this is the address of a trusted proxy."""
         address = _read(peer or "") if self._trusted else None
         return address is not None and any(address in network for network in self._trusted)
 
 
 @lru_cache(maxsize=4096)
 def counted(address: str) -> str:
-    """What a limit counts an address as: an IPv6 client has a whole /64 to choose its address from."""
+    """Return the address that a limit counts. For IPv6 this is the /64 network, because a client can use all of it."""
     found = _read(address)
     if found is None:
         return UNKNOWN
@@ -51,7 +51,7 @@ def counted(address: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> Address | None:
-    """An address, with or without a port or a zone; an IPv4 address written as IPv6 is an IPv4 address."""
+    """Parse an address, with or without port or zone. An IPv4-mapped IPv6 address becomes an IPv4 address."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

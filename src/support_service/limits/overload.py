@@ -1,22 +1,27 @@
-"""How much work is taken on: less while the event loop is late, and never more than so many requests at a time."""
+"""Overload protection: fewer requests while the event loop lags, and a limit on the requests in progress."""
 
 from typing import Literal
 
-LOOKS = 4  # late ones in a row before work is refused: a collection or a slow disk is late once
-LEAST = 1 / 16  # of the requests that are let in, or nobody would ever know that it is over
-MORE = 1 / 8  # of the requests that are let in again at each look that is not late
+LOOKS = 4  # late checks in a row before requests are refused; a garbage collection or a slow disk causes only one
+LEAST = 1 / 16  # minimum share of requests admitted; without any, the end of the overload would go unnoticed
+MORE = 1 / 8  # share of requests that is added at each check that is not late
 
 Reason = Literal["lag", "requests"]
 
 
 class Overload:
-    """Lets in a share of the requests: halved at each look at which the loop is late, grown back where it is not.
+    """An overload limiter that admits a share of the requests, halved at each late check once LOOKS in a row were late.
 
-    Between half the allowed lag and all of it the share stays as it is, so that it does not swing.
+    The share grows while the lag is at most half the allowed lag. Between half and the whole of it the share does not
+    change, so that it does not oscillate.
     """
 
     def __init__(self, most_lag: float, most_requests: int) -> None:
-        """`most_lag`, in s, is how late the event loop may be, look after look; 0 is no bound."""
+        """Set the limits.
+
+        `most_lag` is the allowed lag of the event loop in consecutive checks, in s; 0 disables it. `most_requests` is
+        the number of requests in progress.
+        """
         self._most_lag = most_lag
         self._most_requests = most_requests
         self._late = 0
@@ -24,7 +29,7 @@ class Overload:
         self._credit = 0.0
 
     def note(self, lag: float) -> None:
-        """Look at how late the loop is, in s."""
+        """Adjust the share to the current lag of the event loop, in s."""
         if not self._most_lag:
             return
         self._late = self._late + 1 if lag > self._most_lag else 0
@@ -34,7 +39,7 @@ class Overload:
             self._share = min(1.0, self._share + MORE)
 
     def refuses(self, working: int) -> Reason | None:
-        """Why a request is not let in where so many are in work, itself among them; None where it is."""
+        """Return why a request is refused, or None. `working` counts the requests in progress, including this one."""
         if working > self._most_requests:
             return "requests"
         if self._share < 1.0:

@@ -1,9 +1,9 @@
-"""Rates that replicas share: what each has spent is settled in Redis beside the requests, which never wait for it.
+"""Rates shared by replicas: each replica adds what it has spent to Redis in the background; requests never wait for it.
 
-Redis keeps for each key the moment at which its bucket is full, by its own clock, and every replica adds what it
-spent. So what replicas admit beyond the rate before they hear of one another is a debt, and paid back: over t seconds N
-replicas admit at most t times the rate and, for each of them, a bucket and what it gives back in SETTLE_EVERY; under
-steady demand that is the rate itself.
+Redis stores for each key the time at which its bucket is full, by the clock of Redis, and every replica adds what it
+spent. Requests that replicas admit beyond the rate before they synchronize are a debt, and are paid back. Over t
+seconds, N replicas admit at most t times the rate plus, for each replica, one bucket and its refill in SETTLE_EVERY.
+Under steady demand the total is the rate itself.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import Measure, unmeasured
 
 SETTLE_EVERY = 0.2  # seconds
-RETRY_AFTER = 1.0  # seconds between attempts while Redis is out of order
+RETRY_AFTER = 1.0  # seconds between attempts while Redis fails
 WITHIN = 1.0  # seconds for Redis to answer
-MOST_AT_ONCE = 500  # keys of one policy in one turn: Redis serves nobody else meanwhile
+MOST_AT_ONCE = 500  # keys of one policy per turn; Redis serves no other client during the script
 MICRO = 1_000_000
-# A debt of more than ten windows is no debt but a clock that jumped, or a value that is none of ours.
+# The debt is limited to ten windows: more comes from a clock that jumped, or from a value that another program wrote.
 SETTLE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class SharedRates:
-    """Settles some limiters with those of other replicas."""
+    """Synchronization of limiters with those of other replicas."""
 
     def __init__(self, url: str, limiters: Sequence[Limiter], measure: Measure = unmeasured) -> None:
         self._limiters = limiters
@@ -57,7 +57,7 @@ class SharedRates:
             limiter.share()
 
     async def run(self) -> None:
-        """Settle again and again; while Redis is out of order each replica holds the limits by itself."""
+        """Synchronize periodically, until cancelled. While Redis fails, each replica applies the limits on its own."""
         while True:
             await asyncio.sleep(SETTLE_EVERY if self._in_order else RETRY_AFTER)
             await self.settle()
@@ -67,14 +67,14 @@ class SharedRates:
         await self._redis.aclose()
 
     async def settle(self) -> None:
-        """Settle once what was spent since the last time; a failure is logged and measured, and not raised."""
+        """Synchronize what was spent since the last call. A failure is logged and measured, but not raised."""
         started = perf_counter()
         try:
             async with asyncio.timeout(WITHIN):
                 settled = [await self._settle(limiter) for limiter in self._limiters]
-        except Exception as failure:  # noqa: BLE001 - whatever it is, the next turn is a new attempt
-            # What was spent meanwhile is not told later: the bucket has filled beside it, and the sum of an outage told
-            # at once would be a debt of callers who have kept to their rate.
+        except Exception as failure:  # noqa: BLE001 - the next turn retries after any failure
+            # Discard what was spent during a failure: the buckets have refilled meanwhile, and the sum of a
+            # whole outage, added at once, would put callers into debt who have kept to their rate.
             for limiter in self._limiters:
                 limiter.share()
             self._measure("EVAL", perf_counter() - started, "timeout" if _is_late(failure) else OTHER)
