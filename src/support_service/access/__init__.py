@@ -1,1 +1,1 @@
-"""Authentication: who a request comes from, by token or JSON Web Token."""
+"""Authentication: the caller of a request, identified by an opaque token or a JSON Web Token."""

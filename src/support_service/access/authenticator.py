@@ -1,4 +1,4 @@
-"""What lets callers in, and the one of an open service, which lets in everyone."""
+"""The interface of authenticators, and the authenticator of a service without authentication."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,23 +7,23 @@ from support_service.core.principals import ANYONE, Caller
 
 
 class Authenticator(Protocol):
-    """Knows callers by what they send."""
+    """Identifies callers by their Authorization headers."""
 
     async def open(self) -> None:
-        """Read what callers are known by; raises Unavailable where that can't be had."""
+        """Load the tokens or keys. Raises Unavailable if they cannot be loaded."""
 
     async def close(self) -> None:
-        """Let go of what `open` took."""
+        """Release the resources that `open` acquired."""
 
     async def identify(self, authorization: Sequence[str]) -> Caller:
-        """The caller who sent these Authorization headers, or none.
+        """Return the caller that a request's Authorization headers, possibly none, identify.
 
-        Raises Unauthenticated, and Unavailable where nobody can tell.
+        Raises Unauthenticated, and Unavailable if callers cannot be verified at present.
         """
 
 
 class Everyone:
-    """Lets in whoever reaches the port."""
+    """The authenticator of a service without authentication: every request is anonymous."""
 
     async def open(self) -> None:
         pass
@@ -31,5 +31,5 @@ class Everyone:
     async def close(self) -> None:
         pass
 
-    async def identify(self, authorization: Sequence[str]) -> Caller:  # noqa: ARG002 - nobody is asked
+    async def identify(self, authorization: Sequence[str]) -> Caller:  # noqa: ARG002 - the interface has it
         return ANYONE

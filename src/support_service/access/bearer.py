@@ -1,4 +1,4 @@
-"""Bearer tokens, as RFC 6750 has them: taken out of a request, handed to who knows them, counted by outcome."""
+"""Bearer tokens (RFC 6750): extracted from a request, passed to a verifier, and counted by outcome."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,25 +8,28 @@ from opentelemetry.metrics import Counter
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.core.principals import Caller
 
-LONGEST = 8192  # characters of a token that are looked at
+LONGEST = 8192  # characters; a longer token is refused
 ACCEPTED = {"outcome": "accepted"}
 
 
 class Verifier(Protocol):
-    """Knows whose a token is."""
+    """The interface of token verifiers."""
 
     async def open(self) -> None:
-        """Read what tokens are known by; raises Unavailable where that can't be had."""
+        """Load the tokens or keys. Raises Unavailable if they cannot be loaded."""
 
     async def close(self) -> None:
-        """Let go of what `open` took."""
+        """Release the resources that `open` acquired."""
 
     async def verify(self, token: str) -> Caller:
-        """The caller who sends a token; raises Unauthenticated, and Unavailable where nobody can tell."""
+        """Return the caller that a token identifies.
+
+        Raises Unauthenticated, and Unavailable if tokens cannot be verified at present.
+        """
 
 
 class Bearer:
-    """Lets in whoever sends a token that a verifier knows."""
+    """An authenticator that accepts bearer tokens which its verifier accepts."""
 
     def __init__(self, verifier: Verifier, authentications: Counter) -> None:
         self._verifier = verifier
@@ -39,7 +42,10 @@ class Bearer:
         await self._verifier.close()
 
     async def identify(self, authorization: Sequence[str]) -> Caller:
-        """The caller; raises Unauthenticated where none is known, and Unavailable where nobody can tell."""
+        """Return the caller that the bearer token identifies, and count the outcome.
+
+        Raises Unauthenticated, and Unavailable if tokens cannot be verified at present.
+        """
         try:
             caller = await self._verifier.verify(bearer(authorization))
         except Unauthenticated as refusal:
@@ -53,7 +59,7 @@ class Bearer:
 
 
 def bearer(authorization: Sequence[str]) -> str:
-    """The token in a request's Authorization headers; raises Unauthenticated where there is not exactly one."""
+    """Return the token in a request's Authorization headers. Raises Unauthenticated unless there is exactly one."""
     if not authorization:
         raise Unauthenticated("token_missing", "Send a token: Authorization: Bearer TOKEN.")
     scheme, _, token = authorization[0].partition(" ")

@@ -1,6 +1,6 @@
-"""The keys that are known now, and how they follow the issuer's: in the background, and where a new one is named.
+"""A cache of the issuer's public keys, refreshed in the background and when a token names an unknown key.
 
-An issuer that is down, slow or talks nonsense changes nothing: the keys that are known stay, as old as they may be.
+An issuer that is down, slow or returns an invalid document changes nothing: the cached keys stay, whatever their age.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from support_service.core.errors import Unavailable
 
 REFRESH_EVERY = 300.0  # seconds
 RETRY_EVERY = 10.0  # seconds, after a refresh that failed
-ASK_EVERY = 30.0  # seconds that must lie between two refreshes for a key that is not known
+ASK_EVERY = 30.0  # minimum seconds between two refreshes for an unknown key
 
 log = logging.getLogger(__name__)
 
 
 class KeyStore:
-    """Finds keys; `changed` is called whenever they are others than before."""
+    """A cache of public keys, which calls `changed` whenever the keys differ from those before."""
 
     def __init__(
         self, source: Source, changed: Callable[[], Any], *, required: bool, clock: Callable[[], float] = time.monotonic
@@ -35,7 +35,7 @@ class KeyStore:
         self._required = required
         self._clock = clock
         self._keys: Keys | None = None
-        self._good = clock()  # when they were last read
+        self._good = clock()  # when the keys were last read
         self._may_ask = clock()  # when an unknown key may next cause a refresh
         self._refreshing: asyncio.Task[None] | None = None
         self._complaint = ""
@@ -43,11 +43,14 @@ class KeyStore:
 
     @property
     def age(self) -> float:
-        """Seconds since the keys were last read; since the start where they never were."""
+        """Seconds since the keys were last read, or since the start if they never were."""
         return self._clock() - self._good
 
     async def open(self) -> None:
-        """Read the keys, and go on following them; raises Unavailable where they can't be had and are required."""
+        """Read the keys, and start to refresh them in the background.
+
+        Raises Unavailable if keys are required and cannot be loaded.
+        """
         await self._source.open()
         self._background.push_async_callback(self._source.close)
         await self.refresh()
@@ -58,16 +61,16 @@ class KeyStore:
         await self._background.enter_async_context(beside(self._follow()))
 
     async def close(self) -> None:
-        """Follow no more."""
+        """Stop refreshing the keys, and close the source."""
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait({self._refreshing})
         await self._background.aclose()
 
     async def find(self, key_id: str | None, algorithm: str) -> Key | None:
-        """The key that may have signed so; one that is not known is asked for, if nobody asked a moment ago.
+        """Return the key that may have signed with this key id and algorithm, or None.
 
-        Raises Unavailable where no keys were ever read.
+        An unknown key causes a refresh, at most one in ASK_EVERY seconds. Raises Unavailable if no keys were ever read.
         """
         found = self._keys.find(key_id, algorithm) if self._keys is not None else None
         if found is None and (self._refreshing is not None or self._clock() >= self._may_ask):
@@ -80,7 +83,7 @@ class KeyStore:
         return found
 
     async def refresh(self) -> None:
-        """Read the keys again; whoever asks meanwhile waits for the same reading. What goes wrong is logged."""
+        """Read the keys again. Concurrent callers share one read; a failure is logged."""
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._read())
             self._refreshing.add_done_callback(self._refreshed)
@@ -96,7 +99,7 @@ class KeyStore:
         except (SourceFault, ValueError) as failure:
             reason = str(failure) if isinstance(failure, SourceFault) else f"it can't be read: {failure}"
             if reason != self._complaint:
-                log.error("The keys of SUPPORT_JWT_KEYS can't be had: %s", reason)  # noqa: TRY400 - the line says it all
+                log.error("The keys of SUPPORT_JWT_KEYS can't be had: %s", reason)  # noqa: TRY400 - the message suffices
             self._complaint = reason
             return
         self._complaint = ""

@@ -1,4 +1,4 @@
-"""Callers known by a JWT: signed by a key of the issuer's, made for this service, and of this time (RFC 7519, 8725)."""
+"""Verification of JWTs: signed by a key of the issuer, issued for this service, and not expired (RFC 7519, 8725)."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +19,15 @@ from support_service.access.strict_json import read_object
 from support_service.core.errors import Unauthenticated
 from support_service.core.principals import BOUND, ROLES, Caller, Role
 
-REMEMBERED = 10_000  # tokens
+REMEMBERED = 10_000  # verified tokens in the cache
 LONGEST_NAME = 128  # characters
-LONGEST_ID = 36  # characters of an agent, a customer or a team, as cases have them
+LONGEST_ID = 36  # characters of the id of an agent, a customer or a team, as in cases
 MOST_TEAMS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What a token must be; times in seconds."""
+    """Requirements for a token. Times are in seconds."""
 
     issuer: str
     audience: str
@@ -39,7 +39,7 @@ class Demands:
 
 
 class Jwt:
-    """Lets in whoever sends a token that meets the demands; one that did once is known until it ends or keys change."""
+    """A verifier of JWTs. A verified token is cached until it expires or the keys change."""
 
     def __init__(
         self,
@@ -65,15 +65,21 @@ class Jwt:
         )
 
     async def open(self) -> None:
-        """Read the keys, and go on following them; raises Unavailable where they can't be had and are required."""
+        """Read the keys, and start to refresh them in the background.
+
+        Raises Unavailable if keys are required and cannot be loaded.
+        """
         await self.keys.open()
 
     async def close(self) -> None:
-        """Follow no more."""
+        """Stop refreshing the keys."""
         await self.keys.close()
 
     async def verify(self, token: str) -> Caller:
-        """The caller whom the token speaks of; raises Unauthenticated, and Unavailable where no key is known yet."""
+        """Return the caller that the token identifies.
+
+        Raises Unauthenticated, and Unavailable if no keys were ever read.
+        """
         digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
         known = self._known.get(digest)
         if known is None:
@@ -85,7 +91,11 @@ class Jwt:
         return caller
 
     async def _check(self, token: str) -> tuple[Caller, float]:
-        """Who it is and until when; from the key's finding to the return nothing waits, so that no old key slips in."""
+        """Verify a token. Return its caller and its expiry, in seconds since 1970 including the leeway.
+
+        There is no await between finding the key and the return, so a token verified with an old key is not cached
+        after the keys have changed.
+        """
         try:
             header = read_object(urlsafe_b64decode(token.partition(".")[0].encode()))
         except ValueError as failure:
@@ -113,7 +123,7 @@ class Jwt:
     def _caller(self, claims: Mapping[str, Any]) -> Caller:
         demands = self._demands
         role = claims.get(demands.role_claim)
-        if isinstance(role, list) and len(role) == 1:  # some issuers know only lists
+        if isinstance(role, list) and len(role) == 1:  # some issuers can send only lists
             role = role[0]
         if role not in ROLES:
             raise _invalid(f"Its claim {demands.role_claim!r} is none of {', '.join(ROLES)}.")
@@ -130,7 +140,10 @@ class Jwt:
 
 
 class _Signatures(JWSRegistry):
-    """Allows what settings allow, without a warning of `EdDSA`: RFC 9864 renamed it, and most issuers did not."""
+    """Registry of the algorithms that the settings allow.
+
+    It does not warn about `EdDSA`: RFC 9864 renamed it, but most issuers still use the old name.
+    """
 
     def get_alg(self, name: str) -> Any:
         if name not in (self.allowed or ()):

@@ -1,4 +1,4 @@
-"""Where a JWKS comes from: a file, or an address that may be slow, wrong, hostile or down."""
+"""Sources of a JWKS: a file, or an HTTP server that may be slow, wrong, hostile or down."""
 
 import asyncio
 import re
@@ -8,33 +8,33 @@ from typing import Protocol
 import aiohttp
 
 MOST_BYTES = 1024 * 1024
-PATIENCE = 5.0  # seconds for the whole answer
+PATIENCE = 5.0  # seconds for the whole response
 
 
 class SourceFault(Exception):
-    """The document can't be had; says why."""
+    """The document cannot be loaded; the message gives the reason."""
 
 
 class Source(Protocol):
-    """Gives the document with the keys."""
+    """The interface of sources of the document with the keys."""
 
     async def open(self) -> None:
-        """Make ready."""
+        """Acquire the resources for reading."""
 
     async def close(self) -> None:
-        """Let go of what `open` took."""
+        """Release the resources that `open` acquired."""
 
     async def read(self) -> bytes:
-        """The document as it is now; raises SourceFault."""
+        """Return the current document. Raises SourceFault."""
 
 
 def source(place: str, patience: float = PATIENCE) -> Source:
-    """The source at an address or a path."""
+    """Return the source for an HTTP URL or a file path; `patience` is the timeout of HTTP in seconds."""
     return Address(place, patience) if re.match(r"https?://", place) else File(Path(place))
 
 
 class File:
-    """A document on disk."""
+    """A source that reads a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class File:
         pass
 
     async def read(self) -> bytes:
-        """The file's content; raises SourceFault."""
+        """Return the file's content. Raises SourceFault."""
         try:
             return await asyncio.to_thread(self._path.read_bytes)
         except OSError as failure:
@@ -54,7 +54,7 @@ class File:
 
 
 class Address:
-    """A document at an HTTP address. Redirects are not followed: the address that was configured is the one trusted."""
+    """A source that reads an HTTP URL. It follows no redirects, because only the configured URL is trusted."""
 
     def __init__(self, url: str, patience: float) -> None:
         self._url = url
@@ -62,17 +62,17 @@ class Address:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Make the client."""
+        """Create the HTTP client."""
         self._session = aiohttp.ClientSession(timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar())
 
     async def close(self) -> None:
-        """Close the client."""
+        """Close the HTTP client."""
         if self._session is not None:
             await self._session.close()
 
     async def read(self) -> bytes:
-        """The answer's body, of at most MOST_BYTES; raises SourceFault."""
-        assert self._session is not None  # noqa: S101 - `open` comes first
+        """Return the response body, of at most MOST_BYTES. Raises SourceFault."""
+        assert self._session is not None  # noqa: S101 - callers call `open` first
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
         try:
             async with self._session.get(self._url, allow_redirects=False, headers=headers) as response:

@@ -1,4 +1,4 @@
-"""Public keys that prove who signed a JWT: out of a JWKS document (RFC 7517) or PEM."""
+"""Public keys that verify signatures of JWTs, parsed from a JWKS document (RFC 7517) or PEM."""
 
 import json
 import logging
@@ -11,10 +11,15 @@ from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
 from support_service.access.strict_json import read_object
 
-MOST = 100  # keys of a set that are looked at
+MOST = 100  # keys of a set that are read; further keys are ignored
 SMALLEST_RSA = 2048  # bits
 TOO_SMALL = f"it has fewer than {SMALLEST_RSA} bits"
-KINDS: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}  # by how an algorithm begins
+KINDS: dict[str, type[Key]] = {
+    "RS": RSAKey,
+    "PS": RSAKey,
+    "ES": ECKey,
+    "Ed": OKPKey,
+}  # by the first two letters of the algorithm
 CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
 PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
@@ -22,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Keys:
-    """The keys of one moment."""
+    """An immutable set of public keys."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self._keys = tuple(keys)
@@ -32,7 +37,11 @@ class Keys:
         return len(self._keys)
 
     def find(self, key_id: str | None, algorithm: str) -> Key | None:
-        """The one key that may have signed so: of that id; or without an id, where no other fits the algorithm."""
+        """Return the key that may have signed with this key id and algorithm, or None.
+
+        The key with that id is preferred, then the only fitting key that has no id. If `key_id` is None, it must be the
+        only key that fits the algorithm.
+        """
         fitting = [key for key in self._keys if _fits(key, algorithm)]
         if key_id is None:
             return fitting[0] if len(fitting) == 1 else None
@@ -42,13 +51,13 @@ class Keys:
 
 
 def parse(document: bytes) -> Keys:
-    """The keys of a JWKS, a single JWK or PEM; raises ValueError where it is neither. A key of no use is left out."""
+    """Parse a JWKS, a single JWK or PEM. Unusable keys are skipped. Raises ValueError for any other document."""
     if document.lstrip().startswith(b"-----BEGIN"):
         return Keys([key for block in PEM.findall(document)[:MOST] if (key := _from_pem(block)) is not None])
     content = read_object(document)
     listed = content.get("keys", [content] if "kty" in content else None)
     if not isinstance(listed, list):
-        raise ValueError("it is no JWKS: there is no list `keys`")  # noqa: TRY004 - as `read_object` has it
+        raise ValueError("it is no JWKS: there is no list `keys`")  # noqa: TRY004 - like `read_object`
     return Keys([*_from_list(listed[:MOST])])
 
 
@@ -81,7 +90,7 @@ def _from_pem(block: bytes) -> Key | None:
 
 
 def _unread(described: Any) -> str:
-    """Why it is no use to look at a key more closely; empty where it is."""
+    """Return why a JWK is not worth importing, or an empty string if it is."""
     if not isinstance(described, dict) or described.get("kty") not in ("RSA", "EC", "OKP"):
         return "it is none that proves who signed"
     if described["kty"] == "RSA" and len(str(described.get("n"))) * 6 < SMALLEST_RSA:
@@ -90,7 +99,7 @@ def _unread(described: Any) -> str:
 
 
 def _unfit(key: Key) -> str:
-    """Why a key proves nothing; empty where it does."""
+    """Return why a key cannot verify signatures, or an empty string if it can."""
     if key.is_private:
         return "it is private, and has no business here"
     if isinstance(key, RSAKey) and key.public_key.key_size < SMALLEST_RSA:
@@ -101,7 +110,7 @@ def _unfit(key: Key) -> str:
 
 
 def _fits(key: Key, algorithm: str) -> bool:
-    """Whether an algorithm works with this key, and no other is laid down for it."""
+    """Return True if the key suits the algorithm and is not restricted to another one."""
     return (
         isinstance(key, KINDS[algorithm[:2]])
         and getattr(key, "curve_name", None) == CURVES.get(algorithm)

@@ -1,4 +1,4 @@
-"""JSON of which there is one reading: what two parsers might take differently is refused."""
+"""Strict JSON: documents that two parsers could interpret differently are refused."""
 
 import json
 from typing import Any, NoReturn
@@ -7,15 +7,15 @@ from support_service.core.json_limits import nests_too_deep
 
 
 def read_object(document: bytes) -> dict[str, Any]:
-    """A JSON object; raises ValueError for anything else, for names that come twice, NaN, and nesting without end."""
+    """Parse a JSON object. Raises ValueError for other values, duplicate names, NaN, Infinity and excessive nesting."""
     try:
         found = json.loads(document.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("it nests too deep") from None
-    if nests_too_deep(document, found):  # Pythons differ in what they take before they give up
+    if nests_too_deep(document, found):  # Python versions differ in the depth at which they fail
         raise ValueError("it nests too deep")
     if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004 - to the reader it is one more way of being wrong
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - for callers, one more kind of invalid document
     return found
 
 

@@ -1,7 +1,7 @@
-"""The file of tokens: who holds one, and until when. The tokens themselves are in nobody's file.
+"""The token file: the caller and the expiry of each token. The tokens themselves are not stored.
 
-Each is known by its SHA-256. A slow, salted hash protects what people think up; 32 random bytes can't be guessed, so it
-would only make every request dear.
+Each token is identified by its SHA-256. A slow, salted hash protects passwords that people choose; 32 random bytes
+cannot be guessed, so a slow hash would only make every request more expensive.
 """
 
 import fcntl
@@ -18,17 +18,17 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from support_service.core.errors import Unavailable
 from support_service.core.principals import BOUND, Role
 
-PREFIX = "sup_"  # so that people and scanners know one when they see it
+PREFIX = "sup_"  # lets people and secret scanners recognize a token
 RANDOM_BYTES = 32
 NAMES = r"^[A-Za-z0-9._@-]{1,64}$"
-IDS = r"^[^\x00-\x1f\x7f]{1,36}$"  # of agents, customers and teams, as cases have them
-OURS = 0o600
+IDS = r"^[^\x00-\x1f\x7f]{1,36}$"  # of agents, customers and teams, as in cases
+OURS = 0o600  # only the owner may read and write
 
 Id = Annotated[str, StringConstraints(pattern=IDS)]
 
 
 class Entry(BaseModel):
-    """One token: its hash, and the caller whom it makes of whoever sends it."""
+    """One token: its hash, its validity, and the caller that it identifies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -49,7 +49,7 @@ class Entry(BaseModel):
 
 
 class Content(BaseModel):
-    """The whole file."""
+    """The content of the token file."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -67,17 +67,17 @@ class Content(BaseModel):
 
 
 def new_token() -> str:
-    """A token that nobody has seen yet."""
+    """Return a new random token."""
     return PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
 
 
 def hashed(token: str) -> str:
-    """What the file knows a token by."""
+    """Return the hash that identifies a token in the file, in hex."""
     return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read(path: Path) -> tuple[Entry, ...]:
-    """Every token of the file; raises Unavailable with one line that says why it can't be had."""
+    """Return all tokens of the file. Raises Unavailable, with the reason in one line, if it cannot be loaded."""
     try:
         return Content.model_validate_json(path.read_bytes()).tokens
     except FileNotFoundError:
@@ -93,14 +93,14 @@ def read(path: Path) -> tuple[Entry, ...]:
 
 @contextmanager
 def changing(path: Path) -> Iterator[list[Entry]]:
-    """The tokens, to be changed in place: written at the end of the block, while whoever else wants to waits.
+    """Yield the tokens as a list to change in place, and write it at the end of the block. Other writers wait.
 
-    Raises Unavailable where the file can't be read or written; what was there stays then, and where the block raises.
+    Raises Unavailable if the file cannot be read or written. The file stays unchanged then, and if the block raises.
     """
-    path = Path(os.path.realpath(path))  # a link to the file stays one; Path.resolve may raise for one to itself
+    path = Path(os.path.realpath(path))  # keeps a symlink to the file; Path.resolve may raise for a symlink to itself
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A file of its own holds the lock, since the other one is replaced.
+        # The lock is on a separate file, because the token file is replaced.
         with os.fdopen(os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, OURS)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             entries = list(read(path)) if path.exists() else []
@@ -109,21 +109,20 @@ def changing(path: Path) -> Iterator[list[Entry]]:
     except OSError as failure:
         raise Unavailable(
             "tokens_unavailable", f"The file of tokens, {path}, can't be written: {failure.strerror}"
-        ) from (failure)
+        ) from failure
 
 
 def _write(path: Path, entries: Sequence[Entry]) -> None:
-    """Replace the file at once and for good; a crash leaves it as it was, or as it shall be."""
+    """Replace the file atomically and durably; a crash leaves the old or the new content."""
     text = Content(tokens=tuple(entries)).model_dump_json(indent=2, exclude_none=True)
-    new = Path(f"{path}.new")  # one name for all: the lock is held, and what a crash left is written over
+    new = Path(f"{path}.new")  # a fixed name: the lock is held, and the rest of a crash is overwritten
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, OURS), "w") as file:
         os.fchmod(file.fileno(), OURS)
         if path.exists():
             before = path.stat()
             if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(
-                    file.fileno(), before.st_uid, before.st_gid
-                )  # root's commands lock the service out of nothing
+                # Keep the owner, so that a command run by root does not lock the service out.
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Callers known by a token out of a file, which may change while the service runs."""
+"""Verification of tokens from a file, which may change while the service runs."""
 
 import asyncio
 import hmac
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
-    """The time in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -32,7 +32,7 @@ class _Known:
 
 
 class Tokens:
-    """Lets in whoever sends a token of the file; while that is broken, one of those that it last had."""
+    """A verifier of the tokens in a file. While the file is invalid, the tokens that were read last stay valid."""
 
     def __init__(self, path: Path, now: Callable[[], datetime] = utc_now) -> None:
         self._path = path
@@ -43,20 +43,20 @@ class Tokens:
         self._looking = AsyncExitStack()
 
     async def open(self) -> None:
-        """Read the file, and go on looking whether it changed; raises Unavailable where it can't be used."""
+        """Read the file, and start to check it for changes. Raises Unavailable if it cannot be loaded."""
         await asyncio.to_thread(self._load)
         look = repeatedly(LOOK_EVERY, self.look, "Looking at the file of tokens")
         await self._looking.enter_async_context(beside(look))
 
     async def close(self) -> None:
-        """Look no more."""
+        """Stop checking the file for changes."""
         await self._looking.aclose()
 
     async def verify(self, token: str) -> Caller:
-        """The caller whom the file names; raises Unauthenticated."""
+        """Return the caller of a token. Raises Unauthenticated for an unknown, revoked or expired token."""
         digest = hashed(token)
         known = self._known.get(digest)
-        # The lookup's time tells of hashes, which nobody can choose; the comparison's tells nothing.
+        # The time of the lookup depends on hashes, which an attacker cannot choose; the comparison takes constant time.
         if known is None or not hmac.compare_digest(known.sha256, digest):
             raise Unauthenticated("token_invalid", "The token is none of those that are known here, or was revoked.")
         if known.expires is not None and known.expires <= self._now():
@@ -75,14 +75,14 @@ class Tokens:
             self._complaint = ""
         except (OSError, Unavailable) as failure:
             if str(failure) != self._complaint:
-                log.error("%s; those known before go on being valid", failure)  # noqa: TRY400 - the line says it all
+                log.error("%s; those known before go on being valid", failure)  # noqa: TRY400 - the message suffices
             self._complaint = str(failure)
 
     def _load(self) -> None:
         try:
             seen = self._stamp()
         except OSError:
-            seen = ()  # `read` says why
+            seen = ()  # `read` raises with the reason
         entries = [entry for entry in read(self._path) if entry.revoked is None]
         self._known = {
             entry.sha256: _Known(
@@ -90,7 +90,7 @@ class Tokens:
             )
             for entry in entries
         }
-        self._seen = seen  # of before the reading: what changes during it is read once more
+        self._seen = seen  # taken before the read, so that a change during the read is read again
 
     def _stamp(self) -> tuple[int, ...]:
         found = self._path.stat()
