@@ -1,1 +1,1 @@
-"""Requests that may be repeated: each has a key, takes effect once, and is answered with what was answered first."""
+"""Idempotent requests: each has a key and takes effect once; a retry gets the first response."""

@@ -1,8 +1,9 @@
-"""Claims on keys. A request claims its key, marks the claim in the transaction of its change, and keeps its answer.
+"""Claims on idempotency keys.
 
-So a request takes effect once, whatever dies when: before the mark was committed nothing has happened, and the claim
-can be taken over once its time is over; after it nobody does it again. Two who hold the same claim, because one was
-taken for dead, can't both commit: only the one who holds it then can mark it.
+A request claims its key, marks the claim in the transaction of its change, and stores its response. So it takes effect
+once, regardless of when a replica dies. Before the mark is committed nothing has happened, and the claim can be taken
+over after it expires. After the commit the request is not executed again. If a claim is taken over from a request that
+is still running, only the current owner can mark it, so the two cannot both commit.
 """
 
 import hashlib
@@ -18,16 +19,16 @@ from support_service.database import Database, Transaction
 from support_service.idempotency import store
 
 KEPT = timedelta(hours=24)
-HELD = timedelta(seconds=30)  # until others may take over from one who shows no sign of life
+HELD = timedelta(seconds=30)  # until another request may take over a claim that is not renewed
 RENEW_EVERY = HELD.total_seconds() / 3
-MAX_BODY = 1024 * 1024  # bytes of an answer that is kept
+MAX_BODY = 1024 * 1024  # bytes; the body of a larger response is not stored
 FORGET_EVERY = 600.0  # seconds
-AT_ONCE = 500  # keys forgotten in one transaction
+AT_ONCE = 500  # keys deleted per transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request that is being done."""
+    """The claim of a request in progress: its key, and the id of the owner of the claim."""
 
     key: str
     owner: str
@@ -35,21 +36,22 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request was answered with."""
+    """The response to a request, as it is stored for retries."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    case_id: str | None = None  # the case that it tells of, as the claim and its mark know it
+    case_id: str | None = None  # the case that it is about, as in the claim and its mark
 
 
 CLAIM: ContextVar[Claim | None] = ContextVar("claim", default=None)
 
 
 async def mark(tx: Transaction, case_id: str | None) -> None:
-    """Remember, together with the change, that this request has taken effect; raises Conflict for one taken over.
+    """Mark the claim of the current request as applied, in the transaction of its change.
 
-    The case is the one that was changed, where it was one.
+    `case_id` is the changed case, or None if there is not exactly one. A request without a claim is not marked. Raises
+    Conflict if another request has taken over the claim.
     """
     claim = CLAIM.get()
     if claim is not None and not await store.mark(tx, claim.key, claim.owner, case_id):
@@ -57,27 +59,29 @@ async def mark(tx: Transaction, case_id: str | None) -> None:
 
 
 def identity(caller: Caller, key: str) -> str:
-    """A caller's key as it is kept: the keys of one are never those of another."""
+    """Return the stored form of a caller's key: a hash that also covers the caller, so that callers share no keys."""
     return hashlib.sha256("\0".join((caller.name, caller.subject or "", key)).encode()).hexdigest()
 
 
 def reused() -> Invalid:
-    """What is said of a key that was used for something else."""
+    """Return the error for a key that was used for another request."""
     return Invalid("idempotency_key_reused", "This Idempotency-Key was used for another request; take a new one.")
 
 
 class Claims:
-    """Takes, holds and forgets claims."""
+    """Operations on claims, each in its own transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def take(self, key: str, request: str, case_id: str | None = None) -> Claim | Answer:
-        """Claim a key for a request, by its digest; or give what the same request was answered with.
+        """Claim a key for a request, or return the stored response to the same request.
 
-        The case is the one that is asked for: its erasure must find the answer, even before it is kept.
+        `request` is the digest of the request. `case_id` is the case that it addresses: the erasure of the case must
+        find the response, even before it is stored.
 
-        Raises Conflict while the same request is in work, or where its answer got lost; Invalid for another request.
+        Raises Conflict while the same request is in progress or if its response was lost, and Invalid if the key was
+        used for another request.
         """
         now = datetime.now(UTC)
         claim = Claim(key, new_id())
@@ -95,7 +99,7 @@ class Claims:
                 return claim
             kept = await store.lock(tx, key)
             if kept is None:
-                raise _in_use()  # it was released a moment ago
+                raise _in_use()  # it was released a moment ago, so a retry can claim it
             if kept.created_at > now - KEPT:
                 if kept.request != request:
                     raise reused()
@@ -112,12 +116,12 @@ class Claims:
         return claim
 
     async def renew(self, claim: Claim) -> None:
-        """Show a sign of life."""
+        """Extend a claim by HELD, so that other requests do not take it over."""
         async with self._database.transaction() as tx:
             await store.renew(tx, claim.key, claim.owner, datetime.now(UTC) + HELD)
 
     async def keep(self, claim: Claim, answer: Answer) -> None:
-        """Keep what was answered, for whoever asks again; of a very large answer that it was given."""
+        """Store a response for retries; of a body over MAX_BODY, store only that the request has taken effect."""
         async with self._database.transaction() as tx:
             if len(answer.body) > MAX_BODY:
                 await store.keep(tx, claim.key, claim.owner, state=store.APPLIED, until=datetime.now(UTC))
@@ -133,12 +137,12 @@ class Claims:
             )
 
     async def release(self, claim: Claim) -> None:
-        """Let a key be used again where its request has had no effect."""
+        """Delete a claim whose request has had no effect, so that its key can be used again."""
         async with self._database.transaction() as tx:
             await store.release(tx, claim.key, claim.owner)
 
     async def forget_old(self) -> None:
-        """Forget keys whose time is over, a few at a time: others write in between."""
+        """Delete expired keys in batches, so that others can write in between."""
         before = datetime.now(UTC) - KEPT
         forgotten = AT_ONCE
         while forgotten == AT_ONCE:

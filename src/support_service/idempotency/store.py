@@ -1,4 +1,4 @@
-"""All SQL of the keys of idempotent requests."""
+"""All SQL for the keys of idempotent requests."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,11 +12,11 @@ from support_service.database.tables import idempotency_keys
 
 _K = idempotency_keys.c
 CLAIMED, APPLIED, DONE = "claimed", "applied", "done"
-NOBODY = ""  # the owner of a claim whose answer must not be kept
+NOBODY = ""  # the owner of a claim whose response must not be stored
 
 
 class Kept(NamedTuple):
-    """What is known of a key."""
+    """The stored state of a key."""
 
     request: str
     until: datetime
@@ -43,46 +43,46 @@ FORGET = idempotency_keys.delete().where(_K.id.in_(_OLD))
 
 
 async def begin(tx: Transaction, row: Mapping[str, Any]) -> bool:
-    """Claim a key that nobody has used."""
+    """Claim an unused key. Return False if the key exists."""
     return bool(await tx.execute(BEGIN, row))
 
 
 async def lock(tx: Transaction, key: str) -> Kept | None:
-    """What is known of a key, which nobody else changes before this transaction ends."""
+    """Return the state of a key, or None. The row stays locked until this transaction ends."""
     row = await tx.fetch_one(LOCK, {"key": key})
     return Kept(*row) if row else None
 
 
 async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:
-    """Claim a key that this transaction has locked, whatever is kept of it."""
+    """Claim a key that this transaction has locked, and delete its stored response."""
     forgotten = {"status": None, "headers": None, "body": None}
     await tx.execute(idempotency_keys.update().where(_K.id == row["id"]).values(dict(row) | forgotten))
 
 
 async def mark(tx: Transaction, key: str, me: str, case_id: str | None) -> bool:
-    """Remember that the request has taken effect, on which case; whether the claim was still mine."""
+    """Mark a claim as applied, with the changed case. Return False if `me` no longer owns the claim."""
     return bool(await tx.execute(MARK, {"key": key, "me": me, "case": case_id}))
 
 
 async def renew(tx: Transaction, key: str, me: str, until: datetime) -> None:
-    """Hold a claim for longer."""
+    """Extend a claim that `me` owns."""
     await tx.execute(RENEW, {"key": key, "me": me, "later": until})
 
 
 async def keep(tx: Transaction, key: str, me: str, **answer: Any) -> None:
-    """Keep what was answered."""
+    """Store columns of a response in a claim that `me` owns."""
     await tx.execute(_MINE.values(answer), {"key": key, "me": me})
 
 
 async def release(tx: Transaction, key: str, me: str) -> None:
-    """Forget a claim of mine that has had no effect."""
+    """Delete a claim that `me` owns and that has had no effect."""
     await tx.execute(RELEASE, {"key": key, "me": me})
 
 
 async def erase(tx: Transaction, case_id: str) -> None:
-    """Lose the answers that tell of a case, also those yet to be kept; that their requests were done stays known.
+    """Delete the stored responses about a case, and prevent those of requests in progress from being stored.
 
-    One that has no effect so far loses its claim, and may be done once more when that is over.
+    Applied keys stay applied. Claims without effect lose their owner, and may be retried when they expire.
     """
     ours = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NOBODY)
     lost = {"state": APPLIED, "status": None, "headers": None, "body": None, "until": _K.created_at}
@@ -91,5 +91,5 @@ async def erase(tx: Transaction, case_id: str) -> None:
 
 
 async def forget(tx: Transaction, before: datetime, count: int) -> int:
-    """Forget the oldest keys that are older than that; gives how many."""
+    """Delete up to `count` of the oldest keys created before `before`. Return the number deleted."""
     return await tx.execute(FORGET, {"before": before, "count": count})
