@@ -1,1 +1,1 @@
-"""The audit log: who changed what, in one chain of hashes that shows whether it was altered."""
+"""The audit log: who changed what, in one hash chain that shows whether it was altered."""

@@ -1,11 +1,11 @@
-"""The chain, pure: what is hashed, and what makes an entry the next one.
+"""The hash chain, without I/O: what is hashed, and which entry is the next one.
 
 Each sealed entry has a position, counted from 1 without gaps, and a hash:
 
     hash = SHA-256(hash of the position before, or 32 zero bytes + JSON of the entry)
 
-The JSON has the members of `_document` in alphabetical order, no spaces, and is UTF-8. Of the changes it holds a digest
-alone, SHA-256(salt + changes): they can be erased, together with their salt, and the chain still holds.
+The JSON has the members of `_document` in alphabetical order, no spaces, and is UTF-8. It holds only a digest of the
+changes, SHA-256(salt + changes). So the changes can be erased together with their salt, and the chain stays valid.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ ERASED: Final = "case.erased"
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of the chain: how many entries it has, and the hash of the last."""
+    """The end of the chain: the number of its entries, and the hash of the last one."""
 
     position: int
     hash: bytes
@@ -35,7 +35,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change: who did what when. What follows `changes` is there once it is sealed."""
+    """One change: who did what, and when. The fields after `changes` are set when the entry is sealed."""
 
     seq: int
     at: datetime
@@ -51,7 +51,7 @@ class Entry:
     hash: bytes | None = None
 
     def erased(self) -> list[int]:
-        """The positions that this entry says were erased."""
+        """Return the positions whose changes were erased according to this entry."""
         if self.action != ERASED or self.changes is None:
             return []
         changes: Mapping[str, Any] = pydantic_core.from_json(self.changes)
@@ -59,24 +59,24 @@ class Entry:
 
 
 def seal(head: Head, entry: Entry, salt: bytes) -> Entry:
-    """The entry as the next one of the chain."""
+    """Return the entry, sealed as the next one of the chain."""
     position, of_changes = head.position + 1, digest(salt, entry.changes or "")
     its_hash = link(head.hash, entry, position, of_changes)
     return replace(entry, position=position, salt=salt, digest=of_changes, hash=its_hash)
 
 
 def digest(salt: bytes, changes: str) -> bytes:
-    """What stands for the changes in the chain."""
+    """Return the digest that represents the changes in the chain."""
     return hashlib.sha256(salt + changes.encode()).digest()
 
 
 def link(before: bytes, entry: Entry, position: int, of_changes: bytes) -> bytes:
-    """The hash of an entry at a position, after the hash before it."""
+    """Return the hash of an entry at a position, given the hash `before` it."""
     return hashlib.sha256(before + _document(entry, position, of_changes)).digest()
 
 
 def flaw(head: Head, entry: Entry) -> str | None:
-    """Why an entry is not the one after the head; None where it is."""
+    """Return why an entry is not a valid successor of the head, or None if it is."""
     if entry.position is None or entry.position != head.position + 1:
         return f"there is no entry at position {head.position + 1}; the next is {entry.position}"
     if entry.digest is None or link(head.hash, entry, entry.position, entry.digest) != entry.hash:

@@ -1,4 +1,4 @@
-"""What changes call: an entry is kept in the transaction of the change that it tells of, or neither is."""
+"""Recording of changes: an entry is stored in the transaction of its change, so both are committed or neither."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -27,27 +27,27 @@ Action = Literal[
     "case.erased",
 ]
 Changes = Mapping[str, tuple[Any, Any]]
-"""What became of each field, by its name in JSON: (before, after)."""
+"""The changed fields by their name in JSON: (before, after)."""
 MAX_ACTOR = 255  # characters
 
 
 async def record(tx: Transaction, case_id: str | None, action: Action, at: datetime, changes: Changes) -> None:
-    """Keep an entry of one change."""
+    """Store an entry for one change."""
     await record_all(tx, action, at, [(case_id, changes)])
 
 
 async def record_all(
     tx: Transaction, action: Action, at: datetime, changed: Sequence[tuple[str | None, Changes]]
 ) -> None:
-    """Keep an entry of each of several changes: (case id, changes).
+    """Store an entry for each of several changes: (case id, changes).
 
-    Since every change of a case comes by here, so does the mark that an idempotent request has taken effect.
+    Also mark an idempotent request as applied, because every change of a case calls this function.
     """
     if not changed:
         return
     caller = CALLER.get()
     actor, by = caller.name[:MAX_ACTOR], {}
-    if caller.role == "customer":  # whose name must be erasable, as the changes are
+    if caller.role == "customer":  # a customer's name must be erasable, like the changes
         actor, by = "customer", {"by": (None, caller.name)}
     request_id = REQUEST_ID.get()
     entries = [
@@ -67,14 +67,14 @@ async def record_all(
 
 
 async def erase(tx: Transaction, cases: Sequence[str], at: datetime) -> int:
-    """Erase what the log says of how cases were changed, and keep an entry of that; gives how many entries it was.
+    """Erase the recorded changes of cases, and store an entry about it. Return the number of erased entries.
 
-    Who did what to which case and when stays, and so does the chain. Nobody may change the cases meanwhile: the
-    transaction is to have locked them, or removed them.
+    Who did what to which case, and when, stays in the log, and the chain stays valid. The transaction must have locked
+    or deleted the cases, so that they do not change meanwhile.
     """
     await sealer.seal_all(tx)
     erased = await store.erase(tx, cases)
     for case_id in cases:
         await record(tx, case_id, ERASED, at, {"erasedPositions": (None, erased.get(case_id, []))})
-    await sealer.seal_all(tx)  # so that whoever sees that something is gone sees why
+    await sealer.seal_all(tx)  # so that a reader who sees that changes are missing also sees the reason
     return sum(map(len, erased.values()))

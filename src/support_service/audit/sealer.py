@@ -1,6 +1,6 @@
-"""The sealer: gives entries their place in the chain soon after their change, so that no change waits for another's.
+"""The sealer: gives entries their position soon after their change, so that changes do not wait for one another.
 
-Every replica runs one. The head's row is locked while a few entries are sealed, so their places have no gap.
+Every replica runs one. The row of the head is locked while a batch of entries is sealed, so positions have no gaps.
 """
 
 import os
@@ -13,11 +13,11 @@ from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Reading
 
 SEAL_EVERY = 1.0  # seconds
-AT_ONCE = 100  # entries in one transaction, which on SQLite holds up everyone else
+AT_ONCE = 100  # entries per transaction, which on SQLite blocks all other writers
 
 
 class Sealer:
-    """Seals what is unsealed, and tells how long the chain is and how far it is behind."""
+    """Background sealing of entries, with metrics: the length of the chain, and the age of the oldest unsealed entry."""
 
     def __init__(self, database: Database, instruments: Instruments) -> None:
         self._database = database
@@ -27,12 +27,12 @@ class Sealer:
         instruments.observe(rows.AUDIT_UNSEALED_AGE, self._age)
 
     async def look(self) -> None:
-        """Read how long the chain is, and how far behind."""
+        """Read the length of the chain and the time of the oldest unsealed entry."""
         head, self._oldest = await store.standing(self._database)
         self._length = head.position
 
     async def run(self) -> None:
-        """Seal every entry that is there."""
+        """Seal all unsealed entries, in batches."""
         while True:
             await self.look()
             if self._oldest is None:
@@ -47,7 +47,7 @@ class Sealer:
 
 
 async def seal_all(tx: Transaction) -> None:
-    """Seal every entry that this transaction sees, its own too; nobody else seals before it ends."""
+    """Seal every entry visible to this transaction, including its own. Other sealers wait for its end."""
     while await _seal_some(tx):
         pass
 
@@ -57,7 +57,7 @@ async def _seal_some(tx: Transaction) -> int:
     sealed = []
     for entry in await store.to_seal(tx, AT_ONCE):
         sealed.append(chain.seal(head, entry, os.urandom(chain.SALT_BYTES)))
-        assert sealed[-1].position is not None and sealed[-1].hash is not None  # noqa: S101, PT018 - it has just got them
+        assert sealed[-1].position is not None and sealed[-1].hash is not None  # noqa: S101, PT018 - `chain.seal` sets them
         head = Head(sealed[-1].position, sealed[-1].hash)
     if sealed:
         await store.seal(tx, sealed)

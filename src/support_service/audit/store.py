@@ -1,4 +1,4 @@
-"""All SQL of the audit log: entries are added by changes, get their place by the sealer, and stay."""
+"""All SQL for the audit log: changes add entries, the sealer assigns positions, and no entry is deleted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -15,7 +15,7 @@ from support_service.database.dialect import octets
 from support_service.database.pages import Way, bounded
 from support_service.database.tables import audit_head, audit_log
 
-MAX_BYTES = 4 * 1024 * 1024  # of changes that are read at once, and those of one entry, which may be a mebibyte
+MAX_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB
 
 _L = audit_log.c
 COLUMNS = [_L[field.name] for field in fields(Entry)]
@@ -24,11 +24,13 @@ COLUMNS = [_L[field.name] for field in fields(Entry)]
 def _first(
     condition: sa.ColumnElement[bool] | sa.TextClause, place: sa.Column[Any], way: Way = sa.asc
 ) -> sa.Select[Any]:
-    """The first `count` entries that meet a condition, and none more once their changes have so many `bytes`.
+    """Select the first `count` entries that meet a condition, up to and including the one that reaches `bytes`.
 
-    Each with how many they were without the bytes.
+    The bytes are those of the changes. Each row also has the number of entries without the limit of bytes.
     """
-    kept = [column for column in COLUMNS if column is not _L.changes]  # which are read of those alone that remain
+    kept = [
+        column for column in COLUMNS if column is not _L.changes
+    ]  # which is read only for the entries within the limit
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
     found = sa.select(*kept, size).where(condition).order_by(way(place)).limit(sa.bindparam("count"))
     page = bounded(found, place.name, way)
@@ -37,7 +39,7 @@ def _first(
     return sa.select(*columns, page.c.number).order_by(way(page.c[place.name]))
 
 
-UNSEALED = sa.text("position IS NULL")  # as the index spells it
+UNSEALED = sa.text("position IS NULL")  # spelled as in the partial index
 ADD = hot(audit_log.insert().inline())
 _OLDEST = sa.select(_L.at).where(UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
 STANDING = hot(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST))
@@ -69,12 +71,12 @@ ERASE = audit_log.update().where(_PERSONAL).values(changes=sa.null(), salt=sa.nu
 
 
 async def add(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Keep entries, in the transaction of the changes that they tell of."""
+    """Store entries, in the transaction of their changes."""
     await tx.execute(ADD, entries[0] if len(entries) == 1 else entries)
 
 
 async def standing(reader: Reader) -> tuple[Head, datetime | None]:
-    """The head, and the time of the oldest entry that has no place yet."""
+    """Return the head, and the time of the oldest unsealed entry. Raises LookupError if there is no head."""
     row = await reader.fetch_one(STANDING)
     if row is None:
         raise LookupError("the audit log has lost the row of its head; the migrations make it")
@@ -82,7 +84,7 @@ async def standing(reader: Reader) -> tuple[Head, datetime | None]:
 
 
 async def lock_head(tx: Transaction) -> Head:
-    """The head, which nobody else moves before this transaction ends."""
+    """Return the head, locked until this transaction ends. Raises LookupError if there is no head."""
     row = await tx.fetch_one(LOCK_HEAD)
     if row is None:
         raise LookupError("the audit log has lost the row of its head; the migrations make it")
@@ -90,12 +92,12 @@ async def lock_head(tx: Transaction) -> Head:
 
 
 async def to_seal(tx: Transaction, count: int) -> list[Entry]:
-    """The first entries without a place, in the order in which they were added."""
+    """Return the first `count` unsealed entries, in the order in which they were added."""
     return (await _read(tx, TO_SEAL, count=count))[0]
 
 
 async def seal(tx: Transaction, sealed: Sequence[Entry]) -> None:
-    """Give entries their place, and move the head to the last of them."""
+    """Store the seals of entries, and move the head to the last of them."""
     names = ("position", "salt", "digest", "hash")
     await tx.execute(
         SEAL, [{"entry": each.seq} | {f"new_{name}": getattr(each, name) for name in names} for each in sealed]
@@ -104,18 +106,18 @@ async def seal(tx: Transaction, sealed: Sequence[Entry]) -> None:
 
 
 async def sealed(reader: Reader, after: int, count: int) -> list[Entry]:
-    """The entries after a position, in the order of the chain."""
+    """Return up to `count` entries after a position, in the order of the chain."""
     return (await _read(reader, SEALED, after=after, count=count))[0]
 
 
 async def stray(reader: Reader) -> int | None:
-    """The place of an entry that stands before the chain, where nobody seals; None where none does."""
+    """Return the position of an entry before the start of the chain, which the sealer never assigns, or None."""
     row = await reader.fetch_one(STRAY)
     return row[0] if row else None
 
 
 async def erase(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:
-    """Erase the changes of cases' sealed entries; gives their positions by case."""
+    """Erase the changes of the sealed entries of cases. Return the erased positions by case."""
     found: dict[str, list[int]] = {}
     for case_id, position in await tx.fetch_all(TO_ERASE, {"cases": list(cases)}):
         found.setdefault(case_id, []).append(position)
@@ -124,7 +126,7 @@ async def erase(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:
 
 
 async def of_case(reader: Reader, case_id: str, before: int | None, limit: int) -> tuple[list[Entry], bool]:
-    """A page of a case's entries, newest first, and whether there are older ones."""
+    """Return a page of a case's entries, newest first, and whether there are older ones."""
     found, number = await _read(
         reader, OF_CASE, case=case_id, before=MOST if before is None else before, count=limit + 1
     )
@@ -133,6 +135,6 @@ async def of_case(reader: Reader, case_id: str, before: int | None, limit: int) 
 
 
 async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[Entry], int]:
-    """The entries that a statement of `_first` gives, and how many they were without the bytes."""
+    """Run a statement of `_first`. Return its entries, and their number without the limit of bytes."""
     rows = await reader.fetch_all(statement, parameters | {"bytes": MAX_BYTES})
     return [Entry(*row[:-1]) for row in rows], rows[0][-1] if rows else 0

@@ -1,4 +1,4 @@
-"""Walks the whole chain, and says where it breaks."""
+"""Verification of the whole chain: finds the first entry at which it is invalid."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How far the chain holds, and the first thing wrong with it."""
+    """The result of a verification: the last valid head, and the first flaw."""
 
     head: Head
     flaw: str | None = None
@@ -21,9 +21,10 @@ class Verdict:
 async def verify(
     database: Database, noted: bytes | None = None, advance: Callable[[int], None] = lambda _: None
 ) -> Verdict:
-    """Hold every sealed entry against the one before it; `noted` is a hash that the chain is known to have had.
+    """Verify every sealed entry against the one before it. Return the last valid head and the first flaw.
 
-    `advance` is told how many entries more are done.
+    `noted` is a hash that the chain is known to have had. `advance` is called with the number of entries of each page
+    that was verified.
     """
     head, erased, explained = Head(0, GENESIS), set[int](), set[int]()
     seen = noted in (None, GENESIS)
@@ -48,7 +49,7 @@ async def verify(
 
 
 async def _outside(database: Database, head: Head) -> str | None:
-    """What is wrong beside a chain that holds: an entry before its first, or another end than its head's row says."""
+    """Return a flaw outside a valid chain: an entry before its first, or another end than in the head's row."""
     stray = await store.stray(database)
     if stray is not None:
         return f"an entry has position {stray}, which nobody sealed: positions begin at 1"
