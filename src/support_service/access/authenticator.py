@@ -7,7 +7,7 @@ from support_service.core.principals import ANYONE, Caller
 
 
 class Authenticator(Protocol):
-    """Identifies callers by their Authorization headers."""
+    """The interface of authenticators, which identify callers by their Authorization headers."""
 
     async def open(self) -> None:
         """Load the tokens or keys. Raises Unavailable if they cannot be loaded."""

@@ -35,16 +35,16 @@ class KeyStore:
         self._required = required
         self._clock = clock
         self._keys: Keys | None = None
-        self._good = clock()  # when the keys were last read
-        self._may_ask = clock()  # when an unknown key may next cause a refresh
+        self._read_at = clock()  # when the keys were last read
+        self._next_unknown_key_refresh = clock()  # when an unknown key may next cause a refresh
         self._refreshing: asyncio.Task[None] | None = None
-        self._complaint = ""
+        self._last_error = ""
         self._background = AsyncExitStack()
 
     @property
     def age(self) -> float:
         """Seconds since the keys were last read, or since the start if they never were."""
-        return self._clock() - self._good
+        return self._clock() - self._read_at
 
     async def open(self) -> None:
         """Read the keys, and start to refresh them in the background.
@@ -56,9 +56,9 @@ class KeyStore:
         await self.refresh()
         if self._required and not self._keys:
             await self.close()
-            reason = self._complaint or "it holds no key that can be used"
+            reason = self._last_error or "it holds no key that can be used"
             raise Unavailable("keys_unavailable", f"The keys of SUPPORT_JWT_KEYS can't be had: {reason}")
-        await self._background.enter_async_context(beside(self._follow()))
+        await self._background.enter_async_context(beside(self._refresh_periodically()))
 
     async def close(self) -> None:
         """Stop refreshing the keys, and close the source."""
@@ -73,9 +73,9 @@ class KeyStore:
         An unknown key causes a refresh, at most one in ASK_EVERY seconds. Raises Unavailable if no keys were ever read.
         """
         found = self._keys.find(key_id, algorithm) if self._keys is not None else None
-        if found is None and (self._refreshing is not None or self._clock() >= self._may_ask):
+        if found is None and (self._refreshing is not None or self._clock() >= self._next_unknown_key_refresh):
             if self._refreshing is None:
-                self._may_ask = self._clock() + ASK_EVERY
+                self._next_unknown_key_refresh = self._clock() + ASK_EVERY
             await self.refresh()
             found = self._keys.find(key_id, algorithm) if self._keys is not None else None
         if self._keys is None:
@@ -86,10 +86,10 @@ class KeyStore:
         """Read the keys again. Concurrent callers share one read; a failure is logged."""
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._read())
-            self._refreshing.add_done_callback(self._refreshed)
+            self._refreshing.add_done_callback(self._clear_refreshing)
         await asyncio.wait({self._refreshing})
 
-    def _refreshed(self, _: asyncio.Task[None]) -> None:
+    def _clear_refreshing(self, _: asyncio.Task[None]) -> None:
         self._refreshing = None
 
     async def _read(self) -> None:
@@ -98,18 +98,18 @@ class KeyStore:
             keys = await asyncio.to_thread(parse, document)
         except (SourceFault, ValueError) as failure:
             reason = str(failure) if isinstance(failure, SourceFault) else f"it can't be read: {failure}"
-            if reason != self._complaint:
+            if reason != self._last_error:
                 log.error("The keys of SUPPORT_JWT_KEYS can't be had: %s", reason)  # noqa: TRY400 - the message suffices
-            self._complaint = reason
+            self._last_error = reason
             return
-        self._complaint = ""
-        self._good = self._clock()
+        self._last_error = ""
+        self._read_at = self._clock()
         if self._keys is None or self._keys.prints != keys.prints:
             self._keys = keys
             self._changed()
             log.log(logging.INFO if keys else logging.ERROR, "%d keys of SUPPORT_JWT_KEYS can be used", len(keys))
 
-    async def _follow(self) -> None:
+    async def _refresh_periodically(self) -> None:
         while True:
-            await asyncio.sleep(RETRY_EVERY if self._complaint else REFRESH_EVERY)
+            await asyncio.sleep(RETRY_EVERY if self._last_error else REFRESH_EVERY)
             await self.refresh()

@@ -28,9 +28,9 @@ class Source(Protocol):
         """Return the current document. Raises SourceFault."""
 
 
-def source(place: str, patience: float = PATIENCE) -> Source:
+def source(location: str, patience: float = PATIENCE) -> Source:
     """Return the source for an HTTP URL or a file path; `patience` is the timeout of HTTP in seconds."""
-    return Address(place, patience) if re.match(r"https?://", place) else File(Path(place))
+    return Address(location, patience) if re.match(r"https?://", location) else File(Path(location))
 
 
 class File:

@@ -14,12 +14,7 @@ from support_service.access.strict_json import read_object
 MOST = 100  # keys of a set that are read; further keys are ignored
 SMALLEST_RSA = 2048  # bits
 TOO_SMALL = f"it has fewer than {SMALLEST_RSA} bits"
-KINDS: dict[str, type[Key]] = {
-    "RS": RSAKey,
-    "PS": RSAKey,
-    "ES": ECKey,
-    "Ed": OKPKey,
-}  # by the first two letters of the algorithm
+KINDS: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}  # by prefix of the algorithm
 CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
 PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
@@ -46,8 +41,8 @@ class Keys:
         if key_id is None:
             return fitting[0] if len(fitting) == 1 else None
         named = next((key for key in fitting if key.kid == key_id), None)
-        nameless = [key for key in fitting if key.kid is None]
-        return named or (nameless[0] if len(nameless) == 1 else None)
+        without_id = [key for key in fitting if key.kid is None]
+        return named or (without_id[0] if len(without_id) == 1 else None)
 
 
 def parse(document: bytes) -> Keys:
@@ -64,10 +59,10 @@ def parse(document: bytes) -> Keys:
 def _from_list(listed: list[Any]) -> Iterator[Key]:
     for number, each in enumerate(listed):
         try:
-            reason = _unread(each)
+            reason = _reason_not_to_import(each)
             if not reason:
                 key = JWKRegistry.import_key(each)
-                reason = _unfit(key)
+                reason = _reason_unusable(key)
         except (JoseError, ValueError, TypeError, KeyError, ArithmeticError) as failure:
             reason = type(failure).__name__
         if reason:
@@ -82,23 +77,23 @@ def _from_pem(block: bytes) -> Key | None:
             key = kind.import_key(block)
         except (JoseError, ValueError, TypeError, KeyError):
             continue
-        reason = _unfit(key)
+        reason = _reason_unusable(key)
         if not reason:
             return key
         log.warning("A PEM key is left out: %s", reason)
     return None
 
 
-def _unread(described: Any) -> str:
+def _reason_not_to_import(candidate: Any) -> str:
     """Return why a JWK is not worth importing, or an empty string if it is."""
-    if not isinstance(described, dict) or described.get("kty") not in ("RSA", "EC", "OKP"):
+    if not isinstance(candidate, dict) or candidate.get("kty") not in ("RSA", "EC", "OKP"):
         return "it is none that proves who signed"
-    if described["kty"] == "RSA" and len(str(described.get("n"))) * 6 < SMALLEST_RSA:
+    if candidate["kty"] == "RSA" and len(str(candidate.get("n"))) * 6 < SMALLEST_RSA:
         return TOO_SMALL
     return ""
 
 
-def _unfit(key: Key) -> str:
+def _reason_unusable(key: Key) -> str:
     """Return why a key cannot verify signatures, or an empty string if it can."""
     if key.is_private:
         return "it is private, and has no business here"

@@ -9,22 +9,22 @@ from support_service.core.json_limits import nests_too_deep
 def read_object(document: bytes) -> dict[str, Any]:
     """Parse a JSON object. Raises ValueError for other values, duplicate names, NaN, Infinity and excessive nesting."""
     try:
-        found = json.loads(document.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
+        parsed = json.loads(document.decode(), object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("it nests too deep") from None
-    if nests_too_deep(document, found):  # Python versions differ in the depth at which they fail
+    if nests_too_deep(document, parsed):  # Python versions differ in the depth at which they fail
         raise ValueError("it nests too deep")
-    if not isinstance(found, dict):
+    if not isinstance(parsed, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - for callers, one more kind of invalid document
-    return found
+    return parsed
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    parsed = dict(pairs)
+    if len(parsed) != len(pairs):
         raise ValueError("a name comes twice")
-    return found
+    return parsed
 
 
-def _no_number(_: str) -> NoReturn:
+def _refuse_constant(_: str) -> NoReturn:
     raise ValueError("it has a number that is none")

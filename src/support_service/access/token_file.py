@@ -42,7 +42,7 @@ class Entry(BaseModel):
     revoked: AwareDatetime | None = None
 
     @model_validator(mode="after")
-    def _is_someone(self) -> Self:
+    def _check_subject(self) -> Self:
         if self.role in BOUND and self.subject is None:
             raise ValueError(f"the role {self.role} needs a subject")
         return self
@@ -56,7 +56,7 @@ class Content(BaseModel):
     tokens: tuple[Entry, ...]
 
     @model_validator(mode="after")
-    def _are_different(self) -> Self:
+    def _check_unique(self) -> Self:
         for what, values in (
             ("name", {each.name for each in self.tokens}),
             ("sha256", {each.sha256 for each in self.tokens}),
@@ -86,8 +86,8 @@ def read(path: Path) -> tuple[Entry, ...]:
         reason = f"can't be read: {failure.strerror}"
     except ValidationError as failure:
         first = failure.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        reason = f"is broken{f' at {place}' if place else ''}: {first['msg'].removeprefix('Value error, ')}"
+        location = ".".join(map(str, first["loc"]))
+        reason = f"is broken{f' at {location}' if location else ''}: {first['msg'].removeprefix('Value error, ')}"
     raise Unavailable("tokens_unavailable", f"The file of tokens, {path}, {reason}")
 
 
@@ -115,14 +115,14 @@ def changing(path: Path) -> Iterator[list[Entry]]:
 def _write(path: Path, entries: Sequence[Entry]) -> None:
     """Replace the file atomically and durably; a crash leaves the old or the new content."""
     text = Content(tokens=tuple(entries)).model_dump_json(indent=2, exclude_none=True)
-    new = Path(f"{path}.new")  # a fixed name: the lock is held, and the rest of a crash is overwritten
+    new = Path(f"{path}.new")  # a fixed name: the lock is held, and a file left by a crash is overwritten
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, OURS), "w") as file:
         os.fchmod(file.fileno(), OURS)
         if path.exists():
-            before = path.stat()
-            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+            previous = path.stat()
+            if (previous.st_uid, previous.st_gid) != (os.geteuid(), os.getegid()):
                 # Keep the owner, so that a command run by root does not lock the service out.
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchown(file.fileno(), previous.st_uid, previous.st_gid)
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -25,7 +25,7 @@ def utc_now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Credential:
     sha256: str
     caller: Caller
     expires: datetime | None
@@ -37,60 +37,60 @@ class Tokens:
     def __init__(self, path: Path, now: Callable[[], datetime] = utc_now) -> None:
         self._path = path
         self._now = now
-        self._known: dict[str, _Known] = {}
-        self._seen: tuple[int, ...] = ()
-        self._complaint = ""
-        self._looking = AsyncExitStack()
+        self._credentials: dict[str, _Credential] = {}
+        self._loaded_stamp: tuple[int, ...] = ()
+        self._last_error = ""
+        self._background = AsyncExitStack()
 
     async def open(self) -> None:
         """Read the file, and start to check it for changes. Raises Unavailable if it cannot be loaded."""
         await asyncio.to_thread(self._load)
         look = repeatedly(LOOK_EVERY, self.look, "Looking at the file of tokens")
-        await self._looking.enter_async_context(beside(look))
+        await self._background.enter_async_context(beside(look))
 
     async def close(self) -> None:
         """Stop checking the file for changes."""
-        await self._looking.aclose()
+        await self._background.aclose()
 
     async def verify(self, token: str) -> Caller:
         """Return the caller of a token. Raises Unauthenticated for an unknown, revoked or expired token."""
         digest = hashed(token)
-        known = self._known.get(digest)
+        credential = self._credentials.get(digest)
         # The time of the lookup depends on hashes, which an attacker cannot choose; the comparison takes constant time.
-        if known is None or not hmac.compare_digest(known.sha256, digest):
+        if credential is None or not hmac.compare_digest(credential.sha256, digest):
             raise Unauthenticated("token_invalid", "The token is none of those that are known here, or was revoked.")
-        if known.expires is not None and known.expires <= self._now():
+        if credential.expires is not None and credential.expires <= self._now():
             raise Unauthenticated("token_expired", "The token's time is over: ask for a new one.")
-        return known.caller
+        return credential.caller
 
     async def look(self) -> None:
         """Read the file again if it changed."""
-        await asyncio.to_thread(self._look)
+        await asyncio.to_thread(self._reload_if_changed)
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         try:
-            if self._stamp() != self._seen:
+            if self._stamp() != self._loaded_stamp:
                 self._load()
-                log.info("The file of tokens changed: %d are known that were not revoked", len(self._known))
-            self._complaint = ""
+                log.info("The file of tokens changed: %d are known that were not revoked", len(self._credentials))
+            self._last_error = ""
         except (OSError, Unavailable) as failure:
-            if str(failure) != self._complaint:
+            if str(failure) != self._last_error:
                 log.error("%s; those known before go on being valid", failure)  # noqa: TRY400 - the message suffices
-            self._complaint = str(failure)
+            self._last_error = str(failure)
 
     def _load(self) -> None:
         try:
-            seen = self._stamp()
+            stamp = self._stamp()
         except OSError:
-            seen = ()  # `read` raises with the reason
+            stamp = ()  # `read` raises with the reason
         entries = [entry for entry in read(self._path) if entry.revoked is None]
-        self._known = {
-            entry.sha256: _Known(
+        self._credentials = {
+            entry.sha256: _Credential(
                 entry.sha256, Caller(entry.name, entry.role, entry.subject, frozenset(entry.teams)), entry.expires
             )
             for entry in entries
         }
-        self._seen = seen  # taken before the read, so that a change during the read is read again
+        self._loaded_stamp = stamp  # taken before the read, so that a change during the read is read again
 
     def _stamp(self) -> tuple[int, ...]:
         found = self._path.stat()

@@ -60,9 +60,9 @@ class Entry:
 
 def seal(head: Head, entry: Entry, salt: bytes) -> Entry:
     """Return the entry, sealed as the next one of the chain."""
-    position, of_changes = head.position + 1, digest(salt, entry.changes or "")
-    its_hash = link(head.hash, entry, position, of_changes)
-    return replace(entry, position=position, salt=salt, digest=of_changes, hash=its_hash)
+    position, changes_digest = head.position + 1, digest(salt, entry.changes or "")
+    entry_hash = link(head.hash, entry, position, changes_digest)
+    return replace(entry, position=position, salt=salt, digest=changes_digest, hash=entry_hash)
 
 
 def digest(salt: bytes, changes: str) -> bytes:
@@ -70,9 +70,9 @@ def digest(salt: bytes, changes: str) -> bytes:
     return hashlib.sha256(salt + changes.encode()).digest()
 
 
-def link(before: bytes, entry: Entry, position: int, of_changes: bytes) -> bytes:
+def link(before: bytes, entry: Entry, position: int, changes_digest: bytes) -> bytes:
     """Return the hash of an entry at a position, given the hash `before` it."""
-    return hashlib.sha256(before + _document(entry, position, of_changes)).digest()
+    return hashlib.sha256(before + _document(entry, position, changes_digest)).digest()
 
 
 def flaw(head: Head, entry: Entry) -> str | None:
@@ -89,14 +89,14 @@ def flaw(head: Head, entry: Entry) -> str | None:
     return None
 
 
-def _document(entry: Entry, position: int, of_changes: bytes) -> bytes:
+def _document(entry: Entry, position: int, changes_digest: bytes) -> bytes:
     return pydantic_core.to_json(
         {
             "action": entry.action,
             "actor": entry.actor,
             "at": entry.at.astimezone(UTC).isoformat(timespec="microseconds"),
             "case": entry.case_id,
-            "changes": of_changes.hex(),
+            "changes": changes_digest.hex(),
             "position": position,
             "request": entry.request_id,
             "role": entry.role,

@@ -67,7 +67,7 @@ async def record_all(
 
 
 async def erase(tx: Transaction, cases: Sequence[str], at: datetime) -> int:
-    """Erase the recorded changes of cases, and store an entry about it. Return the number of erased entries.
+    """Erase the recorded changes of cases, and store an entry about it for each. Return the number of entries erased.
 
     Who did what to which case, and when, stays in the log, and the chain stays valid. The transaction must have locked
     or deleted the cases, so that they do not change meanwhile.

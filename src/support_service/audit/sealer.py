@@ -1,4 +1,4 @@
-"""The sealer: gives entries their position soon after their change, so that changes do not wait for one another.
+"""The sealer: gives entries their position soon after their change, so changes do not wait for each other.
 
 Every replica runs one. The row of the head is locked while a batch of entries is sealed, so positions have no gaps.
 """
@@ -17,7 +17,7 @@ AT_ONCE = 100  # entries per transaction, which on SQLite blocks all other write
 
 
 class Sealer:
-    """Background sealing of entries, with metrics: the length of the chain, and the age of the oldest unsealed entry."""
+    """Background sealing of entries, with metrics: the length of the chain and the age of the oldest unsealed entry."""
 
     def __init__(self, database: Database, instruments: Instruments) -> None:
         self._database = database
@@ -38,7 +38,7 @@ class Sealer:
             if self._oldest is None:
                 return
             async with self._database.transaction() as tx:
-                await _seal_some(tx)
+                await _seal_batch(tx)
 
     def _age(self) -> Reading:
         if self._length is None:
@@ -48,11 +48,11 @@ class Sealer:
 
 async def seal_all(tx: Transaction) -> None:
     """Seal every entry visible to this transaction, including its own. Other sealers wait for its end."""
-    while await _seal_some(tx):
+    while await _seal_batch(tx):
         pass
 
 
-async def _seal_some(tx: Transaction) -> int:
+async def _seal_batch(tx: Transaction) -> int:
     head = await store.lock_head(tx)
     sealed = []
     for entry in await store.to_seal(tx, AT_ONCE):

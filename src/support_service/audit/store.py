@@ -21,16 +21,15 @@ _L = audit_log.c
 COLUMNS = [_L[field.name] for field in fields(Entry)]
 
 
-def _first(
+def _select_page(
     condition: sa.ColumnElement[bool] | sa.TextClause, place: sa.Column[Any], way: Way = sa.asc
 ) -> sa.Select[Any]:
     """Select the first `count` entries that meet a condition, up to and including the one that reaches `bytes`.
 
     The bytes are those of the changes. Each row also has the number of entries without the limit of bytes.
     """
-    kept = [
-        column for column in COLUMNS if column is not _L.changes
-    ]  # which is read only for the entries within the limit
+    # The column `changes` is read only for the entries within the limit.
+    kept = [column for column in COLUMNS if column is not _L.changes]
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
     found = sa.select(*kept, size).where(condition).order_by(way(place)).limit(sa.bindparam("count"))
     page = bounded(found, place.name, way)
@@ -44,7 +43,7 @@ ADD = hot(audit_log.insert().inline())
 _OLDEST = sa.select(_L.at).where(UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
 STANDING = hot(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST))
 LOCK_HEAD = hot(sa.select(audit_head.c.position, audit_head.c.hash).with_for_update())
-TO_SEAL = _first(UNSEALED, _L.seq)
+TO_SEAL = _select_page(UNSEALED, _L.seq)
 SEAL = hot(
     audit_log.update()
     .where(_L.seq == sa.bindparam("entry"))
@@ -55,19 +54,19 @@ MOVE_HEAD = hot(
         position=sa.bindparam("new_position"), hash=sa.bindparam("new_hash", type_=audit_head.c.hash.type)
     )
 )
-SEALED = _first(_L.position > sa.bindparam("after"), _L.position)
-OF_CASE = _first(
+SEALED = _select_page(_L.position > sa.bindparam("after"), _L.position)
+OF_CASE = _select_page(
     sa.and_(_L.case_id == sa.bindparam("case"), _L.seq < sa.bindparam("before", type_=sa.BigInteger)), _L.seq, sa.desc
 )
 STRAY = sa.select(_L.position).where(_L.position < sa.literal_column("1")).limit(sa.literal_column("1"))
-_PERSONAL = sa.and_(
+_ERASABLE = sa.and_(
     _L.case_id.in_(sa.bindparam("cases", expanding=True)),
     _L.position.is_not(None),
     _L.action != ERASED,
     _L.changes.is_not(None),
 )
-TO_ERASE = sa.select(_L.case_id, _L.position).where(_PERSONAL).order_by(_L.position)
-ERASE = audit_log.update().where(_PERSONAL).values(changes=sa.null(), salt=sa.null())
+TO_ERASE = sa.select(_L.case_id, _L.position).where(_ERASABLE).order_by(_L.position)
+ERASE = audit_log.update().where(_ERASABLE).values(changes=sa.null(), salt=sa.null())
 
 
 async def add(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -135,6 +134,6 @@ async def of_case(reader: Reader, case_id: str, before: int | None, limit: int) 
 
 
 async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[Entry], int]:
-    """Run a statement of `_first`. Return its entries, and their number without the limit of bytes."""
+    """Run a statement of `_select_page`. Return its entries, and their number without the limit of bytes."""
     rows = await reader.fetch_all(statement, parameters | {"bytes": MAX_BYTES})
     return [Entry(*row[:-1]) for row in rows], rows[0][-1] if rows else 0

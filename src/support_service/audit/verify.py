@@ -1,4 +1,4 @@
-"""Verification of the whole chain: finds the first entry at which it is invalid."""
+"""Verification of the whole chain, up to the first invalid entry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,28 +27,28 @@ async def verify(
     that was verified.
     """
     head, erased, explained = Head(0, GENESIS), set[int](), set[int]()
-    seen = noted in (None, GENESIS)
+    noted_found = noted in (None, GENESIS)
     while page := await store.sealed(database, head.position, PAGE):
         for entry in page:
-            wrong = chain.flaw(head, entry)
-            if wrong is not None or entry.hash is None:
-                return Verdict(head, wrong)
+            reason = chain.flaw(head, entry)
+            if reason is not None or entry.hash is None:
+                return Verdict(head, reason)
             head = Head(head.position + 1, entry.hash)
-            seen = seen or entry.hash == noted
+            noted_found = noted_found or entry.hash == noted
             if entry.changes is None:
                 erased.add(head.position)
             explained.update(entry.erased())
         advance(len(page))
-    if not seen:
+    if not noted_found:
         return Verdict(head, "the hash that was noted is not in the chain: its end was cut off or written anew")
     if unexplained := sorted(erased - explained):
         return Verdict(
             head, f"the changes at position {unexplained[0]} are gone, and no entry says that they were erased"
         )
-    return Verdict(head, await _outside(database, head))
+    return Verdict(head, await _check_ends(database, head))
 
 
-async def _outside(database: Database, head: Head) -> str | None:
+async def _check_ends(database: Database, head: Head) -> str | None:
     """Return a flaw outside a valid chain: an entry before its first, or another end than in the head's row."""
     stray = await store.stray(database)
     if stray is not None:

@@ -67,34 +67,34 @@ class Gate:
         """Return the client's address, resolved through the trusted proxies."""
         return self.proxies.client(request.remote, request.headers.getall(FORWARDED_FOR, ()))
 
-    def tell(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
+    def tell(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Set the headers of a response: security, CORS and the state of the client's rate limits."""
-        protect(answer)
-        self.origins.tell(request, answer)
-        if FORWARDED_PROTO in request.headers and self._came_by_https(request):
-            answer.headers[TRANSPORT] = A_YEAR
+        protect(response)
+        self.origins.tell(request, response)
+        if FORWARDED_PROTO in request.headers and self._is_https(request):
+            response.headers[TRANSPORT] = A_YEAR
         if self.by_address is None and self.by_principal is None:
             return
         standings = request.get(STANDINGS)
         if standings:
-            answer.headers[RATE_POLICY], answer.headers[RATE] = standings
+            response.headers[RATE_POLICY], response.headers[RATE] = standings
 
     def _charge(self, request: web.Request, limiter: Limiter, key: str) -> None:
         standing = limiter.take(key)
         policy, state = limiter.policy, f'"{limiter.name}";r={standing.left};t={ceil(standing.full_in)}'
         if limiter is self.by_principal and self.by_address is not None:  # the address is charged first
-            of_address, at_address = request[STANDINGS]
-            policy, state = f"{of_address}, {policy}", f"{at_address}, {state}"
+            address_policy, address_state = request[STANDINGS]
+            policy, state = f"{address_policy}, {policy}", f"{address_state}, {state}"
         request[STANDINGS] = (policy, state)
         if not standing.admitted:
             self.turned_away.add(1, {"reason": limiter.name})
             rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
             raise TooOften("rate_limited", f"More than {rate} for one {limiter.name}.", max(1, ceil(standing.retry_in)))
 
-    def _came_by_https(self, request: web.BaseRequest) -> bool:
+    def _is_https(self, request: web.BaseRequest) -> bool:
         """Return True if a trusted proxy reports HTTPS. The last value counts, because the nearest proxy wrote it."""
-        said = request.headers.getall(FORWARDED_PROTO)[-1].rpartition(",")[2]
-        return said.strip().lower() == "https" and self.proxies.trusts(request.remote)
+        protocol = request.headers.getall(FORWARDED_PROTO)[-1].rpartition(",")[2]
+        return protocol.strip().lower() == "https" and self.proxies.trusts(request.remote)
 
 
 GATE = web.AppKey("gate", Gate)
@@ -109,6 +109,6 @@ async def gated(request: web.Request, handler: Handler) -> web.StreamResponse:
     return gate.origins.preflight(request) or await handler(request)
 
 
-async def tell(request: web.Request, answer: web.StreamResponse) -> None:
+async def tell(request: web.Request, response: web.StreamResponse) -> None:
     """Set the headers of a response just before they are sent; a handler of the signal `on_response_prepare`."""
-    request.app[GATE].tell(request, answer)
+    request.app[GATE].tell(request, response)

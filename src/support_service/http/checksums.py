@@ -36,7 +36,7 @@ class Checksums:
         self._file = hashlib.sha256()
         self._body = hashlib.sha256()
         self.expect(headers, of_request=True)
-        self._of_body = any(each.of_body for each in self._expected)
+        self._hash_body = any(each.of_body for each in self._expected)
 
     def expect(self, headers: Iterable[tuple[str, str]], *, of_request: bool = False) -> None:
         """Add the checksums in the headers of the request or of the part; a header may be repeated. Raises Malformed.
@@ -47,11 +47,11 @@ class Checksums:
             if name.lower() == PLAIN.lower() and value:
                 self._expected.append(Expected(PLAIN, _plain(value)))
             elif name.lower() == DIGEST.lower() and (digest := SHA256.search(value)):
-                self._expected.append(Expected(DIGEST, _bytes(DIGEST, (digest[1] or "").strip()), of_request))
+                self._expected.append(Expected(DIGEST, _byte_sequence(DIGEST, (digest[1] or "").strip()), of_request))
 
     def add_body(self, chunk: bytes) -> None:
         """Add a chunk of the whole body."""
-        if self._of_body:
+        if self._hash_body:
             self._body.update(chunk)
 
     def add_file(self, chunk: bytes | bytearray) -> None:
@@ -61,14 +61,14 @@ class Checksums:
 
     def verify(self) -> None:
         """Raise Invalid, with an error for each header whose checksum does not match the received file."""
-        found = self._file.digest()
-        wrong = [
-            FieldError(each.header, f"says {each.value.hex()}, but the file that arrived has {found.hex()}")
+        actual = self._file.digest()
+        mismatches = [
+            FieldError(each.header, f"says {each.value.hex()}, but the file that arrived has {actual.hex()}")
             for each in self._expected
-            if each.value != found and not (each.of_body and each.value == self._body.digest())
+            if each.value != actual and not (each.of_body and each.value == self._body.digest())
         ]
-        if wrong:
-            raise Invalid("checksum_mismatch", "The file is not the one that was sent; nothing was kept.", wrong)
+        if mismatches:
+            raise Invalid("checksum_mismatch", "The file is not the one that was sent; nothing was kept.", mismatches)
 
 
 def _plain(text: str) -> bytes:
@@ -82,7 +82,7 @@ def _plain(text: str) -> bytes:
     return _base64(PLAIN, text)
 
 
-def _bytes(header: str, text: str) -> bytes:
+def _byte_sequence(header: str, text: str) -> bytes:
     """Decode a byte sequence of RFC 8941: base64 between colons."""
     if not (text.startswith(":") and text.endswith(":")):
         raise _malformed(header)

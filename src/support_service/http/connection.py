@@ -39,13 +39,14 @@ class HeadTooLarge(Exception):
 class Connection(RequestHandler):
     """A server connection that tracks since when it has been waiting for its client, and for what."""
 
-    __slots__ = ("_body", "_crowd", "_head_bytes", "_head_since", "_link", "_unread", "_unread_since")
+    __slots__ = ("_body", "_client_transport", "_head_bytes", "_head_since", "_limits", "_unread", "_unread_since")
 
-    def __init__(self, manager: "web.Server", crowd: Crowd, **options: Any) -> None:
+    def __init__(self, manager: "web.Server", limits: Crowd, **options: Any) -> None:
         super().__init__(manager, **options)
-        self._crowd = crowd
-        self._link: asyncio.Transport | None = None  # aiohttp clears its own reference when it begins to close
-        self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
+        self._limits = limits
+        # aiohttp clears its own reference to the transport when it begins to close.
+        self._client_transport: asyncio.Transport | None = None
+        self._body: StreamReader = EMPTY_PAYLOAD  # body of the last request
         self._head_since = 0.0  # when the incomplete head began; 0 if there is none
         self._head_bytes = 0
         self._unread = 0  # bytes that the client had not read at the last check
@@ -53,21 +54,21 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve the client, or abort the connection if a connection limit is reached."""
-        link = cast(asyncio.Transport, transport)
-        peer = link.get_extra_info("peername")
+        client_transport = cast(asyncio.Transport, transport)
+        peer = client_transport.get_extra_info("peername")
         now = self._loop.time()
-        if not self._crowd.enter(self, peer[0] if isinstance(peer, tuple) else None, now):
-            link.abort()
+        if not self._limits.enter(self, peer[0] if isinstance(peer, tuple) else None, now):
+            client_transport.abort()
             return
-        self._link = link
+        self._client_transport = client_transport
         self._head_since = now
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Release the connection's place in the connection limits."""
-        self._crowd.leave(self)
+        self._limits.leave(self)
         super().connection_lost(exc)
-        self._link = None
+        self._client_transport = None
 
     def data_received(self, data: bytes) -> None:
         """Parse received data, refuse a head that is too large, and note when an incomplete head began."""
@@ -75,14 +76,14 @@ class Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != requests:
             if self._messages:
-                self._refuse_bad_heads(may_be_large=self._head_bytes + len(data) > MAX_HEAD)
+                self._refuse_invalid_heads(may_be_large=self._head_bytes + len(data) > MAX_HEAD)
                 self._body = self._messages[-1][1]
             self._head_since, self._head_bytes = 0.0, 0
         elif data and not in_body and not self._messages:
             self._head_since = self._head_since or self._loop.time()
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD and not self._close:
-                self._refuse_head()
+                self._refuse_large_head()
 
     def idle_since(self) -> float | None:
         """Return the loop time at which the connection became idle, or None while a request is in progress."""
@@ -92,11 +93,11 @@ class Connection(RequestHandler):
 
     def unread(self) -> int:
         """Return the response bytes that the client has not read yet, excluding those in the kernel's buffers."""
-        return self._link.get_write_buffer_size() if self._link is not None else 0
+        return self._client_transport.get_write_buffer_size() if self._client_transport is not None else 0
 
     def overdue(self, now: float, bounds: Bounds) -> Literal["head", "unread"] | None:
         """Return what the client has delayed for too long: the rest of a head, or reading its response; else None."""
-        if self._link is None:
+        if self._client_transport is None:
             return None
         unread = self.unread()
         if unread != self._unread:
@@ -112,8 +113,8 @@ class Connection(RequestHandler):
     def cut(self) -> None:
         """Close the connection immediately, even if the client has not read its response."""
         self.force_close()
-        if self._link is not None:
-            self._link.abort()
+        if self._client_transport is not None:
+            self._client_transport.abort()
 
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -123,27 +124,27 @@ class Connection(RequestHandler):
             return super().handle_error(request, status, exc, message)
         refuse: Refuse = self._manager.refuse  # type: ignore[union-attr]
         if isinstance(exc, LineTooLong) and exc.args[1] == MAX_LINE:
-            answer = refuse(414, "uri_too_long", f"The address may have at most {MAX_LINE} bytes.", exc)
+            response = refuse(414, "uri_too_long", f"The address may have at most {MAX_LINE} bytes.", exc)
         elif isinstance(exc, (LineTooLong, HeadTooLarge)) or str(exc).endswith(TOO_MANY):
             bounds = f"{MAX_FIELDS} headers, {MAX_FIELD} bytes in each, {MAX_HEAD} bytes in all"
-            answer = refuse(431, "headers_too_large", f"A request may have at most {bounds}.", exc)
+            response = refuse(431, "headers_too_large", f"A request may have at most {bounds}.", exc)
         else:
-            answer = refuse(400, "malformed_request", "The request can't be read as HTTP; nothing was done.", exc)
-        refuse.gate.tell(request, answer)  # aiohttp does this only for requests with a route
-        answer.force_close()
-        return answer
+            response = refuse(400, "malformed_request", "The request can't be read as HTTP; nothing was done.", exc)
+        refuse.gate.tell(request, response)  # aiohttp does this only for requests with a route
+        response.force_close()
+        return response
 
-    def _refuse_bad_heads(self, *, may_be_large: bool) -> None:
+    def _refuse_invalid_heads(self, *, may_be_large: bool) -> None:
         """Replace each request whose head is too large, or whose HTTP version is below 1.0, by an error."""
         for number, (message, _) in enumerate(self._messages):
             if isinstance(message, _ErrInfo):
                 continue
             if message.version < HttpVersion10:
                 self._messages[number] = (_ErrInfo(400, BadHttpMessage("too old"), ""), EMPTY_PAYLOAD)
-            elif may_be_large and _size(message.raw_headers) > MAX_HEAD:
+            elif may_be_large and _headers_size(message.raw_headers) > MAX_HEAD:
                 self._messages[number] = (_ErrInfo(400, HeadTooLarge(), ""), EMPTY_PAYLOAD)
 
-    def _refuse_head(self) -> None:
+    def _refuse_large_head(self) -> None:
         """Refuse an incomplete head that is already too large, and stop reading."""
         self._messages.append((_ErrInfo(400, HeadTooLarge(), ""), EMPTY_PAYLOAD))
         self._close = True
@@ -163,11 +164,11 @@ class Refuse:
         token = REQUEST_ID.set(request_id)
         self._metrics.refuse(status)
         log.info("A request was refused unread: %d, %s", status, type(cause).__name__, extra={"status": status})
-        answer = problem(status, code, detail)
-        answer.headers["X-Request-Id"] = request_id
+        response = problem(status, code, detail)
+        response.headers["X-Request-Id"] = request_id
         REQUEST_ID.reset(token)
-        return answer
+        return response
 
 
-def _size(headers: tuple[tuple[bytes, bytes], ...]) -> int:
+def _headers_size(headers: tuple[tuple[bytes, bytes], ...]) -> int:
     return sum(len(name) + len(value) + len(": \r\n") for name, value in headers)

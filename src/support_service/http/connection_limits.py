@@ -52,22 +52,26 @@ class Guest(Protocol):
         """Close the connection immediately."""
 
 
-class _Room:
+class _Group:
     """Connections that count against the same limit."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, limit: int) -> None:
         self.guests: set[Guest] = set()
-        self.places = places
+        self.limit = limit
         self.search_after = 0.0
 
     def longest_idle(self, now: float) -> list[Guest]:
         """Return the connections that have been idle for the longest, or none if all are busy."""
         if now < self.search_after:
             return []
-        idle = [(since, id(guest), guest) for guest in self.guests if (since := guest.idle_since()) is not None]
+        idle = [
+            (since, id(connection), connection)
+            for connection in self.guests
+            if (since := connection.idle_since()) is not None
+        ]
         if not idle:
             self.search_after = now + SEARCH_EVERY
-        return [guest for *_, guest in nsmallest(max(1, self.places // AT_ONCE), idle)]
+        return [connection for *_, connection in nsmallest(max(1, self.limit // AT_ONCE), idle)]
 
 
 class Crowd:
@@ -77,54 +81,54 @@ class Crowd:
         self.bounds = bounds
         self._proxies = proxies
         self._count = count
-        self._everyone = _Room(bounds.connections)
-        self._rooms: dict[str, _Room] = {}
+        self._all = _Group(bounds.connections)
+        self._by_address: dict[str, _Group] = {}
         self._frozen = 0  # connections at the last freeze, which full collections skip
-        self._places: dict[Guest, str] = {}  # the client address of each; empty for trusted proxies
+        self._address_of: dict[Guest, str] = {}  # the client address of each; empty for trusted proxies
 
     @property
     def guests(self) -> AbstractSet[Guest]:
         """The open connections."""
-        return self._everyone.guests
+        return self._all.guests
 
     @property
     def addresses(self) -> AbstractSet[str]:
         """The client addresses that have an open connection. Trusted proxies share the empty address."""
-        return self._rooms.keys()
+        return self._by_address.keys()
 
-    def beside(self, places: int) -> "Crowd":
+    def beside(self, limit: int) -> "Crowd":
         """Return separate limits with their own number of connections, the same timeouts and the same counters."""
-        return Crowd(replace(self.bounds, connections=places), self._proxies, self._count)
+        return Crowd(replace(self.bounds, connections=limit), self._proxies, self._count)
 
-    def enter(self, guest: Guest, peer: str | None, now: float) -> bool:
+    def enter(self, connection: Guest, peer: str | None, now: float) -> bool:
         """Register a connection. Return False if it must be closed because a limit is reached.
 
         A trusted proxy carries the connections of many clients, so the limit per address does not apply to it.
         """
         address = "" if self._proxies.trusts(peer) else counted(peer or UNKNOWN)
-        room = self._rooms.get(address) or _Room(max(1, self.bounds.connections // SHARE))
-        if address and not self._has_place(room, now):
+        group = self._by_address.get(address) or _Group(max(1, self.bounds.connections // SHARE))
+        if address and not self._has_capacity(group, now):
             self._count("share")
             return False
-        if not self._has_place(self._everyone, now):
+        if not self._has_capacity(self._all, now):
             self._count("full")
             return False
-        self._places[guest] = address
-        self._everyone.guests.add(guest)
-        self._rooms[address] = room  # closing its last connection may just have removed it
-        room.guests.add(guest)
+        self._address_of[connection] = address
+        self._all.guests.add(connection)
+        self._by_address[address] = group  # closing its last connection may just have removed it
+        group.guests.add(connection)
         return True
 
-    def leave(self, guest: Guest) -> None:
+    def leave(self, connection: Guest) -> None:
         """Unregister a connection that has ended."""
-        if guest not in self._places:
+        if connection not in self._address_of:
             return
-        address = self._places.pop(guest)
-        self._everyone.guests.discard(guest)
-        room = self._rooms[address]
-        room.guests.discard(guest)
-        if not room.guests:
-            del self._rooms[address]
+        address = self._address_of.pop(connection)
+        self._all.guests.discard(connection)
+        group = self._by_address[address]
+        group.guests.discard(connection)
+        if not group.guests:
+            del self._by_address[address]
 
     async def watch(self) -> None:
         """Close every connection whose client exceeds a timeout, until cancelled."""
@@ -134,12 +138,12 @@ class Crowd:
         while True:
             await asyncio.sleep(pause)
             self.spare_collections()
-            for number, guest in enumerate(tuple(self.guests)):
+            for number, connection in enumerate(tuple(self.guests)):
                 if number % LOOKED_AT == LOOKED_AT - 1:
                     await asyncio.sleep(0)
-                reason = guest.overdue(loop.time(), bounds)
-                if reason is not None and guest in self._places:
-                    self._end(guest, reason)
+                reason = connection.overdue(loop.time(), bounds)
+                if reason is not None and connection in self._address_of:
+                    self._close(connection, reason)
 
     def spare_collections(self) -> None:
         """Exclude many connections from full garbage collections.
@@ -148,30 +152,30 @@ class Crowd:
         freed immediately, except reference cycles that their errors created. These are collected once, when half of
         the connections have ended.
         """
-        there = len(self.guests)
-        if there >= self._frozen + GROWN:
+        open_now = len(self.guests)
+        if open_now >= self._frozen + GROWN:
             gc.freeze()
-            self._frozen = there
-        elif self._frozen >= GROWN and there < self._frozen / 2:
+            self._frozen = open_now
+        elif self._frozen >= GROWN and open_now < self._frozen / 2:
             gc.unfreeze()
             gc.collect()
             gc.freeze()
-            self._frozen = there
+            self._frozen = open_now
 
     def open(self) -> Reading:
         """Return the number of open connections, as a metric reading."""
         return [(len(self.guests), {})]
 
-    def _has_place(self, room: _Room, now: float) -> bool:
-        if len(room.guests) >= room.places:
-            for guest in room.longest_idle(now):
-                self._end(guest, "idle")
-        return len(room.guests) < room.places
+    def _has_capacity(self, group: _Group, now: float) -> bool:
+        if len(group.guests) >= group.limit:
+            for connection in group.longest_idle(now):
+                self._close(connection, "idle")
+        return len(group.guests) < group.limit
 
-    def _end(self, guest: Guest, reason: Cut) -> None:
+    def _close(self, connection: Guest, reason: Cut) -> None:
         self._count(reason)
-        self.leave(guest)
-        guest.cut()
+        self.leave(connection)
+        connection.cut()
 
 
 CROWD = web.AppKey("crowd", Crowd)

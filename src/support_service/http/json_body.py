@@ -30,7 +30,7 @@ async def read(request: web.Request, model: type[Model]) -> Model:
 
     Raises Malformed, UnsupportedType, TooSlow or Invalid, and aiohttp's 413 for a large body.
     """
-    return _validated(model, _json(media_type(request), await read_body(request)))
+    return _validate(model, _parse_json(media_type(request), await read_body(request)))
 
 
 async def read_optional(request: web.Request, model: type[Model]) -> Model:
@@ -39,18 +39,18 @@ async def read_optional(request: web.Request, model: type[Model]) -> Model:
     Raises the errors of `read`.
     """
     body = await read_body(request)
-    document = _json(media_type(request), body) if body.strip() else {}
+    document = _parse_json(media_type(request), body) if body.strip() else {}
     if request.query_string and isinstance(document, dict):
-        query = _query(request)
+        query = _parse_query(request)
         if document:
-            _validated(model, query | document)  # members that the query overrides must be valid too
+            _validate(model, query | document)  # members that the query overrides must be valid too
         document = document | query
-    return _validated(model, document)
+    return _validate(model, document)
 
 
 def read_query(request: web.Request, model: type[Model]) -> Model:
     """Parse the query into a model; an empty value counts as missing. Raises Invalid."""
-    return _validated(model, _query(request))
+    return _validate(model, _parse_query(request))
 
 
 async def read_json(request: web.Request) -> Any:
@@ -58,14 +58,14 @@ async def read_json(request: web.Request) -> Any:
 
     Raises Malformed, UnsupportedType, TooSlow or Invalid (NUL characters), and aiohttp's 413 for a large body.
     """
-    return _json(media_type(request), await read_body(request))
+    return _parse_json(media_type(request), await read_body(request))
 
 
 def reply(
-    answer: BaseModel | Sequence[BaseModel], status: int = 200, headers: dict[str, str] | None = None
+    models: BaseModel | Sequence[BaseModel], status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
     """Return a response with a model, or a list of models, as JSON in camelCase."""
-    body = pydantic_core.to_json(answer, by_alias=True, inf_nan_mode="null")
+    body = pydantic_core.to_json(models, by_alias=True, inf_nan_mode="null")
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
@@ -99,14 +99,14 @@ async def read_body(request: web.Request) -> bytes:
         raise TooSlow("body_too_slow", f"The body did not arrive within {BODY_WITHIN:g} s.") from None
 
 
-def _query(request: web.Request) -> dict[str, str]:
+def _parse_query(request: web.Request) -> dict[str, str]:
     query = {name: value for name, value in request.query.items() if value}
     if "%00" in request.rel_url.raw_query_string:
         _refuse_nul(query)
     return query
 
 
-def _json(content_type: str, body: bytes) -> Any:
+def _parse_json(content_type: str, body: bytes) -> Any:
     # A request that a browser sends to another origin without a preflight never has a JSON type.
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise UnsupportedType("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
@@ -116,7 +116,7 @@ def _json(content_type: str, body: bytes) -> Any:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
         raise Malformed("malformed_json", f"The body is not JSON: {failure}.") from None
-    if HUGE.search(body) and _has(document, _is_beyond):
+    if HUGE.search(body) and _contains(document, _is_infinite):
         raise Malformed("malformed_json", "The body holds a number that is too large for any reader.")
     if nests_too_deep(body, document):
         raise Malformed("malformed_json", f"The body nests deeper than {MAX_DEPTH} levels.")
@@ -125,7 +125,7 @@ def _json(content_type: str, body: bytes) -> Any:
     return document
 
 
-def _validated(model: type[Model], document: object) -> Model:
+def _validate(model: type[Model], document: object) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as failure:
@@ -134,7 +134,7 @@ def _validated(model: type[Model], document: object) -> Model:
 
 
 def _refuse_nul(document: object) -> None:
-    if _has(document, _is_nul):
+    if _contains(document, _is_nul):
         raise Invalid("invalid_request", "The request holds a NUL character, which no text here may have.")
 
 
@@ -142,14 +142,14 @@ def _is_nul(value: object) -> bool:
     return isinstance(value, str) and "\0" in value
 
 
-def _is_beyond(value: object) -> bool:
+def _is_infinite(value: object) -> bool:
     return isinstance(value, float) and isinf(value)
 
 
-def _has(value: object, what: Callable[[object], bool]) -> bool:
+def _contains(value: object, matches: Callable[[object], bool]) -> bool:
     """Return True if a value or a key in the document matches."""
     if isinstance(value, dict):
-        return any(what(key) or _has(child, what) for key, child in value.items())
+        return any(matches(key) or _contains(child, matches) for key, child in value.items())
     if isinstance(value, list):
-        return any(_has(child, what) for child in value)
-    return what(value)
+        return any(_contains(child, matches) for child in value)
+    return matches(value)

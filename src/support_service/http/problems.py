@@ -68,27 +68,27 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except SupportError as error:
-        answer = problem(STATUS[type(error)], error.code, error.message, error.fields)
+        response = problem(STATUS[type(error)], error.code, error.message, error.fields)
         if isinstance(error, errors.TooSlow):
-            answer.force_close()
+            response.force_close()
         if isinstance(error, errors.Unauthenticated):
-            answer.headers["WWW-Authenticate"] = _challenge(error)
+            response.headers["WWW-Authenticate"] = _challenge(error)
         if isinstance(error, errors.TooOften):
-            answer.headers["Retry-After"] = str(error.retry_after)
-        return answer
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
     except web.HTTPException as refusal:
-        answer = problem(
+        response = problem(
             refusal.status,
             CODES.get(refusal.status, "http_error"),
             SENTENCES.get(refusal.status, refusal.reason),
         )
         if "Allow" in refusal.headers:
-            answer.headers["Allow"] = refusal.headers["Allow"]
-        return answer
+            response.headers["Allow"] = refusal.headers["Allow"]
+        return response
     except web.RequestPayloadError as failure:
-        answer = problem(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
-        answer.force_close()
-        return answer
+        response = problem(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
+        response.force_close()
+        return response
     except Exception as failure:
         if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
             return web.Response(status=CLIENT_LEFT)

@@ -18,7 +18,7 @@ class Readiness:
     accepting: bool = True
     stop_by: float = 0.0  # loop time until which shutdown may wait for requests in progress
     working: int = 0
-    waiting: int = 0  # requests in progress that only wait for their client, which costs only a connection
+    waiting: int = 0  # requests in progress that wait for their client, which costs only a connection
     ping: asyncio.Task[None] | None = None  # the current database check; at most one runs at a time
 
     @contextmanager

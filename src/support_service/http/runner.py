@@ -16,20 +16,20 @@ from support_service.http.instrumentation import REQUESTS
 class Listener(web.Server):
     """A server of Connections that also answers the Expect headers which aiohttp rejects before any middleware."""
 
-    def __init__(self, made: web.Server, refuse: Refuse, crowd: Crowd) -> None:
+    def __init__(self, server: web.Server, refuse: Refuse, limits: Crowd) -> None:
         super().__init__(
             self._handle,
-            request_factory=made.request_factory,
-            handler_cancellation=made.handler_cancellation,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
             loop=asyncio.get_running_loop(),
         )
         self.refuse = refuse
-        self._crowd = crowd
-        self._inner: Any = made.request_handler
-        self._options = made._kwargs | {  # noqa: SLF001 - aiohttp has no other way to use a custom connection class
+        self._limits = limits
+        self._inner_handler: Any = server.request_handler
+        self._connection_options = server._kwargs | {  # noqa: SLF001 - the only way to use a custom connection class
             # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
             "auto_decompress": False,
-            "keepalive_timeout": crowd.bounds.idle_timeout,
+            "keepalive_timeout": limits.bounds.idle_timeout,
             "lingering_time": LINGER,
             "max_line_size": MAX_LINE,
             "max_field_size": MAX_FIELD,
@@ -37,11 +37,11 @@ class Listener(web.Server):
         }
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, self._crowd, loop=asyncio.get_running_loop(), **self._options)
+        return Connection(self, self._limits, loop=asyncio.get_running_loop(), **self._connection_options)
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         try:
-            return await self._inner(request)  # type: ignore[no-any-return]
+            return await self._inner_handler(request)  # type: ignore[no-any-return]
         except web.HTTPExpectationFailed as refusal:
             return self.refuse(417, "expectation_failed", "Only 100-continue can be expected.", refusal)
 
@@ -50,7 +50,7 @@ class Runner(web.AppRunner):
     """A runner that applies connection limits and metrics; an application without a Gate gets aiohttp's own server."""
 
     async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
+        server = await super()._make_server()
         if GATE not in self.app:
-            return made
-        return Listener(made, Refuse(self.app[REQUESTS], self.app[GATE]), self.app[CROWD])
+            return server
+        return Listener(server, Refuse(self.app[REQUESTS], self.app[GATE]), self.app[CROWD])

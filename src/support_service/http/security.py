@@ -42,9 +42,9 @@ SENT = (
 PREFLIGHT_AGE = "600"  # seconds for which a browser may cache the response to a preflight
 
 
-def protect(answer: web.StreamResponse) -> None:
+def protect(response: web.StreamResponse) -> None:
     """Set the security headers of a response, except a content policy or cache rule that it already has."""
-    headers = answer.headers
+    headers = response.headers
     headers.extend(ALWAYS)
     if POLICY not in headers:
         headers[POLICY] = NOTHING_LOADED
@@ -97,15 +97,15 @@ class Origins:
             },
         )
 
-    def tell(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
+    def tell(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Set the CORS headers that let a browser pass the response to a page of an allowed origin."""
         if not self._allowed:
             return
-        answer.headers.add(VARY, ORIGIN)
+        response.headers.add(VARY, ORIGIN)
         origin = request.headers.get(ORIGIN)
         if origin in self._allowed:
-            answer.headers[ALLOWED_ORIGIN] = origin
-            answer.headers.extend((EXPOSED,))
+            response.headers[ALLOWED_ORIGIN] = origin
+            response.headers.extend((EXPOSED,))
 
 
 def _name(host: str) -> str:

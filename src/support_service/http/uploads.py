@@ -18,9 +18,8 @@ from support_service.http.json_body import expect_plain
 
 FIELD = "file"
 ELSEWHERE = "visibility"  # refused as a part, so that the client does not assume that it has hidden the file
-CHUNK_WITHIN = (
-    30.0  # seconds for the next bytes of the body; aiohttp waits indefinitely, even for a body it cannot parse
-)
+# Seconds for the next bytes of the body; aiohttp waits indefinitely, even for a body that it cannot parse.
+CHUNK_WITHIN = 30.0
 RATE_AFTER = 10.0  # seconds of waiting for a client before the minimum rate applies
 MAX_PARTS = 16
 MAX_HEADERS = 8
@@ -45,7 +44,7 @@ class Upload:
         self._max_bytes = options.max_bytes
         self._min_rate = options.min_rate
         self._loop = asyncio.get_running_loop()
-        self._until = self._loop.time() + options.deadline
+        self._deadline_at = self._loop.time() + options.deadline
         self._deadline = options.deadline
         self._received = 0
         self._waited = 0.0  # seconds spent waiting for the client
@@ -91,7 +90,7 @@ class Upload:
     async def _read(self) -> bytes:
         """Return the bytes that have arrived. Raises TooSlow if they are missing, too few, or past the deadline."""
         started = self._loop.time()
-        left = self._until - started
+        left = self._deadline_at - started
         try:
             async with asyncio.timeout(min(CHUNK_WITHIN, left)):
                 chunk = await self._request.content.readany()
@@ -107,10 +106,10 @@ class Upload:
         return chunk
 
     async def _parse(self) -> AsyncIterator[MultipartSegment | bytes | None]:
-        kind, options = parse_options_header(self._request.headers.get("Content-Type", ""))
-        if kind != "multipart/form-data" or not options.get("boundary"):
+        media_type, options = parse_options_header(self._request.headers.get("Content-Type", ""))
+        if media_type != "multipart/form-data" or not options.get("boundary"):
             raise UnsupportedType("unsupported_type", "Send multipart/form-data with a boundary, and a part `file`.")
-        received, of_file, in_file = 0, 0, False
+        received, file_bytes, in_file = 0, 0, False
         try:
             with PushMultipartParser(
                 options["boundary"],
@@ -124,16 +123,16 @@ class Upload:
                         if isinstance(event, MultipartSegment):
                             in_file = event.name == FIELD
                             if event.name == ELSEWHERE:
-                                raise _misplaced()
+                                raise _misplaced_visibility()
                         elif event is not None and in_file:
-                            of_file += len(event)
+                            file_bytes += len(event)
                         yield event
-                    if received - of_file > MAX_OTHER_BYTES:
+                    if received - file_bytes > MAX_OTHER_BYTES:
                         raise TooLarge("body_too_large", "There is too much in the body that is not the file.")
         except MultipartError as failure:
             raise Malformed("malformed_multipart", f"The body is not in order: {failure}.") from None
 
 
-def _misplaced() -> Invalid:
+def _misplaced_visibility() -> Invalid:
     errors = [FieldError(ELSEWHERE, "belongs into the query, as ?visibility=internal")]
     return Invalid("invalid_request", "Some fields break a rule; `errors` names each.", errors)

@@ -97,17 +97,17 @@ class Claims:
         async with self._database.transaction() as tx:
             if await store.begin(tx, row):
                 return claim
-            kept = await store.lock(tx, key)
-            if kept is None:
+            stored = await store.lock(tx, key)
+            if stored is None:
                 raise _in_use()  # it was released a moment ago, so a retry can claim it
-            if kept.created_at > now - KEPT:
-                if kept.request != request:
+            if stored.created_at > now - KEPT:
+                if stored.request != request:
                     raise reused()
-                if kept.state == store.DONE and kept.status is not None:
-                    return Answer(kept.status, kept.headers or {}, kept.body or b"", kept.case_id)
-                if kept.until > now:
+                if stored.state == store.DONE and stored.status is not None:
+                    return Answer(stored.status, stored.headers or {}, stored.body or b"", stored.case_id)
+                if stored.until > now:
                     raise _in_use()
-                if kept.state == store.APPLIED:
+                if stored.state == store.APPLIED:
                     raise Conflict(
                         "idempotency_answer_lost",
                         "This request has taken effect, but its answer was not kept; read the case to see what is.",
@@ -120,10 +120,10 @@ class Claims:
         async with self._database.transaction() as tx:
             await store.renew(tx, claim.key, claim.owner, datetime.now(UTC) + HELD)
 
-    async def keep(self, claim: Claim, answer: Answer) -> None:
+    async def keep(self, claim: Claim, response: Answer) -> None:
         """Store a response for retries; of a body over MAX_BODY, store only that the request has taken effect."""
         async with self._database.transaction() as tx:
-            if len(answer.body) > MAX_BODY:
+            if len(response.body) > MAX_BODY:
                 await store.keep(tx, claim.key, claim.owner, state=store.APPLIED, until=datetime.now(UTC))
                 return
             await store.keep(
@@ -131,9 +131,9 @@ class Claims:
                 claim.key,
                 claim.owner,
                 state=store.DONE,
-                status=answer.status,
-                headers=dict(answer.headers),
-                body=answer.body,
+                status=response.status,
+                headers=dict(response.headers),
+                body=response.body,
             )
 
     async def release(self, claim: Claim) -> None:
@@ -144,10 +144,10 @@ class Claims:
     async def forget_old(self) -> None:
         """Delete expired keys in batches, so that others can write in between."""
         before = datetime.now(UTC) - KEPT
-        forgotten = AT_ONCE
-        while forgotten == AT_ONCE:
+        deleted = AT_ONCE
+        while deleted == AT_ONCE:
             async with self._database.transaction() as tx:
-                forgotten = await store.forget(tx, before, AT_ONCE)
+                deleted = await store.forget(tx, before, AT_ONCE)
 
 
 def _in_use() -> Conflict:

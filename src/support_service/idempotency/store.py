@@ -30,16 +30,16 @@ class Kept(NamedTuple):
 
 BEGIN = insert_if_new(idempotency_keys)
 LOCK = sa.select(*(_K[name] for name in Kept._fields)).where(_K.id == sa.bindparam("key")).with_for_update()
-_MINE = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
-MARK = _MINE.values(state=APPLIED, case_id=sa.bindparam("case"))
-RENEW = _MINE.values(until=sa.bindparam("later"))
+_OWNED = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
+MARK = _OWNED.values(state=APPLIED, case_id=sa.bindparam("case"))
+RENEW = _OWNED.values(until=sa.bindparam("later"))
 RELEASE = idempotency_keys.delete().where(
     _K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"), _K.state == CLAIMED
 )
-_OLD = (
+_OLDEST = (
     sa.select(_K.id).where(_K.created_at < sa.bindparam("before")).order_by(_K.created_at).limit(sa.bindparam("count"))
 )
-FORGET = idempotency_keys.delete().where(_K.id.in_(_OLD))
+FORGET = idempotency_keys.delete().where(_K.id.in_(_OLDEST))
 
 
 async def begin(tx: Transaction, row: Mapping[str, Any]) -> bool:
@@ -55,28 +55,28 @@ async def lock(tx: Transaction, key: str) -> Kept | None:
 
 async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:
     """Claim a key that this transaction has locked, and delete its stored response."""
-    forgotten = {"status": None, "headers": None, "body": None}
-    await tx.execute(idempotency_keys.update().where(_K.id == row["id"]).values(dict(row) | forgotten))
+    cleared = {"status": None, "headers": None, "body": None}
+    await tx.execute(idempotency_keys.update().where(_K.id == row["id"]).values(dict(row) | cleared))
 
 
-async def mark(tx: Transaction, key: str, me: str, case_id: str | None) -> bool:
-    """Mark a claim as applied, with the changed case. Return False if `me` no longer owns the claim."""
-    return bool(await tx.execute(MARK, {"key": key, "me": me, "case": case_id}))
+async def mark(tx: Transaction, key: str, owner: str, case_id: str | None) -> bool:
+    """Mark a claim as applied, with the changed case. Return False if `owner` no longer owns the claim."""
+    return bool(await tx.execute(MARK, {"key": key, "me": owner, "case": case_id}))
 
 
-async def renew(tx: Transaction, key: str, me: str, until: datetime) -> None:
-    """Extend a claim that `me` owns."""
-    await tx.execute(RENEW, {"key": key, "me": me, "later": until})
+async def renew(tx: Transaction, key: str, owner: str, until: datetime) -> None:
+    """Extend a claim of `owner`."""
+    await tx.execute(RENEW, {"key": key, "me": owner, "later": until})
 
 
-async def keep(tx: Transaction, key: str, me: str, **answer: Any) -> None:
-    """Store columns of a response in a claim that `me` owns."""
-    await tx.execute(_MINE.values(answer), {"key": key, "me": me})
+async def keep(tx: Transaction, key: str, owner: str, **answer: Any) -> None:
+    """Store columns of a response in a claim of `owner`."""
+    await tx.execute(_OWNED.values(answer), {"key": key, "me": owner})
 
 
-async def release(tx: Transaction, key: str, me: str) -> None:
-    """Delete a claim that `me` owns and that has had no effect."""
-    await tx.execute(RELEASE, {"key": key, "me": me})
+async def release(tx: Transaction, key: str, owner: str) -> None:
+    """Delete a claim of `owner` that has had no effect."""
+    await tx.execute(RELEASE, {"key": key, "me": owner})
 
 
 async def erase(tx: Transaction, case_id: str) -> None:
@@ -84,10 +84,10 @@ async def erase(tx: Transaction, case_id: str) -> None:
 
     Applied keys stay applied. Claims without effect lose their owner, and may be retried when they expire.
     """
-    ours = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NOBODY)
-    lost = {"state": APPLIED, "status": None, "headers": None, "body": None, "until": _K.created_at}
-    await tx.execute(ours)
-    await tx.execute(ours.where(_K.state != CLAIMED).values(lost))
+    of_case = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NOBODY)
+    cleared = {"state": APPLIED, "status": None, "headers": None, "body": None, "until": _K.created_at}
+    await tx.execute(of_case)
+    await tx.execute(of_case.where(_K.state != CLAIMED).values(cleared))
 
 
 async def forget(tx: Transaction, before: datetime, count: int) -> int:

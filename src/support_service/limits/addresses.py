@@ -26,7 +26,7 @@ class Proxies:
         if not self._trusted or not self.trusts(client):
             return client
         for entry in reversed(",".join(forwarded).split(",")[-MOST_HOPS:]):
-            address = _read(entry)
+            address = _parse(entry)
             if address is None:
                 break
             client = str(address)
@@ -36,21 +36,21 @@ class Proxies:
 
     def trusts(self, peer: str | None) -> bool:
         """Return True if this is the address of a trusted proxy."""
-        address = _read(peer or "") if self._trusted else None
+        address = _parse(peer or "") if self._trusted else None
         return address is not None and any(address in network for network in self._trusted)
 
 
 @lru_cache(maxsize=4096)
 def counted(address: str) -> str:
     """Return the address that a limit counts. For IPv6 this is the /64 network, because a client can use all of it."""
-    found = _read(address)
-    if found is None:
+    parsed = _parse(address)
+    if parsed is None:
         return UNKNOWN
-    return str(ip_network((found, 64), strict=False)) if found.version == 6 else str(found)  # noqa: PLR2004 - IPv6
+    return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else str(parsed)  # noqa: PLR2004 - IPv6
 
 
 @lru_cache(maxsize=4096)
-def _read(text: str) -> Address | None:
+def _parse(text: str) -> Address | None:
     """Parse an address, with or without port or zone. An IPv4-mapped IPv6 address becomes an IPv4 address."""
     text = text.strip()
     if text.startswith("["):

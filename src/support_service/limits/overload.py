@@ -24,7 +24,7 @@ class Overload:
         """
         self._most_lag = most_lag
         self._most_requests = most_requests
-        self._late = 0
+        self._late_checks = 0
         self._share = 1.0
         self._credit = 0.0
 
@@ -32,8 +32,8 @@ class Overload:
         """Adjust the share to the current lag of the event loop, in s."""
         if not self._most_lag:
             return
-        self._late = self._late + 1 if lag > self._most_lag else 0
-        if self._late >= LOOKS:
+        self._late_checks = self._late_checks + 1 if lag > self._most_lag else 0
+        if self._late_checks >= LOOKS:
             self._share = max(LEAST, self._share / 2)
         elif lag <= self._most_lag / 2:
             self._share = min(1.0, self._share + MORE)

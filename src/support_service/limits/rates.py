@@ -42,7 +42,7 @@ class Limiter:
         self.name = name
         self.rate = rate
         self.interval = rate.seconds / rate.requests  # s in which one request is refilled
-        self._room = rate.seconds - self.interval  # s until full at which one more request still fits
+        self._max_full_in = rate.seconds - self.interval  # s until full at which one more request still fits
         self.policy = f'"{name}";q={rate.requests};w={rate.seconds}'  # the value of RateLimit-Policy
         self.clock = clock
         self._full_at: dict[str, float] = {}
@@ -54,18 +54,18 @@ class Limiter:
         full_at = self._full_at.get(key)
         if full_at is None:
             if len(self._full_at) >= MOST_KEYS:
-                self._forget()
+                self._evict()
             full_in = 0.0
         else:
             full_in = full_at - now if full_at > now else 0.0
-        waits = full_in - self._room
-        if waits > SLACK:
-            return Standing(False, 0, full_in, waits)  # noqa: FBT003 - a tuple that is created for every request
+        wait = full_in - self._max_full_in
+        if wait > SLACK:
+            return Standing(False, 0, full_in, wait)  # noqa: FBT003 - a tuple that is created for every request
         full_in += self.interval
         self._full_at[key] = now + full_in
         if self._spent is not None:
             self._spent[key] = self._spent.get(key, 0) + 1
-        return Standing(True, int((SLACK - waits) / self.interval), full_in, 0.0)  # noqa: FBT003
+        return Standing(True, int((SLACK - wait) / self.interval), full_in, 0.0)  # noqa: FBT003
 
     def share(self) -> None:
         """Start recording the requests spent per key, for `spent`; earlier records are discarded."""
@@ -79,23 +79,23 @@ class Limiter:
         spent, self._spent = self._spent or {}, {}
         if len(spent) <= most:
             return spent
-        chosen = dict(nlargest(most, spent.items(), key=lambda each: each[1]))
-        self._spent = {key: number for key, number in spent.items() if key not in chosen}
-        return chosen
+        largest = dict(nlargest(most, spent.items(), key=lambda each: each[1]))
+        self._spent = {key: number for key, number in spent.items() if key not in largest}
+        return largest
 
     def settle(self, full_in: Mapping[str, float]) -> None:
         """Apply what all replicas together have spent: the seconds until each key's bucket is full."""
         now = self.clock()
         for key, seconds in full_in.items():
-            since = (self._spent or {}).get(key, 0) * self.interval
+            unsettled = (self._spent or {}).get(key, 0) * self.interval
             # Never below the local value, so that a Redis that has lost its data does not reset the limits.
-            self._full_at[key] = max(self._full_at.get(key, 0.0), now + seconds + since)
+            self._full_at[key] = max(self._full_at.get(key, 0.0), now + seconds + unsettled)
 
     def keys(self) -> int:
         """Return the number of keys in memory."""
         return len(self._full_at)
 
-    def _forget(self) -> None:
+    def _evict(self) -> None:
         """Remove the quarter of the keys whose buckets are full soonest, because the removal affects them least."""
         for key, _ in nsmallest(MOST_KEYS // 4, self._full_at.items(), key=lambda each: each[1]):
             del self._full_at[key]

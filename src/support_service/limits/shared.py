@@ -52,14 +52,14 @@ class SharedRates:
         self._redis = redis.Redis.from_url(
             url, socket_connect_timeout=WITHIN, socket_timeout=WITHIN, retry=Retry(NoBackoff(), 0)
         )
-        self._in_order = True
+        self._healthy = True
         for limiter in limiters:
             limiter.share()
 
     async def run(self) -> None:
         """Synchronize periodically, until cancelled. While Redis fails, each replica applies the limits on its own."""
         while True:
-            await asyncio.sleep(SETTLE_EVERY if self._in_order else RETRY_AFTER)
+            await asyncio.sleep(SETTLE_EVERY if self._healthy else RETRY_AFTER)
             await self.settle()
 
     async def close(self) -> None:
@@ -77,28 +77,28 @@ class SharedRates:
             # whole outage, added at once, would put callers into debt who have kept to their rate.
             for limiter in self._limiters:
                 limiter.share()
-            self._measure("EVAL", perf_counter() - started, "timeout" if _is_late(failure) else OTHER)
-            self._tell(in_order=False, reason=str(failure) or type(failure).__name__)
+            self._measure("EVAL", perf_counter() - started, "timeout" if _is_timeout(failure) else OTHER)
+            self._log_state(healthy=False, reason=str(failure) or type(failure).__name__)
         else:
             if any(settled):
                 self._measure("EVAL", perf_counter() - started)
-                self._tell(in_order=True)
+                self._log_state(healthy=True)
 
     async def _settle(self, limiter: Limiter) -> bool:
         spent = limiter.spent(MOST_AT_ONCE)
         if not spent:
             return False
-        names = [f"support:rate:{limiter.name}:{key}" for key in spent]
+        redis_keys = [f"support:rate:{limiter.name}:{key}" for key in spent]
         arguments = (round(limiter.interval * MICRO), limiter.rate.seconds * MICRO, *spent.values())
-        found: list[int] = await self._redis.eval(SETTLE, len(names), *names, *arguments)
-        limiter.settle({key: micros / MICRO for key, micros in zip(spent, found, strict=True)})
+        results: list[int] = await self._redis.eval(SETTLE, len(redis_keys), *redis_keys, *arguments)
+        limiter.settle({key: micros / MICRO for key, micros in zip(spent, results, strict=True)})
         return True
 
-    def _tell(self, *, in_order: bool, reason: str = "") -> None:
-        if in_order != self._in_order:
-            self._in_order = in_order
-            log.warning("Rates are %s", "shared again" if in_order else f"counted by each replica for itself: {reason}")
+    def _log_state(self, *, healthy: bool, reason: str = "") -> None:
+        if healthy != self._healthy:
+            self._healthy = healthy
+            log.warning("Rates are %s", "shared again" if healthy else f"counted by each replica for itself: {reason}")
 
 
-def _is_late(failure: Exception) -> bool:
+def _is_timeout(failure: Exception) -> bool:
     return isinstance(failure, (TimeoutError, redis.TimeoutError))
