@@ -48,6 +48,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     _restore(item.stash[LOGGING])
     web_app._cached_build_middleware.cache_clear()  # it would keep 1,024 applications with all their parts
     before, after = item.stash[STATE], _state()
+    del item.stash[LOGGING], item.stash[STATE]
     changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
     if changed:
         pytest.fail(f"the test changed global state and did not restore it (before, after): {changed}", pytrace=False)

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from functools import cache
 
 import pytest
 from joserfc import jwt
@@ -23,8 +24,8 @@ class Issuer(Upstream):
 
     def __init__(self):
         super().__init__()
-        self.keys = {}
-        self.add("rsa", "RSA", 2048)
+        self.keys = {"rsa": rsa_key()}
+        self.know("/jwks", self.document)
 
     @property
     def place(self):
@@ -60,6 +61,12 @@ class Issuer(Upstream):
             key or self.keys[key_id],
             [algorithm],
         )
+
+
+@cache
+def rsa_key():
+    """The key that every issuer begins with; making one takes longer than most tests."""
+    return generate_key("RSA", 2048, {"kid": "rsa"})
 
 
 def good():

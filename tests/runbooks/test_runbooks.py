@@ -4,6 +4,7 @@ import ast
 import re
 import shlex
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -229,18 +230,23 @@ def test_what_a_command_acts_on_is_asked_for(page):
         assert language != "sh" or "read -rp" not in content or content.count("\n") == 1, content
 
 
+@cache
 def logged():
     """The words of every line that the source logs, without what is put into them."""
-    for path in Path(support_service.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in LOGGED_BY:
-                yield from (part.value for part in ast.walk(node) if isinstance(getattr(part, "value", None), str))
+    return {
+        part.value
+        for path in Path(support_service.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in LOGGED_BY
+        for part in ast.walk(node)
+        if isinstance(getattr(part, "value", None), str)
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_is_looked_for_in_the_log_is_logged(page):
     """Each alternative of a pattern stands in a line that the source logs."""
-    words = {*logged()}
+    words = logged()
     for command in [command for command in blocks(page, "sh") if "$LOGS | grep" in command]:
         for pattern in re.findall(r'grep (?:-E )?"([^"$]+)"', command):
             for alternative in pattern.split("|"):
