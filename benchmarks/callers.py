@@ -12,7 +12,7 @@ from pathlib import Path
 from joserfc import jwt
 from joserfc.jwk import generate_key
 
-from support_service.access.token_file import Entry, changing, hashed, new_token
+from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
 
 VALID = 3600  # seconds until a JWT expires
 LIMITS = ("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS")  # off, because an open service has no such limits either
@@ -28,8 +28,8 @@ class Asked:
 
 def _token(directory: Path) -> Asked:
     token, path = new_token(), directory / "tokens.json"
-    with changing(path) as entries:
-        entries.append(Entry(name="load", sha256=hashed(token), role="supervisor", created=datetime.now(UTC)))
+    with edit_token_file(path) as entries:
+        entries.append(TokenEntry(name="load", sha256=hash_token(token), role="supervisor", created=datetime.now(UTC)))
     return _asked(token, SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
 
 

@@ -26,16 +26,16 @@ from benchmarks import proc
 from benchmarks.bed import ROOT, free_port, running
 from benchmarks.load import Failed
 from support_service import database
-from support_service.attachments.maintenance.offload import AT_ONCE
+from support_service.attachments.maintenance.offload import OFFLOAD_WORKERS
 from support_service.attachments.service import AttachmentService
-from support_service.attachments.upload_validation import Limits
+from support_service.attachments.upload_validation import UploadLimits
 from support_service.cases.model import NewCase
-from support_service.cases.service import SupportService
+from support_service.cases.service import CaseService
 from support_service.database import migrate
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, reporter
-from support_service.upkeep import opened, storages
+from support_service.telemetry.provider import Metrics, build_resource
+from support_service.upkeep import configured_storages, open_maintenance
 
 FILES, SMALL = 10_000, 4096
 HUGE = 2 << 30
@@ -115,7 +115,7 @@ async def _offload(settings: Settings, progress: Progress) -> Offload:
     progress("a bare copy loop that reads back")
     copied_and_read = await _rate(paths, copy_and_read)
     progress("offload")
-    async with opened(settings) as upkeep:
+    async with open_maintenance(settings) as upkeep:
         started = time.perf_counter()
         await upkeep.mover().run(datetime.now(UTC))
         service = FILES / (time.perf_counter() - started)
@@ -134,7 +134,7 @@ async def _rate(paths: list[Path], work: Callable[[Path], object]) -> float:
             await work(path)  # type: ignore[misc]
 
     started = time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(worker() for _ in range(OFFLOAD_WORKERS)))
     return len(paths) / (time.perf_counter() - started)
 
 
@@ -142,13 +142,13 @@ async def _store(settings: Settings) -> list[Path]:
     """Store small files as uploads do and return their paths."""
     connection = database.connect(settings.database.url)
     await connection.open()
-    metrics = Metrics((), reporter())
+    metrics = Metrics((), build_resource())
     instruments = Instruments(metrics.meter)
-    storage_by_name = storages(settings)
+    storage_by_name = configured_storages(settings)
     local = storage_by_name["local"]
     await local.open()
-    case = await SupportService(connection, instruments).open_case(NewCase(subject="A", channel="email"))
-    service = AttachmentService(connection, {"local": local}, instruments, Limits(HUGE))
+    case = await CaseService(connection, instruments).open_case(NewCase(subject="A", channel="email"))
+    service = AttachmentService(connection, {"local": local}, instruments, UploadLimits(HUGE))
 
     async def chunks() -> AsyncIterator[bytes]:
         yield os.urandom(SMALL)

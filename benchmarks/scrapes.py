@@ -14,7 +14,7 @@ import uvloop
 from support_service import server
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, reporter
+from support_service.telemetry.provider import Metrics, build_resource
 
 SCRAPES = 100
 ROUNDS = 5
@@ -39,8 +39,8 @@ class Held:
 
 async def scrapes_at_once() -> Held:
     """Run SCRAPES concurrent scrapes, and measure the event loop's delay meanwhile."""
-    sys.setswitchinterval(server.SWITCH_EVERY)
-    metrics = Metrics(("prometheus",), reporter())
+    sys.setswitchinterval(server.THREAD_SWITCH_INTERVAL)
+    metrics = Metrics(("prometheus",), build_resource())
     requests = RequestMetrics(Instruments(metrics.meter).http_server_duration)
     number = 0
     while (series := _series(metrics)) < SERIES:

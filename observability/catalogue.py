@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from support_service.telemetry.instruments import PROBE_TABLE, TABLE, Row
+from support_service.telemetry.instruments import INSTRUMENTS, PROBE_INSTRUMENTS, InstrumentSpec
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "observability" / "metrics.md"
@@ -48,10 +48,10 @@ def main() -> int:
 def catalogue() -> str:
     """Return the page for the current table of instruments and their current uses."""
     uses = list(_uses())
-    return HEAD + "".join(_section(row, uses) for row in (*TABLE, *PROBE_TABLE))
+    return HEAD + "".join(_section(row, uses) for row in (*INSTRUMENTS, *PROBE_INSTRUMENTS))
 
 
-def _section(row: Row, uses: list[tuple[str, str]]) -> str:
+def _section(row: InstrumentSpec, uses: list[tuple[str, str]]) -> str:
     lines = [
         f"\n## {row.name}\n",
         f"`{row.prometheus}`, {KINDS[row.kind]}, unit `{row.unit}`. {row.meaning}.\n",

@@ -18,8 +18,8 @@ from support_service.http.runner import Runner
 from support_service.server import READ_BUFFER
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, reporter
-from support_service.timeline.cache.memory import Cache, InProcessCache
+from support_service.telemetry.provider import Metrics, build_resource
+from support_service.timeline.cache.memory import InProcessCache, SnapshotStore
 from support_service.timeline.cache.redis import RedisCache
 from tests.calls import PATIENCE
 from tests.scrape import Scrape
@@ -85,7 +85,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(params=["in-process", "redis"])
-async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
+async def cache(request: pytest.FixtureRequest) -> AsyncIterator[SnapshotStore]:
     """Each cache there is."""
     cache = (
         InProcessCache()
@@ -99,7 +99,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
 @pytest.fixture
 def instruments() -> Iterator[Instruments]:
     """Instruments of their own."""
-    metrics = Metrics(("prometheus",), reporter())
+    metrics = Metrics(("prometheus",), build_resource())
     yield Instruments(metrics.meter)
     metrics.close()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from support_service.telemetry import instruments
 
-TABLE = (*instruments.TABLE, *instruments.PROBE_TABLE)
+TABLE = (*instruments.INSTRUMENTS, *instruments.PROBE_INSTRUMENTS)
 ROOT = Path(__file__).parent.parent
 RULES = sorted((ROOT / "observability" / "prometheus" / "rules").glob("*.yaml"))
 NAME = re.compile(

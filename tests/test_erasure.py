@@ -10,19 +10,18 @@ from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from support_service.api import app_keys
-from support_service.attachments.maintenance.garbage import now
+from support_service.attachments.maintenance.garbage import utc_now
 from support_service.audit import store as audit_store
-from support_service.audit.verify import verify
-from support_service.cases.erasure import ERASED_BYTES, forget, tombstone
-from support_service.cases.erasure import erase as erase_case
+from support_service.audit.verify import verify_chain
+from support_service.cases.erasure import ERASED_MESSAGE_BYTES, clear_tombstone, erase_case, tombstone_of
 from support_service.core.errors import NotFound
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
-from support_service.erasure import Erasure
+from support_service.erasure import CustomerErasure
 from support_service.events.broker.redis import RedisBroker
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, reporter
-from support_service.upkeep import opened
+from support_service.telemetry.provider import Metrics, build_resource
+from support_service.upkeep import open_maintenance
 from tests.calls import PATIENCE, add_message, eventually, files, open_case, read_case, read_detail, refused, upload
 from tests.conftest import both_databases
 from tests.events.conftest import outbox_is_empty, wait_for_events
@@ -37,7 +36,7 @@ HASHES = tuple(hashlib.sha256(data).hexdigest() for data in FILES)
 @pytest.fixture
 def environment(environment, redis, monkeypatch):
     """A service with Redis, so that events and timelines lie there too, and nothing that gives up Redis soon."""
-    monkeypatch.setattr("support_service.erasure.PATIENCE", PATIENCE)
+    monkeypatch.setattr("support_service.erasure.REDIS_TIMEOUT", PATIENCE)
     monkeypatch.setattr("support_service.events.broker.redis.TIMEOUT", PATIENCE)
     return environment | {"SUPPORT_REDIS_URL": redis.url}
 
@@ -70,8 +69,8 @@ async def erase(environment):
 
     async def erase(**changes):
         settings = Settings.load(environment | changes)
-        async with opened(settings) as upkeep:
-            return await Erasure(settings, upkeep.database, upkeep.remover, upkeep.instruments).run(CUSTOMER)
+        async with open_maintenance(settings) as upkeep:
+            return await CustomerErasure(settings, upkeep.database, upkeep.remover, upkeep.instruments).run(CUSTOMER)
 
     return erase
 
@@ -113,8 +112,8 @@ async def test_nothing_is_left(client, spoken, erase, database, attachment_dir, 
     erased = await read_case(client, case)
     assert (erased["customerId"], erased["status"], len(erased["messages"])) == (None, "open", 2)
     (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes).where(tickets.c.id == case["id"]))
-    assert counted == 2 * ERASED_BYTES
-    assert all(abs(len(to_json(message)) - ERASED_BYTES) < 16 for message in erased["messages"])
+    assert counted == 2 * ERASED_MESSAGE_BYTES
+    assert all(abs(len(to_json(message)) - ERASED_MESSAGE_BYTES) < 16 for message in erased["messages"])
     with pytest.raises(NotFound, match="No case"):
         await erase()
 
@@ -145,8 +144,8 @@ async def test_the_audit_log_and_answers_forget(client, spoken, erase, database,
     assert receipt.erased["auditEntries"] >= 6
     assert WORD not in await kept(database, attachment_dir, redis)
     await refused(await client.patch(path, **sent), 409, "idempotency_answer_lost")
-    assert (await verify(database)).flaw is None
-    entries, _ = await audit_store.of_case(database, case["id"], None, 100)
+    assert (await verify_chain(database)).flaw is None
+    entries, _ = await audit_store.read_case_entries(database, case["id"], None, 100)
     assert (entries[0].action, entries[-1].action) == ("case.erased", "case.opened")
     assert "attachment.removed" in {entry.action for entry in entries}
 
@@ -188,7 +187,7 @@ async def test_events_that_wait_are_rewritten(client, spoken, erase, database, a
     removed = events[-1]["data"]
     assert (removed["changeType"], removed["attachment"]["id"]) == ("attachment.removed", file["id"])
     row = await database.fetch_one(sa.select(tickets.c.customer_id).where(tickets.c.id == case["id"]))
-    assert row[0] == tombstone(CUSTOMER)
+    assert row[0] == tombstone_of(CUSTOMER)
     redis.start()
     assert (await erase()).unreached == []
     async with Redis.from_url(redis.url) as server:
@@ -208,7 +207,7 @@ async def test_an_event_that_is_being_published_is_erased_too(client, spoken, er
         return await publish(*arguments, **options)
 
     monkeypatch.setattr(RedisBroker, "publish", late)
-    monkeypatch.setattr("support_service.events.erasure.RELAYED_WITHIN", PATIENCE)
+    monkeypatch.setattr("support_service.events.erasure.RELAY_TIMEOUT", PATIENCE)
     await add_message(client, case, f"Where is {WORD}'s parcel?")
     await at_work.wait()
     erasing = asyncio.create_task(erase())
@@ -237,7 +236,7 @@ async def test_an_erasure_holds_up_no_upload(client, spoken, erase, database):
 async def test_a_customer_of_many_cases(erase, database):
     """However many cases a customer has, be they more than SQLite takes terms of an expression, one run ends it."""
     row = {"subject": WORD, "status": "open", "priority": "low", "channel": "email", "customer_id": CUSTOMER}
-    row |= {"context": [], "tags": [], "search_text": WORD, "created_at": now(), "updated_at": now()}
+    row |= {"context": [], "tags": [], "search_text": WORD, "created_at": utc_now(), "updated_at": utc_now()}
     async with database.transaction() as tx:
         await tx.execute(tickets.insert(), [row | {"id": f"case-{number}"} for number in range(1001)])
     receipt = await erase()
@@ -249,14 +248,14 @@ async def test_a_customer_of_many_cases(erase, database):
 @both_databases
 async def test_who_saw_the_mark_sees_that_it_is_gone(client, database):
     """A client that has a case as it is in the midst of an erasure gets it anew once no customer stands in it."""
-    path, mark = f"/support/cases/{(await open_case(client, customerId=CUSTOMER))['id']}", tombstone(CUSTOMER)
+    path, mark = f"/support/cases/{(await open_case(client, customerId=CUSTOMER))['id']}", tombstone_of(CUSTOMER)
     async with database.transaction() as tx:
         await erase_case(tx, path.rpartition("/")[2], mark)
     async with client.get(path) as response:
         known = response.headers["ETag"]
         assert (await response.json())["customerId"] == mark
     async with database.transaction() as tx:
-        await forget(tx, mark)
+        await clear_tombstone(tx, mark)
     async with client.get(path, headers={"If-None-Match": known}) as response:
         assert (response.status, (await response.json())["customerId"]) == (200, None)
 
@@ -274,9 +273,9 @@ async def test_a_file_that_can_not_be_removed_is_told(spoken, erase, s3, databas
 async def test_erased_files_are_counted(client, spoken, environment):
     """Each file of a real case counts as deleted by an erasure; one of a made-up case counts nowhere."""
     await upload(client, await open_case(client, channel="synthetic", customerId=CUSTOMER))
-    settings, metrics = Settings.load(environment), Metrics(("prometheus",), reporter())
-    async with opened(settings) as upkeep:
-        erasure = Erasure(settings, upkeep.database, upkeep.remover, Instruments(metrics.meter))
+    settings, metrics = Settings.load(environment), Metrics(("prometheus",), build_resource())
+    async with open_maintenance(settings) as upkeep:
+        erasure = CustomerErasure(settings, upkeep.database, upkeep.remover, Instruments(metrics.meter))
         assert (await erasure.run(CUSTOMER)).erased["files"] == 2
     assert Scrape({app_keys.METRICS: metrics}).moved("support_attachment_deleted_total") == {"erasure": 1}
     metrics.close()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from support_service.core import background
-from support_service.core.background import beside, end, repeatedly
+from support_service.core.background import cancel_all, run_every, run_in_background
 
 
 async def test_work_ends_with_its_block():
@@ -18,14 +18,14 @@ async def test_work_ends_with_its_block():
         finally:
             ended.set()
 
-    async with beside(work()):
+    async with run_in_background(work()):
         await asyncio.sleep(0)
     assert ended.is_set()
 
 
 async def test_work_that_does_not_end_is_left_behind(monkeypatch):
     """Work that hangs in its own end holds up nobody for longer than END_WITHIN."""
-    monkeypatch.setattr(background, "END_WITHIN", 0.01)
+    monkeypatch.setattr(background, "CANCEL_TIMEOUT", 0.01)
     release = asyncio.Event()
 
     async def work():
@@ -34,7 +34,7 @@ async def test_work_that_does_not_end_is_left_behind(monkeypatch):
         finally:
             await release.wait()
 
-    async with beside(work()):
+    async with run_in_background(work()):
         await asyncio.sleep(0)
     release.set()
 
@@ -51,7 +51,7 @@ async def test_a_cancelled_caller_stays_cancelled():
             await release.wait()
 
     async def caller():
-        async with beside(work()):
+        async with run_in_background(work()):
             await asyncio.sleep(0)
 
     task = asyncio.create_task(caller())
@@ -64,7 +64,7 @@ async def test_a_cancelled_caller_stays_cancelled():
 
 async def test_work_that_swallows_a_cancellation_is_cancelled_again(monkeypatch):
     """A library that ends its own waiting in the same moment does not keep its task alive."""
-    monkeypatch.setattr(background, "END_WITHIN", 60.0)
+    monkeypatch.setattr(background, "CANCEL_TIMEOUT", 60.0)
     swallowed = 0
 
     async def work():
@@ -78,7 +78,7 @@ async def test_work_that_swallows_a_cancellation_is_cancelled_again(monkeypatch)
 
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
-    await end({task})
+    await cancel_all({task})
     assert task.cancelled()
 
 
@@ -96,5 +96,5 @@ async def test_the_first_pause_may_be_another(monkeypatch):
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
-        await repeatedly(3600, work, "Work", first=90)
+        await run_every(3600, work, "Work", first=90)
     assert did == [90, "work", 3600, "work", 3600]

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.core.references import MAX_LENGTH, Wanted, find, rows
+from support_service.core.references import (
+    MAX_REFERENCE_LENGTH,
+    SourceReferences,
+    reference_rows,
+    references_by_service,
+)
 
 ORDER = {"type": "order", "orderId": "ORD-1"}
 
@@ -18,42 +23,48 @@ ORDER = {"type": "order", "orderId": "ORD-1"}
         (
             [ORDER],
             {
-                "order": Wanted(ids=("ORD-1",)),
-                "payment": Wanted(of_orders=("ORD-1",)),
-                "fulfillment": Wanted(of_orders=("ORD-1",)),
+                "order": SourceReferences(ids=("ORD-1",)),
+                "payment": SourceReferences(of_orders=("ORD-1",)),
+                "fulfillment": SourceReferences(of_orders=("ORD-1",)),
             },
         ),
         (
             [ORDER, {"type": "payment", "paymentId": "PAY-1"}, {"type": "shipment", "shipmentId": "SHP-1"}],
             {
-                "order": Wanted(ids=("ORD-1",)),
-                "payment": Wanted(ids=("PAY-1",)),
-                "fulfillment": Wanted(ids=("SHP-1",)),
+                "order": SourceReferences(ids=("ORD-1",)),
+                "payment": SourceReferences(ids=("PAY-1",)),
+                "fulfillment": SourceReferences(ids=("SHP-1",)),
             },
         ),
-        ([{"type": "payment", "id": "PAY-1"}], {"payment": Wanted(ids=("PAY-1",))}),
-        ([{"type": "payment", "paymentId": "A", "id": "B"}], {"payment": Wanted(ids=("A",))}),
-        ([{"type": "shipment", "orderId": "ORD-9"}], {"fulfillment": Wanted(of_orders=("ORD-9",))}),
-        ([{"type": "shipment", "id": "S", "orderId": "ORD-9"}], {"fulfillment": Wanted(ids=("S",))}),
-        ([{"type": "payment", "id": 4711}], {"payment": Wanted(ids=("4711",))}),
-        ([{"type": "payment", "id": " PAY-1 "}], {"payment": Wanted(ids=(" PAY-1 ",))}),
+        ([{"type": "payment", "id": "PAY-1"}], {"payment": SourceReferences(ids=("PAY-1",))}),
+        ([{"type": "payment", "paymentId": "A", "id": "B"}], {"payment": SourceReferences(ids=("A",))}),
+        ([{"type": "shipment", "orderId": "ORD-9"}], {"fulfillment": SourceReferences(of_orders=("ORD-9",))}),
+        ([{"type": "shipment", "id": "S", "orderId": "ORD-9"}], {"fulfillment": SourceReferences(ids=("S",))}),
+        ([{"type": "payment", "id": 4711}], {"payment": SourceReferences(ids=("4711",))}),
+        ([{"type": "payment", "id": " PAY-1 "}], {"payment": SourceReferences(ids=(" PAY-1 ",))}),
         ([{"type": "payment", "id": "  "}], {}),
-        ([{"type": "payment", "id": "B"}, {"type": "payment", "id": "A"}] * 2, {"payment": Wanted(ids=("B", "A"))}),
+        (
+            [{"type": "payment", "id": "B"}, {"type": "payment", "id": "A"}] * 2,
+            {"payment": SourceReferences(ids=("B", "A"))},
+        ),
         ([{"type": "payment"}, {"type": "payment", "id": ""}, {"type": "payment", "id": True}], {}),
         ([{"type": "payment", "id": ["A"]}, {"type": ["payment"], "id": "A"}], {}),
-        ([{"type": "payment", "id": "x" * (MAX_LENGTH + 1)}], {}),
-        ([{"type": "payment", "id": "x" * MAX_LENGTH}], {"payment": Wanted(ids=("x" * MAX_LENGTH,))}),
+        ([{"type": "payment", "id": "x" * (MAX_REFERENCE_LENGTH + 1)}], {}),
+        (
+            [{"type": "payment", "id": "x" * MAX_REFERENCE_LENGTH}],
+            {"payment": SourceReferences(ids=("x" * MAX_REFERENCE_LENGTH,))},
+        ),
     ],
 )
 def test_find(context, wanted):
     """Orders, payments and shipments are found by their ids, each once and in order; by order where there is no id."""
-    assert find(context) == wanted
+    assert references_by_service(context) == wanted
 
 
 def test_rows_are_the_ids_by_kind():
     """The index has one row for each id that a context names."""
     context = [ORDER, ORDER, {"type": "shipment", "id": 7}, {"type": "payment", "orderId": "ORD-1"}]
-    assert rows(context) == [("order", "ORD-1"), ("shipment", "7")]
+    assert reference_rows(context) == [("order", "ORD-1"), ("shipment", "7")]
 
 
 json = st.recursive(
@@ -70,8 +81,8 @@ typed = entries.flatmap(
 @given(st.lists(entries | typed))
 def test_any_context_can_be_searched(context):
     """Whatever JSON a context holds, each reference found is a text that the index can keep, and is there once."""
-    for wanted in find(context).values():
+    for wanted in references_by_service(context).values():
         assert wanted.ids or wanted.of_orders
         assert len(set(wanted.ids)) == len(wanted.ids)
-        assert all(0 < len(value) <= MAX_LENGTH for value in wanted.ids + wanted.of_orders)
-    assert len(set(rows(context))) == len(rows(context))
+        assert all(0 < len(value) <= MAX_REFERENCE_LENGTH for value in wanted.ids + wanted.of_orders)
+    assert len(set(reference_rows(context))) == len(reference_rows(context))

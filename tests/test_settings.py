@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
-from support_service.core.units import LONGEST, MOST, MOST_OFTEN
-from support_service.settings import LOOPBACK, Section, Settings, WrongSetting
+from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_PER_SECOND
+from support_service.settings import LOOPBACK, Settings, SettingsSection, WrongSetting
 
 
 def test_the_defaults_serve_a_laptop():
@@ -243,7 +243,7 @@ def test_two_streams(given):
 
 def test_no_two_fields_read_one_variable():
     """Each variable is read by one field, and its name says whose it is."""
-    names = [field.alias for section in Section.__subclasses__() for field in section.model_fields.values()]
+    names = [field.alias for section in SettingsSection.__subclasses__() for field in section.model_fields.values()]
     assert len(set(names)) == len(names)
     assert all(name.startswith(("SUPPORT_", "OTEL_")) for name in names)
 
@@ -499,7 +499,7 @@ def test_the_token_of_metrics_is_shown_nowhere():
 
 NUMBERS = [
     str(field.alias)
-    for section in Section.__subclasses__()
+    for section in SettingsSection.__subclasses__()
     for field in section.model_fields.values()
     if {int, float} & {field.annotation, *get_args(field.annotation)}
 ]
@@ -516,12 +516,12 @@ def test_the_longest_and_the_most():
     """The largest numbers are taken."""
     settings = Settings.load(
         {
-            "SUPPORT_TIMELINE_CACHE_TTL": str(LONGEST.total_seconds()),
-            "SUPPORT_EVENTS_KEEP": str(MOST),
-            "SUPPORT_RATE_LIMIT": f"{MOST_OFTEN}/s",
+            "SUPPORT_TIMELINE_CACHE_TTL": str(MAX_DURATION.total_seconds()),
+            "SUPPORT_EVENTS_KEEP": str(MAX_INTEGER),
+            "SUPPORT_RATE_LIMIT": f"{MAX_REQUESTS_PER_SECOND}/s",
             "SUPPORT_RATE_LIMIT_ADDRESS": "999999999/h",
         }
     )
-    assert settings.timeline.cache_ttl == LONGEST.total_seconds()
-    assert settings.events.keep == MOST
-    assert (settings.rate, settings.address_rate) == ((MOST_OFTEN, 1), (999_999_999, 3600))
+    assert settings.timeline.cache_ttl == MAX_DURATION.total_seconds()
+    assert settings.events.keep == MAX_INTEGER
+    assert (settings.rate, settings.address_rate) == ((MAX_REQUESTS_PER_SECOND, 1), (999_999_999, 3600))

@@ -5,7 +5,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from support_service.demo.traffic import Traffic
+from support_service.demo.traffic import TrafficGenerator
 from tests.calls import eventually
 from tests.process import running
 
@@ -13,7 +13,7 @@ from tests.process import running
 async def test_traffic_is_what_clients_do(client, metrics):
     """Its requests open, read, change and close cases, add files and send events; without faults none is refused."""
     async with aiohttp.ClientSession(str(client.make_url("/"))) as session:
-        traffic = Traffic(session, faults=False, seed=6)
+        traffic = TrafficGenerator(session, faults=False, seed=6)
         for _ in range(150):
             await traffic.act()
     assert set(traffic.answers) == {"2xx"}
@@ -25,7 +25,7 @@ async def test_traffic_is_what_clients_do(client, metrics):
 async def test_faults_are_refused_and_harm_nothing(client):
     """What broken clients send is refused with 4xx, and nothing with 5xx."""
     async with aiohttp.ClientSession(str(client.make_url("/"))) as session:
-        traffic = Traffic(session, faults=True, seed=6)
+        traffic = TrafficGenerator(session, faults=True, seed=6)
         for _ in range(150):
             await traffic.act()
     assert set(traffic.answers) == {"2xx", "4xx"}

@@ -8,10 +8,10 @@ import sys
 from importlib import import_module
 
 from support_service.core import interrupts
-from support_service.core.refusals import Refusal
+from support_service.core.refusals import UserError
 
-REFUSED = 2  # exit status of a refusal, unless the command defines another
-NOT_READ = 141  # exit status if the output is no longer read: 128 + SIGPIPE, as in shells
+REFUSAL_STATUS = 2  # exit status of a refusal, unless the command defines another
+BROKEN_PIPE_STATUS = 141  # exit status if the output is no longer read: 128 + SIGPIPE, as in shells
 
 
 def main() -> None:
@@ -24,11 +24,11 @@ def main() -> None:
             interrupts.exit_on_interrupt()  # a server's event loop restores Python's own SIGINT handler
     except KeyboardInterrupt:
         interrupts.exit_on_interrupt()
-        sys.exit(interrupts.STATUS)
+        sys.exit(interrupts.INTERRUPT_EXIT_STATUS)
 
 
 def _run() -> None:
-    refused = REFUSED
+    refused = REFUSAL_STATUS
     try:
         try:
             arguments = import_module("support_service.arguments.program").parser().parse_args()
@@ -37,8 +37,8 @@ def _run() -> None:
         finally:
             _flush()
     except BrokenPipeError:  # for example, `export | head` after `head` has exited
-        sys.exit(NOT_READ)
-    except (Refusal, OSError) as refusal:
+        sys.exit(BROKEN_PIPE_STATUS)
+    except (UserError, OSError) as refusal:
         print(f"support-service: {str(refusal) or type(refusal).__name__}", file=sys.stderr)
         sys.exit(refused)
 

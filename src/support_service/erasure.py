@@ -11,32 +11,32 @@ from dataclasses import dataclass, field
 
 from support_service.attachments import store
 from support_service.attachments.maintenance import garbage_queries
-from support_service.attachments.maintenance.garbage import Remover, now
+from support_service.attachments.maintenance.garbage import GarbageCollector, utc_now
 from support_service.attachments.model import Attachment
-from support_service.attachments.service import record_removal
+from support_service.attachments.service import audit_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
 from support_service.core.errors import NotFound
 from support_service.database import Database, Transaction
 from support_service.events import erasure as events
-from support_service.events.broker.memory import BrokerFault
+from support_service.events.broker.memory import BrokerError
 from support_service.events.broker.redis import RedisBroker
 from support_service.idempotency import store as answers
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.labels import SYNTHETIC
-from support_service.telemetry.stores import unmeasured
+from support_service.telemetry.stores import discard_operation
 from support_service.timeline.cache import snapshots
-from support_service.timeline.cache.memory import CacheFault
+from support_service.timeline.cache.memory import CacheUnavailable
 from support_service.timeline.cache.redis import RedisCache
 
-PATIENCE = 2.0  # Redis timeout in seconds; no reader waits for it
+REDIS_TIMEOUT = 2.0  # Redis timeout in seconds; no reader waits for it
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Receipt:
+class ErasureResult:
     """The result of an erasure: case ids and counts. `unreached` names what could not be erased and must be retried."""
 
     cases: list[str] = field(default_factory=list)
@@ -49,10 +49,12 @@ class Receipt:
             self.erased[name] = self.erased.get(name, 0) + number
 
 
-class Erasure:
+class CustomerErasure:
     """Erases customers, one per run."""
 
-    def __init__(self, settings: Settings, database: Database, remover: Remover, instruments: Instruments) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, remover: GarbageCollector, instruments: Instruments
+    ) -> None:
         self._settings = settings
         self._database = database
         self._remover = remover
@@ -60,19 +62,19 @@ class Erasure:
 
     async def cases_of(self, customer_id: str) -> list[str]:
         """Return the ids of a customer's cases. Raises NotFound if there are none."""
-        found = await cases.cases_of(self._database, customer_id)
+        found = await cases.case_ids_of_customer(self._database, customer_id)
         if not found:
             raise NotFound("customer_not_found", f"No case is of the customer {customer_id!r}.")
         return found
 
-    async def run(self, customer_id: str, report: Callable[[str], None] = lambda _: None) -> Receipt:
+    async def run(self, customer_id: str, report: Callable[[str], None] = lambda _: None) -> ErasureResult:
         """Erase a customer and report the id of each case that is done. Raises NotFound if the customer has no case."""
-        receipt = Receipt(await self.cases_of(customer_id))
-        mark = cases.tombstone(customer_id)
+        receipt = ErasureResult(await self.cases_of(customer_id))
+        mark = cases.tombstone_of(customer_id)
         files: list[Attachment] = []
         for case_id in receipt.cases:
             async with self._database.transaction() as tx:
-                case = await store.look_at_case(tx, case_id)
+                case = await store.get_case(tx, case_id)
                 removed = await self._erase_case(tx, case_id, mark, receipt)
             if case is not None and case.channel != SYNTHETIC:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
@@ -81,7 +83,9 @@ class Erasure:
         await self._database.forget_words()
         await self._remover.run()
         left = [
-            file for file in files if await garbage_queries.is_known(self._database, file.storage, file.storage_key)
+            file
+            for file in files
+            if await garbage_queries.is_referenced(self._database, file.storage, file.storage_key)
         ]
         if left:
             receipt.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
@@ -91,38 +95,38 @@ class Erasure:
         ):
             try:
                 receipt.add(await work(receipt.cases))
-            except (BrokerFault, CacheFault) as fault:
+            except (BrokerError, CacheUnavailable) as fault:
                 receipt.unreached.append(f"{what}: {fault}")
         if not receipt.unreached:
             async with self._database.transaction() as tx:
-                await cases.forget(tx, mark)
+                await cases.clear_tombstone(tx, mark)
         return receipt
 
-    async def _erase_case(self, tx: Transaction, case_id: str, mark: str, receipt: Receipt) -> list[Attachment]:
+    async def _erase_case(self, tx: Transaction, case_id: str, mark: str, receipt: ErasureResult) -> list[Attachment]:
         """Erase a case in the database, as part of `tx`. Return the removed files, whose bytes remain to be deleted."""
-        await store.touch_case(tx, case_id)
-        files = [attachment.id for attachment in await store.of_case(tx, case_id)]
-        removed = await store.remove(tx, files, "erasure", now()) if files else []
-        await garbage_queries.anonymise_deletions(tx, case_id, cases.ERASED)
-        messages = await cases.erase(tx, case_id, mark)
+        await store.lock_case(tx, case_id)
+        files = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
+        removed = await store.remove(tx, files, "erasure", utc_now()) if files else []
+        await garbage_queries.anonymise_deletions(tx, case_id, cases.ERASED_TEXT)
+        messages = await cases.erase_case(tx, case_id, mark)
         receipt.add({"messages": messages, "files": len(removed)})
-        receipt.add(await events.rewrite(tx, case_id, cases.erased_event))
-        await record_removal(tx, removed, "erasure", now())
-        await answers.erase(tx, case_id)
-        receipt.add({"auditEntries": await audit.erase(tx, [case_id], now())})
-        await store.count_out(tx, removed)
+        receipt.add(await events.rewrite_stored_events(tx, case_id, cases.erase_event))
+        await audit_removal(tx, removed, "erasure", utc_now())
+        await answers.erase_case_responses(tx, case_id)
+        receipt.add({"auditEntries": await audit.erase_cases(tx, [case_id], utc_now())})
+        await store.subtract_from_ledger(tx, removed)
         return removed
 
     async def _erase_published_events(self, case_ids: Collection[str]) -> dict[str, int]:
         url = self._settings.events.redis_url or self._settings.timeline.redis_url
         if url is None:
             return {}
-        await events.until_relayed(self._database)
+        await events.wait_until_relayed(self._database)
         async with AsyncExitStack() as stack:
             broker = RedisBroker(url)
             stack.push_async_callback(broker.close)
             return {
-                "publishedEvents": await events.remove_published(
+                "publishedEvents": await events.delete_from_stream(
                     broker, self._settings.events.stream, frozenset(case_ids)
                 )
             }
@@ -132,8 +136,8 @@ class Erasure:
         if url is None:
             return {}
         async with AsyncExitStack() as stack:
-            cache = RedisCache(url, PATIENCE, unmeasured)
+            cache = RedisCache(url, REDIS_TIMEOUT, discard_operation)
             stack.push_async_callback(cache.close)
             for case_id in case_ids:
-                await cache.delete(snapshots.key(case_id))
+                await cache.delete(snapshots.cache_key(case_id))
         return {}

@@ -16,16 +16,18 @@ from support_service.http.readiness import READINESS, Readiness
 from support_service.http.runner import Runner
 from support_service.settings import Server, Settings, WrongSetting
 
-LOOK_EVERY = 0.05  # seconds between checks for requests in flight during shutdown
-SWITCH_EVERY = 0.001  # seconds that another thread, such as one that renders a scrape, may block the event loop
+DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight during shutdown
+THREAD_SWITCH_INTERVAL = (
+    0.001  # seconds that another thread, such as one that renders a scrape, may block the event loop
+)
 READ_BUFFER = 256 * 1024  # bytes read from a connection at once: fewer wake-ups for an upload
-FILES_BESIDE = 512  # descriptors reserved for databases, Redis, upstream services and files
+RESERVED_DESCRIPTORS = 512  # descriptors reserved for databases, Redis, upstream services and files
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def listening(app: web.Application, server: Server, *, chosen_by: str | None = None) -> AsyncIterator[str]:
+async def serving(app: web.Application, server: Server, *, chosen_by: str | None = None) -> AsyncIterator[str]:
     """Serve an app during a `with` block, and yield its URL.
 
     At the end readiness is switched off, new connections are refused, requests in flight finish, and components close.
@@ -35,7 +37,9 @@ async def listening(app: web.Application, server: Server, *, chosen_by: str | No
     runner = Runner(
         app,
         access_log=None,
-        shutdown_timeout=LOOK_EVERY if drained else server.stop_timeout,  # `_drain` has already waited for requests
+        shutdown_timeout=DRAIN_POLL_INTERVAL
+        if drained
+        else server.stop_timeout,  # `_drain` has already waited for requests
         read_bufsize=READ_BUFFER,
         handle_signals=False,
     )
@@ -66,9 +70,9 @@ async def _drain(readiness: Readiness, runner: web.AppRunner, server: Server) ->
     for site in list(runner.sites):
         await site.stop()
     until = readiness.stop_by = loop.time() + server.stop_timeout
-    await asyncio.sleep(LOOK_EVERY)  # for requests that were received but not started
+    await asyncio.sleep(DRAIN_POLL_INTERVAL)  # for requests that were received but not started
     while readiness.working and loop.time() < until:  # noqa: ASYNC110 - an event would be set by every request
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(DRAIN_POLL_INTERVAL)
 
 
 async def stop_signal() -> str:
@@ -90,7 +94,7 @@ async def stop_signal() -> str:
             loop.remove_signal_handler(number)
 
 
-def with_room(settings: Settings) -> Settings:
+def fit_connection_limit(settings: Settings) -> Settings:
     """Raise this process's descriptor limit as far as possible, and return settings whose connections fit into it.
 
     A default that is too large is reduced. Raises WrongSetting if a configured number is too large, or if no descriptor
@@ -100,13 +104,13 @@ def with_room(settings: Settings) -> Settings:
     with suppress(ValueError, OSError):  # some systems allow less than the limit that they report
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    available, connections = descriptors - FILES_BESIDE, settings.limits.connections
+    available, connections = descriptors - RESERVED_DESCRIPTORS, settings.limits.connections
     if descriptors == resource.RLIM_INFINITY or connections <= available:
         return settings
     if "connections" in settings.limits.model_fields_set or available < 1:
         raise WrongSetting(
             f"SUPPORT_CONNECTIONS={connections}: this process may open {descriptors} files (ulimit -n), and needs "
-            f"{FILES_BESIDE} of them for other things"
+            f"{RESERVED_DESCRIPTORS} of them for other things"
         )
     log.warning("%d connections at once, since only %d files may be open (ulimit -n)", available, descriptors)
     return settings.model_copy(update={"limits": settings.limits.model_copy(update={"connections": available})})
@@ -114,12 +118,12 @@ def with_room(settings: Settings) -> Settings:
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises WrongSetting or SupportError if the start fails."""
-    sys.setswitchinterval(SWITCH_EVERY)
-    settings = with_room(settings)
+    sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
+    settings = fit_connection_limit(settings)
     stopped = asyncio.ensure_future(stop_signal())
     for line in settings.warnings:
         log.warning(line)
-    async with listening(build(settings), settings.server) as address:
+    async with serving(build(settings), settings.server) as address:
         # Objects alive now live until the end. A full collection, which blocks the event loop, need not visit them.
         gc.collect()
         gc.freeze()

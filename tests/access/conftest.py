@@ -8,9 +8,9 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import generate_key
 
-from support_service.access.jwt import Demands, Jwt
-from support_service.access.key_source import source
-from support_service.access.token_file import Entry, changing, hashed, new_token
+from support_service.access.jwt import JwtRequirements, JwtVerifier
+from support_service.access.key_source import create_key_source
+from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
 from tests.calls import PATIENCE
 from tests.upstream import Upstream
 from tests.upstream_faults import huge
@@ -86,9 +86,9 @@ def good():
 def put_token(path, name, **fields):
     """Add a token to a file of tokens, as `token create` does. Return the token."""
     token = new_token()
-    entry = {"name": name, "sha256": hashed(token), "role": "service", "created": datetime.now(UTC)} | fields
-    with changing(path) as entries:
-        entries.append(Entry(**entry))
+    entry = {"name": name, "sha256": hash_token(token), "role": "service", "created": datetime.now(UTC)} | fields
+    with edit_token_file(path) as entries:
+        entries.append(TokenEntry(**entry))
     return token
 
 
@@ -108,8 +108,10 @@ async def open_jwt(issuer):
 
     async def start(file=None, *, keys=None, now=time.time, clock=time.monotonic, **demands):
         demands = {"algorithms": ("RS256", "ES256", "EdDSA")} | demands
-        keys = keys or source(file or issuer.place, 6 * PATIENCE)
-        made = Jwt(keys, Demands(ISSUER, AUDIENCE, **demands), required=file is not None, now=now, clock=clock)
+        keys = keys or create_key_source(file or issuer.place, 6 * PATIENCE)
+        made = JwtVerifier(
+            keys, JwtRequirements(ISSUER, AUDIENCE, **demands), required=file is not None, now=now, clock=clock
+        )
         await made.open()
         opened.append(made)
         return made

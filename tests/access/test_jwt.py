@@ -13,9 +13,9 @@ from hypothesis import settings as budget
 from joserfc.jwk import OctKey, generate_key
 from joserfc.jws import JWSRegistry
 
-from support_service.access.jwt import Demands, Jwt
+from support_service.access.jwt import JwtRequirements, JwtVerifier
 from support_service.core.errors import Unauthenticated
-from support_service.core.principals import Caller
+from support_service.core.principals import Principal
 from support_service.settings import JWT_ALGORITHMS
 from tests.access.conftest import AUDIENCE, ISSUER, good
 
@@ -55,7 +55,7 @@ async def test_a_token_makes_a_caller(issuer, open_jwt):
     """Name, role, subject and teams are those of the claims."""
     jwt = await open_jwt()
     token = issuer.sign(role="agent", teams=["returns", "vip"])
-    expected = Caller("user-17", "agent", "user-17", frozenset({"returns", "vip"}))
+    expected = Principal("user-17", "agent", "user-17", frozenset({"returns", "vip"}))
     assert await jwt.verify(token) == expected
     assert await jwt.verify(token) == expected
 
@@ -75,7 +75,7 @@ async def test_claims_by_other_names(issuer, open_jwt):
     """Role, subject and teams may stand elsewhere, and a role in a list of its own."""
     jwt = await open_jwt(role_claim="https://id.example/roles", subject_claim="agent_id", teams_claim="groups")
     claims = {"https://id.example/roles": ["agent"], "agent_id": "agent-lan", "groups": ["vip"], "role": None}
-    assert await jwt.verify(issuer.sign(**claims)) == Caller("user-17", "agent", "agent-lan", frozenset({"vip"}))
+    assert await jwt.verify(issuer.sign(**claims)) == Principal("user-17", "agent", "agent-lan", frozenset({"vip"}))
     await refusal(jwt, issuer.sign(**claims | {"agent_id": None}))
     served = await jwt.verify(issuer.sign(**claims | {"https://id.example/roles": "service", "agent_id": None}))
     assert (served.role, served.subject) == ("service", None)
@@ -340,7 +340,7 @@ async def test_another_spelling_of_a_signature(issuer, open_jwt):
 def test_anything(parts):
     """Whatever is sent is refused as what it is: nothing else is raised."""
     token = ".".join(map(encoded, parts))
-    jwt = Jwt(EmptySource(), Demands(ISSUER, AUDIENCE, ("RS256",)), required=False)
+    jwt = JwtVerifier(EmptySource(), JwtRequirements(ISSUER, AUDIENCE, ("RS256",)), required=False)
     with pytest.raises(Unauthenticated):
         asyncio.run(jwt.verify(token))
 
@@ -361,7 +361,7 @@ class EmptySource:
 
 async def test_what_is_remembered_is_bounded(issuer, open_jwt, monkeypatch):
     """Tokens without end fill no memory, and what is remembered is a hash and no token."""
-    monkeypatch.setattr("support_service.access.jwt.REMEMBERED", 3)
+    monkeypatch.setattr("support_service.access.jwt.MAX_CACHED_TOKENS", 3)
     jwt = await open_jwt()
     tokens = [issuer.sign(sub=f"user-{number}") for number in range(5)]
     for token in tokens:

@@ -9,10 +9,10 @@ import pytest
 from joserfc.jwk import generate_key
 
 from support_service.access import jwks_cache
-from support_service.access.key_source import source
-from support_service.access.keys import parse
+from support_service.access.key_source import create_key_source
+from support_service.access.keys import parse_key_set
 from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.core.principals import Caller
+from support_service.core.principals import Principal
 from tests.calls import PATIENCE, eventually
 
 
@@ -31,7 +31,7 @@ class RetimedSource:
     """The issuer's keys, with a timeout that can be shortened while the source is open."""
 
     def __init__(self, url):
-        self._usual, self._hurried = source(url, 6 * PATIENCE), source(url, 0.1)
+        self._usual, self._hurried = create_key_source(url, 6 * PATIENCE), create_key_source(url, 0.1)
         self.short_timeout = False
 
     async def open(self):
@@ -208,7 +208,7 @@ async def test_an_answer_without_end(issuer, open_jwt):
 
 async def test_a_start_without_the_issuer(issuer, open_jwt, monkeypatch):
     """A service starts while its issuer is down; it can't tell who anyone is until the issuer is back, and says so."""
-    monkeypatch.setattr(jwks_cache, "RETRY_EVERY", 0.01)
+    monkeypatch.setattr(jwks_cache, "REFRESH_RETRY_INTERVAL", 0.01)
     issuer.fail_with(503)
     jwt = await open_jwt(clock=Clock())  # it stands still, so that after the first token none makes the keys be read
     token = issuer.sign()
@@ -220,12 +220,12 @@ async def test_a_start_without_the_issuer(issuer, open_jwt, monkeypatch):
         with suppress(Unavailable):
             return await jwt.verify(token)
 
-    assert await eventually(verified) == Caller("user-17", "supervisor", "user-17")
+    assert await eventually(verified) == Principal("user-17", "supervisor", "user-17")
 
 
 async def test_keys_are_read_again_in_the_background(issuer, open_jwt, monkeypatch):
     """Nobody has to ask for the keys to follow the issuer's."""
-    monkeypatch.setattr(jwks_cache, "REFRESH_EVERY", 0.01)
+    monkeypatch.setattr(jwks_cache, "REFRESH_INTERVAL", 0.01)
     jwt = await open_jwt()
     leaked = issuer.sign()
     issuer.add("rsa", "RSA", 2048)
@@ -312,9 +312,11 @@ def test_what_is_left_out_of_a_set(caplog):
         *(7, None, "x", []),
     ]
     with caplog.at_level(logging.WARNING):
-        found = parse(json.dumps({"keys": [*odd, good]}).encode())
+        found = parse_key_set(json.dumps({"keys": [*odd, good]}).encode())
     assert len(found) == 1
     assert found.find("good", "ES256").kid == "good"
     assert len(caplog.records) == len(odd)
     assert private["d"] not in caplog.text
-    assert len(parse(json.dumps({"keys": [good | {"kid": str(number)} for number in range(300)]}).encode())) == 100
+    assert (
+        len(parse_key_set(json.dumps({"keys": [good | {"kid": str(number)} for number in range(300)]}).encode())) == 100
+    )

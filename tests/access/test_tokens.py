@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support_service.access import token_file
-from support_service.access.token_file import changing, hashed, new_token, read
-from support_service.access.tokens import Tokens
+from support_service.access.token_file import edit_token_file, hash_token, new_token, read_token_file
+from support_service.access.tokens import FileTokenVerifier
 from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.core.principals import Caller
+from support_service.core.principals import Principal
 from tests.access.conftest import put_token
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -37,11 +37,11 @@ def add(path):
 @pytest.fixture
 async def tokens(path, monkeypatch):
     """Open the file's authenticator with the clock at NOW; a list holds the clock. It looks when a test tells it to."""
-    monkeypatch.setattr("support_service.access.tokens.LOOK_EVERY", 3600)
+    monkeypatch.setattr("support_service.access.tokens.RELOAD_CHECK_INTERVAL", 3600)
     opened, clock = [], [NOW]
 
     async def start():
-        opened.append(Tokens(path, lambda: clock[0]))
+        opened.append(FileTokenVerifier(path, lambda: clock[0]))
         await opened[-1].open()
         return opened[-1]
 
@@ -63,7 +63,7 @@ async def test_a_token_makes_a_caller(add, tokens):
     """Who sends a token of the file is the caller that the file names, with role, subject and teams."""
     token = add(role="agent", subject="agent-lan", teams=("returns", "vip"))
     found = await (await tokens()).verify(token)
-    assert found == Caller("lan", "agent", "agent-lan", frozenset({"returns", "vip"}))
+    assert found == Principal("lan", "agent", "agent-lan", frozenset({"returns", "vip"}))
 
 
 async def test_a_token_is_random_and_known_at_sight(path, add):
@@ -73,9 +73,9 @@ async def test_a_token_is_random_and_known_at_sight(path, add):
     assert len(token) == 4 + 43
     assert token != new_token()
     assert token not in path.read_text()
-    assert hashed(token) in path.read_text()
+    assert hash_token(token) in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert hashed(token) not in repr(read(path))
+    assert hash_token(token) not in repr(read_token_file(path))
 
 
 @pytest.mark.parametrize("sent", ["", "sup_", "sup_" + "x" * 43, "é", "\udcff", "Bearer"])
@@ -88,7 +88,7 @@ async def test_what_is_no_token(add, tokens, sent):
 async def test_the_hash_is_no_token(path, add, tokens):
     """Who reads the file can't come in by what it says."""
     token = add()
-    assert await refusal(await tokens(), hashed(token)) == "token_invalid"
+    assert await refusal(await tokens(), hash_token(token)) == "token_invalid"
     assert await refusal(await tokens(), token.upper()) == "token_invalid"
 
 
@@ -110,7 +110,7 @@ async def test_a_change_is_seen(path, add, tokens):
     assert await refusal(authenticator, second) == "token_invalid"
     await authenticator.look()
     assert (await authenticator.verify(second)).name == "second"
-    with changing(path) as entries:
+    with edit_token_file(path) as entries:
         entries[0] = entries[0].model_copy(update={"revoked": NOW})
     await authenticator.look()
     assert await refusal(authenticator, first) == "token_invalid"
@@ -162,7 +162,7 @@ async def test_no_start_without_a_file(path, content):
         path.parent.mkdir()
         path.write_text(content)
     with pytest.raises(Unavailable) as refused:
-        await Tokens(path).open()
+        await FileTokenVerifier(path).open()
     assert refused.value.code == "tokens_unavailable"
     assert str(path) in refused.value.message
     assert "\n" not in refused.value.message
@@ -192,7 +192,7 @@ def test_an_entry_that_can_not_be(path, change, told):
     path.parent.mkdir()
     path.write_text(json.dumps({"tokens": [GOOD | change]}))
     with pytest.raises(Unavailable, match=told):
-        read(path)
+        read_token_file(path)
 
 
 @pytest.mark.parametrize(("change", "told"), [({"name": "b"}, "same sha256"), ({"sha256": "1" * 64}, "same name")])
@@ -201,7 +201,7 @@ def test_two_of_a_kind(path, change, told):
     path.parent.mkdir()
     path.write_text(json.dumps({"tokens": [GOOD, GOOD | change]}))
     with pytest.raises(Unavailable, match=told):
-        read(path)
+        read_token_file(path)
 
 
 def test_changes_at_once_lose_nothing(path, add):
@@ -209,11 +209,11 @@ def test_changes_at_once_lose_nothing(path, add):
     add("first")
     with ThreadPoolExecutor(8) as pool:
         made = pool.map(lambda number: add(f"token-{number}"), range(40))
-        seen = [len(read(path)) for _ in range(200)]
-        given = set(map(hashed, made))
+        seen = [len(read_token_file(path)) for _ in range(200)]
+        given = set(map(hash_token, made))
     assert seen == sorted(seen)
-    assert given <= {entry.sha256 for entry in read(path)}
-    assert len(read(path)) == 41
+    assert given <= {entry.sha256 for entry in read_token_file(path)}
+    assert len(read_token_file(path)) == 41
 
 
 def test_a_change_that_breaks_off(path, add, monkeypatch):
@@ -225,7 +225,7 @@ def test_a_change_that_breaks_off(path, add, monkeypatch):
         pass
 
     def change():
-        with changing(path) as entries:
+        with edit_token_file(path) as entries:
             entries.clear()
             raise Died
 
@@ -242,7 +242,7 @@ def test_a_change_that_breaks_off(path, add, monkeypatch):
             add("second")
     assert path.read_bytes() == before
     add("third")
-    assert [entry.name for entry in read(path)] == ["first", "third"]
+    assert [entry.name for entry in read_token_file(path)] == ["first", "third"]
 
 
 def test_a_link_stays_a_link(path, add, tmp_path):
@@ -253,7 +253,7 @@ def test_a_link_stays_a_link(path, add, tmp_path):
     add()
     assert path.is_symlink()
     assert real.is_file()
-    assert len(read(path)) == 1
+    assert len(read_token_file(path)) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "observability" / "prometheus"
 RUNBOOKS = ROOT / "runbooks"
 NOT_OF_ALERTS = {"README", "errors", "drill", "timeline-slow-or-attachment-backlog"}
-TABLE = (*instruments.TABLE, *instruments.PROBE_TABLE)
+TABLE = (*instruments.INSTRUMENTS, *instruments.PROBE_INSTRUMENTS)
 PROMETHEUS_OWN = {"up", "ALERTS"}
 
 
@@ -140,7 +140,7 @@ def test_the_limit_of_the_timeline_is_an_edge():
 
 def test_the_last_word_on_lost_files_stands_until_the_next():
     """The alert on them looks back beyond a first sweep and what it takes, and beyond one more where that fails."""
-    first, again = upkeep.FIRST_SWEEP[1], upkeep.SWEEP_EVERY
+    first, again = upkeep.FIRST_RECONCILE_DELAY[1], upkeep.RECONCILE_INTERVAL
     assert of(thresholds.SWEEP_KEPT) >= 2 * first
     assert of(thresholds.SWEEP_UNHEARD) >= first + again + of(thresholds.SWEEP_KEPT)
 

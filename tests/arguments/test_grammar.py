@@ -7,10 +7,10 @@ import pytest
 
 from support_service.arguments import argument_types
 from support_service.arguments.program import parser
-from support_service.arguments.subcommands import Deferred
+from support_service.arguments.subcommands import LazyCommand
 from support_service.commands import timeline
-from support_service.telemetry.labels import SERVICES
-from support_service.timeline.overrides import NAMES
+from support_service.telemetry.labels import UPSTREAM_SERVICES
+from support_service.timeline.overrides import OVERRIDE_NAMES
 from tests.arguments.commands import every_command
 
 PROBE = ["probe", "--base-url", "http://127.0.0.1:1"]
@@ -22,15 +22,15 @@ def test_every_command_names_a_function_that_exists():
     deferred = [each.get_default("run") for _, each in every_command() if each.get_default("run")]
     assert len(deferred) > 20
     for each in deferred:
-        assert isinstance(each, Deferred)
+        assert isinstance(each, LazyCommand)
         assert len(inspect.signature(each.resolve()).parameters) == 2, each.reference
 
 
 def test_help_of_levers_names_every_service_and_the_bounds():
     """The help is written by hand, since the table of services is slow to import."""
     helps = {words: each.format_help() for words, each in every_command()}
-    assert ", ".join(SERVICES) in helps["timeline", "degrade"]
-    assert f"{', '.join(NAMES)} or all" in helps["timeline", "restore"]
+    assert ", ".join(UPSTREAM_SERVICES) in helps["timeline", "degrade"]
+    assert f"{', '.join(OVERRIDE_NAMES)} or all" in helps["timeline", "restore"]
     low, high = timeline.TTL_RANGE
     assert f"{low} to {high}" in helps["timeline", "ttl"]
 

@@ -5,7 +5,7 @@ import pytest
 from support_service.api import app_keys
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, reporter
+from support_service.telemetry.provider import Metrics, build_resource
 from tests.attachments.gateway import Gateway
 from tests.attachments.world import World
 from tests.scrape import Scrape
@@ -24,7 +24,7 @@ async def storage(tmp_path):
 @pytest.fixture
 def counted():
     """A provider of metrics, and what it exposes."""
-    metrics = Metrics(("prometheus",), reporter())
+    metrics = Metrics(("prometheus",), build_resource())
     yield metrics, Scrape({app_keys.METRICS: metrics})
     metrics.close()
 

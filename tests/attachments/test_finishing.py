@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from support_service.attachments.storage.base import KEY
+from support_service.attachments.storage.base import KEY_PATTERN
 from support_service.attachments.storage.durable_write import THREADS
-from support_service.attachments.storage.local import BLOCK
-from support_service.core.errors import OutOfSpace, Unavailable
+from support_service.attachments.storage.local import BLOCK_BYTES
+from support_service.core.errors import InsufficientStorage, Unavailable
 from tests.attachments.streams import read, stream
 from tests.calls import PATIENCE, eventually, files
 
@@ -74,7 +74,7 @@ async def test_what_waits_is_finished_together(storage, held):
     assert {stored.key[:2] for stored in kept} == {SHARED}
     of_theirs = [name for name in flushed if name.startswith(SHARED)]
     assert (len(of_theirs), of_theirs.count(SHARED), of_theirs[-1]) == (TOGETHER + 1, 1, SHARED)
-    assert all(KEY.fullmatch(stored.key) for stored in kept)
+    assert all(KEY_PATTERN.fullmatch(stored.key) for stored in kept)
     assert [await read(storage, stored.key, 0, stored.size) for stored in kept] == [
         f"file {each}".encode() for each in range(TOGETHER)
     ]
@@ -94,7 +94,7 @@ async def test_one_that_fails_does_so_alone(storage, held, monkeypatch, tmp_path
     monkeypatch.setattr(os, "write", full)
     go_on.set()
     outcomes = await asyncio.gather(*puts, return_exceptions=True)
-    assert [number for number, each in enumerate(outcomes) if isinstance(each, OutOfSpace)] == [3]
+    assert [number for number, each in enumerate(outcomes) if isinstance(each, InsufficientStorage)] == [3]
     kept = [each for number, each in enumerate(outcomes) if number != 3]
     assert all([await read(storage, stored.key, 0, stored.size) for stored in kept])
     await eventually(lambda: len(files(tmp_path)) == TOGETHER - 1 + THREADS)
@@ -135,13 +135,13 @@ async def test_a_large_file_holds_up_no_small_one(storage, monkeypatch):
     at_work, go_on, fsync = threading.Event(), threading.Event(), os.fsync
 
     def slow(descriptor):
-        if os.fstat(descriptor).st_size > BLOCK:
+        if os.fstat(descriptor).st_size > BLOCK_BYTES:
             at_work.set()
             go_on.wait(6 * PATIENCE)
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
-    large = asyncio.create_task(storage.put(stream(b"x" * (BLOCK + 1))))
+    large = asyncio.create_task(storage.put(stream(b"x" * (BLOCK_BYTES + 1))))
     await eventually(at_work.is_set)
     await asyncio.gather(*(put(storage, number) for number in range(TOGETHER)))
     assert not large.done()

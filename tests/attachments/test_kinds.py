@@ -6,9 +6,9 @@ import zipfile
 
 import pytest
 
-from support_service.attachments.mime_types import ALIKE, SAME
-from support_service.attachments.upload_validation import Intake, Limits
-from support_service.core.errors import UnsupportedType
+from support_service.attachments.mime_types import ALIASES, SHARED_CONTAINERS
+from support_service.attachments.upload_validation import UploadLimits, UploadValidator
+from support_service.core.errors import UnsupportedMediaType
 
 OOXML = "application/vnd.openxmlformats-officedocument."
 ODF = "application/vnd.oasis.opendocument."
@@ -125,7 +125,7 @@ async def take(declared, filename, head, types):
     async def chunks():
         yield head
 
-    intake = Intake(filename, declared, Limits(100_000, tuple(types.split(","))))
+    intake = UploadValidator(filename, declared, UploadLimits(100_000, tuple(types.split(","))))
     assert b"".join([chunk async for chunk in intake.passing(chunks())]) == head
 
 
@@ -136,7 +136,7 @@ async def test_what_a_list_has_is_taken(declared, filename, head):
         await take(declared, name, head, declared)
 
 
-@pytest.mark.parametrize(("declared", "listed"), [(each, names[0]) for names in SAME for each in names])
+@pytest.mark.parametrize(("declared", "listed"), [(each, names[0]) for names in ALIASES for each in names])
 async def test_other_names_of_a_type(declared, listed):
     """A list has a type by each of its names."""
     await take(declared, "file", b"word", listed)
@@ -147,13 +147,13 @@ async def test_other_names_of_a_type(declared, listed):
 async def test_what_a_list_has_not_is_refused(declared, filename, head, lists):
     """No name and no declaration gets past a list what it does not have."""
     for types in lists:
-        with pytest.raises(UnsupportedType):
+        with pytest.raises(UnsupportedMediaType):
             await take(declared, filename, head, types)
 
 
 def test_the_tables_are_in_step():
     """A name stands for one type, and types that begin alike have their registered names."""
-    names = [each for group in SAME for each in group]
+    names = [each for group in ALIASES for each in group]
     assert len(names) == len(set(names))
-    others = {each for group in SAME for each in group[1:]}
-    assert not others & {each for group in ALIKE for each in group}
+    others = {each for group in ALIASES for each in group[1:]}
+    assert not others & {each for group in SHARED_CONTAINERS for each in group}

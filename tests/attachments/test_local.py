@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support_service.attachments.storage.local import BLOCK, LOOK_EVERY, LocalAttachmentStorage
-from support_service.core.errors import OutOfSpace, Unavailable
+from support_service.attachments.storage.local import BLOCK_BYTES, SPACE_CHECK_BLOCKS, LocalAttachmentStorage
+from support_service.core.errors import InsufficientStorage, Unavailable
 from tests.attachments.streams import read, stream
 from tests.calls import eventually, files
 
@@ -48,7 +48,7 @@ async def test_an_unfinished_file_that_is_removed(storage, tmp_path):
     """A file whose first bytes someone removed while it came is refused: its last bytes alone are not the file."""
 
     async def swept():
-        yield b"x" * BLOCK
+        yield b"x" * BLOCK_BYTES
         for path in files(tmp_path):
             path.unlink()
         yield b"y"
@@ -65,7 +65,7 @@ async def test_a_folder_that_can_not_be_made(tmp_path):
         await LocalAttachmentStorage(tmp_path / "file").open()
 
 
-@pytest.mark.parametrize("size", [10, 3 * BLOCK])
+@pytest.mark.parametrize("size", [10, 3 * BLOCK_BYTES])
 @pytest.mark.usefixtures("processes")
 async def test_a_limit_of_the_system(tmp_path, size):
     """A file that may not grow any more is OutOfSpace, and leaves nothing."""
@@ -80,7 +80,7 @@ async def test_a_full_disk(storage, tmp_path, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutOfSpace) as refusal:
+    with pytest.raises(InsufficientStorage) as refusal:
         await storage.put(stream(b"hello"))
     assert refusal.value.code == "storage_full"
     assert files(tmp_path) == []
@@ -105,7 +105,7 @@ async def test_a_disk_that_fails(storage, tmp_path, monkeypatch, moment, code):
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("size", [5, 2 * BLOCK])
+@pytest.mark.parametrize("size", [5, 2 * BLOCK_BYTES])
 @pytest.mark.parametrize("reserve", [0, 1])
 async def test_a_folder_that_is_lost(tmp_path, size, reserve):
     """Without its folder a storage is Unavailable: no file counts as missing for it."""
@@ -152,7 +152,7 @@ async def test_a_disk_that_is_full(tmp_path, size):
         await storage.open()
         ballast = disk / "ballast"
         ballast.write_bytes(b"x" * (storage.free() - 20_000))
-        with pytest.raises(OutOfSpace):
+        with pytest.raises(InsufficientStorage):
             await storage.put(stream(os.urandom(size)))
         assert files(disk) == [ballast]
         ballast.unlink()
@@ -170,21 +170,21 @@ async def test_the_reserve_stays_free(tmp_path):
     async def endless():
         while True:
             taken.append(None)
-            yield b"x" * BLOCK
+            yield b"x" * BLOCK_BYTES
 
     full = LocalAttachmentStorage(tmp_path, plain.free() * 2)
-    with pytest.raises(OutOfSpace):
+    with pytest.raises(InsufficientStorage):
         await full.put(endless())
     reserve = plain.free() // 2
     tight = LocalAttachmentStorage(tmp_path, reserve)
-    with pytest.raises(OutOfSpace):
+    with pytest.raises(InsufficientStorage):
         await tight.put(endless(), expected=plain.free())
     assert taken == []
     room = iter([10, 10, -1])
     tight.free = lambda: next(room) + reserve
-    with pytest.raises(OutOfSpace):
+    with pytest.raises(InsufficientStorage):
         await tight.put(endless())
-    assert len(taken) == 2 * LOOK_EVERY
+    assert len(taken) == 2 * SPACE_CHECK_BLOCKS
     assert files(tmp_path) == []
     for storage in (plain, full, tight):
         await storage.close()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.attachments.model import MAX_FILENAME, UNKNOWN_TYPE, clean_content_type, clean_filename
+from support_service.attachments.model import MAX_FILENAME_BYTES, UNKNOWN_TYPE, clean_content_type, clean_filename
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=600)  # surrogates too
 
@@ -13,7 +13,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=600)  # surrog
 def test_any_filename_becomes_a_safe_one(raw):
     """Whatever is sent, the name is one that can be shown, saved and put into a header: no path, 255 bytes at most."""
     name = clean_filename(raw)
-    assert 0 < len(name.encode()) <= MAX_FILENAME
+    assert 0 < len(name.encode()) <= MAX_FILENAME_BYTES
     assert name.isprintable()
     assert not set(name) & {"/", "\\", "\0"}
     assert name.strip(". ")

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 import pytest
 
-from support_service.attachments.storage.base import Label, new_key
-from support_service.attachments.storage.s3 import PART, ObjectAttachmentStorage
+from support_service.attachments.storage.base import ResponseHeaders, new_key
+from support_service.attachments.storage.s3 import PART_BYTES, S3AttachmentStorage
 from support_service.core.errors import Unavailable
 from tests.attachments.streams import read, stream
 
@@ -21,12 +21,12 @@ def bucket(s3):
 @pytest.fixture
 def storage(s3, bucket):
     """A storage in it."""
-    return ObjectAttachmentStorage(bucket, endpoint=s3.url)
+    return S3AttachmentStorage(bucket, endpoint=s3.url)
 
 
 async def test_a_link_gives_the_file_with_its_headers(storage):
     """Whoever has the address gets the bytes, with the type and the name that the file was kept with."""
-    label = Label("application/pdf", "attachment; filename=\"a.pdf\"; filename*=UTF-8''%C4%91.pdf")
+    label = ResponseHeaders("application/pdf", "attachment; filename=\"a.pdf\"; filename*=UTF-8''%C4%91.pdf")
     stored = await storage.put(stream(b"hello"), label=label)
     async with aiohttp.ClientSession() as session, session.get(await storage.link(stored.key, 60)) as response:
         assert await response.read() == b"hello"
@@ -80,14 +80,14 @@ async def test_a_server_that_is_gone(storage, s3):
     }
     assert await refusals(calls) == dict.fromkeys(calls, "storage_unavailable")
     s3.start()
-    again = ObjectAttachmentStorage(s3.create_bucket(), endpoint=s3.url)
+    again = S3AttachmentStorage(s3.create_bucket(), endpoint=s3.url)
     assert (await again.put(stream(b"hello"))).size == 5
 
 
 async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
     """A server that takes connections and answers nothing holds nobody for long."""
     kept = await storage.put(stream(b"hello"))
-    monkeypatch.setattr("support_service.attachments.storage.s3.WITHIN", 0.2)
+    monkeypatch.setattr("support_service.attachments.storage.s3.RESPONSE_TIMEOUT", 0.2)
     s3.freeze()
     try:
         calls = {
@@ -103,11 +103,11 @@ async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
         s3.thaw()
 
 
-@pytest.mark.parametrize("size", [PART, 6 * PART])
+@pytest.mark.parametrize("size", [PART_BYTES, 6 * PART_BYTES])
 async def test_a_server_that_freezes_in_a_large_file(storage, s3, monkeypatch, size):
     """A large file that the server takes no more of, or gives no answer to, holds its sender for a bounded time."""
-    monkeypatch.setattr("support_service.attachments.storage.s3.STALLED", 0.5)
-    monkeypatch.setattr("support_service.attachments.storage.s3.TOGETHER", 0.5)
+    monkeypatch.setattr("support_service.attachments.storage.s3.STALL_TIMEOUT", 0.5)
+    monkeypatch.setattr("support_service.attachments.storage.s3.COMPLETE_TIMEOUT", 0.5)
 
     async def frozen_on_the_way():
         s3.freeze()
@@ -124,12 +124,12 @@ async def test_a_server_that_freezes_in_a_large_file(storage, s3, monkeypatch, s
 
 async def test_a_sender_that_leaves_a_frozen_server(storage, s3, monkeypatch):
     """A task that is cancelled while the server is frozen ends soon."""
-    monkeypatch.setattr("support_service.attachments.storage.s3.WITHIN", 0.2)
+    monkeypatch.setattr("support_service.attachments.storage.s3.RESPONSE_TIMEOUT", 0.2)
     waiting = asyncio.Event()
 
     async def endless():
         waiting.set()
-        yield b"x" * PART
+        yield b"x" * PART_BYTES
         await asyncio.Event().wait()
 
     s3.freeze()
@@ -145,22 +145,22 @@ async def test_a_sender_that_leaves_a_frozen_server(storage, s3, monkeypatch):
 
 async def test_a_slow_client_is_no_stalled_server(storage, monkeypatch):
     """The time in which the client sends nothing is not the server's."""
-    monkeypatch.setattr("support_service.attachments.storage.s3.STALLED", 0.2)
+    monkeypatch.setattr("support_service.attachments.storage.s3.STALL_TIMEOUT", 0.2)
     now = [1000.0]
     monkeypatch.setattr("support_service.attachments.hashing_stream.monotonic", lambda: now[0])
 
     async def slow():
-        yield b"x" * PART
+        yield b"x" * PART_BYTES
         now[0] += 1000
         await asyncio.sleep(0.2)  # in which the sending is looked at ten times
         yield b"y"
 
-    assert (await storage.put(slow())).size == PART + 1
+    assert (await storage.put(slow())).size == PART_BYTES + 1
 
 
 async def test_a_bucket_that_does_not_exist(s3):
     """A bucket that is not there is no empty bucket."""
-    storage = ObjectAttachmentStorage("no-such-bucket", endpoint=s3.url)
+    storage = S3AttachmentStorage("no-such-bucket", endpoint=s3.url)
     with pytest.raises(Unavailable):
         await storage.put(stream(b"hello"))
     with pytest.raises(Unavailable):

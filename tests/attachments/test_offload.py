@@ -8,10 +8,15 @@ import sqlalchemy as sa
 
 from support_service.attachments import store
 from support_service.attachments.maintenance import garbage_queries, offload_queries
-from support_service.attachments.maintenance.garbage import AGAIN_AFTER, TAKEN_FOR
-from support_service.attachments.maintenance.offload import FAILED_FOR, GRACE, LEASE, NOT_AGAIN_FOR
-from support_service.attachments.maintenance.throttle import Pace
-from support_service.attachments.model import Backlog
+from support_service.attachments.maintenance.garbage import BATCH_LEASE, RETRY_DELAY
+from support_service.attachments.maintenance.offload import (
+    CLAIM_LEASE,
+    DELETE_GRACE,
+    TARGET_FAILURE_RETRY_DELAY,
+    UNMOVABLE_RETRY_DELAY,
+)
+from support_service.attachments.maintenance.throttle import Throttle
+from support_service.attachments.model import FileTotals
 from support_service.core.errors import NotFound, Unavailable
 from tests.attachments.streams import stream
 from tests.attachments.world import LONG
@@ -26,15 +31,15 @@ async def test_files_move_and_come_back(world, scrape):
     """Moved files are on S3 alone once the grace is over, with the same bytes; reversed, they are on the disk again."""
     kept = [await world.add(bytes([number]) * size) for number, size in enumerate((1, 1000, 6_000_000))]
     total = 6_001_001
-    assert await world.mover().waiting(world.clock()) == Backlog(3, total)
+    assert await world.mover().waiting(world.clock()) == FileTotals(3, total)
     assert {moved.outcome for moved in await world.move()} == {"moved"}
     assert len(await world.kept("local")) == 3  # for downloads that have just begun
-    world.later += GRACE
-    assert await world.remover.run() == Backlog(3, total)
+    world.later += DELETE_GRACE
+    assert await world.remover.run() == FileTotals(3, total)
     assert await world.kept("local") == set()
     assert [(await world.again(each)).storage for each in kept] == ["s3"] * 3
-    assert await store.backlog(world.database, "local") == Backlog(0, 0)
-    assert await store.backlog(world.database, "s3") == Backlog(3, total)
+    assert await store.ledger_totals(world.database, "local") == FileTotals(0, 0)
+    assert await store.ledger_totals(world.database, "s3") == FileTotals(3, total)
     await world.check()
     assert scrape.value(MOVED, to="s3", outcome="moved") == 3
     assert scrape.value("support_attachment_offloaded_bytes_total", to="s3", outcome="moved") == total
@@ -60,7 +65,9 @@ async def test_only_old_files_move_the_oldest_first(world):
 @both_databases
 async def test_two_movers_never_move_the_same_file(world, monkeypatch):
     """However many run at once, each file is moved by one of them."""
-    monkeypatch.setattr("support_service.attachments.maintenance.offload.BATCH", 8)  # each mover claims several times
+    monkeypatch.setattr(
+        "support_service.attachments.maintenance.offload.CLAIM_BATCH", 8
+    )  # each mover claims several times
     kept = [await world.add(bytes([number])) for number in range(24)]
     runs = await asyncio.gather(*(world.move(world.mover()) for _ in range(4)))
     moved = [each.attachment.id for run in runs for each in run]
@@ -82,7 +89,7 @@ async def test_a_file_that_is_not_what_it_was_stays(world, scrape):
     assert await world.move() == []
     await world.remover.run()
     assert await world.kept("s3") == {(await world.again(good)).storage_key}
-    world.later += NOT_AGAIN_FOR + timedelta(seconds=1)
+    world.later += UNMOVABLE_RETRY_DELAY + timedelta(seconds=1)
     assert {moved.outcome for moved in await world.move()} == {"mismatch", "unreadable"}
     assert scrape.value(MOVED, to="s3", outcome="mismatch") == 2
 
@@ -113,7 +120,7 @@ async def test_a_file_that_is_deleted_while_it_moves(world):
     await world.s3.put(world.local.read(claimed.storage_key, 0, 5), key=key)
     await world.service.remove(world.case_id, kept.id)
     async with world.database.transaction() as tx:
-        assert not await offload_queries.switch(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
+        assert not await offload_queries.switch_to_copy(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
     await world.settle()
     assert await world.check() == []
 
@@ -125,7 +132,7 @@ async def test_a_file_that_is_deleted_before_it_is_read(world, scrape):
     mover = world.mover()
     ((claimed, key),) = await mover.claim(world.clock(), "mover", 10)
     await world.service.remove(world.case_id, kept.id)
-    assert (await mover.move(claimed, key, "mover", Pace(None))).outcome == "gone"
+    assert (await mover.move(claimed, key, "mover", Throttle(None))).outcome == "gone"
     assert scrape.value(MOVED, to="s3", outcome="unreadable") == 0
     await world.settle()
     assert await world.check() == []
@@ -138,10 +145,10 @@ async def test_a_claim_that_ran_out_is_worth_nothing(world):
     slow = world.mover()
     ((claimed, key),) = await slow.claim(world.clock(), "slow", 10)
     assert await world.move() == []
-    world.later += LEASE + timedelta(seconds=1)
+    world.later += CLAIM_LEASE + timedelta(seconds=1)
     assert [moved.outcome for moved in await world.move()] == ["moved"]
     async with world.database.transaction() as tx:
-        assert not await offload_queries.switch(tx, claimed, "s3", key, mover="slow", due_at=world.clock())
+        assert not await offload_queries.switch_to_copy(tx, claimed, "s3", key, mover="slow", due_at=world.clock())
     await world.settle()
     (row,) = await world.check()
     assert (row.id, row.storage) == (kept.id, "s3")
@@ -154,12 +161,12 @@ async def test_a_copy_that_is_being_removed_can_not_be_named(world):
     mover = world.mover()
     ((claimed, key),) = await mover.claim(world.clock(), "mover", 10)
     await world.s3.put(world.local.read(claimed.storage_key, 0, 5), key=key)
-    world.later += LEASE + timedelta(seconds=1)
+    world.later += CLAIM_LEASE + timedelta(seconds=1)
     async with world.database.transaction() as tx:
-        assert len(await offload_queries.take_due(tx, world.clock(), 10, until=world.clock())) == 1
-        await offload_queries.hold(tx, "mover", world.clock() + LEASE)
+        assert len(await offload_queries.claim_due_garbage(tx, world.clock(), 10, until=world.clock())) == 1
+        await offload_queries.renew_claims(tx, "mover", world.clock() + CLAIM_LEASE)
     async with world.database.transaction() as tx:
-        assert not await offload_queries.switch(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
+        assert not await offload_queries.switch_to_copy(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
 
 
 async def test_a_run_that_lasts_keeps_its_claims(world):
@@ -168,9 +175,9 @@ async def test_a_run_that_lasts_keeps_its_claims(world):
     mover = world.mover()
     await mover.claim(world.clock(), "mover", 10)
     for _ in range(3):
-        world.later += LEASE - timedelta(seconds=1)
+        world.later += CLAIM_LEASE - timedelta(seconds=1)
         await mover.hold("mover")
-        assert await world.remover.run() == Backlog(0, 0)
+        assert await world.remover.run() == FileTotals(0, 0)
         assert await world.move() == []
 
 
@@ -184,8 +191,8 @@ async def test_an_object_storage_that_is_gone(world, gateway, scrape):
     assert {each.outcome for each in moved} == {"failed"}
     assert scrape.value(MOVED, to="s3", outcome="moved") == 0
     assert [await world.bytes_of(each) for each in kept] == [bytes([number]) for number in range(40)]
-    world.later += FAILED_FOR + timedelta(seconds=1)
-    assert await world.mover().waiting(world.clock()) == Backlog(40, 40)
+    world.later += TARGET_FAILURE_RETRY_DELAY + timedelta(seconds=1)
+    assert await world.mover().waiting(world.clock()) == FileTotals(40, 40)
 
 
 async def test_a_file_that_is_always_refused(world, monkeypatch):
@@ -200,11 +207,11 @@ async def test_a_file_that_is_always_refused(world, monkeypatch):
         return await put(chunks, expected=expected, **options)
 
     monkeypatch.setattr(world.s3, "put", refuse)
-    monkeypatch.setattr("support_service.attachments.maintenance.offload.AT_ONCE", 1)
+    monkeypatch.setattr("support_service.attachments.maintenance.offload.OFFLOAD_WORKERS", 1)
     with pytest.raises(Unavailable):
         await world.move()
     assert [moved.outcome for moved in await world.move()] == ["moved"]
-    world.later += FAILED_FOR + timedelta(seconds=1)
+    world.later += TARGET_FAILURE_RETRY_DELAY + timedelta(seconds=1)
     with pytest.raises(Unavailable):
         await world.move()
 
@@ -224,15 +231,15 @@ async def test_removing_from_a_storage_that_is_gone(world, gateway, monkeypatch)
     await world.settle()
     near = await world.add(b"near")
     monkeypatch.setattr(world.s3, "delete", noting)
-    monkeypatch.setattr("support_service.attachments.maintenance.garbage.BATCH", 2)
-    rows = [row for _, row in await garbage_queries.page(world.database, 0, 10)]
+    monkeypatch.setattr("support_service.attachments.maintenance.garbage.GARBAGE_BATCH", 2)
+    rows = [row for _, row in await garbage_queries.list_page(world.database, 0, 10)]
     async with world.database.transaction() as tx:
-        await store.count_out(tx, await store.remove(tx, [row.id for row in rows], "request", world.clock()))
+        await store.subtract_from_ledger(tx, await store.remove(tx, [row.id for row in rows], "request", world.clock()))
     await gateway.kill()
-    assert await world.remover.run() == Backlog(1, near.size_bytes)
+    assert await world.remover.run() == FileTotals(1, near.size_bytes)
     assert len(asked) == 1
     await gateway.start()
-    world.later += 2 * AGAIN_AFTER + timedelta(seconds=1)
+    world.later += 2 * RETRY_DELAY + timedelta(seconds=1)
     assert (await world.remover.run()).files == 3
     assert await world.check() == []
 
@@ -244,10 +251,12 @@ async def test_two_removers_never_take_the_same(world):
     async with world.database.transaction() as tx:
         await store.remove(tx, [kept.id], "request", world.clock())
     async with world.database.transaction() as tx:
-        assert len(await offload_queries.take_due(tx, world.clock(), 10, until=world.clock() + TAKEN_FOR)) == 1
-    assert await world.remover.run() == Backlog(0, 0)
-    world.later += TAKEN_FOR + timedelta(seconds=1)
-    assert await world.remover.run() == Backlog(1, 5)
+        assert (
+            len(await offload_queries.claim_due_garbage(tx, world.clock(), 10, until=world.clock() + BATCH_LEASE)) == 1
+        )
+    assert await world.remover.run() == FileTotals(0, 0)
+    world.later += BATCH_LEASE + timedelta(seconds=1)
+    assert await world.remover.run() == FileTotals(1, 5)
 
 
 async def test_a_database_that_is_gone(world, database, monkeypatch):
@@ -276,7 +285,7 @@ async def test_a_rate(monkeypatch):
 
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 100.0)
     monkeypatch.setattr(asyncio, "sleep", note)
-    paced, free = Pace(1000), Pace(None)
+    paced, free = Throttle(1000), Throttle(None)
     for data in (b"x" * 1000, b"y" * 500):
         for pace in (paced, free):
             assert b"".join([block async for block in pace.over(stream(data))]) == data
@@ -303,8 +312,8 @@ async def test_a_deleted_file_on_a_storage_that_is_gone(world, gateway):
     await world.service.remove(world.case_id, kept.id)
     with pytest.raises(NotFound):
         await world.service.get(world.case_id, kept.id)
-    assert len(await offload_queries.left(world.database)) == 1
-    assert await world.remover.run() == Backlog(0, 0)
+    assert len(await offload_queries.list_garbage(world.database)) == 1
+    assert await world.remover.run() == FileTotals(0, 0)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -321,9 +330,9 @@ async def test_a_run_that_holds_its_claims_while_it_gives_one_back(world):
         return len(rows) > 0
 
     async with world.database.transaction() as tx:
-        await offload_queries.drop(tx, "s3", key, world.clock())
+        await offload_queries.make_copy_due(tx, "s3", key, world.clock())
         holding = asyncio.create_task(mover.hold("mover"))
         await eventually(holder_waits)
-        await offload_queries.release(tx, claimed.id, "mover")
+        await offload_queries.release_claim(tx, claimed.id, "mover")
     await holding
-    assert await world.mover().waiting(world.clock()) == Backlog(1, 5)
+    assert await world.mover().waiting(world.clock()) == FileTotals(1, 5)

@@ -8,11 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.attachments.maintenance import garbage_queries
-from support_service.attachments.model import Backlog, address
+from support_service.attachments.model import FileTotals, attachment_url
 from support_service.cases.model import Closing, NewCase
 from support_service.database.tables import attachment_deletions, outbox
 from support_service.settings import Settings
-from support_service.upkeep import Upkeep
+from support_service.upkeep import AttachmentMaintenance
 from tests.conftest import both_databases
 
 
@@ -42,12 +42,12 @@ async def test_files_of_closed_cases_go_when_they_are_old(world, scrape):
     await world.move(limit=1)
     await close(world)
     stays = await world.add(b"three")
-    assert await world.retention.run(world.clock() - timedelta(days=1)) == Backlog(0, 0)
+    assert await world.retention.run(world.clock() - timedelta(days=1)) == FileTotals(0, 0)
     named = []
-    assert await world.retention.run(world.clock(), dry_run=True, report=named.append) == Backlog(2, 6)
+    assert await world.retention.run(world.clock(), dry_run=True, report=named.append) == FileTotals(2, 6)
     assert [attachment.id for attachment in named] == [attachment.id for attachment in gone]
     assert await records(world) == []
-    assert await world.retention.run(world.clock()) == Backlog(2, 6)
+    assert await world.retention.run(world.clock()) == FileTotals(2, 6)
     assert sorted(await records(world)) == sorted((each.id, "retention", each.sha256) for each in gone)
     assert scrape.moved("support_attachment_deleted_total") == {"retention": 2}
     await world.settle()
@@ -61,7 +61,7 @@ async def test_a_limit_and_other_statuses(world):
     for data in (b"one", b"two", b"three"):
         await world.add(data)
     await close(world)
-    assert await world.retention.run(world.clock(), ["resolved"]) == Backlog(0, 0)
+    assert await world.retention.run(world.clock(), ["resolved"]) == FileTotals(0, 0)
     assert (await world.retention.run(world.clock(), ["resolved", "closed"], limit=2)).files == 2
     await world.settle()
     assert len(await world.check()) == 1
@@ -107,9 +107,13 @@ async def test_the_address_of_a_file_that_goes_by_its_age(world):
     kept = await world.add(b"one")
     await close(world)
     settings = Settings.load({"SUPPORT_PUBLIC_URL": "https://support.example"})
-    await Upkeep(settings, world.database, world.storages, world.instruments).retention.run(world.clock())
+    await AttachmentMaintenance(settings, world.database, world.storages, world.instruments).retention.run(
+        world.clock()
+    )
     (data,) = await heard(world, "attachment.removed")
-    assert data["attachment"]["uri"] == address("https://support.example", kept.ticket_id, kept.id, kept.filename)
+    assert data["attachment"]["uri"] == attachment_url(
+        "https://support.example", kept.ticket_id, kept.id, kept.filename
+    )
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -119,9 +123,9 @@ async def test_two_retentions_at_once(world):
     await close(world)
     async with world.database.transaction() as tx:
         assert len(await garbage_queries.expired(tx, world.clock(), ["closed"], 0, 10, lock=True)) == 1
-        assert await world.retention.run(world.clock()) == Backlog(0, 0)
-        assert await world.retention.run(world.clock(), dry_run=True) == Backlog(1, 3)
-    assert await world.retention.run(world.clock()) == Backlog(1, 3)
+        assert await world.retention.run(world.clock()) == FileTotals(0, 0)
+        assert await world.retention.run(world.clock(), dry_run=True) == FileTotals(1, 3)
+    assert await world.retention.run(world.clock()) == FileTotals(1, 3)
 
 
 async def test_a_removal_by_request_is_recorded(world):

@@ -8,13 +8,23 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from support_service.attachments.storage.base import Label, new_key, sha256_of
-from support_service.attachments.storage.local import BLOCK, LocalAttachmentStorage
-from support_service.attachments.storage.s3 import PART, ObjectAttachmentStorage
+from support_service.attachments.storage.base import ResponseHeaders, new_key, sha256_of
+from support_service.attachments.storage.local import BLOCK_BYTES, LocalAttachmentStorage
+from support_service.attachments.storage.s3 import PART_BYTES, S3AttachmentStorage
 from support_service.core.errors import Unavailable
 from tests.attachments.streams import read, stream
 
-SIZES = [1, 1000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7, PART, PART + 1, 2 * PART + 7]
+SIZES = [
+    1,
+    1000,
+    BLOCK_BYTES - 1,
+    BLOCK_BYTES,
+    BLOCK_BYTES + 1,
+    3 * BLOCK_BYTES + 7,
+    PART_BYTES,
+    PART_BYTES + 1,
+    2 * PART_BYTES + 7,
+]
 LATER = datetime.now(UTC) + timedelta(days=365)
 
 
@@ -25,7 +35,7 @@ async def storage(request, tmp_path):
         storage = LocalAttachmentStorage(tmp_path)
     else:
         s3 = request.getfixturevalue("s3")
-        storage = ObjectAttachmentStorage(s3.create_bucket(), endpoint=s3.url)
+        storage = S3AttachmentStorage(s3.create_bucket(), endpoint=s3.url)
     await storage.open()
     yield storage
     await storage.close()
@@ -50,9 +60,15 @@ async def test_what_goes_in_comes_out(storage, size, chunk):
 
 async def test_a_part_can_be_read(storage):
     """A read gives the bytes from its offset on, as many as it asks for, even none."""
-    data = os.urandom(2 * BLOCK)
+    data = os.urandom(2 * BLOCK_BYTES)
     stored = await storage.put(stream(data))
-    for offset, length in ((0, 1), (BLOCK - 1, 2), (BLOCK + 5, BLOCK - 5), (2 * BLOCK - 1, 1), (7, 0)):
+    for offset, length in (
+        (0, 1),
+        (BLOCK_BYTES - 1, 2),
+        (BLOCK_BYTES + 5, BLOCK_BYTES - 5),
+        (2 * BLOCK_BYTES - 1, 1),
+        (7, 0),
+    ):
         assert await read(storage, stored.key, offset, length) == data[offset : offset + length]
 
 
@@ -105,7 +121,7 @@ async def test_a_file_that_is_shorter_than_it_was(storage, offset, length):
     assert refusal.value.code == "attachment_unreadable"
 
 
-@pytest.mark.parametrize("sent", [0, 10, BLOCK, 3 * PART])
+@pytest.mark.parametrize("sent", [0, 10, BLOCK_BYTES, 3 * PART_BYTES])
 async def test_an_error_in_the_stream_leaves_nothing(storage, sent):
     """Whatever breaks the stream comes out of it as it is, and no byte stays."""
 
@@ -119,7 +135,7 @@ async def test_an_error_in_the_stream_leaves_nothing(storage, sent):
     assert await kept(storage) == ([], 0)
 
 
-@pytest.mark.parametrize("sent", [0, 10, BLOCK, 3 * PART])
+@pytest.mark.parametrize("sent", [0, 10, BLOCK_BYTES, 3 * PART_BYTES])
 async def test_a_put_that_is_cancelled_in_the_stream_leaves_nothing(storage, sent):
     """A task that is cancelled while it waits for bytes leaves nothing."""
     waiting = asyncio.Event()
@@ -159,6 +175,6 @@ async def test_a_large_file_takes_bounded_memory(storage):
 
 async def test_a_label_is_no_part_of_the_bytes(storage):
     """What a storage says of a file when it serves it by itself changes nothing of it."""
-    label = Label("text/plain", 'attachment; filename="a.txt"')
+    label = ResponseHeaders("text/plain", 'attachment; filename="a.txt"')
     stored = await storage.put(stream(b"hello"), label=label)
     assert await read(storage, stored.key, 0, 5) == b"hello"

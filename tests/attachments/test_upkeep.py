@@ -4,7 +4,7 @@ import asyncio
 
 from support_service import upkeep
 from support_service.settings import Settings
-from support_service.upkeep import FIRST_SWEEP, SWEEP_EVERY, Upkeep
+from support_service.upkeep import FIRST_RECONCILE_DELAY, RECONCILE_INTERVAL, AttachmentMaintenance
 from tests.calls import PATIENCE, eventually, files, open_case, upload
 from tests.scrape import Scrape
 
@@ -20,14 +20,14 @@ async def test_the_first_sweep_comes_minutes_after_the_start(world, environment,
         await asyncio.Event().wait()
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    kept = Upkeep(Settings.load(environment), world.database, world.storages, world.instruments)
+    kept = AttachmentMaintenance(Settings.load(environment), world.database, world.storages, world.instruments)
     for _ in range(10):
         async with kept.by_itself():
             await resume(0)
-    soonest, latest = FIRST_SWEEP
+    soonest, latest = FIRST_RECONCILE_DELAY
     first = [seconds for seconds in pauses if soonest <= seconds <= latest]
-    assert latest < SWEEP_EVERY
-    assert SWEEP_EVERY not in pauses
+    assert latest < RECONCILE_INTERVAL
+    assert RECONCILE_INTERVAL not in pauses
     assert len(first) == len(set(first)) == 10
 
 
@@ -43,11 +43,11 @@ async def test_a_process_that_has_not_swept_does_not_say_that_all_files_are_ther
     swept = await restarted(client, make_client, monkeypatch, first=0.0)
     await eventually(lambda: swept.series(UNREPAIRED) != [], 6 * PATIENCE)
     assert swept.moved(UNREPAIRED) == {"missing": 1}
-    assert (await restarted(client, make_client, monkeypatch, first=SWEEP_EVERY)).series(UNREPAIRED) == []
+    assert (await restarted(client, make_client, monkeypatch, first=RECONCILE_INTERVAL)).series(UNREPAIRED) == []
 
 
 async def restarted(client, make_client, monkeypatch, *, first):
     """The metrics of a process that takes a client's service's place, and sweeps first after so many seconds."""
     await client.close()
-    monkeypatch.setattr(upkeep, "FIRST_SWEEP", (first, first))
+    monkeypatch.setattr(upkeep, "FIRST_RECONCILE_DELAY", (first, first))
     return Scrape((await make_client()).app)

@@ -4,17 +4,17 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 from support_service.attachments.maintenance import garbage_queries, offload_queries
-from support_service.attachments.maintenance.garbage import Remover
-from support_service.attachments.maintenance.offload import Mover
-from support_service.attachments.maintenance.reconcile import Sweep
-from support_service.attachments.maintenance.retention import Retention
+from support_service.attachments.maintenance.garbage import GarbageCollector
+from support_service.attachments.maintenance.offload import Offloader
+from support_service.attachments.maintenance.reconcile import Reconciler
+from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.attachments.storage.s3 import ObjectAttachmentStorage
-from support_service.attachments.upload_validation import Limits
+from support_service.attachments.storage.s3 import S3AttachmentStorage
+from support_service.attachments.upload_validation import UploadLimits
 from support_service.cases.model import NewCase
-from support_service.cases.service import SupportService
+from support_service.cases.service import CaseService
 from tests.attachments.streams import read, stream
 
 LONG = timedelta(hours=30)  # after this every claim has run out, and everything unfinished is old
@@ -26,15 +26,15 @@ class World:
     def __init__(self, database, folder, s3_url, bucket, instruments):
         self.database, self.folder, self.bucket, self.instruments = database, folder, bucket, instruments
         self.local = LocalAttachmentStorage(folder)
-        self.s3 = ObjectAttachmentStorage(bucket, endpoint=s3_url)
+        self.s3 = S3AttachmentStorage(bucket, endpoint=s3_url)
         self.storages = {"local": self.local, "s3": self.s3}
         self.later = timedelta(0)
-        self.service = AttachmentService(database, self.storages, instruments, Limits(10_000_000))
-        self.cases = SupportService(database, instruments)
-        self.remover = Remover(database, self.storages, self.clock)
-        self.sweep = Sweep(database, self.storages, self.remover, instruments, self.clock)
+        self.service = AttachmentService(database, self.storages, instruments, UploadLimits(10_000_000))
+        self.cases = CaseService(database, instruments)
+        self.remover = GarbageCollector(database, self.storages, self.clock)
+        self.sweep = Reconciler(database, self.storages, self.remover, instruments, self.clock)
         self.scrubber = Scrubber(database, self.storages, instruments)
-        self.retention = Retention(database, instruments, self.clock)
+        self.retention = RetentionJob(database, instruments, self.clock)
         self.case_id = ""
 
     def clock(self):
@@ -49,7 +49,7 @@ class World:
     def mover(self, *, reverse=False):
         """A mover of its own, as another process has one."""
         source, target = (self.s3, self.local) if reverse else (self.local, self.s3)
-        return Mover(self.database, source, target, self.instruments, self.clock)
+        return Offloader(self.database, source, target, self.instruments, self.clock)
 
     async def add(self, data=b"hello", name="a.txt"):
         """Keep a file."""
@@ -63,7 +63,7 @@ class World:
 
     async def again(self, attachment):
         """An attachment as its row has it now."""
-        return await garbage_queries.by_id(self.database, attachment.id)
+        return await garbage_queries.get_by_id(self.database, attachment.id)
 
     async def bytes_of(self, attachment):
         """An attachment's bytes, wherever they are."""
@@ -81,9 +81,9 @@ class World:
 
     async def check(self):
         """Fails where rows, files and ledger are not in step to the last byte."""
-        for name, (ledger, rows) in (await garbage_queries.standings(self.database)).items():
+        for name, (ledger, rows) in (await garbage_queries.ledger_and_row_totals(self.database)).items():
             assert ledger == rows, name
-        rows = [row for _, row in await garbage_queries.page(self.database, 0, 100_000)]
+        rows = [row for _, row in await garbage_queries.list_page(self.database, 0, 100_000)]
         for name, storage in self.storages.items():
             named = {row.storage_key: row for row in rows if row.storage == name}
             assert await self.kept(name) == set(named)
@@ -91,5 +91,5 @@ class World:
                 data = await read(storage, key, 0, row.size_bytes)
                 assert hashlib.sha256(data).hexdigest() == row.sha256
             assert await storage.sweep_unfinished(datetime.now(UTC) + timedelta(days=365), dry_run=True) == 0
-        assert await offload_queries.left(self.database) == []
+        assert await offload_queries.list_garbage(self.database) == []
         return rows

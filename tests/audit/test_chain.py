@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from support_service import database as databases
 from support_service.audit import chain, log, sealer, store
-from support_service.audit.chain import GENESIS, Head
+from support_service.audit.chain import GENESIS, ChainHead
 from support_service.audit.sealer import Sealer
-from support_service.audit.verify import verify
-from support_service.core.principals import CALLER, Caller
+from support_service.audit.verify import verify_chain
+from support_service.core.principals import CURRENT_PRINCIPAL, Principal
 from support_service.database.tables import audit_head, audit_log
 from tests.conftest import both_databases
 
@@ -46,7 +46,7 @@ async def fill(database):
             changes = {"subject": (f"before {number}", f"after {number}")}
             await log.record(tx, f"case-{number % 3}", "case.changed", AT + timedelta(seconds=number), changes)
     async with database.transaction() as tx:
-        assert await log.erase(tx, [ERASED_CASE], AT) == ENTRIES // 3
+        assert await log.erase_cases(tx, [ERASED_CASE], AT) == ENTRIES // 3
 
 
 @pytest.fixture
@@ -89,18 +89,18 @@ class opened:  # noqa: N801 - reads as the verb that it is
 
 async def rows(database):
     """Every entry, in the order of the chain."""
-    return await store.sealed(database, 0, 1000)
+    return await store.read_sealed(database, 0, 1000)
 
 
 @both_databases
 async def test_a_log_that_nobody_touched_holds(filled):
     """What was recorded and sealed holds, erased changes too, and its places have no gap."""
-    verdict = await verify(filled)
+    verdict = await verify_chain(filled)
     assert verdict.flaw is None
     assert [each.position for each in await rows(filled)] == list(range(1, ENTRIES + 2))
-    assert verdict.head == (await store.standing(filled))[0]
-    assert (await verify(filled, verdict.head.hash)).flaw is None
-    assert (await verify(filled, GENESIS)).flaw is None
+    assert verdict.head == (await store.read_head_and_oldest_unsealed(filled))[0]
+    assert (await verify_chain(filled, verdict.head.hash)).flaw is None
+    assert (await verify_chain(filled, GENESIS)).flaw is None
 
 
 @settings(max_examples=150)
@@ -121,7 +121,7 @@ def test_whatever_is_altered_is_found(template, tmp_path_factory, data):
                 else:
                     value = data.draw(FORGERIES[column].filter(lambda value: value != getattr(entry, column)), "value")
                     await tx.execute(audit_log.update().where(mine).values({column: value}))
-            verdict = await verify(database)
+            verdict = await verify_chain(database)
             assert verdict.flaw is not None
             assert verdict.head.position < ENTRIES + 1 or column == "all of it" or "position" in verdict.flaw
 
@@ -138,18 +138,18 @@ def test_a_chain_made_anew_lacks_the_head_that_was_noted(template, tmp_path_fact
     async def forge():
         async with opened(path) as database:
             before = await rows(database)
-            head = Head(kept, before[kept - 1].hash if kept else GENESIS)
+            head = ChainHead(kept, before[kept - 1].hash if kept else GENESIS)
             async with database.transaction() as tx:
                 await tx.execute(audit_log.delete().where(audit_log.c.position > kept))
                 for entry in before[kept:] if rewritten else ():
                     placed = replace(entry, actor="nobody")
-                    forged = replace(placed, hash=chain.link(head.hash, placed, placed.position, placed.digest))
-                    head = Head(head.position + 1, forged.hash)
+                    forged = replace(placed, hash=chain.entry_hash(head.hash, placed, placed.position, placed.digest))
+                    head = ChainHead(head.position + 1, forged.hash)
                     await tx.execute(audit_log.insert(), asdict(forged))
                 await tx.execute(audit_head.update().values(position=head.position, hash=head.hash))
             if rewritten:
-                assert (await verify(database)).flaw is None
-            assert (await verify(database, before[-1].hash)).flaw is not None
+                assert (await verify_chain(database)).flaw is None
+            assert (await verify_chain(database, before[-1].hash)).flaw is not None
 
     asyncio.run(forge())
 
@@ -161,7 +161,9 @@ async def test_a_mended_row_without_its_head_is_found(template, tmp_path):
     async with opened(path) as database:
         async with database.transaction() as tx:
             await tx.execute(audit_log.delete().where(audit_log.c.position == ENTRIES + 1))
-        assert "missing" in (await verify(database)).flaw or "no entry says" in (await verify(database)).flaw
+        assert (
+            "missing" in (await verify_chain(database)).flaw or "no entry says" in (await verify_chain(database)).flaw
+        )
 
 
 @both_databases
@@ -169,9 +171,9 @@ async def test_a_mended_row_without_its_head_is_found(template, tmp_path):
 async def test_an_entry_before_the_first_is_found(filled, position):
     """Triggers let anyone add an entry; one whose place is before the chain would be listed, and never sealed."""
     async with filled.transaction() as tx:
-        forged = replace((await store.sealed(tx, 0, 1))[0], seq=ENTRIES + 99, actor="nobody", position=position)
+        forged = replace((await store.read_sealed(tx, 0, 1))[0], seq=ENTRIES + 99, actor="nobody", position=position)
         await tx.execute(audit_log.insert(), asdict(forged))
-    assert f"position {position}," in str((await verify(filled)).flaw)
+    assert f"position {position}," in str((await verify_chain(filled)).flaw)
 
 
 @both_databases
@@ -191,7 +193,7 @@ async def test_the_database_refuses_to_alter(filled, column):
             async with filled.transaction() as tx:
                 await tx.execute(statement)
     assert (await rows(filled))[2] == entry
-    assert (await verify(filled)).flaw is None
+    assert (await verify_chain(filled)).flaw is None
 
 
 @both_databases
@@ -202,14 +204,14 @@ async def test_erasing_leaves_who_and_when(filled):
     assert all((each.changes, each.salt) == (None, None) for each in erased[:-1])
     assert erased[-1].erased() == [each.position for each in erased[:-1]]
     async with filled.transaction() as tx:
-        assert await log.erase(tx, [ERASED_CASE, "nobody"], AT) == 0
-    assert (await verify(filled)).flaw is None
+        assert await log.erase_cases(tx, [ERASED_CASE, "nobody"], AT) == 0
+    assert (await verify_chain(filled)).flaw is None
 
 
 @both_databases
 async def test_many_sealers(database, database_url, instruments, monkeypatch):
     """Replicas that seal at once while others write make one chain without a gap, and lose nothing."""
-    monkeypatch.setattr(sealer, "AT_ONCE", 7)
+    monkeypatch.setattr(sealer, "SEAL_BATCH_SIZE", 7)
     others = [databases.connect(database_url) for _ in range(3)]
     for other in others:
         await other.open()
@@ -233,7 +235,7 @@ async def test_many_sealers(database, database_url, instruments, monkeypatch):
     await Sealer(database, instruments).run()
     entries = await rows(database)
     assert [each.position for each in entries] == list(range(1, 46))
-    assert (await verify(database)).flaw is None
+    assert (await verify_chain(database)).flaw is None
     for number in range(3):
         mine = [each.changes for each in entries if each.case_id == f"case-{number}"]
         assert mine == [f'{{"subject":[{turn},{turn + 1}]}}' for turn in range(15)]
@@ -243,11 +245,11 @@ async def test_many_sealers(database, database_url, instruments, monkeypatch):
 
 async def test_who_acts_is_recorded(database):
     """An entry names its caller and their role, a customer in what can be erased; beside requests it is the service."""
-    for caller in (Caller("lan", "agent", "agent-7"), Caller("mai@example.org", "customer", "mai")):
-        token = CALLER.set(caller)
+    for caller in (Principal("lan", "agent", "agent-7"), Principal("mai@example.org", "customer", "mai")):
+        token = CURRENT_PRINCIPAL.set(caller)
         async with database.transaction() as tx:
             await log.record(tx, "case", "case.changed", AT, {"subject": ("a", "b")})
-        CALLER.reset(token)
+        CURRENT_PRINCIPAL.reset(token)
     async with database.transaction() as tx:
         await log.record(tx, "case", "case.changed", AT, {})
         await sealer.seal_all(tx)
@@ -270,18 +272,18 @@ async def test_what_is_undone_is_not_recorded(database):
 
     with pytest.raises(ZeroDivisionError):
         await break_off()
-    assert await store.of_case(database, "case", None, 10) == ([], False)
+    assert await store.read_case_entries(database, "case", None, 10) == ([], False)
 
 
 @both_databases
 async def test_large_changes_are_read_in_parts(database, monkeypatch):
     """Few large entries are sealed and verified at once, and in the end all of them."""
-    monkeypatch.setattr(store, "MAX_BYTES", 1000)
+    monkeypatch.setattr(store, "MAX_PAGE_BYTES", 1000)
     async with database.transaction() as tx:
         for number in range(7):
             await log.record(tx, f"case-{number}", "case.changed", AT, {"description": (None, "đ" * 200)})
     async with database.transaction() as tx:
-        assert len(await store.to_seal(tx, 100)) == 3
+        assert len(await store.read_unsealed(tx, 100)) == 3
         await sealer.seal_all(tx)
-    assert [len(await store.sealed(database, after, 100)) for after in (0, 3, 6)] == [3, 3, 1]
-    assert (await verify(database)).head.position == 7
+    assert [len(await store.read_sealed(database, after, 100)) for after in (0, 3, 6)] == [3, 3, 1]
+    assert (await verify_chain(database)).head.position == 7

@@ -18,7 +18,7 @@ async def test_references_are_looked_up_once(database, keep):  # noqa: F811 - th
     for number in range(cases):
         await keep(ticket(number), references=[("order", f"o-{number}")])
     async with database.transaction() as tx:
-        found = await store.concerned(tx, [("order", "o-7"), ("shipment", "s-7")], 0, 100)
+        found = await store.lock_cases_with_references(tx, [("order", "o-7"), ("shipment", "s-7")], 0, 100)
         (read,) = await tx.fetch_one(READ)
     assert [case_id for _, case_id, _ in found] == ["case-7"]
     assert read <= cases

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.cases.model import MAX_WORD, MAX_WORDS, CaseChange, search_words
+from support_service.cases.model import MAX_SEARCH_TEXT_BYTES, MAX_SEARCH_WORD_LENGTH, CaseChange, search_words
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from support_service.cases.model import MAX_WORD, MAX_WORDS, CaseChange, search_
         ("ORD-1001/2026", ["ord", "1001", "2026"]),
         ("snake_case", ["snake", "case"]),
         ("Straße", ["strasse"]),
-        ("x" * 100, ["x" * MAX_WORD]),
+        ("x" * 100, ["x" * MAX_SEARCH_WORD_LENGTH]),
         ("", []),
         (None, []),
         ("?! — …", []),
@@ -34,7 +34,7 @@ def test_words(text, words):
 def test_words_of_any_text(one, two):
     """Whatever the texts, their words are each text's own, and hold no sign that a query could stumble on."""
     words = search_words(one, two)
-    assert all(word.isalnum() and len(word) <= MAX_WORD for word in words)
+    assert all(word.isalnum() and len(word) <= MAX_SEARCH_WORD_LENGTH for word in words)
     assert search_words(one) + search_words(two) == words
 
 
@@ -51,7 +51,7 @@ def test_a_run_of_marks_is_never_sorted(monkeypatch):
 
 def test_what_no_search_finds_is_not_folded():
     """Signs that stand for many letters each are taken apart as far as their words are kept."""
-    assert len("".join(search_words("\ufdfa" * 65_536))) < MAX_WORDS
+    assert len("".join(search_words("\ufdfa" * 65_536))) < MAX_SEARCH_TEXT_BYTES
 
 
 def test_a_change_holds_what_was_sent():

@@ -8,16 +8,16 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases.model import (
-    MOVES,
+    ALLOWED_STATUS_CHANGES,
     CaseChange,
     Closing,
     NewCase,
     NewMessage,
     Status,
     StatusChange,
-    expect_move,
+    check_status_change,
 )
-from support_service.cases.service import SupportService
+from support_service.cases.service import CaseService
 from support_service.core.errors import Conflict
 from support_service.database.tables import outbox
 from tests.conftest import both_databases
@@ -33,7 +33,7 @@ def says(author):
 @pytest.fixture
 def service(database, instruments):
     """The service of cases."""
-    return SupportService(database, instruments)
+    return CaseService(database, instruments)
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def case_that_is(service):
 
 def test_the_table_of_moves():
     """Every status is in the table, can be closed, and can be left; no status is a move to itself."""
-    assert set(MOVES) == set(STATUSES)
-    assert all("closed" in moves for status, moves in MOVES.items() if status != "closed")
-    assert all(moves and status not in moves for status, moves in MOVES.items())
+    assert set(ALLOWED_STATUS_CHANGES) == set(STATUSES)
+    assert all("closed" in moves for status, moves in ALLOWED_STATUS_CHANGES.items() if status != "closed")
+    assert all(moves and status not in moves for status, moves in ALLOWED_STATUS_CHANGES.items())
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(STATUSES, repeat=2)))
@@ -60,7 +60,7 @@ async def test_every_move(service, case_that_is, before, after):
     """A move of the table is made; staying is none and nothing changes; any other is refused and names what is not."""
     case = await case_that_is(before)
     was = await service.get_case(case.id)
-    if before == after or after in MOVES[before]:
+    if before == after or after in ALLOWED_STATUS_CHANGES[before]:
         ticket = await service.set_status(case.id, StatusChange(status=after))
         assert (ticket.status, ticket.version) == (after, was.version + (before != after))
         return
@@ -69,14 +69,14 @@ async def test_every_move(service, case_that_is, before, after):
         with pytest.raises(Conflict) as refusal:
             await attempt
         assert refusal.value.code == "status_move_not_allowed"
-        assert all(status in refusal.value.message for status in MOVES[before])
+        assert all(status in refusal.value.message for status in ALLOWED_STATUS_CHANGES[before])
     assert await service.get_case(case.id) == was
 
 
 def test_staying_is_no_move():
     """A status that a case has already is always allowed."""
     for status in STATUSES:
-        expect_move(status, status)
+        check_status_change(status, status)
 
 
 @both_databases

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 
 from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
-from support_service.cases.service import SupportService
-from support_service.cases.store import LEAST_BYTES
+from support_service.cases.service import CaseService
+from support_service.cases.store import MIN_MESSAGE_BYTES
 from support_service.core.errors import Conflict, NotFound
 from support_service.database.tables import inbound_events, tickets
 from support_service.events import inbox
@@ -23,7 +23,7 @@ HELLO = NewMessage.model_validate({"authorType": "agent", "message": "Hello"})
 @pytest.fixture
 def service(database, instruments):
     """The service of cases."""
-    return SupportService(database, instruments)
+    return CaseService(database, instruments)
 
 
 async def test_an_opened_case_is_what_is_read(service):
@@ -49,7 +49,7 @@ async def conversation_bytes(database, case):
 
 def size(messages):
     """The bytes of messages as clients get them, of each so many at least."""
-    return sum(max(LEAST_BYTES, len(to_json(message, by_alias=True))) for message in messages)
+    return sum(max(MIN_MESSAGE_BYTES, len(to_json(message, by_alias=True))) for message in messages)
 
 
 async def test_a_conversation_counts(service, database):
@@ -74,7 +74,7 @@ async def test_a_message_counts_with_its_numbers_in_full(service, database):
 async def test_a_full_case(service, database, monkeypatch):
     """A message that a case has no room for is refused, with a closing and beside others too; nothing changes."""
     case = await service.open_case(NEW.model_copy(update={"initial_message": HELLO}))
-    monkeypatch.setattr("support_service.cases.model.MAX_CONVERSATION", 3 * size(case.messages))
+    monkeypatch.setattr("support_service.cases.model.MAX_CONVERSATION_BYTES", 3 * size(case.messages))
     said = await asyncio.gather(*(service.add_message(case.id, HELLO) for _ in range(5)), return_exceptions=True)
     refusals = [each for each in said if isinstance(each, Conflict)]
     assert [refusal.code for refusal in refusals] == ["case_full"] * 3
@@ -157,14 +157,14 @@ async def test_a_made_up_case_goes_with_its_files_or_not_at_all(service):
 
 async def test_old_events_are_forgotten_in_chunks(database, monkeypatch):
     """Old events that are done are forgotten, however many; those that are not done, and new ones, are kept."""
-    monkeypatch.setattr(inbox, "AT_ONCE", 2)
+    monkeypatch.setattr(inbox, "PURGE_BATCH", 2)
     now = datetime.now(UTC)
-    old = now - inbox.REMEMBERED - timedelta(days=1)
+    old = now - inbox.RETENTION - timedelta(days=1)
     rows = [(f"old-{number}", old, True) for number in range(5)] + [("open", old, False), ("new", now, True)]
     async with database.transaction() as tx:
         row = {"source": "/s", "reached": 0}
         values = [row | {"id": each, "at": at, "done": done} for each, at, done in rows]
         await tx.execute(inbound_events.insert(), values)
-    await inbox.forget_old(database)
+    await inbox.delete_expired(database)
     kept = await database.fetch_all(sa.select(inbound_events.c.id))
     assert sorted(each for (each,) in kept) == ["new", "open"]

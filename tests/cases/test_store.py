@@ -44,8 +44,8 @@ def message(number=1, case=1, **fields):
 
 def spoken(answered_at, *said):
     """What a ticket is once messages were added."""
-    size = store.LEAST_BYTES * len(said)
-    return store.Spoken(AT, answered_at, "email", "open", None, None, None, 1 + len(said), size)
+    size = store.MIN_MESSAGE_BYTES * len(said)
+    return store.CaseState(AT, answered_at, "email", "open", None, None, None, 1 + len(said), size)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def keep(database):
     async def keep(*kept, references=()):
         async with database.transaction() as tx:
             for each in kept:
-                await store.add(tx, each, references)
+                await store.add_case(tx, each, references)
 
     return keep
 
@@ -97,7 +97,7 @@ async def test_only_what_is_named_changes(database, keep):
     later = ticket(subject="New", status="closed", priority="high", updated_at=AT + timedelta(hours=1))
     async with database.transaction() as tx:
         assert (await store.lock(tx, "case-1")).subject == "Đơn hàng"
-        await store.change(tx, later, {"subject"})
+        await store.update(tx, later, {"subject"})
     case = await store.get(database, "case-1")
     assert (case.subject, case.status, case.priority) == ("New", "open", "normal")
     assert case.updated_at == AT + timedelta(hours=1)
@@ -132,7 +132,7 @@ async def test_a_page_of_large_tickets_ends_early(database, keep, monkeypatch, l
     """Once a page's tickets have MAX_PAGE bytes no further one is on it, but one always is; the next goes on there."""
     await keep(*(ticket(number, **large) for number in range(5)), ticket(5))
     for bound, pages in ((3 * 2048, [4, 2]), (1, [1] * 6), (6 * 3072, [6])):
-        monkeypatch.setattr(store, "MAX_PAGE", bound)
+        monkeypatch.setattr(store, "MAX_PAGE_BYTES", bound)
         seen, sizes, after, more = [], [], None, True
         while more:
             page = await store.find(database, CaseQuery(), after)
@@ -146,7 +146,7 @@ async def test_a_page_of_large_tickets_ends_early(database, keep, monkeypatch, l
 async def test_signs_count_as_they_are_written(database, keep, monkeypatch):
     """A sign that JSON escapes counts with all that stands for it: a page of such texts ends as early as others."""
     await keep(*(ticket(number, description="\x01" * 341) for number in range(5)))  # 2,046 bytes in JSON
-    monkeypatch.setattr(store, "MAX_PAGE", 2 * 2048)
+    monkeypatch.setattr(store, "MAX_PAGE_BYTES", 2 * 2048)
     assert await listed(database, CaseQuery()) == (["case-4", "case-3"], True)
     page = await store.find(database, CaseQuery(), None)
     assert await listed(database, CaseQuery(), page.tickets[-1][0]) == (["case-2", "case-1"], True)

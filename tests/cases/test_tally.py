@@ -6,10 +6,10 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases.model import Closing, NewCase, NewMessage, StatusChange
-from support_service.cases.service import TALLY_KEPT, SupportService
+from support_service.cases.service import COUNT_MAX_AGE, CaseService
 from support_service.database.tables import tickets
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, reporter
+from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
 from tests.scrape import parse
 
@@ -28,7 +28,7 @@ ALL = [
 @pytest.fixture
 def metrics():
     """A provider of its own."""
-    metrics = Metrics(("prometheus",), reporter())
+    metrics = Metrics(("prometheus",), build_resource())
     yield metrics
     metrics.close()
 
@@ -36,7 +36,7 @@ def metrics():
 @pytest.fixture
 def service(database, metrics):
     """The service of cases."""
-    return SupportService(database, Instruments(metrics.meter))
+    return CaseService(database, Instruments(metrics.meter))
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ async def test_an_old_count_is_not_told(service, exposed, monkeypatch):
     monkeypatch.setattr("support_service.cases.service.monotonic", lambda: now[0])
     assert exposed(OPEN) == []
     await service.refresh_tally()
-    now[0] += TALLY_KEPT - 1
+    now[0] += COUNT_MAX_AGE - 1
     assert len(exposed(OPEN)) == len(ALL)
     now[0] += 1
     assert (exposed(OPEN), exposed(OLDEST)) == ([], [])

@@ -28,7 +28,7 @@ async def entries(database):
     """Every entry, sealed."""
     async with database.transaction() as tx:
         await sealer.seal_all(tx)
-    return await store.sealed(database, 0, 100)
+    return await store.read_sealed(database, 0, 100)
 
 
 @both_databases

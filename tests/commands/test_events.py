@@ -5,7 +5,7 @@ import json
 import pytest
 from redis.asyncio import Redis
 
-from support_service.commands.events import PAGE
+from support_service.commands.events import DEAD_LETTER_PAGE
 from tests.calls import eventually, open_case
 from tests.events.conftest import send, shipment
 from tests.events.test_in import SENTENCE, about, wait_for_messages
@@ -63,7 +63,7 @@ async def test_dead_letters_are_dropped(redis, tmp_path):
 async def test_many_dead_letters(redis, tmp_path):
     """However many dead letters there are, each is listed and replayed."""
     variables = {"SUPPORT_REDIS_URL": redis.url}
-    letters = 2 * PAGE + 1
+    letters = 2 * DEAD_LETTER_PAGE + 1
     async with Redis.from_url(redis.url) as stream:
         for number in range(letters):
             letter = {"event": str(number), "reason": "why", "tries": 5, "at": "then"}

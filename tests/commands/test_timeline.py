@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from support_service.telemetry.labels import SERVICES
+from support_service.telemetry.labels import UPSTREAM_SERVICES
 from support_service.timeline import overrides
-from support_service.timeline.overrides import Lever
+from support_service.timeline.overrides import Override
 from tests.calls import eventually
 from tests.conftest import both_databases
 from tests.process import running
@@ -58,7 +58,7 @@ async def test_pulled_shown_and_restored(timeline):
 async def test_every_replica_follows(timeline, make_client, upstream_services):
     """What a command does reaches each replica on the database by itself, the way there and back."""
     replicas = [Scrape((await make_client()).app) for _ in range(2)]
-    in_use = dict.fromkeys(SERVICES, 1)
+    in_use = dict.fromkeys(UPSTREAM_SERVICES, 1)
     for arguments, wanted in (
         (("status",), in_use),
         (("degrade", "payment", "--for", "30m", "--reason", "being restored"), in_use | {"payment": 0}),
@@ -71,7 +71,7 @@ async def test_every_replica_follows(timeline, make_client, upstream_services):
 
 def shown(metrics):
     """The gauge's value for each service."""
-    return {name: metrics.value("support_timeline_source_enabled", service=name) for name in SERVICES}
+    return {name: metrics.value("support_timeline_source_enabled", service=name) for name in UPSTREAM_SERVICES}
 
 
 @both_databases
@@ -79,7 +79,9 @@ async def test_an_expired_lever_is_not_shown(timeline, database):
     """A lever whose time is over is neither shown nor restored."""
     now = overrides.utc_now()
     async with database.transaction() as tx:
-        await overrides.pull(tx, Lever("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1)))
+        await overrides.set_override(
+            tx, Override("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1))
+        )
     assert await timeline("status") == (0, NONE, "")
     assert await timeline("restore", "all") == (0, "Nothing to restore: no such lever is pulled.\n", "")
 

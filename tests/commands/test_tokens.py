@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from support_service.access.token_file import hashed
+from support_service.access.token_file import hash_token
 from support_service.arguments.program import parser
 from support_service.core.errors import SupportError
 from tests.process import START, running
@@ -46,7 +46,7 @@ async def test_made_listed_and_revoked(token, path):
     at = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
     assert re.fullmatch(rf"This is shown once: keep it where lan reads it\. It expires {at}\. {FOLLOW}", errors)
     assert (await token("create", "shop", "--role", "service"))[0] == 0
-    assert hashed(out.strip()) in path.read_text()
+    assert hash_token(out.strip()) in path.read_text()
     assert out.strip() not in path.read_text()
     status, listed, errors = await token("list")
     assert (status, errors) == (0, "")
@@ -75,7 +75,7 @@ async def test_commands_at_once_lose_nothing(token, path):
     made = await asyncio.gather(*(token("create", f"name-{number}", "--role", "service") for number in range(4)))
     assert {status for status, _, _ in made} == {0}
     known = {entry["sha256"] for entry in json.loads(path.read_text())["tokens"]}
-    assert known == {hashed(out.strip()) for _, out, _ in made}
+    assert known == {hash_token(out.strip()) for _, out, _ in made}
 
 
 @pytest.mark.parametrize(

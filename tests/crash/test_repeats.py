@@ -16,12 +16,12 @@ import sqlalchemy as sa
 
 from support_service import database as databases
 from support_service.audit import sealer
-from support_service.audit.verify import verify
+from support_service.audit.verify import verify_chain
 from support_service.cases import store
 from support_service.cases.model import NewCase
-from support_service.cases.service import SupportService
+from support_service.cases.service import CaseService
 from support_service.database.tables import idempotency_keys, tickets
-from support_service.idempotency.claims import Claims
+from support_service.idempotency.claims import IdempotencyService
 from tests.calls import eventually, form
 from tests.crash import victim
 from tests.crash.test_crash import KILLS, WITHIN, figures, spread
@@ -63,7 +63,7 @@ class Bench:
         folder.mkdir()
         shutil.copy(self._template, folder / "support.db")
         async with _opened(folder) as database:
-            case = await SupportService(database, self._instruments).open_case(NewCase(subject="A", channel="email"))
+            case = await CaseService(database, self._instruments).open_case(NewCase(subject="A", channel="email"))
         await self._serve(folder, case.id, write, point, record)
         async with _opened(folder) as database:
             done = await _effects(database, case.id)
@@ -74,7 +74,7 @@ class Bench:
             assert await _effects(database, case.id) == 1, (point, done, answer)
             async with database.transaction() as tx:
                 await sealer.seal_all(tx)
-            assert (await verify(database)).flaw is None
+            assert (await verify_chain(database)).flaw is None
         shutil.rmtree(folder)
         return done, answer
 
@@ -146,7 +146,7 @@ async def test_a_kill_before_any_line(tmp_path, sqlite_template, instruments, wr
     done, answer = await bench.run(write, record=record)
     assert (done, answer[0] < 300, answer[2]) == (1, True, "true")
     met = list(json.loads(record.read_text()).items())
-    lines, first = inspect.getsourcelines(Claims.keep)  # which keeps the answer, after the commit
+    lines, first = inspect.getsourcelines(IdempotencyService.keep)  # which keeps the answer, after the commit
     keeping = {f"claims.py:{first + number}" for number in range(len(lines))}
     committed = next(place for place, (line, _) in enumerate(met) if line in keeping)
     points = spread(dict(met[:committed]), KILLS) + spread(dict(met[committed:]), KILLS)

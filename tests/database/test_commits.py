@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from support_service.database.group_commit import Commits
+from support_service.database.group_commit import GroupCommit
 from tests.calls import eventually
 
 
@@ -22,7 +22,7 @@ class Table:
         self.writer.execute(
             "CREATE TABLE pointers (number INTEGER REFERENCES numbers(number) DEFERRABLE INITIALLY DEFERRED)"
         )
-        self.commits = Commits(self.writer)
+        self.commits = GroupCommit(self.writer)
         self.said = []
         self.writer.set_trace_callback(self.said.append)
 

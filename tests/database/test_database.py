@@ -12,7 +12,7 @@ from support_service import database as databases
 from support_service.attachments import store as attachment_store
 from support_service.cases import store as case_store
 from support_service.core.errors import Unavailable
-from support_service.database.compiled import hot
+from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_ledger, attachments, messages, ticket_references, tickets
 from tests.calls import PATIENCE
 from tests.conftest import both_databases
@@ -98,7 +98,7 @@ async def test_many_transactions_at_once_each_count(database):
 
     async def count():
         async with database.transaction() as tx:
-            row = await tx.fetch_one(attachment_store.COUNT, {"of": "local", "more_files": 1, "more_bytes": 10})
+            row = await tx.fetch_one(attachment_store.UPDATE_LEDGER, {"of": "local", "more_files": 1, "more_bytes": 10})
             return row[0]
 
     assert sorted(await asyncio.gather(*(count() for _ in range(40)))) == list(range(1, 41))
@@ -119,11 +119,14 @@ async def test_children_go_with_their_case(database):
 HOT = {
     "a case": (case_store.CASE_BY_ID, {"id": "case-1"}),
     "no case": (case_store.CASE_BY_ID, {"id": "other"}),
-    "whose a case is": (attachment_store.LOOK_AT_CASE, {"case_id": "case-1"}),
+    "whose a case is": (attachment_store.SELECT_CASE, {"case_id": "case-1"}),
     "an attachment": (attachment_store.BY_ID, {"id": "file-1", "case_id": "case-1"}),
-    "the ledger": (attachment_store.COUNT, {"of": "local", "more_files": 0, "more_bytes": 0}),
-    "columns of every type": (hot(sa.select(tickets).where(tickets.c.created_at >= sa.bindparam("at"))), {"at": AT}),
-    "a constant": (hot(sa.select(attachment_ledger).where(attachment_ledger.c.storage == "local")), None),
+    "the ledger": (attachment_store.UPDATE_LEDGER, {"of": "local", "more_files": 0, "more_bytes": 0}),
+    "columns of every type": (
+        compiled(sa.select(tickets).where(tickets.c.created_at >= sa.bindparam("at"))),
+        {"at": AT},
+    ),
+    "a constant": (compiled(sa.select(attachment_ledger).where(attachment_ledger.c.storage == "local")), None),
 }
 
 

@@ -104,10 +104,10 @@ def test_up_down_and_up(empty_url):
     assert up >= set(metadata.tables)
     in_thread(migrate.downgrade, empty_url, "base")
     assert tables(empty_url) == {"alembic_version"}
-    assert in_thread(migrate.standing, empty_url) == "older"
+    assert in_thread(migrate.schema_status, empty_url) == "older"
     in_thread(migrate.upgrade, empty_url)
     assert tables(empty_url) == up
-    assert in_thread(migrate.standing, empty_url) == "newest"
+    assert in_thread(migrate.schema_status, empty_url) == "newest"
 
 
 def test_one_at_a_time(empty_url):
@@ -117,13 +117,13 @@ def test_one_at_a_time(empty_url):
         in_thread(migrate.upgrade, empty_url, revision.revision)
         in_thread(migrate.downgrade, empty_url, revision.down_revision or "base")
         in_thread(migrate.upgrade, empty_url, revision.revision)
-    assert in_thread(migrate.standing, empty_url) == "newest"
+    assert in_thread(migrate.schema_status, empty_url) == "newest"
 
 
 def test_the_newest_revision_is_known_without_alembic():
     """The names of the files tell which migration is the last."""
     script = ScriptDirectory(str(migrate.MIGRATIONS))
-    assert [migrate.newest()] == script.get_heads()
+    assert [migrate.latest_revision()] == script.get_heads()
     for migration in script.walk_revisions():
         assert Path(migration.path).name.startswith(f"{migration.revision}_")
 
@@ -281,7 +281,7 @@ def test_the_newest_schema_is_left_as_it_is(empty_url):
     """A second upgrade changes nothing, and keeps what is there."""
     in_thread(migrate.upgrade, empty_url)
     in_thread(migrate.upgrade, empty_url)
-    assert in_thread(migrate.standing, empty_url) == "newest"
+    assert in_thread(migrate.schema_status, empty_url) == "newest"
 
 
 def test_a_newer_schema_is_left_as_it_is(empty_url):
@@ -289,7 +289,7 @@ def test_a_newer_schema_is_left_as_it_is(empty_url):
     in_thread(migrate.upgrade, empty_url)
     change(empty_url, ["UPDATE alembic_version SET version_num = '9999'"])
     assert in_thread(migrate.upgrade, empty_url) == "newer"
-    assert in_thread(migrate.standing, empty_url) == "newer"
+    assert in_thread(migrate.schema_status, empty_url) == "newer"
     assert revision(empty_url) == "9999"
 
 
@@ -297,7 +297,7 @@ def test_a_schema_of_something_else(empty_url):
     """A revision that none of this service's releases could have made is no newer one."""
     in_thread(migrate.upgrade, empty_url)
     change(empty_url, ["UPDATE alembic_version SET version_num = 'cafe0123'"])
-    assert in_thread(migrate.standing, empty_url) == "older"
+    assert in_thread(migrate.schema_status, empty_url) == "older"
     with pytest.raises(Unavailable):
         in_thread(migrate.upgrade, empty_url)
 
@@ -306,7 +306,7 @@ def test_a_schema_with_two_revisions(empty_url):
     """A database that claims two revisions at once is refused: nobody can tell what it has."""
     in_thread(migrate.upgrade, empty_url)
     change(empty_url, ["INSERT INTO alembic_version VALUES ('0001')"])
-    for call in (migrate.standing, migrate.upgrade):
+    for call in (migrate.schema_status, migrate.upgrade):
         with pytest.raises(Unavailable, match="alembic_version"):
             in_thread(call, empty_url)
 
@@ -329,7 +329,7 @@ def test_replicas_that_start_together(empty_url):
     """Several processes that migrate at once do it one after another; none of them fails."""
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(migrate.upgrade, [empty_url] * 4))
-    assert in_thread(migrate.standing, empty_url) == "newest"
+    assert in_thread(migrate.schema_status, empty_url) == "newest"
 
 
 @pytest.mark.parametrize(

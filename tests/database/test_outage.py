@@ -77,7 +77,7 @@ def frozen(postgres):
 
 async def test_readiness_of_a_frozen_database(client, postgres, frozen, monkeypatch):
     """A database that holds its connections and says nothing turns readiness off soon, and then it heals."""
-    monkeypatch.setattr(health, "PATIENCE", 0.2)
+    monkeypatch.setattr(health, "PING_TIMEOUT", 0.2)
     case = await open_case(client)
     frozen()
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from support_service import settings
-from support_service.settings import Section, Settings
+from support_service.settings import Settings, SettingsSection
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "observability" / "kubernetes"
@@ -29,7 +29,9 @@ def kind(name):
 
 def known():
     """Every variable that the service reads."""
-    sections = [each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, Section)]
+    sections = [
+        each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, SettingsSection)
+    ]
     return {str(field.alias) for section in sections for field in section.model_fields.values()}
 
 

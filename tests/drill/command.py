@@ -22,20 +22,22 @@ def shorter(seconds: float) -> float:
 
 
 breaker.OPEN_FOR /= TIME
-breaker.OPEN_FOR_AT_MOST /= TIME
-redis.TRY_EVERY /= TIME
+breaker.MAX_OPEN_FOR /= TIME
+redis.RECONNECT_INTERVAL /= TIME
 consumer.BACKOFF = (LEAST, shorter(consumer.BACKOFF[1]))
 relay.BACKOFF = (LEAST, shorter(relay.BACKOFF[1]))
-relay.LEASE = max(1.0, relay.LEASE / TIME)
+relay.LEASE_DURATION = max(1.0, relay.LEASE_DURATION / TIME)
 app.RELAY_LOOK_EVERY = shorter(app.RELAY_LOOK_EVERY)
-app.SEAL_EVERY = shorter(app.SEAL_EVERY)
-app.BACKLOG_EVERY = shorter(app.BACKLOG_EVERY)
-offload.FAILED_FOR /= TIME
-upkeep.REMOVE_EVERY = shorter(upkeep.REMOVE_EVERY)
-upkeep.OFFLOAD_EVERY = shorter(upkeep.OFFLOAD_EVERY)
-upkeep.SWEEP_EVERY = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(upkeep.SWEEP_EVERY)))
-upkeep.FIRST_SWEEP = tuple(min(upkeep.SWEEP_EVERY, shorter(seconds)) for seconds in upkeep.FIRST_SWEEP)
-check.GRACE = shorter(check.GRACE)
+app.SEAL_INTERVAL = shorter(app.SEAL_INTERVAL)
+app.BACKLOG_REFRESH_INTERVAL = shorter(app.BACKLOG_REFRESH_INTERVAL)
+offload.TARGET_FAILURE_RETRY_DELAY /= TIME
+upkeep.GARBAGE_COLLECTION_INTERVAL = shorter(upkeep.GARBAGE_COLLECTION_INTERVAL)
+upkeep.OFFLOAD_INTERVAL = shorter(upkeep.OFFLOAD_INTERVAL)
+upkeep.RECONCILE_INTERVAL = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(upkeep.RECONCILE_INTERVAL)))
+upkeep.FIRST_RECONCILE_DELAY = tuple(
+    min(upkeep.RECONCILE_INTERVAL, shorter(seconds)) for seconds in upkeep.FIRST_RECONCILE_DELAY
+)
+check.STEP_TIMEOUT_MARGIN = shorter(check.STEP_TIMEOUT_MARGIN)
 
 if __name__ == "__main__":
     cli.main()

@@ -13,7 +13,7 @@ from support_service.database import Database
 from support_service.database.tables import outbox
 from support_service.events import relay
 from support_service.events.broker import redis as redis_streams
-from support_service.events.broker.memory import Broker, InProcessBroker
+from support_service.events.broker.memory import Broker, InMemoryBroker
 from support_service.events.broker.redis import RedisBroker
 from tests.calls import PATIENCE, eventually
 from tests.servers import RedisServer
@@ -28,13 +28,13 @@ def _patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a relay that was stopped late has kept of its lease is soon over."""
-    monkeypatch.setattr(relay, "LEASE", 1.0)
+    monkeypatch.setattr(relay, "LEASE_DURATION", 1.0)
 
 
 @pytest.fixture(params=["in-process", "redis"])
 async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
     """Each broker there is."""
-    broker = InProcessBroker() if request.param == "in-process" else RedisBroker(request.getfixturevalue("redis").url)
+    broker = InMemoryBroker() if request.param == "in-process" else RedisBroker(request.getfixturevalue("redis").url)
     yield broker
     await broker.close()
 

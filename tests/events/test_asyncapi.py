@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.cases.events import PAYLOADS
-from support_service.events.inbound_events import MODELS
+from support_service.events.inbound_events import MODEL_BY_TYPE
 from support_service.telemetry.labels import EVENTS_IN, EVENTS_OUT
 from tests.calls import add_message, open_case
 from tests.events.conftest import wait_for_events
@@ -37,7 +37,9 @@ def follow(document, reference):
 async def test_both_directions_are_described(document):
     """Every type that goes out or comes in is a message of channels and operations, and every reference leads on."""
     assert document["asyncapi"] == "3.0.0"
-    assert set(document["components"]["messages"]) == {*PAYLOADS, *MODELS} == {*EVENTS_OUT, *EVENTS_IN} - {"other"}
+    assert (
+        set(document["components"]["messages"]) == {*PAYLOADS, *MODEL_BY_TYPE} == {*EVENTS_OUT, *EVENTS_IN} - {"other"}
+    )
     for reference in re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)):
         follow(document, reference)
     for operation in document["operations"].values():
@@ -45,7 +47,7 @@ async def test_both_directions_are_described(document):
         named = {follow(document, each["$ref"])["$ref"] for each in operation["messages"]}
         assert named == {each["$ref"] for each in channel["messages"].values()}
         kinds = set(channel["messages"])
-        assert kinds == set(PAYLOADS if operation["action"] == "send" else MODELS)
+        assert kinds == set(PAYLOADS if operation["action"] == "send" else MODEL_BY_TYPE)
 
 
 async def test_the_streams_are_those_of_the_settings(make_client):

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from support_service.core.units import LONGEST, MOST
+from support_service.core.units import MAX_DURATION, MAX_INTEGER
 from support_service.events.broker import redis as redis_streams
-from support_service.events.broker.memory import BrokerFault, Fenced, Full
+from support_service.events.broker.memory import BrokerError, FencedError, StreamFullError
 from support_service.events.broker.redis import RedisBroker
 
 STREAM = "s"
@@ -122,7 +122,7 @@ async def test_a_newer_fence_shuts_out_the_older(broker):
     """Who publishes with a smaller fence than someone before is refused, and nothing of it is published."""
     await broker.publish(STREAM, ["1"], keep=9, fence=7)
     await broker.publish(STREAM, ["2"], keep=9, fence=8)
-    with pytest.raises(Fenced) as refusal:
+    with pytest.raises(FencedError) as refusal:
         await broker.publish(STREAM, ["3"], keep=9, fence=7)
     assert refusal.value.fence == 8
     await broker.publish(STREAM, ["4"], keep=9, fence=8)
@@ -150,7 +150,7 @@ async def test_a_dead_redis(redis):
         lambda: broker.depth(STREAM),
     )
     for call in calls:
-        with pytest.raises(BrokerFault):
+        with pytest.raises(BrokerError):
             await call()
     redis.start()
     await put(broker, "3")
@@ -161,7 +161,7 @@ async def test_a_dead_redis(redis):
 async def test_what_may_not_be_lost_is_refused(broker):
     """A stream that may lose nothing takes no more than may wait, and more again once its group has read."""
     await broker.publish(STREAM, ["1", "2"], keep=3, lose=False)
-    with pytest.raises(Full):
+    with pytest.raises(StreamFullError):
         await broker.publish(STREAM, ["3", "4"], keep=3, lose=False)
     first, _ = await take(broker)
     await broker.acknowledge(STREAM, [first.id])
@@ -207,7 +207,7 @@ async def test_consumers_that_are_gone(redis, monkeypatch):
     await broker.acknowledge(STREAM, [first.id])
     await broker.receive(STREAM, "b", count=1, wait=0.01)
     assert await trimmed() == {b"a", b"b"}
-    monkeypatch.setattr(redis_streams, "GONE_AFTER", 0)
+    monkeypatch.setattr(redis_streams, "CONSUMER_EXPIRY", 0)
     assert await trimmed() == {b"b"}
     (second,) = await broker.claim(STREAM, "c", count=1, idle=0, alone=5)
     assert await trimmed() == {b"c"}
@@ -217,6 +217,6 @@ async def test_consumers_that_are_gone(redis, monkeypatch):
 
 async def test_the_largest_that_can_be_set(broker):
     """A stream as long, and a wait as long, as the settings allow are no faults."""
-    await put(broker, "1", keep=MOST)
+    await put(broker, "1", keep=MAX_INTEGER)
     assert events(await take(broker)) == [b"1"]
-    assert await broker.claim(STREAM, "b", count=9, idle=LONGEST.total_seconds(), alone=5) == []
+    assert await broker.claim(STREAM, "b", count=9, idle=MAX_DURATION.total_seconds(), alone=5) == []

@@ -7,10 +7,10 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.core.errors import Unavailable
-from support_service.database.protocols import BUSY
+from support_service.database.protocols import DATABASE_BUSY
 from support_service.events import consumer
 from support_service.events.broker.redis import GROUP, RedisBroker
-from support_service.events.consumer import MAX_TRIES, Consumer
+from support_service.events.consumer import MAX_TRIES, EventConsumer
 from tests.calls import PATIENCE, eventually, open_case
 from tests.conftest import both_databases
 from tests.events.conftest import send, shipment
@@ -43,7 +43,7 @@ async def broker(redis):
 @asynccontextmanager
 async def consuming(broker, instruments, apply, ping):
     """A consumer for the length of a block."""
-    hearing = Consumer(broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping)
+    hearing = EventConsumer(broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping)
     running = asyncio.create_task(hearing.run())
     async with asyncio.timeout(PATIENCE):
         yield
@@ -105,7 +105,7 @@ async def test_a_lock_is_waited_for(stream, broker, instruments, monkeypatch):
             assert pending["time_since_delivered"] < hour
             me = pending["consumer"]
             await stream.xclaim(STREAM, GROUP, me, 0, [pending["message_id"]], idle=hour, justid=True)
-            raise Unavailable(BUSY, "no")
+            raise Unavailable(DATABASE_BUSY, "no")
         applied.set()
         return "applied"
 
@@ -116,12 +116,12 @@ async def test_a_lock_is_waited_for(stream, broker, instruments, monkeypatch):
 
 async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments, monkeypatch):
     """An event that has waited as long as a try may in each of 5 is a dead letter, and holds up no one any more."""
-    monkeypatch.setattr(consumer, "LOCKED", 0)
+    monkeypatch.setattr(consumer, "LOCK_WAIT", 0)
     done = asyncio.Event()
 
     async def apply(event):
         if event.id == "bad":
-            raise Unavailable(BUSY, "no")
+            raise Unavailable(DATABASE_BUSY, "no")
         done.set()
         return "applied"
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from support_service.events.broker.redis import RedisBroker
-from support_service.events.consumer import Consumer
+from support_service.events.consumer import EventConsumer
 from tests.calls import add_message, eventually, open_case, read_case
 from tests.conftest import both_databases
 from tests.events.conftest import published, send, shipment
@@ -127,7 +127,7 @@ async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
         applied.append(event.id)
         return "applied"
 
-    consumer = Consumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=there)
+    consumer = EventConsumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=there)
     await broker.publish("s", [json.dumps(shipment("good"))], keep=10)
     running_ = asyncio.create_task(consumer.run())
     letters = await eventually(lambda: broker.dead_letters("s", 9))

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from support_service.core.errors import Invalid, Malformed, SupportError
+from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
 from support_service.events import envelope
 from tests.events.conftest import shipment
 
@@ -14,7 +14,7 @@ TYPES = ["fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.
 
 
 def read(document):
-    return envelope.read(document if isinstance(document, bytes) else json.dumps(document).encode())
+    return envelope.parse(document if isinstance(document, bytes) else json.dumps(document).encode())
 
 
 def test_a_structured_event():
@@ -24,7 +24,7 @@ def test_a_structured_event():
     assert event.data.references() == [("order", "order-456"), ("shipment", "SHP-9")]
     assert event.data.fields() == shipment()["data"]
     assert event.happened_at.isoformat() == "2026-01-02T03:04:05+00:00"
-    assert envelope.read(envelope.write(event)) == event
+    assert envelope.parse(envelope.serialize(event)) == event
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_plain_payloads_that_share_an_id():
 def test_what_no_text_may_have(name, text):
     """A byte in a header that is no UTF-8, which the server reads as a surrogate, or a control character is refused."""
     headers = {"ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f", "ce-type": TYPES[0]}
-    with pytest.raises(Invalid):
-        envelope.of_headers(headers | {f"ce-{name}": f"a{text}"}, shipment()["data"])
+    with pytest.raises(ValidationFailed):
+        envelope.parse_binary(headers | {f"ce-{name}": f"a{text}"}, shipment()["data"])
 
 
 def test_an_unknown_type_is_an_event():
@@ -111,14 +111,14 @@ def test_an_unknown_type_is_an_event():
 )
 def test_what_is_no_event(change):
     """A rule that is broken is named."""
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         read(shipment() | change)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b'{"a": NaN}', b" " * (5 << 20)])
 def test_what_is_not_even_json(body):
     """Bytes that are not JSON, or too many, are refused without harm."""
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedRequest):
         read(body)
 
 

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.cases.store import LEAST_BYTES
+from support_service.cases.store import MIN_MESSAGE_BYTES
 from support_service.database.tables import tickets
 from support_service.events import consumer
 from tests.calls import PATIENCE, eventually, open_case, read_case, read_detail, refused
@@ -112,7 +112,7 @@ async def test_a_shipment_reaches_the_cases_that_wait(client, stream, metrics):
 async def test_a_full_case_is_told_all_the_same(client, stream, metrics, database, monkeypatch):
     """An event's message counts for the conversation, and reaches also a case that takes no other message any more."""
     case = await open_case(client, **about("order", "order-456"))
-    monkeypatch.setattr("support_service.cases.model.MAX_CONVERSATION", 1)
+    monkeypatch.setattr("support_service.cases.model.MAX_CONVERSATION_BYTES", 1)
     said = {"authorType": "bot", "message": "Hello"}
     await refused(await client.post(f"/support/cases/{case['id']}/messages", json=said), 409, "case_full")
     for event in ("e-1", "e-2"):
@@ -121,7 +121,7 @@ async def test_a_full_case_is_told_all_the_same(client, stream, metrics, databas
     told = (await read_case(client, case))["messages"]
     assert [message["message"] for message in told] == [SENTENCE] * 2
     (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes))
-    assert counted == LEAST_BYTES * len(told)
+    assert counted == MIN_MESSAGE_BYTES * len(told)
 
 
 @both_databases
@@ -205,7 +205,7 @@ async def test_poison_never_stops_the_stream(client, stream, metrics):
 
 async def test_a_full_stream_is_busy(make_client, client, stream, monkeypatch):
     """While too many events wait, one that comes by HTTP is refused with 503, none is lost."""
-    monkeypatch.setattr(consumer, "MOST", 2)
+    monkeypatch.setattr(consumer, "MAX_WAITING_EVENTS", 2)
     await client.close()
     deaf = await make_client(SUPPORT_EVENTS_CONSUME="false")
     for number in range(2):

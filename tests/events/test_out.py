@@ -218,10 +218,10 @@ async def test_a_batch_has_few_bytes(database):
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), [row] * 10)
     for most, number in ((1, 1), (2012, 1), (2013, 2), (6000, 3), (1 << 20, 10)):
-        batch = await store.pending(database, 200, most)
+        batch = await store.oldest_events(database, 200, most)
         assert len(batch) == number, most
         assert [row[0] for row in batch] == sorted(row[0] for row in batch)
-    assert len(await store.pending(database, 4, 1 << 20)) == 4
+    assert len(await store.oldest_events(database, 4, 1 << 20)) == 4
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from standardwebhooks import Webhook
 from support_service.api import app_keys
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events import erasure, store
-from support_service.events.relay import BATCH
-from support_service.events.webhooks import AT_ONCE, FORGET_AT_ONCE
+from support_service.events.relay import PUBLISH_BATCH
+from support_service.events.webhooks import MAX_CONCURRENT_DELIVERIES, PURGE_BATCH
 from tests.calls import add_message, eventually, open_case
 from tests.conftest import both_databases
 
@@ -145,7 +145,7 @@ async def test_old_deliveries_are_forgotten(make_client, monkeypatch):
     database, now = client.app[app_keys.DATABASE], datetime.now(UTC)
     row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
     async with database.transaction() as tx:
-        for state, days, number in (("delivered", 2, 2 * FORGET_AT_ONCE + 1), ("failed", 31, 1), ("failed", 2, 1)):
+        for state, days, number in (("delivered", 2, 2 * PURGE_BATCH + 1), ("failed", 31, 1), ("failed", 2, 1)):
             old = row | {"state": state, "due": now - timedelta(days=days)}
             await tx.execute(webhook_deliveries.insert(), [old] * number)
     await wait_for_states(client, ["failed"])
@@ -160,7 +160,7 @@ async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
         return web.Response()
 
     async def all_delivered():
-        return (await states(client)).count("delivered") >= 2 * AT_ONCE + 1
+        return (await states(client)).count("delivered") >= 2 * MAX_CONCURRENT_DELIVERIES + 1
 
     app = web.Application()
     app.router.add_post("/hook", hang)
@@ -169,9 +169,12 @@ async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
         hooks = [{"name": name, "url": str(hanging.make_url("/hook")), "secret": SECRET} for name in names]
         hooks.append({"name": "well", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET})
         client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
-        for _ in range(2 * AT_ONCE + 1):
+        for _ in range(2 * MAX_CONCURRENT_DELIVERIES + 1):
             await open_case(client)
-        assert len({event["id"] for event in await endpoint.got(2 * AT_ONCE + 1)}) == 2 * AT_ONCE + 1
+        assert (
+            len({event["id"] for event in await endpoint.got(2 * MAX_CONCURRENT_DELIVERIES + 1)})
+            == 2 * MAX_CONCURRENT_DELIVERIES + 1
+        )
         await eventually(all_delivered)
         release.set()
 
@@ -183,7 +186,7 @@ async def test_a_dead_redis_does_not_hold_up_webhooks(make_client, endpoint, red
     async with client.app[app_keys.DATABASE].transaction() as tx:
         told = json.dumps({"id": "old"})
         row = {"type": "support.case.updated.v1", "at": "2026-01-01T00:00:00Z", "event": told, "fanned_out": True}
-        await tx.execute(outbox.insert(), [row] * (BATCH + 50))
+        await tx.execute(outbox.insert(), [row] * (PUBLISH_BATCH + 50))
     await open_case(client)
     assert [event["type"] for event in await endpoint.got(2)] == ["support.case.opened.v1"] * 2
     redis.start()
@@ -201,7 +204,7 @@ async def keep(database, event):
     row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": event}
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), row)
-    return await store.to_fan_out(database, 10)
+    return await store.events_to_fan_out(database, 10)
 
 
 async def waiting(database):
@@ -214,7 +217,7 @@ async def test_deliveries_that_meet_an_erasure(database):
     """Deliveries that are made of an event while its case is erased have what the erasure has left of it."""
     fresh = await keep(database, '{"subject":"case-1","said":"zaphod"}')
     async with database.transaction() as tx:
-        await erasure.rewrite(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
+        await erasure.rewrite_stored_events(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
         making = asyncio.create_task(fan_out(database, fresh))
         await waiting(database)
     await making
@@ -234,9 +237,9 @@ async def test_an_erasure_finds_what_an_older_release_keeps(database):
     row = {"type": "t", "at": "2026-01-01T00:00:00Z"}
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), [row | {"case_id": case, "event": event} for case, event in told])
-    await fan_out(database, await store.to_fan_out(database, 10))
+    await fan_out(database, await store.events_to_fan_out(database, 10))
     async with database.transaction() as tx:
-        counted = await erasure.rewrite(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
+        counted = await erasure.rewrite_stored_events(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
     assert counted == {"outboxEvents": 2, "webhookDeliveries": 2}
     for table in (outbox, webhook_deliveries):
         found = await database.fetch_all(sa.select(table.c.case_id, table.c.event).order_by(table.c.seq))
@@ -246,9 +249,12 @@ async def test_an_erasure_finds_what_an_older_release_keeps(database):
 
 
 MEETING = {
-    "an erasure of what is to be published": (outbox, lambda tx: erasure.rewrite(tx, "case-1", str)),
-    "an erasure of what is to be delivered": (webhook_deliveries, lambda tx: erasure.rewrite(tx, "case-1", str)),
-    "a publication": (outbox, lambda tx: store.remove(tx, [1, 2, 3])),
+    "an erasure of what is to be published": (outbox, lambda tx: erasure.rewrite_stored_events(tx, "case-1", str)),
+    "an erasure of what is to be delivered": (
+        webhook_deliveries,
+        lambda tx: erasure.rewrite_stored_events(tx, "case-1", str),
+    ),
+    "a publication": (outbox, lambda tx: store.delete_published(tx, [1, 2, 3])),
     "the making of deliveries": (outbox, lambda tx: store.fan_out(tx, [1, 2, 3], [], datetime.now(UTC))),
     "a replay": (webhook_deliveries, lambda tx: store.replay_deliveries(tx, datetime.now(UTC), None)),
 }

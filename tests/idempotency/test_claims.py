@@ -8,22 +8,22 @@ import sqlalchemy as sa
 
 from support_service.audit import log
 from support_service.audit import store as audit_store
-from support_service.core.errors import Conflict, Invalid
-from support_service.core.principals import Caller
+from support_service.core.errors import Conflict, ValidationFailed
+from support_service.core.principals import Principal
 from support_service.database.tables import idempotency_keys
 from support_service.idempotency import claims as module
 from support_service.idempotency import store
-from support_service.idempotency.claims import CLAIM, KEPT, Answer, Claims, identity
+from support_service.idempotency.claims import CURRENT_CLAIM, RETENTION, IdempotencyService, StoredResponse, stored_key
 from tests.conftest import both_databases
 
-ANSWER = Answer(201, {"ETag": '"1"'}, b"{}", "case")
+ANSWER = StoredResponse(201, {"ETag": '"1"'}, b"{}", "case")
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
 def claims(database):
     """Claims on a database."""
-    return Claims(database)
+    return IdempotencyService(database)
 
 
 @pytest.fixture
@@ -43,15 +43,15 @@ def changes(database):
 
     class Changes:
         async def make(self, claim):
-            token = CLAIM.set(claim)
+            token = CURRENT_CLAIM.set(claim)
             try:
                 async with database.transaction() as tx:
                     await log.record(tx, "case", "case.changed", AT, {})
             finally:
-                CLAIM.reset(token)
+                CURRENT_CLAIM.reset(token)
 
         async def count(self):
-            return len((await audit_store.of_case(database, "case", None, 100))[0])
+            return len((await audit_store.read_case_entries(database, "case", None, 100))[0])
 
     return Changes()
 
@@ -63,7 +63,7 @@ async def test_an_answer_is_given_again(claims, changes):
     await changes.make(claim)
     await claims.keep(claim, ANSWER)
     assert await claims.take("k", "r") == ANSWER
-    with pytest.raises(Invalid) as refusal:
+    with pytest.raises(ValidationFailed) as refusal:
         await claims.take("k", "another")
     assert refusal.value.code == "idempotency_key_reused"
     assert await claims.take("another", "r") != ANSWER
@@ -116,7 +116,7 @@ async def test_who_was_taken_for_dead_can_not_commit(claims, changes, alter):
     await claims.renew(slow)
     await changes.make(fast)
     await claims.keep(fast, ANSWER)
-    await claims.keep(slow, Answer(200, {}, b"wrong"))
+    await claims.keep(slow, StoredResponse(200, {}, b"wrong"))
     assert (await claims.take("k", "r"), await changes.count()) == (ANSWER, 1)
 
 
@@ -161,7 +161,7 @@ async def test_a_lost_answer(claims, changes, alter):
 @both_databases
 async def test_a_very_large_answer_is_not_kept(claims, changes, monkeypatch):
     """Of an answer that is too large to keep a repeat is told at once that it is lost, and changes nothing."""
-    monkeypatch.setattr(module, "MAX_BODY", 1)
+    monkeypatch.setattr(module, "MAX_STORED_BODY_BYTES", 1)
     claim = await claims.take("k", "r")
     await changes.make(claim)
     await claims.keep(claim, ANSWER)
@@ -171,15 +171,15 @@ async def test_a_very_large_answer_is_not_kept(claims, changes, monkeypatch):
 
 
 @both_databases
-@pytest.mark.parametrize("age", [timedelta(0), KEPT, KEPT + timedelta(minutes=1)])
+@pytest.mark.parametrize("age", [timedelta(0), RETENTION, RETENTION + timedelta(minutes=1)])
 async def test_keys_are_forgotten(claims, alter, database, monkeypatch, age):
     """After a day a key is free, whether it was swept by then or not; before, it stays."""
-    monkeypatch.setattr(module, "AT_ONCE", 2)
+    monkeypatch.setattr(module, "CLEANUP_BATCH_SIZE", 2)
     for number in range(5):
         await claims.keep(await claims.take(f"k{number}", "r"), ANSWER)
     await alter(created_at=datetime.now(UTC) - age)
     old = bool(age)
-    assert isinstance(await claims.take("k0", "another" if old else "r"), Answer) != old
+    assert isinstance(await claims.take("k0", "another" if old else "r"), StoredResponse) != old
     await claims.forget_old()
     left = await database.fetch_all(sa.select(idempotency_keys.c.id))
     assert len(left) == (1 if old else 5)
@@ -187,8 +187,13 @@ async def test_keys_are_forgotten(claims, alter, database, monkeypatch, age):
 
 def test_keys_belong_to_their_caller():
     """The same key of two callers is two keys, however their names and keys are cut."""
-    names = [Caller("a", "agent"), Caller("ab", "agent"), Caller("a", "customer", "b"), Caller("a", "customer", "c")]
-    assert len({identity(caller, key) for caller in names for key in ("k", "bk")}) == 8
+    names = [
+        Principal("a", "agent"),
+        Principal("ab", "agent"),
+        Principal("a", "customer", "b"),
+        Principal("a", "customer", "c"),
+    ]
+    assert len({stored_key(caller, key) for caller in names for key in ("k", "bk")}) == 8
 
 
 @both_databases
@@ -197,8 +202,8 @@ async def test_an_answer_that_comes_after_its_cases_erasure(claims, changes, dat
     claim = await claims.take("key", "request")
     await changes.make(claim)
     async with database.transaction() as tx:
-        await store.erase(tx, "case")
-    await claims.keep(claim, Answer(200, {}, b"a secret", "case"))
+        await store.erase_case_responses(tx, "case")
+    await claims.keep(claim, StoredResponse(200, {}, b"a secret", "case"))
     (row,) = await database.fetch_all(sa.select(idempotency_keys.c.state, idempotency_keys.c.body))
     assert tuple(row) == (store.APPLIED, None)
     with pytest.raises(Conflict, match="answer was not kept"):
@@ -210,8 +215,8 @@ async def test_an_answer_without_effect_that_comes_after_its_cases_erasure(claim
     """Nor is it where its request has changed nothing; and who comes too late changes nothing any more."""
     claim = await claims.take("key", "request", "case")
     async with database.transaction() as tx:
-        await store.erase(tx, "case")
-    await claims.keep(claim, Answer(200, {}, b"a secret"))
+        await store.erase_case_responses(tx, "case")
+    await claims.keep(claim, StoredResponse(200, {}, b"a secret"))
     with pytest.raises(Conflict):
         await changes.make(claim)
     with pytest.raises(Conflict, match="in work"):

@@ -4,9 +4,14 @@ from ipaddress import ip_network
 
 import pytest
 
-from support_service.limits.addresses import MOST_HOPS, UNKNOWN, Proxies, counted
+from support_service.limits.addresses import (
+    MAX_FORWARDED_ADDRESSES,
+    UNKNOWN_ADDRESS,
+    TrustedProxies,
+    rate_limit_address,
+)
 
-TRUSTED = Proxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
+TRUSTED = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 
 
 @pytest.mark.parametrize(
@@ -27,7 +32,7 @@ TRUSTED = Proxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
         ("10.0.0.1", ["198.51.100.7, nonsense"], "10.0.0.1"),
         ("10.0.0.1", ["198.51.100.7, nonsense, 10.0.0.2"], "10.0.0.2"),
         ("10.0.0.1", [""], "10.0.0.1"),
-        (None, ["198.51.100.7"], UNKNOWN),
+        (None, ["198.51.100.7"], UNKNOWN_ADDRESS),
     ],
 )
 def test_the_client_behind_proxies(peer, forwarded, client):
@@ -37,13 +42,13 @@ def test_the_client_behind_proxies(peer, forwarded, client):
 
 def test_nobody_is_trusted_by_default():
     """Without a list the peer is the client, whatever the header says."""
-    assert Proxies().client("10.0.0.1", ["198.51.100.7"]) == "10.0.0.1"
-    assert not Proxies().trusts("127.0.0.1")
+    assert TrustedProxies().client("10.0.0.1", ["198.51.100.7"]) == "10.0.0.1"
+    assert not TrustedProxies().trusts("127.0.0.1")
 
 
 def test_a_long_chain_is_not_walked_to_its_end():
     """A header with thousands of entries is looked at from its end, and only so far."""
-    assert TRUSTED.client("10.0.0.1", ["198.51.100.7" + ",10.0.0.2" * MOST_HOPS]) == "10.0.0.2"
+    assert TRUSTED.client("10.0.0.1", ["198.51.100.7" + ",10.0.0.2" * MAX_FORWARDED_ADDRESSES]) == "10.0.0.2"
 
 
 @pytest.mark.parametrize(
@@ -54,10 +59,10 @@ def test_a_long_chain_is_not_walked_to_its_end():
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
-        ("", UNKNOWN),
-        ("nonsense", UNKNOWN),
+        ("", UNKNOWN_ADDRESS),
+        ("nonsense", UNKNOWN_ADDRESS),
     ],
 )
 def test_what_an_address_counts_as(address, counts_as):
     """A whole IPv6 network is one client, and what is no address shares one name."""
-    assert counted(address) == counts_as
+    assert rate_limit_address(address) == counts_as

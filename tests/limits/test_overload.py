@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.limits.overload import LEAST, LOOKS, Overload
+from support_service.limits.overload import LATE_CHECKS_BEFORE_SHEDDING, MIN_SHARE, LoadShedder
 
 LAG = 0.3
 
@@ -10,7 +10,7 @@ LAG = 0.3
 @pytest.fixture
 def overload():
     """A bound of 0.3 s and 10 requests."""
-    return Overload(LAG, 10)
+    return LoadShedder(LAG, 10)
 
 
 def let_in(overload, of=1600):
@@ -21,7 +21,7 @@ def let_in(overload, of=1600):
 def test_one_late_look_is_no_overload(overload):
     """A loop that is late now and then refuses nothing."""
     for _ in range(10):
-        for _ in range(LOOKS - 1):
+        for _ in range(LATE_CHECKS_BEFORE_SHEDDING - 1):
             overload.note(10)
         overload.note(0)
     assert let_in(overload) == 1
@@ -30,21 +30,23 @@ def test_one_late_look_is_no_overload(overload):
 def test_a_loop_that_stays_late_is_let_off(overload):
     """Half as many requests are let in with each look at which the loop is late, but always some."""
     shares = []
-    for _ in range(LOOKS + 6):
+    for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 6):
         overload.note(LAG * 1.01)
         shares.append(let_in(overload))
-    assert shares[LOOKS - 2 : LOOKS + 2] == pytest.approx([1, 1 / 2, 1 / 4, 1 / 8], rel=0.02)
-    assert shares[-1] == pytest.approx(LEAST, rel=0.02)
+    assert shares[LATE_CHECKS_BEFORE_SHEDDING - 2 : LATE_CHECKS_BEFORE_SHEDDING + 2] == pytest.approx(
+        [1, 1 / 2, 1 / 4, 1 / 8], rel=0.02
+    )
+    assert shares[-1] == pytest.approx(MIN_SHARE, rel=0.02)
     assert overload.refuses(1) == "lag"
 
 
 def test_it_comes_back_with_hysteresis(overload):
     """Between half the bound and the bound nothing changes; below it all are let in again, step by step."""
-    for _ in range(LOOKS + 6):
+    for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 6):
         overload.note(LAG * 2)
     for _ in range(20):
         overload.note(LAG * 0.9)
-    assert let_in(overload) == pytest.approx(LEAST, rel=0.02)
+    assert let_in(overload) == pytest.approx(MIN_SHARE, rel=0.02)
     shares = []
     for _ in range(10):
         overload.note(LAG * 0.4)
@@ -62,7 +64,7 @@ def test_too_many_at_once(overload):
 
 def test_no_bound_for_the_lag():
     """With 0 no lag refuses anything."""
-    overload = Overload(0, 10)
+    overload = LoadShedder(0, 10)
     for _ in range(100):
         overload.note(100)
     assert overload.refuses(1) is None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.limits import rates
-from support_service.limits.rates import Limiter, Rate
+from support_service.limits.rates import Rate, RateLimiter
 
 
 class Clock:
@@ -26,7 +26,7 @@ def clock():
 
 def test_a_bucket_is_spent_and_fills_evenly(clock):
     """So many at once, then one for each interval that has gone by; each answer tells what is left."""
-    limiter = Limiter("address", Rate(5, 10), clock)
+    limiter = RateLimiter("address", Rate(5, 10), clock)
     assert limiter.policy == '"address";q=5;w=10'
     assert [limiter.take("a").left for _ in range(5)] == [4, 3, 2, 1, 0]
     refused = limiter.take("a")
@@ -45,7 +45,7 @@ def test_a_bucket_is_spent_and_fills_evenly(clock):
 
 def test_a_refused_request_costs_nothing(clock):
     """Who goes on asking while refused is let in as soon as one who waited."""
-    limiter = Limiter("address", Rate(2, 2), clock)
+    limiter = RateLimiter("address", Rate(2, 2), clock)
     for _ in range(2):
         limiter.take("a")
     for _ in range(100):
@@ -62,7 +62,7 @@ def test_a_refused_request_costs_nothing(clock):
 def test_never_more_than_a_bucket_and_the_rate(requests, seconds, pauses):
     """Whenever requests come, over any time no more get through than a bucket and what the rate gives back in it."""
     clock = Clock()
-    limiter = Limiter("address", Rate(requests, seconds), clock)
+    limiter = RateLimiter("address", Rate(requests, seconds), clock)
     admitted = []
     for pause in pauses:
         clock.now += pause
@@ -74,8 +74,8 @@ def test_never_more_than_a_bucket_and_the_rate(requests, seconds, pauses):
 
 def test_memory_is_bounded(clock, monkeypatch):
     """However many keys come, few are kept, and one that is over its rate is not forgotten for them."""
-    monkeypatch.setattr(rates, "MOST_KEYS", 100)
-    limiter = Limiter("address", Rate(3, 3600), clock)
+    monkeypatch.setattr(rates, "MAX_KEYS", 100)
+    limiter = RateLimiter("address", Rate(3, 3600), clock)
     for _ in range(3):
         limiter.take("greedy")
     for number in range(10_000):
@@ -86,7 +86,7 @@ def test_memory_is_bounded(clock, monkeypatch):
 
 def test_what_others_spent_counts_here(clock):
     """What is settled with others leaves less here; what was spent since then is added, and nothing is forgiven."""
-    limiter = Limiter("address", Rate(10, 10), clock)
+    limiter = RateLimiter("address", Rate(10, 10), clock)
     limiter.share()
     for _ in range(3):
         limiter.take("a")
@@ -102,7 +102,7 @@ def test_what_others_spent_counts_here(clock):
 
 def test_the_largest_are_settled_first(clock):
     """A turn settles a bounded number of keys; the others wait for the next."""
-    limiter = Limiter("address", Rate(10, 10), clock)
+    limiter = RateLimiter("address", Rate(10, 10), clock)
     limiter.share()
     for key, number in {"a": 1, "b": 3, "c": 2}.items():
         for _ in range(number):
@@ -114,8 +114,8 @@ def test_the_largest_are_settled_first(clock):
 
 def test_what_waits_to_be_settled_is_bounded(clock, monkeypatch):
     """More keys than are settled in time wait in no greater number than is remembered."""
-    monkeypatch.setattr(rates, "MOST_KEYS", 100)
-    limiter = Limiter("address", Rate(3, 3600), clock)
+    monkeypatch.setattr(rates, "MAX_KEYS", 100)
+    limiter = RateLimiter("address", Rate(3, 3600), clock)
     limiter.share()
     for number in range(10_000):
         limiter.take(f"key {number}")

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from redis.asyncio import Redis as Client
 
-from support_service.core.background import beside
+from support_service.core.background import run_in_background
 from support_service.limits import shared as sharing
-from support_service.limits.rates import Limiter, Rate
-from support_service.limits.shared import SharedRates
+from support_service.limits.rates import Rate, RateLimiter
+from support_service.limits.shared import SharedRateLimits
 from tests.calls import PATIENCE, eventually
 from tests.limits.test_rates import Clock
 
@@ -22,7 +22,7 @@ LARGE = Rate(10_000, 10_000 * 3600)  # more than a test spends by looking, and n
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """A Redis in order is not late for a machine that stands still."""
-    monkeypatch.setattr(sharing, "WITHIN", PATIENCE)
+    monkeypatch.setattr(sharing, "REDIS_TIMEOUT", PATIENCE)
 
 
 def expect_success(operation, _seconds, error=""):
@@ -33,12 +33,12 @@ def expect_success(operation, _seconds, error=""):
 @asynccontextmanager
 async def replicas(url):
     """Limiters of as many replicas, settled with one Redis."""
-    limiters = [Limiter("address", LARGE) for _ in range(REPLICAS)]
+    limiters = [RateLimiter("address", LARGE) for _ in range(REPLICAS)]
     async with AsyncExitStack() as stack:
         for limiter in limiters:
-            shared = SharedRates(url, [limiter])
+            shared = SharedRateLimits(url, [limiter])
             stack.push_async_callback(shared.close)
-            await stack.enter_async_context(beside(shared.run()))
+            await stack.enter_async_context(run_in_background(shared.run()))
         yield limiters
 
 
@@ -47,10 +47,10 @@ async def settled(redis, monkeypatch):
     """Limiters of as many replicas, and a call that asks all of them for some hours and gives how many were let in."""
     now = 1_700_000_000.0  # s
     of_redis, of_ours = "time[1] * 1000000 + time[2]", "tonumber(redis.call('GET', 'now'))"
-    assert of_redis in sharing.SETTLE
-    monkeypatch.setattr(sharing, "SETTLE", sharing.SETTLE.replace(of_redis, of_ours))
-    limiters = [Limiter("address", RATE, lambda: now) for _ in range(REPLICAS)]
-    shared = [SharedRates(redis.url, [limiter], expect_success) for limiter in limiters]
+    assert of_redis in sharing.SYNC_SCRIPT
+    monkeypatch.setattr(sharing, "SYNC_SCRIPT", sharing.SYNC_SCRIPT.replace(of_redis, of_ours))
+    limiters = [RateLimiter("address", RATE, lambda: now) for _ in range(REPLICAS)]
+    shared = [SharedRateLimits(redis.url, [limiter], expect_success) for limiter in limiters]
 
     async def ask(hours):
         nonlocal now
@@ -110,8 +110,8 @@ async def test_without_redis_each_replica_counts_for_itself(redis, fault):
 
 async def test_a_value_that_is_none_of_ours(redis):
     """Nonsense in Redis, or a debt that can't be, counts as nothing and bounds nobody for ever."""
-    limiter, other = Limiter("address", Rate(10, 1)), Limiter("address", Rate(10, 3600))
-    shared, shared_too = (SharedRates(redis.url, [each], expect_success) for each in (limiter, other))
+    limiter, other = RateLimiter("address", Rate(10, 1)), RateLimiter("address", Rate(10, 3600))
+    shared, shared_too = (SharedRateLimits(redis.url, [each], expect_success) for each in (limiter, other))
     key = "support:rate:address:a"
     async with Client.from_url(redis.url) as client:
         for nonsense in ("nonsense", "99999999999999999999", "-5"):
@@ -131,8 +131,8 @@ async def test_a_value_that_is_none_of_ours(redis):
 async def test_an_outage_is_no_debt(redis):
     """Who kept to the rate while Redis was away has the whole bucket after it, whichever limiter it counts for."""
     clock = Clock()
-    limiters = [Limiter(name, Rate(10, 3600), clock) for name in ("address", "principal")]
-    shared = SharedRates(redis.url, limiters)
+    limiters = [RateLimiter(name, Rate(10, 3600), clock) for name in ("address", "principal")]
+    shared = SharedRateLimits(redis.url, limiters)
     redis.kill()
     try:
         for _ in range(5):
@@ -153,8 +153,8 @@ async def test_an_outage_is_no_debt(redis):
 async def test_a_debt_has_an_end(redis):
     """However much is settled at once, Redis keeps no debt of more than ten windows."""
     clock = Clock()
-    limiter = Limiter("address", Rate(10, 10), clock)
-    shared = SharedRates(redis.url, [limiter], expect_success)
+    limiter = RateLimiter("address", Rate(10, 10), clock)
+    shared = SharedRateLimits(redis.url, [limiter], expect_success)
     for _ in range(50):
         for _ in range(10):
             limiter.take("a")

@@ -15,8 +15,8 @@ import support_service
 from grafana import generate
 from support_service.arguments.program import parser
 from support_service.core import errors, problem_codes
-from support_service.database.protocols import BUSY
-from support_service.http.problems import CODES, STATUS
+from support_service.database.protocols import DATABASE_BUSY
+from support_service.http.problems import CODE_BY_STATUS, STATUS_BY_ERROR
 from tests.promql import NAME, ROOT, RULES, family, known, names
 
 ENGLISH = ROOT / "runbooks"
@@ -105,7 +105,7 @@ SAID = {
         for key, share in (("api", t.OBJECTIVE_API), ("timeline", t.OBJECTIVE_TIMELINE))
     },
 }
-LOGGED_BY = ("info", "warning", "error", "exception", "repeatedly")
+LOGGED_BY = ("info", "warning", "error", "exception", "run_every")
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
 
@@ -266,13 +266,17 @@ def called(tree):
 
 def raised():
     """(code, status) of every error that the source makes: by its kind, or where HTTP's own layer refuses."""
-    statuses = {kind.__name__: status for kind, status in STATUS.items()}
-    found = {("http_error", None), (BUSY, STATUS[errors.Unavailable]), *((code, key) for key, code in CODES.items())}
+    statuses = {kind.__name__: status for kind, status in STATUS_BY_ERROR.items()}
+    found = {
+        ("http_error", None),
+        (DATABASE_BUSY, STATUS_BY_ERROR[errors.Unavailable]),
+        *((code, key) for key, code in CODE_BY_STATUS.items()),
+    }
     for path in Path(support_service.__file__).parent.rglob("*.py"):
         for name, values in called(ast.parse(path.read_text())):
             if name in statuses and values and isinstance(values[0], str):
                 found.add((values[0], statuses[name]))
-            if name in ("problem", "refuse") and len(values) > 1 and isinstance(values[1], str):
+            if name in ("problem_response", "refuse") and len(values) > 1 and isinstance(values[1], str):
                 found.add((values[1], values[0]))
     return found
 
@@ -280,14 +284,17 @@ def raised():
 def test_codes_come_with_the_status_of_the_table():
     """A code that the source gives has its row, with its status; only a row that is to come is given nowhere."""
     for code, status in raised():
-        assert code in problem_codes.COMMAND_LINE or problem_codes.BY_NAME[code].status == status, code
+        assert (
+            code in problem_codes.COMMAND_LINE_ERRORS_BY_NAME
+            or problem_codes.PROBLEM_CODES_BY_NAME[code].status == status
+        ), code
     given = {code for code, _ in raised()}
-    assert {*problem_codes.BY_NAME, *problem_codes.COMMAND_LINE} <= given
+    assert {*problem_codes.PROBLEM_CODES_BY_NAME, *problem_codes.COMMAND_LINE_ERRORS_BY_NAME} <= given
 
 
 def test_the_table_of_codes_is_in_order():
     """Each code stands once, where one looks for it."""
-    for table in ([code.name for code in problem_codes.TABLE], list(problem_codes.COMMAND_LINE)):
+    for table in ([code.name for code in problem_codes.PROBLEM_CODES], list(problem_codes.COMMAND_LINE_ERRORS_BY_NAME)):
         assert table == sorted(set(table))
 
 
@@ -297,10 +304,10 @@ def test_every_code_is_explained(folder):
     page = text(folder, "errors.md")
     answered = re.findall(r"^\| `([a-z_]+)` \| (\d{3}|4xx) \| (.+?) \| .+ \|$", page, re.MULTILINE)
     assert [(code, status) for code, status, _ in answered] == [
-        (code.name, str(code.status or "4xx")) for code in problem_codes.TABLE
+        (code.name, str(code.status or "4xx")) for code in problem_codes.PROBLEM_CODES
     ]
     typed = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|$", page, re.MULTILINE)
-    assert [code for code, _ in typed] == list(problem_codes.COMMAND_LINE)
+    assert [code for code, _ in typed] == list(problem_codes.COMMAND_LINE_ERRORS_BY_NAME)
     if folder == ENGLISH:
-        assert [meaning for _, _, meaning in answered] == [code.meaning for code in problem_codes.TABLE]
-        assert dict(typed) == problem_codes.COMMAND_LINE
+        assert [meaning for _, _, meaning in answered] == [code.meaning for code in problem_codes.PROBLEM_CODES]
+        assert dict(typed) == problem_codes.COMMAND_LINE_ERRORS_BY_NAME

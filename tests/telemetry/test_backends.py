@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 
-from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, TABLE
+from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, INSTRUMENTS
 from tests.backends import Prometheus
 from tests.calls import PATIENCE, eventually
 from tests.servers import MissingServer
@@ -81,7 +81,7 @@ async def test_two_backends_have_the_same_series(both):
     still, sent = steady(scraped), steady(exported)
     assert {labels: (value, sent[labels]) for labels, value in still.items() if value != sent[labels]} == {}
     names = {dict(labels)["__name__"] for labels in scraped}
-    for row in TABLE:
+    for row in INSTRUMENTS:
         if row is ATTACHMENT_UNREPAIRED:
             continue  # the first sweep is minutes away
         sample = f"{row.prometheus}_count" if row.kind == "histogram" else row.prometheus

@@ -2,24 +2,24 @@
 
 import threading
 
-from support_service.telemetry.batches import BATCH, Batches
+from support_service.telemetry.batches import BATCH_SIZE, MeasurementBuffer
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, reporter
+from support_service.telemetry.provider import Metrics, build_resource
 
 
 def test_a_full_batch_is_handed_over():
     """The SDK is told of so many at once, in their order, and nothing waits for more than a batch."""
-    told, batches = [], Batches()
-    for number in range(2 * BATCH + 1):
+    told, batches = [], MeasurementBuffer()
+    for number in range(2 * BATCH_SIZE + 1):
         batches.tell(lambda amount, attributes: told.append((amount, attributes)), number, {"of": "x"})
-        assert len(told) == (number + 1) // BATCH * BATCH
+        assert len(told) == (number + 1) // BATCH_SIZE * BATCH_SIZE
     batches.hand_over()
-    assert told == [(number, {"of": "x"}) for number in range(2 * BATCH + 1)]
+    assert told == [(number, {"of": "x"}) for number in range(2 * BATCH_SIZE + 1)]
 
 
 def test_readers_that_hand_over_meanwhile():
     """Whatever a reader's thread takes while others are told, each record arrives once."""
-    told, batches, done = [], Batches(), threading.Event()
+    told, batches, done = [], MeasurementBuffer(), threading.Event()
 
     def read():
         while not done.is_set():
@@ -39,9 +39,9 @@ def test_readers_that_hand_over_meanwhile():
 
 def test_a_reader_misses_nothing():
     """What was told a moment ago is in the next export, be it one record."""
-    metrics = Metrics(("prometheus",), reporter())
+    metrics = Metrics(("prometheus",), build_resource())
     instruments = Instruments(metrics.meter)
-    for number in range(1, BATCH + 2):
+    for number in range(1, BATCH_SIZE + 2):
         instruments.ticket_created.add(1, {"channel": "email"})
         instruments.timeline_read.record(0.5, {"completeness": "complete"})
         text = metrics.scrape("", "").body.decode()

@@ -3,11 +3,11 @@
 import re
 
 from support_service.api.routes import ROUTES
-from support_service.telemetry.instruments import TABLE
+from support_service.telemetry.instruments import INSTRUMENTS
 from tests.calls import PATIENCE, eventually
 from tests.scrape import Scrape, parse
 
-ROWS = {row.prometheus: row for row in TABLE}
+ROWS = {row.prometheus: row for row in INSTRUMENTS}
 HISTOGRAM = re.compile(r"_(bucket|count|sum)$")
 OPEN = {
     "http_route": {route.path for route in ROUTES} | {"other"},
@@ -27,7 +27,7 @@ def closed(row):
 
 async def test_a_live_scrape_is_the_table(upstream_services, redis, make_client, work, monkeypatch):
     """After work of every kind the families are those of the table, of its kinds, with its labels and their values."""
-    monkeypatch.setattr("support_service.upkeep.FIRST_SWEEP", (0.0, 0.0))
+    monkeypatch.setattr("support_service.upkeep.FIRST_RECONCILE_DELAY", (0.0, 0.0))
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     await work(client)
     await eventually(lambda: Scrape(client.app).series("support_attachment_unrepaired"), 6 * PATIENCE)

@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import STOP_WITHIN, Metrics, reporter
-from support_service.telemetry.traces import tracing
+from support_service.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource
+from support_service.telemetry.traces import create_tracing
 from tests.calls import PATIENCE, eventually, logged, open_case
 from tests.promql import ROOT
 from tests.scrape import parse
@@ -208,11 +208,11 @@ async def slow():
 async def test_a_collector_does_not_hold_up_the_stop(silent, slow, monkeypatch, collector):
     """Both exporters are left behind after STOP_WITHIN, whether their collector is gone, silent or slow."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", {"nowhere": NOWHERE, "silent": silent, "slow": slow}[collector])
-    resource = reporter()
-    metrics, traces = Metrics(("otlp",), resource), tracing(("otlp",), resource)
+    resource = build_resource()
+    metrics, traces = Metrics(("otlp",), resource), create_tracing(("otlp",), resource)
     Instruments(metrics.meter)
     async with aiohttp.ClientSession(trace_configs=traces.of_clients()) as session:
         with pytest.raises(aiohttp.ClientConnectionError):  # the call is a span to export all the same
             await session.get(NOWHERE)
-    async with asyncio.timeout(STOP_WITHIN + 6):  # an exporter by itself takes 10 s to give up
+    async with asyncio.timeout(SHUTDOWN_TIMEOUT + 6):  # an exporter by itself takes 10 s to give up
         await asyncio.gather(asyncio.to_thread(metrics.close), asyncio.to_thread(traces.close))

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from support_service.telemetry import labels
-from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, TABLE
+from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, INSTRUMENTS
 from tests.calls import add_message, open_case, read_timeline, refused, upload
 from tests.scrape import Scrape, parse
 
@@ -47,8 +47,8 @@ async def test_every_series_stands_at_zero_from_the_start(client, name):
 async def test_the_first_scrape_has_every_instrument(client):
     """Each row of the table is exposed with its meaning from the first scrape on, but for what a sweep finds."""
     text, _ = await scrape(client)
-    assert [row for row in TABLE if row.meaning not in text] == [ATTACHMENT_UNREPAIRED]
-    services = [(one, two) for one in ("order", "payment", "fulfillment") for two in labels.OUTCOMES]
+    assert [row for row in INSTRUMENTS if row.meaning not in text] == [ATTACHMENT_UNREPAIRED]
+    services = [(one, two) for one in ("order", "payment", "fulfillment") for two in labels.SOURCE_OUTCOMES]
     found = [given for sample, given, _ in parse(text) if sample == "support_timeline_source_seconds_count"]
     assert sorted((given["service"], given["outcome"]) for given in found) == sorted(services)
 

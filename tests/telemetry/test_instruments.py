@@ -3,8 +3,8 @@
 import pytest
 
 from support_service.telemetry import labels
-from support_service.telemetry.instruments import ATTACHMENT_BACKLOG, SECONDS, TABLE, Instruments
-from support_service.telemetry.provider import Metrics, reporter
+from support_service.telemetry.instruments import ATTACHMENT_BACKLOG, INSTRUMENTS, LATENCY_BUCKETS, Instruments
+from support_service.telemetry.provider import Metrics, build_resource
 from tests.scrape import parse
 
 CONTRACT = {
@@ -79,12 +79,12 @@ CONTRACT = {
 @pytest.fixture
 def scrape():
     """A provider, and what it exposes."""
-    metrics = Metrics(("prometheus",), reporter())
+    metrics = Metrics(("prometheus",), build_resource())
     yield metrics, lambda: parse(metrics.scrape("", "").body.decode())
     metrics.close()
 
 
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", INSTRUMENTS, ids=lambda row: row.name)
 def test_a_row_is_as_the_contract_says(row):
     """Kind, unit and labels of each instrument are those of the contract, and each says what it means."""
     kind, unit, names = CONTRACT[row.name]
@@ -97,8 +97,8 @@ def test_a_row_is_as_the_contract_says(row):
 
 def test_the_table_is_whole():
     """Every instrument of the contract is in the table, once."""
-    assert [row.name for row in TABLE if row.name not in CONTRACT] == []
-    assert len(TABLE) == len(CONTRACT)
+    assert [row.name for row in INSTRUMENTS if row.name not in CONTRACT] == []
+    assert len(INSTRUMENTS) == len(CONTRACT)
 
 
 def test_a_gauge_that_knows_nothing_has_no_series(scrape):
@@ -134,11 +134,11 @@ def test_a_series_at_zero_is_not_a_measurement(scrape):
 
 def test_the_threshold_of_the_alert_is_an_edge():
     """2 s, which alerts ask for, is a bucket's edge, so that no quantile is guessed around it."""
-    assert 2.0 in SECONDS
+    assert 2.0 in LATENCY_BUCKETS
 
 
 @pytest.mark.parametrize("value", ["", "EMAIL", "email ", "other", "x" * 1000, "\0", "é"])
 def test_what_is_not_in_a_vocabulary_is_other(value):
     """A value that the vocabulary does not have becomes `other`, to the letter."""
-    assert labels.closed(value, labels.CHANNELS) == "other"
-    assert labels.closed("email", labels.CHANNELS) == "email"
+    assert labels.known_or_other(value, labels.CHANNELS) == "other"
+    assert labels.known_or_other("email", labels.CHANNELS) == "email"

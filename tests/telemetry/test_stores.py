@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from support_service import app
 from support_service import database as databases
 from support_service.api import app_keys
-from support_service.core.errors import Unavailable, no_case
+from support_service.core.errors import Unavailable, case_not_found
 from support_service.database import postgres as postgres_room
 from support_service.database import sqlite as sqlite_room
 from support_service.events import relay
@@ -40,11 +40,11 @@ def only_what_the_test_does(environment, monkeypatch):
     environment["SUPPORT_EVENTS_CONSUME"] = "false"
     monkeypatch.setattr(app, "REFRESH_EVERY", 3600.0)
     monkeypatch.setattr(app, "RELAY_LOOK_EVERY", 3600.0)
-    monkeypatch.setattr(app, "SEAL_EVERY", 3600.0)
-    monkeypatch.setattr(app, "TALLY_EVERY", 3600.0)
-    monkeypatch.setattr(app, "BACKLOG_EVERY", 3600.0)
-    monkeypatch.setattr(relay, "EVERY", 3600.0)
-    monkeypatch.setattr(single_flight, "EXTEND_EVERY", 3600.0)
+    monkeypatch.setattr(app, "SEAL_INTERVAL", 3600.0)
+    monkeypatch.setattr(app, "COUNT_EVERY_SECONDS", 3600.0)
+    monkeypatch.setattr(app, "BACKLOG_REFRESH_INTERVAL", 3600.0)
+    monkeypatch.setattr(relay, "POLL_INTERVAL", 3600.0)
+    monkeypatch.setattr(single_flight, "LEASE_EXTEND_INTERVAL", 3600.0)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def test_a_block_that_breaks_is_an_error(database_url, backend):
                 await tx.execute(broken)
             raise failure
 
-    for failure, wanted in ((ZeroDivisionError(), "_OTHER"), (no_case("x"), ""), (None, "_OTHER")):
+    for failure, wanted in ((ZeroDivisionError(), "_OTHER"), (case_not_found("x"), ""), (None, "_OTHER")):
         with pytest.raises(type(failure) if failure else Exception):
             await change(failure)
         assert told.pop() == ("TRANSACTION", wanted)

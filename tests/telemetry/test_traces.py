@@ -25,7 +25,7 @@ MALFORMED = (
 @pytest.fixture
 def traced(upstream_services, monkeypatch):
     """A service with all upstream services and time for its last export; the variables that it sets are taken back."""
-    monkeypatch.setattr("support_service.telemetry.provider.STOP_WITHIN", 60.0)
+    monkeypatch.setattr("support_service.telemetry.provider.SHUTDOWN_TIMEOUT", 60.0)
     for name in ("OTEL_SEMCONV_STABILITY_OPT_IN", "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

@@ -12,7 +12,7 @@ from tests.timeline.world import CONTEXT, World, open_services
 @pytest.fixture(autouse=True)
 def _frequent_recovery_attempts(monkeypatch):
     """Let the service find a repaired Redis sooner than in production."""
-    monkeypatch.setattr(redis_cache, "TRY_EVERY", 0.02)
+    monkeypatch.setattr(redis_cache, "RECONNECT_INTERVAL", 0.02)
 
 
 @pytest.fixture

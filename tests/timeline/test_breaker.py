@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.timeline.breaker import FAILURES, OPEN_FOR, OPEN_FOR_AT_MOST, WINDOW, Breaker
+from support_service.timeline.breaker import FAILURES_TO_OPEN, MAX_OPEN_FOR, OPEN_FOR, WINDOW_CALLS, CircuitBreaker
 
 
 class Clock:
@@ -22,7 +22,7 @@ def clock():
 
 @pytest.fixture
 def breaker(clock):
-    return Breaker(clock)
+    return CircuitBreaker(clock)
 
 
 def call(breaker, *, good):
@@ -34,7 +34,7 @@ def call(breaker, *, good):
 
 def opened(breaker):
     """The breaker after as many failures as open it."""
-    for _ in range(FAILURES):
+    for _ in range(FAILURES_TO_OPEN):
         call(breaker, good=False)
     assert breaker.state == "open"
     return breaker
@@ -43,9 +43,9 @@ def opened(breaker):
 def test_few_failures_among_the_last_calls_change_nothing(breaker):
     """One failure fewer than the limit in any window of calls keeps the circuit closed."""
     for _ in range(20):
-        for _ in range(FAILURES - 1):
+        for _ in range(FAILURES_TO_OPEN - 1):
             call(breaker, good=False)
-        for _ in range(WINDOW - FAILURES + 1):
+        for _ in range(WINDOW_CALLS - FAILURES_TO_OPEN + 1):
             call(breaker, good=True)
     assert breaker.state == "closed"
 
@@ -69,7 +69,7 @@ def test_an_open_circuit_admits_nobody_then_one(breaker, clock):
     assert breaker.admit() is None
     breaker.report(trial, good=True)
     assert breaker.state == "closed"
-    for _ in range(FAILURES - 1):
+    for _ in range(FAILURES_TO_OPEN - 1):
         call(breaker, good=False)  # the old failures are forgotten
     assert breaker.state == "closed"
 
@@ -84,7 +84,7 @@ def test_a_trial_that_fails_opens_for_twice_as_long_up_to_a_limit(breaker, clock
         assert breaker.state == "half_open"
         call(breaker, good=False)
         assert breaker.state == "open"
-        expected = min(2 * expected, OPEN_FOR_AT_MOST)
+        expected = min(2 * expected, MAX_OPEN_FOR)
         clock.now += expected * 0.79
         assert breaker.state == "open"
 

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from support_service.core.units import LONGEST
-from support_service.timeline.cache.memory import CacheFault, Claim, InProcessCache
-from support_service.timeline.cache.redis import BATCHES, RedisCache
+from support_service.core.units import MAX_DURATION
+from support_service.timeline.cache.memory import CacheUnavailable, InProcessCache, Lease
+from support_service.timeline.cache.redis import MAX_BATCHES_IN_FLIGHT, RedisCache
 from tests.calls import PATIENCE, eventually
 from tests.timeline.world import IMPATIENT
 
@@ -82,7 +82,7 @@ async def test_a_burst_is_no_fault(redis):
     assert await asyncio.gather(*(cache.get(f"key-{number}") for number in range(300))) == [
         value(str(number)) for number in range(300)
     ]
-    assert sum(cache.connections()) <= BATCHES
+    assert sum(cache.connections()) <= MAX_BATCHES_IN_FLIGHT
     await cache.close()
 
 
@@ -118,7 +118,7 @@ async def test_one_replica_has_a_claim(replicas):
     claim = await one.claim("key", 60)
     assert claim
     assert await two.claim("key", 60) is None
-    await two.release(Claim("key", "not the token"))
+    await two.release(Lease("key", "not the token"))
     assert await two.claim("key", 60) is None
     await one.release(claim)
     assert await two.claim("key", 60)
@@ -142,7 +142,7 @@ async def is_reachable(cache):
     """Return whether a cache answers a ping."""
     try:
         await cache.ping()
-    except CacheFault:
+    except CacheUnavailable:
         return False
     return True
 
@@ -151,8 +151,8 @@ USES = [
     lambda cache: cache.get("key"),
     lambda cache: cache.set("key", value("a"), 60, ""),
     lambda cache: cache.claim("key", 1),
-    lambda cache: cache.extend(Claim("key", "token"), 1),
-    lambda cache: cache.release(Claim("key", "token")),
+    lambda cache: cache.extend(Lease("key", "token"), 1),
+    lambda cache: cache.release(Lease("key", "token")),
     lambda cache: cache.delete("key"),
     lambda cache: cache.ping(),
 ]
@@ -167,7 +167,7 @@ async def test_a_redis_out_of_order_is_a_fault(redis, use, state):
     cache.timeout = IMPATIENT
     redis.kill() if state == "killed" else redis.freeze()
     try:
-        with pytest.raises(CacheFault):
+        with pytest.raises(CacheUnavailable):
             await use(cache)
     finally:
         redis.thaw() if state == "frozen" else redis.start()
@@ -203,7 +203,7 @@ async def test_what_answers_as_no_redis_does_is_a_fault(answer):
     async with asyncio.timeout(PATIENCE):
         await cache.ping()
         found = await asyncio.gather(cache.get("a"), cache.get("b"), return_exceptions=True)
-        assert [type(each) for each in found] == [CacheFault, CacheFault]
+        assert [type(each) for each in found] == [CacheUnavailable, CacheUnavailable]
         await eventually(lambda: is_reachable(cache))  # its answers to pings are valid
         await cache.close()
         await asyncio.gather(*serving)
@@ -218,12 +218,12 @@ async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
     cache.timeout = IMPATIENT
     redis.freeze()
     try:
-        with pytest.raises(CacheFault):
+        with pytest.raises(CacheUnavailable):
             await cache.get("key")
         assert measured[-1] == ("MGET", "timeout")
         known = len(measured)
         for use in USES:
-            with pytest.raises(CacheFault):
+            with pytest.raises(CacheUnavailable):
                 await use(cache)
         assert len(measured) == known
     finally:
@@ -243,7 +243,7 @@ async def test_a_redis_that_froze_is_used_again_whatever_was_late(redis, use):
     cache.timeout = IMPATIENT
     redis.freeze()
     try:
-        with pytest.raises(CacheFault):
+        with pytest.raises(CacheUnavailable):
             await use(cache)
     finally:
         redis.thaw()
@@ -254,5 +254,5 @@ async def test_a_redis_that_froze_is_used_again_whatever_was_late(redis, use):
 
 async def test_a_value_is_kept_for_as_long_as_can_be_set(cache):
     """A value of the longest time that the settings allow, current and stale together, is no fault."""
-    assert await cache.set("key", value("a"), 2 * LONGEST.total_seconds(), "") is None
+    assert await cache.set("key", value("a"), 2 * MAX_DURATION.total_seconds(), "") is None
     assert await cache.get("key") == value("a")

@@ -24,7 +24,7 @@ async def served(handle):
 
     server = await asyncio.start_server(until_done, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    async with server, connector.session([]) as session, asyncio.timeout(PATIENCE):
+    async with server, connector.create_session([]) as session, asyncio.timeout(PATIENCE):
         yield session, f"http://{host}:{port}/"
 
 
@@ -139,4 +139,4 @@ async def test_an_answer_is_bounded_with_all_that_is_around_it(head, flood):
             async with session.get(url) as response:
                 await response.read()
         await cut.wait()
-    assert sent < 16 * connector.MAX_ON_THE_LINE  # what the sockets between hold is not ours to bound
+    assert sent < 16 * connector.MAX_RESPONSE_BYTES  # what the sockets between hold is not ours to bound

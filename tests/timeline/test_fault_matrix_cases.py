@@ -69,8 +69,8 @@ async def test_an_answer_that_is_too_old_does_not_stand_in(world, services, stor
 
 async def test_nothing_there_is_believed_for_a_moment_only(world, services, store, monkeypatch):
     """A 404 is asked for again after half a minute, while what the others gave is still current."""
-    monkeypatch.setattr(aggregator, "AHEAD_FROM", 2.0)  # nothing is renewed before it ends
-    monkeypatch.setattr(aggregator, "AHEAD_TO", 2.0)
+    monkeypatch.setattr(aggregator, "REFRESH_AHEAD_FROM", 2.0)  # nothing is renewed before it ends
+    monkeypatch.setattr(aggregator, "REFRESH_AHEAD_TO", 2.0)
     services["payment"].fail_with(404)
     assert freshness(await world.read())["payment"] == ("fresh", None)
     await age(store, world.case, 20)

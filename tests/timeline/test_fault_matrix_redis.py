@@ -259,7 +259,7 @@ async def test_a_value_that_is_none_with_a_source_out_of_order(world, services, 
 
 async def test_a_claim_that_nobody_ends(world, store, instruments):
     """What holds a claim's key without an end, or is no claim at all, is not waited for."""
-    wanted = references.find([CONTEXT])
+    wanted = references.references_by_service([CONTEXT])
     cache = SnapshotCache(world.client.app[app_keys.CACHE], instruments)
     claim = await cache.claim(Case(world.case["id"], wanted, 0), 1)
     for put in (store.set(claim.key, b"for ever"), store.set(claim.key, b"x", ex=900), store.rpush(claim.key, b"x")):

@@ -11,7 +11,7 @@ from redis import Redis
 
 from support_service.api import app_keys
 from support_service.core import references
-from support_service.core.references import Wanted
+from support_service.core.references import SourceReferences
 from support_service.timeline import aggregator, overrides, single_flight
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
@@ -24,7 +24,7 @@ from tests.servers import free_port
 
 READERS = 200
 CONTEXT = {"type": "order", "orderId": "ORD-1"}
-ORDERED = {"order": Wanted(("A",))}
+ORDERED = {"order": SourceReferences(("A",))}
 EVENTS = "support_timeline_cache_events_total"
 
 pytestmark = pytest.mark.usefixtures("upstream_services")
@@ -84,12 +84,12 @@ async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(
     make_client, services, redis, instruments, monkeypatch
 ):
     """The claim of a dead replica expires: a reader on another replica waits for that, and then asks itself."""
-    monkeypatch.setattr(single_flight, "CLAIM_FOR", 0.1)
+    monkeypatch.setattr(single_flight, "LEASE_SECONDS", 0.1)
     client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="60")
     case = await open_case(client, context=CONTEXT)
-    wanted = references.find([CONTEXT])
+    wanted = references.references_by_service([CONTEXT])
     await SnapshotCache(client.app[app_keys.CACHE], instruments).claim(
-        Case(case["id"], wanted, 0), single_flight.CLAIM_FOR
+        Case(case["id"], wanted, 0), single_flight.LEASE_SECONDS
     )
     assert statuses(await read_detail(client, case)) == {"fresh"}
     assert calls(services) == 4
@@ -97,7 +97,7 @@ async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(
 
 async def test_a_slow_source_is_asked_by_one_replica_for_both(make_client, services, redis, monkeypatch):
     """However long the services take, the replica that asks keeps its claim, and the other waits for what it finds."""
-    monkeypatch.setattr(single_flight, "CLAIM_FOR", 60)  # no test machine stands still for so long
+    monkeypatch.setattr(single_flight, "LEASE_SECONDS", 60)  # no test machine stands still for so long
     own = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60"}
     one, two = [await make_client(**own) for _ in range(2)]
     orders, *_ = services
@@ -171,7 +171,7 @@ async def test_a_case_that_is_read_is_renewed_before_it_ends(client, services):
     orders, *_ = services
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
-    await age(client, case, aggregator.AHEAD_TO * 300)
+    await age(client, case, aggregator.REFRESH_AHEAD_TO * 300)
     release = orders.hang()
     detail = await read_detail(client, case)
     assert statuses(detail) == {"cached"}
@@ -187,11 +187,11 @@ async def test_a_case_that_is_read_is_renewed_before_it_ends(client, services):
 
 async def test_a_renewal_that_fails_is_not_tried_at_each_read(make_client, services, monkeypatch):
     """While a service is down, cached timelines that are near their end ask it once in a while, not once a read."""
-    monkeypatch.setattr(aggregator, "AHEAD_EVERY", 3600.0)
+    monkeypatch.setattr(aggregator, "REFRESH_AHEAD_INTERVAL", 3600.0)
     client = await make_client()
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
-    await age(client, case, aggregator.AHEAD_TO * 300)
+    await age(client, case, aggregator.REFRESH_AHEAD_TO * 300)
     for service in services:
         service.fail_with(503)
     for _ in range(20):
@@ -201,11 +201,11 @@ async def test_a_renewal_that_fails_is_not_tried_at_each_read(make_client, servi
 
 async def test_nothing_there_is_believed_for_a_short_time_only(client, orders, monkeypatch):
     """A 404 is remembered for half a minute, not for the whole time of an answer."""
-    monkeypatch.setattr(aggregator, "AHEAD_FROM", 2.0)  # nothing is renewed before it ends
-    monkeypatch.setattr(aggregator, "AHEAD_TO", 2.0)
+    monkeypatch.setattr(aggregator, "REFRESH_AHEAD_FROM", 2.0)  # nothing is renewed before it ends
+    monkeypatch.setattr(aggregator, "REFRESH_AHEAD_TO", 2.0)
     case = await open_case(client, context=CONTEXT)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "fresh"
-    await age(client, case, aggregator.MISSING_FOR - 10)
+    await age(client, case, aggregator.NOT_FOUND_TTL - 10)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "cached"
     orders.add("ORD-1")
     await age(client, case, 11)
@@ -219,7 +219,7 @@ async def test_nothing_there_is_believed_for_a_short_time_only(client, orders, m
 
 async def age(client, case, seconds):
     """Make the cached snapshots of a case older by some seconds."""
-    key = snapshots.key(case["id"])
+    key = snapshots.cache_key(case["id"])
     cache = client.app[app_keys.CACHE]
     kept = snapshots.decode(await cache.get(key))
     older = {name: known._replace(at=known.at - seconds) for name, known in kept.snapshots.items()}
@@ -228,7 +228,7 @@ async def age(client, case, seconds):
 
 def test_wanted_is_part_of_a_snapshot():
     """What is cached says what it answers, and comes back as it was."""
-    known = {"order": Snapshot(1.5, Wanted(("A",), ("B",)), 3, [{"type": "order"}], "note", missing=True)}
+    known = {"order": Snapshot(1.5, SourceReferences(("A",), ("B",)), 3, [{"type": "order"}], "note", missing=True)}
     assert snapshots.decode(snapshots.encode(known)).snapshots == known
 
 
@@ -236,7 +236,9 @@ async def pull(client, name, value=None, seconds=60.0):
     """Pull a lever, and let the service see it at once."""
     now = overrides.utc_now()
     async with client.app[app_keys.DATABASE].transaction() as tx:
-        await overrides.pull(tx, overrides.Lever(name, value, "being restored", now + timedelta(seconds=seconds), now))
+        await overrides.set_override(
+            tx, overrides.Override(name, value, "being restored", now + timedelta(seconds=seconds), now)
+        )
     await client.app[app_keys.TIMELINE].levers.refresh()
 
 
@@ -278,7 +280,7 @@ async def test_a_longer_time_holds_for_what_is_cached_already(client, services):
 
 async def test_two_replicas_that_write_at_once_lose_nothing(cache, instruments):
     """Of each source the newest answer stays, whoever writes last and whatever each had seen before."""
-    wanted = {"order": Wanted(("A",)), "payment": Wanted(("B",))}
+    wanted = {"order": SourceReferences(("A",)), "payment": SourceReferences(("B",))}
     case, kept = Case("case", wanted, 0), SnapshotCache(cache, instruments)
 
     def at(moment, *names):
@@ -325,7 +327,7 @@ async def test_a_replica_with_a_clock_behind_is_heard(cache, instruments):
     await kept.write(case, answered(now + 20, 0), await kept.read(case), 60)
     seen = await kept.read(case)
     await kept.write(case, answered(now, 1), seen, 60)
-    of_this = single_flight.Flights([], kept, lambda case, known: known.epoch >= case.epoch, lambda: 60)
+    of_this = single_flight.SingleFlight([], kept, lambda case, known: known.epoch >= case.epoch, lambda: 60)
     deadline = asyncio.get_running_loop().time() + PATIENCE
     found = await of_this.take(case, frozenset({"order"}), seen, deadline)
     assert (found.asked, found.kept) == ({}, answered(now, 1))

@@ -5,17 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support_service.core.principals import CALLER, Caller
+from support_service.core.principals import CURRENT_PRINCIPAL, Principal
 from support_service.timeline import overrides
-from support_service.timeline.overrides import Lever, Levers
+from support_service.timeline.overrides import Override, Overrides
 from tests.conftest import both_databases
 from tests.scrape import Scrape
 
 NOON = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
 ENABLED = "support_timeline_source_enabled"
 SERVICES = ("order", "payment", "fulfillment")
-PAYMENT = Lever("payment", None, "being restored", NOON + timedelta(minutes=30), NOON)
-TTL = Lever("ttl", 900.0, "", NOON + timedelta(days=1), NOON)
+PAYMENT = Override("payment", None, "being restored", NOON + timedelta(minutes=30), NOON)
+TTL = Override("ttl", 900.0, "", NOON + timedelta(days=1), NOON)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def clock():
 @pytest.fixture
 def pulled(database, clock):
     """What a replica knows to be pulled."""
-    return Levers(database, clock)
+    return Overrides(database, clock)
 
 
 @pytest.fixture
@@ -56,13 +56,13 @@ async def pull(database, *wanted):
     """Pull levers in one transaction."""
     async with database.transaction() as tx:
         for lever in wanted:
-            await overrides.pull(tx, lever)
+            await overrides.set_override(tx, lever)
 
 
 async def release(database, *names):
     """Put levers back."""
     async with database.transaction() as tx:
-        return await overrides.release(tx, names)
+        return await overrides.clear_overrides(tx, names)
 
 
 def shown(metrics):
@@ -73,12 +73,12 @@ def shown(metrics):
 @both_databases
 async def test_the_store_gives_back_what_it_keeps(database):
     """Levers are read as they were pulled, by name; a second pull takes the place of the first."""
-    assert await overrides.read(database) == []
+    assert await overrides.read_overrides(database) == []
     await pull(database, TTL, PAYMENT)
-    assert await overrides.read(database) == [PAYMENT, TTL]
-    later = Lever("payment", None, "still down", NOON + timedelta(hours=2), NOON + timedelta(hours=1))
+    assert await overrides.read_overrides(database) == [PAYMENT, TTL]
+    later = Override("payment", None, "still down", NOON + timedelta(hours=2), NOON + timedelta(hours=1))
     await pull(database, later)
-    assert await overrides.read(database) == [later, TTL]
+    assert await overrides.read_overrides(database) == [later, TTL]
 
 
 @both_databases
@@ -87,18 +87,18 @@ async def test_released_levers_are_gone(database):
     await pull(database, TTL, PAYMENT)
     assert await release(database, "order") == []
     assert await release(database, "payment", "order") == [PAYMENT]
-    assert await overrides.read(database) == [TTL]
+    assert await overrides.read_overrides(database) == [TTL]
 
 
 async def test_why_is_not_for_customers(database, pulled):
     """A customer reads what is switched off and until when; what on-call wrote beside it is for agents."""
     await pull(database, PAYMENT)
     await pulled.refresh()
-    token = CALLER.set(Caller("customer", "customer", "customer-1"))
+    token = CURRENT_PRINCIPAL.set(Principal("customer", "customer", "customer-1"))
     try:
         assert pulled.degraded("payment") == "switched off until 12:30Z"
     finally:
-        CALLER.reset(token)
+        CURRENT_PRINCIPAL.reset(token)
 
 
 @both_databases
@@ -122,7 +122,7 @@ async def test_a_lever_acts_until_its_time(database, pulled, clock):
 
 async def test_an_expired_lever_is_never_pulled(database, pulled, said):
     """A row whose time is over does nothing, and nobody logs it."""
-    await pull(database, Lever("order", None, "x", NOON, NOON - timedelta(hours=1)))
+    await pull(database, Override("order", None, "x", NOON, NOON - timedelta(hours=1)))
     await pulled.refresh()
     assert pulled.degraded("order") is None
     assert said() == []
@@ -131,7 +131,7 @@ async def test_an_expired_lever_is_never_pulled(database, pulled, said):
 @pytest.mark.parametrize("value", [None, 0.0, -5.0])
 async def test_a_ttl_that_is_none(database, pulled, value):
     """A row that someone wrote by hand can't make answers expire at once or never."""
-    await pull(database, Lever("ttl", value, "x", TTL.until, NOON))
+    await pull(database, Override("ttl", value, "x", TTL.until, NOON))
     await pulled.refresh()
     assert pulled.ttl(300) == 300
 
@@ -148,7 +148,7 @@ async def test_every_change_is_logged_once(database, pulled, clock, said):
     for lines in ([("WARNING", "Lever payment: switched off until 12:30Z: being restored")], []):
         await pulled.refresh()
         assert said() == lines
-    await pull(database, Lever("payment", None, "still down", PAYMENT.until, NOON), TTL)
+    await pull(database, Override("payment", None, "still down", PAYMENT.until, NOON), TTL)
     await pulled.refresh()
     assert said() == [
         ("WARNING", "Lever payment: switched off until 12:30Z: still down"),
@@ -194,6 +194,6 @@ async def test_the_gauge_knows_what_is_configured(make_client, upstream_services
 async def test_a_lever_pulled_before_the_start(database, make_client, upstream_services):
     """A replica that starts knows the levers from its first scrape on."""
     now = overrides.utc_now()
-    await pull(database, Lever("order", None, "x", now + timedelta(hours=1), now))
+    await pull(database, Override("order", None, "x", now + timedelta(hours=1), now))
     client = await make_client()
     assert shown(Scrape(client.app)) == {"order": 0, "payment": 1, "fulfillment": 1}

@@ -14,7 +14,7 @@ from support_service.timeline import merge
 
 OPENED = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ("context", "service", "message", "attachment")
-READERS = (merge.order, merge.order_events, merge.payment, merge.shipment)
+READERS = (merge.read_order, merge.order_events, merge.payment, merge.shipment)
 
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -50,7 +50,7 @@ answers = json | st.fixed_dictionaries(
 
 def utc(at):
     """A moment as readers write it."""
-    return merge.text(at.replace(tzinfo=UTC))
+    return merge.format_time(at.replace(tzinfo=UTC))
 
 
 collected = st.lists(st.fixed_dictionaries({"type": st.text(min_size=1), "timestamp": st.none() | times.map(utc)}))
@@ -84,7 +84,7 @@ def moment(entry):
 @given(contexts, collected, st.lists(moments), st.lists(moments))
 def test_merge_sorts_and_loses_nothing(context, known, messages, attachments):
     """Every entry is in the merge once, with a type and a time, and times never go back."""
-    merged = merge.merge(OPENED, context, known, map(said, messages), map(filed, attachments))
+    merged = merge.merge_entries(OPENED, context, known, map(said, messages), map(filed, attachments))
     assert len(merged) == len(context) + len(known) + len(messages) + len(attachments)
     assert all(isinstance(entry["type"], str) and isinstance(entry["timestamp"], str) for entry in merged)
     assert [moment(entry) for entry in merged] == sorted(map(moment, merged))
@@ -94,7 +94,7 @@ def test_merge_sorts_and_loses_nothing(context, known, messages, attachments):
 def test_merge_is_stable(moments_):
     """Entries of one moment keep the order in which they were given."""
     messages = [said(at, str(number)) for number, at in enumerate(moments_)]
-    merged = merge.merge(OPENED, [], [], messages, [])
+    merged = merge.merge_entries(OPENED, [], [], messages, [])
     expected = [str(number) for number, _ in sorted(enumerate(moments_), key=lambda pair: pair[1])]
     assert [entry["message"] for entry in merged] == expected
 
@@ -102,7 +102,7 @@ def test_merge_is_stable(moments_):
 @given(contexts)
 def test_a_context_entry_is_given_as_it_came(context):
     """Nothing of a context entry is changed but a type or a time that is none."""
-    merged = merge.merge(OPENED, context, [], [], [])
+    merged = merge.merge_entries(OPENED, context, [], [], [])
     for entry in context:
         kept = {name: value for name, value in entry.items() if name not in ("type", "timestamp")}
         assert any(kept.items() <= {**other}.items() if not kept else _holds(other, kept) for other in merged)
@@ -115,12 +115,12 @@ def _holds(entry, wanted):
 @given(answers)
 def test_readers_never_raise_but_off_contract(answer):
     """Whatever JSON a service answers, a reader gives entries with a type, or says that it is off the contract."""
-    for read in (*READERS, *map(merge.page_of, READERS)):
+    for read in (*READERS, *map(merge.page_reader, READERS)):
         try:
             entries = read(answer)
-        except merge.OffContract:
+        except merge.ContractViolation:
             continue
-        merged = merge.merge(OPENED, [], entries, [], [])
+        merged = merge.merge_entries(OPENED, [], entries, [], [])
         assert len(merged) == len(entries)
         assert all(entry["type"] for entry in merged)
 
@@ -132,10 +132,16 @@ ways = st.sampled_from(KINDS)
 def test_entries_of_one_moment_keep_their_kinds_order(given_):
     """Of one moment come the context, then what services know, messages and attachments, each as they were given."""
     numbered = {way: [(number, at) for number, (kind, at) in enumerate(given_) if kind == way] for way in KINDS}
-    merged = merge.merge(
+    merged = merge.merge_entries(
         OPENED,
-        [{"type": "note", "timestamp": merge.text(at), "number": str(number)} for number, at in numbered["context"]],
-        [{"type": "order", "timestamp": merge.text(at), "number": str(number)} for number, at in numbered["service"]],
+        [
+            {"type": "note", "timestamp": merge.format_time(at), "number": str(number)}
+            for number, at in numbered["context"]
+        ],
+        [
+            {"type": "order", "timestamp": merge.format_time(at), "number": str(number)}
+            for number, at in numbered["service"]
+        ],
         [said(at, str(number)) for number, at in numbered["message"]],
         [filed(at, str(number)) for number, at in numbered["attachment"]],
     )
@@ -147,9 +153,9 @@ def test_entries_of_one_moment_keep_their_kinds_order(given_):
 @given(contexts, collected, st.lists(moments, max_size=5), st.data())
 def test_merge_depends_on_no_order_but_for_ties(context, known, messages, data):
     """However the entries are shuffled, the same ones come out at the same moments."""
-    once = merge.merge(OPENED, context, known, map(said, messages), [])
+    once = merge.merge_entries(OPENED, context, known, map(said, messages), [])
     shuffled = [data.draw(st.permutations(entries)) for entries in (context, known, messages)]
-    again = merge.merge(OPENED, shuffled[0], shuffled[1], map(said, shuffled[2]), [])
+    again = merge.merge_entries(OPENED, shuffled[0], shuffled[1], map(said, shuffled[2]), [])
     assert _multiset(again) == _multiset(once)
     assert list(map(moment, again)) == list(map(moment, once))
 
@@ -158,16 +164,16 @@ def test_merge_depends_on_no_order_but_for_ties(context, known, messages, data):
 def test_merge_leaves_what_it_was_given(context, known):
     """Neither the context nor the snapshots, which are read again, are changed."""
     before = deepcopy((context, known))
-    merge.merge(OPENED, context, known, [], [])
+    merge.merge_entries(OPENED, context, known, [], [])
     assert (context, known) == before
 
 
 @given(collected)
 def test_each_service_entry_is_there_once(known):
     """What a service gave is in the merge as it is, as often as it was given, with a time where it had none."""
-    opening = merge.text(OPENED)
+    opening = merge.format_time(OPENED)
     expected = [entry | {"timestamp": entry["timestamp"] or opening} for entry in known]
-    assert _multiset(merge.merge(OPENED, [], known, [], [])) == _multiset(expected)
+    assert _multiset(merge.merge_entries(OPENED, [], known, [], [])) == _multiset(expected)
 
 
 def _multiset(entries):
@@ -200,12 +206,12 @@ bodies = st.recursive(
 @given(st.binary() | st.text().map(lambda text: text.encode(errors="replace")) | bodies.map(str.encode))
 def test_whatever_bytes_a_service_sends(body):
     """Bytes that are no JSON, or JSON of any shape, become entries that can be merged and sent on, or a ValueError."""
-    for read in (*READERS, *map(merge.page_of, READERS)):
+    for read in (*READERS, *map(merge.page_reader, READERS)):
         try:
             entries = read(pydantic_core.from_json(body, allow_inf_nan=False))
         except ValueError:
             continue
-        merged = merge.merge(OPENED, [], entries, [], [])
+        merged = merge.merge_entries(OPENED, [], entries, [], [])
         assert len(merged) == len(entries)
         sent = pydantic_core.from_json(pydantic_core.to_json(merged, inf_nan_mode="null"))
         assert [entry["timestamp"] for entry in sent] == sorted(entry["timestamp"] for entry in sent)
@@ -225,10 +231,10 @@ def test_whatever_bytes_a_service_sends(body):
 )
 def test_times_are_normalised(given_, expected):
     """A time with an offset, or without one, becomes UTC to the microsecond; what is no time becomes none."""
-    assert merge.order({"id": "ORD-1", "createdAt": given_})[0]["timestamp"] == expected
+    assert merge.read_order({"id": "ORD-1", "createdAt": given_})[0]["timestamp"] == expected
 
 
 def test_an_answer_without_a_time_counts_as_of_the_opening():
     """An entry whose time is missing stands where the case was opened."""
     entries = merge.payment({"id": "PAY-1"})
-    assert merge.merge(OPENED, [], entries, [], [])[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"
+    assert merge.merge_entries(OPENED, [], entries, [], [])[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"

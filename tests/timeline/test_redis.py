@@ -2,9 +2,9 @@
 
 import pytest
 
-from support_service.core.references import Wanted
+from support_service.core.references import SourceReferences
 from support_service.timeline.cache import snapshots
-from support_service.timeline.cache.snapshots import Snapshot, key
+from support_service.timeline.cache.snapshots import Snapshot, cache_key
 from tests.calls import eventually, open_case, read_detail, refresh
 from tests.scrape import Scrape
 
@@ -51,7 +51,7 @@ async def test_replicas_share_the_cache(client, make_client, upstream_services, 
 async def test_the_cached_value_ends_with_its_time(client, case, store):
     """Redis forgets a timeline once it may not even stand in for a failure, after 300 s and 3600 s more."""
     await order_status(client, case)
-    assert 0 < await store.pttl(key(case["id"])) <= 3_900_000
+    assert 0 < await store.pttl(cache_key(case["id"])) <= 3_900_000
 
 
 async def test_a_dead_redis_costs_nothing_but_the_cache(client, case, metrics, redis):
@@ -114,12 +114,12 @@ async def test_a_change_of_context_survives_a_dead_redis(client, case, metrics, 
         b'{"version": 2, "sources": {"order": []}}',
         b'{"version": 2, "sources": {"order": {}}}',
         b'{"version": 2, "sources": {"order": {"at": null, "ids": ["ORD-1"], "ofOrders": [], "entries": []}}}',
-        snapshots.encode({"order": Snapshot(9e9, Wanted(("ORD-1",)), 0, ["x"])}),
+        snapshots.encode({"order": Snapshot(9e9, SourceReferences(("ORD-1",)), 0, ["x"])}),
     ],
 )
 async def test_a_corrupt_value_is_a_miss_and_is_removed(client, case, metrics, store, value):
     """A cached value that can't be decoded counts cache_decode and a miss, and gives way to a good one."""
-    await store.set(key(case["id"]), value)
+    await store.set(cache_key(case["id"]), value)
     assert await order_status(client, case) == "fresh"
     assert metrics.moved(FAILURES) == {"cache_decode": 1}
     assert metrics.value(EVENTS, event="miss") == 1
@@ -129,15 +129,15 @@ async def test_a_corrupt_value_is_a_miss_and_is_removed(client, case, metrics, s
 
 async def test_a_corrupt_value_is_removed_though_nothing_replaces_it(client, case, store, orders):
     """Where the service is dead too, the corrupt value is gone all the same."""
-    await store.set(key(case["id"]), b"not JSON")
+    await store.set(cache_key(case["id"]), b"not JSON")
     orders.fail_with(503)
     await read_detail(client, case)
-    assert await store.get(key(case["id"])) is None
+    assert await store.get(cache_key(case["id"])) is None
 
 
 async def test_a_value_of_another_release_is_a_miss_only(client, case, metrics, store):
     """A value of another version is no failure: during a rolling update each release asks anew."""
-    await store.set(key(case["id"]), b'{"version": 0}')
+    await store.set(cache_key(case["id"]), b'{"version": 0}')
     assert await order_status(client, case) == "fresh"
     assert metrics.moved(FAILURES) == {}
     assert metrics.value(EVENTS, event="miss") == 1
@@ -145,7 +145,7 @@ async def test_a_value_of_another_release_is_a_miss_only(client, case, metrics, 
 
 async def test_a_key_of_another_type_is_a_miss(client, case, metrics, store):
     """A key that holds no string at all is a miss, and gives way to a good value."""
-    await store.rpush(key(case["id"]), b"x")
+    await store.rpush(cache_key(case["id"]), b"x")
     assert await order_status(client, case) == "fresh"
     assert metrics.value(EVENTS, event="miss") == 1
     assert await order_status(client, case) == "cached"

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 
-from support_service.core.references import Wanted
-from support_service.telemetry.logs import ANSWERS, OnceAMinuteFilter
+from support_service.core.references import SourceReferences
+from support_service.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
 from support_service.timeline.sources.calls import fulfillment_calls, order_calls, payment_calls
-from support_service.timeline.sources.client import MAX_CALLS, Failure, SourceClient
+from support_service.timeline.sources.client import MAX_CALLS, CallFailure, SourceClient
 
 ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}
 DEEP = json.loads("[" * 150 + "]" * 150)
@@ -46,13 +46,13 @@ def in_five_seconds():
 
 def test_the_calls_of_each_service():
     """An order is two calls, a payment or a shipment one, and so is each order to look them up by."""
-    assert [call.path for call in order_calls(Wanted(("A", "B")))] == [
+    assert [call.path for call in order_calls(SourceReferences(("A", "B")))] == [
         "/orders/A",
         "/orders/A/events",
         "/orders/B",
         "/orders/B/events",
     ]
-    wanted = Wanted(("P 1",), ("O/1",))
+    wanted = SourceReferences(("P 1",), ("O/1",))
     assert [call.path for call in payment_calls(wanted)] == ["/payments/P%201", "/payments?orderId=O%2F1&limit=50"]
     assert [call.path for call in fulfillment_calls(wanted)] == [
         "/fulfillment/shipments/P%201",
@@ -64,22 +64,22 @@ def test_the_calls_of_each_service():
     ("answer", "expected"),
     [
         ({"status": 404}, None),
-        ({"status": 204}, Failure("aggregate", "unreadable answer")),
-        ({"status": 301}, Failure("http", "status 301")),
-        ({"status": 429}, Failure("http", "status 429")),
-        ({"status": 500, "payload": ORDER}, Failure("http", "status 500")),
-        ({"body": "no JSON"}, Failure("aggregate", "unreadable answer")),
-        ({"payload": {}}, Failure("aggregate", "unreadable answer")),
-        ({"body": '{"id": "ORD-1", "grandTotal": NaN}'}, Failure("aggregate", "unreadable answer")),
-        ({"exception": aiohttp.ClientConnectionError("refused")}, Failure("http", "connection failed")),
-        ({"exception": aiohttp.ClientPayloadError("cut")}, Failure("http", "connection failed")),
-        ({"exception": ConnectionResetError()}, Failure("http", "connection failed")),
-        ({"exception": TimeoutError()}, Failure("http", "timeout")),
+        ({"status": 204}, CallFailure("aggregate", "unreadable answer")),
+        ({"status": 301}, CallFailure("http", "status 301")),
+        ({"status": 429}, CallFailure("http", "status 429")),
+        ({"status": 500, "payload": ORDER}, CallFailure("http", "status 500")),
+        ({"body": "no JSON"}, CallFailure("aggregate", "unreadable answer")),
+        ({"payload": {}}, CallFailure("aggregate", "unreadable answer")),
+        ({"body": '{"id": "ORD-1", "grandTotal": NaN}'}, CallFailure("aggregate", "unreadable answer")),
+        ({"exception": aiohttp.ClientConnectionError("refused")}, CallFailure("http", "connection failed")),
+        ({"exception": aiohttp.ClientPayloadError("cut")}, CallFailure("http", "connection failed")),
+        ({"exception": ConnectionResetError()}, CallFailure("http", "connection failed")),
+        ({"exception": TimeoutError()}, CallFailure("http", "timeout")),
     ],
 )
 async def test_what_an_answer_is_worth(client, answer, expected):
     """Every answer that is no entries is a failure with its stage and a short reason, a 404 aside; none raises."""
-    (call, _), _ = client.calls(Wanted(("ORD-1",)))
+    (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=Answer, repeat=True, **answer)
         given = await client.fetch(call, in_five_seconds(), client.allowance())
@@ -92,7 +92,7 @@ class Lines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.addFilter(OnceAMinuteFilter(*ANSWERS))
+        self.addFilter(RateLimitFilter(*UPSTREAM_LOGGERS))
         self.lines: list[tuple[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -124,8 +124,8 @@ def logged():
 async def test_why_a_service_fails_is_logged_once_a_minute(client, session, instruments, logged, answer, line):
     """However often each of them fails: the line names the service, and the path where one was answered or awaited."""
     payments = SourceClient("payment", "http://pay", session, instruments, timeout=5, connections=2)
-    (order, _), _ = client.calls(Wanted(("ORD-1",)))
-    (payment,), _ = payments.calls(Wanted(("PAY-1",)))
+    (order, _), _ = client.calls(SourceReferences(("ORD-1",)))
+    (payment,), _ = payments.calls(SourceReferences(("PAY-1",)))
     with aioresponses() as services:
         services.get("http://orders/orders/ORD-1", response_class=Answer, repeat=True, **answer)
         services.get("http://pay/payments/PAY-1", response_class=Answer, repeat=True, **answer)
@@ -140,7 +140,7 @@ async def test_why_a_service_fails_is_logged_once_a_minute(client, session, inst
 
 async def test_an_order(client):
     """An order becomes one entry."""
-    (call, _), _ = client.calls(Wanted(("ORD-1",)))
+    (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=Answer, payload=ORDER)
         (entry,) = (await client.fetch(call, in_five_seconds(), client.allowance())).entries
@@ -149,7 +149,7 @@ async def test_an_order(client):
 
 def test_a_case_makes_a_bounded_number_of_calls(client):
     """A case may name whatever it likes: a source is asked so often for it and no more, and the reader is told."""
-    calls, note = client.calls(Wanted(tuple(map(str, range(MAX_CALLS // 2)))))
+    calls, note = client.calls(SourceReferences(tuple(map(str, range(MAX_CALLS // 2)))))
     assert (len(calls), note) == (MAX_CALLS, None)
-    calls, note = client.calls(Wanted(tuple(map(str, range(30_000)))))
+    calls, note = client.calls(SourceReferences(tuple(map(str, range(30_000)))))
     assert (len(calls), note) == (MAX_CALLS, "only the first 500 calls")

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 import pytest
 
-from support_service.access.bearer import bearer
-from support_service.access.token_file import Entry, changing, hashed, new_token
+from support_service.access.bearer import extract_bearer_token
+from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
 from support_service.api import app_keys
 from support_service.core.errors import Unauthenticated
 from tests.calls import eventually, refused
@@ -39,8 +39,10 @@ async def client(make_client, path, token):
 def add(path, name, **fields):
     """Put a token into the file; gives it."""
     token = new_token()
-    with changing(path) as entries:
-        entries.append(Entry(**{"name": name, "sha256": hashed(token), "role": "supervisor", "created": NOW} | fields))
+    with edit_token_file(path) as entries:
+        entries.append(
+            TokenEntry(**{"name": name, "sha256": hash_token(token), "role": "supervisor", "created": NOW} | fields)
+        )
     return token
 
 
@@ -109,12 +111,12 @@ async def test_a_long_token(client):
     for length in (8193, 1 << 20):
         await refused(await client.get("/support/cases", headers=header("x" * length)), 431, "headers_too_large")
         with pytest.raises(Unauthenticated, match="8192"):
-            bearer([f"Bearer {'x' * length}"])
+            extract_bearer_token([f"Bearer {'x' * length}"])
 
 
 async def test_an_expired_token(make_client, path, token, monkeypatch):
     """A client whose token has expired is told so."""
-    monkeypatch.setattr("support_service.access.tokens.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("support_service.access.tokens.RELOAD_CHECK_INTERVAL", 0.01)
     client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
     late = add(path, "late", created=NOW - timedelta(days=2), expires=NOW - timedelta(days=1))
     assert (await client.get("/support/cases", headers=header(late))).status == 401
@@ -177,7 +179,7 @@ async def test_metrics_on_a_port_of_their_own(make_client, path, token, auth):
     """The other port has metrics and health and nothing more; the main one has health, and no metrics."""
     client = await make_client(SUPPORT_AUTH=auth, SUPPORT_TOKENS_FILE=str(path), SUPPORT_ADMIN_PORT="0")
     await refused(await client.get("/metrics", headers=header(token)), 403, "metrics_closed")
-    async with aiohttp.ClientSession(client.app[app_keys.ADMIN]) as admin:
+    async with aiohttp.ClientSession(client.app[app_keys.ADMIN_URL]) as admin:
         async with admin.get("/metrics") as response:
             assert response.status == 200
             assert "support_access_authentications_total" in await response.text()
@@ -191,7 +193,7 @@ async def test_metrics_on_a_port_of_their_own(make_client, path, token, auth):
 async def test_both_a_port_and_a_token(make_client):
     """Where metrics have both, the port asks for the token, and health on it does not."""
     client = await make_client(SUPPORT_ADMIN_PORT="0", SUPPORT_METRICS_TOKEN=SECRET)
-    async with aiohttp.ClientSession(client.app[app_keys.ADMIN]) as admin:
+    async with aiohttp.ClientSession(client.app[app_keys.ADMIN_URL]) as admin:
         await refused(await admin.get("/metrics"), 401, "token_missing")
         assert (await admin.get("/metrics", headers=header(SECRET))).status == 200
         assert (await admin.get("/livez")).status == 200
@@ -205,7 +207,7 @@ async def test_foreign_pages_on_the_other_port(make_client, path, token, auth, h
     client = await make_client(
         SUPPORT_AUTH=auth, SUPPORT_TOKENS_FILE=str(path), SUPPORT_ADMIN_PORT="0", SUPPORT_ADMIN_HOST=host
     )
-    address = client.app[app_keys.ADMIN].replace(ALL, "127.0.0.1")
+    address = client.app[app_keys.ADMIN_URL].replace(ALL, "127.0.0.1")
     async with aiohttp.ClientSession(address) as admin:
         for page, code in (
             ({"Host": "rebound.example"}, "host_not_allowed"),

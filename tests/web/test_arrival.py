@@ -154,7 +154,7 @@ async def test_a_body_that_takes_too_long(make_client):
 
 async def test_a_body_that_comes_too_slowly(make_client, monkeypatch):
     """A client that sends a byte now and then is sent away once its rate is known to be too low."""
-    monkeypatch.setattr(uploads, "RATE_AFTER", 0.2)
+    monkeypatch.setattr(uploads, "MIN_RATE_GRACE", 0.2)
     client = await make_client(SUPPORT_ATTACHMENT_MIN_RATE="1000000")
     async with send_open(client, await open_case(client)) as (reader, writer):
         await write_chunk(writer, PART)
@@ -167,7 +167,7 @@ async def test_a_body_that_comes_too_slowly(make_client, monkeypatch):
 
 async def test_a_body_that_stops(make_client, monkeypatch):
     """A client that sends nothing any more is sent away."""
-    monkeypatch.setattr(uploads, "CHUNK_WITHIN", 0.2)
+    monkeypatch.setattr(uploads, "CHUNK_TIMEOUT", 0.2)
     client = await make_client()
     async with send_open(client, await open_case(client)) as (reader, writer):
         await write_chunk(writer, PART)

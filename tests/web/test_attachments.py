@@ -79,7 +79,7 @@ async def test_remove(client, case, kept, attachment_dir, metrics):
 
 async def test_a_case_that_is_full(client, case, kept, attachment_dir, monkeypatch):
     """A file too many is told so before it is sent."""
-    monkeypatch.setattr("support_service.attachments.service.MAX_FILES", 1)
+    monkeypatch.setattr("support_service.attachments.service.MAX_FILES_PER_CASE", 1)
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "9999", "Expect": "100-continue"}
     path = f"/support/cases/{case['id']}/attachments"
     await refused(await client.post(path, data=b"", headers=headers), 409, "case_full")

@@ -4,7 +4,7 @@ import pytest
 
 from support_service.api import app_keys
 from support_service.audit.sealer import Sealer
-from support_service.audit.verify import verify
+from support_service.audit.verify import verify_chain
 from tests.calls import add_message, eventually, form, open_case, refused, upload
 from tests.conftest import both_databases
 
@@ -161,7 +161,7 @@ async def test_entries_get_their_place(client, metrics, instruments):
     await Sealer(database, instruments).run()
     entries = (await audit(client, case))["items"]
     assert [each["position"] for each in entries] == [2, 1]
-    verdict = await verify(database)
+    verdict = await verify_chain(database)
     assert (verdict.flaw, verdict.head.hash.hex()) == (None, entries[0]["hash"])
 
 

@@ -9,9 +9,14 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from support_service.http.connection_limits import CROWD, GROWN, Bounds, Crowd
+from support_service.http.connection_limits import (
+    CONNECTION_LIMITS,
+    FREEZE_THRESHOLD,
+    ConnectionLimits,
+    ConnectionLimitSettings,
+)
 from support_service.http.readiness import READINESS
-from support_service.limits.addresses import Proxies
+from support_service.limits.addresses import TrustedProxies
 from tests.calls import PATIENCE, eventually, open_case, upload
 from tests.scrape import Scrape
 
@@ -102,7 +107,7 @@ async def test_a_head_that_never_ends(make_client, name):
 
 async def test_a_connection_that_asks_is_not_cut_for_its_head(client):
     """A connection that is idle between whole requests stays for as long as it may; with half a head it does not."""
-    crowd, now = client.app[CROWD], asyncio.get_running_loop().time
+    crowd, now = client.app[CONNECTION_LIMITS], asyncio.get_running_loop().time
     async with connections(client, 1) as ((_, writer),):
         (guest,) = crowd.guests
         await eventually(lambda: guest.idle_since() is not None)
@@ -144,11 +149,13 @@ async def test_a_client_that_takes_no_answer(make_client):
 
 async def test_a_client_that_takes_its_answer_slowly(make_client, monkeypatch):
     """A client that takes some of its answer within the time gets all of it, however long that takes."""
-    monkeypatch.setattr("support_service.http.connection_limits.LOOK_EVERY", 3600)  # the test looks, when it has to
+    monkeypatch.setattr(
+        "support_service.http.connection_limits.TIMEOUT_CHECK_INTERVAL", 3600
+    )  # the test looks, when it has to
     client = await make_client(SUPPORT_SEND_TIMEOUT="14400", SUPPORT_HEADER_TIMEOUT="14400")
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
     await client.session.close()
-    crowd = client.app[CROWD]
+    crowd = client.app[CONNECTION_LIMITS]
     await eventually(lambda: not crowd.guests)
     slow, writer = await asyncio.open_connection(sock=await narrow(client, 65_536))
     writer.write(f"GET {file} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
@@ -211,7 +218,7 @@ async def test_no_room_and_nobody_idle(make_client):
 
 async def test_one_address_has_its_share(make_client, monkeypatch):
     """One address fills its share alone: it loses its own idle connections, and others keep theirs."""
-    monkeypatch.setattr("support_service.http.runner.LINGER", 60)  # those with a body nobody reads stay
+    monkeypatch.setattr("support_service.http.runner.LINGERING_TIME", 60)  # those with a body nobody reads stay
     client = await make_client(SUPPORT_CONNECTIONS="16")
     metrics = Scrape(client.app)
     async with connections(client, 4, "127.0.0.2") as others, connections(client, 12, "127.0.0.3"):
@@ -249,7 +256,7 @@ async def test_every_place_is_given_back(client):
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.close()
     await eventually(lambda: metrics.value(OPEN) == 0)
-    assert not client.app[CROWD].addresses
+    assert not client.app[CONNECTION_LIMITS].addresses
 
 
 class Guest:
@@ -267,7 +274,9 @@ class Guest:
 
 def test_many_connections_are_no_work_for_the_collector():
     """Full collections pass over a crowd while it stands; what it leaves in cycles is found when half has gone."""
-    crowd = Crowd(Bounds(4 * 2 * GROWN, 10, 10, 10), Proxies(), lambda _: None)
+    crowd = ConnectionLimits(
+        ConnectionLimitSettings(4 * 2 * FREEZE_THRESHOLD, 10, 10, 10), TrustedProxies(), lambda _: None
+    )
     gc.collect()
     before = gc.get_freeze_count()
 
@@ -278,14 +287,14 @@ def test_many_connections_are_no_work_for_the_collector():
         return last
 
     try:
-        guests = [Guest() for _ in range(2 * GROWN)]
+        guests = [Guest() for _ in range(2 * FREEZE_THRESHOLD)]
         for number, guest in enumerate(guests):
             assert crowd.enter(guest, f"127.0.0.{number % 200}", 0)
             guest.itself = guest
         del guest
         crowd.spare_collections()
-        assert gc.get_freeze_count() >= before + 2 * GROWN
-        one = leave(GROWN + 1)
+        assert gc.get_freeze_count() >= before + 2 * FREEZE_THRESHOLD
+        one = leave(FREEZE_THRESHOLD + 1)
         gc.collect()
         assert one() is not None
         crowd.spare_collections()

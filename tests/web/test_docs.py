@@ -11,7 +11,7 @@ from yarl import URL
 from support_service.api.openapi import document
 from support_service.api.openapi import page as docs
 from support_service.api.routes import ROUTES
-from support_service.core.problem_codes import TABLE
+from support_service.core.problem_codes import PROBLEM_CODES
 
 
 async def test_the_page_shows_every_call(client):
@@ -26,7 +26,7 @@ async def test_the_page_shows_every_call(client):
     places = re.findall(r'id="([^"]+)"', page)
     assert len(set(places)) == len(places)
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(places)
-    assert {code.name for code in TABLE} <= set(places)
+    assert {code.name for code in PROBLEM_CODES} <= set(places)
 
 
 async def test_the_page_loads_nothing_else(client):
@@ -51,7 +51,7 @@ async def test_a_command_of_the_page_works(client):
     base = str(client.make_url("")).rstrip("/")
     for path, status in (("/support/cases", 201), ("/support/events", 202)):
         operation = described["paths"][path]["post"]
-        command = docs.curl(base, "POST", path, operation, secured=False).replace("\\\n", "")
+        command = docs.curl_command(base, "POST", path, operation, secured=False).replace("\\\n", "")
         name, url, *options = shlex.split(command)
         sent = dict(zip(options[::2], options[1::2], strict=True))
         header, _, value = sent["-H"].partition(": ")

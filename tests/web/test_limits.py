@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from support_service.http.admission import GATE, MAX_PARAMETERS, MAX_QUERY
+from support_service.http.admission import ADMISSION, MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
 from support_service.http.readiness import READINESS
-from support_service.limits.overload import LOOKS
+from support_service.limits.overload import LATE_CHECKS_BEFORE_SHEDDING
 from tests.calls import eventually, open_case, refused
 from tests.scrape import Scrape
 from tests.web.test_uploads import PART, send_open, write_chunk
@@ -18,7 +18,7 @@ HEALTH = ("/livez", "/readyz", "/health", "/metrics")
 async def test_a_rate_of_an_address(make_client):
     """Answers tell the policy and what is left; over it there is 429 with the time to come again, and no work."""
     client = await make_client(SUPPORT_RATE_LIMIT_ADDRESS="3/h")
-    client.app[GATE].by_address.clock = lambda: 1000.0
+    client.app[ADMISSION].by_address.clock = lambda: 1000.0
     for left in (2, 1, 0):
         async with client.get("/support/cases") as response:
             assert response.status == 200
@@ -85,24 +85,24 @@ async def test_a_dead_redis_refuses_nobody(make_client, redis):
 @pytest.mark.parametrize(
     ("query", "status", "code"),
     [
-        ("q=" + "x" * MAX_QUERY, 414, "uri_too_long"),
-        ("&".join(["a=b"] * (MAX_PARAMETERS + 1)), 400, "too_many_parameters"),
-        ("&" * MAX_PARAMETERS, 400, "too_many_parameters"),
+        ("q=" + "x" * MAX_QUERY_BYTES, 414, "uri_too_long"),
+        ("&".join(["a=b"] * (MAX_QUERY_PARAMETERS + 1)), 400, "too_many_parameters"),
+        ("&" * MAX_QUERY_PARAMETERS, 400, "too_many_parameters"),
     ],
 )
 async def test_a_query_without_end(client, query, status, code):
     """A query that is too long, or has too many parameters, is refused by its bound."""
     await refused(await client.get(f"/support/cases?{query}"), status, code)
-    async with client.get("/support/cases?" + "&".join(["a=b"] * MAX_PARAMETERS)) as response:
+    async with client.get("/support/cases?" + "&".join(["a=b"] * MAX_QUERY_PARAMETERS)) as response:
         assert response.status == 200
 
 
 async def test_a_loop_that_stays_late(make_client, monkeypatch):
     """While the loop is late requests are told when to come again, health and metrics answer, and then it is over."""
-    monkeypatch.setattr("support_service.telemetry.process.SAMPLE_EVERY", 3600)  # the test says how late it is
+    monkeypatch.setattr("support_service.telemetry.process.LAG_SAMPLE_INTERVAL", 3600)  # the test says how late it is
     client = await make_client(SUPPORT_SHED_LAG="0.5")
-    metrics, overload = Scrape(client.app), client.app[GATE].overload
-    for _ in range(LOOKS + 8):
+    metrics, overload = Scrape(client.app), client.app[ADMISSION].overload
+    for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 8):
         overload.note(60)
     answers = [await client.get("/support/cases") for _ in range(32)]
     refusals = [answer for answer in answers if answer.status == 503]

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from support_service.telemetry.logs import MOST_KINDS, REPORT_EVERY, OnceAMinuteFilter
+from support_service.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
 from tests.process import running
 from tests.servers import free_port
 
@@ -115,7 +115,7 @@ def clock(monkeypatch):
 
 def test_each_kind_has_a_line_a_minute(clock):
     """One kind of complaint does not hide another; the next line of a kind says how many were held, and its cause."""
-    gate = OnceAMinuteFilter("opentelemetry")
+    gate = RateLimitFilter("opentelemetry")
     assert gate.filter(record("opentelemetry.sdk", "Queue is full"))
     first = record("opentelemetry.exporter", "Export failed: %s", 500, failure=ValueError("secret"))
     assert gate.filter(first)
@@ -132,6 +132,6 @@ def test_each_kind_has_a_line_a_minute(clock):
 
 def test_kinds_are_bounded(clock):
     """Messages that are all different share one turn once there are many of them."""
-    gate = OnceAMinuteFilter("opentelemetry")
-    passed = [gate.filter(record("opentelemetry", f"odd {number}")) for number in range(10 * MOST_KINDS)]
-    assert sum(passed) == MOST_KINDS + 1
+    gate = RateLimitFilter("opentelemetry")
+    passed = [gate.filter(record("opentelemetry", f"odd {number}")) for number in range(10 * MAX_KINDS)]
+    assert sum(passed) == MAX_KINDS + 1

@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
-from support_service.attachments.maintenance.garbage import now
+from support_service.attachments.maintenance.garbage import utc_now
 from support_service.settings import Settings
-from support_service.upkeep import opened, storages
+from support_service.upkeep import configured_storages, open_maintenance
 from tests.calls import PATIENCE, eventually, files, open_case, refused, upload
 from tests.conftest import both_databases
 from tests.scrape import Scrape
@@ -24,8 +24,8 @@ def environment(environment, s3):
 
 async def offload(environment):
     """Move every file."""
-    async with opened(Settings.load(environment)) as upkeep:
-        await upkeep.mover().run(now())
+    async with open_maintenance(Settings.load(environment)) as upkeep:
+        await upkeep.mover().run(utc_now())
 
 
 @both_databases
@@ -101,7 +101,7 @@ async def test_new_files_go_straight_to_s3(make_client, environment, attachment_
     assert metrics.value("support_attachment_backlog_age_seconds") == 0
     async with client.delete(f"/support/cases/{case['id']}/attachments/{kept['id']}") as response:
         assert response.status == 204
-    bucket = storages(Settings.load(environment))["s3"]
+    bucket = configured_storages(Settings.load(environment))["s3"]
     await bucket.open()
     assert [found async for found in bucket.list()] == []
     await bucket.close()
@@ -146,7 +146,7 @@ async def test_the_service_moves_files_by_itself(make_client, environment, monke
     shorter = {"OFFLOAD_EVERY": 0.05, "REMOVE_EVERY": 0.05, "FIRST_SWEEP": (0.5, 0.5), "SWEEP_EVERY": 0.5}
     for every, seconds in shorter.items():
         monkeypatch.setattr(f"support_service.upkeep.{every}", seconds)
-    monkeypatch.setattr("support_service.app.BACKLOG_EVERY", 0.05)
+    monkeypatch.setattr("support_service.app.BACKLOG_REFRESH_INTERVAL", 0.05)
     client = await make_client(
         **environment, SUPPORT_OFFLOAD_AFTER="0s", SUPPORT_OFFLOAD_GRACE="0s", SUPPORT_SCRUB_SAMPLE="100%"
     )
@@ -163,8 +163,8 @@ async def test_the_service_moves_files_by_itself(make_client, environment, monke
 
 async def test_the_sweep_fails_and_the_scrub_does_not(make_client, environment, s3, monkeypatch):
     """What the service does each hour fails part by part: with S3 down files on the disk are hashed all the same."""
-    monkeypatch.setattr("support_service.upkeep.FIRST_SWEEP", (0.2, 0.2))
-    monkeypatch.setattr("support_service.upkeep.SWEEP_EVERY", 0.2)
+    monkeypatch.setattr("support_service.upkeep.FIRST_RECONCILE_DELAY", (0.2, 0.2))
+    monkeypatch.setattr("support_service.upkeep.RECONCILE_INTERVAL", 0.2)
     client = await make_client(**environment, SUPPORT_SCRUB_SAMPLE="100%")
     await upload(client, await open_case(client), DATA)
     s3.kill()

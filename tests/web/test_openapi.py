@@ -10,10 +10,10 @@ import pytest
 from support_service.api.openapi import document as openapi
 from support_service.api.openapi import headers, page
 from support_service.api.openapi.lint import gaps
-from support_service.api.permissions import PUBLIC
-from support_service.api.routes import AT_THE_DOOR, AT_THE_GATE, EVERYWHERE, ROUTES
-from support_service.core.problem_codes import BY_NAME
-from support_service.telemetry.http import UNMEASURED
+from support_service.api.permissions import PUBLIC_OPERATIONS
+from support_service.api.routes import ADMISSION_PROBLEMS, AUTHENTICATION_PROBLEMS, COMMON_PROBLEMS, ROUTES
+from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
+from support_service.telemetry.http import UNMEASURED_PATHS
 from tests.calls import open_case, upload
 
 PROBLEM = "application/problem+json"
@@ -129,11 +129,11 @@ async def test_every_code_is_listed_where_it_may_come(document):
             if PROBLEM in answer.get("content", {}):
                 schema = answer["content"][PROBLEM]["schema"]["properties"]
                 assert schema["status"] == {"const": int(status)}
-                assert {BY_NAME[code].status for code in schema["code"]["enum"]} == {int(status)}
+                assert {PROBLEM_CODES_BY_NAME[code].status for code in schema["code"]["enum"]} == {int(status)}
                 listed |= set(schema["code"]["enum"])
-        gate = () if route.path in UNMEASURED else AT_THE_GATE
-        door = () if route.name in PUBLIC else AT_THE_DOOR
-        assert listed == {*EVERYWHERE, *gate, *door, *route.refusals}, route.name
+        gate = () if route.path in UNMEASURED_PATHS else ADMISSION_PROBLEMS
+        door = () if route.name in PUBLIC_OPERATIONS else AUTHENTICATION_PROBLEMS
+        assert listed == {*COMMON_PROBLEMS, *gate, *door, *route.refusals}, route.name
 
 
 def test_examples_are_examples():
@@ -171,15 +171,20 @@ def test_a_closed_service_says_so():
     assert "security" not in opened
     assert closed["security"] == [{"bearer": []}]
     public = {each["operationId"] for each in operations(closed).values() if each.get("security") == []}
-    assert public == PUBLIC
+    assert public == PUBLIC_OPERATIONS
     assert "Authorization: Bearer" not in page.page("http://a", secured=False)
     assert page.page("http://a", secured=True).count("Authorization: Bearer") == len(ROUTES) - len(public)
 
 
 def test_headers_are_described_once():
     """Every header that a route or a status names has its description."""
-    named = {name for route in ROUTES for name in route.sends} | {*headers.ALWAYS, *headers.SOMETIMES}
+    named = {name for route in ROUTES for name in route.sends} | {
+        *headers.COMMON_RESPONSE_HEADERS,
+        *headers.OPTIONAL_RESPONSE_HEADERS,
+    }
     named |= {name for route in ROUTES for other in route.others for name in other.headers}
-    named |= {name for names in headers.OF_STATUS.values() for name in names}
-    assert named == set(headers.ANSWER)
-    assert {name for route in ROUTES for name in route.takes} | {*headers.ALWAYS} == set(headers.REQUEST)
+    named |= {name for names in headers.HEADERS_BY_STATUS.values() for name in names}
+    assert named == set(headers.RESPONSE_HEADERS)
+    assert {name for route in ROUTES for name in route.takes} | {*headers.COMMON_RESPONSE_HEADERS} == set(
+        headers.REQUEST_HEADERS
+    )

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import aiohttp
 import pytest
 
-from support_service.access.token_file import Entry, changing, hashed, new_token
+from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
 from support_service.api import app_keys
-from support_service.api.permissions import PUBLIC, RULES
+from support_service.api.permissions import ACCESS_RULES, PUBLIC_OPERATIONS
 from support_service.core.principals import ROLES
 from support_service.database.tables import tickets
 from tests.calls import form, refused
@@ -55,9 +55,9 @@ class People:
     def add(self, name, role, **fields):
         """Give someone a token."""
         self._tokens[name] = new_token()
-        digest = hashed(self._tokens[name])
-        with changing(self._path) as entries:
-            entries.append(Entry(name=name, sha256=digest, role=role, created=datetime.now(UTC), **fields))
+        digest = hash_token(self._tokens[name])
+        with edit_token_file(self._path) as entries:
+            entries.append(TokenEntry(name=name, sha256=digest, role=role, created=datetime.now(UTC), **fields))
 
     def ask(self, name, method, path, headers=(), **sent):
         """A request of someone."""
@@ -114,8 +114,8 @@ async def opened(people, **owner):
 async def test_every_route_has_a_rule(people):
     """What the app serves is what the table speaks of, and what this walk asks for."""
     served = {route.handler.__name__ for route in people.client.app.router.routes()}
-    assert served == RULES.keys() | PUBLIC
-    assert RULES.keys() == REQUESTS.keys()
+    assert served == ACCESS_RULES.keys() | PUBLIC_OPERATIONS
+    assert ACCESS_RULES.keys() == REQUESTS.keys()
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -123,14 +123,14 @@ async def test_every_route_has_a_rule(people):
 async def test_a_role_may_do_what_the_table_says(people, theirs, operation, role):
     """Who has the permission is served; who lacks it is told which one is missing, and nothing is done."""
     response = await people.does(role, operation, *theirs)
-    if role in RULES[operation].reach:
+    if role in ACCESS_RULES[operation].reach:
         async with response:
             # Only made-up cases can be deleted, so the one who may is told that this is none.
             assert response.status == 409 if operation == "delete_case" else response.status < 300
         return
     before = await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}")
     problem = await refused(response, 403, "permission_missing")
-    assert f"'{RULES[operation].permission}'" in problem["detail"]
+    assert f"'{ACCESS_RULES[operation].permission}'" in problem["detail"]
     assert await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}") == before
 
 
@@ -139,7 +139,9 @@ async def test_a_role_may_do_what_the_table_says(people, theirs, operation, role
 async def test_what_is_not_theirs_does_not_exist(people, foreign, role):
     """Every call about somebody else's case is answered as for one that never was, and changes nothing."""
     before = await people.told("supervisor", "GET", f"/support/cases/{foreign[0]}")
-    of_cases = [name for name, (_, path, _) in REQUESTS.items() if "{case}" in path and role in RULES[name].reach]
+    of_cases = [
+        name for name, (_, path, _) in REQUESTS.items() if "{case}" in path and role in ACCESS_RULES[name].reach
+    ]
     assert len(of_cases) >= 5
     for operation in of_cases:
         said = []

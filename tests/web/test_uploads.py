@@ -34,7 +34,7 @@ async def nothing_stays(client, case, attachment_dir, metrics):
     yield
     assert files(attachment_dir) == []
     assert (await read_case(client, case))["attachments"] == []
-    backlog = await store.backlog(client.app[app_keys.DATABASE], "local")
+    backlog = await store.ledger_totals(client.app[app_keys.DATABASE], "local")
     assert (backlog.files, backlog.bytes) == (0, 0)
     assert metrics.value("support_attachment_backlog_bytes") == 0
     assert metrics.total("support_attachment_stored_total") == 0

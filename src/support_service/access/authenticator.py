@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from support_service.core.principals import ANYONE, Caller
+from support_service.core.principals import ANONYMOUS, Principal
 
 
 class Authenticator(Protocol):
@@ -15,14 +15,14 @@ class Authenticator(Protocol):
     async def close(self) -> None:
         """Release the resources that `open` acquired."""
 
-    async def identify(self, authorization: Sequence[str]) -> Caller:
+    async def identify(self, authorization: Sequence[str]) -> Principal:
         """Return the caller that a request's Authorization headers, possibly none, identify.
 
         Raises Unauthenticated, and Unavailable if callers cannot be verified at present.
         """
 
 
-class Everyone:
+class AnonymousAuthenticator:
     """The authenticator of a service without authentication: every request is anonymous."""
 
     async def open(self) -> None:
@@ -31,5 +31,5 @@ class Everyone:
     async def close(self) -> None:
         pass
 
-    async def identify(self, authorization: Sequence[str]) -> Caller:  # noqa: ARG002 - the interface has it
-        return ANYONE
+    async def identify(self, authorization: Sequence[str]) -> Principal:  # noqa: ARG002 - the interface has it
+        return ANONYMOUS

@@ -6,13 +6,13 @@ from typing import Protocol
 from opentelemetry.metrics import Counter
 
 from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.core.principals import Caller
+from support_service.core.principals import Principal
 
-LONGEST = 8192  # characters; a longer token is refused
-ACCEPTED = {"outcome": "accepted"}
+MAX_TOKEN_LENGTH = 8192  # characters; a longer token is refused
+ACCEPTED_LABELS = {"outcome": "accepted"}
 
 
-class Verifier(Protocol):
+class TokenVerifier(Protocol):
     """The interface of token verifiers."""
 
     async def open(self) -> None:
@@ -21,17 +21,17 @@ class Verifier(Protocol):
     async def close(self) -> None:
         """Release the resources that `open` acquired."""
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str) -> Principal:
         """Return the caller that a token identifies.
 
         Raises Unauthenticated, and Unavailable if tokens cannot be verified at present.
         """
 
 
-class Bearer:
+class BearerAuthenticator:
     """An authenticator that accepts bearer tokens which its verifier accepts."""
 
-    def __init__(self, verifier: Verifier, authentications: Counter) -> None:
+    def __init__(self, verifier: TokenVerifier, authentications: Counter) -> None:
         self._verifier = verifier
         self._authentications = authentications
 
@@ -41,24 +41,24 @@ class Bearer:
     async def close(self) -> None:
         await self._verifier.close()
 
-    async def identify(self, authorization: Sequence[str]) -> Caller:
+    async def identify(self, authorization: Sequence[str]) -> Principal:
         """Return the caller that the bearer token identifies, and count the outcome.
 
         Raises Unauthenticated, and Unavailable if tokens cannot be verified at present.
         """
         try:
-            caller = await self._verifier.verify(bearer(authorization))
+            caller = await self._verifier.verify(extract_bearer_token(authorization))
         except Unauthenticated as refusal:
             self._authentications.add(1, {"outcome": refusal.code.removeprefix("token_")})
             raise
         except Unavailable:
             self._authentications.add(1, {"outcome": "unavailable"})
             raise
-        self._authentications.add(1, ACCEPTED)
+        self._authentications.add(1, ACCEPTED_LABELS)
         return caller
 
 
-def bearer(authorization: Sequence[str]) -> str:
+def extract_bearer_token(authorization: Sequence[str]) -> str:
     """Return the token in a request's Authorization headers. Raises Unauthenticated unless there is exactly one."""
     if not authorization:
         raise Unauthenticated("token_missing", "Send a token: Authorization: Bearer TOKEN.")
@@ -66,6 +66,6 @@ def bearer(authorization: Sequence[str]) -> str:
     token = token.strip(" ")
     if len(authorization) > 1 or scheme.lower() != "bearer" or not token:
         raise Unauthenticated("token_invalid", "Send one header of the form `Authorization: Bearer TOKEN`.")
-    if len(token) > LONGEST:
-        raise Unauthenticated("token_invalid", f"The token is longer than {LONGEST} characters.")
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise Unauthenticated("token_invalid", f"The token is longer than {MAX_TOKEN_LENGTH} characters.")
     return token

@@ -12,29 +12,34 @@ from typing import Any
 
 from joserfc.jwk import Key
 
-from support_service.access.key_source import Source, SourceFault
-from support_service.access.keys import Keys, parse
-from support_service.core.background import beside
+from support_service.access.key_source import KeySource, KeySourceError
+from support_service.access.keys import KeySet, parse_key_set
+from support_service.core.background import run_in_background
 from support_service.core.errors import Unavailable
 
-REFRESH_EVERY = 300.0  # seconds
-RETRY_EVERY = 10.0  # seconds, after a refresh that failed
-ASK_EVERY = 30.0  # minimum seconds between two refreshes for an unknown key
+REFRESH_INTERVAL = 300.0  # seconds
+REFRESH_RETRY_INTERVAL = 10.0  # seconds, after a refresh that failed
+UNKNOWN_KEY_REFRESH_INTERVAL = 30.0  # minimum seconds between two refreshes for an unknown key
 
 log = logging.getLogger(__name__)
 
 
-class KeyStore:
+class JwksCache:
     """A cache of public keys, which calls `changed` whenever the keys differ from those before."""
 
     def __init__(
-        self, source: Source, changed: Callable[[], Any], *, required: bool, clock: Callable[[], float] = time.monotonic
+        self,
+        source: KeySource,
+        changed: Callable[[], Any],
+        *,
+        required: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._changed = changed
         self._required = required
         self._clock = clock
-        self._keys: Keys | None = None
+        self._keys: KeySet | None = None
         self._read_at = clock()  # when the keys were last read
         self._next_unknown_key_refresh = clock()  # when an unknown key may next cause a refresh
         self._refreshing: asyncio.Task[None] | None = None
@@ -58,7 +63,7 @@ class KeyStore:
             await self.close()
             reason = self._last_error or "it holds no key that can be used"
             raise Unavailable("keys_unavailable", f"The keys of SUPPORT_JWT_KEYS can't be had: {reason}")
-        await self._background.enter_async_context(beside(self._refresh_periodically()))
+        await self._background.enter_async_context(run_in_background(self._refresh_periodically()))
 
     async def close(self) -> None:
         """Stop refreshing the keys, and close the source."""
@@ -75,7 +80,7 @@ class KeyStore:
         found = self._keys.find(key_id, algorithm) if self._keys is not None else None
         if found is None and (self._refreshing is not None or self._clock() >= self._next_unknown_key_refresh):
             if self._refreshing is None:
-                self._next_unknown_key_refresh = self._clock() + ASK_EVERY
+                self._next_unknown_key_refresh = self._clock() + UNKNOWN_KEY_REFRESH_INTERVAL
             await self.refresh()
             found = self._keys.find(key_id, algorithm) if self._keys is not None else None
         if self._keys is None:
@@ -95,9 +100,9 @@ class KeyStore:
     async def _read(self) -> None:
         try:
             document = await self._source.read()
-            keys = await asyncio.to_thread(parse, document)
-        except (SourceFault, ValueError) as failure:
-            reason = str(failure) if isinstance(failure, SourceFault) else f"it can't be read: {failure}"
+            keys = await asyncio.to_thread(parse_key_set, document)
+        except (KeySourceError, ValueError) as failure:
+            reason = str(failure) if isinstance(failure, KeySourceError) else f"it can't be read: {failure}"
             if reason != self._last_error:
                 log.error("The keys of SUPPORT_JWT_KEYS can't be had: %s", reason)  # noqa: TRY400 - the message suffices
             self._last_error = reason
@@ -111,5 +116,5 @@ class KeyStore:
 
     async def _refresh_periodically(self) -> None:
         while True:
-            await asyncio.sleep(RETRY_EVERY if self._last_error else REFRESH_EVERY)
+            await asyncio.sleep(REFRESH_RETRY_INTERVAL if self._last_error else REFRESH_INTERVAL)
             await self.refresh()

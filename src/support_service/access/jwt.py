@@ -13,20 +13,20 @@ from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
 from joserfc.util import urlsafe_b64decode
 
-from support_service.access.jwks_cache import KeyStore
-from support_service.access.key_source import Source
-from support_service.access.strict_json import read_object
+from support_service.access.jwks_cache import JwksCache
+from support_service.access.key_source import KeySource
+from support_service.access.strict_json import parse_object
 from support_service.core.errors import Unauthenticated
-from support_service.core.principals import BOUND, ROLES, Caller, Role
+from support_service.core.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
 
-REMEMBERED = 10_000  # verified tokens in the cache
-LONGEST_NAME = 128  # characters
-LONGEST_ID = 36  # characters of the id of an agent, a customer or a team, as in cases
-MOST_TEAMS = 64
+MAX_CACHED_TOKENS = 10_000  # verified tokens in the cache
+MAX_NAME_LENGTH = 128  # characters
+MAX_ID_LENGTH = 36  # characters of the id of an agent, a customer or a team, as in cases
+MAX_TEAMS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Demands:
+class JwtRequirements:
     """Requirements for a token. Times are in seconds."""
 
     issuer: str
@@ -38,13 +38,13 @@ class Demands:
     teams_claim: str = "teams"
 
 
-class Jwt:
+class JwtVerifier:
     """A verifier of JWTs. A verified token is cached until it expires or the keys change."""
 
     def __init__(
         self,
-        source: Source,
-        demands: Demands,
+        source: KeySource,
+        demands: JwtRequirements,
         *,
         required: bool,
         now: Callable[[], float] = time.time,
@@ -52,8 +52,8 @@ class Jwt:
     ) -> None:
         self._demands = demands
         self._now = now
-        self._known: LRUCache[bytes, tuple[Caller, float]] = LRUCache(REMEMBERED)
-        self.keys = KeyStore(source, self._known.clear, required=required, clock=clock)
+        self._known: LRUCache[bytes, tuple[Principal, float]] = LRUCache(MAX_CACHED_TOKENS)
+        self.keys = JwksCache(source, self._known.clear, required=required, clock=clock)
         self._signatures = _Signatures(algorithms=demands.algorithms, strict_check_header=False)
         self._claims = JWTClaimsRegistry(
             lambda: int(now()),
@@ -75,7 +75,7 @@ class Jwt:
         """Stop refreshing the keys."""
         await self.keys.close()
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str) -> Principal:
         """Return the caller that the token identifies.
 
         Raises Unauthenticated, and Unavailable if no keys were ever read.
@@ -90,14 +90,14 @@ class Jwt:
             raise _expired()
         return caller
 
-    async def _check(self, token: str) -> tuple[Caller, float]:
+    async def _check(self, token: str) -> tuple[Principal, float]:
         """Verify a token. Return its caller and its expiry, in seconds since 1970 including the leeway.
 
         There is no await between finding the key and the return, so a token verified with an old key is not cached
         after the keys have changed.
         """
         try:
-            header = read_object(urlsafe_b64decode(token.partition(".")[0].encode()))
+            header = parse_object(urlsafe_b64decode(token.partition(".")[0].encode()))
         except ValueError as failure:
             raise _invalid("It is no JWT.") from failure
         algorithm, key_id = header.get("alg"), header.get("kid")
@@ -110,7 +110,7 @@ class Jwt:
             raise _invalid("It is signed by a key that is not known here.")
         try:
             signed = jws.deserialize_compact(token, key, registry=self._signatures)
-            claims = read_object(signed.payload)
+            claims = parse_object(signed.payload)
             self._claims.validate(claims)
         except ExpiredTokenError as failure:
             raise _expired() from failure
@@ -120,7 +120,7 @@ class Jwt:
             raise _invalid("Its signature or its form is wrong.") from failure
         return self._caller(claims), claims["exp"] + self._demands.leeway
 
-    def _caller(self, claims: Mapping[str, Any]) -> Caller:
+    def _caller(self, claims: Mapping[str, Any]) -> Principal:
         demands = self._demands
         role = claims.get(demands.role_claim)
         if isinstance(role, list) and len(role) == 1:  # some issuers can send only lists
@@ -128,15 +128,21 @@ class Jwt:
         if role not in ROLES:
             raise _invalid(f"Its claim {demands.role_claim!r} is none of {', '.join(ROLES)}.")
         subject, teams = claims.get(demands.subject_claim), claims.get(demands.teams_claim, [])
-        if not _is_text(claims["sub"], LONGEST_NAME):
-            raise _invalid(f"Its claim 'sub' must have 1 to {LONGEST_NAME} characters.")
-        if not (_is_text(subject, LONGEST_ID) if role in BOUND else subject is None or _is_text(subject, LONGEST_NAME)):
-            raise _invalid(f"Its claim {demands.subject_claim!r} must have 1 to {LONGEST_ID} characters, as in cases.")
+        if not _is_text(claims["sub"], MAX_NAME_LENGTH):
+            raise _invalid(f"Its claim 'sub' must have 1 to {MAX_NAME_LENGTH} characters.")
         if not (
-            isinstance(teams, list) and len(teams) <= MOST_TEAMS and all(_is_text(each, LONGEST_ID) for each in teams)
+            _is_text(subject, MAX_ID_LENGTH)
+            if role in CASE_SCOPED_ROLES
+            else subject is None or _is_text(subject, MAX_NAME_LENGTH)
         ):
-            raise _invalid(f"Its claim {demands.teams_claim!r} must be a list of at most {MOST_TEAMS} names.")
-        return Caller(claims["sub"], cast(Role, role), subject, frozenset(teams))
+            raise _invalid(
+                f"Its claim {demands.subject_claim!r} must have 1 to {MAX_ID_LENGTH} characters, as in cases."
+            )
+        if not (
+            isinstance(teams, list) and len(teams) <= MAX_TEAMS and all(_is_text(each, MAX_ID_LENGTH) for each in teams)
+        ):
+            raise _invalid(f"Its claim {demands.teams_claim!r} must be a list of at most {MAX_TEAMS} names.")
+        return Principal(claims["sub"], cast(Role, role), subject, frozenset(teams))
 
 
 class _Signatures(JWSRegistry):

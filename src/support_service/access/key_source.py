@@ -7,15 +7,15 @@ from typing import Protocol
 
 import aiohttp
 
-MOST_BYTES = 1024 * 1024
-PATIENCE = 5.0  # seconds for the whole response
+MAX_JWKS_BYTES = 1024 * 1024
+HTTP_TIMEOUT = 5.0  # seconds for the whole response
 
 
-class SourceFault(Exception):
+class KeySourceError(Exception):
     """The document cannot be loaded; the message gives the reason."""
 
 
-class Source(Protocol):
+class KeySource(Protocol):
     """The interface of sources of the document with the keys."""
 
     async def open(self) -> None:
@@ -28,12 +28,12 @@ class Source(Protocol):
         """Return the current document. Raises SourceFault."""
 
 
-def source(location: str, patience: float = PATIENCE) -> Source:
+def create_key_source(location: str, patience: float = HTTP_TIMEOUT) -> KeySource:
     """Return the source for an HTTP URL or a file path; `patience` is the timeout of HTTP in seconds."""
-    return Address(location, patience) if re.match(r"https?://", location) else File(Path(location))
+    return HttpKeySource(location, patience) if re.match(r"https?://", location) else FileKeySource(Path(location))
 
 
-class File:
+class FileKeySource:
     """A source that reads a file."""
 
     def __init__(self, path: Path) -> None:
@@ -50,10 +50,10 @@ class File:
         try:
             return await asyncio.to_thread(self._path.read_bytes)
         except OSError as failure:
-            raise SourceFault(str(failure.strerror)) from failure
+            raise KeySourceError(str(failure.strerror)) from failure
 
 
-class Address:
+class HttpKeySource:
     """A source that reads an HTTP URL. It follows no redirects, because only the configured URL is trusted."""
 
     def __init__(self, url: str, patience: float) -> None:
@@ -77,15 +77,15 @@ class Address:
         try:
             async with self._session.get(self._url, allow_redirects=False, headers=headers) as response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP's OK
-                    raise SourceFault(f"the answer is {response.status}")
+                    raise KeySourceError(f"the answer is {response.status}")
                 body = bytearray()
                 async for block in response.content.iter_any():
                     body += block
-                    if len(body) > MOST_BYTES:
+                    if len(body) > MAX_JWKS_BYTES:
                         response.close()
-                        raise SourceFault(f"the answer has more than {MOST_BYTES} bytes")
+                        raise KeySourceError(f"the answer has more than {MAX_JWKS_BYTES} bytes")
                 return bytes(body)
         except TimeoutError as failure:
-            raise SourceFault(f"no answer within {self._timeout.total:g} s") from failure
+            raise KeySourceError(f"no answer within {self._timeout.total:g} s") from failure
         except (aiohttp.ClientError, OSError) as failure:
-            raise SourceFault(f"{type(failure).__name__}: {' '.join(str(failure).split())}") from failure
+            raise KeySourceError(f"{type(failure).__name__}: {' '.join(str(failure).split())}") from failure

@@ -9,19 +9,19 @@ from typing import Any
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
-from support_service.access.strict_json import read_object
+from support_service.access.strict_json import parse_object
 
-MOST = 100  # keys of a set that are read; further keys are ignored
-SMALLEST_RSA = 2048  # bits
-TOO_SMALL = f"it has fewer than {SMALLEST_RSA} bits"
-KINDS: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}  # by prefix of the algorithm
+MAX_KEYS_IN_SET = 100  # keys of a set that are read; further keys are ignored
+MIN_RSA_BITS = 2048  # bits
+RSA_KEY_TOO_SMALL = f"it has fewer than {MIN_RSA_BITS} bits"
+KEY_TYPES: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}  # by prefix of the algorithm
 CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
 PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
 log = logging.getLogger(__name__)
 
 
-class Keys:
+class KeySet:
     """An immutable set of public keys."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
@@ -45,15 +45,17 @@ class Keys:
         return named or (without_id[0] if len(without_id) == 1 else None)
 
 
-def parse(document: bytes) -> Keys:
+def parse_key_set(document: bytes) -> KeySet:
     """Parse a JWKS, a single JWK or PEM. Unusable keys are skipped. Raises ValueError for any other document."""
     if document.lstrip().startswith(b"-----BEGIN"):
-        return Keys([key for block in PEM.findall(document)[:MOST] if (key := _from_pem(block)) is not None])
-    content = read_object(document)
+        return KeySet(
+            [key for block in PEM.findall(document)[:MAX_KEYS_IN_SET] if (key := _from_pem(block)) is not None]
+        )
+    content = parse_object(document)
     listed = content.get("keys", [content] if "kty" in content else None)
     if not isinstance(listed, list):
         raise ValueError("it is no JWKS: there is no list `keys`")  # noqa: TRY004 - like `read_object`
-    return Keys([*_from_list(listed[:MOST])])
+    return KeySet([*_from_list(listed[:MAX_KEYS_IN_SET])])
 
 
 def _from_list(listed: list[Any]) -> Iterator[Key]:
@@ -88,8 +90,8 @@ def _reason_not_to_import(candidate: Any) -> str:
     """Return why a JWK is not worth importing, or an empty string if it is."""
     if not isinstance(candidate, dict) or candidate.get("kty") not in ("RSA", "EC", "OKP"):
         return "it is none that proves who signed"
-    if candidate["kty"] == "RSA" and len(str(candidate.get("n"))) * 6 < SMALLEST_RSA:
-        return TOO_SMALL
+    if candidate["kty"] == "RSA" and len(str(candidate.get("n"))) * 6 < MIN_RSA_BITS:
+        return RSA_KEY_TOO_SMALL
     return ""
 
 
@@ -97,8 +99,8 @@ def _reason_unusable(key: Key) -> str:
     """Return why a key cannot verify signatures, or an empty string if it can."""
     if key.is_private:
         return "it is private, and has no business here"
-    if isinstance(key, RSAKey) and key.public_key.key_size < SMALLEST_RSA:
-        return TOO_SMALL
+    if isinstance(key, RSAKey) and key.public_key.key_size < MIN_RSA_BITS:
+        return RSA_KEY_TOO_SMALL
     if key.get("use", "sig") != "sig" or "verify" not in (key.get("key_ops") or ("verify",)):
         return "it is not for signatures"
     return ""
@@ -107,7 +109,7 @@ def _reason_unusable(key: Key) -> str:
 def _fits(key: Key, algorithm: str) -> bool:
     """Return True if the key suits the algorithm and is not restricted to another one."""
     return (
-        isinstance(key, KINDS[algorithm[:2]])
+        isinstance(key, KEY_TYPES[algorithm[:2]])
         and getattr(key, "curve_name", None) == CURVES.get(algorithm)
         and key.alg in (None, algorithm)
     )

@@ -3,16 +3,16 @@
 import json
 from typing import Any, NoReturn
 
-from support_service.core.json_limits import nests_too_deep
+from support_service.core.json_limits import exceeds_depth
 
 
-def read_object(document: bytes) -> dict[str, Any]:
+def parse_object(document: bytes) -> dict[str, Any]:
     """Parse a JSON object. Raises ValueError for other values, duplicate names, NaN, Infinity and excessive nesting."""
     try:
         parsed = json.loads(document.decode(), object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("it nests too deep") from None
-    if nests_too_deep(document, parsed):  # Python versions differ in the depth at which they fail
+    if exceeds_depth(document, parsed):  # Python versions differ in the depth at which they fail
         raise ValueError("it nests too deep")
     if not isinstance(parsed, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - for callers, one more kind of invalid document

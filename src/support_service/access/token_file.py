@@ -16,23 +16,23 @@ from typing import Annotated, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from support_service.core.errors import Unavailable
-from support_service.core.principals import BOUND, Role
+from support_service.core.principals import CASE_SCOPED_ROLES, Role
 
-PREFIX = "sup_"  # lets people and secret scanners recognize a token
-RANDOM_BYTES = 32
-NAMES = r"^[A-Za-z0-9._@-]{1,64}$"
-IDS = r"^[^\x00-\x1f\x7f]{1,36}$"  # of agents, customers and teams, as in cases
-OURS = 0o600  # only the owner may read and write
+TOKEN_PREFIX = "sup_"  # noqa: S105 - no secret; it lets people and secret scanners recognize a token
+TOKEN_BYTES = 32
+NAME_PATTERN = r"^[A-Za-z0-9._@-]{1,64}$"
+ID_PATTERN = r"^[^\x00-\x1f\x7f]{1,36}$"  # of agents, customers and teams, as in cases
+OWNER_ONLY_MODE = 0o600  # only the owner may read and write
 
-Id = Annotated[str, StringConstraints(pattern=IDS)]
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 
 
-class Entry(BaseModel):
+class TokenEntry(BaseModel):
     """One token: its hash, its validity, and the caller that it identifies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    name: str = Field(pattern=NAMES)
+    name: str = Field(pattern=NAME_PATTERN)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", repr=False)
     role: Role
     subject: Id | None = None
@@ -43,17 +43,17 @@ class Entry(BaseModel):
 
     @model_validator(mode="after")
     def _check_subject(self) -> Self:
-        if self.role in BOUND and self.subject is None:
+        if self.role in CASE_SCOPED_ROLES and self.subject is None:
             raise ValueError(f"the role {self.role} needs a subject")
         return self
 
 
-class Content(BaseModel):
+class TokenFile(BaseModel):
     """The content of the token file."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    tokens: tuple[Entry, ...]
+    tokens: tuple[TokenEntry, ...]
 
     @model_validator(mode="after")
     def _check_unique(self) -> Self:
@@ -68,18 +68,18 @@ class Content(BaseModel):
 
 def new_token() -> str:
     """Return a new random token."""
-    return PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
+    return TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
 
 
-def hashed(token: str) -> str:
+def hash_token(token: str) -> str:
     """Return the hash that identifies a token in the file, in hex."""
     return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def read(path: Path) -> tuple[Entry, ...]:
+def read_token_file(path: Path) -> tuple[TokenEntry, ...]:
     """Return all tokens of the file. Raises Unavailable, with the reason in one line, if it cannot be loaded."""
     try:
-        return Content.model_validate_json(path.read_bytes()).tokens
+        return TokenFile.model_validate_json(path.read_bytes()).tokens
     except FileNotFoundError:
         reason = "is not there: `support-service token create NAME --role ROLE` makes it"
     except OSError as failure:
@@ -92,7 +92,7 @@ def read(path: Path) -> tuple[Entry, ...]:
 
 
 @contextmanager
-def changing(path: Path) -> Iterator[list[Entry]]:
+def edit_token_file(path: Path) -> Iterator[list[TokenEntry]]:
     """Yield the tokens as a list to change in place, and write it at the end of the block. Other writers wait.
 
     Raises Unavailable if the file cannot be read or written. The file stays unchanged then, and if the block raises.
@@ -101,9 +101,9 @@ def changing(path: Path) -> Iterator[list[Entry]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The lock is on a separate file, because the token file is replaced.
-        with os.fdopen(os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, OURS)) as lock:
+        with os.fdopen(os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, OWNER_ONLY_MODE)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            entries = list(read(path)) if path.exists() else []
+            entries = list(read_token_file(path)) if path.exists() else []
             yield entries
             _write(path, entries)
     except OSError as failure:
@@ -112,12 +112,12 @@ def changing(path: Path) -> Iterator[list[Entry]]:
         ) from failure
 
 
-def _write(path: Path, entries: Sequence[Entry]) -> None:
+def _write(path: Path, entries: Sequence[TokenEntry]) -> None:
     """Replace the file atomically and durably; a crash leaves the old or the new content."""
-    text = Content(tokens=tuple(entries)).model_dump_json(indent=2, exclude_none=True)
+    text = TokenFile(tokens=tuple(entries)).model_dump_json(indent=2, exclude_none=True)
     new = Path(f"{path}.new")  # a fixed name: the lock is held, and a file left by a crash is overwritten
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, OURS), "w") as file:
-        os.fchmod(file.fileno(), OURS)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, OWNER_ONLY_MODE), "w") as file:
+        os.fchmod(file.fileno(), OWNER_ONLY_MODE)
         if path.exists():
             previous = path.stat()
             if (previous.st_uid, previous.st_gid) != (os.geteuid(), os.getegid()):

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from support_service.access.token_file import hashed, read
-from support_service.core.background import beside, repeatedly
+from support_service.access.token_file import hash_token, read_token_file
+from support_service.core.background import run_every, run_in_background
 from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.core.principals import Caller
+from support_service.core.principals import Principal
 
-LOOK_EVERY = 2.0  # seconds
+RELOAD_CHECK_INTERVAL = 2.0  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +27,11 @@ def utc_now() -> datetime:
 @dataclass(frozen=True, slots=True)
 class _Credential:
     sha256: str
-    caller: Caller
+    caller: Principal
     expires: datetime | None
 
 
-class Tokens:
+class FileTokenVerifier:
     """A verifier of the tokens in a file. While the file is invalid, the tokens that were read last stay valid."""
 
     def __init__(self, path: Path, now: Callable[[], datetime] = utc_now) -> None:
@@ -45,16 +45,16 @@ class Tokens:
     async def open(self) -> None:
         """Read the file, and start to check it for changes. Raises Unavailable if it cannot be loaded."""
         await asyncio.to_thread(self._load)
-        look = repeatedly(LOOK_EVERY, self.look, "Looking at the file of tokens")
-        await self._background.enter_async_context(beside(look))
+        look = run_every(RELOAD_CHECK_INTERVAL, self.look, "Looking at the file of tokens")
+        await self._background.enter_async_context(run_in_background(look))
 
     async def close(self) -> None:
         """Stop checking the file for changes."""
         await self._background.aclose()
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str) -> Principal:
         """Return the caller of a token. Raises Unauthenticated for an unknown, revoked or expired token."""
-        digest = hashed(token)
+        digest = hash_token(token)
         credential = self._credentials.get(digest)
         # The time of the lookup depends on hashes, which an attacker cannot choose; the comparison takes constant time.
         if credential is None or not hmac.compare_digest(credential.sha256, digest):
@@ -83,10 +83,10 @@ class Tokens:
             stamp = self._stamp()
         except OSError:
             stamp = ()  # `read` raises with the reason
-        entries = [entry for entry in read(self._path) if entry.revoked is None]
+        entries = [entry for entry in read_token_file(self._path) if entry.revoked is None]
         self._credentials = {
             entry.sha256: _Credential(
-                entry.sha256, Caller(entry.name, entry.role, entry.subject, frozenset(entry.teams)), entry.expires
+                entry.sha256, Principal(entry.name, entry.role, entry.subject, frozenset(entry.teams)), entry.expires
             )
             for entry in entries
         }

@@ -9,21 +9,23 @@ from aiohttp.typedefs import Handler
 from support_service.api import app_keys, health
 from support_service.core import background
 from support_service.core.errors import Unavailable
-from support_service.http.admission import GATE, tell
-from support_service.http.connection_limits import CROWD
-from support_service.http.instrumentation import REQUESTS, observed
-from support_service.http.problems import problems
+from support_service.http.admission import ADMISSION, add_response_headers
+from support_service.http.connection_limits import CONNECTION_LIMITS
+from support_service.http.instrumentation import REQUEST_METRICS, instrumentation_middleware
+from support_service.http.problems import problem_middleware
 from support_service.http.readiness import READINESS
 from support_service.http.runner import Runner
 from support_service.http.security import is_loopback
 
-PLACES = 64  # maximum number of connections, separate from the limit of the API
-STOP_WITHIN = 1.0  # seconds for a running scrape to finish at shutdown
+MAX_CONNECTIONS = 64  # maximum number of connections, separate from the limit of the API
+SHUTDOWN_TIMEOUT = 1.0  # seconds for a running scrape to finish at shutdown
 
 log = logging.getLogger(__name__)
 
 
-def beside(host: str, port: int, scrapes: app_keys.Scrapes) -> Callable[[web.Application], AsyncIterator[None]]:
+def admin_server(
+    host: str, port: int, scrapes: app_keys.MetricsAccess
+) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a cleanup context that serves the app's metrics and health endpoints at `host`:`port`.
 
     It runs as long as the app's components, so it still responds while the app drains its last requests. The context
@@ -32,7 +34,7 @@ def beside(host: str, port: int, scrapes: app_keys.Scrapes) -> Callable[[web.App
 
     async def listen(app: web.Application) -> AsyncIterator[None]:
         admin_app = _admin_app(app, scrapes, f"[{host}]" if ":" in host else host)
-        runner = Runner(admin_app, access_log=None, shutdown_timeout=STOP_WITHIN, handle_signals=False)
+        runner = Runner(admin_app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT, handle_signals=False)
         await runner.setup()
         try:
             try:
@@ -44,9 +46,9 @@ def beside(host: str, port: int, scrapes: app_keys.Scrapes) -> Callable[[web.App
                     f"SUPPORT_ADMIN_HOST={host!r} SUPPORT_ADMIN_PORT={port}: can't listen there: {reason}",
                 ) from failure
             bound, number = runner.addresses[0][:2]
-            app[app_keys.ADMIN] = f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
-            log.info("Metrics and health are at %s", app[app_keys.ADMIN])
-            async with background.beside(admin_app[CROWD].watch()):
+            app[app_keys.ADMIN_URL] = f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
+            log.info("Metrics and health are at %s", app[app_keys.ADMIN_URL])
+            async with background.run_in_background(admin_app[CONNECTION_LIMITS].watch()):
                 yield
         finally:
             await runner.cleanup()
@@ -55,26 +57,28 @@ def beside(host: str, port: int, scrapes: app_keys.Scrapes) -> Callable[[web.App
 
 
 @web.middleware
-async def named(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Check the Host and Origin headers as the API does. Raises Misdirected and Forbidden."""
-    request.app[GATE].origins.check(request)
+    request.app[ADMISSION].origins.check(request)
     return await handler(request)
 
 
-def _admin_app(app: web.Application, scrapes: app_keys.Scrapes, host: str) -> web.Application:
+def _admin_app(app: web.Application, scrapes: app_keys.MetricsAccess, host: str) -> web.Application:
     """Return the admin application, which shares the components of `app`."""
     # A non-loopback address may have any host name, and a web page can do no more there than any other client.
-    checks = [named] if is_loopback(host) else []
-    admin = web.Application(middlewares=[observed(app[REQUESTS], app[READINESS], 0), problems, *checks])
-    admin[GATE] = app[GATE]
-    admin[CROWD] = app[CROWD].beside(PLACES)
-    admin.on_response_prepare.append(tell)
+    checks = [check_origin] if is_loopback(host) else []
+    admin = web.Application(
+        middlewares=[instrumentation_middleware(app[REQUEST_METRICS], app[READINESS], 0), problem_middleware, *checks]
+    )
+    admin[ADMISSION] = app[ADMISSION]
+    admin[CONNECTION_LIMITS] = app[CONNECTION_LIMITS].beside(MAX_CONNECTIONS)
+    admin.on_response_prepare.append(add_response_headers)
     admin[app_keys.METRICS] = app[app_keys.METRICS]
-    admin[REQUESTS] = app[REQUESTS]
+    admin[REQUEST_METRICS] = app[REQUEST_METRICS]
     admin[READINESS] = app[READINESS]
     admin[app_keys.DATABASE] = app[app_keys.DATABASE]
     admin[app_keys.CACHE] = app[app_keys.CACHE]
-    admin[app_keys.SCRAPES] = scrapes
+    admin[app_keys.METRICS_ACCESS] = scrapes
     for handler in (health.metrics, health.health, health.livez, health.readyz):
         admin.router.add_get(f"/{handler.__name__}", handler)
     return admin

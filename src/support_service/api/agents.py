@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from support_service.api import app_keys
-from support_service.http.json_body import reply
+from support_service.http.json_body import json_response
 
 
 async def workload(request: web.Request) -> web.Response:
@@ -11,4 +11,4 @@ async def workload(request: web.Request) -> web.Response:
 
     An agent whom nobody knows has none.
     """
-    return reply(await request.app[app_keys.SUPPORT].workload(request.match_info["agent_id"]))
+    return json_response(await request.app[app_keys.CASES].workload(request.match_info["agent_id"]))

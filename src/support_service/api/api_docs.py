@@ -22,7 +22,7 @@ async def openapi(request: web.Request) -> web.Response:
 
     An OpenAPI 3.1 document, which this page is made of. `support-service openapi` prints it too.
     """
-    return web.Response(body=request.app[app_keys.DESCRIPTION].openapi(), content_type="application/json")
+    return web.Response(body=request.app[app_keys.API_DOCUMENTS].openapi(), content_type="application/json")
 
 
 async def asyncapi(request: web.Request) -> web.Response:
@@ -30,7 +30,7 @@ async def asyncapi(request: web.Request) -> web.Response:
 
     An AsyncAPI 3.0 document: what goes out by Redis stream and webhook, and what comes in by stream and by HTTP.
     """
-    return web.Response(body=request.app[app_keys.DESCRIPTION].asyncapi(), content_type="application/json")
+    return web.Response(body=request.app[app_keys.API_DOCUMENTS].asyncapi(), content_type="application/json")
 
 
 async def docs(request: web.Request) -> web.Response:
@@ -38,6 +38,6 @@ async def docs(request: web.Request) -> web.Response:
 
     This page. It runs no script, and loads nothing from anywhere else.
     """
-    description = request.app[app_keys.DESCRIPTION]
+    description = request.app[app_keys.API_DOCUMENTS]
     headers = {"Content-Security-Policy": description.page_policy()}
     return web.Response(text=description.page(), content_type="text/html", headers=headers)

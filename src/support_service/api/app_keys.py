@@ -7,15 +7,15 @@ from aiohttp import web
 
 from support_service.access.authenticator import Authenticator
 from support_service.attachments.service import AttachmentService
-from support_service.cases.masking import Mask
-from support_service.cases.service import SupportService
+from support_service.cases.masking import CaseMasker
+from support_service.cases.service import CaseService
 from support_service.database import Database
-from support_service.events.consumer import Consumer
+from support_service.events.consumer import EventConsumer
 from support_service.http.uploads import UploadOptions
-from support_service.idempotency.claims import Claims
+from support_service.idempotency.claims import IdempotencyService
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
-from support_service.timeline.cache.memory import Cache
+from support_service.timeline.cache.memory import SnapshotStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class HttpOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Scrapes:
+class MetricsAccess:
     """Access to /metrics: whether it is open, and the bearer token it requires, if any."""
 
     open: bool = True
@@ -38,7 +38,7 @@ class Scrapes:
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class ApiDocuments:
     """Functions that return the API descriptions; each description is built on first use."""
 
     openapi: Callable[[], bytes]
@@ -47,18 +47,18 @@ class Description:
     page_policy: Callable[[], str]  # Content-Security-Policy of the page
 
 
-CLAIMS = web.AppKey("claims", Claims)
-SUPPORT = web.AppKey("support", SupportService)
+CLAIMS = web.AppKey("claims", IdempotencyService)
+CASES = web.AppKey("support", CaseService)
 TIMELINE = web.AppKey("timeline", TimelineAggregator)
 ATTACHMENTS = web.AppKey("attachments", AttachmentService)
-EVENTS = web.AppKey("events", Consumer)
+EVENT_CONSUMER = web.AppKey("events", EventConsumer)
 DATABASE = web.AppKey("database", Database)
-CACHE = web.AppKey("cache", Cache)
+CACHE = web.AppKey("cache", SnapshotStore)
 METRICS = web.AppKey("metrics", Metrics)
-HTTP = web.AppKey("http", HttpOptions)
+HTTP_OPTIONS = web.AppKey("http", HttpOptions)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
-SCRAPES = web.AppKey("scrapes", Scrapes)
-ADMIN = web.AppKey("admin", str)  # base URL of the admin server, if there is one
-MASK = web.AppKey("mask", Mask)
-REACH = web.RequestKey("reach", str)  # the scope of the request's permission, see permissions.py
-DESCRIPTION = web.AppKey("description", Description)
+METRICS_ACCESS = web.AppKey("scrapes", MetricsAccess)
+ADMIN_URL = web.AppKey("admin", str)  # base URL of the admin server, if there is one
+MASK = web.AppKey("mask", CaseMasker)
+SCOPE = web.RequestKey("reach", str)  # the scope of the request's permission, see permissions.py
+API_DOCUMENTS = web.AppKey("description", ApiDocuments)

@@ -9,25 +9,25 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from support_service.api import app_keys
 from support_service.api.authorization import is_masked
-from support_service.api.case_presenter import view
-from support_service.api.cases import case_id
-from support_service.api.etags import expected
-from support_service.attachments.model import Attachment, disposition
-from support_service.cases.model import Wire
-from support_service.cases.policy import expect_may_attach
+from support_service.api.case_presenter import present_attachment
+from support_service.api.cases import path_case_id
+from support_service.api.etags import if_match_versions
+from support_service.attachments.model import Attachment, content_disposition
+from support_service.cases.model import ApiModel
+from support_service.cases.policy import check_may_attach
 from support_service.cases.vocabulary import Visibility
 from support_service.core.errors import Unavailable
-from support_service.core.principals import CALLER
-from support_service.http.json_body import read_query, reply
-from support_service.http.problems import problem
+from support_service.core.principals import CURRENT_PRINCIPAL
+from support_service.http.json_body import json_response, read_query
+from support_service.http.problems import problem_response
 from support_service.http.readiness import READINESS
-from support_service.http.uploads import Upload
+from support_service.http.uploads import FileUpload
 from support_service.telemetry.logs import REQUEST_ID
 
 log = logging.getLogger(__name__)
 
 
-class UploadQuery(Wire):
+class UploadQuery(ApiModel):
     """What the query of an upload says of its file."""
 
     visibility: Visibility = "public"
@@ -58,15 +58,15 @@ async def upload(request: web.Request) -> web.Response:
     internal note hides the file that it names, unless a public message has named it before.
     """
     visibility = read_query(request, UploadQuery).visibility
-    expect_may_attach(CALLER.get(), visibility)
+    check_may_attach(CURRENT_PRINCIPAL.get(), visibility)
     service = request.app[app_keys.ATTACHMENTS]
     with service.uploading(), request.app[READINESS].for_client():
-        versions = expected(request)
-        await service.expect_takes(case_id(request), versions)
-        incoming = Upload(request, request.app[app_keys.HTTP].uploads)
+        versions = if_match_versions(request)
+        await service.expect_takes(path_case_id(request), versions)
+        incoming = FileUpload(request, request.app[app_keys.HTTP_OPTIONS].uploads)
         await incoming.open()
         attachment = await service.add(
-            case_id(request),
+            path_case_id(request),
             incoming.filename,
             incoming.content_type,
             incoming.chunks(),
@@ -74,8 +74,8 @@ async def upload(request: web.Request) -> web.Response:
             visibility=visibility,
             versions=versions,
         )
-    answer = view(request, attachment)
-    return reply(answer, 201, {"Location": answer.uri})
+    answer = present_attachment(request, attachment)
+    return json_response(answer, 201, {"Location": answer.uri})
 
 
 async def list_attachments(request: web.Request) -> web.Response:
@@ -83,9 +83,11 @@ async def list_attachments(request: web.Request) -> web.Response:
 
     Each with the address of its bytes, its size and its SHA-256.
     """
-    found = await request.app[app_keys.ATTACHMENTS].of_case(case_id(request))
-    views = [view(request, attachment) for attachment in found]
-    return reply([request.app[app_keys.MASK].attachment(each) for each in views] if is_masked(request) else views)
+    found = await request.app[app_keys.ATTACHMENTS].of_case(path_case_id(request))
+    views = [present_attachment(request, attachment) for attachment in found]
+    return json_response(
+        [request.app[app_keys.MASK].attachment(each) for each in views] if is_masked(request) else views
+    )
 
 
 async def download(request: web.Request) -> web.StreamResponse:
@@ -95,23 +97,23 @@ async def download(request: web.Request) -> web.StreamResponse:
     id counts.
     """
     service = request.app[app_keys.ATTACHMENTS]
-    attachment = await service.get(case_id(request), request.match_info["attachment_id"])
+    attachment = await service.get(path_case_id(request), request.match_info["attachment_id"])
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": disposition(attachment.filename),
+        "Content-Disposition": content_disposition(attachment.filename),
         "Content-Security-Policy": "sandbox",
         "ETag": f'"{attachment.sha256}"',
     }
     if any(tag.value in (attachment.sha256, "*") for tag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     # A presigned link is valid for GET only.
-    redirects = request.app[app_keys.HTTP].redirect_downloads and request.method != "HEAD"
+    redirects = request.app[app_keys.HTTP_OPTIONS].redirect_downloads and request.method != "HEAD"
     if redirects and (link := await service.link(attachment)):
         return web.Response(status=307, headers=headers | {"Location": link})
     byte_range = _requested_range(request, attachment)
     if byte_range is None:
-        refusal = problem(416, "range_not_satisfiable", f"The file has only {attachment.size_bytes} bytes.")
+        refusal = problem_response(416, "range_not_satisfiable", f"The file has only {attachment.size_bytes} bytes.")
         refusal.headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
         return refusal
     partial = len(byte_range) < attachment.size_bytes
@@ -146,7 +148,7 @@ async def remove(request: web.Request) -> web.Response:
     It is gone from the case at once; its bytes go with it, or later where their storage is out of reach.
     """
     attachment_id = request.match_info["attachment_id"]
-    await request.app[app_keys.ATTACHMENTS].remove(case_id(request), attachment_id, expected(request))
+    await request.app[app_keys.ATTACHMENTS].remove(path_case_id(request), attachment_id, if_match_versions(request))
     return web.Response(status=204)
 
 

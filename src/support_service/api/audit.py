@@ -8,33 +8,33 @@ from aiohttp import web
 from pydantic import Field
 
 from support_service.api import app_keys
-from support_service.api.cases import case_id
+from support_service.api.cases import path_case_id
 from support_service.audit import log, store
-from support_service.audit.chain import Entry
+from support_service.audit.chain import AuditEntry as Entry
 from support_service.cases import examples
-from support_service.cases.model import CURSOR, DEFAULT_LIMIT, MAX_LIMIT, Wire, shown
+from support_service.cases.model import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, ApiModel, example_config
 from support_service.core import pagination
-from support_service.core.ids import may_be_id
+from support_service.core.ids import is_valid_id
 from support_service.core.principals import Role
-from support_service.http.json_body import read_query, reply
+from support_service.http.json_body import json_response, read_query
 
 
-class AuditQuery(Wire):
+class AuditQuery(ApiModel):
     """Which entries to list."""
 
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(
-        DEFAULT_LIMIT,
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE,
         description="how many entries a page has at most; one whose changes have more than 4 MiB of JSON ends early",
     )
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR})] | None = Field(
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
         None, description="`nextCursor` of the page before; without it the list starts with the newest entry"
     )
 
 
-class AuditEntry(Wire):
+class AuditEntry(ApiModel):
     """One change of a case, as it was made; `position` and `hash` come within seconds, with its place in the chain."""
 
-    model_config = shown(examples.AUDIT_ENTRY)
+    model_config = example_config(examples.AUDIT_ENTRY)
 
     at: datetime
     actor: str = Field(description="the caller's name")
@@ -48,10 +48,10 @@ class AuditEntry(Wire):
     hash: str | None = Field(description="SHA-256 in hex of the hash before it and this entry")
 
 
-class AuditPage(Wire):
+class AuditPage(ApiModel):
     """A page of entries, newest first; `nextCursor` asks for the next page, null ends the list."""
 
-    model_config = shown(examples.AUDIT_PAGE)
+    model_config = example_config(examples.AUDIT_PAGE)
 
     items: list[AuditEntry]
     next_cursor: str | None
@@ -63,15 +63,19 @@ async def list_audit(request: web.Request) -> web.Response:
     The entries of a case that was deleted stay. What messages say is not in them.
     """
     query = read_query(request, AuditQuery)
-    before = pagination.read(query.cursor)
-    name = case_id(request)
+    before = pagination.decode_cursor(query.cursor)
+    name = path_case_id(request)
     database = request.app[app_keys.DATABASE]
-    page, more = await store.of_case(database, name, before, query.limit) if may_be_id(name) else ([], False)
+    page, more = (
+        await store.read_case_entries(database, name, before, query.limit) if is_valid_id(name) else ([], False)
+    )
     if not page and before is None:
         # The case may be older than the audit log. Raises if there is no such case.
-        await request.app[app_keys.SUPPORT].get_case(name)
+        await request.app[app_keys.CASES].get_case(name)
     items = [_entry(each) for each in page]
-    return reply(AuditPage.model_construct(items=items, next_cursor=pagination.write(page[-1].seq) if more else None))
+    return json_response(
+        AuditPage.model_construct(items=items, next_cursor=pagination.encode_cursor(page[-1].seq) if more else None)
+    )
 
 
 def _entry(entry: Entry) -> AuditEntry:

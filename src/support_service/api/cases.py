@@ -5,17 +5,26 @@ from pydantic import Field
 
 from support_service.api import app_keys
 from support_service.api.authorization import is_masked
-from support_service.api.case_presenter import addressed, with_timeline
-from support_service.api.etags import expected, is_known, tagged
+from support_service.api.case_presenter import with_attachment_urls, with_timeline
+from support_service.api.etags import etag_header, if_match_versions, matches_if_none_match
 from support_service.attachments.model import Attachment
-from support_service.cases.model import Case, CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange, Wire
-from support_service.cases.policy import missing
+from support_service.cases.model import (
+    ApiModel,
+    Case,
+    CaseChange,
+    CaseQuery,
+    Closing,
+    NewCase,
+    NewMessage,
+    StatusChange,
+)
+from support_service.cases.policy import permission_missing
 from support_service.database import Transaction
-from support_service.http.json_body import read, read_optional, read_query, reply
+from support_service.http.json_body import json_response, read_body_and_query, read_model, read_query
 from support_service.telemetry.logs import CASE_ID
 
 
-class DetailQuery(Wire):
+class CaseDetailQuery(ApiModel):
     """What a detail holds."""
 
     include_timeline: bool = Field(default=False, description="collect the timeline, live or from the cache")
@@ -27,9 +36,9 @@ async def open_case(request: web.Request) -> web.Response:
     `Location` and `id` say where it is from now on. What `context` names is looked up in the order, payment and
     fulfillment services whenever the timeline is read. Fields that nobody knows are ignored.
     """
-    case = await request.app[app_keys.SUPPORT].open_case(await read(request, NewCase))
+    case = await request.app[app_keys.CASES].open_case(await read_model(request, NewCase))
     CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
-    return reply(case, 201, {"Location": f"/support/cases/{case.id}", **tagged(request, case)})
+    return json_response(case, 201, {"Location": f"/support/cases/{case.id}", **etag_header(request, case)})
 
 
 async def list_cases(request: web.Request) -> web.Response:
@@ -40,11 +49,11 @@ async def list_cases(request: web.Request) -> web.Response:
     """
     query = read_query(request, CaseQuery)
     if is_masked(request) and (query.q or query.customer_id):
-        raise missing("cases:search", "What is masked can't be searched for.")
-    page = await request.app[app_keys.SUPPORT].list_cases(query)
+        raise permission_missing("cases:search", "What is masked can't be searched for.")
+    page = await request.app[app_keys.CASES].list_cases(query)
     if is_masked(request):
         page.items = [request.app[app_keys.MASK].ticket(ticket) for ticket in page.items]
-    return reply(page)
+    return json_response(page)
 
 
 async def get_case(request: web.Request) -> web.Response:
@@ -53,15 +62,18 @@ async def get_case(request: web.Request) -> web.Response:
     `includeTimeline=true` merges in what the order, payment and fulfillment services know, from the cache or asked now;
     `timelineSources` says what each one's part is worth. A service that is down costs its own entries and nothing else.
     """
-    wanted = read_query(request, DetailQuery)
-    case = await request.app[app_keys.SUPPORT].get_case(case_id(request))
+    wanted = read_query(request, CaseDetailQuery)
+    case = await request.app[app_keys.CASES].get_case(path_case_id(request))
     if wanted.include_timeline:
-        return reply(
-            _mask_if_required(request, await with_timeline(request, case)), headers=tagged(request, case, live=True)
+        return json_response(
+            _mask_if_required(request, await with_timeline(request, case)),
+            headers=etag_header(request, case, live=True),
         )
-    if is_known(request, case):
-        return web.Response(status=304, headers=tagged(request, case))
-    return reply(_mask_if_required(request, addressed(request, case)), headers=tagged(request, case))
+    if matches_if_none_match(request, case):
+        return web.Response(status=304, headers=etag_header(request, case))
+    return json_response(
+        _mask_if_required(request, with_attachment_urls(request, case)), headers=etag_header(request, case)
+    )
 
 
 async def change_case(request: web.Request) -> web.Response:
@@ -70,11 +82,11 @@ async def change_case(request: web.Request) -> web.Response:
     Fields that are sent replace what was there, lists as a whole; the others stay as they are. A `description` or
     `assignedAgentId` of null empties it.
     """
-    change = await read(request, CaseChange)
-    ticket = await request.app[app_keys.SUPPORT].change_case(case_id(request), change, expected(request))
+    change = await read_model(request, CaseChange)
+    ticket = await request.app[app_keys.CASES].change_case(path_case_id(request), change, if_match_versions(request))
     if "context" in change.model_fields_set:
         await request.app[app_keys.TIMELINE].invalidate(ticket.id)
-    return reply(ticket, headers=tagged(request, ticket))
+    return json_response(ticket, headers=etag_header(request, ticket))
 
 
 async def add_message(request: web.Request) -> web.Response:
@@ -82,8 +94,10 @@ async def add_message(request: web.Request) -> web.Response:
 
     `authorType` says who wrote it; a file that belongs to it is sent before as an attachment, and named by its `uri`.
     """
-    body = await read(request, NewMessage)
-    return reply(await request.app[app_keys.SUPPORT].add_message(case_id(request), body, expected(request)))
+    body = await read_model(request, NewMessage)
+    return json_response(
+        await request.app[app_keys.CASES].add_message(path_case_id(request), body, if_match_versions(request))
+    )
 
 
 async def set_status(request: web.Request) -> web.Response:
@@ -91,9 +105,9 @@ async def set_status(request: web.Request) -> web.Response:
 
     Both may come in the query or as JSON; the query has the last word, and one of the two must name a status.
     """
-    change = await read_optional(request, StatusChange)
-    ticket = await request.app[app_keys.SUPPORT].set_status(case_id(request), change, expected(request))
-    return reply(ticket, headers=tagged(request, ticket))
+    change = await read_body_and_query(request, StatusChange)
+    ticket = await request.app[app_keys.CASES].set_status(path_case_id(request), change, if_match_versions(request))
+    return json_response(ticket, headers=etag_header(request, ticket))
 
 
 async def close_case(request: web.Request) -> web.Response:
@@ -101,9 +115,9 @@ async def close_case(request: web.Request) -> web.Response:
 
     A closed case stays closed, and takes the message all the same, unless it is its customer's.
     """
-    closing = await read_optional(request, Closing)
-    case = await request.app[app_keys.SUPPORT].close_case(case_id(request), closing, expected(request))
-    return reply(addressed(request, case), headers=tagged(request, case))
+    closing = await read_body_and_query(request, Closing)
+    case = await request.app[app_keys.CASES].close_case(path_case_id(request), closing, if_match_versions(request))
+    return json_response(with_attachment_urls(request, case), headers=etag_header(request, case))
 
 
 async def delete_case(request: web.Request) -> web.Response:
@@ -111,13 +125,13 @@ async def delete_case(request: web.Request) -> web.Response:
 
     The synthetic check removes so what it made. Cases of any channel but `synthetic` are refused: close them.
     """
-    case, files = case_id(request), request.app[app_keys.ATTACHMENTS]
+    case, files = path_case_id(request), request.app[app_keys.ATTACHMENTS]
     removed: list[Attachment] = []
 
     async def remove_files(tx: Transaction) -> None:
         removed.extend(await files.remove_all(tx, case))
 
-    await request.app[app_keys.SUPPORT].remove_synthetic(case, remove_files, expected(request))
+    await request.app[app_keys.CASES].remove_synthetic(case, remove_files, if_match_versions(request))
     await files.discard(removed)
     return web.Response(status=204)
 
@@ -127,11 +141,13 @@ async def refresh_timeline(request: web.Request) -> web.Response:
 
     Every service that the context refers to is asked; where one fails, what is known from before stands in for it.
     """
-    case = await request.app[app_keys.SUPPORT].get_case(case_id(request))
-    return reply(await with_timeline(request, case, refresh=True), headers=tagged(request, case, live=True))
+    case = await request.app[app_keys.CASES].get_case(path_case_id(request))
+    return json_response(
+        await with_timeline(request, case, refresh=True), headers=etag_header(request, case, live=True)
+    )
 
 
-def case_id(request: web.Request) -> str:
+def path_case_id(request: web.Request) -> str:
     """Return the case id of the path."""
     return request.match_info["case_id"]
 

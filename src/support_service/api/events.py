@@ -6,17 +6,22 @@ from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
 from support_service.api import app_keys
-from support_service.cases.model import Wire, shown
-from support_service.core.errors import TooLarge, UnsupportedType
+from support_service.cases.model import ApiModel, example_config
+from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
 from support_service.events import envelope
-from support_service.events.inbound_events import MODELS, OrderStatusChanged, PaymentStatusChanged, ShipmentUpdated
-from support_service.http.json_body import media_type, read_json, reply
+from support_service.events.inbound_events import (
+    MODEL_BY_TYPE,
+    OrderStatusChanged,
+    PaymentStatusChanged,
+    ShipmentUpdated,
+)
+from support_service.http.json_body import json_response, media_type, read_json
 
-Attribute = Annotated[str, Field(min_length=1, max_length=envelope.MAX_ATTRIBUTE)]
-BATCHED = "application/cloudevents-batch+json"
+Attribute = Annotated[str, Field(min_length=1, max_length=envelope.MAX_ATTRIBUTE_LENGTH)]
+BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
 
 
-class Attributes(BaseModel):
+class CloudEventAttributes(BaseModel):
     """What every CloudEvent has; in binary mode these come as headers (`ce-id`, …), and `data` as the body."""
 
     # These models only document the format: requests are parsed by envelope.py.
@@ -28,38 +33,38 @@ class Attributes(BaseModel):
     time: AwareDatetime | None = Field(None, description="when it was sent")
 
 
-class ShipmentEvent(Attributes):
+class ShipmentEvent(CloudEventAttributes):
     """A shipment has a new status."""
 
     type: Literal["fulfillment.shipment.updated.v1"]
     data: ShipmentUpdated
 
 
-class OrderEvent(Attributes):
+class OrderEvent(CloudEventAttributes):
     """An order has a new status."""
 
     type: Literal["order.status.changed.v1"]
     data: OrderStatusChanged
 
 
-class PaymentEvent(Attributes):
+class PaymentEvent(CloudEventAttributes):
     """A payment has a new status."""
 
     type: Literal["payment.status.changed.v1"]
     data: PaymentStatusChanged
 
 
-class OtherEvent(Attributes):
+class OtherEvent(CloudEventAttributes):
     """An event of any other type: it is taken, and nobody here minds it."""
 
-    type: Attribute = Field(json_schema_extra={"not": {"enum": [*MODELS]}})
+    type: Attribute = Field(json_schema_extra={"not": {"enum": [*MODEL_BY_TYPE]}})
     data: Any = None
 
 
 class SentEvent(RootModel[ShipmentEvent | OrderEvent | PaymentEvent | OtherEvent]):
     """A structured CloudEvent."""
 
-    model_config = ConfigDict(defer_build=True) | shown(
+    model_config = ConfigDict(defer_build=True) | example_config(
         {
             "specversion": "1.0",
             "id": "e-1",
@@ -76,10 +81,10 @@ class SentEvent(RootModel[ShipmentEvent | OrderEvent | PaymentEvent | OtherEvent
     )
 
 
-class Accepted(Wire):
+class Accepted(ApiModel):
     """An event that was taken; it takes effect soon, and once however often it is sent."""
 
-    model_config = shown({"id": "e-1", "type": "fulfillment.shipment.updated.v1"})
+    model_config = example_config({"id": "e-1", "type": "fulfillment.shipment.updated.v1"})
 
     id: str
     type: str
@@ -93,14 +98,14 @@ async def receive_event(request: web.Request) -> web.Response:
     effect soon, once however often it is sent: each open case that names the order, payment or shipment gets a bot's
     message. A type that nobody here knows is taken and ignored. /asyncapi.json describes every event.
     """
-    if media_type(request) == BATCHED:
-        raise UnsupportedType("unsupported_type", "Send events one at a time.")
-    if (request.content_length or 0) > envelope.MAX_EVENT:
-        raise TooLarge("body_too_large", f"An event may have at most {envelope.MAX_EVENT} bytes.")
+    if media_type(request) == BATCH_MEDIA_TYPE:
+        raise UnsupportedMediaType("unsupported_type", "Send events one at a time.")
+    if (request.content_length or 0) > envelope.MAX_EVENT_BYTES:
+        raise RequestTooLarge("body_too_large", f"An event may have at most {envelope.MAX_EVENT_BYTES} bytes.")
     document = await read_json(request)
-    if envelope.is_binary(request.headers):
-        event = envelope.of_headers(request.headers, document)
+    if envelope.is_binary_mode(request.headers):
+        event = envelope.parse_binary(request.headers, document)
     else:
-        event = envelope.of_document(document)
-    await request.app[app_keys.EVENTS].accept(event)
-    return reply(Accepted(id=event.id, type=event.type), 202)
+        event = envelope.parse_document(document)
+    await request.app[app_keys.EVENT_CONSUMER].accept(event)
+    return json_response(Accepted(id=event.id, type=event.type), 202)

@@ -6,36 +6,36 @@ from typing import Literal
 
 from aiohttp import web
 
-from support_service.access.bearer import bearer
+from support_service.access.bearer import extract_bearer_token
 from support_service.api import app_keys
-from support_service.cases.model import Wire, shown
+from support_service.cases.model import ApiModel, example_config
 from support_service.core.errors import Forbidden, Unauthenticated
-from support_service.http.json_body import reply
+from support_service.http.json_body import json_response
 from support_service.http.readiness import READINESS
-from support_service.timeline.cache.memory import CacheFault
+from support_service.timeline.cache.memory import CacheUnavailable
 
-PATIENCE = 1.0  # timeout of the database ping in seconds: readiness probes wait no longer
-
-
-Part = Literal["ok", "unavailable"]
+PING_TIMEOUT = 1.0  # timeout of the database ping in seconds: readiness probes wait no longer
 
 
-class Health(Wire):
+ComponentStatus = Literal["ok", "unavailable"]
+
+
+class Health(ApiModel):
     """What the clients of the old service know."""
 
-    model_config = shown({"status": "ok"})
+    model_config = example_config({"status": "ok"})
 
     status: str
 
 
-class Ready(Wire):
+class Ready(ApiModel):
     """Whether requests are welcome, and how each part is."""
 
-    model_config = shown({"status": "ready", "database": "ok", "cache": "ok"})
+    model_config = example_config({"status": "ready", "database": "ok", "cache": "ok"})
 
     status: Literal["ready", "unavailable", "stopping"]
-    database: Part
-    cache: Part
+    database: ComponentStatus
+    cache: ComponentStatus
 
 
 async def health(_: web.Request) -> web.Response:
@@ -43,7 +43,7 @@ async def health(_: web.Request) -> web.Response:
 
     For clients of the old service; orchestrators ask `/livez` and `/readyz`.
     """
-    return reply(Health(status="ok"))
+    return json_response(Health(status="ok"))
 
 
 async def livez(_: web.Request) -> web.Response:
@@ -51,7 +51,7 @@ async def livez(_: web.Request) -> web.Response:
 
     A process that can't say so, since its event loop does not turn, should be restarted.
     """
-    return reply(Health(status="ok"))
+    return json_response(Health(status="ok"))
 
 
 async def readyz(request: web.Request) -> web.Response:
@@ -61,10 +61,10 @@ async def readyz(request: web.Request) -> web.Response:
     """
     database, cache = await asyncio.gather(_database_status(request), _cache_status(request))
     if not request.app[READINESS].accepting:
-        return reply(Ready(status="stopping", database=database, cache=cache), 503)
+        return json_response(Ready(status="stopping", database=database, cache=cache), 503)
     if database != "ok":
-        return reply(Ready(status="unavailable", database=database, cache=cache), 503)
-    return reply(Ready(status="ready", database=database, cache=cache))
+        return json_response(Ready(status="unavailable", database=database, cache=cache), 503)
+    return json_response(Ready(status="ready", database=database, cache=cache))
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -84,18 +84,18 @@ async def metrics(request: web.Request) -> web.Response:
 
 def _expect_scraper(request: web.Request) -> None:
     """Raise Forbidden if /metrics is closed here, Unauthenticated if the token is wrong."""
-    scrapes = request.app[app_keys.SCRAPES]
+    scrapes = request.app[app_keys.METRICS_ACCESS]
     if not scrapes.open:
         raise Forbidden(
             "metrics_closed", "Metrics are not open here: SUPPORT_ADMIN_PORT or SUPPORT_METRICS_TOKEN opens them."
         )
     if scrapes.token is not None:
-        given = bearer(request.headers.getall("Authorization", ()))
+        given = extract_bearer_token(request.headers.getall("Authorization", ()))
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), scrapes.token.encode()):
             raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
 
 
-async def _database_status(request: web.Request) -> Part:
+async def _database_status(request: web.Request) -> ComponentStatus:
     """Ping the database in a separate task, because cancelling a hanging ping takes longer than PATIENCE.
 
     At most one ping runs at a time; concurrent requests share it.
@@ -104,7 +104,7 @@ async def _database_status(request: web.Request) -> Part:
     if readiness.ping is None or readiness.ping.done():
         readiness.ping = asyncio.create_task(request.app[app_keys.DATABASE].ping())
     ping = readiness.ping
-    done, _ = await asyncio.wait({ping}, timeout=PATIENCE)
+    done, _ = await asyncio.wait({ping}, timeout=PING_TIMEOUT)
     if not done:
         if not ping.cancelling():
             ping.cancel()
@@ -119,9 +119,9 @@ def _retrieve_exception(ping: asyncio.Task[None]) -> None:
         ping.exception()
 
 
-async def _cache_status(request: web.Request) -> Part:
+async def _cache_status(request: web.Request) -> ComponentStatus:
     try:
         await request.app[app_keys.CACHE].ping()
-    except CacheFault:
+    except CacheUnavailable:
         return "unavailable"
     return "ok"

@@ -15,24 +15,32 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from support_service.api import app_keys
-from support_service.api.authorization import is_bound, operation
+from support_service.api.authorization import is_limited_to_own_cases, operation_name
 from support_service.attachments.model import clean_filename
-from support_service.core.background import beside, repeatedly
-from support_service.core.errors import Invalid
-from support_service.core.ids import may_be_id
-from support_service.core.principals import CALLER
-from support_service.events.envelope import PREFIX
+from support_service.core.background import run_every, run_in_background
+from support_service.core.errors import ValidationFailed
+from support_service.core.ids import is_valid_id
+from support_service.core.principals import CURRENT_PRINCIPAL
+from support_service.events.envelope import HEADER_PREFIX
 from support_service.http.json_body import media_type, read_body
 from support_service.http.readiness import READINESS
-from support_service.http.uploads import Upload
-from support_service.idempotency.claims import CLAIM, RENEW_EVERY, Answer, Claim, Claims, identity, reused
+from support_service.http.uploads import FileUpload
+from support_service.idempotency.claims import (
+    CLAIM_RENEW_INTERVAL,
+    CURRENT_CLAIM,
+    IdempotencyClaim,
+    IdempotencyService,
+    StoredResponse,
+    key_reused_error,
+    stored_key,
+)
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
-WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-FORM = re.compile(r"[\x21-\x7e]{1,255}")
-KEPT = ("Content-Type", "ETag", "Location")  # stored response headers; the others are created per response
-REFUSED = 400  # lowest status that is an error
+WRITE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,255}")
+STORED_HEADERS = ("Content-Type", "ETag", "Location")  # stored response headers; the others are created per response
+FIRST_ERROR_STATUS = 400  # lowest status that is an error
 
 log = logging.getLogger(__name__)
 
@@ -44,28 +52,34 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
     Raises Invalid for a malformed key, or a key used for another request; Conflict if the first request is still
     running or its response was lost.
     """
-    if HEADER not in request.headers or request.method not in WRITES or request.match_info.http_exception is not None:
+    if (
+        HEADER not in request.headers
+        or request.method not in WRITE_METHODS
+        or request.match_info.http_exception is not None
+    ):
         return await handler(request)
     claims = request.app[app_keys.CLAIMS]
     case_id = request.match_info.get("case_id", "")
-    about = case_id if may_be_id(case_id) else None
-    taken = await claims.take(identity(CALLER.get(), _idempotency_key(request)), await _request_digest(request), about)
-    if isinstance(taken, Answer):
-        if taken.case_id is not None and is_bound(request):
+    about = case_id if is_valid_id(case_id) else None
+    taken = await claims.take(
+        stored_key(CURRENT_PRINCIPAL.get(), _idempotency_key(request)), await _request_digest(request), about
+    )
+    if isinstance(taken, StoredResponse):
+        if taken.case_id is not None and is_limited_to_own_cases(request):
             await request.app[app_keys.ATTACHMENTS].expect(taken.case_id)  # the caller may have lost access since
         if _is_upload(request):
             await _expect_same_file(request, taken)
         return web.Response(status=taken.status, headers={**taken.headers, REPLAYED: "true"}, body=taken.body)
-    renewal = repeatedly(RENEW_EVERY, partial(claims.renew, taken), "Holding an idempotency key")
-    token = CLAIM.set(taken)
+    renewal = run_every(CLAIM_RENEW_INTERVAL, partial(claims.renew, taken), "Holding an idempotency key")
+    token = CURRENT_CLAIM.set(taken)
     try:
-        async with beside(renewal):
+        async with run_in_background(renewal):
             response = await handler(request)
     except Exception:
         await _finish(claims, taken, None)
         raise
     finally:
-        CLAIM.reset(token)
+        CURRENT_CLAIM.reset(token)
     await _finish(claims, taken, response)
     return response
 
@@ -73,8 +87,8 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
 def _idempotency_key(request: web.Request) -> str:
     """Return the request's Idempotency-Key. Raises Invalid if it is malformed or given twice."""
     given = request.headers.getall(HEADER)
-    if len(given) != 1 or not FORM.fullmatch(given[0]):
-        raise Invalid("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters.")
+    if len(given) != 1 or not KEY_PATTERN.fullmatch(given[0]):
+        raise ValidationFailed("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters.")
     return given[0]
 
 
@@ -84,7 +98,7 @@ async def _request_digest(request: web.Request) -> str:
     An upload's body is left out, because its multipart boundary differs each time. Its file is compared separately.
     """
     attributes = sorted(
-        (name.lower(), value) for name, value in request.headers.items() if name.lower().startswith(PREFIX)
+        (name.lower(), value) for name, value in request.headers.items() if name.lower().startswith(HEADER_PREFIX)
     )
     asked = json.dumps([request.method, request.rel_url.raw_path_qs, attributes])  # also encodes invalid UTF-8
     digest = hashlib.sha256(asked.encode())
@@ -94,32 +108,32 @@ async def _request_digest(request: web.Request) -> str:
 
 
 def _is_upload(request: web.Request) -> bool:
-    return operation(request) == "upload" and media_type(request).startswith("multipart/")
+    return operation_name(request) == "upload" and media_type(request).startswith("multipart/")
 
 
-async def _expect_same_file(request: web.Request, answer: Answer) -> None:
+async def _expect_same_file(request: web.Request, answer: StoredResponse) -> None:
     """Read a repeated upload without storing it. Raises Invalid if its file differs from the first one."""
     kept = pydantic_core.from_json(answer.body)
     with request.app[app_keys.ATTACHMENTS].uploading(), request.app[READINESS].for_client():
-        incoming = Upload(request, request.app[app_keys.HTTP].uploads)
+        incoming = FileUpload(request, request.app[app_keys.HTTP_OPTIONS].uploads)
         await incoming.open()
         digest, size = hashlib.sha256(), 0
         async for chunk in incoming.chunks():
             digest.update(chunk)
             size += len(chunk)
             if size > kept["sizeBytes"]:
-                raise reused()
+                raise key_reused_error()
     if (clean_filename(incoming.filename), digest.hexdigest()) != (kept["filename"], kept["sha256"]):
-        raise reused()
+        raise key_reused_error()
 
 
-async def _finish(claims: Claims, claim: Claim, response: web.StreamResponse | None) -> None:
+async def _finish(claims: IdempotencyService, claim: IdempotencyClaim, response: web.StreamResponse | None) -> None:
     """Store a successful response; release the key after any other outcome. Errors are logged, not raised."""
     try:
-        if isinstance(response, web.Response) and response.status < REFUSED:
-            headers = {name: response.headers[name] for name in KEPT if name in response.headers}
+        if isinstance(response, web.Response) and response.status < FIRST_ERROR_STATUS:
+            headers = {name: response.headers[name] for name in STORED_HEADERS if name in response.headers}
             body = response.body if isinstance(response.body, bytes) else b""
-            await claims.keep(claim, Answer(response.status, headers, body))
+            await claims.keep(claim, StoredResponse(response.status, headers, body))
         else:
             await claims.release(claim)
     except Exception:

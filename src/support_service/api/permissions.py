@@ -10,22 +10,22 @@ from typing import Literal
 
 from support_service.core.principals import ROLES, Role
 
-Reach = Literal["all", "theirs", "masked"]
+Scope = Literal["all", "theirs", "masked"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AccessRule:
     """A permission, and its scope for each role that has it."""
 
     permission: str
-    reach: Mapping[Role, Reach]
+    reach: Mapping[Role, Scope]
 
 
-def _rule(permission: str, **reach: Reach) -> Rule:
-    return Rule(permission, {role: reach[role] for role in ROLES if role in reach})
+def _rule(permission: str, **reach: Scope) -> AccessRule:
+    return AccessRule(permission, {role: reach[role] for role in ROLES if role in reach})
 
 
-RULES: dict[str, Rule] = {
+ACCESS_RULES: dict[str, AccessRule] = {
     "open_case": _rule("cases:create", agent="all", supervisor="all", customer="theirs", service="all"),
     "list_cases": _rule("cases:read", agent="theirs", supervisor="all", analyst="masked", customer="theirs"),
     "get_case": _rule("cases:read", agent="theirs", supervisor="all", analyst="masked", customer="theirs"),
@@ -45,4 +45,4 @@ RULES: dict[str, Rule] = {
     "workload": _rule("agents:read", agent="theirs", supervisor="all", analyst="all"),
     "receive_event": _rule("events:send", supervisor="all", service="all"),
 }
-PUBLIC = frozenset({"health", "livez", "readyz", "metrics", "openapi", "asyncapi", "docs"})
+PUBLIC_OPERATIONS = frozenset({"health", "livez", "readyz", "metrics", "openapi", "asyncapi", "docs"})

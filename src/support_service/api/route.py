@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-from support_service.core.problem_codes import BY_NAME
+from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 
 JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RouteResponse:
     """An additional success or redirect response; without a model it has no JSON body."""
 
     status: int
@@ -35,7 +35,7 @@ class Route:
     status: int = 200
     media: tuple[str, ...] = (JSON,)  # of the response; other types than JSON have no model
     headers: tuple[str, ...] = ()  # of the response
-    others: tuple[Answer, ...] = ()
+    others: tuple[RouteResponse, ...] = ()
     body: type[BaseModel] | None = None
     body_required: bool = True
     body_media: tuple[str, ...] = (JSON,)
@@ -73,7 +73,7 @@ class Route:
     @property
     def refused_with(self) -> set[int]:
         """The statuses of the problems specific to the operation."""
-        return {status for code in self.refusals if (status := BY_NAME[code].status)}
+        return {status for code in self.refusals if (status := PROBLEM_CODES_BY_NAME[code].status)}
 
     @property
     def parts(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Route table: the source of the app's routes and of the OpenAPI document."""
 
 from support_service.api import agents, api_docs, attachments, audit, cases, events, health
-from support_service.api.route import Answer, Route
+from support_service.api.route import Route, RouteResponse
 from support_service.cases.model import (
     Attachment,
     Case,
@@ -16,14 +16,14 @@ from support_service.cases.model import (
     Ticket,
     Workload,
 )
-from support_service.events.envelope import STRUCTURED
+from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 
 CASES = "/support/cases"
 CASE = CASES + "/{case_id}"
-FILE = CASE + "/attachments/{attachment_id}"
+ATTACHMENT_PATH = CASE + "/attachments/{attachment_id}"
 
 # Groups of problem codes, see core/problem_codes.py. EVERYWHERE applies to all operations.
-EVERYWHERE = (
+COMMON_PROBLEMS = (
     "expectation_failed",
     "headers_too_large",
     "host_not_allowed",
@@ -32,24 +32,29 @@ EVERYWHERE = (
     "origin_not_allowed",
     "uri_too_long",
 )
-AT_THE_GATE = ("overloaded", "rate_limited", "too_many_parameters")  # operations other than health and metrics
+ADMISSION_PROBLEMS = ("overloaded", "rate_limited", "too_many_parameters")  # operations other than health and metrics
 # Operations that require authentication.
-AT_THE_DOOR = ("keys_unavailable", "permission_missing", "token_expired", "token_invalid", "token_missing")
-DATABASE = ("database_busy", "database_unavailable")
-BODY = ("body_too_large", "body_too_slow", "malformed_body", "unsupported_type")
-SENT = (*DATABASE, *BODY, "malformed_json", "invalid_request")  # operations with a JSON body
-KNOWN = (*DATABASE, "case_not_found")  # operations on a case
+AUTHENTICATION_PROBLEMS = ("keys_unavailable", "permission_missing", "token_expired", "token_invalid", "token_missing")
+DATABASE_PROBLEMS = ("database_busy", "database_unavailable")
+BODY_PROBLEMS = ("body_too_large", "body_too_slow", "malformed_body", "unsupported_type")
+JSON_BODY_PROBLEMS = (
+    *DATABASE_PROBLEMS,
+    *BODY_PROBLEMS,
+    "malformed_json",
+    "invalid_request",
+)  # operations with a JSON body
+CASE_PROBLEMS = (*DATABASE_PROBLEMS, "case_not_found")  # operations on a case
 
 CHANGED = "case_changed"  # changes that accept If-Match
-MOVED = (CHANGED, "status_move_not_allowed")
-REPEATED = (  # operations that accept an Idempotency-Key
+STATUS_PROBLEMS = (CHANGED, "status_move_not_allowed")
+IDEMPOTENCY_PROBLEMS = (  # operations that accept an Idempotency-Key
     *("idempotency_answer_lost", "idempotency_key_in_use", "idempotency_key_invalid", "idempotency_key_reused"),
 )
-KEY = ("Idempotency-Key",)
-REPEAT = ("Idempotency-Replayed",)
-CHANGE = ("If-Match", *KEY)
+IDEMPOTENT_HEADERS = ("Idempotency-Key",)
+REPLAY_HEADERS = ("Idempotency-Replayed",)
+CHANGE_HEADERS = ("If-Match", *IDEMPOTENT_HEADERS)
 
-DOWNLOADED = ("Accept-Ranges", "Content-Disposition", "ETag")
+DOWNLOAD_HEADERS = ("Accept-Ranges", "Content-Disposition", "ETag")
 
 ROUTES = (
     Route(
@@ -58,14 +63,23 @@ ROUTES = (
         cases.open_case,
         Case,
         status=201,
-        headers=("ETag", "Location", *REPEAT),
+        headers=("ETag", "Location", *REPLAY_HEADERS),
         body=NewCase,
-        takes=KEY,
-        refusals=(*SENT, "case_not_found", *REPEATED),  # case_not_found: a repeat after the caller lost access
+        takes=IDEMPOTENT_HEADERS,
+        refusals=(
+            *JSON_BODY_PROBLEMS,
+            "case_not_found",
+            *IDEMPOTENCY_PROBLEMS,
+        ),  # case_not_found: a repeat after the caller lost access
         gives=(("case_id", "/id"),),
     ),
     Route(
-        "GET", "/support/cases", cases.list_cases, CasePage, query=CaseQuery, refusals=(*DATABASE, "invalid_request")
+        "GET",
+        "/support/cases",
+        cases.list_cases,
+        CasePage,
+        query=CaseQuery,
+        refusals=(*DATABASE_PROBLEMS, "invalid_request"),
     ),
     Route(
         "GET",
@@ -73,29 +87,29 @@ ROUTES = (
         cases.get_case,
         Case,
         headers=("ETag",),
-        others=(Answer(304, "The case is still the one that you have.", headers=("ETag",)),),
-        query=cases.DetailQuery,
+        others=(RouteResponse(304, "The case is still the one that you have.", headers=("ETag",)),),
+        query=cases.CaseDetailQuery,
         takes=("If-None-Match",),
-        refusals=(*KNOWN, "invalid_request"),
+        refusals=(*CASE_PROBLEMS, "invalid_request"),
     ),
     Route(
         "PATCH",
         CASE,
         cases.change_case,
         Ticket,
-        headers=("ETag", *REPEAT),
+        headers=("ETag", *REPLAY_HEADERS),
         body=CaseChange,
-        takes=CHANGE,
-        refusals=(*KNOWN, *SENT, *MOVED, *REPEATED),
+        takes=CHANGE_HEADERS,
+        refusals=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, *STATUS_PROBLEMS, *IDEMPOTENCY_PROBLEMS),
     ),
     Route(
         "DELETE",
         CASE,
         cases.delete_case,
         status=204,
-        headers=REPEAT,
-        takes=CHANGE,
-        refusals=(*KNOWN, CHANGED, "case_not_synthetic", *REPEATED),
+        headers=REPLAY_HEADERS,
+        takes=CHANGE_HEADERS,
+        refusals=(*CASE_PROBLEMS, CHANGED, "case_not_synthetic", *IDEMPOTENCY_PROBLEMS),
     ),
     Route(
         "POST",
@@ -103,41 +117,41 @@ ROUTES = (
         cases.add_message,
         Message,
         body=NewMessage,
-        headers=REPEAT,
-        takes=CHANGE,
-        refusals=(*KNOWN, *SENT, CHANGED, "case_closed", "case_full", *REPEATED),
+        headers=REPLAY_HEADERS,
+        takes=CHANGE_HEADERS,
+        refusals=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, CHANGED, "case_closed", "case_full", *IDEMPOTENCY_PROBLEMS),
     ),
     Route(
         "POST",
         CASE + "/status",
         cases.set_status,
         Ticket,
-        headers=("ETag", *REPEAT),
+        headers=("ETag", *REPLAY_HEADERS),
         body=StatusChange,
         body_required=False,
         query=StatusChange,
-        takes=CHANGE,
-        refusals=(*KNOWN, *SENT, *MOVED, *REPEATED),
+        takes=CHANGE_HEADERS,
+        refusals=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, *STATUS_PROBLEMS, *IDEMPOTENCY_PROBLEMS),
     ),
     Route(
         "POST",
         CASE + "/close",
         cases.close_case,
         Case,
-        headers=("ETag", *REPEAT),
+        headers=("ETag", *REPLAY_HEADERS),
         body=Closing,
         body_required=False,
-        takes=CHANGE,
-        refusals=(*KNOWN, *SENT, CHANGED, "case_closed", "case_full", *REPEATED),
+        takes=CHANGE_HEADERS,
+        refusals=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, CHANGED, "case_closed", "case_full", *IDEMPOTENCY_PROBLEMS),
     ),
     Route(
         "POST",
         CASE + "/timeline/refresh",
         cases.refresh_timeline,
         Case,
-        headers=("ETag", *REPEAT),
-        takes=KEY,
-        refusals=(*KNOWN, *REPEATED),
+        headers=("ETag", *REPLAY_HEADERS),
+        takes=IDEMPOTENT_HEADERS,
+        refusals=(*CASE_PROBLEMS, *IDEMPOTENCY_PROBLEMS),
     ),
     Route(
         "POST",
@@ -145,48 +159,50 @@ ROUTES = (
         attachments.upload,
         Attachment,
         status=201,
-        headers=("Location", *REPEAT),
+        headers=("Location", *REPLAY_HEADERS),
         body=attachments.FileForm,
         body_media=("multipart/form-data",),
         query=attachments.UploadQuery,
-        takes=("Content-Digest", *CHANGE, "X-Checksum-Sha256"),
+        takes=("Content-Digest", *CHANGE_HEADERS, "X-Checksum-Sha256"),
         refusals=(
-            *KNOWN,
-            *BODY,
+            *CASE_PROBLEMS,
+            *BODY_PROBLEMS,
             *("attachment_empty", "attachment_too_large", "checksum_mismatch", "file_missing", "file_repeated"),
             *("invalid_request", "malformed_checksum", "malformed_multipart", "type_not_allowed"),
             *("storage_full", "storage_unavailable", "uploads_busy"),
             *(CHANGED, "case_closed", "case_full"),
-            *REPEATED,
+            *IDEMPOTENCY_PROBLEMS,
         ),
         gives=(("attachment_id", "/id"), ("filename", "/filename")),
     ),
-    Route("GET", CASE + "/attachments", attachments.list_attachments, Attachment, many=True, refusals=KNOWN),
+    Route("GET", CASE + "/attachments", attachments.list_attachments, Attachment, many=True, refusals=CASE_PROBLEMS),
     Route(
         "GET",
-        FILE + "/{filename}",
+        ATTACHMENT_PATH + "/{filename}",
         attachments.download,
         media=("*/*",),
-        headers=DOWNLOADED,
+        headers=DOWNLOAD_HEADERS,
         others=(
-            Answer(206, "The range that was asked for.", media=("*/*",), headers=(*DOWNLOADED, "Content-Range")),
-            Answer(304, "The file is still the one that you have.", headers=("ETag",)),
-            Answer(307, "The file lies at `Location` for a while.", headers=("ETag", "Location")),
+            RouteResponse(
+                206, "The range that was asked for.", media=("*/*",), headers=(*DOWNLOAD_HEADERS, "Content-Range")
+            ),
+            RouteResponse(304, "The file is still the one that you have.", headers=("ETag",)),
+            RouteResponse(307, "The file lies at `Location` for a while.", headers=("ETag", "Location")),
         ),
         takes=("If-None-Match", "If-Range", "Range"),
         refusals=(
-            *DATABASE,
+            *DATABASE_PROBLEMS,
             *("attachment_not_found", "attachment_unreadable", "range_not_satisfiable", "storage_unavailable"),
         ),
     ),
     Route(
         "DELETE",
-        FILE,
+        ATTACHMENT_PATH,
         attachments.remove,
         status=204,
-        headers=REPEAT,
-        takes=CHANGE,
-        refusals=(*KNOWN, "attachment_not_found", CHANGED, *REPEATED),
+        headers=REPLAY_HEADERS,
+        takes=CHANGE_HEADERS,
+        refusals=(*CASE_PROBLEMS, "attachment_not_found", CHANGED, *IDEMPOTENCY_PROBLEMS),
     ),
     Route(
         "GET",
@@ -194,9 +210,9 @@ ROUTES = (
         audit.list_audit,
         audit.AuditPage,
         query=audit.AuditQuery,
-        refusals=(*KNOWN, "invalid_request"),
+        refusals=(*CASE_PROBLEMS, "invalid_request"),
     ),
-    Route("GET", "/support/agents/{agent_id}/workload", agents.workload, Workload, refusals=DATABASE),
+    Route("GET", "/support/agents/{agent_id}/workload", agents.workload, Workload, refusals=DATABASE_PROBLEMS),
     Route(
         "POST",
         "/support/events",
@@ -204,10 +220,10 @@ ROUTES = (
         events.Accepted,
         status=202,
         body=events.SentEvent,
-        body_media=(STRUCTURED, "application/json"),
-        headers=REPEAT,
-        takes=KEY,
-        refusals=(*SENT, "events_busy", "invalid_event", *REPEATED),
+        body_media=(STRUCTURED_MEDIA_TYPE, "application/json"),
+        headers=REPLAY_HEADERS,
+        takes=IDEMPOTENT_HEADERS,
+        refusals=(*JSON_BODY_PROBLEMS, "events_busy", "invalid_event", *IDEMPOTENCY_PROBLEMS),
     ),
     Route(
         "GET",
@@ -223,7 +239,7 @@ ROUTES = (
         "/readyz",
         health.readyz,
         health.Ready,
-        others=(Answer(503, "Send requests elsewhere.", health.Ready),),
+        others=(RouteResponse(503, "Send requests elsewhere.", health.Ready),),
     ),
     Route("GET", "/openapi.json", api_docs.openapi, api_docs.Document),
     Route("GET", "/asyncapi.json", api_docs.asyncapi, api_docs.Document),

@@ -5,22 +5,22 @@ from functools import partial
 from aiohttp import web
 
 from support_service.api import app_keys
-from support_service.api.authorization import expect_ruled
+from support_service.api.authorization import require_access_rules
 from support_service.api.routes import ROUTES
 
-LOCAL = "http://127.0.0.1:8000"  # base URL of the page's curl examples if no public URL is set
+DEFAULT_BASE_URL = "http://127.0.0.1:8000"  # base URL of the page's curl examples if no public URL is set
 
 
-def install(app: web.Application) -> None:
+def add_routes(app: web.Application) -> None:
     """Add every route and the API descriptions to the app. GET routes also answer HEAD.
 
     Raises LookupError if a route has no access rule.
     """
-    options = app[app_keys.HTTP]
-    app[app_keys.DESCRIPTION] = app_keys.Description(
+    options = app[app_keys.HTTP_OPTIONS]
+    app[app_keys.API_DOCUMENTS] = app_keys.ApiDocuments(
         openapi=partial(_openapi, secured=options.secured),
         asyncapi=partial(_asyncapi, *options.streams),
-        page=partial(_page, options.public_url or LOCAL, secured=options.secured),
+        page=partial(_page, options.public_url or DEFAULT_BASE_URL, secured=options.secured),
         page_policy=_page_policy,
     )
     for route in ROUTES:
@@ -28,7 +28,7 @@ def install(app: web.Application) -> None:
             app.router.add_get(route.path, route.handler)
         else:
             app.router.add_route(route.method, route.path, route.handler)
-    expect_ruled(app)
+    require_access_rules(app)
 
 
 # Descriptions, and the modules that build them, are loaded on first request, because most processes never need them.
@@ -55,4 +55,4 @@ def _page(base: str, *, secured: bool) -> str:
 def _page_policy() -> str:
     from support_service.api.openapi import page
 
-    return page.policy()
+    return page.content_security_policy()

@@ -16,7 +16,7 @@ STREAM_ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 Value = TypeVar("Value")
 
 
-def argument(read: Callable[[str], Value]) -> Callable[[str], Value]:
+def argument_type(read: Callable[[str], Value]) -> Callable[[str], Value]:
     """Return an argparse type for a function that raises ValueError with a description of what is allowed."""
 
     def checked(text: str) -> Value:
@@ -28,18 +28,18 @@ def argument(read: Callable[[str], Value]) -> Callable[[str], Value]:
     return checked
 
 
-age = argument(units.duration)
-byte_rate = argument(units.rate)
-count = argument(units.count)
-share = argument(units.share)
-base_url = argument(urls.base_url)
+duration = argument_type(units.parse_duration)
+byte_rate = argument_type(units.parse_byte_rate)
+positive_int = argument_type(units.parse_count)
+share = argument_type(units.parse_percentage)
+base_url = argument_type(urls.parse_base_url)
 
 
-@argument
+@argument_type
 def seconds(text: str) -> float:
     """Return the seconds of a duration above 0. A number without a unit counts seconds."""
     try:
-        duration = units.duration(text, default_unit="s")
+        duration = units.parse_duration(text, default_unit="s")
     except ValueError:
         duration = timedelta(0)
     if not duration:
@@ -47,17 +47,17 @@ def seconds(text: str) -> float:
     return duration.total_seconds()
 
 
-@argument
+@argument_type
 def request_rate(text: str) -> float:
     """Return requests per second; `300/min` is 5."""
     found = REQUEST_RATE.fullmatch(text.strip())
     rate = float(found[1]) / units.PERIODS[found[2] or "s"] if found else 0.0
-    if not 0 < rate <= units.MOST_OFTEN:
+    if not 0 < rate <= units.MAX_REQUESTS_PER_SECOND:
         raise ValueError("a number of requests a second above 0, such as 5 or 0.5, or with /s, /min or /h")
     return rate
 
 
-@argument
+@argument_type
 def address(text: str) -> tuple[str, int]:
     """Return the host and port to listen on. The default host is 127.0.0.1."""
     host, _, port = text.rpartition(":")
@@ -66,7 +66,7 @@ def address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-@argument
+@argument_type
 def header(text: str) -> tuple[str, str]:
     """Return a header's name and value."""
     found = HEADER.fullmatch(text)
@@ -75,7 +75,7 @@ def header(text: str) -> tuple[str, str]:
     return found[1], found[2].strip()
 
 
-@argument
+@argument_type
 def stream_entry(text: str) -> str:
     """Return a text that is the id of a Redis stream entry."""
     if not STREAM_ENTRY.fullmatch(text):

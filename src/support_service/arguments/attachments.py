@@ -30,12 +30,12 @@ def _add_offload(commands: Subcommands) -> None:
     command = commands.add("offload", what, "attachments:offload")
     command.add_argument(
         "--older-than",
-        type=argument_types.age,
+        type=argument_types.duration,
         metavar="AGE",
         help="only files of at least this age, such as 30d (default: SUPPORT_OFFLOAD_AFTER, 30d; with --reverse: all)",
     )
     command.add_argument("--dry-run", action="store_true", help="only say how much there is to move")
-    command.add_argument("--limit", type=argument_types.count, metavar="N", help="move at most this many files")
+    command.add_argument("--limit", type=argument_types.positive_int, metavar="N", help="move at most this many files")
     command.add_argument("--rate", type=argument_types.byte_rate, metavar="RATE", help="bytes a second, such as 50MB/s")
     command.add_argument("--reverse", action="store_true", help="bring files back from S3 to the local disk")
 
@@ -64,7 +64,7 @@ def _add_retention(commands: Subcommands) -> None:
     command = commands.add("retention", what, "attachments:retention")
     command.add_argument(
         "--older-than",
-        type=argument_types.age,
+        type=argument_types.duration,
         required=True,
         metavar="AGE",
         help="neither the case nor the file changed for this long, such as 365d",
@@ -75,5 +75,7 @@ def _add_retention(commands: Subcommands) -> None:
         choices=("closed", "resolved"),
         help="status of the cases; may be given twice (default: closed)",
     )
-    command.add_argument("--limit", type=argument_types.count, metavar="N", help="delete at most this many files")
+    command.add_argument(
+        "--limit", type=argument_types.positive_int, metavar="N", help="delete at most this many files"
+    )
     command.add_argument("--dry-run", action="store_true", help="delete nothing, only name what would be")

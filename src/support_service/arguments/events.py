@@ -28,7 +28,7 @@ def _add_webhooks(actions: Subcommands) -> None:
     replay.add_argument(
         "ids",
         nargs="*",
-        type=argument_types.count,
+        type=argument_types.positive_int,
         metavar="ID",
         help="as the list shows it (default: all that failed)",
     )

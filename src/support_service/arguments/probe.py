@@ -3,7 +3,7 @@
 from support_service.arguments import argument_types
 from support_service.arguments.subcommands import Subcommands
 
-NOT_RUN = 3  # exit status of a check that could not run
+NOT_RUN_STATUS = 3  # exit status of a check that could not run
 
 
 def add_to(commands: Subcommands) -> None:
@@ -17,8 +17,8 @@ def add_to(commands: Subcommands) -> None:
         "SUPPORT_TOKEN says who calls, where the service asks. Exit status: 0 good, 2 wrong or too slow, 3 could not "
         "run.",
     )
-    probe.wrong_usage = NOT_RUN
-    probe.set_defaults(refused=NOT_RUN)
+    probe.wrong_usage = NOT_RUN_STATUS
+    probe.set_defaults(refused=NOT_RUN_STATUS)
     probe.add_argument("--base-url", required=True, metavar="URL", help="where the service is, as http://HOST:PORT")
     how = probe.add_mutually_exclusive_group()
     how.add_argument("--once", action="store_true", help="check once (the default)")

@@ -13,7 +13,7 @@ from support_service.arguments import (
     timeline,
     tokens,
 )
-from support_service.arguments.subcommands import WRONG_USAGE, Parser, Subcommands
+from support_service.arguments.subcommands import USAGE_ERROR_STATUS, Parser, Subcommands
 
 
 def parser() -> Parser:
@@ -27,7 +27,7 @@ def parser() -> Parser:
         "README lists them.",
     )
     program.add_argument("--version", action="version", version=f"support-service {__version__}")
-    program.set_defaults(refused=WRONG_USAGE)
+    program.set_defaults(refused=USAGE_ERROR_STATUS)
     commands = Subcommands(program, "COMMAND")
     for noun in (server, documents, demo, timeline, attachments, events, audit, privacy, tokens, probe):
         noun.add_to(commands)

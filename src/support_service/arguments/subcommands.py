@@ -6,21 +6,21 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NoReturn, Self
 
-WRONG_USAGE = 2  # exit status for wrong arguments or a refused start
+USAGE_ERROR_STATUS = 2  # exit status for wrong arguments or a refused start
 
-Run = Callable[[argparse.Namespace, Mapping[str, str]], None]
+CommandFunction = Callable[[argparse.Namespace, Mapping[str, str]], None]
 
 
-class Deferred:
+class LazyCommand:
     """A function of `commands/`, written as `module:function` and imported when it is called."""
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
 
-    def resolve(self) -> Run:
+    def resolve(self) -> CommandFunction:
         """Import and return the function."""
         module, _, name = self.reference.partition(":")
-        function: Run = getattr(import_module(f"support_service.commands.{module}"), name)
+        function: CommandFunction = getattr(import_module(f"support_service.commands.{module}"), name)
         return function
 
     def __call__(self, arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -31,7 +31,7 @@ class Deferred:
 class Parser(argparse.ArgumentParser):
     """A parser with a configurable exit status for wrong arguments."""
 
-    wrong_usage = WRONG_USAGE
+    wrong_usage = USAGE_ERROR_STATUS
 
     def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
         """Parse arguments and reject unknown ones here, so that the usage shown is this command's, not its parent's."""
@@ -55,7 +55,7 @@ class Subcommands:
     def add(self, name: str, what: str, run: str, *, description: str = "", epilog: str = "") -> Parser:
         """Add a command that runs the function `module:function` of `commands/`."""
         parser = self._add(name, what, description, epilog)
-        parser.set_defaults(run=Deferred(run))
+        parser.set_defaults(run=LazyCommand(run))
         return parser
 
     def group(self, name: str, what: str, metavar: str, *, epilog: str = "") -> Self:

@@ -13,14 +13,14 @@ import puremagic
 
 from support_service.attachments.model import clean_content_type
 
-HEAD = 2048  # bytes that are examined
+HEAD_BYTES = 2048  # bytes that are examined
 # Minimum length of a signature in bytes: SHORT for text, SHORTEST for data with a NUL byte. Shorter signatures also
 # match words of plain text, or the first letter of any text.
-SHORT, SHORTEST = 4, 2
+MIN_TEXT_SIGNATURE, MIN_BINARY_SIGNATURE = 4, 2
 
 # Allowed before the first element of markup: a byte order mark, spaces, comments and processing instructions.
 _PROLOG = rb"(?:\xef\xbb\xbf)?(?>\s+|<!--.*?-->|<\?.*?\?>)*+"
-CERTAIN = (
+OWN_SIGNATURES = (
     (re.compile(rb".{4}ftyp(?:hei[cmsx]|hev[cmsx]|mif1)", re.DOTALL), "image/heic"),
     (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "image/avif"),
     (re.compile(rb"MZ.*\0", re.DOTALL), "application/vnd.microsoft.portable-executable"),
@@ -42,7 +42,7 @@ def detect(head: bytes, filename: str) -> str | None:
 
     The filename decides between types with the same signature, such as the formats of one office suite.
     """
-    certain = next((kind for pattern, kind in CERTAIN if pattern.match(head)), None)
+    certain = next((kind for pattern, kind in OWN_SIGNATURES if pattern.match(head)), None)
     if certain is not None:
         return certain
     found = _detect_by_table(head, filename)
@@ -54,7 +54,7 @@ def detect(head: bytes, filename: str) -> str | None:
 
 
 def _detect_by_table(head: bytes, filename: str) -> str | None:
-    least = SHORTEST if b"\0" in head else SHORT
+    least = MIN_BINARY_SIGNATURE if b"\0" in head else MIN_TEXT_SIGNATURE
     if not any(
         length >= least and head[offset : offset + length] in signatures
         for (offset, length), signatures in _signatures().items()

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from time import monotonic
 
 
-class Stopped(Exception):
+class StreamStopped(Exception):
     """Raised out of a stream that was stopped or cancelled."""
 
 
-class Source:
+class HashingStream:
     """A stream that hashes and counts its bytes while it is read, and can be stopped by another task.
 
     `digest` and `size` (bytes) cover all bytes read so far. `ended` is True when the stream has ended for any reason;
@@ -55,14 +55,14 @@ class Source:
                 self._update(chunk)
                 yield chunk
         except asyncio.CancelledError:
-            raise Stopped from None
+            raise StreamStopped from None
         except Exception as failure:
             self.failure = failure
             raise
         finally:
             self.ended = True
             self._yielded_at = monotonic()
-        raise Stopped
+        raise StreamStopped
 
     def stalled(self) -> float:
         """Return for how many seconds the reader has requested no chunk; 0 while the stream itself waits for bytes."""

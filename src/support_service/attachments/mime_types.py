@@ -1,7 +1,7 @@
 """Matching of content types against an allow list, with aliases and types that share a signature. No I/O."""
 
 # Names of one type. The first is the registered name, if there is one; clients and puremagic's table use the others.
-SAME = (
+ALIASES = (
     ("application/gzip", "application/x-gzip"),
     ("application/rtf", "text/rtf"),
     ("application/vnd.ms-excel", "application/excel"),
@@ -24,7 +24,7 @@ SAME = (
     ("video/x-msvideo", "video/avi", "video/msvideo"),
 )
 # Types that share a container format. The first bytes can't distinguish them, so the declared type is trusted.
-ALIKE = (
+SHARED_CONTAINERS = (
     ("application/msword", "application/vnd.ms-excel", "application/vnd.ms-outlook", "application/vnd.ms-powerpoint"),
     (
         "application/epub+zip",
@@ -45,18 +45,18 @@ ALIKE = (
 )
 
 
-def allows(types: tuple[str, ...], content_type: str) -> bool:
+def type_allowed(types: tuple[str, ...], content_type: str) -> bool:
     """Return whether a list of types, which may contain patterns such as `image/*`, has this type under any name."""
     return any(name in types or f"{_top_level_type(name)}/*" in types for name in _aliases(content_type))
 
 
-def fits(types: tuple[str, ...], declared: str, detected: str) -> bool:
+def detected_type_allowed(types: tuple[str, ...], declared: str, detected: str) -> bool:
     """Return whether a list of types accepts a file whose detected type may differ from its declared type.
 
     The declared type must already be in the list.
     """
-    if allows(types, detected) or any(
-        _aliases(declared)[0] in each and _aliases(detected)[0] in each for each in ALIKE
+    if type_allowed(types, detected) or any(
+        _aliases(declared)[0] in each and _aliases(detected)[0] in each for each in SHARED_CONTAINERS
     ):
         return True
     # Plain text may start like a patch, an email or a script and is still text.
@@ -66,7 +66,7 @@ def fits(types: tuple[str, ...], declared: str, detected: str) -> bool:
 
 
 def _aliases(content_type: str) -> tuple[str, ...]:
-    return next((names for names in SAME if content_type in names), (content_type,))
+    return next((names for names in ALIASES if content_type in names), (content_type,))
 
 
 def _top_level_type(content_type: str) -> str:

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
-MAX_FILENAME = 255  # bytes of UTF-8, the limit of most file systems on which clients save the file
-MAX_FILES = 1000  # per case, because reading a case reads all its attachments
+MAX_FILENAME_BYTES = 255  # bytes of UTF-8, the limit of most file systems on which clients save the file
+MAX_FILES_PER_CASE = 1000  # per case, because reading a case reads all its attachments
 UNKNOWN_TYPE = "application/octet-stream"
 CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,127}")
 
@@ -35,19 +35,19 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class FileTotals:
     """A number of files and their total size in bytes, such as the content of a storage."""
 
     files: int
     bytes: int
 
 
-def address(public_url: str, case_id: str, attachment_id: str, filename: str) -> str:
+def attachment_url(public_url: str, case_id: str, attachment_id: str, filename: str) -> str:
     """Return the URL that serves the attachment's bytes."""
     return f"{public_url}/support/cases/{case_id}/attachments/{attachment_id}/{quote(filename, safe='')}"
 
 
-def view(kept: Attachment, public_url: str) -> dict[str, Any]:
+def attachment_view(kept: Attachment, public_url: str) -> dict[str, Any]:
     """Return the JSON view of an attachment for clients and events: with its URL, without its storage location."""
     return {
         "id": kept.id,
@@ -57,12 +57,12 @@ def view(kept: Attachment, public_url: str) -> dict[str, Any]:
         "sizeBytes": kept.size_bytes,
         "sha256": kept.sha256,
         "visibility": kept.visibility,
-        "uri": address(public_url, kept.ticket_id, kept.id, kept.filename),
+        "uri": attachment_url(public_url, kept.ticket_id, kept.id, kept.filename),
         "createdAt": kept.created_at,
     }
 
 
-def facts(kept: Attachment) -> dict[str, Any]:
+def audit_fields(kept: Attachment) -> dict[str, Any]:
     """Return the fields that the audit log records when an attachment is added or removed."""
     return {
         "attachmentId": kept.id,
@@ -81,7 +81,7 @@ def clean_filename(raw: str) -> str:
     """
     name = unicodedata.normalize("NFC", _percent_decoded(raw)).replace("\\", "/").rpartition("/")[2]
     name = "".join(character for character in name if character.isprintable()).strip()
-    name = name.encode(errors="ignore")[:MAX_FILENAME].decode(errors="ignore")
+    name = name.encode(errors="ignore")[:MAX_FILENAME_BYTES].decode(errors="ignore")
     return name if name.strip(".") else "file"
 
 
@@ -105,7 +105,7 @@ def clean_content_type(raw: str | None) -> str:
     return essence if CONTENT_TYPE.fullmatch(essence) else UNKNOWN_TYPE
 
 
-def disposition(filename: str) -> str:
+def content_disposition(filename: str) -> str:
     """Return a Content-Disposition header that makes browsers save the file instead of displaying it.
 
     The plain `filename` is for clients that don't support the encoded `filename*`.

@@ -9,27 +9,34 @@ from datetime import UTC, datetime
 
 from support_service.attachments import store
 from support_service.attachments.maintenance import garbage_queries, offload_queries
-from support_service.attachments.maintenance.offload_queries import Leftover
-from support_service.attachments.model import MAX_FILES, Attachment, Backlog, disposition, facts, view
-from support_service.attachments.storage.base import AttachmentStorage, Label
-from support_service.attachments.store import Look
-from support_service.attachments.upload_validation import Intake, Limits
+from support_service.attachments.maintenance.offload_queries import GarbageEntry
+from support_service.attachments.model import (
+    MAX_FILES_PER_CASE,
+    Attachment,
+    FileTotals,
+    attachment_view,
+    audit_fields,
+    content_disposition,
+)
+from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders
+from support_service.attachments.store import CaseForUpload
+from support_service.attachments.upload_validation import UploadLimits, UploadValidator
 from support_service.audit import log as audit
-from support_service.core.errors import Conflict, NotFound, SupportError, Unavailable, no_case
-from support_service.core.ids import may_be_id, new_id
-from support_service.core.optimistic_lock import Versions, expect_version
-from support_service.core.principals import CALLER
+from support_service.core.errors import Conflict, NotFound, SupportError, Unavailable, case_not_found
+from support_service.core.ids import is_valid_id, new_id
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version
+from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Database, Transaction
 from support_service.events import outbox
 from support_service.telemetry import instruments as rows
-from support_service.telemetry.instruments import Instruments, Reading
-from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, SYNTHETIC, closed
+from support_service.telemetry.instruments import Instruments, Observations
+from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, SYNTHETIC, known_or_other
 
-BACKLOG_EVERY = 10.0  # seconds between updates of the gauges, which include files stored by other replicas
-LINK_FOR = 300  # seconds in which a redirected download must start
+BACKLOG_REFRESH_INTERVAL = 10.0  # seconds between updates of the gauges, which include files stored by other replicas
+PRESIGNED_URL_SECONDS = 300  # seconds in which a redirected download must start
 LOCAL = "local"
 # One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.
-SHARE = 4
+MAX_UPLOAD_SHARE_DIVISOR = 4
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +53,7 @@ class AttachmentService:
         database: Database,
         storages: Mapping[str, AttachmentStorage],
         instruments: Instruments,
-        limits: Limits,
+        limits: UploadLimits,
         uploads: int = 64,
         *,
         public_url: str = "",
@@ -58,11 +65,11 @@ class AttachmentService:
         self._limits = limits
         self._max_uploads = uploads
         self._public_url = public_url
-        self._uploads_per_user = max(1, uploads // SHARE)
+        self._uploads_per_user = max(1, uploads // MAX_UPLOAD_SHARE_DIVISOR)
         self._active_uploads = 0
         # Uploads by agent or customer; None for other callers.
         self._people: Counter[tuple[str, str | None] | None] = Counter()
-        self._backlog: Backlog | None = None
+        self._backlog: FileTotals | None = None
         self._oldest: datetime | None = None
         self._disk_free: int | None = None
         instruments.observe(rows.ATTACHMENT_BACKLOG, lambda: [(self._backlog.bytes, {})] if self._backlog else [])
@@ -73,13 +80,16 @@ class AttachmentService:
         )
         instruments.observe(rows.ATTACHMENT_UPLOADS, lambda: [(self._active_uploads, {})])
 
-    async def expect(self, case_id: str) -> Look:
-        """Return the case's `Look`. Raises NotFound for an unknown case and for one that the caller may not see."""
+    async def expect(self, case_id: str) -> CaseForUpload:
+        """Return the fields of a case that an upload needs.
+
+        Raises NotFound for an unknown case and for one that the caller may not see.
+        """
         return _require_visible(
-            case_id, await store.look_at_case(self._database, case_id) if may_be_id(case_id) else None
+            case_id, await store.get_case(self._database, case_id) if is_valid_id(case_id) else None
         )
 
-    async def expect_takes(self, case_id: str, versions: Versions = None) -> None:
+    async def expect_takes(self, case_id: str, versions: ExpectedVersions = None) -> None:
         """Check that the caller may add a file, before its bytes are sent.
 
         Raises NotFound, Conflict (the case is full, or closed and the caller is its customer) and Outdated (the case's
@@ -88,7 +98,7 @@ class AttachmentService:
         found = await self.expect(case_id)
         _require_accepting_files(found)
         expect_version(found.version, versions)
-        if found.files >= MAX_FILES:
+        if found.files >= MAX_FILES_PER_CASE:
             raise _case_full()
 
     async def add(
@@ -100,7 +110,7 @@ class AttachmentService:
         *,
         expected: int = 0,
         visibility: str = "public",
-        versions: Versions = None,
+        versions: ExpectedVersions = None,
     ) -> Attachment:
         """Store a file of an existing case. `expected` is its approximate size in bytes, 0 if unknown.
 
@@ -108,8 +118,8 @@ class AttachmentService:
         Conflict (the case is full, or closed and the caller is its customer) and Outdated (when the row is inserted,
         the case's version is none of `versions`).
         """
-        intake = Intake(filename, content_type, self._limits)
-        label = Label(intake.content_type, disposition(intake.filename))
+        intake = UploadValidator(filename, content_type, self._limits)
+        label = ResponseHeaders(intake.content_type, content_disposition(intake.filename))
         stored = await self._storage.put(intake.passing(chunks), expected=expected, label=label)
         attachment = Attachment(
             id=new_id(),
@@ -136,19 +146,25 @@ class AttachmentService:
         if attachment.storage == LOCAL:
             self._backlog = backlog
         if channel != SYNTHETIC:
-            self._instruments.attachment_stored.add(1, {"content_type": closed(attachment.content_type, CONTENT_TYPES)})
+            self._instruments.attachment_stored.add(
+                1, {"content_type": known_or_other(attachment.content_type, CONTENT_TYPES)}
+            )
         return attachment
 
     async def of_case(self, case_id: str) -> list[Attachment]:
         """Return the case's attachments that the caller may see, oldest first. Raises NotFound for an unknown case."""
         await self.expect(case_id)
-        return [each for each in await store.of_case(self._database, case_id) if CALLER.get().hears(each.visibility)]
+        return [
+            each
+            for each in await store.list_by_case(self._database, case_id)
+            if CURRENT_PRINCIPAL.get().hears(each.visibility)
+        ]
 
     async def get(self, case_id: str, attachment_id: str) -> Attachment:
         """Return one attachment. Raises NotFound if it is unknown or the caller may not see it."""
-        known = may_be_id(case_id) and may_be_id(attachment_id)
+        known = is_valid_id(case_id) and is_valid_id(attachment_id)
         found = await store.get(self._database, case_id, attachment_id) if known else None
-        caller = CALLER.get()
+        caller = CURRENT_PRINCIPAL.get()
         if found is None or not caller.sees(found[0]) or not caller.hears(found[1].visibility):
             raise _no_attachment(attachment_id)
         return found[1]
@@ -167,7 +183,7 @@ class AttachmentService:
                         yield block
                     return
             except Unavailable:
-                moved = None if given else await garbage_queries.by_id(self._database, attachment.id)
+                moved = None if given else await garbage_queries.get_by_id(self._database, attachment.id)
                 if moved is None or moved.storage_key == attachment.storage_key:
                     raise
                 attachment = moved  # the file was moved after its row was read
@@ -175,9 +191,9 @@ class AttachmentService:
     async def link(self, attachment: Attachment) -> str | None:
         """Return a URL that serves the bytes directly for LINK_FOR seconds; None if the storage has no URLs."""
         storage = self._storages.get(attachment.storage)
-        return await storage.link(attachment.storage_key, LINK_FOR) if storage else None
+        return await storage.link(attachment.storage_key, PRESIGNED_URL_SECONDS) if storage else None
 
-    async def remove(self, case_id: str, attachment_id: str, versions: Versions = None) -> None:
+    async def remove(self, case_id: str, attachment_id: str, versions: ExpectedVersions = None) -> None:
         """Delete an attachment. Raises NotFound and Outdated.
 
         Its bytes are deleted at once if possible, otherwise later by the garbage collection.
@@ -190,19 +206,19 @@ class AttachmentService:
             if not removed:
                 # Another request deleted it first. The rollback leaves nothing changed.
                 raise _no_attachment(attachment_id)
-            await tell_removal(tx, removed, self._public_url, at)
-            await record_removal(tx, removed, "request", at)
-            await store.count_out(tx, removed)
+            await publish_removal(tx, removed, self._public_url, at)
+            await audit_removal(tx, removed, "request", at)
+            await store.subtract_from_ledger(tx, removed)
         if case.channel != SYNTHETIC:
             self._instruments.attachment_deleted.add(1, {"reason": "request"})
         await self.discard(removed)
 
     async def remove_all(self, tx: Transaction, case_id: str) -> list[Attachment]:
         """Delete the attachments of a case that `tx` has locked. After the commit, pass the result to `discard`."""
-        ids = [attachment.id for attachment in await store.of_case(tx, case_id)]
+        ids = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
         removed = await store.remove(tx, ids, "request", datetime.now(UTC)) if ids else []
-        await record_removal(tx, removed, "request", datetime.now(UTC))
-        await store.count_out(tx, removed)
+        await audit_removal(tx, removed, "request", datetime.now(UTC))
+        await store.subtract_from_ledger(tx, removed)
         return removed
 
     async def discard(self, removed: Iterable[Attachment]) -> None:
@@ -220,7 +236,7 @@ class AttachmentService:
 
         Raises Unavailable if all upload slots are in use, or the share of this agent or customer.
         """
-        caller = CALLER.get()
+        caller = CURRENT_PRINCIPAL.get()
         person = (caller.name, caller.subject) if caller.role in ("agent", "customer") else None
         try:
             if self._active_uploads >= self._max_uploads or (person and self._people[person] >= self._uploads_per_user):
@@ -235,7 +251,7 @@ class AttachmentService:
                 if not self._people[person]:
                     del self._people[person]
         except SupportError as refusal:
-            self._instruments.attachment_rejected.add(1, {"reason": closed(refusal.code, REJECTIONS)})
+            self._instruments.attachment_rejected.add(1, {"reason": known_or_other(refusal.code, REJECTIONS)})
             raise
         except ConnectionError:
             self._instruments.attachment_rejected.add(1, {"reason": "client_left"})
@@ -251,10 +267,10 @@ class AttachmentService:
                 self._disk_free = await asyncio.to_thread(self._storages[LOCAL].free)
             except OSError:
                 self._disk_free = None  # the disk is missing, so its free space is unknown
-        self._backlog = await store.backlog(self._database, LOCAL)
-        self._oldest = await store.oldest(self._database, LOCAL) if self._backlog.files else None
+        self._backlog = await store.ledger_totals(self._database, LOCAL)
+        self._oldest = await store.oldest_created_at(self._database, LOCAL) if self._backlog.files else None
 
-    def _backlog_age(self) -> Reading:
+    def _backlog_age(self) -> Observations:
         if self._backlog is None:
             return []
         return [(max(0.0, (datetime.now(UTC) - self._oldest).total_seconds()) if self._oldest else 0.0, {})]
@@ -274,29 +290,33 @@ class AttachmentService:
             if storage is not None:
                 await storage.delete(gone.storage_key)
                 async with self._database.transaction() as tx:
-                    await offload_queries.forget(tx, [Leftover(gone.storage, gone.storage_key, gone.size_bytes)])
+                    await offload_queries.delete_garbage_entries(
+                        tx, [GarbageEntry(gone.storage, gone.storage_key, gone.size_bytes)]
+                    )
         except Unavailable as failure:
             log.warning("The bytes of attachment %s go later: %s", gone.id, failure)
 
-    async def _lock_case(self, tx: Transaction, case_id: str, versions: Versions) -> Look:
+    async def _lock_case(self, tx: Transaction, case_id: str, versions: ExpectedVersions) -> CaseForUpload:
         """Lock the case and increment its version. Raises NotFound and Outdated."""
-        touched = _require_visible(case_id, await store.touch_case(tx, case_id))
+        touched = _require_visible(case_id, await store.lock_case(tx, case_id))
         expect_version(touched.version - 1, versions)
         return touched
 
-    async def _insert(self, tx: Transaction, attachment: Attachment, versions: Versions) -> tuple[Backlog, str]:
+    async def _insert(
+        self, tx: Transaction, attachment: Attachment, versions: ExpectedVersions
+    ) -> tuple[FileTotals, str]:
         """Insert an attachment's row, its event and its audit entry.
 
         Return the content of its storage after the insert, and the channel of the case.
         """
         case = await self._lock_case(tx, attachment.ticket_id, versions)
         _require_accepting_files(case)
-        public = view(attachment, self._public_url)
+        public = attachment_view(attachment, self._public_url)
         at = attachment.created_at
-        await outbox.append(
-            tx, attachment.ticket_id, outbox.UPDATED, at, changeType="attachment.added", attachment=public
+        await outbox.append_event(
+            tx, attachment.ticket_id, outbox.CASE_UPDATED, at, changeType="attachment.added", attachment=public
         )
-        changes = {name: (None, value) for name, value in facts(attachment).items()}
+        changes = {name: (None, value) for name, value in audit_fields(attachment).items()}
         await audit.record(tx, attachment.ticket_id, "attachment.added", at, changes)
         backlog = await store.add(tx, attachment)
         if backlog is None:
@@ -304,33 +324,39 @@ class AttachmentService:
         return backlog, case.channel
 
 
-def _require_visible(case_id: str, found: Look | None) -> Look:
-    if found is None or not CALLER.get().sees(found.owner):
-        raise no_case(case_id)
+def _require_visible(case_id: str, found: CaseForUpload | None) -> CaseForUpload:
+    if found is None or not CURRENT_PRINCIPAL.get().sees(found.owner):
+        raise case_not_found(case_id)
     return found
 
 
-def _require_accepting_files(case: Look) -> None:
-    if case.status == "closed" and CALLER.get().role == "customer":
+def _require_accepting_files(case: CaseForUpload) -> None:
+    if case.status == "closed" and CURRENT_PRINCIPAL.get().role == "customer":
         raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
 
 
 def _case_full() -> Conflict:
-    return Conflict("case_full", f"This case has {MAX_FILES:,} files, as many as it may have; open another case.")
+    return Conflict(
+        "case_full", f"This case has {MAX_FILES_PER_CASE:,} files, as many as it may have; open another case."
+    )
 
 
-async def tell_removal(tx: Transaction, removed: Sequence[Attachment], public_url: str, at: datetime) -> None:
+async def publish_removal(tx: Transaction, removed: Sequence[Attachment], public_url: str, at: datetime) -> None:
     """Append an event to the outbox for each attachment that `tx` removes. `tx` must have locked their cases."""
     changes = [
-        (each.ticket_id, {"changeType": "attachment.removed", "attachment": view(each, public_url)}) for each in removed
+        (each.ticket_id, {"changeType": "attachment.removed", "attachment": attachment_view(each, public_url)})
+        for each in removed
     ]
-    await outbox.append_all(tx, outbox.UPDATED, at, changes)
+    await outbox.append_all(tx, outbox.CASE_UPDATED, at, changes)
 
 
-async def record_removal(tx: Transaction, removed: Sequence[Attachment], reason: str, at: datetime) -> None:
+async def audit_removal(tx: Transaction, removed: Sequence[Attachment], reason: str, at: datetime) -> None:
     """Record in the audit log which attachments `tx` removes, and why."""
     changed = [
-        (each.ticket_id, {name: (value, None) for name, value in facts(each).items()} | {"reason": (None, reason)})
+        (
+            each.ticket_id,
+            {name: (value, None) for name, value in audit_fields(each).items()} | {"reason": (None, reason)},
+        )
         for each in removed
     ]
     await audit.record_all(tx, "attachment.removed", at, changed)

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments.model import MAX_FILES, Attachment, Backlog
-from support_service.core.principals import Owner
+from support_service.attachments.model import MAX_FILES_PER_CASE, Attachment, FileTotals
+from support_service.core.principals import CaseOwnership
 from support_service.database import Reader, Row, Transaction
-from support_service.database.compiled import hot
+from support_service.database.compiled import compiled
 from support_service.database.tables import (
     attachment_deletions,
     attachment_ledger,
@@ -19,11 +19,11 @@ from support_service.database.tables import (
     tickets,
 )
 
-OWNER = [tickets.c[field.name] for field in fields(Owner)]
-NAMES = [field.name for field in fields(Attachment)]
-COLUMNS = [attachments.c[name] for name in NAMES]
+OWNER = [tickets.c[field.name] for field in fields(CaseOwnership)]
+FIELD_NAMES = [field.name for field in fields(Attachment)]
+COLUMNS = [attachments.c[name] for name in FIELD_NAMES]
 OF_CASE = sa.select(*COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
-BY_ID = hot(
+BY_ID = compiled(
     sa.select(*OWNER, *COLUMNS)
     .join(tickets, tickets.c.id == attachments.c.ticket_id)
     .where(attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id"))
@@ -31,23 +31,23 @@ BY_ID = hot(
 _CASE_COLUMNS = (*OWNER, tickets.c.channel, tickets.c.status, tickets.c.version)
 _CASE_BY_ID = tickets.c.id == sa.bindparam("case_id")
 _FILE_COUNT = sa.select(sa.func.count()).select_from(attachments)
-LOOK_AT_CASE = hot(
+SELECT_CASE = compiled(
     sa.select(*_CASE_COLUMNS, _FILE_COUNT.where(attachments.c.ticket_id == tickets.c.id).scalar_subquery()).where(
         _CASE_BY_ID
     )
 )
-TOUCH_CASE = hot(
+LOCK_CASE = compiled(
     tickets.update()
     .where(_CASE_BY_ID)
     .values(version=tickets.c.version + sa.literal_column("1"))
     .returning(*_CASE_COLUMNS)
 )
 # The INSERT itself counts the files, so that it sees all files added while its transaction waited for the case.
-ADD = hot(
+ADD = compiled(
     attachments.insert()
     .from_select(
-        NAMES,
-        sa.select(*(sa.bindparam(name, type_=attachments.c[name].type) for name in NAMES)).where(
+        FIELD_NAMES,
+        sa.select(*(sa.bindparam(name, type_=attachments.c[name].type) for name in FIELD_NAMES)).where(
             _FILE_COUNT.where(attachments.c.ticket_id == sa.bindparam("ticket_id")).scalar_subquery()
             < sa.bindparam("most")
         ),
@@ -55,12 +55,12 @@ ADD = hot(
     )
     .inline()
 )
-LEAVE = hot(attachment_leftovers.insert().inline())
+INSERT_GARBAGE = compiled(attachment_leftovers.insert().inline())
 LEDGER = sa.select(attachment_ledger.c.files, attachment_ledger.c.bytes).where(
     attachment_ledger.c.storage == sa.bindparam("of")
 )
 OLDEST = sa.select(sa.func.min(attachments.c.created_at)).where(attachments.c.storage == sa.bindparam("of"))
-COUNT = hot(
+UPDATE_LEDGER = compiled(
     attachment_ledger.update()
     .where(attachment_ledger.c.storage == sa.bindparam("of"))
     .values(
@@ -71,46 +71,48 @@ COUNT = hot(
 )
 
 
-class Look(NamedTuple):
+class CaseForUpload(NamedTuple):
     """The fields of a case that attachment operations need."""
 
-    owner: Owner
+    owner: CaseOwnership
     channel: str
     status: str
     version: int
     files: int = 0  # set by `look_at_case` only; `touch_case` does not count files
 
 
-async def look_at_case(reader: Reader, case_id: str) -> Look | None:
+async def get_case(reader: Reader, case_id: str) -> CaseForUpload | None:
     """Return a case with its number of files, without locking it; None if it does not exist."""
-    return _to_look(await reader.fetch_one(LOOK_AT_CASE, {"case_id": case_id}))
+    return _to_look(await reader.fetch_one(SELECT_CASE, {"case_id": case_id}))
 
 
-async def touch_case(tx: Transaction, case_id: str) -> Look | None:
+async def lock_case(tx: Transaction, case_id: str) -> CaseForUpload | None:
     """Increment a case's version and lock the case until `tx` ends. Return None if it does not exist."""
-    return _to_look(await tx.fetch_one(TOUCH_CASE, {"case_id": case_id}))
+    return _to_look(await tx.fetch_one(LOCK_CASE, {"case_id": case_id}))
 
 
-async def of_case(reader: Reader, case_id: str) -> list[Attachment]:
+async def list_by_case(reader: Reader, case_id: str) -> list[Attachment]:
     """Return all attachments of a case, oldest first."""
     return [Attachment(*row) for row in await reader.fetch_all(OF_CASE, {"case_id": case_id})]
 
 
-async def get(reader: Reader, case_id: str, attachment_id: str) -> tuple[Owner, Attachment] | None:
+async def get(reader: Reader, case_id: str, attachment_id: str) -> tuple[CaseOwnership, Attachment] | None:
     """Return the owner of a case and one of its attachments; None if it does not exist."""
     row = await reader.fetch_one(BY_ID, {"id": attachment_id, "case_id": case_id})
-    return (Owner(*row[: len(OWNER)]), Attachment(*row[len(OWNER) :])) if row else None
+    return (CaseOwnership(*row[: len(OWNER)]), Attachment(*row[len(OWNER) :])) if row else None
 
 
-async def add(tx: Transaction, attachment: Attachment) -> Backlog | None:
+async def add(tx: Transaction, attachment: Attachment) -> FileTotals | None:
     """Insert an attachment's row and count it in the ledger.
 
     Return the new content of its storage, or None if the case already has MAX_FILES files. `tx` must have called
     `touch_case` for the case.
     """
-    if not await tx.execute(ADD, {name: getattr(attachment, name) for name in NAMES} | {"most": MAX_FILES}):
+    if not await tx.execute(
+        ADD, {name: getattr(attachment, name) for name in FIELD_NAMES} | {"most": MAX_FILES_PER_CASE}
+    ):
         return None
-    return await count(tx, attachment.storage, 1, attachment.size_bytes)
+    return await add_to_ledger(tx, attachment.storage, 1, attachment.size_bytes)
 
 
 async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime) -> list[Attachment]:
@@ -134,18 +136,18 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
                 "deleted_at": at,
             },
         )
-        await leave(tx, attachment.storage, attachment.storage_key, attachment.size_bytes, at)
+        await add_garbage(tx, attachment.storage, attachment.storage_key, attachment.size_bytes, at)
     return removed
 
 
-async def count_out(tx: Transaction, removed: Sequence[Attachment]) -> None:
+async def subtract_from_ledger(tx: Transaction, removed: Sequence[Attachment]) -> None:
     """Subtract removed attachments from the ledger. This must be the last step of the transaction that removed them."""
     for storage in sorted({each.storage for each in removed}):
         sizes = [each.size_bytes for each in removed if each.storage == storage]
-        await count(tx, storage, -len(sizes), -sum(sizes))
+        await add_to_ledger(tx, storage, -len(sizes), -sum(sizes))
 
 
-async def leave(
+async def add_garbage(
     tx: Transaction, storage: str, key: str, size: int, due_at: datetime, *, mover: str | None = None
 ) -> None:
     """Put bytes that no attachment names on the garbage list, to be deleted at `due_at`.
@@ -153,7 +155,7 @@ async def leave(
     `size` is in bytes. `mover` is the offload run that still writes these bytes, if any.
     """
     await tx.execute(
-        LEAVE,
+        INSERT_GARBAGE,
         {
             "storage": storage,
             "storage_key": key,
@@ -165,28 +167,28 @@ async def leave(
     )
 
 
-async def backlog(reader: Reader, storage: str) -> Backlog:
+async def ledger_totals(reader: Reader, storage: str) -> FileTotals:
     """Return the content of a storage according to the ledger. Raises LookupError if the ledger has no such row."""
     return _to_backlog(await reader.fetch_one(LEDGER, {"of": storage}))
 
 
-async def oldest(reader: Reader, storage: str) -> datetime | None:
+async def oldest_created_at(reader: Reader, storage: str) -> datetime | None:
     """Return the creation time of the oldest file on a storage; None for an empty storage."""
     row = await reader.fetch_one(OLDEST, {"of": storage})
     return row[0] if row else None
 
 
-async def count(tx: Transaction, storage: str, files: int, size: int) -> Backlog:
+async def add_to_ledger(tx: Transaction, storage: str, files: int, size: int) -> FileTotals:
     """Add `files` and `size` (bytes), which may be negative, to a storage's ledger row. Return its new content."""
     # Call this last in a transaction: every upload updates this row, so its lock must be held as briefly as possible.
-    return _to_backlog(await tx.fetch_one(COUNT, {"of": storage, "more_files": files, "more_bytes": size}))
+    return _to_backlog(await tx.fetch_one(UPDATE_LEDGER, {"of": storage, "more_files": files, "more_bytes": size}))
 
 
-def _to_backlog(row: Row | None) -> Backlog:
+def _to_backlog(row: Row | None) -> FileTotals:
     if row is None:
         raise LookupError("the ledger has lost the row of a storage; the migrations make it")
-    return Backlog(files=row[0], bytes=row[1])
+    return FileTotals(files=row[0], bytes=row[1])
 
 
-def _to_look(row: Row | None) -> Look | None:
-    return Look(Owner(*row[: len(OWNER)]), *row[len(OWNER) :]) if row else None
+def _to_look(row: Row | None) -> CaseForUpload | None:
+    return CaseForUpload(CaseOwnership(*row[: len(OWNER)]), *row[len(OWNER) :]) if row else None

@@ -3,24 +3,24 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from support_service.attachments.detection import HEAD, detect
-from support_service.attachments.mime_types import allows, fits
+from support_service.attachments.detection import HEAD_BYTES, detect
+from support_service.attachments.mime_types import detected_type_allowed, type_allowed
 from support_service.attachments.model import clean_content_type, clean_filename
-from support_service.core.errors import Invalid, TooLarge, UnsupportedType
+from support_service.core.errors import RequestTooLarge, UnsupportedMediaType, ValidationFailed
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class UploadLimits:
     """Limits of one file: its size in bytes and its content types; if `types` is None, all types are allowed."""
 
     max_bytes: int
     types: tuple[str, ...] | None = None
 
 
-class Intake:
+class UploadValidator:
     """One upload being validated. A rejected file raises an error out of its stream, so that no storage keeps it."""
 
-    def __init__(self, filename: str, content_type: str | None, limits: Limits) -> None:
+    def __init__(self, filename: str, content_type: str | None, limits: UploadLimits) -> None:
         self.filename = clean_filename(filename)
         self.content_type = clean_content_type(content_type)
         self.detected_type: str | None = None
@@ -30,32 +30,34 @@ class Intake:
     async def passing(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield the chunks unchanged. Raises TooLarge, UnsupportedType, and Invalid for an empty file."""
         types = self._limits.types
-        if types is not None and not allows(types, self.content_type):
+        if types is not None and not type_allowed(types, self.content_type):
             raise _type_not_allowed(types, self.content_type, "declared")
         size = 0
         async for chunk in chunks:
             size += len(chunk)
             if size > self._limits.max_bytes:
-                raise TooLarge("attachment_too_large", f"A file may have at most {self._limits.max_bytes} bytes.")
+                raise RequestTooLarge(
+                    "attachment_too_large", f"A file may have at most {self._limits.max_bytes} bytes."
+                )
             if self._head is not None:
-                self._head += chunk[:HEAD]
-                if len(self._head) >= HEAD:
+                self._head += chunk[:HEAD_BYTES]
+                if len(self._head) >= HEAD_BYTES:
                     self._detect()
             yield chunk
         if not size:
-            raise Invalid("attachment_empty", "The file is empty; nothing was kept.")
+            raise ValidationFailed("attachment_empty", "The file is empty; nothing was kept.")
         if self._head is not None:
             self._detect()
 
     def _detect(self) -> None:
-        head, self._head = bytes(self._head or b"")[:HEAD], None
+        head, self._head = bytes(self._head or b"")[:HEAD_BYTES], None
         self.detected_type = found = detect(head, self.filename)
         types = self._limits.types
-        if types is not None and found is not None and not fits(types, self.content_type, found):
+        if types is not None and found is not None and not detected_type_allowed(types, self.content_type, found):
             raise _type_not_allowed(types, found, "detected")
 
 
-def _type_not_allowed(types: tuple[str, ...], content_type: str, how: str) -> UnsupportedType:
-    return UnsupportedType(
+def _type_not_allowed(types: tuple[str, ...], content_type: str, how: str) -> UnsupportedMediaType:
+    return UnsupportedMediaType(
         "type_not_allowed", f"Files of type {content_type} ({how}) are not taken; send {', '.join(types)}."
     )

@@ -18,12 +18,12 @@ import pydantic_core
 
 GENESIS = bytes(32)  # the hash before the first entry
 SALT_BYTES = 16
-ERASED: Final = "case.erased"
+CASE_ERASED: Final = "case.erased"
 """The action of an entry that names the positions whose changes were erased."""
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ChainHead:
     """The end of the chain: the number of its entries, and the hash of the last one."""
 
     position: int
@@ -34,7 +34,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One change: who did what, and when. The fields after `changes` are set when the entry is sealed."""
 
     seq: int
@@ -52,44 +52,45 @@ class Entry:
 
     def erased(self) -> list[int]:
         """Return the positions whose changes were erased according to this entry."""
-        if self.action != ERASED or self.changes is None:
+        if self.action != CASE_ERASED or self.changes is None:
             return []
         changes: Mapping[str, Any] = pydantic_core.from_json(self.changes)
         return [int(position) for position in changes["erasedPositions"][1]]
 
 
-def seal(head: Head, entry: Entry, salt: bytes) -> Entry:
+def seal_entry(head: ChainHead, entry: AuditEntry, salt: bytes) -> AuditEntry:
     """Return the entry, sealed as the next one of the chain."""
-    position, changes_digest = head.position + 1, digest(salt, entry.changes or "")
-    entry_hash = link(head.hash, entry, position, changes_digest)
-    return replace(entry, position=position, salt=salt, digest=changes_digest, hash=entry_hash)
+    position, digest = head.position + 1, changes_digest(salt, entry.changes or "")
+    return replace(
+        entry, position=position, salt=salt, digest=digest, hash=entry_hash(head.hash, entry, position, digest)
+    )
 
 
-def digest(salt: bytes, changes: str) -> bytes:
+def changes_digest(salt: bytes, changes: str) -> bytes:
     """Return the digest that represents the changes in the chain."""
     return hashlib.sha256(salt + changes.encode()).digest()
 
 
-def link(before: bytes, entry: Entry, position: int, changes_digest: bytes) -> bytes:
+def entry_hash(before: bytes, entry: AuditEntry, position: int, changes_digest: bytes) -> bytes:
     """Return the hash of an entry at a position, given the hash `before` it."""
     return hashlib.sha256(before + _document(entry, position, changes_digest)).digest()
 
 
-def flaw(head: Head, entry: Entry) -> str | None:
+def find_flaw(head: ChainHead, entry: AuditEntry) -> str | None:
     """Return why an entry is not a valid successor of the head, or None if it is."""
     if entry.position is None or entry.position != head.position + 1:
         return f"there is no entry at position {head.position + 1}; the next is {entry.position}"
-    if entry.digest is None or link(head.hash, entry, entry.position, entry.digest) != entry.hash:
+    if entry.digest is None or entry_hash(head.hash, entry, entry.position, entry.digest) != entry.hash:
         return f"the entry at position {entry.position} is not the one that was sealed"
     erased = entry.changes is None and entry.salt is None
     if not erased and (
-        entry.changes is None or entry.salt is None or digest(entry.salt, entry.changes) != entry.digest
+        entry.changes is None or entry.salt is None or changes_digest(entry.salt, entry.changes) != entry.digest
     ):
         return f"the changes at position {entry.position} are not those that were sealed"
     return None
 
 
-def _document(entry: Entry, position: int, changes_digest: bytes) -> bytes:
+def _document(entry: AuditEntry, position: int, changes_digest: bytes) -> bytes:
     return pydantic_core.to_json(
         {
             "action": entry.action,

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pydantic_core
 
 from support_service.audit import sealer, store
-from support_service.audit.chain import ERASED
-from support_service.core.principals import CALLER
+from support_service.audit.chain import CASE_ERASED
+from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Transaction
 from support_service.idempotency import claims
 from support_service.telemetry.logs import REQUEST_ID
@@ -26,18 +26,18 @@ Action = Literal[
     "lever.released",
     "case.erased",
 ]
-Changes = Mapping[str, tuple[Any, Any]]
+FieldChanges = Mapping[str, tuple[Any, Any]]
 """The changed fields by their name in JSON: (before, after)."""
 MAX_ACTOR = 255  # characters
 
 
-async def record(tx: Transaction, case_id: str | None, action: Action, at: datetime, changes: Changes) -> None:
+async def record(tx: Transaction, case_id: str | None, action: Action, at: datetime, changes: FieldChanges) -> None:
     """Store an entry for one change."""
     await record_all(tx, action, at, [(case_id, changes)])
 
 
 async def record_all(
-    tx: Transaction, action: Action, at: datetime, changed: Sequence[tuple[str | None, Changes]]
+    tx: Transaction, action: Action, at: datetime, changed: Sequence[tuple[str | None, FieldChanges]]
 ) -> None:
     """Store an entry for each of several changes: (case id, changes).
 
@@ -45,7 +45,7 @@ async def record_all(
     """
     if not changed:
         return
-    caller = CALLER.get()
+    caller = CURRENT_PRINCIPAL.get()
     actor, by = caller.name[:MAX_ACTOR], {}
     if caller.role == "customer":  # a customer's name must be erasable, like the changes
         actor, by = "customer", {"by": (None, caller.name)}
@@ -62,11 +62,11 @@ async def record_all(
         }
         for case_id, changes in changed
     ]
-    await store.add(tx, entries)
-    await claims.mark(tx, changed[0][0] if len(changed) == 1 else None)
+    await store.add_entries(tx, entries)
+    await claims.mark_applied(tx, changed[0][0] if len(changed) == 1 else None)
 
 
-async def erase(tx: Transaction, cases: Sequence[str], at: datetime) -> int:
+async def erase_cases(tx: Transaction, cases: Sequence[str], at: datetime) -> int:
     """Erase the recorded changes of cases, and store an entry about it for each. Return the number of entries erased.
 
     Who did what to which case, and when, stays in the log, and the chain stays valid. The transaction must have locked
@@ -75,6 +75,6 @@ async def erase(tx: Transaction, cases: Sequence[str], at: datetime) -> int:
     await sealer.seal_all(tx)
     erased = await store.erase(tx, cases)
     for case_id in cases:
-        await record(tx, case_id, ERASED, at, {"erasedPositions": (None, erased.get(case_id, []))})
+        await record(tx, case_id, CASE_ERASED, at, {"erasedPositions": (None, erased.get(case_id, []))})
     await sealer.seal_all(tx)  # so that a reader who sees that changes are missing also sees the reason
     return sum(map(len, erased.values()))

@@ -7,13 +7,13 @@ import os
 from datetime import UTC, datetime
 
 from support_service.audit import chain, store
-from support_service.audit.chain import Head
+from support_service.audit.chain import ChainHead
 from support_service.database import Database, Transaction
 from support_service.telemetry import instruments as rows
-from support_service.telemetry.instruments import Instruments, Reading
+from support_service.telemetry.instruments import Instruments, Observations
 
-SEAL_EVERY = 1.0  # seconds
-AT_ONCE = 100  # entries per transaction, which on SQLite blocks all other writers
+SEAL_INTERVAL = 1.0  # seconds
+SEAL_BATCH_SIZE = 100  # entries per transaction, which on SQLite blocks all other writers
 
 
 class Sealer:
@@ -28,7 +28,7 @@ class Sealer:
 
     async def look(self) -> None:
         """Read the length of the chain and the time of the oldest unsealed entry."""
-        head, self._oldest = await store.standing(self._database)
+        head, self._oldest = await store.read_head_and_oldest_unsealed(self._database)
         self._length = head.position
 
     async def run(self) -> None:
@@ -40,7 +40,7 @@ class Sealer:
             async with self._database.transaction() as tx:
                 await _seal_batch(tx)
 
-    def _age(self) -> Reading:
+    def _age(self) -> Observations:
         if self._length is None:
             return []
         return [(max(0.0, (datetime.now(UTC) - self._oldest).total_seconds()) if self._oldest else 0.0, {})]
@@ -55,10 +55,10 @@ async def seal_all(tx: Transaction) -> None:
 async def _seal_batch(tx: Transaction) -> int:
     head = await store.lock_head(tx)
     sealed = []
-    for entry in await store.to_seal(tx, AT_ONCE):
-        sealed.append(chain.seal(head, entry, os.urandom(chain.SALT_BYTES)))
+    for entry in await store.read_unsealed(tx, SEAL_BATCH_SIZE):
+        sealed.append(chain.seal_entry(head, entry, os.urandom(chain.SALT_BYTES)))
         assert sealed[-1].position is not None and sealed[-1].hash is not None  # noqa: S101, PT018 - `chain.seal` sets them
-        head = Head(sealed[-1].position, sealed[-1].hash)
+        head = ChainHead(sealed[-1].position, sealed[-1].hash)
     if sealed:
-        await store.seal(tx, sealed)
+        await store.store_seals(tx, sealed)
     return len(sealed)

@@ -7,18 +7,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.audit.chain import ERASED, Entry, Head
-from support_service.core.units import MOST
+from support_service.audit.chain import CASE_ERASED, AuditEntry, ChainHead
+from support_service.core.units import MAX_INTEGER
 from support_service.database import Reader, Transaction
-from support_service.database.compiled import hot
+from support_service.database.compiled import compiled
 from support_service.database.dialect import octets
-from support_service.database.pages import Way, bounded
+from support_service.database.pages import Way, limit_by_bytes
 from support_service.database.tables import audit_head, audit_log
 
-MAX_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB
+MAX_PAGE_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB
 
 _L = audit_log.c
-COLUMNS = [_L[field.name] for field in fields(Entry)]
+COLUMNS = [_L[field.name] for field in fields(AuditEntry)]
 
 
 def _select_page(
@@ -32,24 +32,24 @@ def _select_page(
     kept = [column for column in COLUMNS if column is not _L.changes]
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
     found = sa.select(*kept, size).where(condition).order_by(way(place)).limit(sa.bindparam("count"))
-    page = bounded(found, place.name, way)
+    page = limit_by_bytes(found, place.name, way)
     changes = sa.select(_L.changes).where(_L.seq == page.c.seq).scalar_subquery()
     columns = (changes if column is _L.changes else page.c[column.name] for column in COLUMNS)
     return sa.select(*columns, page.c.number).order_by(way(page.c[place.name]))
 
 
 UNSEALED = sa.text("position IS NULL")  # spelled as in the partial index
-ADD = hot(audit_log.insert().inline())
+ADD = compiled(audit_log.insert().inline())
 _OLDEST = sa.select(_L.at).where(UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
-STANDING = hot(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST))
-LOCK_HEAD = hot(sa.select(audit_head.c.position, audit_head.c.hash).with_for_update())
+STANDING = compiled(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST))
+LOCK_HEAD = compiled(sa.select(audit_head.c.position, audit_head.c.hash).with_for_update())
 TO_SEAL = _select_page(UNSEALED, _L.seq)
-SEAL = hot(
+SEAL = compiled(
     audit_log.update()
     .where(_L.seq == sa.bindparam("entry"))
     .values({name: sa.bindparam(f"new_{name}", type_=_L[name].type) for name in ("position", "salt", "digest", "hash")})
 )
-MOVE_HEAD = hot(
+UPDATE_HEAD = compiled(
     audit_head.update().values(
         position=sa.bindparam("new_position"), hash=sa.bindparam("new_hash", type_=audit_head.c.hash.type)
     )
@@ -62,54 +62,54 @@ STRAY = sa.select(_L.position).where(_L.position < sa.literal_column("1")).limit
 _ERASABLE = sa.and_(
     _L.case_id.in_(sa.bindparam("cases", expanding=True)),
     _L.position.is_not(None),
-    _L.action != ERASED,
+    _L.action != CASE_ERASED,
     _L.changes.is_not(None),
 )
 TO_ERASE = sa.select(_L.case_id, _L.position).where(_ERASABLE).order_by(_L.position)
 ERASE = audit_log.update().where(_ERASABLE).values(changes=sa.null(), salt=sa.null())
 
 
-async def add(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> None:
+async def add_entries(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> None:
     """Store entries, in the transaction of their changes."""
     await tx.execute(ADD, entries[0] if len(entries) == 1 else entries)
 
 
-async def standing(reader: Reader) -> tuple[Head, datetime | None]:
+async def read_head_and_oldest_unsealed(reader: Reader) -> tuple[ChainHead, datetime | None]:
     """Return the head, and the time of the oldest unsealed entry. Raises LookupError if there is no head."""
     row = await reader.fetch_one(STANDING)
     if row is None:
         raise LookupError("the audit log has lost the row of its head; the migrations make it")
-    return Head(row[0], row[1]), row[2]
+    return ChainHead(row[0], row[1]), row[2]
 
 
-async def lock_head(tx: Transaction) -> Head:
+async def lock_head(tx: Transaction) -> ChainHead:
     """Return the head, locked until this transaction ends. Raises LookupError if there is no head."""
     row = await tx.fetch_one(LOCK_HEAD)
     if row is None:
         raise LookupError("the audit log has lost the row of its head; the migrations make it")
-    return Head(row[0], row[1])
+    return ChainHead(row[0], row[1])
 
 
-async def to_seal(tx: Transaction, count: int) -> list[Entry]:
+async def read_unsealed(tx: Transaction, count: int) -> list[AuditEntry]:
     """Return the first `count` unsealed entries, in the order in which they were added."""
     return (await _read(tx, TO_SEAL, count=count))[0]
 
 
-async def seal(tx: Transaction, sealed: Sequence[Entry]) -> None:
+async def store_seals(tx: Transaction, sealed: Sequence[AuditEntry]) -> None:
     """Store the seals of entries, and move the head to the last of them."""
     names = ("position", "salt", "digest", "hash")
     await tx.execute(
         SEAL, [{"entry": each.seq} | {f"new_{name}": getattr(each, name) for name in names} for each in sealed]
     )
-    await tx.execute(MOVE_HEAD, {"new_position": sealed[-1].position, "new_hash": sealed[-1].hash})
+    await tx.execute(UPDATE_HEAD, {"new_position": sealed[-1].position, "new_hash": sealed[-1].hash})
 
 
-async def sealed(reader: Reader, after: int, count: int) -> list[Entry]:
+async def read_sealed(reader: Reader, after: int, count: int) -> list[AuditEntry]:
     """Return up to `count` entries after a position, in the order of the chain."""
     return (await _read(reader, SEALED, after=after, count=count))[0]
 
 
-async def stray(reader: Reader) -> int | None:
+async def find_stray_position(reader: Reader) -> int | None:
     """Return the position of an entry before the start of the chain, which the sealer never assigns, or None."""
     row = await reader.fetch_one(STRAY)
     return row[0] if row else None
@@ -124,16 +124,18 @@ async def erase(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
-async def of_case(reader: Reader, case_id: str, before: int | None, limit: int) -> tuple[list[Entry], bool]:
+async def read_case_entries(
+    reader: Reader, case_id: str, before: int | None, limit: int
+) -> tuple[list[AuditEntry], bool]:
     """Return a page of a case's entries, newest first, and whether there are older ones."""
     found, number = await _read(
-        reader, OF_CASE, case=case_id, before=MOST if before is None else before, count=limit + 1
+        reader, OF_CASE, case=case_id, before=MAX_INTEGER if before is None else before, count=limit + 1
     )
     page = found[:limit]
     return page, number > len(page)
 
 
-async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[Entry], int]:
+async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[AuditEntry], int]:
     """Run a statement of `_select_page`. Return its entries, and their number without the limit of bytes."""
-    rows = await reader.fetch_all(statement, parameters | {"bytes": MAX_BYTES})
-    return [Entry(*row[:-1]) for row in rows], rows[0][-1] if rows else 0
+    rows = await reader.fetch_all(statement, parameters | {"bytes": MAX_PAGE_BYTES})
+    return [AuditEntry(*row[:-1]) for row in rows], rows[0][-1] if rows else 0

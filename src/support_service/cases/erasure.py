@@ -10,16 +10,16 @@ from support_service.core.ids import LENGTH
 from support_service.database import Reader, Transaction
 from support_service.database.tables import messages, ticket_references, tickets
 
-ERASED = "[erased]"
-ERASED_BYTES = 256  # size counted for an erased message, in bytes of JSON
+ERASED_TEXT = "[erased]"
+ERASED_MESSAGE_BYTES = 256  # size counted for an erased message, in bytes of JSON
 # Members of an event's data that may hold personal data: TEXTS are replaced, DROPPED are removed, LISTS are emptied.
 # All other members say what happened and when, and stay.
-TEXTS = frozenset({"subject", "message", "filename"})
-DROPPED = frozenset({"description", "customerId", "attachmentUri", "metadata", "sentiment", "uri", "sha256"})
-LISTS = frozenset({"context", "tags"})
+REPLACED_MEMBERS = frozenset({"subject", "message", "filename"})
+REMOVED_MEMBERS = frozenset({"description", "customerId", "attachmentUri", "metadata", "sentiment", "uri", "sha256"})
+EMPTIED_MEMBERS = frozenset({"context", "tags"})
 
 
-def tombstone(customer_id: str) -> str:
+def tombstone_of(customer_id: str) -> str:
     """Return the placeholder for a customer's id while the erasure runs; a repeated erasure finds its cases by it.
 
     The placeholder is derived from the id's SHA-256 and has at most `LENGTH` characters.
@@ -27,7 +27,7 @@ def tombstone(customer_id: str) -> str:
     return f"erasing-{hashlib.sha256(customer_id.encode()).hexdigest()}"[:LENGTH]
 
 
-def erased_event(event: str) -> str:
+def erase_event(event: str) -> str:
     """Return a stored event (JSON) without the customer's personal data; the facts about the case stay."""
     document = pydantic_core.from_json(event)
     document["data"] = _erased(document["data"])  # the envelope has no personal data: its `subject` is the case's id
@@ -43,37 +43,37 @@ def _erased(value: Any) -> Any:
 
 
 def _erased_member(name: str, value: Any) -> Any:
-    if value is None or name in DROPPED:
+    if value is None or name in REMOVED_MEMBERS:
         return "" if name in ("uri", "sha256") and value is not None else None
-    if name in LISTS:
+    if name in EMPTIED_MEMBERS:
         return []
-    return ERASED if name in TEXTS else _erased(value)
+    return ERASED_TEXT if name in REPLACED_MEMBERS else _erased(value)
 
 
-async def cases_of(reader: Reader, customer_id: str) -> list[str]:
+async def case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
     """Return the ids of a customer's cases, oldest first, including the cases of an interrupted erasure."""
-    named = tickets.c.customer_id.in_([customer_id, tombstone(customer_id)])
+    named = tickets.c.customer_id.in_([customer_id, tombstone_of(customer_id)])
     return [row[0] for row in await reader.fetch_all(sa.select(tickets.c.id).where(named).order_by(tickets.c.seq))]
 
 
-async def erase(tx: Transaction, case_id: str, mark: str) -> int:
+async def erase_case(tx: Transaction, case_id: str, mark: str) -> int:
     """Erase the personal data of a case and replace its customer id by `mark`; return its number of messages."""
     erased = await tx.execute(
         messages.update()
         .where(messages.c.ticket_id == case_id)
-        .values(message=ERASED, attachment_uri=None, sentiment=None, metadata=None)
+        .values(message=ERASED_TEXT, attachment_uri=None, sentiment=None, metadata=None)
     )
     await tx.execute(
         tickets.update()
         .where(tickets.c.id == case_id)
         .values(
-            subject=ERASED,
+            subject=ERASED_TEXT,
             description=None,
             customer_id=mark,
             context=[],
             tags=[],
             search_text="",
-            conversation_bytes=erased * ERASED_BYTES,
+            conversation_bytes=erased * ERASED_MESSAGE_BYTES,
             timeline_epoch=tickets.c.timeline_epoch + 1,  # makes the cached snapshots outdated
         )
     )
@@ -81,7 +81,7 @@ async def erase(tx: Transaction, case_id: str, mark: str) -> int:
     return erased
 
 
-async def forget(tx: Transaction, mark: str) -> None:
+async def clear_tombstone(tx: Transaction, mark: str) -> None:
     """Remove the placeholder of a customer from all cases, once the erasure is complete everywhere."""
     # The new version tells clients that read the placeholder that the case has changed.
     values = {"customer_id": None, "version": tickets.c.version + 1}

@@ -4,19 +4,19 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from support_service.cases.model import Attachment, Message, Ticket, Wire
+from support_service.cases.model import ApiModel, Attachment, Message, Ticket
 from support_service.cases.vocabulary import Status
 from support_service.events import outbox
 
 
-class CaseOpened(Wire):
+class CaseOpened(ApiModel):
     """A case was opened."""
 
     ticket: Ticket
     initial_message: Message | None
 
 
-class CaseUpdated(Wire):
+class CaseUpdated(ApiModel):
     """A case was changed; `changeType` says how."""
 
     # An event has only the members of its change type, so the members with a default are not required.
@@ -35,7 +35,7 @@ class CaseUpdated(Wire):
     changed_fields: list[str] | None = Field(default=None, description="with case.changed")
 
 
-class CaseClosed(Wire):
+class CaseClosed(ApiModel):
     """A case was closed."""
 
     ticket: Ticket
@@ -43,4 +43,8 @@ class CaseClosed(Wire):
     current_status: Literal["closed"]
 
 
-PAYLOADS: dict[str, type[Wire]] = {outbox.OPENED: CaseOpened, outbox.UPDATED: CaseUpdated, outbox.CLOSED: CaseClosed}
+PAYLOADS: dict[str, type[ApiModel]] = {
+    outbox.CASE_OPENED: CaseOpened,
+    outbox.CASE_UPDATED: CaseUpdated,
+    outbox.CASE_CLOSED: CaseClosed,
+}

@@ -9,14 +9,16 @@ from support_service.cases.model import Message
 from support_service.core.ids import new_id
 from support_service.database import Database
 from support_service.events import inbox, outbox
-from support_service.events.inbound_events import Event
+from support_service.events.inbound_events import InboundEvent
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.labels import SYNTHETIC
 
-PAGE = 100  # cases per transaction, so that an event about thousands of cases holds locks and memory only briefly
+CASES_PER_TRANSACTION = (
+    100  # cases per transaction, so that an event about thousands of cases holds locks and memory only briefly
+)
 
 
-class Arrivals:
+class InboundEventHandler:
     """Applies inbound events to cases.
 
     Each case gets a message and a new timeline epoch, so that its timeline is fetched again.
@@ -26,7 +28,7 @@ class Arrivals:
         self._database = database
         self._instruments = instruments
 
-    async def apply(self, event: Event) -> Literal["applied", "unmatched", "duplicate"]:
+    async def apply(self, event: InboundEvent) -> Literal["applied", "unmatched", "duplicate"]:
         """Add a bot message to each open case that the event concerns, exactly once.
 
         Return `applied` if a case got a message, `duplicate` if the event was applied before, otherwise `unmatched`.
@@ -40,39 +42,39 @@ class Arrivals:
                 break
             duplicate = False
             applied += page
-            if page < PAGE:
+            if page < CASES_PER_TRANSACTION:
                 break
         return "applied" if applied else "duplicate" if duplicate else "unmatched"
 
-    async def _next_page(self, event: Event) -> int | None:
+    async def _next_page(self, event: InboundEvent) -> int | None:
         """Add the message to the next page of cases; return their number, or None if the event is already applied."""
         assert event.data is not None  # noqa: S101 - the caller skips events of unknown types
         at = datetime.now(UTC)
         async with self._database.transaction() as tx:
-            after = await inbox.begin(tx, event)
+            after = await inbox.begin_applying(tx, event)
             if after is None:
                 return None
-            found = await store.concerned(tx, event.data.references(), after, PAGE)
+            found = await store.lock_cases_with_references(tx, event.data.references(), after, CASES_PER_TRANSACTION)
             messages = [_message(case_id, event, at) for _, case_id, _ in found]
-            await store.tell(tx, messages)
+            await store.add_bot_messages(tx, messages)
             changes = [
                 (each.ticket_id, {"changeType": "conversation.added", "conversation": each}) for each in messages
             ]
-            await outbox.append_all(tx, outbox.UPDATED, at, changes)
+            await outbox.append_all(tx, outbox.CASE_UPDATED, at, changes)
             audit_changes = [
                 (each.ticket_id, {"messageId": (None, each.id), "authorType": (None, "bot")}) for each in messages
             ]
             await audit.record_all(tx, "message.added", at, audit_changes)
-            more = len(found) == PAGE
+            more = len(found) == CASES_PER_TRANSACTION
             if more or after:  # most events need one page only, and their row is marked as applied from the start
-                await inbox.reached(tx, event, found[-1][0] if found else after, done=not more)
+                await inbox.record_progress(tx, event, found[-1][0] if found else after, done=not more)
         real = sum(channel != SYNTHETIC for _, _, channel in found)
         if real:
             self._instruments.conversation_added.add(real, {"author_type": "bot"})
         return len(found)
 
 
-def _message(case_id: str, event: Event, at: datetime) -> Message:
+def _message(case_id: str, event: InboundEvent, at: datetime) -> Message:
     assert event.data is not None  # noqa: S101 - see above
     return Message.model_construct(
         id=new_id(),

@@ -10,29 +10,31 @@ from typing import Any
 
 from support_service.cases.model import Attachment, Case, Message, Ticket
 from support_service.cases.vocabulary import Json
-from support_service.telemetry.labels import CHANNELS, CONTENT_TYPES, closed
+from support_service.telemetry.labels import CHANNELS, CONTENT_TYPES, known_or_other
 
 MASKED = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: two customers share a pseudonym with a probability of 1 in 2^64
 IDENTIFYING = frozenset({"id", "customerId", "orderId", "paymentId", "shipmentId"})
-WORD = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")  # at most four digits: five may be a personal number
-MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
-SUM = re.compile(r"-?\d{1,12}(\.\d{1,4})?")
+WORD_PATTERN = re.compile(
+    r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}"
+)  # at most four digits: five may be a personal number
+TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
+AMOUNT_PATTERN = re.compile(r"-?\d{1,12}(\.\d{1,4})?")
 # Members that hold no personal data, as long as the value matches the pattern: a single word, a time, or an amount.
-HARMLESS = {"timestamp": MOMENT} | dict.fromkeys(
-    ("type", "source", "status", "eventType", "authorType", "sentiment", "visibility"), WORD
+VISIBLE_MEMBERS = {"timestamp": TIMESTAMP_PATTERN} | dict.fromkeys(
+    ("type", "source", "status", "eventType", "authorType", "sentiment", "visibility"), WORD_PATTERN
 )
-HARMLESS_IF_TOLD = HARMLESS | {"total": SUM, "amount": SUM}
-TOLD = ("order", "payment")  # types of entries that customers can't write
+VISIBLE_SERVICE_MEMBERS = VISIBLE_MEMBERS | {"total": AMOUNT_PATTERN, "amount": AMOUNT_PATTERN}
+SERVICE_ENTRY_TYPES = ("order", "payment")  # types of entries that customers can't write
 # Member names that stay visible. Any other name is masked, because it may be free text.
-NAMED = (
-    HARMLESS_IF_TOLD.keys()
+KNOWN_MEMBER_NAMES = (
+    VISIBLE_SERVICE_MEMBERS.keys()
     | IDENTIFYING
     | {"payload", "trackingNumber", "message", "attachmentUri", "metadata", "filename", "uri"}
 )
 
 
-class Mask:
+class CaseMasker:
     """Masks cases with a secret key; the same key gives a customer the same pseudonym in every export."""
 
     def __init__(self, key: bytes) -> None:
@@ -55,7 +57,7 @@ class Mask:
 
     def attachment(self, attachment: Attachment) -> Attachment:
         """Return a copy of the attachment that shows its content type and size, but no name, URI or checksum."""
-        kind = closed(attachment.content_type, CONTENT_TYPES)
+        kind = known_or_other(attachment.content_type, CONTENT_TYPES)
         return attachment.model_copy(update={"filename": MASKED, "uri": "", "sha256": "", "content_type": kind})
 
     def pseudonym(self, identifier: str) -> str:
@@ -65,11 +67,11 @@ class Mask:
     def _masked_fields(self, ticket: Ticket) -> dict[str, Any]:
         return {
             "subject": MASKED,
-            "channel": closed(ticket.channel, CHANNELS),
+            "channel": known_or_other(ticket.channel, CHANNELS),
             "description": ticket.description and MASKED,
             "customer_id": ticket.customer_id and self.pseudonym(ticket.customer_id),
             "context": self._entries(ticket.context),
-            "tags": [tag if WORD.fullmatch(tag) else MASKED for tag in ticket.tags],
+            "tags": [tag if WORD_PATTERN.fullmatch(tag) else MASKED for tag in ticket.tags],
         }
 
     def _message(self, message: Message) -> Message:
@@ -77,7 +79,7 @@ class Mask:
             update={
                 "message": MASKED,
                 "attachment_uri": message.attachment_uri and MASKED,
-                "sentiment": message.sentiment and _keep_if_matching(message.sentiment, WORD),
+                "sentiment": message.sentiment and _keep_if_matching(message.sentiment, WORD_PATTERN),
                 "metadata": None,
             }
         )
@@ -86,9 +88,9 @@ class Mask:
         return [self._entry(entry) for entry in entries]
 
     def _entry(self, entry: Mapping[str, Any]) -> Json:
-        harmless = HARMLESS_IF_TOLD if entry.get("type") in TOLD else HARMLESS
+        harmless = VISIBLE_SERVICE_MEMBERS if entry.get("type") in SERVICE_ENTRY_TYPES else VISIBLE_MEMBERS
         return {
-            name if name in NAMED else MASKED: self._value(name, value, harmless.get(name))
+            name if name in KNOWN_MEMBER_NAMES else MASKED: self._value(name, value, harmless.get(name))
             for name, value in entry.items()
         }
 
@@ -99,6 +101,6 @@ class Mask:
 
 
 def _keep_if_matching(value: Any, pattern: re.Pattern[str] | None) -> Any:
-    if value is None or (pattern is SUM and isinstance(value, int | float)):
+    if value is None or (pattern is AMOUNT_PATTERN and isinstance(value, int | float)):
         return value
     return value if pattern and isinstance(value, str) and pattern.fullmatch(value) else MASKED

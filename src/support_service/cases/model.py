@@ -31,28 +31,28 @@ from support_service.cases.vocabulary import (
     Visibility,
 )
 from support_service.core.errors import Conflict
-from support_service.core.references import Service, SourceStatus
+from support_service.core.references import SourceStatus, UpstreamService
 
-MAX_WORD = 64  # letters of a word that are searchable
+MAX_SEARCH_WORD_LENGTH = 64  # letters of a word that are searchable
 # Bytes of a case's words in the search index. This is enough for the longest text in any script, at three parts of
 # three bytes per letter. A limit is necessary because some characters expand to up to 18 letters, and PostgreSQL
 # accepts at most 1 MiB, to which each word adds five bytes.
-MAX_WORDS = 640 * 1024
-DEFAULT_LIMIT = 50
+MAX_SEARCH_TEXT_BYTES = 640 * 1024
+DEFAULT_PAGE_SIZE = 50
 # Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
-MOVES: Mapping[Status, tuple[Status, ...]] = {
+ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {
     "open": ("pending", "resolved", "closed"),
     "pending": ("open", "resolved", "closed"),
     "resolved": ("open", "pending", "closed"),
     "closed": ("open",),
 }
-MAX_LIMIT = 200
-MAX_PAGE = 4 * 1024 * 1024  # bytes of a page's cases as JSON; a page that reaches it gets no further case
-MAX_CONVERSATION = 4 * 1024 * 1024  # bytes of a case's messages as JSON
-CURSOR = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64url; their first bit is 0
+MAX_PAGE_SIZE = 200
+MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's cases as JSON; a page that reaches it gets no further case
+MAX_CONVERSATION_BYTES = 4 * 1024 * 1024  # bytes of a case's messages as JSON
+CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64url; their first bit is 0
 
 
-def shown(example: examples.Example) -> ConfigDict:
+def example_config(example: examples.Example) -> ConfigDict:
     """Return the model configuration that puts an example into the model's JSON schema."""
     return ConfigDict(json_schema_extra={"examples": [example]})
 
@@ -70,7 +70,7 @@ def _without_defaults(schema: dict[str, Any]) -> None:
         field_schema.pop("default", None)
 
 
-class Wire(BaseModel):
+class ApiModel(BaseModel):
     """JSON in camelCase; fields that nobody knows are ignored, as clients of the old service send some."""
 
     model_config = ConfigDict(
@@ -78,7 +78,7 @@ class Wire(BaseModel):
     )
 
 
-class Request(Wire):
+class RequestModel(ApiModel):
     """What a client sends; a field that is null counts as left out."""
 
     @model_validator(mode="before")
@@ -104,10 +104,10 @@ class Request(Wire):
         return schema
 
 
-class NewMessage(Request):
+class NewMessage(RequestModel):
     """A message to add to a case."""
 
-    model_config = shown(examples.NEW_MESSAGE)
+    model_config = example_config(examples.NEW_MESSAGE)
 
     author_type: AuthorType
     message: Text
@@ -117,10 +117,10 @@ class NewMessage(Request):
     visibility: Visibility = "public"
 
 
-class NewCase(Request):
+class NewCase(RequestModel):
     """A case to open."""
 
-    model_config = shown(examples.NEW_CASE)
+    model_config = example_config(examples.NEW_CASE)
 
     subject: Subject
     description: Description | None = None
@@ -134,7 +134,7 @@ class NewCase(Request):
     initial_message: NewMessage | None = None
 
 
-class CaseChange(Wire):
+class CaseChange(ApiModel):
     """What may be changed of a case; a field that is left out stays as it is."""
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
@@ -153,7 +153,7 @@ class CaseChange(Wire):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class StatusChange(Request):
+class StatusChange(RequestModel):
     """A status to give a case, and perhaps an agent."""
 
     model_config = ConfigDict(json_schema_extra=_without_required)
@@ -162,10 +162,10 @@ class StatusChange(Request):
     assigned_agent_id: Identifier | None = Field(None, description="the agent to give the case to")
 
 
-class Closing(Request):
+class Closing(RequestModel):
     """How a case is closed: a last message and an agent, each if given."""
 
-    model_config = shown(examples.CLOSING)
+    model_config = example_config(examples.CLOSING)
 
     message: Text | None = None
     author_type: AuthorType = "agent"
@@ -189,7 +189,7 @@ class Closing(Request):
         )
 
 
-class CaseQuery(Wire):
+class CaseQuery(ApiModel):
     """Which cases to list; every filter given must hold."""
 
     status: Status | None = Field(None, description="only cases in this status")
@@ -201,19 +201,19 @@ class CaseQuery(Wire):
     q: Annotated[str, Field(max_length=200)] | None = Field(
         None, description="words that subject, description or customer must have, whatever their case and diacritics"
     )
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(
-        DEFAULT_LIMIT,
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE,
         description="how many cases a page has at most; one whose cases have more than about 4 MiB of JSON ends early",
     )
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR})] | None = Field(
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
         None, description="`nextCursor` of the page before; without it the list starts with the newest case"
     )
 
 
-class Message(Wire):
+class Message(ApiModel):
     """A message of a case's conversation."""
 
-    model_config = shown(examples.MESSAGE)
+    model_config = example_config(examples.MESSAGE)
 
     id: str
     ticket_id: str
@@ -226,10 +226,10 @@ class Message(Wire):
     created_at: datetime
 
 
-class Ticket(Wire):
+class Ticket(ApiModel):
     """A case without its conversation."""
 
-    model_config = shown(examples.TICKET)
+    model_config = example_config(examples.TICKET)
 
     id: str
     subject: str
@@ -247,10 +247,10 @@ class Ticket(Wire):
     version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with each change; sent to clients as ETag
 
 
-class Attachment(Wire):
+class Attachment(ApiModel):
     """A file of a case; `uri` gives its bytes, `sha256` is in hex."""
 
-    model_config = shown(examples.ATTACHMENT)
+    model_config = example_config(examples.ATTACHMENT)
 
     id: str
     ticket_id: str
@@ -263,7 +263,7 @@ class Attachment(Wire):
     created_at: datetime
 
 
-Sources = dict[Service, SourceStatus]
+Sources = dict[UpstreamService, SourceStatus]
 _NOT_REQUESTED = SourceStatus(status="none", ageSeconds=None, reason="timeline not requested")
 NOT_REQUESTED: Sources = {"order": _NOT_REQUESTED, "payment": _NOT_REQUESTED, "fulfillment": _NOT_REQUESTED}
 
@@ -271,7 +271,7 @@ NOT_REQUESTED: Sources = {"order": _NOT_REQUESTED, "payment": _NOT_REQUESTED, "f
 class Case(Ticket):
     """A case with its conversation and attachments; its timeline is empty until someone collects it."""
 
-    model_config = shown(examples.CASE)
+    model_config = example_config(examples.CASE)
 
     messages: list[Message] = Field(description="the conversation, oldest first")
     timeline: list[Json] = Field(
@@ -286,19 +286,19 @@ class Case(Ticket):
     timeline_epoch: SkipJsonSchema[int] = Field(default=0, exclude=True)  # snapshots of an older epoch are outdated
 
 
-class CasePage(Wire):
+class CasePage(ApiModel):
     """A page of cases, newest first; `nextCursor` asks for the next page, null ends the list."""
 
-    model_config = shown(examples.CASE_PAGE)
+    model_config = example_config(examples.CASE_PAGE)
 
     items: list[Ticket]
     next_cursor: str | None
 
 
-class Workload(Wire):
+class Workload(ApiModel):
     """How many cases an agent has, by status."""
 
-    model_config = shown(examples.WORKLOAD)
+    model_config = example_config(examples.WORKLOAD)
 
     agent_id: str
     open: int = 0
@@ -307,30 +307,30 @@ class Workload(Wire):
     closed: int = 0
 
 
-def expect_move(before: Status, after: Status) -> None:
+def check_status_change(before: Status, after: Status) -> None:
     """Raise Conflict if a case can't change from one status to the other; an unchanged status is allowed."""
-    if after != before and after not in MOVES[before]:
-        allowed = f"it can only become {' or '.join(MOVES[before])}"
+    if after != before and after not in ALLOWED_STATUS_CHANGES[before]:
+        allowed = f"it can only become {' or '.join(ALLOWED_STATUS_CHANGES[before])}"
         raise Conflict("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")
 
 
-def expect_room(conversation_bytes: int) -> None:
-    """Raise Conflict if a conversation of this size (bytes of JSON) exceeds `MAX_CONVERSATION`."""
-    if conversation_bytes > MAX_CONVERSATION:
+def check_conversation_size(conversation_bytes: int) -> None:
+    """Raise Conflict if a conversation of this size (bytes of JSON) exceeds `MAX_CONVERSATION_BYTES`."""
+    if conversation_bytes > MAX_CONVERSATION_BYTES:
         raise Conflict("case_full", "The conversation of this case is full; open another case.")
 
 
 def search_words(*texts: str | None) -> list[str]:
     """Return the words of the texts, folded for search: lower case, without diacritics ("Đơn hàng": don, hang).
 
-    Each word is cut to `MAX_WORD` letters.
+    Each word is cut to `MAX_SEARCH_WORD_LENGTH` letters.
     """
     bare = " ".join(filter(None, texts)).casefold()
     if not bare.isascii():
         # Marks are also removed before NFKD, which would sort a long run of them for seconds.
         folded = unicodedata.normalize("NFKD", _without_marks(bare.replace("đ", "d")))
-        bare = _without_marks(folded[:MAX_WORDS])
-    return [word[:MAX_WORD] for word in re.findall(r"[^\W_]+", bare)]
+        bare = _without_marks(folded[:MAX_SEARCH_TEXT_BYTES])
+    return [word[:MAX_SEARCH_WORD_LENGTH] for word in re.findall(r"[^\W_]+", bare)]
 
 
 def _without_marks(text: str) -> str:

@@ -7,28 +7,28 @@ from support_service.cases.model import Case, NewCase, NewMessage
 from support_service.cases.vocabulary import Visibility
 from support_service.core import references
 from support_service.core.errors import Forbidden
-from support_service.core.principals import Caller
+from support_service.core.principals import Principal
 from support_service.telemetry.labels import SYNTHETIC
 
-TOLD = frozenset({"order", "order-event", "payment", "shipment", "conversation", "attachment"})
+RESERVED_ENTRY_TYPES = frozenset({"order", "order-event", "payment", "shipment", "conversation", "attachment"})
 """Timeline entry types that only services or the conversation may provide; customers may not use them."""
 
 
-def expect_may_say(caller: Caller, new: NewMessage) -> None:
+def check_may_write(caller: Principal, new: NewMessage) -> None:
     """Raise Forbidden if a customer writes as another author type or writes an internal note."""
     if caller.role == "customer" and new.author_type != "customer":
-        raise missing("messages:write-as-others", "A customer's messages have the authorType 'customer'.")
+        raise permission_missing("messages:write-as-others", "A customer's messages have the authorType 'customer'.")
     if caller.role == "customer" and new.visibility != "public":
-        raise missing("messages:write-internal", "Internal notes are for agents.")
+        raise permission_missing("messages:write-internal", "Internal notes are for agents.")
 
 
-def expect_may_attach(caller: Caller, visibility: Visibility) -> None:
+def check_may_attach(caller: Principal, visibility: Visibility) -> None:
     """Raise Forbidden if the caller may not read attachments of this visibility: customers attach public ones only."""
     if not caller.hears(visibility):
-        raise missing("attachments:write-internal", "Internal files are for agents.")
+        raise permission_missing("attachments:write-internal", "Internal files are for agents.")
 
 
-def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
+def authorize_new_case(caller: Principal, new: NewCase) -> NewCase:
     """Return the new case as this caller may open it; raise Forbidden if a part of it is not allowed.
 
     A customer's case is about the customer, and is not assigned to an agent or a team. It may not refer to orders,
@@ -37,22 +37,24 @@ def expect_may_open(caller: Caller, new: NewCase) -> NewCase:
     hidden, so only supervisors and services may open them.
     """
     if new.channel == SYNTHETIC and caller.role not in ("supervisor", "service"):
-        raise missing("cases:create-synthetic", f"Cases of the channel {SYNTHETIC!r} are the synthetic check's.")
+        raise permission_missing(
+            "cases:create-synthetic", f"Cases of the channel {SYNTHETIC!r} are the synthetic check's."
+        )
     if new.initial_message:
-        expect_may_say(caller, new.initial_message)
-    expect_may_assign(caller, None, new.assigned_agent_id)
+        check_may_write(caller, new.initial_message)
+    check_may_assign(caller, None, new.assigned_agent_id)
     if caller.role != "customer":
         return new
     if new.customer_id not in (None, caller.subject):
-        raise missing("cases:create-for-others", "A customer opens cases of their own.")
+        raise permission_missing("cases:create-for-others", "A customer opens cases of their own.")
     if new.team is not None:
-        raise missing("cases:assign", "Agents decide which team a case goes to.")
-    if references.find(new.context) or _has_reserved_types(new.context):
-        raise missing("cases:refer", "Agents decide which orders, payments and shipments a case is about.")
+        raise permission_missing("cases:assign", "Agents decide which team a case goes to.")
+    if references.references_by_service(new.context) or _has_reserved_types(new.context):
+        raise permission_missing("cases:refer", "Agents decide which orders, payments and shipments a case is about.")
     return new.model_copy(update={"customer_id": caller.subject})
 
 
-def expect_may_assign(caller: Caller, before: str | None, after: str | None) -> None:
+def check_may_assign(caller: Principal, before: str | None, after: str | None) -> None:
     """Raise Forbidden if the caller may not change the assigned agent from `before` to `after`.
 
     Agents may take unassigned cases and give up their own. Supervisors and services may assign any case.
@@ -61,10 +63,10 @@ def expect_may_assign(caller: Caller, before: str | None, after: str | None) -> 
         return
     if caller.role == "agent" and before in (None, caller.subject) and after in (None, caller.subject):
         return
-    raise missing("cases:assign", "Only a supervisor gives a case to someone else.")
+    raise permission_missing("cases:assign", "Only a supervisor gives a case to someone else.")
 
 
-def heard(caller: Caller, case: Case) -> Case:
+def redact(caller: Principal, case: Case) -> Case:
     """Remove what the caller may not read from the case, in place, and return it.
 
     Customers get no internal notes and no internal attachments.
@@ -76,9 +78,9 @@ def heard(caller: Caller, case: Case) -> Case:
 
 
 def _has_reserved_types(context: Iterable[Mapping[str, Any]]) -> bool:
-    return any(isinstance(entry.get("type"), str) and entry["type"] in TOLD for entry in context)
+    return any(isinstance(entry.get("type"), str) and entry["type"] in RESERVED_ENTRY_TYPES for entry in context)
 
 
-def missing(permission: str, sentence: str) -> Forbidden:
+def permission_missing(permission: str, sentence: str) -> Forbidden:
     """Return the Forbidden error for a missing permission; `sentence` explains the rule."""
     return Forbidden("permission_missing", f"The permission {permission!r} is missing. {sentence}")

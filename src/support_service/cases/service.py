@@ -22,29 +22,35 @@ from support_service.cases.model import (
     StatusChange,
     Ticket,
     Workload,
-    expect_move,
-    expect_room,
+    check_conversation_size,
+    check_status_change,
 )
-from support_service.cases.policy import expect_may_assign, expect_may_open, expect_may_say, heard, missing
+from support_service.cases.policy import (
+    authorize_new_case,
+    check_may_assign,
+    check_may_write,
+    permission_missing,
+    redact,
+)
 from support_service.cases.vocabulary import Status
 from support_service.core import pagination, references
-from support_service.core.errors import Conflict, no_case
-from support_service.core.ids import may_be_id, new_id
-from support_service.core.optimistic_lock import Versions, expect_version
-from support_service.core.principals import CALLER
+from support_service.core.errors import Conflict, case_not_found
+from support_service.core.ids import is_valid_id, new_id
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version
+from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Database, Transaction
 from support_service.events import outbox
 from support_service.telemetry import instruments as rows
-from support_service.telemetry.instruments import Instruments, Reading
-from support_service.telemetry.labels import CHANNELS, SYNTHETIC, UNSETTLED, closed
+from support_service.telemetry.instruments import Instruments, Observations
+from support_service.telemetry.labels import CHANNELS, SYNTHETIC, UNSETTLED, known_or_other
 
-TALLY_EVERY = 15.0  # seconds
-OPENED_WITH = ("status", "priority", "channel", "customer_id", "assigned_agent_id")
-TALLY_KEPT = 4 * TALLY_EVERY  # seconds for which a count is published while it can't be refreshed
+COUNT_EVERY_SECONDS = 15.0  # seconds
+AUDITED_AT_OPENING = ("status", "priority", "channel", "customer_id", "assigned_agent_id")
+COUNT_MAX_AGE = 4 * COUNT_EVERY_SECONDS  # seconds for which a count is published while it can't be refreshed
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class AddedMessage:
     """An added message with its case's channel.
 
     `answered_after` is the time from opening to the first agent message in seconds, None for all other messages.
@@ -56,7 +62,7 @@ class Added:
     reopened: tuple[Ticket, Ticket] | None = None  # the case before and after, if the message reopened it
 
 
-class SupportService:
+class CaseService:
     """Opens, reads and changes cases. Each change is one transaction; metrics are recorded after the commit."""
 
     def __init__(self, database: Database, instruments: Instruments) -> None:
@@ -70,7 +76,7 @@ class SupportService:
 
     async def open_case(self, new: NewCase) -> Case:
         """Open a case, with its first message if one is given, and return it. Raises Forbidden."""
-        new = expect_may_open(CALLER.get(), new)
+        new = authorize_new_case(CURRENT_PRINCIPAL.get(), new)
         at = datetime.now(UTC)
         opened = {
             "id": new_id(),
@@ -83,34 +89,34 @@ class SupportService:
         case = Case.model_validate(new.__dict__ | opened, by_name=True, by_alias=False)
         first = _build_message(case.id, new.initial_message, at) if new.initial_message else None
         async with self._database.transaction() as tx:
-            await store.add(tx, case, references.rows(case.context), first)
-            await outbox.append(tx, case.id, outbox.OPENED, at, initialMessage=first)
+            await store.add_case(tx, case, references.reference_rows(case.context), first)
+            await outbox.append_event(tx, case.id, outbox.CASE_OPENED, at, initialMessage=first)
             await audit.record(tx, case.id, "case.opened", at, _opening_changes(case, first))
         case.messages = [first] if first else []
-        self._instruments.ticket_created.add(1, {"channel": closed(case.channel, CHANNELS)})
+        self._instruments.ticket_created.add(1, {"channel": known_or_other(case.channel, CHANNELS)})
         self._count_messages(case.channel, case.messages)
         return case
 
     async def get_case(self, case_id: str) -> Case:
         """Return a case with the messages and attachments that the caller may read. Raises NotFound."""
-        caller = CALLER.get()
-        case = await store.get(self._database, case_id) if may_be_id(case_id) else None
+        caller = CURRENT_PRINCIPAL.get()
+        case = await store.get(self._database, case_id) if is_valid_id(case_id) else None
         if case is None or not caller.sees(case):
-            raise no_case(case_id)
-        return heard(caller, case)
+            raise case_not_found(case_id)
+        return redact(caller, case)
 
     async def list_cases(self, query: CaseQuery) -> CasePage:
         """Return a page of the matching cases that the caller sees, newest first. Raises Invalid for a bad cursor.
 
         A page has at most `query.limit` cases, and fewer if they are large; `next_cursor` continues after the last one.
         """
-        found = await store.find(self._database, query, pagination.read(query.cursor), CALLER.get())
+        found = await store.find(self._database, query, pagination.decode_cursor(query.cursor), CURRENT_PRINCIPAL.get())
         return CasePage.model_construct(
             items=[ticket for _, ticket in found.tickets],
-            next_cursor=pagination.write(found.tickets[-1][0]) if found.more else None,
+            next_cursor=pagination.encode_cursor(found.tickets[-1][0]) if found.more else None,
         )
 
-    async def change_case(self, case_id: str, change: CaseChange, expected: Versions = None) -> Ticket:
+    async def change_case(self, case_id: str, change: CaseChange, expected: ExpectedVersions = None) -> Ticket:
         """Change the given fields and return the case; fields with an unchanged value have no effect.
 
         Raises NotFound, Forbidden, Outdated (the case is not at an expected version), and Conflict for a status change
@@ -122,15 +128,15 @@ class SupportService:
                 name: value for name, value in change.given().items() if not _is_same_json(getattr(before, name), value)
             }
             if "assigned_agent_id" in changed:
-                expect_may_assign(CALLER.get(), before.assigned_agent_id, changed["assigned_agent_id"])
+                check_may_assign(CURRENT_PRINCIPAL.get(), before.assigned_agent_id, changed["assigned_agent_id"])
             if changed:
                 ticket = await _change(tx, before, changed)
             if "context" in changed:
-                await store.replace_references(tx, case_id, references.rows(ticket.context))
+                await store.replace_references(tx, case_id, references.reference_rows(ticket.context))
         self._count_status(before, ticket)
         return ticket
 
-    async def set_status(self, case_id: str, change: StatusChange, expected: Versions = None) -> Ticket:
+    async def set_status(self, case_id: str, change: StatusChange, expected: ExpectedVersions = None) -> Ticket:
         """Set the status of a case, and its agent if one is given. Raises NotFound, Forbidden, Outdated, Conflict."""
         async with self._database.transaction() as tx:
             before = await self._lock(tx, case_id, expected)
@@ -138,7 +144,7 @@ class SupportService:
         self._count_status(before, ticket)
         return ticket
 
-    async def close_case(self, case_id: str, closing: Closing, expected: Versions = None) -> Case:
+    async def close_case(self, case_id: str, closing: Closing, expected: ExpectedVersions = None) -> Case:
         """Close a case, with a last message if one is given, and return it; a closed case stays closed.
 
         The last message does not reopen the case. A customer's last message is accepted unless the case was closed
@@ -158,7 +164,7 @@ class SupportService:
             self._count_messages(added.channel, [added.message], added.answered_after)
         return case
 
-    async def add_message(self, case_id: str, new: NewMessage, expected: Versions = None) -> Message:
+    async def add_message(self, case_id: str, new: NewMessage, expected: ExpectedVersions = None) -> Message:
         """Append a message to a case and return it. Raises NotFound, Forbidden, Outdated, and Conflict for a full case.
 
         A customer's message reopens a resolved case, and raises Conflict for a closed case. Agents and bots may add
@@ -172,7 +178,7 @@ class SupportService:
         return added.message
 
     async def remove_synthetic(
-        self, case_id: str, remove_files: Callable[[Transaction], Awaitable[None]], expected: Versions = None
+        self, case_id: str, remove_files: Callable[[Transaction], Awaitable[None]], expected: ExpectedVersions = None
     ) -> None:
         """Delete a synthetic case. Raises NotFound, Outdated, and Conflict for a case of another channel.
 
@@ -182,7 +188,7 @@ class SupportService:
             ticket = await self._lock(tx, case_id, expected)
             _expect_synthetic(ticket)
             await remove_files(tx)
-            await store.remove(tx, case_id)
+            await store.delete(tx, case_id)
             await audit.record(tx, case_id, "case.deleted", datetime.now(UTC), {"status": (ticket.status, None)})
 
     async def workload(self, agent_id: str) -> Workload:
@@ -190,63 +196,73 @@ class SupportService:
 
         Agents may read their own workload only.
         """
-        caller = CALLER.get()
+        caller = CURRENT_PRINCIPAL.get()
         if caller.role == "agent" and agent_id != caller.subject:
-            raise missing("agents:read-others", "Agents see their own workload.")
-        cases = await store.workload(self._database, agent_id) if may_be_id(agent_id) else {}
+            raise permission_missing("agents:read-others", "Agents see their own workload.")
+        cases = await store.workload(self._database, agent_id) if is_valid_id(agent_id) else {}
         return Workload.model_validate({"agentId": agent_id, **cases})
 
     async def refresh_tally(self) -> None:
         """Count the unsettled cases for the gauges."""
-        self._open, self._waiting_since = await store.tally(self._database)
+        self._open, self._waiting_since = await store.count_unsettled(self._database)
         self._tallied_at = monotonic()
 
     def _is_tally_recent(self) -> bool:
         """Return whether the last count is recent enough to publish; it is not during a database outage."""
-        return self._tallied_at is not None and monotonic() - self._tallied_at < TALLY_KEPT
+        return self._tallied_at is not None and monotonic() - self._tallied_at < COUNT_MAX_AGE
 
-    def _open_cases(self) -> Reading:
+    def _open_cases(self) -> Observations:
         if not self._is_tally_recent():
             return []
         return [
             (self._open.get((series["status"], series["priority"]), 0), series) for series in rows.TICKET_OPEN.series()
         ]
 
-    def _oldest_unanswered(self) -> Reading:
+    def _oldest_unanswered(self) -> Observations:
         if not self._is_tally_recent():
             return []
         since = self._waiting_since
         return [(max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0, {})]
 
     async def _append(
-        self, tx: Transaction, case_id: str, new: NewMessage, expected: Versions = None, *, closing: bool = False
-    ) -> Added:
+        self,
+        tx: Transaction,
+        case_id: str,
+        new: NewMessage,
+        expected: ExpectedVersions = None,
+        *,
+        closing: bool = False,
+    ) -> AddedMessage:
         """Append a message; a customer's message reopens a resolved case, unless the case is being closed."""
-        caller = CALLER.get()
-        expect_may_say(caller, new)
+        caller = CURRENT_PRINCIPAL.get()
+        check_may_write(caller, new)
         message = _build_message(case_id, new, datetime.now(UTC))
         at, reopened = message.created_at, None
-        state = await store.add_message(tx, message) if may_be_id(case_id) else None
+        state = await store.add_message(tx, message) if is_valid_id(case_id) else None
         if state is None or not caller.sees(state):
-            raise no_case(case_id)  # rolls the message back
+            raise case_not_found(case_id)  # rolls the message back
         expect_version(state.version - 1, expected)
-        expect_room(state.conversation_bytes)
+        check_conversation_size(state.conversation_bytes)
         if message.author_type == "customer" and not closing:
             _expect_not_closed(state.status)
             if state.status == "resolved":
                 before = await self._lock(tx, case_id)
                 reopened = before, await _change(tx, before, {"status": "open"})
-        await outbox.append(tx, case_id, outbox.UPDATED, at, changeType="conversation.added", conversation=message)
-        visibility_changes = _visibility_changes(message) if await store.tell_file(tx, message) else {}
+        await outbox.append_event(
+            tx, case_id, outbox.CASE_UPDATED, at, changeType="conversation.added", conversation=message
+        )
+        visibility_changes = (
+            _visibility_changes(message) if await store.update_attachment_visibility(tx, message) else {}
+        )
         await audit.record(tx, case_id, "message.added", at, {**_message_changes(message), **visibility_changes})
         first_answer = message.author_type == "agent" and state.answered_at == at
         answered_after = (at - state.created_at).total_seconds() if first_answer else None
-        return Added(message, state.channel, answered_after, reopened)
+        return AddedMessage(message, state.channel, answered_after, reopened)
 
-    async def _lock(self, tx: Transaction, case_id: str, expected: Versions = None) -> Ticket:
-        ticket = await store.lock(tx, case_id) if may_be_id(case_id) else None
-        if ticket is None or not CALLER.get().sees(ticket):
-            raise no_case(case_id)
+    async def _lock(self, tx: Transaction, case_id: str, expected: ExpectedVersions = None) -> Ticket:
+        ticket = await store.lock(tx, case_id) if is_valid_id(case_id) else None
+        if ticket is None or not CURRENT_PRINCIPAL.get().sees(ticket):
+            raise case_not_found(case_id)
         expect_version(ticket.version, expected)
         return ticket
 
@@ -271,16 +287,16 @@ async def _set_status(tx: Transaction, before: Ticket, status: Status, agent_id:
     wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
     if all(getattr(before, name) == value for name, value in wanted.items()):
         return before
-    expect_may_assign(CALLER.get(), before.assigned_agent_id, agent_id or before.assigned_agent_id)
+    check_may_assign(CURRENT_PRINCIPAL.get(), before.assigned_agent_id, agent_id or before.assigned_agent_id)
     return await _change(tx, before, wanted)
 
 
 async def _change(tx: Transaction, before: Ticket, changed: dict[str, Any]) -> Ticket:
     """Change the fields of a locked ticket and return it. Raises Conflict for a status change that is not allowed."""
     if "status" in changed:
-        expect_move(before.status, changed["status"])
+        check_status_change(before.status, changed["status"])
     ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC), "version": before.version + 1})
-    await store.change(tx, ticket, changed)
+    await store.update(tx, ticket, changed)
     await _append_change_events(tx, before, ticket, changed)
     changes = {to_camel(name): (getattr(before, name), value) for name, value in changed.items()}
     await audit.record(tx, ticket.id, _audit_action(before, ticket), ticket.updated_at, changes)
@@ -294,21 +310,23 @@ def _audit_action(before: Ticket, after: Ticket) -> audit.Action:
     return "case.closed" if after.status == "closed" else "case.reopened"
 
 
-def _opening_changes(case: Case, first: Message | None) -> audit.Changes:
+def _opening_changes(case: Case, first: Message | None) -> audit.FieldChanges:
     """Return the audit log's changes for an opened case.
 
     Texts are left out: the case holds them, and the first change of a text records the old one as `before`.
     """
-    changes = {to_camel(name): (None, getattr(case, name)) for name in OPENED_WITH if getattr(case, name) is not None}
+    changes = {
+        to_camel(name): (None, getattr(case, name)) for name in AUDITED_AT_OPENING if getattr(case, name) is not None
+    }
     return {**changes, **_message_changes(first)} if first else changes
 
 
-def _message_changes(message: Message) -> audit.Changes:
+def _message_changes(message: Message) -> audit.FieldChanges:
     """Return the audit log's changes for an added message: its id and author type, without the text."""
     return {"messageId": (None, message.id), "authorType": (None, message.author_type)}
 
 
-def _visibility_changes(message: Message) -> audit.Changes:
+def _visibility_changes(message: Message) -> audit.FieldChanges:
     """Return the audit log's changes for an attachment whose visibility the message changed."""
     before = "internal" if message.visibility == "public" else "public"
     return {"attachmentVisibility": (before, message.visibility)}
@@ -324,14 +342,14 @@ async def _append_change_events(tx: Transaction, before: Ticket, after: Ticket, 
     """Append the events of a change to the outbox: one for the status, and one for all other fields together."""
     if before.status != after.status:
         closes = after.status == "closed"
-        kind = outbox.CLOSED if closes else outbox.UPDATED
+        kind = outbox.CASE_CLOSED if closes else outbox.CASE_UPDATED
         change = {} if closes else {"changeType": "status.changed"}
         statuses = {"previousStatus": before.status, "currentStatus": after.status}
-        await outbox.append(tx, after.id, kind, after.updated_at, **change, **statuses)
+        await outbox.append_event(tx, after.id, kind, after.updated_at, **change, **statuses)
     other_fields = sorted(to_camel(name) for name in set(fields) - {"status"})
     if other_fields:
-        await outbox.append(
-            tx, after.id, outbox.UPDATED, after.updated_at, changeType="case.changed", changedFields=other_fields
+        await outbox.append_event(
+            tx, after.id, outbox.CASE_UPDATED, after.updated_at, changeType="case.changed", changedFields=other_fields
         )
 
 

@@ -10,20 +10,28 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.cases.model import MAX_PAGE, MAX_WORDS, Case, CaseQuery, Message, Ticket, search_words
-from support_service.cases.vocabulary import length_in_full
-from support_service.core.principals import ITSELF, Caller
+from support_service.cases.model import (
+    MAX_PAGE_BYTES,
+    MAX_SEARCH_TEXT_BYTES,
+    Case,
+    CaseQuery,
+    Message,
+    Ticket,
+    search_words,
+)
+from support_service.cases.vocabulary import length_without_exponents
+from support_service.core.principals import SYSTEM, Principal
 from support_service.database import Reader, Transaction
-from support_service.database.compiled import hot
+from support_service.database.compiled import compiled
 from support_service.database.dialect import UtcDateTime, json_rows, octets, search_matches
-from support_service.database.json_projections import TICKET_COLUMNS, json_members, json_text
-from support_service.database.pages import bounded
+from support_service.database.json_projections import CASE_COLUMNS, json_object_of, json_text
+from support_service.database.pages import limit_by_bytes
 from support_service.database.tables import attachments, messages, ticket_references, tickets
 from support_service.telemetry.labels import SYNTHETIC, UNSETTLED
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TicketPage:
     """A page of (seq, ticket), newest first; `more` says whether older matching tickets follow."""
 
     tickets: list[tuple[int, Ticket]]
@@ -31,7 +39,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class CaseState:
     """The state of a case after a message was added to it."""
 
     created_at: datetime
@@ -55,14 +63,14 @@ def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect
         .subquery()
     )
     return sa.select(
-        json_rows(json_members({name: rows.c[column] for name, column in columns.items()}))
+        json_rows(json_object_of({name: rows.c[column] for name, column in columns.items()}))
     ).scalar_subquery()
 
 
-_COLUMNS = TICKET_COLUMNS | {"version": tickets.c.version}
-TICKET = json_text(_COLUMNS)
-TICKET_BY_ID = sa.select(TICKET).where(tickets.c.id == sa.bindparam("id"))
-CASE_BY_ID = hot(
+_COLUMNS = CASE_COLUMNS | {"version": tickets.c.version}
+TICKET_JSON = json_text(_COLUMNS)
+TICKET_BY_ID = sa.select(TICKET_JSON).where(tickets.c.id == sa.bindparam("id"))
+CASE_BY_ID = compiled(
     sa.select(
         json_text(
             _COLUMNS
@@ -99,28 +107,28 @@ CASE_BY_ID = hot(
         )
     ).where(tickets.c.id == sa.bindparam("id"))
 )
-AT = sa.bindparam("at", type_=UtcDateTime())
+AT_PARAMETER = sa.bindparam("at", type_=UtcDateTime())
 _AUTHOR_CHANGES: dict[str, dict[str, Any]] = {
-    "customer": {"waiting_since": sa.func.coalesce(tickets.c.waiting_since, AT)},
-    "agent": {"waiting_since": sa.null(), "answered_at": sa.func.coalesce(tickets.c.answered_at, AT)},
+    "customer": {"waiting_since": sa.func.coalesce(tickets.c.waiting_since, AT_PARAMETER)},
+    "agent": {"waiting_since": sa.null(), "answered_at": sa.func.coalesce(tickets.c.answered_at, AT_PARAMETER)},
     "bot": {},
     "internal": {},  # an internal note is not an answer: a waiting customer is still waiting
 }
 _NEXT_VERSION = tickets.c.version + sa.literal_column("1")
 _MORE_BYTES = tickets.c.conversation_bytes + sa.bindparam("more_bytes")
-SPOKEN = {
-    author: hot(
+UPDATE_CASE_FOR_MESSAGE = {
+    author: compiled(
         tickets.update()
         .where(tickets.c.id == sa.bindparam("case_id"))
-        .values(updated_at=AT, version=_NEXT_VERSION, conversation_bytes=_MORE_BYTES, **more)
-        .returning(*(tickets.c[field.name] for field in fields(Spoken)))
+        .values(updated_at=AT_PARAMETER, version=_NEXT_VERSION, conversation_bytes=_MORE_BYTES, **more)
+        .returning(*(tickets.c[field.name] for field in fields(CaseState)))
     )
     for author, more in _AUTHOR_CHANGES.items()
 }
 # `inline` leaves out the read of the generated row number, which is unused and costs a second cursor.
-ADD_TICKET = hot(tickets.insert().inline())
-ADD_MESSAGE = hot(messages.insert().inline())
-ADD_REFERENCE = hot(ticket_references.insert())
+ADD_TICKET = compiled(tickets.insert().inline())
+ADD_MESSAGE = compiled(messages.insert().inline())
+ADD_REFERENCE = compiled(ticket_references.insert())
 _NAMES_ATTACHMENT = messages.c.attachment_uri.contains(attachments.c.id)  # ids contain no LIKE wildcards
 _NAMED_BY_PUBLIC_MESSAGE = sa.exists().where(
     messages.c.ticket_id == attachments.c.ticket_id, messages.c.visibility == "public", _NAMES_ATTACHMENT
@@ -129,40 +137,40 @@ _ATTACHMENT_NAMED = (
     attachments.c.ticket_id == sa.bindparam("case_id"),
     sa.bindparam("uri", type_=sa.Text()).contains(attachments.c.id),
 )
-HIDE_FILE = (
+HIDE_ATTACHMENT = (
     attachments.update()
     .where(*_ATTACHMENT_NAMED, attachments.c.visibility == "public", ~_NAMED_BY_PUBLIC_MESSAGE)
     .values(visibility="internal")
 )
-SHOW_FILE = (
+SHOW_ATTACHMENT = (
     attachments.update().where(*_ATTACHMENT_NAMED, attachments.c.visibility == "internal").values(visibility="public")
 )
-TOLD = hot(
+UPDATE_CASE_FOR_BOT_MESSAGE = compiled(
     tickets.update()
     .where(tickets.c.id == sa.bindparam("case_id"))
     .values(
-        updated_at=AT,
+        updated_at=AT_PARAMETER,
         version=_NEXT_VERSION,
         conversation_bytes=_MORE_BYTES,
         timeline_epoch=tickets.c.timeline_epoch + sa.literal_column("1"),
     )
 )
-REAL = tickets.c.channel != SYNTHETIC
+NOT_SYNTHETIC = tickets.c.channel != SYNTHETIC
 OPEN_CASES = (
     sa.select(tickets.c.status, tickets.c.priority, sa.func.count())
-    .where(tickets.c.status.in_(UNSETTLED), REAL)
+    .where(tickets.c.status.in_(UNSETTLED), NOT_SYNTHETIC)
     .group_by(tickets.c.status, tickets.c.priority)
 )
-OLDEST_WAITING = sa.select(sa.func.min(tickets.c.waiting_since)).where(tickets.c.status.in_(UNSETTLED), REAL)
+OLDEST_WAITING = sa.select(sa.func.min(tickets.c.waiting_since)).where(tickets.c.status.in_(UNSETTLED), NOT_SYNTHETIC)
 WORKLOAD = (
     sa.select(tickets.c.status, sa.func.count())
-    .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"), REAL)
+    .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"), NOT_SYNTHETIC)
     .group_by(tickets.c.status)
 )
 
 
-LEAST_BYTES = 1024  # minimum size counted for a message: a shorter one costs each reader as much time
-FILTERS = ("status", "customer_id", "assigned_agent_id", "team", "priority", "channel")
+MIN_MESSAGE_BYTES = 1024  # minimum size counted for a message: a shorter one costs each reader as much time
+FILTER_COLUMNS = ("status", "customer_id", "assigned_agent_id", "team", "priority", "channel")
 # Size in bytes of the columns that may be long.
 _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 _STORED_FIELDS = [name for name in Ticket.model_fields if name in tickets.c]
@@ -180,22 +188,22 @@ async def lock(tx: Transaction, case_id: str) -> Ticket | None:
     return Ticket.model_validate_json(row[0]) if row else None
 
 
-async def find(reader: Reader, query: CaseQuery, after: int | None, caller: Caller = ITSELF) -> Found:
+async def find(reader: Reader, query: CaseQuery, after: int | None, caller: Principal = SYSTEM) -> TicketPage:
     """Return a page of the tickets that match the query and that the caller sees, older than the seq `after`.
 
-    The page has at most `query.limit` tickets, and ends early when its tickets reach `MAX_PAGE` bytes.
+    The page has at most `query.limit` tickets, and ends early when its tickets reach `MAX_PAGE_BYTES` bytes.
     """
-    wanted: dict[str, Any] = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
+    wanted: dict[str, Any] = {name: value for name in FILTER_COLUMNS if (value := getattr(query, name)) is not None}
     if query.q is not None:
         words = search_words(query.q)
         if not words:
-            return Found([], more=False)
+            return TicketPage([], more=False)
         wanted["words"] = " ".join(f"{word}*" for word in words)
     if after is not None:
         wanted["after"] = after
     # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
     caller_values = {"subject": caller.subject or "", "teams": list(caller.teams)}
-    bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": MAX_PAGE}
+    bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": MAX_PAGE_BYTES}
     rows = await reader.fetch_all(_page_statement(frozenset(wanted), caller.role), wanted | caller_values | bounds)
     # The database bounds the page by the stored sizes. JSON may write one character of a description as six bytes,
     # and the database could only count those by reading every text, so the JSON is measured here too.
@@ -203,9 +211,9 @@ async def find(reader: Reader, query: CaseQuery, after: int | None, caller: Call
     page = [
         (seq, Ticket.model_validate_json(ticket))
         for (seq, ticket, _), size in zip(rows, before, strict=False)
-        if size < MAX_PAGE
+        if size < MAX_PAGE_BYTES
     ]
-    return Found(page, bool(rows) and rows[0][2] > len(page))
+    return TicketPage(page, bool(rows) and rows[0][2] > len(page))
 
 
 async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
@@ -213,7 +221,7 @@ async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
     return dict(tuple(row) for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id}))
 
 
-async def add(
+async def add_case(
     tx: Transaction, ticket: Ticket, references: Sequence[tuple[str, str]], first: Message | None = None
 ) -> None:
     """Insert a new ticket with its references (kind, value), and its first message if it has one."""
@@ -229,7 +237,7 @@ async def add(
         await tx.execute(ADD_MESSAGE, first.__dict__)
 
 
-async def change(tx: Transaction, ticket: Ticket, fields: Iterable[str]) -> None:
+async def update(tx: Transaction, ticket: Ticket, fields: Iterable[str]) -> None:
     """Update the named fields, the version and `updated_at` of a ticket that this transaction has locked."""
     changed = set(fields)
     values = {
@@ -246,17 +254,17 @@ async def replace_references(tx: Transaction, case_id: str, references: Sequence
     await _add_references(tx, case_id, references)
 
 
-async def add_message(tx: Transaction, message: Message) -> Spoken | None:
+async def add_message(tx: Transaction, message: Message) -> CaseState | None:
     """Append a message to its case; return the state of the case after it, or None for an unknown case."""
-    statement = SPOKEN["internal" if message.visibility == "internal" else message.author_type]
+    statement = UPDATE_CASE_FOR_MESSAGE["internal" if message.visibility == "internal" else message.author_type]
     row = await tx.fetch_one(statement, _message_parameters(message))
     if row is None:
         return None
     await tx.execute(ADD_MESSAGE, message.__dict__)
-    return Spoken(*row)
+    return CaseState(*row)
 
 
-async def tell_file(tx: Transaction, message: Message) -> bool:
+async def update_attachment_visibility(tx: Transaction, message: Message) -> bool:
     """Give the attachment that a message names the message's visibility. Return True if it changed.
 
     An internal note does not hide an attachment that a public message has named. A customer's message does not show an
@@ -264,11 +272,11 @@ async def tell_file(tx: Transaction, message: Message) -> bool:
     """
     if message.attachment_uri is None or (message.visibility == "public" and message.author_type == "customer"):
         return False
-    statement = SHOW_FILE if message.visibility == "public" else HIDE_FILE
+    statement = SHOW_ATTACHMENT if message.visibility == "public" else HIDE_ATTACHMENT
     return bool(await tx.execute(statement, {"case_id": message.ticket_id, "uri": message.attachment_uri}))
 
 
-async def concerned(
+async def lock_cases_with_references(
     tx: Transaction, references: Sequence[tuple[str, str]], after: int, count: int
 ) -> list[tuple[int, str, str]]:
     """Lock the unsettled cases with one of the references; return their (seq, id, channel), ordered by seq.
@@ -292,19 +300,19 @@ async def concerned(
     return [(row[0], row[1], row[2]) for row in await tx.fetch_all(statement)]
 
 
-async def tell(tx: Transaction, messages: Sequence[Message]) -> None:
+async def add_bot_messages(tx: Transaction, messages: Sequence[Message]) -> None:
     """Append bot messages to cases that this transaction has locked; their cached snapshots become outdated."""
     if messages:
-        await tx.execute(TOLD, [_message_parameters(each) for each in messages])
+        await tx.execute(UPDATE_CASE_FOR_BOT_MESSAGE, [_message_parameters(each) for each in messages])
         await tx.execute(ADD_MESSAGE, [each.__dict__ for each in messages])
 
 
-async def remove(tx: Transaction, case_id: str) -> None:
+async def delete(tx: Transaction, case_id: str) -> None:
     """Delete a case with its conversation and references."""
     await tx.execute(tickets.delete().where(tickets.c.id == case_id))
 
 
-async def tally(reader: Reader) -> tuple[dict[tuple[str, str], int], datetime | None]:
+async def count_unsettled(reader: Reader) -> tuple[dict[tuple[str, str], int], datetime | None]:
     """Return the number of unsettled cases by (status, priority), and since when the longest waiting customer waits.
 
     The time is None if no customer waits.
@@ -327,9 +335,9 @@ def _page_statement(wanted: frozenset[str], role: str) -> sa.Select[Any]:
     The database writes JSON for the tickets of the page only. The statement is cached for each set of filters, because
     building it takes SQLAlchemy longer than SQLite needs for the page.
     """
-    conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTERS if name in wanted]
+    conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTER_COLUMNS if name in wanted]
     if "channel" not in wanted:
-        conditions.append(REAL)
+        conditions.append(NOT_SYNTHETIC)
     if "words" in wanted:
         words = sa.bindparam("words", type_=sa.Text())
         conditions.append(search_matches(tickets.c.seq, tickets.c.search_text, words))
@@ -341,9 +349,11 @@ def _page_statement(wanted: frozenset[str], role: str) -> sa.Select[Any]:
         .order_by(tickets.c.seq.desc())
         .limit(sa.bindparam("one_more"))
     )
-    page = bounded(found, "seq", sa.desc)
+    page = limit_by_bytes(found, "seq", sa.desc)
     return (
-        sa.select(page.c.seq, sa.select(TICKET).where(tickets.c.seq == page.c.seq).scalar_subquery(), page.c.number)
+        sa.select(
+            page.c.seq, sa.select(TICKET_JSON).where(tickets.c.seq == page.c.seq).scalar_subquery(), page.c.number
+        )
         .order_by(page.c.seq.desc())
         .limit(sa.bindparam("limit"))
     )
@@ -375,9 +385,11 @@ def _message_parameters(message: Message) -> dict[str, Any]:
 
 
 def _message_size(message: Message) -> int:
-    return max(LEAST_BYTES, length_in_full(pydantic_core.to_json(message, by_alias=True, inf_nan_mode="null")))
+    return max(
+        MIN_MESSAGE_BYTES, length_without_exponents(pydantic_core.to_json(message, by_alias=True, inf_nan_mode="null"))
+    )
 
 
 def _search_values(ticket: Ticket) -> dict[str, str]:
     words = " ".join(search_words(ticket.subject, ticket.description, ticket.customer_id))
-    return {"search_text": words.encode()[:MAX_WORDS].decode(errors="ignore")}
+    return {"search_text": words.encode()[:MAX_SEARCH_TEXT_BYTES].decode(errors="ignore")}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import pydantic_core
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from support_service.core.json_limits import TEXT
+from support_service.core.json_limits import JSON_STRING
 
 Status = Literal["open", "pending", "resolved", "closed"]
 AuthorType = Literal["agent", "customer", "bot"]
@@ -19,27 +19,29 @@ Json = dict[str, Any]
 AnyJson = TypeVar("AnyJson", Json, list[Json])
 
 # JSON schema validators disagree on which characters are spaces; this excludes the spaces of all of them.
-VISIBLE = r"[^\s\u001c-\u001f\u0085\ufeff]"
-MAX_TEXT = 65_536  # characters in a description or message
-MAX_CONTEXT = 500  # entries
-MAX_JSON = 65_536  # bytes of a field that holds arbitrary JSON
-EXPONENT = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")  # starting with the letter makes the search five times as fast
-SHORTENED = re.compile(rb"(?<![0-9.])[0-9.]++e[-+]?[0-9]+")
+NON_SPACE_PATTERN = r"[^\s\u001c-\u001f\u0085\ufeff]"
+MAX_TEXT_LENGTH = 65_536  # characters in a description or message
+MAX_CONTEXT_ENTRIES = 500  # entries
+MAX_JSON_BYTES = 65_536  # bytes of a field that holds arbitrary JSON
+EXPONENT_PATTERN = re.compile(
+    rb"e(?<=[0-9]e)[-+]?[0-9]"
+)  # starting with the letter makes the search five times as fast
+EXPONENT_NUMBER_PATTERN = re.compile(rb"(?<![0-9.])[0-9.]++e[-+]?[0-9]+")
 
 
-def length_in_full(text: bytes) -> int:
+def length_without_exponents(text: bytes) -> int:
     """Return the length of JSON in bytes with its numbers written without exponents.
 
     PostgreSQL returns numbers like this: `1e+308` has 309 digits.
     """
-    if not EXPONENT.search(text):  # most JSON; a match may also be inside a string
+    if not EXPONENT_PATTERN.search(text):  # most JSON; a match may also be inside a string
         return len(text)
-    shortened = SHORTENED.findall(TEXT.sub(b"", text))
+    shortened = EXPONENT_NUMBER_PATTERN.findall(JSON_STRING.sub(b"", text))
     return len(text) + sum(len(f"{Decimal(number.decode()):f}") - len(number) for number in shortened)
 
 
 def _not_blank(value: str) -> str:
-    if not re.search(VISIBLE, value):
+    if not re.search(NON_SPACE_PATTERN, value):
         raise ValueError("must not be blank")
     return value
 
@@ -48,8 +50,8 @@ def _bounded(value: AnyJson) -> AnyJson:
     # The limit is for compact JSON, so spaces that the client sent do not count. This takes less than 1 µs for a small
     # value.
     text = pydantic_core.to_json(value)
-    if len(text) > MAX_JSON or length_in_full(text) > MAX_JSON:
-        raise ValueError(f"must have at most {MAX_JSON:,} bytes as compact JSON")
+    if len(text) > MAX_JSON_BYTES or length_without_exponents(text) > MAX_JSON_BYTES:
+        raise ValueError(f"must have at most {MAX_JSON_BYTES:,} bytes as compact JSON")
     return value
 
 
@@ -61,7 +63,7 @@ def _priority(value: object) -> object:
     return "normal" if value == "medium" else value
 
 
-NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": VISIBLE})
+NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": NON_SPACE_PATTERN})
 SentPriority = Literal["low", "normal", "high", "urgent", "medium"]
 Priority = Annotated[
     Literal["low", "normal", "high", "urgent"],
@@ -69,7 +71,7 @@ Priority = Annotated[
     Field(description="how urgent it is; `medium` is read as `normal`"),
 ]
 Subject = Annotated[str, NOT_BLANK, Field(max_length=255), AfterValidator(_not_blank)]
-Description = Annotated[str, Field(max_length=MAX_TEXT)]
+Description = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
 Identifier = Annotated[str, Field(min_length=1, max_length=36)]
 Channel = Annotated[
     str,
@@ -77,11 +79,11 @@ Channel = Annotated[
     Field(max_length=32, description="where the customer writes from, as `email`, `chat` or `phone`"),
     AfterValidator(_not_blank),
 ]
-Text = Annotated[str, NOT_BLANK, Field(max_length=MAX_TEXT), AfterValidator(_not_blank)]
+Text = Annotated[str, NOT_BLANK, Field(max_length=MAX_TEXT_LENGTH), AfterValidator(_not_blank)]
 Context = Annotated[
     list[Json],
     Field(  # first, so that the number of entries is checked before any entry is
-        max_length=MAX_CONTEXT,
+        max_length=MAX_CONTEXT_ENTRIES,
         description="what the case is about: `{type: order, orderId}`, `{type: payment, paymentId}`, `{type: shipment, "
         "shipmentId}`, or anything else; one object stands for a list of one; at most 64 KiB as compact JSON, numbers "
         "without exponents",

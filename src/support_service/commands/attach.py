@@ -14,12 +14,12 @@ import aiofiles
 import aiohttp
 
 from support_service.commands.event_loop import run
-from support_service.commands.progress import Progress, progress
+from support_service.commands.progress import Progress, show_progress
 from support_service.core.errors import SupportError, Unavailable
 from support_service.settings import Client, Settings
 
-BLOCK = 256 * 1024  # bytes per write
-FAILED = 1  # exit status if an upload failed
+BLOCK_BYTES = 256 * 1024  # bytes per write
+UPLOAD_FAILED_STATUS = 1  # exit status if an upload failed
 
 
 def attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -37,7 +37,7 @@ async def _upload_all(
     """Upload files one after the other, print the URI or the error of each, and return the exit status."""
     address = f"{service}/support/cases/{quote(os.fsencode(case_id), safe='')}/attachments?visibility={visibility}"
     failed = 0
-    with progress("attach", sum(map(_size, files))) as bar:
+    with show_progress("attach", sum(map(_size, files))) as bar:
         timeout = aiohttp.ClientTimeout(sock_read=60, sock_connect=10)
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
             for path in files:
@@ -48,7 +48,7 @@ async def _upload_all(
                     print(f"support-service: {path}: {_failure_text(failure)}", file=sys.stderr)
                 else:
                     bar.say(f"{_printable_name(str(path))}: {answer['uri']}", file=str(path), **answer)
-    return FAILED if failed else 0
+    return UPLOAD_FAILED_STATUS if failed else 0
 
 
 async def _upload(session: aiohttp.ClientSession, address: str, path: Path, bar: Progress) -> dict[str, str]:
@@ -67,7 +67,7 @@ async def _upload(session: aiohttp.ClientSession, address: str, path: Path, bar:
 
 async def _blocks(path: Path, bar: Progress) -> AsyncIterator[bytes]:
     async with aiofiles.open(path, "rb") as file:
-        while block := await file.read(BLOCK):
+        while block := await file.read(BLOCK_BYTES):
             yield block
             bar.advance(len(block))
 

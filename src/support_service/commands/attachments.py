@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from support_service.commands import upkeep
-from support_service.commands.base import with_migrations
+from support_service.commands.base import load_migrated_settings
 from support_service.commands.event_loop import run
 
 
 def offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Move files from the local disk to S3, or back."""
-    settings = with_migrations(environ)
+    settings = load_migrated_settings(environ)
     older_than = arguments.older_than
     if older_than is None:
         older_than = timedelta(0) if arguments.reverse else settings.s3.offload_after or timedelta(days=30)
@@ -29,18 +29,18 @@ def offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def sweep(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Compare rows, files and the ledger, and repair differences that are safe to repair."""
-    sys.exit(run(upkeep.sweep(with_migrations(environ), dry_run=arguments.dry_run)))
+    sys.exit(run(upkeep.sweep(load_migrated_settings(environ), dry_run=arguments.dry_run)))
 
 
 def scrub(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Hash stored files again and compare each with its recorded SHA-256."""
-    sys.exit(run(upkeep.scrub(with_migrations(environ), sample=arguments.sample)))
+    sys.exit(run(upkeep.scrub(load_migrated_settings(environ), sample=arguments.sample)))
 
 
 def retention(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Delete the files of cases that were closed or resolved long ago."""
-    status = upkeep.retain(
-        with_migrations(environ),
+    status = upkeep.delete_expired(
+        load_migrated_settings(environ),
         older_than=arguments.older_than,
         statuses=arguments.status or ["closed"],
         limit=arguments.limit,

@@ -7,16 +7,15 @@ import sys
 from collections.abc import Mapping
 
 from support_service.audit import store
-from support_service.audit.verify import Verdict
-from support_service.audit.verify import verify as verify_chain
-from support_service.commands.base import with_database
-from support_service.commands.progress import progress
-from support_service.core.errors import Invalid
+from support_service.audit.verify import ChainVerification, verify_chain
+from support_service.commands.base import run_on_database
+from support_service.commands.progress import show_progress
+from support_service.core.errors import ValidationFailed
 from support_service.database import Database
 from support_service.settings import Settings
 
-BROKEN = 1  # exit status if the chain is broken
-HASH = re.compile("[0-9a-fA-F]{64}")
+CHAIN_BROKEN_STATUS = 1  # exit status if the chain is broken
+SHA256_HEX = re.compile("[0-9a-fA-F]{64}")
 
 
 def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -25,21 +24,23 @@ def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     Raises Invalid if `--from-head` does not have 64 hexadecimal digits.
     """
     expected_head = arguments.from_head
-    if expected_head is not None and not HASH.fullmatch(expected_head):
-        raise Invalid("wrong_head", f"--from-head {expected_head[:80]!r} is no head: it has 64 hexadecimal digits")
+    if expected_head is not None and not SHA256_HEX.fullmatch(expected_head):
+        raise ValidationFailed(
+            "wrong_head", f"--from-head {expected_head[:80]!r} is no head: it has 64 hexadecimal digits"
+        )
 
-    async def walk(database: Database) -> Verdict:
-        head, _ = await store.standing(database)
-        with progress("audit", head.position, " entries") as bar:
+    async def walk(database: Database) -> ChainVerification:
+        head, _ = await store.read_head_and_oldest_unsealed(database)
+        with show_progress("audit", head.position, " entries") as bar:
             return await verify_chain(database, bytes.fromhex(expected_head) if expected_head else None, bar.advance)
 
-    verdict = with_database(Settings.load(environ), walk)
+    verdict = run_on_database(Settings.load(environ), walk)
     _print_verdict(verdict)
     if verdict.flaw is not None:
-        sys.exit(BROKEN)
+        sys.exit(CHAIN_BROKEN_STATUS)
 
 
-def _print_verdict(verdict: Verdict) -> None:
+def _print_verdict(verdict: ChainVerification) -> None:
     position, head = verdict.head.position, verdict.head.hash.hex()
     if not sys.stdout.isatty():
         print(json.dumps({"holds": verdict.flaw is None, "entries": position, "head": head, "flaw": verdict.flaw}))

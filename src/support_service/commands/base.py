@@ -7,20 +7,22 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from support_service.commands.event_loop import run
-from support_service.commands.operator import operator
+from support_service.commands.operator import cli_principal
 from support_service.core.errors import Unavailable
-from support_service.core.principals import CALLER
+from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Database, connect, migrate
-from support_service.database.protocols import DatabaseFault
+from support_service.database.protocols import StatementError
 from support_service.settings import Settings, WrongSetting
 from support_service.telemetry import logs
 
-LACKING = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
-NEWER = "The database is newer than this release"
-Answer = TypeVar("Answer")
+MIGRATIONS_MISSING_MESSAGE = (
+    "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
+)
+NEWER_DATABASE_MESSAGE = "The database is newer than this release"
+Result = TypeVar("Result")
 
 
-def with_migrations(environ: Mapping[str, str]) -> Settings:
+def load_migrated_settings(environ: Mapping[str, str]) -> Settings:
     """Return the settings for a command that needs every migration, and configure logging.
 
     Raises Unavailable if the SQLite file does not exist, and WrongSetting if migrations are missing.
@@ -28,12 +30,12 @@ def with_migrations(environ: Mapping[str, str]) -> Settings:
     settings = Settings.load(environ)
     logs.configure(settings.server.log_level)
     _require_database(settings.database.url)
-    if migrate.standing(settings.database.url) == "older":
-        raise WrongSetting(LACKING)
+    if migrate.schema_status(settings.database.url) == "older":
+        raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
     return settings
 
 
-def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answer]]) -> Answer:
+def run_on_database(settings: Settings, work: Callable[[Database], Awaitable[Result]]) -> Result:
     """Open the database as the operator, run `work` on it and return the result.
 
     Raises Unavailable with a one-line reason if the database is missing, lacks migrations or can't be used.
@@ -41,8 +43,8 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answe
     url = settings.database.url
     _require_database(url)
 
-    async def on_database() -> Answer:
-        CALLER.set(operator())
+    async def on_database() -> Result:
+        CURRENT_PRINCIPAL.set(cli_principal())
         database = connect(url, synchronous=settings.database.synchronous, pool_size=1)
         try:
             await database.open()
@@ -52,9 +54,9 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answe
 
     try:
         return run(on_database())
-    except (Unavailable, DatabaseFault, sa.exc.DBAPIError) as failure:
-        if migrate.standing(url) == "older":
-            raise Unavailable("database_not_migrated", LACKING) from failure
+    except (Unavailable, StatementError, sa.exc.DBAPIError) as failure:
+        if migrate.schema_status(url) == "older":
+            raise Unavailable("database_not_migrated", MIGRATIONS_MISSING_MESSAGE) from failure
         cause = " ".join(str(getattr(failure, "orig", failure)).split())
         raise Unavailable("database_unavailable", f"The database can't be used: {cause}") from failure
 

@@ -28,7 +28,7 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
             if task is not None:
                 loop.call_soon_threadsafe(task.cancel)
 
-        with interrupts.first_calls(cancel):
+        with interrupts.on_first_interrupt(cancel):
             return await main
 
     try:

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from support_service.commands.base import with_database
+from support_service.commands.base import run_on_database
 from support_service.commands.event_loop import run
 from support_service.database import Database
 from support_service.events import store
-from support_service.events.broker.memory import BrokerFault, DeadLetter
+from support_service.events.broker.memory import BrokerError, DeadLetter
 from support_service.events.broker.redis import RedisBroker
 from support_service.settings import Settings, WrongSetting
 
-MOST = 1000  # webhook deliveries per listing
-PAGE = 50  # dead letters per read; each may have 256 KiB
+MAX_LISTED_DELIVERIES = 1000  # webhook deliveries per listing
+DEAD_LETTER_PAGE = 50  # dead letters per read; each may have 256 KiB
 
 
 def list_dead_letters(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -35,12 +35,12 @@ def drop_dead_letters(arguments: argparse.Namespace, environ: Mapping[str, str])
 
 def list_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the newest webhook deliveries, one JSON object per line."""
-    with_database(Settings.load(environ), lambda base: _list_deliveries(base, arguments.state))
+    run_on_database(Settings.load(environ), lambda base: _list_deliveries(base, arguments.state))
 
 
 def replay_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Schedule webhook deliveries again: the named ones, or all that failed."""
-    with_database(Settings.load(environ), lambda base: _replay_deliveries(base, arguments.ids))
+    run_on_database(Settings.load(environ), lambda base: _replay_deliveries(base, arguments.ids))
 
 
 async def _list_dead_letters(settings: Settings) -> None:
@@ -57,7 +57,7 @@ async def _replay_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
         if not ids:
             # Stop at the last dead letter present at the start. A replayed event that fails again must not loop.
             last, after = await broker.last_dead_letter(stream), ""
-            while last and (page := await broker.dead_letters(stream, PAGE, after)):
+            while last and (page := await broker.dead_letters(stream, DEAD_LETTER_PAGE, after)):
                 after = page[-1].id
                 replayed += await broker.replay(
                     stream, [each.id for each in page if _entry_order(each.id) <= _entry_order(last)]
@@ -75,7 +75,7 @@ async def _drop_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
 
 async def _list_deliveries(base: Database, state: str | None) -> None:
     names = ("id", "endpoint", "type", "state", "tries", "since", "due", "reason")
-    for row in await store.list_deliveries(base, state, MOST):
+    for row in await store.list_deliveries(base, state, MAX_LISTED_DELIVERIES):
         print(json.dumps(dict(zip(names, row, strict=True)), default=datetime.isoformat))
 
 
@@ -87,7 +87,7 @@ async def _replay_deliveries(base: Database, ids: Sequence[int]) -> None:
 
 async def _all_dead_letters(broker: RedisBroker, stream: str) -> AsyncIterator[DeadLetter]:
     after = ""
-    while page := await broker.dead_letters(stream, PAGE, after):
+    while page := await broker.dead_letters(stream, DEAD_LETTER_PAGE, after):
         for letter in page:
             yield letter
         after = page[-1].id
@@ -107,7 +107,7 @@ async def _broker(settings: Settings) -> AsyncIterator[tuple[RedisBroker, str]]:
     broker = RedisBroker(url)
     try:
         yield broker, settings.events.inbound_stream
-    except BrokerFault as fault:
+    except BrokerError as fault:
         raise WrongSetting(f"Redis can't be used: {fault}") from fault
     finally:
         await broker.close()

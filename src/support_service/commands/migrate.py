@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping
 
-from support_service.commands.base import NEWER
+from support_service.commands.base import NEWER_DATABASE_MESSAGE
 from support_service.database.migrate import upgrade
 from support_service.settings import Settings
 
@@ -14,6 +14,6 @@ def migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     if upgrade(settings.database.url) == "newer":
         # Exit with 0: in Kubernetes `migrate` runs before each start, and a failure would keep an older release from
         # starting.
-        print(f"{NEWER}: nothing was changed.")
+        print(f"{NEWER_DATABASE_MESSAGE}: nothing was changed.")
     else:
         print("The database has the newest schema.")

@@ -3,14 +3,14 @@
 import os
 import pwd
 
-from support_service.core.principals import Caller
+from support_service.core.principals import Principal
 
 
-def operator() -> Caller:
+def cli_principal() -> Principal:
     """Return the Unix account as a caller with the role supervisor. An account without a name is named by its uid."""
     number = os.getuid()
     try:
         name = pwd.getpwuid(number).pw_name
     except KeyError:
         name = str(number)
-    return Caller(f"operator {name}", "supervisor")
+    return Principal(f"operator {name}", "supervisor")

@@ -11,20 +11,20 @@ from collections.abc import Mapping
 import pydantic_core
 
 from support_service.cases import store
-from support_service.cases.masking import Mask
-from support_service.cases.model import MAX_LIMIT, CaseQuery
-from support_service.commands.base import with_migrations
+from support_service.cases.masking import CaseMasker
+from support_service.cases.model import MAX_PAGE_SIZE, CaseQuery
+from support_service.commands.base import load_migrated_settings
 from support_service.commands.event_loop import run
-from support_service.commands.operator import operator
-from support_service.commands.progress import progress
-from support_service.core.errors import Invalid
+from support_service.commands.operator import cli_principal
+from support_service.commands.progress import show_progress
+from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
-from support_service.core.principals import CALLER
-from support_service.erasure import Erasure
+from support_service.core.principals import CURRENT_PRINCIPAL
+from support_service.erasure import CustomerErasure
 from support_service.settings import Settings
-from support_service.upkeep import opened
+from support_service.upkeep import open_maintenance
 
-UNREACHED = 1  # exit status if data is left to erase
+INCOMPLETE_STATUS = 1  # exit status if data is left to erase
 
 
 def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -34,30 +34,32 @@ def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     """
     customer = arguments.id
     if not 1 <= len(customer) <= LENGTH:
-        raise Invalid("wrong_customer", f"{customer[:64]!r} is no customer's id: it has 1 to {LENGTH} characters")
-    sys.exit(run(_erase(with_migrations(environ), customer, arguments)))
+        raise ValidationFailed(
+            "wrong_customer", f"{customer[:64]!r} is no customer's id: it has 1 to {LENGTH} characters"
+        )
+    sys.exit(run(_erase(load_migrated_settings(environ), customer, arguments)))
 
 
 async def _erase(settings: Settings, customer: str, arguments: argparse.Namespace) -> int:
-    CALLER.set(operator())
-    async with opened(settings) as upkeep:
-        erasure = Erasure(settings, upkeep.database, upkeep.remover, upkeep.instruments)
+    CURRENT_PRINCIPAL.set(cli_principal())
+    async with open_maintenance(settings) as upkeep:
+        erasure = CustomerErasure(settings, upkeep.database, upkeep.remover, upkeep.instruments)
         found = await erasure.cases_of(customer)
         if arguments.dry_run:
             print(json.dumps({"dryRun": True, "cases": found}))
             return 0
         if not arguments.yes and not await _confirm(f"Erase {customer!r} from {len(found)} cases, for good? [y/N] "):
             print("Nothing was erased.", file=sys.stderr)
-            return UNREACHED
-        with progress("erase", None) as bar:
+            return INCOMPLETE_STATUS
+        with show_progress("erase", None) as bar:
             receipt = await erasure.run(customer, lambda _: bar.advance(1))
     print(json.dumps({"cases": receipt.cases, **receipt.erased, "unreached": receipt.unreached}, indent=2))
-    return UNREACHED if receipt.unreached else 0
+    return INCOMPLETE_STATUS if receipt.unreached else 0
 
 
 async def _confirm(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise Invalid("not_confirmed", "An erasure can't be undone: say --yes where nobody can be asked")
+        raise ValidationFailed("not_confirmed", "An erasure can't be undone: say --yes where nobody can be asked")
     print(question, end="", flush=True)
     loop, answered = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin, answered.set)  # `input` would block the loop, so Ctrl-C could not cancel this
@@ -70,15 +72,15 @@ async def _confirm(question: str) -> bool:
 
 def export_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print every case as a line of JSON, masked unless `--unmasked` is given."""
-    run(_export(with_migrations(environ), masked=not arguments.unmasked))
+    run(_export(load_migrated_settings(environ), masked=not arguments.unmasked))
 
 
 async def _export(settings: Settings, *, masked: bool) -> None:
-    mask = Mask(os.fsencode(settings.server.masking_key or secrets.token_hex()))
-    async with opened(settings) as upkeep:
+    mask = CaseMasker(os.fsencode(settings.server.masking_key or secrets.token_hex()))
+    async with open_maintenance(settings) as upkeep:
         after, more = None, True
         while more:
-            page = await store.find(upkeep.database, CaseQuery(limit=MAX_LIMIT), after)
+            page = await store.find(upkeep.database, CaseQuery(limit=MAX_PAGE_SIZE), after)
             more = page.more
             for seq, ticket in page.tickets:
                 after = seq

@@ -34,7 +34,7 @@ class Progress:
 
 
 @contextmanager
-def progress(what: str, total: int | None, unit: str = "B") -> Iterator[Progress]:
+def show_progress(what: str, total: int | None, unit: str = "B") -> Iterator[Progress]:
     """Show progress during a `with` block. `total` is in `unit`, and None if it is unknown."""
     if not sys.stdout.isatty():
         yield Progress(None)

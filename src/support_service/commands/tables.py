@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-def show(table: Sequence[tuple[str, ...]]) -> None:
+def print_table(table: Sequence[tuple[str, ...]]) -> None:
     """Print rows in columns. The first row is the heading."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

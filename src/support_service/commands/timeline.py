@@ -5,20 +5,20 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from support_service.commands.base import with_database
-from support_service.commands.tables import show
+from support_service.commands.base import run_on_database
+from support_service.commands.tables import print_table
 from support_service.core import units
-from support_service.core.errors import Invalid
+from support_service.core.errors import ValidationFailed
 from support_service.database import Database
 from support_service.settings import Settings
-from support_service.telemetry.labels import SERVICES
+from support_service.telemetry.labels import UPSTREAM_SERVICES
 from support_service.timeline import overrides
-from support_service.timeline.overrides import NAMES, REFRESH_EVERY, TTL, Lever, utc_now
+from support_service.timeline.overrides import OVERRIDE_NAMES, REFRESH_EVERY, TTL_OVERRIDE, Override, utc_now
 
-LONGEST = timedelta(days=7)  # longest duration of an override
+MAX_OVERRIDE_DURATION = timedelta(days=7)  # longest duration of an override
 TTL_RANGE = (1, 86_400)  # seconds
 REASON_LENGTH = 200  # characters; agents read the reason
-FOLLOW = f"Every replica follows within about {REFRESH_EVERY:g} s."
+PROPAGATION_NOTE = f"Every replica follows within about {REFRESH_EVERY:g} s."
 
 
 def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -27,10 +27,14 @@ def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     Raises Invalid for an unknown service, an empty or wrong reason, or a wrong duration.
     """
     settings = Settings.load(environ)
-    if arguments.service not in SERVICES:
-        raise Invalid("unknown_service", f"{arguments.service!r} is no service: allowed is {', '.join(SERVICES)}")
+    if arguments.service not in UPSTREAM_SERVICES:
+        raise ValidationFailed(
+            "unknown_service", f"{arguments.service!r} is no service: allowed is {', '.join(UPSTREAM_SERVICES)}"
+        )
     if not arguments.reason.strip():
-        raise Invalid("reason_missing", "--reason is empty: say why, since agents and the next on-call read it")
+        raise ValidationFailed(
+            "reason_missing", "--reason is empty: say why, since agents and the next on-call read it"
+        )
     _set_override(settings, arguments.service, None, arguments)
 
 
@@ -44,40 +48,44 @@ def ttl(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     text = arguments.seconds
     seconds = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) else 0.0
     if not low <= seconds <= high:
-        raise Invalid("wrong_ttl", f"{text!r} is no time to live: allowed is a number of seconds from {low} to {high}")
-    _set_override(settings, TTL, seconds, arguments)
+        raise ValidationFailed(
+            "wrong_ttl", f"{text!r} is no time to live: allowed is a number of seconds from {low} to {high}"
+        )
+    _set_override(settings, TTL_OVERRIDE, seconds, arguments)
 
 
 def _set_override(settings: Settings, name: str, value: float | None, arguments: argparse.Namespace) -> None:
     reason = " ".join(arguments.reason.split())
     if len(reason) > REASON_LENGTH or not reason.isprintable():
-        raise Invalid("wrong_reason", f"--reason may have at most {REASON_LENGTH} printable characters")
+        raise ValidationFailed("wrong_reason", f"--reason may have at most {REASON_LENGTH} printable characters")
     now = utc_now()
-    lever = Lever(name, value, reason, now + _duration(arguments.time), now)
+    lever = Override(name, value, reason, now + _duration(arguments.time), now)
 
     async def pull(database: Database) -> None:
         async with database.transaction() as tx:
-            await overrides.pull(tx, lever)
+            await overrides.set_override(tx, lever)
 
-    with_database(settings, pull)
-    print(f"{name} is {lever.text}. {FOLLOW}")
+    run_on_database(settings, pull)
+    print(f"{name} is {lever.text}. {PROPAGATION_NOTE}")
 
 
 def restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Clear overrides before they expire. Raises Invalid for an unknown override."""
     settings = Settings.load(environ)
-    if arguments.lever not in (*NAMES, "all"):
-        allowed = f"{', '.join(NAMES)} or all"
-        raise Invalid("unknown_lever", f"{arguments.lever!r} is no lever: allowed is {allowed}")
+    if arguments.lever not in (*OVERRIDE_NAMES, "all"):
+        allowed = f"{', '.join(OVERRIDE_NAMES)} or all"
+        raise ValidationFailed("unknown_lever", f"{arguments.lever!r} is no lever: allowed is {allowed}")
 
-    async def release(database: Database) -> list[Lever]:
+    async def release(database: Database) -> list[Override]:
         async with database.transaction() as tx:
-            return await overrides.release(tx, NAMES if arguments.lever == "all" else (arguments.lever,))
+            return await overrides.clear_overrides(
+                tx, OVERRIDE_NAMES if arguments.lever == "all" else (arguments.lever,)
+            )
 
     now = utc_now()
-    released = [lever.name for lever in with_database(settings, release) if lever.until > now]
+    released = [lever.name for lever in run_on_database(settings, release) if lever.until > now]
     if released:
-        print(f"Restored: {', '.join(sorted(released))}. {FOLLOW}")
+        print(f"Restored: {', '.join(sorted(released))}. {PROPAGATION_NOTE}")
     else:
         print("Nothing to restore: no such lever is pulled.")
 
@@ -86,7 +94,7 @@ def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the active overrides."""
     settings = Settings.load(environ)
     now = utc_now()
-    active = [lever for lever in with_database(settings, overrides.read) if lever.until > now]
+    active = [lever for lever in run_on_database(settings, overrides.read_overrides) if lever.until > now]
     if not active:
         print("No lever is pulled: every service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL holds.")
         return
@@ -102,7 +110,7 @@ def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
         )
         for lever in active
     ]
-    show(table)
+    print_table(table)
 
 
 def _moment(at: datetime) -> str:
@@ -111,9 +119,11 @@ def _moment(at: datetime) -> str:
 
 def _duration(text: str) -> timedelta:
     try:
-        time = units.duration(text)
+        time = units.parse_duration(text)
     except ValueError:
         time = timedelta(0)
-    if not timedelta(0) < time <= LONGEST:
-        raise Invalid("wrong_duration", f"--for {text!r} is no duration: allowed is 90s, 30m, 2h or 1d, at most 7d")
+    if not timedelta(0) < time <= MAX_OVERRIDE_DURATION:
+        raise ValidationFailed(
+            "wrong_duration", f"--for {text!r} is no duration: allowed is 90s, 30m, 2h or 1d, at most 7d"
+        )
     return time

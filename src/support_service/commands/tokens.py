@@ -6,15 +6,23 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from support_service.access.token_file import IDS, NAMES, Entry, changing, hashed, new_token, read
-from support_service.access.tokens import LOOK_EVERY, utc_now
-from support_service.commands.tables import show
+from support_service.access.token_file import (
+    ID_PATTERN,
+    NAME_PATTERN,
+    TokenEntry,
+    edit_token_file,
+    hash_token,
+    new_token,
+    read_token_file,
+)
+from support_service.access.tokens import RELOAD_CHECK_INTERVAL, utc_now
+from support_service.commands.tables import print_table
 from support_service.core import units
-from support_service.core.errors import Conflict, Invalid, NotFound
-from support_service.core.principals import BOUND
+from support_service.core.errors import Conflict, NotFound, ValidationFailed
+from support_service.core.principals import CASE_SCOPED_ROLES
 from support_service.settings import Access
 
-FOLLOW = f"Every service that reads it follows within about {LOOK_EVERY:g} s."
+PROPAGATION_NOTE = f"Every service that reads it follows within about {RELOAD_CHECK_INTERVAL:g} s."
 
 
 def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -27,16 +35,16 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     now = utc_now()
     expires = None if arguments.expires is None else now + _duration(arguments.expires)
     token = new_token()
-    entry = Entry(
+    entry = TokenEntry(
         name=arguments.name,
-        sha256=hashed(token),
+        sha256=hash_token(token),
         role=arguments.role,
         subject=arguments.subject,
         teams=tuple(arguments.teams),
         created=now,
         expires=expires,
     )
-    with changing(path) as entries:
+    with edit_token_file(path) as entries:
         previous = next((each for each in entries if each.name == entry.name), None)
         if previous is not None:
             if _state(previous, now) == "valid":
@@ -45,7 +53,7 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         entries.append(entry)
     print(token, flush=True)
     until = "It never expires" if expires is None else f"It expires {_moment(expires)}"
-    print(f"This is shown once: keep it where {arguments.name} reads it. {until}. {FOLLOW}", file=sys.stderr)
+    print(f"This is shown once: keep it where {arguments.name} reads it. {until}. {PROPAGATION_NOTE}", file=sys.stderr)
 
 
 def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -63,16 +71,16 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
             "never" if entry.expires is None else _moment(entry.expires),
             _state(entry, now),
         )
-        for entry in read(path)
+        for entry in read_token_file(path)
     ]
-    show(table)
+    print_table(table)
 
 
 def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Revoke a token. Raises NotFound if no token has the name."""
     path = Access.of(environ).tokens_file
-    read(path)  # raises Unavailable for a missing file, which `changing` would create empty
-    with changing(path) as entries:
+    read_token_file(path)  # raises Unavailable for a missing file, which `changing` would create empty
+    with edit_token_file(path) as entries:
         place = next((place for place, each in enumerate(entries) if each.name == arguments.name), None)
         if place is None:
             raise NotFound(
@@ -80,30 +88,34 @@ def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
             )
         already = entries[place].revoked
         entries[place] = entries[place].model_copy(update={"revoked": already or utc_now()})
-    print(f"{'Was revoked before' if already else 'Revoked'}: {arguments.name}. {FOLLOW}")
+    print(f"{'Was revoked before' if already else 'Revoked'}: {arguments.name}. {PROPAGATION_NOTE}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if not re.fullmatch(NAMES, arguments.name):
-        raise Invalid("wrong_name", f"{arguments.name!r} is no name: allowed are 1 to 64 of A-Z a-z 0-9 . _ @ -")
-    if arguments.role in BOUND and not arguments.subject:
-        raise Invalid("subject_missing", f"--subject is missing: say which {arguments.role}'s cases the token opens")
+    if not re.fullmatch(NAME_PATTERN, arguments.name):
+        raise ValidationFailed(
+            "wrong_name", f"{arguments.name!r} is no name: allowed are 1 to 64 of A-Z a-z 0-9 . _ @ -"
+        )
+    if arguments.role in CASE_SCOPED_ROLES and not arguments.subject:
+        raise ValidationFailed(
+            "subject_missing", f"--subject is missing: say which {arguments.role}'s cases the token opens"
+        )
     for option, value in (("--subject", arguments.subject), *(("--team", team) for team in arguments.teams)):
-        if value is not None and not (re.fullmatch(IDS, value) and value.isprintable()):
-            raise Invalid("wrong_subject", f"{option} {value!r}: allowed are 1 to 36 printable characters")
+        if value is not None and not (re.fullmatch(ID_PATTERN, value) and value.isprintable()):
+            raise ValidationFailed("wrong_subject", f"{option} {value!r}: allowed are 1 to 36 printable characters")
 
 
 def _duration(text: str) -> timedelta:
     try:
-        time = units.duration(text)
+        time = units.parse_duration(text)
     except ValueError:
         time = timedelta(0)
     if time <= timedelta(0):
-        raise Invalid("wrong_expiry", f"--expires {text!r} is no duration: allowed is 12h, 90d or 52w")
+        raise ValidationFailed("wrong_expiry", f"--expires {text!r} is no duration: allowed is 12h, 90d or 52w")
     return time
 
 
-def _state(entry: Entry, now: datetime) -> str:
+def _state(entry: TokenEntry, now: datetime) -> str:
     if entry.revoked is not None:
         return "revoked"
     return "expired" if entry.expires is not None and entry.expires <= now else "valid"

@@ -5,25 +5,25 @@ import json
 import sys
 from datetime import timedelta
 
-from support_service.attachments.maintenance.garbage import Remover, now
-from support_service.attachments.maintenance.offload import Moved
+from support_service.attachments.maintenance.garbage import GarbageCollector, utc_now
+from support_service.attachments.maintenance.offload import OffloadResult
 from support_service.attachments.maintenance.reconcile import REPORTED, Finding
-from support_service.attachments.maintenance.scrub import Scrubbed
-from support_service.attachments.model import Attachment, Backlog
-from support_service.commands.operator import operator
-from support_service.commands.progress import Progress, progress
-from support_service.core.background import beside, repeatedly
+from support_service.attachments.maintenance.scrub import ScrubResult
+from support_service.attachments.model import Attachment, FileTotals
+from support_service.commands.operator import cli_principal
+from support_service.commands.progress import Progress, show_progress
+from support_service.core.background import run_every, run_in_background
 from support_service.core.errors import SupportError
-from support_service.core.principals import CALLER
-from support_service.core.units import size
+from support_service.core.principals import CURRENT_PRINCIPAL
+from support_service.core.units import format_bytes
 from support_service.settings import Settings
-from support_service.upkeep import opened
+from support_service.upkeep import open_maintenance
 
-REMOVE_EVERY = 10.0  # seconds between removals
-LONG_GRACE = timedelta(
+REMOVAL_INTERVAL = 10.0  # seconds between removals
+MAX_AWAITED_GRACE = timedelta(
     seconds=30
 )  # longest grace period that a command waits for; after a longer one the service removes the files
-FOUND = 1  # exit status if a problem was found
+PROBLEM_FOUND_STATUS = 1  # exit status if a problem was found
 
 
 async def offload(
@@ -41,8 +41,8 @@ async def offload(
     ends the move is raised after the summary is printed.
     """
     counted: dict[str, list[int]] = {"moved": []}
-    async with opened(settings) as upkeep:
-        mover, before = upkeep.mover(reverse=reverse), now() - older_than
+    async with open_maintenance(settings) as upkeep:
+        mover, before = upkeep.mover(reverse=reverse), utc_now() - older_than
         waiting = await mover.waiting(before, limit)
         to = "local disk" if reverse else "S3"
         if dry_run:
@@ -50,21 +50,21 @@ async def offload(
             return 0
         failure: SupportError | None = None
         removal = _CopyRemoval(upkeep.remover, settings.s3.grace)
-        with progress(f"to {to}", waiting.bytes) as bar:
+        with show_progress(f"to {to}", waiting.bytes) as bar:
 
-            def report(moved: Moved) -> None:
+            def report(moved: OffloadResult) -> None:
                 counted.setdefault(moved.outcome, []).append(moved.attachment.size_bytes)
                 _report_move(bar, moved)
 
-            async with beside(repeatedly(REMOVE_EVERY, removal.turn, "Removing what is left over")):
+            async with run_in_background(run_every(REMOVAL_INTERVAL, removal.turn, "Removing what is left over")):
                 try:
                     await mover.run(before, limit=limit, rate=rate, report=report)
                 except SupportError as reason:
                     failure = reason
             freed = await removal.end(wait=bool(counted["moved"]))
         stayed = {outcome: len(sizes) for outcome, sizes in counted.items() if outcome != "moved"}
-        moved = Backlog(len(counted["moved"]), sum(counted["moved"]))
-        late = moved.files and settings.s3.grace > LONG_GRACE
+        moved = FileTotals(len(counted["moved"]), sum(counted["moved"]))
+        late = moved.files and settings.s3.grace > MAX_AWAITED_GRACE
         rest = {"restAfterSeconds": settings.s3.grace.total_seconds()} if late else {}
         _summary(
             f"Moved {_amount(moved)} to {to}; removed {_amount(freed)}"
@@ -79,13 +79,13 @@ async def offload(
         )
         if failure is not None:
             raise failure
-    return FOUND if stayed.keys() - {"gone"} else 0
+    return PROBLEM_FOUND_STATUS if stayed.keys() - {"gone"} else 0
 
 
 async def sweep(settings: Settings, *, dry_run: bool = False) -> int:
     """Compare rows, files and the ledger, and repair differences that are safe to repair."""
-    async with opened(settings) as upkeep:
-        with progress("sweep", None) as bar:
+    async with open_maintenance(settings) as upkeep:
+        with show_progress("sweep", None) as bar:
 
             def report(finding: Finding) -> None:
                 done = "reported" if finding.kind in REPORTED else "would be repaired" if dry_run else "repaired"
@@ -102,15 +102,15 @@ async def sweep(settings: Settings, *, dry_run: bool = False) -> int:
             found = await upkeep.sweep.run(dry_run=dry_run, report=report)
         text = ", ".join(f"{number} {kind}" for kind, number in found.items() if number)
         _summary(f"Found {text}" if text else "Rows, files and ledger are in step", **found)
-    return FOUND if any(found[kind] for kind in REPORTED) else 0
+    return PROBLEM_FOUND_STATUS if any(found[kind] for kind in REPORTED) else 0
 
 
 async def scrub(settings: Settings, *, sample: float) -> int:
     """Hash a random share of the stored files again and compare each with its recorded SHA-256."""
-    async with opened(settings) as upkeep:
-        with progress("scrub", None) as bar:
+    async with open_maintenance(settings) as upkeep:
+        with show_progress("scrub", None) as bar:
 
-            def report(scrubbed: Scrubbed) -> None:
+            def report(scrubbed: ScrubResult) -> None:
                 bar.advance(scrubbed.attachment.size_bytes)
                 if scrubbed.outcome == "mismatch":
                     bar.say(
@@ -122,16 +122,16 @@ async def scrub(settings: Settings, *, sample: float) -> int:
 
             counted = await upkeep.scrubber.run(sample, report)
         _summary(f"{counted['ok']} files are what they were, {counted['mismatch']} are not", **counted)
-    return FOUND if counted["mismatch"] else 0
+    return PROBLEM_FOUND_STATUS if counted["mismatch"] else 0
 
 
-async def retain(
+async def delete_expired(
     settings: Settings, *, older_than: timedelta, statuses: list[str], limit: int | None, dry_run: bool
 ) -> int:
     """Delete the files of cases that were closed or resolved long ago."""
-    CALLER.set(operator())
-    async with opened(settings) as upkeep:
-        with progress("retention", None) as bar:
+    CURRENT_PRINCIPAL.set(cli_principal())
+    async with open_maintenance(settings) as upkeep:
+        with show_progress("retention", None) as bar:
 
             def report(attachment: Attachment) -> None:
                 bar.advance(attachment.size_bytes)
@@ -142,7 +142,7 @@ async def retain(
                     bar.note(outcome="deleted", **_fields(attachment))
 
             deleted = await upkeep.retention.run(
-                now() - older_than, statuses, limit=limit, dry_run=dry_run, report=report
+                utc_now() - older_than, statuses, limit=limit, dry_run=dry_run, report=report
             )
         if not dry_run:
             await upkeep.remover.run()
@@ -155,7 +155,7 @@ async def retain(
     return 0
 
 
-def _report_move(bar: Progress, moved: Moved) -> None:
+def _report_move(bar: Progress, moved: OffloadResult) -> None:
     bar.advance(moved.attachment.size_bytes)
     if moved.outcome == "moved":
         bar.note(outcome="moved", **_fields(moved.attachment))
@@ -171,11 +171,11 @@ def _report_move(bar: Progress, moved: Moved) -> None:
 class _CopyRemoval:
     """Removes former copies while a run moves files, and counts them."""
 
-    def __init__(self, remover: Remover, grace: timedelta) -> None:
+    def __init__(self, remover: GarbageCollector, grace: timedelta) -> None:
         self._remover = remover
         self._grace = grace
         self._turning: asyncio.Task[None] | None = None
-        self.freed = Backlog(0, 0)
+        self.freed = FileTotals(0, 0)
 
     async def turn(self) -> None:
         """Remove the copies that are due.
@@ -187,16 +187,16 @@ class _CopyRemoval:
 
     async def _turn(self) -> None:
         removed = await self._remover.run()
-        self.freed = Backlog(self.freed.files + removed.files, self.freed.bytes + removed.bytes)
+        self.freed = FileTotals(self.freed.files + removed.files, self.freed.bytes + removed.bytes)
 
-    async def end(self, *, wait: bool) -> Backlog:
+    async def end(self, *, wait: bool) -> FileTotals:
         """Remove the remaining copies and return the total removed.
 
         With `wait`, first wait for the grace period if it is short; it protects downloads that have just begun.
         """
         if self._turning is not None:
             await asyncio.wait([self._turning])
-        if wait and self._grace <= LONG_GRACE:
+        if wait and self._grace <= MAX_AWAITED_GRACE:
             await asyncio.sleep(self._grace.total_seconds())
         await self.turn()
         return self.freed
@@ -206,8 +206,8 @@ def _summary(text: str, **fields: object) -> None:
     print(text if sys.stdout.isatty() else json.dumps({"summary": True, **fields}))
 
 
-def _amount(some: Backlog) -> str:
-    return f"{some.files} files ({size(some.bytes)})"
+def _amount(some: FileTotals) -> str:
+    return f"{some.files} files ({format_bytes(some.bytes)})"
 
 
 def _description(attachment: Attachment) -> str:

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coro
 from contextlib import asynccontextmanager
 from typing import Any
 
-CANCEL_EVERY = 0.25  # seconds
-END_WITHIN = 1.0  # seconds
+CANCEL_RETRY_INTERVAL = 0.25  # seconds
+CANCEL_TIMEOUT = 1.0  # seconds
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def run_in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run an endless coroutine as a background task while the block runs, and cancel it afterwards.
 
     Raises the coroutine's own exception if it failed. A task that is still running END_WITHIN seconds after the
@@ -23,23 +23,23 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await end({task})
+        await cancel_all({task})
         if task.done() and not task.cancelled():
             task.result()  # raises the exception that ended the task
 
 
-async def end(tasks: Collection[asyncio.Future[Any]]) -> None:
+async def cancel_all(tasks: Collection[asyncio.Future[Any]]) -> None:
     """Cancel tasks and wait up to END_WITHIN seconds for them; tasks that are still running then are abandoned."""
     # Cancel repeatedly: a library whose own wait ends at the same moment may swallow a cancellation.
     running = {task for task in tasks if not task.done()}
-    deadline = asyncio.get_running_loop().time() + END_WITHIN  # a hanging database delays the end of a statement
+    deadline = asyncio.get_running_loop().time() + CANCEL_TIMEOUT  # a hanging database delays the end of a statement
     while running and asyncio.get_running_loop().time() < deadline:
         for task in running:
             task.cancel()
-        _, running = await asyncio.wait(running, timeout=CANCEL_EVERY)
+        _, running = await asyncio.wait(running, timeout=CANCEL_RETRY_INTERVAL)
 
 
-async def repeatedly(
+async def run_every(
     seconds: float, work: Callable[[], Awaitable[None]], what: str, *, first: float | None = None
 ) -> None:
     """Await `work()` every `seconds` seconds, indefinitely. An exception is logged and skips only that run.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from support_service.core.refusals import Refusal
+from support_service.core.refusals import UserError
 
-MAX_TOLD = 100  # field errors reported for one request
+MAX_FIELD_ERRORS = 100  # field errors reported for one request
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ def field_errors(failure: ValidationError, *within: str) -> list[FieldError]:
     """Return the errors of a pydantic validation, at most MAX_TOLD; `within` is the model's path in the request."""
     return [
         FieldError(".".join(map(str, (*within, *error["loc"]))) or "body", error["msg"].removeprefix("Value error, "))
-        for error in failure.errors(include_url=False, include_input=False)[:MAX_TOLD]
+        for error in failure.errors(include_url=False, include_input=False)[:MAX_FIELD_ERRORS]
     ]
 
 
-class SupportError(Refusal):
+class SupportError(UserError):
     """Base of the errors that a client can act on: a stable code, a message and the invalid fields."""
 
     def __init__(self, code: str, message: str, fields: Sequence[FieldError] = ()) -> None:
@@ -47,27 +47,27 @@ class Conflict(SupportError):
     """The request conflicts with the current state."""
 
 
-class Outdated(SupportError):
+class VersionConflict(SupportError):
     """The object was changed after the caller read it."""
 
 
-class Malformed(SupportError):
+class MalformedRequest(SupportError):
     """The request can't be parsed."""
 
 
-class Invalid(SupportError):
+class ValidationFailed(SupportError):
     """The request can be parsed but breaks a validation rule; `fields` lists each violation."""
 
 
-class TooLarge(SupportError):
+class RequestTooLarge(SupportError):
     """The request exceeds a size limit."""
 
 
-class TooSlow(SupportError):
+class RequestTimeout(SupportError):
     """The request did not arrive within its time limit."""
 
 
-class UnsupportedType(SupportError):
+class UnsupportedMediaType(SupportError):
     """The request's content type is not supported."""
 
 
@@ -79,15 +79,15 @@ class Forbidden(SupportError):
     """The caller is authenticated but not allowed to do this."""
 
 
-class Misdirected(SupportError):
+class MisdirectedRequest(SupportError):
     """The request was sent to a host name that the service does not serve."""
 
 
-class AddressTooLong(SupportError):
+class UriTooLong(SupportError):
     """The request's URI exceeds a size limit."""
 
 
-class TooOften(SupportError):
+class RateLimited(SupportError):
     """The caller exceeded its rate limit; `retry_after` is the number of seconds until the next request is allowed."""
 
     def __init__(self, code: str, message: str, retry_after: int) -> None:
@@ -99,10 +99,10 @@ class Unavailable(SupportError):
     """A dependency of the request is unavailable; the same request may succeed later."""
 
 
-class OutOfSpace(SupportError):
+class InsufficientStorage(SupportError):
     """The storage has no space left for the request's data."""
 
 
-def no_case(case_id: str) -> NotFound:
+def case_not_found(case_id: str) -> NotFound:
     """Return the error for a case that does not exist, the same at every endpoint."""
     return NotFound("case_not_found", f"There is no case {case_id[:64]!r}.")

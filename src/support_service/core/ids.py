@@ -12,7 +12,7 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def may_be_id(text: str) -> bool:
+def is_valid_id(text: str) -> bool:
     """Return whether a text can be an id.
 
     Other texts need no query, and a database refuses some of them.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STATUS = 130  # the exit status that shells report for a command ended by Ctrl-C (128 + SIGINT)
+INTERRUPT_EXIT_STATUS = 130  # the exit status that shells report for a command ended by Ctrl-C (128 + SIGINT)
 
 
 def exit_on_interrupt() -> None:
@@ -22,7 +22,7 @@ def exit_on_interrupt() -> None:
 
 
 @contextmanager
-def first_calls(function: Callable[[], object]) -> Iterator[None]:
+def on_first_interrupt(function: Callable[[], object]) -> Iterator[None]:
     """Make the first Ctrl-C within the block call `function`; the second one exits immediately."""
     if signal.getsignal(signal.SIGINT) is not _exit:  # ignored, or the calling program has its own handler
         yield
@@ -39,6 +39,8 @@ def first_calls(function: Callable[[], object]) -> Iterator[None]:
         signal.signal(signal.SIGINT, _exit)
 
 
-def _exit(_number: int, _frame: FrameType | None, end: Callable[[int], None] = os._exit, status: int = STATUS) -> None:
+def _exit(
+    _number: int, _frame: FrameType | None, end: Callable[[int], None] = os._exit, status: int = INTERRUPT_EXIT_STATUS
+) -> None:
     # Both names are bound as defaults, because the interpreter clears module globals while it shuts down.
     end(status)

@@ -6,18 +6,18 @@ JSON that is accepted must not be too large for a later reader.
 import re
 
 MAX_DEPTH = 32  # nested objects and lists, in requests to the service and in the responses that it receives
-MAX_PARTS = 10_000  # objects and lists; parsing 1 MiB of nothing but brackets takes 0.5 s
+MAX_CONTAINERS = 10_000  # objects and lists; parsing 1 MiB of nothing but brackets takes 0.5 s
 # A JSON string. An unterminated one runs to the end of the input (\Z): otherwise the search would restart at each of
 # its escaped quotes.
-TEXT = re.compile(rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
+JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
 
 
-def has_too_many_parts(text: bytes) -> bool:
+def has_too_many_containers(text: bytes) -> bool:
     """Return whether unparsed JSON has more than MAX_PARTS objects and lists; brackets inside strings do not count."""
-    return _count_brackets(text) > MAX_PARTS and _count_brackets(TEXT.sub(b"", text)) > MAX_PARTS
+    return _count_brackets(text) > MAX_CONTAINERS and _count_brackets(JSON_STRING.sub(b"", text)) > MAX_CONTAINERS
 
 
-def nests_too_deep(text: bytes, document: object, limit: int = MAX_DEPTH) -> bool:
+def exceeds_depth(text: bytes, document: object, limit: int = MAX_DEPTH) -> bool:
     """Return whether `document`, parsed from `text`, nests deeper than `limit`."""
     # Cheap check first: only a text with that many brackets can be that deep, and almost none has them.
     return _count_brackets(text) > limit and _is_deeper(document, limit)

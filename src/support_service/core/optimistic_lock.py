@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 
-from support_service.core.errors import Outdated
+from support_service.core.errors import VersionConflict
 
-Versions = Collection[int] | None
+ExpectedVersions = Collection[int] | None
 """The versions of a case that a change accepts; None accepts any."""
 
 
-def expect_version(version: int, expected: Versions) -> None:
+def expect_version(version: int, expected: ExpectedVersions) -> None:
     """Raise Outdated if a case's version is not one of the expected versions."""
     if expected is not None and version not in expected:
-        raise Outdated("case_changed", "The case was changed since it was read; read it again, and decide anew.")
+        raise VersionConflict("case_changed", "The case was changed since it was read; read it again, and decide anew.")

@@ -2,17 +2,17 @@
 
 import base64
 
-from support_service.core.errors import FieldError, Invalid
+from support_service.core.errors import FieldError, ValidationFailed
 
-BYTES = 8
+CURSOR_BYTES = 8
 
 
-def write(seq: int) -> str:
+def encode_cursor(seq: int) -> str:
     """Return the cursor of the page that begins after the row with sequence number `seq`."""
-    return base64.urlsafe_b64encode(seq.to_bytes(BYTES)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(seq.to_bytes(CURSOR_BYTES)).decode().rstrip("=")
 
 
-def read(cursor: str | None) -> int | None:
+def decode_cursor(cursor: str | None) -> int | None:
     """Return the sequence number of the row after which a page begins, or None without a cursor.
 
     Raises Invalid for a cursor that this service did not issue.
@@ -24,7 +24,7 @@ def read(cursor: str | None) -> int | None:
     except ValueError:  # binascii.Error is a subclass
         raw = b""
     seq = int.from_bytes(raw, signed=True)
-    if len(raw) != BYTES or seq < 0:
+    if len(raw) != CURSOR_BYTES or seq < 0:
         problem = FieldError("cursor", "is not a cursor that this list gave; start again without one")
-        raise Invalid("invalid_request", "The cursor can't be read.", [problem])
+        raise ValidationFailed("invalid_request", "The cursor can't be read.", [problem])
     return seq

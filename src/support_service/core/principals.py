@@ -1,6 +1,7 @@
 """Principals: callers with a role, and the cases that each role may see.
 
-The HTTP layer sets `CALLER` for the duration of a request; background jobs and the command line run as `ITSELF`.
+The HTTP layer sets `CURRENT_PRINCIPAL` for the duration of a request; background jobs and the command line run as
+`SYSTEM`.
 """
 
 from collections.abc import Set as AbstractSet
@@ -10,10 +11,13 @@ from typing import Literal, Protocol, get_args
 
 Role = Literal["agent", "supervisor", "analyst", "customer", "service"]
 ROLES: tuple[Role, ...] = get_args(Role)
-BOUND: tuple[Role, ...] = ("agent", "customer")  # roles restricted to certain cases; their callers need a subject
+CASE_SCOPED_ROLES: tuple[Role, ...] = (
+    "agent",
+    "customer",
+)  # roles restricted to certain cases; their callers need a subject
 
 
-class Owned(Protocol):
+class HasOwner(Protocol):
     """The attributes of a case that decide who may see it."""
 
     @property
@@ -30,8 +34,8 @@ class Owned(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """The `Owned` attributes of a case, for code that loads nothing else of it."""
+class CaseOwnership:
+    """The `HasOwner` attributes of a case, for code that loads nothing else of it."""
 
     customer_id: str | None
     assigned_agent_id: str | None
@@ -39,7 +43,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Principal:
     """An authenticated caller; `subject` is the id of the agent or customer, as it is used in cases."""
 
     name: str
@@ -47,7 +51,7 @@ class Caller:
     subject: str | None = None
     teams: AbstractSet[str] = frozenset()
 
-    def sees(self, case: Owned) -> bool:
+    def sees(self, case: HasOwner) -> bool:
         """Return whether the caller may see a case.
 
         A customer sees their own cases. An agent sees cases assigned to them or to one of their teams, and cases
@@ -68,6 +72,8 @@ class Caller:
         return self.role != "customer" or visibility == "public"
 
 
-ITSELF = Caller("support-service", "supervisor")  # principal of background jobs and the command line
-ANYONE = Caller("anyone", "supervisor")  # principal of every request when authentication is off (SUPPORT_AUTH=open)
-CALLER: ContextVar[Caller] = ContextVar("caller", default=ITSELF)
+SYSTEM = Principal("support-service", "supervisor")  # principal of background jobs and the command line
+ANONYMOUS = Principal(
+    "anyone", "supervisor"
+)  # principal of every request when authentication is off (SUPPORT_AUTH=open)
+CURRENT_PRINCIPAL: ContextVar[Principal] = ContextVar("caller", default=SYSTEM)

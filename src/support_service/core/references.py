@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on only
 
-Service = Literal["order", "payment", "fulfillment"]
-SERVICE_OF: dict[str, Service] = {"order": "order", "payment": "payment", "shipment": "fulfillment"}
-MAX_LENGTH = 200  # characters of an id
+UpstreamService = Literal["order", "payment", "fulfillment"]
+SERVICE_BY_TYPE: dict[str, UpstreamService] = {"order": "order", "payment": "payment", "shipment": "fulfillment"}
+MAX_REFERENCE_LENGTH = 200  # characters of an id
 
 
 class SourceStatus(TypedDict):
@@ -27,23 +27,23 @@ class SourceStatus(TypedDict):
     reason: str | None
 
 
-class Wanted(NamedTuple):  # a frozen dataclass takes three times as long to make
+class SourceReferences(NamedTuple):  # a frozen dataclass takes three times as long to make
     """The objects that a case needs from one service: by their own ids, and by the ids of their orders."""
 
     ids: tuple[str, ...] = ()
     of_orders: tuple[str, ...] = ()
 
 
-def find(context: Iterable[Mapping[str, Any]]) -> dict[Service, Wanted]:
+def references_by_service(context: Iterable[Mapping[str, Any]]) -> dict[UpstreamService, SourceReferences]:
     """Return the ids to request from each service, without duplicates and in the context's order.
 
     Services that the context does not refer to are left out.
     """
-    ids: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_OF}
-    of_orders: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_OF}
+    ids: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_TYPE}
+    of_orders: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_TYPE}
     for entry in context:
         kind = entry.get("type")
-        if not isinstance(kind, str) or kind not in SERVICE_OF:
+        if not isinstance(kind, str) or kind not in SERVICE_BY_TYPE:
             continue
         own = _id(entry.get(f"{kind}Id")) or _id(entry.get("id"))
         order = _id(entry.get("orderId"))
@@ -51,20 +51,20 @@ def find(context: Iterable[Mapping[str, Any]]) -> dict[Service, Wanted]:
             ids[kind][own] = None
         elif order:
             of_orders[kind][order] = None
-    found: dict[Service, Wanted] = {}
-    for kind, service in SERVICE_OF.items():
+    found: dict[UpstreamService, SourceReferences] = {}
+    for kind, service in SERVICE_BY_TYPE.items():
         # Payments and shipments without an id or order in their context entries are looked up by the case's orders.
         orders = of_orders[kind] or ({} if ids[kind] or kind == "order" else ids["order"])
         if ids[kind] or orders:
-            found[service] = Wanted(tuple(ids[kind]), tuple(orders))
+            found[service] = SourceReferences(tuple(ids[kind]), tuple(orders))
     return found
 
 
-def rows(context: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def reference_rows(context: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return (kind, value) of every id in a context, without duplicates: the index rows by which events find cases."""
-    wanted = find(context)
+    wanted = references_by_service(context)
     named: dict[tuple[str, str], None] = {}
-    for kind, service in SERVICE_OF.items():
+    for kind, service in SERVICE_BY_TYPE.items():
         if service in wanted:
             named |= {(kind, value): None for value in wanted[service].ids}
             named |= {("order", value): None for value in wanted[service].of_orders}
@@ -79,4 +79,4 @@ def _id(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value)
-    return text if text.strip() and len(text) <= MAX_LENGTH else None
+    return text if text.strip() and len(text) <= MAX_REFERENCE_LENGTH else None

@@ -4,30 +4,32 @@ import re
 from datetime import timedelta
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
-IN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-FREQUENCY = re.compile(r"(\d{1,9})\s*/\s*(s|min|h)")
+SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+REQUEST_RATE = re.compile(r"(\d{1,9})\s*/\s*(s|min|h)")
 PERIODS = {"s": 1, "min": 60, "h": 3600}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|M|G|T)(i?)B")
 POWERS = ("", "k", "M", "G", "T")
-LONGEST = timedelta(days=36_500)
-MOST = (1 << 63) - 1  # largest integer that the databases store
-MOST_OFTEN = 1_000_000  # requests per second: replicas account for each request's cost in whole microseconds
+MAX_DURATION = timedelta(days=36_500)
+MAX_INTEGER = (1 << 63) - 1  # largest integer that the databases store
+MAX_REQUESTS_PER_SECOND = (
+    1_000_000  # requests per second: replicas account for each request's cost in whole microseconds
+)
 
 
-def duration(text: str, default_unit: str = "") -> timedelta:
+def parse_duration(text: str, default_unit: str = "") -> timedelta:
     """Parse a duration: a number with `s`, `m`, `h`, `d` or `w`; with `default_unit` the unit may be left out.
 
     Raises ValueError with the allowed form if it can't be parsed or is longer than LONGEST.
     """
     found = DURATION.fullmatch(text.strip())
     unit = found[2] or default_unit if found else ""
-    seconds = float(found[1]) * IN_SECONDS[unit] if found and unit else None
-    if seconds is None or seconds > LONGEST.total_seconds():
+    seconds = float(found[1]) * SECONDS_PER_UNIT[unit] if found and unit else None
+    if seconds is None or seconds > MAX_DURATION.total_seconds():
         raise ValueError("a number with s, m, h, d or w, such as 30d")
     return timedelta(seconds=seconds)
 
 
-def rate(text: str) -> float:
+def parse_byte_rate(text: str) -> float:
     """Parse a rate such as `50MB/s` into bytes per second; raises ValueError with the allowed form."""
     found = SIZE.fullmatch(text.strip().removesuffix("/s"))
     found_bytes = float(found[1]) * (1024 if found[3] else 1000) ** POWERS.index(found[2]) if found else 0.0
@@ -36,15 +38,17 @@ def rate(text: str) -> float:
     return found_bytes
 
 
-def frequency(text: str) -> tuple[int, int]:
+def parse_request_rate(text: str) -> tuple[int, int]:
     """Parse `100/s` or `6000/min` into (requests, seconds); raises ValueError with the allowed form."""
-    found = FREQUENCY.fullmatch(text.strip())
-    if not found or not 0 < int(found[1]) <= MOST_OFTEN * PERIODS[found[2]]:
-        raise ValueError(f"a number of requests with /s, /min or /h, such as 100/s and up to {MOST_OFTEN}/s, or off")
+    found = REQUEST_RATE.fullmatch(text.strip())
+    if not found or not 0 < int(found[1]) <= MAX_REQUESTS_PER_SECOND * PERIODS[found[2]]:
+        raise ValueError(
+            f"a number of requests with /s, /min or /h, such as 100/s and up to {MAX_REQUESTS_PER_SECOND}/s, or off"
+        )
     return int(found[1]), PERIODS[found[2]]
 
 
-def share(text: str) -> float:
+def parse_percentage(text: str) -> float:
     """Parse a percentage such as `1%` into a fraction from 0 to 1; raises ValueError with the allowed form."""
     try:
         part = float(text.strip().removesuffix("%")) / 100
@@ -55,15 +59,15 @@ def share(text: str) -> float:
     return part
 
 
-def count(text: str) -> int:
+def parse_count(text: str) -> int:
     """Parse a whole number from 1 to MOST; raises ValueError with the allowed range."""
     found = int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
-    if not 1 <= found <= MOST:
-        raise ValueError(f"a number from 1 to {MOST}")
+    if not 1 <= found <= MAX_INTEGER:
+        raise ValueError(f"a number from 1 to {MAX_INTEGER}")
     return found
 
 
-def size(number: float) -> str:
+def format_bytes(number: float) -> str:
     """Format a number of bytes with a decimal unit, such as `1.5 MB`."""
     for unit in POWERS:
         if abs(number) < 1000 or unit == POWERS[-1]:  # noqa: PLR2004 - decimal units

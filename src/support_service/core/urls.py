@@ -4,7 +4,7 @@ import re
 from urllib.parse import urlsplit
 
 
-def http_url(value: str) -> str:
+def parse_http_url(value: str) -> str:
     """Check an http or https URL and return it without trailing slashes; raises ValueError with the allowed form."""
     if not value.startswith(("http://", "https://")):
         raise ValueError("an address that starts with http:// or https://")
@@ -14,14 +14,14 @@ def http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def base_url(value: str) -> str:
+def parse_base_url(value: str) -> str:
     """Check a service's base URL, to which paths are appended, and return it like `http_url`.
 
     Raises ValueError with the allowed form.
     """
     if "?" in value or "#" in value:
         raise ValueError("an address without a query and a fragment, since paths are appended to it")
-    return http_url(value)
+    return parse_http_url(value)
 
 
 def check_port(value: str) -> None:

@@ -4,12 +4,14 @@ Stores take a `Reader` or a `Transaction` and do not depend on the database engi
 """
 
 from support_service.database.protocols import Database, Parameters, Reader, Row, Transaction
-from support_service.telemetry.stores import Measure, unmeasured
+from support_service.telemetry.stores import RecordOperation, discard_operation
 
 __all__ = ["Database", "Parameters", "Reader", "Row", "Transaction", "connect"]
 
 
-def connect(url: str, *, synchronous: str = "NORMAL", pool_size: int = 10, measure: Measure = unmeasured) -> Database:
+def connect(
+    url: str, *, synchronous: str = "NORMAL", pool_size: int = 10, measure: RecordOperation = discard_operation
+) -> Database:
     """Return the database for a URL, `sqlite:///PATH` or `postgresql://…`, without opening it.
 
     Imports only that database's module: PostgreSQL's driver and SQLAlchemy dialect take 0.1 s to import.

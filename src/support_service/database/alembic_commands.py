@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from support_service.database.protocols import unusable
+from support_service.database.protocols import unusable_database_error
 
 
 def upgrade(connection: sa.Connection, migrations: Path, revision: str) -> None:
@@ -34,4 +34,4 @@ def _config(connection: sa.Connection, migrations: Path) -> Iterator[Config]:
     try:
         yield config
     except CommandError as failure:
-        raise unusable(failure) from failure
+        raise unusable_database_error(failure) from failure

@@ -1,7 +1,8 @@
 """SQLAlchemy Core statements that are compiled once and run directly by SQLite's driver.
 
 SQLAlchemy's execution costs more than SQLite's own work: a point read of a case takes 30 us through SQLAlchemy and
-12 us compiled. The difference is a tenth of the whole request. The stores mark the few hot-path statements with `hot`.
+12 us compiled. The difference is a tenth of the whole request. The stores mark the few hot-path statements with
+`compiled`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +14,15 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 Statement = TypeVar("Statement", bound=Executable)
 Processor = Callable[[Any], Any]
-HOT = "support_hot"
+COMPILED_OPTION = "support_hot"
 
 
-def hot(statement: Statement) -> Statement:
+def compiled(statement: Statement) -> Statement:
     """Mark a constant statement for direct execution; its parameters are bound by name, always by the same names."""
-    return statement.execution_options(**{HOT: True})
+    return statement.execution_options(**{COMPILED_OPTION: True})
 
 
-class Prepared:
+class CompiledStatement:
     """A compiled statement: its SQL, its bind processors and its result processors."""
 
     def __init__(self, statement: Executable, dialect: sa.Dialect, names: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Commits:
+class GroupCommit:
     """Uncommitted transactions of one connection, and the tasks that wait for their commit."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

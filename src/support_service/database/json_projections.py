@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support_service.database.dialect import json_object
 from support_service.database.tables import tickets
 
-TICKET_COLUMNS = {
+CASE_COLUMNS = {
     "id": tickets.c.id,
     "subject": tickets.c.subject,
     "description": tickets.c.description,
@@ -27,7 +27,7 @@ TICKET_COLUMNS = {
 }
 
 
-def json_members(columns: dict[str, Any]) -> json_object:
+def json_object_of(columns: dict[str, Any]) -> json_object:
     """Return a JSON object with the given names, which must be literals of this code: they are written into the SQL."""
     parts: list[Any] = []
     for name, column in columns.items():
@@ -37,4 +37,4 @@ def json_members(columns: dict[str, Any]) -> json_object:
 
 def json_text(columns: dict[str, Any]) -> sa.Cast[str]:
     """Return a row as JSON text, for a model to parse; without the cast PostgreSQL's driver would decode it."""
-    return sa.cast(json_members(columns), sa.Text)
+    return sa.cast(json_object_of(columns), sa.Text)

@@ -11,26 +11,26 @@ from typing import Literal, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from support_service.database.protocols import unusable, wrong_address
+from support_service.database.protocols import invalid_url_error, unusable_database_error
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_FOR = 30  # seconds to wait while another process migrates the same SQLite file
 
-NUMBER = re.compile("[0-9]{4}")  # form of the revision ids
-APPLIED = sa.table("alembic_version", sa.column("version_num"))  # Alembic's own table
+REVISION_ID = re.compile("[0-9]{4}")  # form of the revision ids
+ALEMBIC_VERSION = sa.table("alembic_version", sa.column("version_num"))  # Alembic's own table
 
 Result = TypeVar("Result")
-Standing = Literal["older", "newest", "newer"]  # a schema compared with the newest one that this release knows
+SchemaStatus = Literal["older", "newest", "newer"]  # a schema compared with the newest one that this release knows
 
 
-def upgrade(url: str, revision: str = "head") -> Standing:
+def upgrade(url: str, revision: str = "head") -> SchemaStatus:
     """Apply all migrations up to `revision`, and return how the schema compares afterwards.
 
     A database that has all of them, or a newer schema, stays unchanged. Raises Unavailable if the database can't be
     used. Blocks; must not be called in the thread of a running event loop.
     """
 
-    def work(connection: sa.Connection) -> Standing:
+    def work(connection: sa.Connection) -> SchemaStatus:
         before = _standing(connection)
         if before == "newer" or (before == "newest" and revision == "head"):
             return before
@@ -49,35 +49,35 @@ def downgrade(url: str, revision: str) -> None:
     _run(url, lambda connection: alembic_commands.downgrade(connection, MIGRATIONS, revision))
 
 
-def standing(url: str) -> Standing:
+def schema_status(url: str) -> SchemaStatus:
     """Return how the database's schema compares with the newest one that this release knows."""
     return _run(url, _standing)
 
 
-def newest() -> str:
+def latest_revision() -> str:
     """Return the revision of the last migration; each migration's file name begins with its revision."""
     return max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-def _standing(connection: sa.Connection) -> Standing:
+def _standing(connection: sa.Connection) -> SchemaStatus:
     # "newer" is separate because a release must work on a newer schema: otherwise no release could be rolled back, and
     # in a rolling update no old replica could restart after `migrate`. This requires additive migrations, as all are so
     # far: tables, triggers on these, optional columns, indexes. 0004 changes the sort order of keys and 0005 shrinks an
     # index; neither makes a statement fail. A migration that removes something needs a different result here.
-    known = newest()
+    known = latest_revision()
     revision = _revision(connection)
     if revision == known:
         return "newest"
-    return "newer" if NUMBER.fullmatch(revision) and revision > known else "older"
+    return "newer" if REVISION_ID.fullmatch(revision) and revision > known else "older"
 
 
 def _revision(connection: sa.Connection) -> str:
     """Return the revision recorded in the database, or an empty text without one."""
-    if not sa.inspect(connection).has_table(APPLIED.name):
+    if not sa.inspect(connection).has_table(ALEMBIC_VERSION.name):
         return ""
-    revisions = connection.scalars(sa.select(APPLIED.c.version_num)).all()
+    revisions = connection.scalars(sa.select(ALEMBIC_VERSION.c.version_num)).all()
     if len(revisions) > 1:
-        raise unusable(f"Table {APPLIED.name} has more than one row")
+        raise unusable_database_error(f"Table {ALEMBIC_VERSION.name} has more than one row")
     return str(revisions[0]) if revisions else ""
 
 
@@ -91,11 +91,11 @@ def _run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
             return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), work)
         from support_service.database import postgres_migrate
 
-        return postgres_migrate.run(url, work)
+        return postgres_migrate.run_locked(url, work)
     except (TypeError, ValueError) as failure:  # the driver can't parse the URL
-        raise wrong_address(failure) from failure
+        raise invalid_url_error(failure) from failure
     except (OSError, TimeoutError, sa.exc.DBAPIError) as failure:
-        raise unusable(failure) from failure
+        raise unusable_database_error(failure) from failure
 
 
 def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Result:

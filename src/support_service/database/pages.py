@@ -8,7 +8,7 @@ import sqlalchemy as sa
 Way = Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]  # sort direction: sa.asc or sa.desc
 
 
-def bounded(found: sa.Select[Any], place: str, way: Way = sa.asc) -> sa.Subquery:
+def limit_by_bytes(found: sa.Select[Any], place: str, way: Way = sa.asc) -> sa.Subquery:
     """Return the rows of `found` that begin within the first `:bytes` bytes, with the total number of rows as `number`.
 
     `found` must have a column `size`. Sizes are summed in the order of the column `place`; the enclosing statement has

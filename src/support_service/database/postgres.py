@@ -15,16 +15,16 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
 from support_service.database.dialect import to_json
-from support_service.database.protocols import BUSY, DatabaseFault, Parameters, Row, measured
-from support_service.telemetry.stores import Measure, unmeasured
+from support_service.database.protocols import DATABASE_BUSY, Parameters, Row, StatementError, measured
+from support_service.telemetry.stores import RecordOperation, discard_operation
 
 CONNECT_TIMEOUT = 3.0  # seconds
 STATEMENT_TIMEOUT = 15.0  # seconds
 LOCK_TIMEOUT = 5.0  # seconds
 POOL_TIMEOUT = 3.0  # seconds to wait for a free connection
-RETRYABLE = ("40001", "40P01")  # serialization failure, deadlock
-EXPIRED = ("55P03", "57014")  # lock timeout, statement timeout
-CLOSE_WITHIN = 2.0  # seconds for connections to close gracefully
+RETRYABLE_STATES = ("40001", "40P01")  # serialization failure, deadlock
+TIMEOUT_STATES = ("55P03", "57014")  # lock timeout, statement timeout
+CLOSE_TIMEOUT = 2.0  # seconds for connections to close gracefully
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class PostgresTransaction:
 class PostgresDatabase:
     """A bounded pool of connections."""
 
-    def __init__(self, url: str, *, pool_size: int = 10, measure: Measure = unmeasured) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, measure: RecordOperation = discard_operation) -> None:
         self._measure = measure
         self._engine = create_async_engine(
             driver_url(url),
@@ -84,7 +84,7 @@ class PostgresDatabase:
 
         A hung server would never complete a graceful close.
         """
-        await asyncio.wait({asyncio.create_task(self._engine.dispose())}, timeout=CLOSE_WITHIN)
+        await asyncio.wait({asyncio.create_task(self._engine.dispose())}, timeout=CLOSE_TIMEOUT)
         for connection in list(self._connections):
             if not connection.is_closed():
                 connection.terminate()
@@ -146,17 +146,17 @@ def _translate_errors() -> Iterator[None]:
         raise Unavailable("database_unavailable", "The database can't be reached; try again") from failure
     except sa.exc.DBAPIError as failure:
         state = getattr(failure.orig, "sqlstate", None) or ""
-        if state in EXPIRED:
-            raise Unavailable(BUSY, "The database is busy; try again") from failure
-        if failure.connection_invalidated or state in RETRYABLE or state[:2] in ("08", "53", "57"):
+        if state in TIMEOUT_STATES:
+            raise Unavailable(DATABASE_BUSY, "The database is busy; try again") from failure
+        if failure.connection_invalidated or state in RETRYABLE_STATES or state[:2] in ("08", "53", "57"):
             raise Unavailable("database_unavailable", "The database can't answer now; try again") from failure
         raise _fault(failure) from None
 
 
-def _fault(failure: sa.exc.DBAPIError) -> DatabaseFault:
+def _fault(failure: sa.exc.DBAPIError) -> StatementError:
     """Return an error without the original text, because PostgreSQL's and asyncpg's texts quote values."""
     cause = getattr(failure.orig, "__cause__", None) or failure.orig
     named = {name: getattr(cause, f"{name}_name", None) for name in ("table", "column", "constraint")}
     where = "".join(f", {name} {value}" for name, value in named.items() if value)
     state = getattr(cause, "sqlstate", None)
-    return DatabaseFault(f"{type(cause).__name__}{f' {state}' if state else ''}{where}")
+    return StatementError(f"{type(cause).__name__}{f' {state}' if state else ''}{where}")

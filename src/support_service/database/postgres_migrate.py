@@ -15,20 +15,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from support_service.database.postgres import driver_url
-from support_service.database.protocols import unusable, wrong_address
+from support_service.database.protocols import invalid_url_error, unusable_database_error
 
 ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
 # Seconds to wait for a table in use. Later statements queue behind this lock request; the service's give up after 5 s.
 LOCK_TIMEOUT = 1.0
 PAUSE = 2.0  # seconds between attempts, in which other sessions get the table
 TRIES = 100  # attempts, about five minutes: no session of the service holds a table for that long, but a dump may
-IN_USE = ("55P03", "40P01")  # lock timeout, deadlock
+LOCK_CONFLICT_STATES = ("55P03", "40P01")  # lock timeout, deadlock
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
+def run_locked(url: str, work: Callable[[sa.Connection], Result]) -> Result:
     """Run `work` while no other process migrates, and return its result.
 
     Raises Unavailable for the driver's own errors.
@@ -36,9 +36,9 @@ def run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
     try:
         return asyncio.run(_run(url, work))
     except asyncpg.InterfaceError as failure:
-        raise wrong_address(failure) from failure
+        raise invalid_url_error(failure) from failure
     except asyncpg.PostgresError as failure:
-        raise unusable(failure) from failure
+        raise unusable_database_error(failure) from failure
 
 
 async def _run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
@@ -59,7 +59,7 @@ async def _retry_while_in_use(connection: AsyncConnection, work: Callable[[sa.Co
             return await connection.run_sync(work)
         except sa.exc.DBAPIError as failure:
             attempts_left -= 1
-            if not attempts_left or getattr(failure.orig, "sqlstate", None) not in IN_USE:
+            if not attempts_left or getattr(failure.orig, "sqlstate", None) not in LOCK_CONFLICT_STATES:
                 raise
             if attempts_left == TRIES - 1:
                 log.warning("The database is in use; the migration waits for its turn")

@@ -11,26 +11,26 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import SupportError, Unavailable
 from support_service.telemetry.labels import OTHER_ERROR
-from support_service.telemetry.stores import Measure
+from support_service.telemetry.stores import RecordOperation
 
 Row = Sequence[Any]
-BUSY = "database_busy"  # problem code of a database that is reachable but locked by other writers
+DATABASE_BUSY = "database_busy"  # problem code of a database that is reachable but locked by other writers
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
-class DatabaseFault(Exception):
+class StatementError(Exception):
     """A statement that the database rejected; the text has the kind of error and its place, not the database's text.
 
     The database's text quotes values, such as the text of a message, and this exception's text is logged.
     """
 
 
-def wrong_address(failure: Exception) -> Unavailable:
+def invalid_url_error(failure: Exception) -> Unavailable:
     """Return the error for a URL that the driver can't parse, without the driver's text: it may quote the password."""
     return Unavailable("database_unavailable", f"The database's address can't be used: {type(failure).__name__}")
 
 
-def unusable(cause: Exception | str) -> Unavailable:
+def unusable_database_error(cause: Exception | str) -> Unavailable:
     """Return the error for a database that can't be migrated, or whose schema version can't be read."""
     reason = str(getattr(cause, "orig", None) or cause).partition("\n")[0]  # later lines may quote a row
     return Unavailable("database_unavailable", f"The database can't be used: {reason}")
@@ -41,7 +41,7 @@ class measured:  # noqa: N801 - named like a function; a class costs half of wha
 
     __slots__ = ("_measure", "_operation", "_started")
 
-    def __init__(self, measure: Measure, operation: str) -> None:
+    def __init__(self, measure: RecordOperation, operation: str) -> None:
         self._measure = measure
         self._operation = operation
 
@@ -57,7 +57,7 @@ class measured:  # noqa: N801 - named like a function; a class costs half of wha
 def _error(failure: BaseException) -> str:
     """Return the value of labels.ERRORS for an exception."""
     if isinstance(failure, Unavailable):
-        timeout = failure.code == BUSY or isinstance(failure.__cause__, TimeoutError | sa.exc.TimeoutError)
+        timeout = failure.code == DATABASE_BUSY or isinstance(failure.__cause__, TimeoutError | sa.exc.TimeoutError)
         return "timeout" if timeout else OTHER_ERROR
     return "" if isinstance(failure, SupportError) else OTHER_ERROR
 

@@ -20,16 +20,16 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
-from support_service.database.compiled import HOT, Prepared
+from support_service.database.compiled import COMPILED_OPTION, CompiledStatement
 from support_service.database.dialect import to_json
-from support_service.database.group_commit import Commits
-from support_service.database.protocols import BUSY, Parameters, Row, measured
-from support_service.telemetry.stores import Measure, unmeasured
+from support_service.database.group_commit import GroupCommit
+from support_service.database.protocols import DATABASE_BUSY, Parameters, Row, measured
+from support_service.telemetry.stores import RecordOperation, discard_operation
 
 BUSY_FOR = 10.0  # seconds to wait while another process holds the write lock
 THREADS = 4
-STANDING = 2  # permanent connections: the writer, and the one for point reads
-CHECKPOINT_EVERY = 1.0  # seconds
+PERMANENT_CONNECTIONS = 2  # permanent connections: the writer, and the one for point reads
+CHECKPOINT_INTERVAL = 1.0  # seconds
 CHECKPOINT_PAGES = 16_384  # pages of log at which SQLite checkpoints inline in a commit, if the thread falls behind
 MERGE_PAGES = 500  # pages of the search index merged in one transaction
 MERGE = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge', :pages)")
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
-class Connection:
+class SqliteConnection:
     """A connection that runs hot statements directly on the driver, and all others through SQLAlchemy."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
-        self._prepared: dict[Executable, Prepared] = {}
+        self._prepared: dict[Executable, CompiledStatement] = {}
         raw = connection.connection.driver_connection
         assert raw is not None  # noqa: S101 - an open connection has a driver connection
         self.raw: sqlite3.Connection = raw
@@ -51,7 +51,9 @@ class Connection:
     def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         """Return the first row, or None."""
         # Tests for dict, because isinstance of Mapping takes 1 us.
-        if (parameters is None or isinstance(parameters, dict)) and statement.get_execution_options().get(HOT):
+        if (parameters is None or isinstance(parameters, dict)) and statement.get_execution_options().get(
+            COMPILED_OPTION
+        ):
             prepared = self._prepare(statement, parameters)
             return prepared.row(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchone())
         return self._connection.execute(statement, parameters).first()
@@ -62,7 +64,7 @@ class Connection:
 
     def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
         """Run a statement once for each set of parameters, and return the number of rows changed."""
-        if not statement.get_execution_options().get(HOT):
+        if not statement.get_execution_options().get(COMPILED_OPTION):
             return self._connection.execute(statement, parameters).rowcount
         if parameters is None or isinstance(parameters, dict):
             prepared = self._prepare(statement, parameters)
@@ -75,10 +77,10 @@ class Connection:
         """Return the connection to the pool."""
         self._connection.close()
 
-    def _prepare(self, statement: Executable, parameters: Mapping[str, Any] | None) -> Prepared:
+    def _prepare(self, statement: Executable, parameters: Mapping[str, Any] | None) -> CompiledStatement:
         prepared = self._prepared.get(statement)
         if prepared is None:
-            prepared = Prepared(statement, self._connection.dialect, list(parameters or ()))
+            prepared = CompiledStatement(statement, self._connection.dialect, list(parameters or ()))
             self._prepared[statement] = prepared
         return prepared
 
@@ -86,7 +88,7 @@ class Connection:
 class SqliteTransaction:
     """Runs statements on the single write connection, between BEGIN and COMMIT."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: SqliteConnection) -> None:
         self._connection = connection
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
@@ -102,7 +104,7 @@ class SqliteTransaction:
 class SqliteDatabase:
     """One connection for writes, one for point reads, and a few in threads for long reads."""
 
-    def __init__(self, url: str, *, synchronous: str = "NORMAL", measure: Measure = unmeasured) -> None:
+    def __init__(self, url: str, *, synchronous: str = "NORMAL", measure: RecordOperation = discard_operation) -> None:
         self._measure = measure
         self._path = Path(url.removeprefix("sqlite:///"))
         self._synchronous = synchronous
@@ -113,7 +115,7 @@ class SqliteDatabase:
             isolation_level="AUTOCOMMIT",
             # SQLite itself must not wait, as that would block the event loop: `_retry_while_busy` waits.
             connect_args={"check_same_thread": False, "timeout": 0},
-            pool_size=THREADS + STANDING,
+            pool_size=THREADS + PERMANENT_CONNECTIONS,
             json_serializer=to_json,
             hide_parameters=True,  # exception texts are logged
         )
@@ -125,10 +127,10 @@ class SqliteDatabase:
     async def open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = Connection(await self._retry_while_busy(self._engine.connect))
+            self._writer = SqliteConnection(await self._retry_while_busy(self._engine.connect))
             self._writer.raw.execute("PRAGMA temp_store=MEMORY")  # a savepoint's rollback data is only a few pages
-            self._commits = Commits(self._writer.raw)
-            self._reader = Connection(await self._retry_while_busy(self._engine.connect))
+            self._commits = GroupCommit(self._writer.raw)
+            self._reader = SqliteConnection(await self._retry_while_busy(self._engine.connect))
         except (OSError, sa.exc.OperationalError) as failure:
             raise Unavailable("database_unavailable", f"Can't open {self._path}: {_cause(failure)}") from failure
         self._checkpoints = asyncio.create_task(self._checkpoint_periodically())
@@ -166,8 +168,8 @@ class SqliteDatabase:
 
     def connections(self) -> tuple[int, int]:
         pool: Any = self._engine.pool
-        used = pool.checkedout() - STANDING
-        return max(0, used), pool.checkedin() + STANDING
+        used = pool.checkedout() - PERMANENT_CONNECTIONS
+        return max(0, used), pool.checkedin() + PERMANENT_CONNECTIONS
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
@@ -218,7 +220,7 @@ class SqliteDatabase:
                 if not _is_busy(failure):
                     raise Unavailable("database_unavailable", f"The database failed: {_cause(failure)}") from failure
                 if loop.time() > deadline:
-                    raise Unavailable(BUSY, "The database is busy; try again") from failure
+                    raise Unavailable(DATABASE_BUSY, "The database is busy; try again") from failure
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, 0.1)
 
@@ -230,7 +232,7 @@ class SqliteDatabase:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
 
         while True:
-            await asyncio.sleep(CHECKPOINT_EVERY)
+            await asyncio.sleep(CHECKPOINT_INTERVAL)
             if self._wrote:
                 self._wrote = False
                 try:

@@ -11,13 +11,13 @@ from support_service.app import build
 from support_service.database import migrate
 from support_service.demo import services
 from support_service.demo.samples import open_samples
-from support_service.server import listening, stop_signal
+from support_service.server import serving, stop_signal
 from support_service.settings import Client, Server, Settings, WrongSetting
 from support_service.telemetry import logs
 
 log = logging.getLogger(__name__)
-HOME = Path("var/demo")
-SIMULATED = {
+DATA_DIRECTORY = Path("var/demo")
+SIMULATED_SERVICES = {
     "SUPPORT_ORDER_URL": services.order_service,
     "SUPPORT_PAYMENT_URL": services.payment_service,
     "SUPPORT_FULFILLMENT_URL": services.fulfillment_service,
@@ -31,15 +31,15 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
     """
     stopped = asyncio.ensure_future(stop_signal())
     defaults = {
-        "SUPPORT_DATABASE_URL": f"sqlite:///{HOME}/support.db",
-        "SUPPORT_ATTACHMENT_DIR": f"{HOME}/attachments",
+        "SUPPORT_DATABASE_URL": f"sqlite:///{DATA_DIRECTORY}/support.db",
+        "SUPPORT_ATTACHMENT_DIR": f"{DATA_DIRECTORY}/attachments",
         "SUPPORT_LOG_LEVEL": "warning",
     }
     async with AsyncExitStack() as stack:
-        for variable, app in SIMULATED.items():
+        for variable, app in SIMULATED_SERVICES.items():
             if not environ.get(variable):
                 on_free_port = Server.model_validate({"SUPPORT_PORT": 0})
-                defaults[variable] = await stack.enter_async_context(listening(app(), on_free_port))
+                defaults[variable] = await stack.enter_async_context(serving(app(), on_free_port))
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
         settings = Settings.to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
         caller = Client.of(environ).headers
@@ -50,7 +50,7 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         for line in settings.warnings:
             log.warning(line)
         await asyncio.to_thread(migrate.upgrade, settings.database.url)
-        address = await stack.enter_async_context(listening(build(settings), settings.server))
+        address = await stack.enter_async_context(serving(build(settings), settings.server))
         cases = await open_samples(address, caller)
         print(_welcome(address, cases[-1]["id"], len(cases)), flush=True)
         await stopped
@@ -73,5 +73,5 @@ Try:
   curl -s '{case}/messages' -H 'Content-Type: application/json' -d '{{"authorType": "agent", "message": "On it."}}'
   curl -s {address}/metrics | grep ^support_
 
-Ctrl-C stops it. Its data stays in {HOME}/.
+Ctrl-C stops it. Its data stays in {DATA_DIRECTORY}/.
 """

@@ -7,7 +7,7 @@ import aiohttp
 
 from support_service.settings import WrongSetting
 
-CASES: tuple[dict[str, Any], ...] = (
+SAMPLE_CASES: tuple[dict[str, Any], ...] = (
     {
         "subject": "Parcel has not arrived",
         "description": "The tracking page has not changed for three days.",
@@ -51,12 +51,12 @@ CASES: tuple[dict[str, Any], ...] = (
         "initialMessage": {"authorType": "customer", "message": "Photos are attached.", "sentiment": "negative"},
     },
 )
-FILES = {
+SAMPLE_FILES = {
     "Parcel has not arrived": ("tracking.txt", "VN000001001  in transit  no scan for 72 h\n"),
     "Screen arrived cracked": ("màn hình vỡ.txt", "A photo would be here; this is a demonstration.\n"),
 }
-UNKNOWN = (401, 403)  # statuses for an unknown caller and for one without permission
-REPLIES = {
+AUTH_STATUSES = (401, 403)  # statuses for an unknown caller and for one without permission
+SAMPLE_REPLIES = {
     "Charged twice": "We see one captured payment and one hold; the hold falls away within three days.",
     "Screen arrived cracked": "A replacement is on its way.",
 }
@@ -69,7 +69,7 @@ async def open_samples(address: str, headers: Mapping[str, str]) -> list[dict[st
     """
     async with aiohttp.ClientSession(address, headers=headers, raise_for_status=_expect_good) as session:
         if not await _cases(session):
-            for sample in CASES:
+            for sample in SAMPLE_CASES:
                 await _open(session, sample)
         return await _cases(session)
 
@@ -78,7 +78,7 @@ async def _expect_good(response: aiohttp.ClientResponse) -> None:
     if not response.ok:
         answer = await response.json() if "json" in response.content_type else {}
         reason = answer.get("detail") or f"the service answered {response.status}"
-        who = " as SUPPORT_TOKEN says" if response.status in UNKNOWN else ""
+        who = " as SUPPORT_TOKEN says" if response.status in AUTH_STATUSES else ""
         raise WrongSetting(f"The sample cases can't be opened{who}: {reason}")
 
 
@@ -92,14 +92,14 @@ async def _open(session: aiohttp.ClientSession, sample: dict[str, Any]) -> None:
     async with session.post("/support/cases", json=sample) as response:
         case = f"/support/cases/{(await response.json())['id']}"
     subject = sample["subject"]
-    if subject in FILES:
-        filename, text = FILES[subject]
+    if subject in SAMPLE_FILES:
+        filename, text = SAMPLE_FILES[subject]
         form = aiohttp.FormData()
         form.add_field("file", text.encode(), filename=filename, content_type="text/plain")
         async with session.post(f"{case}/attachments", data=form):
             pass
-    if subject in REPLIES:
-        async with session.post(f"{case}/messages", json={"authorType": "agent", "message": REPLIES[subject]}):
+    if subject in SAMPLE_REPLIES:
+        async with session.post(f"{case}/messages", json={"authorType": "agent", "message": SAMPLE_REPLIES[subject]}):
             pass
         async with session.post(f"{case}/status", params={"status": "pending"}):
             pass

@@ -10,22 +10,22 @@ from uuid import uuid4
 
 import aiohttp
 
-from support_service.demo.samples import CASES
+from support_service.demo.samples import SAMPLE_CASES
 from support_service.server import stop_signal
 
 CHANNELS = ("email", "chat", "chat", "phone", "web", "web", "mobile", "social")
 PRIORITIES = ("low", "normal", "normal", "normal", "high", "urgent")
-SAID = {
+MESSAGES = {
     "customer": ("Is there any news?", "Thank you!", "That did not help.", "Tôi vẫn chưa nhận được hàng."),
     "agent": ("We asked the carrier.", "A replacement is on its way.", "Could you send a photo?"),
 }
-STAGES = ("packed", "in_transit", "out_for_delivery", "delivered")
-AT_ONCE = 32  # requests in flight
-REMEMBERED = 200  # open cases that actions choose from
-REPORT_EVERY = 10.0  # seconds
+SHIPMENT_STATUSES = ("packed", "in_transit", "out_for_delivery", "delivered")
+MAX_CONCURRENT_REQUESTS = 32  # requests in flight
+MAX_OPEN_CASES = 200  # open cases that actions choose from
+REPORT_INTERVAL = 10.0  # seconds
 
 
-class Traffic:
+class TrafficGenerator:
     """Random actions of the clients of one service. `faults` adds the errors of broken clients."""
 
     def __init__(self, session: aiohttp.ClientSession, *, faults: bool, seed: int | None = None) -> None:
@@ -51,7 +51,7 @@ class Traffic:
 
     async def _open(self) -> None:
         order = f"ORD-{self._draw.randint(1000, 1999)}"
-        sample = self._draw.choice(CASES)
+        sample = self._draw.choice(SAMPLE_CASES)
         case = sample | {"channel": self._draw.choice(CHANNELS), "priority": self._draw.choice(PRIORITIES)}
         case |= {
             "customerId": f"customer-{self._draw.randint(1, 300)}",
@@ -59,11 +59,11 @@ class Traffic:
         }
         opened = await self._send("POST", "/support/cases", json=case)
         if opened:
-            self._cases = [*self._cases[1 - REMEMBERED :], (f"/support/cases/{opened['id']}", order)]
+            self._cases = [*self._cases[1 - MAX_OPEN_CASES :], (f"/support/cases/{opened['id']}", order)]
 
     async def _say(self) -> None:
-        author = self._draw.choice(tuple(SAID))
-        message = {"authorType": author, "message": self._draw.choice(SAID[author])}
+        author = self._draw.choice(tuple(MESSAGES))
+        message = {"authorType": author, "message": self._draw.choice(MESSAGES[author])}
         await self._send("POST", f"{self._case()}/messages", json=message)
 
     async def _read(self) -> None:
@@ -86,7 +86,7 @@ class Traffic:
             "eventId": str(uuid4()),
             "orderId": order,
             "shipmentId": order.replace("ORD", "SHP"),
-            "status": self._draw.choice(STAGES),
+            "status": self._draw.choice(SHIPMENT_STATUSES),
             "carrier": "VNPost",
             "occurredAt": datetime.now(UTC).isoformat(),
         }
@@ -135,23 +135,23 @@ async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: 
     until = float("inf") if duration is None else reported_at + duration
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(f"{base_url}/", headers=headers, timeout=timeout) as session:
-        traffic = Traffic(session, faults=faults)
+        traffic = TrafficGenerator(session, faults=faults)
         acting: set[asyncio.Task[None]] = set()
         while not stopped.done() and loop.time() < until:
-            if len(acting) < AT_ONCE:
+            if len(acting) < MAX_CONCURRENT_REQUESTS:
                 task = asyncio.create_task(traffic.act())
                 acting.add(task)
                 task.add_done_callback(acting.discard)
             pause = min(random.expovariate(rate), until - loop.time())
             await asyncio.wait([stopped], timeout=max(0.0, pause))
-            if loop.time() > reported_at + REPORT_EVERY:
+            if loop.time() > reported_at + REPORT_INTERVAL:
                 reported_at = loop.time()
                 _print_counts(traffic)
         await asyncio.gather(*acting)
         _print_counts(traffic)
 
 
-def _print_counts(traffic: Traffic) -> None:
+def _print_counts(traffic: TrafficGenerator) -> None:
     print(
         ", ".join(f"{number} {kind}" for kind, number in sorted(traffic.answers.items())) or "nothing yet", flush=True
     )

@@ -20,35 +20,35 @@ from typing import Literal
 
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.ids import new_id
-from support_service.database.protocols import BUSY
+from support_service.database.protocols import DATABASE_BUSY
 from support_service.events import envelope
-from support_service.events.broker.memory import Broker, BrokerFault, Delivery, Depth, Full
-from support_service.events.inbound_events import Event
+from support_service.events.broker.memory import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
+from support_service.events.inbound_events import InboundEvent
 from support_service.telemetry import instruments as rows
-from support_service.telemetry.instruments import Instruments, Reading
-from support_service.telemetry.labels import EVENTS_IN, OTHER, closed
+from support_service.telemetry.instruments import Instruments, Observations
+from support_service.telemetry.labels import EVENTS_IN, OTHER, known_or_other
 
 MAX_TRIES = 5
 # Deliveries after which an event that never finishes is dead-lettered: it crashes each consumer that handles it.
-LAST_TRY = 2 * MAX_TRIES
+MAX_DELIVERIES = 2 * MAX_TRIES
 # Seconds that one try waits for a locked database. Five tries outlast a migration; an event that never gets the lock is
 # dead-lettered after them.
-LOCKED = 120.0
-BATCH = 16  # events per read or claim
-AT_ONCE = 4  # concurrent transactions: on PostgreSQL, network round trips take most of an event's time
-WAIT = 1.0  # seconds that one read blocks for the first event
-LOOK_EVERY = 0.05  # polling interval in seconds, while a shutdown waits for pending events
-PING = 2.0  # timeout of a database ping, in seconds
+LOCK_WAIT = 120.0
+READ_BATCH = 16  # events per read or claim
+MAX_CONCURRENT_EVENTS = 4  # concurrent transactions: on PostgreSQL, network round trips take most of an event's time
+READ_WAIT = 1.0  # seconds that one read blocks for the first event
+DRAIN_POLL_INTERVAL = 0.05  # polling interval in seconds, while a shutdown waits for pending events
+PING_TIMEOUT = 2.0  # timeout of a database ping, in seconds
 BACKOFF = (0.1, 2.0)  # first and maximum delay after a failure, in seconds
-MOST = 100_000  # maximum number of waiting events; beyond it, events sent by HTTP are rejected
+MAX_WAITING_EVENTS = 100_000  # maximum number of waiting events; beyond it, events sent by HTTP are rejected
 
-Effect = Literal["applied", "unmatched", "duplicate"]
-Apply = Callable[[Event], Awaitable[Effect]]
+ApplyOutcome = Literal["applied", "unmatched", "duplicate"]
+ApplyEvent = Callable[[InboundEvent], Awaitable[ApplyOutcome]]
 
 log = logging.getLogger(__name__)
 
 
-class Consumer:
+class EventConsumer:
     """One member of the consumer group that reads the stream of inbound events.
 
     `apply` applies an event in its own transaction. `ping` raises Unavailable while the database is unavailable.
@@ -58,7 +58,7 @@ class Consumer:
     def __init__(
         self,
         broker: Broker,
-        apply: Apply,
+        apply: ApplyEvent,
         instruments: Instruments,
         *,
         stream: str,
@@ -73,7 +73,7 @@ class Consumer:
         self._claim_after = claim_after
         self._name = f"{platform.node()}-{os.getpid()}-{new_id()[:8]}"
         self._claim_at = 0.0
-        self._depth: Depth | None = None
+        self._depth: StreamBacklog | None = None
         instruments.observe(rows.EVENTS_STREAM_LAG, self._observe_lag)
         instruments.observe(rows.EVENTS_DEAD_LETTERS, lambda: [(self._depth.dead, {})] if self._depth else [])
 
@@ -84,7 +84,7 @@ class Consumer:
             try:
                 await self._consume_batch()
                 failures = 0
-            except BrokerFault as fault:
+            except BrokerError as fault:
                 if not failures:
                     log.warning("No events come in: %s", fault)
                 failures += 1
@@ -94,16 +94,16 @@ class Consumer:
             if failures:
                 await _back_off(failures)
 
-    async def accept(self, event: Event) -> None:
+    async def accept(self, event: InboundEvent) -> None:
         """Accept an event sent by HTTP: append it to the stream, or apply it directly if the broker is down.
 
         Raises Unavailable (`events_busy`) if MOST events are waiting.
         """
         try:
-            await self._broker.publish(self._stream, [envelope.write(event)], keep=MOST, lose=False)
-        except Full as full:
+            await self._broker.publish(self._stream, [envelope.serialize(event)], keep=MAX_WAITING_EVENTS, lose=False)
+        except StreamFullError as full:
             raise Unavailable("events_busy", "Too many events wait; send it again later.") from full
-        except BrokerFault:
+        except BrokerError:
             if event.data is not None:
                 self._count(event, await self._apply(event))
 
@@ -112,7 +112,7 @@ class Consumer:
         try:
             await self._broker.trim(self._stream)
             self._depth = await self._broker.depth(self._stream)
-        except BrokerFault:
+        except BrokerError:
             self._depth = None
 
     async def finish(self, until: float) -> None:
@@ -120,9 +120,9 @@ class Consumer:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 while (await self._broker.depth(self._stream)).waiting:  # noqa: ASYNC110 - an asyncio.Event would be set by every batch
-                    await asyncio.sleep(LOOK_EVERY)
+                    await asyncio.sleep(DRAIN_POLL_INTERVAL)
 
-    def _observe_lag(self) -> Reading:
+    def _observe_lag(self) -> Observations:
         return [] if self._depth is None or self._depth.waiting is None else [(self._depth.waiting, {})]
 
     async def _consume_batch(self) -> None:
@@ -132,26 +132,26 @@ class Consumer:
         # While the database is unavailable, events that wait for it must not be claimed: a claim counts a try.
         if now >= self._claim_at and await self._database_available():
             deliveries = await self._broker.claim(
-                self._stream, self._name, count=BATCH, idle=self._claim_after, alone=MAX_TRIES
+                self._stream, self._name, count=READ_BATCH, idle=self._claim_after, alone=MAX_TRIES
             )
             if not deliveries:
                 self._claim_at = now + self._claim_after * random.uniform(0.4, 0.6)
         if not deliveries:
-            wait = min(WAIT, self._claim_after / 2)
-            deliveries = await self._broker.receive(self._stream, self._name, count=BATCH, wait=wait)
+            wait = min(READ_WAIT, self._claim_after / 2)
+            deliveries = await self._broker.receive(self._stream, self._name, count=READ_BATCH, wait=wait)
         await self._handle_all(deliveries)
 
     async def _handle_all(self, deliveries: Sequence[Delivery]) -> None:
         """Handle events concurrently, but events with the same reference in order; acknowledge the finished ones."""
-        queues: defaultdict[object, list[tuple[Delivery, Event | SupportError]]] = defaultdict(list)
+        queues: defaultdict[object, list[tuple[Delivery, InboundEvent | SupportError]]] = defaultdict(list)
         for delivery in deliveries:
             event = _parse(delivery)
-            key = event.data.references()[0] if isinstance(event, Event) and event.data else delivery.id
+            key = event.data.references()[0] if isinstance(event, InboundEvent) and event.data else delivery.id
             queues[key].append((delivery, event))
         finished: list[str] = []
-        semaphore = asyncio.Semaphore(AT_ONCE)
+        semaphore = asyncio.Semaphore(MAX_CONCURRENT_EVENTS)
 
-        async def handle(queue: list[tuple[Delivery, Event | SupportError]]) -> None:
+        async def handle(queue: list[tuple[Delivery, InboundEvent | SupportError]]) -> None:
             async with semaphore:
                 for delivery, event in queue:
                     if await self._handle(delivery, event):
@@ -163,16 +163,16 @@ class Consumer:
             if failure is not None:
                 raise failure
 
-    async def _handle(self, delivery: Delivery, event: Event | SupportError) -> bool:
+    async def _handle(self, delivery: Delivery, event: InboundEvent | SupportError) -> bool:
         """Apply an event, or dead-letter it. Return True if the caller must acknowledge it."""
         kind = OTHER
-        if delivery.tries > LAST_TRY:
+        if delivery.tries > MAX_DELIVERIES:
             reason = f"It was handed out {delivery.tries - 1} times and no one came to an end with it."
             return await self._dead_letter(delivery, kind, reason)
         if isinstance(event, SupportError):
             return await self._dead_letter(delivery, kind, str(event))
         try:
-            kind = closed(event.type, EVENTS_IN)
+            kind = known_or_other(event.type, EVENTS_IN)
             outcome = await self._apply_when_database_available(delivery, event) if event.data is not None else None
         except Exception as failure:
             if delivery.tries >= MAX_TRIES:
@@ -187,7 +187,7 @@ class Consumer:
             self._count(event, outcome)
         return True
 
-    async def _apply_when_database_available(self, delivery: Delivery, event: Event) -> Effect:
+    async def _apply_when_database_available(self, delivery: Delivery, event: InboundEvent) -> ApplyOutcome:
         """Apply an event; wait while the database is unavailable, or locked for up to LOCKED seconds.
 
         Raises Unavailable if the lock lasts longer, or if the database responds and rejects this event alone.
@@ -197,13 +197,13 @@ class Consumer:
             try:
                 return await self._apply(event)
             except Unavailable as failure:
-                if failure.code == BUSY:
+                if failure.code == DATABASE_BUSY:
                     now = time.monotonic()
-                    until = min(until, now + LOCKED)
+                    until = min(until, now + LOCK_WAIT)
                     if now >= until:
                         raise
                     # If this fails, another consumer may claim the event: it finds it applied, or waits as well.
-                    with suppress(BrokerFault):
+                    with suppress(BrokerError):
                         await self._broker.keep(self._stream, self._name, delivery)
                 # The database responds, so it rejected this event alone: count a try.
                 elif failure.code != "database_unavailable" or await self._database_available():
@@ -216,7 +216,7 @@ class Consumer:
     async def _database_available(self) -> bool:
         """Return True if the database responds to a ping within PING seconds."""
         try:
-            async with asyncio.timeout(PING):
+            async with asyncio.timeout(PING_TIMEOUT):
                 await self._ping()
         except (Unavailable, TimeoutError):
             return False
@@ -225,23 +225,23 @@ class Consumer:
     async def _dead_letter(self, delivery: Delivery, kind: str, reason: str) -> bool:
         """Move an event to the dead letters, which also acknowledges it. Return False."""
         # An event over MAX_EVENT is truncated: its beginning suffices to identify the sender.
-        truncated = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT], delivery.tries)
+        truncated = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT_BYTES], delivery.tries)
         await self._broker.bury(self._stream, truncated, reason[:1000], datetime.now(UTC).isoformat(timespec="seconds"))
         self._instruments.events_consumed.add(1, {"type": kind, "outcome": "dead"})
         return False
 
-    def _count(self, event: Event, outcome: Effect) -> None:
+    def _count(self, event: InboundEvent, outcome: ApplyOutcome) -> None:
         """Count a consumed event, and record the delivery lag of an applied one."""
-        self._instruments.events_consumed.add(1, {"type": closed(event.type, EVENTS_IN), "outcome": outcome})
+        self._instruments.events_consumed.add(1, {"type": known_or_other(event.type, EVENTS_IN), "outcome": outcome})
         if outcome == "applied":
             lag = (datetime.now(UTC) - event.happened_at).total_seconds()
             self._instruments.events_delivery_lag.record(max(0.0, lag))
 
 
-def _parse(delivery: Delivery) -> Event | SupportError:
+def _parse(delivery: Delivery) -> InboundEvent | SupportError:
     """Return the parsed event, or the error that parsing raised."""
     try:
-        return envelope.read(delivery.event)
+        return envelope.parse(delivery.event)
     except SupportError as refusal:
         return refusal
 

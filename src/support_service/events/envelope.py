@@ -11,58 +11,60 @@ from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
 
-from support_service.core.errors import FieldError, Invalid, Malformed, field_errors
-from support_service.events.inbound_events import MODELS, Event
+from support_service.core.errors import FieldError, MalformedRequest, ValidationFailed, field_errors
+from support_service.events.inbound_events import MODEL_BY_TYPE, InboundEvent
 
-MAX_EVENT = 256 * 1024  # bytes
-MAX_ATTRIBUTE = 255  # characters of an event's id, source and type: the size of the `inbound_events` columns
-PREFIX = "ce-"
-STRUCTURED = "application/cloudevents+json"
+MAX_EVENT_BYTES = 256 * 1024  # bytes
+MAX_ATTRIBUTE_LENGTH = 255  # characters of an event's id, source and type: the size of the `inbound_events` columns
+HEADER_PREFIX = "ce-"
+STRUCTURED_MEDIA_TYPE = "application/cloudevents+json"
 PLAIN_SOURCE = "urn:support-service:plain"  # source of plain payloads without one
 
 
-def read(body: bytes) -> Event:
+def parse(body: bytes) -> InboundEvent:
     """Parse an event from a stream: a structured CloudEvent or a plain payload.
 
     Raises Malformed if the body exceeds MAX_EVENT or is not JSON, Invalid if it is not a valid event.
     """
-    if len(body) > MAX_EVENT:
-        raise Malformed("event_too_large", f"An event may have at most {MAX_EVENT} bytes; this one has {len(body)}.")
+    if len(body) > MAX_EVENT_BYTES:
+        raise MalformedRequest(
+            "event_too_large", f"An event may have at most {MAX_EVENT_BYTES} bytes; this one has {len(body)}."
+        )
     try:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
-        raise Malformed("malformed_json", f"The event is not JSON: {failure}.") from None
+        raise MalformedRequest("malformed_json", f"The event is not JSON: {failure}.") from None
     if b"\\u0000" in body:
-        raise Invalid("invalid_event", "The event holds a NUL character, which no text here may have.")
-    return of_document(document)
+        raise ValidationFailed("invalid_event", "The event holds a NUL character, which no text here may have.")
+    return parse_document(document)
 
 
-def of_document(document: object) -> Event:
+def parse_document(document: object) -> InboundEvent:
     """Parse an event from a JSON document that holds both attributes and data. Raises Invalid."""
     if not isinstance(document, dict):
-        raise Invalid("invalid_event", "An event must be a JSON object.")
+        raise ValidationFailed("invalid_event", "An event must be a JSON object.")
     if "eventType" in document and "specversion" not in document:
         return _parse_plain(document)
     attributes = {name: value for name, value in document.items() if name not in ("data", "data_base64")}
     return _validate(attributes, document.get("data"))
 
 
-def is_binary(headers: Mapping[str, str]) -> bool:
+def is_binary_mode(headers: Mapping[str, str]) -> bool:
     """Return True if the request carries the event's attributes in `ce-` headers."""
-    return any(name.lower().startswith(PREFIX) for name in headers)
+    return any(name.lower().startswith(HEADER_PREFIX) for name in headers)
 
 
-def of_headers(headers: Mapping[str, str], data: object) -> Event:
+def parse_binary(headers: Mapping[str, str], data: object) -> InboundEvent:
     """Parse an event with its attributes in headers (CloudEvents HTTP binding, binary mode). Raises Invalid."""
     attributes = {
-        name.lower().removeprefix(PREFIX): unquote(value, errors="surrogateescape")
+        name.lower().removeprefix(HEADER_PREFIX): unquote(value, errors="surrogateescape")
         for name, value in headers.items()
-        if name.lower().startswith(PREFIX)
+        if name.lower().startswith(HEADER_PREFIX)
     }
     return _validate(attributes, data)
 
 
-def write(event: Event) -> bytes:
+def serialize(event: InboundEvent) -> bytes:
     """Serialize an event as a structured CloudEvent, for the stream."""
     return pydantic_core.to_json(
         {
@@ -77,7 +79,7 @@ def write(event: Event) -> bytes:
     )
 
 
-def _parse_plain(document: Mapping[str, Any]) -> Event:
+def _parse_plain(document: Mapping[str, Any]) -> InboundEvent:
     """Parse a plain payload: `{eventType, eventId?, …}` with the data beside them, or under `payload` or `data`.
 
     Without an `eventId`, the id is a hash of the content; an `id` is not used, because it may be the id of the order,
@@ -95,7 +97,7 @@ def _parse_plain(document: Mapping[str, Any]) -> Event:
     return _validate(attributes, nested)
 
 
-def _validate(attributes: dict[str, Any], data: object) -> Event:
+def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
     """Return the validated event. Raises Invalid."""
     if not attributes.get("id"):  # cloudevents would generate an id, and each duplicate would count as new
         raise _invalid(FieldError("id", "must be given"))
@@ -103,18 +105,18 @@ def _validate(attributes: dict[str, Any], data: object) -> Event:
     try:
         checked = CloudEvent(attributes)
     except (BaseCloudEventException, TypeError) as failure:
-        raise Invalid("invalid_event", f"It is no CloudEvent: {' '.join(str(failure).split())}") from None
+        raise ValidationFailed("invalid_event", f"It is no CloudEvent: {' '.join(str(failure).split())}") from None
     for name in ("id", "source", "type"):
-        if len(attributes[name]) > MAX_ATTRIBUTE:
-            raise _invalid(FieldError(name, f"may have at most {MAX_ATTRIBUTE} characters"))
+        if len(attributes[name]) > MAX_ATTRIBUTE_LENGTH:
+            raise _invalid(FieldError(name, f"may have at most {MAX_ATTRIBUTE_LENGTH} characters"))
         if not attributes[name].isprintable():  # rejects surrogates too, which stand for bytes that are not UTF-8
             raise _invalid(FieldError(name, "may hold only printable characters"))
-    model = MODELS.get(checked.get_type())
+    model = MODEL_BY_TYPE.get(checked.get_type())
     try:
         known = model.model_validate(data) if model else None
     except ValidationError as failure:
         raise _invalid(*field_errors(failure, "data")) from None
-    return Event(checked.get_id(), checked.get_source(), checked.get_type(), attributes["time"], known)
+    return InboundEvent(checked.get_id(), checked.get_source(), checked.get_type(), attributes["time"], known)
 
 
 def _parse_time(value: object) -> datetime:
@@ -130,6 +132,6 @@ def _parse_time(value: object) -> datetime:
     return moment
 
 
-def _invalid(*fields: FieldError) -> Invalid:
+def _invalid(*fields: FieldError) -> ValidationFailed:
     named = "; ".join(f"{each.field}: {each.message}" for each in fields)
-    return Invalid("invalid_event", f"The event breaks a rule: {named}", fields)
+    return ValidationFailed("invalid_event", f"The event breaks a rule: {named}", fields)

@@ -11,12 +11,12 @@ from support_service.database import Reader, Transaction
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events.broker.redis import RedisBroker
 
-PAGE = 500  # stream entries per read
-RELAYED_WITHIN = 2.0  # seconds; a running relay needs a tenth of a second
-LOOK_EVERY = 0.05  # polling interval in seconds
+STREAM_PAGE = 500  # stream entries per read
+RELAY_TIMEOUT = 2.0  # seconds; a running relay needs a tenth of a second
+RELAY_POLL_INTERVAL = 0.05  # polling interval in seconds
 
 
-async def rewrite(tx: Transaction, case_id: str, rewritten: Callable[[str], str]) -> dict[str, int]:
+async def rewrite_stored_events(tx: Transaction, case_id: str, rewritten: Callable[[str], str]) -> dict[str, int]:
     """Apply `rewritten` to each of a case's events in the outbox and in the webhook deliveries.
 
     Return the number of rewritten rows, keyed by `outboxEvents` and `webhookDeliveries`.
@@ -34,7 +34,7 @@ async def rewrite(tx: Transaction, case_id: str, rewritten: Callable[[str], str]
     return counts
 
 
-async def until_relayed(reader: Reader) -> None:
+async def wait_until_relayed(reader: Reader) -> None:
     """Wait until the relay has published the events that it may have read before they were rewritten.
 
     Waits at most RELAYED_WITHIN seconds.
@@ -43,15 +43,15 @@ async def until_relayed(reader: Reader) -> None:
     ((newest,),) = await reader.fetch_all(sa.select(sa.func.coalesce(sa.func.max(outbox.c.seq), 0)))
     unpublished = sa.select(outbox.c.seq).where(outbox.c.seq <= newest).limit(1)
     with suppress(TimeoutError):  # no relay is running, or it has not reached this event yet
-        async with asyncio.timeout(RELAYED_WITHIN):
+        async with asyncio.timeout(RELAY_TIMEOUT):
             while await reader.fetch_one(unpublished):  # noqa: ASYNC110 - a relay in another process sends no notification
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(RELAY_POLL_INTERVAL)
 
 
-async def remove_published(broker: RedisBroker, stream: str, case_ids: Collection[str]) -> int:
+async def delete_from_stream(broker: RedisBroker, stream: str, case_ids: Collection[str]) -> int:
     """Remove the events of cases from a stream. Return the number removed. Raises BrokerFault."""
     removed, after = 0, ""
-    while page := await broker.entries(stream, PAGE, after):
+    while page := await broker.entries(stream, STREAM_PAGE, after):
         after = page[-1].id
         removed += await broker.remove(stream, [each.id for each in page if _subject(each.event) in case_ids])
     return removed

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from support_service.core.references import MAX_LENGTH
+from support_service.core.references import MAX_REFERENCE_LENGTH
 
 
 def _number_to_text(value: object) -> object:
@@ -20,23 +20,25 @@ def _require_rfc3339(value: object) -> object:
     return value
 
 
-Id = Annotated[
+ReferenceId = Annotated[
     str,
     BeforeValidator(_number_to_text, json_schema_input_type=str | float),
-    Field(min_length=1, max_length=MAX_LENGTH),
+    Field(min_length=1, max_length=MAX_REFERENCE_LENGTH),
 ]
-Moment = Annotated[AwareDatetime | None, BeforeValidator(_require_rfc3339, json_schema_input_type=AwareDatetime | None)]
-State = Annotated[str, Field(min_length=1, max_length=64)]
+OptionalTime = Annotated[
+    AwareDatetime | None, BeforeValidator(_require_rfc3339, json_schema_input_type=AwareDatetime | None)
+]
+StatusText = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class Incoming(BaseModel):
+class InboundData(BaseModel):
     """Base of the data of inbound events. Unknown fields are ignored."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", validate_by_name=False)
     TYPE: ClassVar[str]
 
-    status: State
-    occurred_at: Moment = Field(None, description="when it happened; without it the event's time counts")
+    status: StatusText
+    occurred_at: OptionalTime = Field(None, description="when it happened; without it the event's time counts")
 
     def references(self) -> list[tuple[str, str]]:
         """Return a (kind, value) pair for each order, payment or shipment that a case may reference."""
@@ -51,7 +53,7 @@ class Incoming(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-class ShipmentUpdated(Incoming):
+class ShipmentUpdated(InboundData):
     """A shipment has a new status; it names its order, itself, or both."""
 
     model_config = ConfigDict(
@@ -64,10 +66,10 @@ class ShipmentUpdated(Incoming):
     )
     TYPE = "fulfillment.shipment.updated.v1"
 
-    order_id: Id | None = None
-    shipment_id: Id | None = None
-    tracking_number: Annotated[str, Field(max_length=MAX_LENGTH)] | None = None
-    carrier: Annotated[str, Field(max_length=MAX_LENGTH)] | None = None
+    order_id: ReferenceId | None = None
+    shipment_id: ReferenceId | None = None
+    tracking_number: Annotated[str, Field(max_length=MAX_REFERENCE_LENGTH)] | None = None
+    carrier: Annotated[str, Field(max_length=MAX_REFERENCE_LENGTH)] | None = None
 
     @model_validator(mode="after")
     def _require_reference(self) -> Self:
@@ -83,12 +85,12 @@ class ShipmentUpdated(Incoming):
         return f"Shipment{f' {what}' if what else ''} updated to {_readable(self.status)}{_for_order(self.order_id)}"
 
 
-class OrderStatusChanged(Incoming):
+class OrderStatusChanged(InboundData):
     """An order has a new status."""
 
     TYPE = "order.status.changed.v1"
 
-    order_id: Id
+    order_id: ReferenceId
 
     def references(self) -> list[tuple[str, str]]:
         return _non_empty(order=self.order_id)
@@ -97,14 +99,14 @@ class OrderStatusChanged(Incoming):
         return f"Order {self.order_id} updated to {_readable(self.status)}"
 
 
-class PaymentStatusChanged(Incoming):
+class PaymentStatusChanged(InboundData):
     """A payment has a new status."""
 
     TYPE = "payment.status.changed.v1"
 
-    payment_id: Id
-    order_id: Id | None = None
-    amount: Id | None = None
+    payment_id: ReferenceId
+    order_id: ReferenceId | None = None
+    amount: ReferenceId | None = None
 
     def references(self) -> list[tuple[str, str]]:
         return _non_empty(order=self.order_id, payment=self.payment_id)
@@ -113,19 +115,19 @@ class PaymentStatusChanged(Incoming):
         return f"Payment {self.payment_id} updated to {_readable(self.status)}{_for_order(self.order_id)}"
 
 
-KNOWN: tuple[type[Incoming], ...] = (ShipmentUpdated, OrderStatusChanged, PaymentStatusChanged)
-MODELS = {model.TYPE: model for model in KNOWN}
+DATA_MODELS: tuple[type[InboundData], ...] = (ShipmentUpdated, OrderStatusChanged, PaymentStatusChanged)
+MODEL_BY_TYPE = {model.TYPE: model for model in DATA_MODELS}
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class InboundEvent:
     """A validated inbound event. `data` is None if its type is unknown."""
 
     id: str
     source: str
     type: str
     time: datetime
-    data: Incoming | None
+    data: InboundData | None
 
     @property
     def happened_at(self) -> datetime:

@@ -13,24 +13,24 @@ import sqlalchemy as sa
 
 from support_service.core.ids import new_id
 from support_service.database import Transaction
-from support_service.database.compiled import hot
-from support_service.database.json_projections import TICKET_COLUMNS, json_text
+from support_service.database.compiled import compiled
+from support_service.database.json_projections import CASE_COLUMNS, json_text
 from support_service.database.tables import outbox, tickets
 from support_service.telemetry.labels import SYNTHETIC
 
 SOURCE = "/support-service"
-OPENED = "support.case.opened.v1"
-UPDATED = "support.case.updated.v1"
-CLOSED = "support.case.closed.v1"
+CASE_OPENED = "support.case.opened.v1"
+CASE_UPDATED = "support.case.updated.v1"
+CASE_CLOSED = "support.case.closed.v1"
 
-APPEND = hot(
+APPEND = compiled(
     outbox.insert().from_select(
         ["type", "at", "event", "case_id"],
         sa.select(
             sa.bindparam("type", type_=sa.Text),
             sa.bindparam("at", type_=sa.Text),
             # Synthetic cases are never published; the WHERE clause excludes them.
-            sa.bindparam("head", type_=sa.Text) + json_text(TICKET_COLUMNS) + sa.literal_column("'}}'", sa.Text),
+            sa.bindparam("head", type_=sa.Text) + json_text(CASE_COLUMNS) + sa.literal_column("'}}'", sa.Text),
             tickets.c.id,
         ).where(tickets.c.id == sa.bindparam("case_id"), tickets.c.channel != sa.literal_column(f"'{SYNTHETIC}'")),
         include_defaults=False,
@@ -38,7 +38,7 @@ APPEND = hot(
 )
 
 
-async def append(tx: Transaction, case_id: str, kind: str, at: datetime, **data: Any) -> None:
+async def append_event(tx: Transaction, case_id: str, kind: str, at: datetime, **data: Any) -> None:
     """Write an event about a case. `data` becomes members beside `ticket`; models are written in camelCase.
 
     The transaction must hold the lock of the case, so that the events of a case are in the order of its commits.

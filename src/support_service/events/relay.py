@@ -16,25 +16,25 @@ from support_service.core.errors import Unavailable
 from support_service.core.ids import new_id
 from support_service.database import Database, Row
 from support_service.events import store
-from support_service.events.broker.memory import Broker, BrokerFault, Fenced
-from support_service.events.webhooks import Endpoint
+from support_service.events.broker.memory import Broker, BrokerError, FencedError
+from support_service.events.webhooks import WebhookEndpoint
 from support_service.telemetry import instruments as rows
-from support_service.telemetry.instruments import Instruments, Reading
+from support_service.telemetry.instruments import Instruments, Observations
 
-EVERY = 0.1  # polling interval in seconds: an event waits half of it on average, and under load batches form
-BATCH = 200  # maximum number of events per publication
-BATCH_BYTES = 4 << 20  # maximum size of a publication
-LEASE = 6.0  # seconds; if the leader dies, publishing stops for about this long
+POLL_INTERVAL = 0.1  # polling interval in seconds: an event waits half of it on average, and under load batches form
+PUBLISH_BATCH = 200  # maximum number of events per publication
+PUBLISH_BATCH_BYTES = 4 << 20  # maximum size of a publication
+LEASE_DURATION = 6.0  # seconds; if the leader dies, publishing stops for about this long
 # Tolerated clock skew in seconds. A lease that expires later than this allows was taken by a replica with a wrong
 # clock, which may have died and left a lease that is valid for years.
-SKEW = 60.0
+MAX_CLOCK_SKEW = 60.0
 BACKOFF = (0.5, 5.0)  # first and maximum delay after a failure, in seconds
-LOOK_EVERY = 5.0  # seconds between refreshes of the backlog gauges
+BACKLOG_REFRESH_INTERVAL = 5.0  # seconds between refreshes of the backlog gauges
 
 log = logging.getLogger(__name__)
 
 
-class Relay:
+class OutboxRelay:
     """Publishes the events of the outbox to one stream, and creates a webhook delivery for each endpoint.
 
     `keep` is the approximate maximum length of the stream.
@@ -48,7 +48,7 @@ class Relay:
         *,
         stream: str,
         keep: int,
-        endpoints: Iterable[Endpoint] = (),
+        endpoints: Iterable[WebhookEndpoint] = (),
     ) -> None:
         self._database = database
         self._broker = broker
@@ -79,9 +79,9 @@ class Relay:
     async def _fan_out_loop(self) -> None:
         failing = False
         while True:
-            await asyncio.sleep(BACKOFF[1] if failing else EVERY)
+            await asyncio.sleep(BACKOFF[1] if failing else POLL_INTERVAL)
             try:
-                while await self._hold_lease() and await self._fan_out() == BATCH:
+                while await self._hold_lease() and await self._fan_out() == PUBLISH_BATCH:
                     pass
                 failing = False
             except Unavailable as failure:
@@ -94,14 +94,14 @@ class Relay:
     async def _publish_loop(self) -> None:
         failures = 0
         while True:
-            await asyncio.sleep(EVERY if not failures else min(BACKOFF[1], BACKOFF[0] * 2 ** (failures - 1)))
+            await asyncio.sleep(POLL_INTERVAL if not failures else min(BACKOFF[1], BACKOFF[0] * 2 ** (failures - 1)))
             try:
-                while await self._publish_batch() == BATCH:
+                while await self._publish_batch() == PUBLISH_BATCH:
                     pass
                 if failures:
                     log.info("Events are published again")
                 failures = 0
-            except (BrokerFault, Unavailable) as fault:
+            except (BrokerError, Unavailable) as fault:
                 if not failures:
                     log.warning("Events can't be published and wait in the outbox: %s", fault)
                 failures = min(failures + 1, 16)
@@ -118,10 +118,10 @@ class Relay:
             return
         try:
             async with asyncio.timeout(1):
-                while await self._publish_batch() == BATCH:
+                while await self._publish_batch() == PUBLISH_BATCH:
                     pass
                 async with self._database.transaction() as tx:
-                    await store.leave_lease(tx, "relay", self._holder)
+                    await store.release_lease(tx, "relay", self._holder)
         except Exception as fault:  # noqa: BLE001 - a shutdown must not fail
             log.warning("Events stay in the outbox: %r", fault)
 
@@ -131,24 +131,24 @@ class Relay:
 
     async def _publish_batch(self) -> int:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
-        if not await self._hold_lease() or not await store.anything_pending(self._database):
+        if not await self._hold_lease() or not await store.has_pending(self._database):
             return 0
-        pending = await store.pending(self._database, BATCH, BATCH_BYTES)
+        pending = await store.oldest_events(self._database, PUBLISH_BATCH, PUBLISH_BATCH_BYTES)
         if not pending:
             return 0
         if self._endpoints and not all(row[4] for row in pending):  # deliveries are copied from the outbox
-            while await self._fan_out() == BATCH:
+            while await self._fan_out() == PUBLISH_BATCH:
                 pass
         try:
             await self._broker.publish(self._stream, [row[3] for row in pending], keep=self._keep, fence=self._fence)
-        except BrokerFault as fault:
+        except BrokerError as fault:
             self._count(pending, "error")
-            if isinstance(fault, Fenced):
+            if isinstance(fault, FencedError):
                 self._newer_fence = fault.fence
                 self._lease_ends_at = self._renew_at = 0.0
             raise
         async with self._database.transaction() as tx:
-            await store.remove(tx, [row[0] for row in pending])
+            await store.delete_published(tx, [row[0] for row in pending])
         self._count(pending, "ok")
         return len(pending)
 
@@ -159,7 +159,9 @@ class Relay:
             if now < self._renew_at:
                 return self.leads
             at = round(time.time() * 1000)
-            until, latest = (at + round(seconds * 1000) for seconds in (LEASE, LEASE + SKEW))
+            until, latest = (
+                at + round(seconds * 1000) for seconds in (LEASE_DURATION, LEASE_DURATION + MAX_CLOCK_SKEW)
+            )
             async with self._database.transaction() as tx:
                 fence = await store.take_lease(tx, "relay", self._holder, now=at, until=until, latest=latest)
                 newest, self._newer_fence = self._newer_fence, 0
@@ -167,16 +169,16 @@ class Relay:
                     # The broker has a newer token than the database: a clock was ahead, or a backup was restored.
                     log.warning("The relay's fence was behind %d; it goes on with a newer one", newest)
                     fence = newest + 1
-                    await store.raise_fence(tx, "relay", fence)
-            self._renew_at = now + LEASE * random.uniform(0.25, 0.5)
-            self._lease_ends_at = 0.0 if fence is None else now + LEASE
+                    await store.set_fence(tx, "relay", fence)
+            self._renew_at = now + LEASE_DURATION * random.uniform(0.25, 0.5)
+            self._lease_ends_at = 0.0 if fence is None else now + LEASE_DURATION
             self._fence = fence or 0
             return fence is not None
 
     async def _fan_out(self) -> int:
         """Create webhook deliveries for the oldest events without them. Return the number of events handled."""
         async with self._fan_out_lock:
-            fresh = await store.to_fan_out(self._database, BATCH)
+            fresh = await store.events_to_fan_out(self._database, PUBLISH_BATCH)
             if fresh:
                 await self._insert_deliveries(fresh)
             return len(fresh)
@@ -195,7 +197,7 @@ class Relay:
         if outcome == "ok":  # only the oldest: one record per event would cost as much as the publication
             self._instruments.events_relay_lag.record(_age(events[0][2]))
 
-    def _observe_oldest(self) -> Reading:
+    def _observe_oldest(self) -> Observations:
         if self._backlog is None:
             return []
         at = self._backlog[1]

@@ -7,13 +7,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.database import Reader, Row, Transaction
-from support_service.database.compiled import hot
+from support_service.database.compiled import compiled
 from support_service.database.dialect import UtcDateTime, insert_if_new, octets
-from support_service.database.pages import bounded
+from support_service.database.pages import limit_by_bytes
 from support_service.database.tables import inbound_events, leases, outbox, webhook_deliveries
 
 
-def in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def locked_in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """Return a condition that selects the rows matching `condition` and locks them in the order of seq.
 
     The relay, a replay and an erasure change the same rows. A plain UPDATE locks rows in physical order, so two of them
@@ -22,13 +22,15 @@ def in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnEle
     return table.c.seq.in_(sa.select(table.c.seq).where(condition).order_by(table.c.seq).with_for_update())
 
 
-ANY_PENDING: sa.Select[int] = hot(sa.select(sa.literal_column("1")).select_from(outbox).limit(sa.literal_column("1")))
+ANY_PENDING: sa.Select[int] = compiled(
+    sa.select(sa.literal_column("1")).select_from(outbox).limit(sa.literal_column("1"))
+)
 _OLDEST = (
     sa.select(outbox.c.seq, octets(outbox.c.event).label("size")).order_by(outbox.c.seq).limit(sa.bindparam("count"))
 )
 PENDING = (
     sa.select(outbox.c.seq, outbox.c.type, outbox.c.at, outbox.c.event, outbox.c.fanned_out)
-    .where(outbox.c.seq.in_(sa.select(bounded(_OLDEST, "seq").c.seq)))
+    .where(outbox.c.seq.in_(sa.select(limit_by_bytes(_OLDEST, "seq").c.seq)))
     .order_by(outbox.c.seq)
 )
 _NOT_FANNED_OUT = sa.text("NOT fanned_out")  # the same text as in the partial index
@@ -36,13 +38,13 @@ TO_FAN_OUT = (
     sa.select(outbox.c.seq, outbox.c.type).where(_NOT_FANNED_OUT).order_by(outbox.c.seq).limit(sa.bindparam("count"))
 )
 BACKLOG = sa.select(sa.func.count(), sa.func.min(outbox.c.at)).select_from(outbox)
-REMOVE = hot(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
+REMOVE = compiled(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
 _RANGE = outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))
-REMOVE_RANGE = hot(outbox.delete().where(in_order(outbox, _RANGE)))
+REMOVE_RANGE = compiled(outbox.delete().where(locked_in_order(outbox, _RANGE)))
 CHOSEN = outbox.c.seq.in_(sa.bindparam("chosen", expanding=True))
 MARK_FANNED_OUT = (
     outbox.update()
-    .where(in_order(outbox, sa.and_(CHOSEN, _NOT_FANNED_OUT)))
+    .where(locked_in_order(outbox, sa.and_(CHOSEN, _NOT_FANNED_OUT)))
     .values(fanned_out=sa.true())
     .returning(outbox.c.seq)
 )
@@ -74,22 +76,22 @@ LEAVE_LEASE = (
     .where(leases.c.name == sa.bindparam("lease"), leases.c.holder == sa.bindparam("me"))
     .values(holder="", expires_at=0)
 )
-TAKE_UP = hot(insert_if_new(inbound_events))
-KNOWN = sa.select(inbound_events.c.reached, inbound_events.c.done).where(
+INSERT_INBOUND = compiled(insert_if_new(inbound_events))
+SELECT_INBOUND = sa.select(inbound_events.c.reached, inbound_events.c.done).where(
     inbound_events.c.source == sa.bindparam("of"), inbound_events.c.id == sa.bindparam("event")
 )
-REACHED = (
+UPDATE_INBOUND_PROGRESS = (
     inbound_events.update()
     .where(inbound_events.c.source == sa.bindparam("of"), inbound_events.c.id == sa.bindparam("event"))
     .values(reached=sa.bindparam("last"), done=sa.bindparam("whole"))
 )
-FORGOTTEN = (
+OLD_INBOUND = (
     sa.select(inbound_events.c.source, inbound_events.c.id)
     .where(inbound_events.c.at < sa.bindparam("before", type_=UtcDateTime()), inbound_events.c.done.is_(sa.true()))
     .order_by(inbound_events.c.at)
     .limit(sa.bindparam("count"))
 )
-FORGET_INBOUND = inbound_events.delete().where(sa.tuple_(inbound_events.c.source, inbound_events.c.id).in_(FORGOTTEN))
+FORGET_INBOUND = inbound_events.delete().where(sa.tuple_(inbound_events.c.source, inbound_events.c.id).in_(OLD_INBOUND))
 
 _D = webhook_deliveries.c  # columns of a delivery
 _NOW = sa.bindparam("now", type_=UtcDateTime())
@@ -114,8 +116,8 @@ _DUE = (
     .order_by(_D.due)
     .limit(sa.bindparam("count"))
 )
-DUE = _DUE.where(_D.endpoint == sa.bindparam("of"))
-ENDED = (
+SELECT_DUE_DELIVERIES = _DUE.where(_D.endpoint == sa.bindparam("of"))
+UPDATE_DELIVERY = (
     webhook_deliveries.update()
     .where(_D.seq == sa.bindparam("delivery"))
     .values({name: sa.bindparam(f"new_{name}", type_=_D[name].type) for name in ("state", "tries", "due", "reason")})
@@ -144,22 +146,22 @@ async def take_lease(tx: Transaction, name: str, me: str, *, now: int, until: in
     return row[0] if row else None
 
 
-async def raise_fence(tx: Transaction, name: str, fence: int) -> None:
+async def set_fence(tx: Transaction, name: str, fence: int) -> None:
     """Set a newer fencing token on a lease that this transaction has taken."""
     await tx.execute(RAISE_FENCE, {"lease": name, "newest": fence})
 
 
-async def leave_lease(tx: Transaction, name: str, me: str) -> None:
+async def release_lease(tx: Transaction, name: str, me: str) -> None:
     """Release a lease, if this process holds it."""
     await tx.execute(LEAVE_LEASE, {"lease": name, "me": me})
 
 
-async def anything_pending(reader: Reader) -> bool:
+async def has_pending(reader: Reader) -> bool:
     """Return True if the outbox holds an event."""
     return await reader.fetch_one(ANY_PENDING) is not None
 
 
-async def pending(reader: Reader, count: int, most: int) -> Sequence[Row]:
+async def oldest_events(reader: Reader, count: int, most: int) -> Sequence[Row]:
     """Return the oldest events of the outbox: at most `count`, ending with the one that reaches `most` bytes.
 
     Rows are (seq, type, time, event, fanned_out); `fanned_out` is true if the event's webhook deliveries exist.
@@ -167,7 +169,7 @@ async def pending(reader: Reader, count: int, most: int) -> Sequence[Row]:
     return await reader.fetch_all(PENDING, {"count": count, "bytes": most})
 
 
-async def to_fan_out(reader: Reader, count: int) -> Sequence[Row]:
+async def events_to_fan_out(reader: Reader, count: int) -> Sequence[Row]:
     """Return the oldest events without webhook deliveries, as (seq, type)."""
     return await reader.fetch_all(TO_FAN_OUT, {"count": count})
 
@@ -178,7 +180,7 @@ async def backlog(reader: Reader) -> tuple[int, str | None]:
     return number, oldest
 
 
-async def remove(tx: Transaction, published: Sequence[int]) -> None:
+async def delete_published(tx: Transaction, published: Sequence[int]) -> None:
     """Remove published events from the outbox. `published` holds their seqs in ascending order."""
     if published[-1] - published[0] + 1 == len(published):  # contiguous, so the range contains no other event
         await tx.execute(REMOVE_RANGE, {"first": published[0], "last": published[-1]})
@@ -202,44 +204,44 @@ async def fan_out(
             await tx.execute(FAN_OUT, {"endpoint": endpoint, "now": now, "chosen": chosen})
 
 
-async def begin_inbound(tx: Transaction, source: str, event_id: str, at: datetime) -> int | None:
+async def begin_inbound_event(tx: Transaction, source: str, event_id: str, at: datetime) -> int | None:
     """Begin to apply an event. Return the seq of the last case it was applied to, 0 if new, None if already applied.
 
     A concurrent transaction that begins the same event waits for this one.
     """
     row = {"source": source, "id": event_id, "at": at, "reached": 0, "done": True}
-    if await tx.execute(TAKE_UP, row):
+    if await tx.execute(INSERT_INBOUND, row):
         return 0
-    known = await tx.fetch_one(KNOWN.with_for_update(), {"of": source, "event": event_id})
+    known = await tx.fetch_one(SELECT_INBOUND.with_for_update(), {"of": source, "event": event_id})
     return None if known is None or known[1] else known[0]
 
 
-async def end_inbound(tx: Transaction, source: str, event_id: str, last: int, *, done: bool) -> None:
+async def record_inbound_progress(tx: Transaction, source: str, event_id: str, last: int, *, done: bool) -> None:
     """Record an event's progress: the seq of the last case it was applied to, and whether it is completely applied."""
-    await tx.execute(REACHED, {"of": source, "event": event_id, "last": last, "whole": done})
+    await tx.execute(UPDATE_INBOUND_PROGRESS, {"of": source, "event": event_id, "last": last, "whole": done})
 
 
-async def forget_inbound(tx: Transaction, before: datetime, count: int) -> int:
+async def delete_old_inbound_events(tx: Transaction, before: datetime, count: int) -> int:
     """Delete the ids of at most `count` applied events older than `before`. Return the number deleted."""
     return await tx.execute(FORGET_INBOUND, {"before": before, "count": count})
 
 
 async def due_deliveries(reader: Reader, now: datetime, endpoint: str, count: int) -> Sequence[Row]:
     """Return due webhook deliveries to an endpoint, as (seq, endpoint, event, tries, since)."""
-    return await reader.fetch_all(DUE, {"now": now, "of": endpoint, "count": count})
+    return await reader.fetch_all(SELECT_DUE_DELIVERIES, {"now": now, "of": endpoint, "count": count})
 
 
-async def stray_deliveries(reader: Reader, now: datetime, known: Sequence[str], count: int) -> Sequence[Row]:
+async def orphaned_deliveries(reader: Reader, now: datetime, known: Sequence[str], count: int) -> Sequence[Row]:
     """Return due webhook deliveries to endpoints that are not in `known`, with the columns of `due_deliveries`."""
     return await reader.fetch_all(_DUE.where(_D.endpoint.not_in(known)), {"now": now, "count": count})
 
 
-async def delivery_ended(tx: Transaction, result: dict[str, Any]) -> None:
+async def store_delivery_result(tx: Transaction, result: dict[str, Any]) -> None:
     """Store the result of a try. Keys: `delivery` (seq), `new_state`, `new_tries`, `new_due`, `new_reason`."""
-    await tx.execute(ENDED, result)
+    await tx.execute(UPDATE_DELIVERY, result)
 
 
-async def pending_deliveries(reader: Reader) -> int:
+async def count_pending_deliveries(reader: Reader) -> int:
     """Return the number of pending webhook deliveries."""
     ((number,),) = await reader.fetch_all(DELIVERIES_PENDING)
     return int(number)
@@ -255,9 +257,11 @@ async def replay_deliveries(tx: Transaction, now: datetime, seqs: Sequence[int] 
     """Schedule deliveries again from now on: those in `seqs`, or all failed ones if None. Return the number."""
     chosen = webhook_deliveries.c.state == "failed" if seqs is None else webhook_deliveries.c.seq.in_(seqs)
     again = {"state": "pending", "tries": 0, "since": now, "due": now, "reason": None}
-    return await tx.execute(webhook_deliveries.update().where(in_order(webhook_deliveries, chosen)).values(again))
+    return await tx.execute(
+        webhook_deliveries.update().where(locked_in_order(webhook_deliveries, chosen)).values(again)
+    )
 
 
-async def forget_deliveries(tx: Transaction, ended: str, before: datetime, count: int) -> int:
+async def delete_old_deliveries(tx: Transaction, ended: str, before: datetime, count: int) -> int:
     """Delete at most `count` deliveries that ended in state `ended` before `before`. Return the number deleted."""
     return await tx.execute(FORGET_DELIVERIES, {"ended": ended, "before": before, "count": count})

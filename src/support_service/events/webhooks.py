@@ -19,25 +19,28 @@ from standardwebhooks import Webhook
 from support_service.core.errors import Unavailable
 from support_service.database import Database, Row
 from support_service.events import store
-from support_service.events.envelope import STRUCTURED
+from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments
 
-EVERY = 0.5  # polling interval for due deliveries, in seconds
-AT_ONCE = 16  # concurrent deliveries per endpoint
-TIMEOUT = 15.0  # seconds for an endpoint to respond
-FIRST_RETRY, LAST_RETRY = 5.0, 4 * 3600.0  # first and maximum delay in seconds; each delay is three times the last
-RETRY_FOR = timedelta(days=1)
-KEPT = {"delivered": timedelta(days=1), "failed": timedelta(days=30)}  # retention of finished deliveries, by state
-FORGET_AT_ONCE = 500  # deliveries deleted per transaction
+POLL_INTERVAL = 0.5  # polling interval for due deliveries, in seconds
+MAX_CONCURRENT_DELIVERIES = 16  # concurrent deliveries per endpoint
+DELIVERY_TIMEOUT = 15.0  # seconds for an endpoint to respond
+FIRST_RETRY_DELAY, MAX_RETRY_DELAY = (
+    5.0,
+    4 * 3600.0,
+)  # first and maximum delay in seconds; each delay is three times the last
+RETRY_PERIOD = timedelta(days=1)
+RETENTION = {"delivered": timedelta(days=1), "failed": timedelta(days=30)}  # retention of finished deliveries, by state
+PURGE_BATCH = 500  # deliveries deleted per transaction
 
-GONE = "It answered 410: it wants no more of this."
+GONE_REASON = "It answered 410: it wants no more of this."
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class WebhookEndpoint:
     """A webhook endpoint: its URL, signing secret and subscribed event types. No types means all types."""
 
     name: str
@@ -46,7 +49,7 @@ class Endpoint:
     types: tuple[str, ...] = ()
 
 
-class Webhooks:
+class WebhookSender:
     """Makes due deliveries while `leads` returns True, i.e. while this process holds the relay's lease."""
 
     def __init__(
@@ -54,7 +57,7 @@ class Webhooks:
         database: Database,
         session: aiohttp.ClientSession,
         instruments: Instruments,
-        endpoints: Iterable[Endpoint],
+        endpoints: Iterable[WebhookEndpoint],
         leads: Callable[[], bool],
     ) -> None:
         self._database = database
@@ -73,9 +76,9 @@ class Webhooks:
 
     async def _deliver_loop(self, name: str | None) -> None:
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(POLL_INTERVAL)
             try:
-                while self._leads() and await self.deliver(name) == AT_ONCE:
+                while self._leads() and await self.deliver(name) == MAX_CONCURRENT_DELIVERIES:
                     pass
             except Unavailable as failure:
                 log.warning("Webhooks wait for the database: %s", failure)
@@ -84,12 +87,12 @@ class Webhooks:
 
     async def refresh(self) -> None:
         """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
-        self._pending = await store.pending_deliveries(self._database)
-        for ended, kept in KEPT.items():
-            forgotten = FORGET_AT_ONCE
-            while self._leads() and forgotten == FORGET_AT_ONCE:
+        self._pending = await store.count_pending_deliveries(self._database)
+        for ended, kept in RETENTION.items():
+            forgotten = PURGE_BATCH
+            while self._leads() and forgotten == PURGE_BATCH:
                 async with self._database.transaction() as tx:
-                    forgotten = await store.forget_deliveries(tx, ended, datetime.now(UTC) - kept, FORGET_AT_ONCE)
+                    forgotten = await store.delete_old_deliveries(tx, ended, datetime.now(UTC) - kept, PURGE_BATCH)
 
     async def deliver(self, name: str | None) -> int:
         """Make up to AT_ONCE due deliveries to an endpoint, and store each result. Return the number of deliveries.
@@ -98,9 +101,9 @@ class Webhooks:
         """
         now = datetime.now(UTC)
         if name is None:
-            due = await store.stray_deliveries(self._database, now, list(self._endpoints), AT_ONCE)
+            due = await store.orphaned_deliveries(self._database, now, list(self._endpoints), MAX_CONCURRENT_DELIVERIES)
         else:
-            due = await store.due_deliveries(self._database, now, name, AT_ONCE)
+            due = await store.due_deliveries(self._database, now, name, MAX_CONCURRENT_DELIVERIES)
         # All deliveries finish before an error is raised: one in progress must not be started a second time.
         for failure in await asyncio.gather(*map(self._deliver, due), return_exceptions=True):
             if failure is not None:
@@ -113,11 +116,11 @@ class Webhooks:
         endpoint = self._endpoints.get(name)
         reason = await self._post(endpoint, event) if endpoint else f"No endpoint is called {name!r} any more."
         now = datetime.now(UTC)
-        wait = min(LAST_RETRY, FIRST_RETRY * 3.0**tries) * random.uniform(0.8, 1)
+        wait = min(MAX_RETRY_DELAY, FIRST_RETRY_DELAY * 3.0**tries) * random.uniform(0.8, 1)
         due = now + timedelta(seconds=wait)
         if reason is None:
             state, due = "delivered", now
-        elif endpoint is None or reason == GONE or due > since + RETRY_FOR:
+        elif endpoint is None or reason == GONE_REASON or due > since + RETRY_PERIOD:
             state, due = "failed", now
             log.warning("A webhook delivery to %s is given up: %s", name, reason)
         else:
@@ -126,31 +129,31 @@ class Webhooks:
         self._instruments.webhook_deliveries.add(1, {"outcome": outcome})
         result = {"delivery": seq, "new_state": state, "new_tries": tries + 1, "new_due": due, "new_reason": reason}
         async with self._database.transaction() as tx:
-            await store.delivery_ended(tx, result)
+            await store.store_delivery_result(tx, result)
 
-    async def _post(self, endpoint: Endpoint, event: str) -> str | None:
+    async def _post(self, endpoint: WebhookEndpoint, event: str) -> str | None:
         """POST an event to an endpoint. Return None if it was accepted, else the reason."""
         try:
             async with self._session.post(
                 endpoint.url,
                 data=event.encode(),
-                headers=signed(endpoint.secret, event),
+                headers=signed_headers(endpoint.secret, event),
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+                timeout=aiohttp.ClientTimeout(total=DELIVERY_TIMEOUT),
             ) as response:
                 if response.status < HTTPStatus.MULTIPLE_CHOICES:
                     return None
-                return GONE if response.status == HTTPStatus.GONE else f"It answered {response.status}."
+                return GONE_REASON if response.status == HTTPStatus.GONE else f"It answered {response.status}."
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             return f"{type(failure).__name__} {failure}".strip()[:255]
 
 
-def signed(secret: str, event: str) -> dict[str, str]:
+def signed_headers(secret: str, event: str) -> dict[str, str]:
     """Return the headers of a delivery: event id, time of this try, and the signature over both and the body."""
     at = datetime.now(UTC)
     event_id = pydantic_core.from_json(event)["id"]
     return {
-        "Content-Type": STRUCTURED,
+        "Content-Type": STRUCTURED_MEDIA_TYPE,
         "webhook-id": event_id,
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": Webhook(secret).sign(event_id, at, event),

@@ -8,30 +8,30 @@ from aiohttp.typedefs import Handler
 from multidict import istr
 from opentelemetry.metrics import Counter
 
-from support_service.core.errors import AddressTooLong, Malformed, TooOften, Unavailable
+from support_service.core.errors import MalformedRequest, RateLimited, Unavailable, UriTooLong
 from support_service.http.readiness import Readiness
-from support_service.http.security import A_YEAR, TRANSPORT, Origins, protect
-from support_service.limits.addresses import Proxies, counted
-from support_service.limits.overload import Overload
-from support_service.limits.rates import Limiter
-from support_service.telemetry.http import UNMEASURED
+from support_service.http.security import HSTS_HEADER, HSTS_VALUE, BrowserPolicy, add_security_headers
+from support_service.limits.addresses import TrustedProxies, rate_limit_address
+from support_service.limits.overload import LoadShedder
+from support_service.limits.rates import RateLimiter
+from support_service.telemetry.http import UNMEASURED_PATHS
 
-MAX_QUERY = 4096  # bytes; the longest query that the API needs is a tenth of this
-MAX_PARAMETERS = 64
+MAX_QUERY_BYTES = 4096  # bytes; the longest query that the API needs is a tenth of this
+MAX_QUERY_PARAMETERS = 64
 FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
-RATE, RATE_POLICY = istr("RateLimit"), istr("RateLimit-Policy")
+RATE_LIMIT_HEADER, RATE_LIMIT_POLICY_HEADER = istr("RateLimit"), istr("RateLimit-Policy")
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Admission:
     """The admission checks of one application. A limiter that is None is disabled."""
 
-    proxies: Proxies
-    origins: Origins
-    overload: Overload
+    proxies: TrustedProxies
+    origins: BrowserPolicy
+    overload: LoadShedder
     readiness: Readiness
-    by_address: Limiter | None
-    by_principal: Limiter | None
+    by_address: RateLimiter | None
+    by_principal: RateLimiter | None
     turned_away: Counter
 
     def check(self, request: web.Request) -> None:
@@ -43,24 +43,26 @@ class Gate:
         Malformed (query).
         """
         self.origins.check(request)
-        if request.path in UNMEASURED:
+        if request.path in UNMEASURED_PATHS:
             return
         reason = self.overload.refuses(self.readiness.working - self.readiness.waiting)
         if reason is not None:
             self.turned_away.add(1, {"reason": reason})
             raise Unavailable("overloaded", "The service has more to do than it can; try again in a moment.")
         if self.by_address is not None:
-            self._charge(request, self.by_address, counted(self.client(request)))
+            self._charge(request, self.by_address, rate_limit_address(self.client(request)))
         query = request.rel_url.raw_query_string
         if query:
-            if len(query) > MAX_QUERY:
-                raise AddressTooLong("uri_too_long", f"The query may have at most {MAX_QUERY} bytes.")
-            if query.count("&") >= MAX_PARAMETERS:
-                raise Malformed("too_many_parameters", f"The query may have at most {MAX_PARAMETERS} parameters.")
+            if len(query) > MAX_QUERY_BYTES:
+                raise UriTooLong("uri_too_long", f"The query may have at most {MAX_QUERY_BYTES} bytes.")
+            if query.count("&") >= MAX_QUERY_PARAMETERS:
+                raise MalformedRequest(
+                    "too_many_parameters", f"The query may have at most {MAX_QUERY_PARAMETERS} parameters."
+                )
 
     def charge(self, request: web.Request, principal: str) -> None:
         """Count a request of an authenticated principal. Raises TooOften over the rate."""
-        if self.by_principal is not None and request.path not in UNMEASURED:
+        if self.by_principal is not None and request.path not in UNMEASURED_PATHS:
             self._charge(request, self.by_principal, principal)
 
     def client(self, request: web.BaseRequest) -> str:
@@ -69,27 +71,29 @@ class Gate:
 
     def tell(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Set the headers of a response: security, CORS and the state of the client's rate limits."""
-        protect(response)
+        add_security_headers(response)
         self.origins.tell(request, response)
         if FORWARDED_PROTO in request.headers and self._is_https(request):
-            response.headers[TRANSPORT] = A_YEAR
+            response.headers[HSTS_HEADER] = HSTS_VALUE
         if self.by_address is None and self.by_principal is None:
             return
-        standings = request.get(STANDINGS)
+        standings = request.get(RATE_LIMIT_HEADERS)
         if standings:
-            response.headers[RATE_POLICY], response.headers[RATE] = standings
+            response.headers[RATE_LIMIT_POLICY_HEADER], response.headers[RATE_LIMIT_HEADER] = standings
 
-    def _charge(self, request: web.Request, limiter: Limiter, key: str) -> None:
+    def _charge(self, request: web.Request, limiter: RateLimiter, key: str) -> None:
         standing = limiter.take(key)
         policy, state = limiter.policy, f'"{limiter.name}";r={standing.left};t={ceil(standing.full_in)}'
         if limiter is self.by_principal and self.by_address is not None:  # the address is charged first
-            address_policy, address_state = request[STANDINGS]
+            address_policy, address_state = request[RATE_LIMIT_HEADERS]
             policy, state = f"{address_policy}, {policy}", f"{address_state}, {state}"
-        request[STANDINGS] = (policy, state)
+        request[RATE_LIMIT_HEADERS] = (policy, state)
         if not standing.admitted:
             self.turned_away.add(1, {"reason": limiter.name})
             rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
-            raise TooOften("rate_limited", f"More than {rate} for one {limiter.name}.", max(1, ceil(standing.retry_in)))
+            raise RateLimited(
+                "rate_limited", f"More than {rate} for one {limiter.name}.", max(1, ceil(standing.retry_in))
+            )
 
     def _is_https(self, request: web.BaseRequest) -> bool:
         """Return True if a trusted proxy reports HTTPS. The last value counts, because the nearest proxy wrote it."""
@@ -97,18 +101,18 @@ class Gate:
         return protocol.strip().lower() == "https" and self.proxies.trusts(request.remote)
 
 
-GATE = web.AppKey("gate", Gate)
-STANDINGS = web.RequestKey("standings", tuple[str, str])  # values of RateLimit-Policy and RateLimit
+ADMISSION = web.AppKey("gate", Admission)
+RATE_LIMIT_HEADERS = web.RequestKey("standings", tuple[str, str])  # values of RateLimit-Policy and RateLimit
 
 
 @web.middleware
-async def gated(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def admission_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run the admission checks, answer CORS preflights, and pass every other request to its handler."""
-    gate = request.app[GATE]
+    gate = request.app[ADMISSION]
     gate.check(request)
     return gate.origins.preflight(request) or await handler(request)
 
 
-async def tell(request: web.Request, response: web.StreamResponse) -> None:
+async def add_response_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Set the headers of a response just before they are sent; a handler of the signal `on_response_prepare`."""
-    request.app[GATE].tell(request, response)
+    request.app[ADMISSION].tell(request, response)

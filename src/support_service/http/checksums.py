@@ -11,16 +11,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from support_service.core.errors import FieldError, Invalid, Malformed
+from support_service.core.errors import FieldError, MalformedRequest, ValidationFailed
 
-PLAIN = "X-Checksum-Sha256"
-DIGEST = "Content-Digest"
-SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*(?:=([^,;]*)|(?=[,;]|$))", re.IGNORECASE)  # a dictionary member (RFC 8941)
-LENGTH = 32  # bytes of a SHA-256
+CHECKSUM_HEADER = "X-Checksum-Sha256"
+CONTENT_DIGEST_HEADER = "Content-Digest"
+SHA256_MEMBER = re.compile(
+    r"(?:^|,)\s*sha-256\s*(?:=([^,;]*)|(?=[,;]|$))", re.IGNORECASE
+)  # a dictionary member (RFC 8941)
+SHA256_BYTES = 32  # bytes of a SHA-256
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedChecksum:
     """A checksum from the client, the header that carried it, and whether it may cover the whole body."""
 
     header: str
@@ -28,11 +30,11 @@ class Expected:
     of_body: bool = False
 
 
-class Checksums:
+class ChecksumVerifier:
     """Comparison of a file with the client's checksums. Data is hashed only if there is a checksum."""
 
     def __init__(self, headers: Iterable[tuple[str, str]]) -> None:
-        self._expected: list[Expected] = []
+        self._expected: list[ExpectedChecksum] = []
         self._file = hashlib.sha256()
         self._body = hashlib.sha256()
         self.expect(headers, of_request=True)
@@ -44,10 +46,16 @@ class Checksums:
         A digest by an algorithm other than SHA-256 is ignored, as the RFC allows.
         """
         for name, value in headers:
-            if name.lower() == PLAIN.lower() and value:
-                self._expected.append(Expected(PLAIN, _plain(value)))
-            elif name.lower() == DIGEST.lower() and (digest := SHA256.search(value)):
-                self._expected.append(Expected(DIGEST, _byte_sequence(DIGEST, (digest[1] or "").strip()), of_request))
+            if name.lower() == CHECKSUM_HEADER.lower() and value:
+                self._expected.append(ExpectedChecksum(CHECKSUM_HEADER, _plain(value)))
+            elif name.lower() == CONTENT_DIGEST_HEADER.lower() and (digest := SHA256_MEMBER.search(value)):
+                self._expected.append(
+                    ExpectedChecksum(
+                        CONTENT_DIGEST_HEADER,
+                        _byte_sequence(CONTENT_DIGEST_HEADER, (digest[1] or "").strip()),
+                        of_request,
+                    )
+                )
 
     def add_body(self, chunk: bytes) -> None:
         """Add a chunk of the whole body."""
@@ -68,18 +76,20 @@ class Checksums:
             if each.value != actual and not (each.of_body and each.value == self._body.digest())
         ]
         if mismatches:
-            raise Invalid("checksum_mismatch", "The file is not the one that was sent; nothing was kept.", mismatches)
+            raise ValidationFailed(
+                "checksum_mismatch", "The file is not the one that was sent; nothing was kept.", mismatches
+            )
 
 
 def _plain(text: str) -> bytes:
     """Decode a checksum in hex, or in base64, which some clients send."""
     text = text.strip()
-    if len(text) == 2 * LENGTH:
+    if len(text) == 2 * SHA256_BYTES:
         try:
             return bytes.fromhex(text)
         except ValueError:
-            raise _malformed(PLAIN) from None
-    return _base64(PLAIN, text)
+            raise _malformed(CHECKSUM_HEADER) from None
+    return _base64(CHECKSUM_HEADER, text)
 
 
 def _byte_sequence(header: str, text: str) -> bytes:
@@ -94,10 +104,10 @@ def _base64(header: str, text: str) -> bytes:
         value = base64.b64decode(text, validate=True)
     except ValueError:  # not base64, or not ASCII
         value = b""
-    if len(value) != LENGTH:
+    if len(value) != SHA256_BYTES:
         raise _malformed(header)
     return value
 
 
-def _malformed(header: str) -> Malformed:
-    return Malformed("malformed_checksum", f"{header} has no SHA-256 that can be read: it takes 32 bytes.")
+def _malformed(header: str) -> MalformedRequest:
+    return MalformedRequest("malformed_checksum", f"{header} has no SHA-256 that can be read: it takes 32 bytes.")

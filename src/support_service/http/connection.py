@@ -15,33 +15,35 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_request import BaseRequest
 
-from support_service.http.admission import Gate
-from support_service.http.connection_limits import Bounds, Crowd
+from support_service.http.admission import Admission
+from support_service.http.connection_limits import ConnectionLimits, ConnectionLimitSettings
 from support_service.http.instrumentation import new_request_id
-from support_service.http.problems import problem
+from support_service.http.problems import problem_response
 from support_service.telemetry.http import RequestMetrics
-from support_service.telemetry.logs import REFUSED, REQUEST_ID
+from support_service.telemetry.logs import CLIENT_ERROR_LOGGER, REQUEST_ID
 
-MAX_LINE = 8190  # bytes of the request's URL
-MAX_FIELD = 8192  # bytes of one header; differs from MAX_LINE, because aiohttp reports only the bound that was exceeded
-MAX_FIELDS = 100
-TOO_MANY = "Too many headers received"  # aiohttp's message; it has no exception class for this
-MAX_HEAD = 32 * 1024  # bytes of all headers; a browser sends 2 KiB, a long token has 8 KiB
-LINGER = 2.0  # seconds of reading and discarding the rest of a body, so that the client sees its response
+MAX_URL_BYTES = 8190  # bytes of the request's URL
+MAX_HEADER_BYTES = (
+    8192  # bytes of one header; differs from MAX_LINE, because aiohttp reports only the bound that was exceeded
+)
+MAX_HEADERS = 100
+TOO_MANY_HEADERS_MESSAGE = "Too many headers received"  # aiohttp's message; it has no exception class for this
+MAX_HEADERS_BYTES = 32 * 1024  # bytes of all headers; a browser sends 2 KiB, a long token has 8 KiB
+LINGERING_TIME = 2.0  # seconds of reading and discarding the rest of a body, so that the client sees its response
 
-log = logging.getLogger(REFUSED)
+log = logging.getLogger(CLIENT_ERROR_LOGGER)
 
 
 class HeadTooLarge(Exception):
     """The headers of a request exceed MAX_HEAD in total, even if each is within MAX_FIELD."""
 
 
-class Connection(RequestHandler):
+class HttpConnection(RequestHandler):
     """A server connection that tracks since when it has been waiting for its client, and for what."""
 
     __slots__ = ("_body", "_client_transport", "_head_bytes", "_head_since", "_limits", "_unread", "_unread_since")
 
-    def __init__(self, manager: "web.Server", limits: Crowd, **options: Any) -> None:
+    def __init__(self, manager: "web.Server", limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(manager, **options)
         self._limits = limits
         # aiohttp clears its own reference to the transport when it begins to close.
@@ -76,13 +78,13 @@ class Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != requests:
             if self._messages:
-                self._refuse_invalid_heads(may_be_large=self._head_bytes + len(data) > MAX_HEAD)
+                self._refuse_invalid_heads(may_be_large=self._head_bytes + len(data) > MAX_HEADERS_BYTES)
                 self._body = self._messages[-1][1]
             self._head_since, self._head_bytes = 0.0, 0
         elif data and not in_body and not self._messages:
             self._head_since = self._head_since or self._loop.time()
             self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD and not self._close:
+            if self._head_bytes > MAX_HEADERS_BYTES and not self._close:
                 self._refuse_large_head()
 
     def idle_since(self) -> float | None:
@@ -95,7 +97,7 @@ class Connection(RequestHandler):
         """Return the response bytes that the client has not read yet, excluding those in the kernel's buffers."""
         return self._client_transport.get_write_buffer_size() if self._client_transport is not None else 0
 
-    def overdue(self, now: float, bounds: Bounds) -> Literal["head", "unread"] | None:
+    def overdue(self, now: float, bounds: ConnectionLimitSettings) -> Literal["head", "unread"] | None:
         """Return what the client has delayed for too long: the rest of a head, or reading its response; else None."""
         if self._client_transport is None:
             return None
@@ -122,11 +124,11 @@ class Connection(RequestHandler):
         """Answer an unreadable request with a problem response; leave other errors to aiohttp."""
         if status != 400 or request.writer.output_size > 0:  # noqa: PLR2004 - HTTP's own number
             return super().handle_error(request, status, exc, message)
-        refuse: Refuse = self._manager.refuse  # type: ignore[union-attr]
-        if isinstance(exc, LineTooLong) and exc.args[1] == MAX_LINE:
-            response = refuse(414, "uri_too_long", f"The address may have at most {MAX_LINE} bytes.", exc)
-        elif isinstance(exc, (LineTooLong, HeadTooLarge)) or str(exc).endswith(TOO_MANY):
-            bounds = f"{MAX_FIELDS} headers, {MAX_FIELD} bytes in each, {MAX_HEAD} bytes in all"
+        refuse: UnreadableRequestResponder = self._manager.refuse  # type: ignore[union-attr]
+        if isinstance(exc, LineTooLong) and exc.args[1] == MAX_URL_BYTES:
+            response = refuse(414, "uri_too_long", f"The address may have at most {MAX_URL_BYTES} bytes.", exc)
+        elif isinstance(exc, (LineTooLong, HeadTooLarge)) or str(exc).endswith(TOO_MANY_HEADERS_MESSAGE):
+            bounds = f"{MAX_HEADERS} headers, {MAX_HEADER_BYTES} bytes in each, {MAX_HEADERS_BYTES} bytes in all"
             response = refuse(431, "headers_too_large", f"A request may have at most {bounds}.", exc)
         else:
             response = refuse(400, "malformed_request", "The request can't be read as HTTP; nothing was done.", exc)
@@ -141,7 +143,7 @@ class Connection(RequestHandler):
                 continue
             if message.version < HttpVersion10:
                 self._messages[number] = (_ErrInfo(400, BadHttpMessage("too old"), ""), EMPTY_PAYLOAD)
-            elif may_be_large and _headers_size(message.raw_headers) > MAX_HEAD:
+            elif may_be_large and _headers_size(message.raw_headers) > MAX_HEADERS_BYTES:
                 self._messages[number] = (_ErrInfo(400, HeadTooLarge(), ""), EMPTY_PAYLOAD)
 
     def _refuse_large_head(self) -> None:
@@ -152,10 +154,10 @@ class Connection(RequestHandler):
             self._waiter.set_result(None)
 
 
-class Refuse:
+class UnreadableRequestResponder:
     """Factory for the response to a request that is refused unread. Counts the refusal and logs its kind."""
 
-    def __init__(self, metrics: RequestMetrics, gate: Gate) -> None:
+    def __init__(self, metrics: RequestMetrics, gate: Admission) -> None:
         self._metrics = metrics
         self.gate = gate
 
@@ -164,7 +166,7 @@ class Refuse:
         token = REQUEST_ID.set(request_id)
         self._metrics.refuse(status)
         log.info("A request was refused unread: %d, %s", status, type(cause).__name__, extra={"status": status})
-        response = problem(status, code, detail)
+        response = problem_response(status, code, detail)
         response.headers["X-Request-Id"] = request_id
         REQUEST_ID.reset(token)
         return response

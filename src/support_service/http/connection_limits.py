@@ -13,21 +13,23 @@ from typing import Literal, Protocol
 
 from aiohttp import web
 
-from support_service.limits.addresses import UNKNOWN, Proxies, counted
-from support_service.telemetry.instruments import Reading
+from support_service.limits.addresses import UNKNOWN_ADDRESS, TrustedProxies, rate_limit_address
+from support_service.telemetry.instruments import Observations
 
-SHARE = 4  # one address may have a quarter of the connections
-AT_ONCE = 64  # a search for idle connections closes up to 1/64 of the limit, and so admits as many new connections
-SEARCH_EVERY = 0.1  # seconds, if the last search found no idle connection
-LOOK_EVERY = 1.0  # seconds
-GROWN = 500  # connections opened since the last freeze; a full collection needs 20 ms to walk over them
-LOOKED_AT = 500  # connections between two pauses; without pauses, the check would delay requests
+ADDRESS_SHARE = 4  # one address may have a quarter of the connections
+EVICTION_DIVISOR = (
+    64  # a search for idle connections closes up to 1/64 of the limit, and so admits as many new connections
+)
+EVICTION_RETRY_INTERVAL = 0.1  # seconds, if the last search found no idle connection
+TIMEOUT_CHECK_INTERVAL = 1.0  # seconds
+FREEZE_THRESHOLD = 500  # connections opened since the last freeze; a full collection needs 20 ms to walk over them
+CHECKS_PER_PAUSE = 500  # connections between two pauses; without pauses, the check would delay requests
 
-Cut = Literal["full", "share", "idle", "head", "unread"]
+CloseReason = Literal["full", "share", "idle", "head", "unread"]
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ConnectionLimitSettings:
     """Connection limits.
 
     Timeouts are in seconds: reading headers, keep-alive idle, client not reading the response.
@@ -39,13 +41,13 @@ class Bounds:
     send_timeout: float
 
 
-class Guest(Protocol):
+class LimitedConnection(Protocol):
     """The interface of a connection that the limits use."""
 
     def idle_since(self) -> float | None:
         """Return the loop time at which the connection became idle, or None while a request is in progress."""
 
-    def overdue(self, now: float, bounds: Bounds) -> Literal["head", "unread"] | None:
+    def overdue(self, now: float, bounds: ConnectionLimitSettings) -> Literal["head", "unread"] | None:
         """Return what the client has delayed for too long, or None."""
 
     def cut(self) -> None:
@@ -56,11 +58,11 @@ class _Group:
     """Connections that count against the same limit."""
 
     def __init__(self, limit: int) -> None:
-        self.guests: set[Guest] = set()
+        self.guests: set[LimitedConnection] = set()
         self.limit = limit
         self.search_after = 0.0
 
-    def longest_idle(self, now: float) -> list[Guest]:
+    def longest_idle(self, now: float) -> list[LimitedConnection]:
         """Return the connections that have been idle for the longest, or none if all are busy."""
         if now < self.search_after:
             return []
@@ -70,24 +72,26 @@ class _Group:
             if (since := connection.idle_since()) is not None
         ]
         if not idle:
-            self.search_after = now + SEARCH_EVERY
-        return [connection for *_, connection in nsmallest(max(1, self.limit // AT_ONCE), idle)]
+            self.search_after = now + EVICTION_RETRY_INTERVAL
+        return [connection for *_, connection in nsmallest(max(1, self.limit // EVICTION_DIVISOR), idle)]
 
 
-class Crowd:
+class ConnectionLimits:
     """Open connections and their limits. At a limit, the connections that have been idle the longest are closed."""
 
-    def __init__(self, bounds: Bounds, proxies: Proxies, count: Callable[[Cut], None]) -> None:
+    def __init__(
+        self, bounds: ConnectionLimitSettings, proxies: TrustedProxies, count: Callable[[CloseReason], None]
+    ) -> None:
         self.bounds = bounds
         self._proxies = proxies
         self._count = count
         self._all = _Group(bounds.connections)
         self._by_address: dict[str, _Group] = {}
         self._frozen = 0  # connections at the last freeze, which full collections skip
-        self._address_of: dict[Guest, str] = {}  # the client address of each; empty for trusted proxies
+        self._address_of: dict[LimitedConnection, str] = {}  # the client address of each; empty for trusted proxies
 
     @property
-    def guests(self) -> AbstractSet[Guest]:
+    def guests(self) -> AbstractSet[LimitedConnection]:
         """The open connections."""
         return self._all.guests
 
@@ -96,17 +100,17 @@ class Crowd:
         """The client addresses that have an open connection. Trusted proxies share the empty address."""
         return self._by_address.keys()
 
-    def beside(self, limit: int) -> "Crowd":
+    def beside(self, limit: int) -> "ConnectionLimits":
         """Return separate limits with their own number of connections, the same timeouts and the same counters."""
-        return Crowd(replace(self.bounds, connections=limit), self._proxies, self._count)
+        return ConnectionLimits(replace(self.bounds, connections=limit), self._proxies, self._count)
 
-    def enter(self, connection: Guest, peer: str | None, now: float) -> bool:
+    def enter(self, connection: LimitedConnection, peer: str | None, now: float) -> bool:
         """Register a connection. Return False if it must be closed because a limit is reached.
 
         A trusted proxy carries the connections of many clients, so the limit per address does not apply to it.
         """
-        address = "" if self._proxies.trusts(peer) else counted(peer or UNKNOWN)
-        group = self._by_address.get(address) or _Group(max(1, self.bounds.connections // SHARE))
+        address = "" if self._proxies.trusts(peer) else rate_limit_address(peer or UNKNOWN_ADDRESS)
+        group = self._by_address.get(address) or _Group(max(1, self.bounds.connections // ADDRESS_SHARE))
         if address and not self._has_capacity(group, now):
             self._count("share")
             return False
@@ -119,7 +123,7 @@ class Crowd:
         group.guests.add(connection)
         return True
 
-    def leave(self, connection: Guest) -> None:
+    def leave(self, connection: LimitedConnection) -> None:
         """Unregister a connection that has ended."""
         if connection not in self._address_of:
             return
@@ -134,12 +138,12 @@ class Crowd:
         """Close every connection whose client exceeds a timeout, until cancelled."""
         bounds = self.bounds
         loop = asyncio.get_running_loop()
-        pause = min(LOOK_EVERY, bounds.header_timeout / 4, bounds.send_timeout / 4)
+        pause = min(TIMEOUT_CHECK_INTERVAL, bounds.header_timeout / 4, bounds.send_timeout / 4)
         while True:
             await asyncio.sleep(pause)
             self.spare_collections()
             for number, connection in enumerate(tuple(self.guests)):
-                if number % LOOKED_AT == LOOKED_AT - 1:
+                if number % CHECKS_PER_PAUSE == CHECKS_PER_PAUSE - 1:
                     await asyncio.sleep(0)
                 reason = connection.overdue(loop.time(), bounds)
                 if reason is not None and connection in self._address_of:
@@ -153,16 +157,16 @@ class Crowd:
         the connections have ended.
         """
         open_now = len(self.guests)
-        if open_now >= self._frozen + GROWN:
+        if open_now >= self._frozen + FREEZE_THRESHOLD:
             gc.freeze()
             self._frozen = open_now
-        elif self._frozen >= GROWN and open_now < self._frozen / 2:
+        elif self._frozen >= FREEZE_THRESHOLD and open_now < self._frozen / 2:
             gc.unfreeze()
             gc.collect()
             gc.freeze()
             self._frozen = open_now
 
-    def open(self) -> Reading:
+    def open(self) -> Observations:
         """Return the number of open connections, as a metric reading."""
         return [(len(self.guests), {})]
 
@@ -172,10 +176,10 @@ class Crowd:
                 self._close(connection, "idle")
         return len(group.guests) < group.limit
 
-    def _close(self, connection: Guest, reason: Cut) -> None:
+    def _close(self, connection: LimitedConnection, reason: CloseReason) -> None:
         self._count(reason)
         self.leave(connection)
         connection.cut()
 
 
-CROWD = web.AppKey("crowd", Crowd)
+CONNECTION_LIMITS = web.AppKey("crowd", ConnectionLimits)

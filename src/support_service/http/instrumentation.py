@@ -9,15 +9,15 @@ from time import perf_counter
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from support_service.http.problems import CLIENT_LEFT
+from support_service.http.problems import CLIENT_CLOSED_REQUEST
 from support_service.http.readiness import Readiness
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.logs import CASE_ID, REQUEST_ID
-from support_service.telemetry.traces import continued
+from support_service.telemetry.traces import continue_trace
 
-REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-REQUESTS = web.AppKey("requests", RequestMetrics)
+REQUEST_METRICS = web.AppKey("requests", RequestMetrics)
 
 log = logging.getLogger("support_service.access")
 
@@ -27,7 +27,7 @@ def new_request_id() -> str:
     return os.urandom(8).hex()
 
 
-def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -> Middleware:
+def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, access_log: float) -> Middleware:
     """Return a middleware that measures requests and logs the share `access_log` (0 to 1) of them.
 
     Server errors are always logged. Once shutdown has begun, each response closes its connection, so that no client
@@ -38,7 +38,7 @@ def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
         request_id = request.headers.get("X-Request-Id", "")
-        if not REQUEST_ID_FORM.fullmatch(request_id):
+        if not REQUEST_ID_PATTERN.fullmatch(request_id):
             request_id = new_request_id()
         resource = request.match_info.route.resource
         route = resource.canonical if resource else None
@@ -46,12 +46,12 @@ def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -
         status = 500  # remains if the handler is cancelled at shutdown
         metrics.begin(request.method, route)
         readiness.working += 1
-        with continued(request.headers):
+        with continue_trace(request.headers):
             try:
                 response = await handler(request)
                 status = response.status
                 if not response.prepared and (request.transport is None or request.transport.is_closing()):
-                    status = CLIENT_LEFT  # the client has gone and cannot read the response
+                    status = CLIENT_CLOSED_REQUEST  # the client has gone and cannot read the response
                 if not response.prepared:
                     response.headers["X-Request-Id"] = request_id
                     if not readiness.accepting:
@@ -59,7 +59,9 @@ def observed(metrics: RequestMetrics, readiness: Readiness, access_log: float) -
             finally:
                 readiness.working -= 1
                 seconds = perf_counter() - started
-                metrics.end(request.method, route, status, seconds, "client_left" if status == CLIENT_LEFT else None)
+                metrics.end(
+                    request.method, route, status, seconds, "client_left" if status == CLIENT_CLOSED_REQUEST else None
+                )
                 if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
                     log.log(
                         logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004 - HTTP's own boundary

@@ -10,22 +10,28 @@ import pydantic_core
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from support_service.core.errors import Invalid, Malformed, TooSlow, UnsupportedType, field_errors
-from support_service.core.json_limits import MAX_DEPTH, MAX_PARTS, has_too_many_parts, nests_too_deep
+from support_service.core.errors import (
+    MalformedRequest,
+    RequestTimeout,
+    UnsupportedMediaType,
+    ValidationFailed,
+    field_errors,
+)
+from support_service.core.json_limits import MAX_CONTAINERS, MAX_DEPTH, exceeds_depth, has_too_many_containers
 from support_service.http.readiness import READINESS
 
-BODY_WITHIN = 30.0  # seconds for a JSON body to arrive; aiohttp waits indefinitely
-MAX_BODY = 1024 * 1024  # bytes of a JSON body
+BODY_TIMEOUT = 30.0  # seconds for a JSON body to arrive; aiohttp waits indefinitely
+MAX_JSON_BODY_BYTES = 1024 * 1024  # bytes of a JSON body
 
 # Only a body that matches can hold a number beyond 1.8e308: it needs an exponent of three digits, or 210 digits before
 # an exponent of two digits. The pattern tries each run of digits once and never starts at a letter, which keeps it fast
 # on most bodies.
-HUGE = re.compile(rb"[0-9](?:[eE]\+?[0-9]{3}|(?<![0-9]{2})[0-9]{199})")
+HUGE_NUMBER = re.compile(rb"[0-9](?:[eE]\+?[0-9]{3}|(?<![0-9]{2})[0-9]{199})")
 
-Model = TypeVar("Model", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-async def read(request: web.Request, model: type[Model]) -> Model:
+async def read_model(request: web.Request, model: type[ModelT]) -> ModelT:
     """Parse the JSON body into a model.
 
     Raises Malformed, UnsupportedType, TooSlow or Invalid, and aiohttp's 413 for a large body.
@@ -33,7 +39,7 @@ async def read(request: web.Request, model: type[Model]) -> Model:
     return _validate(model, _parse_json(media_type(request), await read_body(request)))
 
 
-async def read_optional(request: web.Request, model: type[Model]) -> Model:
+async def read_body_and_query(request: web.Request, model: type[ModelT]) -> ModelT:
     """Parse the JSON body and the query into one model. Both are optional; the query takes precedence.
 
     Raises the errors of `read`.
@@ -48,7 +54,7 @@ async def read_optional(request: web.Request, model: type[Model]) -> Model:
     return _validate(model, document)
 
 
-def read_query(request: web.Request, model: type[Model]) -> Model:
+def read_query(request: web.Request, model: type[ModelT]) -> ModelT:
     """Parse the query into a model; an empty value counts as missing. Raises Invalid."""
     return _validate(model, _parse_query(request))
 
@@ -61,7 +67,7 @@ async def read_json(request: web.Request) -> Any:
     return _parse_json(media_type(request), await read_body(request))
 
 
-def reply(
+def json_response(
     models: BaseModel | Sequence[BaseModel], status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
     """Return a response with a model, or a list of models, as JSON in camelCase."""
@@ -77,10 +83,10 @@ def media_type(request: web.Request) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def expect_plain(request: web.Request) -> None:
+def reject_compressed(request: web.Request) -> None:
     """Raise UnsupportedType for a compressed body: the service decompresses no bodies."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedType("unsupported_type", "Send the body as it is, without Content-Encoding.")
+        raise UnsupportedMediaType("unsupported_type", "Send the body as it is, without Content-Encoding.")
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -88,15 +94,15 @@ async def read_body(request: web.Request) -> bytes:
 
     Raises UnsupportedType and TooSlow, and aiohttp's 413 for a large body.
     """
-    expect_plain(request)
+    reject_compressed(request)
     if request.content.is_eof():  # it arrived together with the head
         return await request.read()
     try:
         with request.app[READINESS].for_client():
-            async with asyncio.timeout(BODY_WITHIN):
+            async with asyncio.timeout(BODY_TIMEOUT):
                 return await request.read()
     except TimeoutError:
-        raise TooSlow("body_too_slow", f"The body did not arrive within {BODY_WITHIN:g} s.") from None
+        raise RequestTimeout("body_too_slow", f"The body did not arrive within {BODY_TIMEOUT:g} s.") from None
 
 
 def _parse_query(request: web.Request) -> dict[str, str]:
@@ -109,33 +115,33 @@ def _parse_query(request: web.Request) -> dict[str, str]:
 def _parse_json(content_type: str, body: bytes) -> Any:
     # A request that a browser sends to another origin without a preflight never has a JSON type.
     if content_type != "application/json" and not content_type.endswith("+json"):
-        raise UnsupportedType("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
-    if has_too_many_parts(body):
-        raise Malformed("malformed_json", f"The body has more than {MAX_PARTS:,} objects and lists.")
+        raise UnsupportedMediaType("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
+    if has_too_many_containers(body):
+        raise MalformedRequest("malformed_json", f"The body has more than {MAX_CONTAINERS:,} objects and lists.")
     try:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
-        raise Malformed("malformed_json", f"The body is not JSON: {failure}.") from None
-    if HUGE.search(body) and _contains(document, _is_infinite):
-        raise Malformed("malformed_json", "The body holds a number that is too large for any reader.")
-    if nests_too_deep(body, document):
-        raise Malformed("malformed_json", f"The body nests deeper than {MAX_DEPTH} levels.")
+        raise MalformedRequest("malformed_json", f"The body is not JSON: {failure}.") from None
+    if HUGE_NUMBER.search(body) and _contains(document, _is_infinite):
+        raise MalformedRequest("malformed_json", "The body holds a number that is too large for any reader.")
+    if exceeds_depth(body, document):
+        raise MalformedRequest("malformed_json", f"The body nests deeper than {MAX_DEPTH} levels.")
     if b"\\u0000" in body:  # only a body with this escape can hold a NUL
         _refuse_nul(document)
     return document
 
 
-def _validate(model: type[Model], document: object) -> Model:
+def _validate(model: type[ModelT], document: object) -> ModelT:
     try:
         return model.model_validate(document)
     except ValidationError as failure:
         fields = field_errors(failure)
-        raise Invalid("invalid_request", "Some fields break a rule; `errors` names each.", fields) from None
+        raise ValidationFailed("invalid_request", "Some fields break a rule; `errors` names each.", fields) from None
 
 
 def _refuse_nul(document: object) -> None:
     if _contains(document, _is_nul):
-        raise Invalid("invalid_request", "The request holds a NUL character, which no text here may have.")
+        raise ValidationFailed("invalid_request", "The request holds a NUL character, which no text here may have.")
 
 
 def _is_nul(value: object) -> bool:

@@ -13,29 +13,33 @@ from support_service.core import errors
 from support_service.core.errors import FieldError, SupportError
 from support_service.telemetry.logs import REQUEST_ID
 
-STATUS: dict[type[SupportError], int] = {
+STATUS_BY_ERROR: dict[type[SupportError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
-    errors.Outdated: 412,
-    errors.Malformed: 400,
-    errors.Invalid: 422,
-    errors.TooLarge: 413,
-    errors.TooSlow: 408,
-    errors.UnsupportedType: 415,
+    errors.VersionConflict: 412,
+    errors.MalformedRequest: 400,
+    errors.ValidationFailed: 422,
+    errors.RequestTooLarge: 413,
+    errors.RequestTimeout: 408,
+    errors.UnsupportedMediaType: 415,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
-    errors.Misdirected: 421,
-    errors.AddressTooLong: 414,
-    errors.TooOften: 429,
-    errors.OutOfSpace: 507,
+    errors.MisdirectedRequest: 421,
+    errors.UriTooLong: 414,
+    errors.RateLimited: 429,
+    errors.InsufficientStorage: 507,
     errors.Unavailable: 503,
 }
-RETRY_AFTER = {503: "1", 507: "60"}  # seconds
+RETRY_AFTER_BY_STATUS = {503: "1", 507: "60"}  # seconds
 CHALLENGE = 'Bearer realm="support-service"'
-UNQUOTABLE = str.maketrans('"\\', "''")
-CLIENT_LEFT = 499  # nginx's status for a client that closed its connection before the response
-CODES = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}  # errors that aiohttp itself raises
-SENTENCES = {
+QUOTED_STRING_REPLACEMENTS = str.maketrans('"\\', "''")
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that closed its connection before the response
+CODE_BY_STATUS = {
+    404: "route_not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+}  # errors that aiohttp itself raises
+DETAIL_BY_STATUS = {
     404: "Nothing is served at this path; /openapi.json lists what is.",
     413: "The body is larger than this request may have.",
 }
@@ -63,47 +67,49 @@ class Problem(BaseModel):
 
 
 @web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Convert every error to a problem. Unexpected errors are logged with a traceback; the response omits it."""
     try:
         return await handler(request)
     except SupportError as error:
-        response = problem(STATUS[type(error)], error.code, error.message, error.fields)
-        if isinstance(error, errors.TooSlow):
+        response = problem_response(STATUS_BY_ERROR[type(error)], error.code, error.message, error.fields)
+        if isinstance(error, errors.RequestTimeout):
             response.force_close()
         if isinstance(error, errors.Unauthenticated):
             response.headers["WWW-Authenticate"] = _challenge(error)
-        if isinstance(error, errors.TooOften):
+        if isinstance(error, errors.RateLimited):
             response.headers["Retry-After"] = str(error.retry_after)
         return response
     except web.HTTPException as refusal:
-        response = problem(
+        response = problem_response(
             refusal.status,
-            CODES.get(refusal.status, "http_error"),
-            SENTENCES.get(refusal.status, refusal.reason),
+            CODE_BY_STATUS.get(refusal.status, "http_error"),
+            DETAIL_BY_STATUS.get(refusal.status, refusal.reason),
         )
         if "Allow" in refusal.headers:
             response.headers["Allow"] = refusal.headers["Allow"]
         return response
     except web.RequestPayloadError as failure:
-        response = problem(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
+        response = problem_response(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
         response.force_close()
         return response
     except Exception as failure:
         if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
-            return web.Response(status=CLIENT_LEFT)
+            return web.Response(status=CLIENT_CLOSED_REQUEST)
         log.exception("%s %s failed", request.method, request.path)
-        return problem(500, "internal_error", "Something broke here; the request id finds it in the log.")
+        return problem_response(500, "internal_error", "Something broke here; the request id finds it in the log.")
 
 
 def _challenge(error: errors.Unauthenticated) -> str:
     """Return the WWW-Authenticate header of RFC 6750. A client that sent a token learns why it is invalid."""
     if error.code == "token_missing":
         return CHALLENGE
-    return f'{CHALLENGE}, error="invalid_token", error_description="{error.message.translate(UNQUOTABLE)}"'
+    return (
+        f'{CHALLENGE}, error="invalid_token", error_description="{error.message.translate(QUOTED_STRING_REPLACEMENTS)}"'
+    )
 
 
-def problem(status: int, code: str, detail: str, fields: Sequence[FieldError] = ()) -> web.Response:
+def problem_response(status: int, code: str, detail: str, fields: Sequence[FieldError] = ()) -> web.Response:
     """Return an `application/problem+json` response, with Retry-After for 503 and 507."""
     document = Problem(
         title=HTTPStatus(status).phrase,
@@ -113,7 +119,7 @@ def problem(status: int, code: str, detail: str, fields: Sequence[FieldError] = 
         requestId=REQUEST_ID.get(),
         errors=[FieldProblem(field=field.field, message=field.message) for field in fields] or None,
     )
-    headers = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else None
+    headers = {"Retry-After": RETRY_AFTER_BY_STATUS[status]} if status in RETRY_AFTER_BY_STATUS else None
     return web.Response(
         body=pydantic_core.to_json(document, exclude_none=True),
         status=status,

@@ -7,16 +7,23 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-from support_service.http.admission import GATE
-from support_service.http.connection import LINGER, MAX_FIELD, MAX_FIELDS, MAX_LINE, Connection, Refuse
-from support_service.http.connection_limits import CROWD, Crowd
-from support_service.http.instrumentation import REQUESTS
+from support_service.http.admission import ADMISSION
+from support_service.http.connection import (
+    LINGERING_TIME,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_URL_BYTES,
+    HttpConnection,
+    UnreadableRequestResponder,
+)
+from support_service.http.connection_limits import CONNECTION_LIMITS, ConnectionLimits
+from support_service.http.instrumentation import REQUEST_METRICS
 
 
-class Listener(web.Server):
+class HttpServer(web.Server):
     """A server of Connections that also answers the Expect headers which aiohttp rejects before any middleware."""
 
-    def __init__(self, server: web.Server, refuse: Refuse, limits: Crowd) -> None:
+    def __init__(self, server: web.Server, refuse: UnreadableRequestResponder, limits: ConnectionLimits) -> None:
         super().__init__(
             self._handle,
             request_factory=server.request_factory,
@@ -30,14 +37,14 @@ class Listener(web.Server):
             # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
             "auto_decompress": False,
             "keepalive_timeout": limits.bounds.idle_timeout,
-            "lingering_time": LINGER,
-            "max_line_size": MAX_LINE,
-            "max_field_size": MAX_FIELD,
-            "max_headers": MAX_FIELDS,
+            "lingering_time": LINGERING_TIME,
+            "max_line_size": MAX_URL_BYTES,
+            "max_field_size": MAX_HEADER_BYTES,
+            "max_headers": MAX_HEADERS,
         }
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, self._limits, loop=asyncio.get_running_loop(), **self._connection_options)
+        return HttpConnection(self, self._limits, loop=asyncio.get_running_loop(), **self._connection_options)
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         try:
@@ -51,6 +58,10 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        if GATE not in self.app:
+        if ADMISSION not in self.app:
             return server
-        return Listener(server, Refuse(self.app[REQUESTS], self.app[GATE]), self.app[CROWD])
+        return HttpServer(
+            server,
+            UnreadableRequestResponder(self.app[REQUEST_METRICS], self.app[ADMISSION]),
+            self.app[CONNECTION_LIMITS],
+        )

@@ -7,10 +7,10 @@ from ipaddress import ip_address
 from aiohttp import web
 from multidict import istr
 
-from support_service.core.errors import Forbidden, Misdirected
+from support_service.core.errors import Forbidden, MisdirectedRequest
 
 # On every response: foreign pages cannot embed it, and browsers use no content type but the declared one.
-ALWAYS = tuple(
+SECURITY_HEADERS = tuple(
     (istr(name), value)
     for name, value in (
         ("X-Content-Type-Options", "nosniff"),
@@ -19,41 +19,41 @@ ALWAYS = tuple(
         ("Cross-Origin-Resource-Policy", "same-origin"),
     )
 )
-POLICY = istr("Content-Security-Policy")
-NOTHING_LOADED = "default-src 'none'; frame-ancestors 'none'"
-CACHE = istr("Cache-Control")
+CSP_HEADER = istr("Content-Security-Policy")
+DEFAULT_CSP = "default-src 'none'; frame-ancestors 'none'"
+CACHE_CONTROL_HEADER = istr("Cache-Control")
 SERVER = istr("Server")
 SERVER_NAME = "support-service"  # aiohttp would disclose Python's version and its own
-TRANSPORT = istr("Strict-Transport-Security")
-A_YEAR = "max-age=31536000"
+HSTS_HEADER = istr("Strict-Transport-Security")
+HSTS_VALUE = "max-age=31536000"
 ORIGIN = istr("Origin")
 VARY = istr("Vary")
 
-ASKED_METHOD = istr("Access-Control-Request-Method")
-ALLOWED_ORIGIN = istr("Access-Control-Allow-Origin")
-EXPOSED = (
+CORS_REQUEST_METHOD = istr("Access-Control-Request-Method")
+CORS_ALLOW_ORIGIN = istr("Access-Control-Allow-Origin")
+CORS_EXPOSE_HEADERS = (
     istr("Access-Control-Expose-Headers"),
     "Content-Disposition, ETag, Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id",
 )
-SENT = (
+CORS_ALLOW_HEADERS = (
     "Authorization, Content-Digest, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Range, "
     "traceparent, tracestate, X-Checksum-Sha256, X-Request-Id"
 )
-PREFLIGHT_AGE = "600"  # seconds for which a browser may cache the response to a preflight
+CORS_MAX_AGE = "600"  # seconds for which a browser may cache the response to a preflight
 
 
-def protect(response: web.StreamResponse) -> None:
+def add_security_headers(response: web.StreamResponse) -> None:
     """Set the security headers of a response, except a content policy or cache rule that it already has."""
     headers = response.headers
-    headers.extend(ALWAYS)
-    if POLICY not in headers:
-        headers[POLICY] = NOTHING_LOADED
-    if CACHE not in headers:
-        headers[CACHE] = "no-store"
+    headers.extend(SECURITY_HEADERS)
+    if CSP_HEADER not in headers:
+        headers[CSP_HEADER] = DEFAULT_CSP
+    if CACHE_CONTROL_HEADER not in headers:
+        headers[CACHE_CONTROL_HEADER] = "no-store"
     headers[SERVER] = SERVER_NAME
 
 
-class Origins:
+class BrowserPolicy:
     """Origins whose pages may call the service. Without authentication, also the host names that clients may use."""
 
     def __init__(self, allowed: Sequence[str] = (), names: Sequence[str] | None = None) -> None:
@@ -74,7 +74,7 @@ class Origins:
             return
         host = request.headers.get("Host", "").lower()
         if host and not is_loopback(host) and _name(host) not in self._names:
-            raise Misdirected("host_not_allowed", "Without authentication only loopback's names are served.")
+            raise MisdirectedRequest("host_not_allowed", "Without authentication only loopback's names are served.")
         origin = request.headers.get(ORIGIN)
         if origin is not None and origin not in self._allowed and origin.lower().partition("://")[2] != host:
             raise Forbidden(
@@ -83,7 +83,7 @@ class Origins:
 
     def preflight(self, request: web.Request) -> web.Response | None:
         """Return the response to a CORS preflight, or None if it is not one or not allowed."""
-        if request.method != "OPTIONS" or not self._allowed or ASKED_METHOD not in request.headers:
+        if request.method != "OPTIONS" or not self._allowed or CORS_REQUEST_METHOD not in request.headers:
             return None
         refusal = request.match_info.http_exception
         if request.headers.get(ORIGIN) not in self._allowed or not isinstance(refusal, web.HTTPMethodNotAllowed):
@@ -92,8 +92,8 @@ class Origins:
             status=204,
             headers={
                 "Access-Control-Allow-Methods": ", ".join(sorted(refusal.allowed_methods)),
-                "Access-Control-Allow-Headers": SENT,
-                "Access-Control-Max-Age": PREFLIGHT_AGE,
+                "Access-Control-Allow-Headers": CORS_ALLOW_HEADERS,
+                "Access-Control-Max-Age": CORS_MAX_AGE,
             },
         )
 
@@ -104,8 +104,8 @@ class Origins:
         response.headers.add(VARY, ORIGIN)
         origin = request.headers.get(ORIGIN)
         if origin in self._allowed:
-            response.headers[ALLOWED_ORIGIN] = origin
-            response.headers.extend((EXPOSED,))
+            response.headers[CORS_ALLOW_ORIGIN] = origin
+            response.headers.extend((CORS_EXPOSE_HEADERS,))
 
 
 def _name(host: str) -> str:

@@ -12,18 +12,25 @@ from dataclasses import dataclass
 from aiohttp import web
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from support_service.core.errors import FieldError, Invalid, Malformed, TooLarge, TooSlow, UnsupportedType
-from support_service.http.checksums import Checksums
-from support_service.http.json_body import expect_plain
+from support_service.core.errors import (
+    FieldError,
+    MalformedRequest,
+    RequestTimeout,
+    RequestTooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from support_service.http.checksums import ChecksumVerifier
+from support_service.http.json_body import reject_compressed
 
-FIELD = "file"
-ELSEWHERE = "visibility"  # refused as a part, so that the client does not assume that it has hidden the file
+FILE_PART = "file"
+VISIBILITY_PART = "visibility"  # refused as a part, so that the client does not assume that it has hidden the file
 # Seconds for the next bytes of the body; aiohttp waits indefinitely, even for a body that it cannot parse.
-CHUNK_WITHIN = 30.0
-RATE_AFTER = 10.0  # seconds of waiting for a client before the minimum rate applies
+CHUNK_TIMEOUT = 30.0
+MIN_RATE_GRACE = 10.0  # seconds of waiting for a client before the minimum rate applies
 MAX_PARTS = 16
-MAX_HEADERS = 8
-MAX_HEADER_BYTES = 8192
+MAX_PART_HEADERS = 8
+MAX_PART_HEADER_BYTES = 8192
 MAX_OTHER_BYTES = 64 * 1024  # all bytes outside the file: other parts, headers, the preamble and the epilogue
 
 
@@ -36,7 +43,7 @@ class UploadOptions:
     deadline: float  # seconds for the whole body
 
 
-class Upload:
+class FileUpload:
     """The part named `file` of a request's body."""
 
     def __init__(self, request: web.Request, options: UploadOptions) -> None:
@@ -48,7 +55,7 @@ class Upload:
         self._deadline = options.deadline
         self._received = 0
         self._waited = 0.0  # seconds spent waiting for the client
-        self._checksums = Checksums(request.headers.items())
+        self._checksums = ChecksumVerifier(request.headers.items())
         self._events = self._parse()
         self.filename = ""
         self.content_type: str | None = None
@@ -58,17 +65,17 @@ class Upload:
 
         Raises UnsupportedType, Malformed, TooLarge, TooSlow, or Invalid if there is no file.
         """
-        expect_plain(self._request)
+        reject_compressed(self._request)
         length = self._request.content_length
         if length is not None and length > self._max_bytes + MAX_OTHER_BYTES:
-            raise TooLarge("attachment_too_large", f"A file may have at most {self._max_bytes} bytes.")
+            raise RequestTooLarge("attachment_too_large", f"A file may have at most {self._max_bytes} bytes.")
         async for event in self._events:
-            if isinstance(event, MultipartSegment) and event.name == FIELD:
+            if isinstance(event, MultipartSegment) and event.name == FILE_PART:
                 self.filename = event.filename or ""
                 self.content_type = event.content_type
                 self._checksums.expect(event.headerlist)
                 return
-        raise Invalid("file_missing", "The body has no part named `file`.")
+        raise ValidationFailed("file_missing", "The body has no part named `file`.")
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the file's bytes. Ends only after the whole body has been read and validated.
@@ -80,8 +87,10 @@ class Upload:
             if event is None:
                 in_file = False
             elif isinstance(event, MultipartSegment):
-                if event.name == FIELD:
-                    raise Invalid("file_repeated", "The body has more than one part named `file`; send one at a time.")
+                if event.name == FILE_PART:
+                    raise ValidationFailed(
+                        "file_repeated", "The body has more than one part named `file`; send one at a time."
+                    )
             elif in_file:
                 self._checksums.add_file(event)
                 yield event
@@ -92,47 +101,51 @@ class Upload:
         started = self._loop.time()
         left = self._deadline_at - started
         try:
-            async with asyncio.timeout(min(CHUNK_WITHIN, left)):
+            async with asyncio.timeout(min(CHUNK_TIMEOUT, left)):
                 chunk = await self._request.content.readany()
         except TimeoutError:
-            if left < CHUNK_WITHIN:
-                raise TooSlow("body_too_slow", f"The body did not arrive within {self._deadline:g} s.") from None
-            raise TooSlow("body_too_slow", f"Nothing of the body arrived for {CHUNK_WITHIN:g} s.") from None
+            if left < CHUNK_TIMEOUT:
+                raise RequestTimeout("body_too_slow", f"The body did not arrive within {self._deadline:g} s.") from None
+            raise RequestTimeout("body_too_slow", f"Nothing of the body arrived for {CHUNK_TIMEOUT:g} s.") from None
         self._received += len(chunk)
         self._waited += self._loop.time() - started
-        if chunk and self._waited > RATE_AFTER and self._received < self._min_rate * self._waited:
-            raise TooSlow("body_too_slow", f"The body must arrive with at least {self._min_rate:g} bytes a second.")
+        if chunk and self._waited > MIN_RATE_GRACE and self._received < self._min_rate * self._waited:
+            raise RequestTimeout(
+                "body_too_slow", f"The body must arrive with at least {self._min_rate:g} bytes a second."
+            )
         self._checksums.add_body(chunk)
         return chunk
 
     async def _parse(self) -> AsyncIterator[MultipartSegment | bytes | None]:
         media_type, options = parse_options_header(self._request.headers.get("Content-Type", ""))
         if media_type != "multipart/form-data" or not options.get("boundary"):
-            raise UnsupportedType("unsupported_type", "Send multipart/form-data with a boundary, and a part `file`.")
+            raise UnsupportedMediaType(
+                "unsupported_type", "Send multipart/form-data with a boundary, and a part `file`."
+            )
         received, file_bytes, in_file = 0, 0, False
         try:
             with PushMultipartParser(
                 options["boundary"],
-                max_header_size=MAX_HEADER_BYTES,
-                max_header_count=MAX_HEADERS,
+                max_header_size=MAX_PART_HEADER_BYTES,
+                max_header_count=MAX_PART_HEADERS,
                 max_segment_count=MAX_PARTS,
             ) as parser:
                 while chunk := await self._read():
                     received += len(chunk)
                     for event in parser.parse(chunk):
                         if isinstance(event, MultipartSegment):
-                            in_file = event.name == FIELD
-                            if event.name == ELSEWHERE:
+                            in_file = event.name == FILE_PART
+                            if event.name == VISIBILITY_PART:
                                 raise _misplaced_visibility()
                         elif event is not None and in_file:
                             file_bytes += len(event)
                         yield event
                     if received - file_bytes > MAX_OTHER_BYTES:
-                        raise TooLarge("body_too_large", "There is too much in the body that is not the file.")
+                        raise RequestTooLarge("body_too_large", "There is too much in the body that is not the file.")
         except MultipartError as failure:
-            raise Malformed("malformed_multipart", f"The body is not in order: {failure}.") from None
+            raise MalformedRequest("malformed_multipart", f"The body is not in order: {failure}.") from None
 
 
-def _misplaced_visibility() -> Invalid:
-    errors = [FieldError(ELSEWHERE, "belongs into the query, as ?visibility=internal")]
-    return Invalid("invalid_request", "Some fields break a rule; `errors` names each.", errors)
+def _misplaced_visibility() -> ValidationFailed:
+    errors = [FieldError(VISIBILITY_PART, "belongs into the query, as ?visibility=internal")]
+    return ValidationFailed("invalid_request", "Some fields break a rule; `errors` names each.", errors)

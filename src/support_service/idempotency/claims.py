@@ -12,22 +12,22 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from support_service.core.errors import Conflict, Invalid
+from support_service.core.errors import Conflict, ValidationFailed
 from support_service.core.ids import new_id
-from support_service.core.principals import Caller
+from support_service.core.principals import Principal
 from support_service.database import Database, Transaction
 from support_service.idempotency import store
 
-KEPT = timedelta(hours=24)
-HELD = timedelta(seconds=30)  # until another request may take over a claim that is not renewed
-RENEW_EVERY = HELD.total_seconds() / 3
-MAX_BODY = 1024 * 1024  # bytes; the body of a larger response is not stored
-FORGET_EVERY = 600.0  # seconds
-AT_ONCE = 500  # keys deleted per transaction
+RETENTION = timedelta(hours=24)
+CLAIM_LEASE = timedelta(seconds=30)  # until another request may take over a claim that is not renewed
+CLAIM_RENEW_INTERVAL = CLAIM_LEASE.total_seconds() / 3
+MAX_STORED_BODY_BYTES = 1024 * 1024  # bytes; the body of a larger response is not stored
+CLEANUP_INTERVAL = 600.0  # seconds
+CLEANUP_BATCH_SIZE = 500  # keys deleted per transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class IdempotencyClaim:
     """The claim of a request in progress: its key, and the id of the owner of the claim."""
 
     key: str
@@ -35,7 +35,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredResponse:
     """The response to a request, as it is stored for retries."""
 
     status: int
@@ -44,37 +44,39 @@ class Answer:
     case_id: str | None = None  # the case that it is about, as in the claim and its mark
 
 
-CLAIM: ContextVar[Claim | None] = ContextVar("claim", default=None)
+CURRENT_CLAIM: ContextVar[IdempotencyClaim | None] = ContextVar("claim", default=None)
 
 
-async def mark(tx: Transaction, case_id: str | None) -> None:
+async def mark_applied(tx: Transaction, case_id: str | None) -> None:
     """Mark the claim of the current request as applied, in the transaction of its change.
 
     `case_id` is the changed case, or None if there is not exactly one. A request without a claim is not marked. Raises
     Conflict if another request has taken over the claim.
     """
-    claim = CLAIM.get()
-    if claim is not None and not await store.mark(tx, claim.key, claim.owner, case_id):
+    claim = CURRENT_CLAIM.get()
+    if claim is not None and not await store.mark_applied(tx, claim.key, claim.owner, case_id):
         raise _in_use()
 
 
-def identity(caller: Caller, key: str) -> str:
+def stored_key(caller: Principal, key: str) -> str:
     """Return the stored form of a caller's key: a hash that also covers the caller, so that callers share no keys."""
     return hashlib.sha256("\0".join((caller.name, caller.subject or "", key)).encode()).hexdigest()
 
 
-def reused() -> Invalid:
+def key_reused_error() -> ValidationFailed:
     """Return the error for a key that was used for another request."""
-    return Invalid("idempotency_key_reused", "This Idempotency-Key was used for another request; take a new one.")
+    return ValidationFailed(
+        "idempotency_key_reused", "This Idempotency-Key was used for another request; take a new one."
+    )
 
 
-class Claims:
+class IdempotencyService:
     """Operations on claims, each in its own transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def take(self, key: str, request: str, case_id: str | None = None) -> Claim | Answer:
+    async def take(self, key: str, request: str, case_id: str | None = None) -> IdempotencyClaim | StoredResponse:
         """Claim a key for a request, or return the stored response to the same request.
 
         `request` is the digest of the request. `case_id` is the case that it addresses: the erasure of the case must
@@ -84,27 +86,27 @@ class Claims:
         used for another request.
         """
         now = datetime.now(UTC)
-        claim = Claim(key, new_id())
+        claim = IdempotencyClaim(key, new_id())
         row = {
             "id": key,
             "request": request,
             "owner": claim.owner,
-            "until": now + HELD,
+            "until": now + CLAIM_LEASE,
             "state": store.CLAIMED,
             "created_at": now,
             "case_id": case_id,
         }
         async with self._database.transaction() as tx:
-            if await store.begin(tx, row):
+            if await store.insert_claim(tx, row):
                 return claim
-            stored = await store.lock(tx, key)
+            stored = await store.lock_key(tx, key)
             if stored is None:
                 raise _in_use()  # it was released a moment ago, so a retry can claim it
-            if stored.created_at > now - KEPT:
+            if stored.created_at > now - RETENTION:
                 if stored.request != request:
-                    raise reused()
+                    raise key_reused_error()
                 if stored.state == store.DONE and stored.status is not None:
-                    return Answer(stored.status, stored.headers or {}, stored.body or b"", stored.case_id)
+                    return StoredResponse(stored.status, stored.headers or {}, stored.body or b"", stored.case_id)
                 if stored.until > now:
                     raise _in_use()
                 if stored.state == store.APPLIED:
@@ -115,18 +117,18 @@ class Claims:
             await store.take_over(tx, row)
         return claim
 
-    async def renew(self, claim: Claim) -> None:
+    async def renew(self, claim: IdempotencyClaim) -> None:
         """Extend a claim by HELD, so that other requests do not take it over."""
         async with self._database.transaction() as tx:
-            await store.renew(tx, claim.key, claim.owner, datetime.now(UTC) + HELD)
+            await store.renew(tx, claim.key, claim.owner, datetime.now(UTC) + CLAIM_LEASE)
 
-    async def keep(self, claim: Claim, response: Answer) -> None:
+    async def keep(self, claim: IdempotencyClaim, response: StoredResponse) -> None:
         """Store a response for retries; of a body over MAX_BODY, store only that the request has taken effect."""
         async with self._database.transaction() as tx:
-            if len(response.body) > MAX_BODY:
-                await store.keep(tx, claim.key, claim.owner, state=store.APPLIED, until=datetime.now(UTC))
+            if len(response.body) > MAX_STORED_BODY_BYTES:
+                await store.store_response(tx, claim.key, claim.owner, state=store.APPLIED, until=datetime.now(UTC))
                 return
-            await store.keep(
+            await store.store_response(
                 tx,
                 claim.key,
                 claim.owner,
@@ -136,18 +138,18 @@ class Claims:
                 body=response.body,
             )
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: IdempotencyClaim) -> None:
         """Delete a claim whose request has had no effect, so that its key can be used again."""
         async with self._database.transaction() as tx:
             await store.release(tx, claim.key, claim.owner)
 
     async def forget_old(self) -> None:
         """Delete expired keys in batches, so that others can write in between."""
-        before = datetime.now(UTC) - KEPT
-        deleted = AT_ONCE
-        while deleted == AT_ONCE:
+        before = datetime.now(UTC) - RETENTION
+        deleted = CLEANUP_BATCH_SIZE
+        while deleted == CLEANUP_BATCH_SIZE:
             async with self._database.transaction() as tx:
-                deleted = await store.forget(tx, before, AT_ONCE)
+                deleted = await store.delete_expired(tx, before, CLEANUP_BATCH_SIZE)
 
 
 def _in_use() -> Conflict:

@@ -12,10 +12,10 @@ from support_service.database.tables import idempotency_keys
 
 _K = idempotency_keys.c
 CLAIMED, APPLIED, DONE = "claimed", "applied", "done"
-NOBODY = ""  # the owner of a claim whose response must not be stored
+NO_OWNER = ""  # the owner of a claim whose response must not be stored
 
 
-class Kept(NamedTuple):
+class KeyRow(NamedTuple):
     """The stored state of a key."""
 
     request: str
@@ -29,7 +29,7 @@ class Kept(NamedTuple):
 
 
 BEGIN = insert_if_new(idempotency_keys)
-LOCK = sa.select(*(_K[name] for name in Kept._fields)).where(_K.id == sa.bindparam("key")).with_for_update()
+LOCK = sa.select(*(_K[name] for name in KeyRow._fields)).where(_K.id == sa.bindparam("key")).with_for_update()
 _OWNED = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
 MARK = _OWNED.values(state=APPLIED, case_id=sa.bindparam("case"))
 RENEW = _OWNED.values(until=sa.bindparam("later"))
@@ -42,15 +42,15 @@ _OLDEST = (
 FORGET = idempotency_keys.delete().where(_K.id.in_(_OLDEST))
 
 
-async def begin(tx: Transaction, row: Mapping[str, Any]) -> bool:
+async def insert_claim(tx: Transaction, row: Mapping[str, Any]) -> bool:
     """Claim an unused key. Return False if the key exists."""
     return bool(await tx.execute(BEGIN, row))
 
 
-async def lock(tx: Transaction, key: str) -> Kept | None:
+async def lock_key(tx: Transaction, key: str) -> KeyRow | None:
     """Return the state of a key, or None. The row stays locked until this transaction ends."""
     row = await tx.fetch_one(LOCK, {"key": key})
-    return Kept(*row) if row else None
+    return KeyRow(*row) if row else None
 
 
 async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:
@@ -59,7 +59,7 @@ async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:
     await tx.execute(idempotency_keys.update().where(_K.id == row["id"]).values(dict(row) | cleared))
 
 
-async def mark(tx: Transaction, key: str, owner: str, case_id: str | None) -> bool:
+async def mark_applied(tx: Transaction, key: str, owner: str, case_id: str | None) -> bool:
     """Mark a claim as applied, with the changed case. Return False if `owner` no longer owns the claim."""
     return bool(await tx.execute(MARK, {"key": key, "me": owner, "case": case_id}))
 
@@ -69,7 +69,7 @@ async def renew(tx: Transaction, key: str, owner: str, until: datetime) -> None:
     await tx.execute(RENEW, {"key": key, "me": owner, "later": until})
 
 
-async def keep(tx: Transaction, key: str, owner: str, **answer: Any) -> None:
+async def store_response(tx: Transaction, key: str, owner: str, **answer: Any) -> None:
     """Store columns of a response in a claim of `owner`."""
     await tx.execute(_OWNED.values(answer), {"key": key, "me": owner})
 
@@ -79,17 +79,17 @@ async def release(tx: Transaction, key: str, owner: str) -> None:
     await tx.execute(RELEASE, {"key": key, "me": owner})
 
 
-async def erase(tx: Transaction, case_id: str) -> None:
+async def erase_case_responses(tx: Transaction, case_id: str) -> None:
     """Delete the stored responses about a case, and prevent those of requests in progress from being stored.
 
     Applied keys stay applied. Claims without effect lose their owner, and may be retried when they expire.
     """
-    of_case = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NOBODY)
+    of_case = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NO_OWNER)
     cleared = {"state": APPLIED, "status": None, "headers": None, "body": None, "until": _K.created_at}
     await tx.execute(of_case)
     await tx.execute(of_case.where(_K.state != CLAIMED).values(cleared))
 
 
-async def forget(tx: Transaction, before: datetime, count: int) -> int:
+async def delete_expired(tx: Transaction, before: datetime, count: int) -> int:
     """Delete up to `count` of the oldest keys created before `before`. Return the number deleted."""
     return await tx.execute(FORGET, {"before": before, "count": count})

@@ -7,11 +7,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
-UNKNOWN = "unknown"  # shared by all clients whose address is unknown
-MOST_HOPS = 32  # addresses of X-Forwarded-For that are evaluated
+UNKNOWN_ADDRESS = "unknown"  # shared by all clients whose address is unknown
+MAX_FORWARDED_ADDRESSES = 32  # addresses of X-Forwarded-For that are evaluated
 
 
-class Proxies:
+class TrustedProxies:
     """The proxies whose forwarded client address and scheme are trusted; those from other peers are ignored."""
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
@@ -22,10 +22,10 @@ class Proxies:
 
         Entries before an entry that is not an address are ignored, because no trusted proxy wrote them.
         """
-        client = peer or UNKNOWN
+        client = peer or UNKNOWN_ADDRESS
         if not self._trusted or not self.trusts(client):
             return client
-        for entry in reversed(",".join(forwarded).split(",")[-MOST_HOPS:]):
+        for entry in reversed(",".join(forwarded).split(",")[-MAX_FORWARDED_ADDRESSES:]):
             address = _parse(entry)
             if address is None:
                 break
@@ -41,11 +41,11 @@ class Proxies:
 
 
 @lru_cache(maxsize=4096)
-def counted(address: str) -> str:
+def rate_limit_address(address: str) -> str:
     """Return the address that a limit counts. For IPv6 this is the /64 network, because a client can use all of it."""
     parsed = _parse(address)
     if parsed is None:
-        return UNKNOWN
+        return UNKNOWN_ADDRESS
     return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else str(parsed)  # noqa: PLR2004 - IPv6
 
 

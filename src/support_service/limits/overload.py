@@ -2,14 +2,16 @@
 
 from typing import Literal
 
-LOOKS = 4  # late checks in a row before requests are refused; a garbage collection or a slow disk causes only one
-LEAST = 1 / 16  # minimum share of requests admitted; without any, the end of the overload would go unnoticed
-MORE = 1 / 8  # share of requests that is added at each check that is not late
+LATE_CHECKS_BEFORE_SHEDDING = (
+    4  # late checks in a row before requests are refused; a garbage collection or a slow disk causes only one
+)
+MIN_SHARE = 1 / 16  # minimum share of requests admitted; without any, the end of the overload would go unnoticed
+SHARE_STEP = 1 / 8  # share of requests that is added at each check that is not late
 
-Reason = Literal["lag", "requests"]
+RejectionReason = Literal["lag", "requests"]
 
 
-class Overload:
+class LoadShedder:
     """An overload limiter that admits a share of the requests, halved at each late check once LOOKS in a row were late.
 
     The share grows while the lag is at most half the allowed lag. Between half and the whole of it the share does not
@@ -33,12 +35,12 @@ class Overload:
         if not self._most_lag:
             return
         self._late_checks = self._late_checks + 1 if lag > self._most_lag else 0
-        if self._late_checks >= LOOKS:
-            self._share = max(LEAST, self._share / 2)
+        if self._late_checks >= LATE_CHECKS_BEFORE_SHEDDING:
+            self._share = max(MIN_SHARE, self._share / 2)
         elif lag <= self._most_lag / 2:
-            self._share = min(1.0, self._share + MORE)
+            self._share = min(1.0, self._share + SHARE_STEP)
 
-    def refuses(self, working: int) -> Reason | None:
+    def refuses(self, working: int) -> RejectionReason | None:
         """Return why a request is refused, or None. `working` counts the requests in progress, including this one."""
         if working > self._most_requests:
             return "requests"

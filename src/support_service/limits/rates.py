@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from heapq import nlargest, nsmallest
 from typing import NamedTuple
 
-MOST_KEYS = 20_000  # a busy process sees fewer keys in the time that a bucket takes to fill
-SLACK = 1e-6  # s; tolerance, because a sum of many floats is inexact
+MAX_KEYS = 20_000  # a busy process sees fewer keys in the time that a bucket takes to fill
+TOLERANCE = 1e-6  # s; tolerance, because a sum of many floats is inexact
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Rate:
     seconds: int
 
 
-class Standing(NamedTuple):
+class RateLimitState(NamedTuple):
     """State of a key after a request.
 
     Whether the request is admitted, how many are left, and the seconds until the bucket is full and until one fits.
@@ -35,7 +35,7 @@ class Standing(NamedTuple):
     retry_in: float
 
 
-class Limiter:
+class RateLimiter:
     """A limiter of one rate over many keys. Memory is bounded for any number of keys."""
 
     def __init__(self, name: str, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
@@ -48,24 +48,24 @@ class Limiter:
         self._full_at: dict[str, float] = {}
         self._spent: dict[str, int] | None = None
 
-    def take(self, key: str) -> Standing:
+    def take(self, key: str) -> RateLimitState:
         """Count a request if its bucket has room. A refused request is not counted."""
         now = self.clock()
         full_at = self._full_at.get(key)
         if full_at is None:
-            if len(self._full_at) >= MOST_KEYS:
+            if len(self._full_at) >= MAX_KEYS:
                 self._evict()
             full_in = 0.0
         else:
             full_in = full_at - now if full_at > now else 0.0
         wait = full_in - self._max_full_in
-        if wait > SLACK:
-            return Standing(False, 0, full_in, wait)  # noqa: FBT003 - a tuple that is created for every request
+        if wait > TOLERANCE:
+            return RateLimitState(False, 0, full_in, wait)  # noqa: FBT003 - a tuple that is created for every request
         full_in += self.interval
         self._full_at[key] = now + full_in
         if self._spent is not None:
             self._spent[key] = self._spent.get(key, 0) + 1
-        return Standing(True, int((SLACK - wait) / self.interval), full_in, 0.0)  # noqa: FBT003
+        return RateLimitState(True, int((TOLERANCE - wait) / self.interval), full_in, 0.0)  # noqa: FBT003
 
     def share(self) -> None:
         """Start recording the requests spent per key, for `spent`; earlier records are discarded."""
@@ -97,7 +97,7 @@ class Limiter:
 
     def _evict(self) -> None:
         """Remove the quarter of the keys whose buckets are full soonest, because the removal affects them least."""
-        for key, _ in nsmallest(MOST_KEYS // 4, self._full_at.items(), key=lambda each: each[1]):
+        for key, _ in nsmallest(MAX_KEYS // 4, self._full_at.items(), key=lambda each: each[1]):
             del self._full_at[key]
             if self._spent:  # else unsettled keys accumulate when a turn cannot settle all
                 self._spent.pop(key, None)

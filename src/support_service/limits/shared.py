@@ -15,17 +15,17 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from support_service.limits.rates import Limiter
+from support_service.limits.rates import RateLimiter
 from support_service.telemetry.labels import OTHER
-from support_service.telemetry.stores import Measure, unmeasured
+from support_service.telemetry.stores import RecordOperation, discard_operation
 
-SETTLE_EVERY = 0.2  # seconds
-RETRY_AFTER = 1.0  # seconds between attempts while Redis fails
-WITHIN = 1.0  # seconds for Redis to answer
-MOST_AT_ONCE = 500  # keys of one policy per turn; Redis serves no other client during the script
+SYNC_INTERVAL = 0.2  # seconds
+SYNC_RETRY_INTERVAL = 1.0  # seconds between attempts while Redis fails
+REDIS_TIMEOUT = 1.0  # seconds for Redis to answer
+MAX_KEYS_PER_SYNC = 500  # keys of one policy per turn; Redis serves no other client during the script
 MICRO = 1_000_000
 # The debt is limited to ten windows: more comes from a clock that jumped, or from a value that another program wrote.
-SETTLE = """
+SYNC_SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, most = tonumber(ARGV[1]), tonumber(ARGV[2]) * 10
@@ -43,14 +43,14 @@ return full_in
 log = logging.getLogger(__name__)
 
 
-class SharedRates:
+class SharedRateLimits:
     """Synchronization of limiters with those of other replicas."""
 
-    def __init__(self, url: str, limiters: Sequence[Limiter], measure: Measure = unmeasured) -> None:
+    def __init__(self, url: str, limiters: Sequence[RateLimiter], measure: RecordOperation = discard_operation) -> None:
         self._limiters = limiters
         self._measure = measure
         self._redis = redis.Redis.from_url(
-            url, socket_connect_timeout=WITHIN, socket_timeout=WITHIN, retry=Retry(NoBackoff(), 0)
+            url, socket_connect_timeout=REDIS_TIMEOUT, socket_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0)
         )
         self._healthy = True
         for limiter in limiters:
@@ -59,7 +59,7 @@ class SharedRates:
     async def run(self) -> None:
         """Synchronize periodically, until cancelled. While Redis fails, each replica applies the limits on its own."""
         while True:
-            await asyncio.sleep(SETTLE_EVERY if self._healthy else RETRY_AFTER)
+            await asyncio.sleep(SYNC_INTERVAL if self._healthy else SYNC_RETRY_INTERVAL)
             await self.settle()
 
     async def close(self) -> None:
@@ -70,7 +70,7 @@ class SharedRates:
         """Synchronize what was spent since the last call. A failure is logged and measured, but not raised."""
         started = perf_counter()
         try:
-            async with asyncio.timeout(WITHIN):
+            async with asyncio.timeout(REDIS_TIMEOUT):
                 settled = [await self._settle(limiter) for limiter in self._limiters]
         except Exception as failure:  # noqa: BLE001 - the next turn retries after any failure
             # Discard what was spent during a failure: the buckets have refilled meanwhile, and the sum of a
@@ -84,13 +84,13 @@ class SharedRates:
                 self._measure("EVAL", perf_counter() - started)
                 self._log_state(healthy=True)
 
-    async def _settle(self, limiter: Limiter) -> bool:
-        spent = limiter.spent(MOST_AT_ONCE)
+    async def _settle(self, limiter: RateLimiter) -> bool:
+        spent = limiter.spent(MAX_KEYS_PER_SYNC)
         if not spent:
             return False
         redis_keys = [f"support:rate:{limiter.name}:{key}" for key in spent]
         arguments = (round(limiter.interval * MICRO), limiter.rate.seconds * MICRO, *spent.values())
-        results: list[int] = await self._redis.eval(SETTLE, len(redis_keys), *redis_keys, *arguments)
+        results: list[int] = await self._redis.eval(SYNC_SCRIPT, len(redis_keys), *redis_keys, *arguments)
         limiter.settle({key: micros / MICRO for key, micros in zip(spent, results, strict=True)})
         return True
 

@@ -13,22 +13,22 @@ from uuid import uuid4
 
 import aiohttp
 
-from support_service.probe.report import Report, Step
+from support_service.probe.report import CheckReport, Step
 from support_service.telemetry.labels import PROBE_STEPS, SYNTHETIC
 
 FILE_BYTES = 64 * 1024
-LOOK_EVERY = 0.1  # seconds between reads of the timeline
-GRACE = 5.0  # seconds after a step's threshold until it is cancelled
+TIMELINE_POLL_INTERVAL = 0.1  # seconds between reads of the timeline
+STEP_TIMEOUT_MARGIN = 5.0  # seconds after a step's threshold until it is cancelled
 UNREACHABLE = (aiohttp.ClientConnectionError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, OSError, UnicodeError)
-MISSING = {"timeline": "the event was not in the timeline"}  # message for a cancelled step
-TRUSTED = ("fresh", "cached", "off", "none")  # acceptable statuses of a timeline source
+TIMEOUT_MESSAGES = {"timeline": "the event was not in the timeline"}  # message for a cancelled step
+ACCEPTED_SOURCE_STATUSES = ("fresh", "cached", "off", "none")  # acceptable statuses of a timeline source
 
 
-class Wrong(Exception):
+class UnexpectedAnswer(Exception):
     """An answer to a step is not as expected."""
 
 
-class Check:
+class SyntheticCheck:
     """A check of one service. Thresholds are in seconds: for each step, and from an event to its timeline entry."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], threshold: float, event_threshold: float) -> None:
@@ -40,9 +40,9 @@ class Check:
         self._file = b""
         self._sent = {"id": "", "order": "", "shipment": ""}
 
-    async def run(self) -> Report:
+    async def run(self) -> CheckReport:
         """Run every step and return the report. Errors of the service are reported, never raised."""
-        report = Report(self._base_url, datetime.now(UTC).isoformat(timespec="seconds"))
+        report = CheckReport(self._base_url, datetime.now(UTC).isoformat(timespec="seconds"))
         self._case, self._uri, self._file = "", "", os.urandom(FILE_BYTES)
         name = uuid4().hex[:16]
         self._sent = {"id": f"probe-{name}", "order": f"probe-{name}", "shipment": f"probe-{name}-1"}
@@ -63,14 +63,14 @@ class Check:
     async def _run_step(self, session: aiohttp.ClientSession, step: Step) -> None:
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(step.threshold + GRACE):
+            async with asyncio.timeout(step.threshold + STEP_TIMEOUT_MARGIN):
                 await getattr(self, f"_{step.step}")(session)
             step.verdict = "good"
-        except Wrong as wrong:
+        except UnexpectedAnswer as wrong:
             step.verdict, step.detail = "wrong", str(wrong)
         except TimeoutError:
-            missing = MISSING.get(step.step, "there was no answer")
-            step.verdict, step.detail = "wrong", f"{missing} {GRACE:g} s after the threshold"
+            missing = TIMEOUT_MESSAGES.get(step.step, "there was no answer")
+            step.verdict, step.detail = "wrong", f"{missing} {STEP_TIMEOUT_MARGIN:g} s after the threshold"
         except Exception as failure:  # noqa: BLE001 - any error is a result, and the case must still be deleted
             unreachable = step.step == "open" and isinstance(failure, UNREACHABLE)
             step.verdict, step.detail = "skipped" if unreachable else "wrong", f"{type(failure).__name__}: {failure}"
@@ -91,7 +91,7 @@ class Check:
         message = {"authorType": "customer", "message": "Is anyone there?"}
         async with self._request(session, "POST", f"{self._case}/messages", 200, json=message) as response:
             if (await response.json())["message"] != message["message"]:
-                raise Wrong("the message came back as another")
+                raise UnexpectedAnswer("the message came back as another")
 
     async def _upload(self, session: aiohttp.ClientSession) -> None:
         form = aiohttp.FormData()
@@ -134,10 +134,10 @@ class Check:
             _expect_sources(case)
             if any((entry.get("metadata") or {}).get("eventId") == self._sent["id"] for entry in case["timeline"]):
                 break
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(TIMELINE_POLL_INTERVAL)
         kinds = {entry["type"] for entry in case["timeline"]}
         if not kinds >= {"conversation", "attachment"}:
-            raise Wrong(f"the timeline has only {', '.join(sorted(kinds))}")
+            raise UnexpectedAnswer(f"the timeline has only {', '.join(sorted(kinds))}")
 
     async def _refresh(self, session: aiohttp.ClientSession) -> None:
         async with self._request(session, "POST", f"{self._case}/timeline/refresh", 200) as response:
@@ -146,7 +146,7 @@ class Check:
     async def _close(self, session: aiohttp.ClientSession) -> None:
         async with self._request(session, "POST", f"{self._case}/close", 200) as response:
             if (await response.json())["status"] != "closed":
-                raise Wrong("the case is not closed")
+                raise UnexpectedAnswer("the case is not closed")
 
     async def _delete(self, session: aiohttp.ClientSession) -> None:
         async with self._request(session, "DELETE", self._case, 204):
@@ -161,12 +161,12 @@ class Check:
         async with session.request(method, self._base_url + path, **body) as response:
             if response.status != status:
                 text = " ".join((await response.text(errors="replace")).split())[:200]
-                raise Wrong(f"{method} answered {response.status} instead of {status}: {text}")
+                raise UnexpectedAnswer(f"{method} answered {response.status} instead of {status}: {text}")
             yield response
 
     def _compare(self, digest: str, what: str) -> None:
         if digest != hashlib.sha256(self._file).hexdigest():
-            raise Wrong(f"{what} other bytes than were sent")
+            raise UnexpectedAnswer(f"{what} other bytes than were sent")
 
 
 def _expect_sources(case: dict[str, Any]) -> None:
@@ -174,7 +174,9 @@ def _expect_sources(case: dict[str, Any]) -> None:
     bad = {
         name: f"{source['status']} ({source['reason']})"
         for name, source in case["timelineSources"].items()
-        if source["status"] not in TRUSTED
+        if source["status"] not in ACCEPTED_SOURCE_STATUSES
     }
     if bad:
-        raise Wrong("; ".join(f"the {name} service's part of the timeline is {what}" for name, what in bad.items()))
+        raise UnexpectedAnswer(
+            "; ".join(f"the {name} service's part of the timeline is {what}" for name, what in bad.items())
+        )

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Verdict = Literal["good", "slow", "wrong", "skipped"]
+StepVerdict = Literal["good", "slow", "wrong", "skipped"]
 
 
 @dataclass(slots=True)
@@ -13,12 +13,12 @@ class Step:
     step: str
     threshold: float
     seconds: float = 0.0
-    verdict: Verdict = "skipped"
+    verdict: StepVerdict = "skipped"
     detail: str | None = None
 
 
 @dataclass(slots=True)
-class Report:
+class CheckReport:
     """A whole check. `reason` says why it could not run, and is None if it ran."""
 
     base_url: str

@@ -6,31 +6,31 @@ import time
 
 from aiohttp import web
 
-from support_service.probe.check import Check
-from support_service.probe.report import Report
-from support_service.server import listening, stop_signal
+from support_service.probe.check import SyntheticCheck
+from support_service.probe.report import CheckReport
+from support_service.server import serving, stop_signal
 from support_service.settings import Server
-from support_service.telemetry.instruments import PROBE_LAST_SUCCESS, PROBE_STEP, PROBE_SUCCESS, Reading, observe
-from support_service.telemetry.provider import Metrics, reporter
+from support_service.telemetry.instruments import PROBE_LAST_SUCCESS, PROBE_STEP, PROBE_SUCCESS, Observations, observe
+from support_service.telemetry.provider import Metrics, build_resource
 
 
-async def once(check: Check) -> int:
+async def run_once(check: SyntheticCheck) -> int:
     """Run the check, print the report and return the exit status."""
     report = await check.run()
     print(json.dumps(report.document(), indent=2), flush=True)
     return report.status
 
 
-async def again_and_again(check: Check, interval: float, listen: tuple[str, int]) -> None:
+async def run_every(check: SyntheticCheck, interval: float, listen: tuple[str, int]) -> None:
     """Run the check every `interval` seconds until SIGTERM or SIGINT.
 
     Prints one report per line and serves the last one as metrics. Raises WrongSetting if they can't be served.
     """
     stopped = asyncio.ensure_future(stop_signal())
-    results = Results()
+    results = CheckMetrics()
     host, port = listen
     server = Server.model_validate({"SUPPORT_HOST": host, "SUPPORT_PORT": port})
-    async with listening(results.application(), server, chosen_by=f"--listen {host}:{port}") as address:
+    async with serving(results.application(), server, chosen_by=f"--listen {host}:{port}") as address:
         print(json.dumps({"metrics": f"{address}/metrics"}), flush=True)
         while not stopped.done():
             started = time.monotonic()
@@ -41,12 +41,12 @@ async def again_and_again(check: Check, interval: float, listen: tuple[str, int]
     results.close()
 
 
-class Results:
+class CheckMetrics:
     """Metrics of the last check."""
 
     def __init__(self) -> None:
-        self._metrics = Metrics(("prometheus",), reporter())
-        self._last: Report | None = None
+        self._metrics = Metrics(("prometheus",), build_resource())
+        self._last: CheckReport | None = None
         self._last_good: float | None = None
         observe(self._metrics.meter, PROBE_SUCCESS, self._success)
         observe(self._metrics.meter, PROBE_STEP, self._steps)
@@ -65,7 +65,7 @@ class Results:
         app.router.add_get("/metrics", metrics)
         return app
 
-    def keep(self, report: Report) -> None:
+    def keep(self, report: CheckReport) -> None:
         """Store a report as the last check."""
         self._last = report
         if report.verdict == "good":
@@ -75,9 +75,9 @@ class Results:
         """Shut down the metrics provider."""
         self._metrics.close()
 
-    def _success(self) -> Reading:
+    def _success(self) -> Observations:
         return [] if self._last is None else [(int(self._last.verdict == "good"), {})]
 
-    def _steps(self) -> Reading:
+    def _steps(self) -> Observations:
         steps = self._last.steps if self._last else []
         return [(step.seconds, {"step": step.step}) for step in steps if step.verdict != "skipped"]

@@ -18,15 +18,15 @@ from support_service.settings.sections import (
     Client,
     Database,
     Events,
-    Limits,
+    LimitSettings,
     ObjectStore,
-    Section,
     Server,
+    SettingsSection,
     Telemetry,
     Timeline,
-    read,
+    read_section,
 )
-from support_service.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, shown
+from support_service.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, mask_secrets
 
 __all__ = [
     "JWT_ALGORITHMS",
@@ -39,11 +39,11 @@ __all__ = [
     "WrongSetting",
 ]
 
-RATE = (100, 1)  # (requests, seconds): a busy tool needs a tenth of this
-ADDRESS_RATE = (300, 1)  # (requests, seconds): a whole office may share one address
+DEFAULT_RATE = (100, 1)  # (requests, seconds): a busy tool needs a tenth of this
+DEFAULT_ADDRESS_RATE = (300, 1)  # (requests, seconds): a whole office may share one address
 # Variables that Kubernetes injects into each container for every Service in its namespace named support or support-…
-INJECTED = re.compile(r"SUPPORT_SERVICE_.*|SUPPORT_.*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP)).*")
-EVERYWHERE = {
+KUBERNETES_VARIABLES = re.compile(r"SUPPORT_SERVICE_.*|SUPPORT_.*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP)).*")
+WILDCARD_ADDRESSES = {
     str(IPv4Address(0)),
     str(IPv6Address(0)),
 }  # wildcard addresses: binding to one takes the port on every address
@@ -55,7 +55,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     server: Server
-    limits: Limits
+    limits: LimitSettings
     database: Database
     timeline: Timeline
     attachments: Attachments
@@ -71,7 +71,7 @@ class Settings(BaseModel):
 
         With SUPPORT_AUTH=open, which listens on loopback only, the default is unlimited.
         """
-        return self.limits.rate or ((0, 0) if self.server.auth == "open" else RATE)
+        return self.limits.rate or ((0, 0) if self.server.auth == "open" else DEFAULT_RATE)
 
     @property
     def address_rate(self) -> tuple[int, int]:
@@ -79,30 +79,32 @@ class Settings(BaseModel):
 
         With SUPPORT_AUTH=open the default is unlimited.
         """
-        return self.limits.address_rate or ((0, 0) if self.server.auth == "open" else ADDRESS_RATE)
+        return self.limits.address_rate or ((0, 0) if self.server.auth == "open" else DEFAULT_ADDRESS_RATE)
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read and validate every variable; raises WrongSetting for the first invalid one."""
         settings = cls(
-            server=read(Server, environ),
-            limits=read(Limits, environ),
-            database=read(Database, environ),
-            timeline=read(Timeline, environ),
-            attachments=read(Attachments, environ),
-            s3=read(ObjectStore, environ),
-            events=read(Events, environ),
-            telemetry=read(Telemetry, environ),
-            access=read(Access, environ),
+            server=read_section(Server, environ),
+            limits=read_section(LimitSettings, environ),
+            database=read_section(Database, environ),
+            timeline=read_section(Timeline, environ),
+            attachments=read_section(Attachments, environ),
+            s3=read_section(ObjectStore, environ),
+            events=read_section(Events, environ),
+            telemetry=read_section(Telemetry, environ),
+            access=read_section(Access, environ),
             warnings=(
-                *opentelemetry.ignored(environ),
+                *opentelemetry.ineffective_warnings(environ),
                 *_warn_unconsumed_events(environ),
                 *_warn_ineffective(environ),
                 *_warn_unknown(environ),
             ),
         )
-        for name, allowed in opentelemetry.wrong(environ, settings.telemetry.metrics, settings.telemetry.traces):
-            raise WrongSetting(f"{name}={shown(name, environ[name])}: allowed is {allowed}")
+        for name, allowed in opentelemetry.first_invalid(
+            environ, settings.telemetry.metrics, settings.telemetry.traces
+        ):
+            raise WrongSetting(f"{name}={mask_secrets(name, environ[name])}: allowed is {allowed}")
         if settings.events.stream == settings.events.inbound_stream:
             raise WrongSetting(
                 f"SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both {settings.events.stream!r}: "
@@ -136,7 +138,7 @@ class Settings(BaseModel):
                 f"({', '.join(LOOPBACK)}), since anyone who reaches the port may read every case"
             )
         hosts = {server.host, access.admin_host}
-        if access.admin_port and access.admin_port == server.port and (len(hosts) == 1 or hosts & EVERYWHERE):
+        if access.admin_port and access.admin_port == server.port and (len(hosts) == 1 or hosts & WILDCARD_ADDRESSES):
             raise WrongSetting(
                 f"SUPPORT_ADMIN_PORT={access.admin_port}: allowed is another port than the API has (SUPPORT_PORT)"
             )
@@ -145,7 +147,7 @@ class Settings(BaseModel):
 
 def _warn_unconsumed_events(environ: Mapping[str, str]) -> Iterator[str]:
     redis = environ.get("SUPPORT_EVENTS_REDIS_URL") or environ.get("SUPPORT_REDIS_URL")
-    if not redis and not read(Events, environ).consume:
+    if not redis and not read_section(Events, environ).consume:
         given = environ["SUPPORT_EVENTS_CONSUME"]
         yield (
             f"SUPPORT_EVENTS_CONSUME={given!r} leaves events to no one: without SUPPORT_EVENTS_REDIS_URL or "
@@ -162,11 +164,13 @@ def _warn_ineffective(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _warn_unknown(environ: Mapping[str, str]) -> Iterator[str]:
-    known = [str(field.alias) for section in Section.__subclasses__() for field in section.model_fields.values()]
+    known = [
+        str(field.alias) for section in SettingsSection.__subclasses__() for field in section.model_fields.values()
+    ]
     suffixes = [name.removeprefix("SUPPORT_") for name in known]
     for name in sorted(environ.keys() - {*known}):
         # Kubernetes sets a Service's port variable to a URL, such as SUPPORT_PROBE_PORT=tcp://10.0.0.7:9101.
-        injected = INJECTED.fullmatch(name) or (name.endswith("_PORT") and "://" in environ[name])
+        injected = KUBERNETES_VARIABLES.fullmatch(name) or (name.endswith("_PORT") and "://" in environ[name])
         if name.startswith("SUPPORT_") and environ[name] and not injected:
             matches = difflib.get_close_matches(name.removeprefix("SUPPORT_"), suffixes, 1)
             nearest = f"; the nearest is SUPPORT_{matches[0]}" if matches else ""

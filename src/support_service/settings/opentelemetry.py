@@ -15,18 +15,18 @@ QUEUE, BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
 QUEUE_SIZE, BATCH_SIZE = 2048, 512  # the specification's defaults
 HEADER = re.compile(r"\s*[^\s=,;\"(){}<>@:/?\[\]\\]+\s*=[\x20-\x7e]*")
 PROPAGATORS = {"tracecontext", "baggage", ""}
-MOST = 10**9  # Python's waits end at about 10**9 seconds; a thread that waits longer dies silently
+MAX_VALUE = 10**9  # Python's waits end at about 10**9 seconds; a thread that waits longer dies silently
 
 
 def _number(text: str) -> bool:
     try:
-        return 0 < float(text) <= MOST
+        return 0 < float(text) <= MAX_VALUE
     except ValueError:
         return False
 
 
 def _limit(text: str) -> bool:
-    return text.isdecimal() and len(text) <= len(str(MOST)) and int(text) <= MOST
+    return text.isdecimal() and len(text) <= len(str(MAX_VALUE)) and int(text) <= MAX_VALUE
 
 
 def _count(text: str) -> bool:
@@ -50,9 +50,12 @@ def _patterns(text: str) -> bool:
     return True
 
 
-COUNT: Rule = (_count, f"a whole number above 0 and up to {MOST}")
-LIMIT: Rule = (_limit, f"a whole number from 0 up to {MOST}")  # length bounds of the SDK's lists; none may be unlimited
-NUMBER: Rule = (_number, f"a number above 0 and up to {MOST}")
+COUNT: Rule = (_count, f"a whole number above 0 and up to {MAX_VALUE}")
+LIMIT: Rule = (
+    _limit,
+    f"a whole number from 0 up to {MAX_VALUE}",
+)  # length bounds of the SDK's lists; none may be unlimited
+NUMBER: Rule = (_number, f"a number above 0 and up to {MAX_VALUE}")
 PATTERNS: Rule = (_patterns, "regular expressions with commas between")
 ENDPOINT: Rule = (_http, "an address that starts with http:// or https://")
 PROTOCOL: Rule = (lambda text: text == "http/protobuf", "http/protobuf, which is all that is built in")
@@ -95,7 +98,7 @@ OTLP: dict[str, Rule] = {
 }
 
 
-def wrong(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> Iterator[tuple[str, str]]:
+def first_invalid(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield (variable, allowed values) for the first invalid value that the configured exporters read."""
     for variable, (right, allowed) in _rules(environ, metrics, traces).items():
         if (given := environ.get(variable)) and not right(given.strip()):
@@ -125,7 +128,7 @@ def _rules(environ: Environ, metrics: Collection[str], traces: Collection[str]) 
     return rules
 
 
-def ignored(environ: Environ) -> Iterator[str]:
+def ineffective_warnings(environ: Environ) -> Iterator[str]:
     """Yield a warning for each variable that is set and has no effect."""
     given = environ.get("OTEL_PROPAGATORS", "")
     if not {name.strip().lower() for name in given.split(",")} <= PROPAGATORS:

@@ -21,26 +21,26 @@ from support_service.settings.values import (
     Count,
     DatabaseUrl,
     Duration,
-    Frequency,
-    KeyPlace,
+    KeySource,
     MetricsExporters,
     Networks,
     Origins,
     RedisUrl,
+    RequestRate,
     Seconds,
     Share,
     Token,
     TracesExporters,
     Webhooks,
     WrongSetting,
-    allowed,
-    shown,
+    allowed_values,
+    mask_secrets,
 )
 
-AnySection = TypeVar("AnySection", bound="Section")
+AnySection = TypeVar("AnySection", bound="SettingsSection")
 
 
-class Section(BaseModel):
+class SettingsSection(BaseModel):
     """Base class of the sections; a section is read from the variables that its field aliases name."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
@@ -48,10 +48,10 @@ class Section(BaseModel):
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
         """Read this section only, for a command that needs no other; raises WrongSetting for an invalid value."""
-        return read(cls, environ)
+        return read_section(cls, environ)
 
 
-class Server(Section):
+class Server(SettingsSection):
     """Listening address, authentication mode, shutdown and logging."""
 
     host: str = Field("127.0.0.1", alias="SUPPORT_HOST", description="address to listen on")
@@ -71,7 +71,7 @@ class Server(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="SUPPORT_LOG_LEVEL")
 
 
-class Limits(Section):
+class LimitSettings(SettingsSection):
     """Rate limits, load limits and client timeouts; trusted proxies and allowed CORS origins."""
 
     trusted_proxies: Networks = Field(
@@ -80,8 +80,8 @@ class Limits(Section):
     cors_origins: Origins = Field(
         (), alias="SUPPORT_CORS_ORIGINS", validate_default=False, description="origins whose pages may call"
     )
-    rate: Frequency | None = Field(None, alias="SUPPORT_RATE_LIMIT", description="of one principal")
-    address_rate: Frequency | None = Field(None, alias="SUPPORT_RATE_LIMIT_ADDRESS", description="of one address")
+    rate: RequestRate | None = Field(None, alias="SUPPORT_RATE_LIMIT", description="of one principal")
+    address_rate: RequestRate | None = Field(None, alias="SUPPORT_RATE_LIMIT_ADDRESS", description="of one address")
     connections: Count = Field(4096, alias="SUPPORT_CONNECTIONS", ge=8, description="connections at once")
     requests: Count = Field(1000, alias="SUPPORT_REQUESTS", ge=1, description="requests in work at once")
     lag: Seconds = Field(0.5, alias="SUPPORT_SHED_LAG", ge=0, description="s of loop lag from which on load is shed")
@@ -90,7 +90,7 @@ class Limits(Section):
     send_timeout: Seconds = Field(30, alias="SUPPORT_SEND_TIMEOUT", gt=0, description="s without taking of an answer")
 
 
-class Database(Section):
+class Database(SettingsSection):
     """The database that stores cases."""
 
     url: DatabaseUrl = Field("sqlite:///var/support.db", alias="SUPPORT_DATABASE_URL")
@@ -100,7 +100,7 @@ class Database(Section):
     pool_size: int = Field(10, alias="SUPPORT_DATABASE_POOL", ge=1, le=200, description="PostgreSQL connections")
 
 
-class Timeline(Section):
+class Timeline(SettingsSection):
     """The timeline: upstream services, their timeouts, and the cache."""
 
     redis_url: RedisUrl | None = Field(None, alias="SUPPORT_REDIS_URL", description="unset: in-process cache")
@@ -123,7 +123,7 @@ class Timeline(Section):
     )
 
 
-class Attachments(Section):
+class Attachments(SettingsSection):
     """Attachments: storage, upload limits, downloads, retention and re-hashing."""
 
     directory: Path = Field(Path("var/attachments"), alias="SUPPORT_ATTACHMENT_DIR")
@@ -134,7 +134,7 @@ class Attachments(Section):
     )
     uploads: Count = Field(64, alias="SUPPORT_ATTACHMENT_UPLOADS", ge=1, description="uploads at once")
     min_rate: float = Field(
-        1024, alias="SUPPORT_ATTACHMENT_MIN_RATE", ge=0, le=units.MOST, description="bytes/s a client must send"
+        1024, alias="SUPPORT_ATTACHMENT_MIN_RATE", ge=0, le=units.MAX_INTEGER, description="bytes/s a client must send"
     )
     deadline: Seconds = Field(3600, alias="SUPPORT_ATTACHMENT_DEADLINE", gt=0, description="s for a whole upload")
     types: ContentTypes | None = Field(None, alias="SUPPORT_ATTACHMENT_TYPES", description="unset: any content type")
@@ -147,7 +147,7 @@ class Attachments(Section):
     scrub: Share = Field(0.0, alias="SUPPORT_SCRUB_SAMPLE", description="share of the files re-hashed with each sweep")
 
 
-class ObjectStore(Section):
+class ObjectStore(SettingsSection):
     """The S3-compatible object store; credentials come from the usual AWS_* variables."""
 
     bucket: str | None = Field(None, alias="SUPPORT_S3_BUCKET", description="unset: files stay on the local disk")
@@ -161,7 +161,7 @@ class ObjectStore(Section):
     )
 
 
-class Events(Section):
+class Events(SettingsSection):
     """Inbound events, published events and webhooks."""
 
     redis_url: RedisUrl | None = Field(None, alias="SUPPORT_EVENTS_REDIS_URL", description="unset: SUPPORT_REDIS_URL")
@@ -178,7 +178,7 @@ class Events(Section):
     webhooks: Webhooks = Field((), alias="SUPPORT_WEBHOOKS", validate_default=False)
 
 
-class Telemetry(Section):
+class Telemetry(SettingsSection):
     """OTEL_* variables that the service reads; the SDK and its exporters read the others themselves."""
 
     disabled: Annotated[bool, BeforeValidator(lambda value: str(value).strip().lower() == "true")] = Field(
@@ -198,11 +198,11 @@ class Telemetry(Section):
         return () if self.disabled else self.traces_exporter
 
 
-class Access(Section):
+class Access(SettingsSection):
     """Authentication of callers (tokens, JWTs), and access to metrics and the admin port."""
 
     tokens_file: Path = Field(Path("var/tokens.json"), alias="SUPPORT_TOKENS_FILE")
-    jwt_keys: KeyPlace | None = Field(None, alias="SUPPORT_JWT_KEYS", description="address of a JWKS, or a file")
+    jwt_keys: KeySource | None = Field(None, alias="SUPPORT_JWT_KEYS", description="address of a JWKS, or a file")
     jwt_issuer: str | None = Field(None, alias="SUPPORT_JWT_ISSUER", description="the `iss` that tokens must have")
     jwt_audience: str | None = Field(None, alias="SUPPORT_JWT_AUDIENCE", description="the `aud` that tokens must name")
     jwt_algorithms: Algorithms = Field(
@@ -221,7 +221,7 @@ class Access(Section):
     )
 
 
-class Client(Section):
+class Client(SettingsSection):
     """Credentials of the commands that call a running service."""
 
     token: Token | None = Field(None, alias="SUPPORT_TOKEN", description="whom `attach`, `probe` and `demo` act as")
@@ -232,7 +232,7 @@ class Client(Section):
         return {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value()}"}
 
 
-def read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
+def read_section(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
     """Read a section from its variables; an empty value counts as unset.
 
     Raises WrongSetting for the first invalid value.
@@ -244,4 +244,4 @@ def read(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
     except ValidationError as failure:
         first = failure.errors()[0]
         name = str(first["loc"][0])
-        raise WrongSetting(f"{name}={shown(name, given[name])}: allowed is {allowed(first)}") from None
+        raise WrongSetting(f"{name}={mask_secrets(name, given[name])}: allowed is {allowed_values(first)}") from None

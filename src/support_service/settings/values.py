@@ -21,8 +21,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from support_service.core import units
-from support_service.core.refusals import Refusal
-from support_service.core.urls import base_url, check_port, http_url
+from support_service.core.refusals import UserError
+from support_service.core.urls import check_port, parse_base_url, parse_http_url
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Asymmetric algorithms only. With HS256 and similar, every party that can verify a token can also sign one; `none` has
@@ -34,7 +34,7 @@ JWT_ALGORITHMS = (
 POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "port", "database", "target_session_attrs"})
 
 
-class WrongSetting(Refusal):
+class WrongSetting(UserError):
     """An invalid setting; the text is one line with the variable, its value and the allowed values."""
 
 
@@ -78,7 +78,7 @@ def _key_place(value: str) -> str:
 
 
 # The allowed values, by pydantic error type, where pydantic's message is about its internals; {} is that message.
-WORDS = {
+ALLOWED_BY_ERROR_TYPE = {
     "bool_parsing": "true or false",
     "extra_forbidden": "nothing, as there is no such field",
     "float_parsing": "a number",
@@ -95,13 +95,13 @@ WORDS = {
 }
 
 
-def allowed(error: ErrorDetails) -> str:
+def allowed_values(error: ErrorDetails) -> str:
     """Return the allowed values for a pydantic error, as the end of a sentence."""
     said = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return WORDS.get(error["type"], "{}").format(said, **error.get("ctx", {}))
+    return ALLOWED_BY_ERROR_TYPE.get(error["type"], "{}").format(said, **error.get("ctx", {}))
 
 
-def shown(name: str, value: str) -> str:
+def mask_secrets(name: str, value: str) -> str:
     """Return a value for an error message with passwords and secrets masked, since messages are logged."""
     if name.endswith(("_HEADERS", "_TOKEN")) or name == "SUPPORT_MASKING_KEY":
         return "***"
@@ -150,7 +150,7 @@ def _algorithms(value: object) -> object:
 
 def _frequency(value: object) -> object:
     """Parse a rate limit into (requests, seconds); `off` is (0, 0)."""
-    return (0, 0) if str(value).strip().lower() == "off" else units.frequency(str(value))
+    return (0, 0) if str(value).strip().lower() == "off" else units.parse_request_rate(str(value))
 
 
 def _networks(value: object) -> object:
@@ -177,26 +177,26 @@ def _token(value: object) -> object:
     return token
 
 
-Frequency = Annotated[tuple[int, int], BeforeValidator(_frequency)]
+RequestRate = Annotated[tuple[int, int], BeforeValidator(_frequency)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_content_types)]
-Duration = Annotated[timedelta, BeforeValidator(units.duration)]
+Duration = Annotated[timedelta, BeforeValidator(units.parse_duration)]
 # Upper bounds: Redis limits a time to live and the length of a stream, and every database limits integers.
-Seconds = Annotated[float, Field(le=units.LONGEST.total_seconds())]
-Count = Annotated[int, Field(le=units.MOST)]
-Share = Annotated[float, BeforeValidator(units.share)]
+Seconds = Annotated[float, Field(le=units.MAX_DURATION.total_seconds())]
+Count = Annotated[int, Field(le=units.MAX_INTEGER)]
+Share = Annotated[float, BeforeValidator(units.parse_percentage)]
 MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
 TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
 Algorithms = Annotated[tuple[str, ...], BeforeValidator(_algorithms)]
-KeyPlace = Annotated[str, AfterValidator(_key_place)]
-HttpUrl = Annotated[str, AfterValidator(http_url)]
-BaseUrl = Annotated[str, AfterValidator(base_url)]
+KeySource = Annotated[str, AfterValidator(_key_place)]
+HttpUrl = Annotated[str, AfterValidator(parse_http_url)]
+BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
-class Webhook(BaseModel):
+class WebhookEndpoint(BaseModel):
     """An endpoint that receives events.
 
     Its secret has the Standard Webhooks form: `whsec_` and 24 to 64 bytes in base64.
@@ -229,15 +229,15 @@ def _webhooks(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        found = TypeAdapter(tuple[Webhook, ...]).validate_json(value)
+        found = TypeAdapter(tuple[WebhookEndpoint, ...]).validate_json(value)
     except ValidationError as failure:
         first = failure.errors(include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{WEBHOOKS_FORM}{f'; {place}: {allowed(first)}' if place else ''}") from None
+        raise ValueError(f"{WEBHOOKS_FORM}{f'; {place}: {allowed_values(first)}' if place else ''}") from None
     if len({each.name for each in found}) != len(found):
         raise ValueError(WEBHOOKS_FORM)
     return found
 
 
 Token = Annotated[SecretStr, BeforeValidator(_token)]
-Webhooks = Annotated[tuple[Webhook, ...], BeforeValidator(_webhooks)]
+Webhooks = Annotated[tuple[WebhookEndpoint, ...], BeforeValidator(_webhooks)]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-READ_AT_IMPORT = ("OTEL_PROPAGATORS", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")
+VARIABLES_READ_AT_IMPORT = ("OTEL_PROPAGATORS", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")
 
 
 @contextmanager
@@ -14,7 +14,7 @@ def environment_hidden() -> Iterator[None]:
     An invalid value would end the import with a traceback. settings/ reports an invalid limit in one line, and W3C
     trace context is propagated regardless of OTEL_PROPAGATORS.
     """
-    hidden = {name: os.environ.pop(name) for name in READ_AT_IMPORT if name in os.environ}  # noqa: TID251 - see above
+    hidden = {name: os.environ.pop(name) for name in VARIABLES_READ_AT_IMPORT if name in os.environ}  # noqa: TID251 - see above
     try:
         yield
     finally:

@@ -11,21 +11,21 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram
 from opentelemetry.util.types import Attributes
 
-BATCH = 64  # measurements; a batch takes a third of a millisecond
+BATCH_SIZE = 64  # measurements; a batch takes a third of a millisecond
 
-Take = Callable[[float, Attributes], None]
+Record = Callable[[float, Attributes], None]
 
 
-class Batches:
+class MeasurementBuffer:
     """Measurements of one app's instruments that the SDK has not received yet."""
 
     def __init__(self) -> None:
-        self._pending: deque[tuple[Take, float, Attributes]] = deque()
+        self._pending: deque[tuple[Record, float, Attributes]] = deque()
 
-    def tell(self, take: Take, amount: float, attributes: Attributes) -> None:
+    def tell(self, take: Record, amount: float, attributes: Attributes) -> None:
         """Queue a measurement for the next batch; the caller must not modify `attributes` afterwards."""
         self._pending.append((take, amount, attributes))
-        if len(self._pending) >= BATCH:
+        if len(self._pending) >= BATCH_SIZE:
             self.hand_over()
 
     def hand_over(self) -> None:
@@ -44,7 +44,7 @@ class Batches:
 class BatchedCounter(Counter):
     """An SDK counter that receives its measurements in batches."""
 
-    def __init__(self, counter: Counter, batches: Batches) -> None:
+    def __init__(self, counter: Counter, batches: MeasurementBuffer) -> None:
         self._add = counter.add
         self._enqueue = batches.tell
 
@@ -56,7 +56,7 @@ class BatchedCounter(Counter):
 class BatchedHistogram(Histogram):
     """An SDK histogram that receives its measurements in batches."""
 
-    def __init__(self, histogram: Histogram, batches: Batches) -> None:
+    def __init__(self, histogram: Histogram, batches: MeasurementBuffer) -> None:
         self._record = histogram.record
         self._enqueue = batches.tell
 

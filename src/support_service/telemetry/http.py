@@ -2,11 +2,11 @@
 
 from opentelemetry.metrics import Histogram
 
-from support_service.telemetry.instruments import NOTHING, Reading
+from support_service.telemetry.instruments import EMPTY_MEASUREMENT, Observations
 from support_service.telemetry.labels import METHODS, OTHER, OTHER_METHOD
 
 # Scrapes and probes arrive every few seconds and would hide the latency that clients see.
-UNMEASURED = frozenset({"/metrics", "/livez", "/readyz", "/health"})
+UNMEASURED_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/health"})
 
 
 class RequestMetrics:
@@ -18,12 +18,12 @@ class RequestMetrics:
 
     def expect(self, method: str, route: str, status: int) -> None:
         """Create a series with the value 0 before its first request."""
-        if route not in UNMEASURED:
-            self._record(method, route, status, NOTHING, None)
+        if route not in UNMEASURED_PATHS:
+            self._record(method, route, status, EMPTY_MEASUREMENT, None)
 
     def begin(self, method: str, route: str | None) -> None:
         """Count a request as active; the caller must call `end` afterwards."""
-        if route not in UNMEASURED:
+        if route not in UNMEASURED_PATHS:
             self._active[_method(method, route)] += 1
 
     def end(self, method: str, route: str | None, status: int, seconds: float, error: str | None = None) -> None:
@@ -31,7 +31,7 @@ class RequestMetrics:
 
         `error` names a failure that the status does not show, such as a client disconnect.
         """
-        if route in UNMEASURED:
+        if route in UNMEASURED_PATHS:
             return
         method = _method(method, route)
         self._active[method] -= 1
@@ -41,7 +41,7 @@ class RequestMetrics:
         """Record a request that could not be parsed, so that its method and route are unknown."""
         self._record(OTHER_METHOD, OTHER, status, 0.0, None)
 
-    def active(self) -> Reading:
+    def active(self) -> Observations:
         """Return the number of active requests by method."""
         # Plain integers that are read at each scrape: two calls of an instrument would cost each request 12 us.
         return [

@@ -13,26 +13,26 @@ from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Ob
 
 from support_service import __version__
 from support_service.telemetry import labels
-from support_service.telemetry.batches import BatchedCounter, BatchedHistogram, Batches
+from support_service.telemetry.batches import BatchedCounter, BatchedHistogram, MeasurementBuffer
 
 # From a cached read to a dependency that reaches its deadline. The alert's threshold, 2 s, must be a bucket boundary.
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
-UNITS = {"s": "seconds", "By": "bytes"}  # units in braces, and 1, do not appear in a Prometheus name
+PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes"}  # units in braces, and 1, do not appear in a Prometheus name
 # From a minute, for a chat, to two weeks, for a complaint.
-WAITING = (60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 1_209_600.0)
+RESPONSE_TIME_BUCKETS = (60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 1_209_600.0)
 
 
 class _Nothing(float):
     """A placeholder value that creates a histogram series with all counts at 0 and is not itself counted."""
 
 
-NOTHING = _Nothing(0)
+EMPTY_MEASUREMENT = _Nothing(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class InstrumentSpec:
     """One instrument. A label with the values None has an open vocabulary, set by the service and never by a client.
 
     If `seeded` is true, a series for every combination of label values exists from the start. If it is false, the
@@ -51,7 +51,7 @@ class Row:
     def prometheus(self) -> str:
         """The metric family's name in the Prometheus text format, without the suffixes of histogram samples."""
         name = self.name.replace(".", "_")
-        unit = UNITS.get(self.unit)
+        unit = PROMETHEUS_UNITS.get(self.unit)
         if unit and not name.endswith(f"_{unit}"):
             name = f"{name}_{unit}"
         return f"{name}_total" if self.kind in ("counter", "observed counter") else name
@@ -64,102 +64,102 @@ class Row:
         return [dict(zip(self.labels, values, strict=True)) for values in combinations]
 
 
-TIMELINE_COLLECT = Row(
+TIMELINE_COLLECT = InstrumentSpec(
     "support.timeline.collect",
     "histogram",
     "s",
     "Time to collect a timeline; remote had to ask a service, cache did not",
-    {"source": labels.ORIGINS},
-    SECONDS,
+    {"source": labels.TIMELINE_ORIGINS},
+    LATENCY_BUCKETS,
 )
-TIMELINE_READ = Row(
+TIMELINE_READ = InstrumentSpec(
     "support.timeline.read",
     "histogram",
     "s",
     "Time to collect a timeline, by its worth: complete, stale (older answers stand in for a service that failed), "
     "partial (nothing could)",
     {"completeness": labels.COMPLETENESS},
-    SECONDS,
+    LATENCY_BUCKETS,
 )
-TIMELINE_CACHE_EVENTS = Row(
+TIMELINE_CACHE_EVENTS = InstrumentSpec(
     "support.timeline.cache_events",
     "counter",
     "{event}",
     "Uses of the timeline cache; error counts every operation that failed",
     {"event": labels.CACHE_EVENTS},
 )
-TIMELINE_COLLECTION_FAILURES = Row(
+TIMELINE_COLLECTION_FAILURES = InstrumentSpec(
     "support.timeline.collection_failures",
     "counter",
     "{failure}",
     "Failures while collecting: http (no usable answer), cache, cache_decode, aggregate (an answer off the contract)",
     {"stage": labels.FAILURE_STAGES},
 )
-TIMELINE_SOURCE = Row(
+TIMELINE_SOURCE = InstrumentSpec(
     "support.timeline.source",
     "histogram",
     "s",
     "Time of one call to a service behind the timeline, by outcome",
-    {"service": labels.SERVICES, "outcome": labels.OUTCOMES},
-    SECONDS,
+    {"service": labels.UPSTREAM_SERVICES, "outcome": labels.SOURCE_OUTCOMES},
+    LATENCY_BUCKETS,
 )
-TIMELINE_BREAKER = Row(
+TIMELINE_BREAKER = InstrumentSpec(
     "support.timeline.breaker",
     "observed sum",
     "{breaker}",
     "1 for the state that a service's circuit breaker is in, 0 for the others; an open one keeps calls away from it",
-    {"service": labels.SERVICES, "state": labels.BREAKER_STATES},
+    {"service": labels.UPSTREAM_SERVICES, "state": labels.BREAKER_STATES},
 )
-TIMELINE_SOURCE_ENABLED = Row(
+TIMELINE_SOURCE_ENABLED = InstrumentSpec(
     "support.timeline.source_enabled",
     "gauge",
     "{source}",
     "1 while a service behind the timeline is configured and not switched off by on-call, 0 otherwise",
-    {"service": labels.SERVICES},
+    {"service": labels.UPSTREAM_SERVICES},
 )
-ATTACHMENT_STORED = Row(
+ATTACHMENT_STORED = InstrumentSpec(
     "support.attachment.stored",
     "counter",
     "{attachment}",
     "Attachments stored, by the content type their client declared",
     {"content_type": labels.CONTENT_TYPES},
 )
-ATTACHMENT_BACKLOG = Row(
+ATTACHMENT_BACKLOG = InstrumentSpec(
     "support.attachment.backlog",
     "gauge",
     "By",
     "Bytes on local storage, neither deleted nor moved away",
     {},
 )
-ATTACHMENT_BACKLOG_FILES = Row(
+ATTACHMENT_BACKLOG_FILES = InstrumentSpec(
     "support.attachment.backlog_files",
     "gauge",
     "{file}",
     "Files on local storage, neither deleted nor moved away",
     {},
 )
-TICKET_CREATED = Row(
+TICKET_CREATED = InstrumentSpec(
     "support.ticket.created",
     "counter",
     "{ticket}",
     "Cases opened, by channel",
     {"channel": labels.CHANNELS},
 )
-CONVERSATION_ADDED = Row(
+CONVERSATION_ADDED = InstrumentSpec(
     "support.conversation.added",
     "counter",
     "{message}",
     "Messages added to cases, a case's first one included",
     {"author_type": labels.AUTHOR_TYPES},
 )
-TICKET_STATUS_CHANGED = Row(
+TICKET_STATUS_CHANGED = InstrumentSpec(
     "support.ticket.status_changed",
     "counter",
     "1",
     "Changes of a case's status, by the status it was given",
     {"status": labels.STATUSES},
 )
-HTTP_SERVER_DURATION = Row(
+HTTP_SERVER_DURATION = InstrumentSpec(
     "http.server.request.duration",
     "histogram",
     "s",
@@ -176,56 +176,56 @@ HTTP_SERVER_DURATION = Row(
     (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 5.0, 7.5, 10.0),
 )
 
-HTTP_SERVER_ACTIVE = Row(
+HTTP_SERVER_ACTIVE = InstrumentSpec(
     "http.server.active_requests",
     "observed sum",
     "{request}",
     "Requests in work now",
     {"http.request.method": labels.METHODS, "url.scheme": ("http",)},
 )
-ATTACHMENT_REJECTED = Row(
+ATTACHMENT_REJECTED = InstrumentSpec(
     "support.attachment.rejected",
     "counter",
     "{upload}",
     "Uploads that were refused, or broke off",
     {"reason": labels.REJECTIONS},
 )
-ATTACHMENT_UPLOADS = Row(
+ATTACHMENT_UPLOADS = InstrumentSpec(
     "support.attachment.uploads",
     "observed sum",
     "{upload}",
     "Uploads in progress",
     {},
 )
-ATTACHMENT_BACKLOG_AGE = Row(
+ATTACHMENT_BACKLOG_AGE = InstrumentSpec(
     "support.attachment.backlog_age",
     "gauge",
     "s",
     "Age of the oldest file on local storage; 0 where there is none",
     {},
 )
-ATTACHMENT_DISK_FREE = Row(
+ATTACHMENT_DISK_FREE = InstrumentSpec(
     "support.attachment.disk_free",
     "gauge",
     "By",
     "Bytes free on the disk of local storage",
     {},
 )
-ATTACHMENT_OFFLOADED = Row(
+ATTACHMENT_OFFLOADED = InstrumentSpec(
     "support.attachment.offloaded",
     "counter",
     "{file}",
     "Files taken for a move between storages; only moved ones left, every other outcome let them stay",
-    {"to": labels.STORAGES, "outcome": labels.MOVES},
+    {"to": labels.STORAGES, "outcome": labels.OFFLOAD_OUTCOMES},
 )
-ATTACHMENT_OFFLOADED_BYTES = Row(
+ATTACHMENT_OFFLOADED_BYTES = InstrumentSpec(
     "support.attachment.offloaded_bytes",
     "counter",
     "By",
     "Their bytes",
-    {"to": labels.STORAGES, "outcome": labels.MOVES},
+    {"to": labels.STORAGES, "outcome": labels.OFFLOAD_OUTCOMES},
 )
-ATTACHMENT_OFFLOAD = Row(
+ATTACHMENT_OFFLOAD = InstrumentSpec(
     "support.attachment.offload",
     "histogram",
     "s",
@@ -233,21 +233,21 @@ ATTACHMENT_OFFLOAD = Row(
     {"to": labels.STORAGES},
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
 )
-ATTACHMENT_DELETED = Row(
+ATTACHMENT_DELETED = InstrumentSpec(
     "support.attachment.deleted",
     "counter",
     "{file}",
     "Attachments deleted: by a client's request, because their case was settled long ago, or in an erasure",
     {"reason": labels.DELETIONS},
 )
-ATTACHMENT_SWEEP_REPAIRS = Row(
+ATTACHMENT_SWEEP_REPAIRS = InstrumentSpec(
     "support.attachment.sweep_repairs",
     "counter",
     "{repair}",
     "What the sweep put right, by kind",
     {"kind": labels.REPAIRS},
 )
-ATTACHMENT_UNREPAIRED = Row(
+ATTACHMENT_UNREPAIRED = InstrumentSpec(
     "support.attachment.unrepaired",
     "gauge",
     "{file}",
@@ -255,44 +255,44 @@ ATTACHMENT_UNREPAIRED = Row(
     "no value before the first",
     {"kind": labels.UNREPAIRED},
 )
-ATTACHMENT_SCRUBBED = Row(
+ATTACHMENT_SCRUBBED = InstrumentSpec(
     "support.attachment.scrubbed",
     "counter",
     "{file}",
     "Stored files that were hashed again; a mismatch is a file that is not what it was",
     {"outcome": labels.SCRUBS},
 )
-TICKET_OPEN = Row(
+TICKET_OPEN = InstrumentSpec(
     "support.ticket.open",
     "gauge",
     "{ticket}",
     "Cases that are open or pending, by the database",
     {"status": labels.UNSETTLED, "priority": labels.PRIORITIES},
 )
-TICKET_OLDEST_UNANSWERED = Row(
+TICKET_OLDEST_UNANSWERED = InstrumentSpec(
     "support.ticket.oldest_unanswered",
     "gauge",
     "s",
     "Age of the oldest customer's word that no agent has answered, in open and pending cases; 0 where there is none",
     {},
 )
-TICKET_FIRST_RESPONSE = Row(
+TICKET_FIRST_RESPONSE = InstrumentSpec(
     "support.ticket.first_response",
     "histogram",
     "s",
     "Time from a case's opening to the first message of an agent",
     {},
-    WAITING,
+    RESPONSE_TIME_BUCKETS,
 )
-TICKET_RESOLUTION = Row(
+TICKET_RESOLUTION = InstrumentSpec(
     "support.ticket.resolution",
     "histogram",
     "s",
     "Time from a case's opening to the moment it is resolved, or closed without that",
     {},
-    WAITING,
+    RESPONSE_TIME_BUCKETS,
 )
-DB_OPERATION = Row(
+DB_OPERATION = InstrumentSpec(
     "db.client.operation.duration",
     "histogram",
     "s",
@@ -308,21 +308,21 @@ DB_OPERATION = Row(
 )
 # The conventions' names of this metric, of process.threads and of process.unix.file_descriptors end in `count`, a
 # suffix that Prometheus reserves for histograms and promtool rejects.
-DB_CONNECTIONS = Row(
+DB_CONNECTIONS = InstrumentSpec(
     "db.client.connections",
     "observed sum",
     "{connection}",
     "Connections of a pool, by what they do",
     {"db.client.connection.pool.name": labels.POOLS, "db.client.connection.state": labels.CONNECTION_STATES},
 )
-EVENTS_PUBLISHED = Row(
+EVENTS_PUBLISHED = InstrumentSpec(
     "support.events.published",
     "counter",
     "{event}",
     "Events of cases handed to the broker; error counts each that a failed try leaves for the next",
     {"type": labels.EVENTS_OUT, "outcome": labels.PUBLICATIONS},
 )
-EVENTS_RELAY_LAG = Row(
+EVENTS_RELAY_LAG = InstrumentSpec(
     "support.events.relay_lag",
     "histogram",
     "s",
@@ -330,7 +330,7 @@ EVENTS_RELAY_LAG = Row(
     {},
     (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
 )
-EVENTS_CONSUMED = Row(
+EVENTS_CONSUMED = InstrumentSpec(
     "support.events.consumed",
     "counter",
     "{event}",
@@ -338,7 +338,7 @@ EVENTS_CONSUMED = Row(
     "ignored (an unknown type), failed (tried again later), dead (given up)",
     {"type": labels.EVENTS_IN, "outcome": labels.CONSUMPTIONS},
 )
-EVENTS_DELIVERY_LAG = Row(
+EVENTS_DELIVERY_LAG = InstrumentSpec(
     "support.events.delivery_lag",
     "histogram",
     "s",
@@ -346,37 +346,37 @@ EVENTS_DELIVERY_LAG = Row(
     {},
     (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0),
 )
-EVENTS_OUTBOX_PENDING = Row(
+EVENTS_OUTBOX_PENDING = InstrumentSpec(
     "support.events.outbox_pending", "gauge", "{event}", "Events that are committed and not published yet", {}
 )
-EVENTS_OUTBOX_OLDEST = Row(
+EVENTS_OUTBOX_OLDEST = InstrumentSpec(
     "support.events.outbox_oldest",
     "gauge",
     "s",
     "Age of the oldest event that is not published; 0 where there is none",
     {},
 )
-EVENTS_STREAM_LAG = Row(
+EVENTS_STREAM_LAG = InstrumentSpec(
     "support.events.stream_lag", "gauge", "{event}", "Events of other services that wait, or are in work", {}
 )
-EVENTS_DEAD_LETTERS = Row(
+EVENTS_DEAD_LETTERS = InstrumentSpec(
     "support.events.dead_letters",
     "gauge",
     "{event}",
     "Events of other services that were given up and not replayed",
     {},
 )
-WEBHOOK_DELIVERIES = Row(
+WEBHOOK_DELIVERIES = InstrumentSpec(
     "support.webhook.deliveries",
     "counter",
     "{delivery}",
     "Tries to deliver an event to a webhook; retried comes again later, failed was given up",
     {"outcome": labels.WEBHOOK_OUTCOMES},
 )
-WEBHOOK_PENDING = Row(
+WEBHOOK_PENDING = InstrumentSpec(
     "support.webhook.pending", "gauge", "{delivery}", "Webhook deliveries that are still to be made", {}
 )
-ACCESS_AUTHENTICATIONS = Row(
+ACCESS_AUTHENTICATIONS = InstrumentSpec(
     "support.access.authentications",
     "counter",
     "{request}",
@@ -384,24 +384,24 @@ ACCESS_AUTHENTICATIONS = Row(
     "service asks nobody",
     {"outcome": labels.AUTHENTICATIONS},
 )
-ACCESS_KEYS_AGE = Row(
+ACCESS_KEYS_AGE = InstrumentSpec(
     "support.access.keys_age",
     "gauge",
     "s",
     "Time since the keys that JWTs are checked with were last read, or tried to for the first time; 0 without JWTs",
     {},
 )
-AUDIT_SEALED = Row(
+AUDIT_SEALED = InstrumentSpec(
     "support.audit.sealed", "gauge", "{entry}", "Entries of the audit log that have their place in its chain", {}
 )
-AUDIT_UNSEALED_AGE = Row(
+AUDIT_UNSEALED_AGE = InstrumentSpec(
     "support.audit.unsealed_age",
     "gauge",
     "s",
     "Age of the oldest entry of the audit log that has no place in its chain yet; 0 where there is none",
     {},
 )
-EVENT_LOOP_LAG = Row(
+EVENT_LOOP_LAG = InstrumentSpec(
     "support.event_loop.lag",
     "histogram",
     "s",
@@ -409,36 +409,40 @@ EVENT_LOOP_LAG = Row(
     {},
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
-CONNECTION_OPEN = Row("support.connection.open", "observed sum", "{connection}", "Connections of clients", {})
-CONNECTION_CUT = Row(
+CONNECTION_OPEN = InstrumentSpec(
+    "support.connection.open", "observed sum", "{connection}", "Connections of clients", {}
+)
+CONNECTION_CUT = InstrumentSpec(
     "support.connection.cut",
     "counter",
     "{connection}",
     "Connections that were refused or ended: full (no place and nobody idle), share (the same for one address), idle "
     "(made room for another), head (no whole request head in time), unread (a client that takes no answer)",
-    {"reason": labels.CUTS},
+    {"reason": labels.CONNECTION_CUT_REASONS},
 )
-REQUEST_TURNED_AWAY = Row(
+REQUEST_TURNED_AWAY = InstrumentSpec(
     "support.request.turned_away",
     "counter",
     "{request}",
     "Requests that were refused before any work: over the rate of their address or principal (429), or because the "
     "event loop was late or too many requests were in work (503)",
-    {"reason": labels.TURNED_AWAY},
+    {"reason": labels.REJECTED_REQUEST_REASONS},
 )
-BUILD_INFO = Row(
+BUILD_INFO = InstrumentSpec(
     "support.build.info",
     "gauge",
     "{build}",
     "Always 1; its labels say what runs",
     {"version": None, "python": None},
 )
-PROCESS_CPU = Row("process.cpu.time", "observed counter", "s", "CPU time", {"cpu.mode": labels.CPU_MODES})
-PROCESS_MEMORY = Row("process.memory.usage", "observed sum", "By", "Resident memory", {})
-PROCESS_THREADS = Row("process.threads", "observed sum", "{thread}", "Threads", {})
-PROCESS_FILES = Row("process.unix.file_descriptors", "observed sum", "{file_descriptor}", "Open file descriptors", {})
-PROCESS_UPTIME = Row("process.uptime", "gauge", "s", "Time since the process started", {})
-GC_COLLECTIONS = Row(
+PROCESS_CPU = InstrumentSpec("process.cpu.time", "observed counter", "s", "CPU time", {"cpu.mode": labels.CPU_MODES})
+PROCESS_MEMORY = InstrumentSpec("process.memory.usage", "observed sum", "By", "Resident memory", {})
+PROCESS_THREADS = InstrumentSpec("process.threads", "observed sum", "{thread}", "Threads", {})
+PROCESS_FILES = InstrumentSpec(
+    "process.unix.file_descriptors", "observed sum", "{file_descriptor}", "Open file descriptors", {}
+)
+PROCESS_UPTIME = InstrumentSpec("process.uptime", "gauge", "s", "Time since the process started", {})
+GC_COLLECTIONS = InstrumentSpec(
     "cpython.gc.collections",
     "observed counter",
     "{collection}",
@@ -446,7 +450,7 @@ GC_COLLECTIONS = Row(
     {"cpython.gc.generation": labels.GENERATIONS},
 )
 
-TABLE = (
+INSTRUMENTS = (
     TIMELINE_COLLECT,
     TIMELINE_READ,
     TIMELINE_CACHE_EVENTS,
@@ -505,27 +509,27 @@ TABLE = (
     GC_COLLECTIONS,
     BUILD_INFO,
 )
-PROBE_SUCCESS = Row(
+PROBE_SUCCESS = InstrumentSpec(
     "support.probe.success", "gauge", "{check}", "1 where the last synthetic check was good, else 0", {}
 )
-PROBE_STEP = Row(
+PROBE_STEP = InstrumentSpec(
     "support.probe.step",
     "gauge",
     "s",
     "Time that each step of the last synthetic check took",
     {"step": labels.PROBE_STEPS},
 )
-PROBE_LAST_SUCCESS = Row(
+PROBE_LAST_SUCCESS = InstrumentSpec(
     "support.probe.last_success_timestamp", "gauge", "s", "When a synthetic check was last good, in Unix time", {}
 )
-PROBE_TABLE = (PROBE_SUCCESS, PROBE_STEP, PROBE_LAST_SUCCESS)
+PROBE_INSTRUMENTS = (PROBE_SUCCESS, PROBE_STEP, PROBE_LAST_SUCCESS)
 """Instruments of `support-service probe`, which runs as a separate process."""
 
-Reading = Iterable[tuple[int | float, Mapping[str, str]]]
+Observations = Iterable[tuple[int | float, Mapping[str, str]]]
 """The current values of an observed instrument, one per label set; empty while they are unknown."""
 
 
-def observe(meter: Meter, row: Row, read: Callable[[], Reading]) -> None:
+def observe(meter: Meter, row: InstrumentSpec, read: Callable[[], Observations]) -> None:
     """Create an instrument that calls `read` for its values at each scrape and each export.
 
     `read` runs in the metric reader's thread: it must return known values and never block.
@@ -547,7 +551,7 @@ class Instruments:
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
-        self._batches = Batches()
+        self._batches = MeasurementBuffer()
         self.timeline_collect = self._histogram(TIMELINE_COLLECT)
         self.timeline_read = self._histogram(TIMELINE_READ)
         self.timeline_cache_events = self._counter(TIMELINE_CACHE_EVENTS)
@@ -579,24 +583,24 @@ class Instruments:
         self.event_loop_lag = self._histogram(EVENT_LOOP_LAG)
         self.observe(BUILD_INFO, self._build_info)
 
-    def observe(self, row: Row, read: Callable[[], Reading]) -> None:
+    def observe(self, row: InstrumentSpec, read: Callable[[], Observations]) -> None:
         """Create an observed instrument on the app's meter; see the function `observe`."""
         observe(self._meter, row, read)
 
-    def _counter(self, row: Row) -> Counter:
+    def _counter(self, row: InstrumentSpec) -> Counter:
         counter = self._meter.create_counter(row.name, unit=row.unit, description=row.meaning)
         for series in row.series():
             counter.add(0, series)
         return BatchedCounter(counter, self._batches)
 
-    def _histogram(self, row: Row) -> Histogram:
+    def _histogram(self, row: InstrumentSpec) -> Histogram:
         histogram = self._meter.create_histogram(
             row.name, unit=row.unit, description=row.meaning, explicit_bucket_boundaries_advisory=row.buckets
         )
         for series in row.series():
-            histogram.record(NOTHING, series)  # provider.ZeroedHistogram turns this into an empty series
+            histogram.record(EMPTY_MEASUREMENT, series)  # provider.ZeroedHistogram turns this into an empty series
         return BatchedHistogram(histogram, self._batches)
 
-    def _build_info(self) -> Reading:
+    def _build_info(self) -> Observations:
         self._batches.hand_over()  # readers call observed instruments first, so no measurement is missed
         return [(1, {"version": __version__, "python": platform.python_version()})]

@@ -7,10 +7,10 @@ from collections.abc import Collection
 
 OTHER = "other"
 
-SERVICES = ("order", "payment", "fulfillment")
-OUTCOMES = ("ok", "not_found", "timeout", "error", "invalid", "open")
+UPSTREAM_SERVICES = ("order", "payment", "fulfillment")
+SOURCE_OUTCOMES = ("ok", "not_found", "timeout", "error", "invalid", "open")
 BREAKER_STATES = ("closed", "half_open", "open")
-ORIGINS = ("cache", "remote")
+TIMELINE_ORIGINS = ("cache", "remote")
 COMPLETENESS = ("complete", "stale", "partial")
 CACHE_EVENTS = ("hit", "miss", "write", "invalidate", "error")
 FAILURE_STAGES = ("http", "cache", "cache_decode", "aggregate")
@@ -61,7 +61,7 @@ REJECTIONS = (
     OTHER,
 )
 STORAGES = ("local", "s3")
-MOVES = ("moved", "mismatch", "unreadable", "gone", "failed")
+OFFLOAD_OUTCOMES = ("moved", "mismatch", "unreadable", "gone", "failed")
 DELETIONS = ("request", "retention", "erasure")
 REPAIRS = ("unfinished", "orphan", "leftover", "ledger")
 UNREPAIRED = ("missing", "damaged")
@@ -84,12 +84,12 @@ CONSUMPTIONS = ("applied", "unmatched", "duplicate", "ignored", "failed", "dead"
 WEBHOOK_OUTCOMES = ("delivered", "retried", "failed")
 PROBE_STEPS = ("open", "message", "upload", "download", "event", "timeline", "refresh", "close", "delete")
 AUTHENTICATIONS = ("accepted", "missing", "invalid", "expired", "unavailable")
-CUTS = ("full", "share", "idle", "head", "unread")
-TURNED_AWAY = ("address", "principal", "lag", "requests")
+CONNECTION_CUT_REASONS = ("full", "share", "idle", "head", "unread")
+REJECTED_REQUEST_REASONS = ("address", "principal", "lag", "requests")
 OTHER_METHOD = "_OTHER"  # the semantic conventions' fallback value
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", OTHER_METHOD)
 
 
-def closed(value: str, vocabulary: Collection[str]) -> str:
+def known_or_other(value: str, vocabulary: Collection[str]) -> str:
     """Return the value if the vocabulary contains it, else `other`."""
     return value if value in vocabulary else OTHER

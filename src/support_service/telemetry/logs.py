@@ -12,11 +12,11 @@ from pythonjsonlogger.json import JsonFormatter
 from support_service.telemetry.traces import trace_id
 
 # Loggers that report invalid responses of upstream services and the cache at each read.
-ANSWERS = ("support_service.timeline.sources.client", "support_service.timeline.cache.snapshot_cache")
-CLIENTS_FAULT = (HttpProcessingError, RequestPayloadError, ConnectionError)
+UPSTREAM_LOGGERS = ("support_service.timeline.sources.client", "support_service.timeline.cache.snapshot_cache")
+CLIENT_ERRORS = (HttpProcessingError, RequestPayloadError, ConnectionError)
 REPORT_EVERY = 60.0  # seconds
-MOST_KINDS = 64
-REFUSED = "support_service.refused"  # logger for client input that could not be parsed
+MAX_KINDS = 64
+CLIENT_ERROR_LOGGER = "support_service.refused"  # logger for client input that could not be parsed
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 CASE_ID: ContextVar[str | None] = ContextVar("case_id", default=None)
 
@@ -31,21 +31,21 @@ class ContextFilter(logging.Filter):
         return True
 
 
-class ClientsFaultFilter(logging.Filter):
+class ClientErrorFilter(logging.Filter):
     """Shortens aiohttp's tracebacks of client failures to one line with the exception's type.
 
     The exception's text is left out because it quotes client input, such as a password or a body.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], CLIENTS_FAULT):
-            record.name, record.levelno, record.levelname = REFUSED, logging.INFO, "INFO"
+        if record.exc_info and isinstance(record.exc_info[1], CLIENT_ERRORS):
+            record.name, record.levelno, record.levelname = CLIENT_ERROR_LOGGER, logging.INFO, "INFO"
             record.msg, record.args = "A client failed: %s", (type(record.exc_info[1]).__name__,)
             record.exc_info = record.exc_text = None
         return True
 
 
-class OnceAMinuteFilter(logging.Filter):
+class RateLimitFilter(logging.Filter):
     """Passes one record per minute and kind from the given packages, without its traceback.
 
     An exporter logs each failed attempt, and a client may send invalid input all day. A kind is a logger's message
@@ -63,7 +63,7 @@ class OnceAMinuteFilter(logging.Filter):
         if not any(package.filter(record) for package in self._packages):
             return True
         kind = (record.name, str(record.msg))
-        if kind not in self._kinds and len(self._kinds) >= MOST_KINDS:
+        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
             kind = ("", "")
         due, held = self._kinds.get(kind, (0.0, 0))
         now = time.monotonic()
@@ -82,7 +82,7 @@ def configure(level: str) -> None:
     """Log to standard error as JSON, from the given level on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(ContextFilter())
-    handler.addFilter(OnceAMinuteFilter("opentelemetry", REFUSED, *ANSWERS))
+    handler.addFilter(RateLimitFilter("opentelemetry", CLIENT_ERROR_LOGGER, *UPSTREAM_LOGGERS))
     handler.setFormatter(
         JsonFormatter(
             "{levelname}{name}{message}{requestId}{traceId}{caseId}",
@@ -92,7 +92,7 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    logging.getLogger("aiohttp.server").addFilter(ClientsFaultFilter())
+    logging.getLogger("aiohttp.server").addFilter(ClientErrorFilter())
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # http/instrumentation.py writes the access log
     logging.getLogger("botocore").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)

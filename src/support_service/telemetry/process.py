@@ -9,10 +9,10 @@ import psutil
 from opentelemetry.metrics import Histogram
 
 from support_service.telemetry import instruments as rows
-from support_service.telemetry.instruments import Instruments, Reading
+from support_service.telemetry.instruments import Instruments, Observations
 
-SAMPLE_EVERY = 0.25  # seconds between samples of the event loop lag
-MOST_MISSED = 240  # missed samples that are recorded afterwards: a minute; a laptop that slept was not busy
+LAG_SAMPLE_INTERVAL = 0.25  # seconds between samples of the event loop lag
+MAX_MISSED_SAMPLES = 240  # missed samples that are recorded afterwards: a minute; a laptop that slept was not busy
 
 
 def observe_process(instruments: Instruments) -> None:
@@ -20,11 +20,11 @@ def observe_process(instruments: Instruments) -> None:
     process = psutil.Process()
     started = process.create_time()
 
-    def cpu() -> Reading:
+    def cpu() -> Observations:
         times = process.cpu_times()
         return [(times.user, {"cpu.mode": "user"}), (times.system, {"cpu.mode": "system"})]
 
-    def collections() -> Reading:
+    def collections() -> Observations:
         return [
             (generation["collections"], {"cpython.gc.generation": str(number)})
             for number, generation in enumerate(gc.get_stats())
@@ -46,9 +46,9 @@ async def sample_lag(lag: Histogram, note: Callable[[float], None]) -> None:
     """
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + SAMPLE_EVERY
-        await asyncio.sleep(SAMPLE_EVERY)
+        due = loop.time() + LAG_SAMPLE_INTERVAL
+        await asyncio.sleep(LAG_SAMPLE_INTERVAL)
         late = max(0.0, loop.time() - due)
         note(late)
-        for missed in range(min(int(late / SAMPLE_EVERY), MOST_MISSED) + 1):
-            lag.record(late - missed * SAMPLE_EVERY)
+        for missed in range(min(int(late / LAG_SAMPLE_INTERVAL), MAX_MISSED_SAMPLES) + 1):
+            lag.record(late - missed * LAG_SAMPLE_INTERVAL)

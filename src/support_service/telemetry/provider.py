@@ -28,10 +28,10 @@ from prometheus_client.exposition import choose_encoder
 
 from support_service import __version__
 from support_service.telemetry import environment_hidden
-from support_service.telemetry.instruments import NOTHING
+from support_service.telemetry.instruments import EMPTY_MEASUREMENT
 
-COMPRESS_FROM = 1024  # bytes of a response body
-STOP_WITHIN = 1.5  # seconds for the last export
+GZIP_MIN_BYTES = 1024  # bytes of a response body
+SHUTDOWN_TIMEOUT = 1.5  # seconds for the last export
 
 
 class ZeroedHistogram(ExplicitBucketHistogramAggregation):
@@ -46,7 +46,7 @@ class ZeroedHistogram(ExplicitBucketHistogramAggregation):
 
         def first(measurement, should_sample_exemplar=True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, FBT002
             del aggregation.aggregate  # restores the class's method, so that later measurements cost nothing extra
-            if measurement.value is not NOTHING:
+            if measurement.value is not EMPTY_MEASUREMENT:
                 aggregation.aggregate(measurement, should_sample_exemplar)
 
         aggregation.aggregate = first  # type: ignore[method-assign]
@@ -54,7 +54,7 @@ class ZeroedHistogram(ExplicitBucketHistogramAggregation):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ScrapeFormat:
     """The response format negotiated with a scraper."""
 
     content_type: str
@@ -63,7 +63,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Exposition:
+class ScrapeResponse:
     """The response to one scrape."""
 
     body: bytes
@@ -78,9 +78,9 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="scrape")
         self._render_lock = asyncio.Lock()
-        self._queued: dict[Wanted, asyncio.Task[Exposition]] = {}
+        self._queued: dict[ScrapeFormat, asyncio.Task[ScrapeResponse]] = {}
         self._provider = MeterProvider(
-            metric_readers=[reader(self._registry) for name, reader in READERS.items() if name in exporters],
+            metric_readers=[reader(self._registry) for name, reader in READER_FACTORIES.items() if name in exporters],
             resource=resource,
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
@@ -88,37 +88,37 @@ class Metrics:
         )
         self.meter: Meter = self._provider.get_meter("support_service", __version__)
 
-    async def answer(self, accept: str, accept_encoding: str) -> Exposition:
+    async def answer(self, accept: str, accept_encoding: str) -> ScrapeResponse:
         """Render a scrape in a thread, one at a time: two rendering threads would block the event loop twice as long.
 
         Scrapes with the same format that wait share one rendering, so that many scrapes at once, or scrapes whose
         clients disconnected, do not delay others.
         """
-        wanted = negotiated(accept, accept_encoding)
+        wanted = negotiate_format(accept, accept_encoding)
         queued = self._queued.get(wanted)
         if queued is None:
             queued = self._queued[wanted] = asyncio.create_task(self._render_in_turn(wanted))
         return await asyncio.shield(queued)
 
-    def scrape(self, accept: str, accept_encoding: str) -> Exposition:
+    def scrape(self, accept: str, accept_encoding: str) -> ScrapeResponse:
         """Render every series in the format and encoding that the scraper prefers. Blocks for milliseconds."""
-        return self._render(negotiated(accept, accept_encoding))
+        return self._render(negotiate_format(accept, accept_encoding))
 
-    async def _render_in_turn(self, wanted: Wanted) -> Exposition:
+    async def _render_in_turn(self, wanted: ScrapeFormat) -> ScrapeResponse:
         async with self._render_lock:
             del self._queued[wanted]  # later scrapes must include later measurements
             return await asyncio.get_running_loop().run_in_executor(self._renderer, self._render, wanted)
 
-    def _render(self, wanted: Wanted) -> Exposition:
+    def _render(self, wanted: ScrapeFormat) -> ScrapeResponse:
         body = wanted.encode(self._registry)
-        if wanted.gzip and len(body) >= COMPRESS_FROM:
-            return Exposition(gzip.compress(body, compresslevel=1), wanted.content_type, "gzip")
-        return Exposition(body, wanted.content_type, None)
+        if wanted.gzip and len(body) >= GZIP_MIN_BYTES:
+            return ScrapeResponse(gzip.compress(body, compresslevel=1), wanted.content_type, "gzip")
+        return ScrapeResponse(body, wanted.content_type, None)
 
     def close(self) -> None:
         """Export a last time and stop the readers, within STOP_WITHIN seconds. Blocks; call it in a thread."""
         self._renderer.shutdown()
-        within(STOP_WITHIN, self._provider.shutdown)
+        run_with_timeout(SHUTDOWN_TIMEOUT, self._provider.shutdown)
 
 
 def _prometheus(registry: CollectorRegistry) -> MetricReader:
@@ -139,23 +139,23 @@ def _console(_: CollectorRegistry) -> MetricReader:
 
 
 # By the names of OTEL_METRICS_EXPORTER. Imports are local: the OTLP exporter's Protobuf alone takes 0.1 s to import.
-READERS: dict[str, Callable[[CollectorRegistry], MetricReader]] = {
+READER_FACTORIES: dict[str, Callable[[CollectorRegistry], MetricReader]] = {
     "prometheus": _prometheus,
     "otlp": _otlp,
     "console": _console,
 }
 
 
-def negotiated(accept: str, accept_encoding: str) -> Wanted:
+def negotiate_format(accept: str, accept_encoding: str) -> ScrapeFormat:
     """Return the format that a scraper's headers ask for; Prometheus's text format if they can't be parsed."""
     try:
         encode, content_type = choose_encoder(accept)
     except Exception:  # noqa: BLE001 - prometheus_client raises various errors for invalid client headers
         encode, content_type = choose_encoder("")
-    return Wanted(content_type, takes_gzip(accept_encoding), encode)
+    return ScrapeFormat(content_type, accepts_gzip(accept_encoding), encode)
 
 
-def takes_gzip(accept_encoding: str) -> bool:
+def accepts_gzip(accept_encoding: str) -> bool:
     """Return whether an Accept-Encoding header allows gzip; a coding with q=0 is refused."""
     weights: dict[str, float] = {}
     for part in accept_encoding.split(","):
@@ -168,13 +168,13 @@ def takes_gzip(accept_encoding: str) -> bool:
     return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
 
 
-def reporter() -> Resource:
+def build_resource() -> Resource:
     """Return the OpenTelemetry resource: SDK, service name, version and instance, and OTEL_RESOURCE_ATTRIBUTES."""
     own = {SERVICE_NAME: "support-service", SERVICE_VERSION: __version__, SERVICE_INSTANCE_ID: str(uuid4())}
     return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
-def within(seconds: float, work) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def run_with_timeout(seconds: float, work) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Run `work` in a daemon thread and wait at most `seconds` for it: an unreachable backend must not delay a stop."""
     thread = threading.Thread(target=work, name="telemetry-stop", daemon=True)
     thread.start()

@@ -18,17 +18,17 @@ from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
 from support_service.telemetry import provider
-from support_service.telemetry.http import UNMEASURED
+from support_service.telemetry.http import UNMEASURED_PATHS
 
 # The contrib package searches with regular expressions: without ^ and $ this would also exclude an attachment named
 # metrics.
-UNTRACED = f"^/({'|'.join(sorted(path.removeprefix('/') for path in UNMEASURED))})$"
+UNTRACED_PATHS = f"^/({'|'.join(sorted(path.removeprefix('/') for path in UNMEASURED_PATHS))})$"
 EXCLUDED = "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"
 EXCLUDED_BY_ALL = "OTEL_PYTHON_EXCLUDED_URLS"
 REDACTED = "REDACTED"
 
 
-class WithoutQuery(SpanProcessor):
+class QueryRedactor(SpanProcessor):
     """Redacts the query string in request spans: it has search texts, and may have data that does not belong there."""
 
     def on_start(self, span: Span, parent_context: context.Context | None = None) -> None:  # noqa: ARG002 - the SDK's
@@ -36,13 +36,13 @@ class WithoutQuery(SpanProcessor):
             span.set_attribute("url.query", REDACTED)
 
 
-class Spans:
+class SdkTracing:
     """The tracer provider of one app, fed by OpenTelemetry's instrumentation of aiohttp."""
 
     def __init__(self, exporters: Collection[str], resource: Resource) -> None:
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(WithoutQuery())
-        for name, exporter in EXPORTERS.items():
+        self._provider.add_span_processor(QueryRedactor())
+        for name, exporter in EXPORTER_FACTORIES.items():
             if name in exporters:
                 self._provider.add_span_processor(BatchSpanProcessor(exporter()))
 
@@ -52,8 +52,8 @@ class Spans:
         # The contrib packages' stable conventions are opt-in, and only through this environment variable.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")  # noqa: TID251
         given = os.environ.get(EXCLUDED) or os.environ.get(EXCLUDED_BY_ALL, "")  # noqa: TID251
-        if UNTRACED not in given:
-            os.environ[EXCLUDED] = ",".join(filter(None, (UNTRACED, given)))  # noqa: TID251
+        if UNTRACED_PATHS not in given:
+            os.environ[EXCLUDED] = ",".join(filter(None, (UNTRACED_PATHS, given)))  # noqa: TID251
         instrumentor = AioHttpServerInstrumentor()
         instrumentor.instrument(tracer_provider=self._provider)
         try:
@@ -73,7 +73,7 @@ class Spans:
 
     def close(self) -> None:
         """Export the last spans, within STOP_WITHIN seconds. Blocks; call it in a thread."""
-        provider.within(provider.STOP_WITHIN, self._provider.shutdown)
+        provider.run_with_timeout(provider.SHUTDOWN_TIMEOUT, self._provider.shutdown)
 
 
 def _otlp() -> SpanExporter:
@@ -82,4 +82,4 @@ def _otlp() -> SpanExporter:
     return OTLPSpanExporter()
 
 
-EXPORTERS: dict[str, Callable[[], SpanExporter]] = {"otlp": _otlp, "console": ConsoleSpanExporter}
+EXPORTER_FACTORIES: dict[str, Callable[[], SpanExporter]] = {"otlp": _otlp, "console": ConsoleSpanExporter}

@@ -5,18 +5,18 @@ from typing import Any, Protocol
 
 from opentelemetry.metrics import Histogram
 
-from support_service.telemetry.instruments import NOTHING, Reading
+from support_service.telemetry.instruments import EMPTY_MEASUREMENT, Observations
 from support_service.telemetry.labels import CONNECTION_STATES, OTHER, OTHER_ERROR
 
 
-class Measure(Protocol):
+class RecordOperation(Protocol):
     """Callback for each finished operation: name, duration in seconds, and error type (empty on success)."""
 
     def __call__(self, operation: str, seconds: float, error: str = "", /) -> None:
         """Record the operation."""
 
 
-def unmeasured(_operation: str, _seconds: float, _error: str = "", /) -> None:
+def discard_operation(_operation: str, _seconds: float, _error: str = "", /) -> None:
     """Discard the measurement."""
 
 
@@ -27,7 +27,7 @@ class OperationMetrics:
         self._duration = duration
         self._success_labels = {name: {"db.system.name": system, "db.operation.name": name} for name in operations}
         for labels in self._success_labels.values():
-            duration.record(NOTHING, labels)
+            duration.record(EMPTY_MEASUREMENT, labels)
 
     def record(self, operation: str, seconds: float, error: str = "", /) -> None:
         """Record an operation and its duration in seconds; `error` is one of labels.ERRORS, or labels.OTHER."""
@@ -37,12 +37,12 @@ class OperationMetrics:
         self._duration.record(seconds, labels)
 
 
-def pooled(pool: Any) -> tuple[int, int]:
+def redis_pool_usage(pool: Any) -> tuple[int, int]:
     """Return the (used, idle) connections of a redis-py pool, which has no public method for this."""
     return len(pool._in_use_connections), len(pool._available_connections)  # noqa: SLF001
 
 
-def connections(pools: Mapping[str, Callable[[], tuple[int, int]]]) -> Reading:
+def connection_counts(pools: Mapping[str, Callable[[], tuple[int, int]]]) -> Observations:
     """Return the used and idle connections of each pool, by pool name."""
     return [
         (number, {"db.client.connection.pool.name": name, "db.client.connection.state": state})

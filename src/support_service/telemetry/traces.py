@@ -18,7 +18,7 @@ from support_service.telemetry import environment_hidden
 PROPAGATOR = TraceContextTextMapPropagator()
 
 
-class Traces(Protocol):
+class Tracing(Protocol):
     """Tracing of one app."""
 
     def of_applications(self) -> AbstractContextManager[None]:
@@ -31,7 +31,7 @@ class Traces(Protocol):
         """Export the last spans, within STOP_WITHIN seconds. Blocks; call it in a thread."""
 
 
-class NoTraces:
+class NoTracing:
     """Tracing of an app without an exporter: records no spans."""
 
     def of_applications(self) -> AbstractContextManager[None]:
@@ -44,17 +44,17 @@ class NoTraces:
         """Do nothing: no spans were recorded."""
 
 
-def tracing(exporters: Collection[str], resource: Resource) -> Traces:
+def create_tracing(exporters: Collection[str], resource: Resource) -> Tracing:
     """Return the tracing of one app; imports OpenTelemetry's instrumentation only if there is an exporter."""
     if not exporters:
-        return NoTraces()
+        return NoTracing()
     with environment_hidden():
-        from support_service.telemetry.spans import Spans
-    return Spans(exporters, resource)
+        from support_service.telemetry.spans import SdkTracing
+    return SdkTracing(exporters, resource)
 
 
 @contextmanager
-def continued(headers: Mapping[str, str]) -> Iterator[None]:
+def continue_trace(headers: Mapping[str, str]) -> Iterator[None]:
     """Continue the trace of a request's headers within the block, unless there is none or an own span already does."""
     if "traceparent" not in headers or trace.get_current_span().get_span_context().is_valid:
         yield
@@ -66,7 +66,7 @@ def continued(headers: Mapping[str, str]) -> Iterator[None]:
         context.detach(token)
 
 
-def outgoing() -> dict[str, str]:
+def propagation_headers() -> dict[str, str]:
     """Return the headers that propagate the current trace; empty without a trace."""
     headers: dict[str, str] = {}
     PROPAGATOR.inject(headers)

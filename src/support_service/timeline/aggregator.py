@@ -10,31 +10,34 @@ from dataclasses import dataclass
 
 from cachetools import TTLCache
 
-from support_service.core.references import SERVICE_OF, Service, SourceStatus, Wanted
+from support_service.core.references import SERVICE_BY_TYPE, SourceReferences, SourceStatus, UpstreamService
 from support_service.telemetry.instruments import Instruments
-from support_service.timeline.cache.memory import Cache, CacheFault
+from support_service.timeline.cache.memory import CacheUnavailable, SnapshotStore
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.cache.snapshots import Snapshot, Snapshots
 from support_service.timeline.merge import Entry
-from support_service.timeline.overrides import Levers
-from support_service.timeline.single_flight import Asked, Flights, Found
+from support_service.timeline.overrides import Overrides
+from support_service.timeline.single_flight import FetchResult, SingleFlight, SourceResult
 from support_service.timeline.sources.client import SourceClient
 
-SERVICES = tuple(SERVICE_OF.values())
-MISSING_FOR = 30.0  # seconds for which "not found" is cached: the order or payment may be created soon
-AHEAD_FROM, AHEAD_TO = 0.75, 0.95  # share of its TTL after which a snapshot is refreshed ahead of its expiry when read
-AHEAD_EVERY = 5.0  # seconds between two refreshes ahead for one case, because the first may have failed
+SERVICE_ORDER = tuple(SERVICE_BY_TYPE.values())
+NOT_FOUND_TTL = 30.0  # seconds for which "not found" is cached: the order or payment may be created soon
+REFRESH_AHEAD_FROM, REFRESH_AHEAD_TO = (
+    0.75,
+    0.95,
+)  # share of its TTL after which a snapshot is refreshed ahead of its expiry when read
+REFRESH_AHEAD_INTERVAL = 5.0  # seconds between two refreshes ahead for one case, because the first may have failed
 
-NONE = SourceStatus(status="none", ageSeconds=None, reason=None)
-OFF = SourceStatus(status="off", ageSeconds=None, reason=None)
+NOT_REFERENCED = SourceStatus(status="none", ageSeconds=None, reason=None)
+NOT_CONFIGURED = SourceStatus(status="off", ageSeconds=None, reason=None)
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
-    """A case's entries from the upstream services, in the order of `SERVICES`, and the freshness of each service."""
+class TimelineEntries:
+    """A case's entries from the upstream services, in the order of `SERVICE_ORDER`, and each service's freshness."""
 
     entries: list[Entry]
-    sources: dict[Service, SourceStatus]
+    sources: dict[UpstreamService, SourceStatus]
 
     @property
     def completeness(self) -> str:
@@ -53,8 +56,8 @@ class TimelineAggregator:
     def __init__(
         self,
         sources: Iterable[SourceClient],
-        cache: Cache,
-        levers: Levers,
+        cache: SnapshotStore,
+        levers: Overrides,
         instruments: Instruments,
         *,
         ttl: float,
@@ -68,12 +71,17 @@ class TimelineAggregator:
         self._ttl = ttl
         self._stale_ttl = stale_ttl
         self._deadline = deadline
-        self._fetches = Flights(self.sources.values(), self._cache, self._is_current, self._usable_for)
-        self._refreshed_ahead: TTLCache[str, bool] = TTLCache(10_000, AHEAD_EVERY)
+        self._fetches = SingleFlight(self.sources.values(), self._cache, self._is_current, self._usable_for)
+        self._refreshed_ahead: TTLCache[str, bool] = TTLCache(10_000, REFRESH_AHEAD_INTERVAL)
 
     async def collect(
-        self, case_id: str, references: Mapping[Service, Wanted], *, epoch: int = 0, refresh: bool = False
-    ) -> Collected:
+        self,
+        case_id: str,
+        references: Mapping[UpstreamService, SourceReferences],
+        *,
+        epoch: int = 0,
+        refresh: bool = False,
+    ) -> TimelineEntries:
         """Return the case's entries from all sources; failures of a source or of the cache never raise.
 
         With `refresh`, all sources are asked, even if their answers are cached. A failing source affects its own
@@ -83,17 +91,17 @@ class TimelineAggregator:
         started = loop.time()
         case = Case(case_id, {name: want for name, want in references.items() if name in self.sources}, epoch)
         if not case.wanted:
-            return self._collected(case, {}, frozenset(), Found())
+            return self._collected(case, {}, frozenset(), FetchResult())
         try:
             cached = await self._cache.read(case)
-        except CacheFault:
+        except CacheUnavailable:
             cached = None
         kept = self._usable(cached.snapshots) if cached else {}
         current = frozenset(name for name, snapshot in kept.items() if self._is_current(case, snapshot))
         in_use = frozenset(name for name in case.wanted if self.levers.degraded(name) is None)
         due = in_use if refresh else in_use - current
         self._count(hit=bool(current) and not due, refresh=refresh, readable=cached is not None)
-        found = Found()
+        found = FetchResult()
         if due:
             fetch = self._fetches.take(case, due, cached, started + self._deadline, alone=refresh)
             found = await asyncio.shield(fetch)  # cancelling one reader must not cancel the fetch that others share
@@ -135,7 +143,7 @@ class TimelineAggregator:
     def _current_for(self, snapshot: Snapshot) -> float:
         """Return for how many seconds a snapshot is current."""
         ttl = self.levers.ttl(self._ttl)
-        return min(ttl, MISSING_FOR) if snapshot.missing else ttl
+        return min(ttl, NOT_FOUND_TTL) if snapshot.missing else ttl
 
     def _is_current(self, case: Case, snapshot: Snapshot) -> bool:
         """Return whether a snapshot is of the case's present epoch and within its TTL."""
@@ -144,15 +152,17 @@ class TimelineAggregator:
     def _is_expiring(self, case: Case, snapshot: Snapshot) -> bool:
         """Return whether a current snapshot is so close to its expiry that it should be refreshed ahead."""
         # The share depends on the case, so that snapshots stored at the same time are not refreshed at the same time.
-        share = AHEAD_FROM + (AHEAD_TO - AHEAD_FROM) * (hash(case.id) % 1024) / 1024
+        share = REFRESH_AHEAD_FROM + (REFRESH_AHEAD_TO - REFRESH_AHEAD_FROM) * (hash(case.id) % 1024) / 1024
         return time.time() - snapshot.at > share * self._current_for(snapshot)
 
-    def _collected(self, case: Case, kept: Snapshots, current: frozenset[Service], found: Found) -> Collected:
+    def _collected(
+        self, case: Case, kept: Snapshots, current: frozenset[UpstreamService], found: FetchResult
+    ) -> TimelineEntries:
         entries: list[Entry] = []
-        sources: dict[Service, SourceStatus] = {}
-        for name in SERVICES:
+        sources: dict[UpstreamService, SourceStatus] = {}
+        for name in SERVICE_ORDER:
             if name not in case.wanted:
-                sources[name] = NONE if name in self.sources else OFF
+                sources[name] = NOT_REFERENCED if name in self.sources else NOT_CONFIGURED
                 continue
             if name in found.kept:
                 given, sources[name] = self._with_freshness(name, found.kept[name], None, is_current=True)
@@ -161,10 +171,10 @@ class TimelineAggregator:
                     name, kept.get(name), found.asked.get(name), is_current=name in current
                 )
             entries += given
-        return Collected(entries, sources)
+        return TimelineEntries(entries, sources)
 
     def _with_freshness(
-        self, name: Service, kept: Snapshot | None, asked: Asked | None, *, is_current: bool
+        self, name: UpstreamService, kept: Snapshot | None, asked: SourceResult | None, *, is_current: bool
     ) -> tuple[list[Entry], SourceStatus]:
         """Return the entries to show of one source, and their freshness."""
         if asked and asked.reason is None:

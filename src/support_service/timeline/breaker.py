@@ -6,15 +6,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-WINDOW = 10  # number of last calls that are considered
-FAILURES = 5  # failures among them that open the circuit
+WINDOW_CALLS = 10  # number of last calls that are considered
+FAILURES_TO_OPEN = 5  # failures among them that open the circuit
 OPEN_FOR = 5.0  # seconds at first; each failed trial call doubles it
-OPEN_FOR_AT_MOST = 30.0  # seconds
+MAX_OPEN_FOR = 30.0  # seconds
 
 State = Literal["closed", "open", "half_open"]
 
 
-class Breaker:
+class CircuitBreaker:
     """The circuit breaker of one service. Each call asks for admission first, and reports its result with it.
 
     A report from a call admitted before the last change of state is ignored: it says nothing about the present state.
@@ -22,7 +22,7 @@ class Breaker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._recent_results: deque[bool] = deque(maxlen=WINDOW)
+        self._recent_results: deque[bool] = deque(maxlen=WINDOW_CALLS)
         self._generation = 0  # number of state changes; identifies the state in which a call was admitted
         self._open_for = 0.0  # seconds; 0 while closed
         self._until = 0.0
@@ -53,7 +53,7 @@ class Breaker:
                 self._close() if good else self._open()
         elif good is not None:
             self._recent_results.append(good)
-            if not good and self._recent_results.count(False) >= FAILURES:
+            if not good and self._recent_results.count(False) >= FAILURES_TO_OPEN:
                 self._open()
 
     def _close(self) -> None:
@@ -63,6 +63,6 @@ class Breaker:
 
     def _open(self) -> None:
         self._generation += 1
-        self._open_for = min(self._open_for * 2, OPEN_FOR_AT_MOST) or OPEN_FOR
+        self._open_for = min(self._open_for * 2, MAX_OPEN_FOR) or OPEN_FOR
         # The random factor keeps replicas that saw the same failure from retrying at the same moment.
         self._until = self._clock() + self._open_for * random.uniform(0.8, 1.2)

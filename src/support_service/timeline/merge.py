@@ -11,11 +11,11 @@ from typing import Any, Protocol
 Entry = dict[str, Any]
 
 
-class OffContract(ValueError):
+class ContractViolation(ValueError):
     """An upstream answer that does not match the contract."""
 
 
-class Said(Protocol):
+class TimelineMessage(Protocol):
     """The attributes of a message that the merge needs."""
 
     author_type: Any
@@ -27,7 +27,7 @@ class Said(Protocol):
     created_at: datetime
 
 
-class Filed(Protocol):
+class TimelineAttachment(Protocol):
     """The attributes of an attachment that the merge needs."""
 
     filename: str
@@ -36,7 +36,7 @@ class Filed(Protocol):
     created_at: datetime
 
 
-def order(answer: object) -> list[Entry]:
+def read_order(answer: object) -> list[Entry]:
     """Read an order of the order service: `{id, status, grandTotal, createdAt, updatedAt}`."""
     found = _require_object(answer, "an order")
     return [
@@ -96,7 +96,7 @@ def shipment(answer: object) -> list[Entry]:
     ]
 
 
-def page_of(read: Callable[[object], list[Entry]]) -> Callable[[object], list[Entry]]:
+def page_reader(read: Callable[[object], list[Entry]]) -> Callable[[object], list[Entry]]:
     """Return a reader of a page `{items: […]}`, which reads each item with `read`."""
 
     def read_page(answer: object) -> list[Entry]:
@@ -106,19 +106,19 @@ def page_of(read: Callable[[object], list[Entry]]) -> Callable[[object], list[En
     return read_page
 
 
-def merge(
+def merge_entries(
     opened_at: datetime,
     context: Iterable[Mapping[str, Any]],
     collected: Iterable[Mapping[str, Any]],
-    messages: Iterable[Said],
-    attachments: Iterable[Filed],
+    messages: Iterable[TimelineMessage],
+    attachments: Iterable[TimelineAttachment],
 ) -> list[Entry]:
     """Return all entries as one list, sorted by `timestamp`; entries of the same time keep the order of the parameters.
 
     Every entry has `type` and `timestamp`. Other members of a context entry stay unchanged. A context entry without a
     readable time, or a service's entry without a time, gets the time at which the case was opened.
     """
-    opening = text(opened_at)
+    opening = format_time(opened_at)
     dated: list[tuple[str, Entry]] = []
     for context_entry in context:
         at = _normalise_time(context_entry.get("timestamp"))
@@ -130,7 +130,7 @@ def merge(
         at = at if isinstance(at, str) else opening
         dated.append((at, {**source_entry, "timestamp": at}))
     for message in messages:
-        at = text(message.created_at)
+        at = format_time(message.created_at)
         dated.append(
             (
                 at,
@@ -147,7 +147,7 @@ def merge(
             )
         )
     for attachment in attachments:
-        at = text(attachment.created_at)
+        at = format_time(attachment.created_at)
         dated.append(
             (
                 at,
@@ -164,7 +164,7 @@ def merge(
     return [entry for _, entry in dated]
 
 
-def text(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     """Return a time as ISO 8601 in UTC with microseconds, in the form of timeline entries."""
     written = moment.isoformat(timespec="microseconds")
     if not written.endswith("+00:00"):  # most times are in UTC already, and converting costs more than formatting
@@ -182,7 +182,7 @@ def _normalise_time(value: object) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-        return text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        return format_time(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return None
 
@@ -193,17 +193,17 @@ def _updated_at(found: Mapping[str, Any]) -> str | None:
 
 def _require_object(answer: object, what: str) -> Mapping[str, Any]:
     if not isinstance(answer, dict):
-        raise OffContract(f"{what} must be an object")
+        raise ContractViolation(f"{what} must be an object")
     return answer
 
 
 def _require_objects(answer: object, what: str) -> Sequence[Mapping[str, Any]]:
     if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
-        raise OffContract(f"{what} must be a list of objects")
+        raise ContractViolation(f"{what} must be a list of objects")
     return answer
 
 
 def _require(found: Mapping[str, Any], name: str, what: str) -> Any:
     if found.get(name) is None:
-        raise OffContract(f"{what} has no {name}")
+        raise ContractViolation(f"{what} has no {name}")
     return found[name]

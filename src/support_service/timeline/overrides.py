@@ -13,22 +13,22 @@ import sqlalchemy as sa
 
 from support_service.audit import log as audit
 from support_service.core.errors import Unavailable
-from support_service.core.principals import CALLER
-from support_service.core.references import Service
+from support_service.core.principals import CURRENT_PRINCIPAL
+from support_service.core.references import UpstreamService
 from support_service.database import Database, Reader, Transaction
 from support_service.database.tables import timeline_levers
-from support_service.telemetry.instruments import Reading
-from support_service.telemetry.labels import SERVICES
+from support_service.telemetry.instruments import Observations
+from support_service.telemetry.labels import UPSTREAM_SERVICES
 
 REFRESH_EVERY = 2.0  # seconds until a replica applies a change
-TTL = "ttl"
-NAMES = (*SERVICES, TTL)
+TTL_OVERRIDE = "ttl"
+OVERRIDE_NAMES = (*UPSTREAM_SERVICES, TTL_OVERRIDE)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Lever:
+class Override:
     """An override: a service's name switches that service off, the name `ttl` sets the TTL to `value` seconds."""
 
     name: str
@@ -50,39 +50,39 @@ class Lever:
         """
         until = self.until.astimezone(UTC)
         same_day = until.date() == self.set_at.astimezone(UTC).date()
-        what = f"set to {self.value:g} s" if self.name == TTL and self.value else "switched off"
+        what = f"set to {self.value:g} s" if self.name == TTL_OVERRIDE and self.value else "switched off"
         return f"{what} until {until:{'%H:%MZ' if same_day else '%Y-%m-%d %H:%MZ'}}"
 
 
-COLUMNS = [timeline_levers.c[field.name] for field in fields(Lever)]
-READ = sa.select(*COLUMNS).order_by(timeline_levers.c.name)
+COLUMNS = [timeline_levers.c[field.name] for field in fields(Override)]
+SELECT_OVERRIDES = sa.select(*COLUMNS).order_by(timeline_levers.c.name)
 # Both databases accept this upsert; SQLAlchemy only has a separate construct for each database.
-PULL = sa.text("""
+UPSERT_OVERRIDE = sa.text("""
     INSERT INTO timeline_levers (name, value, reason, until, set_at) VALUES (:name, :value, :reason, :until, :set_at)
     ON CONFLICT (name) DO UPDATE
     SET value = excluded.value, reason = excluded.reason, until = excluded.until, set_at = excluded.set_at
 """).bindparams(*(sa.bindparam(column.name, type_=column.type) for column in COLUMNS))
 
 
-async def pull(tx: Transaction, lever: Lever) -> None:
+async def set_override(tx: Transaction, lever: Override) -> None:
     """Set an override and record it in the audit log; it replaces the override of the same name."""
-    before = next((each for each in await read(tx) if each.name == lever.name), None)
-    await tx.execute(PULL, asdict(lever))
+    before = next((each for each in await read_overrides(tx) if each.name == lever.name), None)
+    await tx.execute(UPSERT_OVERRIDE, asdict(lever))
     await audit.record(tx, None, "lever.pulled", lever.set_at, {lever.name: (before, lever)})
 
 
-async def release(tx: Transaction, names: Collection[str]) -> list[Lever]:
+async def clear_overrides(tx: Transaction, names: Collection[str]) -> list[Override]:
     """Clear overrides and record it in the audit log; return the cleared ones, including expired ones."""
     statement = timeline_levers.delete().where(timeline_levers.c.name.in_(names)).returning(*COLUMNS)
-    cleared = [Lever(*row) for row in await tx.fetch_all(statement)]
+    cleared = [Override(*row) for row in await tx.fetch_all(statement)]
     for lever in cleared:
         await audit.record(tx, None, "lever.released", utc_now(), {lever.name: (lever, None)})
     return cleared
 
 
-async def read(reader: Reader) -> list[Lever]:
+async def read_overrides(reader: Reader) -> list[Override]:
     """Return all overrides, sorted by name, including expired ones."""
-    return [Lever(*row) for row in await reader.fetch_all(READ)]
+    return [Override(*row) for row in await reader.fetch_all(SELECT_OVERRIDES)]
 
 
 def utc_now() -> datetime:
@@ -90,14 +90,14 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Levers:
+class Overrides:
     """The overrides in effect, held in memory; only `refresh` reads the database."""
 
     def __init__(self, database: Database, now: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._now = now
-        self._known: Mapping[str, Lever] = {}  # never changed, only replaced: a scrape reads it from another thread
-        self._logged: dict[str, Lever] = {}
+        self._known: Mapping[str, Override] = {}  # never changed, only replaced: a scrape reads it from another thread
+        self._logged: dict[str, Override] = {}
         self._database_failed = False
 
     async def refresh(self) -> None:
@@ -106,7 +106,7 @@ class Levers:
         While the database is unavailable, the known overrides stay in effect.
         """
         try:
-            self._known = {lever.name: lever for lever in await read(self._database)}
+            self._known = {lever.name: lever for lever in await read_overrides(self._database)}
         except Unavailable as failure:
             if not self._database_failed:
                 log.warning("The levers can't be read; those known are kept until they expire: %s", failure)
@@ -117,26 +117,26 @@ class Levers:
             self._database_failed = False
         self._log_changes()
 
-    def degraded(self, service: Service) -> str | None:
+    def degraded(self, service: UpstreamService) -> str | None:
         """Return why a service is switched off, in the form that the present caller may read; None if it is in use."""
         lever = self._in_effect(service)
         if lever is None:
             return None
-        return lever.text if CALLER.get().hears("internal") else lever.effect
+        return lever.text if CURRENT_PRINCIPAL.get().hears("internal") else lever.effect
 
     def ttl(self, default: float) -> float:
         """Return the TTL of answers in seconds: the override's if one is set, otherwise the default."""
-        lever = self._in_effect(TTL)
+        lever = self._in_effect(TTL_OVERRIDE)
         return lever.value if lever and lever.value and lever.value > 0 else default
 
-    def enabled(self, configured: Collection[str]) -> Reading:
+    def enabled(self, configured: Collection[str]) -> Observations:
         """Return the gauge's values: 1 for each service that is configured and not switched off, 0 for the others."""
         return [
             (int(service in configured and self._in_effect(service) is None), {"service": service})
-            for service in SERVICES
+            for service in UPSTREAM_SERVICES
         ]
 
-    def _in_effect(self, name: str) -> Lever | None:
+    def _in_effect(self, name: str) -> Override | None:
         lever = self._known.get(name)
         return lever if lever and lever.until > self._now() else None
 

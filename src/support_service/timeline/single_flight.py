@@ -6,23 +6,23 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from support_service.core.background import beside
-from support_service.core.references import Service
-from support_service.timeline.cache.memory import CacheFault, Claim
+from support_service.core.background import run_in_background
+from support_service.core.references import UpstreamService
+from support_service.timeline.cache.memory import CacheUnavailable, Lease
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
-from support_service.timeline.cache.snapshots import Cached, Snapshot, Snapshots, arrived
+from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshot, Snapshots, newer_snapshots
 from support_service.timeline.merge import Entry
-from support_service.timeline.sources.calls import Call
-from support_service.timeline.sources.client import Allowance, SourceClient
+from support_service.timeline.sources.calls import SourceCall
+from support_service.timeline.sources.client import SourceClient, TimelineBudget
 
-MAX_ENTRIES = 500  # entries of one source
-CLAIM_FOR = 0.8  # seconds of a lease; another replica may take over this long after the holder has died
-EXTEND_EVERY = 0.1  # seconds between extensions of a held lease
-POLL = 0.02  # seconds between reads of the cache while another replica fetches
+MAX_ENTRIES_PER_SOURCE = 500  # entries of one source
+LEASE_SECONDS = 0.8  # seconds of a lease; another replica may take over this long after the holder has died
+LEASE_EXTEND_INTERVAL = 0.1  # seconds between extensions of a held lease
+CACHE_POLL_INTERVAL = 0.02  # seconds between reads of the cache while another replica fetches
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SourceResult:
     """The result of asking a source. `reason` says why it is incomplete; None means that it is complete."""
 
     snapshot: Snapshot
@@ -30,23 +30,23 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FetchResult:
     """The result of a fetch: the sources `asked` by this replica, and the snapshots `kept` by another one meanwhile."""
 
-    asked: dict[Service, Asked] = field(default_factory=dict)
+    asked: dict[UpstreamService, SourceResult] = field(default_factory=dict)
     kept: Snapshots = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class InFlightFetch:
     """A fetch in flight: sources being asked about a case. Readers with the same needs share it."""
 
     case: Case
-    due: frozenset[Service]
-    task: asyncio.Task[Found]
+    due: frozenset[UpstreamService]
+    task: asyncio.Task[FetchResult]
 
 
-class Flights:
+class SingleFlight:
     """In-flight timeline fetches of this process; concurrent readers of a case share the result.
 
     `is_current` says whether a snapshot is still current for a case. `keep_for` gives the seconds for which a snapshot
@@ -64,13 +64,19 @@ class Flights:
         self._cache = cache
         self._is_current = is_current
         self._keep_for = keep_for
-        self._by_case: dict[str, Flight] = {}
-        self._running: set[asyncio.Task[Found]] = set()
+        self._by_case: dict[str, InFlightFetch] = {}
+        self._running: set[asyncio.Task[FetchResult]] = set()
         self._releasing: set[asyncio.Future[None]] = set()
 
     def take(
-        self, case: Case, due: frozenset[Service], cached: Cached | None, deadline: float, *, alone: bool = False
-    ) -> asyncio.Task[Found]:
+        self,
+        case: Case,
+        due: frozenset[UpstreamService],
+        cached: CachedSnapshots | None,
+        deadline: float,
+        *,
+        alone: bool = False,
+    ) -> asyncio.Task[FetchResult]:
         """Return the task that fetches the due sources: a fetch in flight that covers them, or a new one.
 
         With `alone`, always start a new fetch. `cached` is the cached state that the reader has seen, None while the
@@ -80,10 +86,10 @@ class Flights:
         if in_flight and not alone and in_flight.case == case and in_flight.due >= due:
             return in_flight.task
         task = asyncio.create_task(self._fetch(case, due, cached, deadline, alone=alone))
-        fetch = self._by_case[case.id] = Flight(case, due, task)
+        fetch = self._by_case[case.id] = InFlightFetch(case, due, task)
         self._running.add(task)
 
-        def on_done(_: asyncio.Task[Found]) -> None:
+        def on_done(_: asyncio.Task[FetchResult]) -> None:
             self._running.discard(task)
             if self._by_case.get(case.id) is fetch:
                 del self._by_case[case.id]
@@ -103,20 +109,26 @@ class Flights:
         await asyncio.gather(*self._releasing)
 
     async def _fetch(
-        self, case: Case, due: frozenset[Service], cached: Cached | None, deadline: float, *, alone: bool
-    ) -> Found:
+        self,
+        case: Case,
+        due: frozenset[UpstreamService],
+        cached: CachedSnapshots | None,
+        deadline: float,
+        *,
+        alone: bool,
+    ) -> FetchResult:
         """Fetch the due sources unless another replica fetches them first, and cache the complete answers."""
-        seen = cached or Cached()
+        seen = cached or CachedSnapshots()
         if alone or cached is None:
-            return Found(await self._ask_and_cache(case, due, seen, deadline))
+            return FetchResult(await self._ask_and_cache(case, due, seen, deadline))
         claim, cached = await self._acquire_or_wait(case, due, seen, deadline)
         newer = self._newer_snapshots(case, due, seen.snapshots, cached.snapshots)
         async with self._hold_lease(claim):
-            return Found(await self._ask_and_cache(case, due - newer.keys(), cached, deadline), newer)
+            return FetchResult(await self._ask_and_cache(case, due - newer.keys(), cached, deadline), newer)
 
     async def _acquire_or_wait(
-        self, case: Case, due: frozenset[Service], cached: Cached, deadline: float
-    ) -> tuple[Claim | None, Cached]:
+        self, case: Case, due: frozenset[UpstreamService], cached: CachedSnapshots, deadline: float
+    ) -> tuple[Lease | None, CachedSnapshots]:
         """Acquire the lease to ask, or wait for the replica that holds it; return the lease and the cached state.
 
         Waits until the lease is acquired, the other replica has stored all due sources, the deadline is near, or the
@@ -124,35 +136,39 @@ class Flights:
         """
         before = cached.snapshots
         loop = asyncio.get_running_loop()
-        with suppress(CacheFault):
+        with suppress(CacheUnavailable):
             while True:
-                claim, cached = await asyncio.gather(self._cache.claim(case, CLAIM_FOR), self._cache.read(case))
+                claim, cached = await asyncio.gather(self._cache.claim(case, LEASE_SECONDS), self._cache.read(case))
                 found = len(self._newer_snapshots(case, due, before, cached.snapshots)) == len(due)
-                if claim or found or loop.time() + POLL >= deadline:
+                if claim or found or loop.time() + CACHE_POLL_INTERVAL >= deadline:
                     return claim, cached
-                await asyncio.sleep(POLL)
+                await asyncio.sleep(CACHE_POLL_INTERVAL)
         return None, cached
 
-    def _newer_snapshots(self, case: Case, due: Collection[Service], before: Snapshots, now: Snapshots) -> Snapshots:
+    def _newer_snapshots(
+        self, case: Case, due: Collection[UpstreamService], before: Snapshots, now: Snapshots
+    ) -> Snapshots:
         """Return the current snapshots of due sources that another replica has stored since `before`."""
         return {
-            name: known for name, known in arrived(before, now).items() if name in due and self._is_current(case, known)
+            name: known
+            for name, known in newer_snapshots(before, now).items()
+            if name in due and self._is_current(case, known)
         }
 
     @asynccontextmanager
-    async def _hold_lease(self, claim: Claim | None) -> AsyncIterator[None]:
+    async def _hold_lease(self, claim: Lease | None) -> AsyncIterator[None]:
         """Extend a lease for the duration of a block, and release it afterwards."""
         if claim is None:
             yield
             return
 
-        async def extend(claim: Claim) -> None:
+        async def extend(claim: Lease) -> None:
             while True:
-                await asyncio.sleep(EXTEND_EVERY)
-                await self._cache.extend(claim, CLAIM_FOR)
+                await asyncio.sleep(LEASE_EXTEND_INTERVAL)
+                await self._cache.extend(claim, LEASE_SECONDS)
 
         try:
-            async with beside(extend(claim)):
+            async with run_in_background(extend(claim)):
                 yield
         finally:
             releasing = asyncio.ensure_future(self._cache.release(claim))  # no reader waits for it
@@ -160,8 +176,8 @@ class Flights:
             releasing.add_done_callback(self._releasing.discard)
 
     async def _ask_and_cache(
-        self, case: Case, due: Collection[Service], cached: Cached, deadline: float
-    ) -> dict[Service, Asked]:
+        self, case: Case, due: Collection[UpstreamService], cached: CachedSnapshots, deadline: float
+    ) -> dict[UpstreamService, SourceResult]:
         if not due:
             return {}
         asked = await self._ask(case, due, deadline)
@@ -170,11 +186,13 @@ class Flights:
             await self._cache.write(case, good, cached, self._keep_for())
         return asked
 
-    async def _ask(self, case: Case, due: Collection[Service], deadline: float) -> dict[Service, Asked]:
+    async def _ask(
+        self, case: Case, due: Collection[UpstreamService], deadline: float
+    ) -> dict[UpstreamService, SourceResult]:
         """Ask the due sources, with all calls at the same time, and return the result of each source."""
         at = time.time()
-        calls: list[tuple[Service, Call, Allowance]] = []
-        notes: dict[Service, str | None] = {}
+        calls: list[tuple[UpstreamService, SourceCall, TimelineBudget]] = []
+        notes: dict[UpstreamService, str | None] = {}
         for name in due:
             allowance = self._sources[name].allowance()
             of_source, notes[name] = self._sources[name].calls(case.wanted[name])
@@ -182,27 +200,27 @@ class Flights:
         answers = await asyncio.gather(
             *(self._sources[name].fetch(call, deadline, allowance) for name, call, allowance in calls)
         )
-        entries: dict[Service, list[Entry]] = {name: [] for name in due}
-        reasons: dict[Service, str] = {}
-        missing: set[Service] = set()
+        entries: dict[UpstreamService, list[Entry]] = {name: [] for name in due}
+        reasons: dict[UpstreamService, str] = {}
+        missing: set[UpstreamService] = set()
         for (name, _, _), answer in zip(calls, answers, strict=True):
             entries[name] += answer.entries
             if answer.failure:
                 reasons.setdefault(name, answer.failure.reason)
             elif answer.outcome == "not_found":
                 missing.add(name)
-        found: dict[Service, Asked] = {}
+        found: dict[UpstreamService, SourceResult] = {}
         for name in due:
             newest, note = _limit_entries(entries[name])
             note = note or notes[name]
             snapshot = Snapshot(at, case.wanted[name], case.epoch, newest, note, missing=name in missing)
-            found[name] = Asked(snapshot, reasons.get(name))
+            found[name] = SourceResult(snapshot, reasons.get(name))
         return found
 
 
 def _limit_entries(entries: list[Entry]) -> tuple[list[Entry], str | None]:
-    """Return the newest `MAX_ENTRIES` entries, and a note if entries were left out."""
-    if len(entries) <= MAX_ENTRIES:
+    """Return the newest `MAX_ENTRIES_PER_SOURCE` entries, and a note if entries were left out."""
+    if len(entries) <= MAX_ENTRIES_PER_SOURCE:
         return entries, None
-    newest = sorted(entries, key=lambda entry: entry["timestamp"] or "", reverse=True)[:MAX_ENTRIES]
-    return newest, f"only the newest {MAX_ENTRIES} entries"
+    newest = sorted(entries, key=lambda entry: entry["timestamp"] or "", reverse=True)[:MAX_ENTRIES_PER_SOURCE]
+    return newest, f"only the newest {MAX_ENTRIES_PER_SOURCE} entries"

@@ -8,8 +8,8 @@ from pydantic.json_schema import models_json_schema
 
 from support_service import __version__
 from support_service.cases.events import PAYLOADS
-from support_service.events.envelope import STRUCTURED
-from support_service.events.inbound_events import KNOWN
+from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
+from support_service.events.inbound_events import DATA_MODELS
 from support_service.events.outbox import SOURCE
 
 TEMPLATE = "#/components/schemas/{model}"
@@ -18,7 +18,7 @@ TEMPLATE = "#/components/schemas/{model}"
 @cache
 def document(out: str, inbound: str) -> dict[str, Any]:
     """Return the AsyncAPI document. `out` and `inbound` are the names of the streams."""
-    received = {model.TYPE: model for model in KNOWN}
+    received = {model.TYPE: model for model in DATA_MODELS}
     _, definitions = models_json_schema(
         [(model, "validation") for model in received.values()]
         + [(model, "serialization") for model in PAYLOADS.values()],
@@ -34,7 +34,7 @@ def document(out: str, inbound: str) -> dict[str, Any]:
             "description": "CloudEvents 1.0. Delivery is at least once, in order for each case; know a repeat by id.",
             "license": {"name": "Apache-2.0"},
         },
-        "defaultContentType": STRUCTURED,
+        "defaultContentType": STRUCTURED_MEDIA_TYPE,
         "channels": {
             "out": _channel(
                 out, "The Redis stream of what happens to cases: one field `event` in each entry.", PAYLOADS
@@ -90,7 +90,7 @@ def _message(kind: str, model: Any, source: str | None) -> dict[str, Any]:
         "name": kind,
         "title": model.__name__,
         "summary": (model.__doc__ or "").strip(),
-        "contentType": STRUCTURED,
+        "contentType": STRUCTURED_MEDIA_TYPE,
         "payload": {"type": "object", "required": required, "properties": attributes | {"data": data}},
     }
 

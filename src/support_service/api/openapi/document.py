@@ -11,16 +11,16 @@ from pydantic import BaseModel
 from support_service import __version__
 from support_service.api.openapi import headers, schemas
 from support_service.api.openapi.headers import Header
-from support_service.api.permissions import PUBLIC
+from support_service.api.permissions import PUBLIC_OPERATIONS
 from support_service.api.route import JSON, Route
-from support_service.api.routes import AT_THE_DOOR, AT_THE_GATE, EVERYWHERE, ROUTES
-from support_service.core.problem_codes import BY_NAME
+from support_service.api.routes import ADMISSION_PROBLEMS, AUTHENTICATION_PROBLEMS, COMMON_PROBLEMS, ROUTES
+from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.http.problems import Problem
-from support_service.telemetry.http import UNMEASURED
+from support_service.telemetry.http import UNMEASURED_PATHS
 
 Json = dict[str, Any]
 
-ABOUT = """\
+API_DESCRIPTION = """\
 Support cases, one merged timeline, and attachments.
 
 JSON is in camelCase, times are RFC 3339 in UTC, and no text may hold a NUL. Fields that nobody knows are ignored. Every
@@ -31,7 +31,7 @@ names each field that breaks a rule, and `requestId` finds the request in the lo
 give; a path that nothing serves is 404 `route_not_found`, and a method that a path does not have 405
 `method_not_allowed`.
 """
-PARTS = {
+PATH_PARAMETERS = {
     "agent_id": Header("The agent's id, as `assignedAgentId` has it.", headers.TEXT | {"examples": ["agent-7"]}),
     "attachment_id": Header(
         "The attachment's id.", headers.TEXT | {"examples": ["7c9e6679-7425-40de-944b-e07fc1f90ae7"]}
@@ -39,7 +39,7 @@ PARTS = {
     "case_id": Header("The case's id.", headers.TEXT | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}),
     "filename": Header("The file's name, as `uri` has it; any will do.", headers.TEXT | {"examples": ["label.png"]}),
 }
-BEARER = {
+SECURITY_SCHEMES = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
@@ -65,7 +65,7 @@ def document(*, secured: bool = False) -> Json:
         "info": {
             "title": "support-service",
             "version": __version__,
-            "description": ABOUT,
+            "description": API_DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "tags": [{"name": tag, "description": meaning.partition("\n")[0]} for tag, meaning in tags.items()],
@@ -75,9 +75,10 @@ def document(*, secured: bool = False) -> Json:
             "schemas": schemas.components(ROUTES),
             "responses": dict(sorted(refusals.items())),
             "headers": {
-                name: {"required": header.always} | _describe(header) for name, header in headers.ANSWER.items()
+                name: {"required": header.always} | _describe(header)
+                for name, header in headers.RESPONSE_HEADERS.items()
             },
-            "securitySchemes": BEARER,
+            "securitySchemes": SECURITY_SCHEMES,
         },
     }
 
@@ -111,20 +112,23 @@ def _operation(route: Route, *, secured: bool) -> Json:
     if route.body:
         content = _content(route.body, route.body_media)
         operation["requestBody"] = {"required": route.body_required, "content": content}
-    if secured and route.name in PUBLIC:
+    if secured and route.name in PUBLIC_OPERATIONS:
         operation["security"] = []
     return operation
 
 
 def _parameters(route: Route) -> list[Json]:
-    found = [{"name": part, "in": "path", "required": True, **_describe(PARTS[part])} for part in route.parts]
+    found = [{"name": part, "in": "path", "required": True, **_describe(PATH_PARAMETERS[part])} for part in route.parts]
     if route.query:
-        properties, required = schemas.query(route.query)
+        properties, required = schemas.query_parameters(route.query)
         for name, schema in properties.items():
             documented = {"description": schema.pop("description", ""), "schema": schema}
             sent = {"required": name in required, "allowEmptyValue": True}  # an empty parameter counts as not given
             found.append({"name": name, "in": "query"} | sent | documented)
-    taken = ((name, _describe(headers.REQUEST[name])) for name in sorted((*route.takes, *headers.ALWAYS)))
+    taken = (
+        (name, _describe(headers.REQUEST_HEADERS[name]))
+        for name in sorted((*route.takes, *headers.COMMON_RESPONSE_HEADERS))
+    )
     return found + [{"name": name, "in": "header", "required": False, **documented} for name, documented in taken]
 
 
@@ -160,10 +164,10 @@ def _links(route: Route) -> Json:
 def _problem_codes(route: Route) -> dict[int, tuple[str, ...]]:
     """Return the problem codes of an operation, grouped by status."""
     found: dict[int, tuple[str, ...]] = {}
-    authentication_codes = () if route.name in PUBLIC else AT_THE_DOOR
-    admission_codes = () if route.path in UNMEASURED else AT_THE_GATE
-    for name in sorted({*EVERYWHERE, *admission_codes, *authentication_codes, *route.refusals}):
-        status = BY_NAME[name].status
+    authentication_codes = () if route.name in PUBLIC_OPERATIONS else AUTHENTICATION_PROBLEMS
+    admission_codes = () if route.path in UNMEASURED_PATHS else ADMISSION_PROBLEMS
+    for name in sorted({*COMMON_PROBLEMS, *admission_codes, *authentication_codes, *route.refusals}):
+        status = PROBLEM_CODES_BY_NAME[name].status
         assert status is not None, name  # noqa: S101 - routes name only codes with a fixed status
         found[status] = (*found.get(status, ()), name)
     return dict(sorted(found.items()))
@@ -179,16 +183,23 @@ def _problem_response(status: int, codes: tuple[str, ...]) -> Json:
     phrase = HTTPStatus(status).phrase
     problem = {"title": phrase, "status": status, "requestId": "8c1f4b6de2a05397"}
     return {
-        "description": f"{phrase}. " + "; ".join(f"`{code}`: {BY_NAME[code].meaning}" for code in codes) + ".",
-        "headers": _headers(*headers.OF_STATUS.get(status, ())),
+        "description": f"{phrase}. "
+        + "; ".join(f"`{code}`: {PROBLEM_CODES_BY_NAME[code].meaning}" for code in codes)
+        + ".",
+        "headers": _headers(*headers.HEADERS_BY_STATUS.get(status, ())),
         "content": {
             "application/problem+json": {
                 "schema": schemas.reference(Problem)
                 | {"properties": {"status": {"const": status}, "code": {"enum": [*codes]}}},
                 "examples": {
                     code: {
-                        "summary": BY_NAME[code].meaning,
-                        "value": {"type": "about:blank", **problem, "code": code, "detail": BY_NAME[code].meaning},
+                        "summary": PROBLEM_CODES_BY_NAME[code].meaning,
+                        "value": {
+                            "type": "about:blank",
+                            **problem,
+                            "code": code,
+                            "detail": PROBLEM_CODES_BY_NAME[code].meaning,
+                        },
                     }
                     for code in codes
                 },
@@ -199,7 +210,8 @@ def _problem_response(status: int, codes: tuple[str, ...]) -> Json:
 
 def _headers(*names: str) -> Json:
     return {
-        name: {"$ref": f"#/components/headers/{name}"} for name in sorted((*names, *headers.ALWAYS, *headers.SOMETIMES))
+        name: {"$ref": f"#/components/headers/{name}"}
+        for name in sorted((*names, *headers.COMMON_RESPONSE_HEADERS, *headers.OPTIONAL_RESPONSE_HEADERS))
     }
 
 

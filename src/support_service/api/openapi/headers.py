@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from support_service.http.problems import RETRY_AFTER
+from support_service.http.problems import RETRY_AFTER_BY_STATUS
 
 TEXT = {"type": "string"}
 BYTES = TEXT | {"format": "binary"}
@@ -17,7 +17,7 @@ class Header(NamedTuple):
     always: bool = True  # in a response that lists it
 
 
-REQUEST = {
+REQUEST_HEADERS = {
     "Content-Digest": Header(
         "`sha-256=:…:` as RFC 9530 has it; the file is refused where it has another. Other algorithms are left aside.",
         TEXT,
@@ -43,7 +43,7 @@ REQUEST = {
     ),
 }
 
-ANSWER = {
+RESPONSE_HEADERS = {
     "Accept-Ranges": Header("`bytes`: parts of the file can be asked for.", {"const": "bytes"}),
     "Content-Disposition": Header("The file's name, to save it under.", TEXT),
     "Content-Range": Header("Which bytes of how many these are.", TEXT | {"pattern": "^bytes "}),
@@ -66,11 +66,11 @@ ANSWER = {
     "X-Request-Id": Header("Finds the request in the log.", TEXT | {"pattern": "^[A-Za-z0-9._-]{1,64}$"}),
 }
 
-ALWAYS = ("X-Request-Id",)
-SOMETIMES = ("RateLimit", "RateLimit-Policy")  # if rate limits are enabled
-OF_STATUS = {
+COMMON_RESPONSE_HEADERS = ("X-Request-Id",)
+OPTIONAL_RESPONSE_HEADERS = ("RateLimit", "RateLimit-Policy")  # if rate limits are enabled
+HEADERS_BY_STATUS = {
     401: ("WWW-Authenticate",),
     416: ("Content-Range",),
     429: ("Retry-After",),
-    **dict.fromkeys(RETRY_AFTER, ("Retry-After",)),
+    **dict.fromkeys(RETRY_AFTER_BY_STATUS, ("Retry-After",)),
 }

@@ -12,8 +12,8 @@ import htpy as h
 from markupsafe import Markup
 
 from support_service.api.openapi.document import document
-from support_service.api.openapi.schema_forms import curl, words
-from support_service.core.problem_codes import TABLE
+from support_service.api.openapi.schema_forms import curl_command, words
+from support_service.core.problem_codes import PROBLEM_CODES
 
 Json = dict[str, Any]
 
@@ -64,7 +64,7 @@ def page(base: str, *, secured: bool) -> str:
 
 
 @cache
-def policy() -> str:
+def content_security_policy() -> str:
     """Return the page's Content-Security-Policy, which allows its inline style and nothing else."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
     return (
@@ -98,7 +98,7 @@ def _operation(base: str, described: Json, method: str, path: str, operation: Js
         ],
         h.div[
             _paragraphs(operation["description"]),
-            h.pre[h.code[curl(base, method.upper(), path, operation, secured=secured)]],
+            h.pre[h.code[curl_command(base, method.upper(), path, operation, secured=secured)]],
             h.h3["Parameters"],
             h.table[(_parameter(parameter) for parameter in operation["parameters"])],
             _body(described, operation["requestBody"]) if "requestBody" in operation else None,
@@ -189,7 +189,7 @@ def _codes() -> h.Element:
             h.tr(id=code.name)[
                 h.td[str(code.status or "4xx"), " ", h.code[code.name]], h.td[_format_code(code.meaning)]
             ]
-            for code in TABLE
+            for code in PROBLEM_CODES
         )
     ]
 

@@ -17,7 +17,7 @@ def words(schema: Json) -> str:
     if "const" in schema or "enum" in schema:
         return " | ".join(schema.get("enum") or [json.dumps(schema["const"])])
     kind = str(schema.get("type", "bytes" if "contentMediaType" in schema else "anything"))
-    return KINDS[kind](schema) if kind in KINDS else kind
+    return DESCRIBERS[kind](schema) if kind in DESCRIBERS else kind
 
 
 def _list(schema: Json) -> str:
@@ -42,10 +42,10 @@ def _range(schema: Json, low: str, high: str) -> str:
     return f" {schema[low]} or more" if low in schema else ""
 
 
-KINDS: dict[str, Callable[[Json], str]] = {"string": _text, "array": _list, "integer": _count}
+DESCRIBERS: dict[str, Callable[[Json], str]] = {"string": _text, "array": _list, "integer": _count}
 
 
-def curl(base: str, method: str, path: str, operation: Json, *, secured: bool) -> str:
+def curl_command(base: str, method: str, path: str, operation: Json, *, secured: bool) -> str:
     """Return a curl command for the operation, with the example values of the document."""
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":

@@ -18,13 +18,15 @@ def components(routes: tuple[Route, ...]) -> dict[str, Schema]:
     answered = {route.answer for route in routes} | {other.model for route in routes for other in route.others}
     models = [(model, "validation") for model in sent] + [(model, "serialization") for model in answered if model]
     _, described = models_json_schema(sorted(models, key=str), ref_template=TEMPLATE)  # type: ignore[arg-type]
-    return {name: untitled(schema) for name, schema in sorted(described["$defs"].items())}
+    return {name: without_titles(schema) for name, schema in sorted(described["$defs"].items())}
 
 
-def query(model: type[BaseModel]) -> tuple[dict[str, Schema], set[str]]:
+def query_parameters(model: type[BaseModel]) -> tuple[dict[str, Schema], set[str]]:
     """Return the schema of each query parameter by name, and the names of required parameters."""
     schema = model.model_json_schema(ref_template=TEMPLATE)
-    return {name: _param(untitled(each)) for name, each in schema["properties"].items()}, {*schema.get("required", ())}
+    return {name: _param(without_titles(each)) for name, each in schema["properties"].items()}, {
+        *schema.get("required", ())
+    }
 
 
 def reference(model: type[BaseModel]) -> Schema:
@@ -39,10 +41,12 @@ def example(model: type[BaseModel]) -> Any:
     return next(iter(schema.get("examples", ())), None)
 
 
-def untitled(schema: Schema) -> Schema:
+def without_titles(schema: Schema) -> Schema:
     """Return the schema without pydantic's generated titles, which only repeat the names."""
     return {
-        key: {name: untitled(each) for name, each in value.items()} if key in ("properties", "$defs") else _value(value)
+        key: {name: without_titles(each) for name, each in value.items()}
+        if key in ("properties", "$defs")
+        else _value(value)
         for key, value in schema.items()
         if key != "title"
     }
@@ -50,7 +54,7 @@ def untitled(schema: Schema) -> Schema:
 
 def _value(value: Any) -> Any:
     if isinstance(value, dict):
-        return untitled(value)
+        return without_titles(value)
     return [_value(each) for each in value] if isinstance(value, list) else value
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from support_service.attachments.model import Attachment, Backlog
+from support_service.attachments.model import Attachment, FileTotals
 from support_service.attachments.store import COLUMNS
 from support_service.database import Reader, Transaction
 from support_service.database.tables import attachment_deletions, attachments, tickets
@@ -56,7 +56,7 @@ async def expired(
     return [(row[0], Attachment(*row[1:])) for row in rows]
 
 
-async def shard(reader: Reader, storage: str, prefix: str) -> list[Attachment]:
+async def list_by_key_prefix(reader: Reader, storage: str, prefix: str) -> list[Attachment]:
     """Return the attachments on a storage whose keys start with `prefix`."""
     last = prefix[:-1] + chr(ord(prefix[-1]) + 1)
     rows = await reader.fetch_all(
@@ -67,7 +67,7 @@ async def shard(reader: Reader, storage: str, prefix: str) -> list[Attachment]:
     return [Attachment(*row) for row in rows]
 
 
-async def page(reader: Reader, after: int, limit: int) -> list[tuple[int, Attachment]]:
+async def list_page(reader: Reader, after: int, limit: int) -> list[tuple[int, Attachment]]:
     """Return at most `limit` (seq, attachment) pairs in the order of seq, starting behind `after`."""
     rows = await reader.fetch_all(
         sa.select(attachments.c.seq, *COLUMNS).where(attachments.c.seq > after).order_by(attachments.c.seq).limit(limit)
@@ -75,7 +75,7 @@ async def page(reader: Reader, after: int, limit: int) -> list[tuple[int, Attach
     return [(row[0], Attachment(*row[1:])) for row in rows]
 
 
-async def by_id(reader: Reader, attachment_id: str) -> Attachment | None:
+async def get_by_id(reader: Reader, attachment_id: str) -> Attachment | None:
     """Return one attachment of any case; None if it does not exist."""
     row = await reader.fetch_one(sa.select(*COLUMNS).where(attachments.c.id == attachment_id))
     return Attachment(*row) if row else None
@@ -87,7 +87,7 @@ async def anonymise_deletions(tx: Transaction, case_id: str, filename: str) -> N
     await tx.execute(attachment_deletions.update().where(of_case).values(filename=filename, sha256=""))
 
 
-async def is_known(reader: Reader, storage: str, key: str) -> bool:
+async def is_referenced(reader: Reader, storage: str, key: str) -> bool:
     """Return whether an attachment or the garbage list names the bytes under a key."""
     named = sa.exists().where(attachments.c.storage == storage, attachments.c.storage_key == key)
     listed = sa.exists().where(leftovers.c.storage == storage, leftovers.c.storage_key == key)
@@ -95,14 +95,14 @@ async def is_known(reader: Reader, storage: str, key: str) -> bool:
     return bool(row and row[0])
 
 
-async def standings(reader: Reader) -> dict[str, tuple[Backlog, Backlog]]:
+async def ledger_and_row_totals(reader: Reader) -> dict[str, tuple[FileTotals, FileTotals]]:
     """Return the content of each storage by name: (by the ledger, by the rows), read in one statement."""
     rows = await reader.fetch_all(_LEDGER_AND_ROW_TOTALS)
-    return {row[0]: (Backlog(row[1], row[2]), Backlog(row[3], int(row[4]))) for row in rows}
+    return {row[0]: (FileTotals(row[1], row[2]), FileTotals(row[3], int(row[4]))) for row in rows}
 
 
-async def correct(tx: Transaction) -> None:
+async def correct_ledger(tx: Transaction) -> None:
     """Set the ledger to the totals of the rows. Concurrent uploads wait for the lock and are counted afterwards."""
     await tx.fetch_all(sa.select(ledger.c.storage).order_by(ledger.c.storage).with_for_update())
-    for storage, (_, rows) in (await standings(tx)).items():
+    for storage, (_, rows) in (await ledger_and_row_totals(tx)).items():
         await tx.execute(ledger.update().where(ledger.c.storage == storage).values(files=rows.files, bytes=rows.bytes))

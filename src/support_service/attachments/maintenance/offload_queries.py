@@ -7,14 +7,14 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from support_service.attachments import store
-from support_service.attachments.model import Attachment, Backlog
+from support_service.attachments.model import Attachment, FileTotals
 from support_service.database import Reader, Transaction
-from support_service.database.compiled import hot
+from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_leftovers as leftovers
 from support_service.database.tables import attachments
 
-COLUMNS = (leftovers.c.storage, leftovers.c.storage_key, leftovers.c.size_bytes)
-TAKE_COPY = hot(
+GARBAGE_COLUMNS = (leftovers.c.storage, leftovers.c.storage_key, leftovers.c.size_bytes)
+DELETE_COPY_FROM_GARBAGE = compiled(
     leftovers.delete().where(
         leftovers.c.storage == sa.bindparam("new_storage"),
         leftovers.c.storage_key == sa.bindparam("new_key"),
@@ -22,7 +22,7 @@ TAKE_COPY = hot(
         ~leftovers.c.removing,
     )
 )
-SWITCH = hot(
+SWITCH_TO_COPY = compiled(
     attachments.update()
     .where(
         attachments.c.id == sa.bindparam("moved"),
@@ -34,7 +34,7 @@ SWITCH = hot(
 
 
 @dataclass(frozen=True, slots=True)
-class Leftover:
+class GarbageEntry:
     """An entry of the garbage list: bytes that no attachment names. `size` is in bytes."""
 
     storage: str
@@ -50,7 +50,9 @@ def _claimable(source: str, before: datetime, now: datetime) -> sa.ColumnElement
     )
 
 
-async def waiting(reader: Reader, source: str, before: datetime, now: datetime, limit: int | None = None) -> Backlog:
+async def movable_totals(
+    reader: Reader, source: str, before: datetime, now: datetime, limit: int | None = None
+) -> FileTotals:
     """Return the number and size of the files that can be claimed on `source`, counting only the oldest `limit`."""
     free = sa.select(attachments.c.size_bytes).where(_claimable(source, before, now))
     sizes = free.order_by(attachments.c.created_at).limit(limit).subquery()
@@ -58,7 +60,7 @@ async def waiting(reader: Reader, source: str, before: datetime, now: datetime, 
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(sizes.c.size_bytes), 0)).select_from(sizes)
     )
     assert row is not None  # noqa: S101 - a count has a row
-    return Backlog(files=row[0], bytes=int(row[1]))
+    return FileTotals(files=row[0], bytes=int(row[1]))
 
 
 async def claim(
@@ -82,7 +84,7 @@ async def claim(
     return [Attachment(*row) for row in await tx.fetch_all(claimed)] if ids else []
 
 
-async def hold(tx: Transaction, mover: str, until: datetime) -> None:
+async def renew_claims(tx: Transaction, mover: str, until: datetime) -> None:
     """Extend the claims of a run, and its entries on the garbage list, to `until`."""
     # Lock order: the garbage list before the attachments, as in every transaction that changes both. Otherwise two
     # transactions may deadlock.
@@ -90,7 +92,7 @@ async def hold(tx: Transaction, mover: str, until: datetime) -> None:
     await tx.execute(attachments.update().where(attachments.c.mover == mover).values(moving_until=until))
 
 
-async def release(tx: Transaction, attachment_id: str, mover: str, until: datetime | None = None) -> None:
+async def release_claim(tx: Transaction, attachment_id: str, mover: str, until: datetime | None = None) -> None:
     """Release the claim of a run on a file. With `until`, no run can claim it before that time."""
     await tx.execute(
         attachments.update()
@@ -99,67 +101,69 @@ async def release(tx: Transaction, attachment_id: str, mover: str, until: dateti
     )
 
 
-async def switch(tx: Transaction, moved: Attachment, storage: str, key: str, *, mover: str, due_at: datetime) -> bool:
+async def switch_to_copy(
+    tx: Transaction, moved: Attachment, storage: str, key: str, *, mover: str, due_at: datetime
+) -> bool:
     """Make an attachment name its copy, and put its old bytes on the garbage list, due at `due_at`.
 
     Return False and leave the attachment unchanged if it was deleted in the meantime, or if the claim or the copy was
     lost.
     """
     copy = {"new_storage": storage, "new_key": key, "by": mover}
-    if not await tx.execute(TAKE_COPY, copy):
+    if not await tx.execute(DELETE_COPY_FROM_GARBAGE, copy):
         return False
-    if not await tx.execute(SWITCH, {**copy, "moved": moved.id, "old_key": moved.storage_key}):
-        await store.leave(tx, storage, key, moved.size_bytes, due_at)
+    if not await tx.execute(SWITCH_TO_COPY, {**copy, "moved": moved.id, "old_key": moved.storage_key}):
+        await store.add_garbage(tx, storage, key, moved.size_bytes, due_at)
         return False
-    await store.leave(tx, moved.storage, moved.storage_key, moved.size_bytes, due_at)
+    await store.add_garbage(tx, moved.storage, moved.storage_key, moved.size_bytes, due_at)
     for name, sign in sorted([(moved.storage, -1), (storage, 1)]):
-        await store.count(tx, name, sign, sign * moved.size_bytes)
+        await store.add_to_ledger(tx, name, sign, sign * moved.size_bytes)
     return True
 
 
-async def drop(tx: Transaction, storage: str, key: str, at: datetime) -> None:
+async def make_copy_due(tx: Transaction, storage: str, key: str, at: datetime) -> None:
     """Make a failed copy due for deletion at `at`."""
     copy = sa.and_(leftovers.c.storage == storage, leftovers.c.storage_key == key)
     await tx.execute(leftovers.update().where(copy, ~leftovers.c.removing).values(due_at=at, mover=None))
 
 
-async def take_due(
+async def claim_due_garbage(
     tx: Transaction, now: datetime, limit: int, *, until: datetime, besides: Collection[str] = ()
-) -> list[Leftover]:
+) -> list[GarbageEntry]:
     """Take at most `limit` due entries off the garbage list's queue, except those on the storages `besides`.
 
     From now on no row can name these bytes again, and no other process can take the entries before `until`.
     """
     due = (
-        sa.select(*COLUMNS)
+        sa.select(*GARBAGE_COLUMNS)
         .where(leftovers.c.due_at <= now, leftovers.c.storage.not_in(besides))
         .order_by(leftovers.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    found = [Leftover(*row) for row in await tx.fetch_all(due)]
+    found = [GarbageEntry(*row) for row in await tx.fetch_all(due)]
     for leftover in found:
         await tx.execute(leftovers.update().where(_matches(leftover)).values(removing=True, due_at=until))
     return found
 
 
-async def forget(tx: Transaction, removed: Sequence[Leftover]) -> None:
+async def delete_garbage_entries(tx: Transaction, removed: Sequence[GarbageEntry]) -> None:
     """Delete entries from the garbage list after their bytes were deleted."""
     for leftover in removed:
         await tx.execute(leftovers.delete().where(_matches(leftover)))
 
 
-async def postpone(tx: Transaction, failed: Sequence[Leftover], until: datetime) -> None:
+async def postpone_garbage(tx: Transaction, failed: Sequence[GarbageEntry], until: datetime) -> None:
     """Postpone entries whose bytes could not be deleted to `until`."""
     for leftover in failed:
         await tx.execute(leftovers.update().where(_matches(leftover)).values(due_at=until))
 
 
-async def left(reader: Reader) -> list[Leftover]:
+async def list_garbage(reader: Reader) -> list[GarbageEntry]:
     """Return the whole garbage list."""
-    rows = await reader.fetch_all(sa.select(*COLUMNS))
-    return [Leftover(*row) for row in rows]
+    rows = await reader.fetch_all(sa.select(*GARBAGE_COLUMNS))
+    return [GarbageEntry(*row) for row in rows]
 
 
-def _matches(leftover: Leftover) -> sa.ColumnElement[bool]:
+def _matches(leftover: GarbageEntry) -> sa.ColumnElement[bool]:
     return sa.and_(leftovers.c.storage == leftover.storage, leftovers.c.storage_key == leftover.key)

@@ -12,19 +12,19 @@ from datetime import timedelta
 from typing import Literal
 
 from support_service.attachments.maintenance import garbage_queries
-from support_service.attachments.maintenance.garbage import Clock, Remover, now
-from support_service.attachments.storage.base import KEY, SHARDS, AttachmentStorage, Found
+from support_service.attachments.maintenance.garbage import Clock, GarbageCollector, utc_now
+from support_service.attachments.storage.base import KEY_PATTERN, SHARDS, AttachmentStorage, FileInfo
 from support_service.core.errors import Unavailable
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments
 
 # Minimum age of an unreferenced file before it is deleted. The upload of a large file to S3 may take hours, and its
 # object's timestamp is the start of the upload.
-YOUNGEST = {"local": timedelta(hours=1), "s3": timedelta(days=1)}
+MIN_ORPHAN_AGE = {"local": timedelta(hours=1), "s3": timedelta(days=1)}
 
-Kind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged"]
-REPAIRED: tuple[Kind, ...] = ("unfinished", "orphan", "leftover", "ledger")
-REPORTED: tuple[Kind, ...] = ("missing", "damaged")
+FindingKind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged"]
+REPAIRED: tuple[FindingKind, ...] = ("unfinished", "orphan", "leftover", "ledger")
+REPORTED: tuple[FindingKind, ...] = ("missing", "damaged")
 log = logging.getLogger(__name__)
 
 
@@ -32,25 +32,25 @@ log = logging.getLogger(__name__)
 class Finding:
     """A difference. `missing` and `damaged` files are only reported; all other kinds are repaired."""
 
-    kind: Kind
+    kind: FindingKind
     storage: str
     name: str
     number: int = 1
 
 
-Report = Callable[[Finding], None]
+ReportFinding = Callable[[Finding], None]
 
 
-class Sweep:
+class Reconciler:
     """One pass over all storages and the ledger. Several processes may run at once."""
 
     def __init__(
         self,
         database: Database,
         storages: Mapping[str, AttachmentStorage],
-        remover: Remover,
+        remover: GarbageCollector,
         instruments: Instruments,
-        clock: Clock = now,
+        clock: Clock = utc_now,
     ) -> None:
         self._database = database
         self._storages = storages
@@ -63,7 +63,7 @@ class Sweep:
         """Return the unrepaired findings by kind of this process's last complete run; empty before the first."""
         return self._unrepaired
 
-    async def run(self, *, dry_run: bool = False, report: Report = lambda _: None) -> dict[str, int]:
+    async def run(self, *, dry_run: bool = False, report: ReportFinding = lambda _: None) -> dict[str, int]:
         """Reconcile everything. Return the number of findings by kind.
 
         With `dry_run`, only report. Raises Unavailable if the database or a storage can't be reached; a storage that
@@ -91,18 +91,24 @@ class Sweep:
         self._unrepaired = {kind: found[kind] for kind in REPORTED}
         return found
 
-    async def _check_storage(self, storage: AttachmentStorage, note: Report, *, dry_run: bool) -> None:
-        before = self._clock() - YOUNGEST[storage.name]
+    async def _check_storage(self, storage: AttachmentStorage, note: ReportFinding, *, dry_run: bool) -> None:
+        before = self._clock() - MIN_ORPHAN_AGE[storage.name]
         if number := await storage.sweep_unfinished(before, dry_run=dry_run):
             note(Finding("unfinished", storage.name, "uploads that were never finished", number))
         async for shard, files in _by_shard(storage):
             await self._check_shard(storage, shard, files, note, dry_run=dry_run)
 
     async def _check_shard(
-        self, storage: AttachmentStorage, shard: str, files: Mapping[str, Found], note: Report, *, dry_run: bool
+        self,
+        storage: AttachmentStorage,
+        shard: str,
+        files: Mapping[str, FileInfo],
+        note: ReportFinding,
+        *,
+        dry_run: bool,
     ) -> None:
         # The files were listed before this query, so each listed file has its row by now or was uploaded recently.
-        rows = await garbage_queries.shard(self._database, storage.name, f"{shard}/")
+        rows = await garbage_queries.list_by_key_prefix(self._database, storage.name, f"{shard}/")
         named = {row.storage_key for row in rows}
         for key in files.keys() - named:
             if await self._is_orphan(storage, files[key]):
@@ -113,42 +119,42 @@ class Sweep:
             found = files.get(row.storage_key) or await storage.stat(row.storage_key)
             if found is not None and found.size == row.size_bytes:
                 continue
-            current = await garbage_queries.by_id(self._database, row.id)
+            current = await garbage_queries.get_by_id(self._database, row.id)
             if current is None or (current.storage, current.storage_key) != (row.storage, row.storage_key):
                 continue  # deleted or moved in the meantime
             note(Finding("damaged" if found else "missing", storage.name, f"{row.id} ({row.filename})"))
 
-    async def _is_orphan(self, storage: AttachmentStorage, found: Found) -> bool:
-        if found.changed_at > self._clock() - YOUNGEST[storage.name]:
+    async def _is_orphan(self, storage: AttachmentStorage, found: FileInfo) -> bool:
+        if found.changed_at > self._clock() - MIN_ORPHAN_AGE[storage.name]:
             return False
-        return not await garbage_queries.is_known(self._database, storage.name, found.key)
+        return not await garbage_queries.is_referenced(self._database, storage.name, found.key)
 
-    async def _check_ledger(self, note: Report, *, dry_run: bool) -> None:
+    async def _check_ledger(self, note: ReportFinding, *, dry_run: bool) -> None:
         differences = {
             storage: (ledger, rows)
-            for storage, (ledger, rows) in (await garbage_queries.standings(self._database)).items()
+            for storage, (ledger, rows) in (await garbage_queries.ledger_and_row_totals(self._database)).items()
             if ledger != rows
         }
         if differences and not dry_run:
             async with self._database.transaction() as tx:
-                await garbage_queries.correct(tx)
+                await garbage_queries.correct_ledger(tx)
         for storage, (ledger, rows) in differences.items():
             said = f"{ledger.files} files of {ledger.bytes} bytes, and the rows {rows.files} of {rows.bytes}"
             note(Finding("ledger", storage, f"the ledger said {said}"))
 
 
-async def _by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str, dict[str, Found]]]:
+async def _by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str, dict[str, FileInfo]]]:
     """Yield (shard, files by key) for every shard, from one listing in the order of keys.
 
     Files whose name is not an attachment key belong to other programs and are ignored.
     """
     shards = deque(SHARDS)
-    files: dict[str, Found] = {}
+    files: dict[str, FileInfo] = {}
     async for found in storage.list():
         while shards and shards[0] < found.key[:2]:
             yield shards.popleft(), files
             files = {}
-        if KEY.fullmatch(found.key):
+        if KEY_PATTERN.fullmatch(found.key):
             files[found.key] = found
     for shard in shards:
         yield shard, files

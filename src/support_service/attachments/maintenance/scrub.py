@@ -12,11 +12,11 @@ from support_service.core.errors import Unavailable
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments
 
-PAGE = 500
+SCRUB_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Scrubbed:
+class ScrubResult:
     """The outcome for one file; `reason` explains a mismatch."""
 
     attachment: Attachment
@@ -32,7 +32,7 @@ class Scrubber:
         self._storages = storages
         self._instruments = instruments
 
-    async def run(self, sample: float, report: Callable[[Scrubbed], None] = lambda _: None) -> dict[str, int]:
+    async def run(self, sample: float, report: Callable[[ScrubResult], None] = lambda _: None) -> dict[str, int]:
         """Hash each file with probability `sample` (0 to 1). Return how many are `ok` and how many are a `mismatch`.
 
         Raises Unavailable if a storage can't be reached, because the state of its files is then unknown.
@@ -41,7 +41,7 @@ class Scrubber:
         if sample == 0:
             return counted
         after = 0
-        while rows := await garbage_queries.page(self._database, after, PAGE):
+        while rows := await garbage_queries.list_page(self._database, after, SCRUB_PAGE):
             after = rows[-1][0]
             for _, attachment in rows:
                 if random.random() >= sample:
@@ -54,7 +54,7 @@ class Scrubber:
                 report(scrubbed)
         return counted
 
-    async def _scrub_file(self, attachment: Attachment) -> Scrubbed | None:
+    async def _scrub_file(self, attachment: Attachment) -> ScrubResult | None:
         storage = self._storages.get(attachment.storage)
         if storage is None:
             return None
@@ -65,12 +65,12 @@ class Scrubber:
                 raise
             return await self._mismatch_unless_changed(attachment, str(failure))
         if found == attachment.sha256:
-            return Scrubbed(attachment, "ok")
+            return ScrubResult(attachment, "ok")
         return await self._mismatch_unless_changed(attachment, f"its bytes have SHA-256 {found}")
 
-    async def _mismatch_unless_changed(self, attachment: Attachment, reason: str) -> Scrubbed | None:
+    async def _mismatch_unless_changed(self, attachment: Attachment, reason: str) -> ScrubResult | None:
         """Return a mismatch; None if the file was moved or deleted in the meantime."""
-        current = await garbage_queries.by_id(self._database, attachment.id)
+        current = await garbage_queries.get_by_id(self._database, attachment.id)
         if current is None or (current.storage, current.storage_key) != (attachment.storage, attachment.storage_key):
             return None
-        return Scrubbed(attachment, "mismatch", reason)
+        return ScrubResult(attachment, "mismatch", reason)

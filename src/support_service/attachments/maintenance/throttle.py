@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 
-class Pace:
+class Throttle:
     """Bandwidth limit in bytes per second, shared by all streams; None means no limit."""
 
     def __init__(self, rate: float | None) -> None:

@@ -13,11 +13,11 @@ from support_service.core.errors import Unavailable
 # The first two characters of a key. Files are spread over 256 folders, so that none grows too large to list.
 SHARDS = [f"{shard:02x}" for shard in range(256)]
 
-KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}")
+KEY_PATTERN = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredFile:
     """A file that was stored durably; `size` is in bytes, `sha256` in hex."""
 
     key: str
@@ -26,7 +26,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FileInfo:
     """A file in a storage's listing; `size` is in bytes."""
 
     key: str
@@ -35,7 +35,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class ResponseHeaders:
     """The HTTP headers of a file that its storage serves directly: Content-Type and Content-Disposition."""
 
     content_type: str
@@ -54,8 +54,13 @@ class AttachmentStorage(Protocol):
         """Wait for writes in progress and release resources."""
 
     async def put(
-        self, chunks: AsyncIterator[bytes], *, key: str | None = None, expected: int = 0, label: Label | None = None
-    ) -> Stored:
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        key: str | None = None,
+        expected: int = 0,
+        label: ResponseHeaders | None = None,
+    ) -> StoredFile:
         """Store a stream of bytes in bounded memory, and hash and count it; the file is durable when this returns.
 
         `key` is a new key by default. A stream that ends early (an error, a client that disconnects, a cancelled task)
@@ -66,10 +71,10 @@ class AttachmentStorage(Protocol):
     def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """Yield `length` bytes from `offset` in blocks. Raises Unavailable if the file is missing or too short."""
 
-    async def stat(self, key: str) -> Found | None:
+    async def stat(self, key: str) -> FileInfo | None:
         """Return the file under a key; None if there is none."""
 
-    def list(self, prefix: str = "") -> AsyncIterator[Found]:
+    def list(self, prefix: str = "") -> AsyncIterator[FileInfo]:
         """Yield every complete file in the order of keys.
 
         With `prefix`, which starts with one of SHARDS, yield only files whose key starts with it.
@@ -102,6 +107,6 @@ async def sha256_of(storage: AttachmentStorage, key: str, size: int) -> str:
     return digest.hexdigest()
 
 
-def unreadable(reason: str) -> Unavailable:
+def unreadable_error(reason: str) -> Unavailable:
     """Return the error of every storage for missing or truncated files."""
     return Unavailable("attachment_unreadable", reason)

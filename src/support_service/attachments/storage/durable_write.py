@@ -18,7 +18,7 @@ THREADS = 2  # two, so that one slow fsync or one large file does not block othe
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
+class PendingFile:
     """A file to be made durable and renamed into its folder."""
 
     path: Path
@@ -27,20 +27,20 @@ class Unfinished:
     folder: str | None  # target folder; None for any
 
 
-Place = tuple[Unfinished, asyncio.Future[str]]
-Outcome = str | OSError
+PendingCommit = tuple[PendingFile, asyncio.Future[str]]
+CommitOutcome = str | OSError
 
 
-class Finisher:
+class GroupCommitter:
     """Makes files below a root folder durable, in batches on THREADS threads."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attachments")
         self._active = 0
-        self._waiting: list[Place] = []
+        self._waiting: list[PendingCommit] = []
 
-    def finish(self, file: Unfinished) -> asyncio.Future[str]:
+    def finish(self, file: PendingFile) -> asyncio.Future[str]:
         """Make a file durable and rename it into its folder.
 
         The future's result is the folder's name. If it fails with an OSError, no file is left in the folder.
@@ -66,7 +66,7 @@ class Finisher:
         job = asyncio.get_running_loop().run_in_executor(self._threads, _finish_batch, str(self._root), files)
         job.add_done_callback(partial(self._complete_batch, [folder for _, folder in batch]))
 
-    def _complete_batch(self, folders: Sequence[asyncio.Future[str]], job: asyncio.Future[list[Outcome]]) -> None:
+    def _complete_batch(self, folders: Sequence[asyncio.Future[str]], job: asyncio.Future[list[CommitOutcome]]) -> None:
         self._active -= 1
         if self._waiting:
             self._start_batch()
@@ -78,10 +78,10 @@ class Finisher:
                 folder.set_exception(outcome)
 
 
-def _finish_batch(root: str, files: Sequence[Unfinished]) -> list[Outcome]:
+def _finish_batch(root: str, files: Sequence[PendingFile]) -> list[CommitOutcome]:
     """Make files durable and rename them into their folders. Return the folder or the error of each file."""
     shared = files[0].path.name[:2]
-    outcomes: list[Outcome] = [file.folder or shared for file in files]
+    outcomes: list[CommitOutcome] = [file.folder or shared for file in files]
     written: dict[int, int] = {}  # file descriptor by index
     for index, file in enumerate(files):
         with _recording_errors(outcomes, [index]):
@@ -100,7 +100,7 @@ def _finish_batch(root: str, files: Sequence[Unfinished]) -> list[Outcome]:
 
 
 @contextmanager
-def _recording_errors(outcomes: list[Outcome], indexes: Sequence[int]) -> Iterator[None]:
+def _recording_errors(outcomes: list[CommitOutcome], indexes: Sequence[int]) -> Iterator[None]:
     """Record an OSError as the outcome of the files with these indexes and continue."""
     try:
         yield
@@ -109,7 +109,7 @@ def _recording_errors(outcomes: list[Outcome], indexes: Sequence[int]) -> Iterat
             outcomes[index] = failure
 
 
-def _write(file: Unfinished) -> int:
+def _write(file: PendingFile) -> int:
     # A begun file that is missing is not created again, because it would lack the bytes written earlier.
     mode = os.O_APPEND if file.begun else os.O_CREAT | os.O_EXCL
     descriptor = os.open(file.path, os.O_WRONLY | os.O_CLOEXEC | mode, 0o666)

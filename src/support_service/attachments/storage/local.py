@@ -14,14 +14,14 @@ from uuid import uuid4
 
 import aiofiles
 
-from support_service.attachments.storage.base import SHARDS, Found, Label, Stored, unreadable
-from support_service.attachments.storage.durable_write import Finisher, Unfinished
-from support_service.core.errors import OutOfSpace, Unavailable
+from support_service.attachments.storage.base import SHARDS, FileInfo, ResponseHeaders, StoredFile, unreadable_error
+from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
+from support_service.core.errors import InsufficientStorage, Unavailable
 
-BLOCK = 256 * 1024  # bytes per write or read; each block costs one call in a thread
-LOOK_EVERY = 16  # blocks between checks of the free space
+BLOCK_BYTES = 256 * 1024  # bytes per write or read; each block costs one call in a thread
+SPACE_CHECK_BLOCKS = 16  # blocks between checks of the free space
 Result = TypeVar("Result")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class LocalAttachmentStorage:
@@ -36,7 +36,7 @@ class LocalAttachmentStorage:
         self._root = root
         self._reserve = reserve
         self._unfinished = root / "tmp"
-        self._finisher = Finisher(root)
+        self._finisher = GroupCommitter(root)
 
     async def open(self) -> None:
         def prepare() -> None:
@@ -58,8 +58,8 @@ class LocalAttachmentStorage:
         *,
         key: str | None = None,
         expected: int = 0,
-        label: Label | None = None,  # noqa: ARG002 - a disk can't serve files
-    ) -> Stored:
+        label: ResponseHeaders | None = None,  # noqa: ARG002 - a disk can't serve files
+    ) -> StoredFile:
         folder, _, name = key.partition("/") if key else (None, "", uuid4().hex)
         unfinished = self._unfinished / name
         digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
@@ -74,28 +74,30 @@ class LocalAttachmentStorage:
                     digest.update(chunk)
                     size += len(chunk)
                     block += chunk
-                    if len(block) >= BLOCK:
+                    if len(block) >= BLOCK_BYTES:
                         if file is None:
                             file = await stack.enter_async_context(aiofiles.open(unfinished, "xb", buffering=0))
                         view = memoryview(block)
                         while view:  # an unbuffered write may be partial
                             view = view[await file.write(view) :]
                         block, blocks = bytearray(), blocks + 1
-                        if blocks % LOOK_EVERY == 0:
+                        if blocks % SPACE_CHECK_BLOCKS == 0:
                             self._require_space()
                     disk_io = False
                 disk_io = True
             # A file smaller than one block needs only this one call in a thread.
-            key = await self._finish(Unfinished(unfinished, block, blocks > 0, folder))
+            key = await self._finish(PendingFile(unfinished, block, blocks > 0, folder))
         except BaseException as failure:
             with suppress(OSError):  # already gone, or the disk is not writable; `sweep_unfinished` deletes it later
                 unfinished.unlink()
             if disk_io and isinstance(failure, OSError):
-                raise (_out_of_space() if failure.errno in FULL else _disk_unavailable(failure)) from failure
+                raise (
+                    _out_of_space() if failure.errno in DISK_FULL_ERRNOS else _disk_unavailable(failure)
+                ) from failure
             raise
-        return Stored(key, size, digest.hexdigest())
+        return StoredFile(key, size, digest.hexdigest())
 
-    async def _finish(self, file: Unfinished) -> str:
+    async def _finish(self, file: PendingFile) -> str:
         folder = self._finisher.finish(file)
         try:
             return f"{await asyncio.shield(folder)}/{file.path.name}"
@@ -108,24 +110,24 @@ class LocalAttachmentStorage:
     async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         try:
             # A file smaller than one block needs only this one call in a thread.
-            file, block = await asyncio.to_thread(_open_at, self._root / key, offset, min(BLOCK, length))
+            file, block = await asyncio.to_thread(_open_at, self._root / key, offset, min(BLOCK_BYTES, length))
             with file:
                 while length > 0:
                     if not block:
-                        raise unreadable("The file is shorter than it was when it was kept.")
+                        raise unreadable_error("The file is shorter than it was when it was kept.")
                     length -= len(block)
                     yield block
-                    block = await asyncio.to_thread(file.read, min(BLOCK, length)) if length else b""
+                    block = await asyncio.to_thread(file.read, min(BLOCK_BYTES, length)) if length else b""
         except FileNotFoundError as failure:
             await _in_thread(os.stat, self._root / key[:2])  # raises Unavailable if the whole folder is missing
-            raise unreadable("The file is not in its folder; its row is still there.") from failure
+            raise unreadable_error("The file is not in its folder; its row is still there.") from failure
         except OSError as failure:
             raise _disk_unavailable(failure) from failure
 
-    async def stat(self, key: str) -> Found | None:
+    async def stat(self, key: str) -> FileInfo | None:
         return await _in_thread(_stat, self._root / key, key)
 
-    async def list(self, prefix: str = "") -> AsyncIterator[Found]:
+    async def list(self, prefix: str = "") -> AsyncIterator[FileInfo]:
         for shard in SHARDS:
             if not shard.startswith(prefix[:2]):
                 continue
@@ -182,15 +184,15 @@ def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _stat(path: Path, key: str) -> Found | None:
+def _stat(path: Path, key: str) -> FileInfo | None:
     try:
         status = path.stat()
     except FileNotFoundError:
         return None
-    return Found(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+    return FileInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
-def _list_folder(folder: Path, name: str) -> list[Found]:
+def _list_folder(folder: Path, name: str) -> list[FileInfo]:
     """Return the files of a folder in the order of keys."""
     with os.scandir(folder) as entries:
         files = [_stat(Path(entry.path), f"{name}/{entry.name}") for entry in entries]
@@ -201,5 +203,5 @@ def _disk_unavailable(failure: OSError) -> Unavailable:
     return Unavailable("storage_unavailable", f"The attachment folder can't be used: {failure.strerror}")
 
 
-def _out_of_space() -> OutOfSpace:
-    return OutOfSpace("storage_full", "There is no room for the file; try again later.")
+def _out_of_space() -> InsufficientStorage:
+    return InsufficientStorage("storage_full", "There is no room for the file; try again later.")

@@ -14,26 +14,28 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from support_service.attachments.hashing_stream import Source
-from support_service.attachments.storage.base import Found, Label, Stored, new_key, unreadable
-from support_service.attachments.storage.s3_multipart_cleanup import ListingFailed, abort_uploads
+from support_service.attachments.hashing_stream import HashingStream
+from support_service.attachments.storage.base import FileInfo, ResponseHeaders, StoredFile, new_key, unreadable_error
+from support_service.attachments.storage.s3_multipart_cleanup import MultipartCleanupFailed, abort_multipart_uploads
 from support_service.core.errors import Unavailable
 
-PART = 5 * 1024 * 1024  # bytes; the smallest part that S3 accepts. A smaller file is sent in one request
-PARTS_AT_ONCE = 2  # per file; bounds the memory that an upload needs
-READ = 256 * 1024  # bytes per block of a download
-PAGE = 1000  # objects per list page, as in S3
+PART_BYTES = 5 * 1024 * 1024  # bytes; the smallest part that S3 accepts. A smaller file is sent in one request
+MAX_CONCURRENT_PARTS = 2  # per file; bounds the memory that an upload needs
+READ_BLOCK_BYTES = 256 * 1024  # bytes per block of a download
+LIST_PAGE_SIZE = 1000  # objects per list page, as in S3
 NO_BUCKET = "NoSuchBucket"
 # Not just "416": the error text also contains the key and the port, whose digits could match.
-TOO_SHORT = ("status code: 416", "InvalidRange")
-WITHIN = 15.0  # seconds to wait for any response except that to a large upload, in case the server hangs
-SLOWEST = 64 * 1024  # bytes per second; an upload in one request may take size / SLOWEST seconds more than WITHIN
-STALLED = 60.0  # seconds after which a large upload fails if the server accepts no more data
-TOGETHER = 300.0  # seconds that the server may take to assemble the parts of a large file
-CACHE = "private, no-cache"
+RANGE_ERROR_TEXTS = ("status code: 416", "InvalidRange")
+RESPONSE_TIMEOUT = 15.0  # seconds to wait for any response except that to a large upload, in case the server hangs
+MIN_UPLOAD_BYTES_PER_SECOND = (
+    64 * 1024
+)  # bytes per second; an upload in one request may take size / SLOWEST seconds more than WITHIN
+STALL_TIMEOUT = 60.0  # seconds after which a large upload fails if the server accepts no more data
+COMPLETE_TIMEOUT = 300.0  # seconds that the server may take to assemble the parts of a large file
+CACHE_CONTROL = "private, no-cache"
 
 
-class ObjectAttachmentStorage:
+class S3AttachmentStorage:
     """Attachments as objects under the same keys. S3 itself makes a put atomic."""
 
     name = "s3"
@@ -64,14 +66,14 @@ class ObjectAttachmentStorage:
         *,
         key: str | None = None,
         expected: int = 0,  # noqa: ARG002 - a bucket is never full
-        label: Label | None = None,
-    ) -> Stored:
+        label: ResponseHeaders | None = None,
+    ) -> StoredFile:
         key = key or new_key()
-        source = Source(chunks)
+        source = HashingStream(chunks)
         attributes = _attributes(label)
         with _translated_errors():
-            start = await source.take(PART)
-            if len(start) < PART:
+            start = await source.take(PART_BYTES)
+            if len(start) < PART_BYTES:
                 sending: asyncio.Future[Any] = asyncio.ensure_future(self._put_object(key, bytes(start), attributes))
             else:
                 # Cancelling this would leave the multipart upload open. If the stream raises an error instead, obstore
@@ -82,8 +84,8 @@ class ObjectAttachmentStorage:
                         key,
                         source.rest(start),
                         attributes=attributes,
-                        chunk_size=PART,
-                        max_concurrency=PARTS_AT_ONCE,
+                        chunk_size=PART_BYTES,
+                        max_concurrency=MAX_CONCURRENT_PARTS,
                     )
                 )
             del start  # frees the memory once the bytes are sent
@@ -99,7 +101,7 @@ class ObjectAttachmentStorage:
                 if source.failure is not None:
                     raise source.failure from None
                 raise
-        return Stored(key, source.size, source.digest.hexdigest())
+        return StoredFile(key, source.size, source.digest.hexdigest())
 
     async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         if length <= 0:
@@ -107,34 +109,34 @@ class ObjectAttachmentStorage:
         with _translated_errors():
             try:
                 request = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
-                stream = (await asyncio.wait_for(request, WITHIN)).stream(READ)
-                while block := await asyncio.wait_for(anext(stream, b""), WITHIN):
+                stream = (await asyncio.wait_for(request, RESPONSE_TIMEOUT)).stream(READ_BLOCK_BYTES)
+                while block := await asyncio.wait_for(anext(stream, b""), RESPONSE_TIMEOUT):
                     length -= len(block)
                     yield bytes(block)
             except FileNotFoundError as failure:
                 if NO_BUCKET in str(failure):
                     raise
-                raise unreadable("The object is not in its bucket; its row is still there.") from None
+                raise unreadable_error("The object is not in its bucket; its row is still there.") from None
             except BaseError as failure:
-                if any(sign in str(failure) for sign in TOO_SHORT):
-                    raise unreadable("The object is shorter than it was when it was kept.") from None
+                if any(sign in str(failure) for sign in RANGE_ERROR_TEXTS):
+                    raise unreadable_error("The object is shorter than it was when it was kept.") from None
                 raise
         if length > 0:
-            raise unreadable("The object is shorter than it was when it was kept.")
+            raise unreadable_error("The object is shorter than it was when it was kept.")
 
-    async def stat(self, key: str) -> Found | None:
+    async def stat(self, key: str) -> FileInfo | None:
         with _translated_errors():
             try:
-                return _to_found(await asyncio.wait_for(obstore.head_async(self._store, key), WITHIN))
+                return _to_found(await asyncio.wait_for(obstore.head_async(self._store, key), RESPONSE_TIMEOUT))
             except FileNotFoundError:
                 return None
 
-    async def list(self, prefix: str = "") -> AsyncIterator[Found]:
+    async def list(self, prefix: str = "") -> AsyncIterator[FileInfo]:
         # An object store lists whole folders (`ab/`), not arbitrary prefixes (`ab/ab`).
         folder = f"{prefix.partition('/')[0]}/" if prefix else None
         with _translated_errors():
-            pages = obstore.list(self._store, folder, chunk_size=PAGE)
-            while page := await asyncio.wait_for(anext(pages, []), WITHIN):
+            pages = obstore.list(self._store, folder, chunk_size=LIST_PAGE_SIZE)
+            while page := await asyncio.wait_for(anext(pages, []), RESPONSE_TIMEOUT):
                 for found in map(_to_found, page):
                     if found.key.startswith(prefix):
                         yield found
@@ -142,7 +144,7 @@ class ObjectAttachmentStorage:
     async def delete(self, key: str) -> None:
         with _translated_errors():
             try:
-                await asyncio.wait_for(obstore.delete_async(self._store, key), WITHIN)
+                await asyncio.wait_for(obstore.delete_async(self._store, key), RESPONSE_TIMEOUT)
             except FileNotFoundError as failure:
                 if NO_BUCKET in str(failure):
                     raise
@@ -150,9 +152,15 @@ class ObjectAttachmentStorage:
     async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
         try:
             return await asyncio.to_thread(
-                abort_uploads, self._bucket, self._endpoint, self._region, before, within=WITHIN, dry_run=dry_run
+                abort_multipart_uploads,
+                self._bucket,
+                self._endpoint,
+                self._region,
+                before,
+                within=RESPONSE_TIMEOUT,
+                dry_run=dry_run,
             )
-        except ListingFailed as failure:
+        except MultipartCleanupFailed as failure:
             raise _unavailable(failure) from failure
 
     async def link(self, key: str, seconds: int) -> str | None:
@@ -161,13 +169,13 @@ class ObjectAttachmentStorage:
             return None
         with _translated_errors():
             signed = obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
-            return str(await asyncio.wait_for(signed, WITHIN))
+            return str(await asyncio.wait_for(signed, RESPONSE_TIMEOUT))
 
     def free(self) -> int | None:
         return None
 
     async def _put_object(self, key: str, data: bytes, attributes: Any) -> None:
-        within = WITHIN + len(data) / SLOWEST
+        within = RESPONSE_TIMEOUT + len(data) / MIN_UPLOAD_BYTES_PER_SECOND
         await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), within)
 
     async def _undo_put(self, key: str, sending: asyncio.Future[Any]) -> None:
@@ -175,17 +183,17 @@ class ObjectAttachmentStorage:
 
         If the server hangs, a multipart upload may stay open until `sweep_unfinished` aborts it.
         """
-        await asyncio.wait([sending], timeout=WITHIN)
+        await asyncio.wait([sending], timeout=RESPONSE_TIMEOUT)
         if not sending.done():
             sending.cancel()
         elif not sending.exception():
             await self.delete(key)
 
 
-async def _wait_until_sent(sending: asyncio.Future[Any], source: Source) -> None:
+async def _wait_until_sent(sending: asyncio.Future[Any], source: HashingStream) -> None:
     """Wait until a file is sent. Raises TimeoutError if the server accepts no more data or does not respond."""
-    while not (await asyncio.wait([sending], timeout=STALLED / 10))[0]:
-        if source.stalled() > (TOGETHER if source.ended and source.failure is None else STALLED):
+    while not (await asyncio.wait([sending], timeout=STALL_TIMEOUT / 10))[0]:
+        if source.stalled() > (COMPLETE_TIMEOUT if source.ended and source.failure is None else STALL_TIMEOUT):
             sending.cancel()
             raise TimeoutError
     sending.result()
@@ -207,15 +215,15 @@ def _unavailable(failure: Exception) -> Unavailable:
     return Unavailable("storage_unavailable", f"The object storage can't be reached or refuses: {first[:300]}")
 
 
-def _attributes(label: Label | None) -> Any:
+def _attributes(label: ResponseHeaders | None) -> Any:
     if label is None:
         return None
     return {
         "Content-Type": label.content_type,
         "Content-Disposition": label.disposition,
-        "Cache-Control": CACHE,
+        "Cache-Control": CACHE_CONTROL,
     }
 
 
-def _to_found(meta: Any) -> Found:
-    return Found(meta["path"], meta["size"], meta["last_modified"])
+def _to_found(meta: Any) -> FileInfo:
+    return FileInfo(meta["path"], meta["size"], meta["last_modified"])

@@ -7,14 +7,14 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from support_service.attachments.storage.base import KEY
+from support_service.attachments.storage.base import KEY_PATTERN
 
 
-class ListingFailed(Exception):
+class MultipartCleanupFailed(Exception):
     """The server can't be reached or rejects the request."""
 
 
-def abort_uploads(
+def abort_multipart_uploads(
     bucket: str, endpoint: str | None, region: str, before: datetime, *, within: float, dry_run: bool
 ) -> int:
     """Abort multipart uploads of attachments that were initiated before `before`; with `dry_run`, only count them.
@@ -38,11 +38,11 @@ def abort_uploads(
             each
             for page in pages
             for each in page.get("Uploads", [])
-            if each["Initiated"] < before and KEY.fullmatch(each["Key"])
+            if each["Initiated"] < before and KEY_PATTERN.fullmatch(each["Key"])
         ]
         for each in () if dry_run else old:
             with suppress(client.exceptions.NoSuchUpload):  # another process aborted it first
                 client.abort_multipart_upload(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as failure:
-        raise ListingFailed(str(failure)) from failure
+        raise MultipartCleanupFailed(str(failure)) from failure
     return len(old)

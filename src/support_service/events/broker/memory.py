@@ -11,11 +11,11 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 
-class BrokerFault(Exception):
+class BrokerError(Exception):
     """The broker did not confirm the operation. Events passed to `publish` have to be published again."""
 
 
-class Fenced(BrokerFault):
+class FencedError(BrokerError):
     """Another publisher has used a newer fencing token, given in `fence`, on this stream."""
 
     def __init__(self, fence: int) -> None:
@@ -23,7 +23,7 @@ class Fenced(BrokerFault):
         self.fence = fence
 
 
-class Full(BrokerFault):
+class StreamFullError(BrokerError):
     """The stream has reached its maximum length; its consumer group has to read more of it first."""
 
 
@@ -48,7 +48,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
+class StreamBacklog:
     """The size of a stream's backlog: events not yet delivered or not acknowledged, and dead letters."""
 
     waiting: int | None  # None: unknown
@@ -94,7 +94,7 @@ class Broker(Protocol):
     async def trim(self, stream: str) -> None:
         """Remove entries that every group has acknowledged, and consumers that have been inactive for long."""
 
-    async def depth(self, stream: str) -> Depth:
+    async def depth(self, stream: str) -> StreamBacklog:
         """Return the size of the group's backlog."""
 
     async def close(self) -> None:
@@ -113,7 +113,7 @@ class _Stream:
         self.arrived = asyncio.Event()
 
 
-class InProcessBroker:
+class InMemoryBroker:
     """An in-memory broker, for a single process without Redis. Its events are lost when the process ends."""
 
     def __init__(self) -> None:
@@ -124,9 +124,9 @@ class InProcessBroker:
     ) -> None:
         state = self._streams[stream]
         if fence < state.fence:
-            raise Fenced(state.fence)
+            raise FencedError(state.fence)
         if not lose and len(state.entries) + len(state.pending) + len(events) > keep:
-            raise Full(f"{len(state.entries)} events wait")
+            raise StreamFullError(f"{len(state.entries)} events wait")
         state.fence = fence
         for event in events:
             state.last += 1
@@ -160,7 +160,7 @@ class InProcessBroker:
         state = self._streams[stream]
         before = monotonic() - idle
         due = [each for each, since in state.pending.values() if since <= before]
-        delivered = [Delivery(each.id, each.event, each.tries + 1) for each in chosen(due, count, alone)]
+        delivered = [Delivery(each.id, each.event, each.tries + 1) for each in select_for_claim(due, count, alone)]
         state.pending.update((each.id, (each, monotonic())) for each in delivered)
         return delivered
 
@@ -192,9 +192,9 @@ class InProcessBroker:
     async def trim(self, stream: str) -> None:
         """Do nothing: acknowledged events are already removed."""
 
-    async def depth(self, stream: str) -> Depth:
+    async def depth(self, stream: str) -> StreamBacklog:
         state = self._streams[stream]
-        return Depth(len(state.entries) + len(state.pending), len(state.dead))
+        return StreamBacklog(len(state.entries) + len(state.pending), len(state.dead))
 
     async def close(self) -> None:
         left = sum(len(each.entries) + len(each.pending) for each in self._streams.values())
@@ -203,7 +203,7 @@ class InProcessBroker:
         self._streams.clear()
 
 
-def chosen(due: Sequence[Delivery], count: int, alone: int) -> Sequence[Delivery]:
+def select_for_claim(due: Sequence[Delivery], count: int, alone: int) -> Sequence[Delivery]:
     """Return the due events to deliver together; `tries` is the number of their deliveries so far.
 
     Events delivered fewer than `alone` times come first, at most `count`; otherwise the first due event by itself.

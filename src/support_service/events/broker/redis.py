@@ -13,16 +13,24 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from support_service.events.broker.memory import BrokerFault, DeadLetter, Delivery, Depth, Fenced, Full, chosen
+from support_service.events.broker.memory import (
+    BrokerError,
+    DeadLetter,
+    Delivery,
+    FencedError,
+    StreamBacklog,
+    StreamFullError,
+    select_for_claim,
+)
 from support_service.telemetry.labels import OTHER
-from support_service.telemetry.stores import Measure, pooled, unmeasured
+from support_service.telemetry.stores import RecordOperation, discard_operation, redis_pool_usage
 
 GROUP = "support-service"
 TIMEOUT = 2.0  # seconds to connect or to respond
 CONNECTIONS = 16
-MOST_PENDING = 256  # pending entries examined per claim
-GONE_AFTER = 86_400.0  # seconds; an active consumer reads every second
-FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
+MAX_PENDING_READ = 256  # pending entries examined per claim
+CONSUMER_EXPIRY = 86_400.0  # seconds; an active consumer reads every second
+EVENT_FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
 # One script call for any number of events: the client encodes one command, and the server appends all or none.
 PUBLISH = """
 if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then
@@ -41,7 +49,7 @@ for i = 4, #ARGV do
 end
 return #ARGV - 3
 """
-BURY = """
+DEAD_LETTER_SCRIPT = """
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
     'event', ARGV[3], 'reason', ARGV[4], 'tries', ARGV[5], 'at', ARGV[6])
 return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
@@ -68,13 +76,13 @@ for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     end
 end
 """
-REFUSED = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
+ERROR_REPLY = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
 
 
 class RedisBroker:
     """A broker in a Redis that producers, replicas and subscribers share."""
 
-    def __init__(self, url: str, measure: Measure = unmeasured) -> None:
+    def __init__(self, url: str, measure: RecordOperation = discard_operation) -> None:
         self._measure = measure
         self._pool = redis.BlockingConnectionPool.from_url(
             url,
@@ -86,7 +94,7 @@ class RedisBroker:
         )
         self._redis: Any = redis.Redis.from_pool(self._pool)
         self._publish_script, self._dead_letter_script, self._replay_script, self._forget_consumers_script = map(
-            self._redis.register_script, (PUBLISH, BURY, REPLAY, FORGET_CONSUMERS)
+            self._redis.register_script, (PUBLISH, DEAD_LETTER_SCRIPT, REPLAY, FORGET_CONSUMERS)
         )
 
     async def publish(
@@ -112,10 +120,10 @@ class RedisBroker:
         with self._operation("XCLAIM"):
             pending = await self._with_group(
                 stream,
-                lambda: self._redis.xpending_range(stream, GROUP, "-", "+", MOST_PENDING, idle=min_idle_ms),
+                lambda: self._redis.xpending_range(stream, GROUP, "-", "+", MAX_PENDING_READ, idle=min_idle_ms),
             )
             due = [Delivery(each["message_id"].decode(), b"", int(each["times_delivered"])) for each in pending]
-            taken = chosen(due, count, alone)
+            taken = select_for_claim(due, count, alone)
             if not taken:
                 return []
             tries = {each.id: each.tries + 1 for each in taken}
@@ -185,9 +193,9 @@ class RedisBroker:
             floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
             await self._redis.xtrim(stream, minid=floor, approximate=False)
             # Each process start creates a consumer, which Redis never removes by itself.
-            await self._forget_consumers_script(keys=[stream], args=[GROUP, round(GONE_AFTER * 1000)])
+            await self._forget_consumers_script(keys=[stream], args=[GROUP, round(CONSUMER_EXPIRY * 1000)])
 
-    async def depth(self, stream: str) -> Depth:
+    async def depth(self, stream: str) -> StreamBacklog:
         with self._operation("XINFO"):
             groups, dead = await asyncio.gather(
                 self._with_group(stream, lambda: self._redis.xinfo_groups(stream)),
@@ -195,16 +203,16 @@ class RedisBroker:
             )
             own_groups = [each for each in groups if each["name"] == GROUP.encode()]
             if not own_groups:  # the group does not exist yet
-                return Depth(await self._redis.xlen(stream), dead)
+                return StreamBacklog(await self._redis.xlen(stream), dead)
         lag = own_groups[0]["lag"]
-        return Depth(None if lag is None else lag + own_groups[0]["pending"], dead)
+        return StreamBacklog(None if lag is None else lag + own_groups[0]["pending"], dead)
 
     async def close(self) -> None:
         await self._redis.aclose()
 
     def connections(self) -> tuple[int, int]:
         """Return the number of (used, idle) connections of the pool."""
-        return pooled(self._pool)
+        return redis_pool_usage(self._pool)
 
     async def _with_group(self, stream: str, ask: Any) -> Any:
         """Call `ask`; if the stream or its group is missing, e.g. because Redis lost its data, create it and retry."""
@@ -235,12 +243,12 @@ class RedisBroker:
                 self._measure(name, perf_counter() - started, error)
 
 
-def _as_broker_fault(failure: Exception) -> BrokerFault:
+def _as_broker_fault(failure: Exception) -> BrokerError:
     """Return the BrokerFault for an error: Fenced or Full if PUBLISH replied so."""
-    refusal = REFUSED.search(str(failure)) if isinstance(failure, ResponseError) else None
+    refusal = ERROR_REPLY.search(str(failure)) if isinstance(failure, ResponseError) else None
     if refusal is None:
-        return BrokerFault(str(failure))
-    return Fenced(int(refusal["fence"])) if refusal["fence"] else Full("too many events wait")
+        return BrokerError(str(failure))
+    return FencedError(int(refusal["fence"])) if refusal["fence"] else StreamFullError("too many events wait")
 
 
 def _dead_letter_stream(stream: str) -> str:
@@ -267,6 +275,6 @@ def _deliveries(entries: Any, tries: dict[str, int]) -> list[Delivery]:
     for key, fields in entries:
         if key is None or fields is None:
             continue  # trimmed since it was delivered
-        event = next((fields[name] for name in FIELDS if name in fields), b"")
+        event = next((fields[name] for name in EVENT_FIELDS if name in fields), b"")
         found.append(Delivery(key.decode(), event, tries.get(key.decode(), 1)))
     return found

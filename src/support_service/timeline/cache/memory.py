@@ -10,23 +10,23 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
-BYTES_IN_PROCESS = 64 * 1024 * 1024
-REVISION = re.compile(rb'\{"revision":"([0-9A-Fa-f]+)"')  # the beginning of each value
+DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
+REVISION_PATTERN = re.compile(rb'\{"revision":"([0-9A-Fa-f]+)"')  # the beginning of each value
 
 
-class CacheFault(Exception):
+class CacheUnavailable(Exception):
     """A failed cache operation; the caller continues without the cache."""
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Lease:
     """A lease: the right of one replica to do a piece of work for a limited time."""
 
     key: str
     token: str
 
 
-class Cache(Protocol):
+class SnapshotStore(Protocol):
     """Stores values with a TTL, and grants leases. Every call raises CacheFault while the cache is unavailable."""
 
     async def get(self, key: str) -> bytes | None:
@@ -42,13 +42,13 @@ class Cache(Protocol):
     async def delete(self, key: str) -> None:
         """Delete a value."""
 
-    async def claim(self, key: str, seconds: float) -> Claim | None:
+    async def claim(self, key: str, seconds: float) -> Lease | None:
         """Acquire the lease `key` for some seconds; return None if another holder has it."""
 
-    async def extend(self, claim: Claim, seconds: float) -> None:
+    async def extend(self, claim: Lease, seconds: float) -> None:
         """Extend a lease to some seconds from now."""
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: Lease) -> None:
         """Release a lease."""
 
     async def ping(self) -> None:
@@ -64,7 +64,7 @@ class InProcessCache:
     Leases are always granted, because no other replica shares the cache.
     """
 
-    def __init__(self, size: int = BYTES_IN_PROCESS) -> None:
+    def __init__(self, size: int = DEFAULT_CACHE_BYTES) -> None:
         self._values: LRUCache[str, tuple[float, bytes]] = LRUCache(size, getsizeof=lambda kept: len(kept[1]))
 
     async def get(self, key: str) -> bytes | None:
@@ -75,7 +75,7 @@ class InProcessCache:
         return None
 
     async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
-        stored = REVISION.match(await self.get(key) or b"")
+        stored = REVISION_PATTERN.match(await self.get(key) or b"")
         if stored and stored[1].decode() != seen:
             return await self.get(key)
         if len(value) <= self._values.maxsize:
@@ -85,13 +85,13 @@ class InProcessCache:
     async def delete(self, key: str) -> None:
         self._values.pop(key, None)
 
-    async def claim(self, key: str, _seconds: float) -> Claim | None:
-        return Claim(key, "")
+    async def claim(self, key: str, _seconds: float) -> Lease | None:
+        return Lease(key, "")
 
-    async def extend(self, _claim: Claim, _seconds: float) -> None:
+    async def extend(self, _claim: Lease, _seconds: float) -> None:
         return
 
-    async def release(self, _claim: Claim) -> None:
+    async def release(self, _claim: Lease) -> None:
         return
 
     async def ping(self) -> None:

@@ -14,18 +14,18 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
-from support_service.core.background import end
+from support_service.core.background import cancel_all
 from support_service.telemetry.labels import OTHER
-from support_service.telemetry.stores import Measure, pooled, unmeasured
-from support_service.timeline.cache.memory import CacheFault, Claim
+from support_service.telemetry.stores import RecordOperation, discard_operation, redis_pool_usage
+from support_service.timeline.cache.memory import CacheUnavailable, Lease
 
-BATCHES = 4  # batches in flight; further commands are sent with the next batch
-LATE = 5.0  # seconds after which a late answer is abandoned, although no reader waits for it
-TRY_EVERY = 0.5  # seconds between attempts to reach an unavailable Redis
-MAX_VALUE = 8 * 1024 * 1024  # bytes; the service never writes a value of this length
+MAX_BATCHES_IN_FLIGHT = 4  # batches in flight; further commands are sent with the next batch
+LATE_ANSWER_TIMEOUT = 5.0  # seconds after which a late answer is abandoned, although no reader waits for it
+RECONNECT_INTERVAL = 0.5  # seconds between attempts to reach an unavailable Redis
+MAX_VALUE_BYTES = 8 * 1024 * 1024  # bytes; the service never writes a value of this length
 
 # Lua scripts are atomic across replicas. SET keeps the stored value if it is not the one that the writer has seen.
-SET = """
+COMPARE_AND_SET_SCRIPT = """
 local there = redis.pcall('GET', KEYS[1])
 local revision = type(there) == 'string' and string.match(there, '^{"revision":"(%x+)"')
 if revision and revision ~= ARGV[3] then return there end
@@ -33,14 +33,14 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false
 """
 # A key without an expiry, or with a longer one than a lease has, is overwritten: it must not block all replicas.
-CLAIM = """
+ACQUIRE_LEASE_SCRIPT = """
 local left = redis.pcall('PTTL', KEYS[1])
 if type(left) == 'number' and left > 0 and left <= tonumber(ARGV[2]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
-EXTEND = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
-RELEASE = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+EXTEND_LEASE_SCRIPT = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
+RELEASE_LEASE_SCRIPT = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class RedisCache:
     answered within the timeout.
     """
 
-    def __init__(self, url: str, timeout: float, measure: Measure = unmeasured) -> None:
+    def __init__(self, url: str, timeout: float, measure: RecordOperation = discard_operation) -> None:
         """Create the connection pool; connections are opened on first use.
 
         `timeout` in seconds covers an answer and a new connection. A read pays it once if Redis freezes.
@@ -65,8 +65,9 @@ class RedisCache:
         self._measure = measure
         self._pool = redis.ConnectionPool.from_url(
             url,
-            socket_connect_timeout=LATE + timeout,  # the last resort: `_within_timeout` limits how long callers wait
-            socket_timeout=LATE + timeout,
+            socket_connect_timeout=LATE_ANSWER_TIMEOUT
+            + timeout,  # the last resort: `_within_timeout` limits how long callers wait
+            socket_timeout=LATE_ANSWER_TIMEOUT + timeout,
             # An idle connection that was closed does not mean that Redis is unavailable, and a retry opens a new one. A
             # late answer is not retried: asking the upstream services is better than waiting a second time.
             retry=Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
@@ -84,30 +85,32 @@ class RedisCache:
         waiting = self._next_answer()
         self._reads.setdefault(key, []).append(waiting)
         value: bytes | None = await waiting
-        if value is not None and len(value) > MAX_VALUE:
+        if value is not None and len(value) > MAX_VALUE_BYTES:
             await self.delete(key)
             return None
         return value
 
     async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
-        if len(value) > MAX_VALUE:
+        if len(value) > MAX_VALUE_BYTES:
             return None
-        stored: bytes | None = await self._execute("EVAL", SET, 1, key, value, max(1, round(ttl * 1000)), seen)
+        stored: bytes | None = await self._execute(
+            "EVAL", COMPARE_AND_SET_SCRIPT, 1, key, value, max(1, round(ttl * 1000)), seen
+        )
         return stored
 
     async def delete(self, key: str) -> None:
         await self._execute("DEL", key)
 
-    async def claim(self, key: str, seconds: float) -> Claim | None:
+    async def claim(self, key: str, seconds: float) -> Lease | None:
         token = uuid4().hex
-        claimed = await self._execute("EVAL", CLAIM, 1, key, token, max(1, round(seconds * 1000)))
-        return Claim(key, token) if claimed else None
+        claimed = await self._execute("EVAL", ACQUIRE_LEASE_SCRIPT, 1, key, token, max(1, round(seconds * 1000)))
+        return Lease(key, token) if claimed else None
 
-    async def extend(self, claim: Claim, seconds: float) -> None:
-        await self._execute("EVAL", EXTEND, 1, claim.key, claim.token, max(1, round(seconds * 1000)))
+    async def extend(self, claim: Lease, seconds: float) -> None:
+        await self._execute("EVAL", EXTEND_LEASE_SCRIPT, 1, claim.key, claim.token, max(1, round(seconds * 1000)))
 
-    async def release(self, claim: Claim) -> None:
-        await self._execute("EVAL", RELEASE, 1, claim.key, claim.token)
+    async def release(self, claim: Lease) -> None:
+        await self._execute("EVAL", RELEASE_LEASE_SCRIPT, 1, claim.key, claim.token)
 
     async def ping(self) -> None:
         await self._execute("PING")
@@ -117,16 +120,16 @@ class RedisCache:
         # Commands end after the tasks that wait for them, because those may start others. A command that continued
         # after this method would open a new connection.
         waiting = [*self._batches, *([self._recovery] if self._recovery else [])]
-        await end(waiting)
+        await cancel_all(waiting)
         running = [*self._running]
-        await end(running)
+        await cancel_all(running)
         for each in (*waiting, *running):
             each.add_done_callback(_retrieve_exception)
         await self._redis.aclose()
 
     def connections(self) -> tuple[int, int]:
         """Return the number of (used, idle) connections of the pool."""
-        return pooled(self._pool)
+        return redis_pool_usage(self._pool)
 
     async def _execute(self, *command: Any) -> Any:
         waiting = self._next_answer()
@@ -136,13 +139,13 @@ class RedisCache:
     def _next_answer(self) -> asyncio.Future[Any]:
         """Return a future for an answer of the next batch. Raises CacheFault if Redis is unavailable."""
         self._raise_if_unavailable()
-        if not self._reads and not self._commands and len(self._batches) < BATCHES:
+        if not self._reads and not self._commands and len(self._batches) < MAX_BATCHES_IN_FLIGHT:
             self._start_batch()
         return asyncio.get_running_loop().create_future()
 
     def _raise_if_unavailable(self) -> None:
         if self._fault:
-            raise CacheFault(self._fault)
+            raise CacheUnavailable(self._fault)
 
     def _start_batch(self) -> None:
         batch = asyncio.ensure_future(self._send_batch())
@@ -196,13 +199,13 @@ class RedisCache:
             self._measure(name, elapsed)
             _set_results(waiting, answer)
             return
-        if not isinstance(answer, CacheFault):  # a CacheFault means that the command was not sent
+        if not isinstance(answer, CacheUnavailable):  # a CacheFault means that the command was not sent
             self._measure(name, elapsed, "timeout" if isinstance(answer, TimeoutError) else OTHER)
             if not isinstance(answer, ResponseError):
                 self._mark_unavailable(str(answer) or type(answer).__name__)
         for each in waiting:
             if not each.done():
-                each.set_exception(CacheFault(str(answer)))
+                each.set_exception(CacheUnavailable(str(answer)))
 
     async def _within_timeout(self, command: Awaitable[Any], keys: list[str]) -> Any:
         """Return the answer if it arrives within the timeout; otherwise raise TimeoutError and let the command run."""
@@ -244,13 +247,13 @@ class RedisCache:
         await self._collect_late()
         while True:
             with suppress(RedisError, OSError):
-                async with asyncio.timeout(LATE):
+                async with asyncio.timeout(LATE_ANSWER_TIMEOUT):
                     await self._redis.ping()  # may have to open a connection first, so it is not timed
                 timed_ping = self._start(self._redis.ping())
                 if await self._is_done_in_time(timed_ping) and timed_ping.result():
                     break
                 timed_ping.cancel()
-            await asyncio.sleep(TRY_EVERY)
+            await asyncio.sleep(RECONNECT_INTERVAL)
         self._fault = None
         log.warning("Redis is in order again")
 
@@ -258,7 +261,7 @@ class RedisCache:
         """Collect the late answers, and delete oversized values: each read of one would be late again."""
         late, self._late = self._late, {}
         if late:
-            await asyncio.wait(late, timeout=LATE)
+            await asyncio.wait(late, timeout=LATE_ANSWER_TIMEOUT)
         for running, keys in late.items():
             running.cancel()
             if not keys or not running.done() or running.cancelled() or running.exception():
@@ -266,9 +269,9 @@ class RedisCache:
             values = running.result()[-1]
             if isinstance(values, Exception):
                 continue
-            oversized = [key for key, value in zip(keys, values, strict=True) if value and len(value) > MAX_VALUE]
+            oversized = [key for key, value in zip(keys, values, strict=True) if value and len(value) > MAX_VALUE_BYTES]
             if oversized:
-                log.warning("%d values of more than %d bytes are removed from Redis", len(oversized), MAX_VALUE)
+                log.warning("%d values of more than %d bytes are removed from Redis", len(oversized), MAX_VALUE_BYTES)
                 with suppress(RedisError, OSError):
                     await self._redis.delete(*oversized)
 

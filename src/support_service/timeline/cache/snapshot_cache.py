@@ -8,14 +8,14 @@ import time
 from dataclasses import dataclass
 from zlib import crc32
 
-from support_service.core.references import Service, Wanted
+from support_service.core.references import SourceReferences, UpstreamService
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline.cache import snapshots
-from support_service.timeline.cache.memory import Cache, CacheFault, Claim
-from support_service.timeline.cache.snapshots import Cached, Snapshots, arrived, newest
+from support_service.timeline.cache.memory import CacheUnavailable, Lease, SnapshotStore
+from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshots, merge_snapshots, newer_snapshots
 
-SKEW = 60.0  # seconds by which replica clocks may differ; a snapshot further in the future is ignored
-WRITES = 3  # attempts to write while other replicas write at the same time
+MAX_CLOCK_SKEW = 60.0  # seconds by which replica clocks may differ; a snapshot further in the future is ignored
+MAX_WRITE_ATTEMPTS = 3  # attempts to write while other replicas write at the same time
 
 log = logging.getLogger(__name__)
 
@@ -25,59 +25,61 @@ class Case:
     """The parts of a case that determine its snapshots: id, references for each source, and epoch."""
 
     id: str
-    wanted: dict[Service, Wanted]  # of sources that are configured
+    wanted: dict[UpstreamService, SourceReferences]  # of sources that are configured
     epoch: int
 
     @property
     def key(self) -> str:
         """The cache key of the case's snapshots."""
-        return snapshots.key(self.id)
+        return snapshots.cache_key(self.id)
 
 
 class SnapshotCache:
     """Reads and writes the snapshots of cases in a cache, and counts its events and failures."""
 
-    def __init__(self, cache: Cache, instruments: Instruments) -> None:
+    def __init__(self, cache: SnapshotStore, instruments: Instruments) -> None:
         self._cache = cache
         self._instruments = instruments
 
-    async def read(self, case: Case) -> Cached:
+    async def read(self, case: Case) -> CachedSnapshots:
         """Return the cached snapshots for the case's present references. Raises CacheFault, which is counted."""
         try:
             value = await self._cache.get(case.key)
             return await self._decode(case, value)
-        except CacheFault:
+        except CacheUnavailable:
             self._count_failure()
             raise
 
-    async def write(self, case: Case, known: Snapshots, cached: Cached, ttl: float) -> None:
+    async def write(self, case: Case, known: Snapshots, cached: CachedSnapshots, ttl: float) -> None:
         """Store the `known` snapshots for `ttl` seconds, merged with the stored ones; a fault is counted.
 
         `cached` is the state of the cache before the sources were asked. `known` replaces the snapshots in it; only
-        snapshots that another replica has stored since then may be newer. Gives up after `WRITES` attempts.
+        snapshots that another replica has stored since then may be newer. Gives up after `MAX_WRITE_ATTEMPTS` attempts.
         """
         seen = cached.snapshots
         try:
-            for _ in range(WRITES):
-                value = snapshots.encode(newest(cached.snapshots | known, arrived(seen, cached.snapshots)))
+            for _ in range(MAX_WRITE_ATTEMPTS):
+                value = snapshots.encode(
+                    merge_snapshots(cached.snapshots | known, newer_snapshots(seen, cached.snapshots))
+                )
                 stored = await self._cache.set(case.key, value, ttl, cached.revision)
                 if stored is None:
                     self.count("write")
                     return
                 cached = await self._decode(case, stored)
-        except CacheFault:
+        except CacheUnavailable:
             self._count_failure()
 
     async def forget(self, case_id: str) -> None:
         """Delete the cached snapshots of a case; a fault is counted."""
         try:
-            await self._cache.delete(snapshots.key(case_id))
-        except CacheFault:
+            await self._cache.delete(snapshots.cache_key(case_id))
+        except CacheUnavailable:
             self._count_failure()
         else:
             self.count("invalidate")
 
-    async def claim(self, case: Case, seconds: float) -> Claim | None:
+    async def claim(self, case: Case, seconds: float) -> Lease | None:
         """Acquire the lease for asking the sources about the case; return None if another replica has it.
 
         Raises CacheFault, which is counted.
@@ -86,45 +88,45 @@ class SnapshotCache:
         state = crc32(repr((sorted(case.wanted.items()), case.epoch)).encode())
         try:
             return await self._cache.claim(f"{case.key}:claim:{state:x}", seconds)
-        except CacheFault:
+        except CacheUnavailable:
             self._count_failure()
             raise
 
-    async def extend(self, claim: Claim, seconds: float) -> None:
+    async def extend(self, claim: Lease, seconds: float) -> None:
         """Extend a lease; faults are ignored, because a lost lease only costs a second fetch."""
         try:
             await self._cache.extend(claim, seconds)
-        except CacheFault:
+        except CacheUnavailable:
             log.debug("A claim could not be extended")
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: Lease) -> None:
         """Release a lease; faults are ignored, because the lease expires."""
         try:
             await self._cache.release(claim)
-        except CacheFault:
+        except CacheUnavailable:
             log.debug("A claim could not be given back")
 
     def count(self, event: str) -> None:
         """Count an event of labels.CACHE_EVENTS."""
         self._instruments.timeline_cache_events.add(1, {"event": event})
 
-    async def _decode(self, case: Case, value: bytes | None) -> Cached:
+    async def _decode(self, case: Case, value: bytes | None) -> CachedSnapshots:
         if value is None:
-            return Cached()
+            return CachedSnapshots()
         try:
             cached = snapshots.decode(value)
-        except snapshots.UNREADABLE as failure:
+        except snapshots.DECODE_ERRORS as failure:
             log.warning("A cached timeline can't be read, and is removed: %s", failure)
             self._instruments.timeline_collection_failures.add(1, {"stage": "cache_decode"})
             await self.forget(case.id)
-            return Cached()
-        latest = time.time() + SKEW
+            return CachedSnapshots()
+        latest = time.time() + MAX_CLOCK_SKEW
         usable = {
             name: known
             for name, known in cached.snapshots.items()
             if known.wanted == case.wanted.get(name) and known.at < latest
         }
-        return Cached(usable, cached.revision)
+        return CachedSnapshots(usable, cached.revision)
 
     def _count_failure(self) -> None:
         self.count("error")

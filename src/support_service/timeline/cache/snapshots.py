@@ -11,37 +11,37 @@ from uuid import uuid4
 
 import pydantic_core
 
-from support_service.core.references import Service, Wanted
-from support_service.timeline.cache.memory import REVISION
+from support_service.core.references import SourceReferences, UpstreamService
+from support_service.timeline.cache.memory import REVISION_PATTERN
 from support_service.timeline.merge import Entry
 
-VERSION = 2
-UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError)  # the errors of `decode`
+FORMAT_VERSION = 2
+DECODE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, OverflowError)  # the errors of `decode`
 
 
 class Snapshot(NamedTuple):  # a frozen dataclass takes three times as long to create
     """The complete answer of one source, with the time of the request."""
 
     at: float  # seconds since 1970
-    wanted: Wanted  # the references asked for; the snapshot is invalid once the case has others
+    wanted: SourceReferences  # the references asked for; the snapshot is invalid once the case has others
     epoch: int  # the case's epoch; an event that changes a source's data about the case starts a new one
     entries: list[Entry]
     note: str | None = None  # what was left out of an answer that was too long
     missing: bool = False  # something was not found, and may be created soon
 
 
-Snapshots = dict[Service, Snapshot]
+Snapshots = dict[UpstreamService, Snapshot]
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
+class CachedSnapshots:
     """The cached state of a case. An empty revision means that a writer has no stored value to compare with."""
 
     snapshots: Snapshots = field(default_factory=dict)
     revision: str = ""
 
 
-def newest(one: Mapping[Service, Snapshot], other: Mapping[Service, Snapshot]) -> Snapshots:
+def merge_snapshots(one: Mapping[UpstreamService, Snapshot], other: Mapping[UpstreamService, Snapshot]) -> Snapshots:
     """Merge two sets of snapshots: for each source, keep the newest epoch, and within an epoch the latest request."""
     return dict(one) | {
         name: known
@@ -50,7 +50,7 @@ def newest(one: Mapping[Service, Snapshot], other: Mapping[Service, Snapshot]) -
     }
 
 
-def arrived(seen: Mapping[Service, Snapshot], now: Mapping[Service, Snapshot]) -> Snapshots:
+def newer_snapshots(seen: Mapping[UpstreamService, Snapshot], now: Mapping[UpstreamService, Snapshot]) -> Snapshots:
     """Return the snapshots that another replica stored after `seen`.
 
     Compared by value, because replica clocks may disagree: a newer snapshot may have an older time.
@@ -58,12 +58,12 @@ def arrived(seen: Mapping[Service, Snapshot], now: Mapping[Service, Snapshot]) -
     return {name: known for name, known in now.items() if known != seen.get(name)}
 
 
-def key(case_id: str) -> str:
+def cache_key(case_id: str) -> str:
     """Return the cache key of a case's snapshots."""
     return f"support:timeline:{case_id}"
 
 
-def encode(snapshots: Mapping[Service, Snapshot]) -> bytes:
+def encode(snapshots: Mapping[UpstreamService, Snapshot]) -> bytes:
     """Return the cached value for the snapshots, with a new revision."""
     sources = {
         name: {
@@ -77,11 +77,11 @@ def encode(snapshots: Mapping[Service, Snapshot]) -> bytes:
         }
         for name, known in snapshots.items()
     }
-    document = {"revision": uuid4().hex, "version": VERSION, "sources": sources}
+    document = {"revision": uuid4().hex, "version": FORMAT_VERSION, "sources": sources}
     return pydantic_core.to_json(document, inf_nan_mode="null")
 
 
-def decode(value: bytes) -> Cached:
+def decode(value: bytes) -> CachedSnapshots:
     """Return the snapshots of a cached value, with its revision; no snapshots if it has another version.
 
     Raises one of UNREADABLE if the value has another form.
@@ -89,14 +89,14 @@ def decode(value: bytes) -> Cached:
     document: dict[str, Any] = pydantic_core.from_json(value)
     # Read the revision in the same way as the cache does, for any version: otherwise a writer could never replace the
     # value of another version.
-    found = REVISION.match(value)
+    found = REVISION_PATTERN.match(value)
     revision = found[1].decode() if found else ""
-    if document["version"] != VERSION:
-        return Cached(revision=revision)
+    if document["version"] != FORMAT_VERSION:
+        return CachedSnapshots(revision=revision)
     snapshots = {
         name: Snapshot(
             float(source["at"]),
-            Wanted(tuple(source["ids"]), tuple(source["ofOrders"])),
+            SourceReferences(tuple(source["ids"]), tuple(source["ofOrders"])),
             int(source["epoch"]),
             _entries(source["entries"]),
             None if source["note"] is None else str(source["note"]),
@@ -104,7 +104,7 @@ def decode(value: bytes) -> Cached:
         )
         for name, source in document["sources"].items()
     }
-    return Cached(snapshots, revision)
+    return CachedSnapshots(snapshots, revision)
 
 
 def _entries(value: object) -> list[Entry]:

@@ -12,29 +12,31 @@ import aiohttp
 import pydantic_core
 from yarl import URL
 
-from support_service.core.json_limits import has_too_many_parts, nests_too_deep
-from support_service.core.references import Service, Wanted
-from support_service.telemetry.instruments import Instruments, Reading
+from support_service.core.json_limits import exceeds_depth, has_too_many_containers
+from support_service.core.references import SourceReferences, UpstreamService
+from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.labels import BREAKER_STATES
-from support_service.telemetry.traces import outgoing
-from support_service.timeline.breaker import Breaker
+from support_service.telemetry.traces import propagation_headers
+from support_service.timeline.breaker import CircuitBreaker
 from support_service.timeline.merge import Entry
-from support_service.timeline.sources.calls import CALLS, Call
+from support_service.timeline.sources.calls import CALLS_BY_SERVICE, SourceCall
 
-MAX_BYTES = 1024 * 1024  # bytes of all answers of one source for one timeline
+MAX_ANSWER_BYTES = 1024 * 1024  # bytes of all answers of one source for one timeline
 MAX_CALLS = 500  # calls to one source for one timeline
-MAX_NESTED = 128  # levels of an answer; the cache adds a few levels, and its parser allows 200
-QUEUE = 32  # calls that may wait per concurrent call of a source; more would reach their deadline while waiting
-RETRIES = 10.0  # maximum retry budget of a source; each call adds a tenth of a retry
+MAX_ANSWER_DEPTH = 128  # levels of an answer; the cache adds a few levels, and its parser allows 200
+MAX_WAITING_PER_CONNECTION = (
+    32  # calls that may wait per concurrent call of a source; more would reach their deadline while waiting
+)
+RETRY_BUDGET = 10.0  # maximum retry budget of a source; each call adds a tenth of a retry
 RETRY_PAUSE = (0.01, 0.05)  # seconds
 # No compression: a small body that expands to gigabytes can't be distinguished from a good one before decompression.
-HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
+REQUEST_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class CallFailure:
     """Why a call gave no entries: the stage that failed, and a short reason. `stage` is None if no call was made."""
 
     stage: Literal["http", "aggregate"] | None
@@ -42,35 +44,37 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SourceAnswer:
     """The result of one call; `outcome` is a value of labels.OUTCOMES."""
 
     outcome: str
     entries: list[Entry]
-    failure: Failure | None = None
+    failure: CallFailure | None = None
     good: bool | None = True  # whether the service is healthy; None if the answer says nothing about it
 
 
-NOT_FOUND = Answer("not_found", [])
+NOT_FOUND = SourceAnswer("not_found", [])
 
 
-def failed(outcome: str, stage: Literal["http", "aggregate"] | None, reason: str, *, good: bool | None) -> Answer:
+def failed_answer(
+    outcome: str, stage: Literal["http", "aggregate"] | None, reason: str, *, good: bool | None
+) -> SourceAnswer:
     """Return the answer of a failed call, without entries."""
-    return Answer(outcome, [], Failure(stage, reason), good)
+    return SourceAnswer(outcome, [], CallFailure(stage, reason), good)
 
 
-TOO_LATE = failed("open", "http", "timeout", good=None)  # the deadline passed while the call waited
+DEADLINE_EXCEEDED = failed_answer("open", "http", "timeout", good=None)  # the deadline passed while the call waited
 
 
-class Allowance:
+class TimelineBudget:
     """The limits of one timeline at one source: bytes that it may still receive, and concurrent calls."""
 
     def __init__(self, places: int) -> None:
         self.places = asyncio.Semaphore(places)
-        self._bytes_left = MAX_BYTES
+        self._bytes_left = MAX_ANSWER_BYTES
 
     def take(self, size: int) -> bool:
-        """Count received bytes; return whether they are within the limit of `MAX_BYTES`."""
+        """Count received bytes; return whether they are within the limit of `MAX_ANSWER_BYTES`."""
         self._bytes_left -= size
         return self._bytes_left >= 0
 
@@ -83,7 +87,7 @@ class SourceClient:
 
     def __init__(
         self,
-        name: Service,
+        name: UpstreamService,
         base_url: str,
         session: aiohttp.ClientSession,
         instruments: Instruments,
@@ -92,7 +96,7 @@ class SourceClient:
         connections: int,
     ) -> None:
         self.name = name
-        self.breaker = Breaker()
+        self.breaker = CircuitBreaker()
         self._base_url = base_url
         self._session = session
         self._instruments = instruments
@@ -100,19 +104,19 @@ class SourceClient:
         self._connections = connections
         self._slots = asyncio.Semaphore(connections)
         self._waiting = 0
-        self._retries = RETRIES
+        self._retries = RETRY_BUDGET
         self._log = log.getChild(name)  # telemetry/logs.py passes each message once a minute for each logger
 
-    def allowance(self) -> Allowance:
+    def allowance(self) -> TimelineBudget:
         """Return the limits of one timeline: half of the connections (at least one), so that others stay free."""
-        return Allowance(max(1, self._connections // 2))
+        return TimelineBudget(max(1, self._connections // 2))
 
-    def calls(self, wanted: Wanted) -> tuple[list[Call], str | None]:
+    def calls(self, wanted: SourceReferences) -> tuple[list[SourceCall], str | None]:
         """Return the calls for a case's references, at most `MAX_CALLS`, and a note if calls were left out."""
-        calls = list(islice(CALLS[self.name](wanted), MAX_CALLS + 1))
+        calls = list(islice(CALLS_BY_SERVICE[self.name](wanted), MAX_CALLS + 1))
         return calls[:MAX_CALLS], f"only the first {MAX_CALLS} calls" if len(calls) > MAX_CALLS else None
 
-    async def fetch(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
+    async def fetch(self, call: SourceCall, deadline: float, allowance: TimelineBudget) -> SourceAnswer:
         """Make one call and return its answer, without entries for a 404; failures of the service never raise.
 
         Each attempt ends at the source's timeout, or at `deadline` (a time of the event loop's clock) if that is
@@ -120,32 +124,32 @@ class SourceClient:
         """
         admission = self.breaker.admit()
         if admission is None:
-            return self._count_outcome(failed("open", None, "circuit open", good=None))
-        answer = failed("open", None, "too many calls", good=None)
+            return self._count_outcome(failed_answer("open", None, "circuit open", good=None))
+        answer = failed_answer("open", None, "too many calls", good=None)
         try:
             answer = await self._within_limits(call, deadline, allowance)
         finally:
             self.breaker.report(admission, good=answer.good)
         return self._count_outcome(answer)
 
-    def _count_outcome(self, answer: Answer) -> Answer:
+    def _count_outcome(self, answer: SourceAnswer) -> SourceAnswer:
         if answer.outcome == "open":
             self._instruments.timeline_source.record(0, {"service": self.name, "outcome": "open"})
         if answer.failure and answer.failure.stage:
             self._instruments.timeline_collection_failures.add(1, {"stage": answer.failure.stage})
         return answer
 
-    async def _within_limits(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
+    async def _within_limits(self, call: SourceCall, deadline: float, allowance: TimelineBudget) -> SourceAnswer:
         """Make the call once it has a slot of its timeline's limit, and then one of the source's limit."""
         if not await _acquire(allowance.places, deadline):
-            return TOO_LATE
+            return DEADLINE_EXCEEDED
         try:
-            if self._waiting >= QUEUE * self._connections:
-                return failed("open", None, "too many calls", good=None)
+            if self._waiting >= MAX_WAITING_PER_CONNECTION * self._connections:
+                return failed_answer("open", None, "too many calls", good=None)
             self._waiting += 1
             try:
                 if not await _acquire(self._slots, deadline):
-                    return TOO_LATE
+                    return DEADLINE_EXCEEDED
             finally:
                 self._waiting -= 1
             try:
@@ -155,9 +159,9 @@ class SourceClient:
         finally:
             allowance.places.release()
 
-    async def _with_retry(self, call: Call, deadline: float, allowance: Allowance) -> Answer:
+    async def _with_retry(self, call: SourceCall, deadline: float, allowance: TimelineBudget) -> SourceAnswer:
         """Make the call; retry it once if the connection failed before the answer began, which is safe for a GET."""
-        self._retries = min(RETRIES, self._retries + 0.1)
+        self._retries = min(RETRY_BUDGET, self._retries + 0.1)
         answer = await self._attempt(call, deadline, allowance)
         if answer is not None:
             return answer
@@ -167,13 +171,13 @@ class SourceClient:
             self._retries -= 1
             await asyncio.sleep(pause)
             answer = await self._attempt(call, deadline, allowance)
-        return answer or failed("error", "http", "connection failed", good=False)
+        return answer or failed_answer("error", "http", "connection failed", good=False)
 
-    async def _attempt(self, call: Call, deadline: float, allowance: Allowance) -> Answer | None:
+    async def _attempt(self, call: SourceCall, deadline: float, allowance: TimelineBudget) -> SourceAnswer | None:
         """Make one attempt; return None if the connection failed before the answer began."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        answer: Answer | None = None
+        answer: SourceAnswer | None = None
         try:
             async with asyncio.timeout_at(min(started + self.timeout, deadline)):
                 answer = await self._ask(call, allowance)
@@ -182,18 +186,20 @@ class SourceClient:
             elapsed = loop.time() - started
             had_time = elapsed >= self.timeout / 2
             self._log.warning("%s did not answer %s within %.2f s", self.name, call.path, elapsed)
-            answer = failed("timeout", "http", "timeout", good=False if had_time else None)
+            answer = failed_answer("timeout", "http", "timeout", good=False if had_time else None)
         except (aiohttp.ClientError, OSError) as failure:
             self._log.warning("%s broke off its answer: %s", self.name, type(failure).__name__)
-            answer = failed("error", "http", "connection failed", good=False)
+            answer = failed_answer("error", "http", "connection failed", good=False)
         outcome = answer.outcome if answer else "error"
         self._instruments.timeline_source.record(loop.time() - started, {"service": self.name, "outcome": outcome})
         return answer
 
-    async def _ask(self, call: Call, allowance: Allowance) -> Answer | None:
+    async def _ask(self, call: SourceCall, allowance: TimelineBudget) -> SourceAnswer | None:
         url = URL(self._base_url + call.path, encoded=True)  # the path is percent-encoded already
         try:
-            response = await self._session.get(url, headers=HEADERS | outgoing(), allow_redirects=False)
+            response = await self._session.get(
+                url, headers=REQUEST_HEADERS | propagation_headers(), allow_redirects=False
+            )
         except (aiohttp.ClientConnectionError, OSError) as failure:
             if isinstance(failure, TimeoutError):
                 raise
@@ -207,31 +213,31 @@ class SourceClient:
                 # A rejected reference of one case (4xx) must not open the circuit for all other cases.
                 good = False if status >= 500 or status == 429 else None  # noqa: PLR2004
                 self._log.warning("%s answered %s with status %d", self.name, call.path, status)
-                return failed("error", "http", f"status {status}", good=good)
+                return failed_answer("error", "http", f"status {status}", good=good)
             body = await _read_body(response, allowance)
             if body is None:
                 response.close()  # stops receiving the rest of the body
                 return self._off_contract(call, "too large")
         return self._read(call, body)
 
-    def _read(self, call: Call, body: bytes) -> Answer:
-        if has_too_many_parts(body):
+    def _read(self, call: SourceCall, body: bytes) -> SourceAnswer:
+        if has_too_many_containers(body):
             return self._off_contract(call, "too large")
         try:
             document = pydantic_core.from_json(body, allow_inf_nan=False)
             entries = call.read(document)
         except ValueError as failure:  # OffContract and the JSON parser's errors are ValueErrors
             return self._off_contract(call, "unreadable answer", str(failure))
-        if nests_too_deep(body, document, MAX_NESTED):
+        if exceeds_depth(body, document, MAX_ANSWER_DEPTH):
             return self._off_contract(call, "nested too deep")
-        return Answer("ok", entries)
+        return SourceAnswer("ok", entries)
 
-    def _off_contract(self, call: Call, reason: str, found: str = "") -> Answer:
+    def _off_contract(self, call: SourceCall, reason: str, found: str = "") -> SourceAnswer:
         self._log.warning("%s answered %s off the contract: %s", self.name, call.path, found or reason)
-        return failed("invalid", "aggregate", reason, good=None)
+        return failed_answer("invalid", "aggregate", reason, good=None)
 
 
-def breakers(sources: Iterable[SourceClient]) -> Reading:
+def breaker_states(sources: Iterable[SourceClient]) -> Observations:
     """Return the gauge's values: 1 for the state of each source's breaker, 0 for other states.
 
     A service that is not configured has 0 for all states.
@@ -239,7 +245,7 @@ def breakers(sources: Iterable[SourceClient]) -> Reading:
     states = {source.name: source.breaker.state for source in sources}
     return [
         (int(states.get(service) == state), {"service": service, "state": state})
-        for service in CALLS
+        for service in CALLS_BY_SERVICE
         for state in BREAKER_STATES
     ]
 
@@ -255,7 +261,7 @@ async def _acquire(places: asyncio.Semaphore, deadline: float) -> bool:
         return False
 
 
-async def _read_body(response: aiohttp.ClientResponse, allowance: Allowance) -> bytes | None:
+async def _read_body(response: aiohttp.ClientResponse, allowance: TimelineBudget) -> bytes | None:
     """Read the body; return None as soon as it exceeds the timeline's limit."""
     chunks = []
     async for chunk in response.content.iter_any():

@@ -10,12 +10,14 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 
-from support_service.timeline.sources.client import MAX_BYTES
+from support_service.timeline.sources.client import MAX_ANSWER_BYTES
 
-MAX_ON_THE_LINE = MAX_BYTES + MAX_BYTES // 4  # bytes of one answer, including headers, chunk sizes and 1xx answers
+MAX_RESPONSE_BYTES = (
+    MAX_ANSWER_BYTES + MAX_ANSWER_BYTES // 4
+)  # bytes of one answer, including headers, chunk sizes and 1xx answers
 
 
-class Line(ResponseHandler):
+class PooledConnection(ResponseHandler):
     """A pooled connection, aborted if an answer is too long or if data arrives while no request is open.
 
     Otherwise a second answer to one request would stay buffered and be read as the answer to the next request, which
@@ -35,7 +37,7 @@ class Line(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
         # aiohttp itself calls this with empty data to continue with its buffer, also after it released the connection.
-        if (self.idle and data) or self._received > MAX_ON_THE_LINE:
+        if (self.idle and data) or self._received > MAX_RESPONSE_BYTES:
             self._abort_connection()
             return
         super().data_received(data)
@@ -48,23 +50,23 @@ class Line(ResponseHandler):
             self.transport.abort()
 
 
-class Connector(aiohttp.TCPConnector):
+class UpstreamConnector(aiohttp.TCPConnector):
     """The pool of connections to all upstream services, without a limit: each source limits its own calls."""
 
     def __init__(self) -> None:
         super().__init__(limit=0)
-        self._factory = partial(Line, loop=self._loop)  # type: ignore[assignment]
+        self._factory = partial(PooledConnection, loop=self._loop)  # type: ignore[assignment]
 
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        if isinstance(protocol, Line):
+        if isinstance(protocol, PooledConnection):
             protocol.idle = True
         super()._release(key, protocol, should_close=should_close)
 
 
-def session(trace_configs: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+def create_session(trace_configs: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
     """Return the HTTP session for all sources; each source limits its own calls and their time."""
     client = aiohttp.ClientSession(
-        connector=Connector(),
+        connector=UpstreamConnector(),
         timeout=aiohttp.ClientTimeout(),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # requests ask for uncompressed answers
