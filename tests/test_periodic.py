@@ -98,3 +98,14 @@ async def test_the_first_pause_may_be_another(monkeypatch):
     with pytest.raises(asyncio.CancelledError):
         await run_every(3600, work, "Work", first=90)
     assert did == [90, "work", 3600, "work", 3600]
+
+
+async def test_work_that_failed_fails_its_block():
+    """What ended the work before its block is raised at the end of the block."""
+
+    async def work():
+        raise LookupError("no such thing")
+
+    with pytest.raises(LookupError, match="no such thing"):
+        async with run_in_background(work()):
+            await asyncio.sleep(0)

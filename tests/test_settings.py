@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_PER_SECOND
-from support_service.settings import LOOPBACK, Settings, SettingsSection, WrongSetting
+from support_service.settings import LOOPBACK, Settings, SettingsSection, WrongSetting, opentelemetry
 
 
 def test_the_defaults_serve_a_laptop():
@@ -106,6 +106,9 @@ WRONG = [
     ("SUPPORT_SEND_TIMEOUT", "0", "greater than 0"),
     ("SUPPORT_DATABASE_URL", "mysql://db", "sqlite:///PATH or postgresql://"),
     ("SUPPORT_DATABASE_URL", "sqlite:support.db", "sqlite:///PATH"),
+    ("SUPPORT_DATABASE_URL", "sqlite:///", "the path of a file"),
+    ("SUPPORT_DATABASE_URL", "sqlite:///:memory:", "the path of a file"),
+    ("SUPPORT_JWT_ALGORITHMS", "RS256,none", "any of RS256"),
     ("SUPPORT_SQLITE_SYNCHRONOUS", "OFF", "'NORMAL' or 'FULL'"),
     ("SUPPORT_DATABASE_POOL", "0", "1"),
     ("SUPPORT_REDIS_URL", "http://redis", "redis://"),
@@ -139,6 +142,7 @@ WRONG = [
     ("SUPPORT_OFFLOAD_AFTER", "30", "30d"),
     ("SUPPORT_RETENTION_AFTER", "a year", "30d"),
     ("SUPPORT_SCRUB_SAMPLE", "101%", "0% to 100%"),
+    ("SUPPORT_SCRUB_SAMPLE", "some%", "0% to 100%"),
     ("SUPPORT_EVENTS_KEEP", "99999999999999999999", "9223372036854775807"),
     ("SUPPORT_EVENTS_CLAIM_AFTER", "1e17", "3153600000"),
     ("OTEL_METRICS_EXPORTER", "statsd", "none, or any of prometheus, otlp, console"),
@@ -276,6 +280,8 @@ WRONG_OTEL = [
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "foo", "http://"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "http://"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collec tor:4318", "http://"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1", "http://"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:99999", "http://"),
     ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://", "http://"),
     ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "above 0"),
     ("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli", "gzip"),
@@ -525,3 +531,11 @@ def test_the_longest_and_the_most():
     assert settings.timeline.cache_ttl == MAX_DURATION.total_seconds()
     assert settings.events.keep == MAX_INTEGER
     assert (settings.rate, settings.address_rate) == ((MAX_REQUESTS_PER_SECOND, 1), (999_999_999, 3600))
+
+
+def test_only_the_first_wrong_value_of_opentelemetrys_is_told():
+    """Of several wrong values one is told, as the others may be right once that is."""
+    environ = {"OTEL_METRIC_EXPORT_INTERVAL": "soon", "OTEL_METRIC_EXPORT_TIMEOUT": "soon"}
+    assert [variable for variable, _ in opentelemetry.first_invalid(environ, ["otlp"], [])] == [
+        "OTEL_METRIC_EXPORT_INTERVAL"
+    ]

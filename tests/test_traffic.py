@@ -1,13 +1,18 @@
 """`support-service demo traffic` feeds a service, and with faults what broken clients send, too."""
 
+import asyncio
+import signal
+
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from support_service.demo import traffic as traffic_module
 from support_service.demo.traffic import TrafficGenerator
 from tests.calls import eventually
 from tests.process import running
+from tests.servers import free_port
 
 
 async def test_traffic_is_what_clients_do(client, metrics):
@@ -59,3 +64,30 @@ async def test_the_command(client, tmp_path):
         status, out, errors = await process.ended(90)
     assert (status, errors) == (0, "")
     assert "2xx" in out
+
+
+async def test_a_service_that_does_not_answer_is_counted():
+    """Traffic goes on where nobody listens, and says how often it had no answer."""
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{free_port()}/") as session:
+        traffic = TrafficGenerator(session, faults=False, seed=6)
+        await traffic.act()
+    assert traffic.answers == {"no answer": 1}
+
+
+async def test_what_is_answered_is_told_while_traffic_goes_on(client, monkeypatch, capsys):
+    """No more requests are under way at once than are allowed, and what was answered is told again and again."""
+    monkeypatch.setattr(traffic_module, "MAX_CONCURRENT_REQUESTS", 1)
+    monkeypatch.setattr(traffic_module, "REPORT_INTERVAL", 0.0)
+    url = str(client.make_url("")).rstrip("/")
+    running = asyncio.create_task(traffic_module.run(url, {}, 1000.0, None, faults=False))
+    shown = ""
+
+    def told():
+        nonlocal shown
+        shown += capsys.readouterr().out
+        return "2xx" in shown
+
+    await eventually(told)
+    signal.raise_signal(signal.SIGTERM)
+    await running
+    assert "nothing yet" in shown

@@ -76,7 +76,11 @@ async def _drain(readiness: Readiness, runner: web.AppRunner, server: Server) ->
 
 
 async def stop_signal() -> str:
-    """Wait for SIGTERM or SIGINT and return its name. The handlers are removed when the wait ends."""
+    """Wait for SIGTERM or SIGINT and return its name.
+
+    The handlers stay after the first signal, so that a second SIGTERM does not kill a process that is shutting down.
+    They are removed if the wait is cancelled, because the start failed.
+    """
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[str] = loop.create_future()
 
@@ -89,9 +93,10 @@ async def stop_signal() -> str:
         loop.add_signal_handler(number, stop, number.name)
     try:
         return await stopped
-    finally:
+    except asyncio.CancelledError:
         for number in numbers:
             loop.remove_signal_handler(number)
+        raise
 
 
 def fit_connection_limit(settings: Settings) -> Settings:

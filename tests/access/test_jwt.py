@@ -10,10 +10,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 from hypothesis import settings as budget
+from joserfc.errors import UnsupportedAlgorithmError
 from joserfc.jwk import OctKey, generate_key
 from joserfc.jws import JWSRegistry
 
-from support_service.access.jwt import JwtRequirements, JwtVerifier
+from support_service.access.jwt import JwtRequirements, JwtVerifier, _Signatures
 from support_service.core.errors import Unauthenticated
 from support_service.core.principals import Principal
 from support_service.settings import JWT_ALGORITHMS
@@ -369,3 +370,9 @@ async def test_what_is_remembered_is_bounded(issuer, open_jwt, monkeypatch):
     assert [*jwt._known] == [sha256(token.encode()).digest() for token in tokens[-3:]]
     for number, token in enumerate(tokens):
         assert (await jwt.verify(token)).name == f"user-{number}"
+
+
+def test_an_algorithm_that_is_not_allowed_has_no_implementation():
+    """The library finds only the algorithms that settings allow, whatever was checked before."""
+    with pytest.raises(UnsupportedAlgorithmError):
+        _Signatures(algorithms=["RS256"]).get_alg("HS256")

@@ -72,3 +72,8 @@ def test_a_wrong_request_rate_is_refused_with_what_is_allowed(text):
     """Nothing else is a rate."""
     with pytest.raises(argparse.ArgumentTypeError, match="allowed is a number of requests a second above 0"):
         argument_types.request_rate(text)
+
+
+def test_a_header_is_a_name_and_a_value():
+    """A header is split at its first colon; what is around its value is left out."""
+    assert argument_types.header("X-Tenant:  blue:green ") == ("X-Tenant", "blue:green")

@@ -106,10 +106,10 @@ async def test_a_folder_that_can_not_be_flushed_keeps_none_of_them(storage, held
     puts = await begun(storage, TOGETHER)
     open_ = os.open
 
-    def fail(path, flags, *rest):
+    def fail(path, flags, *rest, **named):
         if flags & os.O_DIRECTORY and str(path).endswith(f"/{SHARED}"):
             raise OSError(errno.EIO, "broken")
-        return open_(path, flags, *rest)
+        return open_(path, flags, *rest, **named)
 
     monkeypatch.setattr(os, "open", fail)
     go_on.set()

@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import pytest
 
 from support_service.attachments.storage.local import BLOCK_BYTES, SPACE_CHECK_BLOCKS, LocalAttachmentStorage
@@ -223,7 +224,7 @@ def _put_with_limit(folder, size, limit):
     script = f"""
 import asyncio, pathlib, resource
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.core.errors import OutOfSpace
+from support_service.core.errors import InsufficientStorage
 
 async def main():
     storage = LocalAttachmentStorage(pathlib.Path({str(folder)!r}))
@@ -234,10 +235,18 @@ async def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
     try:
         await storage.put(stream())
-    except OutOfSpace as full:
+    except InsufficientStorage as full:
         print(full.code, [path for path in pathlib.Path({str(folder)!r}).rglob("*") if path.is_file()])
 
 asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.strip()
+
+
+async def test_a_read_that_fails_at_its_first_byte_closes_the_file(storage):
+    """A place before the file is Unavailable, and no descriptor stays open."""
+    kept = await storage.put(stream(b"hello"))
+    with pytest.raises(Unavailable):
+        await read(storage, kept.key, -1, 1)
+    assert not [opened for opened in psutil.Process().open_files() if opened.path.endswith(kept.key)]

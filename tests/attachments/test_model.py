@@ -47,3 +47,11 @@ def test_any_content_type_becomes_one(raw):
 def test_content_types(raw, kept):
     """A type is kept without its parameters; what is none counts as unknown bytes."""
     assert clean_content_type(raw) == kept
+
+
+@pytest.mark.parametrize(
+    ("raw", "kept"), [("%C4%91.pdf", "\u0111.pdf"), ("%ff.pdf", "%ff.pdf"), ("100%25.pdf", "100%25.pdf")]
+)
+def test_a_percent_encoded_name_is_decoded_where_it_was_encoded(raw, kept):
+    """Letters beyond ASCII are decoded; what is no UTF-8, and a percent sign of the name itself, stays."""
+    assert clean_filename(raw) == kept

@@ -165,3 +165,14 @@ async def test_a_bucket_that_does_not_exist(s3):
         await storage.put(stream(b"hello"))
     with pytest.raises(Unavailable):
         await anext(storage.list())
+
+
+async def test_a_bucket_that_is_gone(s3, storage):
+    """Without its bucket a storage is Unavailable: no file counts as missing, or as removed, for it."""
+    lost = S3AttachmentStorage("no-such-bucket", endpoint=s3.url)
+    assert await refusals({"read": lambda: read(lost, new_key(), 0, 1), "delete": lambda: lost.delete(new_key())}) == {
+        "read": "storage_unavailable",
+        "delete": "storage_unavailable",
+    }
+    assert await storage.link(new_key(), 60) is None  # the file alone is gone
+    assert storage.free() is None  # a bucket is never full

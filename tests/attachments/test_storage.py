@@ -90,6 +90,10 @@ async def test_a_list_has_every_file(storage):
     prefix = next(iter(stored))[:3]
     assert {found.key async for found in storage.list(prefix)} == {key for key in stored if key.startswith(prefix)}
     assert [found async for found in storage.list("zz/")] == []
+    alike = [f"ab/{digit * 32}" for digit in "01"]  # in one folder
+    for key in alike:
+        await storage.put(stream(b"x"), key=key)
+    assert [found.key async for found in storage.list("ab/0")] == alike[:1]
 
 
 async def test_keys_are_never_the_same(storage):

@@ -11,13 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support_service import database as databases
+from support_service.api import app_keys
 from support_service.audit import chain, log, sealer, store
 from support_service.audit.chain import GENESIS, ChainHead
 from support_service.audit.sealer import Sealer
 from support_service.audit.verify import verify_chain
 from support_service.core.principals import CURRENT_PRINCIPAL, Principal
 from support_service.database.tables import audit_head, audit_log
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
+from tests.scrape import Scrape
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 ENTRIES = 12
@@ -287,3 +291,38 @@ async def test_large_changes_are_read_in_parts(database, monkeypatch):
         await sealer.seal_all(tx)
     assert [len(await store.read_sealed(database, after, 100)) for after in (0, 3, 6)] == [3, 3, 1]
     assert (await verify_chain(database)).head.position == 7
+
+
+@pytest.mark.parametrize("moved", [-1, 0, 5])
+async def test_a_head_that_was_altered_is_found(filled, moved):
+    """The head's row is not part of the chain; one that says another end than the last entry is found."""
+    head, _ = await store.read_head_and_oldest_unsealed(filled)
+    async with filled.transaction() as tx:
+        await tx.execute(audit_head.update().values(position=head.position + moved, hash=b"x" * 32))
+    verdict = await verify_chain(filled)
+    assert verdict.head == head
+    assert f"the head says {ChainHead(head.position + moved, b'x' * 32)}" in verdict.flaw
+    assert ("missing" in verdict.flaw) == (moved > 0)
+
+
+async def test_a_log_without_its_head_is_an_error(filled):
+    """Without the head's row nothing can be sealed, and that is said."""
+    async with filled.transaction() as tx:
+        await tx.execute(audit_head.delete())
+        for read in (store.read_head_and_oldest_unsealed, store.lock_head):
+            with pytest.raises(LookupError, match="has lost the row of its head"):
+                await read(tx)
+
+
+async def test_a_sealer_that_has_not_looked_says_nothing(filled):
+    """Before the first look the length and the lag are unknown, which is not 0."""
+    metrics = Metrics(("prometheus",), build_resource())
+    scrape, names = (
+        Scrape({app_keys.METRICS: metrics}),
+        ("support_audit_sealed", "support_audit_unsealed_age_seconds"),
+    )
+    sealing = Sealer(filled, Instruments(metrics.meter))
+    assert scrape.samples(*names) == []
+    await sealing.look()
+    assert [value for _, _, value in scrape.samples(*names)] == [ENTRIES + 1, 0.0]
+    metrics.close()

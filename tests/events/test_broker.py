@@ -9,6 +9,7 @@ from support_service.core.units import MAX_DURATION, MAX_INTEGER
 from support_service.events.broker import redis as redis_streams
 from support_service.events.broker.memory import BrokerError, FencedError, StreamFullError
 from support_service.events.broker.redis import RedisBroker
+from tests.servers import free_port
 
 STREAM = "s"
 
@@ -220,3 +221,18 @@ async def test_the_largest_that_can_be_set(broker):
     await put(broker, "1", keep=MAX_INTEGER)
     assert events(await take(broker)) == [b"1"]
     assert await broker.claim(STREAM, "b", count=9, idle=MAX_DURATION.total_seconds(), alone=5) == []
+
+
+async def test_to_remove_nothing_asks_nobody():
+    """Without ids Redis is not asked, which would refuse the command."""
+    broker = RedisBroker(f"redis://127.0.0.1:{free_port()}")  # where none is
+    assert await broker.remove(STREAM, []) == 0
+    await broker.close()
+
+
+def test_entries_that_were_trimmed_away_are_left_out():
+    """Redis hands out again what is not there any more as an id without fields, or as nothing."""
+    entries = [(None, None), (b"1-0", None), (b"2-0", {b"event": b"x"})]
+    assert [(each.id, each.event, each.tries) for each in redis_streams._deliveries(entries, {"2-0": 3})] == [
+        ("2-0", b"x", 3)
+    ]

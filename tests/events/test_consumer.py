@@ -1,6 +1,7 @@
 """What the consumer does with an event that fails, and while a part that it needs is out of order."""
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 
 import pytest
@@ -8,7 +9,8 @@ from redis.asyncio import Redis
 
 from support_service.core.errors import Unavailable
 from support_service.database.protocols import DATABASE_BUSY
-from support_service.events import consumer
+from support_service.events import consumer, envelope
+from support_service.events.broker.memory import BrokerError, InMemoryBroker
 from support_service.events.broker.redis import GROUP, RedisBroker
 from support_service.events.consumer import MAX_TRIES, EventConsumer
 from tests.calls import PATIENCE, eventually, open_case
@@ -172,3 +174,54 @@ async def test_dead_letters_that_redis_refuses(client, stream, metrics):
     await stream.delete(f"{STREAM}.dead")
     assert await consumed(metrics, 2) == {"applied": 1, "dead": 1}
     assert await messages(client, case) == [SENTENCE]
+
+
+class OnceBroken(InMemoryBroker):
+    """A broker whose first read fails in a way that nobody foresaw."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = 0
+
+    async def receive(self, *arguments, **named):
+        """Fail once."""
+        self.reads += 1
+        if self.reads == 1:
+            raise LookupError("unforeseen")
+        return await super().receive(*arguments, **named)
+
+
+async def test_an_unforeseen_failure_does_not_end_the_consumer(instruments, caplog):
+    """The failure is logged with its trace, and the next read brings the event."""
+    broker, done = OnceBroken(), asyncio.Event()
+
+    async def apply(_):
+        done.set()
+        return "applied"
+
+    await broker.publish(STREAM, [json.dumps(shipment())], keep=9)
+    async with consuming(broker, instruments, apply, there):
+        await done.wait()
+    assert [record.message for record in caplog.records] == ["The consumer failed; it goes on"]
+
+
+class Down(InMemoryBroker):
+    """A broker that can't be reached."""
+
+    async def publish(self, *_, **__):
+        """Fail."""
+        raise BrokerError("down")
+
+
+async def test_an_event_that_nobody_knows_is_ignored_while_the_broker_is_down(instruments):
+    """While the broker is down an event takes effect at once, unless it is of a type that has none."""
+    applied = []
+
+    async def apply(event):
+        applied.append(event.id)
+        return "applied"
+
+    consumer = EventConsumer(Down(), apply, instruments, stream=STREAM, claim_after=1, ping=there)
+    for event in (shipment("known"), shipment("unknown") | {"type": "of.another.v1"}):
+        await consumer.accept(envelope.parse(json.dumps(event).encode()))
+    assert applied == ["known"]

@@ -1,10 +1,12 @@
 """The log: JSON lines that lead from a request to its trace and its case, and no secrets in them."""
 
+import logging
 import sqlite3
 from contextlib import closing
 
 import pytest
 
+from support_service.telemetry.logs import ClientErrorFilter
 from tests.calls import add_message, form, logged, open_case, read_detail, refused
 from tests.conftest import both_databases
 
@@ -143,5 +145,18 @@ async def test_no_word_of_a_message_that_the_database_refuses_is_logged(
     lines, log = await acted(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
     assert SECRET not in log
     (failure,) = [line for line in lines if line["logger"] == "support_service.http.problems"]
-    assert "IntegrityError" in failure["exc_info"] or "DatabaseFault: " in failure["exc_info"]
+    assert "IntegrityError" in failure["exc_info"] or "StatementError: " in failure["exc_info"]
     assert "add_message" in failure["exc_info"]
+
+
+def test_a_failure_of_the_client_is_told_without_its_words():
+    """What aiohttp logs with a trace where the client failed becomes one harmless line; other failures stay errors."""
+    for failure, level, told in (
+        (ConnectionResetError(SECRET), "INFO", "A client failed: ConnectionResetError"),
+        (LookupError("ours"), "ERROR", "Error handling request"),
+    ):
+        cause = (type(failure), failure, None)
+        record = logging.LogRecord("aiohttp.server", logging.ERROR, "", 1, "Error handling request", (), cause)
+        assert ClientErrorFilter().filter(record)
+        assert (record.levelname, record.getMessage()) == (level, told)
+        assert bool(record.exc_info) == (level == "ERROR")

@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.core.units import MAX_DURATION
+from support_service.timeline.cache import redis as redis_cache
 from support_service.timeline.cache.memory import CacheUnavailable, InProcessCache, Lease
 from support_service.timeline.cache.redis import MAX_BATCHES_IN_FLIGHT, RedisCache
 from tests.calls import PATIENCE, eventually
@@ -256,3 +257,16 @@ async def test_a_value_is_kept_for_as_long_as_can_be_set(cache):
     """A value of the longest time that the settings allow, current and stale together, is no fault."""
     assert await cache.set("key", value("a"), 2 * MAX_DURATION.total_seconds(), "") is None
     assert await cache.get("key") == value("a")
+
+
+async def test_a_value_that_is_too_long_is_neither_kept_nor_given(redis, monkeypatch):
+    """A long value is not sent to Redis; one that is there all the same is removed by the first who reads it."""
+    cache = RedisCache(redis.url, PATIENCE)
+    await cache.set("key", value("long"), 60, "")
+    monkeypatch.setattr(redis_cache, "MAX_VALUE_BYTES", len(value("long")) - 1)
+    assert await cache.set("other", value("long"), 60, "") is None
+    assert await cache.get("other") is None
+    assert await cache.get("key") is None
+    async with Redis.from_url(redis.url) as store:
+        assert await store.exists("key", "other") == 0
+    await cache.close()

@@ -14,6 +14,7 @@ from support_service.core import references
 from support_service.core.references import SourceReferences
 from support_service.timeline import aggregator, overrides, single_flight
 from support_service.timeline.cache import snapshots
+from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.cache.snapshots import Snapshot
 from tests.calls import PATIENCE, eventually, open_case, read_detail, refresh
@@ -332,3 +333,15 @@ async def test_a_replica_with_a_clock_behind_is_heard(cache, instruments):
     found = await of_this.take(case, frozenset({"order"}), seen, deadline)
     assert (found.asked, found.kept) == ({}, answered(now, 1))
     await of_this.close()
+
+
+async def test_a_flight_that_is_in_the_air_at_the_end_is_given_up(instruments):
+    """A stop waits for no source."""
+    cache = SnapshotCache(InProcessCache(), instruments)
+    made = single_flight.SingleFlight([], cache, lambda *_: False, lambda: 60.0)
+    case = Case("case-1", {}, 0)
+    flight = made.take(case, frozenset(), None, 0.0)
+    assert made.is_flying(case.id)
+    await made.close()
+    assert flight.cancelled()
+    await eventually(lambda: not made.is_flying(case.id))

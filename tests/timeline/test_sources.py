@@ -153,3 +153,38 @@ def test_a_case_makes_a_bounded_number_of_calls(client):
     assert (len(calls), note) == (MAX_CALLS, None)
     calls, note = client.calls(SourceReferences(tuple(map(str, range(30_000)))))
     assert (len(calls), note) == (MAX_CALLS, "only the first 500 calls")
+
+
+async def test_a_call_that_has_no_turn_before_the_deadline(client):
+    """A call that waits for a place until the deadline is not made, and is no failure of the service."""
+    past = asyncio.get_running_loop().time()
+    (call, *_), _ = client.calls(SourceReferences(("ORD-1",)))
+    crowded = client.allowance()
+    while not crowded.places.locked():
+        await crowded.places.acquire()
+    answer = await client.fetch(call, past, crowded)
+    assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
+    while not client._slots.locked():
+        await client._slots.acquire()
+    answer = await client.fetch(call, past, client.allowance())
+    assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
+
+
+async def test_more_calls_than_may_wait_are_refused(session, instruments):
+    """A service with too many calls in its queue is not asked, and is not called broken for it."""
+    full = SourceClient("order", "http://orders", session, instruments, timeout=5, connections=0)  # and no queue
+    (call, *_), _ = full.calls(SourceReferences(("ORD-1",)))
+    answer = await full.fetch(call, in_five_seconds(), full.allowance())
+    assert (answer.outcome, answer.failure) == ("open", CallFailure(None, "too many calls"))
+
+
+async def test_a_second_call_is_made_while_there_is_a_stock_of_them(client):
+    """Once the stock of second calls is used up a connection that fails costs one call and no more."""
+    (call, *_), _ = client.calls(SourceReferences(("ORD-1",)))
+    for stock, expected in ((1, 2), (0, 1)):
+        client._retries = stock
+        with aioresponses() as mocked:
+            mocked.get(re.compile("http://orders.*"), exception=aiohttp.ClientConnectionError("refused"), repeat=True)
+            answer = await client.fetch(call, in_five_seconds(), client.allowance())
+            assert sum(map(len, mocked.requests.values())) == expected
+        assert answer.failure == CallFailure("http", "connection failed")

@@ -3,6 +3,7 @@
 import pytest
 
 from support_service.api import app_keys
+from support_service.timeline import aggregator
 from tests.calls import add_message, open_case, read_detail, read_timeline, refresh
 from tests.scrape import Scrape
 
@@ -167,3 +168,14 @@ async def test_a_source_that_hangs_is_given_up(make_client, known, shipments):
     metrics = Scrape(client.app)
     assert metrics.moved(FAILURES) == {"http": 1}
     assert metrics.value("support_timeline_source_seconds_count", service="fulfillment", outcome="timeout") == 1
+
+
+async def test_nothing_there_some_time_ago_is_no_answer(client, case, orders, monkeypatch):
+    """That a service knew nothing is believed for a short time; where it fails after that it is unavailable."""
+    orders.fail_with(404)
+    monkeypatch.setattr(aggregator, "NOT_FOUND_TTL", 3600.0)
+    await refresh(client, case)
+    assert statuses(await read_detail(client, case))["order"] == "cached"
+    monkeypatch.setattr(aggregator, "NOT_FOUND_TTL", 0.0)
+    orders.fail_with(503)
+    assert statuses(await read_detail(client, case))["order"] == "unavailable"

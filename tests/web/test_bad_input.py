@@ -8,6 +8,7 @@ import pytest
 from pydantic_core import to_json
 from yarl import URL
 
+from support_service.http import json_body
 from support_service.http.readiness import READINESS
 from tests.calls import eventually, open_case, read_case, refused
 from tests.conftest import both_databases
@@ -293,3 +294,25 @@ async def test_a_body_of_nothing_but_brackets(client, unit):
     text = '\\" ' + "[{" * 10_000
     async with await post(client, json.dumps(CASE | {"description": text})) as response:
         assert (response.status, (await response.json())["description"]) == (201, text)
+
+
+async def test_a_body_that_does_not_come(client, monkeypatch):
+    """A client that begins a body and sends no more is refused, and its connection is closed."""
+    monkeypatch.setattr(json_body, "BODY_TIMEOUT", 0.0)
+    answered = asyncio.Event()
+
+    async def unfinished():
+        yield b"{"
+        await answered.wait()
+
+    headers = {"Content-Type": "application/json"}
+    async with client.post("/support/cases", data=unfinished(), headers=headers) as response:
+        answered.set()
+        await refused(response, 408, "body_too_slow")
+        assert response.headers["Connection"] == "close"
+
+
+async def test_words_that_look_like_a_nul_character_are_taken(client):
+    """Six characters that spell an escaped NUL are text like any other."""
+    case = await open_case(client, subject="\\u0000")
+    assert (await read_case(client, case))["subject"] == "\\u0000"

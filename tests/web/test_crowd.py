@@ -6,11 +6,16 @@ import socket
 import struct
 import weakref
 from contextlib import asynccontextmanager, closing
+from types import SimpleNamespace
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
+from support_service.core.background import run_in_background
+from support_service.http import connection_limits as crowd_module
 from support_service.http.connection_limits import (
     CONNECTION_LIMITS,
+    EVICTION_RETRY_INTERVAL,
     FREEZE_THRESHOLD,
     ConnectionLimits,
     ConnectionLimitSettings,
@@ -304,3 +309,70 @@ def test_many_connections_are_no_work_for_the_collector():
         assert another() is not None  # a few are no reason to walk over all that the start froze
     finally:
         gc.unfreeze()
+
+
+async def test_a_connection_that_has_ended_is_not_overdue(client):
+    """Whoever still holds it when it is gone finds nothing to wait for, and ending it again does no harm."""
+    crowd = client.app[CONNECTION_LIMITS]
+    async with connections(client, 1):
+        (guest,) = crowd.guests
+    await eventually(lambda: not crowd.guests)
+    assert guest.overdue(asyncio.get_running_loop().time() + 3600, crowd.bounds) is None
+    guest.cut()
+    assert guest.unread() == 0
+
+
+async def test_an_error_of_ours_is_not_blamed_on_the_client(client, caplog):
+    """What breaks below every handler is a 500 in aiohttp's words, with a trace in the log, and no refusal."""
+    crowd = client.app[CONNECTION_LIMITS]
+    async with connections(client, 1):
+        (guest,) = crowd.guests
+        request = make_mocked_request("GET", "/livez", writer=SimpleNamespace(output_size=0))
+        answer = guest.handle_error(request, 500, LookupError("unforeseen"))
+    assert answer.status == 500
+    assert "Error handling request" in caplog.text
+
+
+class Still:
+    """A connection that is never idle, and overdue at once."""
+
+    def __init__(self):
+        self.ended = False
+
+    def idle_since(self):
+        """It is at work."""
+
+    def overdue(self, *_):
+        """It is too slow."""
+        return "head"
+
+    def cut(self):
+        """End it."""
+        self.ended = True
+
+
+async def test_a_full_room_is_not_searched_at_each_attempt():
+    """Where the last search found nobody idle, the next one waits, and whoever comes meanwhile is sent away."""
+    counted, searched = [], []
+    crowd = ConnectionLimits(ConnectionLimitSettings(1, 1, 1, 1), TrustedProxies(()), counted.append)
+    guest = Still()
+    guest.idle_since = lambda: searched.append(1)
+    assert crowd.enter(guest, "192.0.2.1", 0.0)
+    for now in (1.0, 1.0 + EVICTION_RETRY_INTERVAL / 2, 1.0 + EVICTION_RETRY_INTERVAL):
+        assert not crowd.enter(Still(), "192.0.2.2", now)
+    assert counted == ["full"] * 3
+    assert len(searched) == 2
+
+
+async def test_a_look_at_many_connections_lets_requests_in_between(monkeypatch):
+    """A look pauses after some connections, and ends each that is overdue."""
+    monkeypatch.setattr(crowd_module, "CHECKS_PER_PAUSE", 2)
+    counted = []
+    crowd = ConnectionLimits(ConnectionLimitSettings(20, 0.001, 1, 0.001), TrustedProxies(()), counted.append)
+    guests = [Still() for _ in range(5)]
+    for number, guest in enumerate(guests):
+        assert crowd.enter(guest, f"192.0.2.{number}", 0.0)
+    async with run_in_background(crowd.watch()):
+        await eventually(lambda: all(guest.ended for guest in guests))
+    assert counted == ["head"] * 5
+    assert not crowd.guests

@@ -1,8 +1,14 @@
 """What probes and operators ask: health, liveness, readiness, and the id of each request."""
 
+import asyncio
+import gc
+
 import pytest
 
-from tests.calls import refused
+from support_service.api import app_keys, health
+from support_service.core.errors import Unavailable
+from support_service.http.readiness import READINESS
+from tests.calls import eventually, refused
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez"])
@@ -48,3 +54,37 @@ async def test_a_request_id_of_another_form_is_replaced(client, sent):
     assert sent not in given
     assert given[0] != given[1]
     assert all(identifier.isalnum() for identifier in given)
+
+
+async def test_readiness_ends_before_the_stop(client):
+    """A service that is about to stop says so, part by part, and asks for no more requests."""
+    client.app[READINESS].accepting = False
+    async with client.get("/readyz") as response:
+        assert response.status == 503
+        assert await response.json() == {"status": "stopping", "database": "ok", "cache": "ok"}
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_database_that_answers_too_late_is_no_complaint(client, monkeypatch, fails):
+    """A ping that was given up ends or fails later; asyncio does not complain of an error that nobody took note of."""
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    monkeypatch.setattr(health, "PING_TIMEOUT", 0.0)
+
+    async def hang():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if fails:
+                raise Unavailable("database_unavailable", "It is out of reach.") from None
+            raise
+
+    monkeypatch.setattr(client.app[app_keys.DATABASE], "ping", hang)
+    async with client.get("/readyz") as response:
+        assert (response.status, (await response.json())["database"]) == (503, "unavailable")
+    readiness = client.app[READINESS]
+    await eventually(readiness.ping.done)
+    await asyncio.sleep(0)
+    readiness.ping = None
+    gc.collect()
+    assert complaints == []

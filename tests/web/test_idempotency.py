@@ -207,3 +207,17 @@ async def test_a_header_that_is_no_text(client):
     answer = await reader.read()
     writer.close()
     assert answer.startswith(b"HTTP/1.1 201 ")
+
+
+async def test_an_answer_that_can_not_be_kept_is_given_all_the_same(client, monkeypatch, caplog):
+    """What the write did stays done and is answered; that a repeat may not be known is logged."""
+
+    async def fail(*_):
+        raise LookupError("unforeseen")
+
+    monkeypatch.setattr(client.app[app_keys.CLAIMS], "keep", fail)
+    async with client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=KEY) as response:
+        assert response.status == 201
+        case = await response.json()
+    assert (await read_case(client, case))["subject"] == "A"
+    assert "What became of an idempotency key could not be kept" in caplog.messages

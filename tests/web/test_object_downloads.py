@@ -143,7 +143,12 @@ async def test_a_bucket_that_is_not_set_up_any_more(make_client, environment):
 
 async def test_the_service_moves_files_by_itself(make_client, environment, monkeypatch, attachment_dir):
     """With SUPPORT_OFFLOAD_AFTER files leave the disk without a command, and the gauges follow."""
-    shorter = {"OFFLOAD_EVERY": 0.05, "REMOVE_EVERY": 0.05, "FIRST_SWEEP": (0.5, 0.5), "SWEEP_EVERY": 0.5}
+    shorter = {
+        "OFFLOAD_INTERVAL": 0.05,
+        "GARBAGE_COLLECTION_INTERVAL": 0.05,
+        "FIRST_RECONCILE_DELAY": (0.5, 0.5),
+        "RECONCILE_INTERVAL": 0.5,
+    }
     for every, seconds in shorter.items():
         monkeypatch.setattr(f"support_service.upkeep.{every}", seconds)
     monkeypatch.setattr("support_service.app.BACKLOG_REFRESH_INTERVAL", 0.05)

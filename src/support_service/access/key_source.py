@@ -67,7 +67,7 @@ class HttpKeySource:
 
     async def close(self) -> None:
         """Close the HTTP client."""
-        if self._session is not None:
+        if self._session is not None:  # pragma: no branch - else it was never opened
             await self._session.close()
 
     async def read(self) -> bytes:

@@ -25,7 +25,7 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
         def cancel() -> None:
             nonlocal interrupted
             interrupted = True
-            if task is not None:
+            if task is not None:  # pragma: no branch - a coroutine always runs in a task
                 loop.call_soon_threadsafe(task.cancel)
 
         with interrupts.on_first_interrupt(cancel):

@@ -85,6 +85,6 @@ async def _export(settings: Settings, *, masked: bool) -> None:
             for seq, ticket in page.tickets:
                 after = seq
                 case = await store.get(upkeep.database, ticket.id)
-                if case is not None:  # None if it was deleted after the page was read
+                if case is not None:  # pragma: no branch - else it was deleted after the page was read
                     line = mask.case(case) if masked else case
                     print(pydantic_core.to_json(line, by_alias=True, inf_nan_mode="null").decode())

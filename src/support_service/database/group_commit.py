@@ -54,7 +54,7 @@ class GroupCommit:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as failure:
-            if self._connection.in_transaction:
+            if self._connection.in_transaction:  # pragma: no branch - a disk that fails makes SQLite undo it by itself
                 self._connection.execute("ROLLBACK")
             self._resolve_waiters(failure)
         else:

@@ -100,8 +100,8 @@ class IdempotencyService:
             if await store.insert_claim(tx, row):
                 return claim
             stored = await store.lock_key(tx, key)
-            if stored is None:
-                raise _in_use()  # it was released a moment ago, so a retry can claim it
+            if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
+                raise _in_use()
             if stored.created_at > now - RETENTION:
                 if stored.request != request:
                     raise key_reused_error()

@@ -199,12 +199,12 @@ class RedisCache:
             self._measure(name, elapsed)
             _set_results(waiting, answer)
             return
-        if not isinstance(answer, CacheUnavailable):  # a CacheFault means that the command was not sent
+        if not isinstance(answer, CacheUnavailable):  # pragma: no branch - else the command was not sent
             self._measure(name, elapsed, "timeout" if isinstance(answer, TimeoutError) else OTHER)
             if not isinstance(answer, ResponseError):
                 self._mark_unavailable(str(answer) or type(answer).__name__)
         for each in waiting:
-            if not each.done():
+            if not each.done():  # pragma: no branch - else whoever waited was cancelled a moment ago
                 each.set_exception(CacheUnavailable(str(answer)))
 
     async def _within_timeout(self, command: Awaitable[Any], keys: list[str]) -> Any:
@@ -267,7 +267,7 @@ class RedisCache:
             if not keys or not running.done() or running.cancelled() or running.exception():
                 continue
             values = running.result()[-1]
-            if isinstance(values, Exception):
+            if isinstance(values, Exception):  # pragma: no cover - it was late, and Redis refused it as well
                 continue
             oversized = [key for key, value in zip(keys, values, strict=True) if value and len(value) > MAX_VALUE_BYTES]
             if oversized:

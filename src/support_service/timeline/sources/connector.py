@@ -58,7 +58,7 @@ class UpstreamConnector(aiohttp.TCPConnector):
         self._factory = partial(PooledConnection, loop=self._loop)  # type: ignore[assignment]
 
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        if isinstance(protocol, PooledConnection):
+        if isinstance(protocol, PooledConnection):  # pragma: no branch - the factory makes nothing else
             protocol.idle = True
         super()._release(key, protocol, should_close=should_close)
 

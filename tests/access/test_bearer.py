@@ -1,0 +1,30 @@
+"""Bearer tokens: what is counted of each."""
+
+import pytest
+
+from support_service.access.bearer import BearerAuthenticator
+from support_service.core.errors import Unavailable
+
+
+class Unreachable:
+    """A verifier whose keys are out of reach."""
+
+    async def verify(self, _):
+        """Verify nothing."""
+        raise Unavailable("keys_unavailable", "No key is known yet.")
+
+
+class Counted(list):
+    """A counter that keeps what it is told."""
+
+    def add(self, number, labels):
+        """Count."""
+        self.append((number, labels))
+
+
+async def test_a_token_that_nobody_can_verify_is_counted_as_such():
+    """While keys are out of reach a token is neither accepted nor refused."""
+    counted = Counted()
+    with pytest.raises(Unavailable):
+        await BearerAuthenticator(Unreachable(), counted).identify(["Bearer token"])
+    assert counted == [(1, {"outcome": "unavailable"})]

@@ -1,0 +1,16 @@
+"""What a file's first bytes say it is."""
+
+import puremagic
+
+from support_service.attachments.detection import detect
+
+
+def test_what_the_table_fails_at_has_no_type(monkeypatch):
+    """A file at which the library fails counts as one without a signature, and is no error."""
+
+    def fail(*_, **__):
+        raise puremagic.PureError("no")
+
+    assert detect(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a.png") == "image/png"
+    monkeypatch.setattr(puremagic, "from_string", fail)
+    assert detect(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a.png") is None

@@ -1,0 +1,35 @@
+"""Errors as problems, for what no client of the tests sends."""
+
+import json
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from support_service.api.authorization import require_access_rules
+from support_service.http.problems import problem_middleware
+
+
+async def test_a_payload_that_can_not_be_read_is_refused():
+    """A body that breaks HTTP's own rules is the client's fault, in one line, and the connection ends."""
+
+    async def broken(_):
+        raise web.RequestPayloadError("chunk\nsize")
+
+    answer = await problem_middleware(make_mocked_request("POST", "/support/cases"), broken)
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["code"]) == (400, "malformed_body")
+    assert problem["detail"] == "The body can't be read: chunk size"
+    assert answer.keep_alive is False
+
+
+def test_a_route_without_a_rule_is_an_error():
+    """An app does not start with a route for which nobody decided who may use it."""
+
+    async def unruled(_):
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/new", unruled)
+    with pytest.raises(LookupError, match=r"has no row for .*/new.* \(unruled\)"):
+        require_access_rules(app)
