@@ -21,7 +21,7 @@ settings = Settings.to_serve(os.environ)
 assert migrate.upgrade(settings.database.url) == "newest"
 
 async def serve():
-    async with server.listening(server.build(settings), settings.server) as address:
+    async with server.serving(server.build(settings), settings.server) as address:
         await asyncio.to_thread(urllib.request.urlopen, address + "/livez")
         print(*sys.modules)
 

@@ -266,7 +266,7 @@ async def test_a_database_that_is_gone(world, database, monkeypatch):
     async def gone(*_, **__):
         raise Unavailable("database_unavailable", "The database can't be reached; try again")
 
-    for step in ("switch", "claim"):
+    for step in ("switch_to_copy", "claim"):
         with monkeypatch.context() as patch:
             patch.setattr(offload_queries, step, gone)
             with pytest.raises(Unavailable):
