@@ -45,7 +45,7 @@ test: install services ## Run every test in random order (ARGS="-k timeline" pic
 	$(if $(ARGS),,@$(MAKE) --no-print-directory drill-short)
 
 test-fast: install ## Run the tests that need nothing but SQLite, in about a minute
-	$(PYTEST) -n 2 -m "unit or app" $(ARGS)
+	$(PYTEST) -n 3 -m "unit or app" $(ARGS)
 
 # Not the tests of kills: they trace each line themselves, and a process has one tracer.
 coverage: install services ## Run the tests and print the branches of src/ that none takes
