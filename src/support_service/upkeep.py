@@ -69,7 +69,10 @@ class AttachmentMaintenance:
         instruments.observe(rows.ATTACHMENT_UNREPAIRED, self._unrepaired)
 
     def mover(self, *, reverse: bool = False) -> Offloader:
-        """Return a Mover from local storage to S3, or back with `reverse`. Raises WrongSetting if there is no S3."""
+        """Return a Offloader from local storage to S3, or back with `reverse`.
+
+        Raises WrongSetting if there is no S3.
+        """
         if "s3" not in self._storages:
             raise WrongSetting("There is nowhere to move files to: set SUPPORT_S3_BUCKET")
         names = ("s3", "local") if reverse else ("local", "s3")

@@ -25,7 +25,7 @@ class KeySource(Protocol):
         """Release the resources that `open` acquired."""
 
     async def read(self) -> bytes:
-        """Return the current document. Raises SourceFault."""
+        """Return the current document. Raises KeySourceError."""
 
 
 def create_key_source(location: str, patience: float = HTTP_TIMEOUT) -> KeySource:
@@ -46,7 +46,7 @@ class FileKeySource:
         pass
 
     async def read(self) -> bytes:
-        """Return the file's content. Raises SourceFault."""
+        """Return the file's content. Raises KeySourceError."""
         try:
             return await asyncio.to_thread(self._path.read_bytes)
         except OSError as failure:
@@ -71,7 +71,7 @@ class HttpKeySource:
             await self._session.close()
 
     async def read(self) -> bytes:
-        """Return the response body, of at most MOST_BYTES. Raises SourceFault."""
+        """Return the response body, of at most MOST_BYTES. Raises KeySourceError."""
         assert self._session is not None  # noqa: S101 - callers call `open` first
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
         try:

@@ -58,7 +58,7 @@ def admin_server(
 
 @web.middleware
 async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Check the Host and Origin headers as the API does. Raises Misdirected and Forbidden."""
+    """Check the Host and Origin headers as the API does. Raises MisdirectedRequest and Forbidden."""
     request.app[ADMISSION].origins.check(request)
     return await handler(request)
 

@@ -49,8 +49,8 @@ log = logging.getLogger(__name__)
 async def idempotent(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Execute a write with an Idempotency-Key once; pass other requests through.
 
-    Raises Invalid for a malformed key, or a key used for another request; Conflict if the first request is still
-    running or its response was lost.
+    Raises ValidationFailed for a malformed key, or a key used for another request; Conflict if the first request is
+    still running or its response was lost.
     """
     if (
         HEADER not in request.headers
@@ -85,7 +85,7 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 def _idempotency_key(request: web.Request) -> str:
-    """Return the request's Idempotency-Key. Raises Invalid if it is malformed or given twice."""
+    """Return the request's Idempotency-Key. Raises ValidationFailed if it is malformed or given twice."""
     given = request.headers.getall(HEADER)
     if len(given) != 1 or not KEY_PATTERN.fullmatch(given[0]):
         raise ValidationFailed("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters.")
@@ -112,7 +112,7 @@ def _is_upload(request: web.Request) -> bool:
 
 
 async def _expect_same_file(request: web.Request, answer: StoredResponse) -> None:
-    """Read a repeated upload without storing it. Raises Invalid if its file differs from the first one."""
+    """Read a repeated upload without storing it. Raises ValidationFailed if its file differs from the first one."""
     kept = pydantic_core.from_json(answer.body)
     with request.app[app_keys.ATTACHMENTS].uploading(), request.app[READINESS].for_client():
         incoming = FileUpload(request, request.app[app_keys.HTTP_OPTIONS].uploads)

@@ -1,6 +1,6 @@
 """Access rules: one row per operation, with its permission and the scope in which each role has it.
 
-Scopes: `all`: every case. `theirs`: the cases that `Caller.sees` allows. `masked`: every case, with customers' data
+Scopes: `all`: every case. `theirs`: the cases that `Principal.sees` allows. `masked`: every case, with customers' data
 masked. A role that is missing in a row is denied. Operations in PUBLIC need no authentication.
 """
 

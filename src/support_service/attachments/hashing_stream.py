@@ -37,7 +37,10 @@ class HashingStream:
         return start
 
     def rest(self, start: bytearray) -> AsyncIterator[bytes]:
-        """Yield `start`, then the remaining chunks. Raises Stopped after `stop`, even while it waits for a chunk."""
+        """Yield `start`, then the remaining chunks.
+
+        Raises StreamStopped after `stop`, even while it waits for a chunk.
+        """
         self._yielded_at = monotonic()  # the stall time also counts before the first chunk is requested
         return self._rest(start)
 

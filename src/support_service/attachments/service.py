@@ -92,8 +92,8 @@ class AttachmentService:
     async def expect_takes(self, case_id: str, versions: ExpectedVersions = None) -> None:
         """Check that the caller may add a file, before its bytes are sent.
 
-        Raises NotFound, Conflict (the case is full, or closed and the caller is its customer) and Outdated (the case's
-        version is none of `versions`).
+        Raises NotFound, Conflict (the case is full, or closed and the caller is its customer) and
+        VersionConflict (the case's version is none of `versions`).
         """
         found = await self.expect(case_id)
         _require_accepting_files(found)
@@ -114,9 +114,9 @@ class AttachmentService:
     ) -> Attachment:
         """Store a file of an existing case. `expected` is its approximate size in bytes, 0 if unknown.
 
-        Raises TooLarge, Invalid (the file is empty), UnsupportedType (its type is not allowed), OutOfSpace, NotFound,
-        Conflict (the case is full, or closed and the caller is its customer) and Outdated (when the row is inserted,
-        the case's version is none of `versions`).
+        Raises RequestTooLarge, ValidationFailed (the file is empty), UnsupportedMediaType (its type is not
+        allowed), InsufficientStorage, NotFound, Conflict (the case is full, or closed and the caller is its
+        customer) and VersionConflict (when the row is inserted, the case's version is none of `versions`).
         """
         intake = UploadValidator(filename, content_type, self._limits)
         label = ResponseHeaders(intake.content_type, content_disposition(intake.filename))
@@ -194,7 +194,7 @@ class AttachmentService:
         return await storage.link(attachment.storage_key, PRESIGNED_URL_SECONDS) if storage else None
 
     async def remove(self, case_id: str, attachment_id: str, versions: ExpectedVersions = None) -> None:
-        """Delete an attachment. Raises NotFound and Outdated.
+        """Delete an attachment. Raises NotFound and VersionConflict.
 
         Its bytes are deleted at once if possible, otherwise later by the garbage collection.
         """
@@ -297,7 +297,7 @@ class AttachmentService:
             log.warning("The bytes of attachment %s go later: %s", gone.id, failure)
 
     async def _lock_case(self, tx: Transaction, case_id: str, versions: ExpectedVersions) -> CaseForUpload:
-        """Lock the case and increment its version. Raises NotFound and Outdated."""
+        """Lock the case and increment its version. Raises NotFound and VersionConflict."""
         touched = _require_visible(case_id, await store.lock_case(tx, case_id))
         expect_version(touched.version - 1, versions)
         return touched

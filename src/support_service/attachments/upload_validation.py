@@ -28,7 +28,10 @@ class UploadValidator:
         self._head: bytearray | None = bytearray()
 
     async def passing(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield the chunks unchanged. Raises TooLarge, UnsupportedType, and Invalid for an empty file."""
+        """Yield the chunks unchanged.
+
+        Raises RequestTooLarge, UnsupportedMediaType, and ValidationFailed for an empty file.
+        """
         types = self._limits.types
         if types is not None and not type_allowed(types, self.content_type):
             raise _type_not_allowed(types, self.content_type, "declared")

@@ -106,9 +106,10 @@ class CaseService:
         return redact(caller, case)
 
     async def list_cases(self, query: CaseQuery) -> CasePage:
-        """Return a page of the matching cases that the caller sees, newest first. Raises Invalid for a bad cursor.
+        """Return a page of the matching cases that the caller sees, newest first.
 
-        A page has at most `query.limit` cases, and fewer if they are large; `next_cursor` continues after the last one.
+        Raises ValidationFailed for a bad cursor. A page has at most `query.limit` cases, and fewer if they are large;
+        `next_cursor` continues after the last one.
         """
         found = await store.find(self._database, query, pagination.decode_cursor(query.cursor), CURRENT_PRINCIPAL.get())
         return CasePage.model_construct(
@@ -119,8 +120,8 @@ class CaseService:
     async def change_case(self, case_id: str, change: CaseChange, expected: ExpectedVersions = None) -> Ticket:
         """Change the given fields and return the case; fields with an unchanged value have no effect.
 
-        Raises NotFound, Forbidden, Outdated (the case is not at an expected version), and Conflict for a status change
-        that is not allowed.
+        Raises NotFound, Forbidden, VersionConflict (the case is not at an expected version), and Conflict for a
+        status change that is not allowed.
         """
         async with self._database.transaction() as tx:
             before = ticket = await self._lock(tx, case_id, expected)
@@ -137,7 +138,10 @@ class CaseService:
         return ticket
 
     async def set_status(self, case_id: str, change: StatusChange, expected: ExpectedVersions = None) -> Ticket:
-        """Set the status of a case, and its agent if one is given. Raises NotFound, Forbidden, Outdated, Conflict."""
+        """Set the status of a case, and its agent if one is given.
+
+        Raises NotFound, Forbidden, VersionConflict, Conflict.
+        """
         async with self._database.transaction() as tx:
             before = await self._lock(tx, case_id, expected)
             ticket = await _set_status(tx, before, change.status, change.assigned_agent_id)
@@ -148,7 +152,7 @@ class CaseService:
         """Close a case, with a last message if one is given, and return it; a closed case stays closed.
 
         The last message does not reopen the case. A customer's last message is accepted unless the case was closed
-        before. Raises NotFound, Forbidden, Outdated, Conflict.
+        before. Raises NotFound, Forbidden, VersionConflict, Conflict.
         """
         last = closing.last_message()
         async with self._database.transaction() as tx:
@@ -165,7 +169,9 @@ class CaseService:
         return case
 
     async def add_message(self, case_id: str, new: NewMessage, expected: ExpectedVersions = None) -> Message:
-        """Append a message to a case and return it. Raises NotFound, Forbidden, Outdated, and Conflict for a full case.
+        """Append a message to a case and return it.
+
+        Raises NotFound, Forbidden, VersionConflict, and Conflict for a full case.
 
         A customer's message reopens a resolved case, and raises Conflict for a closed case. Agents and bots may add
         messages to a closed case, which stays closed.
@@ -180,7 +186,7 @@ class CaseService:
     async def remove_synthetic(
         self, case_id: str, remove_files: Callable[[Transaction], Awaitable[None]], expected: ExpectedVersions = None
     ) -> None:
-        """Delete a synthetic case. Raises NotFound, Outdated, and Conflict for a case of another channel.
+        """Delete a synthetic case. Raises NotFound, VersionConflict, and Conflict for a case of another channel.
 
         `remove_files` deletes the rows of its attachments first, in the same transaction.
         """

@@ -360,7 +360,7 @@ def _page_statement(wanted: frozenset[str], role: str) -> sa.Select[Any]:
 
 
 def _access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
-    """Return `Caller.sees` as SQL conditions; an empty list for roles that see all cases."""
+    """Return `Principal.sees` as SQL conditions; an empty list for roles that see all cases."""
     subject: sa.BindParameter[str] = sa.bindparam("subject")
     if role == "customer":
         return [tickets.c.customer_id == subject]

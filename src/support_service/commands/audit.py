@@ -21,7 +21,7 @@ SHA256_HEX = re.compile("[0-9a-fA-F]{64}")
 def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Verify the whole chain. Exit with status 1 if it is broken.
 
-    Raises Invalid if `--from-head` does not have 64 hexadecimal digits.
+    Raises ValidationFailed if `--from-head` does not have 64 hexadecimal digits.
     """
     expected_head = arguments.from_head
     if expected_head is not None and not SHA256_HEX.fullmatch(expected_head):

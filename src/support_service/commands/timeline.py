@@ -24,7 +24,7 @@ PROPAGATION_NOTE = f"Every replica follows within about {REFRESH_EVERY:g} s."
 def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Stop asking an upstream service for a limited time.
 
-    Raises Invalid for an unknown service, an empty or wrong reason, or a wrong duration.
+    Raises ValidationFailed for an unknown service, an empty or wrong reason, or a wrong duration.
     """
     settings = Settings.load(environ)
     if arguments.service not in UPSTREAM_SERVICES:
@@ -41,7 +41,7 @@ def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 def ttl(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Override for a limited time how long timeline answers count as fresh.
 
-    Raises Invalid for a wrong number of seconds, reason or duration.
+    Raises ValidationFailed for a wrong number of seconds, reason or duration.
     """
     settings = Settings.load(environ)
     low, high = TTL_RANGE
@@ -70,7 +70,7 @@ def _set_override(settings: Settings, name: str, value: float | None, arguments:
 
 
 def restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Clear overrides before they expire. Raises Invalid for an unknown override."""
+    """Clear overrides before they expire. Raises ValidationFailed for an unknown override."""
     settings = Settings.load(environ)
     if arguments.lever not in (*OVERRIDE_NAMES, "all"):
         allowed = f"{', '.join(OVERRIDE_NAMES)} or all"

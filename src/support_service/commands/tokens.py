@@ -28,7 +28,7 @@ PROPAGATION_NOTE = f"Every service that reads it follows within about {RELOAD_CH
 def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Create a token, store its hash and print the token.
 
-    Raises Conflict if a valid token has the name, and Invalid for a wrong name, subject, team or duration.
+    Raises Conflict if a valid token has the name, and ValidationFailed for a wrong name, subject, team or duration.
     """
     path = Access.of(environ).tokens_file
     _check(arguments)

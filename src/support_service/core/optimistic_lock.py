@@ -9,6 +9,6 @@ ExpectedVersions = Collection[int] | None
 
 
 def expect_version(version: int, expected: ExpectedVersions) -> None:
-    """Raise Outdated if a case's version is not one of the expected versions."""
+    """Raise VersionConflict if a case's version is not one of the expected versions."""
     if expected is not None and version not in expected:
         raise VersionConflict("case_changed", "The case was changed since it was read; read it again, and decide anew.")

@@ -15,7 +15,7 @@ def encode_cursor(seq: int) -> str:
 def decode_cursor(cursor: str | None) -> int | None:
     """Return the sequence number of the row after which a page begins, or None without a cursor.
 
-    Raises Invalid for a cursor that this service did not issue.
+    Raises ValidationFailed for a cursor that this service did not issue.
     """
     if cursor is None:
         return None

@@ -139,7 +139,7 @@ def driver_url(url: str) -> sa.URL:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Translate errors of an unreachable or busy server to Unavailable, and other database errors to DatabaseFault."""
+    """Translate errors of an unreachable or busy server to Unavailable, and other database errors to StatementError."""
     try:
         yield
     except (OSError, TimeoutError, sa.exc.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:

@@ -24,7 +24,7 @@ PLAIN_SOURCE = "urn:support-service:plain"  # source of plain payloads without o
 def parse(body: bytes) -> InboundEvent:
     """Parse an event from a stream: a structured CloudEvent or a plain payload.
 
-    Raises Malformed if the body exceeds MAX_EVENT or is not JSON, Invalid if it is not a valid event.
+    Raises MalformedRequest if the body exceeds MAX_EVENT or is not JSON, ValidationFailed if it is not a valid event.
     """
     if len(body) > MAX_EVENT_BYTES:
         raise MalformedRequest(
@@ -40,7 +40,7 @@ def parse(body: bytes) -> InboundEvent:
 
 
 def parse_document(document: object) -> InboundEvent:
-    """Parse an event from a JSON document that holds both attributes and data. Raises Invalid."""
+    """Parse an event from a JSON document that holds both attributes and data. Raises ValidationFailed."""
     if not isinstance(document, dict):
         raise ValidationFailed("invalid_event", "An event must be a JSON object.")
     if "eventType" in document and "specversion" not in document:
@@ -55,7 +55,10 @@ def is_binary_mode(headers: Mapping[str, str]) -> bool:
 
 
 def parse_binary(headers: Mapping[str, str], data: object) -> InboundEvent:
-    """Parse an event with its attributes in headers (CloudEvents HTTP binding, binary mode). Raises Invalid."""
+    """Parse an event with its attributes in headers (CloudEvents HTTP binding, binary mode).
+
+    Raises ValidationFailed.
+    """
     attributes = {
         name.lower().removeprefix(HEADER_PREFIX): unquote(value, errors="surrogateescape")
         for name, value in headers.items()
@@ -98,7 +101,7 @@ def _parse_plain(document: Mapping[str, Any]) -> InboundEvent:
 
 
 def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
-    """Return the validated event. Raises Invalid."""
+    """Return the validated event. Raises ValidationFailed."""
     if not attributes.get("id"):  # cloudevents would generate an id, and each duplicate would count as new
         raise _invalid(FieldError("id", "must be given"))
     attributes["time"] = _parse_time(attributes.get("time"))
@@ -120,7 +123,7 @@ def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
 
 
 def _parse_time(value: object) -> datetime:
-    """Parse an event's time; without one, return the current time. Raises Invalid."""
+    """Parse an event's time; without one, return the current time. Raises ValidationFailed."""
     if value is None:
         return datetime.now(UTC)
     try:

@@ -49,7 +49,7 @@ async def wait_until_relayed(reader: Reader) -> None:
 
 
 async def delete_from_stream(broker: RedisBroker, stream: str, case_ids: Collection[str]) -> int:
-    """Remove the events of cases from a stream. Return the number removed. Raises BrokerFault."""
+    """Remove the events of cases from a stream. Return the number removed. Raises BrokerError."""
     removed, after = 0, ""
     while page := await broker.entries(stream, STREAM_PAGE, after):
         after = page[-1].id

@@ -39,8 +39,8 @@ class Admission:
 
         Health and metrics requests are checked against the allowed origins only, so that they work under overload.
 
-        Raises Misdirected or Forbidden (origins), Unavailable (overload), TooOften (rate), and AddressTooLong or
-        Malformed (query).
+        Raises MisdirectedRequest or Forbidden (origins), Unavailable (overload), RateLimited (rate), and UriTooLong or
+        MalformedRequest (query).
         """
         self.origins.check(request)
         if request.path in UNMEASURED_PATHS:
@@ -61,7 +61,7 @@ class Admission:
                 )
 
     def charge(self, request: web.Request, principal: str) -> None:
-        """Count a request of an authenticated principal. Raises TooOften over the rate."""
+        """Count a request of an authenticated principal. Raises RateLimited over the rate."""
         if self.by_principal is not None and request.path not in UNMEASURED_PATHS:
             self._charge(request, self.by_principal, principal)
 

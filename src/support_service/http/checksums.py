@@ -41,9 +41,9 @@ class ChecksumVerifier:
         self._hash_body = any(each.of_body for each in self._expected)
 
     def expect(self, headers: Iterable[tuple[str, str]], *, of_request: bool = False) -> None:
-        """Add the checksums in the headers of the request or of the part; a header may be repeated. Raises Malformed.
+        """Add the checksums in the headers of the request or of the part; a header may be repeated.
 
-        A digest by an algorithm other than SHA-256 is ignored, as the RFC allows.
+        Raises MalformedRequest.         A digest by an algorithm other than SHA-256 is ignored, as the RFC allows.
         """
         for name, value in headers:
             if name.lower() == CHECKSUM_HEADER.lower() and value:
@@ -68,7 +68,7 @@ class ChecksumVerifier:
             self._file.update(chunk)
 
     def verify(self) -> None:
-        """Raise Invalid, with an error for each header whose checksum does not match the received file."""
+        """Raise ValidationFailed, with an error for each header whose checksum does not match the received file."""
         actual = self._file.digest()
         mismatches = [
             FieldError(each.header, f"says {each.value.hex()}, but the file that arrived has {actual.hex()}")

@@ -34,7 +34,8 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 async def read_model(request: web.Request, model: type[ModelT]) -> ModelT:
     """Parse the JSON body into a model.
 
-    Raises Malformed, UnsupportedType, TooSlow or Invalid, and aiohttp's 413 for a large body.
+    Raises MalformedRequest, UnsupportedMediaType, RequestTimeout or ValidationFailed, and aiohttp's 413 for a large
+    body.
     """
     return _validate(model, _parse_json(media_type(request), await read_body(request)))
 
@@ -55,14 +56,15 @@ async def read_body_and_query(request: web.Request, model: type[ModelT]) -> Mode
 
 
 def read_query(request: web.Request, model: type[ModelT]) -> ModelT:
-    """Parse the query into a model; an empty value counts as missing. Raises Invalid."""
+    """Parse the query into a model; an empty value counts as missing. Raises ValidationFailed."""
     return _validate(model, _parse_query(request))
 
 
 async def read_json(request: web.Request) -> Any:
     """Parse the JSON body without a model.
 
-    Raises Malformed, UnsupportedType, TooSlow or Invalid (NUL characters), and aiohttp's 413 for a large body.
+    Raises MalformedRequest, UnsupportedMediaType, RequestTimeout or ValidationFailed (NUL characters), and
+    aiohttp's 413 for a large body.
     """
     return _parse_json(media_type(request), await read_body(request))
 
@@ -84,7 +86,7 @@ def media_type(request: web.Request) -> str:
 
 
 def reject_compressed(request: web.Request) -> None:
-    """Raise UnsupportedType for a compressed body: the service decompresses no bodies."""
+    """Raise UnsupportedMediaType for a compressed body: the service decompresses no bodies."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("unsupported_type", "Send the body as it is, without Content-Encoding.")
 
@@ -92,7 +94,7 @@ def reject_compressed(request: web.Request) -> None:
 async def read_body(request: web.Request) -> bytes:
     """Read the body; repeated calls return the same bytes.
 
-    Raises UnsupportedType and TooSlow, and aiohttp's 413 for a large body.
+    Raises UnsupportedMediaType and RequestTimeout, and aiohttp's 413 for a large body.
     """
     reject_compressed(request)
     if request.content.is_eof():  # it arrived together with the head

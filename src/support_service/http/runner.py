@@ -54,7 +54,7 @@ class HttpServer(web.Server):
 
 
 class Runner(web.AppRunner):
-    """A runner that applies connection limits and metrics; an application without a Gate gets aiohttp's own server."""
+    """Apply connection limits and metrics; an application without admission runs on aiohttp's server."""
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()

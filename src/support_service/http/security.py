@@ -68,7 +68,7 @@ class BrowserPolicy:
         """Refuse requests that a foreign page could have sent to a service without authentication.
 
         A page can send forms to loopback, and can read the responses through DNS rebinding; the Host header then holds
-        the page's own host name. Raises Misdirected for the host and Forbidden for the origin.
+        the page's own host name. Raises MisdirectedRequest for the host and Forbidden for the origin.
         """
         if self._names is None:
             return

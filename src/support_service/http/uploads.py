@@ -63,7 +63,8 @@ class FileUpload:
     async def open(self) -> None:
         """Read up to the file's first byte, and set `filename` and `content_type`.
 
-        Raises UnsupportedType, Malformed, TooLarge, TooSlow, or Invalid if there is no file.
+        Raises UnsupportedMediaType, MalformedRequest, RequestTooLarge, RequestTimeout, or ValidationFailed if
+        there is no file.
         """
         reject_compressed(self._request)
         length = self._request.content_length
@@ -80,7 +81,8 @@ class FileUpload:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the file's bytes. Ends only after the whole body has been read and validated.
 
-        Raises Invalid for a second file or a checksum that does not match, and Malformed, TooLarge or TooSlow.
+        Raises ValidationFailed for a second file or a checksum that does not match, and MalformedRequest,
+        RequestTooLarge or RequestTimeout.
         """
         in_file = True
         async for event in self._events:
@@ -97,7 +99,10 @@ class FileUpload:
         self._checksums.verify()
 
     async def _read(self) -> bytes:
-        """Return the bytes that have arrived. Raises TooSlow if they are missing, too few, or past the deadline."""
+        """Return the bytes that have arrived.
+
+        Raises RequestTimeout if they are missing, too few, or past the deadline.
+        """
         started = self._loop.time()
         left = self._deadline_at - started
         try:

@@ -82,8 +82,8 @@ class IdempotencyService:
         `request` is the digest of the request. `case_id` is the case that it addresses: the erasure of the case must
         find the response, even before it is stored.
 
-        Raises Conflict while the same request is in progress or if its response was lost, and Invalid if the key was
-        used for another request.
+        Raises Conflict while the same request is in progress or if its response was lost, and ValidationFailed
+        if the key was used for another request.
         """
         now = datetime.now(UTC)
         claim = IdempotencyClaim(key, new_id())

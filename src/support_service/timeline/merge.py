@@ -1,7 +1,7 @@
 """Timeline entries: their forms, and their merge into one list. Pure: no I/O.
 
-Each reader turns an upstream service's answer (parsed JSON) into entries, and raises OffContract if the answer does not
-match the contract. Times are normalised to UTC with microseconds, so that they sort by time as text.
+Each reader turns an upstream service's answer (parsed JSON) into entries, and raises ContractViolation if the answer
+does not match the contract. Times are normalised to UTC with microseconds, so that they sort by time as text.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -90,7 +90,7 @@ class Offloader:
         """Move at most `limit` files created before `before`, the oldest first, and report each.
 
         `rate` is the limit in bytes per second. Raises Unavailable if a storage or the database can't be reached, and
-        OutOfSpace if the target is full; files moved before the error stay moved.
+        InsufficientStorage if the target is full; files moved before the error stay moved.
         """
         run = _Run(self, before, limit, Throttle(rate), report)
         async with run_in_background(run.hold()):
@@ -138,7 +138,10 @@ class Offloader:
             await offload_queries.release_claim(tx, attachment.id, mover, at + not_for if not_for else None)
 
     async def move(self, attachment: Attachment, key: str, mover: str, pace: Throttle) -> OffloadResult:
-        """Move one claimed file. Raises Unavailable if a storage can't be reached, OutOfSpace if the target is full."""
+        """Move one claimed file.
+
+        Raises Unavailable if a storage can't be reached, InsufficientStorage if the target is full.
+        """
         started = perf_counter()
         moved = await self._copy(attachment, key, pace)
         if moved is None and await self._switch(attachment, key, mover):

@@ -36,7 +36,7 @@ class RetentionJob:
     ) -> FileTotals:
         """Delete at most `limit` files that did not change since `before`, of cases in `statuses`, and report each.
 
-        With `dry_run`, only report. Return the number of files and bytes. The Remover deletes the bytes later.
+        With `dry_run`, only report. Return the number of files and bytes. The GarbageCollector deletes the bytes later.
         """
         files = size = after = 0
         while limit is None or files < limit:

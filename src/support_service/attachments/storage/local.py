@@ -155,7 +155,10 @@ class LocalAttachmentStorage:
         return disk.f_bavail * disk.f_frsize
 
     def _require_space(self, expected: int = 0) -> None:
-        """Raise OutOfSpace if `expected` bytes would use up the reserve. It runs on the event loop: it takes 2 us."""
+        """Raise InsufficientStorage if `expected` bytes would use up the reserve.
+
+        It runs on the event loop: it takes 2 us.
+        """
         free = self.free() if self._reserve else None
         if free is not None and free - expected < self._reserve:
             raise _out_of_space()

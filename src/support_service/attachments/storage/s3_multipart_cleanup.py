@@ -20,7 +20,7 @@ def abort_multipart_uploads(
     """Abort multipart uploads of attachments that were initiated before `before`; with `dry_run`, only count them.
 
     Return how many. Uploads whose key is not an attachment key belong to another program and are ignored. This blocks:
-    each request takes at most `within` seconds. Raises ListingFailed.
+    each request takes at most `within` seconds. Raises MultipartCleanupFailed.
     """
     import botocore.exceptions  # imported here: it takes 20 MB and is needed once an hour at most
     import botocore.session

@@ -56,15 +56,15 @@ class StreamBacklog:
 
 
 class Broker(Protocol):
-    """A broker of event streams. Every method raises BrokerFault if the broker is unavailable."""
+    """A broker of event streams. Every method raises BrokerError if the broker is unavailable."""
 
     async def publish(
         self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
     ) -> None:
         """Append events in order, all or none, and trim the oldest entries beyond about `keep`.
 
-        Raises Fenced if another publisher has used a greater `fence`. If `lose` is False, nothing is trimmed:
-        raises Full if the events would exceed `keep`.
+        Raises FencedError if another publisher has used a greater `fence`. If `lose` is False, nothing is trimmed:
+        raises StreamFullError if the events would exceed `keep`.
         """
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:

@@ -230,7 +230,7 @@ class RedisBroker:
 
     @contextmanager
     def _operation(self, name: str) -> Iterator[None]:
-        """Measure the command `name` (if not empty), and convert its errors to BrokerFault."""
+        """Measure the command `name` (if not empty), and convert its errors to BrokerError."""
         started = perf_counter()
         error = ""
         try:
@@ -244,7 +244,7 @@ class RedisBroker:
 
 
 def _as_broker_fault(failure: Exception) -> BrokerError:
-    """Return the BrokerFault for an error: Fenced or Full if PUBLISH replied so."""
+    """Return the BrokerError for an error: FencedError or StreamFullError if PUBLISH replied so."""
     refusal = ERROR_REPLY.search(str(failure)) if isinstance(failure, ResponseError) else None
     if refusal is None:
         return BrokerError(str(failure))

@@ -27,7 +27,10 @@ class Lease:
 
 
 class SnapshotStore(Protocol):
-    """Stores values with a TTL, and grants leases. Every call raises CacheFault while the cache is unavailable."""
+    """Stores values with a TTL, and grants leases.
+
+    Every call raises CacheUnavailable while the cache is unavailable.
+    """
 
     async def get(self, key: str) -> bytes | None:
         """Return the value, or None if it does not exist or has expired."""

@@ -137,7 +137,7 @@ class RedisCache:
         return await waiting
 
     def _next_answer(self) -> asyncio.Future[Any]:
-        """Return a future for an answer of the next batch. Raises CacheFault if Redis is unavailable."""
+        """Return a future for an answer of the next batch. Raises CacheUnavailable if Redis is unavailable."""
         self._raise_if_unavailable()
         if not self._reads and not self._commands and len(self._batches) < MAX_BATCHES_IN_FLIGHT:
             self._start_batch()

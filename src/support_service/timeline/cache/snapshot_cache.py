@@ -42,7 +42,7 @@ class SnapshotCache:
         self._instruments = instruments
 
     async def read(self, case: Case) -> CachedSnapshots:
-        """Return the cached snapshots for the case's present references. Raises CacheFault, which is counted."""
+        """Return the cached snapshots for the case's present references. Raises CacheUnavailable, which is counted."""
         try:
             value = await self._cache.get(case.key)
             return await self._decode(case, value)
@@ -82,7 +82,7 @@ class SnapshotCache:
     async def claim(self, case: Case, seconds: float) -> Lease | None:
         """Acquire the lease for asking the sources about the case; return None if another replica has it.
 
-        Raises CacheFault, which is counted.
+        Raises CacheUnavailable, which is counted.
         """
         # The key includes references and epoch: a lease from before a change must not block reads after it.
         state = crc32(repr((sorted(case.wanted.items()), case.epoch)).encode())

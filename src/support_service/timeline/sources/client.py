@@ -226,7 +226,7 @@ class SourceClient:
         try:
             document = pydantic_core.from_json(body, allow_inf_nan=False)
             entries = call.read(document)
-        except ValueError as failure:  # OffContract and the JSON parser's errors are ValueErrors
+        except ValueError as failure:  # ContractViolation and the JSON parser's errors are ValueErrors
             return self._off_contract(call, "unreadable answer", str(failure))
         if exceeds_depth(body, document, MAX_ANSWER_DEPTH):
             return self._off_contract(call, "nested too deep")
