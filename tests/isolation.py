@@ -33,6 +33,13 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seed that repeats the order of this run; pytest-randomly prints it in a header that `-q` hides."""
+    seed = config.getoption("randomly_seed", default=None)
+    if seed is not None:
+        terminalreporter.write_line(f"Repeat this order with ARGS=--randomly-seed={seed}")
+
+
 def pytest_collection_finish() -> None:
     """Exclude what exists before the first test from garbage collections, which would visit it every few tests."""
     gc.collect()
