@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -35,7 +35,6 @@ MERGE_PAGES = 500  # pages of the search index merged in one transaction
 MERGE = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge', :pages)")
 
 log = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
 
 
 class SqliteConnection:
