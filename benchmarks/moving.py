@@ -32,6 +32,7 @@ from support_service.attachments.upload_validation import UploadLimits
 from support_service.cases.model import NewCase
 from support_service.cases.service import CaseService
 from support_service.database import migrate
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
@@ -147,7 +148,7 @@ async def _store(settings: Settings) -> list[Path]:
     storage_by_name = configured_storages(settings)
     local = storage_by_name["local"]
     await local.open()
-    case = await CaseService(connection, instruments).open_case(NewCase(subject="A", channel="email"))
+    case = await CaseService(connection, instruments).open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))
     service = AttachmentService(connection, {"local": local}, instruments, UploadLimits(HUGE))
 
     async def chunks() -> AsyncIterator[bytes]:

@@ -18,6 +18,7 @@ from support_service.core.errors import NotFound
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.erasure import CustomerErasure
 from support_service.events.broker.redis import RedisBroker
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
@@ -70,7 +71,9 @@ async def erase(environment):
     async def erase(**changes):
         settings = Settings.load(environment | changes)
         async with open_maintenance(settings) as upkeep:
-            return await CustomerErasure(settings, upkeep.database, upkeep.remover, upkeep.instruments).run(CUSTOMER)
+            return await CustomerErasure(settings, upkeep.database, upkeep.remover, upkeep.instruments).run(
+                SYSTEM_CONTEXT, CUSTOMER
+            )
 
     return erase
 
@@ -276,6 +279,6 @@ async def test_erased_files_are_counted(client, spoken, environment):
     settings, metrics = Settings.load(environment), Metrics(("prometheus",), build_resource())
     async with open_maintenance(settings) as upkeep:
         erasure = CustomerErasure(settings, upkeep.database, upkeep.remover, Instruments(metrics.meter))
-        assert (await erasure.run(CUSTOMER)).erased["files"] == 2
+        assert (await erasure.run(SYSTEM_CONTEXT, CUSTOMER)).erased["files"] == 2
     assert Scrape({app_keys.METRICS: metrics}).moved("support_attachment_deleted_total") == {"erasure": 1}
     metrics.close()

@@ -17,11 +17,12 @@ from support_service.attachments.service import audit_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
 from support_service.core.errors import NotFound
-from support_service.database import Database, Transaction
+from support_service.database import Database
 from support_service.events import erasure as events
 from support_service.events.broker.memory import BrokerError
 from support_service.events.broker.redis import RedisBroker
 from support_service.idempotency import store as answers
+from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.labels import SYNTHETIC
@@ -67,15 +68,17 @@ class CustomerErasure:
             raise NotFound("customer_not_found", f"No case is of the customer {customer_id!r}.")
         return found
 
-    async def run(self, customer_id: str, report: Callable[[str], None] = lambda _: None) -> ErasureResult:
+    async def run(
+        self, context: WriteContext, customer_id: str, report: Callable[[str], None] = lambda _: None
+    ) -> ErasureResult:
         """Erase a customer and report the id of each case that is done. Raises NotFound if the customer has no case."""
         receipt = ErasureResult(await self.cases_of(customer_id))
         mark = cases.tombstone_of(customer_id)
         files: list[Attachment] = []
         for case_id in receipt.cases:
-            async with self._database.transaction() as tx:
-                case = await store.get_case(tx, case_id)
-                removed = await self._erase_case(tx, case_id, mark, receipt)
+            async with unit_of_work(self._database, context) as work:
+                case = await store.get_case(work.tx, case_id)
+                removed = await self._erase_case(work, case_id, mark, receipt)
             if case is not None and case.channel != SYNTHETIC:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
             files += removed
@@ -89,12 +92,12 @@ class CustomerErasure:
         ]
         if left:
             receipt.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
-        for what, work in (
+        for what, erase in (
             ("the stream of events", self._erase_published_events),
             ("the timeline cache", self._erase_cached_timelines),
         ):
             try:
-                receipt.add(await work(receipt.cases))
+                receipt.add(await erase(receipt.cases))
             except (BrokerError, CacheUnavailable) as fault:
                 receipt.unreached.append(f"{what}: {fault}")
         if not receipt.unreached:
@@ -102,8 +105,9 @@ class CustomerErasure:
                 await cases.clear_tombstone(tx, mark)
         return receipt
 
-    async def _erase_case(self, tx: Transaction, case_id: str, mark: str, receipt: ErasureResult) -> list[Attachment]:
-        """Erase a case in the database, as part of `tx`. Return the removed files, whose bytes remain to be deleted."""
+    async def _erase_case(self, work: UnitOfWork, case_id: str, mark: str, receipt: ErasureResult) -> list[Attachment]:
+        """Erase a case in the database, within `work`. Return the removed files, whose bytes remain to be deleted."""
+        tx = work.tx
         await store.lock_case(tx, case_id)
         files = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
         removed = await store.remove(tx, files, "erasure", utc_now()) if files else []
@@ -111,9 +115,9 @@ class CustomerErasure:
         messages = await cases.erase_case(tx, case_id, mark)
         receipt.add({"messages": messages, "files": len(removed)})
         receipt.add(await events.rewrite_stored_events(tx, case_id, cases.erase_event))
-        await audit_removal(tx, removed, "erasure", utc_now())
+        await audit_removal(work, removed, "erasure", utc_now())
         await answers.erase_case_responses(tx, case_id)
-        receipt.add({"auditEntries": await audit.erase_cases(tx, [case_id], utc_now())})
+        receipt.add({"auditEntries": await audit.erase_cases(work, [case_id], utc_now())})
         await store.subtract_from_ledger(tx, removed)
         return removed
 

@@ -11,6 +11,7 @@ from support_service.attachments.maintenance import garbage_queries
 from support_service.attachments.model import FileTotals, attachment_url
 from support_service.cases.model import Closing, NewCase
 from support_service.database.tables import attachment_deletions, outbox
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.settings import Settings
 from support_service.upkeep import AttachmentMaintenance
 from tests.conftest import both_databases
@@ -18,8 +19,8 @@ from tests.conftest import both_databases
 
 async def close(world):
     """Close the world's case, and open another."""
-    await world.cases.close_case(world.case_id, Closing())
-    world.case_id = (await world.cases.open_case(NewCase(subject="B", channel="email"))).id
+    await world.cases.close_case(SYSTEM_CONTEXT, world.case_id, Closing())
+    world.case_id = (await world.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))).id
 
 
 async def records(world):
@@ -95,7 +96,7 @@ async def test_no_one_is_told_of_files_that_stay_or_of_made_up_ones(world):
     )
     assert answers.count(None) == 1
     assert len(await heard(world, "attachment.removed")) == 1
-    world.case_id = (await world.cases.open_case(NewCase(subject="C", channel="synthetic"))).id
+    world.case_id = (await world.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="C", channel="synthetic"))).id
     await world.add(b"two")
     await close(world)
     assert (await world.retention.run(world.clock())).files == 1

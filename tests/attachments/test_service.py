@@ -14,6 +14,7 @@ from support_service.cases.model import NewCase
 from support_service.cases.service import CaseService
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable, ValidationFailed
 from support_service.core.principals import CURRENT_PRINCIPAL, Principal
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.calls import files
 from tests.conftest import both_databases
 
@@ -31,7 +32,9 @@ async def service(database, instruments, tmp_path):
 @pytest.fixture
 async def case_id(database, instruments):
     """A case."""
-    return (await CaseService(database, instruments).open_case(NewCase(subject="A", channel="email"))).id
+    return (
+        await CaseService(database, instruments).open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))
+    ).id
 
 
 async def stream(*chunks):
@@ -118,7 +121,7 @@ async def test_a_case_that_is_full(service, database, instruments, case_id, tmp_
     assert (await service.expect(case_id)).version == 4
     with pytest.raises(Conflict, match="open another case"):
         await service.expect_takes(case_id)
-    other = await CaseService(database, instruments).open_case(NewCase(subject="B", channel="email"))
+    other = await CaseService(database, instruments).open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))
     await service.expect_takes(other.id)
     await service.remove(case_id, kept[0].id)
     await service.expect_takes(case_id)

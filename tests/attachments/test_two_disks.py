@@ -22,6 +22,7 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.cases.model import Closing, NewCase
 from support_service.core.errors import Unavailable
 from support_service.database.tables import attachment_ledger
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
@@ -244,8 +245,8 @@ async def test_what_the_service_does_by_itself_is_logged_where_something_is_wron
         return lines
 
     old = await disks.add(b"old")
-    await disks.cases.close_case(disks.case_id, Closing())
-    disks.case_id = (await disks.cases.open_case(NewCase(subject="B", channel="email"))).id
+    await disks.cases.close_case(SYSTEM_CONTEXT, disks.case_id, Closing())
+    disks.case_id = (await disks.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))).id
     good, bad = await disks.add(b"good"), await disks.add(b"hello")
     (disks.folder / bad.storage_key).write_bytes(b"jello")
     with caplog.at_level(logging.INFO, upkeep.__name__):

@@ -15,6 +15,7 @@ from support_service.attachments.storage.s3 import S3AttachmentStorage
 from support_service.attachments.upload_validation import UploadLimits
 from support_service.cases.model import NewCase
 from support_service.cases.service import CaseService
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.attachments.streams import read, stream
 
 LONG = timedelta(hours=30)  # after this every claim has run out, and everything unfinished is old
@@ -44,7 +45,7 @@ class World:
     async def open(self):
         """Make the folder, and a case."""
         await self.local.open()
-        self.case_id = (await self.cases.open_case(NewCase(subject="A", channel="email"))).id
+        self.case_id = (await self.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))).id
 
     def mover(self, *, reverse=False):
         """A mover of its own, as another process has one."""

@@ -16,8 +16,9 @@ from support_service.audit import chain, log, sealer, store
 from support_service.audit.chain import GENESIS, ChainHead
 from support_service.audit.sealer import Sealer
 from support_service.audit.verify import verify_chain
-from support_service.core.principals import CURRENT_PRINCIPAL, Principal
+from support_service.core.principals import Principal
 from support_service.database.tables import audit_head, audit_log
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, WriteContext, unit_of_work
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
@@ -46,11 +47,11 @@ FORGERIES = {
 async def fill(database):
     """Entries of several cases, all sealed, those of one case erased."""
     for number in range(ENTRIES):
-        async with database.transaction() as tx:
+        async with unit_of_work(database, SYSTEM_CONTEXT) as work:
             changes = {"subject": (f"before {number}", f"after {number}")}
-            await log.record(tx, f"case-{number % 3}", "case.changed", AT + timedelta(seconds=number), changes)
-    async with database.transaction() as tx:
-        assert await log.erase_cases(tx, [ERASED_CASE], AT) == ENTRIES // 3
+            await log.record(work, f"case-{number % 3}", "case.changed", AT + timedelta(seconds=number), changes)
+    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+        assert await log.erase_cases(work, [ERASED_CASE], AT) == ENTRIES // 3
 
 
 @pytest.fixture
@@ -207,8 +208,8 @@ async def test_erasing_leaves_who_and_when(filled):
     assert [each.action for each in erased] == ["case.changed"] * (ENTRIES // 3) + ["case.erased"]
     assert all((each.changes, each.salt) == (None, None) for each in erased[:-1])
     assert erased[-1].erased() == [each.position for each in erased[:-1]]
-    async with filled.transaction() as tx:
-        assert await log.erase_cases(tx, [ERASED_CASE, "nobody"], AT) == 0
+    async with unit_of_work(filled, SYSTEM_CONTEXT) as work:
+        assert await log.erase_cases(work, [ERASED_CASE, "nobody"], AT) == 0
     assert (await verify_chain(filled)).flaw is None
 
 
@@ -223,8 +224,8 @@ async def test_many_sealers(database, database_url, instruments, monkeypatch):
 
     async def write(number):
         for turn in range(15):
-            async with others[number].transaction() as tx:
-                await log.record(tx, f"case-{number}", "case.changed", AT, {"subject": (turn, turn + 1)})
+            async with unit_of_work(others[number], SYSTEM_CONTEXT) as work:
+                await log.record(work, f"case-{number}", "case.changed", AT, {"subject": (turn, turn + 1)})
             await asyncio.sleep(0)
 
     async def seal(base):
@@ -250,13 +251,11 @@ async def test_many_sealers(database, database_url, instruments, monkeypatch):
 async def test_who_acts_is_recorded(database):
     """An entry names its caller and their role, a customer in what can be erased; beside requests it is the service."""
     for caller in (Principal("lan", "agent", "agent-7"), Principal("mai@example.org", "customer", "mai")):
-        token = CURRENT_PRINCIPAL.set(caller)
-        async with database.transaction() as tx:
-            await log.record(tx, "case", "case.changed", AT, {"subject": ("a", "b")})
-        CURRENT_PRINCIPAL.reset(token)
-    async with database.transaction() as tx:
-        await log.record(tx, "case", "case.changed", AT, {})
-        await sealer.seal_all(tx)
+        async with unit_of_work(database, WriteContext(caller)) as work:
+            await log.record(work, "case", "case.changed", AT, {"subject": ("a", "b")})
+    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+        await log.record(work, "case", "case.changed", AT, {})
+        await sealer.seal_all(work.tx)
     entries = await rows(database)
     assert [(each.actor, each.role) for each in entries] == [
         ("lan", "agent"),
@@ -270,8 +269,8 @@ async def test_what_is_undone_is_not_recorded(database):
     """An entry is kept with its change or not at all."""
 
     async def break_off():
-        async with database.transaction() as tx:
-            await log.record(tx, "case", "case.changed", AT, {})
+        async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+            await log.record(work, "case", "case.changed", AT, {})
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -283,9 +282,9 @@ async def test_what_is_undone_is_not_recorded(database):
 async def test_large_changes_are_read_in_parts(database, monkeypatch):
     """Few large entries are sealed and verified at once, and in the end all of them."""
     monkeypatch.setattr(store, "MAX_PAGE_BYTES", 1000)
-    async with database.transaction() as tx:
+    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
         for number in range(7):
-            await log.record(tx, f"case-{number}", "case.changed", AT, {"description": (None, "đ" * 200)})
+            await log.record(work, f"case-{number}", "case.changed", AT, {"description": (None, "đ" * 200)})
     async with database.transaction() as tx:
         assert len(await store.read_unsealed(tx, 100)) == 3
         await sealer.seal_all(tx)

@@ -20,6 +20,7 @@ from support_service.cases.model import (
 from support_service.cases.service import CaseService
 from support_service.core.errors import Conflict
 from support_service.database.tables import outbox
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases
 
 STATUSES = get_args(Status)
@@ -41,8 +42,8 @@ def case_that_is(service):
     """Open a case and bring it to a status."""
 
     async def make(status):
-        case = await service.open_case(NewCase(subject="A", channel="email"))
-        await service.set_status(case.id, StatusChange(status=status))
+        case = await service.open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))
+        await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=status))
         return case
 
     return make
@@ -61,11 +62,14 @@ async def test_every_move(service, case_that_is, before, after):
     case = await case_that_is(before)
     was = await service.get_case(case.id)
     if before == after or after in ALLOWED_STATUS_CHANGES[before]:
-        ticket = await service.set_status(case.id, StatusChange(status=after))
+        ticket = await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=after))
         assert (ticket.status, ticket.version) == (after, was.version + (before != after))
         return
     change = CaseChange.model_validate({"status": after, "subject": "B"})
-    for attempt in (service.set_status(case.id, StatusChange(status=after)), service.change_case(case.id, change)):
+    for attempt in (
+        service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=after)),
+        service.change_case(SYSTEM_CONTEXT, case.id, change),
+    ):
         with pytest.raises(Conflict) as refusal:
             await attempt
         assert refusal.value.code == "status_move_not_allowed"
@@ -84,9 +88,9 @@ async def test_a_customer_reopens_a_resolved_case(service, database, case_that_i
     """A customer's message opens a resolved case again, and that is told; an agent's and a bot's do not."""
     case = await case_that_is("resolved")
     for author in ("agent", "bot"):
-        await service.add_message(case.id, says(author))
+        await service.add_message(SYSTEM_CONTEXT, case.id, says(author))
         assert (await service.get_case(case.id)).status == "resolved"
-    await service.add_message(case.id, says("customer"))
+    await service.add_message(SYSTEM_CONTEXT, case.id, says("customer"))
     reopened = await service.get_case(case.id)
     assert (reopened.status, len(reopened.messages)) == ("open", 3)
     kept = [event for (event,) in await database.fetch_all(sa.select(outbox.c.event).order_by(outbox.c.seq))]
@@ -111,12 +115,15 @@ async def test_a_closed_case(service, case_that_is):
     """A closed case takes no customer's message, not even with another closing; agents and bots may still note."""
     case = await case_that_is("closed")
     closing = Closing.model_validate({"message": "Hello", "authorType": "customer"})
-    for attempt in (service.add_message(case.id, says("customer")), service.close_case(case.id, closing)):
+    for attempt in (
+        service.add_message(SYSTEM_CONTEXT, case.id, says("customer")),
+        service.close_case(SYSTEM_CONTEXT, case.id, closing),
+    ):
         with pytest.raises(Conflict) as refusal:
             await attempt
         assert refusal.value.code == "case_closed"
     for author in ("agent", "bot"):
-        await service.add_message(case.id, says(author))
+        await service.add_message(SYSTEM_CONTEXT, case.id, says(author))
     closed = await service.get_case(case.id)
     assert (closed.status, [said.author_type for said in closed.messages]) == ("closed", ["agent", "bot"])
 
@@ -125,7 +132,9 @@ async def test_a_closed_case(service, case_that_is):
 async def test_a_customers_word_closes(service, case_that_is, status):
     """A closing may carry the customer's last word, from any status that is not closed."""
     case = await case_that_is(status)
-    closed = await service.close_case(case.id, Closing.model_validate({"message": "Thanks", "authorType": "customer"}))
+    closed = await service.close_case(
+        SYSTEM_CONTEXT, case.id, Closing.model_validate({"message": "Thanks", "authorType": "customer"})
+    )
     assert (closed.status, [said.message for said in closed.messages]) == ("closed", ["Thanks"])
 
 
@@ -134,6 +143,6 @@ async def test_customers_who_speak_at_once(service, case_that_is):
     """However many messages reach a resolved case at once, it is reopened once, and all are kept."""
     case = await case_that_is("resolved")
     before = await service.get_case(case.id)
-    await asyncio.gather(*(service.add_message(case.id, says("customer")) for _ in range(8)))
+    await asyncio.gather(*(service.add_message(SYSTEM_CONTEXT, case.id, says("customer")) for _ in range(8)))
     after = await service.get_case(case.id)
     assert (after.status, len(after.messages), after.version) == ("open", 8, before.version + 9)

@@ -13,6 +13,7 @@ from support_service.cases.store import MIN_MESSAGE_BYTES
 from support_service.core.errors import Conflict, NotFound
 from support_service.database.tables import inbound_events, tickets
 from support_service.events import inbox
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases
 
 pytestmark = both_databases
@@ -28,16 +29,16 @@ def service(database, instruments):
 
 async def test_an_opened_case_is_what_is_read(service):
     """What opening a case gives is what reading it gives."""
-    opened = await service.open_case(NEW.model_copy(update={"initial_message": HELLO}))
+    opened = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
     assert await service.get_case(opened.id) == opened
 
 
 async def test_a_closing_that_fails_changes_nothing(service):
     """Where the last message can't be added, the case is not closed either."""
-    case = await service.open_case(NEW)
+    case = await service.open_case(SYSTEM_CONTEXT, NEW)
     closing = Closing.model_construct(message="Bye", author_type=None)  # no database takes that
     with pytest.raises(Exception):  # noqa: B017 - each database has its own
-        await service.close_case(case.id, closing)
+        await service.close_case(SYSTEM_CONTEXT, case.id, closing)
     assert await service.get_case(case.id) == case
 
 
@@ -54,50 +55,59 @@ def size(messages):
 
 async def test_a_conversation_counts(service, database):
     """Each message counts with its bytes as JSON: the first one, one that is added, and the last one."""
-    silent = await service.open_case(NEW)
+    silent = await service.open_case(SYSTEM_CONTEXT, NEW)
     assert await conversation_bytes(database, silent) == 0
-    case = await service.open_case(NEW.model_copy(update={"initial_message": HELLO}))
+    case = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
     assert await conversation_bytes(database, case) == size(case.messages) > 0
-    await service.add_message(case.id, HELLO.model_copy(update={"message": "đ\t", "metadata": {"a": ["đ"] * 1000}}))
-    closed = await service.close_case(case.id, Closing(message="Bye"))
+    await service.add_message(
+        SYSTEM_CONTEXT, case.id, HELLO.model_copy(update={"message": "đ\t", "metadata": {"a": ["đ"] * 1000}})
+    )
+    closed = await service.close_case(SYSTEM_CONTEXT, case.id, Closing(message="Bye"))
     assert len(closed.messages) == 3
     assert await conversation_bytes(database, case) == size(closed.messages)
 
 
 async def test_a_message_counts_with_its_numbers_in_full(service, database):
     """A number of few signs counts with as many as it has where it is read: PostgreSQL keeps no exponents."""
-    case = await service.open_case(NEW)
-    await service.add_message(case.id, HELLO.model_copy(update={"metadata": {"a": [1e308] * 100 + [5e-324] * 100}}))
+    case = await service.open_case(SYSTEM_CONTEXT, NEW)
+    await service.add_message(
+        SYSTEM_CONTEXT, case.id, HELLO.model_copy(update={"metadata": {"a": [1e308] * 100 + [5e-324] * 100}})
+    )
     assert 100 * (309 + 326) < await conversation_bytes(database, case) < 100 * (310 + 327) + 500
 
 
 async def test_a_full_case(service, database, monkeypatch):
     """A message that a case has no room for is refused, with a closing and beside others too; nothing changes."""
-    case = await service.open_case(NEW.model_copy(update={"initial_message": HELLO}))
+    case = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
     monkeypatch.setattr("support_service.cases.model.MAX_CONVERSATION_BYTES", 3 * size(case.messages))
-    said = await asyncio.gather(*(service.add_message(case.id, HELLO) for _ in range(5)), return_exceptions=True)
+    said = await asyncio.gather(
+        *(service.add_message(SYSTEM_CONTEXT, case.id, HELLO) for _ in range(5)), return_exceptions=True
+    )
     refusals = [each for each in said if isinstance(each, Conflict)]
     assert [refusal.code for refusal in refusals] == ["case_full"] * 3
     full = await service.get_case(case.id)
     assert (len(full.messages), full.version) == (3, 3)
     customers = HELLO.model_copy(update={"author_type": "customer"})
     closing = Closing(message="Bye", metadata={"a": 1})
-    for attempt in (service.add_message(case.id, customers), service.close_case(case.id, closing)):
+    for attempt in (
+        service.add_message(SYSTEM_CONTEXT, case.id, customers),
+        service.close_case(SYSTEM_CONTEXT, case.id, closing),
+    ):
         with pytest.raises(Conflict, match="full; open another case") as refusal:
             await attempt
         assert refusal.value.code == "case_full"
     assert await service.get_case(case.id) == full
     assert await conversation_bytes(database, case) == size(full.messages)
-    assert (await service.close_case(case.id, Closing())).status == "closed"
+    assert (await service.close_case(SYSTEM_CONTEXT, case.id, Closing())).status == "closed"
 
 
 async def test_changes_at_once_are_all_kept(service):
     """Clients that change different fields of one case at once all have their way."""
-    case = await service.open_case(NEW)
+    case = await service.open_case(SYSTEM_CONTEXT, NEW)
     changes = [{"subject": "B"}, {"priority": "high"}, {"tags": ["x"]}, {"assignedAgentId": "a"}, {"status": "pending"}]
     await asyncio.gather(
-        *(service.change_case(case.id, CaseChange.model_validate(change)) for change in changes),
-        *(service.add_message(case.id, HELLO) for _ in range(10)),
+        *(service.change_case(SYSTEM_CONTEXT, case.id, CaseChange.model_validate(change)) for change in changes),
+        *(service.add_message(SYSTEM_CONTEXT, case.id, HELLO) for _ in range(10)),
     )
     case = await service.get_case(case.id)
     assert (case.subject, case.priority, case.tags, case.assigned_agent_id) == ("B", "high", ["x"], "a")
@@ -107,17 +117,19 @@ async def test_changes_at_once_are_all_kept(service):
 
 async def test_a_status_is_changed_once(service):
     """Of many clients that close one case at once, each gets it closed."""
-    case = await service.open_case(NEW)
-    closed = await asyncio.gather(*(service.set_status(case.id, StatusChange(status="closed")) for _ in range(10)))
+    case = await service.open_case(SYSTEM_CONTEXT, NEW)
+    closed = await asyncio.gather(
+        *(service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status="closed")) for _ in range(10))
+    )
     assert len({ticket.updated_at for ticket in closed}) == 1
 
 
 async def test_pages_while_cases_are_opened(service):
     """A cursor leads to what was opened before, whatever is opened meanwhile."""
     for _ in range(4):
-        await service.open_case(NEW)
+        await service.open_case(SYSTEM_CONTEXT, NEW)
     first = await service.list_cases(CaseQuery(limit=2))
-    await asyncio.gather(*(service.open_case(NEW) for _ in range(10)))
+    await asyncio.gather(*(service.open_case(SYSTEM_CONTEXT, NEW) for _ in range(10)))
     second = await service.list_cases(CaseQuery(limit=2, cursor=first.next_cursor))
     assert second.next_cursor is None
     assert len({ticket.id for ticket in [*first.items, *second.items]}) == 4
@@ -128,10 +140,10 @@ async def test_an_unknown_case(service, case_id):
     """Each use case raises NotFound for a case that does not exist, whatever its id."""
     for use in (
         service.get_case(case_id),
-        service.change_case(case_id, CaseChange.model_validate({"subject": "B"})),
-        service.set_status(case_id, StatusChange(status="closed")),
-        service.close_case(case_id, Closing()),
-        service.add_message(case_id, HELLO),
+        service.change_case(SYSTEM_CONTEXT, case_id, CaseChange.model_validate({"subject": "B"})),
+        service.set_status(SYSTEM_CONTEXT, case_id, StatusChange(status="closed")),
+        service.close_case(SYSTEM_CONTEXT, case_id, Closing()),
+        service.add_message(SYSTEM_CONTEXT, case_id, HELLO),
     ):
         with pytest.raises(NotFound):
             await use
@@ -139,18 +151,18 @@ async def test_an_unknown_case(service, case_id):
 
 async def test_a_made_up_case_goes_with_its_files_or_not_at_all(service):
     """Its files are removed in the transaction that removes the case: where that fails, it stays."""
-    case = await service.open_case(NEW.model_copy(update={"channel": "synthetic"}))
+    case = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"channel": "synthetic"}))
 
     async def fail(_):
         raise ValueError("no row")
 
-    async def succeed(tx):
-        assert await tx.fetch_one(tickets.select()) is not None
+    async def succeed(work):
+        assert await work.tx.fetch_one(tickets.select()) is not None
 
     with pytest.raises(ValueError, match="no row"):
-        await service.remove_synthetic(case.id, fail)
+        await service.remove_synthetic(SYSTEM_CONTEXT, case.id, fail)
     assert (await service.get_case(case.id)).version == case.version
-    await service.remove_synthetic(case.id, succeed)
+    await service.remove_synthetic(SYSTEM_CONTEXT, case.id, succeed)
     with pytest.raises(NotFound):
         await service.get_case(case.id)
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from support_service.cases.model import Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import COUNT_MAX_AGE, CaseService
 from support_service.database.tables import tickets
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
@@ -94,10 +95,13 @@ async def test_open_cases_by_status_and_priority(service, exposed):
     assert sorted((given["status"], given["priority"], value) for given, value in exposed(OPEN)) == sorted(
         (given["status"], given["priority"], 0) for given in ALL
     )
-    cases = [await service.open_case(new(priority=level)) for level in ("low", "high", "high", "urgent", "normal")]
-    await service.set_status(cases[1].id, StatusChange(status="pending"))
-    await service.set_status(cases[3].id, StatusChange(status="resolved"))
-    await service.set_status(cases[4].id, StatusChange(status="closed"))
+    cases = [
+        await service.open_case(SYSTEM_CONTEXT, new(priority=level))
+        for level in ("low", "high", "high", "urgent", "normal")
+    ]
+    await service.set_status(SYSTEM_CONTEXT, cases[1].id, StatusChange(status="pending"))
+    await service.set_status(SYSTEM_CONTEXT, cases[3].id, StatusChange(status="resolved"))
+    await service.set_status(SYSTEM_CONTEXT, cases[4].id, StatusChange(status="closed"))
     await service.refresh_tally()
     counted = {(given["status"], given["priority"]): value for given, value in exposed(OPEN)}
     assert len(counted) == len(ALL)
@@ -111,53 +115,53 @@ async def test_open_cases_by_status_and_priority(service, exposed):
 async def test_a_customer_waits_until_an_agent_answers(service, oldest, made_older):
     """A customer's word ages, a second word and a bot change nothing, an agent's answer makes it 0."""
     assert await oldest() == 0
-    case = await service.open_case(new())
+    case = await service.open_case(SYSTEM_CONTEXT, new())
     assert await oldest() == 0
-    await service.add_message(case.id, said("customer"))
+    await service.add_message(SYSTEM_CONTEXT, case.id, said("customer"))
     assert await oldest() > 0
     await made_older(case)
     assert await oldest() >= 3600
-    await service.add_message(case.id, said("customer"))
-    await service.add_message(case.id, said("bot"))
+    await service.add_message(SYSTEM_CONTEXT, case.id, said("customer"))
+    await service.add_message(SYSTEM_CONTEXT, case.id, said("bot"))
     assert await oldest() >= 3600
-    await service.add_message(case.id, said("agent"))
+    await service.add_message(SYSTEM_CONTEXT, case.id, said("agent"))
     assert await oldest() == 0
-    await service.add_message(case.id, said("customer"))
+    await service.add_message(SYSTEM_CONTEXT, case.id, said("customer"))
     assert 0 < await oldest() < 3600
 
 
 async def test_the_oldest_of_all_counts(service, oldest, made_older):
     """Of several waiting customers the longest waiting one counts, from the case's first message on."""
-    cases = [await service.open_case(new("customer")) for _ in range(3)]
+    cases = [await service.open_case(SYSTEM_CONTEXT, new("customer")) for _ in range(3)]
     for _ in range(2):
         await made_older(cases[1])
     await made_older(cases[2])
     assert 7200 <= await oldest() < 10_800
-    await service.add_message(cases[1].id, said("agent"))
+    await service.add_message(SYSTEM_CONTEXT, cases[1].id, said("agent"))
     assert 3600 <= await oldest() < 7200
 
 
 @pytest.mark.parametrize("status", ["resolved", "closed"])
 async def test_a_settled_case_waits_for_nobody(service, oldest, made_older, status):
     """An unanswered word in a resolved or closed case does not count; one in a pending case does."""
-    case = await service.open_case(new("customer"))
+    case = await service.open_case(SYSTEM_CONTEXT, new("customer"))
     await made_older(case)
-    await service.set_status(case.id, StatusChange(status="pending"))
+    await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status="pending"))
     assert await oldest() >= 3600
-    await service.set_status(case.id, StatusChange(status=status))
+    await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=status))
     assert await oldest() == 0
 
 
 async def test_the_first_answer_alone_is_timed(service, exposed):
     """The time to the first response is the first agent's message's, once a case, whoever spoke before."""
     started = datetime.now(UTC)
-    case = await service.open_case(new("customer"))
+    case = await service.open_case(SYSTEM_CONTEXT, new("customer"))
     for author in ("bot", "customer"):
-        await service.add_message(case.id, said(author))
+        await service.add_message(SYSTEM_CONTEXT, case.id, said(author))
     assert exposed(f"{ANSWERED}_count") == [({}, 0)]
     for author in ("agent", "customer", "agent"):
-        await service.add_message(case.id, said(author))
-    await service.close_case(case.id, Closing.model_validate({"message": "Bye"}))
+        await service.add_message(SYSTEM_CONTEXT, case.id, said(author))
+    await service.close_case(SYSTEM_CONTEXT, case.id, Closing.model_validate({"message": "Bye"}))
     assert exposed(f"{ANSWERED}_count") == [({}, 1)]
     ((_, seconds),) = exposed(f"{ANSWERED}_sum")
     assert 0 < seconds <= (datetime.now(UTC) - started).total_seconds()
@@ -165,21 +169,25 @@ async def test_the_first_answer_alone_is_timed(service, exposed):
 
 async def test_a_closing_word_may_be_the_first_answer(service, exposed):
     """A case that is closed with a message has been answered by it; one closed in silence has not."""
-    await service.close_case((await service.open_case(new())).id, Closing.model_validate({}))
+    await service.close_case(
+        SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new())).id, Closing.model_validate({})
+    )
     assert exposed(f"{ANSWERED}_count") == [({}, 0)]
     closing = Closing.model_validate({"message": "Bye", "authorType": "agent"})
-    await service.close_case((await service.open_case(new("customer"))).id, closing)
+    await service.close_case(SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new("customer"))).id, closing)
     assert exposed(f"{ANSWERED}_count") == [({}, 1)]
 
 
 async def test_a_case_is_resolved_once(service, exposed):
     """From open or pending to resolved or closed is a resolution; from resolved to closed is none."""
     for turn, steps in enumerate((("resolved", "closed"), ("pending", "closed"), ("closed", "closed")), 1):
-        case = await service.open_case(new())
+        case = await service.open_case(SYSTEM_CONTEXT, new())
         for status in steps:
-            await service.set_status(case.id, StatusChange(status=status))
+            await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=status))
         assert exposed(f"{RESOLVED}_count") == [({}, turn)]
-    await service.close_case((await service.open_case(new())).id, Closing.model_validate({}))
+    await service.close_case(
+        SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new())).id, Closing.model_validate({})
+    )
     assert exposed(f"{RESOLVED}_count") == [({}, 4)]
 
 

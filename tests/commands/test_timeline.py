@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
 from support_service.telemetry.labels import UPSTREAM_SERVICES
 from support_service.timeline import overrides
 from support_service.timeline.overrides import Override
@@ -78,9 +79,9 @@ def shown(metrics):
 async def test_an_expired_lever_is_not_shown(timeline, database):
     """A lever whose time is over is neither shown nor restored."""
     now = overrides.utc_now()
-    async with database.transaction() as tx:
+    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
         await overrides.set_override(
-            tx, Override("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1))
+            work, Override("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1))
         )
     assert await timeline("status") == (0, NONE, "")
     assert await timeline("restore", "all") == (0, "Nothing to restore: no such lever is pulled.\n", "")

@@ -13,6 +13,7 @@ import pytest
 
 from support_service import database as databases
 from support_service.cases.model import Closing, NewCase
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.attachments.world import World
 from tests.crash import victim
 from tests.crash.scenarios import SCENARIOS, Scenario
@@ -30,8 +31,8 @@ class CrashWorld(World):
 
     async def close_case(self):
         """Close the case, and take another for what comes."""
-        await self.cases.close_case(self.case_id, Closing())
-        self.case_id = (await self.cases.open_case(NewCase(subject="B", channel="email"))).id
+        await self.cases.close_case(SYSTEM_CONTEXT, self.case_id, Closing())
+        self.case_id = (await self.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))).id
 
 
 class Bench:

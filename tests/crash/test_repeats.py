@@ -22,6 +22,7 @@ from support_service.cases.model import NewCase
 from support_service.cases.service import CaseService
 from support_service.database.tables import idempotency_keys, tickets
 from support_service.idempotency.claims import IdempotencyService
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.calls import eventually, form
 from tests.crash import victim
 from tests.crash.test_crash import KILLS, WITHIN, figures, spread
@@ -38,6 +39,7 @@ WATCHED = {
         "cases/service.py",
         "idempotency/claims.py",
         "idempotency/store.py",
+        "idempotency/unit_of_work.py",
         "api/idempotency.py",
     )
 }
@@ -63,7 +65,9 @@ class Bench:
         folder.mkdir()
         shutil.copy(self._template, folder / "support.db")
         async with _opened(folder) as database:
-            case = await CaseService(database, self._instruments).open_case(NewCase(subject="A", channel="email"))
+            case = await CaseService(database, self._instruments).open_case(
+                SYSTEM_CONTEXT, NewCase(subject="A", channel="email")
+            )
         await self._serve(folder, case.id, write, point, record)
         async with _opened(folder) as database:
             done = await _effects(database, case.id)

@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from support_service.audit import log
 from support_service.audit import store as audit_store
 from support_service.core.errors import Conflict, ValidationFailed
-from support_service.core.principals import Principal
+from support_service.core.principals import SYSTEM, Principal
 from support_service.database.tables import idempotency_keys
 from support_service.idempotency import claims as module
 from support_service.idempotency import store
-from support_service.idempotency.claims import CURRENT_CLAIM, RETENTION, IdempotencyService, StoredResponse, stored_key
+from support_service.idempotency.claims import RETENTION, IdempotencyService, StoredResponse, stored_key
+from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
 from tests.conftest import both_databases
 
 ANSWER = StoredResponse(201, {"ETag": '"1"'}, b"{}", "case")
@@ -43,12 +44,8 @@ def changes(database):
 
     class Changes:
         async def make(self, claim):
-            token = CURRENT_CLAIM.set(claim)
-            try:
-                async with database.transaction() as tx:
-                    await log.record(tx, "case", "case.changed", AT, {})
-            finally:
-                CURRENT_CLAIM.reset(token)
+            async with unit_of_work(database, WriteContext(SYSTEM, claim=claim)) as work:
+                await log.record(work, "case", "case.changed", AT, {})
 
         async def count(self):
             return len((await audit_store.read_case_entries(database, "case", None, 100))[0])

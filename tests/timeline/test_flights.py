@@ -12,6 +12,7 @@ from redis import Redis
 from support_service.api import app_keys
 from support_service.core import references
 from support_service.core.references import SourceReferences
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
 from support_service.timeline import aggregator, overrides, single_flight
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.memory import InProcessCache
@@ -236,9 +237,9 @@ def test_wanted_is_part_of_a_snapshot():
 async def pull(client, name, value=None, seconds=60.0):
     """Pull a lever, and let the service see it at once."""
     now = overrides.utc_now()
-    async with client.app[app_keys.DATABASE].transaction() as tx:
+    async with unit_of_work(client.app[app_keys.DATABASE], SYSTEM_CONTEXT) as work:
         await overrides.set_override(
-            tx, overrides.Override(name, value, "being restored", now + timedelta(seconds=seconds), now)
+            work, overrides.Override(name, value, "being restored", now + timedelta(seconds=seconds), now)
         )
     await client.app[app_keys.TIMELINE].levers.refresh()
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support_service.core.principals import CURRENT_PRINCIPAL, Principal
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.overrides import Override, Overrides
 from tests.conftest import both_databases
@@ -54,15 +55,15 @@ def said(caplog):
 
 async def pull(database, *wanted):
     """Pull levers in one transaction."""
-    async with database.transaction() as tx:
+    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
         for lever in wanted:
-            await overrides.set_override(tx, lever)
+            await overrides.set_override(work, lever)
 
 
 async def release(database, *names):
     """Put levers back."""
-    async with database.transaction() as tx:
-        return await overrides.clear_overrides(tx, names)
+    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+        return await overrides.clear_overrides(work, names)
 
 
 def shown(metrics):

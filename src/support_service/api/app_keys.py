@@ -12,7 +12,7 @@ from support_service.cases.service import CaseService
 from support_service.database import Database
 from support_service.events.consumer import EventConsumer
 from support_service.http.uploads import UploadOptions
-from support_service.idempotency.claims import IdempotencyService
+from support_service.idempotency.claims import IdempotencyClaim, IdempotencyService
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache.memory import SnapshotStore
@@ -60,5 +60,6 @@ AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 METRICS_ACCESS = web.AppKey("scrapes", MetricsAccess)
 ADMIN_URL = web.AppKey("admin", str)  # base URL of the admin server, if there is one
 MASK = web.AppKey("mask", CaseMasker)
+CLAIM = web.RequestKey("claim", IdempotencyClaim)  # the claim of a request with an Idempotency-Key
 SCOPE = web.RequestKey("reach", str)  # the scope of the request's permission, see permissions.py
 API_DOCUMENTS = web.AppKey("description", ApiDocuments)

@@ -12,6 +12,7 @@ from support_service.api.authorization import is_masked
 from support_service.api.case_presenter import present_attachment
 from support_service.api.cases import path_case_id
 from support_service.api.etags import if_match_versions
+from support_service.api.idempotency import write_context
 from support_service.attachments.model import Attachment, content_disposition
 from support_service.cases.model import ApiModel
 from support_service.cases.policy import check_may_attach
@@ -73,6 +74,7 @@ async def upload(request: web.Request) -> web.Response:
             expected=request.content_length or 0,
             visibility=visibility,
             versions=versions,
+            context=write_context(request),
         )
     answer = present_attachment(request, attachment)
     return json_response(answer, 201, {"Location": answer.uri})
@@ -148,7 +150,9 @@ async def remove(request: web.Request) -> web.Response:
     It is gone from the case at once; its bytes go with it, or later where their storage is out of reach.
     """
     attachment_id = request.match_info["attachment_id"]
-    await request.app[app_keys.ATTACHMENTS].remove(path_case_id(request), attachment_id, if_match_versions(request))
+    await request.app[app_keys.ATTACHMENTS].remove(
+        path_case_id(request), attachment_id, if_match_versions(request), write_context(request)
+    )
     return web.Response(status=204)
 
 

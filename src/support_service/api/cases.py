@@ -7,6 +7,7 @@ from support_service.api import app_keys
 from support_service.api.authorization import is_masked
 from support_service.api.case_presenter import with_attachment_urls, with_timeline
 from support_service.api.etags import etag_header, if_match_versions, matches_if_none_match
+from support_service.api.idempotency import write_context
 from support_service.attachments.model import Attachment
 from support_service.cases.model import (
     ApiModel,
@@ -19,8 +20,8 @@ from support_service.cases.model import (
     StatusChange,
 )
 from support_service.cases.policy import permission_missing
-from support_service.database import Transaction
 from support_service.http.json_body import json_response, read_body_and_query, read_model, read_query
+from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.logs import CASE_ID
 
 
@@ -36,7 +37,7 @@ async def open_case(request: web.Request) -> web.Response:
     `Location` and `id` say where it is from now on. What `context` names is looked up in the order, payment and
     fulfillment services whenever the timeline is read. Fields that nobody knows are ignored.
     """
-    case = await request.app[app_keys.CASES].open_case(await read_model(request, NewCase))
+    case = await request.app[app_keys.CASES].open_case(write_context(request), await read_model(request, NewCase))
     CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
     return json_response(case, 201, {"Location": f"/support/cases/{case.id}", **etag_header(request, case)})
 
@@ -83,7 +84,9 @@ async def change_case(request: web.Request) -> web.Response:
     `assignedAgentId` of null empties it.
     """
     change = await read_model(request, CaseChange)
-    ticket = await request.app[app_keys.CASES].change_case(path_case_id(request), change, if_match_versions(request))
+    ticket = await request.app[app_keys.CASES].change_case(
+        write_context(request), path_case_id(request), change, if_match_versions(request)
+    )
     if "context" in change.model_fields_set:
         await request.app[app_keys.TIMELINE].invalidate(ticket.id)
     return json_response(ticket, headers=etag_header(request, ticket))
@@ -96,7 +99,9 @@ async def add_message(request: web.Request) -> web.Response:
     """
     body = await read_model(request, NewMessage)
     return json_response(
-        await request.app[app_keys.CASES].add_message(path_case_id(request), body, if_match_versions(request))
+        await request.app[app_keys.CASES].add_message(
+            write_context(request), path_case_id(request), body, if_match_versions(request)
+        )
     )
 
 
@@ -106,7 +111,9 @@ async def set_status(request: web.Request) -> web.Response:
     Both may come in the query or as JSON; the query has the last word, and one of the two must name a status.
     """
     change = await read_body_and_query(request, StatusChange)
-    ticket = await request.app[app_keys.CASES].set_status(path_case_id(request), change, if_match_versions(request))
+    ticket = await request.app[app_keys.CASES].set_status(
+        write_context(request), path_case_id(request), change, if_match_versions(request)
+    )
     return json_response(ticket, headers=etag_header(request, ticket))
 
 
@@ -116,7 +123,9 @@ async def close_case(request: web.Request) -> web.Response:
     A closed case stays closed, and takes the message all the same, unless it is its customer's.
     """
     closing = await read_body_and_query(request, Closing)
-    case = await request.app[app_keys.CASES].close_case(path_case_id(request), closing, if_match_versions(request))
+    case = await request.app[app_keys.CASES].close_case(
+        write_context(request), path_case_id(request), closing, if_match_versions(request)
+    )
     return json_response(with_attachment_urls(request, case), headers=etag_header(request, case))
 
 
@@ -128,10 +137,12 @@ async def delete_case(request: web.Request) -> web.Response:
     case, files = path_case_id(request), request.app[app_keys.ATTACHMENTS]
     removed: list[Attachment] = []
 
-    async def remove_files(tx: Transaction) -> None:
-        removed.extend(await files.remove_all(tx, case))
+    async def remove_files(work: UnitOfWork) -> None:
+        removed.extend(await files.remove_all(work, case))
 
-    await request.app[app_keys.CASES].remove_synthetic(case, remove_files, if_match_versions(request))
+    await request.app[app_keys.CASES].remove_synthetic(
+        write_context(request), case, remove_files, if_match_versions(request)
+    )
     await files.discard(removed)
     return web.Response(status=204)
 

@@ -27,13 +27,14 @@ from support_service.http.readiness import READINESS
 from support_service.http.uploads import FileUpload
 from support_service.idempotency.claims import (
     CLAIM_RENEW_INTERVAL,
-    CURRENT_CLAIM,
     IdempotencyClaim,
     IdempotencyService,
     StoredResponse,
     key_reused_error,
     stored_key,
 )
+from support_service.idempotency.unit_of_work import WriteContext
+from support_service.telemetry.logs import REQUEST_ID
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
@@ -71,17 +72,20 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
             await _expect_same_file(request, taken)
         return web.Response(status=taken.status, headers={**taken.headers, REPLAYED: "true"}, body=taken.body)
     renewal = run_every(CLAIM_RENEW_INTERVAL, partial(claims.renew, taken), "Holding an idempotency key")
-    token = CURRENT_CLAIM.set(taken)
+    request[app_keys.CLAIM] = taken
     try:
         async with run_in_background(renewal):
             response = await handler(request)
     except Exception:
         await _finish(claims, taken, None)
         raise
-    finally:
-        CURRENT_CLAIM.reset(token)
     await _finish(claims, taken, response)
     return response
+
+
+def write_context(request: web.Request) -> WriteContext:
+    """Return the context of the changes that a request makes."""
+    return WriteContext(CURRENT_PRINCIPAL.get(), REQUEST_ID.get(), request.get(app_keys.CLAIM))
 
 
 def _idempotency_key(request: web.Request) -> str:

@@ -28,6 +28,7 @@ from support_service.core.optimistic_lock import ExpectedVersions, expect_versio
 from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Database, Transaction
 from support_service.events import outbox
+from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, SYNTHETIC, known_or_other
@@ -111,6 +112,7 @@ class AttachmentService:
         expected: int = 0,
         visibility: str = "public",
         versions: ExpectedVersions = None,
+        context: WriteContext | None = None,
     ) -> Attachment:
         """Store a file of an existing case. `expected` is its approximate size in bytes, 0 if unknown.
 
@@ -136,11 +138,12 @@ class AttachmentService:
         )
         committing = False
         try:
-            async with self._database.transaction() as tx:
-                backlog, channel = await self._insert(tx, attachment, versions)
+            async with unit_of_work(self._database, context or WriteContext(CURRENT_PRINCIPAL.get())) as work:
+                backlog, channel = await self._insert(work, attachment, versions)
                 committing = True
-        except BaseException:
-            if not committing:  # a failed commit may have succeeded, and then a row names the file
+        except BaseException as failure:
+            # A failed commit may have succeeded, and then a row names the file; a lost claim prevents the commit.
+            if not committing or isinstance(failure, Conflict):
                 await self._storage.delete(stored.key)
             raise
         if attachment.storage == LOCAL:
@@ -193,31 +196,39 @@ class AttachmentService:
         storage = self._storages.get(attachment.storage)
         return await storage.link(attachment.storage_key, PRESIGNED_URL_SECONDS) if storage else None
 
-    async def remove(self, case_id: str, attachment_id: str, versions: ExpectedVersions = None) -> None:
+    async def remove(
+        self,
+        case_id: str,
+        attachment_id: str,
+        versions: ExpectedVersions = None,
+        context: WriteContext | None = None,
+    ) -> None:
         """Delete an attachment. Raises NotFound and VersionConflict.
 
         Its bytes are deleted at once if possible, otherwise later by the garbage collection.
         """
         attachment = await self.get(case_id, attachment_id)
         at = datetime.now(UTC)
-        async with self._database.transaction() as tx:
+        async with unit_of_work(self._database, context or WriteContext(CURRENT_PRINCIPAL.get())) as work:
+            tx = work.tx
             case = await self._lock_case(tx, case_id, versions)
             removed = await store.remove(tx, [attachment.id], "request", at)
             if not removed:
                 # Another request deleted it first. The rollback leaves nothing changed.
                 raise _no_attachment(attachment_id)
             await publish_removal(tx, removed, self._public_url, at)
-            await audit_removal(tx, removed, "request", at)
+            await audit_removal(work, removed, "request", at)
             await store.subtract_from_ledger(tx, removed)
         if case.channel != SYNTHETIC:
             self._instruments.attachment_deleted.add(1, {"reason": "request"})
         await self.discard(removed)
 
-    async def remove_all(self, tx: Transaction, case_id: str) -> list[Attachment]:
-        """Delete the attachments of a case that `tx` has locked. After the commit, pass the result to `discard`."""
+    async def remove_all(self, work: UnitOfWork, case_id: str) -> list[Attachment]:
+        """Delete the attachments of a case that `work` has locked. After the commit, pass the result to `discard`."""
+        tx = work.tx
         ids = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
         removed = await store.remove(tx, ids, "request", datetime.now(UTC)) if ids else []
-        await audit_removal(tx, removed, "request", datetime.now(UTC))
+        await audit_removal(work, removed, "request", datetime.now(UTC))
         await store.subtract_from_ledger(tx, removed)
         return removed
 
@@ -303,12 +314,13 @@ class AttachmentService:
         return touched
 
     async def _insert(
-        self, tx: Transaction, attachment: Attachment, versions: ExpectedVersions
+        self, work: UnitOfWork, attachment: Attachment, versions: ExpectedVersions
     ) -> tuple[FileTotals, str]:
         """Insert an attachment's row, its event and its audit entry.
 
         Return the content of its storage after the insert, and the channel of the case.
         """
+        tx = work.tx
         case = await self._lock_case(tx, attachment.ticket_id, versions)
         _require_accepting_files(case)
         public = attachment_view(attachment, self._public_url)
@@ -317,7 +329,7 @@ class AttachmentService:
             tx, attachment.ticket_id, outbox.CASE_UPDATED, at, changeType="attachment.added", attachment=public
         )
         changes = {name: (None, value) for name, value in audit_fields(attachment).items()}
-        await audit.record(tx, attachment.ticket_id, "attachment.added", at, changes)
+        await audit.record(work, attachment.ticket_id, "attachment.added", at, changes)
         backlog = await store.add(tx, attachment)
         if backlog is None:
             raise _case_full()
@@ -350,8 +362,8 @@ async def publish_removal(tx: Transaction, removed: Sequence[Attachment], public
     await outbox.append_all(tx, outbox.CASE_UPDATED, at, changes)
 
 
-async def audit_removal(tx: Transaction, removed: Sequence[Attachment], reason: str, at: datetime) -> None:
-    """Record in the audit log which attachments `tx` removes, and why."""
+async def audit_removal(work: UnitOfWork, removed: Sequence[Attachment], reason: str, at: datetime) -> None:
+    """Record in the audit log which attachments `work` removes, and why."""
     changed = [
         (
             each.ticket_id,
@@ -359,7 +371,7 @@ async def audit_removal(tx: Transaction, removed: Sequence[Attachment], reason: 
         )
         for each in removed
     ]
-    await audit.record_all(tx, "attachment.removed", at, changed)
+    await audit.record_all(work, "attachment.removed", at, changed)
 
 
 def _no_attachment(attachment_id: str) -> NotFound:

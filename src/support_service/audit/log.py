@@ -8,10 +8,7 @@ import pydantic_core
 
 from support_service.audit import sealer, store
 from support_service.audit.chain import CASE_ERASED
-from support_service.core.principals import CURRENT_PRINCIPAL
-from support_service.database import Transaction
-from support_service.idempotency import claims
-from support_service.telemetry.logs import REQUEST_ID
+from support_service.idempotency.unit_of_work import UnitOfWork
 
 Action = Literal[
     "case.opened",
@@ -31,25 +28,21 @@ FieldChanges = Mapping[str, tuple[Any, Any]]
 MAX_ACTOR = 255  # characters
 
 
-async def record(tx: Transaction, case_id: str | None, action: Action, at: datetime, changes: FieldChanges) -> None:
-    """Store an entry for one change."""
-    await record_all(tx, action, at, [(case_id, changes)])
+async def record(work: UnitOfWork, case_id: str | None, action: Action, at: datetime, changes: FieldChanges) -> None:
+    """Store an entry for one change, and note the changed case in the unit of work."""
+    await record_all(work, action, at, [(case_id, changes)])
 
 
 async def record_all(
-    tx: Transaction, action: Action, at: datetime, changed: Sequence[tuple[str | None, FieldChanges]]
+    work: UnitOfWork, action: Action, at: datetime, changed: Sequence[tuple[str | None, FieldChanges]]
 ) -> None:
-    """Store an entry for each of several changes: (case id, changes).
-
-    Also mark an idempotent request as applied, because every change of a case calls this function.
-    """
+    """Store an entry for each of several changes, (case id, changes), and note the cases in the unit of work."""
     if not changed:
         return
-    caller = CURRENT_PRINCIPAL.get()
+    caller = work.context.principal
     actor, by = caller.name[:MAX_ACTOR], {}
     if caller.role == "customer":  # a customer's name must be erasable, like the changes
         actor, by = "customer", {"by": (None, caller.name)}
-    request_id = REQUEST_ID.get()
     entries = [
         {
             "at": at,
@@ -57,24 +50,26 @@ async def record_all(
             "role": caller.role,
             "action": action,
             "case_id": case_id,
-            "request_id": request_id,
+            "request_id": work.context.request_id,
             "changes": pydantic_core.to_json({**changes, **by} if by else changes, inf_nan_mode="null").decode(),
         }
         for case_id, changes in changed
     ]
-    await store.add_entries(tx, entries)
-    await claims.mark_applied(tx, changed[0][0] if len(changed) == 1 else None)
+    await store.add_entries(work.tx, entries)
+    for case_id, _ in changed:
+        if case_id is not None:
+            work.note_case(case_id)
 
 
-async def erase_cases(tx: Transaction, cases: Sequence[str], at: datetime) -> int:
+async def erase_cases(work: UnitOfWork, cases: Sequence[str], at: datetime) -> int:
     """Erase the recorded changes of cases, and store an entry about it for each. Return the number of entries erased.
 
     Who did what to which case, and when, stays in the log, and the chain stays valid. The transaction must have locked
     or deleted the cases, so that they do not change meanwhile.
     """
-    await sealer.seal_all(tx)
-    erased = await store.erase(tx, cases)
+    await sealer.seal_all(work.tx)
+    erased = await store.erase(work.tx, cases)
     for case_id in cases:
-        await record(tx, case_id, CASE_ERASED, at, {"erasedPositions": (None, erased.get(case_id, []))})
-    await sealer.seal_all(tx)  # so that a reader who sees that changes are missing also sees the reason
+        await record(work, case_id, CASE_ERASED, at, {"erasedPositions": (None, erased.get(case_id, []))})
+    await sealer.seal_all(work.tx)  # so that a reader who sees that changes are missing also sees the reason
     return sum(map(len, erased.values()))

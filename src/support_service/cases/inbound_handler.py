@@ -10,6 +10,7 @@ from support_service.core.ids import new_id
 from support_service.database import Database
 from support_service.events import inbox, outbox
 from support_service.events.inbound_events import InboundEvent
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.labels import SYNTHETIC
 
@@ -50,24 +51,26 @@ class InboundEventHandler:
         """Add the message to the next page of cases; return their number, or None if the event is already applied."""
         assert event.data is not None  # noqa: S101 - the caller skips events of unknown types
         at = datetime.now(UTC)
-        async with self._database.transaction() as tx:
-            after = await inbox.begin_applying(tx, event)
+        async with unit_of_work(self._database, SYSTEM_CONTEXT) as work:
+            after = await inbox.begin_applying(work.tx, event)
             if after is None:
                 return None
-            found = await store.lock_cases_with_references(tx, event.data.references(), after, CASES_PER_TRANSACTION)
+            found = await store.lock_cases_with_references(
+                work.tx, event.data.references(), after, CASES_PER_TRANSACTION
+            )
             messages = [_message(case_id, event, at) for _, case_id, _ in found]
-            await store.add_bot_messages(tx, messages)
+            await store.add_bot_messages(work.tx, messages)
             changes = [
                 (each.ticket_id, {"changeType": "conversation.added", "conversation": each}) for each in messages
             ]
-            await outbox.append_all(tx, outbox.CASE_UPDATED, at, changes)
+            await outbox.append_all(work.tx, outbox.CASE_UPDATED, at, changes)
             audit_changes = [
                 (each.ticket_id, {"messageId": (None, each.id), "authorType": (None, "bot")}) for each in messages
             ]
-            await audit.record_all(tx, "message.added", at, audit_changes)
+            await audit.record_all(work, "message.added", at, audit_changes)
             more = len(found) == CASES_PER_TRANSACTION
             if more or after:  # most events need one page only, and their row is marked as applied from the start
-                await inbox.record_progress(tx, event, found[-1][0] if found else after, done=not more)
+                await inbox.record_progress(work.tx, event, found[-1][0] if found else after, done=not more)
         real = sum(channel != SYNTHETIC for _, _, channel in found)
         if real:
             self._instruments.conversation_added.add(real, {"author_type": "bot"})

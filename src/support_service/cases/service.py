@@ -40,6 +40,7 @@ from support_service.core.optimistic_lock import ExpectedVersions, expect_versio
 from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Database, Transaction
 from support_service.events import outbox
+from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.labels import CHANNELS, SYNTHETIC, UNSETTLED, known_or_other
@@ -74,9 +75,9 @@ class CaseService:
         instruments.observe(rows.TICKET_OPEN, self._open_cases)
         instruments.observe(rows.TICKET_OLDEST_UNANSWERED, self._oldest_unanswered)
 
-    async def open_case(self, new: NewCase) -> Case:
+    async def open_case(self, context: WriteContext, new: NewCase) -> Case:
         """Open a case, with its first message if one is given, and return it. Raises Forbidden."""
-        new = authorize_new_case(CURRENT_PRINCIPAL.get(), new)
+        new = authorize_new_case(context.principal, new)
         at = datetime.now(UTC)
         opened = {
             "id": new_id(),
@@ -88,10 +89,10 @@ class CaseService:
         }
         case = Case.model_validate(new.__dict__ | opened, by_name=True, by_alias=False)
         first = _build_message(case.id, new.initial_message, at) if new.initial_message else None
-        async with self._database.transaction() as tx:
-            await store.add_case(tx, case, references.reference_rows(case.context), first)
-            await outbox.append_event(tx, case.id, outbox.CASE_OPENED, at, initialMessage=first)
-            await audit.record(tx, case.id, "case.opened", at, _opening_changes(case, first))
+        async with unit_of_work(self._database, context) as work:
+            await store.add_case(work.tx, case, references.reference_rows(case.context), first)
+            await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, at, initialMessage=first)
+            await audit.record(work, case.id, "case.opened", at, _opening_changes(case, first))
         case.messages = [first] if first else []
         self._instruments.ticket_created.add(1, {"channel": known_or_other(case.channel, CHANNELS)})
         self._count_messages(case.channel, case.messages)
@@ -117,58 +118,66 @@ class CaseService:
             next_cursor=pagination.encode_cursor(found.tickets[-1][0]) if found.more else None,
         )
 
-    async def change_case(self, case_id: str, change: CaseChange, expected: ExpectedVersions = None) -> Ticket:
+    async def change_case(
+        self, context: WriteContext, case_id: str, change: CaseChange, expected: ExpectedVersions = None
+    ) -> Ticket:
         """Change the given fields and return the case; fields with an unchanged value have no effect.
 
         Raises NotFound, Forbidden, VersionConflict (the case is not at an expected version), and Conflict for a
         status change that is not allowed.
         """
-        async with self._database.transaction() as tx:
-            before = ticket = await self._lock(tx, case_id, expected)
+        async with unit_of_work(self._database, context) as work:
+            before = ticket = await _lock(work, case_id, expected)
             changed = {
                 name: value for name, value in change.given().items() if not _is_same_json(getattr(before, name), value)
             }
             if "assigned_agent_id" in changed:
-                check_may_assign(CURRENT_PRINCIPAL.get(), before.assigned_agent_id, changed["assigned_agent_id"])
+                check_may_assign(context.principal, before.assigned_agent_id, changed["assigned_agent_id"])
             if changed:
-                ticket = await _change(tx, before, changed)
+                ticket = await _change(work, before, changed)
             if "context" in changed:
-                await store.replace_references(tx, case_id, references.reference_rows(ticket.context))
+                await store.replace_references(work.tx, case_id, references.reference_rows(ticket.context))
         self._count_status(before, ticket)
         return ticket
 
-    async def set_status(self, case_id: str, change: StatusChange, expected: ExpectedVersions = None) -> Ticket:
+    async def set_status(
+        self, context: WriteContext, case_id: str, change: StatusChange, expected: ExpectedVersions = None
+    ) -> Ticket:
         """Set the status of a case, and its agent if one is given.
 
         Raises NotFound, Forbidden, VersionConflict, Conflict.
         """
-        async with self._database.transaction() as tx:
-            before = await self._lock(tx, case_id, expected)
-            ticket = await _set_status(tx, before, change.status, change.assigned_agent_id)
+        async with unit_of_work(self._database, context) as work:
+            before = await _lock(work, case_id, expected)
+            ticket = await _set_status(work, before, change.status, change.assigned_agent_id)
         self._count_status(before, ticket)
         return ticket
 
-    async def close_case(self, case_id: str, closing: Closing, expected: ExpectedVersions = None) -> Case:
+    async def close_case(
+        self, context: WriteContext, case_id: str, closing: Closing, expected: ExpectedVersions = None
+    ) -> Case:
         """Close a case, with a last message if one is given, and return it; a closed case stays closed.
 
         The last message does not reopen the case. A customer's last message is accepted unless the case was closed
         before. Raises NotFound, Forbidden, VersionConflict, Conflict.
         """
         last = closing.last_message()
-        async with self._database.transaction() as tx:
-            before = await self._lock(tx, case_id, expected)
+        async with unit_of_work(self._database, context) as work:
+            before = await _lock(work, case_id, expected)
             if last and last.author_type == "customer":
                 _expect_not_closed(before.status)
-            ticket = await _set_status(tx, before, "closed", closing.assigned_agent_id)
-            added = await self._append(tx, case_id, last, closing=True) if last else None
-            case = await store.get(tx, case_id)
+            ticket = await _set_status(work, before, "closed", closing.assigned_agent_id)
+            added = await _append_message(work, case_id, last, closing=True) if last else None
+            case = await store.get(work.tx, case_id)
         assert case is not None  # noqa: S101 - this transaction has changed it
         self._count_status(before, ticket)
         if added:
             self._count_messages(added.channel, [added.message], added.answered_after)
         return case
 
-    async def add_message(self, case_id: str, new: NewMessage, expected: ExpectedVersions = None) -> Message:
+    async def add_message(
+        self, context: WriteContext, case_id: str, new: NewMessage, expected: ExpectedVersions = None
+    ) -> Message:
         """Append a message to a case and return it.
 
         Raises NotFound, Forbidden, VersionConflict, and Conflict for a full case.
@@ -176,26 +185,30 @@ class CaseService:
         A customer's message reopens a resolved case, and raises Conflict for a closed case. Agents and bots may add
         messages to a closed case, which stays closed.
         """
-        async with self._database.transaction() as tx:
-            added = await self._append(tx, case_id, new, expected)
+        async with unit_of_work(self._database, context) as work:
+            added = await _append_message(work, case_id, new, expected)
         if added.reopened:
             self._count_status(*added.reopened)
         self._count_messages(added.channel, [added.message], added.answered_after)
         return added.message
 
     async def remove_synthetic(
-        self, case_id: str, remove_files: Callable[[Transaction], Awaitable[None]], expected: ExpectedVersions = None
+        self,
+        context: WriteContext,
+        case_id: str,
+        remove_files: Callable[[UnitOfWork], Awaitable[None]],
+        expected: ExpectedVersions = None,
     ) -> None:
         """Delete a synthetic case. Raises NotFound, VersionConflict, and Conflict for a case of another channel.
 
         `remove_files` deletes the rows of its attachments first, in the same transaction.
         """
-        async with self._database.transaction() as tx:
-            ticket = await self._lock(tx, case_id, expected)
+        async with unit_of_work(self._database, context) as work:
+            ticket = await _lock(work, case_id, expected)
             _expect_synthetic(ticket)
-            await remove_files(tx)
-            await store.delete(tx, case_id)
-            await audit.record(tx, case_id, "case.deleted", datetime.now(UTC), {"status": (ticket.status, None)})
+            await remove_files(work)
+            await store.delete(work.tx, case_id)
+            await audit.record(work, case_id, "case.deleted", datetime.now(UTC), {"status": (ticket.status, None)})
 
     async def workload(self, agent_id: str) -> Workload:
         """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.
@@ -230,48 +243,6 @@ class CaseService:
         since = self._waiting_since
         return [(max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0, {})]
 
-    async def _append(
-        self,
-        tx: Transaction,
-        case_id: str,
-        new: NewMessage,
-        expected: ExpectedVersions = None,
-        *,
-        closing: bool = False,
-    ) -> AddedMessage:
-        """Append a message; a customer's message reopens a resolved case, unless the case is being closed."""
-        caller = CURRENT_PRINCIPAL.get()
-        check_may_write(caller, new)
-        message = _build_message(case_id, new, datetime.now(UTC))
-        at, reopened = message.created_at, None
-        state = await store.add_message(tx, message) if is_valid_id(case_id) else None
-        if state is None or not caller.sees(state):
-            raise case_not_found(case_id)  # rolls the message back
-        expect_version(state.version - 1, expected)
-        check_conversation_size(state.conversation_bytes)
-        if message.author_type == "customer" and not closing:
-            _expect_not_closed(state.status)
-            if state.status == "resolved":
-                before = await self._lock(tx, case_id)
-                reopened = before, await _change(tx, before, {"status": "open"})
-        await outbox.append_event(
-            tx, case_id, outbox.CASE_UPDATED, at, changeType="conversation.added", conversation=message
-        )
-        visibility_changes = (
-            _visibility_changes(message) if await store.update_attachment_visibility(tx, message) else {}
-        )
-        await audit.record(tx, case_id, "message.added", at, {**_message_changes(message), **visibility_changes})
-        first_answer = message.author_type == "agent" and state.answered_at == at
-        answered_after = (at - state.created_at).total_seconds() if first_answer else None
-        return AddedMessage(message, state.channel, answered_after, reopened)
-
-    async def _lock(self, tx: Transaction, case_id: str, expected: ExpectedVersions = None) -> Ticket:
-        ticket = await store.lock(tx, case_id) if is_valid_id(case_id) else None
-        if ticket is None or not CURRENT_PRINCIPAL.get().sees(ticket):
-            raise case_not_found(case_id)
-        expect_version(ticket.version, expected)
-        return ticket
-
     def _count_messages(self, channel: str, added: Iterable[Message], answered_after: float | None = None) -> None:
         if channel == SYNTHETIC:
             return
@@ -288,24 +259,67 @@ class CaseService:
             self._instruments.ticket_resolution.record((after.updated_at - after.created_at).total_seconds())
 
 
-async def _set_status(tx: Transaction, before: Ticket, status: Status, agent_id: str | None) -> Ticket:
+async def _append_message(
+    work: UnitOfWork,
+    case_id: str,
+    new: NewMessage,
+    expected: ExpectedVersions = None,
+    *,
+    closing: bool = False,
+) -> AddedMessage:
+    """Append a message; a customer's message reopens a resolved case, unless the case is being closed."""
+    caller = work.context.principal
+    check_may_write(caller, new)
+    message = _build_message(case_id, new, datetime.now(UTC))
+    at, reopened = message.created_at, None
+    state = await store.add_message(work.tx, message) if is_valid_id(case_id) else None
+    if state is None or not caller.sees(state):
+        raise case_not_found(case_id)  # rolls the message back
+    expect_version(state.version - 1, expected)
+    check_conversation_size(state.conversation_bytes)
+    if message.author_type == "customer" and not closing:
+        _expect_not_closed(state.status)
+        if state.status == "resolved":
+            before = await _lock(work, case_id)
+            reopened = before, await _change(work, before, {"status": "open"})
+    await outbox.append_event(
+        work.tx, case_id, outbox.CASE_UPDATED, at, changeType="conversation.added", conversation=message
+    )
+    visibility_changes = (
+        _visibility_changes(message) if await store.update_attachment_visibility(work.tx, message) else {}
+    )
+    await audit.record(work, case_id, "message.added", at, {**_message_changes(message), **visibility_changes})
+    first_answer = message.author_type == "agent" and state.answered_at == at
+    answered_after = (at - state.created_at).total_seconds() if first_answer else None
+    return AddedMessage(message, state.channel, answered_after, reopened)
+
+
+async def _lock(work: UnitOfWork, case_id: str, expected: ExpectedVersions = None) -> Ticket:
+    ticket = await store.lock(work.tx, case_id) if is_valid_id(case_id) else None
+    if ticket is None or not work.context.principal.sees(ticket):
+        raise case_not_found(case_id)
+    expect_version(ticket.version, expected)
+    return ticket
+
+
+async def _set_status(work: UnitOfWork, before: Ticket, status: Status, agent_id: str | None) -> Ticket:
     """Set the status and, if given, the agent; return the new ticket, or `before` if nothing changes."""
     wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
     if all(getattr(before, name) == value for name, value in wanted.items()):
         return before
-    check_may_assign(CURRENT_PRINCIPAL.get(), before.assigned_agent_id, agent_id or before.assigned_agent_id)
-    return await _change(tx, before, wanted)
+    check_may_assign(work.context.principal, before.assigned_agent_id, agent_id or before.assigned_agent_id)
+    return await _change(work, before, wanted)
 
 
-async def _change(tx: Transaction, before: Ticket, changed: dict[str, Any]) -> Ticket:
+async def _change(work: UnitOfWork, before: Ticket, changed: dict[str, Any]) -> Ticket:
     """Change the fields of a locked ticket and return it. Raises Conflict for a status change that is not allowed."""
     if "status" in changed:
         check_status_change(before.status, changed["status"])
     ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC), "version": before.version + 1})
-    await store.update(tx, ticket, changed)
-    await _append_change_events(tx, before, ticket, changed)
+    await store.update(work.tx, ticket, changed)
+    await _append_change_events(work.tx, before, ticket, changed)
     changes = {to_camel(name): (getattr(before, name), value) for name, value in changed.items()}
-    await audit.record(tx, ticket.id, _audit_action(before, ticket), ticket.updated_at, changes)
+    await audit.record(work, ticket.id, _audit_action(before, ticket), ticket.updated_at, changes)
     return ticket
 
 

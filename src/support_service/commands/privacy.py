@@ -19,8 +19,8 @@ from support_service.commands.operator import cli_principal
 from support_service.commands.progress import show_progress
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
-from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.erasure import CustomerErasure
+from support_service.idempotency.unit_of_work import WriteContext
 from support_service.settings import Settings
 from support_service.upkeep import open_maintenance
 
@@ -41,7 +41,6 @@ def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
 
 
 async def _erase(settings: Settings, customer: str, arguments: argparse.Namespace) -> int:
-    CURRENT_PRINCIPAL.set(cli_principal())
     async with open_maintenance(settings) as upkeep:
         erasure = CustomerErasure(settings, upkeep.database, upkeep.remover, upkeep.instruments)
         found = await erasure.cases_of(customer)
@@ -52,7 +51,7 @@ async def _erase(settings: Settings, customer: str, arguments: argparse.Namespac
             print("Nothing was erased.", file=sys.stderr)
             return INCOMPLETE_STATUS
         with show_progress("erase", None) as bar:
-            receipt = await erasure.run(customer, lambda _: bar.advance(1))
+            receipt = await erasure.run(WriteContext(cli_principal()), customer, lambda _: bar.advance(1))
     print(json.dumps({"cases": receipt.cases, **receipt.erased, "unreached": receipt.unreached}, indent=2))
     return INCOMPLETE_STATUS if receipt.unreached else 0
 

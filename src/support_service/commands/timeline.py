@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from support_service.commands.base import run_on_database
+from support_service.commands.operator import cli_principal
 from support_service.commands.tables import print_table
 from support_service.core import units
 from support_service.core.errors import ValidationFailed
 from support_service.database import Database
+from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
 from support_service.settings import Settings
 from support_service.telemetry.labels import UPSTREAM_SERVICES
 from support_service.timeline import overrides
@@ -62,8 +64,8 @@ def _set_override(settings: Settings, name: str, value: float | None, arguments:
     lever = Override(name, value, reason, now + _duration(arguments.time), now)
 
     async def pull(database: Database) -> None:
-        async with database.transaction() as tx:
-            await overrides.set_override(tx, lever)
+        async with unit_of_work(database, WriteContext(cli_principal())) as work:
+            await overrides.set_override(work, lever)
 
     run_on_database(settings, pull)
     print(f"{name} is {lever.text}. {PROPAGATION_NOTE}")
@@ -77,9 +79,9 @@ def restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         raise ValidationFailed("unknown_lever", f"{arguments.lever!r} is no lever: allowed is {allowed}")
 
     async def release(database: Database) -> list[Override]:
-        async with database.transaction() as tx:
+        async with unit_of_work(database, WriteContext(cli_principal())) as work:
             return await overrides.clear_overrides(
-                tx, OVERRIDE_NAMES if arguments.lever == "all" else (arguments.lever,)
+                work, OVERRIDE_NAMES if arguments.lever == "all" else (arguments.lever,)
             )
 
     now = utc_now()

@@ -8,14 +8,13 @@ is still running, only the current owner can mark it, so the two cannot both com
 
 import hashlib
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from support_service.core.errors import Conflict, ValidationFailed
 from support_service.core.ids import new_id
 from support_service.core.principals import Principal
-from support_service.database import Database, Transaction
+from support_service.database import Database
 from support_service.idempotency import store
 
 RETENTION = timedelta(hours=24)
@@ -28,10 +27,11 @@ CLEANUP_BATCH_SIZE = 500  # keys deleted per transaction
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyClaim:
-    """The claim of a request in progress: its key, and the id of the owner of the claim."""
+    """The claim of a request in progress: its key, the id of its owner, and the case that the request addresses."""
 
     key: str
     owner: str
+    case_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,6 @@ class StoredResponse:
     headers: Mapping[str, str]
     body: bytes
     case_id: str | None = None  # the case that it is about, as in the claim and its mark
-
-
-CURRENT_CLAIM: ContextVar[IdempotencyClaim | None] = ContextVar("claim", default=None)
-
-
-async def mark_applied(tx: Transaction, case_id: str | None) -> None:
-    """Mark the claim of the current request as applied, in the transaction of its change.
-
-    `case_id` is the changed case, or None if there is not exactly one. A request without a claim is not marked. Raises
-    Conflict if another request has taken over the claim.
-    """
-    claim = CURRENT_CLAIM.get()
-    if claim is not None and not await store.mark_applied(tx, claim.key, claim.owner, case_id):
-        raise _in_use()
 
 
 def stored_key(caller: Principal, key: str) -> str:
@@ -71,7 +57,7 @@ def key_reused_error() -> ValidationFailed:
 
 
 class IdempotencyService:
-    """Operations on claims, each in its own transaction."""
+    """Operations on claims, each in its own transaction; `unit_of_work` marks a claim as applied."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -86,7 +72,7 @@ class IdempotencyService:
         if the key was used for another request.
         """
         now = datetime.now(UTC)
-        claim = IdempotencyClaim(key, new_id())
+        claim = IdempotencyClaim(key, new_id(), case_id)
         row = {
             "id": key,
             "request": request,
@@ -101,14 +87,14 @@ class IdempotencyService:
                 return claim
             stored = await store.lock_key(tx, key)
             if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
-                raise _in_use()
+                raise key_in_use_error()
             if stored.created_at > now - RETENTION:
                 if stored.request != request:
                     raise key_reused_error()
                 if stored.state == store.DONE and stored.status is not None:
                     return StoredResponse(stored.status, stored.headers or {}, stored.body or b"", stored.case_id)
                 if stored.until > now:
-                    raise _in_use()
+                    raise key_in_use_error()
                 if stored.state == store.APPLIED:
                     raise Conflict(
                         "idempotency_answer_lost",
@@ -118,12 +104,12 @@ class IdempotencyService:
         return claim
 
     async def renew(self, claim: IdempotencyClaim) -> None:
-        """Extend a claim by HELD, so that other requests do not take it over."""
+        """Extend a claim by CLAIM_LEASE, so that other requests do not take it over."""
         async with self._database.transaction() as tx:
             await store.renew(tx, claim.key, claim.owner, datetime.now(UTC) + CLAIM_LEASE)
 
     async def keep(self, claim: IdempotencyClaim, response: StoredResponse) -> None:
-        """Store a response for retries; of a body over MAX_BODY, store only that the request has taken effect."""
+        """Store a response for retries. If its body is too large, store only that the request has taken effect."""
         async with self._database.transaction() as tx:
             if len(response.body) > MAX_STORED_BODY_BYTES:
                 await store.store_response(tx, claim.key, claim.owner, state=store.APPLIED, until=datetime.now(UTC))
@@ -152,5 +138,6 @@ class IdempotencyService:
                 deleted = await store.delete_expired(tx, before, CLEANUP_BATCH_SIZE)
 
 
-def _in_use() -> Conflict:
+def key_in_use_error() -> Conflict:
+    """Return the error for a key whose claim another request holds."""
     return Conflict("idempotency_key_in_use", "The same request is in work; try again in a moment.")

@@ -15,8 +15,9 @@ from support_service.audit import log as audit
 from support_service.core.errors import Unavailable
 from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.core.references import UpstreamService
-from support_service.database import Database, Reader, Transaction
+from support_service.database import Database, Reader
 from support_service.database.tables import timeline_levers
+from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.instruments import Observations
 from support_service.telemetry.labels import UPSTREAM_SERVICES
 
@@ -64,19 +65,19 @@ UPSERT_OVERRIDE = sa.text("""
 """).bindparams(*(sa.bindparam(column.name, type_=column.type) for column in COLUMNS))
 
 
-async def set_override(tx: Transaction, lever: Override) -> None:
+async def set_override(work: UnitOfWork, lever: Override) -> None:
     """Set an override and record it in the audit log; it replaces the override of the same name."""
-    before = next((each for each in await read_overrides(tx) if each.name == lever.name), None)
-    await tx.execute(UPSERT_OVERRIDE, asdict(lever))
-    await audit.record(tx, None, "lever.pulled", lever.set_at, {lever.name: (before, lever)})
+    before = next((each for each in await read_overrides(work.tx) if each.name == lever.name), None)
+    await work.tx.execute(UPSERT_OVERRIDE, asdict(lever))
+    await audit.record(work, None, "lever.pulled", lever.set_at, {lever.name: (before, lever)})
 
 
-async def clear_overrides(tx: Transaction, names: Collection[str]) -> list[Override]:
+async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Override]:
     """Clear overrides and record it in the audit log; return the cleared ones, including expired ones."""
     statement = timeline_levers.delete().where(timeline_levers.c.name.in_(names)).returning(*COLUMNS)
-    cleared = [Override(*row) for row in await tx.fetch_all(statement)]
+    cleared = [Override(*row) for row in await work.tx.fetch_all(statement)]
     for lever in cleared:
-        await audit.record(tx, None, "lever.released", utc_now(), {lever.name: (lever, None)})
+        await audit.record(work, None, "lever.released", utc_now(), {lever.name: (lever, None)})
     return cleared
 
 

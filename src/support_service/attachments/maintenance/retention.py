@@ -8,7 +8,9 @@ from support_service.attachments.maintenance import garbage_queries
 from support_service.attachments.maintenance.garbage import Clock, utc_now
 from support_service.attachments.model import Attachment, FileTotals
 from support_service.attachments.service import audit_removal, publish_removal
+from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Database
+from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
 from support_service.telemetry.instruments import Instruments
 
 RETENTION_BATCH = 100
@@ -46,14 +48,15 @@ class RetentionJob:
                 deleted = [attachment for _, attachment in expired]
             else:
                 at = self._clock()
-                async with self._database.transaction() as tx:
+                async with unit_of_work(self._database, WriteContext(CURRENT_PRINCIPAL.get())) as work:
+                    tx = work.tx
                     expired = await garbage_queries.expired(tx, before, statuses, after, batch, lock=True)
                     ids = [attachment.id for _, attachment in expired]
                     for case_id in sorted({attachment.ticket_id for _, attachment in expired}):
                         await store.lock_case(tx, case_id)
                     deleted = await store.remove(tx, ids, "retention", at) if ids else []
                     await publish_removal(tx, deleted, self._public_url, at)
-                    await audit_removal(tx, deleted, "retention", at)
+                    await audit_removal(work, deleted, "retention", at)
                     await store.subtract_from_ledger(tx, deleted)
                 self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
             if not expired:

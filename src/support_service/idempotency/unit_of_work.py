@@ -1,0 +1,63 @@
+"""Units of work: a transaction that also marks the idempotency claim of its request as applied.
+
+Every write of a request runs in one. So a claim is marked if and only if the write is committed.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from support_service.core.principals import SYSTEM, Principal
+from support_service.database import Database, Transaction
+from support_service.idempotency import store
+from support_service.idempotency.claims import IdempotencyClaim, key_in_use_error
+
+
+@dataclass(frozen=True, slots=True)
+class WriteContext:
+    """Who makes a change: the principal, the id of the request, and the idempotency claim of the request, if any."""
+
+    principal: Principal
+    request_id: str | None = None
+    claim: IdempotencyClaim | None = None
+
+
+SYSTEM_CONTEXT = WriteContext(SYSTEM)  # context of background jobs
+
+
+class UnitOfWork:
+    """A transaction, the context of its changes, and the cases that they change."""
+
+    __slots__ = ("_case_ids", "context", "tx")
+
+    def __init__(self, tx: Transaction, context: WriteContext) -> None:
+        self.tx = tx
+        self.context = context
+        self._case_ids: set[str] = set()
+
+    def note_case(self, case_id: str) -> None:
+        """Note that this unit of work changes a case."""
+        self._case_ids.add(case_id)
+
+    async def mark_claim(self) -> None:
+        """Mark the claim as applied, with the changed case; without one, with the case that the request addresses.
+
+        If several cases changed, the mark names none. Raises Conflict if another request has taken over the claim.
+        """
+        claim = self.context.claim
+        if claim is None:
+            return
+        case_id = claim.case_id
+        if self._case_ids:
+            case_id = next(iter(self._case_ids)) if len(self._case_ids) == 1 else None
+        if not await store.mark_applied(self.tx, claim.key, claim.owner, case_id):
+            raise key_in_use_error()
+
+
+@asynccontextmanager
+async def unit_of_work(database: Database, context: WriteContext) -> AsyncIterator[UnitOfWork]:
+    """Run one transaction; before its commit the claim is marked as applied, whether or not anything was audited."""
+    async with database.transaction() as tx:
+        work = UnitOfWork(tx, context)
+        yield work
+        await work.mark_claim()

@@ -1,0 +1,90 @@
+"""Units of work: a committed write marks its idempotency claim, and a write without its claim is not committed."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.audit import log
+from support_service.core.errors import Conflict
+from support_service.core.principals import SYSTEM
+from support_service.database.tables import idempotency_keys, timeline_levers
+from support_service.idempotency.claims import IdempotencyService
+from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
+from tests.conftest import both_databases
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+ROW = {"name": "ttl", "value": 1.0, "reason": "", "until": AT, "set_at": AT}
+
+
+@pytest.fixture
+def idempotency(database):
+    """The claims of a database."""
+    return IdempotencyService(database)
+
+
+@pytest.fixture
+def expire_claims(database):
+    """Let the lease of every claim end."""
+
+    async def expire():
+        async with database.transaction() as tx:
+            await tx.execute(idempotency_keys.update().values(until=datetime.now(UTC) - timedelta(seconds=1)))
+
+    return expire
+
+
+async def write(database, claim, cases=()):
+    """Write a row with a claim, and record changes of `cases` in the audit log."""
+    async with unit_of_work(database, WriteContext(SYSTEM, claim=claim)) as work:
+        await work.tx.execute(timeline_levers.insert(), ROW)
+        for case_id in cases:
+            await log.record(work, case_id, "case.changed", AT, {})
+
+
+async def count_writes(database):
+    """Return the number of rows that were written."""
+    return (await database.fetch_one(sa.select(sa.func.count()).select_from(timeline_levers)))[0]
+
+
+@both_databases
+async def test_a_write_without_an_audit_entry_is_not_repeated(database, idempotency, expire_claims):
+    """After a replica died between the commit and the response, a retry learns that the write has taken effect."""
+    await write(database, await idempotency.take("key", "request"))
+    await expire_claims()
+    with pytest.raises(Conflict) as refusal:
+        await idempotency.take("key", "request")
+    assert refusal.value.code == "idempotency_answer_lost"
+    assert await count_writes(database) == 1
+
+
+@both_databases
+async def test_a_write_whose_claim_was_taken_over_is_rolled_back(database, idempotency, expire_claims):
+    """Another request holds the claim, so the slow request fails at its commit and leaves nothing behind."""
+    slow = await idempotency.take("key", "request")
+    await expire_claims()
+    fast = await idempotency.take("key", "request")
+    with pytest.raises(Conflict) as refusal:
+        await write(database, slow)
+    assert refusal.value.code == "idempotency_key_in_use"
+    assert await count_writes(database) == 0
+    await write(database, fast)
+    assert await count_writes(database) == 1
+
+
+@both_databases
+@pytest.mark.parametrize(
+    ("cases", "marked"),
+    [((), "addressed"), (("changed",), "changed"), (("changed", "changed"), "changed"), (("one", "other"), None)],
+)
+async def test_a_claim_names_the_case_that_changed(database, idempotency, cases, marked):
+    """The mark names the changed case, without one the case that the request addresses, and none of several."""
+    await write(database, await idempotency.take("key", "request", "addressed"), cases)
+    row = await database.fetch_one(sa.select(idempotency_keys.c.state, idempotency_keys.c.case_id))
+    assert tuple(row) == ("applied", marked)
+
+
+async def test_a_write_without_a_claim_is_committed(database):
+    """Background jobs and requests without an Idempotency-Key have no claim to mark."""
+    await write(database, None)
+    assert await count_writes(database) == 1
