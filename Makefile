@@ -49,22 +49,22 @@ test-fast: install ## Run the tests that need nothing but SQLite, in about a min
 
 # Not the tests of kills: they trace each line themselves, and a process has one tracer.
 coverage: install services ## Run the tests and print the branches of src/ that none takes
-	$(PYTEST) -n 4 --timeout 900 --ignore tests/crash --cov --cov-report term --cov-report html $(ARGS)
+	$(PYTEST) -n 4 --timeout 900 --ignore tests/e2e/crash --cov --cov-report term --cov-report html $(ARGS)
 
 soak: install ## Let 32 clients write and read for about a minute: not one 5xx
-	LOAD_ROUNDS=250 $(LONG) tests/test_load.py $(ARGS)
+	LOAD_ROUNDS=250 $(LONG) tests/app/test_memory_under_load.py $(ARGS)
 
 soak-timeline: install services ## Let neighbours and Redis fail at random for five minutes while 32 clients read
-	CHAOS_SECONDS=300 $(LONG) tests/timeline/test_chaos.py -s $(ARGS)
+	CHAOS_SECONDS=300 $(LONG) tests/e2e/timeline/test_chaos.py -s $(ARGS)
 
 crash: install ## Kill the service at 270 steps of what it does with files: nothing is lost, nothing is left
-	CRASH_KILLS=45 $(LONG) tests/crash -s $(ARGS)
+	CRASH_KILLS=45 $(LONG) tests/e2e/crash -s $(ARGS)
 
 schemathesis: install ## Send the service what its OpenAPI document makes possible, for five minutes
-	SCHEMATHESIS_SECONDS=300 $(LONG) tests/web/test_schemathesis.py -s $(ARGS)
+	SCHEMATHESIS_SECONDS=300 $(LONG) tests/e2e/api/test_schemathesis.py -s $(ARGS)
 
 drill-events: install services ## Kill the consumer 100 times while 5,000 events come in, and Redis for 20 s
-	DRILL_KILLS=100 DRILL_EVENTS=5000 DRILL_OUTAGE=20 $(LONG) tests/events/test_drill.py $(ARGS)
+	DRILL_KILLS=100 DRILL_EVENTS=5000 DRILL_OUTAGE=20 $(LONG) tests/e2e/events/test_drill.py $(ARGS)
 
 lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/ruff format --check
@@ -90,10 +90,10 @@ rules: install ## Write Prometheus's rules and their tests again, from the table
 	$(BIN)/python -m observability.prometheus_rule
 
 drill-short: install services ## Break three things, and see that on-call is told of them and of nothing else
-	DRILL_TIME=30 $(PYTEST) -n 3 tests/drill/short.py $(ARGS)
+	DRILL_TIME=30 $(PYTEST) -n 3 tests/e2e/drill/short.py $(ARGS)
 
 drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
-	@$(BIN)/python -m tests.drill $(ARGS)
+	@$(BIN)/python -m tests.e2e.drill $(ARGS)
 
 dashboards: install ## Write grafana/dashboards/ again, from the tables of panels in grafana/
 	$(BIN)/python -m grafana.generate

@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 import redis.asyncio as redis
 import uvloop
-from tests.servers import PostgresServer, RedisServer, free_port
+from tests.support.servers import PostgresServer, RedisServer, free_port
 
 from benchmarks.beside import Stream, compare
 from support_service.database import migrate

@@ -21,10 +21,10 @@ from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from support_service.timeline.cache.memory import InProcessCache, SnapshotStore
 from support_service.timeline.cache.redis import RedisCache
-from tests.calls import PATIENCE
-from tests.scrape import Scrape
-from tests.servers import PostgresServer
-from tests.sessions import (  # noqa: F401 - fixtures
+from tests.support.calls import PATIENCE
+from tests.support.scrape import Scrape
+from tests.support.servers import PostgresServer
+from tests.support.sessions import (  # noqa: F401 - fixtures
     postgres,
     postgres_server,
     postgres_template,
@@ -35,13 +35,13 @@ from tests.sessions import (  # noqa: F401 - fixtures
     s3_server,
     sqlite_template,
 )
-from tests.upstream import OrderService, PagedService, Upstream, fulfillment_service, payment_service
+from tests.support.upstream import OrderService, PagedService, Upstream, fulfillment_service, payment_service
 
 # The same examples in every run, and no clock in the verdict.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
 
-pytest_plugins = ("tests.tiers", "tests.isolation")
+pytest_plugins = ("tests.support.plugins.tiers", "tests.support.plugins.isolation")
 
 MakeClient = Callable[..., Awaitable[TestClient]]
 both_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)

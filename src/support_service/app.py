@@ -2,7 +2,7 @@
 
 A component that a setting selects is imported and built in a function of its own, so that startup does not import
 packages that the settings don't need: redis, joserfc and cryptography, obstore, asyncpg, OpenTelemetry's exporters.
-See tests/test_imports.py.
+See tests/e2e/test_imports.py.
 """
 
 import asyncio

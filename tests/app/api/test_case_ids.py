@@ -1,0 +1,74 @@
+"""An id may be any text: an unknown one is 404 on every route, never 500 and never 422."""
+
+from urllib.parse import quote
+
+import pytest
+from yarl import URL
+
+from tests.conftest import both_databases
+from tests.support.calls import form, refused
+
+IDS = {
+    "plain": "nobody",
+    "a uuid": "00000000-0000-0000-0000-000000000000",
+    "NUL": "\0",
+    "NUL inside": "a\0b",
+    "a slash": "a/b",
+    "a step up": "../../etc/passwd",
+    "a space": " ",
+    "unicode": "đơn-😀",
+    "a right-to-left mark": "\u202e",
+    "SQL": "' OR '1'='1",
+    "a percent": "100%",
+    "a query": "a?b=c#d",
+    "a line break": "a\r\nb",
+    "long": "x" * 200,
+    "a kilobyte": "x" * 1000,
+}
+CALLS = [
+    ("GET", "", {}),
+    ("GET", "?includeTimeline=true", {}),
+    ("PATCH", "", {"json": {"subject": "B"}}),
+    ("POST", "/messages", {"json": {"authorType": "agent", "message": "Hello"}}),
+    ("POST", "/status?status=closed", {}),
+    ("POST", "/close", {}),
+    ("POST", "/close", {"json": {"message": "Bye"}}),
+    ("POST", "/timeline/refresh", {}),
+    ("GET", "/attachments", {}),
+    ("POST", "/attachments", {}),
+    ("GET", "/attachments/a/b", {}),
+    ("DELETE", "/attachments/a", {}),
+]
+
+
+@both_databases
+@pytest.mark.parametrize("name", IDS)
+async def test_an_unknown_case(client, metrics, name):
+    """Every call about a case that does not exist is 404, whatever its id looks like, and counts nothing."""
+    for method, path, arguments in CALLS:
+        more = {"data": form(b"hello")} if (method, path) == ("POST", "/attachments") else arguments
+        address = URL(f"/support/cases/{quote(IDS[name], safe='')}{path}", encoded=True)
+        code = "attachment_not_found" if path.startswith("/attachments/") else "case_not_found"
+        problem = await refused(await client.request(method, address, **more), 404, code)
+        assert len(problem["detail"]) < 400
+    for counter in ("conversation_added", "ticket_status_changed", "attachment_stored", "ticket_created"):
+        assert metrics.total(f"support_{counter}_total") == 0
+
+
+@pytest.mark.parametrize("raw", ["%FF", "%C3%28", "%", "%zz", "%ED%A0%80"])
+async def test_an_id_that_is_no_text(client, raw):
+    """Bytes that are no UTF-8, or no encoding at all, name no case."""
+    response = await client.get(URL(f"/support/cases/{raw}", encoded=True))
+    await refused(response, 404, "case_not_found")
+
+
+async def test_an_id_with_braces(client):
+    """Braces, which templates of routes are made of, name no case either."""
+    async with client.get(URL("/support/cases/%7Bcase_id%7D", encoded=True)) as response:
+        assert response.status == 404
+        assert response.content_type == "application/problem+json"
+
+
+async def test_a_long_id(client):
+    """An id of some kilobytes is an unknown case like any other; tests/e2e/server/test_server.py has one of ten."""
+    await refused(await client.get(f"/support/cases/{'x' * 5000}"), 404, "case_not_found")

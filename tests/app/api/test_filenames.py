@@ -1,0 +1,66 @@
+"""What a client calls its file, and what becomes of it."""
+
+from urllib.parse import unquote
+
+import aiohttp
+import pytest
+
+from tests.support.calls import files, open_case
+
+
+@pytest.fixture
+async def case(client):
+    """A case."""
+    return await open_case(client)
+
+
+async def test_a_filename_as_aiohttp_sends_it(client, case):
+    """Letters beyond ASCII arrive percent-encoded from some clients, and are shown as they were meant."""
+    document = aiohttp.FormData()  # quotes the filename
+    document.add_field("file", b"hello", filename="đơn hàng 100%.txt", content_type="text/plain")
+    async with client.post(f"/support/cases/{case['id']}/attachments", data=document) as response:
+        assert (await response.json())["filename"] == "đơn hàng 100%.txt"
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("C:\\Users\\lan\\hoá đơn.pdf", "hoá đơn.pdf"),
+        ("/etc/shadow", "shadow"),
+        ("a\0b.txt", "ab.txt"),
+        ("a\x1b[31mb\u202e\u200b.txt", "a[31mb.txt"),
+        ("Đơn hàng số 1.txt", "Đơn hàng số 1.txt"),
+        ("x" * 400, "x" * 255),
+        ("đ" * 400, "đ" * 127),
+        ("", "file"),
+        (".", "file"),
+        ("..", "file"),
+        ("   ", "file"),
+        ('quo"te%.txt', 'quo"te%.txt'),
+        ("..hidden", "..hidden"),
+    ],
+)
+async def test_filenames(client, case, attachment_dir, sent, shown):
+    """Whatever the client calls its file, it is shown without path and control characters, and kept under our key."""
+    body = _body(sent)
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    async with client.post(f"/support/cases/{case['id']}/attachments", data=body, headers=headers) as response:
+        assert response.status == 201, await response.text()
+        answer = await response.json()
+    assert answer["filename"] == shown
+    (path,) = files(attachment_dir)
+    assert len(path.relative_to(attachment_dir).parts) == 2
+    assert path.name.isalnum()
+    async with client.get(answer["uri"]) as response:
+        assert await response.read() == b"hello"
+        disposition = response.headers["Content-Disposition"]
+        assert unquote(disposition.rpartition("filename*=UTF-8''")[2]) == shown
+
+
+def _body(filename: str) -> bytes:
+    """A form with this filename, as raw as it is."""
+    name = filename.replace("\\", "\\\\").replace('"', '\\"') if "\\" in filename or '"' in filename else filename
+    head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+    return head.encode() + b"hello\r\n--b--\r\n"

@@ -1,0 +1,90 @@
+"""What probes and operators ask: health, liveness, readiness, and the id of each request."""
+
+import asyncio
+import gc
+
+import pytest
+
+from support_service.api import app_keys, health
+from support_service.core.errors import Unavailable
+from support_service.http.readiness import READINESS
+from tests.support.calls import eventually, refused
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez"])
+async def test_health_as_the_old_clients_know_it(client, path):
+    """A service that is up says `ok`."""
+    async with client.get(path) as response:
+        assert response.status == 200
+        assert await response.json() == {"status": "ok"}
+
+
+async def test_readiness(client):
+    """A service that can work says so, part by part."""
+    async with client.get("/readyz") as response:
+        assert response.status == 200
+        assert await response.json() == {"status": "ready", "database": "ok", "cache": "ok"}
+
+
+async def test_readiness_does_not_need_redis(make_client, redis):
+    """A dead Redis is reported, and requests are welcome all the same."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url)
+    redis.kill()
+    async with client.get("/readyz") as response:
+        assert response.status == 200
+        assert await response.json() == {"status": "ready", "database": "ok", "cache": "unavailable"}
+
+
+async def test_a_request_id_is_taken_over(client):
+    """A client's request id comes back, in answers and in problems."""
+    for path in ("/health", "/support/cases", "/metrics"):
+        async with client.get(path, headers={"X-Request-Id": "abc-1.2_3"}) as response:
+            assert response.headers["X-Request-Id"] == "abc-1.2_3"
+    response = await client.get("/support/cases/nobody", headers={"X-Request-Id": "abc"})
+    assert (await refused(response, 404, "case_not_found"))["requestId"] == "abc"
+
+
+@pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "é", '"><script>'])
+async def test_a_request_id_of_another_form_is_replaced(client, sent):
+    """An id that could do harm in a log is replaced by one of our own, a new one each time."""
+    given = []
+    for _ in range(2):
+        async with client.get("/health", headers={"X-Request-Id": sent}) as response:
+            given.append(response.headers["X-Request-Id"])
+    assert sent not in given
+    assert given[0] != given[1]
+    assert all(identifier.isalnum() for identifier in given)
+
+
+async def test_readiness_ends_before_the_stop(client):
+    """A service that is about to stop says so, part by part, and asks for no more requests."""
+    client.app[READINESS].accepting = False
+    async with client.get("/readyz") as response:
+        assert response.status == 503
+        assert await response.json() == {"status": "stopping", "database": "ok", "cache": "ok"}
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_database_that_answers_too_late_is_no_complaint(client, monkeypatch, fails):
+    """A ping that was given up ends or fails later; asyncio does not complain of an error that nobody took note of."""
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    monkeypatch.setattr(health, "PING_TIMEOUT", 0.0)
+
+    async def hang():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if fails:
+                raise Unavailable("database_unavailable", "It is out of reach.") from None
+            raise
+
+    monkeypatch.setattr(client.app[app_keys.DATABASE], "ping", hang)
+    async with client.get("/readyz") as response:
+        assert (response.status, (await response.json())["database"]) == (503, "unavailable")
+    readiness = client.app[READINESS]
+    await eventually(readiness.ping.done)
+    await asyncio.sleep(0)
+    readiness.ping = None
+    gc.collect()
+    assert complaints == []

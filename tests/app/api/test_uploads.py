@@ -1,0 +1,218 @@
+"""Uploads that can't be kept: each is told why, and nothing stays behind."""
+
+import asyncio
+import gzip
+
+import pytest
+
+from support_service.api import app_keys
+from support_service.attachments import store
+from tests.support.calls import eventually, files, form, open_case, read_case, refused
+
+MAX = 1000  # bytes, as configured here
+PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
+OTHER = b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n'
+END = b"\r\n--b--\r\n"
+FORM = "multipart/form-data; boundary=b"
+
+
+@pytest.fixture
+def environment(environment):
+    """A service that takes small files."""
+    return environment | {"SUPPORT_ATTACHMENT_MAX_BYTES": str(MAX)}
+
+
+@pytest.fixture
+async def case(client):
+    """A case."""
+    return await open_case(client)
+
+
+@pytest.fixture
+async def nothing_stays(client, case, attachment_dir, metrics):
+    """After the test there is no file, no row, nothing in the ledger and nothing counted."""
+    yield
+    assert files(attachment_dir) == []
+    assert (await read_case(client, case))["attachments"] == []
+    backlog = await store.ledger_totals(client.app[app_keys.DATABASE], "local")
+    assert (backlog.files, backlog.bytes) == (0, 0)
+    assert metrics.value("support_attachment_backlog_bytes") == 0
+    assert metrics.total("support_attachment_stored_total") == 0
+
+
+async def send(client, case, body, content_type=FORM):
+    """Upload a raw body; an iterator is sent in chunks, without a length."""
+    headers = {"Content-Type": content_type} if content_type else {}
+    return await client.post(f"/support/cases/{case['id']}/attachments", data=body, headers=headers)
+
+
+async def chunks(*parts):
+    """A body of unknown length."""
+    for part in parts:
+        yield part
+
+
+BODIES = {
+    "no file part": (OTHER + b"--b--\r\n", FORM, 422, "file_missing"),
+    "no part at all": (b"--b--\r\n", FORM, 422, "file_missing"),
+    "two file parts": (PART + b"one\r\n" + PART + b"two" + END, FORM, 422, "file_repeated"),
+    "two file parts, one empty": (PART + b"one\r\n" + PART + END, FORM, 422, "file_repeated"),
+    "an empty file": (PART + END, FORM, 422, "attachment_empty"),
+    "an empty body": (b"", FORM, 400, "malformed_multipart"),
+    "a body without the boundary": (b"x" * 500, FORM, 400, "malformed_multipart"),
+    "a long body without the boundary": (b"x" * 50_000, FORM, 400, "malformed_multipart"),
+    "a body of another boundary": (PART + b"x" + END, "multipart/form-data; boundary=c", 400, "malformed_multipart"),
+    "a body that ends in the file": (PART + b"half", FORM, 400, "malformed_multipart"),
+    "a body that ends in a header": (b"--b\r\nContent-Dispo", FORM, 400, "malformed_multipart"),
+    "a part without its name": (b"--b\r\nContent-Type: text/plain\r\n\r\nx" + END, FORM, 400, "malformed_multipart"),
+    "too many parts": (OTHER * 40 + PART + b"x" + END, FORM, 400, "malformed_multipart"),
+    "too many parts after the file": (PART + b"x\r\n" + OTHER * 40 + b"--b--\r\n", FORM, 400, "malformed_multipart"),
+    "too many headers": (b"--b\r\n" + b"A: b\r\n" * 50 + b"\r\nx" + END, FORM, 400, "malformed_multipart"),
+    "a header too long": (b"--b\r\nA: " + b"b" * 20_000 + b"\r\n\r\nx" + END, FORM, 400, "malformed_multipart"),
+    "a filename in no encoding": (PART.replace(b"a.txt", b"\xff\xfe") + b"x" + END, FORM, 400, "malformed_multipart"),
+    "one byte too many": (PART + b"x" * (MAX + 1) + END, FORM, 413, "attachment_too_large"),
+    "far too many bytes": (PART + b"x" * 200_000 + END, FORM, 413, "attachment_too_large"),
+    "no boundary in the type": (PART + b"x" + END, "multipart/form-data", 415, "unsupported_type"),
+    "an empty boundary": (PART + b"x" + END, 'multipart/form-data; boundary=""', 415, "unsupported_type"),
+    "JSON": (b"{}", "application/json", 415, "unsupported_type"),
+    "another multipart": (PART + b"x" + END, "multipart/mixed; boundary=b", 415, "unsupported_type"),
+    "no type": (PART + b"x" + END, "", 415, "unsupported_type"),
+    "a type that is none": (PART + b"x" + END, ";;;=", 415, "unsupported_type"),
+    "a boundary too long": (
+        PART + b"x" + END,
+        f"multipart/form-data; boundary={'b' * 5000}",
+        400,
+        "malformed_multipart",
+    ),
+    "a boundary of other letters": (
+        PART + b"x" + END,
+        'multipart/form-data; boundary="bé"',
+        400,
+        "malformed_multipart",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_body_that_is_not_in_order(client, case, nothing_stays, name):
+    """Each kind of wrong body is a problem with its own stable code, and leaves nothing behind."""
+    body, content_type, status, code = BODIES[name]
+    await refused(await send(client, case, body, content_type), status, code)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip"])
+@pytest.mark.parametrize("content_type", [FORM, "application/json"])
+async def test_a_compressed_body(client, case, nothing_stays, encoding, content_type):
+    """A compressed body is refused, and nobody unpacks it, be it sound or not: 1 MB may stand for 1 GB."""
+    path = f"/support/cases/{case['id']}/" + ("attachments" if content_type == FORM else "messages")
+    for body in (b"this is not compressed", gzip.compress(PART + b"hello" + END)):
+        headers = {"Content-Type": content_type, "Content-Encoding": encoding}
+        await refused(await client.post(path, data=body, headers=headers), 415, "unsupported_type")
+
+
+@pytest.mark.parametrize("size", [MAX + 1, 200_000])
+async def test_a_body_over_the_limit_without_a_length(client, case, nothing_stays, size):
+    """A body that does not say its length is refused as soon as it is over the limit."""
+    response = await send(client, case, chunks(PART, *[b"x" * 1000] * (size // 1000), b"x", END))
+    await refused(response, 413, "attachment_too_large")
+
+
+@pytest.mark.parametrize("before", [b"", OTHER])
+async def test_a_preamble_or_a_field_without_an_end(client, case, nothing_stays, before):
+    """What is not the file is bounded too, though its length is not said."""
+    async with send_open(client, case) as (reader, writer):
+        await write_chunk(writer, before[:-3] + b"\r\n")
+        writer.transport.set_write_buffer_limits(0)
+        writing = asyncio.create_task(_write_for_ever(writer))
+        status = await reader.readline()
+        writing.cancel()
+        assert status.split()[1] in (b"400", b"413")
+
+
+async def test_exactly_the_limit_is_kept(client, case, attachment_dir):
+    """A file of the greatest size is kept, with or without a length."""
+    for body in (PART + b"x" * MAX + END, chunks(PART, b"x" * MAX, END)):
+        async with await send(client, case, body) as response:
+            assert response.status == 201
+            assert (await response.json())["sizeBytes"] == MAX
+    assert len(files(attachment_dir)) == 2
+
+
+async def test_a_nested_multipart_is_stored_as_its_bytes(client, case):
+    """A part that is itself a multipart is a file like any other, and is not looked into."""
+    nested = b"--n\r\nContent-Disposition: form-data; name=file\r\n\r\ninner\r\n--n--\r\n"
+    part = PART.replace(b"text/plain", b"multipart/mixed; boundary=n")
+    async with await send(client, case, part + nested + END) as response:
+        answer = await response.json()
+    assert answer["contentType"] == "multipart/mixed"
+    async with client.get(answer["uri"]) as response:
+        assert await response.read() == nested
+
+
+async def test_other_fields_are_left_aside(client, case):
+    """Fields before and after the file don't hurt, and are not in it."""
+    async with await send(client, case, OTHER + PART + b"hello\r\n" + OTHER + b"--b--\r\n") as response:
+        assert (await response.json())["sizeBytes"] == 5
+
+
+async def test_an_upload_to_an_unknown_case(client, case, nothing_stays):
+    """A file for a case that does not exist is refused, whatever the id looks like."""
+    for unknown in ("nobody", "%00", "..%2F..%2Fetc", "x" * 5000):
+        response = await client.post(f"/support/cases/{unknown}/attachments", data=form(b"hello"))
+        await refused(response, 404, "case_not_found")
+
+
+@pytest.mark.parametrize("sent", [b"", PART[:20], PART, PART + b"x" * 10])
+async def test_a_client_that_leaves_leaves_nothing(client, case, nothing_stays, sent, metrics):
+    """A client that goes away in the middle of an upload leaves no file, and is no failure of the service."""
+    async with send_open(client, case) as (_, writer):
+        await write_chunk(writer, sent)
+    upload = "/support/cases/{case_id}/attachments"
+    await eventually(lambda: statuses(metrics, upload) != [])
+    assert statuses(metrics, upload) == ["499"]
+
+
+async def test_a_client_that_leaves_a_large_file(make_client, environment, attachment_dir):
+    """Blocks that were written already are removed when the client goes away."""
+    client = await make_client(SUPPORT_ATTACHMENT_MAX_BYTES="10000000")
+    async with send_open(client, await open_case(client)) as (_, writer):
+        await write_chunk(writer, PART)
+        for _ in range(20):
+            await write_chunk(writer, b"x" * 65_536)
+        await eventually(lambda: len(files(attachment_dir)) == 1)
+    await eventually(lambda: files(attachment_dir) == [])
+
+
+def statuses(metrics, route):
+    """The statuses that a route has answered with."""
+    counted = metrics.counted("http_server_request_duration_seconds_count")
+    return [labels["http_response_status_code"] for labels in counted if labels["http_route"] == route]
+
+
+class send_open:  # noqa: N801 - reads as the verb that it is
+    """A connection on which an upload in chunks has begun; it is cut at the end of the block."""
+
+    def __init__(self, client, case) -> None:
+        self._client, self._case = client, case
+
+    async def __aenter__(self):
+        reader, self._writer = await asyncio.open_connection(self._client.host, self._client.port)
+        head = f"POST /support/cases/{self._case['id']}/attachments HTTP/1.1\r\nHost: localhost\r\n"
+        self._writer.write(f"{head}Content-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        await self._writer.drain()
+        return reader, self._writer
+
+    async def __aexit__(self, *_) -> None:
+        self._writer.transport.abort()
+
+
+async def write_chunk(writer, data: bytes) -> None:
+    """One chunk of a body; nothing where there is nothing to send."""
+    if data:
+        writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+        await writer.drain()
+
+
+async def _write_for_ever(writer) -> None:
+    while True:
+        await write_chunk(writer, b"x" * 1000)

@@ -1,0 +1,306 @@
+"""Webhooks: signed, retried, given up after a day, replayed."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from standardwebhooks import Webhook
+
+from support_service.api import app_keys
+from support_service.database.tables import outbox, webhook_deliveries
+from support_service.events import erasure, store
+from support_service.events.relay import PUBLISH_BATCH
+from support_service.events.webhooks import MAX_CONCURRENT_DELIVERIES, PURGE_BATCH
+from tests.conftest import both_databases
+from tests.support.calls import add_message, eventually, open_case
+
+SECRET = "whsec_" + "c2VjcmV0" * 4
+DELIVERIES = "support_webhook_deliveries_total"
+
+
+class Endpoint:
+    """An endpoint that keeps what it is sent, and answers as it is told."""
+
+    def __init__(self):
+        self.sent = []
+        self.status = 204
+        app = web.Application()
+        app.router.add_post("/hook", self._take)
+        self.server = TestServer(app)
+
+    async def _take(self, request):
+        self.sent.append((dict(request.headers), await request.read()))
+        return web.Response(status=self.status)
+
+    async def got(self, number):
+        await eventually(lambda: len(self.sent) >= number)
+        return [json.loads(body) for _, body in self.sent]
+
+
+@pytest.fixture
+async def endpoint():
+    """A listener's endpoint."""
+    endpoint = Endpoint()
+    await endpoint.server.start_server()
+    yield endpoint
+    await endpoint.server.close()
+
+
+@pytest.fixture
+def environment(environment, endpoint):
+    """A service without Redis that tells two endpoints, one of them of openings alone."""
+    url = str(endpoint.server.make_url("/hook"))
+    hooks = [
+        {"name": "all", "url": url, "secret": SECRET},
+        {"name": "openings", "url": url, "secret": SECRET, "types": ["support.case.opened.v1"]},
+    ]
+    return environment | {"SUPPORT_WEBHOOKS": json.dumps(hooks)}
+
+
+async def change(client, **values):
+    """Change every delivery."""
+    async with client.app[app_keys.DATABASE].transaction() as tx:
+        await tx.execute(webhook_deliveries.update().values(values))
+
+
+async def states(client):
+    """The states of all deliveries."""
+    rows = await client.app[app_keys.DATABASE].fetch_all(sa.select(webhook_deliveries.c.state))
+    return sorted(row[0] for row in rows)
+
+
+async def wait_for_states(client, expected):
+    """Wait until the deliveries are in exactly these states."""
+
+    async def reached():
+        return await states(client) == expected
+
+    await eventually(reached)
+
+
+@both_databases
+async def test_each_endpoint_gets_what_it_wants_signed(client, endpoint, metrics):
+    """Each event goes to each endpoint that wants its type, with a signature that Standard Webhooks' code takes."""
+    case = await open_case(client)
+    await add_message(client, case)
+    events = await endpoint.got(3)
+    assert sorted(event["type"].split(".")[2] for event in events) == ["opened", "opened", "updated"]
+    for headers, body in endpoint.sent:
+        assert Webhook(SECRET).verify(body, headers)["subject"] == case["id"]
+        assert headers["webhook-id"] == json.loads(body)["id"]
+        assert headers["Content-Type"] == "application/cloudevents+json"
+    await wait_for_states(client, ["delivered"] * 3)
+    assert metrics.value(DELIVERIES, outcome="delivered") == 3
+
+
+@both_databases
+async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics):
+    """A delivery that fails comes again later with the same id; after a day it is given up."""
+    endpoint.status = 503
+    await open_case(client)
+    await endpoint.got(2)
+    await eventually(lambda: metrics.value(DELIVERIES, outcome="retried") >= 2)
+    assert await states(client) == ["pending"] * 2
+    await change(client, due=datetime.now(UTC), since=datetime.now(UTC) - timedelta(days=1))
+    events = await endpoint.got(4)
+    assert len({event["id"] for event in events}) == 1
+    await wait_for_states(client, ["failed"] * 2)
+    assert metrics.value(DELIVERIES, outcome="failed") == 2
+
+
+async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
+    """An endpoint that answers 410 wants no more of an event: the delivery has failed, and says why."""
+    endpoint.status = 410
+    await open_case(client)
+    await endpoint.got(2)
+    await wait_for_states(client, ["failed"] * 2)
+    assert metrics.value(DELIVERIES, outcome="failed") == 2
+    ((reason, tries), _) = await client.app[app_keys.DATABASE].fetch_all(
+        sa.select(webhook_deliveries.c.reason, webhook_deliveries.c.tries)
+    )
+    assert ("410" in reason, tries) == (True, 1)
+
+
+@pytest.mark.usefixtures("short_lease")
+async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
+    """What is still to be delivered to an endpoint that is no more has failed, also where there is no other."""
+    endpoint.status = 503
+    await open_case(client)
+    await endpoint.got(2)
+    await client.close()
+    without = await make_client(SUPPORT_WEBHOOKS=None)
+    await change(without, state="pending", due=datetime.now(UTC))
+    await wait_for_states(without, ["failed"] * 2)
+
+
+@both_databases
+async def test_old_deliveries_are_forgotten(make_client, monkeypatch):
+    """What was delivered is kept for a day, what failed for 30; older ones go, however many they are."""
+    monkeypatch.setattr("support_service.app.RELAY_LOOK_EVERY", 0.1)
+    client = await make_client()
+    database, now = client.app[app_keys.DATABASE], datetime.now(UTC)
+    row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
+    async with database.transaction() as tx:
+        for state, days, number in (("delivered", 2, 2 * PURGE_BATCH + 1), ("failed", 31, 1), ("failed", 2, 1)):
+            old = row | {"state": state, "due": now - timedelta(days=days)}
+            await tx.execute(webhook_deliveries.insert(), [old] * number)
+    await wait_for_states(client, ["failed"])
+
+
+async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
+    """While endpoints do not answer, each with more deliveries due than are made at once, another gets every event."""
+    release = asyncio.Event()
+
+    async def hang(_request):
+        await release.wait()
+        return web.Response()
+
+    async def all_delivered():
+        return (await states(client)).count("delivered") >= 2 * MAX_CONCURRENT_DELIVERIES + 1
+
+    app = web.Application()
+    app.router.add_post("/hook", hang)
+    async with TestServer(app) as hanging:
+        names = [f"hangs-{number}" for number in range(7)]
+        hooks = [{"name": name, "url": str(hanging.make_url("/hook")), "secret": SECRET} for name in names]
+        hooks.append({"name": "well", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET})
+        client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
+        for _ in range(2 * MAX_CONCURRENT_DELIVERIES + 1):
+            await open_case(client)
+        assert (
+            len({event["id"] for event in await endpoint.got(2 * MAX_CONCURRENT_DELIVERIES + 1)})
+            == 2 * MAX_CONCURRENT_DELIVERIES + 1
+        )
+        await eventually(all_delivered)
+        release.set()
+
+
+async def test_a_dead_redis_does_not_hold_up_webhooks(make_client, endpoint, redis):
+    """While nothing can be published every event still goes to the endpoints, however many wait in the outbox."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url)
+    redis.kill()
+    async with client.app[app_keys.DATABASE].transaction() as tx:
+        told = json.dumps({"id": "old"})
+        row = {"type": "support.case.updated.v1", "at": "2026-01-01T00:00:00Z", "event": told, "fanned_out": True}
+        await tx.execute(outbox.insert(), [row] * (PUBLISH_BATCH + 50))
+    await open_case(client)
+    assert [event["type"] for event in await endpoint.got(2)] == ["support.case.opened.v1"] * 2
+    redis.start()
+
+
+async def fan_out(database, fresh):
+    """Make deliveries of events as the relay does."""
+    seqs = [seq for seq, _ in fresh]
+    async with database.transaction() as tx:
+        await store.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
+
+
+async def keep(database, event):
+    """Put an event into the outbox; gives what the relay sees of it."""
+    row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": event}
+    async with database.transaction() as tx:
+        await tx.execute(outbox.insert(), row)
+    return await store.events_to_fan_out(database, 10)
+
+
+async def waiting(database):
+    """Until a transaction waits for another's lock."""
+    await eventually(lambda: database.fetch_one(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")))
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_deliveries_that_meet_an_erasure(database):
+    """Deliveries that are made of an event while its case is erased have what the erasure has left of it."""
+    fresh = await keep(database, '{"subject":"case-1","said":"zaphod"}')
+    async with database.transaction() as tx:
+        await erasure.rewrite_stored_events(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
+        making = asyncio.create_task(fan_out(database, fresh))
+        await waiting(database)
+    await making
+    events = await database.fetch_all(sa.select(webhook_deliveries.c.event))
+    assert events == [('{"subject":"case-1","said":"erased"}',)]
+
+
+@both_databases
+async def test_an_erasure_finds_what_an_older_release_keeps(database):
+    """What says of which case it is is rewritten, and what an older release has kept, which doesn't; others' is not."""
+    told = [
+        ("case-1", '{"subject":"case-1","said":"zaphod"}'),
+        (None, '{"subject":"case-1","said":"zaphod"}'),
+        (None, '{"subject":"case-2","said":"zaphod"}'),
+        ("case-2", '{"subject":"case-2","said":"zaphod"}'),
+    ]
+    row = {"type": "t", "at": "2026-01-01T00:00:00Z"}
+    async with database.transaction() as tx:
+        await tx.execute(outbox.insert(), [row | {"case_id": case, "event": event} for case, event in told])
+    await fan_out(database, await store.events_to_fan_out(database, 10))
+    async with database.transaction() as tx:
+        counted = await erasure.rewrite_stored_events(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
+    assert counted == {"outboxEvents": 2, "webhookDeliveries": 2}
+    for table in (outbox, webhook_deliveries):
+        found = await database.fetch_all(sa.select(table.c.case_id, table.c.event).order_by(table.c.seq))
+        assert [tuple(each) for each in found] == [
+            (case, event.replace("zaphod", "erased") if "case-1" in event else event) for case, event in told
+        ]
+
+
+MEETING = {
+    "an erasure of what is to be published": (outbox, lambda tx: erasure.rewrite_stored_events(tx, "case-1", str)),
+    "an erasure of what is to be delivered": (
+        webhook_deliveries,
+        lambda tx: erasure.rewrite_stored_events(tx, "case-1", str),
+    ),
+    "a publication": (outbox, lambda tx: store.delete_published(tx, [1, 2, 3])),
+    "the making of deliveries": (outbox, lambda tx: store.fan_out(tx, [1, 2, 3], [], datetime.now(UTC))),
+    "a replay": (webhook_deliveries, lambda tx: store.replay_deliveries(tx, datetime.now(UTC), None)),
+}
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("who", MEETING)
+async def test_all_take_their_rows_in_one_order(database, who):
+    """Whoever changes several rows takes the first first, wherever it lies: so no two can wait for each other."""
+    table, work = MEETING[who]
+    event, now = {"type": "t", "event": "{}", "case_id": "case-1"}, datetime.now(UTC)
+    delivery = {"endpoint": "all", "state": "failed", "tries": 1, "since": now, "due": now}
+    async with database.transaction() as tx:
+        await tx.execute(outbox.insert(), [event | {"at": "2026-01-01T00:00:00Z"}] * 3)
+        await tx.execute(webhook_deliveries.insert(), [event | delivery] * 3)
+        for kept in (outbox, webhook_deliveries):
+            await tx.execute(kept.update().where(kept.c.seq == 1).values(type="u"))  # it lies behind the others now
+
+    async def meet():
+        async with database.transaction() as tx:
+            await work(tx)
+
+    async with database.transaction() as tx:
+        await tx.fetch_all(sa.select(table.c.seq).where(table.c.seq == 1).with_for_update())
+        meeting = asyncio.create_task(meet())
+        await waiting(database)
+        assert len(await tx.fetch_all(sa.select(table.c.seq).with_for_update(nowait=True))) == 3
+    await meeting
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_two_that_make_deliveries_of_one_event(database):
+    """Of two replicas that take themselves for the relay one makes an event's deliveries."""
+    fresh = await keep(database, "{}")
+    seqs = [seq for seq, _ in fresh]
+    async with database.transaction() as tx:
+        await store.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
+        making = asyncio.create_task(fan_out(database, fresh))
+        await waiting(database)
+    await making
+    assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 1
+
+
+async def test_deliveries_that_were_made_in_the_meantime(database):
+    """The same on SQLite, where one comes after the other."""
+    fresh = await keep(database, "{}")
+    await fan_out(database, fresh)
+    await fan_out(database, fresh)
+    assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 1

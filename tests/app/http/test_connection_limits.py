@@ -1,0 +1,378 @@
+"""Connections: how many there may be, and how long each may keep the service waiting."""
+
+import asyncio
+import gc
+import socket
+import struct
+import weakref
+from contextlib import asynccontextmanager, closing
+from types import SimpleNamespace
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from support_service.core.background import run_in_background
+from support_service.http import connection_limits as crowd_module
+from support_service.http.connection_limits import (
+    CONNECTION_LIMITS,
+    EVICTION_RETRY_INTERVAL,
+    FREEZE_THRESHOLD,
+    ConnectionLimits,
+    ConnectionLimitSettings,
+)
+from support_service.http.readiness import READINESS
+from support_service.limits.addresses import TrustedProxies
+from tests.support.calls import PATIENCE, eventually, open_case, upload
+from tests.support.scrape import Scrape
+
+CUT = "support_connection_cut_total"
+OPEN = "support_connection_open"
+GOOD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BODY = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+
+
+async def connect(client, address="127.0.0.1"):
+    """A connection from an address of loopback's."""
+    return await asyncio.open_connection(client.host, client.port, local_addr=(address, 0))
+
+
+async def narrow(client, size):
+    """A socket with room for few bytes: what it does not take waits in the service, not out of sight in the kernel."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+    made.setblocking(False)  # noqa: FBT003 - a function of the standard library
+    await asyncio.get_running_loop().sock_connect(made, (client.host, client.port))
+    return made
+
+
+async def ask(reader, writer, raw=GOOD):
+    """Send a request; gives the status."""
+    writer.write(raw)
+    async with asyncio.timeout(PATIENCE):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+    return int(head.split()[1])
+
+
+async def ends(reader):
+    """Wait until the service ends a connection, cleanly or not; gives what it said before."""
+    async with asyncio.timeout(PATIENCE):
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
+
+
+@asynccontextmanager
+async def connections(client, number, address="127.0.0.1"):
+    """So many connections that have all been served once."""
+    made = []
+    try:
+        for _ in range(number):
+            made.append(await connect(client, address))
+            assert await ask(*made[-1]) == 200
+        yield made
+    finally:
+        for _, writer in made:
+            writer.close()
+
+
+HEADS = {
+    "nothing": b"",
+    "empty lines": b"\r\n\r\n\r\n",
+    "half a line": b"GET /li",
+    "half a head": b"GET /livez HTTP/1.1\r\nHost: loc",
+    "half of the next": GOOD + b"GET /livez HTTP/1.1\r\n",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+async def test_a_head_that_never_ends(make_client, name):
+    """A connection that does not send a whole head in time is ended and counted, however it drips."""
+    raw = HEADS[name]
+    whole = raw.startswith(GOOD)
+    within = "2" if whole else "0.4"  # the first request is to be answered in that time
+    client = await make_client(SUPPORT_HEADER_TIMEOUT=within, SUPPORT_IDLE_TIMEOUT="60")
+    metrics = Scrape(client.app)
+    reader, writer = await connect(client)
+    if whole:
+        assert await ask(reader, writer) == 200
+        raw = raw.removeprefix(GOOD)
+    ended = asyncio.create_task(ends(reader))
+    writer.write(raw)
+    while not ended.done():
+        await asyncio.sleep(0.05)
+        if b"livez" in raw:
+            writer.write(b"x")
+    assert ended.result() == b""
+    assert metrics.moved(CUT) == {"head": 1}
+    writer.close()
+
+
+async def test_a_connection_that_asks_is_not_cut_for_its_head(client):
+    """A connection that is idle between whole requests stays for as long as it may; with half a head it does not."""
+    crowd, now = client.app[CONNECTION_LIMITS], asyncio.get_running_loop().time
+    async with connections(client, 1) as ((_, writer),):
+        (guest,) = crowd.guests
+        await eventually(lambda: guest.idle_since() is not None)
+        assert guest.overdue(now() + 3600, crowd.bounds) is None
+        writer.write(b"GET /li")
+        await eventually(lambda: guest.overdue(now() + 3600, crowd.bounds) == "head")
+        assert guest.overdue(now(), crowd.bounds) is None
+
+
+async def test_an_idle_connection_ends(make_client):
+    """A connection that asks nothing any more is ended, cleanly."""
+    client = await make_client(SUPPORT_IDLE_TIMEOUT="0.3")
+    async with connections(client, 1) as ((reader, _),):
+        assert await ends(reader) == b""
+    await eventually(lambda: Scrape(client.app).value(OPEN) == 0)
+
+
+async def test_a_body_that_nobody_reads(client):
+    """A body that is refused unread holds its connection for a moment only: there is an answer, then the end."""
+    reader, writer = await connect(client)
+    writer.write(BODY)
+    answer = await ends(reader)
+    assert b" 404 " in answer
+    writer.close()
+
+
+async def test_a_client_that_takes_no_answer(make_client):
+    """A client that asks for much and takes nothing of it is sent away, and what was kept for it is let go."""
+    client = await make_client(SUPPORT_SEND_TIMEOUT="0.4", SUPPORT_IDLE_TIMEOUT="60")
+    file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
+    metrics = Scrape(client.app)
+    deaf = await narrow(client, 4096)
+    await asyncio.get_running_loop().sock_sendall(deaf, f"GET {file} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    for number in (1, 0):  # what is looked at costs nothing: a look at metrics holds up the service in this process
+        await eventually(lambda number=number: client.app[READINESS].working == number)
+    assert metrics.moved(CUT) == {"unread": 1}
+    deaf.close()
+
+
+async def test_a_client_that_takes_its_answer_slowly(make_client, monkeypatch):
+    """A client that takes some of its answer within the time gets all of it, however long that takes."""
+    monkeypatch.setattr(
+        "support_service.http.connection_limits.TIMEOUT_CHECK_INTERVAL", 3600
+    )  # the test looks, when it has to
+    client = await make_client(SUPPORT_SEND_TIMEOUT="14400", SUPPORT_HEADER_TIMEOUT="14400")
+    file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
+    await client.session.close()
+    crowd = client.app[CONNECTION_LIMITS]
+    await eventually(lambda: not crowd.guests)
+    slow, writer = await asyncio.open_connection(sock=await narrow(client, 65_536))
+    writer.write(f"GET {file} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    with closing(writer):
+        await eventually(lambda: any(guest.unread() for guest in crowd.guests))
+        (guest,) = crowd.guests
+        now, got, looks, seen = 1e6, 0, 0, 0
+        while chunk := await slow.read(1_000_000):
+            got += len(chunk)
+            await asyncio.sleep(0.005)  # for the service to hand on as much as there is room for
+            if (unread := guest.unread()) not in (0, seen):
+                assert guest.overdue(now, crowd.bounds) is None
+                assert guest.overdue(now + 14400, crowd.bounds) is None
+                assert guest.overdue(now + 14401, crowd.bounds) == "unread"
+                now, looks, seen = now + 1e6, looks + 1, unread
+    assert got > 20_000_000
+    assert looks > 1
+
+
+async def test_the_longest_idle_make_room(make_client):
+    """At the bound a new client is let in, and the connection that was idle for the longest goes; one in use stays."""
+    client = await make_client(SUPPORT_CONNECTIONS="8")
+    metrics = Scrape(client.app)
+    made = []
+    for number in range(8):
+        made.append(await connect(client, f"127.0.0.{2 + number // 2}"))
+        assert await ask(*made[-1]) == 200
+    assert await ask(*made[0]) == 200  # now the second is the one that waited longest
+    made.append(await connect(client, "127.0.0.9"))
+    assert await ask(*made[-1]) == 200
+    assert await ends(made[1][0]) == b""
+    assert await ask(*made[0]) == 200
+    assert metrics.moved(CUT) == {"idle": 1}
+    assert metrics.value(OPEN) == 8
+    for _, writer in made:
+        writer.close()
+
+
+async def test_no_room_and_nobody_idle(make_client):
+    """Where every connection is in work a new one is ended at once, and counted; when one is done, it is let in."""
+    client = await make_client(SUPPORT_CONNECTIONS="8")
+    metrics = Scrape(client.app)
+    busy = []
+    for number in range(8):
+        busy.append(await connect(client, f"127.0.0.{2 + number // 2}"))
+        busy[-1][1].write(b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        busy[-1][1].write(b"Content-Length: 10\r\n\r\n{")
+    await eventually(lambda: client.app[READINESS].waiting == 8)
+    reader, writer = await connect(client, "127.0.0.9")
+    assert await ends(reader) == b""
+    writer.close()
+    assert metrics.moved(CUT) == {"full": 1}
+    busy[0][1].close()
+    await eventually(lambda: metrics.value(OPEN) == 7)
+    reader, writer = await connect(client, "127.0.0.9")
+    assert await ask(reader, writer) == 200
+    for _, each in (*busy, (reader, writer)):
+        each.close()
+
+
+async def test_one_address_has_its_share(make_client, monkeypatch):
+    """One address fills its share alone: it loses its own idle connections, and others keep theirs."""
+    monkeypatch.setattr("support_service.http.runner.LINGERING_TIME", 60)  # those with a body nobody reads stay
+    client = await make_client(SUPPORT_CONNECTIONS="16")
+    metrics = Scrape(client.app)
+    async with connections(client, 4, "127.0.0.2") as others, connections(client, 12, "127.0.0.3"):
+        assert metrics.value(OPEN) == 8
+        assert metrics.moved(CUT) == {"idle": 8}
+        for reader, writer in others:
+            assert await ask(reader, writer) == 200
+        busy = []
+        for _ in range(5):
+            busy.append(await connect(client, "127.0.0.4"))
+            busy[-1][1].write(BODY)
+        assert await ends(busy[-1][0]) == b""
+        await eventually(lambda: metrics.value(CUT, reason="share") == 1)
+        for _, writer in busy:
+            writer.close()
+
+
+async def test_a_trusted_proxy_has_no_share(make_client):
+    """Behind a proxy all clients share its address: it may have every place."""
+    client = await make_client(SUPPORT_CONNECTIONS="16", SUPPORT_TRUSTED_PROXIES="127.0.0.2")
+    async with connections(client, 16, "127.0.0.2"):
+        assert Scrape(client.app).value(OPEN) == 16
+
+
+async def test_every_place_is_given_back(client):
+    """However a connection ends, its place is free again."""
+    metrics = Scrape(client.app)
+    for raw in (b"", GOOD, b"nonsense\r\n\r\n", b"GET /li", BODY):
+        for reset in (False, True):
+            _, writer = await connect(client)
+            writer.write(raw)
+            await writer.drain()
+            if reset:
+                linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.close()
+    await eventually(lambda: metrics.value(OPEN) == 0)
+    assert not client.app[CONNECTION_LIMITS].addresses
+
+
+class Guest:
+    """A connection that does nothing."""
+
+    def idle_since(self):
+        return None
+
+    def overdue(self, *_):
+        return None
+
+    def cut(self):
+        pass
+
+
+def test_many_connections_are_no_work_for_the_collector():
+    """Full collections pass over a crowd while it stands; what it leaves in cycles is found when half has gone."""
+    crowd = ConnectionLimits(
+        ConnectionLimitSettings(4 * 2 * FREEZE_THRESHOLD, 10, 10, 10), TrustedProxies(), lambda _: None
+    )
+    gc.collect()
+    before = gc.get_freeze_count()
+
+    def leave(number):
+        last = weakref.ref(guests[-1])
+        for _ in range(number):
+            crowd.leave(guests.pop())
+        return last
+
+    try:
+        guests = [Guest() for _ in range(2 * FREEZE_THRESHOLD)]
+        for number, guest in enumerate(guests):
+            assert crowd.enter(guest, f"127.0.0.{number % 200}", 0)
+            guest.itself = guest
+        del guest
+        crowd.spare_collections()
+        assert gc.get_freeze_count() >= before + 2 * FREEZE_THRESHOLD
+        one = leave(FREEZE_THRESHOLD + 1)
+        gc.collect()
+        assert one() is not None
+        crowd.spare_collections()
+        assert one() is None
+        another = leave(len(guests))
+        crowd.spare_collections()
+        assert another() is not None  # a few are no reason to walk over all that the start froze
+    finally:
+        gc.unfreeze()
+
+
+async def test_a_connection_that_has_ended_is_not_overdue(client):
+    """Whoever still holds it when it is gone finds nothing to wait for, and ending it again does no harm."""
+    crowd = client.app[CONNECTION_LIMITS]
+    async with connections(client, 1):
+        (guest,) = crowd.guests
+    await eventually(lambda: not crowd.guests)
+    assert guest.overdue(asyncio.get_running_loop().time() + 3600, crowd.bounds) is None
+    guest.cut()
+    assert guest.unread() == 0
+
+
+async def test_an_error_of_ours_is_not_blamed_on_the_client(client, caplog):
+    """What breaks below every handler is a 500 in aiohttp's words, with a trace in the log, and no refusal."""
+    crowd = client.app[CONNECTION_LIMITS]
+    async with connections(client, 1):
+        (guest,) = crowd.guests
+        request = make_mocked_request("GET", "/livez", writer=SimpleNamespace(output_size=0))
+        answer = guest.handle_error(request, 500, LookupError("unforeseen"))
+    assert answer.status == 500
+    assert "Error handling request" in caplog.text
+
+
+class Still:
+    """A connection that is never idle, and overdue at once."""
+
+    def __init__(self):
+        self.ended = False
+
+    def idle_since(self):
+        """It is at work."""
+
+    def overdue(self, *_):
+        """It is too slow."""
+        return "head"
+
+    def cut(self):
+        """End it."""
+        self.ended = True
+
+
+async def test_a_full_room_is_not_searched_at_each_attempt():
+    """Where the last search found nobody idle, the next one waits, and whoever comes meanwhile is sent away."""
+    counted, searched = [], []
+    crowd = ConnectionLimits(ConnectionLimitSettings(1, 1, 1, 1), TrustedProxies(()), counted.append)
+    guest = Still()
+    guest.idle_since = lambda: searched.append(1)
+    assert crowd.enter(guest, "192.0.2.1", 0.0)
+    for now in (1.0, 1.0 + EVICTION_RETRY_INTERVAL / 2, 1.0 + EVICTION_RETRY_INTERVAL):
+        assert not crowd.enter(Still(), "192.0.2.2", now)
+    assert counted == ["full"] * 3
+    assert len(searched) == 2
+
+
+async def test_a_look_at_many_connections_lets_requests_in_between(monkeypatch):
+    """A look pauses after some connections, and ends each that is overdue."""
+    monkeypatch.setattr(crowd_module, "CHECKS_PER_PAUSE", 2)
+    counted = []
+    crowd = ConnectionLimits(ConnectionLimitSettings(20, 0.001, 1, 0.001), TrustedProxies(()), counted.append)
+    guests = [Still() for _ in range(5)]
+    for number, guest in enumerate(guests):
+        assert crowd.enter(guest, f"192.0.2.{number}", 0.0)
+    async with run_in_background(crowd.watch()):
+        await eventually(lambda: all(guest.ended for guest in guests))
+    assert counted == ["head"] * 5
+    assert not crowd.guests

@@ -1,0 +1,137 @@
+"""What can't be read as HTTP is refused, counted, and never quoted in the log."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+
+from support_service.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
+from tests.support.process import running
+from tests.support.servers import free_port
+
+SECRET = "s3cr3t-that-must-not-be-logged"
+HTTP = "http_server_request_duration_seconds_count"
+CHUNKED = (
+    b"POST /support/cases HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+MALFORMED = {
+    "a header without a colon": f"GET / HTTP/1.1\r\nAuthorization Bearer {SECRET}\r\n\r\n".encode(),
+    "a control character": f"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {SECRET}\x01\r\n\r\n".encode(),
+    "no HTTP at all": f"{SECRET} this is no HTTP\r\n\r\n".encode(),
+}
+TOO_LARGE = {
+    "an address too long": (f"GET /{SECRET * 600} HTTP/1.1\r\nHost: a\r\n\r\n", 414, "uri_too_long"),
+    "a header too long": (f"GET / HTTP/1.1\r\nHost: a\r\nCookie: {SECRET * 600}\r\n\r\n", 431, "headers_too_large"),
+    "a name too long": (f"GET / HTTP/1.1\r\nHost: a\r\n{'x' * 9000}: {SECRET}\r\n\r\n", 431, "headers_too_large"),
+    "too many headers": ("GET / HTTP/1.1\r\nHost: a\r\n" + "a: b\r\n" * 200 + "\r\n", 431, "headers_too_large"),
+    "too much of them": (
+        "GET / HTTP/1.1\r\nHost: a\r\n" + f"a: {SECRET * 200}\r\n" * 6 + "\r\n",
+        431,
+        "headers_too_large",
+    ),
+    "too much, and no end": ("GET / HTTP/1.1\r\n" + f"a: {SECRET * 200}\r\n" * 6, 431, "headers_too_large"),
+}
+
+
+async def send(host, port, raw):
+    """Send bytes; gives the answer's status and its headers and body as they come until the connection ends."""
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(raw)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.decode(), body
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+async def test_it_is_a_problem_and_is_counted(client, metrics, name):
+    """A request that can't be read is a problem with its own code, and counts once, with neither method nor route."""
+    status, head, body = await send(client.host, client.port, MALFORMED[name])
+    assert (status, json.loads(body)["code"]) == (400, "malformed_request")
+    assert "application/problem+json" in head
+    assert f"X-Request-Id: {json.loads(body)['requestId']}" in head
+    given = {"http_request_method": "_OTHER", "http_route": "other", "http_response_status_code": "400"}
+    assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+async def test_a_head_that_is_too_large(client, metrics, name):
+    """An address or headers over a bound are refused with the bound in the answer, and counted."""
+    raw, status, code = TOO_LARGE[name]
+    found, head, body = await send(client.host, client.port, raw.encode())
+    assert (found, json.loads(body)["code"]) == (status, code)
+    assert " bytes" in json.loads(body)["detail"]
+    assert f"X-Request-Id: {json.loads(body)['requestId']}" in head
+    given = {"http_request_method": "_OTHER", "http_route": "other", "http_response_status_code": str(status)}
+    assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
+
+
+@pytest.mark.parametrize("path", ["/support/cases", "/nowhere"])
+async def test_an_expectation_that_can_not_be_met(client, metrics, path):
+    """What a client may not expect is a problem, and counted."""
+    raw = f"GET {path} HTTP/1.1\r\nHost: a\r\nExpect: foo\r\nConnection: close\r\n\r\n"
+    status, _, body = await send(client.host, client.port, raw.encode())
+    assert (status, json.loads(body)["code"]) == (417, "expectation_failed")
+    given = {"http_request_method": "_OTHER", "http_route": "other", "http_response_status_code": "417"}
+    assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
+
+
+@pytest.mark.usefixtures("processes")
+async def test_nothing_of_it_is_logged(tmp_path):
+    """Many such requests give few lines, at INFO, and none quotes what was sent."""
+    port = free_port()
+    async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_LOG_LEVEL="debug") as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        large = [raw.encode() for raw, *_ in TOO_LARGE.values()]
+        for raw in (*MALFORMED.values(), *large, CHUNKED + f"{SECRET}\r\n".encode()):
+            for _ in range(10):
+                assert (await send("127.0.0.1", port, raw))[0] in (400, 414, 431)
+        service.stop()
+        status, _, log = await service.ended()
+    assert status == 0
+    assert SECRET not in log
+    lines = [json.loads(line) for line in log.splitlines()]
+    refused = [line for line in lines if line["logger"] == "support_service.refused"]
+    assert 1 <= len(refused) <= 2
+    assert {line["level"] for line in refused} == {"INFO"}
+    assert not [line for line in lines if line["level"] == "ERROR"]
+
+
+def record(name, message, *arguments, failure=None):
+    """A log record."""
+    cause = (type(failure), failure, None) if failure else None
+    return logging.LogRecord(name, logging.WARNING, "", 0, message, arguments, cause)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands until it is turned."""
+    now = [1000.0]
+    monkeypatch.setattr("support_service.telemetry.logs.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_each_kind_has_a_line_a_minute(clock):
+    """One kind of complaint does not hide another; the next line of a kind says how many were held, and its cause."""
+    gate = RateLimitFilter("opentelemetry")
+    assert gate.filter(record("opentelemetry.sdk", "Queue is full"))
+    first = record("opentelemetry.exporter", "Export failed: %s", 500, failure=ValueError("secret"))
+    assert gate.filter(first)
+    assert first.getMessage() == "Export failed: 500: ValueError"
+    assert first.exc_info is None
+    for _ in range(3):
+        assert not gate.filter(record("opentelemetry.exporter", "Export failed: %s", 501))
+    assert gate.filter(record("another", "Export failed: %s", 502))
+    clock[0] += REPORT_EVERY
+    later = record("opentelemetry.exporter", "Export failed: %s", 503)
+    assert gate.filter(later)
+    assert later.getMessage() == "Export failed: 503 (3 more since the last such line)"
+
+
+def test_kinds_are_bounded(clock):
+    """Messages that are all different share one turn once there are many of them."""
+    gate = RateLimitFilter("opentelemetry")
+    passed = [gate.filter(record("opentelemetry", f"odd {number}")) for number in range(10 * MAX_KINDS)]
+    assert sum(passed) == MAX_KINDS + 1

@@ -1,0 +1,211 @@
+"""Whatever bytes come over a socket: a problem or a clean end, no request that nobody sent, and no harm to others."""
+
+import asyncio
+import json
+import re
+from contextlib import closing
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.calls import PATIENCE
+
+HOST = b"Host: localhost\r\n"
+GET = b"GET /livez HTTP/1.1\r\n" + HOST
+END = b"Connection: close\r\n\r\n"
+POST = b"POST /support/cases HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+CASE = b'{"subject": "A", "channel": "email"}'
+INNER = b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
+
+# What must not be taken for a request: each is answered with a problem, or ended.
+BAD = {
+    "no version": b"GET /livez\r\n\r\n",
+    "an old version": b"GET /livez HTTP/0.9\r\n" + HOST + b"\r\n",
+    "a version that is none": b"GET /livez HTTP/1.10\r\n" + HOST + b"\r\n",
+    "HTTP 2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a tab": b"GET\t/livez HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a method of small letters": b"get /livez HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a method that nobody has": b"STEAL /livez HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a NUL in the address": b"GET /li\0vez HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a space in the address": b"GET /li vez HTTP/1.1\r\n" + HOST + b"\r\n",
+    "no host": b"GET /livez HTTP/1.1\r\n\r\n",
+    "two hosts": GET + b"Host: evil.example\r\n\r\n",
+    "a NUL in a header": GET + b"A: b\0c\r\n\r\n",
+    "a NUL in a name": GET + b"A\0b: c\r\n\r\n",
+    "a bare CR in a header": GET + b"A: b\rTransfer-Encoding: chunked\r\n\r\n",
+    "a bare LF after a header": GET + b"A: b\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a bare LF after the line": b"GET /livez HTTP/1.1\n" + HOST + b"\r\n",
+    "bare LF everywhere": b"GET /livez HTTP/1.1\nHost: localhost\n\n",
+    "a folded header": GET + b"A: b\r\n  Transfer-Encoding: chunked\r\n\r\n",
+    "a folded first header": b"GET /livez HTTP/1.1\r\n Host: localhost\r\n\r\n",
+    "a space before the colon": GET + b"Content-Length : 5\r\n\r\nhello",
+    "a header without a colon": GET + b"Content-Length 5\r\n\r\nhello",
+    "a header without a name": GET + b": 5\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 36\r\nContent-Length: 5\r\n\r\n" + CASE,
+    "two lengths that agree": POST + b"Content-Length: 36\r\nContent-Length: 36\r\n\r\n" + CASE,
+    "two lengths in one": POST + b"Content-Length: 36, 5\r\n\r\n" + CASE,
+    "a length with a sign": POST + b"Content-Length: +36\r\n\r\n" + CASE,
+    "a length below zero": POST + b"Content-Length: -1\r\n\r\n" + CASE,
+    "a length in hex": POST + b"Content-Length: 0x24\r\n\r\n" + CASE,
+    "a length that is none": POST + b"Content-Length: \r\n\r\n" + CASE,
+    "a length without end": POST + b"Content-Length: " + b"9" * 40 + b"\r\n\r\n" + CASE,
+    "a length and chunks": POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + INNER,
+    "chunks and a length": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n" + INNER,
+    "chunks before another coding": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + INNER,
+    "a coding that is none": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + INNER,
+    "chunks twice": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + INNER,
+    "chunks hidden by a tab": POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n" + INNER,
+    "a chunk of no size": POST + b"Transfer-Encoding: chunked\r\n\r\n\r\n" + INNER,
+    "a chunk size that is none": POST + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n" + INNER,
+    "a chunk size below zero": POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n" + INNER,
+    "a chunk size without end": POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"F" * 40 + b"\r\n" + INNER,
+    "a chunk longer than it says": POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}}\r\n0\r\n\r\n" + INNER,
+    "a chunk ended by a bare LF": POST + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\n0\n\n" + INNER,
+    "a chunk size with a bare CR": POST + b"Transfer-Encoding: chunked\r\n\r\n2\r{}\r\n0\r\n\r\n" + INNER,
+    "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(200),
+    "a name too long": GET + b"x" * 100_000 + b": y\r\n\r\n",
+    "a million headers": GET + b"a: b\r\n" * 170_000 + b"\r\n",
+    "a header too long": GET + b"Cookie: " + b"x" * 1_000_000 + b"\r\n\r\n",
+    "an address too long": b"GET /" + b"x" * 1_000_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+}
+# What may be odd and is right, or is read in one way alone.
+GOOD = {
+    "empty lines before it": (b"\r\n\r\n" + GET + END, [200]),
+    "old and without a host": (b"GET /livez HTTP/1.0\r\n\r\n", [200]),
+    "a whole address": (b"GET http://localhost/livez HTTP/1.1\r\n" + HOST + END, [200]),
+    "pipelined": ((GET + b"\r\n") * 40 + GET + END, [200] * 41),
+    # aiohttp's parser forgets the good ones of the same chunk: nothing is done for them either.
+    "pipelined, the last one bad": ((GET + b"\r\n") * 3 + b"nonsense\r\n\r\n", [400]),
+    "two spaces": (b"GET  /livez  HTTP/1.1\r\n" + HOST + END, [200]),
+    "a body and the next": (
+        POST + b"Content-Length: 36\r\n\r\n" + CASE + GET + END,
+        [201, 200],
+    ),
+    "chunks": (POST + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + CASE + b"\r\n0\r\n\r\n" + GET + END, [201, 200]),
+    "a chunk extension": (
+        POST + b'Transfer-Encoding: chunked\r\n\r\n24;a=b;c="d"\r\n' + CASE + b"\r\n0\r\nA: b\r\n\r\n" + GET + END,
+        [201, 200],
+    ),
+    "a body that a GET should not have": (GET + b"Content-Length: 5\r\n\r\nhello" + GET + END, [200, 200]),
+    "an upgrade that nobody offers": (
+        GET + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n" + GET + END,
+        [200, 200],
+    ),
+    "a tunnel": (b"CONNECT localhost:80 HTTP/1.1\r\n" + HOST + END + INNER, [404]),
+}
+
+
+async def exchange(address, raw, pieces=None):
+    """Send bytes, all at once or in pieces; gives all that comes until the end of the connection."""
+    reader, writer = await asyncio.open_connection(*address)
+    with closing(writer):
+        try:
+            for piece in pieces or [raw]:
+                writer.write(piece)
+                await writer.drain()
+                if pieces:
+                    await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE):
+                return await reader.read()
+        except ConnectionError:
+            return b""
+
+
+def answers(stream):
+    """The answers in what came: the status of each, with its body; fails where there is anything beside them."""
+    found = []
+    while stream:
+        head, blank, rest = stream.partition(b"\r\n\r\n")
+        assert blank, stream[:100]
+        assert head.startswith(b"HTTP/1."), stream[:100]
+        length = re.search(rb"\r\ncontent-length: (\d+)", head, re.IGNORECASE)
+        body, stream = rest[: int(length[1])], rest[int(length[1]) :]
+        status = int(head.split()[1])
+        if status >= 400:
+            assert b"Content-Type: application/problem+json" in head, head
+            assert json.loads(body)["status"] == status
+        found.append(status)
+    return found
+
+
+async def still_serves(client):
+    """The next good request on another connection is answered."""
+    assert answers(await exchange((client.host, client.port), GET + END)) == [200]
+
+
+@pytest.fixture
+def address(client):
+    """Where the service listens."""
+    return client.host, client.port
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_what_is_no_request(client, address, metrics, name):
+    """A problem or the end: nothing is done, nothing behind it is taken for a request, and others are served."""
+    statuses = answers(await exchange(address, BAD[name]))
+    assert len(statuses) <= 1
+    assert all(400 <= status < 500 for status in statuses)
+    await still_serves(client)
+    assert metrics.total("support_ticket_created_total") == 0
+    assert metrics.total("http_server_request_duration_seconds_count") <= 1
+
+
+@pytest.mark.parametrize("name", GOOD)
+async def test_what_is_odd_and_right(client, address, name):
+    """Each request has one answer, in order, and the bytes between them are nobody's."""
+    raw, statuses = GOOD[name]
+    assert answers(await exchange(address, raw)) == statuses
+    await still_serves(client)
+
+
+@pytest.mark.parametrize("name", ["a body and the next", "chunks", "a chunk extension"])
+async def test_split_at_every_byte(client, address, name):
+    """Wherever the network cuts a request in two, and byte by byte, it is the same request."""
+    raw, statuses = GOOD[name]
+    for at in range(1, len(raw)):
+        assert answers(await exchange(address, raw, [raw[:at], raw[at:]])) == statuses
+    assert answers(await exchange(address, raw, [raw[at : at + 1] for at in range(len(raw))])) == statuses
+
+
+@pytest.mark.parametrize("name", ["a length and chunks", "a folded header", "two lengths", "a NUL in a header"])
+async def test_bad_ones_split_at_every_byte(client, address, metrics, name):
+    """A request that is refused in one piece is refused in two."""
+    raw = BAD[name]
+    for at in range(1, len(raw)):
+        statuses = answers(await exchange(address, raw, [raw[:at], raw[at:]]))
+        assert len(statuses) <= 1
+        assert all(400 <= status < 500 for status in statuses)
+    assert metrics.total("support_ticket_created_total") == 0
+
+
+LINES = st.sampled_from(
+    [
+        *(GET, POST, HOST, END, CASE, INNER, b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b"0\r\n\r\n", b"24\r\n"),
+        *(b"Content-Length: 36\r\n", b"Content-Length: 0\r\n", b"Content-Length: 5\r\n", b"Expect: 100-continue\r\n"),
+        *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip, chunked\r\n", b"Content-Encoding: gzip\r\n"),
+        *(b"Upgrade: websocket\r\nConnection: upgrade\r\n", b"Connection: keep-alive\r\n", b"HEAD / HTTP/1.1\r\n"),
+    ]
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(LINES | st.binary(max_size=20), min_size=1, max_size=12), cut=st.integers(0, 200))
+async def test_anything(client, address, parts, cut):
+    """Whatever is put together, and wherever it is cut: no failure of the service, and the next one is served."""
+    raw = b"".join(parts)
+
+    reader, writer = await asyncio.open_connection(*address)
+    with closing(writer):
+        for piece in (raw[:cut], raw[cut:]):
+            writer.write(piece)
+            await asyncio.sleep(0)
+        writer.write_eof()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                answer = await reader.read()
+        except ConnectionError:
+            answer = b""
+    for status in re.findall(rb"^HTTP/1\.[01] (\d+) ", answer, re.MULTILINE):
+        assert status[:1] in (b"1", b"2", b"4"), answer
+    await still_serves(client)

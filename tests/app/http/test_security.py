@@ -1,0 +1,167 @@
+"""What browsers are told, and which of their pages may call."""
+
+import pytest
+
+from tests.app.http.test_malformed import MALFORMED, TOO_LARGE, send
+from tests.support.calls import form, open_case, refused, upload
+
+ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Server": "support-service",
+}
+DESK = "https://desk.example"
+FOREIGN = "https://evil.example"
+JSON = {"Content-Type": "application/json"}
+
+
+def check(headers):
+    """Every security header is there once, and nothing tells what the service is made of."""
+    for name, value in ALWAYS.items():
+        assert headers.getall(name) == [value], name
+    assert headers["Content-Security-Policy"]
+    assert headers["Cache-Control"]
+    assert "Strict-Transport-Security" not in headers
+
+
+async def test_every_answer_has_them(client):
+    """JSON, problems, pages, metrics, files, and what is not modified: each has every security header once."""
+    case = await open_case(client)
+    file = (await upload(client, case))["uri"]
+    for method, path, headers, status in (
+        ("GET", "/support/cases", {}, 200),
+        ("HEAD", "/support/cases", {}, 200),
+        ("GET", "/support/cases/nobody", {}, 404),
+        ("GET", "/nowhere", {}, 404),
+        ("PUT", "/support/cases", {}, 405),
+        ("OPTIONS", "/support/cases", {}, 405),
+        ("POST", "/support/cases", JSON, 400),
+        ("GET", "/docs", {}, 200),
+        ("GET", "/openapi.json", {}, 200),
+        ("GET", "/metrics", {}, 200),
+        ("GET", "/livez", {}, 200),
+        ("GET", file, {}, 200),
+        ("GET", file, {"Range": "bytes=1-2"}, 206),
+        ("GET", file, {"If-None-Match": "*"}, 304),
+        ("GET", "/support/cases", {"Expect": "foo"}, 417),
+        ("GET", "/support/cases", {"Host": "evil.example"}, 421),
+    ):
+        async with client.request(method, path, headers=headers) as response:
+            assert response.status == status, (method, path)
+            check(response.headers)
+
+
+async def test_what_may_be_kept(client):
+    """No answer of the API is kept by anyone, but for what says so itself."""
+    case = await open_case(client)
+    file = (await upload(client, case))["uri"]
+    for path, rule in (("/support/cases", "no-store"), ("/nowhere", "no-store"), (file, "private, no-cache")):
+        async with client.get(path) as response:
+            assert response.headers.getall("Cache-Control") == [rule]
+
+
+@pytest.mark.parametrize(
+    "raw", [*MALFORMED.values(), *(raw.encode() for raw, *_ in TOO_LARGE.values())], ids=[*MALFORMED, *TOO_LARGE]
+)
+async def test_a_request_that_is_none_gets_them_too(client, raw):
+    """The refusal of what can't be read as HTTP has the same headers."""
+    _, head, _ = await send(client.host, client.port, raw)
+    for name, value in ALWAYS.items():
+        assert head.count(f"\r\n{name}: {value}") == 1, name
+    assert "Content-Security-Policy: default-src 'none'" in head
+    assert "aiohttp" not in head
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.9.9.9:1", "[::1]:80", "a.localhost"])
+async def test_an_open_service_answers_to_loopbacks_names(client, host):
+    """Without authentication every name of loopback is served."""
+    async with client.get("/support/cases", headers={"Host": host}) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "[2001:db8::1]", "10.0.0.1"]
+)
+@pytest.mark.parametrize("path", ["/support/cases", "/metrics", "/nowhere"])
+async def test_an_open_service_answers_to_no_other_name(client, host, path):
+    """Without authentication no other name is served, since a page with DNS of its own would read every case."""
+    await refused(await client.get(path, headers={"Host": host}), 421, "host_not_allowed")
+
+
+async def test_the_public_name_is_one(make_client):
+    """The name in SUPPORT_PUBLIC_URL is served too, and its pages may call."""
+    client = await make_client(SUPPORT_PUBLIC_URL="https://support.example")
+    headers = {"Host": "support.example", "Origin": "https://support.example"}
+    async with client.get("/support/cases", headers=headers) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("origin", [FOREIGN, "null", "http://localhost:3000", "http://127.0.0.1"])
+async def test_no_foreign_page_calls_an_open_service(client, metrics, origin):
+    """Without authentication a form that another origin's page sends changes nothing, be it a file that asks nobody."""
+    case = await open_case(client)
+    path = f"/support/cases/{case['id']}/attachments"
+    response = await client.post(path, data=form(b"x"), headers={"Origin": origin})
+    await refused(response, 403, "origin_not_allowed")
+    assert metrics.total("support_attachment_stored_total") == 0
+    own = {"Origin": f"http://{client.host}:{client.port}"}
+    async with client.post(path, data=form(b"x"), headers=own) as response:
+        assert response.status == 201
+
+
+async def test_cors_is_closed(client):
+    """No origin is told that it may read anything, and no browser that it may ask."""
+    asked = {"Origin": DESK, "Access-Control-Request-Method": "POST"}
+    for method in ("GET", "OPTIONS"):
+        async with client.request(method, "/support/cases", headers=asked) as response:
+            assert response.status == 403
+            assert not [name for name in response.headers if name.startswith("Access-Control")]
+
+
+async def test_a_listed_origin_may_call(make_client):
+    """A page of a listed origin may ask, call, and read the headers that matter; caches are told that it depends."""
+    client = await make_client(SUPPORT_CORS_ORIGINS=f"https://other.example, {DESK}")
+    asked = {"Origin": DESK, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    async with client.options("/support/cases", headers=asked) as response:
+        assert response.status == 204
+        assert response.headers["Access-Control-Allow-Origin"] == DESK
+        assert {"GET", "POST"} <= set(response.headers["Access-Control-Allow-Methods"].split(", "))
+        assert "Content-Type" in response.headers["Access-Control-Allow-Headers"]
+        assert response.headers["Access-Control-Max-Age"] == "600"
+        assert response.headers["Vary"] == "Origin"
+    body = {"subject": "A parcel", "channel": "web"}
+    async with client.post("/support/cases", json=body, headers={"Origin": DESK}) as response:
+        assert response.status == 201
+        assert response.headers["Access-Control-Allow-Origin"] == DESK
+        assert {"Location", "ETag", "Retry-After", "RateLimit", "X-Request-Id"} <= set(
+            response.headers["Access-Control-Expose-Headers"].split(", ")
+        )
+        check(response.headers)
+    async with client.options("/nowhere", headers=asked) as response:
+        assert response.status == 404
+    async with client.get("/metrics") as response:
+        assert response.headers.getall("Vary") == ["Accept, Accept-Encoding", "Origin"]
+        assert "Access-Control-Allow-Origin" not in response.headers
+    await refused(
+        await client.options("/support/cases", headers=asked | {"Origin": FOREIGN}), 403, "origin_not_allowed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("proxies", "proto", "https"),
+    [
+        (None, "https", False),
+        ("10.0.0.0/8", "https", False),
+        ("127.0.0.1", "https", True),
+        ("127.0.0.0/8", "http, HTTPS", True),
+        ("127.0.0.1", "https, http", False),
+        ("127.0.0.1", "http", False),
+    ],
+)
+async def test_transport_security_is_for_https_alone(make_client, proxies, proto, https):
+    """Browsers are held to HTTPS only where a trusted proxy says that the request came by it."""
+    client = await make_client(SUPPORT_TRUSTED_PROXIES=proxies)
+    async with client.get("/support/cases", headers={"X-Forwarded-Proto": proto}) as response:
+        assert (response.headers.get("Strict-Transport-Security") == "max-age=31536000") is https

@@ -1,0 +1,123 @@
+"""Clients that leave, and every reason for which an upload is refused."""
+
+import asyncio
+import errno
+
+import pytest
+
+from support_service.telemetry import labels
+from tests.app.api.test_uploads import BODIES, END, MAX, PART, chunks, send, send_open, write_chunk
+from tests.support.calls import eventually, form, open_case, read_detail
+
+REJECTED = "support_attachment_rejected_total"
+HTTP = "http_server_request_duration_seconds_count"
+
+
+@pytest.fixture
+def environment(environment):
+    """A service that takes small files."""
+    return environment | {"SUPPORT_ATTACHMENT_MAX_BYTES": str(MAX)}
+
+
+@pytest.fixture
+async def case(client):
+    """A case."""
+    return await open_case(client)
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_refused_upload_is_counted_by_its_reason(client, case, metrics, name):
+    """Each body that is refused counts once, under the code that its client was told."""
+    body, content_type, _, code = BODIES[name]
+    async with await send(client, case, body, content_type) as response:
+        assert (await response.json(content_type=None))["code"] == code
+    assert metrics.moved(REJECTED) == {code: 1}
+
+
+async def test_too_much_beside_the_file(client, case, metrics):
+    """What is not the file is bounded, and counted as body_too_large."""
+    body = chunks(PART, b"x" * 10, END, *[b"y" * 10_000] * 20)
+    async with await send(client, case, body) as response:
+        assert response.status == 413
+    assert metrics.moved(REJECTED) == {"body_too_large": 1}
+
+
+async def test_an_unknown_case_is_a_reason(client, metrics):
+    """A file for a case that does not exist counts as case_not_found."""
+    async with client.post("/support/cases/nobody/attachments", data=form(b"x")) as response:
+        assert response.status == 404
+    assert metrics.moved(REJECTED) == {"case_not_found": 1}
+
+
+async def test_a_full_disk_is_a_reason(client, case, metrics, attachment_dir, monkeypatch):
+    """A disk without space counts as storage_full."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", full)
+        patch.setattr("os.fsync", full)
+        async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")) as response:
+            status = response.status
+    assert status == 507
+    assert metrics.moved(REJECTED) == {"storage_full": 1}
+
+
+@pytest.mark.parametrize("sent", [b"", PART[:20], PART, PART + b"x" * 10])
+async def test_a_client_that_leaves_an_upload(client, case, metrics, sent):
+    """An upload that breaks off counts once as client_left, as a rejection and as a request."""
+    async with send_open(client, case) as (_, writer):
+        await write_chunk(writer, sent)
+    await eventually(lambda: metrics.moved(REJECTED) == {"client_left": 1})
+    upload = "/support/cases/{case_id}/attachments"
+    await eventually(lambda: any(given["http_route"] == upload for given in metrics.counted(HTTP)))
+    (counted,) = [given for given in metrics.counted(HTTP) if given["http_route"] == upload]
+    assert (counted["error_type"], counted["http_response_status_code"]) == ("client_left", "499")
+    assert metrics.total("http_server_active_requests") == 0
+
+
+async def test_a_file_that_is_kept_is_no_rejection(client, case, metrics):
+    """An upload that is kept leaves every reason at 0."""
+    async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")) as response:
+        assert response.status == 201
+    assert metrics.moved(REJECTED) == {}
+    assert sorted(given["reason"] for given in metrics.series(REJECTED)) == sorted(labels.REJECTIONS)
+
+
+async def test_a_client_that_leaves_a_download(make_client, metrics):
+    """A download whose client leaves in the middle is timed to its end as client_left, not as a success."""
+    client = await make_client(SUPPORT_ATTACHMENT_MAX_BYTES="100000000")
+    case = await open_case(client)
+    async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x" * 30_000_000)) as response:
+        path = (await response.json())["uri"]
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert b" 200 " in await reader.readline()
+    writer.transport.abort()
+    scrape = type(metrics)(client.app)
+    route = "/support/cases/{case_id}/attachments/{attachment_id}/{filename}"
+    await eventually(lambda: any(given["http_route"] == route for given in scrape.counted(HTTP)))
+    (counted,) = [given for given in scrape.counted(HTTP) if given["http_route"] == route]
+    assert (counted["http_request_method"], counted["error_type"]) == ("GET", "client_left")
+
+
+async def test_a_client_that_leaves_a_slow_read(make_client, metrics, orders):
+    """A client that leaves while its answer is being collected counts as client_left, one that stays as answered."""
+    client = await make_client(SUPPORT_ORDER_URL=orders.url)
+    scrape = type(metrics)(client.app)
+    case = await open_case(client, context=[{"type": "order", "orderId": "ORD-1"}])
+    release = orders.hang()
+    _, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(f"GET /support/cases/{case['id']}?includeTimeline=true HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    await eventually(lambda: orders.waiting == 2)
+    writer.close()
+    await writer.wait_closed()
+    release.set()
+    read = "/support/cases/{case_id}"
+    await eventually(lambda: any(given["http_route"] == read for given in scrape.counted(HTTP)))
+    (counted,) = [given for given in scrape.counted(HTTP) if given["http_route"] == read]
+    assert (counted["error_type"], counted["http_response_status_code"]) == ("client_left", "499")
+    await read_detail(client, case)
+    statuses = {given["http_response_status_code"] for given in scrape.counted(HTTP) if given["http_route"] == read}
+    assert statuses == {"200", "499"}

@@ -1,0 +1,188 @@
+"""The scrape: which series there are from the start, in which formats, and that no client makes one."""
+
+import asyncio
+import gzip
+import subprocess
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+
+from support_service.telemetry import labels
+from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, INSTRUMENTS
+from tests.support.calls import add_message, open_case, read_timeline, refused, upload
+from tests.support.scrape import Scrape, parse
+
+FIRST = {
+    "support_timeline_collect_seconds_count": [{"source": "cache"}, {"source": "remote"}],
+    "support_timeline_cache_events_total": [
+        {"event": event} for event in ("hit", "miss", "write", "invalidate", "error")
+    ],
+    "support_timeline_collection_failures_total": [
+        {"stage": stage} for stage in ("http", "cache", "cache_decode", "aggregate")
+    ],
+    "support_attachment_stored_total": [{"content_type": kind} for kind in labels.CONTENT_TYPES],
+    "support_attachment_backlog_bytes": [{}],
+    "support_attachment_backlog_files": [{}],
+    "support_ticket_created_total": [{"channel": channel} for channel in labels.CHANNELS],
+    "support_conversation_added_total": [{"author_type": author} for author in ("agent", "customer", "bot")],
+    "support_ticket_status_changed_total": [{"status": status} for status in ("open", "pending", "resolved", "closed")],
+}
+HTTP = "http_server_request_duration_seconds_count"
+
+
+async def scrape(client, **headers):
+    """The exposition's text and its content type."""
+    async with client.get("/metrics", headers=headers) as response:
+        assert response.status == 200
+        return await response.text(), response.headers["Content-Type"]
+
+
+@pytest.mark.parametrize("name", FIRST)
+async def test_every_series_stands_at_zero_from_the_start(client, name):
+    """The first scrape has each series of the contract, at 0, with these labels and no others."""
+    found = [(given, value) for sample, given, value in parse((await scrape(client))[0]) if sample == name]
+    assert sorted(map(str, found)) == sorted(str((wanted, 0.0)) for wanted in FIRST[name])
+
+
+async def test_the_first_scrape_has_every_instrument(client):
+    """Each row of the table is exposed with its meaning from the first scrape on, but for what a sweep finds."""
+    text, _ = await scrape(client)
+    assert [row for row in INSTRUMENTS if row.meaning not in text] == [ATTACHMENT_UNREPAIRED]
+    services = [(one, two) for one in ("order", "payment", "fulfillment") for two in labels.SOURCE_OUTCOMES]
+    found = [given for sample, given, _ in parse(text) if sample == "support_timeline_source_seconds_count"]
+    assert sorted((given["service"], given["outcome"]) for given in found) == sorted(services)
+
+
+async def test_the_http_histogram_is_there_from_the_start(client):
+    """The family of requests is on the first scrape, before any request."""
+    assert "http_server_request_duration_seconds" in (await scrape(client))[0]
+
+
+async def test_histograms_have_the_thresholds_as_edges(client):
+    """2 s, which alerts ask for, is an edge of every histogram."""
+    await open_case(client)
+    samples = parse((await scrape(client))[0])
+    for name in ("support_timeline_collect", "support_timeline_source", "http_server_request_duration"):
+        edges = {given["le"] for sample, given, _ in samples if sample == f"{name}_seconds_bucket"}
+        assert {"2.0", "+Inf", "0.025"} <= edges
+
+
+async def test_two_apps_in_one_process_are_apart(make_client):
+    """An app's scrape has its own counts and not another's."""
+    one, two = await make_client(), await make_client()
+    await open_case(one)
+    assert Scrape(one.app).moved("support_ticket_created_total") == {"email": 1}
+    assert Scrape(two.app).moved("support_ticket_created_total") == {}
+
+
+async def test_requests_are_labelled_by_template(client, metrics):
+    """A request is counted by method, route and status, never by its path; health and scrapes are not counted."""
+    case = await open_case(client)
+    await read_timeline(client, case)
+    await refused(await client.get("/support/cases/nobody"), 404, "case_not_found")
+    await refused(await client.get("/nowhere/at/all"), 404, "route_not_found")
+    for path in ("/metrics", "/health", "/livez", "/readyz"):
+        await (await client.get(path)).read()
+    get = {"http_request_method": "GET"}
+    one_case = get | {"http_route": "/support/cases/{case_id}"}
+    assert metrics.value(HTTP, **one_case, http_response_status_code="200") == 1
+    assert metrics.value(HTTP, **one_case, http_response_status_code="404") == 1
+    nowhere = {"http_request_method": "_OTHER", "http_route": "other"}
+    assert metrics.value(HTTP, **nowhere, http_response_status_code="404") == 1
+    assert metrics.total(HTTP) == 4
+
+
+async def test_no_client_makes_a_series(client, metrics):
+    """Channels, content types, methods, paths and hosts of a client's own making become `other`, or nothing."""
+    before = {(name, str(given)) for name, given, _ in metrics.samples() if not name.startswith("http")}
+    for number in range(5):
+        case = await open_case(client, channel=f"channel-{number}", priority="low")
+        await upload(client, case, content_type=f"made/up-{number}")
+        await add_message(client, case)
+        async with client.request(f"LOCK{number}" if number else "LOCK", f"/made/up/{number}") as response:
+            assert response.status in (400, 404)
+        headers = {"Host": f"host-{number}.example", "User-Agent": f"agent-{number}"}
+        await (await client.get(f"/support/agents/agent-{number}/workload", headers=headers)).read()
+    assert {(name, str(given)) for name, given, _ in metrics.samples() if not name.startswith("http")} == before
+    assert metrics.value("support_ticket_created_total", channel="other") == 5
+    assert metrics.value("support_attachment_stored_total", content_type="other") == 5
+    assert {given["http_request_method"] for given in metrics.counted(HTTP)} <= {"GET", "POST", "_OTHER"}
+    assert len(metrics.counted(HTTP)) <= 6
+
+
+async def test_openmetrics(client):
+    """A scraper that prefers OpenMetrics gets it, whole and with its end."""
+    await open_case(client)
+    text, content_type = await scrape(client, Accept="application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert text.endswith("# EOF\n")
+    assert {family.name for family in openmetrics(text)} >= {
+        "support_ticket_created",
+        "support_timeline_collect_seconds",
+    }
+    assert (await scrape(client))[1].startswith("text/plain; version=")
+
+
+async def test_compression(client):
+    """A scraper that takes gzip gets it, and the same series with the same values, but for those that move."""
+    await open_case(client)
+    async with client.get("/metrics", headers={"Accept-Encoding": "gzip"}, auto_decompress=False) as response:
+        assert response.headers["Content-Encoding"] == "gzip"
+        compressed = await response.read()
+    async with client.get("/metrics", headers={"Accept-Encoding": "identity"}) as response:
+        assert "Content-Encoding" not in response.headers
+        assert "Accept-Encoding" in response.headers["Vary"]
+        plain = parse(await response.text())
+    decompressed = parse(gzip.decompress(compressed).decode())
+    assert [sample[:2] for sample in decompressed] == [sample[:2] for sample in plain]
+    moving = (
+        "process_",
+        "cpython_",
+        "support_event_loop_lag",
+        "support_ticket_oldest",
+        "support_events_",
+        "support_audit_",
+        "db_client_",
+    )
+    assert [sample for sample in decompressed if not sample[0].startswith(moving)] == [
+        sample for sample in plain if not sample[0].startswith(moving)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "compressed"),
+    [
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("*", True),
+        ("x-gzip", True),
+        ("", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, *", False),
+        ("x-nogzip", False),
+        ("br, deflate", False),
+        ("gzip;q=odd", False),
+    ],
+)
+async def test_compression_as_asked_for(client, header, compressed):
+    """Gzip is given to those who take it, and to nobody who refuses it or asks for something of a like name."""
+    async with client.get("/metrics", headers={"Accept-Encoding": header}, auto_decompress=False) as response:
+        assert response.headers.get("Content-Encoding") == ("gzip" if compressed else None)
+
+
+async def test_promtool_finds_no_fault(client, promtool):
+    """Prometheus's own linter has nothing to say about a live scrape."""
+    case = await open_case(client, initialMessage={"authorType": "bot", "message": "Hi"})
+    await upload(client, case)
+    await read_timeline(client, case)
+    text, _ = await scrape(client)
+    command = [promtool, "check", "metrics"]
+    done = await asyncio.to_thread(subprocess.run, command, input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+async def test_metrics_can_be_turned_off(make_client):
+    """With the exporter `none` a scrape is empty and the service works."""
+    client = await make_client(OTEL_METRICS_EXPORTER="none")
+    await open_case(client)
+    assert (await scrape(client))[0].strip() in ("", "# EOF")

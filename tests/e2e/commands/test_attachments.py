@@ -1,0 +1,261 @@
+"""The commands about attachments, as processes: what they print, how they end, and what they do to the files."""
+
+import asyncio
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+
+import aiohttp
+import pytest
+
+from tests.support.calls import eventually, files, open_case, read_case, upload
+from tests.support.process import environment, running
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+
+@pytest.fixture
+def variables(tmp_path, s3):
+    """A service in a folder of its own, with a bucket."""
+    return {
+        "cwd": tmp_path,
+        "SUPPORT_PORT": str(free_port()),
+        "SUPPORT_S3_BUCKET": s3.create_bucket(),
+        "SUPPORT_S3_ENDPOINT": s3.url,
+        "SUPPORT_LOG_LEVEL": "warning",
+        "SUPPORT_OFFLOAD_GRACE": "0.1s",
+    }
+
+
+@pytest.fixture
+async def session(variables):
+    """A client of that service, which runs for the length of a test."""
+    address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
+    async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
+        await service.answers(address)
+        yield session
+
+
+async def command(variables, *arguments):
+    """Run a command; gives its status, its lines of JSON, and its errors."""
+    async with running(*arguments, **variables) as process:
+        status, out, errors = await process.ended()
+    return status, [json.loads(line) for line in out.splitlines()], errors
+
+
+async def test_moving_files_there_and_back(variables, session, tmp_path):
+    """`offload` names each file and sums up, `--dry-run` moves nothing, `--limit` is kept, `--reverse` brings back."""
+    case = await open_case(session)
+    kept = [await upload(session, case, bytes([number]) * 1000, filename=f"{number}.bin") for number in range(3)]
+    status, lines, _ = await command(variables, "offload", "--older-than", "0s", "--dry-run")
+    assert (status, lines) == (0, [{"summary": True, "dryRun": True, "files": 3, "bytes": 3000}])
+    status, lines, _ = await command(variables, "offload", "--older-than", "0s", "--dry-run", "--limit", "2")
+    assert (lines[0]["files"], lines[0]["bytes"]) == (2, 2000)
+    status, lines, _ = await command(variables, "offload", "--older-than", "1d")
+    assert (status, lines[-1]["moved"]) == (0, 0)
+    status, lines, _ = await command(variables, "offload", "--older-than", "0s", "--limit", "2", "--rate", "50MB/s")
+    assert status == 0
+    assert [line["outcome"] for line in lines[:-1]] == ["moved"] * 2
+    assert {line["id"] for line in lines[:-1]} == {each["id"] for each in kept[:2]}
+    removed = lines[-1]["removed"]  # the service removes some where its turn comes first
+    freed = {"removed": removed, "freedBytes": 1000 * removed}
+    assert lines[-1] == {"summary": True, "moved": 2, "movedBytes": 2000, **freed}
+    await eventually(lambda: len(files(tmp_path / "var" / "attachments")) == 1)
+    for each in kept:
+        async with session.get(each["uri"]) as response:
+            assert len(await response.read()) == 1000
+    status, lines, _ = await command(variables, "offload", "--reverse")
+    assert (status, lines[-1]["moved"]) == (0, 2)
+    assert await command(variables, "sweep") == (0, [{"summary": True, **dict.fromkeys(KINDS, 0)}], "")
+
+
+async def test_a_report_that_nobody_takes(variables, session):
+    """`offload` without a reader for its lines ends quietly, and what it has moved is moved."""
+    case = await open_case(session)
+    kept = await upload(session, case, b"a", filename="a")
+    reader, writer = os.pipe()
+    os.close(reader)
+    async with running("offload", "--older-than", "0s", output=writer, **variables) as process:
+        os.close(writer)
+        assert await process.ended() == (141, "", "")
+    async with session.get(kept["uri"]) as response:
+        assert await response.read() == b"a"
+    status, lines, _ = await command(variables, "offload", "--older-than", "0s")
+    assert (status, lines[-1]["moved"]) == (0, 0)
+
+
+KINDS = ("unfinished", "orphan", "leftover", "ledger", "missing", "damaged")
+
+
+async def test_files_that_are_not_what_they_were(variables, session, tmp_path):
+    """`sweep`, `scrub` and `offload` name the file that is wrong, and end with status 1."""
+    case = await open_case(session)
+    bad, lost = [await upload(session, case, name.encode(), filename=name) for name in ("bad", "lost")]
+    for path in (tmp_path / "var" / "attachments").rglob("*"):
+        if path.is_file() and path.read_bytes() == b"bad":
+            path.write_bytes(b"BAD")
+        elif path.is_file():
+            path.unlink()
+    status, lines, _ = await command(variables, "sweep", "--dry-run")
+    assert status == 1
+    assert [(line["kind"], line["name"]) for line in lines[:-1]] == [("missing", f"{lost['id']} (lost)")]
+    status, lines, _ = await command(variables, "scrub")
+    assert (status, lines[-1]["mismatch"]) == (1, 2)
+    assert {line["id"] for line in lines[:-1]} == {bad["id"], lost["id"]}
+    status, lines, _ = await command(variables, "scrub", "--sample", "0%")
+    assert (status, lines[-1]["ok"]) == (0, 0)
+    status, lines, _ = await command(variables, "offload", "--older-than", "0s")
+    assert status == 1
+    outcomes = {line["id"]: line["outcome"] for line in lines[:-1]}
+    assert outcomes == {bad["id"]: "mismatch", lost["id"]: "unreadable"}
+    assert (lines[-1]["moved"], lines[-1]["mismatch"], lines[-1]["unreadable"]) == (0, 1, 1)
+
+
+async def test_retention(variables, session):
+    """`retention` names what it would delete, then deletes it; only files of closed cases."""
+    closed, still_open = await open_case(session), await open_case(session)
+    gone = await upload(session, closed)
+    await upload(session, still_open)
+    async with session.post(f"/support/cases/{closed['id']}/close") as response:
+        assert response.status == 200
+    status, lines, _ = await command(variables, "retention", "--older-than", "0s", "--dry-run")
+    assert (status, lines[0]["id"], lines[0]["outcome"]) == (0, gone["id"], "would be deleted")
+    assert len((await read_case(session, closed))["attachments"]) == 1
+    status, lines, _ = await command(variables, "retention", "--older-than", "0s")
+    assert (status, lines[-1]["files"]) == (0, 1)
+    assert (await read_case(session, closed))["attachments"] == []
+    assert len((await read_case(session, still_open))["attachments"]) == 1
+
+
+async def test_attach(variables, session, tmp_path):
+    """`attach` uploads each file and says where it is; one that is not taken is named, the others are uploaded."""
+    case = await open_case(session)
+    for name, size in (("a.txt", 10), ("đơn hàng.bin", 3_000_000), ("empty", 0)):
+        (tmp_path / name).write_bytes(os.urandom(size))
+    files = [str(tmp_path / name) for name in ("a.txt", "empty", "nowhere", "đơn hàng.bin")]
+    status, lines, errors = await command(variables, "attach", case["id"], *files)
+    assert status == 1
+    assert [line["filename"] for line in lines] == ["a.txt", "đơn hàng.bin"]
+    assert [line.split(": ")[1].rpartition("/")[2] for line in errors.splitlines()] == ["empty", "nowhere"]
+    async with session.get(lines[1]["uri"]) as response:
+        assert await response.read() == (tmp_path / "đơn hàng.bin").read_bytes()
+    status, _, errors = await command(variables, "attach", "nobody", files[0])
+    assert status == 1
+    assert "There is no case 'nobody'" in errors
+
+
+async def test_attach_says_why_a_file_can_not_be_opened(variables, session, tmp_path):
+    """The reason is in plain words, without the name of an exception and without an error number."""
+    (tmp_path / "folder").mkdir()
+    case = await open_case(session)
+    status, lines, errors = await command(variables, "attach", case["id"], "nowhere", "folder")
+    assert (status, lines) == (1, [])
+    assert errors.splitlines() == [
+        "support-service: nowhere: the file can't be opened: No such file or directory",
+        "support-service: folder: the file can't be opened: Is a directory",
+    ]
+
+
+async def test_attach_takes_any_name(variables, session, tmp_path):
+    """Whatever the system lets a file be called, it is uploaded, and keeps of its name what can be shown."""
+    case = await open_case(session)
+    names = {b"a\xff.txt": "a\ufffd.txt", b"two\nlines": "twolines", b'q"u;o%41.txt': 'q"u;o%41.txt', b"-x": "-x"}
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(b"hello")
+    status, lines, _ = await command(variables, "attach", case["id"], "--", *map(os.fsdecode, names))
+    assert status == 0
+    assert [line["filename"] for line in lines] == list(names.values())
+
+
+async def test_attach_of_what_can_not_be(variables, session, tmp_path):
+    """A name that no system takes is told as any file that isn't there, and a case whose id is no text as unknown."""
+    (tmp_path / "a.txt").write_bytes(b"a")
+    case = await open_case(session)
+    status, lines, errors = await command(variables, "attach", case["id"], "b" * 300, "a.txt")
+    assert (status, [line["file"] for line in lines]) == (1, ["a.txt"])
+    (line,) = errors.splitlines()
+    assert "File name too long" in line
+    status, lines, errors = await command(variables, "attach", "\udcff", "a.txt")
+    assert (status, lines, errors) == (1, [], "support-service: a.txt: There is no case '%FF'.\n")
+
+
+async def test_attach_for_agents_alone(variables, session, tmp_path):
+    """`attach --internal` uploads a file that no customer is shown."""
+    case = await open_case(session)
+    (tmp_path / "a.txt").write_bytes(b"hello")
+    for option, visibility in (([], "public"), (["--internal"], "internal")):
+        status, lines, _ = await command(variables, "attach", *option, case["id"], str(tmp_path / "a.txt"))
+        assert (status, lines[0]["visibility"]) == (0, visibility)
+
+
+async def on_a_terminal(variables, *arguments):
+    """Run a command on a terminal; gives its status and what is shown."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "support_service", *arguments),
+        cwd=variables["cwd"],
+        env=environment(**{name: value for name, value in variables.items() if name != "cwd"}, TERM="xterm"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    status = await process.wait()
+    shown = os.read(ours, 65_536).decode()
+    os.close(ours)
+    return status, shown
+
+
+async def test_a_terminal_gets_a_bar(variables, session):
+    """On a terminal there is a progress bar and a sentence instead of JSON."""
+    await upload(session, await open_case(session), b"x" * 1000)
+    status, shown = await on_a_terminal(variables, "offload", "--older-than", "0s")
+    assert status == 0, shown
+    assert "to S3: 100%" in shown
+    # The service removes it where its turn comes first.
+    assert re.search(r"Moved 1 files \(1\.0 kB\) to S3; removed (1 files \(1\.0 kB\)|0 files \(0 B\))", shown)
+
+
+async def test_a_dry_retention_on_a_terminal(variables, session):
+    """What would be deleted is named on a terminal too."""
+    case = await open_case(session)
+    kept = await upload(session, case)
+    async with session.post(f"/support/cases/{case['id']}/close") as response:
+        assert response.status == 200
+    status, shown = await on_a_terminal(variables, "retention", "--older-than", "0s", "--dry-run")
+    assert status == 0, shown
+    assert f"Would delete {kept['id']} ({kept['filename']}) of case {case['id']}" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "says"),
+    [
+        (["offload"], {"SUPPORT_S3_BUCKET": ""}, "SUPPORT_S3_BUCKET"),
+        (["offload", "--older-than", "0s"], {"SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}, "object storage"),
+        (["sweep"], {"SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}, "object storage"),
+    ],
+)
+async def test_a_command_that_can_not_be(variables, session, arguments, changes, says):
+    """What a command needs and has not got is said in one line, with status 2."""
+    await upload(session, await open_case(session))
+    status, _, errors = await command(variables | changes, *arguments)
+    assert status == 2
+    assert says in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+
+
+async def test_a_database_without_migrations(variables):
+    """A command says to run `migrate` first."""
+    empty = variables["cwd"] / "var" / "support.db"
+    empty.parent.mkdir(exist_ok=True)
+    empty.touch()
+    status, _, errors = await command(variables, "sweep")
+    assert status == 2
+    assert "support-service migrate" in errors

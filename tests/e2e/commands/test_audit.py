@@ -1,0 +1,77 @@
+"""`support-service audit verify`, as a process of its own, and what on-call's levers leave in the log."""
+
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.audit import sealer, store
+from support_service.database.tables import audit_log
+from tests.conftest import both_databases
+from tests.support.process import running
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+
+@pytest.fixture
+def command(tmp_path, database_url):
+    """Run a command; gives its status, its output and its errors."""
+
+    async def run(*arguments):
+        async with running(*arguments, cwd=tmp_path, SUPPORT_DATABASE_URL=database_url) as process:
+            return await process.ended()
+
+    return run
+
+
+async def entries(database):
+    """Every entry, sealed."""
+    async with database.transaction() as tx:
+        await sealer.seal_all(tx)
+    return await store.read_sealed(database, 0, 100)
+
+
+@both_databases
+async def test_levers_are_recorded_and_verified(command, database, backend):
+    """A lever that is pulled, changed and released leaves who did it and what stood before; the chain holds."""
+    await command("timeline", "degrade", "payment", "--for", "90s", "--reason", "being restored")
+    await command("timeline", "degrade", "payment", "--for", "1h", "--reason", "still")
+    await command("timeline", "restore", "all")
+    pulled, changed, released = await entries(database)
+    assert [each.action for each in (pulled, changed, released)] == ["lever.pulled", "lever.pulled", "lever.released"]
+    assert all(each.actor.startswith("operator ") and each.case_id is None for each in (pulled, changed, released))
+    before, after = json.loads(changed.changes)["payment"]
+    assert (before["reason"], after["reason"]) == ("being restored", "still")
+    assert json.loads(pulled.changes)["payment"][0] is None
+    assert json.loads(released.changes)["payment"] == [after, None]
+
+    status, out, errors = await command("audit", "verify")
+    told = json.loads(out)
+    assert (status, errors) == (0, "")
+    assert told == {"holds": True, "entries": 3, "head": released.hash.hex(), "flaw": None}
+    status, out, _ = await command("audit", "verify", "--from-head", pulled.hash.hex())
+    assert (status, json.loads(out)["holds"]) == (0, True)
+    status, out, _ = await command("audit", "verify", "--from-head", "ab" * 32)
+    assert (status, json.loads(out)["holds"]) == (1, False)
+
+    on = " ON audit_log" if backend == "postgresql" else ""
+    async with database.transaction() as tx:
+        await tx.execute(sa.text(f"DROP TRIGGER audit_log_stays{on}"))
+        await tx.execute(audit_log.update().where(audit_log.c.position == 2).values(actor="nobody"))
+    status, out, _ = await command("audit", "verify")
+    assert status == 1
+    assert json.loads(out) == {
+        "holds": False,
+        "entries": 1,
+        "head": pulled.hash.hex(),
+        "flaw": "the entry at position 2 is not the one that was sealed",
+    }
+
+
+@pytest.mark.parametrize("head", ["", "abc", "g" * 64])
+async def test_what_is_no_head(command, head):
+    """A head has 64 hexadecimal digits; anything else is refused in one line."""
+    status, out, errors = await command("audit", "verify", "--from-head", head)
+    assert (status, out) == (2, "")
+    assert errors.startswith("support-service: --from-head ")
+    assert errors.count("\n") == 1

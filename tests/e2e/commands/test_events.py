@@ -1,0 +1,133 @@
+"""What an operator can do from the command line: list and replay what was given up."""
+
+import json
+
+import pytest
+from redis.asyncio import Redis
+
+from support_service.commands.events import DEAD_LETTER_PAGE
+from tests.integration.events.test_inbound_events import SENTENCE, about, wait_for_messages
+from tests.support.calls import eventually, open_case
+from tests.support.events.fixtures import send, shipment
+from tests.support.process import running
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+
+async def command(tmp_path, *arguments, **variables):
+    """What a command prints; fails where it fails."""
+    async with running("events", *arguments, cwd=tmp_path, **variables) as process:
+        status, out, errors = await process.ended(90)
+    assert status == 0, errors
+    return out
+
+
+async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path):
+    """A dead letter is shown with its reason; replayed it takes effect, where what was wrong is right by now."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_EVENTS_CLAIM_AFTER="0.05")
+    case = await open_case(client, **about("order", "order-456"))
+    variables = {"SUPPORT_REDIS_URL": redis.url}
+    async with Redis.from_url(redis.url) as stream:
+        await send(stream, b"{")
+        await stream.xadd(
+            "support.inbound.dead", {"event": json.dumps(shipment()), "reason": "why", "tries": 5, "at": "then"}
+        )
+
+        async def both_given_up():
+            return await stream.xlen("support.inbound.dead") >= 2
+
+        await eventually(both_given_up)
+    listed = [json.loads(line) for line in (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()]
+    assert {letter["event"] for letter in listed} == {"{", json.dumps(shipment())}
+    assert all(letter["reason"] and letter["id"] and letter["at"] and letter["tries"] for letter in listed)
+    (wanted,) = (letter["id"] for letter in listed if letter["reason"] == "why")
+    assert "Replayed 1 " in await command(tmp_path, "dead-letters", "replay", wanted, **variables)
+    await wait_for_messages(client, case, [SENTENCE])
+    assert "Replayed 1 " in await command(tmp_path, "dead-letters", "replay", **variables)
+
+
+async def test_dead_letters_are_dropped(redis, tmp_path):
+    """What can never be read is dropped by its id, and the others stay."""
+    variables = {"SUPPORT_REDIS_URL": redis.url}
+    async with Redis.from_url(redis.url) as stream:
+        for event in ("{", "another"):
+            await stream.xadd("support.inbound.dead", {"event": event, "reason": "why", "tries": 1, "at": "then"})
+    listed = [json.loads(line) for line in (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()]
+    (unreadable,) = (letter["id"] for letter in listed if letter["event"] == "{")
+    assert "Dropped 1 " in await command(tmp_path, "dead-letters", "drop", unreadable, **variables)
+    assert "Dropped 0 " in await command(tmp_path, "dead-letters", "drop", unreadable, **variables)
+    (left,) = (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()
+    assert json.loads(left)["event"] == "another"
+
+
+async def test_many_dead_letters(redis, tmp_path):
+    """However many dead letters there are, each is listed and replayed."""
+    variables = {"SUPPORT_REDIS_URL": redis.url}
+    letters = 2 * DEAD_LETTER_PAGE + 1
+    async with Redis.from_url(redis.url) as stream:
+        for number in range(letters):
+            letter = {"event": str(number), "reason": "why", "tries": 5, "at": "then"}
+            await stream.xadd("support.inbound.dead", letter)
+        listed = await command(tmp_path, "dead-letters", "list", **variables)
+        assert [json.loads(line)["event"] for line in listed.splitlines()] == list(map(str, range(letters)))
+        assert f"Replayed {letters} " in await command(tmp_path, "dead-letters", "replay", **variables)
+        assert await stream.xlen("support.inbound.dead") == 0
+        assert await stream.xlen("support.inbound") == letters
+
+
+async def test_what_someone_else_has_put_there(redis, tmp_path):
+    """A dead letter that is not of the service's making is listed with what it has, and goes back as it is."""
+    variables = {"SUPPORT_REDIS_URL": redis.url}
+    async with Redis.from_url(redis.url) as stream:
+        await stream.xadd("support.inbound.dead", {"event": "x", "tries": "many"})
+        await stream.xadd("support.inbound.dead", {"data": "y"})
+        listed = (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()
+        assert [json.loads(line)["event"] for line in listed] == ["x", ""]
+        assert "Replayed 2 " in await command(tmp_path, "dead-letters", "replay", **variables)
+        assert [has for _, has in await stream.xrange("support.inbound")] == [{b"event": b"x"}, {b"data": b"y"}]
+        assert "Replayed 0 " in await command(tmp_path, "dead-letters", "replay", **variables)
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "number"),
+    [
+        ("dead-letters", "replay", "abc"),
+        ("dead-letters", "drop", "7"),
+        ("webhooks", "replay", "9" * 20),
+        ("webhooks", "replay", "1_0"),
+    ],
+)
+async def test_what_is_no_id(tmp_path, kind, action, number):
+    """An id that can't be one is wrong usage: status 2, before anything is asked."""
+    async with running("events", kind, action, number, cwd=tmp_path) as process:
+        status, _, errors = await process.ended(90)
+    assert status == 2
+    assert "argument ID" in errors
+
+
+async def test_without_redis_there_is_nothing_to_list(tmp_path):
+    """Without Redis the command says what to set, with status 2."""
+    async with running("events", "dead-letters", "list", cwd=tmp_path) as process:
+        status, out, errors = await process.ended(90)
+    assert (status, out) == (2, "")
+    assert "SUPPORT_EVENTS_REDIS_URL" in errors
+
+
+async def test_webhook_deliveries_are_listed_and_replayed(make_client, environment, tmp_path):
+    """A delivery to an endpoint that is not there is listed as pending with the reason, and made again by a replay."""
+    hooks = [{"name": "gone", "url": "http://127.0.0.1:1/hook", "secret": "whsec_" + "c2VjcmV0" * 4}]
+    client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
+    await open_case(client)
+    url = {"SUPPORT_DATABASE_URL": environment["SUPPORT_DATABASE_URL"]}
+
+    async def tried():
+        listed = await command(tmp_path, "webhooks", "list", "--state", "pending", **url)
+        first = json.loads(listed.splitlines()[0]) if listed else {"tries": 0}
+        return first if first["tries"] else None
+
+    delivery = await eventually(tried, 90)
+    assert (delivery["endpoint"], delivery["type"]) == ("gone", "support.case.opened.v1")
+    assert "refused" in delivery["reason"] or "Cannot connect" in delivery["reason"]
+    assert "1 deliveries" in await command(tmp_path, "webhooks", "replay", str(delivery["id"]), **url)
+    assert (await command(tmp_path, "webhooks", "list", "--state", "failed", **url)) == ""
+    assert "0 deliveries" in await command(tmp_path, "webhooks", "replay", **url)

@@ -1,0 +1,144 @@
+"""Ctrl-C never prints a traceback: while the program starts, while it runs and while it ends.
+
+The moments are steps that the process itself takes, so no clock decides which one is tested. They begin with the first
+import after `support_service.cli.main` was called. A signal before that meets the interpreter's own start-up, or the
+import of `support_service.cli`, which loads only two small modules of ours; nothing can be promised there.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.process import START, Process, environment, running
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+AT = """
+import os, signal, sys
+def interrupt(event, arguments, wanted=sys.argv[1], kill=os.kill, number=signal.SIGINT, own=os.getpid()):
+    if wanted in (event, f"{event}:{arguments[0] if arguments else None}"):
+        kill(own, number)
+moment, sys.argv[1:] = sys.argv[1], sys.argv[2:]
+sys.addaudithook(interrupt)
+from support_service.cli import main
+main()
+"""
+AT_EXIT = """
+import atexit, os, signal
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+from support_service.cli import main
+main()
+"""
+STUBBORN = """
+import asyncio
+from support_service.core import interrupts
+from support_service.commands.event_loop import run
+async def stubborn():
+    print("running", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("cancelled", flush=True)
+        await asyncio.Event().wait()
+interrupts.exit_on_interrupt()
+run(stubborn())
+"""
+START_UP = ["argparse", "support_service.arguments.tokens", "asyncio", "pydantic", "sqlalchemy"]
+SERVING = ["aiohttp", "support_service.telemetry.instruments", "prometheus_client", "uvloop", "support_service.app"]
+MOMENTS = [
+    *(("migrate", f"import:{name}") for name in (*START_UP, "alembic", "support_service.commands.base")),
+    *(("serve", f"import:{name}") for name in (*START_UP, *SERVING, "alembic", "support_service.commands.base")),
+    *(("demo", f"import:{name}") for name in (*START_UP, *SERVING, "support_service.demo.services")),
+    *((command, "sqlite3.connect") for command in ("migrate", "serve")),
+    ("openapi", "import:support_service.api.openapi.document"),
+]
+
+
+@asynccontextmanager
+async def started(*command, cwd, **variables):
+    """A process of Python for the length of a block; it is killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *command),
+        cwd=cwd,
+        env=environment(**variables),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def ended(*command, cwd, **variables):
+    """Run Python; gives its status, its output and its errors."""
+    async with started(*command, cwd=cwd, **variables) as process:
+        return await Process(process).ended()
+
+
+@pytest.mark.parametrize(("command", "moment"), MOMENTS)
+async def test_ctrl_c_while_a_command_starts(tmp_path, command, moment):
+    """The process ends with status 130 and says nothing, whichever import or step the signal meets."""
+    assert await ended("-c", AT, moment, command, cwd=tmp_path, SUPPORT_PORT="0") == (130, "", "")
+
+
+async def test_ctrl_c_while_a_command_waits_for_an_answer(tmp_path):
+    """A command that waits for an answer is cancelled, and ends with status 130 and without a word."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        async with running("probe", "--base-url", url, "--threshold", "10m", cwd=tmp_path) as command:
+            async with asyncio.timeout(START):
+                connection, _ = await loop.sock_accept(server)
+            with connection:
+                command.stop(signal.SIGINT)
+                assert await command.ended() == (130, "", "")
+
+
+async def test_a_second_ctrl_c_does_not_wait_for_the_first(tmp_path):
+    """The first cancels what runs; where that takes too long, the second ends the process."""
+    async with started("-c", STUBBORN, cwd=tmp_path) as process:
+        command = Process(process)
+        for printed in ("running", "cancelled"):
+            await command.printed(until=printed)
+            command.stop(signal.SIGINT)
+        assert await command.ended() == (130, "", "")
+
+
+@pytest.mark.parametrize("arguments", ["--version", "openapi --check", "probe --base-url http://127.0.0.1:1", "--what"])
+async def test_ctrl_c_while_the_interpreter_ends(tmp_path, arguments):
+    """Ctrl-C after a command's last line gives status 130, and no traceback is added to what it printed."""
+    status, out, errors = await ended("-c", AT_EXIT, *arguments.split(), cwd=tmp_path)
+    assert status == 130
+    assert "Traceback" not in out + errors
+    assert "KeyboardInterrupt" not in out + errors
+
+
+async def test_ctrl_c_while_the_interpreter_ends_after_serving(tmp_path):
+    """The same after an event loop that handled the signal by itself."""
+    port = free_port()
+    async with started("-c", AT_EXIT, "serve", cwd=tmp_path, SUPPORT_PORT=str(port)) as process:
+        service = Process(process)
+        await service.answers(f"http://127.0.0.1:{port}")
+        service.stop(signal.SIGTERM)
+        status, _, errors = await service.ended()
+    assert status == 130
+    assert "Traceback" not in errors
+    assert "Stopped" in errors
+
+
+@pytest.mark.parametrize("arguments", ["--version", "openapi --check"])
+async def test_an_ignored_ctrl_c_stays_ignored(tmp_path, arguments):
+    """A command that a script runs in its background is not ended by the Ctrl-C of the script's foreground."""
+    ignored = f"import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n{AT}"
+    status, _, errors = await ended("-c", ignored, "import:argparse", *arguments.split(), cwd=tmp_path)
+    assert (status, errors) == (0, "")

@@ -1,0 +1,131 @@
+"""`erase` and `export` as processes: what they print, what they ask, and how they end."""
+
+import json
+import os
+import pty
+import signal
+
+import aiohttp
+import pytest
+
+from tests.support.calls import add_message, open_case
+from tests.support.process import running
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+
+@pytest.fixture
+def variables(tmp_path):
+    """A service in a folder of its own."""
+    return {"cwd": tmp_path, "SUPPORT_PORT": str(free_port()), "SUPPORT_LOG_LEVEL": "warning"}
+
+
+@pytest.fixture
+async def case(variables):
+    """A customer's case in that service."""
+    address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
+    async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
+        await service.answers(address)
+        case = await open_case(session, customerId="zaphod", subject="Zaphod's parcel", priority="high")
+        await add_message(session, case, "Dear Zaphod")
+    return case
+
+
+async def ended(*arguments, **variables):
+    """How a command ended, and what it printed."""
+    async with running(*arguments, **variables) as process:
+        return await process.ended(60)
+
+
+async def test_erase_prints_a_receipt(case, variables):
+    """An erasure wants a yes, names the cases, and finds nothing a second time."""
+    status, _, errors = await ended("erase", "customer", "zaphod", **variables)
+    assert (status, "--yes" in errors) == (2, True)
+    status, out, _ = await ended("erase", "customer", "zaphod", "--dry-run", **variables)
+    assert (status, json.loads(out)["cases"]) == (0, [case["id"]])
+    status, out, errors = await ended("erase", "customer", "zaphod", "--yes", **variables)
+    receipt = json.loads(out)
+    assert (status, receipt["cases"], receipt["messages"], receipt["unreached"]) == (0, [case["id"]], 1, []), errors
+    status, _, errors = await ended("erase", "customer", "zaphod", "--yes", **variables)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "zaphod" in errors
+    status, _, errors = await ended("erase", "customer", "z" * 37, "--yes", **variables)
+    assert (status, "1 to 36" in errors) == (2, True)
+
+
+@pytest.fixture
+def terminal():
+    """A terminal: our end, which types, and the end that a command reads."""
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    os.close(ours)
+    os.close(theirs)
+
+
+ERASE_QUESTION = "Erase 'zaphod' from 1 cases, for good? [y/N] "
+
+
+async def test_ctrl_c_at_the_question_erases_nothing(case, variables, terminal):
+    """One Ctrl-C is enough while an erasure asks whether it is meant."""
+    async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
+        await process.asked(ERASE_QUESTION)
+        process.stop(signal.SIGINT)
+        assert await process.ended() == (130, "", "")
+    status, out, _ = await ended("erase", "customer", "zaphod", "--dry-run", **variables)
+    assert (status, json.loads(out)["cases"]) == (0, [case["id"]])
+
+
+async def test_an_erasure_follows_the_answer_to_its_question(case, variables, terminal):
+    """The end of the input and anything but yes leave the case as it is; yes erases it."""
+    for typed in (b"\x04", b"no\n", b"\n"):
+        async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
+            await process.asked(ERASE_QUESTION)
+            os.write(terminal[0], typed)
+            assert await process.ended() == (1, "", "Nothing was erased.\n")
+    async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
+        await process.asked(ERASE_QUESTION)
+        os.write(terminal[0], b"Yes\n")
+        status, out, errors = await process.ended()
+    assert (status, json.loads(out)["cases"], errors) == (0, [case["id"]], "")
+
+
+async def test_an_export_is_masked(case, variables):
+    """An export has each case as a line, without what says who the customer is, unless it is asked for."""
+    status, out, _ = await ended("export", **variables)
+    (line,) = out.splitlines()
+    exported = json.loads(line)
+    assert (status, exported["id"], exported["priority"]) == (0, case["id"], "high")
+    assert exported["messages"][0]["authorType"] == "agent"
+    assert "zaphod" not in out.lower()
+    status, out, _ = await ended("export", **variables, SUPPORT_MASKING_KEY="\udcff")  # a key may be any bytes
+    assert (status, "zaphod" in out.lower()) == (0, False)
+    status, out, _ = await ended("export", "--unmasked", **variables)
+    assert (status, json.loads(out)["subject"]) == (0, "Zaphod's parcel")
+
+
+async def test_an_export_of_large_cases_is_whole(variables):
+    """An export has each case once, also where it takes more than one page because they are large."""
+    address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
+    large = {"context": {"a": "x" * 65_000}, "description": "\u00a0" * 65_000}  # two bytes each
+    async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
+        await service.answers(address)
+        cases = [await open_case(session, **large) for _ in range(23)]
+    status, out, _ = await ended("export", **variables)
+    assert status == 0
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [case["id"] for case in reversed(cases)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["export", "erase customer zaphod --yes", "sweep", "offload", "audit verify", "timeline status"]
+    + [f"events webhooks {action}" for action in ("list", "replay")],
+)
+async def test_where_there_is_no_database(variables, command):
+    """A command that looks in the wrong place says which, and makes no empty database there."""
+    status, out, errors = await ended(*command.split(), **variables)
+    assert (status, out) == (2, "")
+    assert (
+        errors == "support-service: There is no database at var/support.db, where SUPPORT_DATABASE_URL looks for it\n"
+    )
+    assert not (variables["cwd"] / "var" / "support.db").exists()

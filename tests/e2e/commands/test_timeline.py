@@ -1,0 +1,134 @@
+"""`support-service timeline`: on-call's commands, as processes of their own, on either database."""
+
+import re
+from datetime import timedelta
+
+import pytest
+
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
+from support_service.telemetry.labels import UPSTREAM_SERVICES
+from support_service.timeline import overrides
+from support_service.timeline.overrides import Override
+from tests.conftest import both_databases
+from tests.support.calls import eventually
+from tests.support.process import running
+from tests.support.scrape import Scrape
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+NONE = "No lever is pulled: every service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL holds.\n"
+AGAIN = "Every replica follows within about 2 s.\n"
+
+
+@pytest.fixture
+def timeline(tmp_path, database_url):
+    """Run a command; gives its status, its output and its errors."""
+
+    async def run(*arguments, url=database_url):
+        async with running("timeline", *arguments, cwd=tmp_path, SUPPORT_DATABASE_URL=url) as command:
+            return await command.ended()
+
+    return run
+
+
+@both_databases
+async def test_pulled_shown_and_restored(timeline):
+    """What is pulled shows in the status with its reason until it is restored."""
+    assert await timeline("status") == (0, NONE, "")
+    status, out, errors = await timeline("degrade", "payment", "--for", "1h", "--reason", "  being\nrestored ")
+    assert (status, errors) == (0, "")
+    assert re.fullmatch(rf"payment is switched off until [0-9: -]+Z: being restored\. {re.escape(AGAIN)}", out)
+    status, out, errors = await timeline("ttl", "1800", "--for", "2h")
+    assert (status, errors) == (0, "")
+    assert re.fullmatch(rf"ttl is set to 1800 s until [0-9: -]+Z\. {re.escape(AGAIN)}", out)
+    status, out, errors = await timeline("status")
+    assert (status, errors) == (0, "")
+    at = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
+    head, payment, ttl = out.splitlines()
+    assert head.split() == ["LEVER", "VALUE", "UNTIL", "LEFT", "SET", "AT", "REASON"]
+    left = re.fullmatch(rf"payment +off +{at} +(\d+) s +{at} +being restored", payment)
+    assert 3000 <= int(left[1]) <= 3600
+    left = re.fullmatch(rf"ttl +1800 s +{at} +(\d+) s +{at} +-", ttl)
+    assert 7000 <= int(left[1]) <= 7200
+    assert await timeline("restore", "order") == (0, "Nothing to restore: no such lever is pulled.\n", "")
+    assert await timeline("restore", "all") == (0, f"Restored: payment, ttl. {AGAIN}", "")
+    assert await timeline("status") == (0, NONE, "")
+
+
+@both_databases
+async def test_every_replica_follows(timeline, make_client, upstream_services):
+    """What a command does reaches each replica on the database by itself, the way there and back."""
+    replicas = [Scrape((await make_client()).app) for _ in range(2)]
+    in_use = dict.fromkeys(UPSTREAM_SERVICES, 1)
+    for arguments, wanted in (
+        (("status",), in_use),
+        (("degrade", "payment", "--for", "30m", "--reason", "being restored"), in_use | {"payment": 0}),
+        (("restore", "payment"), in_use),
+    ):
+        status, _, errors = await timeline(*arguments)
+        assert (status, errors) == (0, "")
+        await eventually(lambda wanted=wanted: all(shown(metrics) == wanted for metrics in replicas))
+
+
+def shown(metrics):
+    """The gauge's value for each service."""
+    return {name: metrics.value("support_timeline_source_enabled", service=name) for name in UPSTREAM_SERVICES}
+
+
+@both_databases
+async def test_an_expired_lever_is_not_shown(timeline, database):
+    """A lever whose time is over is neither shown nor restored."""
+    now = overrides.utc_now()
+    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+        await overrides.set_override(
+            work, Override("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1))
+        )
+    assert await timeline("status") == (0, NONE, "")
+    assert await timeline("restore", "all") == (0, "Nothing to restore: no such lever is pulled.\n", "")
+
+
+async def test_a_database_that_is_not_there(timeline, tmp_path):
+    """A wrong path is said to be so, and makes no file; a server that does not answer is said to be so too."""
+    status, out, errors = await timeline("status", url="sqlite:///elsewhere/support.db")
+    assert (status, out) == (2, "")
+    assert errors.startswith("support-service: There is no database at elsewhere/support.db")
+    assert not (tmp_path / "elsewhere").exists()
+    status, out, errors = await timeline("status", url="postgresql://nobody@127.0.0.1:1/nothing")
+    assert (status, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("support-service: The database can't be used: ")
+
+
+@pytest.mark.parametrize("command", [("status",), ("restore", "all"), ("ttl", "900", "--for", "1m")])
+async def test_a_sqlite_database_without_the_table(timeline, tmp_path, command):
+    """A database that was never migrated is not used, and the line says what to run."""
+    (tmp_path / "old.db").touch()
+    await lacks_migrations(timeline, "sqlite:///old.db", command)
+
+
+@pytest.mark.parametrize("command", [("status",), ("restore", "all"), ("ttl", "900", "--for", "1m")])
+async def test_a_postgresql_database_without_the_table(timeline, postgres, command):
+    """The same holds on PostgreSQL."""
+    name = postgres.create_database()
+    await lacks_migrations(timeline, postgres.url(name), command)
+    postgres.drop_database(name)
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_a_database_that_only_reads(timeline, postgres, database_url):
+    """A replica of the database, as after a failover, shows the levers and refuses to pull one with one line."""
+    postgres.run(f"ALTER DATABASE {database_url.rpartition('/')[2]} SET default_transaction_read_only = on")
+    assert await timeline("status") == (0, NONE, "")
+    status, out, errors = await timeline("ttl", "900", "--for", "1m")
+    assert (status, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("support-service: The database can't be used: ")
+    assert "ReadOnlySQLTransactionError" in line
+
+
+async def lacks_migrations(timeline, url, command):
+    """Expect the refusal."""
+    wanted = "support-service: The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` "
+    status, out, errors = await timeline(*command, url=url)
+    assert (status, out) == (2, "")
+    assert errors == f"{wanted}first\n"

@@ -1,0 +1,165 @@
+"""What is done to the service until it is killed, and what must hold after that."""
+
+import asyncio
+import hashlib
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+
+from tests.support.attachments.streams import stream
+from tests.support.calls import eventually, form
+from tests.support.process import START
+from tests.support.servers import free_port
+
+SMALL, BLOCKS, PARTS = b"small" * 100, bytes(range(256)) * 2400, bytes(range(256)) * 22_000
+
+
+class Scenario:
+    """A command on a world that was made ready for it."""
+
+    arguments = ()
+    variables = {}  # noqa: RUF012 - each scenario's own constant
+
+    def __init__(self):
+        self.kept = {}  # id -> hash: what was acknowledged, and not asked to be deleted
+        self.gone = set()  # what was acknowledged to be deleted
+        self.case_id = ""
+        self.unsure = set()  # hashes of what was sent, or asked to be deleted, without an answer
+
+    async def prepare(self, world):
+        """Keep some files."""
+        self.case_id = world.case_id
+        for data in (SMALL, b"1", b"22", BLOCKS, PARTS):
+            kept = await world.add(data)
+            self.kept[kept.id] = kept.sha256
+
+    async def drive(self, process):
+        """Do something with the running process, until it ends."""
+        await asyncio.to_thread(process.join)
+
+    async def finish(self, world):
+        """Do again what was interrupted."""
+
+
+class Serve(Scenario):
+    """Clients upload, read and delete."""
+
+    arguments = ("serve",)
+
+    def __init__(self):
+        super().__init__()
+        self.port = free_port()
+        self.variables = self.variables | {"SUPPORT_PORT": str(self.port)}
+
+    async def prepare(self, world):
+        self.case_id = world.case_id
+
+    async def drive(self, process):
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{self.port}") as session:
+            try:
+                await self._talk(session, process)
+            except (aiohttp.ClientError, ConnectionError):
+                pass
+            else:
+                os.kill(process.pid, signal.SIGTERM)
+        await super().drive(process)
+
+    async def _talk(self, session, process):
+        await eventually(lambda: self._answers(session, process), START)
+        address = f"/support/cases/{self.case_id}/attachments"
+        first = None
+        for data in (SMALL, BLOCKS, PARTS):
+            digest = hashlib.sha256(data).hexdigest()
+            self.unsure.add(digest)
+            async with session.post(address, data=form(data)) as response:
+                assert response.status == 201, await response.text()
+                answer = await response.json()
+            self.unsure.discard(digest)
+            self.kept[answer["id"]] = digest
+            first = first or answer
+        async with session.get(first["uri"]) as response:
+            assert await response.read() == SMALL
+        self.unsure.add(self.kept.pop(first["id"]))
+        async with session.delete(f"{address}/{first['id']}") as response:
+            assert response.status == 204
+        self.unsure.discard(first["sha256"])
+        self.gone.add(first["id"])
+
+    async def _answers(self, session, process):
+        try:
+            async with session.get("/livez"):
+                return True
+        except aiohttp.ClientError:
+            if not process.is_alive():
+                raise
+            return False
+
+
+class ServeToS3(Serve):
+    """The same, with files that go straight to S3."""
+
+    variables = {"SUPPORT_ATTACHMENT_STORE": "s3"}  # noqa: RUF012
+
+
+class Offload(Scenario):
+    """Files move to S3."""
+
+    arguments = ("offload", "--older-than", "0s")
+
+    async def finish(self, world):
+        assert {moved.outcome for moved in await world.move()} <= {"moved"}
+        rows = [await world.service.get(world.case_id, name) for name in self.kept]
+        assert {row.storage for row in rows} == {"s3"}
+
+
+class Reverse(Scenario):
+    """Files come back."""
+
+    arguments = ("offload", "--reverse")
+
+    async def prepare(self, world):
+        await super().prepare(world)
+        await world.move()
+        await world.settle()
+        world.later = timedelta(0)
+
+    async def finish(self, world):
+        await world.move(world.mover(reverse=True))
+
+
+class Retention(Scenario):
+    """Files of a closed case are deleted, from either storage."""
+
+    arguments = ("retention", "--older-than", "0s")
+
+    async def prepare(self, world):
+        await super().prepare(world)
+        await world.move(limit=3)
+        await world.close_case()
+        self.unsure = set(self.kept.values())
+        self.kept.clear()
+        young = await world.add(b"young")
+        self.kept[young.id] = young.sha256
+
+    async def finish(self, world):
+        await world.retention.run(world.clock())
+
+
+class Sweep(Scenario):
+    """What is out of step is repaired."""
+
+    arguments = ("sweep",)
+
+    async def prepare(self, world):
+        await super().prepare(world)
+        await world.move(limit=2)
+        old = (datetime.now(UTC) - timedelta(hours=2)).timestamp()
+        stored = await world.local.put(stream(b"orphan"))
+        (world.folder / "tmp" / "half").write_bytes(b"half")
+        for path in (world.folder / stored.key, world.folder / "tmp" / "half"):
+            os.utime(path, (old, old))
+
+
+SCENARIOS = (Serve, ServeToS3, Offload, Reverse, Retention, Sweep)

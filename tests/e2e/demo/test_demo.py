@@ -1,0 +1,69 @@
+"""`support-service demo`: a newcomer sees a merged timeline and live metrics at once."""
+
+import re
+import signal
+
+import aiohttp
+import pytest
+
+from tests.support.calls import list_cases, logged, read_detail
+from tests.support.process import START, running
+from tests.support.scrape import parse
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+
+async def test_the_demo_has_a_merged_timeline(tmp_path):
+    """On a free port it serves sample cases with messages and files, merged with three services; Ctrl-C stops it."""
+    patience = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60", "SUPPORT_TIMELINE_DEADLINE": "60"}
+    async with running("demo", "--port", "0", cwd=tmp_path, **patience) as demo:
+        welcome = await demo.printed(until="Ctrl-C")
+        address = re.search(r"http://127\.0\.0\.1:\d+", welcome)[0]
+        assert welcome.count("curl ") == 3
+        async with aiohttp.ClientSession(address) as session:
+            cases = (await list_cases(session))["items"]
+            assert len(cases) >= 4
+            details = [await read_detail(session, case) for case in cases]
+            for url in set(re.findall(r"http://127[^\s'|]+", welcome)):
+                method = session.post if url.endswith("/messages") else session.get
+                body = {"json": {"authorType": "agent", "message": "On it."}} if url.endswith("/messages") else {}
+                async with method(url, **body) as response:
+                    assert response.status == 200, url
+            async with session.get("/metrics") as response:
+                samples = parse(await response.text())
+        types = {entry["type"] for detail in details for entry in detail["timeline"]}
+        assert types >= {"order", "order-event", "payment", "shipment", "conversation", "attachment"}
+        statuses = {source["status"] for detail in details for source in detail["timelineSources"].values()}
+        assert statuses == {"fresh", "none"}
+        created = {name: value for name, _, value in samples if name.startswith("support_ticket_created") and value}
+        assert created
+        demo.stop(signal.SIGINT)
+        status, _, log = await demo.ended()
+        assert (status, logged(log)) == (0, [])
+
+
+async def test_the_demo_with_a_token_that_is_none(tmp_path):
+    """A token that lets nobody in ends the demo with one line that names it and says why, and status 2."""
+    async with running("token", "create", "boss", "--role", "supervisor", cwd=tmp_path) as command:
+        assert (await command.ended())[0] == 0
+    wrong = {"SUPPORT_AUTH": "token", "SUPPORT_TOKEN": "sup_wrong"}
+    async with running("demo", "--port", "0", cwd=tmp_path, **wrong) as demo:
+        status, out, errors = await demo.ended(START)
+    assert (status, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith(
+        "support-service: The sample cases can't be opened as SUPPORT_TOKEN says: The token is none "
+    )
+
+
+async def test_the_demo_keeps_its_cases(tmp_path):
+    """Started again in the same folder it has the same cases, not twice as many."""
+    seen = []
+    for _ in range(2):
+        async with running("demo", "--port", "0", cwd=tmp_path) as demo:
+            address = re.search(r"http://127\.0\.0\.1:\d+", await demo.printed(until="Ctrl-C"))[0]
+            async with aiohttp.ClientSession(address) as session:
+                seen.append((await list_cases(session))["items"])
+            demo.stop()
+            assert (await demo.ended())[0] == 0
+    assert seen[0] == seen[1]

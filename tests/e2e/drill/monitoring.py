@@ -1,0 +1,201 @@
+"""Prometheus and Alertmanager with the committed configuration, its waits divided, and a past to compare with."""
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from observability import rules
+
+from tests.e2e.drill import EVALUATION, SCRAPE, SIZE, TIME
+from tests.e2e.drill.receiver import Receiver
+from tests.support.calls import eventually
+from tests.support.servers import find_binary, free_port
+
+OBSERVABILITY = Path(rules.__file__).parent
+START = 120.0  # seconds, on a busy machine
+WAIT = re.compile(r"((?:_wait|_interval): )(\d+[smh])")
+STEP = 5.0  # seconds between the samples of the past
+# What a healthy week would have left, at the pace of `Traffic`.
+TICKETS = {"support:tickets_created:rate15m": 4.0}
+CACHE = {"support:timeline_cache_misses:increase": 10.0, "support:timeline_cache_reads:increase": 25.0}
+OURS = 'job="support-service",http_route="/support/cases",http_response_status_code="200"'
+COUNTED = {  # a second
+    f"http_server_request_duration_seconds_count{{{OURS}}}": 30.0,
+    'support_timeline_read_seconds_count{completeness="complete"}': 12.0,
+    'support_timeline_read_seconds_bucket{completeness="complete",le="2.0"}': 12.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of rules: when it was last evaluated, and which of its alerts fire, Watchdog aside."""
+
+    name: str
+    evaluated: str
+    firing: set[str]
+
+
+class Monitoring:
+    """Both, as processes on free ports."""
+
+    def __init__(self, folder: Path, targets: dict[str, list[str]], receiver: Receiver) -> None:
+        self._folder = folder
+        self._targets = targets
+        self._receiver = receiver
+        self._prometheus, self._alertmanager = free_port(), free_port()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Start both and wait until they answer."""
+        self._configure_prometheus()
+        self._configure_alertmanager()
+        self._remember()
+        self._run(
+            find_binary("prometheus-alertmanager"),
+            "--config.file=alertmanager.yml",
+            f"--web.listen-address=127.0.0.1:{self._alertmanager}",
+            "--cluster.listen-address=",
+            "--storage.path=alertmanager",
+        )
+        self._prometheus_process = self._run(
+            find_binary("prometheus"),
+            "--config.file=prometheus.yml",
+            f"--web.listen-address=127.0.0.1:{self._prometheus}",
+            "--storage.tsdb.path=data",
+            f"--query.lookback-delta={round(300 / TIME)}s",
+            f"--rules.alert.resend-delay={round(EVALUATION * 1000)}ms",
+        )
+        self._session = aiohttp.ClientSession()
+        for port in (self._prometheus, self._alertmanager):
+            await eventually(lambda port=port: self._ready(port), START)
+
+    async def watch(self) -> None:
+        """Load the rules, once every target has been scraped.
+
+        Prometheus takes 5 s to find its targets: nothing against real waits, and an outage against divided ones.
+        """
+        for name, document in rules.documents(time=TIME, size=SIZE).items():
+            (self._folder / "rules" / f"{name}.yaml").write_text(rules.dump(document))
+        await eventually(lambda: self._value("min(up)"), START)
+        self._prometheus_process.send_signal(signal.SIGHUP)
+        await eventually(self.groups, START)
+
+    async def close(self) -> None:
+        """End both."""
+        if self._session is not None:
+            await self._session.close()
+        for process in self._processes:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+    async def active(self) -> set[str]:
+        """The alerts that Alertmanager neither inhibits nor holds back, with the label that tells them apart."""
+        found = await self._get(self._alertmanager, "/api/v2/alerts?active=true&inhibited=false&silenced=false")
+        return {_named(alert["labels"]) for alert in found} - {"Watchdog"}
+
+    async def groups(self) -> list[Group]:
+        """The groups of rules as they stand."""
+        found = await self._get(self._prometheus, "/api/v1/rules?type=alert")
+        return [
+            Group(
+                group["name"],
+                group["lastEvaluation"],
+                {rule["name"] for rule in group["rules"] if rule["state"] == "firing"} - {"Watchdog"},
+            )
+            for group in found["data"]["groups"]
+        ]
+
+    async def _value(self, query: str) -> float | None:
+        """The value of a query with one result."""
+        found = await self._get(self._prometheus, f"/api/v1/query?query={query}")
+        result = found["data"]["result"]
+        return float(result[0]["value"][1]) if result else None
+
+    async def _get(self, port: int, path: str) -> Any:
+        async with self._session.get(f"http://127.0.0.1:{port}{path}") as response:
+            return await response.json()
+
+    async def _ready(self, port: int) -> bool:
+        try:
+            async with self._session.get(f"http://127.0.0.1:{port}/-/ready") as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    def _configure_prometheus(self) -> None:
+        config = yaml.safe_load((OBSERVABILITY / "prometheus" / "prometheus.yml").read_text())
+        config["global"] |= {"scrape_interval": SCRAPE, "evaluation_interval": f"{round(EVALUATION * 1000)}ms"}
+        managers = config["alerting"]["alertmanagers"]
+        managers[0]["static_configs"][0]["targets"] = [f"127.0.0.1:{self._alertmanager}"]
+        config["scrape_configs"] = [
+            job | {"static_configs": [{"targets": self._targets[job["job_name"]]}]}
+            for job in config["scrape_configs"]
+            if job["job_name"] in self._targets
+        ]
+        (self._folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        (self._folder / "rules").mkdir()
+
+    def _configure_alertmanager(self) -> None:
+        source = OBSERVABILITY / "alertmanager"
+        shutil.copytree(source / "templates", self._folder / "templates")
+        text = WAIT.sub(
+            lambda wait: f"{wait[1]}{rules.divided(wait[2], TIME)}", (source / "alertmanager.yml").read_text()
+        )
+        config = yaml.safe_load(text)
+        for receiver in config["receivers"]:
+            receiver.pop("email_configs", None)  # no mail server runs here
+        (self._folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
+        secrets = self._folder / "secrets"
+        secrets.mkdir()
+        (secrets / "slack_api_url").write_text(self._receiver.url("/slack"))
+        (secrets / "pager_url").write_text(self._receiver.url("/pager"))
+        (secrets / "dead_mans_switch_url").write_text(self._receiver.url("/watchdog"))
+        (secrets / "smtp_password").write_text("none")
+
+    def _remember(self) -> None:
+        """Write the past: seven days of traffic, one of the cache, three of what the objectives count."""
+        now = time.time()
+        lines: list[str] = []
+
+        def series(values: dict[str, float], days: float, *, counter: bool = False) -> None:
+            steps = round(days * 86_400 / TIME / STEP)
+            for name, value in values.items():
+                family = name.partition("{")[0]
+                lines.append(f"# TYPE {family} unknown\n") if f"# TYPE {family} unknown\n" not in lines else None
+                for step in range(steps):
+                    reached = value * step * STEP if counter else value
+                    lines.append(f"{name} {reached:g} {now - (steps - step) * STEP:.3f}\n")
+
+        series(TICKETS, 7.1)
+        series(CACHE, 1)
+        series(COUNTED, 3, counter=True)
+        past = self._folder / "past.txt"
+        past.write_text("".join(lines) + "# EOF\n")
+        subprocess.run(
+            [
+                *(find_binary("promtool"), "tsdb", "create-blocks-from", "--max-block-duration=192h"),
+                *("openmetrics", past, self._folder / "data"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def _run(self, *command: str) -> subprocess.Popen[bytes]:
+        log = (self._folder / f"{Path(command[0]).name}.log").open("ab")
+        with log:
+            process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
+        self._processes.append(process)
+        return process
+
+
+def _named(labels: dict[str, str]) -> str:
+    detail = labels.get("dependency") or labels.get("stage") or labels.get("direction")
+    return f"{labels['alertname']}[{detail}]" if detail else labels["alertname"]

@@ -1,0 +1,138 @@
+"""Faults while events flow: nothing is lost, nothing happens twice. `make drill-events` runs the long form."""
+
+import asyncio
+import json
+import os
+import random
+from collections import Counter
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from support_service.events.broker.redis import RedisBroker
+from support_service.events.consumer import EventConsumer
+from tests.conftest import both_databases
+from tests.integration.events.test_consumer import there
+from tests.support.calls import add_message, eventually, open_case, read_case
+from tests.support.events.fixtures import published, send, shipment
+from tests.support.process import running
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+KILLS = int(os.environ.get("DRILL_KILLS", "4"))
+EVENTS = int(os.environ.get("DRILL_EVENTS", "200"))
+OUTAGE = float(os.environ.get("DRILL_OUTAGE", "0.5"))  # seconds without Redis
+CASES = 20
+LONG = 120.0  # seconds that the rest may take after the last fault
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_sigkill_while_consuming(environment, durable_redis, tmp_path):
+    """A consumer that is killed again and again, and a fifth of the events sent twice: one message for each event."""
+    draw = random.Random(6)
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    variables = environment | {
+        "SUPPORT_PORT": str(port),
+        "SUPPORT_REDIS_URL": durable_redis.url,
+        "SUPPORT_EVENTS_CLAIM_AFTER": "0.5",
+    }
+    ids = [f"e-{number}" for number in range(EVENTS)]
+    repeats = draw.sample(ids, EVENTS // 5)
+    waiting = ids + repeats
+    draw.shuffle(waiting)
+    cases = []
+    share = -(-len(waiting) // KILLS)
+    async with Redis.from_url(durable_redis.url) as stream:
+        for life in range(KILLS + 1):
+            async with running("serve", cwd=tmp_path, **variables) as service:
+                await service.answers(address)
+                async with aiohttp.ClientSession(address) as session:
+                    while len(cases) < CASES:
+                        context = {"type": "order", "orderId": f"order-{len(cases)}"}
+                        cases.append(await open_case(session, context=context))
+                    for event in waiting[life * share : (life + 1) * share]:
+                        await send(stream, shipment(event, f"order-{int(event[2:]) % CASES}", trackingNumber=event))
+                    if life < KILLS:
+                        await asyncio.sleep(draw.uniform(0, 0.2))  # the kill comes at any moment
+                        continue  # `running` kills
+                    await eventually(lambda: _idle(stream), LONG)
+                    told = [
+                        message["metadata"]["eventId"]
+                        for case in cases
+                        for message in (await read_case(session, case))["messages"]
+                    ]
+        assert await stream.xlen("support.inbound.dead") == 0
+    assert Counter(told) == Counter(ids)
+
+
+async def _idle(stream):
+    """Whether the group has nothing before it."""
+    (group,) = await stream.xinfo_groups("support.inbound")
+    return group["lag"] == 0 and group["pending"] == 0
+
+
+@both_databases
+async def test_redis_is_killed_under_load(make_client, durable_redis):
+    """While Redis is dead every change succeeds; afterwards each is published, in the order of its case."""
+    client = await make_client(SUPPORT_REDIS_URL=durable_redis.url)
+    cases = [await open_case(client) for _ in range(8)]
+    stopping = asyncio.Event()
+
+    async def work(case):
+        number = 0
+        while not stopping.is_set():
+            await add_message(client, case, str(number))
+            number += 1
+            await asyncio.sleep(0.01)
+        return number
+
+    working = [asyncio.create_task(work(case)) for case in cases]
+    await asyncio.sleep(0.3)
+    durable_redis.kill()
+    await asyncio.sleep(OUTAGE)
+    durable_redis.start()
+    await asyncio.sleep(0.3)
+    stopping.set()
+    total = sum(await asyncio.gather(*working)) + len(cases)
+    async with Redis.from_url(durable_redis.url) as stream:
+
+        async def all_published():
+            try:
+                events = await published(stream)
+            except RedisError:
+                return None
+            return events if len({event["id"] for event in events}) >= total else None
+
+        events = await eventually(all_published, LONG)
+    for case in cases:
+        mine = {event["id"]: event for event in events if event["subject"] == case["id"]}  # the first of each id leads
+        told = [event["data"]["conversation"]["id"] for event in mine.values() if "conversation" in event["data"]]
+        assert told == [message["id"] for message in (await read_case(client, case))["messages"]]
+
+
+async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
+    """An event that was handed out ten times and never came to an end is a dead letter, and the others go on."""
+    broker = RedisBroker(redis.url)
+    await broker.publish("s", [json.dumps(shipment("bad"))], keep=10)
+    await broker.receive("s", "dead", count=1, wait=0.1)
+    for _ in range(9):
+        assert len(await broker.claim("s", "dead", count=9, idle=0, alone=5)) == 1
+    applied = []
+
+    async def apply(event):
+        applied.append(event.id)
+        return "applied"
+
+    consumer = EventConsumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=there)
+    await broker.publish("s", [json.dumps(shipment("good"))], keep=10)
+    running_ = asyncio.create_task(consumer.run())
+    letters = await eventually(lambda: broker.dead_letters("s", 9))
+    await eventually(lambda: applied)
+    assert "handed out 10 times" in letters[0].reason
+    assert applied == ["good"]
+    running_.cancel()
+    await broker.close()

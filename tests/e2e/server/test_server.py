@@ -1,0 +1,258 @@
+"""`support-service serve`, as a process: it starts, serves, and stops in good order."""
+
+import asyncio
+import json
+import signal
+import sqlite3
+from contextlib import closing
+
+import aiohttp
+import pytest
+
+from tests.conftest import both_databases
+from tests.support.calls import eventually, logged, open_case, read_case, read_detail, refused
+from tests.support.process import running
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+
+@pytest.fixture
+def port():
+    """A free port."""
+    return free_port()
+
+
+@pytest.fixture
+def variables(port, tmp_path):
+    """A service in a folder of its own."""
+    return {"SUPPORT_PORT": str(port), "cwd": tmp_path}
+
+
+@pytest.fixture
+def newer_schema(request, backend, database_url):
+    """A database as a newer release might leave it; gives its address."""
+    statements = (
+        "ALTER TABLE tickets ADD COLUMN mood VARCHAR(16) NOT NULL DEFAULT 'calm'",
+        "CREATE TABLE moods (name VARCHAR(16) PRIMARY KEY)",
+        "UPDATE alembic_version SET version_num = '9999'",
+    )
+    if backend == "postgresql":
+        request.getfixturevalue("postgres").run("; ".join(statements), database_url.rpartition("/")[2])
+    else:
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
+            connection.executescript("; ".join(statements))
+    return database_url
+
+
+@pytest.fixture
+async def session(port):
+    """A client of it."""
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        yield session
+
+
+async def test_serve_sets_up_what_it_needs(variables, session, port, tmp_path):
+    """With no setting but the port it makes its database, serves, and what it was told is there after a restart."""
+    for turn in range(2):
+        async with running("serve", **variables, forked=False) as service:
+            await service.answers(f"http://127.0.0.1:{port}")
+            if turn == 0:
+                case = await open_case(session)
+            assert await read_case(session, case) == case
+            service.stop(signal.SIGTERM if turn else signal.SIGINT)
+            status, out, log = await service.ended()
+            assert (status, out) == (0, "")
+            lines = logged(log)
+            assert {line["level"] for line in lines} == {"INFO"}
+            assert any(f"http://127.0.0.1:{port}" in line["message"] for line in lines)
+    assert (tmp_path / "var" / "support.db").exists()
+
+
+async def test_a_request_in_flight_ends_before_the_stop(variables, session, port, orders):
+    """SIGTERM lets a slow request finish with its whole answer, and the process ends with status 0."""
+    orders.add("ORD-1")
+    patience = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "30", "SUPPORT_TIMELINE_DEADLINE": "30"}
+    async with running("serve", **variables, **patience, SUPPORT_ORDER_URL=orders.url) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        case = await open_case(session, context={"type": "order", "orderId": "ORD-1"})
+        release = orders.hang()
+        reading = asyncio.create_task(read_detail(session, case))
+        await eventually(lambda: orders.waiting == 2)
+        service.stop()
+        await eventually(lambda: _refuses_connections(port))
+        assert not reading.done()
+        release.set()
+        assert (await reading)["timelineSources"]["order"]["status"] == "fresh"
+        assert (await service.ended())[0] == 0
+
+
+async def test_readiness_goes_off_before_the_stop(variables, session, port):
+    """While the stop waits for the load balancer, readiness is off and requests are still served."""
+    async with running("serve", **variables, SUPPORT_STOP_DELAY="60") as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        service.stop()
+
+        async def not_ready():
+            async with session.get("/readyz") as response:
+                return await response.json() if response.status == 503 else None
+
+        assert (await eventually(not_ready))["status"] == "stopping"
+        await open_case(session)
+        async with session.get("/livez") as response:
+            assert response.status == 200
+
+
+async def test_a_killed_process_loses_no_case(variables, session, port):
+    """What was answered is there after a crash."""
+    async with running("serve", **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        cases = await asyncio.gather(*(open_case(session) for _ in range(20)))
+        service.stop(signal.SIGKILL)
+        assert (await service.ended())[0] == -signal.SIGKILL
+    async with running("serve", **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        for case in cases:
+            assert await read_case(session, case) == case
+
+
+async def test_a_very_long_id_is_an_unknown_case(variables, session, port):
+    """An id as long as a request line may be is a case that does not exist, like any other."""
+    async with running("serve", **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        await refused(await session.get(f"/support/cases/{'x' * 8_000}"), 404, "case_not_found")
+
+
+async def test_only_loopback_without_authentication(variables):
+    """An address that others reach is refused with one line and status 2, before anything is made."""
+    async with running("serve", **variables, SUPPORT_HOST="0.0.0.0") as service:
+        status, out, errors = await service.ended()
+    assert (status, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("support-service: SUPPORT_HOST='0.0.0.0': ")
+    assert list(variables["cwd"].iterdir()) == []
+
+
+async def test_a_port_in_use(variables, port):
+    """A port that someone else has is refused with one line and status 2."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
+    async with server, running("serve", **variables) as service:
+        status, _, errors = await service.ended()
+    assert status == 2
+    assert f"SUPPORT_PORT={port}" in refusal(errors)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SUPPORT_DATABASE_URL", "sqlite:////proc/nowhere/support.db"),
+        ("SUPPORT_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing"),
+        ("SUPPORT_ATTACHMENT_DIR", "/proc/nowhere"),
+        ("SUPPORT_PORT", "eighty"),
+        ("SUPPORT_ADMIN_HOST", "a..b"),
+        ("SUPPORT_CONNECTIONS", "1000000000"),  # more than any system lets one process open
+    ],
+)
+async def test_a_start_that_can_not_be(variables, variable, value):
+    """A part that can't be used stops the start with one line that says why, and status 2."""
+    async with running("serve", **{"SUPPORT_ADMIN_PORT": "0"} | variables | {variable: value}) as service:
+        status, _, errors = await service.ended()
+    assert status == 2, errors
+    assert refusal(errors)
+
+
+async def test_a_postgresql_without_migrations(variables, postgres):
+    """`serve` does not change a PostgreSQL schema: it says to run `migrate`, which then suffices."""
+    name = postgres.create_database()
+    url = {"SUPPORT_DATABASE_URL": postgres.url(name)}
+    async with running("serve", **variables, **url) as service:
+        status, _, errors = await service.ended()
+    assert status == 2
+    assert "support-service migrate" in refusal(errors)
+    async with running("migrate", **variables, **url) as migration:
+        assert (await migration.ended())[0] == 0
+    async with running("serve", **variables, **url) as service:
+        await service.answers(f"http://127.0.0.1:{variables['SUPPORT_PORT']}")
+        service.stop()
+        assert (await service.ended())[0] == 0
+    postgres.drop_database(name)
+
+
+@both_databases
+async def test_a_schema_of_a_newer_release(variables, session, port, newer_schema):
+    """A release that was rolled back starts, with one warning, as its commands do; `migrate` changes nothing."""
+    url = {"SUPPORT_DATABASE_URL": newer_schema}
+    async with running("migrate", **variables, **url) as migration:
+        assert await migration.ended() == (0, "The database is newer than this release: nothing was changed.\n", "")
+    async with running("serve", **variables, **url) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        case = await open_case(session)
+        assert await read_case(session, case) == case
+        service.stop()
+        status, _, log = await service.ended()
+    assert status == 0
+    warnings = [entry["message"] for entry in logged(log) if entry["level"] != "INFO"]
+    assert warnings == ["The database is newer than this release; it works with what it knows of it"]
+    for command in ("sweep", "export", "timeline status"):
+        async with running(*command.split(), **variables, **url) as process:
+            status, out, errors = await process.ended()
+        assert (status, bool(out), errors) == (0, True, "")
+
+
+async def test_the_access_log_is_json_with_the_request_id(variables, session, port):
+    """A logged request has its id, its route and its status, each in a field of its own."""
+    async with running("serve", **variables, SUPPORT_ACCESS_LOG="1") as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        async with session.get("/support/cases/nobody", headers={"X-Request-Id": "my-request"}) as response:
+            assert response.headers["X-Request-Id"] == "my-request"
+        service.stop()
+        _, _, log = await service.ended()
+    lines = [json.loads(line) for line in log.splitlines()]
+    (entry,) = [line for line in lines if line["requestId"] == "my-request"]
+    assert (entry["route"], entry["status"]) == ("/support/cases/{case_id}", 404)
+    assert {"time", "level", "logger", "message"} <= entry.keys()
+
+
+async def test_a_request_that_is_none_is_one_line_in_the_log(variables, port):
+    """What is no HTTP is answered with 400, and logged without a trace."""
+    async with running("serve", **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+        service.stop()
+        status, _, log = await service.ended()
+    assert status == 0
+    assert "Traceback" not in log
+    assert all(json.loads(line)["message"] for line in log.splitlines())
+
+
+async def test_the_database_is_whole_after_a_stop(variables, port, tmp_path):
+    """A graceful stop leaves one SQLite file, its log checkpointed into it."""
+    async with running("serve", **variables) as service, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        await service.answers(f"http://127.0.0.1:{port}")
+        await open_case(session)
+        service.stop()
+        assert (await service.ended())[0] == 0
+    assert [path.name for path in (tmp_path / "var").glob("support.db*")] == ["support.db"]
+    connection = sqlite3.connect(tmp_path / "var" / "support.db")
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def refusal(errors):
+    """The one line that says why; beside it there is nothing but the log, in JSON and without a fault."""
+    *log, line = errors.splitlines()
+    assert {json.loads(entry)["level"] for entry in log} <= {"INFO"}
+    assert line.startswith("support-service: ")
+    return line
+
+
+async def _refuses_connections(port):
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return True
+    writer.close()
+    return False

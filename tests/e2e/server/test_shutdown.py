@@ -1,0 +1,136 @@
+"""What a stop owes to those who are in the middle of something."""
+
+import asyncio
+import json
+import sqlite3
+from contextlib import asynccontextmanager, closing
+
+import aiohttp
+import pytest
+
+from tests.support.calls import PATIENCE, eventually, open_case
+from tests.support.events.fixtures import shipment
+from tests.support.process import running
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+
+@pytest.fixture
+async def service(tmp_path):
+    """A service as a process, and its address."""
+    port = free_port()
+    async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port)) as process:
+        address = f"http://127.0.0.1:{port}"
+        await process.answers(address)
+        yield process, address
+
+
+async def _refuses_connections(address):
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"{address}/livez"):
+            return False
+    except aiohttp.ClientError:
+        return True
+
+
+async def test_an_upload_that_is_coming_in_is_kept(service):
+    """A file whose second half comes after SIGTERM is stored and answered, and the process ends with status 0."""
+    process, address = service
+    more = asyncio.Event()
+
+    async def body():
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nfirst half, '
+        await more.wait()
+        yield b"second half\r\n--b--\r\n"
+
+    async with aiohttp.ClientSession(address) as session:
+        case = await open_case(session)
+        path = f"/support/cases/{case['id']}/attachments"
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        uploading = asyncio.create_task(session.post(path, data=body(), headers=headers))
+        await eventually(lambda: _active(address, "POST"))
+        process.stop()
+        await eventually(lambda: _refuses_connections(address))
+        more.set()
+        async with await uploading as response:
+            assert response.status == 201
+            assert (await response.json())["sizeBytes"] == len(b"first half, second half")
+            assert response.headers["Connection"] == "close"
+    assert (await process.ended())[0] == 0
+
+
+async def test_clients_that_go_on_are_sent_away_with_an_answer(service):
+    """Clients that send one request after another across SIGTERM get an answer to each that they could send."""
+    process, address = service
+    broken = []
+
+    async def client():
+        async with aiohttp.ClientSession(address) as session:
+            for number in range(10_000):
+                try:
+                    async with session.get("/support/cases") as response:
+                        assert response.status == 200
+                        if number == 20:
+                            process.stop()
+                except aiohttp.ClientConnectorError:
+                    return  # no new connection is taken: this client was told to go
+                except aiohttp.ClientError as failure:
+                    broken.append(failure)
+                    return
+
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*(client() for _ in range(8)))
+    assert not broken
+    assert (await process.ended())[0] == 0
+
+
+async def test_events_that_wait_in_the_process_take_effect(tmp_path):
+    """Without Redis every event that was accepted takes effect before the process ends."""
+    port, admin = free_port(), free_port()
+    variables = {"SUPPORT_PORT": str(port), "SUPPORT_ADMIN_PORT": str(admin), "SUPPORT_STOP_TIMEOUT": str(6 * PATIENCE)}
+    async with running("serve", cwd=tmp_path, **variables) as process:
+        await process.answers(f"http://127.0.0.1:{port}")
+        async with _events_wait(f"http://127.0.0.1:{port}", tmp_path, 100):
+            process.stop()
+            # This port is closed when all requests have ended.
+            await eventually(lambda: _refuses_connections(f"http://127.0.0.1:{admin}"))
+        status, _, log = await process.ended(6 * PATIENCE)
+    assert (status, _told(tmp_path), "lost" in log) == (0, 100, False)
+
+
+async def test_a_stop_does_not_wait_for_events_for_ever(tmp_path):
+    """Where events can't take effect the process ends all the same, and says how many are lost."""
+    port = free_port()
+    async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_STOP_TIMEOUT="0.2") as process:
+        await process.answers(f"http://127.0.0.1:{port}")
+        async with _events_wait(f"http://127.0.0.1:{port}", tmp_path, 3):
+            process.stop()
+            status, _, log = await process.ended()
+    assert (status, _told(tmp_path)) == (0, 0)
+    warnings = [line["message"] for line in map(json.loads, log.splitlines()) if line["level"] == "WARNING"]
+    assert any(message.startswith("3 events ") for message in warnings)
+
+
+@asynccontextmanager
+async def _events_wait(address, folder, number):
+    """Let so many events about a case be accepted, and none take effect within the block: the database is locked."""
+    async with aiohttp.ClientSession(address) as session:
+        await open_case(session, context={"type": "order", "orderId": "order-456"})
+        with closing(sqlite3.connect(folder / "var" / "support.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for event in range(number):
+                async with session.post("/support/events", json=shipment(f"e-{event}")) as response:
+                    assert response.status == 202
+            yield
+
+
+def _told(folder):
+    with closing(sqlite3.connect(folder / "var" / "support.db")) as database:
+        return database.execute("SELECT count(*) FROM messages").fetchone()[0]
+
+
+async def _active(address, method):
+    async with aiohttp.ClientSession() as session, session.get(f"{address}/metrics") as response:
+        text = await response.text()
+    return f'http_server_active_requests{{http_request_method="{method}",url_scheme="http"}} 1.0' in text

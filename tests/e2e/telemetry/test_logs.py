@@ -1,0 +1,162 @@
+"""The log: JSON lines that lead from a request to its trace and its case, and no secrets in them."""
+
+import logging
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from support_service.telemetry.logs import ClientErrorFilter
+from tests.conftest import both_databases
+from tests.support.calls import add_message, form, logged, open_case, read_detail, refused
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SECRET = "s3cr3t-that-must-not-be-logged"
+
+
+async def acted(serve, session, port, act, **variables):
+    """What a service logs while a client acts, as lines, and as they stand."""
+    async with serve(SUPPORT_ACCESS_LOG="1", SUPPORT_LOG_LEVEL="debug", **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        await act(session)
+        service.stop()
+        status, out, log = await service.ended()
+    assert (status, out) == (0, "")
+    return logged(log), log
+
+
+@pytest.mark.parametrize("traces", ["none", "otlp"])
+async def test_a_line_names_request_trace_and_case(serve, session, port, sink, traces):
+    """A request's line has its request id, the caller's trace id and its case, with spans and without."""
+    known = {}
+
+    async def act(session):
+        known["case"] = (await open_case(session))["id"]
+        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-Id": "my-request"}
+        await (await session.get(f"/support/cases/{known['case']}", headers=headers)).read()
+
+    variables = {"OTEL_TRACES_EXPORTER": traces, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
+    lines, _ = await acted(serve, session, port, act, **variables)
+    (entry,) = [line for line in lines if line["requestId"] == "my-request"]
+    assert (entry["level"], entry["logger"]) == ("INFO", "support_service.access")
+    assert entry["caseId"] == known["case"]
+    assert entry["traceId"] == TRACE
+    assert {"time", "message", "route", "status", "seconds"} <= entry.keys()
+
+
+async def test_what_a_source_does_is_logged_with_the_request(serve, session, port, orders):
+    """A warning from deep below has the ids of the request that it belongs to."""
+
+    async def act(session):
+        case = await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}])
+        orders.say("not JSON")
+        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-Id": "my-request"}
+        path = f"/support/cases/{case['id']}?includeTimeline=true"
+        await (await session.get(path, headers=headers)).read()
+
+    lines, _ = await acted(serve, session, port, act)
+    warnings = [line for line in lines if line["level"] == "WARNING"]
+    assert warnings
+    assert {(line["requestId"], line["traceId"]) for line in warnings} == {("my-request", TRACE)}
+    assert all(line["caseId"] for line in warnings)
+
+
+async def test_no_secret_is_logged(serve, session, port):
+    """Words, files, credentials, cookies, query values and what is refused of a body are never in the log."""
+    headers = {"Authorization": f"Bearer {SECRET}", "Cookie": f"token={SECRET}"}
+
+    async def act(session):
+        case = await open_case(session, subject=SECRET, description=SECRET, customerId=SECRET)
+        await add_message(session, case, SECRET)
+        await read_detail(session, case)
+        path = f"/support/cases/{case['id']}"
+        calls = [
+            ("POST", f"{path}/messages", {"data": f'{{"message": "{SECRET}", "authorType": 1}}'}),
+            ("POST", f"{path}/messages", {"data": f'{{"{SECRET}'}),
+            ("POST", f"{path}/attachments", {"data": form(SECRET.encode())}),
+            ("GET", f"/support/cases?q={SECRET}", {}),
+            ("PATCH", path, {"json": {"tags": [SECRET]}}),
+        ]
+        for method, target, arguments in calls:
+            await (await session.request(method, target, headers=headers, **arguments)).read()
+
+    lines, log = await acted(serve, session, port, act)
+    assert SECRET not in log
+    assert len([line for line in lines if line["logger"] == "support_service.access"]) >= 8
+
+
+@pytest.mark.parametrize("down", ["SUPPORT_REDIS_URL", "SUPPORT_ORDER_URL"])
+async def test_no_password_of_an_address_is_logged(serve, session, port, down):
+    """The password in the address of a neighbour that is out of reach is not in the log."""
+    scheme = "redis" if down == "SUPPORT_REDIS_URL" else "http"
+
+    async def act(session):
+        await read_detail(session, await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}]))
+
+    _, log = await acted(serve, session, port, act, **{down: f"{scheme}://user:{SECRET}@127.0.0.1:9"})
+    assert SECRET not in log
+
+
+async def test_no_password_of_a_database_is_logged(serve):
+    """A start that fails on its database does not say its password."""
+    async with serve(SUPPORT_DATABASE_URL=f"postgresql://user:{SECRET}@127.0.0.1:9/x") as service:
+        status, out, errors = await service.ended()
+    assert status == 2
+    assert SECRET not in out + errors
+
+
+async def test_the_line_of_an_opened_case_names_it(serve, session, port):
+    """The request that opens a case is found by the case's id."""
+    known = {}
+
+    async def act(session):
+        known["case"] = (await open_case(session))["id"]
+
+    lines, _ = await acted(serve, session, port, act)
+    (entry,) = [line for line in lines if line["message"].startswith("POST /support/cases")]
+    assert entry["caseId"] == known["case"]
+
+
+@both_databases
+@pytest.mark.parametrize("quoting", [False, True])
+async def test_no_word_of_a_message_that_the_database_refuses_is_logged(
+    serve, session, port, database_url, backend, postgres, quoting
+):
+    """A trigger that refuses a message, or a rule whose refusal quotes the row, leaves the cause but not the words."""
+    if backend == "sqlite":
+        refuse = "CREATE TRIGGER refuse BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'no more'); END"
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
+            connection.execute(refuse)
+    elif quoting:
+        rule = "ALTER TABLE messages ADD CONSTRAINT never CHECK (author_type = 'nobody')"  # its DETAIL quotes the row
+        postgres.run(rule, database_url.rpartition("/")[2])
+    else:
+        refuse = """
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'no more: %', row_to_json(NEW); END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION refuse()"""
+        postgres.run(refuse, database_url.rpartition("/")[2])
+
+    async def act(session):
+        case = await open_case(session)
+        body = {"authorType": "agent", "message": SECRET, "metadata": {"token": SECRET}}
+        await refused(await session.post(f"/support/cases/{case['id']}/messages", json=body), 500, "internal_error")
+
+    lines, log = await acted(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
+    assert SECRET not in log
+    (failure,) = [line for line in lines if line["logger"] == "support_service.http.problems"]
+    assert "IntegrityError" in failure["exc_info"] or "StatementError: " in failure["exc_info"]
+    assert "add_message" in failure["exc_info"]
+
+
+def test_a_failure_of_the_client_is_told_without_its_words():
+    """What aiohttp logs with a trace where the client failed becomes one harmless line; other failures stay errors."""
+    for failure, level, told in (
+        (ConnectionResetError(SECRET), "INFO", "A client failed: ConnectionResetError"),
+        (LookupError("ours"), "ERROR", "Error handling request"),
+    ):
+        cause = (type(failure), failure, None)
+        record = logging.LogRecord("aiohttp.server", logging.ERROR, "", 1, "Error handling request", (), cause)
+        assert ClientErrorFilter().filter(record)
+        assert (record.levelname, record.getMessage()) == (level, told)
+        assert bool(record.exc_info) == (level == "ERROR")

@@ -1,0 +1,86 @@
+"""A start imports what its settings ask for and nothing else: each of these packages costs every start 10 to 150 ms."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.process import START, environment
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+# A service on a migrated database, up to its first answer; prints every module that is loaded then.
+SERVE = """
+import asyncio, os, sys, urllib.request
+
+from support_service import server
+from support_service.database import migrate
+from support_service.settings import Settings
+
+settings = Settings.to_serve(os.environ)
+assert migrate.upgrade(settings.database.url) == "newest"
+
+async def serve():
+    async with server.serving(server.build(settings), settings.server) as address:
+        await asyncio.to_thread(urllib.request.urlopen, address + "/livez")
+        print(*sys.modules)
+
+asyncio.run(serve())
+"""
+NOWHERE = "127.0.0.1:1"
+JWT = {
+    "SUPPORT_AUTH": "jwt",
+    "SUPPORT_JWT_ISSUER": "issuer",
+    "SUPPORT_JWT_AUDIENCE": "support",
+    "SUPPORT_JWT_KEYS": f"http://{NOWHERE}/jwks.json",
+}
+# Settings that need no server to start, and packages that they load.
+CHOSEN = [
+    (JWT, {"cryptography", "joserfc"}),
+    ({"OTEL_METRICS_EXPORTER": "otlp"}, {"google.protobuf", "opentelemetry.exporter.otlp"}),
+    ({"OTEL_TRACES_EXPORTER": "console"}, {"opentelemetry.instrumentation", "opentelemetry.sdk.trace", "packaging"}),
+    ({"SUPPORT_REDIS_URL": f"redis://{NOWHERE}"}, {"redis"}),
+    ({"SUPPORT_S3_BUCKET": "files"}, {"obstore"}),
+]
+OPTIONAL = set[str]().union(*(packages for _, packages in CHOSEN)) | {
+    "alembic",
+    "asyncpg",
+    "botocore",
+    "htpy",
+    "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.ext.asyncio",
+    "sqlalchemy.orm",
+}
+
+
+@pytest.fixture
+def loaded(sqlite_template, tmp_path):
+    """Serve with some settings; gives the optional packages that were imported."""
+
+    def serve(**variables):
+        (tmp_path / "support.db").write_bytes(sqlite_template.read_bytes())
+        variables = {"SUPPORT_DATABASE_URL": "sqlite:///support.db", "SUPPORT_PORT": "0"} | variables
+        ended = subprocess.run(
+            [sys.executable, "-c", SERVE],
+            check=False,
+            cwd=tmp_path,
+            env=environment(**variables),
+            capture_output=True,
+            text=True,
+            timeout=START,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return OPTIONAL & set(ended.stdout.split())
+
+    return serve
+
+
+def test_the_default_settings_load_no_optional_package(loaded):
+    """SQLite, local files, everyone let in and a scrape need no other database, cache, storage, exporter or key."""
+    assert loaded() == set()
+
+
+@pytest.mark.parametrize(("variables", "packages"), CHOSEN)
+def test_a_setting_loads_its_packages(loaded, variables, packages):
+    """What a setting asks for is loaded before the first request."""
+    assert loaded(**variables) >= packages

@@ -1,0 +1,132 @@
+"""The sweep repairs what is safe, reports the rest, and deletes nothing that is young or named."""
+
+import os
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.attachments.storage.base import new_key
+from support_service.core.errors import Unavailable
+from support_service.database.tables import attachment_ledger
+from tests.conftest import both_databases
+from tests.support.attachments.streams import stream
+from tests.support.attachments.world import LONG
+
+NOTHING = dict.fromkeys(("unfinished", "orphan", "leftover", "ledger", "missing", "damaged"), 0)
+
+
+@both_databases
+async def test_a_world_in_step(world):
+    """Where everything is in step the sweep finds nothing and touches nothing."""
+    for storage in ("local", "s3"):
+        await world.add(storage.encode())
+        if storage == "local":
+            await world.move()
+            await world.settle()
+    assert await world.settle() == NOTHING
+    assert len(await world.check()) == 2
+
+
+@both_databases
+async def test_what_is_out_of_step_is_repaired(world, s3, scrape):
+    """Files without a row, unfinished uploads and a wrong ledger are put right, and counted by kind."""
+    kept = await world.add(b"hello")
+    for storage in world.storages.values():
+        await storage.put(stream(b"orphan"))
+    half = world.folder / "tmp" / "half"
+    half.write_bytes(b"half")
+    s3.begin_multipart_upload(world.bucket, new_key())
+    async with world.database.transaction() as tx:
+        await tx.execute(attachment_ledger.update().values(files=7, bytes=7))
+    old = (datetime.now(UTC) - timedelta(minutes=5)).timestamp()
+    os.utime(half, (old, old))
+
+    named = []
+    assert await world.sweep.run(dry_run=True, report=named.append) == NOTHING | {"unfinished": 1, "ledger": 2}
+    assert half.exists()
+    world.later = LONG
+    assert await world.sweep.run(report=named.append) == NOTHING | {"orphan": 2, "unfinished": 2, "ledger": 2}
+    (row,) = await world.check()
+    assert row.id == kept.id
+    assert scrape.moved("support_attachment_sweep_repairs_total") == {"orphan": 2, "unfinished": 2, "ledger": 2}
+    assert await world.settle() == NOTHING
+
+
+@both_databases
+async def test_what_is_lost_is_reported_and_left(world):
+    """A row without its file, and a file of another size, are named; nothing is deleted for it."""
+    missing, damaged, whole = await world.add(b"one"), await world.add(b"two"), await world.add(b"three")
+    (world.folder / missing.storage_key).unlink()
+    (world.folder / damaged.storage_key).write_bytes(b"tw")
+    named = []
+    assert world.sweep.unrepaired() == {}
+    world.later = LONG
+    await world.sweep.run(report=named.append)
+    assert {(finding.kind, finding.name.split()[0]) for finding in named} == {
+        ("missing", missing.id),
+        ("damaged", damaged.id),
+    }
+    assert world.sweep.unrepaired() == {"missing": 1, "damaged": 1}
+    assert len(await world.kept("local")) == 2
+    assert await world.bytes_of(whole) == b"three"
+
+
+async def test_an_upload_whose_row_is_not_committed_yet_is_safe(world):
+    """A file without a row stays for an hour, on S3 for a day: its upload may be about to commit.
+
+    A large object is as old as the beginning of its upload, which may have taken hours.
+    """
+    near, far = await world.local.put(stream(b"hello")), await world.s3.put(stream(b"hello"))
+    world.later = timedelta(minutes=59)
+    assert await world.sweep.run() == NOTHING
+    assert await world.kept("local") == {near.key}
+    world.later = timedelta(hours=23)
+    assert await world.sweep.run() == NOTHING | {"orphan": 1}
+    assert await world.kept("s3") == {far.key}
+
+
+async def test_what_is_not_ours_is_left_alone(world, s3):
+    """Objects and files that this service never wrote stay, however old they are and wherever they lie."""
+    for key in ("backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"):
+        s3.replace(world.bucket, key, b"not ours")
+    (world.folder / "ab" / "README").write_text("not ours")
+    assert await world.settle() == NOTHING
+    assert await world.kept("s3") == {"backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"}
+    assert await world.kept("local") == {"ab/README"}
+
+
+async def test_a_storage_that_is_gone(world, gateway):
+    """Where S3 is down the disk is swept all the same, nothing on S3 counts as missing, and the sweep says so."""
+    await world.add(b"hello")
+    await world.move()
+    await world.settle()
+    await world.local.put(stream(b"orphan"))
+    await gateway.kill()
+    world.later += LONG
+    named = []
+    with pytest.raises(Unavailable):
+        await world.sweep.run(report=named.append)
+    assert [finding.kind for finding in named] == ["orphan"]
+
+
+async def test_what_no_sweep_has_seen_is_not_known(world, gateway):
+    """A first sweep that does not reach everything leaves the number of lost files unknown, and does not call it 0."""
+    await gateway.kill()
+    with pytest.raises(Unavailable):
+        await world.sweep.run()
+    assert world.sweep.unrepaired() == {}
+    await gateway.start()
+    await world.sweep.run()
+    assert world.sweep.unrepaired() == {"missing": 0, "damaged": 0}
+
+
+@both_databases
+async def test_the_ledger_is_corrected_beside_uploads(world):
+    """A wrong ledger is put right once; what is added after that is counted on top."""
+    await world.add(b"hello")
+    async with world.database.transaction() as tx:
+        await tx.execute(sa.update(attachment_ledger).values(files=0, bytes=0))
+    assert (await world.sweep.run())["ledger"] == 1
+    await world.add(b"world")
+    await world.check()

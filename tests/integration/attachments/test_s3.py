@@ -1,0 +1,178 @@
+"""What only an object store has: addresses, attributes, open multipart uploads, and a server that can be gone."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+import pytest
+
+from support_service.attachments.storage.base import ResponseHeaders, new_key
+from support_service.attachments.storage.s3 import PART_BYTES, S3AttachmentStorage
+from support_service.core.errors import Unavailable
+from tests.support.attachments.streams import read, stream
+
+
+@pytest.fixture
+def bucket(s3):
+    """An empty bucket."""
+    return s3.create_bucket()
+
+
+@pytest.fixture
+def storage(s3, bucket):
+    """A storage in it."""
+    return S3AttachmentStorage(bucket, endpoint=s3.url)
+
+
+async def test_a_link_gives_the_file_with_its_headers(storage):
+    """Whoever has the address gets the bytes, with the type and the name that the file was kept with."""
+    label = ResponseHeaders("application/pdf", "attachment; filename=\"a.pdf\"; filename*=UTF-8''%C4%91.pdf")
+    stored = await storage.put(stream(b"hello"), label=label)
+    async with aiohttp.ClientSession() as session, session.get(await storage.link(stored.key, 60)) as response:
+        assert await response.read() == b"hello"
+        assert response.headers["Content-Type"] == "application/pdf"
+        assert response.headers["Content-Disposition"] == label.disposition
+
+
+async def test_an_open_multipart_upload_is_aborted_once_it_is_old(storage, s3, bucket):
+    """What a killed upload left open is found and aborted; what another program has open there is not."""
+    s3.begin_multipart_upload(bucket, new_key())
+    s3.begin_multipart_upload(bucket, "backups/2026.tar")
+    now = datetime.now(UTC)
+    assert await storage.sweep_unfinished(now - timedelta(days=36_500)) == 0
+    assert await storage.sweep_unfinished(now, dry_run=True) == 1
+    assert await storage.sweep_unfinished(now) == 1
+    assert await storage.sweep_unfinished(now) == 0
+
+
+async def test_two_sweeps_at_once(storage, s3, bucket):
+    """Whoever finds an upload aborted already goes on with the others."""
+    for _ in range(20):
+        s3.begin_multipart_upload(bucket, new_key())
+    now = datetime.now(UTC)
+    await asyncio.gather(*(storage.sweep_unfinished(now) for _ in range(4)))
+    assert await storage.sweep_unfinished(now) == 0
+
+
+async def refusals(calls):
+    """Make calls at once. Return the code with which each is refused, by its name."""
+
+    async def refusal(call):
+        with pytest.raises(Unavailable) as refused:
+            await call()
+        return refused.value.code
+
+    return dict(zip(calls, await asyncio.gather(*map(refusal, calls.values())), strict=True))
+
+
+async def test_a_server_that_is_gone(storage, s3):
+    """Whatever is asked of a server that does not answer is Unavailable; when it is back, so is the storage."""
+    s3.kill()
+    calls = {
+        "put": lambda: storage.put(stream(b"hello")),
+        "stat": lambda: storage.stat("ab/c"),
+        "delete": lambda: storage.delete("ab/c"),
+        "read": lambda: read(storage, "ab/c", 0, 1),
+        "list": lambda: anext(storage.list()),
+        "unfinished": lambda: storage.sweep_unfinished(datetime.now(UTC)),
+        # The number of a status is no sign of it in a key: this file is not shorter than it was.
+        "read 416": lambda: read(storage, f"41/416{'0' * 29}", 0, 1),
+    }
+    assert await refusals(calls) == dict.fromkeys(calls, "storage_unavailable")
+    s3.start()
+    again = S3AttachmentStorage(s3.create_bucket(), endpoint=s3.url)
+    assert (await again.put(stream(b"hello"))).size == 5
+
+
+async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
+    """A server that takes connections and answers nothing holds nobody for long."""
+    kept = await storage.put(stream(b"hello"))
+    monkeypatch.setattr("support_service.attachments.storage.s3.RESPONSE_TIMEOUT", 0.2)
+    s3.freeze()
+    try:
+        calls = {
+            "put": lambda: storage.put(stream(b"hello")),
+            "stat": lambda: storage.stat(kept.key),
+            "delete": lambda: storage.delete("ab/c"),
+            "read": lambda: read(storage, kept.key, 0, 1),
+            "list": lambda: anext(storage.list()),
+            "unfinished": lambda: storage.sweep_unfinished(datetime.now(UTC)),
+        }
+        assert await refusals(calls) == dict.fromkeys(calls, "storage_unavailable")
+    finally:
+        s3.thaw()
+
+
+@pytest.mark.parametrize("size", [PART_BYTES, 6 * PART_BYTES])
+async def test_a_server_that_freezes_in_a_large_file(storage, s3, monkeypatch, size):
+    """A large file that the server takes no more of, or gives no answer to, holds its sender for a bounded time."""
+    monkeypatch.setattr("support_service.attachments.storage.s3.STALL_TIMEOUT", 0.5)
+    monkeypatch.setattr("support_service.attachments.storage.s3.COMPLETE_TIMEOUT", 0.5)
+
+    async def frozen_on_the_way():
+        s3.freeze()
+        async for chunk in stream(b"x" * size):
+            yield chunk
+
+    try:
+        with pytest.raises(Unavailable) as refusal:
+            await storage.put(frozen_on_the_way())
+        assert refusal.value.code == "storage_unavailable"
+    finally:
+        s3.thaw()
+
+
+async def test_a_sender_that_leaves_a_frozen_server(storage, s3, monkeypatch):
+    """A task that is cancelled while the server is frozen ends soon."""
+    monkeypatch.setattr("support_service.attachments.storage.s3.RESPONSE_TIMEOUT", 0.2)
+    waiting = asyncio.Event()
+
+    async def endless():
+        waiting.set()
+        yield b"x" * PART_BYTES
+        await asyncio.Event().wait()
+
+    s3.freeze()
+    try:
+        task = asyncio.create_task(storage.put(endless()))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        s3.thaw()
+
+
+async def test_a_slow_client_is_no_stalled_server(storage, monkeypatch):
+    """The time in which the client sends nothing is not the server's."""
+    monkeypatch.setattr("support_service.attachments.storage.s3.STALL_TIMEOUT", 0.2)
+    now = [1000.0]
+    monkeypatch.setattr("support_service.attachments.hashing_stream.monotonic", lambda: now[0])
+
+    async def slow():
+        yield b"x" * PART_BYTES
+        now[0] += 1000
+        await asyncio.sleep(0.2)  # in which the sending is looked at ten times
+        yield b"y"
+
+    assert (await storage.put(slow())).size == PART_BYTES + 1
+
+
+async def test_a_bucket_that_does_not_exist(s3):
+    """A bucket that is not there is no empty bucket."""
+    storage = S3AttachmentStorage("no-such-bucket", endpoint=s3.url)
+    with pytest.raises(Unavailable):
+        await storage.put(stream(b"hello"))
+    with pytest.raises(Unavailable):
+        await anext(storage.list())
+
+
+async def test_a_bucket_that_is_gone(s3, storage):
+    """Without its bucket a storage is Unavailable: no file counts as missing, or as removed, for it."""
+    lost = S3AttachmentStorage("no-such-bucket", endpoint=s3.url)
+    assert await refusals({"read": lambda: read(lost, new_key(), 0, 1), "delete": lambda: lost.delete(new_key())}) == {
+        "read": "storage_unavailable",
+        "delete": "storage_unavailable",
+    }
+    assert await storage.link(new_key(), 60) is None  # the file alone is gone
+    assert storage.free() is None  # a bucket is never full

@@ -1,0 +1,129 @@
+"""PostgreSQL that goes away, and comes back."""
+
+import asyncio
+
+import pytest
+
+from support_service.api import health
+from support_service.attachments.storage.local import LocalAttachmentStorage
+from tests.support.calls import eventually, open_case, read_case, refused, upload
+from tests.support.process import running
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def database_name(database_url):
+    """The name of the service's database."""
+    return database_url.rpartition("/")[2]
+
+
+async def test_killed_connections_are_replaced(client, postgres, database_name):
+    """After its connections were killed, the next read works as if nothing had been, and so does the next write."""
+    case = await open_case(client)
+    await asyncio.gather(*(read_case(client, case) for _ in range(20)))
+    postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database_name}'")
+    assert await read_case(client, case) == case
+    await open_case(client)
+
+
+async def test_a_stopped_database(client, postgres):
+    """While the database is down, calls are 503 with a time to come again, and readiness is off; then it heals."""
+    case = await open_case(client)
+    postgres.stop()
+    calls = [
+        client.get(f"/support/cases/{case['id']}"),
+        client.get("/support/cases"),
+        client.post("/support/cases", json={"subject": "A", "channel": "email"}),
+        client.post(f"/support/cases/{case['id']}/messages", json={"authorType": "agent", "message": "Hello"}),
+        client.get("/support/agents/a/workload"),
+    ]
+    for call in calls:
+        response = await call
+        await refused(response, 503, "database_unavailable")
+        assert int(response.headers["Retry-After"]) > 0
+    async with client.get("/readyz") as response:
+        assert response.status == 503
+        assert await response.json() == {"status": "unavailable", "database": "unavailable", "cache": "ok"}
+    async with client.get("/livez") as response:
+        assert response.status == 200
+    async with client.get("/metrics") as response:
+        assert response.status == 200
+    postgres.start()
+    assert await read_case(client, case) == case
+    await upload(client, await open_case(client))
+
+    async def ready():
+        async with client.get("/readyz") as response:
+            return response.status == 200 and await response.json()
+
+    assert await eventually(ready) == {"status": "ready", "database": "ok", "cache": "ok"}
+
+
+async def test_more_requests_than_connections(make_client, postgres):
+    """With one connection for all, many requests at once wait for it, and every one is answered."""
+    client = await make_client(SUPPORT_DATABASE_POOL="1")
+    cases = await asyncio.gather(*(open_case(client) for _ in range(30)))
+    assert len({case["id"] for case in await asyncio.gather(*(read_case(client, case) for case in cases))}) == 30
+
+
+@pytest.fixture
+def frozen(postgres):
+    """Freezes PostgreSQL, and thaws it after the test."""
+    yield postgres.freeze
+    postgres.thaw()
+
+
+async def test_readiness_of_a_frozen_database(client, postgres, frozen, monkeypatch):
+    """A database that holds its connections and says nothing turns readiness off soon, and then it heals."""
+    monkeypatch.setattr(health, "PING_TIMEOUT", 0.2)
+    case = await open_case(client)
+    frozen()
+
+    async def ready():
+        async with client.get("/readyz") as response:
+            return response.status, (await response.json())["database"]
+
+    async def recovered():
+        return await ready() == (200, "ok")
+
+    reading = asyncio.create_task(read_case(client, case))
+    for _ in range(2):
+        assert await asyncio.gather(*(ready() for _ in range(10))) == [(503, "unavailable")] * 10
+    assert not reading.done()  # a statement may take 15 s, which whoever asks for readiness does not wait for
+    postgres.thaw()
+    assert await reading == case
+    await eventually(recovered)
+
+
+async def test_a_stop_with_a_frozen_database(tmp_path, database_url, frozen):
+    """A stop waits for no answer of a database that gives none."""
+    port = free_port()
+    variables = {"SUPPORT_PORT": str(port), "SUPPORT_DATABASE_URL": database_url}
+    async with running("serve", cwd=tmp_path, **variables) as service:
+        await service.answers(f"http://127.0.0.1:{port}")
+        frozen()
+        service.stop()
+        assert (await service.ended())[0] == 0
+
+
+async def test_a_database_that_goes_right_after_a_removal(client, postgres, monkeypatch):
+    """A removal that was committed is told as done, though its bytes and the gauges have to wait for the database."""
+    case = await open_case(client)
+    attachment = await upload(client, case)
+    path = f"/support/cases/{case['id']}/attachments"
+    delete = LocalAttachmentStorage.delete
+
+    async def stop_and_delete(storage, key):
+        postgres.stop()
+        await delete(storage, key)
+
+    monkeypatch.setattr(LocalAttachmentStorage, "delete", stop_and_delete)
+    try:
+        async with client.delete(f"{path}/{attachment['id']}") as response:
+            assert response.status == 204
+    finally:
+        postgres.start()
+    async with client.get(path) as response:
+        assert await response.json() == []

@@ -1,0 +1,122 @@
+"""What compose starts as Alertmanager finds its secrets, and so tells those whom it should."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+import aiohttp
+import pytest
+import yaml
+
+from tests.e2e.drill.receiver import Receiver
+from tests.support.calls import eventually
+from tests.support.servers import MissingServer, find_binary, free_port
+
+ROOT = Path(__file__).parents[3]
+SERVICE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["alertmanager"]
+HOME = "/alertmanager"  # the image's own working directory
+STARTS = PurePosixPath(SERVICE.get("working_dir", HOME))
+CONFIG = "observability/alertmanager/alertmanager.yml"
+ALERTS = [
+    {"labels": {"alertname": "Watchdog", "severity": "none", "service": "support-service"}},
+    {
+        "labels": {"alertname": "SupportServiceDown", "severity": "critical", "service": "support-service"},
+        "annotations": {"summary": "No replica answers", "runbook_url": "https://runbooks.example/down.md"},
+    },
+]
+
+
+def mounts():
+    """Folder of the container -> folder of the repository."""
+    pairs = [volume.split(":") for volume in SERVICE["volumes"]]
+    return {PurePosixPath(target): ROOT / source for source, target, *_ in pairs if source.startswith(".")}
+
+
+def secrets():
+    """The files that the configuration names, as it names them."""
+    return re.findall(r"\w+_file: (\S+)", (ROOT / CONFIG).read_text())
+
+
+@asynccontextmanager
+async def alertmanager(root):
+    """Compose's command, with `root` for the container's root, in compose's working directory; gives its address."""
+    port = free_port()
+    command = [part.replace("=/", f"={root}/") for part in SERVICE["command"]]
+    with (root / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            find_binary("prometheus-alertmanager"),
+            *command,
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--cluster.listen-address=",
+            cwd=f"{root}{STARTS}",
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@pytest.fixture
+async def receiver():
+    """What Slack, the pager and the dead man's switch would get."""
+    receiver = Receiver()
+    await receiver.open()
+    yield receiver
+    await receiver.close()
+
+
+@pytest.fixture
+def root(servers, tmp_path, receiver):
+    """The container's root: what compose mounts, with secrets, and without what would wait or find no mail server."""
+    (tmp_path / HOME[1:]).mkdir()
+    for target, source in mounts().items():
+        shutil.copytree(source, f"{tmp_path}{target}", ignore=shutil.ignore_patterns("secrets"))
+    file = Path(f"{tmp_path}/etc/alertmanager/alertmanager.yml")
+    config = yaml.safe_load(file.read_text().replace("group_wait: 30s", "group_wait: 0s"))
+    for each in config["receivers"]:
+        each.pop("email_configs", None)
+    file.write_text(yaml.safe_dump(config))
+    beside = file.parent / "secrets"
+    beside.mkdir()
+    for name, path in (("slack_api_url", "/slack"), ("pager_url", "/pager"), ("dead_mans_switch_url", "/watchdog")):
+        (beside / name).write_text(receiver.url(path))
+    (beside / "smtp_password").write_text("none")
+    return tmp_path
+
+
+def test_secrets_lie_where_they_are_looked_for():
+    """From the working directory each relative path leads to the folder `secrets` beside the mounted configuration."""
+    assert len(secrets()) == 4
+    for secret in secrets():
+        (lies,) = {source / (STARTS / secret).relative_to(target) for target, source in mounts().items()}
+        assert lies.parent == (ROOT / CONFIG).parent / "secrets"
+
+
+async def test_notifications_leave(root, receiver):
+    """Slack, the pager and the dead man's switch each hear of what is theirs."""
+    try:
+        async with alertmanager(root) as address, aiohttp.ClientSession(address) as session:
+            alerts = [{"startsAt": datetime.now(UTC).isoformat(), **alert} for alert in ALERTS]
+            await eventually(lambda: _taken(session, alerts))
+            await eventually(lambda: receiver.beats and receiver.paged and receiver.slack)
+    except MissingServer as missing:
+        pytest.exit(str(missing), returncode=1)
+    except AssertionError:
+        pytest.fail((root / "log").read_text())
+    assert receiver.paged == ["SupportServiceDown"]
+    assert receiver.slack[0].alert == "SupportServiceDown"
+
+
+async def _taken(session, alerts):
+    try:
+        async with session.post("/api/v2/alerts", json=alerts) as response:
+            return response.status == 200
+    except aiohttp.ClientConnectionError:
+        return False

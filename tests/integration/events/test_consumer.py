@@ -1,0 +1,227 @@
+"""What the consumer does with an event that fails, and while a part that it needs is out of order."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from support_service.core.errors import Unavailable
+from support_service.database.protocols import DATABASE_BUSY
+from support_service.events import consumer, envelope
+from support_service.events.broker.memory import BrokerError, InMemoryBroker
+from support_service.events.broker.redis import GROUP, RedisBroker
+from support_service.events.consumer import MAX_TRIES, EventConsumer
+from tests.conftest import both_databases
+from tests.integration.events.test_inbound_events import SENTENCE, about, consumed, messages, wait_for_messages
+from tests.support.calls import PATIENCE, eventually, open_case
+from tests.support.events.fixtures import send, shipment
+
+STREAM = "support.inbound"
+
+
+@pytest.fixture
+def environment(environment, redis):
+    """A service with Redis, and little patience."""
+    return environment | {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_EVENTS_CLAIM_AFTER": "0.05"}
+
+
+@pytest.fixture
+async def stream(redis):
+    """Redis, past the service."""
+    async with Redis.from_url(redis.url) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def broker(redis):
+    """The broker on it."""
+    broker = RedisBroker(redis.url)
+    yield broker
+    await broker.close()
+
+
+@asynccontextmanager
+async def consuming(broker, instruments, apply, ping):
+    """A consumer for the length of a block."""
+    hearing = EventConsumer(broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping)
+    running = asyncio.create_task(hearing.run())
+    async with asyncio.timeout(PATIENCE):
+        yield
+    running.cancel()
+
+
+async def there():
+    """A database that answers."""
+
+
+async def test_what_fails_is_given_up_after_five_tries(stream, broker, instruments):
+    """An event whose effect fails comes again, others overtake it, and after 5 tries it is a dead letter."""
+    tries, done = [], asyncio.Event()
+
+    async def apply(event):
+        if event.id == "bad":
+            tries.append(event.id)
+            raise LookupError("no such thing")
+        done.set()
+        return "applied"
+
+    await send(stream, shipment("bad"))
+    await send(stream, shipment("good"))
+    async with consuming(broker, instruments, apply, there):
+        await done.wait()
+        letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
+    assert len(tries) == MAX_TRIES == 5
+    assert (letters[0].reason, letters[0].tries) == ("LookupError: no such thing", 5)
+
+
+async def test_a_database_that_answers_is_not_waited_for(stream, broker, instruments):
+    """An event that the database refuses while it answers counts its tries; while it does not, none is counted."""
+    down, tries = 3, []
+
+    async def apply(event):
+        tries.append(event.id)
+        raise Unavailable("database_unavailable", "no")
+
+    async def ping():
+        if tries and len(tries) <= down:
+            raise Unavailable("database_unavailable", "no")
+
+    await send(stream, shipment("bad"))
+    async with consuming(broker, instruments, apply, ping):
+        letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
+    assert (letters[0].tries, len(tries)) == (5, down + 5)
+
+
+async def test_a_lock_is_waited_for(stream, broker, instruments, monkeypatch):
+    """While the database is locked no try is counted, and no replica takes over what another waits with."""
+    monkeypatch.setattr(consumer, "BACKOFF", (0.001, 0.001))
+    tries, hour, applied = [], 3_600_000, asyncio.Event()
+
+    async def apply(_event):
+        (pending,) = await stream.xpending_range(STREAM, GROUP, "-", "+", 1)
+        assert pending["times_delivered"] == 1
+        tries.append(1)
+        if len(tries) <= 2 * MAX_TRIES:
+            assert pending["time_since_delivered"] < hour
+            me = pending["consumer"]
+            await stream.xclaim(STREAM, GROUP, me, 0, [pending["message_id"]], idle=hour, justid=True)
+            raise Unavailable(DATABASE_BUSY, "no")
+        applied.set()
+        return "applied"
+
+    await send(stream, shipment())
+    async with consuming(broker, instruments, apply, there):
+        await applied.wait()
+
+
+async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments, monkeypatch):
+    """An event that has waited as long as a try may in each of 5 is a dead letter, and holds up no one any more."""
+    monkeypatch.setattr(consumer, "LOCK_WAIT", 0)
+    done = asyncio.Event()
+
+    async def apply(event):
+        if event.id == "bad":
+            raise Unavailable(DATABASE_BUSY, "no")
+        done.set()
+        return "applied"
+
+    await send(stream, shipment("bad"))
+    await send(stream, shipment("good"))
+    async with consuming(broker, instruments, apply, there):
+        await done.wait()
+        letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
+    assert (letters[0].reason, letters[0].tries) == ("Unavailable: no", MAX_TRIES)
+
+
+async def test_what_waits_for_the_database_is_not_tried(stream, broker, instruments):
+    """While the database is out of reach no replica takes over what another has, as each time would count as a try."""
+    pings, applied = [], asyncio.Event()
+
+    async def apply(_event):
+        applied.set()
+        return "applied"
+
+    async def ping():
+        pings.append(1)
+        if len(pings) <= 2 * MAX_TRIES:
+            assert (await stream.xpending_range(STREAM, GROUP, "-", "+", 1))[0]["times_delivered"] == 1
+            raise Unavailable("database_unavailable", "no")
+
+    await send(stream, shipment())
+    await broker.receive(STREAM, "another", count=1, wait=0.1)
+    async with consuming(broker, instruments, apply, ping):
+        await applied.wait()
+    assert len(pings) > 2 * MAX_TRIES
+
+
+@both_databases
+async def test_dead_letters_that_redis_refuses(client, stream, metrics):
+    """Where a dead letter can't be kept it is kept later, and the other events take effect once and are let go."""
+    case = await open_case(client, **about("order", "order-456"))
+    await stream.set(f"{STREAM}.dead", "not a stream")
+    async with stream.pipeline(transaction=True) as together:
+        for event in (b"{", shipment()):
+            await send(together, event)
+        await together.execute()
+
+    async def tried_three_times():
+        return (await stream.xpending_range(STREAM, GROUP, "-", "+", 9))[0]["times_delivered"] >= 3
+
+    await wait_for_messages(client, case, [SENTENCE])
+    await eventually(tried_three_times)
+    await stream.delete(f"{STREAM}.dead")
+    assert await consumed(metrics, 2) == {"applied": 1, "dead": 1}
+    assert await messages(client, case) == [SENTENCE]
+
+
+class OnceBroken(InMemoryBroker):
+    """A broker whose first read fails in a way that nobody foresaw."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = 0
+
+    async def receive(self, *arguments, **named):
+        """Fail once."""
+        self.reads += 1
+        if self.reads == 1:
+            raise LookupError("unforeseen")
+        return await super().receive(*arguments, **named)
+
+
+async def test_an_unforeseen_failure_does_not_end_the_consumer(instruments, caplog):
+    """The failure is logged with its trace, and the next read brings the event."""
+    broker, done = OnceBroken(), asyncio.Event()
+
+    async def apply(_):
+        done.set()
+        return "applied"
+
+    await broker.publish(STREAM, [json.dumps(shipment())], keep=9)
+    async with consuming(broker, instruments, apply, there):
+        await done.wait()
+    assert [record.message for record in caplog.records] == ["The consumer failed; it goes on"]
+
+
+class Down(InMemoryBroker):
+    """A broker that can't be reached."""
+
+    async def publish(self, *_, **__):
+        """Fail."""
+        raise BrokerError("down")
+
+
+async def test_an_event_that_nobody_knows_is_ignored_while_the_broker_is_down(instruments):
+    """While the broker is down an event takes effect at once, unless it is of a type that has none."""
+    applied = []
+
+    async def apply(event):
+        applied.append(event.id)
+        return "applied"
+
+    consumer = EventConsumer(Down(), apply, instruments, stream=STREAM, claim_after=1, ping=there)
+    for event in (shipment("known"), shipment("unknown") | {"type": "of.another.v1"}):
+        await consumer.accept(envelope.parse(json.dumps(event).encode()))
+    assert applied == ["known"]

@@ -1,0 +1,306 @@
+"""Events of other services reach the open cases that wait for them, exactly once in effect."""
+
+import json
+
+import pytest
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+from support_service.cases.store import MIN_MESSAGE_BYTES
+from support_service.database.tables import tickets
+from support_service.events import consumer
+from tests.conftest import both_databases
+from tests.support.calls import PATIENCE, eventually, open_case, read_case, read_detail, refused
+from tests.support.events.fixtures import send, shipment
+
+CONSUMED = "support_events_consumed_total"
+SHIPMENT = "fulfillment.shipment.updated.v1"
+SENTENCE = "Shipment ZX123 updated to In transit for order order-456"
+
+
+@pytest.fixture
+def environment(environment, redis):
+    """A service with Redis that tries again soon, and whose cache has time on a busy machine too."""
+    return environment | {
+        "SUPPORT_REDIS_URL": redis.url,
+        "SUPPORT_EVENTS_CLAIM_AFTER": "0.05",
+        "SUPPORT_REDIS_TIMEOUT": str(PATIENCE),
+    }
+
+
+@pytest.fixture
+async def stream(redis):
+    """Redis, past the service."""
+    async with Redis.from_url(redis.url) as connection:
+        yield connection
+
+
+BINARY = {
+    "Content-Type": "application/json",
+    "ce-specversion": "1.0",
+    "ce-id": "e-1",
+    "ce-source": "/f",
+    "ce-type": SHIPMENT,
+}
+
+
+async def consumed(metrics, number, within=3 * PATIENCE):
+    """Wait until so many events came to an end; gives how many of each outcome."""
+
+    def enough():
+        counted = {}
+        for name, labels, value in metrics.samples():
+            if name == CONSUMED and value and labels["outcome"] != "failed":
+                counted[labels["outcome"]] = counted.get(labels["outcome"], 0) + value
+        return counted if sum(counted.values()) >= number else None
+
+    return await eventually(enough, within)
+
+
+async def messages(client, case):
+    """What a case's conversation says."""
+    return [message["message"] for message in (await read_case(client, case))["messages"]]
+
+
+async def wait_for_messages(client, case, expected):
+    """Wait until a case's conversation says exactly this."""
+
+    async def reached():
+        return await messages(client, case) == expected
+
+    await eventually(reached)
+
+
+def about(kind, value):
+    """A case's reference."""
+    return {"context": {"type": kind, "id": value}}
+
+
+async def post(client, body, **headers):
+    """Send an event by HTTP."""
+    headers = {"Content-Type": "application/cloudevents+json"} | headers
+    data = body if isinstance(body, bytes) else json.dumps(body)
+    return await client.post("/support/events", data=data, headers=headers)
+
+
+@both_databases
+async def test_a_shipment_reaches_the_cases_that_wait(client, stream, metrics):
+    """Each open case that names the order or shipment gets a bot's message with the event's fields, no other does."""
+    waiting = [
+        await open_case(client, **about("order", "order-456")),
+        await open_case(client, **about("shipment", "SHP-9"), initialMessage={"authorType": "agent", "message": "Hi"}),
+        await open_case(client, context=[{"type": "order", "id": "order-456"}, {"type": "shipment", "id": "SHP-9"}]),
+        await open_case(client, context={"type": "payment", "orderId": "order-456"}),
+    ]
+    others = [await open_case(client, **about("order", "order-4567")), await open_case(client)]
+    closed = await open_case(client, **about("order", "order-456"))
+    async with client.post(f"/support/cases/{closed['id']}/close"):
+        pass
+    await send(stream, shipment())
+    assert await consumed(metrics, 1) == {"applied": 1}
+    for case in waiting:
+        message = (await read_case(client, case))["messages"][-1]
+        assert (message["authorType"], message["message"]) == ("bot", SENTENCE)
+        assert message["metadata"] == {"eventId": "e-1", "eventType": SHIPMENT} | shipment()["data"]
+    for case in (*others, closed):
+        assert await messages(client, case) == []
+    assert metrics.value("support_conversation_added_total", author_type="bot") == 4
+    assert metrics.value("support_events_delivery_lag_seconds_count") == 1
+
+
+@both_databases
+async def test_a_full_case_is_told_all_the_same(client, stream, metrics, database, monkeypatch):
+    """An event's message counts for the conversation, and reaches also a case that takes no other message any more."""
+    case = await open_case(client, **about("order", "order-456"))
+    monkeypatch.setattr("support_service.cases.model.MAX_CONVERSATION_BYTES", 1)
+    said = {"authorType": "bot", "message": "Hello"}
+    await refused(await client.post(f"/support/cases/{case['id']}/messages", json=said), 409, "case_full")
+    for event in ("e-1", "e-2"):
+        await send(stream, shipment(event))
+    assert await consumed(metrics, 2) == {"applied": 2}
+    told = (await read_case(client, case))["messages"]
+    assert [message["message"] for message in told] == [SENTENCE] * 2
+    (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes))
+    assert counted == MIN_MESSAGE_BYTES * len(told)
+
+
+@both_databases
+async def test_a_repeat_has_no_effect(client, stream, metrics):
+    """An event that comes again, by whichever way, has no effect; another one of the same order has."""
+    case = await open_case(client, **about("order", "order-456"))
+    for event in (shipment(), shipment(), shipment("e-2", status="delivered"), shipment(), shipment("e-2")):
+        await send(stream, event)
+    assert (await post(client, shipment())).status == 202
+    assert await consumed(metrics, 6) == {"applied": 2, "duplicate": 4}
+    assert [text[-30:] for text in await messages(client, case)] == [
+        "In transit for order order-456",
+        " Delivered for order order-456",
+    ]
+
+
+@both_databases
+async def test_replicas_share_the_stream(client, make_client, stream):
+    """Two replicas and the same events at once: one message for each event and case."""
+    await make_client()
+    case = await open_case(client, **about("order", "order-456"))
+    for number in range(100):
+        await send(stream, shipment(f"e-{number % 40}", trackingNumber=str(number % 40)))
+    nothing = {"pending": 0, "min": None, "max": None, "consumers": []}
+
+    async def all_done():
+        pending = await stream.xpending("support.inbound", "support-service")
+        return pending == nothing and len(await messages(client, case)) >= 40
+
+    await eventually(all_done)
+    assert len(await messages(client, case)) == 40
+    assert len(set(await messages(client, case))) == 40
+
+
+async def test_the_cached_timeline_is_out_of_date(client, stream, metrics, environment, make_client, shipments):
+    """After an event a case's timeline is collected anew, and its epoch has grown with the message."""
+    shipments.add("SHP-9", "order-456")
+    other = await make_client(SUPPORT_FULFILLMENT_URL=shipments.url, SUPPORT_EVENTS_CONSUME="true")
+    case = await open_case(other, **about("shipment", "SHP-9"))
+    assert (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] == "fresh"
+    assert (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] == "cached"
+    await send(stream, shipment())
+
+    async def collected_again():
+        return (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] == "fresh"
+
+    await eventually(lambda: messages(other, case))
+    await eventually(collected_again)
+
+
+POISON = [
+    b"",
+    b"{",
+    b"\xff\xfe",
+    b"x" * (5 << 20),
+    b"[" * 10_000,
+    json.dumps(shipment() | {"data": {"status": 7}}),
+    json.dumps(shipment() | {"id": None}),
+    json.dumps(shipment() | {"data": [1, 2]}),
+    b'{"a": "\\u0000"}',
+]
+
+
+@both_databases
+async def test_poison_never_stops_the_stream(client, stream, metrics):
+    """What can't be read becomes a dead letter with a reason, an unknown type is ignored, the next event comes in."""
+    case = await open_case(client, **about("order", "order-456"))
+    for poison in POISON:
+        await send(stream, poison)
+    await stream.xadd("support.inbound", {"something": "else"})
+    await send(stream, shipment("e-7") | {"type": "unknown.v1"})
+    await send(stream, shipment())
+    assert await consumed(metrics, len(POISON) + 3) == {"dead": len(POISON) + 1, "ignored": 1, "applied": 1}
+    assert await messages(client, case) == [SENTENCE]
+    letters = await stream.xrange("support.inbound.dead")
+    assert len(letters) == len(POISON) + 1
+    assert all(fields[b"reason"] for _, fields in letters)
+    assert max(len(fields[b"event"]) for _, fields in letters) <= 256 * 1024
+    assert (await stream.xpending("support.inbound", "support-service"))["pending"] == 0
+
+
+async def test_a_full_stream_is_busy(make_client, client, stream, monkeypatch):
+    """While too many events wait, one that comes by HTTP is refused with 503, none is lost."""
+    monkeypatch.setattr(consumer, "MAX_WAITING_EVENTS", 2)
+    await client.close()
+    deaf = await make_client(SUPPORT_EVENTS_CONSUME="false")
+    for number in range(2):
+        assert (await post(deaf, shipment(f"e-{number}"))).status == 202
+    answer = await post(deaf, shipment("e-2"))
+    assert answer.headers["Retry-After"]
+    await refused(answer, 503, "events_busy")
+    assert await stream.xlen("support.inbound") == 2
+
+
+@both_databases
+async def test_an_event_of_1000_cases(client, stream, metrics):
+    """An event that concerns 1,000 cases reaches each once, a page at a time."""
+    cases = [await open_case(client, **about("order", "order-456")) for _ in range(1000)]
+    await send(stream, shipment())
+    await send(stream, shipment())
+    assert await consumed(metrics, 2, within=12 * PATIENCE) == {"applied": 1, "duplicate": 1}
+    for case in (cases[0], cases[99], cases[100], cases[999]):
+        assert await messages(client, case) == [SENTENCE]
+    assert metrics.value("support_conversation_added_total", author_type="bot") == 1000
+
+
+async def test_the_three_ways_to_send(client, metrics):
+    """Structured and binary CloudEvents and the plain payload are taken by HTTP, answered 202, and take effect."""
+    case = await open_case(client, **about("order", "order-456"))
+    data = shipment()["data"]
+    for number, (body, headers) in enumerate(
+        (
+            (shipment("e-0"), {}),
+            (
+                data,
+                {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f"}
+                | {"ce-type": SHIPMENT},
+            ),
+            ({"eventType": SHIPMENT, "eventId": "e-2"} | data, {"Content-Type": "application/json"}),
+        )
+    ):
+        async with await post(client, body, **headers) as response:
+            assert response.status == 202
+            assert await response.json() == {"id": f"e-{number}", "type": SHIPMENT}
+    assert await consumed(metrics, 3) == {"applied": 3}
+    assert await messages(client, case) == [SENTENCE] * 3
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"{", {}, 400, "malformed_json"),
+        ([1], {}, 422, "invalid_event"),
+        (shipment() | {"data": {}}, {}, 422, "invalid_event"),
+        (shipment() | {"id": ""}, {}, 422, "invalid_event"),
+        ([shipment()], {"Content-Type": "application/cloudevents-batch+json"}, 415, "unsupported_type"),
+        (shipment(), {"Content-Type": "text/plain"}, 415, "unsupported_type"),
+        ({"a": "x" * 300_000}, {}, 413, "body_too_large"),
+        ({}, {"ce-id": "7"}, 422, "invalid_event"),
+        (shipment()["data"], BINARY | {"ce-id": "a%00b"}, 422, "invalid_event"),
+        (shipment()["data"], BINARY | {"ce-id": "a%FFb"}, 422, "invalid_event"),
+        (shipment()["data"], BINARY | {"ce-source": "/%00"}, 422, "invalid_event"),
+    ],
+)
+async def test_a_wrong_event_by_http(client, body, headers, status, code):
+    """What is no event is refused, and says why."""
+    await refused(await post(client, body, **headers), status, code)
+
+
+async def test_http_works_while_redis_is_down(client, redis, metrics):
+    """With Redis dead an event that comes by HTTP takes effect at once; its repeat after the fault has none."""
+    case = await open_case(client, **about("order", "order-456"))
+    redis.kill()
+    assert (await post(client, shipment())).status == 202
+    assert await messages(client, case) == [SENTENCE]
+    redis.start()
+
+    async def accepted():
+        return (await post(client, shipment())).status == 202
+
+    await eventually(accepted)
+    assert (await consumed(metrics, 2))["duplicate"] >= 1
+    assert await messages(client, case) == [SENTENCE]
+
+
+async def test_without_redis(make_client):
+    """The embedded default needs no Redis: an event by HTTP takes effect within the process."""
+    client = await make_client(SUPPORT_REDIS_URL=None)
+    case = await open_case(client, **about("order", "order-456"))
+    assert (await post(client, shipment())).status == 202
+    await wait_for_messages(client, case, [SENTENCE])
+
+
+async def test_a_process_that_does_not_consume(client, make_client, stream):
+    """SUPPORT_EVENTS_CONSUME=false leaves events to others."""
+    await client.close()
+    deaf = await make_client(SUPPORT_EVENTS_CONSUME="false")
+    case = await open_case(deaf, **about("order", "order-456"))
+    assert (await post(deaf, shipment())).status == 202
+    assert await stream.xlen("support.inbound") == 1
+    hears = await make_client()
+    await wait_for_messages(hears, case, [SENTENCE])

@@ -1,0 +1,256 @@
+"""Every change of a case is an event: kept with the change, published in order, once Redis is there."""
+
+import asyncio
+import json
+
+import pytest
+import sqlalchemy as sa
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from redis.asyncio import Redis
+
+from support_service.api import app_keys
+from support_service.cases.events import PAYLOADS
+from support_service.database.tables import leases, outbox
+from support_service.events import store
+from support_service.events.broker import redis as redis_streams
+from tests.conftest import both_databases
+from tests.support.calls import PATIENCE, add_message, eventually, open_case, read_case, upload
+from tests.support.events.fixtures import outbox_is_empty, published, wait_for_events
+
+
+@pytest.fixture
+def environment(environment, redis):
+    """A service with Redis."""
+    return environment | {"SUPPORT_REDIS_URL": redis.url}
+
+
+@pytest.fixture
+async def stream(redis):
+    """Redis, past the service, and with time for 100 MB at once."""
+    async with Redis.from_url(redis.url, socket_timeout=6 * PATIENCE) as connection:
+        yield connection
+
+
+async def change(client, case):
+    """Change a case in each way that there is; gives the file that came and went."""
+    path = f"/support/cases/{case['id']}"
+    await add_message(client, case, "On it.", metadata={"a": [1]})
+    file = await upload(client, case, filename="màn hình.txt")
+    async with client.delete(f"{path}/attachments/{file['id']}") as response:
+        assert response.status == 204
+    for method, where, body in (
+        ("PATCH", path, {"subject": "B", "tags": ["x"], "status": "pending"}),
+        ("PATCH", path, {"subject": "B"}),
+        ("POST", f"{path}/status", {"status": "resolved"}),
+        ("POST", f"{path}/close", {"message": "Bye"}),
+        ("POST", f"{path}/close", {}),
+    ):
+        async with client.request(method, where, json=body) as response:
+            assert response.status == 200
+    return file
+
+
+@both_databases
+async def test_each_change_is_an_event(client, stream):
+    """Each change is published once, in order, as a CloudEvent 1.0 whose data has what the contract says."""
+    case = await open_case(
+        client, context={"type": "order", "id": 7}, initialMessage={"authorType": "agent", "message": "Hi"}
+    )
+    file = await change(client, case)
+    events = await wait_for_events(stream, 9)
+    assert [(event["type"].split(".")[2], event["data"].get("changeType")) for event in events] == [
+        ("opened", None),
+        ("updated", "conversation.added"),
+        ("updated", "attachment.added"),
+        ("updated", "attachment.removed"),
+        ("updated", "status.changed"),
+        ("updated", "case.changed"),
+        ("updated", "status.changed"),
+        ("closed", None),
+        ("updated", "conversation.added"),
+    ]
+    assert len({event["id"] for event in events}) == 9
+    for event in events:
+        read = JSONFormat().read(CloudEvent, json.dumps(event).encode())
+        assert (read.get_subject(), read.get_source()) == (case["id"], "/support-service")
+        assert read.get_datacontenttype() == "application/json"
+        assert read.get_time().tzinfo
+        model = PAYLOADS[event["type"]]
+        again = model.model_validate(event["data"])
+        assert set(event["data"]) == set(again.model_dump(by_alias=True, exclude_unset=True))
+    detail = await read_case(client, case)
+    assert events[0]["data"]["initialMessage"] == case["messages"][0]
+    assert events[1]["data"]["conversation"] == detail["messages"][1]
+    assert events[2]["data"]["attachment"] == events[3]["data"]["attachment"] == file
+    assert events[5]["data"]["changedFields"] == ["subject", "tags"]
+    assert [(event["data"].get("previousStatus"), event["data"].get("currentStatus")) for event in events[6:8]] == [
+        ("pending", "resolved"),
+        ("resolved", "closed"),
+    ]
+    assert events[0]["data"]["ticket"]["status"] == "open"
+    ticket = events[-1]["data"]["ticket"]
+    assert set(ticket) == set(detail) - {"messages", "timeline", "attachments", "timelineSources"}
+    assert (ticket["subject"], ticket["status"], ticket["tags"]) == ("B", "closed", ["x"])
+    assert ticket["context"] == [{"type": "order", "id": 7}]
+
+
+async def test_a_synthetic_case_is_not_told(client, stream):
+    """No one outside hears of made-up cases."""
+    await change(client, await open_case(client, channel="synthetic"))
+    real = await open_case(client)
+    assert [event["subject"] for event in await wait_for_events(stream, 1)] == [real["id"]]
+
+
+async def test_a_dead_redis_holds_no_one_up(client, stream, redis, metrics):
+    """With Redis dead every change succeeds and waits in the outbox; all are published in order when it is back."""
+    redis.kill()
+    cases = [await open_case(client) for _ in range(3)]
+    for number in range(5):
+        for case in cases:
+            await add_message(client, case, str(number))
+    redis.start()
+    events = await wait_for_events(stream, 18)
+    for case in cases:
+        mine = [event["data"] for event in events if event["subject"] == case["id"]]
+        assert [data["conversation"]["message"] for data in mine[1:]] == list("01234")
+    published = "support_events_published_total"
+    for kind, number in (("opened", 3), ("updated", 15)):
+        labels = {"type": f"support.case.{kind}.v1", "outcome": "ok"}  # counted once they have left the outbox
+        await eventually(lambda labels=labels, number=number: metrics.value(published, **labels) == number)
+    await eventually(lambda: metrics.value("support_events_relay_lag_seconds_count") >= 1)
+
+
+@both_databases
+async def test_two_replicas_publish_once_and_in_order(client, make_client, stream):
+    """Of two replicas one relays what both have changed; the order of a case is kept whoever changed it."""
+    other = await make_client()
+    case = await open_case(client)
+    for number in range(20):
+        await add_message((client, other)[number % 2], case, str(number))
+    events = await wait_for_events(stream, 21)
+    assert [event["data"]["conversation"]["message"] for event in events[1:]] == list(map(str, range(20)))
+
+
+@both_databases
+async def test_changes_at_once_are_told_in_the_order_of_their_commits(client, stream):
+    """Messages that many clients add to one case at once are told in the order in which they are read."""
+    case = await open_case(client)
+    await asyncio.gather(*(add_message(client, case, str(number)) for number in range(40)))
+    events = await wait_for_events(stream, 41)
+    told = [event["data"]["conversation"]["id"] for event in events[1:]]
+    assert told == [message["id"] for message in (await read_case(client, case))["messages"]]
+
+
+@pytest.mark.usefixtures("short_lease")
+async def test_a_stop_hands_over(client, make_client, stream):
+    """What a replica has not published when it stops, it publishes at its end, and another goes on at once."""
+    case = await open_case(client)
+    await wait_for_events(stream, 1)
+    other = await make_client()
+    await add_message(client, case, "last")
+    await client.close()
+    await add_message(other, case, "first")
+
+    async def three_events():
+        told = {}  # the first of each id counts: where a stop is cut short, an event is published again
+        for event in await published(stream):
+            told.setdefault(event["id"], event["data"])
+        return [*told.values()] if len(told) >= 3 else None
+
+    told = await eventually(three_events)
+    assert [data["conversation"]["message"] for data in told[1:]] == ["last", "first"]
+
+
+@both_databases
+async def test_a_fence_that_is_behind(client, stream):
+    """Where Redis remembers a newer fence than the database has, as after a backup was put back, events go on."""
+    await open_case(client)
+    await wait_for_events(stream, 1)
+    await stream.set("support.events:fence", 1 << 50)
+    await open_case(client)
+    assert len(await wait_for_events(stream, 2)) == 2
+    assert int(await stream.get("support.events:fence")) == (1 << 50) + 1
+
+
+async def test_a_fence_that_is_nonsense(client, stream, metrics):
+    """What no fence can be in Redis holds events up, and no longer than it is there."""
+    await stream.set("support.events:fence", "9" * 30)
+    await open_case(client)
+    failed = {"type": "support.case.opened.v1", "outcome": "error"}
+    await eventually(lambda: metrics.value("support_events_published_total", **failed))
+    await stream.delete("support.events:fence")
+    await open_case(client)
+    assert len(await wait_for_events(stream, 2)) == 2
+
+
+@both_databases
+async def test_a_lease_of_a_clock_that_was_ahead(database):
+    """A lease holds others off until it is over, and not where no clock that is nearly right could have made it."""
+
+    async def taken_until(until):
+        async with database.transaction() as tx:
+            held = {"holder": "dead", "fence": until - 6, "expires_at": until}
+            await tx.execute(leases.update().where(leases.c.name == "relay").values(held))
+            return await store.take_lease(tx, "relay", "me", now=1000, until=1006, latest=1066)
+
+    assert await taken_until(999) == 1000
+    assert await taken_until(1000) is None
+    assert await taken_until(1066) is None
+    assert await taken_until(1067) == 1062
+    assert await taken_until(10**15) == 10**15 - 5
+
+
+async def test_events_go_on_after_a_holder_whose_clock_was_ahead(make_client, database, stream):
+    """Events are published where the last relay died with a lease for years to come."""
+    async with database.transaction() as tx:
+        await tx.execute(leases.update().values(holder="dead", fence=1 << 50, expires_at=1 << 50))
+    client = await make_client()
+    await open_case(client)
+    assert len(await wait_for_events(stream, 1)) == 1
+
+
+@both_databases
+async def test_a_batch_has_few_bytes(database):
+    """However large events are, few enough leave the outbox at once for Redis to take them; at least one does."""
+    event = json.dumps({"text": "đ" * 1000}, ensure_ascii=False)
+    row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": event, "fanned_out": True}
+    async with database.transaction() as tx:
+        await tx.execute(outbox.insert(), [row] * 10)
+    for most, number in ((1, 1), (2012, 1), (2013, 2), (6000, 3), (1 << 20, 10)):
+        batch = await store.oldest_events(database, 200, most)
+        assert len(batch) == number, most
+        assert [row[0] for row in batch] == sorted(row[0] for row in batch)
+    assert len(await store.oldest_events(database, 4, 1 << 20)) == 4
+
+
+@pytest.fixture
+def usual_time(monkeypatch):
+    """Redis has the time that it has in production."""
+    monkeypatch.setattr(redis_streams, "TIMEOUT", 2.0)
+
+
+@pytest.mark.usefixtures("usual_time")
+async def test_large_events_are_published(client, stream, redis):
+    """Many events of a megabyte each, which Redis would not take together in time, are published in their order."""
+    redis.kill()
+    event = {"text": "x" * (1 << 20)}
+    database = client.app[app_keys.DATABASE]
+    async with database.transaction() as tx:
+        for number in range(100):
+            row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": json.dumps(event | {"id": number})}
+            await tx.execute(outbox.insert(), row)
+    redis.start()
+    await eventually(lambda: outbox_is_empty(database), 6 * PATIENCE)
+    # What was late to be taken on a busy machine was taken all the same, and came again.
+    assert list(dict.fromkeys(event["id"] for event in await published(stream))) == list(range(100))
+
+
+async def test_the_numbers_of_an_emptied_outbox_are_not_given_out_again(client, stream):
+    """Each event has a number of its own, also on SQLite and when all before it are gone."""
+    database = client.app[app_keys.DATABASE]
+    for number in (1, 2):
+        await open_case(client)
+        await wait_for_events(stream, number)
+    await eventually(lambda: outbox_is_empty(database))
+    assert await database.fetch_one(sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")) == (2,)

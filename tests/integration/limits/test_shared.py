@@ -1,0 +1,164 @@
+"""Rates that replicas share: how closely they hold one, and that no request ever waits for Redis."""
+
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis as Client
+
+from support_service.core.background import run_in_background
+from support_service.limits import shared as sharing
+from support_service.limits.rates import Rate, RateLimiter
+from support_service.limits.shared import SharedRateLimits
+from tests.support.calls import PATIENCE, eventually
+from tests.unit.limits.test_rates import Clock
+
+REPLICAS = 3
+RATE = Rate(200, 3600)  # by a clock that a test sets; what Redis keeps of it outlives any stall of the machine
+SETTLED = 0.2  # of that hour, as often as SETTLE_EVERY is in a rate of a second
+LARGE = Rate(10_000, 10_000 * 3600)  # more than a test spends by looking, and nothing of it is given back meanwhile
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A Redis in order is not late for a machine that stands still."""
+    monkeypatch.setattr(sharing, "REDIS_TIMEOUT", PATIENCE)
+
+
+def expect_success(operation, _seconds, error=""):
+    """Fail the test where an operation on Redis failed: a settlement itself raises nothing."""
+    assert not error, f"{operation} failed: {error}"
+
+
+@asynccontextmanager
+async def replicas(url):
+    """Limiters of as many replicas, settled with one Redis."""
+    limiters = [RateLimiter("address", LARGE) for _ in range(REPLICAS)]
+    async with AsyncExitStack() as stack:
+        for limiter in limiters:
+            shared = SharedRateLimits(url, [limiter])
+            stack.push_async_callback(shared.close)
+            await stack.enter_async_context(run_in_background(shared.run()))
+        yield limiters
+
+
+@pytest.fixture
+async def settled(redis, monkeypatch):
+    """Limiters of as many replicas, and a call that asks all of them for some hours and gives how many were let in."""
+    now = 1_700_000_000.0  # s
+    of_redis, of_ours = "time[1] * 1000000 + time[2]", "tonumber(redis.call('GET', 'now'))"
+    assert of_redis in sharing.SYNC_SCRIPT
+    monkeypatch.setattr(sharing, "SYNC_SCRIPT", sharing.SYNC_SCRIPT.replace(of_redis, of_ours))
+    limiters = [RateLimiter("address", RATE, lambda: now) for _ in range(REPLICAS)]
+    shared = [SharedRateLimits(redis.url, [limiter], expect_success) for limiter in limiters]
+
+    async def ask(hours):
+        nonlocal now
+        admitted = 0
+        for look in range(round(hours * 100)):
+            admitted += sum(limiter.take("a").admitted for limiter in limiters for _ in range(20))
+            now += RATE.seconds / 100
+            await store.set("now", round(now * sharing.MICRO))
+            if look % round(SETTLED * 100) == 0:
+                for each in shared:
+                    await each.settle()
+        return admitted
+
+    async with Client.from_url(redis.url) as store:
+        yield ask
+        for each in shared:
+            await each.close()
+
+
+async def test_replicas_hold_one_rate(settled):
+    """At their start each gives out one bucket; from then on all together hold the rate, whoever is asked."""
+    first = await settled(1)
+    second = await settled(4)
+    at_the_start = REPLICAS * (RATE.requests + RATE.requests * SETTLED)
+    assert REPLICAS * RATE.requests <= first <= at_the_start + RATE.requests
+    # What was given out beyond the rate at the start has been paid back by now, or soon is.
+    assert first + second <= at_the_start + RATE.requests * 5
+    assert await settled(2) == pytest.approx(RATE.requests * 2, rel=0.1)
+
+
+async def test_what_one_replica_gave_out_another_knows(redis):
+    """A key that has spent its bucket on one replica finds none on another, once they have settled."""
+    async with replicas(redis.url) as (one, other, _):
+        while one.take("greedy").admitted:
+            pass
+        assert other.take("greedy").admitted  # which they may not know yet
+        await eventually(lambda: not other.take("greedy").admitted)
+
+
+@pytest.mark.parametrize("fault", ["freeze", "kill"])
+async def test_without_redis_each_replica_counts_for_itself(redis, fault):
+    """A dead or frozen Redis costs no request anything; each replica holds the rate alone, and they share it again."""
+    async with replicas(redis.url) as (one, other, _):
+        one.take("a")
+        getattr(redis, fault)()
+        try:
+            started = time.process_time()
+            assert sum(one.take("b").admitted for _ in range(11_000)) == LARGE.requests
+            assert sum(other.take("b").admitted for _ in range(11_000)) == LARGE.requests
+            assert time.process_time() - started < 1  # nothing waited: it is the processor's time, not the clock's
+        finally:
+            redis.thaw() if fault == "freeze" else redis.start()
+        while one.take("c").admitted:
+            pass
+        await eventually(lambda: not other.take("c").admitted)
+
+
+async def test_a_value_that_is_none_of_ours(redis):
+    """Nonsense in Redis, or a debt that can't be, counts as nothing and bounds nobody for ever."""
+    limiter, other = RateLimiter("address", Rate(10, 1)), RateLimiter("address", Rate(10, 3600))
+    shared, shared_too = (SharedRateLimits(redis.url, [each], expect_success) for each in (limiter, other))
+    key = "support:rate:address:a"
+    async with Client.from_url(redis.url) as client:
+        for nonsense in ("nonsense", "99999999999999999999", "-5"):
+            await client.set(key, nonsense)
+            limiter.take("a")
+            await shared.settle()
+            assert limiter.take("a").full_in < 12
+        await client.delete(key)
+        await client.lpush(key, "x")
+        other.take("a")
+        await shared_too.settle()
+        assert await client.pttl(key) > 0
+    await shared.close()
+    await shared_too.close()
+
+
+async def test_an_outage_is_no_debt(redis):
+    """Who kept to the rate while Redis was away has the whole bucket after it, whichever limiter it counts for."""
+    clock = Clock()
+    limiters = [RateLimiter(name, Rate(10, 3600), clock) for name in ("address", "principal")]
+    shared = SharedRateLimits(redis.url, limiters)
+    redis.kill()
+    try:
+        for _ in range(5):
+            assert all(limiter.take("a").admitted for limiter in limiters for _ in range(10))
+            await shared.settle()
+            clock.now += 3600
+    finally:
+        redis.start()
+    for limiter in limiters:
+        limiter.take("a")
+    await shared.settle()
+    assert [limiter.take("a").left for limiter in limiters] == [8, 8]
+    async with Client.from_url(redis.url) as client:
+        assert len(await client.keys("support:rate:*")) == 2  # they were settled
+    await shared.close()
+
+
+async def test_a_debt_has_an_end(redis):
+    """However much is settled at once, Redis keeps no debt of more than ten windows."""
+    clock = Clock()
+    limiter = RateLimiter("address", Rate(10, 10), clock)
+    shared = SharedRateLimits(redis.url, [limiter], expect_success)
+    for _ in range(50):
+        for _ in range(10):
+            limiter.take("a")
+        clock.now += 10
+    await shared.settle()
+    assert limiter.take("a").full_in == pytest.approx(100)
+    await shared.close()

@@ -1,0 +1,122 @@
+"""The real backends of telemetry that tests export to, or are scraped by: VictoriaMetrics, Prometheus, rotel."""
+
+import json
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tests.support.servers import _until, find_binary, free_port
+
+Series = dict[str, str]
+
+
+class Backend:
+    """A server with a port of its own, started at once; it is ended by its own process id."""
+
+    def __init__(self, folder: Path, port: int, ready: str, *command: str) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._ready = ready
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / "server.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
+        try:
+            _until(self._answers, self._process, log)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End it, in whatever state it is."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def query(self, promql: str) -> list[tuple[Series, float]]:
+        """What an instant query gives now: label sets and values."""
+        answer = self.get("/api/v1/query", query=promql)
+        return [(found["metric"], float(found["value"][1])) for found in answer["data"]["result"]]
+
+    def get(self, path: str, **query: str) -> Any:
+        """The JSON that a path answers."""
+        with urllib.request.urlopen(f"{self.url}{path}?{urllib.parse.urlencode(query)}", timeout=10) as answer:
+            return json.load(answer)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(self.url + self._ready, timeout=1) as answer:
+                return answer.status == 200
+        except OSError as failure:
+            # A collector has no page to show: any answer of HTTP's means that it listens.
+            return not self._ready and hasattr(failure, "code")
+
+
+class VictoriaMetrics(Backend):
+    """Debian's VictoriaMetrics, which takes OTLP and names its series as Prometheus does."""
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        super().__init__(
+            folder,
+            port,
+            "/health",
+            find_binary("victoria-metrics"),
+            f"-httpListenAddr=127.0.0.1:{port}",
+            f"-storageDataPath={folder / 'data'}",
+            "-opentelemetry.usePrometheusNaming",
+            "-search.latencyOffset=0s",  # a test asks for what came a moment ago
+            "-search.disableCache",
+        )
+        self.otlp = f"{self.url}/opentelemetry/v1/metrics"
+
+    def query(self, promql: str) -> list[tuple[Series, float]]:
+        """What an instant query gives now, with all that has come in; by itself that may take ten seconds."""
+        urllib.request.urlopen(f"{self.url}/internal/force_flush", timeout=10).close()
+        return super().query(promql)
+
+
+class Prometheus(Backend):
+    """Debian's Prometheus, which evaluates rules each second, and scrapes targets every three; `others` are by name."""
+
+    def __init__(self, folder: Path, target: str, rules: Sequence[Path] = (), **others: str) -> None:
+        port = free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs = [
+            {"job_name": name, "static_configs": [{"targets": [address]}]}
+            for name, address in {"support-service": target, **others}.items()
+        ]
+        times = {"scrape_interval": "3s", "scrape_timeout": "3s", "evaluation_interval": "1s"}
+        config = {"global": times, "rule_files": [str(path) for path in rules], "scrape_configs": jobs}
+        (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+        super().__init__(
+            folder,
+            port,
+            "/-/ready",
+            find_binary("prometheus"),
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            f"--storage.tsdb.path={folder / 'data'}",
+        )
+
+
+class Collector(Backend):
+    """The collector that PyPI's rotel ships; it takes OTLP over HTTP and hands it on to `sink`."""
+
+    def __init__(self, folder: Path, sink: str) -> None:
+        port = free_port()
+        spec = find_spec("rotel")
+        place = str(Path(spec.origin).parent) if spec and spec.origin else "/nowhere"
+        super().__init__(
+            folder,
+            port,
+            "",
+            find_binary("rotel-agent", place),
+            *("start", "--exporter", "otlp", "--otlp-exporter-protocol", "http", "--batch-timeout", "100ms"),
+            *("--otlp-http-endpoint", f"127.0.0.1:{port}", "--otlp-grpc-endpoint", f"127.0.0.1:{free_port()}"),
+            *("--otlp-exporter-endpoint", sink, "--pid-file", str(folder / "rotel.pid")),
+            *("--log-file", str(folder / "rotel.log")),
+        )

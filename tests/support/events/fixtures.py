@@ -1,0 +1,95 @@
+"""Events as other services send them, and a service that hears them."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+from support_service.database import Database
+from support_service.database.tables import outbox
+from support_service.events import relay
+from support_service.events.broker import redis as redis_streams
+from support_service.events.broker.memory import Broker, InMemoryBroker
+from support_service.events.broker.redis import RedisBroker
+from tests.support.calls import PATIENCE, eventually
+from tests.support.servers import RedisServer
+
+
+@pytest.fixture(autouse=True)
+def _patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis has more time to answer than a busy machine takes; none is frozen here."""
+    monkeypatch.setattr(redis_streams, "TIMEOUT", 2 * PATIENCE)
+
+
+@pytest.fixture
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a relay that was stopped late has kept of its lease is soon over."""
+    monkeypatch.setattr(relay, "LEASE_DURATION", 1.0)
+
+
+@pytest.fixture(params=["in-process", "redis"])
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
+    """Each broker there is."""
+    broker = InMemoryBroker() if request.param == "in-process" else RedisBroker(request.getfixturevalue("redis").url)
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture
+def durable_redis(servers: None, tmp_path: Path) -> Any:
+    """A Redis of the test's own that keeps what it was told when it is killed."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder, appendonly="yes")
+    server.start()
+    yield server
+    server.close()
+
+
+def shipment(event_id: str = "e-1", order: str = "order-456", **fields: Any) -> dict[str, Any]:
+    """A fulfillment event, as a structured CloudEvent."""
+    data = {
+        "orderId": order,
+        "shipmentId": "SHP-9",
+        "trackingNumber": "ZX123",
+        "status": "in_transit",
+        "carrier": "VNPost",
+        "occurredAt": "2026-01-02T03:04:05Z",
+    }
+    return {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/fulfillment",
+        "type": "fulfillment.shipment.updated.v1",
+        "time": "2026-01-02T03:04:05Z",
+        "data": data | fields,
+    }
+
+
+async def send(redis: Redis, event: Any, stream: str = "support.inbound") -> None:
+    """Put an event into the inbound stream, past the service."""
+    await redis.xadd(stream, {"event": event if isinstance(event, bytes | str) else json.dumps(event)})
+
+
+async def published(redis: Redis, stream: str = "support.events") -> list[dict[str, Any]]:
+    """Every event that the service has published, in order."""
+    return [json.loads(fields[b"event"]) for _, fields in await redis.xrange(stream)]
+
+
+async def wait_for_events(redis: Redis, number: int) -> list[dict[str, Any]]:
+    """Wait until the service has published at least so many events; return all of them, in order."""
+
+    async def enough() -> list[dict[str, Any]] | None:
+        events = await published(redis)
+        return events if len(events) >= number else None
+
+    return await eventually(enough)
+
+
+async def outbox_is_empty(database: Database) -> bool:
+    """Whether every event of the outbox was published and removed."""
+    return await database.fetch_one(sa.select(outbox.c.seq).limit(1)) is None

@@ -1,0 +1,158 @@
+"""A service under test with one case, and its three upstream services, which fail as a test says."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+
+from support_service.api import app_keys
+from tests.support.calls import PATIENCE, Case, open_case, read_detail
+from tests.support.scrape import Scrape
+from tests.support.upstream import OrderService, Upstream, fulfillment_service, payment_service
+
+TTL, STALE_TTL = 300, 3600  # seconds
+# Seconds. PATIENT is for a healthy dependency, which looks late when the machine stalls. IMPATIENT is for one that
+# never answers.
+PATIENT, IMPATIENT = 60.0, 0.05
+# Seconds that a read may take when everything succeeds or is given up, on a busy machine. A read that waits for a
+# silent service takes upstream_faults.HOLD_FOR.
+IN_TIME = 1.5 + PATIENT
+
+EVENTS = "support_timeline_cache_events_total"
+FAILURES = "support_timeline_collection_failures_total"
+COLLECTED = "support_timeline_collect_seconds_count"
+CALLS = "support_timeline_source_seconds_count"
+OPERATIONS = "db_client_operation_duration_seconds_count"
+MAIN_LABEL = {
+    EVENTS: "event",
+    FAILURES: "stage",
+    COLLECTED: "source",
+    CALLS: "outcome",
+    OPERATIONS: "db_operation_name",
+}
+
+CONTEXT = {"type": "order", "orderId": "ORD-1"}
+ALL = ["ORD-1", "PAY-1", "SHP-1", "e0"]  # what the services know about that order, sorted
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def payment(name: str = "PAY-1", **fields: Any) -> dict[str, Any]:
+    """Return a payment as its service sends it."""
+    known = {"id": name, "orderId": "ORD-1", "status": "captured", "amount": "12.50"}
+    return known | {"updatedAt": "2026-01-03T00:00:00Z"} | fields
+
+
+def add_order(services: dict[str, Upstream], number: int | str = 1) -> None:
+    """Add an order with an event, a payment and a shipment, all of one number; a text is the order's whole id."""
+    order = number if isinstance(number, str) else f"ORD-{number}"
+    services["order"].add(order, "e0")
+    services["payment"].add(f"PAY-{number}", order)
+    services["fulfillment"].add(f"SHP-{number}", order)
+
+
+def shown(detail: Case) -> list[str]:
+    """Return the names of the entries that came from services, without the case's own entries."""
+    return [
+        str(entry.get("shipmentId") or entry.get("paymentId") or entry.get("eventType") or entry.get("orderId"))
+        for entry in detail["timeline"]
+        if "source" in entry or entry["type"] == "order-event"
+    ]
+
+
+def freshness(detail: Case) -> dict[str, tuple[str, str | None]]:
+    """Return the status of each source with its reason."""
+    return {name: (source["status"], source["reason"]) for name, source in detail["timelineSources"].items()}
+
+
+@asynccontextmanager
+async def open_services() -> AsyncIterator[dict[str, Upstream]]:
+    """Open the three services, which know one order."""
+    async with AsyncExitStack() as stack:
+        services = {
+            "order": OrderService(keep_alive=False),
+            "payment": payment_service(keep_alive=False),
+            "fulfillment": fulfillment_service(keep_alive=False),
+        }
+        for service in services.values():
+            await service.open()
+            stack.push_async_callback(service.close)
+        add_order(services)
+        yield services
+
+
+class World:
+    """The service under test, its case, and what a read of the case changes in the metrics."""
+
+    def __init__(self, client: Any, case: Case, services: dict[str, Upstream]) -> None:
+        self.client = client
+        self.case = case
+        self.services = services
+        self._scrape = Scrape(client.app)
+        self._before: Samples = {}
+        self._after: Samples | None = None
+
+    @classmethod
+    async def start(cls, make_client: Any, services: dict[str, Upstream], context: Any, **variables: str) -> "World":
+        """Start the service, and open a case."""
+        addresses = {f"SUPPORT_{name.upper()}_URL": service.url for name, service in services.items()}
+        variables = {
+            "SUPPORT_TIMELINE_DEADLINE": str(PATIENT),
+            "SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(PATIENT),
+            "SUPPORT_TIMELINE_CACHE_TTL": str(TTL),
+            "SUPPORT_TIMELINE_STALE_TTL": str(STALE_TTL),
+            "SUPPORT_REDIS_TIMEOUT": str(PATIENCE),
+        } | variables
+        client = await make_client(**addresses | variables)
+        case = await open_case(client, context=context)
+        return cls(client, case, services)
+
+    def set_source_timeout(self, source: str, seconds: float) -> None:
+        """Change the timeout of each call to a source."""
+        self.client.app[app_keys.TIMELINE].sources[source].timeout = seconds
+
+    def set_redis_timeout(self, seconds: float) -> None:
+        """Change the timeout of each Redis operation."""
+        self.client.app[app_keys.CACHE].timeout = seconds
+
+    async def read(self) -> Case:
+        """Return the case's detail; fail where a read takes longer than it may."""
+        loop = asyncio.get_running_loop()
+        self._before, self._after = self._samples(), None
+        started = loop.time()
+        detail = await read_detail(self.client, self.case)
+        assert loop.time() - started < IN_TIME
+        return detail
+
+    def moved(self, name: str, **labels: str) -> dict[str, float]:
+        """Return what the last read added to a metric's series with these labels, by its main label."""
+        if self._after is None:
+            self._after = self._samples()
+        found: Counter[str] = Counter()
+        for (sample, given), value in self._after.items():
+            if sample == name and labels.items() <= dict(given).items():
+                found[dict(given)[MAIN_LABEL[name]]] += value - self._before.get((sample, given), 0)
+        return {key: value for key, value in found.items() if value}
+
+    def _samples(self) -> Samples:
+        samples = self._scrape.samples(*MAIN_LABEL)
+        return {(name, frozenset(labels.items())): value for name, labels, value in samples}
+
+
+def cache_key(case: Case) -> str:
+    """Return the key of a case's snapshots, which is part of the contract between releases."""
+    return f"support:timeline:{case['id']}"
+
+
+async def age(store: Redis, case: Case, seconds: float) -> dict[str, Any]:
+    """Make the cached snapshots of a case older by some seconds; return them by source."""
+    value = json.loads(await store.get(cache_key(case)))
+    for source in value["sources"].values():
+        source["at"] -= seconds
+    older = json.dumps(value, separators=(",", ":"))
+    await store.set(cache_key(case), older, keepttl=True)
+    return value["sources"]

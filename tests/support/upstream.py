@@ -1,0 +1,193 @@
+"""Fake order, payment and fulfillment services over TCP: they know documents, record calls and fail as a test says."""
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+from tests.support import upstream_faults as faults
+from tests.support.servers import free_port
+from tests.support.upstream_faults import Exchange, Fault
+
+
+class Upstream:
+    """A service that answers the targets that it knows with their documents, others with 404, and all as `fault` says.
+
+    Without `keep_alive` each response closes its connection, so that no call meets a connection from before a fault.
+    """
+
+    def __init__(self, *, keep_alive: bool = True) -> None:
+        self.fault: Fault | None = None
+        self.calls: list[str] = []  # targets of the requests, percent-encoded as received
+        self.traceparents: list[str | None] = []  # of the requests
+        self.waiting = 0  # requests that are being held
+        self.sent = 0  # bytes
+        self.documents: dict[str, bytes] = {}  # JSON by target
+        self._keep_alive = keep_alive
+        self._port = free_port()
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    async def open(self) -> None:
+        """Listen, on the same port each time."""
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+
+    async def close(self) -> None:
+        """Refuse new connections and drop open ones."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def know(self, target: str, document: Any) -> None:
+        """Answer a target with a document."""
+        self.documents[target] = json.dumps(document).encode()
+
+    def count(self, path: str) -> int:
+        """Return the number of calls to a path, with any query."""
+        return sum(call.partition("?")[0] == path for call in self.calls)
+
+    def fail_with(self, status: int, **headers: str) -> None:
+        """Answer every request with a status."""
+        self.fault = faults.status(status, *(f"{name.replace('_', '-')}: {text}" for name, text in headers.items()))
+
+    def say(self, body: bytes | str) -> None:
+        """Answer every request with these bytes, labelled as JSON."""
+        self.fault = faults.body(body)
+
+    def answer_with(self, document: Any) -> None:
+        """Answer every request with this document, whatever its shape."""
+        self.fault = faults.document(document)
+
+    def hang(self) -> asyncio.Event:
+        """Hold every request until the returned event is set; then answer it normally."""
+        return self.delay(faults.HOLD_FOR)
+
+    def delay(self, seconds: float) -> asyncio.Event:
+        """Answer every request normally after this time, or once the returned event is set."""
+        release = asyncio.Event()
+
+        async def wait(exchange: Exchange) -> None:
+            self.waiting += 1
+            try:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(release.wait(), seconds)
+            finally:
+                self.waiting -= 1
+            await self.answer(exchange)
+
+        self.fault = wait
+        return release
+
+    def meet(self, barrier: asyncio.Barrier) -> None:
+        """Answer only once as many requests as the barrier has parties are in flight together."""
+
+        async def wait(exchange: Exchange) -> None:
+            await asyncio.wait_for(barrier.wait(), faults.HOLD_FOR)
+            await self.answer(exchange)
+
+        self.fault = wait
+
+    def drop(self) -> None:
+        """Close every connection without a response."""
+        self.fault = faults.close_before_headers
+
+    def break_off(self) -> None:
+        """Start every response and close the connection in the middle of the body."""
+        self.fault = faults.close_in_body
+
+    def heal(self) -> None:
+        """Answer normally again."""
+        self.fault = None
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer a request normally, whatever `fault` is."""
+        known = self.documents.get(exchange.target)
+        await exchange.respond(404 if known is None else 200, known or b"")
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._connections.add(task)
+        try:
+            # asyncio logs an error for a connection's task that ends cancelled.
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                while await self._exchange(reader, writer):
+                    pass
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; return whether the connection can take another."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        request, *lines = head.rstrip("\r\n").split("\r\n")
+        headers = {name.lower(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
+        target = request.split(" ", 2)[1]
+        self.calls.append(target)
+        self.traceparents.append(headers.get("traceparent"))
+        exchange = Exchange(target, writer, self._record_sent, keep_alive=self._keep_alive)
+        await (self.fault or self.answer)(exchange)
+        return exchange.reusable
+
+    def _record_sent(self, size: int) -> None:
+        self.sent += size
+
+
+class OrderService(Upstream):
+    """The order service."""
+
+    def add(self, order: str, *events: str, status: str = "paid", at: str = "2026-01-02T00:00:00Z") -> None:
+        """Add an order, with events of these types an hour apart."""
+        placed = {"id": order, "status": status, "grandTotal": "12.50", "createdAt": "2026-01-01T00:00:00Z"}
+        self.know(f"/orders/{_segment(order)}", placed | {"updatedAt": at})
+        history = [
+            {"type": kind, "payload": {"step": step}, "createdAt": f"2026-01-01T{step:02}:00:00Z"}
+            for step, kind in enumerate(events)
+        ]
+        self.know(f"/orders/{_segment(order)}/events", history)
+
+
+class PagedService(Upstream):
+    """A service of payments or shipments: each by its id, and in pages by order."""
+
+    def __init__(self, path: str, *, keep_alive: bool = True, **fields: str) -> None:
+        super().__init__(keep_alive=keep_alive)
+        self._path = path
+        self._fields = fields
+        self._pages: dict[str, dict[str, Any]] = {}  # documents by id, by order
+
+    def add(self, item: str, order: str, at: str = "2026-01-03T00:00:00Z") -> None:
+        """Add an item of an order, or replace it."""
+        document = {"id": item, "orderId": order, "createdAt": at, "updatedAt": at} | self._fields
+        self.know(f"{self._path}/{_segment(item)}", document)
+        page = self._pages.setdefault(order, {})
+        page[item] = document
+        self.know(f"{self._path}?orderId={_segment(order)}&limit=50", {"items": list(page.values())})
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer normally; an order without items has an empty page."""
+        if exchange.target not in self.documents and exchange.target.startswith(f"{self._path}?"):
+            await exchange.respond(200, b'{"items": []}')
+        else:
+            await super().answer(exchange)
+
+
+def payment_service(*, keep_alive: bool = True) -> PagedService:
+    """Return a payment service."""
+    return PagedService("/payments", keep_alive=keep_alive, status="captured", amount="12.50")
+
+
+def fulfillment_service(*, keep_alive: bool = True) -> PagedService:
+    """Return a fulfillment service."""
+    return PagedService("/fulfillment/shipments", keep_alive=keep_alive, status="in_transit", trackingNumber="VN1")
+
+
+def _segment(reference: str) -> str:
+    """Return a reference as a path segment or query value, with dots encoded where they would be a relative path."""
+    encoded = quote(reference, safe="")
+    return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded

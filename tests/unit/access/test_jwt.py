@@ -1,0 +1,378 @@
+"""Callers known by a JWT, and every way there is to make one that must not be believed."""
+
+import asyncio
+import base64
+import hmac
+import json
+from hashlib import sha256
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+from hypothesis import settings as budget
+from joserfc.errors import UnsupportedAlgorithmError
+from joserfc.jwk import OctKey, generate_key
+from joserfc.jws import JWSRegistry
+
+from support_service.access.jwt import JwtRequirements, JwtVerifier, _Signatures
+from support_service.core.errors import Unauthenticated
+from support_service.core.principals import Principal
+from support_service.settings import JWT_ALGORITHMS
+from tests.support.access.fixtures import AUDIENCE, ISSUER, good
+
+KEYS = [
+    ("RSA", 2048, "RS256"),
+    ("RSA", 2048, "PS512"),
+    ("EC", "P-256", "ES256"),
+    ("EC", "P-521", "ES512"),
+    ("OKP", "Ed25519", "EdDSA"),
+    ("OKP", "Ed25519", "Ed25519"),
+]
+
+
+def encoded(part):
+    """A part of a token."""
+    raw = part if isinstance(part, bytes) else json.dumps(part).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+async def refusal(jwt, token, code="token_invalid"):
+    """The sentence that refuses a token; it never has the token."""
+    with pytest.raises(Unauthenticated) as refused:
+        await jwt.verify(token)
+    assert refused.value.code == code
+    assert len(token) < 16 or token not in refused.value.message
+    return refused.value.message
+
+
+def signed(header, payload, key):
+    """A token whose signature is good, whatever its parts say; what is None in the header is left out."""
+    header = {"alg": "RS256", "kid": "rsa"} | header
+    text = f"{encoded({name: value for name, value in header.items() if value is not None})}.{encoded(payload)}"
+    return f"{text}.{encoded(JWSRegistry.algorithms['RS256'].sign(text.encode(), key))}"
+
+
+async def test_a_token_makes_a_caller(issuer, open_jwt):
+    """Name, role, subject and teams are those of the claims."""
+    jwt = await open_jwt()
+    token = issuer.sign(role="agent", teams=["returns", "vip"])
+    expected = Principal("user-17", "agent", "user-17", frozenset({"returns", "vip"}))
+    assert await jwt.verify(token) == expected
+    assert await jwt.verify(token) == expected
+
+
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # signing, as an issuer does; checking warns of nothing
+@pytest.mark.parametrize(("kind", "size", "algorithm"), KEYS)
+async def test_algorithms(issuer, open_jwt, kind, size, algorithm):
+    """Each kind of algorithm works where it is allowed, and is refused where it is not."""
+    issuer.add("other", kind, size)
+    token = issuer.sign("other", algorithm)
+    assert (await (await open_jwt(algorithms=(algorithm,))).verify(token)).name == "user-17"
+    strict = await open_jwt(algorithms=tuple({*JWT_ALGORITHMS} - {algorithm}))
+    assert "algorithm" in await refusal(strict, token)
+
+
+async def test_claims_by_other_names(issuer, open_jwt):
+    """Role, subject and teams may stand elsewhere, and a role in a list of its own."""
+    jwt = await open_jwt(role_claim="https://id.example/roles", subject_claim="agent_id", teams_claim="groups")
+    claims = {"https://id.example/roles": ["agent"], "agent_id": "agent-lan", "groups": ["vip"], "role": None}
+    assert await jwt.verify(issuer.sign(**claims)) == Principal("user-17", "agent", "agent-lan", frozenset({"vip"}))
+    await refusal(jwt, issuer.sign(**claims | {"agent_id": None}))
+    served = await jwt.verify(issuer.sign(**claims | {"https://id.example/roles": "service", "agent_id": None}))
+    assert (served.role, served.subject) == ("service", None)
+
+
+@pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "None"}, {"alg": "NONE", "kid": "rsa"}, {}, {"alg": None}])
+async def test_no_algorithm(open_jwt, header):
+    """A token that nobody signed is nobody's, however it says so."""
+    jwt = await open_jwt()
+    for signature in ("", "x", encoded(b"\x00" * 32)):
+        await refusal(jwt, f"{encoded(header)}.{encoded(good())}.{signature}")
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+async def test_key_confusion(issuer, open_jwt, algorithm):
+    """The public key, which everyone has, is no secret to sign with, in whatever form it is taken."""
+    jwt = await open_jwt()
+    public = issuer.keys["rsa"]
+    forms = [
+        public.as_pem(private=False),
+        public.as_der(private=False),
+        json.dumps(public.as_dict(private=False)).encode(),
+    ]
+    for secret in (*forms, forms[0].strip(), b""):
+        text = f"{encoded({'alg': algorithm, 'kid': 'rsa'})}.{encoded(good())}"
+        digest = f"sha{algorithm[2:]}"
+        await refusal(jwt, f"{text}.{encoded(hmac.new(secret, text.encode(), digest).digest())}")
+
+
+async def test_a_shared_secret_in_the_set_is_left_out(issuer, open_jwt):
+    """A JWKS that holds a secret does not make it a key."""
+    secret = OctKey.import_key("s" * 32, {"kid": "secret"})
+    issuer.know("/jwks", {"keys": [*issuer.document["keys"], secret.as_dict(private=True)]})
+    jwt = await open_jwt()
+    await refusal(jwt, issuer.sign("secret", "HS256", key=secret))
+    assert await jwt.verify(issuer.sign())
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "designed"), [("ES256", "P-384"), ("ES384", "P-256"), ("RS256", "P-256"), ("EdDSA", "P-256")]
+)
+async def test_an_algorithm_that_does_not_fit_the_key(issuer, open_jwt, algorithm, designed):
+    """A key is for the algorithms of its kind and its curve alone."""
+    issuer.add("ec", "EC", designed)
+    jwt = await open_jwt(algorithms=JWT_ALGORITHMS)
+    assert "not known" in await refusal(jwt, f"{encoded({'alg': algorithm, 'kid': 'ec'})}.{encoded(good())}.AAAA")
+
+
+async def test_a_key_with_its_own_rules(issuer, open_jwt):
+    """A key that is laid down for one algorithm, or for encryption, serves nothing else."""
+    issuer.add("ps", "RSA", 2048, alg="PS256")
+    issuer.add("enc", "RSA", 2048, use="enc")
+    jwt = await open_jwt(algorithms=("RS256", "PS256"))
+    assert await jwt.verify(issuer.sign("ps", "PS256"))
+    bare = {name: issuer.keys[name].as_dict(private=True) for name in ("ps", "enc")}
+    for name, described in bare.items():
+        free = generate_key("RSA", 2048).import_key({k: v for k, v in described.items() if k not in ("alg", "use")})
+        await refusal(jwt, issuer.sign(name, "RS256", key=free))
+
+
+async def test_a_stranger_signs(issuer, open_jwt):
+    """A good signature of another's key is none, whatever the header says about where that key is."""
+    jwt = await open_jwt()
+    stranger = generate_key("RSA", 2048, {"kid": "rsa"})
+    public = stranger.as_dict(private=False)
+    issuer_of_lies = f"{issuer.url}/lies"
+    for header in (
+        {},
+        {"jwk": public},
+        {"jku": issuer_of_lies},
+        {"x5u": issuer_of_lies},
+        {"x5c": ["MIIB"]},
+        {"x5t": "AAAA"},
+    ):
+        await refusal(jwt, signed(header, good(), stranger))
+    assert issuer.calls == ["/jwks"]
+
+
+@pytest.mark.parametrize(
+    "key_id",
+    ["other", "", "../../../dev/null", "/dev/null", "rsa' OR '1'='1", "rsa\x00", "http://127.0.0.1/jwks", "x" * 300],
+)
+async def test_an_unknown_key(issuer, open_jwt, key_id):
+    """A key's id is looked up among those known, and used for nothing else."""
+    assert "not known" in await refusal(await open_jwt(), issuer.sign("rsa", header={"kid": key_id}))
+
+
+@pytest.mark.parametrize("key_id", [1, True, [], ["rsa"], {"kid": "rsa"}, 1.5])
+async def test_a_key_id_that_is_no_text(issuer, open_jwt, key_id):
+    """An id of another type is none."""
+    token = f"{encoded({'alg': 'RS256', 'kid': key_id})}.{issuer.sign().partition('.')[2]}"
+    await refusal(await open_jwt(), token)
+
+
+async def test_no_key_id(issuer, open_jwt):
+    """Without an id the one key that fits is taken; where two fit, none is."""
+    token = signed({"kid": None}, good(), issuer.keys["rsa"])
+    issuer.add("ec", "EC", "P-256")
+    assert await (await open_jwt()).verify(token)
+    issuer.add("second", "RSA", 2048)
+    await refusal(await open_jwt(), token)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"crit": ["exp"], "exp": 1},
+        {"crit": []},
+        {"crit": "b64"},
+        {"crit": ["b64"], "b64": False},
+        {"b64": False},
+        {"crit": ["http://example.invalid/x"], "http://example.invalid/x": True},
+    ],
+)
+async def test_what_the_header_calls_critical(issuer, open_jwt, header):
+    """An extension that must be understood is not understood here."""
+    token = signed(header, good(), issuer.keys["rsa"])
+    assert "header" in await refusal(await open_jwt(), token)
+
+
+NOW = 1_800_000_000  # s since the epoch, of a clock that the tests turn
+LATER = 4_000_000_000  # the same in every process that collects these tests
+WRONG_CLAIMS = [
+    *({"iss": value} for value in (None, "", "https://id.example", "https://evil.example/", [ISSUER], 1, True)),
+    *({"aud": value} for value in (None, "", "other", "supportx", ["other"], [], [1], [[AUDIENCE]], 1, {"support": 1})),
+    {"aud": [AUDIENCE, 7]},
+    *({"sub": value} for value in (None, "", 7, [], ["user-17"], {"a": 1}, True, "a\nb", "x" * 129, "\ud800")),
+    *({"exp": value} for value in (None, "", "soon", str(LATER), True, [LATER], {})),
+    *({"nbf": value} for value in (LATER, "x", True, [0])),
+    *({"iat": value} for value in (LATER, "x", True, [0])),
+    *(
+        {"role": value}
+        for value in (None, "", "root", "Supervisor", "agent ", 1, ["agent", "supervisor"], [], [[]], {})
+    ),
+    *({"teams": value} for value in ("vip", [1], [""], ["a\nb"], {"vip": 1}, ["x"] * 65, ["x" * 37], True)),
+    {"role": "agent", "sub": None},
+    {"role": "customer", "sub": "x" * 37},
+]
+
+
+@pytest.mark.parametrize("claims", WRONG_CLAIMS, ids=str)
+async def test_a_claim_that_can_not_be(issuer, open_jwt, claims):
+    """A claim that is missing, of another type or of another value is refused, and named."""
+    whole = {name: value for name, value in (good() | claims).items() if value is not None}
+    message = await refusal(await open_jwt(), signed({}, whole, issuer.keys["rsa"]))
+    assert repr(next(reversed(claims))) in message
+
+
+@pytest.mark.parametrize("aud", [AUDIENCE, [AUDIENCE], ["other", AUDIENCE]])
+async def test_audiences(issuer, open_jwt, aud):
+    """One audience of several suffices."""
+    assert await (await open_jwt()).verify(issuer.sign(aud=aud))
+
+
+async def test_time(issuer, open_jwt):
+    """A token counts from `nbf` to `exp`, give or take the leeway, also where it was known before."""
+    clock = [float(NOW)]
+    jwt = await open_jwt(now=lambda: clock[0], leeway=10)
+    token = issuer.sign(nbf=NOW, iat=NOW - 60, exp=NOW + 60)
+    clock[0] = NOW - 11
+    assert "'nbf'" in await refusal(jwt, token)
+    for clock[0] in (NOW - 10, NOW, NOW + 69):
+        assert await jwt.verify(token)
+    clock[0] = NOW + 70
+    await refusal(jwt, token, "token_expired")
+    fresh = await open_jwt(now=lambda: clock[0], leeway=10)
+    await refusal(fresh, token, "token_expired")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"role": "customer", %s, "role": "supervisor"}',
+        b'{%s, "sub": "someone-else"}',
+        b'{%s, "exp": 99999999999}',
+        b'{%s, "x": {"a": 1, "a": 2}}',
+        b'{%s, "x": NaN}',
+        b'{%s, "x": Infinity}',
+        b'{%s, "x": ' + b"[" * 2000 + b"]" * 2000 + b"}",
+        b"[{%s}]",
+        b'"%s"',
+        b"{%s} {}",
+        b"{%s",
+        b"\xff{%s}",
+        b"",
+    ],
+)
+async def test_a_payload_with_two_readings(issuer, open_jwt, payload):
+    """Well signed or not: claims that come twice, and what is no plain JSON object, are refused."""
+    inside = json.dumps(good()).encode()[1:-1]
+    await refusal(await open_jwt(), signed({}, payload.replace(b"%s", inside), issuer.keys["rsa"]))
+
+
+async def test_a_header_with_two_readings(issuer, open_jwt):
+    """The same of the header, where the algorithm could come twice."""
+    jwt = await open_jwt()
+    rest = issuer.sign().partition(".")[2]
+    for header in (
+        b'{"alg": "none", "alg": "RS256", "kid": "rsa"}',
+        b'{"alg": "RS256", "kid": "other", "kid": "rsa"}',
+        b'["RS256"]',
+        b'"RS256"',
+        b"{",
+        b"[" * 3000,
+        b"\xff",
+        b"",
+    ):
+        await refusal(jwt, f"{encoded(header)}.{rest}")
+
+
+async def test_a_token_that_was_touched(issuer, open_jwt):
+    """Not one character can be changed, left out or added."""
+    jwt = await open_jwt()
+    token = issuer.sign()
+    head, payload, signature = token.split(".")
+    other = encoded(good() | {"sub": "someone-else"})
+    touched = [
+        f"{head}.{other}.{signature}",
+        f"{head}.{payload}.",
+        f"{head}.{payload}",
+        f"{head}..{signature}",
+        f".{payload}.{signature}",
+        f"{token}.x",
+        f"{token}.x.y",
+        f"{token}=",
+        f"{head}=.{payload}.{signature}",
+        f"{head}.{payload}.{signature[:-4]}",
+        f"{head}.{payload}.{signature}AAAA",
+        f"{head}.{payload}.{signature}!",
+        f"{head}\n.{payload}.{signature}",
+        f"{head}.{payload} .{signature}",
+        f" {token}",
+        token.swapcase(),
+        token[::-1],
+        "..",
+        ".",
+        "",
+        "é.é.é",
+        "\udcff.\udcff.\udcff",
+        f"{head}.{payload}.\udcff",
+        "x" * 8192,
+        "a." * 4096,
+    ]
+    for each in touched:
+        await refusal(jwt, each)
+    assert await jwt.verify(token)
+
+
+async def test_another_spelling_of_a_signature(issuer, open_jwt):
+    """The last character of base64 has bits that count for nothing: another spelling of them is refused."""
+    jwt = await open_jwt()
+    token = issuer.sign()
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spelled = token[:-1] + alphabet[alphabet.index(token[-1]) ^ 1]
+    await refusal(jwt, spelled)
+
+
+@budget(max_examples=300)
+@given(
+    st.lists(st.one_of(st.binary(max_size=40), st.dictionaries(st.text(max_size=5), st.text(max_size=5))), max_size=5)
+)
+def test_anything(parts):
+    """Whatever is sent is refused as what it is: nothing else is raised."""
+    token = ".".join(map(encoded, parts))
+    jwt = JwtVerifier(EmptySource(), JwtRequirements(ISSUER, AUDIENCE, ("RS256",)), required=False)
+    with pytest.raises(Unauthenticated):
+        asyncio.run(jwt.verify(token))
+
+
+class EmptySource:
+    """A source of no keys."""
+
+    async def open(self):
+        """Do nothing."""
+
+    async def close(self):
+        """Do nothing."""
+
+    async def read(self):
+        """Return a set without a key."""
+        return b'{"keys": []}'
+
+
+async def test_what_is_remembered_is_bounded(issuer, open_jwt, monkeypatch):
+    """Tokens without end fill no memory, and what is remembered is a hash and no token."""
+    monkeypatch.setattr("support_service.access.jwt.MAX_CACHED_TOKENS", 3)
+    jwt = await open_jwt()
+    tokens = [issuer.sign(sub=f"user-{number}") for number in range(5)]
+    for token in tokens:
+        await jwt.verify(token)
+    assert [*jwt._known] == [sha256(token.encode()).digest() for token in tokens[-3:]]
+    for number, token in enumerate(tokens):
+        assert (await jwt.verify(token)).name == f"user-{number}"
+
+
+def test_an_algorithm_that_is_not_allowed_has_no_implementation():
+    """The library finds only the algorithms that settings allow, whatever was checked before."""
+    with pytest.raises(UnsupportedAlgorithmError):
+        _Signatures(algorithms=["RS256"]).get_alg("HS256")

@@ -1,0 +1,265 @@
+"""Callers known by a token out of a file, whatever happens to that file while the service runs."""
+
+import json
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from support_service.access import token_file
+from support_service.access.token_file import edit_token_file, hash_token, new_token, read_token_file
+from support_service.access.tokens import FileTokenVerifier
+from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.core.principals import Principal
+from tests.support.access.fixtures import put_token
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where the file of tokens is."""
+    return tmp_path / "access" / "tokens.json"
+
+
+@pytest.fixture
+def add(path):
+    """Put a token into the file; gives it."""
+
+    def put(name="lan", **fields):
+        return put_token(path, name, **{"created": NOW} | fields)
+
+    return put
+
+
+@pytest.fixture
+async def tokens(path, monkeypatch):
+    """Open the file's authenticator with the clock at NOW; a list holds the clock. It looks when a test tells it to."""
+    monkeypatch.setattr("support_service.access.tokens.RELOAD_CHECK_INTERVAL", 3600)
+    opened, clock = [], [NOW]
+
+    async def start():
+        opened.append(FileTokenVerifier(path, lambda: clock[0]))
+        await opened[-1].open()
+        return opened[-1]
+
+    start.clock = clock
+    yield start
+    for each in opened:
+        await each.close()
+
+
+async def refusal(authenticator, token):
+    """The code of the refusal that a token gets."""
+    with pytest.raises(Unauthenticated) as refused:
+        await authenticator.verify(token)
+    assert not token or token not in refused.value.message
+    return refused.value.code
+
+
+async def test_a_token_makes_a_caller(add, tokens):
+    """Who sends a token of the file is the caller that the file names, with role, subject and teams."""
+    token = add(role="agent", subject="agent-lan", teams=("returns", "vip"))
+    found = await (await tokens()).verify(token)
+    assert found == Principal("lan", "agent", "agent-lan", frozenset({"returns", "vip"}))
+
+
+async def test_a_token_is_random_and_known_at_sight(path, add):
+    """256 random bits with a prefix that scanners find; the file has its hash, is for its owner alone, and no more."""
+    token = add()
+    assert token.startswith("sup_")
+    assert len(token) == 4 + 43
+    assert token != new_token()
+    assert token not in path.read_text()
+    assert hash_token(token) in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert hash_token(token) not in repr(read_token_file(path))
+
+
+@pytest.mark.parametrize("sent", ["", "sup_", "sup_" + "x" * 43, "é", "\udcff", "Bearer"])
+async def test_what_is_no_token(add, tokens, sent):
+    """Anything else is refused, whatever it is."""
+    add()
+    assert await refusal(await tokens(), sent) == "token_invalid"
+
+
+async def test_the_hash_is_no_token(path, add, tokens):
+    """Who reads the file can't come in by what it says."""
+    token = add()
+    assert await refusal(await tokens(), hash_token(token)) == "token_invalid"
+    assert await refusal(await tokens(), token.upper()) == "token_invalid"
+
+
+async def test_a_token_ends(add, tokens):
+    """A token is taken until its time is over, without a look at the file."""
+    token = add(expires=NOW + timedelta(hours=1))
+    authenticator = await tokens()
+    tokens.clock[0] = NOW + timedelta(minutes=59, seconds=59)
+    assert (await authenticator.verify(token)).name == "lan"
+    tokens.clock[0] = NOW + timedelta(hours=1)
+    assert await refusal(authenticator, token) == "token_expired"
+
+
+async def test_a_change_is_seen(path, add, tokens):
+    """What is added is let in and what is revoked is not, without a restart."""
+    first = add("first")
+    authenticator = await tokens()
+    second = add("second")
+    assert await refusal(authenticator, second) == "token_invalid"
+    await authenticator.look()
+    assert (await authenticator.verify(second)).name == "second"
+    with edit_token_file(path) as entries:
+        entries[0] = entries[0].model_copy(update={"revoked": NOW})
+    await authenticator.look()
+    assert await refusal(authenticator, first) == "token_invalid"
+    assert (await authenticator.verify(second)).name == "second"
+
+
+BROKEN = ["", "{", "[]", '{"tokens": [{"name": "x"}]}', '{"tokens": []} x', "\x00" * 100]
+
+
+@pytest.mark.parametrize("content", BROKEN)
+async def test_a_broken_file_changes_nothing(path, add, tokens, content, caplog):
+    """While the file can't be read the tokens known before are valid; that is logged once, and its repair works."""
+    token = add()
+    good = path.read_bytes()
+    authenticator = await tokens()
+    path.write_text(content)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            await authenticator.look()
+    assert (await authenticator.verify(token)).name == "lan"
+    (line,) = [record.message for record in caplog.records]
+    assert str(path) in line
+    assert "\n" not in line
+    path.write_bytes(good)
+    other = add("other")
+    await authenticator.look()
+    assert (await authenticator.verify(other)).name == "other"
+
+
+async def test_a_lost_file_changes_nothing(path, add, tokens, caplog):
+    """A file that was deleted, or can't be opened, is told once, and takes nobody's token away."""
+    token = add()
+    authenticator = await tokens()
+    path.unlink()
+    path.mkdir()
+    await authenticator.look()
+    path.rmdir()
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            await authenticator.look()
+    assert (await authenticator.verify(token)).name == "lan"
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("content", [None, *BROKEN])
+async def test_no_start_without_a_file(path, content):
+    """A service that can't know anybody does not start, and says in one line why."""
+    if content is not None:
+        path.parent.mkdir()
+        path.write_text(content)
+    with pytest.raises(Unavailable) as refused:
+        await FileTokenVerifier(path).open()
+    assert refused.value.code == "tokens_unavailable"
+    assert str(path) in refused.value.message
+    assert "\n" not in refused.value.message
+
+
+GOOD = {"name": "lan", "sha256": "0" * 64, "role": "service", "created": "2026-11-25T12:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"role": "root"}, "tokens.0.role"),
+        ({"role": "agent"}, "needs a subject"),
+        ({"role": "customer"}, "needs a subject"),
+        ({"sha256": "0" * 63}, "tokens.0.sha256"),
+        ({"sha256": "A" * 64}, "tokens.0.sha256"),
+        ({"name": "a b"}, "tokens.0.name"),
+        ({"name": "x\n"}, "tokens.0.name"),
+        ({"created": "2026-11-25T12:00:00"}, "tokens.0.created"),
+        ({"subject": "x" * 37}, "tokens.0.subject"),
+        ({"teams": ["a\nb"]}, "tokens.0.teams.0"),
+        ({"scopes": ["all"]}, "tokens.0.scopes"),
+    ],
+)
+def test_an_entry_that_can_not_be(path, change, told):
+    """What breaks a rule is named by its place, and the whole file is not taken."""
+    path.parent.mkdir()
+    path.write_text(json.dumps({"tokens": [GOOD | change]}))
+    with pytest.raises(Unavailable, match=told):
+        read_token_file(path)
+
+
+@pytest.mark.parametrize(("change", "told"), [({"name": "b"}, "same sha256"), ({"sha256": "1" * 64}, "same name")])
+def test_two_of_a_kind(path, change, told):
+    """No name and no hash stands for two."""
+    path.parent.mkdir()
+    path.write_text(json.dumps({"tokens": [GOOD, GOOD | change]}))
+    with pytest.raises(Unavailable, match=told):
+        read_token_file(path)
+
+
+def test_changes_at_once_lose_nothing(path, add):
+    """Everyone who changes the file waits for the others, and readers see whole files alone."""
+    add("first")
+    with ThreadPoolExecutor(8) as pool:
+        made = pool.map(lambda number: add(f"token-{number}"), range(40))
+        seen = [len(read_token_file(path)) for _ in range(200)]
+        given = set(map(hash_token, made))
+    assert seen == sorted(seen)
+    assert given <= {entry.sha256 for entry in read_token_file(path)}
+    assert len(read_token_file(path)) == 41
+
+
+def test_a_change_that_breaks_off(path, add, monkeypatch):
+    """A change that fails, or dies before its end, leaves the file as it was, and the next one works."""
+    add("first")
+    before = path.read_bytes()
+
+    class Died(BaseException):
+        pass
+
+    def change():
+        with edit_token_file(path) as entries:
+            entries.clear()
+            raise Died
+
+    with pytest.raises(Died):
+        change()
+    assert path.read_bytes() == before
+
+    def die(_):
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(token_file.os, "fsync", die)
+        with pytest.raises(Died):
+            add("second")
+    assert path.read_bytes() == before
+    add("third")
+    assert [entry.name for entry in read_token_file(path)] == ["first", "third"]
+
+
+def test_a_link_stays_a_link(path, add, tmp_path):
+    """A file that is reached by a link, as in Kubernetes, is changed where it lies."""
+    path.parent.mkdir()
+    real = tmp_path / "real.json"
+    path.symlink_to(real)
+    add()
+    assert path.is_symlink()
+    assert real.is_file()
+    assert len(read_token_file(path)) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_file_keeps_its_owner(path, add):
+    """Where root changes the file, the user whom the service runs as can still read it."""
+    add("first")
+    os.chown(path, 10001, 10001)
+    add("second")
+    assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (10001, 10001, 0o600)

@@ -1,0 +1,252 @@
+"""What only a local disk has: folders, limits of the system, and a thread that makes files durable."""
+
+import asyncio
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import psutil
+import pytest
+
+from support_service.attachments.storage.local import BLOCK_BYTES, SPACE_CHECK_BLOCKS, LocalAttachmentStorage
+from support_service.core.errors import InsufficientStorage, Unavailable
+from tests.support.attachments.streams import read, stream
+from tests.support.calls import eventually, files
+
+
+@pytest.mark.parametrize("moment", ["file", "folder"])
+async def test_a_put_that_is_cancelled_at_its_end_leaves_nothing(storage, tmp_path, monkeypatch, moment):
+    """A task that is cancelled while its file is made durable leaves nothing, though a thread is at work on it."""
+    at_work, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    fsync, rounds = os.fsync, []
+
+    def slow(descriptor):
+        rounds.append(descriptor)
+        if len(rounds) == {"file": 1, "folder": 2}[moment]:
+            at_work.set()
+            go_on.wait(10)
+            done.set()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    task = asyncio.create_task(storage.put(stream(b"hello")))
+    await eventually(at_work.is_set)
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await eventually(done.is_set)
+    await eventually(lambda: files(tmp_path) == [])
+
+
+async def test_an_unfinished_file_that_is_removed(storage, tmp_path):
+    """A file whose first bytes someone removed while it came is refused: its last bytes alone are not the file."""
+
+    async def swept():
+        yield b"x" * BLOCK_BYTES
+        for path in files(tmp_path):
+            path.unlink()
+        yield b"y"
+
+    with pytest.raises(Unavailable):
+        await storage.put(swept())
+    assert files(tmp_path) == []
+
+
+async def test_a_folder_that_can_not_be_made(tmp_path):
+    """A place that is no folder is said to be unusable, at the start."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Unavailable):
+        await LocalAttachmentStorage(tmp_path / "file").open()
+
+
+@pytest.mark.parametrize("size", [10, 3 * BLOCK_BYTES])
+@pytest.mark.usefixtures("processes")
+async def test_a_limit_of_the_system(tmp_path, size):
+    """A file that may not grow any more is OutOfSpace, and leaves nothing."""
+    assert _put_with_limit(tmp_path, size, limit=size // 2) == "storage_full []"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_full_disk(storage, tmp_path, monkeypatch, code):
+    """A disk without room, or a quota that is reached, is OutOfSpace, and leaves nothing."""
+
+    def full(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InsufficientStorage) as refusal:
+        await storage.put(stream(b"hello"))
+    assert refusal.value.code == "storage_full"
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("moment", ["file", "folder"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ESTALE])
+async def test_a_disk_that_fails(storage, tmp_path, monkeypatch, moment, code):
+    """A disk that fails is Unavailable, and leaves nothing: not even a file that has its place already."""
+    fsync, rounds = os.fsync, []
+
+    def fail(descriptor):
+        rounds.append(descriptor)
+        if len(rounds) == {"file": 1, "folder": 2}[moment]:
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(Unavailable) as refusal:
+        await storage.put(stream(b"hello"))
+    assert refusal.value.code == "storage_unavailable"
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [5, 2 * BLOCK_BYTES])
+@pytest.mark.parametrize("reserve", [0, 1])
+async def test_a_folder_that_is_lost(tmp_path, size, reserve):
+    """Without its folder a storage is Unavailable: no file counts as missing for it."""
+    storage = LocalAttachmentStorage(tmp_path / "files", reserve)
+    await storage.open()
+    kept = await storage.put(stream(b"hello"))
+    (tmp_path / "files").rename(tmp_path / "elsewhere")
+    for call in (
+        lambda: storage.put(stream(b"x" * size)),
+        lambda: read(storage, kept.key, 0, 5),
+        lambda: anext(storage.list()),
+    ):
+        with pytest.raises(Unavailable) as refusal:
+            await call()
+        assert refusal.value.code == "storage_unavailable"
+    await storage.close()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+async def test_a_file_that_can_not_be_read_now(storage, monkeypatch, code):
+    """Only a file that is not there, or short, is unreadable for good; anything else is the storage's fault."""
+    kept = await storage.put(stream(b"hello"))
+
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.open", fail)
+        with pytest.raises(Unavailable) as refusal:
+            await read(storage, kept.key, 0, 5)
+    assert refusal.value.code == "storage_unavailable"
+    assert await read(storage, kept.key, 0, 5) == b"hello"
+
+
+@pytest.mark.parametrize("size", [50_000, 3_000_000])
+@pytest.mark.usefixtures("processes")
+async def test_a_disk_that_is_full(tmp_path, size):
+    """A real disk that fills in the middle of a file is OutOfSpace, and leaves nothing; it takes files again after."""
+    with small_disk(tmp_path, 1_000_000) as disk:
+        if disk is None:  # no mounts here: the system's limit on a file's size is met by the same calls
+            assert _put_with_limit(tmp_path, size, limit=size // 2) == "storage_full []"
+            return
+        storage = LocalAttachmentStorage(disk)
+        await storage.open()
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"x" * (storage.free() - 20_000))
+        with pytest.raises(InsufficientStorage):
+            await storage.put(stream(os.urandom(size)))
+        assert files(disk) == [ballast]
+        ballast.unlink()
+        stored = await storage.put(stream(b"hello"))
+        assert await read(storage, stored.key, 0, 5) == b"hello"
+        await storage.close()
+
+
+async def test_the_reserve_stays_free(tmp_path):
+    """A file that would eat into the reserve is refused before its first byte is taken, a stream in its middle."""
+    plain = LocalAttachmentStorage(tmp_path)
+    await plain.open()
+    taken = []
+
+    async def endless():
+        while True:
+            taken.append(None)
+            yield b"x" * BLOCK_BYTES
+
+    full = LocalAttachmentStorage(tmp_path, plain.free() * 2)
+    with pytest.raises(InsufficientStorage):
+        await full.put(endless())
+    reserve = plain.free() // 2
+    tight = LocalAttachmentStorage(tmp_path, reserve)
+    with pytest.raises(InsufficientStorage):
+        await tight.put(endless(), expected=plain.free())
+    assert taken == []
+    room = iter([10, 10, -1])
+    tight.free = lambda: next(room) + reserve
+    with pytest.raises(InsufficientStorage):
+        await tight.put(endless())
+    assert len(taken) == 2 * SPACE_CHECK_BLOCKS
+    assert files(tmp_path) == []
+    for storage in (plain, full, tight):
+        await storage.close()
+
+
+async def test_an_unfinished_file_is_swept_once_nobody_touches_it(storage, tmp_path):
+    """What a killed upload left goes when it is old; what is being written stays."""
+    for name, age in (("old", timedelta(hours=2)), ("young", timedelta(minutes=5))):
+        path = tmp_path / "tmp" / name
+        path.write_bytes(b"half")
+        at = (datetime.now(UTC) - age).timestamp()
+        os.utime(path, (at, at))
+    before = datetime.now(UTC) - timedelta(hours=1)
+    assert await storage.sweep_unfinished(before, dry_run=True) == 1
+    assert len(files(tmp_path)) == 2
+    assert await storage.sweep_unfinished(before) == 1
+    assert [path.name for path in files(tmp_path)] == ["young"]
+
+
+@contextmanager
+def small_disk(folder, size):
+    """A file system of its own with so many bytes; None where this user may not mount one."""
+    place = folder / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]
+    mounted = shutil.which("mount") and subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    try:
+        yield place if mounted else None
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", place], check=True)
+
+
+def _put_with_limit(folder, size, limit):
+    """Put bytes in a process that may not write files of more than `limit` bytes."""
+    script = f"""
+import asyncio, pathlib, resource
+from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.core.errors import InsufficientStorage
+
+async def main():
+    storage = LocalAttachmentStorage(pathlib.Path({str(folder)!r}))
+    await storage.open()
+    async def stream():
+        for _ in range({size} // 10):
+            yield b"x" * 10
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+    try:
+        await storage.put(stream())
+    except InsufficientStorage as full:
+        print(full.code, [path for path in pathlib.Path({str(folder)!r}).rglob("*") if path.is_file()])
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip()
+
+
+async def test_a_read_that_fails_at_its_first_byte_closes_the_file(storage):
+    """A place before the file is Unavailable, and no descriptor stays open."""
+    kept = await storage.put(stream(b"hello"))
+    with pytest.raises(Unavailable):
+        await read(storage, kept.key, -1, 1)
+    assert not [opened for opened in psutil.Process().open_files() if opened.path.endswith(kept.key)]

@@ -1,0 +1,263 @@
+"""What moves, sweeps, scrubs and removes files, between two folders of one disk: no server is needed."""
+
+import asyncio
+import logging
+import random
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service import upkeep
+from support_service.api import app_keys
+from support_service.attachments import store
+from support_service.attachments.maintenance import offload
+from support_service.attachments.maintenance.garbage import GarbageCollector
+from support_service.attachments.maintenance.offload_queries import list_garbage
+from support_service.attachments.maintenance.reconcile import Finding
+from support_service.attachments.maintenance.scrub import Scrubber
+from support_service.attachments.model import FileTotals
+from support_service.attachments.service import AttachmentService
+from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.cases.model import Closing, NewCase
+from support_service.core.errors import Unavailable
+from support_service.database.tables import attachment_ledger
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.settings import Settings
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.provider import Metrics, build_resource
+from support_service.upkeep import AttachmentMaintenance
+from tests.support.attachments.streams import stream
+from tests.support.attachments.world import LONG, World
+from tests.support.scrape import Scrape
+
+BACKLOG = "support_attachment_backlog_age_seconds"
+
+
+class Elsewhere(LocalAttachmentStorage):
+    """A second folder, in the place of S3."""
+
+    name = "s3"
+
+
+@pytest.fixture
+async def disks(database, tmp_path, counted):
+    """A world whose second storage is a folder too."""
+    world = World(database, tmp_path / "files", "http://127.0.0.1:1", "bucket", Instruments(counted[0].meter))
+    world.s3 = world.storages["s3"] = Elsewhere(tmp_path / "elsewhere")
+    await world.open()
+    await world.s3.open()
+    yield world
+    await world.local.close()
+    await world.s3.close()
+
+
+def only_local(world):
+    """The storages of a process to which the second one is not set up."""
+    return {"local": world.local}
+
+
+async def moved(world, data=b"hello"):
+    """A file that lies on the second storage."""
+    kept = await world.add(data)
+    assert [each.outcome for each in await world.move()] == ["moved"]
+    return await world.again(kept)
+
+
+async def test_a_report_that_fails_ends_the_run_and_loses_nothing(disks):
+    """A failure that is neither the database's nor a storage's comes out as it is, and every file can be read."""
+    kept = await disks.add()
+
+    def fail(_):
+        raise LookupError("unforeseen")
+
+    with pytest.raises(ExceptionGroup) as failures:
+        await disks.mover().run(disks.clock(), report=fail)
+    assert failures.group_contains(LookupError, match="unforeseen")
+    assert await disks.bytes_of(kept) == b"hello"
+
+
+async def test_a_copy_that_reads_back_otherwise_is_not_switched_to(disks, monkeypatch):
+    """A target that gives other bytes than it was sent is a mismatch, and the row stays with the old file."""
+    kept = await disks.add()
+    monkeypatch.setattr(disks.s3, "read", lambda *_: stream(b"other"))
+    (told,) = await disks.move()
+    assert told.outcome == "mismatch"
+    assert told.reason.startswith("its copy reads back with SHA-256 ")
+    assert (await disks.again(kept)).storage == "local"
+
+
+async def test_claims_are_kept_while_a_run_goes_on(disks, monkeypatch, caplog):
+    """A run renews its claims again and again, also after the database was out of reach for one renewal."""
+    monkeypatch.setattr(offload, "CLAIM_RENEWAL_INTERVAL", 0.0)
+    await disks.add()
+    mover, renewals, renewed = disks.mover(), [], asyncio.Event()
+    hold = mover.hold
+
+    async def hold_after_a_failure(name):
+        renewals.append(name)
+        if len(renewals) == 1:
+            raise Unavailable("database_unavailable", "It is out of reach.")
+        await hold(name)
+        renewed.set()
+
+    async def slow(*_):
+        await renewed.wait()
+        yield b"hello"
+
+    monkeypatch.setattr(mover, "hold", hold_after_a_failure)
+    monkeypatch.setattr(disks.local, "read", slow)
+    assert [each.outcome for each in await disks.move(mover)] == ["moved"]
+    assert len(set(renewals)) == 1
+    assert [record.message for record in caplog.records] == [
+        "The claims of a run could not be kept; it is tried again in 0 s"
+    ]
+
+
+async def test_what_lies_on_a_storage_that_is_not_set_up_waits(disks, caplog):
+    """Bytes that are due there stay listed, which is logged, and files there are not scrubbed."""
+    kept = await moved(disks)
+    assert await Scrubber(disks.database, only_local(disks), disks.instruments).run(1.0) == {"ok": 0, "mismatch": 0}
+    service = AttachmentService(disks.database, only_local(disks), disks.instruments, disks.service._limits)
+    await service.remove(disks.case_id, kept.id)
+    disks.later = LONG
+    caplog.clear()
+    assert await GarbageCollector(disks.database, only_local(disks), disks.clock).run() == FileTotals(
+        1, 5
+    )  # what the move left
+    assert [record.message for record in caplog.records] == [
+        f"{kept.storage_key} of storage s3 waits to be removed: that storage is not set up"
+    ]
+    assert [each.key for each in await list_garbage(disks.database)] == [kept.storage_key]
+    assert await disks.kept("s3") == {kept.storage_key}
+
+
+async def test_a_scrub_reads_a_sample(disks, monkeypatch):
+    """Files that the draw leaves out are not read."""
+    await disks.add()
+    await disks.add()
+    draws = iter([0.2, 0.7])
+    monkeypatch.setattr(random, "random", lambda: next(draws))
+    assert await disks.scrubber.run(0.5) == {"ok": 1, "mismatch": 0}
+
+
+async def test_a_file_that_is_moved_during_a_scrub_is_no_mismatch(disks, monkeypatch):
+    """Whatever was read of a file that is not there any more says nothing."""
+    kept = await disks.add()
+
+    async def meanwhile(*_):
+        await disks.service.remove(disks.case_id, kept.id)
+        yield b"other"
+
+    monkeypatch.setattr(disks.local, "read", meanwhile)
+    assert await disks.scrubber.run(1.0) == {"ok": 0, "mismatch": 0}
+
+
+async def test_a_scrub_ends_where_a_storage_is_out_of_reach(disks):
+    """A storage that can't be read says nothing of its files: the scrub fails, and counts no mismatch."""
+    await disks.add()
+    disks.folder.rename(disks.folder.with_name("away"))
+    with pytest.raises(Unavailable):
+        await disks.scrubber.run(1.0)
+    disks.folder.with_name("away").rename(disks.folder)
+
+
+async def test_a_dry_sweep_deletes_no_orphan(disks):
+    """A sweep that only looks reports an orphan and leaves it."""
+    orphan = await disks.local.put(stream(b"orphan"))
+    disks.later, found = LONG, []
+    await disks.sweep.run(dry_run=True, report=found.append)
+    assert found == [Finding("orphan", "local", orphan.key)]
+    assert await disks.kept("local") == {orphan.key}
+
+
+async def test_a_file_that_is_deleted_during_a_sweep_is_not_missing(disks, monkeypatch):
+    """A row that is gone by the time its file is missed was deleted in between."""
+    kept = await disks.add()
+
+    async def meanwhile(_):
+        await disks.service.remove(disks.case_id, kept.id)
+
+    monkeypatch.setattr(disks.local, "list", lambda: stream(b""))
+    monkeypatch.setattr(disks.local, "stat", meanwhile)
+    assert (await disks.sweep.run())["missing"] == 0
+
+
+async def test_what_a_commit_may_have_kept_is_not_deleted(disks, monkeypatch):
+    """Where the answer to the commit is lost the row may be there, so its file stays for the sweep to judge."""
+    transaction = disks.database.transaction
+
+    class Lost:
+        """A transaction whose commit's answer does not come."""
+
+        def __init__(self):
+            self._real = transaction()
+
+        async def __aenter__(self):
+            return await self._real.__aenter__()
+
+        async def __aexit__(self, *failure):
+            await self._real.__aexit__(*failure)
+            raise Unavailable("database_unavailable", "The answer was lost.")
+
+    monkeypatch.setattr(disks.database, "transaction", Lost)
+    with pytest.raises(Unavailable):
+        await disks.add()
+    monkeypatch.undo()
+    assert len(await disks.check()) == 1
+
+
+async def test_a_service_without_a_disk_knows_nothing_of_one(disks):
+    """The backlog is unknown before the first look; without local storage there is no free space to tell."""
+    metrics = Metrics(("prometheus",), build_resource())
+    scrape, instruments = Scrape({app_keys.METRICS: metrics}), Instruments(metrics.meter)
+    service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, disks.service._limits)
+    assert scrape.series(BACKLOG) == []
+    await service.refresh_backlog()
+    assert scrape.value(BACKLOG) == 0.0
+    assert scrape.series("support_attachment_disk_free_bytes") == []
+    metrics.close()
+
+
+async def test_a_ledger_without_its_row_is_an_error(disks):
+    """The row of a storage comes with the migrations; where it is gone that is said."""
+    async with disks.database.transaction() as tx:
+        await tx.execute(sa.delete(attachment_ledger))
+    with pytest.raises(LookupError, match="has lost the row of a storage"):
+        await store.ledger_totals(disks.database, "local")
+
+
+async def test_what_the_service_does_by_itself_is_logged_where_something_is_wrong(
+    disks, environment, monkeypatch, caplog
+):
+    """A file that can't be moved and one that is not what it was are logged, and so is what a retention deleted."""
+    environment |= {"SUPPORT_S3_BUCKET": "bucket", "SUPPORT_SCRUB_SAMPLE": "100%"}
+    monkeypatch.setattr(upkeep, "utc_now", lambda: disks.clock() + LONG)
+
+    def in_charge(**variables):
+        return AttachmentMaintenance(
+            Settings.load(environment | variables), disks.database, disks.storages, disks.instruments
+        )
+
+    def told():
+        lines = [record.message for record in caplog.records if record.name == upkeep.__name__]
+        caplog.clear()
+        return lines
+
+    old = await disks.add(b"old")
+    await disks.cases.close_case(SYSTEM_CONTEXT, disks.case_id, Closing())
+    disks.case_id = (await disks.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))).id
+    good, bad = await disks.add(b"good"), await disks.add(b"hello")
+    (disks.folder / bad.storage_key).write_bytes(b"jello")
+    with caplog.at_level(logging.INFO, upkeep.__name__):
+        await in_charge()._run_hourly_jobs()
+        assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} is not what it was"]
+        assert await disks.again(old) == old
+        await in_charge(SUPPORT_RETENTION_AFTER="1d")._run_hourly_jobs()
+        assert told()[0] == "Retention deleted 1 files of 3 bytes"
+        assert await disks.again(old) is None
+        await in_charge(SUPPORT_RETENTION_AFTER="1d")._run_hourly_jobs()
+        assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} is not what it was"]
+        await in_charge()._offload(timedelta(0))
+        assert [line.partition(": ")[0] for line in told()] == [f"Attachment {bad.id} stays"]
+        assert (await disks.again(good)).storage == "s3"

@@ -1,0 +1,79 @@
+"""The command line's grammar is in step with what it names, and reads values as people write them."""
+
+import argparse
+import inspect
+
+import pytest
+
+from support_service.arguments import argument_types
+from support_service.arguments.program import parser
+from support_service.arguments.subcommands import LazyCommand
+from support_service.commands import timeline
+from support_service.telemetry.labels import UPSTREAM_SERVICES
+from support_service.timeline.overrides import OVERRIDE_NAMES
+from tests.support.command_list import every_command
+
+PROBE = ["probe", "--base-url", "http://127.0.0.1:1"]
+TRAFFIC = ["demo", "traffic"]
+
+
+def test_every_command_names_a_function_that_exists():
+    """Each reference leads to a function that takes arguments and an environment."""
+    deferred = [each.get_default("run") for _, each in every_command() if each.get_default("run")]
+    assert len(deferred) > 20
+    for each in deferred:
+        assert isinstance(each, LazyCommand)
+        assert len(inspect.signature(each.resolve()).parameters) == 2, each.reference
+
+
+def test_help_of_levers_names_every_service_and_the_bounds():
+    """The help is written by hand, since the table of services is slow to import."""
+    helps = {words: each.format_help() for words, each in every_command()}
+    assert ", ".join(UPSTREAM_SERVICES) in helps["timeline", "degrade"]
+    assert f"{', '.join(OVERRIDE_NAMES)} or all" in helps["timeline", "restore"]
+    low, high = timeline.TTL_RANGE
+    assert f"{low} to {high}" in helps["timeline", "ttl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5m", 300.0), ("60s", 60.0), ("2", 2.0), ("1.5s", 1.5), ("0.25", 0.25), (" 2 h ", 7200.0), ("1d", 86_400.0)],
+)
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(PROBE, "--interval"), (PROBE, "--threshold"), (PROBE, "--event-threshold"), (TRAFFIC, "--duration")],
+)
+def test_durations_have_a_unit_or_are_seconds(command, option, text, seconds):
+    """Every option that takes a duration reads the same forms."""
+    name = option.removeprefix("--").replace("-", "_")
+    assert getattr(parser().parse_args([*command, option, text]), name) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "-1", "", "s", "5 minutes", "5min", "1e3", "inf", "nan", "9" * 400])
+def test_a_wrong_duration_is_refused_with_what_is_allowed(text, capsys):
+    """The error quotes the value and shows each form."""
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args([*PROBE, f"--interval={text}"])
+    assert ended.value.code == 3
+    assert capsys.readouterr().err.endswith(
+        f"--interval: {text!r}: allowed is a duration above 0, such as 1.5s, 60s or 5m; "
+        "a number without a unit counts seconds\n"
+    )
+
+
+@pytest.mark.parametrize(("text", "rate"), [("5", 5.0), ("0.5", 0.5), ("5/s", 5.0), ("300/min", 5.0), ("36/h", 0.01)])
+def test_request_rates_are_per_second_unless_they_say_otherwise(text, rate):
+    """`--rate` of traffic is a number, or a number with /s, /min or /h."""
+    assert parser().parse_args([*TRAFFIC, "--rate", text]).rate == rate
+
+
+@pytest.mark.parametrize("text", ["0", "5m", "-1", "fast", "1/day", "1000001"])
+def test_a_wrong_request_rate_is_refused_with_what_is_allowed(text):
+    """Nothing else is a rate."""
+    with pytest.raises(argparse.ArgumentTypeError, match="allowed is a number of requests a second above 0"):
+        argument_types.request_rate(text)
+
+
+def test_a_header_is_a_name_and_a_value():
+    """A header is split at its first colon; what is around its value is left out."""
+    assert argument_types.header("X-Tenant:  blue:green ") == ("X-Tenant", "blue:green")

@@ -1,0 +1,35 @@
+"""SQLite's write-ahead log is moved into the database in the background."""
+
+import asyncio
+
+from support_service.database import sqlite
+from support_service.database.sqlite import SqliteDatabase
+from support_service.database.tables import audit_head
+from tests.support.calls import eventually
+
+
+async def test_a_checkpoint_that_fails_is_tried_again(database_url, monkeypatch, caplog):
+    """A failure is logged, and costs one checkpoint: the database goes on."""
+    monkeypatch.setattr(sqlite, "CHECKPOINT_INTERVAL", 0.0)
+    database = SqliteDatabase(database_url)
+    await database.open()
+    connect, tries = database._engine.connect, []
+
+    def fail_once():
+        tries.append(1)
+        if len(tries) == 1:
+            raise LookupError("unforeseen")
+        return connect()
+
+    monkeypatch.setattr(database._engine, "connect", fail_once)
+
+    async def write():
+        async with database.transaction() as tx:
+            await tx.execute(audit_head.update().values(position=0))
+
+    for number in (1, 2):
+        await write()
+        await eventually(lambda number=number: len(tries) >= number)
+    await asyncio.sleep(0)
+    await database.close()
+    assert [record.message for record in caplog.records] == ["The write-ahead log could not be checkpointed"]

@@ -1,0 +1,201 @@
+"""What a database does, whichever it is; then what each must survive."""
+
+import asyncio
+import sqlite3
+import sys
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from support_service import database as databases
+from support_service.attachments import store as attachment_store
+from support_service.cases import store as case_store
+from support_service.core.errors import Unavailable
+from support_service.database.compiled import compiled
+from support_service.database.tables import attachment_ledger, attachments, messages, ticket_references, tickets
+from tests.conftest import both_databases
+from tests.support.calls import PATIENCE
+
+AT = datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC)
+TICKET = {
+    "id": "case-1",
+    "subject": "Đơn hàng",
+    "description": None,
+    "customer_id": "c-1",
+    "status": "open",
+    "priority": "normal",
+    "channel": "email",
+    "assigned_agent_id": None,
+    "context": [{"type": "order", "orderId": "ORD-1", "n": [1, 2.5, None, True, "đ"]}],
+    "tags": ["a"],
+    "search_text": "don hang",
+    "created_at": AT,
+    "updated_at": AT,
+}
+BY_ID = sa.select(tickets).where(tickets.c.id == sa.bindparam("case_id"))
+ALL = sa.select(tickets.c.id).order_by(tickets.c.seq)
+
+
+async def ids(reader):
+    """The ids of every ticket."""
+    return [row[0] for row in await reader.fetch_all(ALL)]
+
+
+@both_databases
+async def test_values_come_back_as_they_went_in(database):
+    """JSON, text, times in UTC to the microsecond and null are read as they were written."""
+    async with database.transaction() as tx:
+        assert await tx.execute(tickets.insert(), TICKET) == 1
+    row = (await database.fetch_all(BY_ID, {"case_id": "case-1"}))[0]
+    assert {name: getattr(row, name) for name in TICKET} == TICKET
+    assert await database.fetch_one(BY_ID, {"case_id": "other"}) is None
+
+
+@both_databases
+async def test_a_transaction_is_kept_or_not_at_all(database):
+    """What a block did before it failed is undone; a reader never sees what is not committed."""
+
+    async def fail():
+        async with database.transaction() as tx:
+            await tx.execute(tickets.insert(), TICKET)
+            assert await ids(tx) == ["case-1"]
+            assert await ids(database) == []
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await fail()
+    assert await ids(database) == []
+    async with database.transaction() as tx:
+        await tx.execute(tickets.insert(), [TICKET | {"id": f"case-{number}"} for number in range(3)])
+    assert await ids(database) == ["case-0", "case-1", "case-2"]
+
+
+@both_databases
+async def test_a_cancelled_transaction_is_undone(database):
+    """A task that is cancelled inside its transaction leaves nothing, and the next transaction goes on."""
+    begun = asyncio.Event()
+
+    async def work():
+        async with database.transaction() as tx:
+            await tx.execute(tickets.insert(), TICKET)
+            begun.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with database.transaction() as tx:
+        await tx.execute(tickets.insert(), TICKET | {"id": "next"})
+    assert await ids(database) == ["next"]
+
+
+@both_databases
+async def test_many_transactions_at_once_each_count(database):
+    """Changes of one row by many tasks at once are made one after another; none is lost."""
+
+    async def count():
+        async with database.transaction() as tx:
+            row = await tx.fetch_one(attachment_store.UPDATE_LEDGER, {"of": "local", "more_files": 1, "more_bytes": 10})
+            return row[0]
+
+    assert sorted(await asyncio.gather(*(count() for _ in range(40)))) == list(range(1, 41))
+    assert tuple(await database.fetch_one(attachment_store.LEDGER, {"of": "local"})) == (40, 400)
+
+
+@both_databases
+async def test_children_go_with_their_case(database):
+    """A case that is deleted takes its messages, attachments and references along."""
+    async with database.transaction() as tx:
+        await tx.execute(tickets.insert(), TICKET)
+        await tx.execute(ticket_references.insert(), {"ticket_id": "case-1", "kind": "order", "value": "ORD-1"})
+        await tx.execute(tickets.delete())
+    for table in (messages, attachments, ticket_references):
+        assert await database.fetch_all(sa.select(table)) == []
+
+
+HOT = {
+    "a case": (case_store.CASE_BY_ID, {"id": "case-1"}),
+    "no case": (case_store.CASE_BY_ID, {"id": "other"}),
+    "whose a case is": (attachment_store.SELECT_CASE, {"case_id": "case-1"}),
+    "an attachment": (attachment_store.BY_ID, {"id": "file-1", "case_id": "case-1"}),
+    "the ledger": (attachment_store.UPDATE_LEDGER, {"of": "local", "more_files": 0, "more_bytes": 0}),
+    "columns of every type": (
+        compiled(sa.select(tickets).where(tickets.c.created_at >= sa.bindparam("at"))),
+        {"at": AT},
+    ),
+    "a constant": (compiled(sa.select(attachment_ledger).where(attachment_ledger.c.storage == "local")), None),
+}
+
+
+@both_databases
+@pytest.mark.parametrize("name", HOT)
+async def test_prepared_statements_read_as_sqlalchemy_does(database, name):
+    """A hot statement gives the row that SQLAlchemy's own execution of it gives, value by value."""
+    statement, parameters = HOT[name]
+    file = {"id": "file-1", "ticket_id": "case-1", "filename": "a", "content_type": "a/b", "size_bytes": 1}
+    file |= {"sha256": "0" * 64, "storage": "local", "storage_key": "k", "created_at": AT}
+    file |= {"detected_type": None, "visibility": "public", "most": 1}
+    said = {"id": "m-1", "ticket_id": "case-1", "author_type": "agent", "message": "đ", "metadata": {"a": [1]}}
+    async with database.transaction() as tx:
+        await tx.execute(case_store.ADD_TICKET, TICKET)
+        await tx.execute(attachment_store.ADD, file)
+        nothing = {"attachment_uri": None, "sentiment": None, "visibility": "public"}
+        await tx.execute(case_store.ADD_MESSAGE, said | nothing | {"created_at": AT})
+        prepared = await tx.fetch_one(statement, parameters)
+        plain = await tx.fetch_one(statement.execution_options(support_hot=False), parameters)
+    assert (prepared is None) == (plain is None) == (name == "no case")
+    assert plain is None or tuple(prepared) == tuple(plain)
+
+
+# Writes to a SQLite file as fast as possible, and holds the lock for a moment each time. Its imports are fast, so that
+# it runs beside the test's own writers and not after them.
+WRITER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
+for turn in range(100):
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO attachment_ledger VALUES (?, 0, 0)", (f"{sys.argv[2]}-{turn}",))
+    connection.execute("COMMIT")
+connection.close()
+"""
+
+
+@pytest.mark.usefixtures("processes")
+async def test_two_processes_that_write_one_sqlite_file(database, database_url):
+    """Writers of one file wait for each other, in this process and in others: nobody is told that it is locked."""
+    path = database_url.removeprefix("sqlite:///")
+    second = databases.connect(database_url)
+    await second.open()
+    others = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", WRITER, path, f"{number}") for number in range(2)
+    ]
+
+    async def write(into, number):
+        async with into.transaction() as tx:
+            await tx.execute(tickets.insert(), TICKET | {"id": str(number)})
+        assert await into.fetch_one(BY_ID, {"case_id": str(number)})
+
+    await asyncio.gather(*(write((database, second)[number % 2], number) for number in range(200)))
+    async with asyncio.timeout(3 * PATIENCE):
+        assert [await process.wait() for process in others] == [0, 0]
+    assert len(await ids(database)) == 200
+    await second.close()
+
+
+async def test_a_sqlite_file_that_stays_locked(database, database_url, monkeypatch):
+    """Where another process holds the lock for too long, a writer is told to come again; readers read on."""
+    monkeypatch.setattr("support_service.database.sqlite.BUSY_FOR", 0.05)
+    other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable) as refusal:
+        async with database.transaction():
+            pass
+    assert refusal.value.code == "database_busy"
+    assert await ids(database) == []
+    other.execute("ROLLBACK")
+    other.close()
+    async with database.transaction() as tx:
+        await tx.execute(tickets.insert(), TICKET)

@@ -1,0 +1,345 @@
+"""Each migration goes up, down and up again, and leaves what tables.py says."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from support_service import database as databases
+from support_service.core.errors import Unavailable
+from support_service.database import migrate, postgres_migrate
+from support_service.database.tables import metadata
+from tests.support.calls import PATIENCE, eventually
+from tests.support.sessions import in_thread
+
+SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which no table here describes
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request, tmp_path):
+    """The address of a database without a table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/new folder/empty.db"
+        return
+    server = request.getfixturevalue("postgres")
+    name = server.create_database()
+    yield server.url(name)
+    server.drop_database(name)
+
+
+def change(url, statements):
+    """Run statements, and keep what they did."""
+
+    def run(connection):
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        connection.commit()
+
+    inspect(url, run)
+
+
+def inserting(table, **values):
+    """The statement that adds a row."""
+    return f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(map(repr, values.values()))})"
+
+
+def inspect(url, look):
+    """What `look` sees through a connection."""
+    if url.startswith("sqlite:"):
+        engine = sa.create_engine(url.replace("sqlite:", "sqlite+pysqlite:"))
+        with engine.connect() as connection:
+            seen = look(connection)
+        engine.dispose()
+        return seen
+
+    async def read():
+        engine = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"))
+        async with engine.connect() as connection:
+            seen = await connection.run_sync(look)
+        await engine.dispose()
+        return seen
+
+    return in_thread(asyncio.run, read())
+
+
+def tables(url):
+    """The names of every table."""
+    return set(inspect(url, lambda connection: sa.inspect(connection).get_table_names()))
+
+
+def columns(url):
+    """The columns of every table: whether an insert may leave each out."""
+
+    def look(connection):
+        inspector = sa.inspect(connection)
+        return {
+            table: {each["name"]: each["nullable"] or each["default"] is not None for each in columns}
+            for (_, table), columns in inspector.get_multi_columns().items()
+        }
+
+    return inspect(url, look)
+
+
+def revision(url):
+    """The revision that the database says it has."""
+    return inspect(url, lambda connection: connection.exec_driver_sql("SELECT * FROM alembic_version").scalar_one())
+
+
+def described(thing, name, kind, *_):
+    """Whether a thing in the database is one that tables.py describes."""
+    return not (name or "").startswith(SEARCH) and (kind, name) != ("index", "ix_tickets_search")
+
+
+def test_up_down_and_up(empty_url):
+    """Every migration can be taken back and applied again; nothing of it is left in between."""
+    in_thread(migrate.upgrade, empty_url)
+    up = tables(empty_url)
+    assert up >= set(metadata.tables)
+    in_thread(migrate.downgrade, empty_url, "base")
+    assert tables(empty_url) == {"alembic_version"}
+    assert in_thread(migrate.schema_status, empty_url) == "older"
+    in_thread(migrate.upgrade, empty_url)
+    assert tables(empty_url) == up
+    assert in_thread(migrate.schema_status, empty_url) == "newest"
+
+
+def test_one_at_a_time(empty_url):
+    """Each migration alone can be taken back and applied again."""
+    script = ScriptDirectory(str(migrate.MIGRATIONS))
+    for revision in reversed(list(script.walk_revisions())):
+        in_thread(migrate.upgrade, empty_url, revision.revision)
+        in_thread(migrate.downgrade, empty_url, revision.down_revision or "base")
+        in_thread(migrate.upgrade, empty_url, revision.revision)
+    assert in_thread(migrate.schema_status, empty_url) == "newest"
+
+
+def test_the_newest_revision_is_known_without_alembic():
+    """The names of the files tell which migration is the last."""
+    script = ScriptDirectory(str(migrate.MIGRATIONS))
+    assert [migrate.latest_revision()] == script.get_heads()
+    for migration in script.walk_revisions():
+        assert Path(migration.path).name.startswith(f"{migration.revision}_")
+
+
+def test_the_tables_are_as_described(empty_url):
+    """The migrations leave what tables.py describes, to the last index."""
+    in_thread(migrate.upgrade, empty_url)
+
+    def differences(connection):
+        options = {"include_object": described, "compare_type": True, "compare_server_default": False}
+        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+    assert inspect(empty_url, differences) == []
+
+
+def test_files_that_notes_alone_name_stay_hidden(empty_url):
+    """What no customer saw before files had a visibility of their own, none sees after."""
+    in_thread(migrate.upgrade, empty_url, "0007")
+    at = {"created_at": "2026-05-12 08:30:00"}
+    of_case = {"subject": "", "status": "open", "priority": "low", "channel": "email", "context": "[]", "tags": "[]"}
+    rows = [inserting("tickets", id="case", search_text="", updated_at=at["created_at"], **of_case, **at)]
+    file = {"ticket_id": "case", "filename": "", "content_type": "", "size_bytes": 1, "sha256": "", "storage": "local"}
+    rows += [
+        inserting("attachments", id=name, storage_key=name, **file, **at)
+        for name in ("noted", "both", "said", "unnamed")
+    ]
+    said = {"ticket_id": "case", "author_type": "agent", "message": ""}
+    named = [("noted", "internal"), ("both", "internal"), ("both", "public"), ("said", "public")]
+    rows += [
+        inserting("messages", id=str(number), visibility=visibility, attachment_uri=f"/a/{name}/b", **said, **at)
+        for number, (name, visibility) in enumerate(named)
+    ]
+    change(empty_url, rows)
+    in_thread(migrate.upgrade, empty_url)
+    found = inspect(empty_url, lambda reader: reader.execute(sa.text("SELECT id, visibility FROM attachments")).all())
+    assert {tuple(row) for row in found} == {
+        ("noted", "internal"),
+        ("both", "public"),
+        ("said", "public"),
+        ("unnamed", "public"),
+    }
+
+
+def test_what_was_said_before_counts(empty_url):
+    """The messages that a case has already count with the bytes of all that they hold; a case without one has none."""
+    in_thread(migrate.upgrade, empty_url, "0008")
+    at = {"created_at": "2026-05-12 08:30:00"}
+    of_case = {"subject": "", "status": "open", "priority": "low", "channel": "email", "context": "[]", "tags": "[]"}
+    rows = [
+        inserting("tickets", id=name, search_text="", updated_at=at["created_at"], **of_case, **at)
+        for name in ("spoken", "silent")
+    ]
+    said = {"ticket_id": "spoken", "author_type": "agent"} | at
+    rows.append(inserting("messages", id="1", message="đ" * 1000, **said))
+    rows.append(
+        inserting(
+            "messages", id="2", message="", attachment_uri="u" * 2000, metadata='["' + "đ" * 50_000 + '"]', **said
+        )
+    )
+    change(empty_url, rows)
+    in_thread(migrate.upgrade, empty_url)
+    found = inspect(
+        empty_url, lambda reader: reader.execute(sa.text("SELECT id, conversation_bytes FROM tickets")).all()
+    )
+    assert {tuple(row) for row in found} == {("spoken", 2000 + 2000 + 100_004 + 2 * 256), ("silent", 0)}
+
+
+def test_rows_are_filled_in_however_many_there_are(empty_url):
+    """What is filled in a few rows at a time is filled in to the last row."""
+    in_thread(migrate.upgrade, empty_url, "0009")
+    change(empty_url, [row for seq in (1, 1000, 1001, 2500) for row in spoken(f"case-{seq}", seq=seq)])
+    in_thread(migrate.upgrade, empty_url)
+    counted = inspect(empty_url, lambda reader: reader.execute(sa.text("SELECT conversation_bytes FROM tickets")).all())
+    assert [tuple(row) for row in counted] == [(len("hello") + 256,)] * 4
+
+
+@pytest.fixture
+async def busy(postgres):
+    """The address of a database of release 0003 with a case in it, and two connections of somebody who uses it."""
+    name = postgres.create_database()
+    url = postgres.url(name)
+    await asyncio.to_thread(migrate.upgrade, url, "0003")
+    await asyncio.to_thread(change, url, spoken("case-1"))
+    users = [await asyncpg.connect(url) for _ in range(2)]
+    yield url, *users
+    for user in users:
+        await user.close()
+    postgres.drop_database(name)
+
+
+def spoken(case, **more):
+    """The statements that keep a case with a message."""
+    at = {"created_at": "2026-05-12 08:30:00"}
+    of_case = {"subject": "", "status": "open", "priority": "low", "channel": "email", "context": "[]", "tags": "[]"}
+    said = {"ticket_id": case, "author_type": "agent", "message": "hello"}
+    return [
+        inserting("tickets", id=case, search_text="", updated_at=at["created_at"], **of_case, **at, **more),
+        inserting("messages", id=f"message-of-{case}", **said, **at),
+    ]
+
+
+async def waits(user, table, mode):
+    """Wait until the migration waits for a lock of a table."""
+    waiting = "SELECT 1 FROM pg_locks WHERE relation = $1::regclass AND mode = $2 AND NOT granted"
+    await eventually(lambda: user.fetchval(waiting, table, mode))
+
+
+async def test_cases_are_read_while_rows_are_filled_in(busy):
+    """However long the rows that are there take to be filled in, cases are read and changed meanwhile."""
+    url, holder, user = busy
+    await asyncio.to_thread(migrate.upgrade, url, "0008")
+    async with holder.transaction():
+        # From here on only what counts the messages asks for them, and is held up for as long as we like.
+        await holder.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+        migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
+        await waits(holder, "messages", "AccessShareLock")
+        async with asyncio.timeout(PATIENCE):
+            assert await user.execute("UPDATE tickets SET subject = 'read'") == "UPDATE 1"
+            assert await user.fetchval("SELECT subject FROM tickets") == "read"
+    assert await migrating == "newest"
+    assert await user.fetchval("SELECT conversation_bytes FROM tickets") == len("hello") + 256
+
+
+async def test_a_table_in_use_is_waited_for_with_patience(busy, monkeypatch):
+    """A long look at a table lets the migration wait, which lets everyone else have the table, and then goes on."""
+    monkeypatch.setattr(postgres_migrate, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(postgres_migrate, "PAUSE", 0.01)
+    monkeypatch.setattr(postgres_migrate, "TRIES", 10_000)
+    url, holder, user = busy
+    async with holder.transaction():
+        await holder.fetchval("SELECT count(*) FROM tickets")
+        migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
+        await waits(holder, "tickets", "AccessExclusiveLock")
+        async with asyncio.timeout(PATIENCE):
+            assert await user.fetchval("SELECT count(*) FROM tickets") == 1
+        assert not migrating.done()
+    assert await migrating == "newest"
+
+
+async def test_a_table_that_stays_in_use(busy, monkeypatch):
+    """A migration that has no turn for too long says so, keeps what it has done, and goes on when it is run again."""
+    monkeypatch.setattr(postgres_migrate, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(postgres_migrate, "PAUSE", 0.01)
+    monkeypatch.setattr(postgres_migrate, "TRIES", 3)
+    url, holder, _ = busy
+    async with holder.transaction():
+        await holder.fetchval("SELECT count(*) FROM tickets")
+        with pytest.raises(Unavailable, match="lock timeout"):
+            await asyncio.to_thread(migrate.upgrade, url)
+    assert await asyncio.to_thread(revision, url) == "0004"
+    assert await asyncio.to_thread(migrate.upgrade, url) == "newest"
+
+
+def test_the_newest_schema_is_left_as_it_is(empty_url):
+    """A second upgrade changes nothing, and keeps what is there."""
+    in_thread(migrate.upgrade, empty_url)
+    in_thread(migrate.upgrade, empty_url)
+    assert in_thread(migrate.schema_status, empty_url) == "newest"
+
+
+def test_a_newer_schema_is_left_as_it_is(empty_url):
+    """What a newer release has made of a database this one takes for newer, and neither fails at nor changes."""
+    in_thread(migrate.upgrade, empty_url)
+    change(empty_url, ["UPDATE alembic_version SET version_num = '9999'"])
+    assert in_thread(migrate.upgrade, empty_url) == "newer"
+    assert in_thread(migrate.schema_status, empty_url) == "newer"
+    assert revision(empty_url) == "9999"
+
+
+def test_a_schema_of_something_else(empty_url):
+    """A revision that none of this service's releases could have made is no newer one."""
+    in_thread(migrate.upgrade, empty_url)
+    change(empty_url, ["UPDATE alembic_version SET version_num = 'cafe0123'"])
+    assert in_thread(migrate.schema_status, empty_url) == "older"
+    with pytest.raises(Unavailable):
+        in_thread(migrate.upgrade, empty_url)
+
+
+def test_a_schema_with_two_revisions(empty_url):
+    """A database that claims two revisions at once is refused: nobody can tell what it has."""
+    in_thread(migrate.upgrade, empty_url)
+    change(empty_url, ["INSERT INTO alembic_version VALUES ('0001')"])
+    for call in (migrate.schema_status, migrate.upgrade):
+        with pytest.raises(Unavailable, match="alembic_version"):
+            in_thread(call, empty_url)
+
+
+def test_each_migration_only_adds(empty_url):
+    """An older release can work on what each migration leaves: nothing goes, and what comes may be left out."""
+    before = {}
+    for script in reversed(list(ScriptDirectory(str(migrate.MIGRATIONS)).walk_revisions())):
+        in_thread(migrate.upgrade, empty_url, script.revision)
+        after = columns(empty_url)
+        assert before.keys() <= after.keys()
+        for table, known in before.items():
+            assert known.items() <= after[table].items(), f"{script.revision} changes {table}"
+            added = after[table].keys() - known.keys()
+            assert all(after[table][name] for name in added), f"an older release can't write to {table}"
+        before = after
+
+
+def test_replicas_that_start_together(empty_url):
+    """Several processes that migrate at once do it one after another; none of them fails."""
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(migrate.upgrade, [empty_url] * 4))
+    assert in_thread(migrate.schema_status, empty_url) == "newest"
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////proc/nowhere/a.db", "postgresql://nobody@127.0.0.1:1/nothing", "postgresql://nobody@[::1]:1/no"]
+)
+async def test_a_database_out_of_reach(url):
+    """A database that can't be reached is said to be so, by the migration and by the service."""
+    with pytest.raises(Unavailable):
+        await asyncio.to_thread(migrate.upgrade, url)
+    database = databases.connect(url)
+    with pytest.raises(Unavailable):
+        await database.open()
+    await database.close()

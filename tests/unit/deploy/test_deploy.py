@@ -1,0 +1,215 @@
+"""What deploys the service is in step with it: settings, ports, files, names. No container engine is needed."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support_service import settings
+from support_service.settings import Settings, SettingsSection
+
+ROOT = Path(__file__).parents[3]
+KUBERNETES = ROOT / "observability" / "kubernetes"
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+OURS = {"support-service", "migrate", "probe"}
+# Read by OpenTelemetry's and the object store's own code.
+NOT_OURS = {"OTEL_EXPORTER_OTLP_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
+def manifests():
+    """Every resource for Kubernetes."""
+    files = [path for path in sorted(KUBERNETES.glob("*.yaml")) if path.name != "kustomization.yaml"]
+    return [resource for path in files for resource in yaml.safe_load_all(path.read_text())]
+
+
+def kind(name):
+    return [resource for resource in manifests() if resource["kind"] == name]
+
+
+def known():
+    """Every variable that the service reads."""
+    sections = [
+        each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, SettingsSection)
+    ]
+    return {str(field.alias) for section in sections for field in section.model_fields.values()}
+
+
+def environments():
+    """The service's variables in each deployment, with something in the place of what the operator fills in."""
+    filled = {
+        name: re.sub(r"\$\{[A-Z0-9_]+:?-([^}]*)\}", r"\1", re.sub(r"\$\{[A-Z0-9_]+:\?[^}]*\}", "secret", str(value)))
+        for name, value in COMPOSE["x-environment"].items()
+    }
+    return {"compose": filled, "kubernetes": kind("ConfigMap")[0]["data"]}
+
+
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+def test_settings_are_settings(where):
+    """Every variable is one that the service reads, and the service starts with their values."""
+    given = environments()[where]
+    assert given.keys() - known() - NOT_OURS == set()
+    Settings.to_serve(given)
+
+
+def test_a_proxy_can_be_named():
+    """Who stands in front is not known here: compose hands on what `.env` names, the manifest shows where it goes."""
+    assert Settings.load(environments()["compose"]).limits.trusted_proxies == ()
+    assert COMPOSE["x-environment"]["SUPPORT_TRUSTED_PROXIES"] == "${SUPPORT_TRUSTED_PROXIES:-}"
+    (shown,) = re.findall(
+        r"^ +# (SUPPORT_TRUSTED_PROXIES: .+)$", (KUBERNETES / "support-service.yaml").read_text(), re.MULTILINE
+    )
+    assert Settings.load(environments()["kubernetes"] | yaml.safe_load(shown)).limits.trusted_proxies
+
+
+def test_what_removes_files_can_be_stopped():
+    """By empty lines in `.env`, which are not the default: what the runbook of damaged files has written there."""
+    given = environments()["compose"]
+    assert Settings.load(given).s3.offload_after
+    runbook = (ROOT / "runbooks" / "support-attachment-integrity.md").read_text()
+    (lines,) = re.findall(r"^printf '(.+)' >> \.env", runbook, re.MULTILINE)
+    emptied = dict.fromkeys(re.findall(r"[A-Z_]{2,}", lines), "")
+    for name in emptied:
+        assert re.fullmatch(rf"\$\{{{name}-[^}}]*}}", COMPOSE["x-environment"][name])
+    stopped = Settings.load(given | emptied)
+    assert (stopped.s3.offload_after, stopped.attachments.retention) == (None, None)
+
+
+def test_every_image_is_pinned():
+    """Nothing is `latest`, in compose and in what the image is made of."""
+    images = {service["image"] for service in COMPOSE["services"].values() if "image" in service}
+    images.add(COMPOSE["x-service"]["image"])
+    images.add("python:" + re.search(r"^ARG PYTHON=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1])
+    for image in images:
+        assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)*", image), image
+
+
+def test_the_image_is_made_of_the_lock_and_runs_without_root():
+    """Hashes are required, wheels alone are taken, the last user is a number, a health check is there."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for command in re.findall(r"pip .*install[^&\n]*", dockerfile):
+        assert "--require-hashes" in command or "--no-deps dist/" in command
+    assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE)[-1] == "10001:10001"
+    assert "HEALTHCHECK" in dockerfile
+
+
+def test_profiles_separate_the_service_from_what_watches_it():
+    """Each part of compose is in exactly one of the two profiles."""
+    profiles = {name: service["profiles"] for name, service in COMPOSE["services"].items()}
+    assert {name for name, given in profiles.items() if given == ["monitoring"]} == {
+        "prometheus",
+        "alertmanager",
+        "grafana",
+        "otel-collector",
+    }
+    assert {name for name, given in profiles.items() if given == ["app"]} == OURS | {
+        "postgres",
+        "redis",
+        "s3",
+        "bucket",
+    }
+    for name, service in COMPOSE["services"].items():
+        for needed in service.get("depends_on", {}):
+            assert profiles[needed] == profiles[name]
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_containers_can_write_to_one_folder(name):
+    """Read-only root, no capabilities, and ports on loopback alone."""
+    service = COMPOSE["services"][name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_mounted_folders_exist():
+    """Every folder that compose mounts from here is in the repository."""
+    for service in COMPOSE["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert not source.startswith(".") or (ROOT / source).is_dir(), volume
+
+
+def test_prometheus_finds_its_targets():
+    """Each target is a service of compose and a port that it listens on."""
+    config = yaml.safe_load((ROOT / "observability" / "prometheus" / "prometheus.yml").read_text())
+    targets = {
+        target
+        for job in config["scrape_configs"]
+        for group in job["static_configs"]
+        for target in group["targets"]
+        if not target.startswith("localhost")
+    }
+    assert {target.partition(":")[0] for target in targets} <= COMPOSE["services"].keys()
+    assert f"support-service:{COMPOSE['x-environment']['SUPPORT_ADMIN_PORT']}" in targets
+    assert any("0.0.0.0:9101" in part for part in COMPOSE["services"]["probe"]["command"])
+
+
+def test_grafana_is_given_what_the_dashboard_asks_for():
+    """The datasource is the one that the dashboard begins with, and dashboards lie where they are sought."""
+    provisioning = ROOT / "grafana" / "provisioning"
+    source = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"][0]
+    dashboard = yaml.safe_load((ROOT / "grafana" / "dashboards" / "support-overview.json").read_text())
+    current = next(each for each in dashboard["templating"]["list"] if each["name"] == "datasource")["current"]
+    assert (source["uid"], source["name"]) == (current["value"], current["text"])
+    path = yaml.safe_load((provisioning / "dashboards" / "support.yaml").read_text())["providers"][0]["options"]["path"]
+    assert f"./grafana/dashboards:{path}:ro" in COMPOSE["services"]["grafana"]["volumes"]
+
+
+def test_the_collectors_pipelines_are_made_of_parts_that_exist():
+    """Every receiver, processor and exporter that a pipeline names is configured, and each is used."""
+    config = yaml.safe_load((ROOT / "observability" / "otel-collector" / "config.yaml").read_text())
+    used = {"receivers": set(), "processors": set(), "exporters": set()}
+    for pipeline in config["service"]["pipelines"].values():
+        for part, names in pipeline.items():
+            used[part] |= set(names)
+    assert used == {part: config[part].keys() for part in used}
+
+
+def test_secrets_are_not_committed():
+    """What the README has written here of tokens, passwords and keys, and Alertmanager's secrets, is nothing to git."""
+    readme = (ROOT / "README.md").read_text()
+    written = [*re.findall(r"--from-file=(\S+)", readme), *re.findall(r"-out (\S+\.pem)", readme)]
+    written += re.findall(r"done > (\.env)$", readme, re.MULTILINE)
+    assert len(written) == 4
+    alertmanager = ROOT / "observability" / "alertmanager"
+    named = re.findall(r"_file: (\S+)", (alertmanager / "alertmanager.yml").read_text())
+    written += [str((alertmanager / secret).parent.relative_to(ROOT)) for secret in named]
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    assert set(written) <= ignored
+
+
+def test_kustomization_lists_every_file():
+    """No manifest is forgotten."""
+    listed = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
+    assert sorted([*listed, "kustomization.yaml"]) == sorted(path.name for path in KUBERNETES.glob("*.yaml"))
+
+
+def test_pods_are_locked_down():
+    """No root, a read-only root, no capabilities, no token of the cluster, and memory that is bounded."""
+    for deployment in kind("Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert not pod["automountServiceAccountToken"]
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["securityContext"]["readOnlyRootFilesystem"]
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_monitors_find_services_and_ports():
+    """Each ServiceMonitor selects a Service with the port that it names, and gives the job that rules know."""
+    services = {service["metadata"]["labels"]["app"]: service for service in kind("Service")}
+    for monitor in kind("ServiceMonitor"):
+        service = services[monitor["spec"]["selector"]["matchLabels"]["app"]]
+        for endpoint in monitor["spec"]["endpoints"]:
+            assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+            assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": monitor["metadata"]["name"]}]
+
+
+def test_the_operator_gets_the_same_rules():
+    """The PrometheusRule holds the groups of observability/prometheus/rules/, each once."""
+    files = sorted((ROOT / "observability" / "prometheus" / "rules").glob("*.yaml"))
+    groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    held = kind("PrometheusRule")[0]["spec"]["groups"]
+    assert sorted(held, key=lambda group: group["name"]) == sorted(groups, key=lambda group: group["name"])

@@ -1,0 +1,238 @@
+"""One contract for every broker."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from support_service.core.units import MAX_DURATION, MAX_INTEGER
+from support_service.events.broker import redis as redis_streams
+from support_service.events.broker.memory import BrokerError, FencedError, StreamFullError
+from support_service.events.broker.redis import RedisBroker
+from tests.support.servers import free_port
+
+STREAM = "s"
+
+
+async def put(broker, *events, keep=1000):
+    await broker.publish(STREAM, events, keep=keep)
+
+
+async def take(broker, count=100, wait=0.01):
+    return await broker.receive(STREAM, "a", count=count, wait=wait)
+
+
+def events(deliveries):
+    return [delivery.event for delivery in deliveries]
+
+
+async def test_events_come_in_order_and_once(broker):
+    """Events come in the order of their publication, each to one consumer of the group."""
+    await put(broker, "1", b"2", "3")
+    assert events(await take(broker, 2)) == [b"1", b"2"]
+    assert events(await broker.receive(STREAM, "b", count=9, wait=0.01)) == [b"3"]
+    assert await take(broker) == []
+
+
+async def test_a_reader_that_waits_hears_at_once(broker):
+    """Who waits for an event gets it when it comes, long before the wait is over."""
+    waiting = asyncio.create_task(broker.receive(STREAM, "a", count=1, wait=30))
+    await asyncio.sleep(0)
+    while not waiting.done():
+        await put(broker, "x")
+        await asyncio.wait([waiting], timeout=0.05)
+    assert events(await waiting) == [b"x"]
+
+
+async def test_what_is_not_acknowledged_comes_again(broker):
+    """An event that a consumer left behind is handed to another after the idle time, and each time is counted."""
+    await put(broker, "1", "2")
+    first, second = await take(broker)
+    assert (first.tries, second.tries) == (1, 1)
+    await broker.acknowledge(STREAM, [first.id])
+    assert await broker.claim(STREAM, "b", count=9, idle=60, alone=5) == []
+    for tries in (2, 3):
+        assert [(each.event, each.tries) for each in await broker.claim(STREAM, "b", count=9, idle=0, alone=5)] == [
+            (b"2", tries)
+        ]
+    await broker.acknowledge(STREAM, [second.id])
+    assert await broker.claim(STREAM, "b", count=9, idle=0, alone=5) == []
+
+
+async def test_more_time_for_an_event(broker):
+    """Whoever asks for more time for an event has it, and it counts as no try; what is acknowledged stays so."""
+    await put(broker, "1", "2")
+    first, second = await take(broker)
+    await broker.acknowledge(STREAM, [second.id])
+    for each in (first, second):
+        await broker.keep(STREAM, "a", each)
+    assert await broker.claim(STREAM, "b", count=9, idle=60, alone=5) == []
+    assert [each.tries for each in await broker.claim(STREAM, "b", count=9, idle=0, alone=5)] == [2]
+
+
+async def test_a_suspect_comes_alone(broker):
+    """An event that was handed out often comes by itself, after those that were not."""
+    await put(broker, "1")
+    await take(broker)
+    for _ in range(2):
+        await broker.claim(STREAM, "a", count=9, idle=0, alone=5)
+    await put(broker, "2")
+    await take(broker)
+    assert events(await broker.claim(STREAM, "a", count=9, idle=0, alone=3)) == [b"2"]
+    assert events(await broker.claim(STREAM, "a", count=9, idle=0, alone=2)) == [b"1"]
+
+
+async def test_dead_letters(broker):
+    """What is buried is listed with its reason, comes no more, and is there again after a replay."""
+    await put(broker, "1", "2")
+    one, two = await take(broker)
+    await broker.bury(STREAM, one, "no good", "2026-01-01T00:00:00+00:00")
+    await broker.acknowledge(STREAM, [two.id])
+    assert await broker.claim(STREAM, "a", count=9, idle=0, alone=5) == []
+    (letter,) = await broker.dead_letters(STREAM, 10)
+    assert (letter.event, letter.reason, letter.tries) == (b"1", "no good", 1)
+    assert letter.at == "2026-01-01T00:00:00+00:00"
+    assert (await broker.depth(STREAM)).dead == 1
+    assert await broker.replay(STREAM, [letter.id, "99999-0"]) == 1
+    assert await broker.replay(STREAM, []) == 0
+    assert events(await take(broker)) == [b"1"]
+    assert await broker.dead_letters(STREAM, 10) == []
+
+
+async def test_depth(broker):
+    """Events wait from their publication until they are acknowledged."""
+    assert (await broker.depth(STREAM)).waiting == 0
+    await put(broker, "1", "2", "3")
+    assert (await broker.depth(STREAM)).waiting == 3
+    given = await take(broker, 2)
+    assert (await broker.depth(STREAM)).waiting == 3
+    await broker.acknowledge(STREAM, [each.id for each in given])
+    assert (await broker.depth(STREAM)).waiting == 1
+
+
+async def test_the_stream_is_trimmed(broker):
+    """The oldest events go when there are many more than are to be kept."""
+    for start in range(0, 2000, 100):
+        await put(broker, *map(str, range(start, start + 100)), keep=500)
+    kept = events(await take(broker, 3000))
+    assert 500 <= len(kept) < 1000
+    assert kept[-1] == b"1999"
+
+
+async def test_a_newer_fence_shuts_out_the_older(broker):
+    """Who publishes with a smaller fence than someone before is refused, and nothing of it is published."""
+    await broker.publish(STREAM, ["1"], keep=9, fence=7)
+    await broker.publish(STREAM, ["2"], keep=9, fence=8)
+    with pytest.raises(FencedError) as refusal:
+        await broker.publish(STREAM, ["3"], keep=9, fence=7)
+    assert refusal.value.fence == 8
+    await broker.publish(STREAM, ["4"], keep=9, fence=8)
+    assert events(await take(broker)) == [b"1", b"2", b"4"]
+
+
+async def test_an_event_of_any_bytes(broker):
+    """The broker hands on bytes as they are."""
+    await put(broker, b"", bytes(range(256)), "đ".encode())
+    assert events(await take(broker)) == [b"", bytes(range(256)), "đ".encode()]
+
+
+async def test_a_dead_redis(redis):
+    """Every call says that the broker is out of order; once it is back it is used again, though it forgot all."""
+    broker = RedisBroker(redis.url)
+    await put(broker, "1")
+    redis.kill()
+    calls = (
+        lambda: put(broker, "2"),
+        lambda: take(broker),
+        lambda: broker.claim(STREAM, "a", count=1, idle=0, alone=5),
+        lambda: broker.acknowledge(STREAM, ["1-1"]),
+        lambda: broker.dead_letters(STREAM, 1),
+        lambda: broker.replay(STREAM, ["1-1"]),
+        lambda: broker.depth(STREAM),
+    )
+    for call in calls:
+        with pytest.raises(BrokerError):
+            await call()
+    redis.start()
+    await put(broker, "3")
+    assert events(await take(broker)) == [b"3"]
+    await broker.close()
+
+
+async def test_what_may_not_be_lost_is_refused(broker):
+    """A stream that may lose nothing takes no more than may wait, and more again once its group has read."""
+    await broker.publish(STREAM, ["1", "2"], keep=3, lose=False)
+    with pytest.raises(StreamFullError):
+        await broker.publish(STREAM, ["3", "4"], keep=3, lose=False)
+    first, _ = await take(broker)
+    await broker.acknowledge(STREAM, [first.id])
+    await broker.trim(STREAM)
+    await broker.publish(STREAM, ["3", "4"], keep=3, lose=False)
+    assert events(await take(broker)) == [b"3", b"4"]
+    assert events(await broker.claim(STREAM, "a", count=9, idle=0, alone=5)) == [b"2", b"3", b"4"]
+
+
+async def test_a_stream_that_nobody_has_read(redis):
+    """What a producer has sent before any consumer came waits."""
+    broker = RedisBroker(redis.url)
+    await put(broker, "1", "2")
+    await broker.trim(STREAM)
+    assert (await broker.depth(STREAM)).waiting == 2
+    await broker.close()
+
+
+async def test_another_group_that_came_first(redis):
+    """What another group has read stays until ours has read it too, also where ours is not there yet."""
+    broker = RedisBroker(redis.url)
+    await put(broker, "1", "2")
+    async with Redis.from_url(redis.url) as server:
+        await server.xgroup_create(STREAM, "another", id="0")
+        [(_, entries)] = await server.xreadgroup("another", "a", {STREAM: ">"})
+        await server.xack(STREAM, "another", *(key for key, _ in entries))
+    await broker.trim(STREAM)
+    assert events(await take(broker)) == [b"1", b"2"]
+    await broker.close()
+
+
+async def test_consumers_that_are_gone(redis, monkeypatch):
+    """A consumer that has not been seen for a day goes; one that left events behind stays until others have them."""
+    broker = RedisBroker(redis.url)
+
+    async def trimmed():
+        await broker.trim(STREAM)
+        async with Redis.from_url(redis.url) as server:
+            return {each["name"] for each in await server.xinfo_consumers(STREAM, redis_streams.GROUP)}
+
+    await put(broker, "1", "2")
+    (first,) = await take(broker, 1)
+    await broker.acknowledge(STREAM, [first.id])
+    await broker.receive(STREAM, "b", count=1, wait=0.01)
+    assert await trimmed() == {b"a", b"b"}
+    monkeypatch.setattr(redis_streams, "CONSUMER_EXPIRY", 0)
+    assert await trimmed() == {b"b"}
+    (second,) = await broker.claim(STREAM, "c", count=1, idle=0, alone=5)
+    assert await trimmed() == {b"c"}
+    assert second.event == b"2"
+    await broker.close()
+
+
+async def test_the_largest_that_can_be_set(broker):
+    """A stream as long, and a wait as long, as the settings allow are no faults."""
+    await put(broker, "1", keep=MAX_INTEGER)
+    assert events(await take(broker)) == [b"1"]
+    assert await broker.claim(STREAM, "b", count=9, idle=MAX_DURATION.total_seconds(), alone=5) == []
+
+
+async def test_to_remove_nothing_asks_nobody():
+    """Without ids Redis is not asked, which would refuse the command."""
+    broker = RedisBroker(f"redis://127.0.0.1:{free_port()}")  # where none is
+    assert await broker.remove(STREAM, []) == 0
+    await broker.close()
+
+
+def test_entries_that_were_trimmed_away_are_left_out():
+    """Redis hands out again what is not there any more as an id without fields, or as nothing."""
+    entries = [(None, None), (b"1-0", None), (b"2-0", {b"event": b"x"})]
+    assert [(each.id, each.event, each.tries) for each in redis_streams._deliveries(entries, {"2-0": 3})] == [
+        ("2-0", b"x", 3)
+    ]

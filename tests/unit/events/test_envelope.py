@@ -1,0 +1,137 @@
+"""What counts as an event, and what is refused."""
+
+import json
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
+from support_service.events import envelope
+from tests.support.events.fixtures import shipment
+
+TYPES = ["fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.status.changed.v1"]
+
+
+def read(document):
+    return envelope.parse(document if isinstance(document, bytes) else json.dumps(document).encode())
+
+
+def test_a_structured_event():
+    """All that the event says is read, and written again the same."""
+    event = read(shipment())
+    assert (event.id, event.source, event.type) == ("e-1", "/fulfillment", TYPES[0])
+    assert event.data.references() == [("order", "order-456"), ("shipment", "SHP-9")]
+    assert event.data.fields() == shipment()["data"]
+    assert event.happened_at.isoformat() == "2026-01-02T03:04:05+00:00"
+    assert envelope.parse(envelope.serialize(event)) == event
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "sentence"),
+    [
+        (0, shipment()["data"], "Shipment ZX123 updated to In transit for order order-456"),
+        (0, {"shipmentId": 9, "status": "DELIVERED"}, "Shipment 9 updated to Delivered"),
+        (0, {"orderId": "o", "status": "In transit"}, "Shipment updated to In transit for order o"),
+        (1, {"orderId": "o", "status": "out-for-delivery"}, "Order o updated to Out for delivery"),
+        (2, {"paymentId": "p", "orderId": 7, "status": "captured"}, "Payment p updated to Captured for order 7"),
+    ],
+)
+def test_what_a_case_is_told(kind, data, sentence):
+    """Each event has a sentence for the conversation."""
+    assert read(shipment() | {"type": TYPES[kind], "data": data}).data.sentence() == sentence
+
+
+@pytest.mark.parametrize("nested", [None, "payload", "data"])
+def test_a_plain_payload(nested):
+    """A payload with `eventType` is an event too; without an id its content is one, so that a repeat is known."""
+    data = shipment()["data"]
+    plain = {"eventType": TYPES[0]} | ({nested: data} if nested else data)
+    event = read(plain)
+    assert event.data.fields() == data
+    assert event.id == read(dict(reversed(plain.items()))).id
+    assert event.id != read(plain | {"x": 1}).id
+    assert read(plain | {"eventId": "e-7", "source": "/s"}).id == "e-7"
+
+
+def test_plain_payloads_that_share_an_id():
+    """An `id` is that of the thing, not of the event, and one `eventId` of two types is that of two events."""
+    first, second = ({"eventType": TYPES[1], "id": 7, "orderId": "7", "status": status} for status in ("new", "paid"))
+    assert read(first).id != read(second).id
+    order = read(first | {"eventId": 1})
+    other = read({"eventType": TYPES[2], "eventId": 1, "paymentId": "7", "status": "paid"})
+    assert order.id == other.id
+    assert order.source != other.source
+
+
+@pytest.mark.parametrize("text", ["\udcff", "%FF", "%00", "\x7f"])
+@pytest.mark.parametrize("name", ["id", "source", "type"])
+def test_what_no_text_may_have(name, text):
+    """A byte in a header that is no UTF-8, which the server reads as a surrogate, or a control character is refused."""
+    headers = {"ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f", "ce-type": TYPES[0]}
+    with pytest.raises(ValidationFailed):
+        envelope.parse_binary(headers | {f"ce-{name}": f"a{text}"}, shipment()["data"])
+
+
+def test_an_unknown_type_is_an_event():
+    """An event of a type that nobody here knows is read, whatever its data."""
+    assert read(shipment() | {"type": "other.v1", "data": [1]}).data is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": None},
+        {"id": ""},
+        {"id": 7},
+        {"id": "x" * 256},
+        {"source": None},
+        {"type": None},
+        {"type": ["a"]},
+        {"specversion": "0.3"},
+        {"specversion": None},
+        {"time": "yesterday"},
+        {"time": "2026-01-01T00:00:00"},
+        {"time": 7},
+        {"Bad_Name": "x"},
+        {"data": None},
+        {"data": "text"},
+        {"data": []},
+        {"data": {}},
+        {"data": {"status": "x"}},
+        {"data": {"orderId": "o"}},
+        {"data": {"orderId": ["o"], "status": "x"}},
+        {"data": {"orderId": True, "status": "x"}},
+        {"data": {"orderId": "o" * 201, "status": "x"}},
+        {"data": {"orderId": "o", "status": "x", "occurredAt": "then"}},
+        {"data": {"orderId": "o", "status": "x", "occurredAt": 1767323045}},
+        {"data": {"orderId": "o", "status": "x", "occurredAt": "1767323045"}},
+        {"data": {"orderId": "o\0", "status": "x"}},
+    ],
+)
+def test_what_is_no_event(change):
+    """A rule that is broken is named."""
+    with pytest.raises(ValidationFailed):
+        read(shipment() | change)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b'{"a": NaN}', b" " * (5 << 20)])
+def test_what_is_not_even_json(body):
+    """Bytes that are not JSON, or too many, are refused without harm."""
+    with pytest.raises(MalformedRequest):
+        read(body)
+
+
+JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner),
+)
+
+
+@hypothesis.given(strategies.dictionaries(strategies.sampled_from([*shipment(), "eventType", "payload"]), JSON))
+def test_any_document_is_read_or_refused(document):
+    """Whatever JSON comes in, it is an event or a refusal, and never breaks the reader."""
+    try:
+        read(shipment() | document)
+    except SupportError as refusal:
+        assert refusal.code in ("invalid_event", "malformed_json")  # noqa: PT017

@@ -1,0 +1,126 @@
+"""The outbox and its relay, with a broker in the process."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.api import app_keys
+from support_service.core.background import run_in_background
+from support_service.core.errors import Unavailable
+from support_service.database.tables import outbox, webhook_deliveries
+from support_service.events import relay as relay_module
+from support_service.events import store
+from support_service.events.broker.memory import InMemoryBroker
+from support_service.events.relay import OutboxRelay
+from support_service.events.webhooks import WebhookEndpoint, WebhookSender
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.provider import Metrics, build_resource
+from tests.support.calls import eventually
+from tests.support.scrape import Scrape
+
+STREAM = "support.events"
+OLDEST = "support_events_outbox_oldest_seconds"
+
+
+async def publishable(database, *numbers):
+    """Put an event with each number into the outbox."""
+    at = "2026-01-01T00:00:00+00:00"
+    rows = [{"seq": number, "type": "t", "at": at, "event": "{}", "fanned_out": False} for number in numbers]
+    async with database.transaction() as tx:
+        await tx.execute(outbox.insert(), rows)
+
+
+async def left(database):
+    """The numbers of the events in the outbox."""
+    return [seq for (seq,) in await database.fetch_all(sa.select(outbox.c.seq).order_by(outbox.c.seq))]
+
+
+@pytest.fixture
+def relay(database, instruments):
+    """A relay with one endpoint."""
+    hook = WebhookEndpoint("hook", "http://127.0.0.1:1/", "whsec_", ())
+    return OutboxRelay(database, InMemoryBroker(), instruments, stream=STREAM, keep=9, endpoints=[hook])
+
+
+async def test_what_lies_between_published_events_stays(database):
+    """Numbers of other transactions may lie between those that were published; only these are removed."""
+    await publishable(database, 1, 2, 3)
+    async with database.transaction() as tx:
+        await store.delete_published(tx, [1, 3])
+    assert await left(database) == [2]
+
+
+async def test_every_event_has_its_deliveries_before_it_is_published(database, relay, monkeypatch):
+    """Deliveries are made a batch at a time, until those of all that is published are there."""
+    monkeypatch.setattr(relay_module, "PUBLISH_BATCH", 2)
+    await publishable(database, 1, 2, 3, 4)
+    await relay.close()  # without a lease it publishes nothing
+    assert await left(database) == [1, 2, 3, 4]
+    assert [await relay._publish_batch() for _ in range(3)] == [2, 2, 0]
+    assert await left(database) == []
+    assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 4
+
+
+async def test_deliveries_are_made_in_the_background_while_there_are_full_batches(database, relay, monkeypatch):
+    """The loop that makes deliveries takes one batch after the other, and waits for a database that is out of reach."""
+    monkeypatch.setattr(relay_module, "PUBLISH_BATCH", 2)
+    monkeypatch.setattr(relay_module, "POLL_INTERVAL", 0.0)
+    monkeypatch.setattr(relay_module, "BACKOFF", (0.0, 0.0))
+    lead, asked = relay._hold_lease, []
+
+    async def lead_after_a_failure():
+        asked.append(1)
+        if len(asked) == 1:
+            raise Unavailable("database_unavailable", "It is out of reach.")
+        return await lead()
+
+    monkeypatch.setattr(relay, "_hold_lease", lead_after_a_failure)
+    monkeypatch.setattr(relay, "_publish_loop", forever)
+    await publishable(database, 1, 2, 3, 4)
+
+    async def all_made():
+        return len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 4
+
+    async with run_in_background(relay.run()):
+        await eventually(all_made)
+    assert await left(database) == [1, 2, 3, 4]
+
+
+async def test_a_relay_that_has_not_looked_says_nothing(database):
+    """Before the first look nothing is known of the oldest event, which is not an age of 0."""
+    metrics = Metrics(("prometheus",), build_resource())
+    scrape = Scrape({app_keys.METRICS: metrics})
+    relay = OutboxRelay(database, InMemoryBroker(), Instruments(metrics.meter), stream=STREAM, keep=9)
+    assert scrape.series(OLDEST) == []
+    await relay.refresh_backlog()
+    assert scrape.value(OLDEST) == 0.0
+    metrics.close()
+
+
+async def forever():
+    """Wait until cancelled."""
+    await asyncio.Event().wait()
+
+
+async def test_an_unforeseen_failure_comes_after_the_other_deliveries(database, instruments, monkeypatch):
+    """A delivery that fails in a way that nobody foresaw is raised once all that were begun have ended."""
+    hook = WebhookEndpoint("hook", "http://127.0.0.1:1/", "whsec_", ())
+    webhooks = WebhookSender(database, None, instruments, [hook], lambda: True)
+    await publishable(database, 1, 2)
+    async with database.transaction() as tx:
+        await store.fan_out(tx, [1, 2], [("hook", [1, 2])], datetime.now(UTC))
+    ended = []
+
+    async def deliver(row):
+        if not ended:
+            ended.append("failed")
+            raise LookupError("unforeseen")
+        await asyncio.sleep(0)
+        ended.append("delivered")
+
+    monkeypatch.setattr(webhooks, "_deliver", deliver)
+    with pytest.raises(LookupError, match="unforeseen"):
+        await webhooks.deliver("hook")
+    assert ended == ["failed", "delivered"]

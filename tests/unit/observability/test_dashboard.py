@@ -1,0 +1,128 @@
+"""The committed dashboard is what the tables say, and each panel says what a person on call needs of it."""
+
+import json
+
+import pytest
+from grafana import generate
+from grafana.panel import Panel, runbook_of
+from observability import thresholds
+
+from tests.support.promql import ROOT, known, names
+
+DASHBOARD = json.loads(generate.FILE.read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+TABLES = [panel for row in generate.ROWS for panel in row.panels]
+FIRST = (
+    "Support timeline p95 latency",
+    "Support attachment backlog",
+    "Support timeline cache events",
+    "Support timeline failure stages",
+)
+each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+
+
+def test_the_committed_file_is_what_the_tables_say():
+    """Nobody changed the JSON by hand, and nobody forgot `make dashboards`."""
+    assert generate.FILE.read_text() == generate.rendered()
+
+
+def test_the_first_panels():
+    """The four panels have their exact titles, and are what one sees without scrolling."""
+    assert [panel["title"] for panel in PANELS[:4]] == list(FIRST)
+
+
+def test_titles_and_ids_are_unique():
+    """An alert finds its panel by the title, a link by the id."""
+    assert len({panel["title"] for panel in PANELS}) == len(PANELS)
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+def test_panels_do_not_overlap():
+    """Every panel has a place of its own in the grid of 24 columns."""
+    taken = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert place["x"] + place["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+@each_panel
+def test_a_panel_says_what_it_shows(panel):
+    """Description, unit and datasource are there; the datasource is the variable."""
+    assert len(panel["description"]) > 8
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    for target in panel["targets"]:
+        assert target["datasource"]["uid"] == "${datasource}"
+        assert target["legendFormat"]
+
+
+@each_panel
+def test_a_panel_asks_for_what_there_is(panel):
+    """Every metric is in the table of instruments, or recorded by a rule."""
+    for target in panel["targets"]:
+        assert names(target["expr"]) <= known()
+
+
+@each_panel
+def test_runbooks_that_a_panel_leads_to_exist(panel):
+    """Every link ends at a file of runbooks/."""
+    for link in panel.get("links", []):
+        base, _, file = link["url"].partition("/")
+        assert base == "${runbooks}"
+        assert (ROOT / "runbooks" / file).is_file()
+
+
+@pytest.mark.parametrize("panel", TABLES, ids=lambda panel: panel.title)
+def test_gauges_of_what_all_replicas_share_are_not_summed(panel: Panel):
+    """Ten replicas that see one backlog do not show ten backlogs."""
+    shared = (
+        "support_attachment_backlog",
+        "support_attachment_unrepaired",
+        "support_attachment_disk_free",
+        "support_ticket_open",
+        "support_ticket_oldest_unanswered",
+        "support_timeline_source_enabled",
+        "support_events_outbox",
+        "support_events_stream_lag",
+        "support_events_dead_letters",
+        "support_webhook_pending",
+        "support_audit",
+        "support_probe",
+    )
+    for query in panel.queries:
+        if any(name.startswith(shared) for name in names(query.expr)):
+            assert "sum" not in query.expr
+            assert "max" in query.expr or "min" in query.expr
+
+
+def test_thresholds_are_the_alerts_own():
+    """The lines of the panels are the constants that alerts are made of."""
+    limits = {panel.title: panel.limit for panel in TABLES}
+    assert limits["Support timeline p95 latency"] == thresholds.LATENCY_P95
+    assert limits["Support attachment backlog"] == thresholds.BACKLOG_BYTES
+    shown = {panel["title"]: panel["fieldConfig"]["defaults"]["thresholds"]["steps"] for panel in PANELS}
+    for title, limit in limits.items():
+        assert [step["value"] for step in shown[title]] == ([None] if limit is None else [None, limit])
+
+
+def test_deployments_and_alerts_are_marked():
+    """A new version and a firing alert are marks on every panel."""
+    marks = {mark["name"]: mark["expr"] for mark in DASHBOARD["annotations"]["list"]}
+    assert marks.keys() == {"Deployments", "Alerts"}
+    assert names(marks["Deployments"]) == {"support_build_info"}
+
+
+@pytest.mark.parametrize(
+    ("alert", "file"),
+    [
+        ("SupportTimelineLatencyHigh", "support-timeline-latency-high.md"),
+        ("SupportApiErrorBudgetBurnFast", "support-api-error-budget-burn-fast.md"),
+        ("Watchdog", "watchdog.md"),
+    ],
+)
+def test_a_runbook_has_its_alerts_name(alert, file):
+    """In kebab case."""
+    assert runbook_of(alert) == file

@@ -1,0 +1,313 @@
+"""Runbooks are whole, in step with what they speak of, and say the same in both languages."""
+
+import ast
+import re
+import shlex
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+from grafana import generate
+from grafana.panel import runbook_of
+from observability import thresholds as t
+
+import support_service
+from support_service.arguments.program import parser
+from support_service.core import errors, problem_codes
+from support_service.database.protocols import DATABASE_BUSY
+from support_service.http.problems import CODE_BY_STATUS, STATUS_BY_ERROR
+from tests.support.promql import NAME, ROOT, RULES, family, known, names
+
+ENGLISH = ROOT / "runbooks"
+VIETNAMESE = ENGLISH / "vi"
+PAGES = sorted(path.name for path in ENGLISH.glob("*.md"))
+NO_ALERT = {"README.md", "drill.md", "errors.md", "timeline-slow-or-attachment-backlog.md"}
+ENTRIES = [page for page in PAGES if page not in NO_ALERT - {"timeline-slow-or-attachment-backlog.md"}]
+BLOCK = re.compile(r"^ *```(sh|promql)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+SECTIONS = {
+    ENGLISH: ("**Fires** when ", "**Hurts**: ", "## Checks", "## Emergency lever", "## Lasting fix", "## Over"),
+    VIETNAMESE: (
+        "**Kích hoạt** khi ",
+        "**Ảnh hưởng**: ",
+        "## Kiểm tra",
+        "## Biện pháp khẩn cấp",
+        "## Khắc phục lâu dài",
+        "## Đã xong",
+    ),
+}
+GIB = "GiB"
+# What an entry says of its alert's threshold, made of the constants that the alert is made of.
+SAID = {
+    "support-timeline-latency-high.md": (f"{t.LATENCY_P95:g} s", t.SLOW_FOR, f"{t.LATENCY_READS} ", t.SYMPTOM_WINDOW),
+    "support-timeline-cache-errors.md": (
+        f"{t.CACHE_ERROR_SHARE * 100:g} %",
+        f"{t.CACHE_ERRORS} ",
+        t.SYMPTOM_WINDOW,
+        t.CAUSE_FOR,
+    ),
+    "support-timeline-cache-miss-surge.md": (
+        f"{t.MISS_SHARE * 100:g} %",
+        f"{t.MISS_SURGE:g}",
+        f"{t.MISS_READS} ",
+        t.SYMPTOM_WINDOW,
+    ),
+    "support-timeline-collection-failures.md": (f"{t.FAILURES} ", t.SYMPTOM_WINDOW, t.SYMPTOM_FOR),
+    "support-timeline-source-down.md": (
+        f"{t.SOURCE_DOWN_SHARE * 100:g} %",
+        f"{t.SOURCE_CALLS} ",
+        t.SOURCE_WINDOW,
+        t.CAUSE_FOR,
+    ),
+    "support-attachment-backlog-high.md": (
+        f"{t.BACKLOG_BYTES // t.GIB} {GIB}",
+        f"{t.BACKLOG_DISK_SHARE * 100:g} %",
+        t.SLOW_FOR,
+    ),
+    "support-attachment-growth-rapid.md": (f"{t.GROWTH_HORIZON // 3600} h", t.GROWTH_WINDOW, t.GROWTH_FOR),
+    "support-attachment-disk-full.md": (f"{t.DISK_FREE // t.GIB} {GIB}", t.CAUSE_FOR),
+    "support-attachment-offload-failing.md": (f"{t.OFFLOAD_FAILURES} file", t.OFFLOAD_WINDOW, t.WINDOW),
+    "support-attachment-integrity.md": (t.DAMAGE_WINDOW, t.SWEEP_KEPT, t.SWEEP_UNHEARD),
+    "support-outbox-stalled.md": (f"{t.OUTBOX_AGE} s", t.EVENTS_FOR),
+    "support-events-consumer-stalled.md": (f"{t.STREAM_WAITING} event", t.WINDOW, t.EVENTS_FOR),
+    "support-probe-failing.md": (t.PROBE_FOR,),
+    "support-probe-missing.md": (t.PROBE_MISSING_FOR,),
+    "support-service-down.md": (t.DOWN_FOR,),
+    "support-event-loop-lag.md": (f"{t.LOOP_LAG_P95:g} s", t.SYMPTOM_FOR),
+    "support-audit-unsealed.md": (f"{t.AUDIT_AGE} s", t.SYMPTOM_FOR),
+    "support-ticket-traffic-anomaly.md": (
+        f"{t.TRAFFIC_SPIKE} ",
+        f"{t.TRAFFIC_SILENCE * 100:g} %",
+        f"{t.TRAFFIC_SPIKE_FLOOR} ",
+        f"{t.TRAFFIC_DAYS} ",
+        t.SPIKE_WINDOW,
+        t.SILENCE_WINDOW,
+    ),
+    **{
+        f"support-{key}-error-budget-burn-fast.md": (
+            f"{t.BURN_FAST * (1 - share) * 100:.3g} %",
+            f"{t.BURN_FAST:g} ",
+            *t.BURN_FAST_WINDOWS,
+            f"{t.BURN_REQUESTS} ",
+            t.BURN_FAST_FOR,
+        )
+        for key, share in (("api", t.OBJECTIVE_API), ("timeline", t.OBJECTIVE_TIMELINE))
+    },
+    **{
+        f"support-{key}-error-budget-burn-slow.md": (
+            f"{t.BURN_MEDIUM * (1 - share) * 100:.3g} %",
+            f"{t.BURN_SLOW * (1 - share) * 100:.3g} %",
+            *t.BURN_MEDIUM_WINDOWS,
+            *t.BURN_SLOW_WINDOWS,
+            t.BURN_FAST_WINDOWS[1],
+            t.BURN_SLOW_FOR,
+        )
+        for key, share in (("api", t.OBJECTIVE_API), ("timeline", t.OBJECTIVE_TIMELINE))
+    },
+}
+LOGGED_BY = ("info", "warning", "error", "exception", "run_every")
+TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
+both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
+
+
+def text(folder, page):
+    return (folder / page).read_text()
+
+
+def blocks(page, kind, folder=ENGLISH):
+    """The queries or the commands of a page, one a line."""
+    found = [content for language, content in BLOCK.findall(text(folder, page)) if language == kind]
+    return [line.strip() for content in found for line in content.splitlines() if line.strip()]
+
+
+def alerts():
+    """Every alert that the dashboard leads to, and that Prometheus knows."""
+    shown = {alert for row in generate.ROWS for panel in row.panels for alert in panel.alerts}
+    return shown | {name for path in RULES for name in re.findall(r"alert: (\S+)", path.read_text())}
+
+
+def sections(page, folder=ENGLISH):
+    """The place of each part of an entry."""
+    return [text(folder, page).find(part) for part in SECTIONS[folder]]
+
+
+def test_every_alert_has_one_entry_and_every_entry_an_alert():
+    """The file is the alert's name in kebab case."""
+    assert {runbook_of(alert) for alert in alerts()} == set(PAGES) - NO_ALERT
+
+
+def test_pages_come_in_pairs():
+    """What is there in English is there in Vietnamese, and the reverse."""
+    assert sorted(path.name for path in VIETNAMESE.glob("*.md")) == PAGES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_both_languages_run_the_same(page):
+    """Queries and commands are the same in both, to the letter."""
+    for kind in ("sh", "promql"):
+        assert blocks(page, kind, VIETNAMESE) == blocks(page, kind)
+
+
+@both
+@pytest.mark.parametrize("page", ENTRIES)
+def test_an_entry_has_every_part(page, folder):
+    """What fires, who is hurt, numbered checks with what is normal, the lever, the fix, the end, in that order."""
+    places = sections(page, folder)
+    assert -1 not in places
+    assert places == sorted(places)
+    checks = text(folder, page)[places[2] : places[3]]
+    assert len(re.findall(r"^\d+\. ", checks, re.MULTILINE)) >= 3
+    assert "```" in checks
+    assert re.search(r"Normal|Bình thường", checks)
+
+
+@both
+@pytest.mark.parametrize("page", sorted(SAID))
+def test_an_entry_says_the_alerts_threshold(page, folder):
+    """Who changes a threshold is told which pages speak of it."""
+    start, end = sections(page, folder)[:2]
+    fires = " ".join(text(folder, page)[start:end].split())
+    for part in SAID[page]:
+        said = re.sub(r"^(\d+)([smhd])$", r"\1 \2", part)
+        assert said in fires, f"{page} does not say {said!r}"
+
+
+@both
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page, folder):
+    """Every relative link of a page ends at a file."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", text(folder, page)):
+        assert (folder / target).is_file(), target
+
+
+@both
+def test_the_index_lists_every_page(folder):
+    """Nobody has to search."""
+    index = text(folder, "README.md")
+    assert [page for page in PAGES if page != "README.md" and f"({page})" not in index] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_metrics_are_those_there_are(page):
+    """Every metric of ours that a page names is in the table."""
+    for query in blocks(page, "promql"):
+        assert names(query) <= known(), query
+    prose = BLOCK.sub("", text(ENGLISH, page))
+    assert {family(name) for name in NAME.findall(prose) if name.startswith("support_")} <= known()
+
+
+def test_queries_are_queries(promtool, tmp_path):
+    """Prometheus reads every query of every page."""
+    queries = [query for page in PAGES for query in blocks(page, "promql")]
+    rules = [f"  - record: q:{number}\n    expr: |\n      {query}\n" for number, query in enumerate(queries)]
+    file = tmp_path / "queries.yaml"
+    file.write_text("groups:\n- name: runbooks\n  rules:\n" + "".join(rules))
+    done = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(queries)} rules found" in done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.usefixtures("processes")
+def test_commands_are_commands(page):
+    """Shell reads every command of a page, and `support-service` knows its own."""
+    commands = blocks(page, "sh")
+    subprocess.run(["bash", "-n"], input="\n".join(commands), text=True, check=True, timeout=10)
+    for command in commands:
+        _, ours, rest = command.partition("$RUN support-service ")
+        if ours:
+            for asked, typed in TYPED.items():
+                rest = rest.replace(asked, typed)
+            parser().parse_args(shlex.split(rest))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_command_acts_on_is_asked_for(page):
+    """No lever names a service that need not be at fault; what asks stands alone, or would read the next line."""
+    for command in blocks(page, "sh"):
+        assert " degrade " not in command or 'timeline degrade "$SERVICE" ' in command
+    for language, content in BLOCK.findall(text(ENGLISH, page)):
+        assert language != "sh" or "read -rp" not in content or content.count("\n") == 1, content
+
+
+@cache
+def logged():
+    """The words of every line that the source logs, without what is put into them."""
+    return {
+        part.value
+        for path in Path(support_service.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in LOGGED_BY
+        for part in ast.walk(node)
+        if isinstance(getattr(part, "value", None), str)
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_looked_for_in_the_log_is_logged(page):
+    """Each alternative of a pattern stands in a line that the source logs."""
+    words = logged()
+    for command in [command for command in blocks(page, "sh") if "$LOGS | grep" in command]:
+        for pattern in re.findall(r'grep (?:-E )?"([^"$]+)"', command):
+            for alternative in pattern.split("|"):
+                named = alternative.removesuffix(" failed")  # by what is done again and again, which fails by its name
+                assert any(alternative in each or named in each for each in words), alternative
+
+
+def called(tree):
+    """Each call of a source, by the name of what is called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield (
+                getattr(node.func, "id", getattr(node.func, "attr", None)),
+                [each.value if isinstance(each, ast.Constant) else None for each in node.args],
+            )
+
+
+def raised():
+    """(code, status) of every error that the source makes: by its kind, or where HTTP's own layer refuses."""
+    statuses = {kind.__name__: status for kind, status in STATUS_BY_ERROR.items()}
+    found = {
+        ("http_error", None),
+        (DATABASE_BUSY, STATUS_BY_ERROR[errors.Unavailable]),
+        *((code, key) for key, code in CODE_BY_STATUS.items()),
+    }
+    for path in Path(support_service.__file__).parent.rglob("*.py"):
+        for name, values in called(ast.parse(path.read_text())):
+            if name in statuses and values and isinstance(values[0], str):
+                found.add((values[0], statuses[name]))
+            if name in ("problem_response", "refuse") and len(values) > 1 and isinstance(values[1], str):
+                found.add((values[1], values[0]))
+    return found
+
+
+def test_codes_come_with_the_status_of_the_table():
+    """A code that the source gives has its row, with its status; only a row that is to come is given nowhere."""
+    for code, status in raised():
+        assert (
+            code in problem_codes.COMMAND_LINE_ERRORS_BY_NAME
+            or problem_codes.PROBLEM_CODES_BY_NAME[code].status == status
+        ), code
+    given = {code for code, _ in raised()}
+    assert {*problem_codes.PROBLEM_CODES_BY_NAME, *problem_codes.COMMAND_LINE_ERRORS_BY_NAME} <= given
+
+
+def test_the_table_of_codes_is_in_order():
+    """Each code stands once, where one looks for it."""
+    for table in ([code.name for code in problem_codes.PROBLEM_CODES], list(problem_codes.COMMAND_LINE_ERRORS_BY_NAME)):
+        assert table == sorted(set(table))
+
+
+@both
+def test_every_code_is_explained(folder):
+    """A code that a client or a person at a terminal may meet has its line, as the table has it, and no other has."""
+    page = text(folder, "errors.md")
+    answered = re.findall(r"^\| `([a-z_]+)` \| (\d{3}|4xx) \| (.+?) \| .+ \|$", page, re.MULTILINE)
+    assert [(code, status) for code, status, _ in answered] == [
+        (code.name, str(code.status or "4xx")) for code in problem_codes.PROBLEM_CODES
+    ]
+    typed = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|$", page, re.MULTILINE)
+    assert [code for code, _ in typed] == list(problem_codes.COMMAND_LINE_ERRORS_BY_NAME)
+    if folder == ENGLISH:
+        assert [meaning for _, _, meaning in answered] == [code.meaning for code in problem_codes.PROBLEM_CODES]
+        assert dict(typed) == problem_codes.COMMAND_LINE_ERRORS_BY_NAME

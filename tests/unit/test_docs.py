@@ -1,0 +1,41 @@
+"""The pages beside the runbooks: in pairs, with links that lead somewhere and metrics that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.promql import NAME, ROOT, family, known
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "observability").rglob("*.md"))]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@each_page
+def test_links_lead_somewhere(page: Path):
+    """Every relative link ends at a file or a folder, and where it names a heading, that is there."""
+    for target, _, heading in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())):
+        if "://" in target:
+            continue
+        file = page if not target else page.parent / target
+        assert file.exists(), target
+        headings = {re.sub(r"[^\w -]", "", line[3:]).lower().replace(" ", "-") for line in _headings(file)}
+        assert not heading or heading in headings, heading
+
+
+def _headings(file: Path) -> list[str]:
+    return re.findall(r"^## .+$", file.read_text(), re.MULTILINE) if file.is_file() else []
+
+
+def test_observability_is_told_in_both_languages():
+    """Each page written by hand has its twin; the catalogue is one for both."""
+    english = {path.name for path in (ROOT / "observability").glob("*.md")} - {"metrics.md"}
+    assert english == {path.name for path in (ROOT / "observability" / "vi").glob("*.md")}
+
+
+@each_page
+def test_metrics_are_those_there_are(page: Path):
+    """Every metric of ours that a page names is in the table."""
+    named = {name for name in NAME.findall(page.read_text()) if name.startswith("support_")}
+    tree = {"support_service"}  # the package
+    assert {family(name) for name in named} - tree <= known()
