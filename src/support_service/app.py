@@ -26,10 +26,11 @@ from support_service.api.routes import ROUTES
 from support_service.api.setup import add_routes
 from support_service.attachments.service import BACKLOG_REFRESH_INTERVAL, AttachmentService
 from support_service.attachments.upload_validation import UploadLimits
-from support_service.audit.sealer import SEAL_INTERVAL, Sealer
+from support_service.audit.sealer import Sealer, SealerTimings
+from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.masking import CaseMasker
-from support_service.cases.service import COUNT_EVERY_SECONDS, CaseService
+from support_service.cases.service import CaseService
 from support_service.core.background import run_every, run_in_background
 from support_service.core.references import UpstreamService
 from support_service.events import inbox
@@ -46,7 +47,7 @@ from support_service.http.problems import problem_middleware
 from support_service.http.readiness import READINESS, Readiness
 from support_service.http.security import BrowserPolicy
 from support_service.http.uploads import UploadOptions
-from support_service.idempotency.claims import CLEANUP_INTERVAL, IdempotencyService
+from support_service.idempotency.claims import IdempotencyService, IdempotencyTimings
 from support_service.limits.addresses import TrustedProxies
 from support_service.limits.overload import LoadShedder
 from support_service.limits.rates import Rate, RateLimiter
@@ -66,6 +67,9 @@ from support_service.timeline.sources import connector
 from support_service.timeline.sources.client import SourceClient, breaker_states
 from support_service.upkeep import AttachmentMaintenance, configured_storages
 
+SEAL_INTERVAL = SealerTimings().seal_interval
+CLEANUP_INTERVAL = IdempotencyTimings().cleanup_interval
+COUNT_EVERY_SECONDS = GaugeTimings().refresh_interval
 # Their time series start at 0; those of other statuses appear when they occur.
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})
 
@@ -237,14 +241,15 @@ class _Components:
         )
         await app[app_keys.DATABASE].open()
         self._pools["database"] = app[app_keys.DATABASE].connections
-        support = app[app_keys.CASES] = CaseService(app[app_keys.DATABASE], self.instruments)
+        app[app_keys.CASES] = CaseService(app[app_keys.DATABASE], self.instruments)
+        gauges = CaseGauges(app[app_keys.DATABASE], self.instruments)
         claims = app[app_keys.CLAIMS] = IdempotencyService(app[app_keys.DATABASE])
         sealer = Sealer(app[app_keys.DATABASE], self.instruments)
-        await asyncio.gather(support.refresh_tally(), sealer.look())
+        await asyncio.gather(gauges.refresh(), sealer.look())
         async with (
-            run_in_background(run_every(COUNT_EVERY_SECONDS, support.refresh_tally, "Counting open cases")),
+            run_in_background(run_every(COUNT_EVERY_SECONDS, gauges.refresh, "Counting open cases")),
             run_in_background(run_every(SEAL_INTERVAL, sealer.run, "Sealing the audit log")),
-            run_in_background(run_every(CLEANUP_INTERVAL, claims.forget_old, "Forgetting old idempotency keys")),
+            run_in_background(run_every(CLEANUP_INTERVAL, claims.delete_expired, "Deleting old idempotency keys")),
         ):
             yield
         await app[app_keys.DATABASE].close()

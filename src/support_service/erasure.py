@@ -16,6 +16,7 @@ from support_service.attachments.model import Attachment
 from support_service.attachments.service import audit_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
+from support_service.core.case_vocabulary import SYNTHETIC
 from support_service.core.errors import NotFound
 from support_service.database import Database
 from support_service.events import erasure as events
@@ -25,15 +26,20 @@ from support_service.idempotency import store as answers
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.labels import SYNTHETIC
 from support_service.telemetry.stores import discard_operation
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.memory import CacheUnavailable
 from support_service.timeline.cache.redis import RedisCache
 
-REDIS_TIMEOUT = 2.0  # Redis timeout in seconds; no reader waits for it
-
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureTimings:
+    """Times of an erasure in seconds."""
+
+    redis_timeout: float = 2.0  # no reader waits for it
+    relay_timeout: float = 2.0  # for events to be published; a running relay needs a tenth of a second
 
 
 @dataclass(slots=True)
@@ -54,8 +60,14 @@ class CustomerErasure:
     """Erases customers, one per run."""
 
     def __init__(
-        self, settings: Settings, database: Database, remover: GarbageCollector, instruments: Instruments
+        self,
+        settings: Settings,
+        database: Database,
+        remover: GarbageCollector,
+        instruments: Instruments,
+        timings: ErasureTimings = ErasureTimings(),
     ) -> None:
+        self._timings = timings
         self._settings = settings
         self._database = database
         self._remover = remover
@@ -125,7 +137,7 @@ class CustomerErasure:
         url = self._settings.events.redis_url or self._settings.timeline.redis_url
         if url is None:
             return {}
-        await events.wait_until_relayed(self._database)
+        await events.wait_until_relayed(self._database, self._timings.relay_timeout)
         async with AsyncExitStack() as stack:
             broker = RedisBroker(url)
             stack.push_async_callback(broker.close)
@@ -140,7 +152,7 @@ class CustomerErasure:
         if url is None:
             return {}
         async with AsyncExitStack() as stack:
-            cache = RedisCache(url, REDIS_TIMEOUT, discard_operation)
+            cache = RedisCache(url, self._timings.redis_timeout, discard_operation)
             stack.push_async_callback(cache.close)
             for case_id in case_ids:
                 await cache.delete(snapshots.cache_key(case_id))

@@ -15,7 +15,7 @@ from support_service.cases import examples
 from support_service.cases.model import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, ApiModel, example_config
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
-from support_service.core.principals import Role
+from support_service.core.principals import CURRENT_PRINCIPAL, Role
 from support_service.http.json_body import json_response, read_query
 
 
@@ -71,7 +71,7 @@ async def list_audit(request: web.Request) -> web.Response:
     )
     if not page and before is None:
         # The case may be older than the audit log. Raises if there is no such case.
-        await request.app[app_keys.CASES].get_case(name)
+        await request.app[app_keys.CASES].get_case(CURRENT_PRINCIPAL.get(), name)
     items = [_entry(each) for each in page]
     return json_response(
         AuditPage.model_construct(items=items, next_cursor=pagination.encode_cursor(page[-1].seq) if more else None)

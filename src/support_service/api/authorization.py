@@ -45,8 +45,8 @@ def operation_name(request: web.Request) -> str:
 
 
 def is_limited_to_own_cases(request: web.Request) -> bool:
-    """Return True if the request is limited to the cases that the caller may see (`Principal.sees`)."""
-    return request.get(app_keys.SCOPE) == "theirs"
+    """Return True if the request is limited to the cases that the caller may see (`Principal.may_see`)."""
+    return request.get(app_keys.SCOPE) == "own"
 
 
 def is_masked(request: web.Request) -> bool:

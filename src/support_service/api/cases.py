@@ -20,6 +20,7 @@ from support_service.cases.model import (
     StatusChange,
 )
 from support_service.cases.policy import permission_missing
+from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.http.json_body import json_response, read_body_and_query, read_model, read_query
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.logs import CASE_ID
@@ -51,7 +52,7 @@ async def list_cases(request: web.Request) -> web.Response:
     query = read_query(request, CaseQuery)
     if is_masked(request) and (query.q or query.customer_id):
         raise permission_missing("cases:search", "What is masked can't be searched for.")
-    page = await request.app[app_keys.CASES].list_cases(query)
+    page = await request.app[app_keys.CASES].list_cases(CURRENT_PRINCIPAL.get(), query)
     if is_masked(request):
         page.items = [request.app[app_keys.MASK].ticket(ticket) for ticket in page.items]
     return json_response(page)
@@ -64,7 +65,7 @@ async def get_case(request: web.Request) -> web.Response:
     `timelineSources` says what each one's part is worth. A service that is down costs its own entries and nothing else.
     """
     wanted = read_query(request, CaseDetailQuery)
-    case = await request.app[app_keys.CASES].get_case(path_case_id(request))
+    case = await request.app[app_keys.CASES].get_case(CURRENT_PRINCIPAL.get(), path_case_id(request))
     if wanted.include_timeline:
         return json_response(
             _mask_if_required(request, await with_timeline(request, case)),
@@ -152,7 +153,7 @@ async def refresh_timeline(request: web.Request) -> web.Response:
 
     Every service that the context refers to is asked; where one fails, what is known from before stands in for it.
     """
-    case = await request.app[app_keys.CASES].get_case(path_case_id(request))
+    case = await request.app[app_keys.CASES].get_case(CURRENT_PRINCIPAL.get(), path_case_id(request))
     return json_response(
         await with_timeline(request, case, refresh=True), headers=etag_header(request, case, live=True)
     )

@@ -47,7 +47,7 @@ def _view_suffix(request: web.Request) -> str:
     """Return the tag's suffix for the caller's view of a version: masked, public or (empty) full."""
     if is_masked(request):
         return "+masked"
-    return "" if CURRENT_PRINCIPAL.get().hears("internal") else "+public"
+    return "" if CURRENT_PRINCIPAL.get().may_see_visibility("internal") else "+public"
 
 
 def _entity_tags(request: web.Request, header: str) -> list[str] | None:

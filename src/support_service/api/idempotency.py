@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import re
-from functools import partial
 
 import pydantic_core
 from aiohttp import web
@@ -17,7 +16,6 @@ from aiohttp.typedefs import Handler
 from support_service.api import app_keys
 from support_service.api.authorization import is_limited_to_own_cases, operation_name
 from support_service.attachments.model import clean_filename
-from support_service.core.background import run_every, run_in_background
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import is_valid_id
 from support_service.core.principals import CURRENT_PRINCIPAL
@@ -26,7 +24,6 @@ from support_service.http.json_body import media_type, read_body
 from support_service.http.readiness import READINESS
 from support_service.http.uploads import FileUpload
 from support_service.idempotency.claims import (
-    CLAIM_RENEW_INTERVAL,
     IdempotencyClaim,
     IdempotencyService,
     StoredResponse,
@@ -71,10 +68,9 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
         if _is_upload(request):
             await _expect_same_file(request, taken)
         return web.Response(status=taken.status, headers={**taken.headers, REPLAYED: "true"}, body=taken.body)
-    renewal = run_every(CLAIM_RENEW_INTERVAL, partial(claims.renew, taken), "Holding an idempotency key")
     request[app_keys.CLAIM] = taken
     try:
-        async with run_in_background(renewal):
+        async with claims.renewing(taken):
             response = await handler(request)
     except Exception:
         await _finish(claims, taken, None)

@@ -22,6 +22,7 @@ from support_service.attachments.storage.base import AttachmentStorage, Response
 from support_service.attachments.store import CaseForUpload
 from support_service.attachments.upload_validation import UploadLimits, UploadValidator
 from support_service.audit import log as audit
+from support_service.core.case_vocabulary import SYNTHETIC
 from support_service.core.errors import Conflict, NotFound, SupportError, Unavailable, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
@@ -31,7 +32,7 @@ from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
-from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, SYNTHETIC, known_or_other
+from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, known_or_other
 
 BACKLOG_REFRESH_INTERVAL = 10.0  # seconds between updates of the gauges, which include files stored by other replicas
 PRESIGNED_URL_SECONDS = 300  # seconds in which a redirected download must start
@@ -160,7 +161,7 @@ class AttachmentService:
         return [
             each
             for each in await store.list_by_case(self._database, case_id)
-            if CURRENT_PRINCIPAL.get().hears(each.visibility)
+            if CURRENT_PRINCIPAL.get().may_see_visibility(each.visibility)
         ]
 
     async def get(self, case_id: str, attachment_id: str) -> Attachment:
@@ -168,7 +169,7 @@ class AttachmentService:
         known = is_valid_id(case_id) and is_valid_id(attachment_id)
         found = await store.get(self._database, case_id, attachment_id) if known else None
         caller = CURRENT_PRINCIPAL.get()
-        if found is None or not caller.sees(found[0]) or not caller.hears(found[1].visibility):
+        if found is None or not caller.may_see(found[0]) or not caller.may_see_visibility(found[1].visibility):
             raise _no_attachment(attachment_id)
         return found[1]
 
@@ -337,7 +338,7 @@ class AttachmentService:
 
 
 def _require_visible(case_id: str, found: CaseForUpload | None) -> CaseForUpload:
-    if found is None or not CURRENT_PRINCIPAL.get().sees(found.owner):
+    if found is None or not CURRENT_PRINCIPAL.get().may_see(found.owner):
         raise case_not_found(case_id)
     return found
 

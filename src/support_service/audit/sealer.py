@@ -4,6 +4,7 @@ Every replica runs one. The row of the head is locked while a batch of entries i
 """
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from support_service.audit import chain, store
@@ -12,15 +13,22 @@ from support_service.database import Database, Transaction
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
 
-SEAL_INTERVAL = 1.0  # seconds
-SEAL_BATCH_SIZE = 100  # entries per transaction, which on SQLite blocks all other writers
+
+@dataclass(frozen=True, slots=True)
+class SealerTimings:
+    """Interval and batches of the sealer."""
+
+    seal_interval: float = 1.0  # seconds
+    batch_size: int = 100  # entries per transaction, which on SQLite blocks all other writers
+    batch_bytes: int = store.MAX_PAGE_BYTES  # of changes in a batch, plus the last entry
 
 
 class Sealer:
     """Background sealing of entries, with metrics: the length of the chain and the age of the oldest unsealed entry."""
 
-    def __init__(self, database: Database, instruments: Instruments) -> None:
+    def __init__(self, database: Database, instruments: Instruments, timings: SealerTimings = SealerTimings()) -> None:
         self._database = database
+        self._timings = timings
         self._length: int | None = None
         self._oldest: datetime | None = None
         instruments.observe(rows.AUDIT_SEALED, lambda: [] if self._length is None else [(self._length, {})])
@@ -38,7 +46,7 @@ class Sealer:
             if self._oldest is None:
                 return
             async with self._database.transaction() as tx:
-                await _seal_batch(tx)
+                await _seal_batch(tx, self._timings)
 
     def _age(self) -> Observations:
         if self._length is None:
@@ -46,18 +54,18 @@ class Sealer:
         return [(max(0.0, (datetime.now(UTC) - self._oldest).total_seconds()) if self._oldest else 0.0, {})]
 
 
-async def seal_all(tx: Transaction) -> None:
+async def seal_all(tx: Transaction, timings: SealerTimings = SealerTimings()) -> None:
     """Seal every entry visible to this transaction, including its own. Other sealers wait for its end."""
-    while await _seal_batch(tx):
+    while await _seal_batch(tx, timings):
         pass
 
 
-async def _seal_batch(tx: Transaction) -> int:
+async def _seal_batch(tx: Transaction, timings: SealerTimings) -> int:
     head = await store.lock_head(tx)
     sealed = []
-    for entry in await store.read_unsealed(tx, SEAL_BATCH_SIZE):
+    for entry in await store.read_unsealed(tx, timings.batch_size, timings.batch_bytes):
         sealed.append(chain.seal_entry(head, entry, os.urandom(chain.SALT_BYTES)))
-        assert sealed[-1].position is not None and sealed[-1].hash is not None  # noqa: S101, PT018 - `chain.seal` sets them
+        assert sealed[-1].position is not None and sealed[-1].hash is not None  # noqa: S101, PT018 - `seal_entry` sets them
         head = ChainHead(sealed[-1].position, sealed[-1].hash)
     if sealed:
         await store.store_seals(tx, sealed)

@@ -90,9 +90,9 @@ async def lock_head(tx: Transaction) -> ChainHead:
     return ChainHead(row[0], row[1])
 
 
-async def read_unsealed(tx: Transaction, count: int) -> list[AuditEntry]:
+async def read_unsealed(tx: Transaction, count: int, max_bytes: int = MAX_PAGE_BYTES) -> list[AuditEntry]:
     """Return the first `count` unsealed entries, in the order in which they were added."""
-    return (await _read(tx, TO_SEAL, count=count))[0]
+    return (await _read(tx, TO_SEAL, count=count, bytes=max_bytes))[0]
 
 
 async def store_seals(tx: Transaction, sealed: Sequence[AuditEntry]) -> None:
@@ -104,9 +104,9 @@ async def store_seals(tx: Transaction, sealed: Sequence[AuditEntry]) -> None:
     await tx.execute(UPDATE_HEAD, {"new_position": sealed[-1].position, "new_hash": sealed[-1].hash})
 
 
-async def read_sealed(reader: Reader, after: int, count: int) -> list[AuditEntry]:
+async def read_sealed(reader: Reader, after: int, count: int, max_bytes: int = MAX_PAGE_BYTES) -> list[AuditEntry]:
     """Return up to `count` entries after a position, in the order of the chain."""
-    return (await _read(reader, SEALED, after=after, count=count))[0]
+    return (await _read(reader, SEALED, after=after, count=count, bytes=max_bytes))[0]
 
 
 async def find_stray_position(reader: Reader) -> int | None:
@@ -128,14 +128,13 @@ async def read_case_entries(
     reader: Reader, case_id: str, before: int | None, limit: int
 ) -> tuple[list[AuditEntry], bool]:
     """Return a page of a case's entries, newest first, and whether there are older ones."""
-    found, number = await _read(
-        reader, OF_CASE, case=case_id, before=MAX_INTEGER if before is None else before, count=limit + 1
-    )
+    newer = MAX_INTEGER if before is None else before
+    found, number = await _read(reader, OF_CASE, case=case_id, before=newer, count=limit + 1, bytes=MAX_PAGE_BYTES)
     page = found[:limit]
     return page, number > len(page)
 
 
 async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[AuditEntry], int]:
     """Run a statement of `_select_page`. Return its entries, and their number without the limit of bytes."""
-    rows = await reader.fetch_all(statement, parameters | {"bytes": MAX_PAGE_BYTES})
+    rows = await reader.fetch_all(statement, parameters)
     return [AuditEntry(*row[:-1]) for row in rows], rows[0][-1] if rows else 0

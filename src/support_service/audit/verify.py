@@ -7,7 +7,13 @@ from support_service.audit import chain, store
 from support_service.audit.chain import GENESIS, ChainHead
 from support_service.database import Database
 
-VERIFY_PAGE_SIZE = 1000
+
+@dataclass(frozen=True, slots=True)
+class VerifyLimits:
+    """Size of the pages in which the chain is read."""
+
+    page_size: int = 1000  # entries
+    page_bytes: int = store.MAX_PAGE_BYTES  # of changes, plus the last entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +25,10 @@ class ChainVerification:
 
 
 async def verify_chain(
-    database: Database, noted: bytes | None = None, advance: Callable[[int], None] = lambda _: None
+    database: Database,
+    noted: bytes | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+    limits: VerifyLimits = VerifyLimits(),
 ) -> ChainVerification:
     """Verify every sealed entry against the one before it. Return the last valid head and the first flaw.
 
@@ -28,7 +37,7 @@ async def verify_chain(
     """
     head, erased, explained = ChainHead(0, GENESIS), set[int](), set[int]()
     noted_found = noted in (None, GENESIS)
-    while page := await store.read_sealed(database, head.position, VERIFY_PAGE_SIZE):
+    while page := await store.read_sealed(database, head.position, limits.page_size, limits.page_bytes):
         for entry in page:
             reason = chain.find_flaw(head, entry)
             if reason is not None or entry.hash is None:

@@ -6,17 +6,16 @@ from typing import Literal
 from support_service.audit import log as audit
 from support_service.cases import store
 from support_service.cases.model import Message
+from support_service.core.case_vocabulary import SYNTHETIC
 from support_service.core.ids import new_id
 from support_service.database import Database
 from support_service.events import inbox, outbox
 from support_service.events.inbound_events import InboundEvent
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.labels import SYNTHETIC
 
-CASES_PER_TRANSACTION = (
-    100  # cases per transaction, so that an event about thousands of cases holds locks and memory only briefly
-)
+# Cases per transaction, so that an event about thousands of cases holds locks and memory only briefly.
+CASES_PER_TRANSACTION = 100
 
 
 class InboundEventHandler:

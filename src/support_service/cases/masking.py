@@ -10,7 +10,8 @@ from typing import Any
 
 from support_service.cases.model import Attachment, Case, Message, Ticket
 from support_service.cases.vocabulary import Json
-from support_service.telemetry.labels import CHANNELS, CONTENT_TYPES, known_or_other
+from support_service.core.case_vocabulary import CHANNELS
+from support_service.telemetry.labels import CONTENT_TYPES, known_or_other
 
 MASKED = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: two customers share a pseudonym with a probability of 1 in 2^64

@@ -14,7 +14,6 @@ from pydantic_core import CoreSchema
 
 from support_service.cases import examples
 from support_service.cases.vocabulary import (
-    AuthorType,
     Channel,
     Context,
     Description,
@@ -23,13 +22,13 @@ from support_service.cases.vocabulary import (
     Metadata,
     Priority,
     Sentiment,
-    Status,
     Subject,
     Tags,
     Text,
     Uri,
     Visibility,
 )
+from support_service.core.case_vocabulary import AuthorType, Status
 from support_service.core.errors import Conflict
 from support_service.core.references import SourceStatus, UpstreamService
 
@@ -48,7 +47,6 @@ ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {
 }
 MAX_PAGE_SIZE = 200
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's cases as JSON; a page that reaches it gets no further case
-MAX_CONVERSATION_BYTES = 4 * 1024 * 1024  # bytes of a case's messages as JSON
 CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64url; their first bit is 0
 
 
@@ -312,12 +310,6 @@ def check_status_change(before: Status, after: Status) -> None:
     if after != before and after not in ALLOWED_STATUS_CHANGES[before]:
         allowed = f"it can only become {' or '.join(ALLOWED_STATUS_CHANGES[before])}"
         raise Conflict("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")
-
-
-def check_conversation_size(conversation_bytes: int) -> None:
-    """Raise Conflict if a conversation of this size (bytes of JSON) exceeds `MAX_CONVERSATION_BYTES`."""
-    if conversation_bytes > MAX_CONVERSATION_BYTES:
-        raise Conflict("case_full", "The conversation of this case is full; open another case.")
 
 
 def search_words(*texts: str | None) -> list[str]:

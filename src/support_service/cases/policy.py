@@ -6,9 +6,9 @@ from typing import Any
 from support_service.cases.model import Case, NewCase, NewMessage
 from support_service.cases.vocabulary import Visibility
 from support_service.core import references
+from support_service.core.case_vocabulary import SYNTHETIC
 from support_service.core.errors import Forbidden
 from support_service.core.principals import Principal
-from support_service.telemetry.labels import SYNTHETIC
 
 RESERVED_ENTRY_TYPES = frozenset({"order", "order-event", "payment", "shipment", "conversation", "attachment"})
 """Timeline entry types that only services or the conversation may provide; customers may not use them."""
@@ -24,7 +24,7 @@ def check_may_write(caller: Principal, new: NewMessage) -> None:
 
 def check_may_attach(caller: Principal, visibility: Visibility) -> None:
     """Raise Forbidden if the caller may not read attachments of this visibility: customers attach public ones only."""
-    if not caller.hears(visibility):
+    if not caller.may_see_visibility(visibility):
         raise permission_missing("attachments:write-internal", "Internal files are for agents.")
 
 
@@ -72,8 +72,10 @@ def redact(caller: Principal, case: Case) -> Case:
     Customers get no internal notes and no internal attachments.
     """
     if caller.role == "customer":
-        case.attachments = [attachment for attachment in case.attachments if caller.hears(attachment.visibility)]
-        case.messages = [message for message in case.messages if caller.hears(message.visibility)]
+        case.attachments = [
+            attachment for attachment in case.attachments if caller.may_see_visibility(attachment.visibility)
+        ]
+        case.messages = [message for message in case.messages if caller.may_see_visibility(message.visibility)]
     return case
 
 

@@ -20,6 +20,7 @@ from support_service.cases.model import (
     search_words,
 )
 from support_service.cases.vocabulary import length_without_exponents
+from support_service.core.case_vocabulary import SYNTHETIC, UNSETTLED
 from support_service.core.principals import SYSTEM, Principal
 from support_service.database import Reader, Transaction
 from support_service.database.compiled import compiled
@@ -27,7 +28,6 @@ from support_service.database.dialect import UtcDateTime, json_rows, octets, sea
 from support_service.database.json_projections import CASE_COLUMNS, json_object_of, json_text
 from support_service.database.pages import limit_by_bytes
 from support_service.database.tables import attachments, messages, ticket_references, tickets
-from support_service.telemetry.labels import SYNTHETIC, UNSETTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +360,7 @@ def _page_statement(wanted: frozenset[str], role: str) -> sa.Select[Any]:
 
 
 def _access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
-    """Return `Principal.sees` as SQL conditions; an empty list for roles that see all cases."""
+    """Return `Principal.may_see` as SQL conditions; an empty list for roles that see all cases."""
     subject: sa.BindParameter[str] = sa.bindparam("subject")
     if role == "customer":
         return [tickets.c.customer_id == subject]

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import pydantic_core
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from support_service.core import case_vocabulary
 from support_service.core.json_limits import JSON_STRING
 
-Status = Literal["open", "pending", "resolved", "closed"]
-AuthorType = Literal["agent", "customer", "bot"]
 Visibility = Annotated[
     Literal["public", "internal"],
     Field(description="what is internal, be it a note or a file, is for agents' eyes, never for customers'"),
@@ -66,7 +65,7 @@ def _priority(value: object) -> object:
 NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": NON_SPACE_PATTERN})
 SentPriority = Literal["low", "normal", "high", "urgent", "medium"]
 Priority = Annotated[
-    Literal["low", "normal", "high", "urgent"],
+    case_vocabulary.Priority,
     BeforeValidator(_priority, json_schema_input_type=SentPriority),
     Field(description="how urgent it is; `medium` is read as `normal`"),
 ]

@@ -7,9 +7,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from support_service.commands.event_loop import run
-from support_service.commands.operator import cli_principal
 from support_service.core.errors import Unavailable
-from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Database, connect, migrate
 from support_service.database.protocols import StatementError
 from support_service.settings import Settings, WrongSetting
@@ -36,7 +34,7 @@ def load_migrated_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def run_on_database(settings: Settings, work: Callable[[Database], Awaitable[Result]]) -> Result:
-    """Open the database as the operator, run `work` on it and return the result.
+    """Open the database, run `work` on it and return the result.
 
     Raises Unavailable with a one-line reason if the database is missing, lacks migrations or can't be used.
     """
@@ -44,7 +42,6 @@ def run_on_database(settings: Settings, work: Callable[[Database], Awaitable[Res
     _require_database(url)
 
     async def on_database() -> Result:
-        CURRENT_PRINCIPAL.set(cli_principal())
         database = connect(url, synchronous=settings.database.synchronous, pool_size=1)
         try:
             await database.open()

@@ -51,7 +51,7 @@ class Principal:
     subject: str | None = None
     teams: AbstractSet[str] = frozenset()
 
-    def sees(self, case: HasOwner) -> bool:
+    def may_see(self, case: HasOwner) -> bool:
         """Return whether the caller may see a case.
 
         A customer sees their own cases. An agent sees cases assigned to them or to one of their teams, and cases
@@ -67,7 +67,7 @@ class Principal:
             )
         return True
 
-    def hears(self, visibility: str) -> bool:
+    def may_see_visibility(self, visibility: str) -> bool:
         """Return whether the caller may see a message or file with this visibility, in a case that they may see."""
         return self.role != "customer" or visibility == "public"
 

@@ -12,8 +12,7 @@ from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events.broker.redis import RedisBroker
 
 STREAM_PAGE = 500  # stream entries per read
-RELAY_TIMEOUT = 2.0  # seconds; a running relay needs a tenth of a second
-RELAY_POLL_INTERVAL = 0.05  # polling interval in seconds
+POLL_INTERVAL = 0.05  # seconds between looks at the outbox
 
 
 async def rewrite_stored_events(tx: Transaction, case_id: str, rewritten: Callable[[str], str]) -> dict[str, int]:
@@ -34,18 +33,18 @@ async def rewrite_stored_events(tx: Transaction, case_id: str, rewritten: Callab
     return counts
 
 
-async def wait_until_relayed(reader: Reader) -> None:
+async def wait_until_relayed(reader: Reader, max_wait: float) -> None:
     """Wait until the relay has published the events that it may have read before they were rewritten.
 
-    Waits at most RELAYED_WITHIN seconds.
+    Waits at most `max_wait` seconds.
     """
     # Events are published in the order of seq, so one wait for the newest covers any number of erased cases.
     ((newest,),) = await reader.fetch_all(sa.select(sa.func.coalesce(sa.func.max(outbox.c.seq), 0)))
     unpublished = sa.select(outbox.c.seq).where(outbox.c.seq <= newest).limit(1)
     with suppress(TimeoutError):  # no relay is running, or it has not reached this event yet
-        async with asyncio.timeout(RELAY_TIMEOUT):
+        async with asyncio.timeout(max_wait):
             while await reader.fetch_one(unpublished):  # noqa: ASYNC110 - a relay in another process sends no notification
-                await asyncio.sleep(RELAY_POLL_INTERVAL)
+                await asyncio.sleep(POLL_INTERVAL)
 
 
 async def delete_from_stream(broker: RedisBroker, stream: str, case_ids: Collection[str]) -> int:

@@ -11,12 +11,12 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
+from support_service.core.case_vocabulary import SYNTHETIC
 from support_service.core.ids import new_id
 from support_service.database import Transaction
 from support_service.database.compiled import compiled
 from support_service.database.json_projections import CASE_COLUMNS, json_text
 from support_service.database.tables import outbox, tickets
-from support_service.telemetry.labels import SYNTHETIC
 
 SOURCE = "/support-service"
 CASE_OPENED = "support.case.opened.v1"

@@ -8,21 +8,29 @@ is still running, only the current owner can mark it, so the two cannot both com
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from support_service.core.background import run_every, run_in_background
 from support_service.core.errors import Conflict, ValidationFailed
 from support_service.core.ids import new_id
 from support_service.core.principals import Principal
 from support_service.database import Database
+from support_service.database.batches import delete_in_batches
 from support_service.idempotency import store
 
-RETENTION = timedelta(hours=24)
-CLAIM_LEASE = timedelta(seconds=30)  # until another request may take over a claim that is not renewed
-CLAIM_RENEW_INTERVAL = CLAIM_LEASE.total_seconds() / 3
-MAX_STORED_BODY_BYTES = 1024 * 1024  # bytes; the body of a larger response is not stored
-CLEANUP_INTERVAL = 600.0  # seconds
-CLEANUP_BATCH_SIZE = 500  # keys deleted per transaction
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyTimings:
+    """Times and limits of idempotency keys."""
+
+    retention: timedelta = timedelta(hours=24)
+    claim_lease: timedelta = timedelta(seconds=30)  # until another request may take over a claim that is not renewed
+    renew_interval: float = 10.0  # seconds
+    max_body_bytes: int = 1024 * 1024  # the body of a larger response is not stored
+    cleanup_interval: float = 600.0  # seconds
+    cleanup_batch_size: int = 500  # keys deleted per transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +67,9 @@ def key_reused_error() -> ValidationFailed:
 class IdempotencyService:
     """Operations on claims, each in its own transaction; `unit_of_work` marks a claim as applied."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, timings: IdempotencyTimings = IdempotencyTimings()) -> None:
         self._database = database
+        self._timings = timings
 
     async def take(self, key: str, request: str, case_id: str | None = None) -> IdempotencyClaim | StoredResponse:
         """Claim a key for a request, or return the stored response to the same request.
@@ -77,7 +86,7 @@ class IdempotencyService:
             "id": key,
             "request": request,
             "owner": claim.owner,
-            "until": now + CLAIM_LEASE,
+            "until": now + self._timings.claim_lease,
             "state": store.CLAIMED,
             "created_at": now,
             "case_id": case_id,
@@ -88,7 +97,7 @@ class IdempotencyService:
             stored = await store.lock_key(tx, key)
             if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
                 raise key_in_use_error()
-            if stored.created_at > now - RETENTION:
+            if stored.created_at > now - self._timings.retention:
                 if stored.request != request:
                     raise key_reused_error()
                 if stored.state == store.DONE and stored.status is not None:
@@ -104,14 +113,19 @@ class IdempotencyService:
         return claim
 
     async def renew(self, claim: IdempotencyClaim) -> None:
-        """Extend a claim by CLAIM_LEASE, so that other requests do not take it over."""
+        """Extend a claim's lease, so that other requests do not take it over."""
         async with self._database.transaction() as tx:
-            await store.renew(tx, claim.key, claim.owner, datetime.now(UTC) + CLAIM_LEASE)
+            await store.renew(tx, claim.key, claim.owner, datetime.now(UTC) + self._timings.claim_lease)
+
+    def renewing(self, claim: IdempotencyClaim) -> AbstractAsyncContextManager[None]:
+        """Return a context manager that renews a claim in the background while the block runs."""
+        renewals = run_every(self._timings.renew_interval, lambda: self.renew(claim), "Renewing an idempotency claim")
+        return run_in_background(renewals)
 
     async def keep(self, claim: IdempotencyClaim, response: StoredResponse) -> None:
         """Store a response for retries. If its body is too large, store only that the request has taken effect."""
         async with self._database.transaction() as tx:
-            if len(response.body) > MAX_STORED_BODY_BYTES:
+            if len(response.body) > self._timings.max_body_bytes:
                 await store.store_response(tx, claim.key, claim.owner, state=store.APPLIED, until=datetime.now(UTC))
                 return
             await store.store_response(
@@ -129,13 +143,10 @@ class IdempotencyService:
         async with self._database.transaction() as tx:
             await store.release(tx, claim.key, claim.owner)
 
-    async def forget_old(self) -> None:
-        """Delete expired keys in batches, so that others can write in between."""
-        before = datetime.now(UTC) - RETENTION
-        deleted = CLEANUP_BATCH_SIZE
-        while deleted == CLEANUP_BATCH_SIZE:
-            async with self._database.transaction() as tx:
-                deleted = await store.delete_expired(tx, before, CLEANUP_BATCH_SIZE)
+    async def delete_expired(self) -> None:
+        """Delete the keys that are older than the retention."""
+        before, batch_size = datetime.now(UTC) - self._timings.retention, self._timings.cleanup_batch_size
+        await delete_in_batches(self._database, lambda tx: store.delete_expired(tx, before, batch_size), batch_size)
 
 
 def key_in_use_error() -> Conflict:

@@ -12,6 +12,7 @@ from typing import Literal
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
 from support_service import __version__
+from support_service.core import case_vocabulary
 from support_service.telemetry import labels
 from support_service.telemetry.batches import BatchedCounter, BatchedHistogram, MeasurementBuffer
 
@@ -143,21 +144,21 @@ TICKET_CREATED = InstrumentSpec(
     "counter",
     "{ticket}",
     "Cases opened, by channel",
-    {"channel": labels.CHANNELS},
+    {"channel": (*case_vocabulary.CHANNELS, labels.OTHER)},
 )
 CONVERSATION_ADDED = InstrumentSpec(
     "support.conversation.added",
     "counter",
     "{message}",
     "Messages added to cases, a case's first one included",
-    {"author_type": labels.AUTHOR_TYPES},
+    {"author_type": case_vocabulary.AUTHOR_TYPES},
 )
 TICKET_STATUS_CHANGED = InstrumentSpec(
     "support.ticket.status_changed",
     "counter",
     "1",
     "Changes of a case's status, by the status it was given",
-    {"status": labels.STATUSES},
+    {"status": case_vocabulary.STATUSES},
 )
 HTTP_SERVER_DURATION = InstrumentSpec(
     "http.server.request.duration",
@@ -267,7 +268,7 @@ TICKET_OPEN = InstrumentSpec(
     "gauge",
     "{ticket}",
     "Cases that are open or pending, by the database",
-    {"status": labels.UNSETTLED, "priority": labels.PRIORITIES},
+    {"status": case_vocabulary.UNSETTLED, "priority": case_vocabulary.PRIORITIES},
 )
 TICKET_OLDEST_UNANSWERED = InstrumentSpec(
     "support.ticket.oldest_unanswered",

@@ -1,6 +1,7 @@
 """Closed label vocabularies: all values that each label may take.
 
-A value from a client (a channel, a content type, a method) goes through `closed`, so that clients can't create series.
+A value from a client (a channel, a content type) goes through `known_or_other`, so that clients can't create series.
+Those of cases are in core/case_vocabulary.py.
 """
 
 from collections.abc import Collection
@@ -14,10 +15,6 @@ TIMELINE_ORIGINS = ("cache", "remote")
 COMPLETENESS = ("complete", "stale", "partial")
 CACHE_EVENTS = ("hit", "miss", "write", "invalidate", "error")
 FAILURE_STAGES = ("http", "cache", "cache_decode", "aggregate")
-AUTHOR_TYPES = ("agent", "customer", "bot")
-STATUSES = ("open", "pending", "resolved", "closed")
-SYNTHETIC = "synthetic"  # channel of the probe's synthetic cases, which no other metric counts
-CHANNELS = ("email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api", SYNTHETIC, OTHER)
 CONTENT_TYPES = (
     "application/json",
     "application/msword",
@@ -39,8 +36,6 @@ CONTENT_TYPES = (
     "video/mp4",
     OTHER,
 )
-PRIORITIES = ("low", "normal", "high", "urgent")
-UNSETTLED = ("open", "pending")  # statuses of cases that are still being worked on
 REJECTIONS = (
     "attachment_empty",
     "attachment_too_large",

@@ -123,7 +123,7 @@ class Overrides:
         lever = self._in_effect(service)
         if lever is None:
             return None
-        return lever.text if CURRENT_PRINCIPAL.get().hears("internal") else lever.effect
+        return lever.text if CURRENT_PRINCIPAL.get().may_see_visibility("internal") else lever.effect
 
     def ttl(self, default: float) -> float:
         """Return the TTL of answers in seconds: the override's if one is set, otherwise the default."""

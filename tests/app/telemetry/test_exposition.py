@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
+from support_service.core.case_vocabulary import CHANNELS
 from support_service.telemetry import labels
 from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, INSTRUMENTS
 from tests.support.calls import add_message, open_case, read_timeline, refused, upload
@@ -23,7 +24,7 @@ FIRST = {
     "support_attachment_stored_total": [{"content_type": kind} for kind in labels.CONTENT_TYPES],
     "support_attachment_backlog_bytes": [{}],
     "support_attachment_backlog_files": [{}],
-    "support_ticket_created_total": [{"channel": channel} for channel in labels.CHANNELS],
+    "support_ticket_created_total": [{"channel": channel} for channel in (*CHANNELS, "other")],
     "support_conversation_added_total": [{"author_type": author} for author in ("agent", "customer", "bot")],
     "support_ticket_status_changed_total": [{"status": status} for status in ("open", "pending", "resolved", "closed")],
 }

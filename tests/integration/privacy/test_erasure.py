@@ -16,7 +16,7 @@ from support_service.audit.verify import verify_chain
 from support_service.cases.erasure import ERASED_MESSAGE_BYTES, clear_tombstone, erase_case, tombstone_of
 from support_service.core.errors import NotFound
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
-from support_service.erasure import CustomerErasure
+from support_service.erasure import CustomerErasure, ErasureTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.settings import Settings
@@ -47,7 +47,6 @@ HASHES = tuple(hashlib.sha256(data).hexdigest() for data in FILES)
 @pytest.fixture
 def environment(environment, redis, monkeypatch):
     """A service with Redis, so that events and timelines lie there too, and nothing that gives up Redis soon."""
-    monkeypatch.setattr("support_service.erasure.REDIS_TIMEOUT", PATIENCE)
     monkeypatch.setattr("support_service.events.broker.redis.TIMEOUT", PATIENCE)
     return environment | {"SUPPORT_REDIS_URL": redis.url}
 
@@ -78,12 +77,12 @@ async def spoken(client):
 async def erase(environment):
     """Erase the customer."""
 
-    async def erase(**changes):
+    async def erase(relay_timeout=2.0, **changes):
         settings = Settings.load(environment | changes)
         async with open_maintenance(settings) as upkeep:
-            return await CustomerErasure(settings, upkeep.database, upkeep.remover, upkeep.instruments).run(
-                SYSTEM_CONTEXT, CUSTOMER
-            )
+            timings = ErasureTimings(redis_timeout=PATIENCE, relay_timeout=relay_timeout)
+            erasure = CustomerErasure(settings, upkeep.database, upkeep.remover, upkeep.instruments, timings)
+            return await erasure.run(SYSTEM_CONTEXT, CUSTOMER)
 
     return erase
 
@@ -220,10 +219,9 @@ async def test_an_event_that_is_being_published_is_erased_too(client, spoken, er
         return await publish(*arguments, **options)
 
     monkeypatch.setattr(RedisBroker, "publish", late)
-    monkeypatch.setattr("support_service.events.erasure.RELAY_TIMEOUT", PATIENCE)
     await add_message(client, case, f"Where is {WORD}'s parcel?")
     await at_work.wait()
-    erasing = asyncio.create_task(erase())
+    erasing = asyncio.create_task(erase(relay_timeout=PATIENCE))
     await asyncio.wait([erasing], timeout=1)  # by when one that waits for no relay would be done
     go_on.set()
     assert (await erasing).unreached == []

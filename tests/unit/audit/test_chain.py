@@ -14,8 +14,8 @@ from support_service import database as databases
 from support_service.api import app_keys
 from support_service.audit import chain, log, sealer, store
 from support_service.audit.chain import GENESIS, ChainHead
-from support_service.audit.sealer import Sealer
-from support_service.audit.verify import verify_chain
+from support_service.audit.sealer import Sealer, SealerTimings
+from support_service.audit.verify import VerifyLimits, verify_chain
 from support_service.core.principals import Principal
 from support_service.database.tables import audit_head, audit_log
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, WriteContext, unit_of_work
@@ -214,9 +214,8 @@ async def test_erasing_leaves_who_and_when(filled):
 
 
 @both_databases
-async def test_many_sealers(database, database_url, instruments, monkeypatch):
+async def test_many_sealers(database, database_url, instruments):
     """Replicas that seal at once while others write make one chain without a gap, and lose nothing."""
-    monkeypatch.setattr(sealer, "SEAL_BATCH_SIZE", 7)
     others = [databases.connect(database_url) for _ in range(3)]
     for other in others:
         await other.open()
@@ -230,7 +229,7 @@ async def test_many_sealers(database, database_url, instruments, monkeypatch):
 
     async def seal(base):
         while not done.is_set():
-            await Sealer(base, instruments).run()
+            await Sealer(base, instruments, SealerTimings(batch_size=7)).run()
             await asyncio.sleep(0.001)
 
     sealing = [asyncio.create_task(seal(base)) for base in others]
@@ -279,17 +278,16 @@ async def test_what_is_undone_is_not_recorded(database):
 
 
 @both_databases
-async def test_large_changes_are_read_in_parts(database, monkeypatch):
+async def test_large_changes_are_read_in_parts(database):
     """Few large entries are sealed and verified at once, and in the end all of them."""
-    monkeypatch.setattr(store, "MAX_PAGE_BYTES", 1000)
     async with unit_of_work(database, SYSTEM_CONTEXT) as work:
         for number in range(7):
             await log.record(work, f"case-{number}", "case.changed", AT, {"description": (None, "đ" * 200)})
     async with database.transaction() as tx:
-        assert len(await store.read_unsealed(tx, 100)) == 3
-        await sealer.seal_all(tx)
-    assert [len(await store.read_sealed(database, after, 100)) for after in (0, 3, 6)] == [3, 3, 1]
-    assert (await verify_chain(database)).head.position == 7
+        assert len(await store.read_unsealed(tx, 100, 1000)) == 3
+        await sealer.seal_all(tx, SealerTimings(batch_bytes=1000))
+    assert [len(await store.read_sealed(database, after, 100, 1000)) for after in (0, 3, 6)] == [3, 3, 1]
+    assert (await verify_chain(database, limits=VerifyLimits(page_bytes=1000))).head.position == 7
 
 
 @pytest.mark.parametrize("moved", [-1, 0, 5])

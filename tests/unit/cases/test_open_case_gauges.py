@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.model import Closing, NewCase, NewMessage, StatusChange
-from support_service.cases.service import COUNT_MAX_AGE, CaseService
+from support_service.cases.service import CaseService
 from support_service.database.tables import tickets
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.telemetry.instruments import Instruments
@@ -41,6 +42,12 @@ def service(database, metrics):
 
 
 @pytest.fixture
+def gauges(database, metrics):
+    """The gauges of open cases."""
+    return CaseGauges(database, Instruments(metrics.meter))
+
+
+@pytest.fixture
 def exposed(metrics):
     """The samples of a name: label sets and values."""
     return lambda name: [
@@ -49,11 +56,11 @@ def exposed(metrics):
 
 
 @pytest.fixture
-def oldest(service, exposed):
+def oldest(gauges, exposed):
     """The age of the oldest unanswered word, by the database."""
 
     async def oldest():
-        await service.refresh_tally()
+        await gauges.refresh()
         ((_, age),) = exposed(OLDEST)
         return age
 
@@ -84,14 +91,14 @@ def new(author=None, **fields):
     return NewCase.model_validate({"subject": "A", "channel": "email"} | first | fields)
 
 
-async def test_nothing_is_shown_before_the_first_reading(service, exposed):
+async def test_nothing_is_shown_before_the_first_reading(gauges, exposed):
     """What the database was not asked yet is no series, rather than a 0 that says that all is well."""
     assert exposed(OPEN) == exposed(OLDEST) == []
 
 
-async def test_open_cases_by_status_and_priority(service, exposed):
+async def test_open_cases_by_status_and_priority(service, gauges, exposed):
     """Each open or pending case counts under its status and priority; all other combinations stand at 0."""
-    await service.refresh_tally()
+    await gauges.refresh()
     assert sorted((given["status"], given["priority"], value) for given, value in exposed(OPEN)) == sorted(
         (given["status"], given["priority"], 0) for given in ALL
     )
@@ -102,7 +109,7 @@ async def test_open_cases_by_status_and_priority(service, exposed):
     await service.set_status(SYSTEM_CONTEXT, cases[1].id, StatusChange(status="pending"))
     await service.set_status(SYSTEM_CONTEXT, cases[3].id, StatusChange(status="resolved"))
     await service.set_status(SYSTEM_CONTEXT, cases[4].id, StatusChange(status="closed"))
-    await service.refresh_tally()
+    await gauges.refresh()
     counted = {(given["status"], given["priority"]): value for given, value in exposed(OPEN)}
     assert len(counted) == len(ALL)
     assert {each: value for each, value in counted.items() if value} == {
@@ -191,15 +198,15 @@ async def test_a_case_is_resolved_once(service, exposed):
     assert exposed(f"{RESOLVED}_count") == [({}, 4)]
 
 
-async def test_an_old_count_is_not_told(service, exposed, monkeypatch):
+async def test_an_old_count_is_not_told(service, gauges, exposed, monkeypatch):
     """While no newer count can be had, the gauges fall silent instead of standing at what was true once."""
     now = [1000.0]
-    monkeypatch.setattr("support_service.cases.service.monotonic", lambda: now[0])
+    monkeypatch.setattr("support_service.cases.gauges.monotonic", lambda: now[0])
     assert exposed(OPEN) == []
-    await service.refresh_tally()
-    now[0] += COUNT_MAX_AGE - 1
+    await gauges.refresh()
+    now[0] += GaugeTimings().max_age - 1
     assert len(exposed(OPEN)) == len(ALL)
     now[0] += 1
     assert (exposed(OPEN), exposed(OLDEST)) == ([], [])
-    await service.refresh_tally()
+    await gauges.refresh()
     assert (len(exposed(OPEN)), len(exposed(OLDEST))) == (len(ALL), 1)

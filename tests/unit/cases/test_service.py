@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 
 from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
-from support_service.cases.service import CaseService
+from support_service.cases.service import CaseLimits, CaseService
 from support_service.cases.store import MIN_MESSAGE_BYTES
 from support_service.core.errors import Conflict, NotFound
+from support_service.core.principals import SYSTEM
 from support_service.database.tables import inbound_events, tickets
 from support_service.events import inbox
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
@@ -30,7 +31,7 @@ def service(database, instruments):
 async def test_an_opened_case_is_what_is_read(service):
     """What opening a case gives is what reading it gives."""
     opened = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
-    assert await service.get_case(opened.id) == opened
+    assert await service.get_case(SYSTEM, opened.id) == opened
 
 
 async def test_a_closing_that_fails_changes_nothing(service):
@@ -39,7 +40,7 @@ async def test_a_closing_that_fails_changes_nothing(service):
     closing = Closing.model_construct(message="Bye", author_type=None)  # no database takes that
     with pytest.raises(Exception):  # noqa: B017 - each database has its own
         await service.close_case(SYSTEM_CONTEXT, case.id, closing)
-    assert await service.get_case(case.id) == case
+    assert await service.get_case(SYSTEM, case.id) == case
 
 
 async def conversation_bytes(database, case):
@@ -76,16 +77,16 @@ async def test_a_message_counts_with_its_numbers_in_full(service, database):
     assert 100 * (309 + 326) < await conversation_bytes(database, case) < 100 * (310 + 327) + 500
 
 
-async def test_a_full_case(service, database, monkeypatch):
+async def test_a_full_case(service, database, instruments):
     """A message that a case has no room for is refused, with a closing and beside others too; nothing changes."""
     case = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
-    monkeypatch.setattr("support_service.cases.model.MAX_CONVERSATION_BYTES", 3 * size(case.messages))
+    service = CaseService(database, instruments, CaseLimits(max_conversation_bytes=3 * size(case.messages)))
     said = await asyncio.gather(
         *(service.add_message(SYSTEM_CONTEXT, case.id, HELLO) for _ in range(5)), return_exceptions=True
     )
     refusals = [each for each in said if isinstance(each, Conflict)]
     assert [refusal.code for refusal in refusals] == ["case_full"] * 3
-    full = await service.get_case(case.id)
+    full = await service.get_case(SYSTEM, case.id)
     assert (len(full.messages), full.version) == (3, 3)
     customers = HELLO.model_copy(update={"author_type": "customer"})
     closing = Closing(message="Bye", metadata={"a": 1})
@@ -96,7 +97,7 @@ async def test_a_full_case(service, database, monkeypatch):
         with pytest.raises(Conflict, match="full; open another case") as refusal:
             await attempt
         assert refusal.value.code == "case_full"
-    assert await service.get_case(case.id) == full
+    assert await service.get_case(SYSTEM, case.id) == full
     assert await conversation_bytes(database, case) == size(full.messages)
     assert (await service.close_case(SYSTEM_CONTEXT, case.id, Closing())).status == "closed"
 
@@ -109,7 +110,7 @@ async def test_changes_at_once_are_all_kept(service):
         *(service.change_case(SYSTEM_CONTEXT, case.id, CaseChange.model_validate(change)) for change in changes),
         *(service.add_message(SYSTEM_CONTEXT, case.id, HELLO) for _ in range(10)),
     )
-    case = await service.get_case(case.id)
+    case = await service.get_case(SYSTEM, case.id)
     assert (case.subject, case.priority, case.tags, case.assigned_agent_id) == ("B", "high", ["x"], "a")
     assert case.status == "pending"
     assert len(case.messages) == 10
@@ -128,9 +129,9 @@ async def test_pages_while_cases_are_opened(service):
     """A cursor leads to what was opened before, whatever is opened meanwhile."""
     for _ in range(4):
         await service.open_case(SYSTEM_CONTEXT, NEW)
-    first = await service.list_cases(CaseQuery(limit=2))
+    first = await service.list_cases(SYSTEM, CaseQuery(limit=2))
     await asyncio.gather(*(service.open_case(SYSTEM_CONTEXT, NEW) for _ in range(10)))
-    second = await service.list_cases(CaseQuery(limit=2, cursor=first.next_cursor))
+    second = await service.list_cases(SYSTEM, CaseQuery(limit=2, cursor=first.next_cursor))
     assert second.next_cursor is None
     assert len({ticket.id for ticket in [*first.items, *second.items]}) == 4
 
@@ -139,7 +140,7 @@ async def test_pages_while_cases_are_opened(service):
 async def test_an_unknown_case(service, case_id):
     """Each use case raises NotFound for a case that does not exist, whatever its id."""
     for use in (
-        service.get_case(case_id),
+        service.get_case(SYSTEM, case_id),
         service.change_case(SYSTEM_CONTEXT, case_id, CaseChange.model_validate({"subject": "B"})),
         service.set_status(SYSTEM_CONTEXT, case_id, StatusChange(status="closed")),
         service.close_case(SYSTEM_CONTEXT, case_id, Closing()),
@@ -161,10 +162,10 @@ async def test_a_made_up_case_goes_with_its_files_or_not_at_all(service):
 
     with pytest.raises(ValueError, match="no row"):
         await service.remove_synthetic(SYSTEM_CONTEXT, case.id, fail)
-    assert (await service.get_case(case.id)).version == case.version
+    assert (await service.get_case(SYSTEM, case.id)).version == case.version
     await service.remove_synthetic(SYSTEM_CONTEXT, case.id, succeed)
     with pytest.raises(NotFound):
-        await service.get_case(case.id)
+        await service.get_case(SYSTEM, case.id)
 
 
 async def test_old_events_are_forgotten_in_chunks(database, monkeypatch):

@@ -19,6 +19,7 @@ from support_service.cases.model import (
 )
 from support_service.cases.service import CaseService
 from support_service.core.errors import Conflict
+from support_service.core.principals import SYSTEM
 from support_service.database.tables import outbox
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases
@@ -60,7 +61,7 @@ def test_the_table_of_moves():
 async def test_every_move(service, case_that_is, before, after):
     """A move of the table is made; staying is none and nothing changes; any other is refused and names what is not."""
     case = await case_that_is(before)
-    was = await service.get_case(case.id)
+    was = await service.get_case(SYSTEM, case.id)
     if before == after or after in ALLOWED_STATUS_CHANGES[before]:
         ticket = await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=after))
         assert (ticket.status, ticket.version) == (after, was.version + (before != after))
@@ -74,7 +75,7 @@ async def test_every_move(service, case_that_is, before, after):
             await attempt
         assert refusal.value.code == "status_move_not_allowed"
         assert all(status in refusal.value.message for status in ALLOWED_STATUS_CHANGES[before])
-    assert await service.get_case(case.id) == was
+    assert await service.get_case(SYSTEM, case.id) == was
 
 
 def test_staying_is_no_move():
@@ -89,9 +90,9 @@ async def test_a_customer_reopens_a_resolved_case(service, database, case_that_i
     case = await case_that_is("resolved")
     for author in ("agent", "bot"):
         await service.add_message(SYSTEM_CONTEXT, case.id, says(author))
-        assert (await service.get_case(case.id)).status == "resolved"
+        assert (await service.get_case(SYSTEM, case.id)).status == "resolved"
     await service.add_message(SYSTEM_CONTEXT, case.id, says("customer"))
-    reopened = await service.get_case(case.id)
+    reopened = await service.get_case(SYSTEM, case.id)
     assert (reopened.status, len(reopened.messages)) == ("open", 3)
     kept = [event for (event,) in await database.fetch_all(sa.select(outbox.c.event).order_by(outbox.c.seq))]
     assert '"changeType":"status.changed","previousStatus":"resolved","currentStatus":"open"' in kept[-2]
@@ -124,7 +125,7 @@ async def test_a_closed_case(service, case_that_is):
         assert refusal.value.code == "case_closed"
     for author in ("agent", "bot"):
         await service.add_message(SYSTEM_CONTEXT, case.id, says(author))
-    closed = await service.get_case(case.id)
+    closed = await service.get_case(SYSTEM, case.id)
     assert (closed.status, [said.author_type for said in closed.messages]) == ("closed", ["agent", "bot"])
 
 
@@ -142,7 +143,7 @@ async def test_a_customers_word_closes(service, case_that_is, status):
 async def test_customers_who_speak_at_once(service, case_that_is):
     """However many messages reach a resolved case at once, it is reopened once, and all are kept."""
     case = await case_that_is("resolved")
-    before = await service.get_case(case.id)
+    before = await service.get_case(SYSTEM, case.id)
     await asyncio.gather(*(service.add_message(SYSTEM_CONTEXT, case.id, says("customer")) for _ in range(8)))
-    after = await service.get_case(case.id)
+    after = await service.get_case(SYSTEM, case.id)
     assert (after.status, len(after.messages), after.version) == ("open", 8, before.version + 9)

@@ -11,13 +11,13 @@ from support_service.audit import store as audit_store
 from support_service.core.errors import Conflict, ValidationFailed
 from support_service.core.principals import SYSTEM, Principal
 from support_service.database.tables import idempotency_keys
-from support_service.idempotency import claims as module
 from support_service.idempotency import store
-from support_service.idempotency.claims import RETENTION, IdempotencyService, StoredResponse, stored_key
+from support_service.idempotency.claims import IdempotencyService, IdempotencyTimings, StoredResponse, stored_key
 from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
 from tests.conftest import both_databases
 
 ANSWER = StoredResponse(201, {"ETag": '"1"'}, b"{}", "case")
+RETENTION = IdempotencyTimings().retention
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -156,9 +156,9 @@ async def test_a_lost_answer(claims, changes, alter):
 
 
 @both_databases
-async def test_a_very_large_answer_is_not_kept(claims, changes, monkeypatch):
+async def test_a_very_large_answer_is_not_kept(database, changes):
     """Of an answer that is too large to keep a repeat is told at once that it is lost, and changes nothing."""
-    monkeypatch.setattr(module, "MAX_STORED_BODY_BYTES", 1)
+    claims = IdempotencyService(database, IdempotencyTimings(max_body_bytes=1))
     claim = await claims.take("k", "r")
     await changes.make(claim)
     await claims.keep(claim, ANSWER)
@@ -169,15 +169,15 @@ async def test_a_very_large_answer_is_not_kept(claims, changes, monkeypatch):
 
 @both_databases
 @pytest.mark.parametrize("age", [timedelta(0), RETENTION, RETENTION + timedelta(minutes=1)])
-async def test_keys_are_forgotten(claims, alter, database, monkeypatch, age):
+async def test_keys_are_forgotten(alter, database, age):
     """After a day a key is free, whether it was swept by then or not; before, it stays."""
-    monkeypatch.setattr(module, "CLEANUP_BATCH_SIZE", 2)
+    claims = IdempotencyService(database, IdempotencyTimings(cleanup_batch_size=2))
     for number in range(5):
         await claims.keep(await claims.take(f"k{number}", "r"), ANSWER)
     await alter(created_at=datetime.now(UTC) - age)
     old = bool(age)
     assert isinstance(await claims.take("k0", "another" if old else "r"), StoredResponse) != old
-    await claims.forget_old()
+    await claims.delete_expired()
     left = await database.fetch_all(sa.select(idempotency_keys.c.id))
     assert len(left) == (1 if old else 5)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from support_service.core.case_vocabulary import CHANNELS
 from support_service.telemetry import labels
 from support_service.telemetry.instruments import ATTACHMENT_BACKLOG, INSTRUMENTS, LATENCY_BUCKETS, Instruments
 from support_service.telemetry.provider import Metrics, build_resource
@@ -140,5 +141,5 @@ def test_the_threshold_of_the_alert_is_an_edge():
 @pytest.mark.parametrize("value", ["", "EMAIL", "email ", "other", "x" * 1000, "\0", "é"])
 def test_what_is_not_in_a_vocabulary_is_other(value):
     """A value that the vocabulary does not have becomes `other`, to the letter."""
-    assert labels.known_or_other(value, labels.CHANNELS) == "other"
-    assert labels.known_or_other("email", labels.CHANNELS) == "email"
+    assert labels.known_or_other(value, CHANNELS) == "other"
+    assert labels.known_or_other("email", CHANNELS) == "email"

@@ -1,0 +1,191 @@
+"""Changes of cases inside a unit of work, each with its events and its audit entry."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from support_service.audit import log as audit
+from support_service.cases import store
+from support_service.cases.model import Case, CaseChange, Message, NewMessage, Ticket, check_status_change
+from support_service.cases.policy import check_may_assign, check_may_write
+from support_service.core import references
+from support_service.core.case_vocabulary import UNSETTLED, Status
+from support_service.core.errors import Conflict, case_not_found
+from support_service.core.ids import is_valid_id, new_id
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version
+from support_service.database import Transaction
+from support_service.events import outbox
+from support_service.idempotency.unit_of_work import UnitOfWork
+
+AUDITED_AT_OPENING = ("status", "priority", "channel", "customer_id", "assigned_agent_id")
+
+
+@dataclass(frozen=True, slots=True)
+class AddedMessage:
+    """An added message with its case's channel.
+
+    `answered_after` is the time from opening to the first agent message in seconds, None for all other messages.
+    """
+
+    message: Message
+    channel: str
+    answered_after: float | None
+    reopened: tuple[Ticket, Ticket] | None = None  # the case before and after, if the message reopened it
+
+
+async def add_case(work: UnitOfWork, case: Case, first: Message | None) -> None:
+    """Insert a new case, with its first message if it has one."""
+    at = case.created_at
+    await store.add_case(work.tx, case, references.reference_rows(case.context), first)
+    await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, at, initialMessage=first)
+    await audit.record(work, case.id, "case.opened", at, _opening_changes(case, first))
+
+
+async def lock_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions = None) -> Ticket:
+    """Lock a case until the unit of work ends, and return it. Raises NotFound and VersionConflict."""
+    ticket = await store.lock(work.tx, case_id) if is_valid_id(case_id) else None
+    if ticket is None or not work.context.principal.may_see(ticket):
+        raise case_not_found(case_id)
+    expect_version(ticket.version, expected)
+    return ticket
+
+
+async def append_message(
+    work: UnitOfWork,
+    case_id: str,
+    new: NewMessage,
+    expected: ExpectedVersions = None,
+    *,
+    max_bytes: int,
+    closing: bool = False,
+) -> AddedMessage:
+    """Append a message; a customer's message reopens a resolved case, unless the case is being closed.
+
+    Raises Conflict if the conversation would have more than `max_bytes` bytes of JSON.
+    """
+    caller = work.context.principal
+    check_may_write(caller, new)
+    message = build_message(case_id, new, datetime.now(UTC))
+    at, reopened = message.created_at, None
+    state = await store.add_message(work.tx, message) if is_valid_id(case_id) else None
+    if state is None or not caller.may_see(state):
+        raise case_not_found(case_id)  # rolls the message back
+    expect_version(state.version - 1, expected)
+    if state.conversation_bytes > max_bytes:
+        raise Conflict("case_full", "The conversation of this case is full; open another case.")
+    if message.author_type == "customer" and not closing:
+        expect_not_closed(state.status)
+        if state.status == "resolved":
+            before = await lock_case(work, case_id)
+            reopened = before, await change_fields(work, before, {"status": "open"})
+    await outbox.append_event(
+        work.tx, case_id, outbox.CASE_UPDATED, at, changeType="conversation.added", conversation=message
+    )
+    visibility_changes = (
+        _visibility_changes(message) if await store.update_attachment_visibility(work.tx, message) else {}
+    )
+    await audit.record(work, case_id, "message.added", at, {**_message_changes(message), **visibility_changes})
+    first_answer = message.author_type == "agent" and state.answered_at == at
+    answered_after = (at - state.created_at).total_seconds() if first_answer else None
+    return AddedMessage(message, state.channel, answered_after, reopened)
+
+
+async def set_status(work: UnitOfWork, before: Ticket, status: Status, agent_id: str | None) -> Ticket:
+    """Set the status and, if given, the agent; return the new ticket, or `before` if nothing changes."""
+    wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
+    if all(getattr(before, name) == value for name, value in wanted.items()):
+        return before
+    check_may_assign(work.context.principal, before.assigned_agent_id, agent_id or before.assigned_agent_id)
+    return await change_fields(work, before, wanted)
+
+
+def changed_fields(before: Ticket, change: CaseChange) -> dict[str, Any]:
+    """Return the fields that a change gives another value, by their Python names."""
+    return {name: value for name, value in change.given().items() if not _is_same_json(getattr(before, name), value)}
+
+
+async def change_fields(work: UnitOfWork, before: Ticket, changed: dict[str, Any]) -> Ticket:
+    """Change the fields of a locked ticket and return it. Raises Conflict for a status change that is not allowed."""
+    if "status" in changed:
+        check_status_change(before.status, changed["status"])
+    ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC), "version": before.version + 1})
+    await store.update(work.tx, ticket, changed)
+    await _append_change_events(work.tx, before, ticket, changed)
+    changes = {to_camel(name): (getattr(before, name), value) for name, value in changed.items()}
+    await audit.record(work, ticket.id, _audit_action(before, ticket), ticket.updated_at, changes)
+    return ticket
+
+
+def expect_not_closed(status: str) -> None:
+    """Raise Conflict if a case of this status accepts no message from its customer."""
+    if status == "closed":
+        raise Conflict("case_closed", "The case is closed and takes no more messages of its customer; open a new one.")
+
+
+def build_message(case_id: str, new: NewMessage, at: datetime) -> Message:
+    """Return the message that is added to a case."""
+    # Validation runs in native code, and is faster than `model_construct`.
+    message = {**new.__dict__, "id": new_id(), "ticket_id": case_id, "created_at": at}
+    return Message.model_validate(message, by_name=True, by_alias=False)
+
+
+def _audit_action(before: Ticket, after: Ticket) -> audit.Action:
+    if after.status == before.status or "closed" not in (before.status, after.status):
+        reopened = before.status not in UNSETTLED and after.status in UNSETTLED
+        return "case.reopened" if reopened else "case.changed"
+    return "case.closed" if after.status == "closed" else "case.reopened"
+
+
+def _opening_changes(case: Case, first: Message | None) -> audit.FieldChanges:
+    """Return the audit log's changes for an opened case.
+
+    Texts are left out: the case holds them, and the first change of a text records the old one as `before`.
+    """
+    changes = {
+        to_camel(name): (None, getattr(case, name)) for name in AUDITED_AT_OPENING if getattr(case, name) is not None
+    }
+    return {**changes, **_message_changes(first)} if first else changes
+
+
+def _message_changes(message: Message) -> audit.FieldChanges:
+    """Return the audit log's changes for an added message: its id and author type, without the text."""
+    return {"messageId": (None, message.id), "authorType": (None, message.author_type)}
+
+
+def _visibility_changes(message: Message) -> audit.FieldChanges:
+    """Return the audit log's changes for an attachment whose visibility the message changed."""
+    before = "internal" if message.visibility == "public" else "public"
+    return {"attachmentVisibility": (before, message.visibility)}
+
+
+async def _append_change_events(tx: Transaction, before: Ticket, after: Ticket, fields: Iterable[str]) -> None:
+    """Append the events of a change to the outbox: one for the status, and one for all other fields together."""
+    if before.status != after.status:
+        closes = after.status == "closed"
+        kind = outbox.CASE_CLOSED if closes else outbox.CASE_UPDATED
+        change = {} if closes else {"changeType": "status.changed"}
+        statuses = {"previousStatus": before.status, "currentStatus": after.status}
+        await outbox.append_event(tx, after.id, kind, after.updated_at, **change, **statuses)
+    other_fields = sorted(to_camel(name) for name in set(fields) - {"status"})
+    if other_fields:
+        await outbox.append_event(
+            tx, after.id, outbox.CASE_UPDATED, after.updated_at, changeType="case.changed", changedFields=other_fields
+        )
+
+
+def _is_same_json(before: object, after: object) -> bool:
+    """Return whether two values are the same JSON.
+
+    The order of members does not count, because PostgreSQL does not keep it. `1` and `true` differ, although they are
+    equal in Python.
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before.keys() == after.keys() and all(
+            _is_same_json(value, after[name]) for name, value in before.items()
+        )
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) == len(after) and all(map(_is_same_json, before, after))
+    return before == after and isinstance(before, bool) == isinstance(after, bool)

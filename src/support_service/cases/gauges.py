@@ -1,0 +1,53 @@
+"""Gauges of the cases that are being worked on: their number, and the age of the oldest unanswered message."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+
+from support_service.cases import store
+from support_service.database import Database
+from support_service.telemetry import instruments as rows
+from support_service.telemetry.instruments import Instruments, Observations
+
+
+@dataclass(frozen=True, slots=True)
+class GaugeTimings:
+    """Times of the gauges in seconds."""
+
+    refresh_interval: float = 15.0
+    max_age: float = 60.0  # a count is published for so long while it can't be refreshed
+
+
+class CaseGauges:
+    """Counts the unsettled cases in the database and publishes the last count, unless it is too old."""
+
+    def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings = GaugeTimings()) -> None:
+        self._database = database
+        self._timings = timings
+        self._refreshed_at: float | None = None
+        self._open: dict[tuple[str, str], int] = {}
+        self._waiting_since: datetime | None = None
+        instruments.observe(rows.TICKET_OPEN, self._open_cases)
+        instruments.observe(rows.TICKET_OLDEST_UNANSWERED, self._oldest_unanswered)
+
+    async def refresh(self) -> None:
+        """Count the unsettled cases."""
+        self._open, self._waiting_since = await store.count_unsettled(self._database)
+        self._refreshed_at = monotonic()
+
+    def _is_recent(self) -> bool:
+        """Return whether the last count is recent enough to publish; it is not during a database outage."""
+        return self._refreshed_at is not None and monotonic() - self._refreshed_at < self._timings.max_age
+
+    def _open_cases(self) -> Observations:
+        if not self._is_recent():
+            return []
+        return [
+            (self._open.get((series["status"], series["priority"]), 0), series) for series in rows.TICKET_OPEN.series()
+        ]
+
+    def _oldest_unanswered(self) -> Observations:
+        if not self._is_recent():
+            return []
+        since = self._waiting_since
+        return [(max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0, {})]
