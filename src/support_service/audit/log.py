@@ -39,15 +39,15 @@ async def record_all(
     """Store an entry for each of several changes, (case id, changes), and note the cases in the unit of work."""
     if not changed:
         return
-    caller = work.context.principal
-    actor, by = caller.name[:MAX_ACTOR], {}
-    if caller.role == "customer":  # a customer's name must be erasable, like the changes
-        actor, by = "customer", {"by": (None, caller.name)}
+    principal = work.context.principal
+    actor, by = principal.name[:MAX_ACTOR], {}
+    if principal.role == "customer":  # a customer's name must be erasable, like the changes
+        actor, by = "customer", {"by": (None, principal.name)}
     entries = [
         {
             "at": at,
             "actor": actor,
-            "role": caller.role,
+            "role": principal.role,
             "action": action,
             "case_id": case_id,
             "request_id": work.context.request_id,

@@ -66,12 +66,12 @@ async def append_message(
 
     Raises Conflict if the conversation would have more than `max_bytes` bytes of JSON.
     """
-    caller = work.context.principal
-    check_may_write(caller, new)
+    principal = work.context.principal
+    check_may_write(principal, new)
     message = build_message(case_id, new, datetime.now(UTC))
     at, reopened = message.created_at, None
     state = await store.add_message(work.tx, message) if is_valid_id(case_id) else None
-    if state is None or not caller.may_see(state):
+    if state is None or not principal.may_see(state):
         raise case_not_found(case_id)  # rolls the message back
     expect_version(state.version - 1, expected)
     if state.conversation_bytes > max_bytes:

@@ -14,9 +14,6 @@ from support_service.events.inbound_events import InboundEvent
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
 from support_service.telemetry.instruments import Instruments
 
-# Cases per transaction, so that an event about thousands of cases holds locks and memory only briefly.
-CASES_PER_TRANSACTION = 100
-
 
 class InboundEventHandler:
     """Applies inbound events to cases.
@@ -24,8 +21,10 @@ class InboundEventHandler:
     Each case gets a message and a new timeline epoch, so that its timeline is fetched again.
     """
 
-    def __init__(self, database: Database, instruments: Instruments) -> None:
+    def __init__(self, database: Database, instruments: Instruments, batch_size: int = 100) -> None:
+        """`batch_size` is the number of cases per transaction, so that many cases are locked only briefly."""
         self._database = database
+        self._batch_size = batch_size
         self._instruments = instruments
 
     async def apply(self, event: InboundEvent) -> Literal["applied", "unmatched", "duplicate"]:
@@ -42,7 +41,7 @@ class InboundEventHandler:
                 break
             duplicate = False
             applied += page
-            if page < CASES_PER_TRANSACTION:
+            if page < self._batch_size:
                 break
         return "applied" if applied else "duplicate" if duplicate else "unmatched"
 
@@ -54,9 +53,7 @@ class InboundEventHandler:
             after = await inbox.begin_applying(work.tx, event)
             if after is None:
                 return None
-            found = await store.lock_cases_with_references(
-                work.tx, event.data.references(), after, CASES_PER_TRANSACTION
-            )
+            found = await store.lock_cases_with_references(work.tx, event.data.references(), after, self._batch_size)
             messages = [_message(case_id, event, at) for _, case_id, _ in found]
             await store.add_bot_messages(work.tx, messages)
             changes = [
@@ -67,7 +64,7 @@ class InboundEventHandler:
                 (each.ticket_id, {"messageId": (None, each.id), "authorType": (None, "bot")}) for each in messages
             ]
             await audit.record_all(work, "message.added", at, audit_changes)
-            more = len(found) == CASES_PER_TRANSACTION
+            more = len(found) == self._batch_size
             if more or after:  # most events need one page only, and their row is marked as applied from the start
                 await inbox.record_progress(work.tx, event, found[-1][0] if found else after, done=not more)
         real = sum(channel != SYNTHETIC for _, _, channel in found)

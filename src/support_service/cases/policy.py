@@ -14,68 +14,68 @@ RESERVED_ENTRY_TYPES = frozenset({"order", "order-event", "payment", "shipment",
 """Timeline entry types that only services or the conversation may provide; customers may not use them."""
 
 
-def check_may_write(caller: Principal, new: NewMessage) -> None:
+def check_may_write(principal: Principal, new: NewMessage) -> None:
     """Raise Forbidden if a customer writes as another author type or writes an internal note."""
-    if caller.role == "customer" and new.author_type != "customer":
+    if principal.role == "customer" and new.author_type != "customer":
         raise permission_missing("messages:write-as-others", "A customer's messages have the authorType 'customer'.")
-    if caller.role == "customer" and new.visibility != "public":
+    if principal.role == "customer" and new.visibility != "public":
         raise permission_missing("messages:write-internal", "Internal notes are for agents.")
 
 
-def check_may_attach(caller: Principal, visibility: Visibility) -> None:
-    """Raise Forbidden if the caller may not read attachments of this visibility: customers attach public ones only."""
-    if not caller.may_see_visibility(visibility):
+def check_may_attach(principal: Principal, visibility: Visibility) -> None:
+    """Raise Forbidden if the principal may not read files of this visibility: customers attach public ones only."""
+    if not principal.may_see_visibility(visibility):
         raise permission_missing("attachments:write-internal", "Internal files are for agents.")
 
 
-def authorize_new_case(caller: Principal, new: NewCase) -> NewCase:
-    """Return the new case as this caller may open it; raise Forbidden if a part of it is not allowed.
+def authorize_new_case(principal: Principal, new: NewCase) -> NewCase:
+    """Return the new case as this principal may open it; raise Forbidden if a part of it is not allowed.
 
     A customer's case is about the customer, and is not assigned to an agent or a team. It may not refer to orders,
     payments or shipments, because this service does not know their owners and the timeline would show their data. It
     may not hold context entries that the timeline would show as coming from a service or an agent. Synthetic cases are
     hidden, so only supervisors and services may open them.
     """
-    if new.channel == SYNTHETIC and caller.role not in ("supervisor", "service"):
+    if new.channel == SYNTHETIC and principal.role not in ("supervisor", "service"):
         raise permission_missing(
             "cases:create-synthetic", f"Cases of the channel {SYNTHETIC!r} are the synthetic check's."
         )
     if new.initial_message:
-        check_may_write(caller, new.initial_message)
-    check_may_assign(caller, None, new.assigned_agent_id)
-    if caller.role != "customer":
+        check_may_write(principal, new.initial_message)
+    check_may_assign(principal, None, new.assigned_agent_id)
+    if principal.role != "customer":
         return new
-    if new.customer_id not in (None, caller.subject):
+    if new.customer_id not in (None, principal.subject):
         raise permission_missing("cases:create-for-others", "A customer opens cases of their own.")
     if new.team is not None:
         raise permission_missing("cases:assign", "Agents decide which team a case goes to.")
     if references.references_by_service(new.context) or _has_reserved_types(new.context):
         raise permission_missing("cases:refer", "Agents decide which orders, payments and shipments a case is about.")
-    return new.model_copy(update={"customer_id": caller.subject})
+    return new.model_copy(update={"customer_id": principal.subject})
 
 
-def check_may_assign(caller: Principal, before: str | None, after: str | None) -> None:
-    """Raise Forbidden if the caller may not change the assigned agent from `before` to `after`.
+def check_may_assign(principal: Principal, before: str | None, after: str | None) -> None:
+    """Raise Forbidden if the principal may not change the assigned agent from `before` to `after`.
 
     Agents may take unassigned cases and give up their own. Supervisors and services may assign any case.
     """
-    if before == after or caller.role in ("supervisor", "service"):
+    if before == after or principal.role in ("supervisor", "service"):
         return
-    if caller.role == "agent" and before in (None, caller.subject) and after in (None, caller.subject):
+    if principal.role == "agent" and before in (None, principal.subject) and after in (None, principal.subject):
         return
     raise permission_missing("cases:assign", "Only a supervisor gives a case to someone else.")
 
 
-def redact(caller: Principal, case: Case) -> Case:
-    """Remove what the caller may not read from the case, in place, and return it.
+def redact(principal: Principal, case: Case) -> Case:
+    """Remove what the principal may not read from the case, in place, and return it.
 
     Customers get no internal notes and no internal attachments.
     """
-    if caller.role == "customer":
+    if principal.role == "customer":
         case.attachments = [
-            attachment for attachment in case.attachments if caller.may_see_visibility(attachment.visibility)
+            attachment for attachment in case.attachments if principal.may_see_visibility(attachment.visibility)
         ]
-        case.messages = [message for message in case.messages if caller.may_see_visibility(message.visibility)]
+        case.messages = [message for message in case.messages if principal.may_see_visibility(message.visibility)]
     return case
 
 

@@ -52,9 +52,9 @@ class StoredResponse:
     case_id: str | None = None  # the case that it is about, as in the claim and its mark
 
 
-def stored_key(caller: Principal, key: str) -> str:
-    """Return the stored form of a caller's key: a hash that also covers the caller, so that callers share no keys."""
-    return hashlib.sha256("\0".join((caller.name, caller.subject or "", key)).encode()).hexdigest()
+def stored_key(principal: Principal, key: str) -> str:
+    """Return the stored form of a key: a hash that also covers the principal, so that principals share no keys."""
+    return hashlib.sha256("\0".join((principal.name, principal.subject or "", key)).encode()).hexdigest()
 
 
 def key_reused_error() -> ValidationFailed:
