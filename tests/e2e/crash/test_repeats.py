@@ -36,6 +36,7 @@ WATCHED = {
     for name in (
         "attachments/service.py",
         "audit/log.py",
+        "cases/changes.py",
         "cases/service.py",
         "idempotency/claims.py",
         "idempotency/store.py",
