@@ -26,17 +26,18 @@ from benchmarks import proc
 from benchmarks.bed import ROOT, free_port, running
 from benchmarks.load import Failed
 from support_service import database
+from support_service.attachments.component import configured_storages
 from support_service.attachments.maintenance.offload import OFFLOAD_WORKERS
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.upload_validation import UploadLimits
 from support_service.cases.model import NewCase
 from support_service.cases.service import CaseService
+from support_service.commands.maintenance import open_maintenance
 from support_service.database import migrate
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
-from support_service.upkeep import configured_storages, open_maintenance
 
 FILES, SMALL = 10_000, 4096
 HUGE = 2 << 30
@@ -145,7 +146,7 @@ async def _store(settings: Settings) -> list[Path]:
     await connection.open()
     metrics = Metrics((), build_resource())
     instruments = Instruments(metrics.meter)
-    storage_by_name = configured_storages(settings)
+    storage_by_name = configured_storages(settings.attachments, settings.s3)
     local = storage_by_name["local"]
     await local.open()
     case = await CaseService(connection, instruments).open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from support_service import database as databases
-from support_service.app import build
+from support_service.app import Timings, build
 from support_service.database import Database
 from support_service.database import postgres as postgres_room
 from support_service.http.runner import Runner
@@ -159,12 +159,18 @@ def settings(environment: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def make_client(aiohttp_client: MakeClient, environment: dict[str, str]) -> MakeClient:
-    """Start a service and give a client of it; keywords change its variables, None unsets one."""
+def timings() -> Timings:
+    """The times of the service under test."""
+    return Timings()
 
-    async def make(**changes: str | None) -> TestClient:
+
+@pytest.fixture
+def make_client(aiohttp_client: MakeClient, environment: dict[str, str], timings: Timings) -> MakeClient:
+    """Start a service and give a client of it; keywords change its variables, None unsets one; `timings` its times."""
+
+    async def make(*, timings: Timings = timings, **changes: str | None) -> TestClient:
         wanted = environment | changes
-        app = build(Settings.load({name: value for name, value in wanted.items() if value is not None}))
+        app = build(Settings.load({name: value for name, value in wanted.items() if value is not None}), timings)
         return await aiohttp_client(ServiceServer(app))
 
     return make

@@ -134,7 +134,7 @@ class CustomerErasure:
         return removed
 
     async def _erase_published_events(self, case_ids: Collection[str]) -> dict[str, int]:
-        url = self._settings.events.redis_url or self._settings.timeline.redis_url
+        url = self._settings.events_redis_url
         if url is None:
             return {}
         await events.wait_until_relayed(self._database, self._timings.relay_timeout)

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from support_service.app import build
-from support_service.http.readiness import READINESS, Readiness
+from support_service.http.component import READINESS
+from support_service.http.readiness import Readiness
 from support_service.http.runner import Runner
 from support_service.settings import Server, Settings, WrongSetting
 

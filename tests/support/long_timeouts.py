@@ -1,11 +1,14 @@
 """`support-service` that gives up nothing soon, for tests whose machine may stand still."""
 
-from support_service import cli
-from support_service.telemetry import provider
+from functools import partial
+
+from support_service import cli, server
+from support_service.app import Timings, build
+from support_service.telemetry.component import TelemetryTimings
 from support_service.timeline import single_flight
 
 single_flight.LEASE_SECONDS = 60.0
-provider.SHUTDOWN_TIMEOUT = 60.0
+server.build = partial(build, timings=Timings(telemetry=TelemetryTimings(shutdown_timeout=60.0)))
 
 if __name__ == "__main__":
     cli.main()

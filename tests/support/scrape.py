@@ -3,7 +3,7 @@
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from support_service.api import app_keys
+from support_service.telemetry.component import METRICS
 
 Labels = dict[str, str]
 
@@ -21,7 +21,7 @@ class Scrape:
     """Reads an app's metrics; each question renders them again."""
 
     def __init__(self, app: web.Application) -> None:
-        self._metrics = app[app_keys.METRICS]
+        self._metrics = app[METRICS]
 
     def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
         """Return the samples with these names, or all of them."""

@@ -9,13 +9,14 @@ from aiohttp.typedefs import Handler
 from support_service.api import app_keys, health
 from support_service.core import background
 from support_service.core.errors import Unavailable
-from support_service.http.admission import ADMISSION, add_response_headers
-from support_service.http.connection_limits import CONNECTION_LIMITS
-from support_service.http.instrumentation import REQUEST_METRICS, instrumentation_middleware
+from support_service.database.component import DATABASE
+from support_service.http.component import ADMISSION, CONNECTION_LIMITS, READINESS
+from support_service.http.instrumentation import instrumentation_middleware
 from support_service.http.problems import problem_middleware
-from support_service.http.readiness import READINESS
 from support_service.http.runner import Runner
 from support_service.http.security import is_loopback
+from support_service.telemetry.component import METRICS, REQUEST_METRICS
+from support_service.timeline.component import CACHE
 
 MAX_CONNECTIONS = 64  # maximum number of connections, separate from the limit of the API
 SHUTDOWN_TIMEOUT = 1.0  # seconds for a running scrape to finish at shutdown
@@ -72,12 +73,12 @@ def _admin_app(app: web.Application, scrapes: app_keys.MetricsAccess, host: str)
     )
     admin[ADMISSION] = app[ADMISSION]
     admin[CONNECTION_LIMITS] = app[CONNECTION_LIMITS].beside(MAX_CONNECTIONS)
-    admin.on_response_prepare.append(add_response_headers)
-    admin[app_keys.METRICS] = app[app_keys.METRICS]
+    admin.on_response_prepare.append(admin[ADMISSION].add_response_headers)
+    admin[METRICS] = app[METRICS]
     admin[REQUEST_METRICS] = app[REQUEST_METRICS]
     admin[READINESS] = app[READINESS]
-    admin[app_keys.DATABASE] = app[app_keys.DATABASE]
-    admin[app_keys.CACHE] = app[app_keys.CACHE]
+    admin[DATABASE] = app[DATABASE]
+    admin[CACHE] = app[CACHE]
     admin[app_keys.METRICS_ACCESS] = scrapes
     for handler in (health.metrics, health.health, health.livez, health.readyz):
         admin.router.add_get(f"/{handler.__name__}", handler)

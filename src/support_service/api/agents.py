@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from support_service.api import app_keys
+from support_service.cases.component import CASES
 from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.http.json_body import json_response
 
@@ -12,6 +12,4 @@ async def workload(request: web.Request) -> web.Response:
 
     An agent whom nobody knows has none.
     """
-    return json_response(
-        await request.app[app_keys.CASES].workload(CURRENT_PRINCIPAL.get(), request.match_info["agent_id"])
-    )
+    return json_response(await request.app[CASES].workload(CURRENT_PRINCIPAL.get(), request.match_info["agent_id"]))

@@ -1,21 +1,12 @@
-"""Application keys: the components that the composition root stores in the app, for handlers to use."""
+"""Keys of what the API component stores in the application and in requests, for handlers to use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from support_service.access.authenticator import Authenticator
-from support_service.attachments.service import AttachmentService
-from support_service.cases.masking import CaseMasker
-from support_service.cases.service import CaseService
-from support_service.database import Database
-from support_service.events.consumer import EventConsumer
 from support_service.http.uploads import UploadOptions
-from support_service.idempotency.claims import IdempotencyClaim, IdempotencyService
-from support_service.telemetry.provider import Metrics
-from support_service.timeline.aggregator import TimelineAggregator
-from support_service.timeline.cache.memory import SnapshotStore
+from support_service.idempotency.claims import IdempotencyClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +38,9 @@ class ApiDocuments:
     page_policy: Callable[[], str]  # Content-Security-Policy of the page
 
 
-CLAIMS = web.AppKey("claims", IdempotencyService)
-CASES = web.AppKey("support", CaseService)
-TIMELINE = web.AppKey("timeline", TimelineAggregator)
-ATTACHMENTS = web.AppKey("attachments", AttachmentService)
-EVENT_CONSUMER = web.AppKey("events", EventConsumer)
-DATABASE = web.AppKey("database", Database)
-CACHE = web.AppKey("cache", SnapshotStore)
-METRICS = web.AppKey("metrics", Metrics)
-HTTP_OPTIONS = web.AppKey("http", HttpOptions)
-AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
-METRICS_ACCESS = web.AppKey("scrapes", MetricsAccess)
-ADMIN_URL = web.AppKey("admin", str)  # base URL of the admin server, if there is one
-MASK = web.AppKey("mask", CaseMasker)
+HTTP_OPTIONS = web.AppKey("http_options", HttpOptions)
+METRICS_ACCESS = web.AppKey("metrics_access", MetricsAccess)
+ADMIN_URL = web.AppKey("admin_url", str)  # base URL of the admin server, if there is one
 CLAIM = web.RequestKey("claim", IdempotencyClaim)  # the claim of a request with an Idempotency-Key
-SCOPE = web.RequestKey("reach", str)  # the scope of the request's permission, see permissions.py
-API_DOCUMENTS = web.AppKey("description", ApiDocuments)
+SCOPE = web.RequestKey("scope", str)  # the scope of the request's permission, see permissions.py
+API_DOCUMENTS = web.AppKey("api_documents", ApiDocuments)

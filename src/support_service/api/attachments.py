@@ -13,15 +13,17 @@ from support_service.api.case_presenter import present_attachment
 from support_service.api.cases import path_case_id
 from support_service.api.etags import if_match_versions
 from support_service.api.idempotency import write_context
+from support_service.attachments.component import ATTACHMENTS
 from support_service.attachments.model import Attachment, content_disposition
+from support_service.cases.component import CASE_MASKER
 from support_service.cases.model import ApiModel
 from support_service.cases.policy import check_may_attach
 from support_service.cases.vocabulary import Visibility
 from support_service.core.errors import Unavailable
 from support_service.core.principals import CURRENT_PRINCIPAL
+from support_service.http.component import READINESS
 from support_service.http.json_body import json_response, read_query
 from support_service.http.problems import problem_response
-from support_service.http.readiness import READINESS
 from support_service.http.uploads import FileUpload
 from support_service.telemetry.logs import REQUEST_ID
 
@@ -60,7 +62,7 @@ async def upload(request: web.Request) -> web.Response:
     """
     visibility = read_query(request, UploadQuery).visibility
     check_may_attach(CURRENT_PRINCIPAL.get(), visibility)
-    service = request.app[app_keys.ATTACHMENTS]
+    service = request.app[ATTACHMENTS]
     with service.uploading(), request.app[READINESS].for_client():
         versions = if_match_versions(request)
         await service.expect_takes(path_case_id(request), versions)
@@ -85,11 +87,9 @@ async def list_attachments(request: web.Request) -> web.Response:
 
     Each with the address of its bytes, its size and its SHA-256.
     """
-    found = await request.app[app_keys.ATTACHMENTS].of_case(path_case_id(request))
+    found = await request.app[ATTACHMENTS].of_case(path_case_id(request))
     views = [present_attachment(request, attachment) for attachment in found]
-    return json_response(
-        [request.app[app_keys.MASK].attachment(each) for each in views] if is_masked(request) else views
-    )
+    return json_response([request.app[CASE_MASKER].attachment(each) for each in views] if is_masked(request) else views)
 
 
 async def download(request: web.Request) -> web.StreamResponse:
@@ -98,7 +98,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     The type is that of the file. It is always to be saved, never shown. The name in the path is for people; only the
     id counts.
     """
-    service = request.app[app_keys.ATTACHMENTS]
+    service = request.app[ATTACHMENTS]
     attachment = await service.get(path_case_id(request), request.match_info["attachment_id"])
     headers = {
         "Accept-Ranges": "bytes",
@@ -150,7 +150,7 @@ async def remove(request: web.Request) -> web.Response:
     It is gone from the case at once; its bytes go with it, or later where their storage is out of reach.
     """
     attachment_id = request.match_info["attachment_id"]
-    await request.app[app_keys.ATTACHMENTS].remove(
+    await request.app[ATTACHMENTS].remove(
         path_case_id(request), attachment_id, if_match_versions(request), write_context(request)
     )
     return web.Response(status=204)

@@ -7,15 +7,16 @@ import pydantic_core
 from aiohttp import web
 from pydantic import Field
 
-from support_service.api import app_keys
 from support_service.api.cases import path_case_id
 from support_service.audit import log, store
 from support_service.audit.chain import AuditEntry as Entry
 from support_service.cases import examples
+from support_service.cases.component import CASES
 from support_service.cases.model import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, ApiModel, example_config
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
 from support_service.core.principals import CURRENT_PRINCIPAL, Role
+from support_service.database.component import DATABASE
 from support_service.http.json_body import json_response, read_query
 
 
@@ -65,13 +66,13 @@ async def list_audit(request: web.Request) -> web.Response:
     query = read_query(request, AuditQuery)
     before = pagination.decode_cursor(query.cursor)
     name = path_case_id(request)
-    database = request.app[app_keys.DATABASE]
+    database = request.app[DATABASE]
     page, more = (
         await store.read_case_entries(database, name, before, query.limit) if is_valid_id(name) else ([], False)
     )
     if not page and before is None:
         # The case may be older than the audit log. Raises if there is no such case.
-        await request.app[app_keys.CASES].get_case(CURRENT_PRINCIPAL.get(), name)
+        await request.app[CASES].get_case(CURRENT_PRINCIPAL.get(), name)
     items = [_entry(each) for each in page]
     return json_response(
         AuditPage.model_construct(items=items, next_cursor=pagination.encode_cursor(page[-1].seq) if more else None)

@@ -8,7 +8,7 @@ from support_service.api import app_keys
 from support_service.api.permissions import ACCESS_RULES, PUBLIC_OPERATIONS
 from support_service.core.errors import Forbidden
 from support_service.core.principals import CURRENT_PRINCIPAL
-from support_service.http.admission import ADMISSION
+from support_service.http.component import ADMISSION
 
 
 def authorize(authenticator: Authenticator) -> Middleware:

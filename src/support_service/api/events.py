@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
-from support_service.api import app_keys
 from support_service.cases.model import ApiModel, example_config
 from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
 from support_service.events import envelope
+from support_service.events.component import EVENT_CONSUMER
 from support_service.events.inbound_events import (
     MODEL_BY_TYPE,
     OrderStatusChanged,
@@ -107,5 +107,5 @@ async def receive_event(request: web.Request) -> web.Response:
         event = envelope.parse_binary(request.headers, document)
     else:
         event = envelope.parse_document(document)
-    await request.app[app_keys.EVENT_CONSUMER].accept(event)
+    await request.app[EVENT_CONSUMER].accept(event)
     return json_response(Accepted(id=event.id, type=event.type), 202)

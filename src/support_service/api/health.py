@@ -10,9 +10,12 @@ from support_service.access.bearer import extract_bearer_token
 from support_service.api import app_keys
 from support_service.cases.model import ApiModel, example_config
 from support_service.core.errors import Forbidden, Unauthenticated
+from support_service.database.component import DATABASE
+from support_service.http.component import READINESS
 from support_service.http.json_body import json_response
-from support_service.http.readiness import READINESS
+from support_service.telemetry.component import METRICS
 from support_service.timeline.cache.memory import CacheUnavailable
+from support_service.timeline.component import CACHE
 
 PING_TIMEOUT = 1.0  # timeout of the database ping in seconds: readiness probes wait no longer
 
@@ -73,7 +76,7 @@ async def metrics(request: web.Request) -> web.Response:
     In Prometheus's text format, or OpenMetrics where `Accept` asks for it; compressed where the client takes that.
     """
     _expect_scraper(request)
-    exposition = await request.app[app_keys.METRICS].answer(
+    exposition = await request.app[METRICS].answer(
         request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", "")
     )
     headers = {"Content-Type": exposition.content_type, "Vary": "Accept, Accept-Encoding"}
@@ -102,7 +105,7 @@ async def _database_status(request: web.Request) -> ComponentStatus:
     """
     readiness = request.app[READINESS]
     if readiness.ping is None or readiness.ping.done():
-        readiness.ping = asyncio.create_task(request.app[app_keys.DATABASE].ping())
+        readiness.ping = asyncio.create_task(request.app[DATABASE].ping())
     ping = readiness.ping
     done, _ = await asyncio.wait({ping}, timeout=PING_TIMEOUT)
     if not done:
@@ -121,7 +124,7 @@ def _retrieve_exception(ping: asyncio.Task[None]) -> None:
 
 async def _cache_status(request: web.Request) -> ComponentStatus:
     try:
-        await request.app[app_keys.CACHE].ping()
+        await request.app[CACHE].ping()
     except CacheUnavailable:
         return "unavailable"
     return "ok"

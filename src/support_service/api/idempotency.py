@@ -15,13 +15,14 @@ from aiohttp.typedefs import Handler
 
 from support_service.api import app_keys
 from support_service.api.authorization import is_limited_to_own_cases, operation_name
+from support_service.attachments.component import ATTACHMENTS
 from support_service.attachments.model import clean_filename
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import is_valid_id
 from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.events.envelope import HEADER_PREFIX
+from support_service.http.component import READINESS
 from support_service.http.json_body import media_type, read_body
-from support_service.http.readiness import READINESS
 from support_service.http.uploads import FileUpload
 from support_service.idempotency.claims import (
     IdempotencyClaim,
@@ -30,6 +31,7 @@ from support_service.idempotency.claims import (
     key_reused_error,
     stored_key,
 )
+from support_service.idempotency.component import CLAIMS
 from support_service.idempotency.unit_of_work import WriteContext
 from support_service.telemetry.logs import REQUEST_ID
 
@@ -56,7 +58,7 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
         or request.match_info.http_exception is not None
     ):
         return await handler(request)
-    claims = request.app[app_keys.CLAIMS]
+    claims = request.app[CLAIMS]
     case_id = request.match_info.get("case_id", "")
     about = case_id if is_valid_id(case_id) else None
     taken = await claims.take(
@@ -64,7 +66,7 @@ async def idempotent(request: web.Request, handler: Handler) -> web.StreamRespon
     )
     if isinstance(taken, StoredResponse):
         if taken.case_id is not None and is_limited_to_own_cases(request):
-            await request.app[app_keys.ATTACHMENTS].expect(taken.case_id)  # the caller may have lost access since
+            await request.app[ATTACHMENTS].expect(taken.case_id)  # the caller may have lost access since
         if _is_upload(request):
             await _expect_same_file(request, taken)
         return web.Response(status=taken.status, headers={**taken.headers, REPLAYED: "true"}, body=taken.body)
@@ -114,7 +116,7 @@ def _is_upload(request: web.Request) -> bool:
 async def _expect_same_file(request: web.Request, answer: StoredResponse) -> None:
     """Read a repeated upload without storing it. Raises ValidationFailed if its file differs from the first one."""
     kept = pydantic_core.from_json(answer.body)
-    with request.app[app_keys.ATTACHMENTS].uploading(), request.app[READINESS].for_client():
+    with request.app[ATTACHMENTS].uploading(), request.app[READINESS].for_client():
         incoming = FileUpload(request, request.app[app_keys.HTTP_OPTIONS].uploads)
         await incoming.open()
         digest, size = hashlib.sha256(), 0

@@ -34,7 +34,6 @@ from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, known_or_other
 
-BACKLOG_REFRESH_INTERVAL = 10.0  # seconds between updates of the gauges, which include files stored by other replicas
 PRESIGNED_URL_SECONDS = 300  # seconds in which a redirected download must start
 LOCAL = "local"
 # One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.

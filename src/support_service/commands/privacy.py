@@ -15,6 +15,7 @@ from support_service.cases.masking import CaseMasker
 from support_service.cases.model import MAX_PAGE_SIZE, CaseQuery
 from support_service.commands.base import load_migrated_settings
 from support_service.commands.event_loop import run
+from support_service.commands.maintenance import open_maintenance
 from support_service.commands.operator import cli_principal
 from support_service.commands.progress import show_progress
 from support_service.core.errors import ValidationFailed
@@ -22,7 +23,6 @@ from support_service.core.ids import LENGTH
 from support_service.erasure import CustomerErasure
 from support_service.idempotency.unit_of_work import WriteContext
 from support_service.settings import Settings
-from support_service.upkeep import open_maintenance
 
 INCOMPLETE_STATUS = 1  # exit status if data is left to erase
 

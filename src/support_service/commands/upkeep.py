@@ -10,14 +10,14 @@ from support_service.attachments.maintenance.offload import OffloadResult
 from support_service.attachments.maintenance.reconcile import REPORTED, Finding
 from support_service.attachments.maintenance.scrub import ScrubResult
 from support_service.attachments.model import Attachment, FileTotals
+from support_service.commands.maintenance import open_maintenance
 from support_service.commands.operator import cli_principal
 from support_service.commands.progress import Progress, show_progress
 from support_service.core.background import run_every, run_in_background
 from support_service.core.errors import SupportError
 from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.core.units import format_bytes
-from support_service.settings import Settings
-from support_service.upkeep import open_maintenance
+from support_service.settings import Settings, WrongSetting
 
 REMOVAL_INTERVAL = 10.0  # seconds between removals
 MAX_AWAITED_GRACE = timedelta(
@@ -38,8 +38,10 @@ async def offload(
     """Move files to S3, or back, and remove their former copies.
 
     Files must have at least the age `older_than`. `limit` is in files, `rate` in bytes per second. A SupportError that
-    ends the move is raised after the summary is printed.
+    ends the move is raised after the summary is printed. Raises WrongSetting if there is no S3.
     """
+    if settings.s3.bucket is None:
+        raise WrongSetting("There is nowhere to move files to: set SUPPORT_S3_BUCKET")
     counted: dict[str, list[int]] = {"moved": []}
     async with open_maintenance(settings) as upkeep:
         mover, before = upkeep.mover(reverse=reverse), utc_now() - older_than

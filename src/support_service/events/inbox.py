@@ -7,7 +7,6 @@ from support_service.events import store
 from support_service.events.inbound_events import InboundEvent
 
 RETENTION = timedelta(days=14)  # retention of event ids; a later duplicate is applied again
-PURGE_INTERVAL = 3600.0  # seconds
 PURGE_BATCH = 500  # event ids deleted per transaction
 
 

@@ -29,7 +29,6 @@ LEASE_DURATION = 6.0  # seconds; if the leader dies, publishing stops for about 
 # clock, which may have died and left a lease that is valid for years.
 MAX_CLOCK_SKEW = 60.0
 BACKOFF = (0.5, 5.0)  # first and maximum delay after a failure, in seconds
-BACKLOG_REFRESH_INTERVAL = 5.0  # seconds between refreshes of the backlog gauges
 
 log = logging.getLogger(__name__)
 

@@ -69,7 +69,17 @@ class Admission:
         """Return the client's address, resolved through the trusted proxies."""
         return self.proxies.client(request.remote, request.headers.getall(FORWARDED_FOR, ()))
 
-    def tell(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Run the checks, answer CORS preflights, and pass every other request to its handler."""
+        self.check(request)
+        return self.origins.preflight(request) or await handler(request)
+
+    async def add_response_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Add the headers of every response just before they are sent; a handler of `on_response_prepare`."""
+        self.set_headers(request, response)
+
+    def set_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Set the headers of a response: security, CORS and the state of the client's rate limits."""
         add_security_headers(response)
         self.origins.tell(request, response)
@@ -101,18 +111,4 @@ class Admission:
         return protocol.strip().lower() == "https" and self.proxies.trusts(request.remote)
 
 
-ADMISSION = web.AppKey("gate", Admission)
 RATE_LIMIT_HEADERS = web.RequestKey("standings", tuple[str, str])  # values of RateLimit-Policy and RateLimit
-
-
-@web.middleware
-async def admission_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Run the admission checks, answer CORS preflights, and pass every other request to its handler."""
-    gate = request.app[ADMISSION]
-    gate.check(request)
-    return gate.origins.preflight(request) or await handler(request)
-
-
-async def add_response_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Set the headers of a response just before they are sent; a handler of the signal `on_response_prepare`."""
-    request.app[ADMISSION].tell(request, response)

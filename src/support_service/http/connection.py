@@ -132,7 +132,7 @@ class HttpConnection(RequestHandler):
             response = refuse(431, "headers_too_large", f"A request may have at most {bounds}.", exc)
         else:
             response = refuse(400, "malformed_request", "The request can't be read as HTTP; nothing was done.", exc)
-        refuse.gate.tell(request, response)  # aiohttp does this only for requests with a route
+        refuse.gate.set_headers(request, response)  # aiohttp does this only for requests with a route
         response.force_close()
         return response
 

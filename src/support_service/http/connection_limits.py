@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from heapq import nsmallest
 from typing import Literal, Protocol
 
-from aiohttp import web
-
 from support_service.limits.addresses import UNKNOWN_ADDRESS, TrustedProxies, rate_limit_address
 from support_service.telemetry.instruments import Observations
 
@@ -180,6 +178,3 @@ class ConnectionLimits:
         self._count(reason)
         self.leave(connection)
         connection.cut()
-
-
-CONNECTION_LIMITS = web.AppKey("crowd", ConnectionLimits)

@@ -17,7 +17,6 @@ from support_service.telemetry.traces import continue_trace
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-REQUEST_METRICS = web.AppKey("requests", RequestMetrics)
 
 log = logging.getLogger("support_service.access")
 

@@ -18,7 +18,7 @@ from support_service.core.errors import (
     field_errors,
 )
 from support_service.core.json_limits import MAX_CONTAINERS, MAX_DEPTH, exceeds_depth, has_too_many_containers
-from support_service.http.readiness import READINESS
+from support_service.http.component import READINESS
 
 BODY_TIMEOUT = 30.0  # seconds for a JSON body to arrive; aiohttp waits indefinitely
 MAX_JSON_BODY_BYTES = 1024 * 1024  # bytes of a JSON body

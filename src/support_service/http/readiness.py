@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from aiohttp import web
-
 
 @dataclass(slots=True)
 class Readiness:
@@ -29,6 +27,3 @@ class Readiness:
             yield
         finally:
             self.waiting -= 1
-
-
-READINESS = web.AppKey("readiness", Readiness)

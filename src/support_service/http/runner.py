@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-from support_service.http.admission import ADMISSION
+from support_service.http.component import ADMISSION, CONNECTION_LIMITS
 from support_service.http.connection import (
     LINGERING_TIME,
     MAX_HEADER_BYTES,
@@ -16,8 +16,8 @@ from support_service.http.connection import (
     HttpConnection,
     UnreadableRequestResponder,
 )
-from support_service.http.connection_limits import CONNECTION_LIMITS, ConnectionLimits
-from support_service.http.instrumentation import REQUEST_METRICS
+from support_service.http.connection_limits import ConnectionLimits
+from support_service.telemetry.component import REQUEST_METRICS
 
 
 class HttpServer(web.Server):

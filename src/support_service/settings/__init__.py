@@ -81,6 +81,11 @@ class Settings(BaseModel):
         """
         return self.limits.address_rate or ((0, 0) if self.server.auth == "open" else DEFAULT_ADDRESS_RATE)
 
+    @property
+    def events_redis_url(self) -> str | None:
+        """Return the URL of the Redis that events go through; None keeps them in the process."""
+        return self.events.redis_url or self.timeline.redis_url
+
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read and validate every variable; raises WrongSetting for the first invalid one."""

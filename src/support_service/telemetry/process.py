@@ -11,7 +11,6 @@ from opentelemetry.metrics import Histogram
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
 
-LAG_SAMPLE_INTERVAL = 0.25  # seconds between samples of the event loop lag
 MAX_MISSED_SAMPLES = 240  # missed samples that are recorded afterwards: a minute; a laptop that slept was not busy
 
 
@@ -38,17 +37,26 @@ def observe_process(instruments: Instruments) -> None:
     instruments.observe(rows.GC_COLLECTIONS, collections)
 
 
-async def sample_lag(lag: Histogram, note: Callable[[float], None]) -> None:
-    """Sample the event loop lag (seconds) every SAMPLE_EVERY seconds, indefinitely, and pass each sample to `note`.
+class LoopLagSampler:
+    """Sampler of the event loop's lag. Each of its listeners is called with each sample, in seconds."""
 
-    A blocked loop misses samples: each missed sample is recorded with the lag that it would have measured. Otherwise a
-    stall of 6 s in every 12 s would be one sample in 25, and no percentile would show it.
-    """
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + LAG_SAMPLE_INTERVAL
-        await asyncio.sleep(LAG_SAMPLE_INTERVAL)
-        late = max(0.0, loop.time() - due)
-        note(late)
-        for missed in range(min(int(late / LAG_SAMPLE_INTERVAL), MAX_MISSED_SAMPLES) + 1):
-            lag.record(late - missed * LAG_SAMPLE_INTERVAL)
+    def __init__(self, lag: Histogram, interval: float) -> None:
+        self.listeners: list[Callable[[float], None]] = []
+        self._lag = lag
+        self._interval = interval
+
+    async def run(self) -> None:
+        """Sample the lag until cancelled.
+
+        A blocked loop misses samples: each missed sample is recorded with the lag that it would have measured.
+        Otherwise a stall of 6 s in every 12 s would be one sample in 25, and no percentile would show it.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + self._interval
+            await asyncio.sleep(self._interval)
+            late = max(0.0, loop.time() - due)
+            for listener in self.listeners:
+                listener(late)
+            for missed in range(min(int(late / self._interval), MAX_MISSED_SAMPLES) + 1):
+                self._lag.record(late - missed * self._interval)

@@ -74,7 +74,10 @@ class ScrapeResponse:
 class Metrics:
     """A MeterProvider with its own registry, so that two apps in one process never see each other's series."""
 
-    def __init__(self, exporters: Collection[str], resource: Resource) -> None:
+    def __init__(
+        self, exporters: Collection[str], resource: Resource, shutdown_timeout: float = SHUTDOWN_TIMEOUT
+    ) -> None:
+        self._shutdown_timeout = shutdown_timeout
         self._registry = CollectorRegistry()
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="scrape")
         self._render_lock = asyncio.Lock()
@@ -116,9 +119,9 @@ class Metrics:
         return ScrapeResponse(body, wanted.content_type, None)
 
     def close(self) -> None:
-        """Export a last time and stop the readers, within STOP_WITHIN seconds. Blocks; call it in a thread."""
+        """Export a last time and stop the readers, within `shutdown_timeout` seconds. Blocks; call it in a thread."""
         self._renderer.shutdown()
-        run_with_timeout(SHUTDOWN_TIMEOUT, self._provider.shutdown)
+        run_with_timeout(self._shutdown_timeout, self._provider.shutdown)
 
 
 def _prometheus(registry: CollectorRegistry) -> MetricReader:

@@ -4,10 +4,11 @@ Only `traces.tracing` imports this module, and only if OTEL_TRACES_EXPORTER name
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 
 import aiohttp
+from aiohttp import web
+from aiohttp.typedefs import Middleware
 from opentelemetry import context
 from opentelemetry.instrumentation._semconv import _StabilityMode
 from opentelemetry.instrumentation.aiohttp_client import create_trace_config
@@ -17,8 +18,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-from support_service.telemetry import provider
 from support_service.telemetry.http import UNMEASURED_PATHS
+from support_service.telemetry.provider import run_with_timeout
 
 # The contrib package searches with regular expressions: without ^ and $ this would also exclude an attachment named
 # metrics.
@@ -39,16 +40,16 @@ class QueryRedactor(SpanProcessor):
 class SdkTracing:
     """The tracer provider of one app, fed by OpenTelemetry's instrumentation of aiohttp."""
 
-    def __init__(self, exporters: Collection[str], resource: Resource) -> None:
+    def __init__(self, exporters: Collection[str], resource: Resource, shutdown_timeout: float) -> None:
+        self._shutdown_timeout = shutdown_timeout
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(QueryRedactor())
         for name, exporter in EXPORTER_FACTORIES.items():
             if name in exporters:
                 self._provider.add_span_processor(BatchSpanProcessor(exporter()))
 
-    @contextmanager
-    def of_applications(self) -> Iterator[None]:
-        """Instrument aiohttp applications created within the block: one span per request."""
+    def of_servers(self) -> list[Middleware]:
+        """Return the middlewares that give an application one span per request."""
         # The contrib packages' stable conventions are opt-in, and only through this environment variable.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")  # noqa: TID251
         given = os.environ.get(EXCLUDED) or os.environ.get(EXCLUDED_BY_ALL, "")  # noqa: TID251
@@ -57,7 +58,7 @@ class SdkTracing:
         instrumentor = AioHttpServerInstrumentor()
         instrumentor.instrument(tracer_provider=self._provider)
         try:
-            yield
+            return list(web.Application().middlewares)
         finally:
             instrumentor.uninstrument()  # it patches aiohttp itself, which other apps in the process use too
 
@@ -72,8 +73,8 @@ class SdkTracing:
         ]
 
     def close(self) -> None:
-        """Export the last spans, within STOP_WITHIN seconds. Blocks; call it in a thread."""
-        provider.run_with_timeout(provider.SHUTDOWN_TIMEOUT, self._provider.shutdown)
+        """Export the last spans, within the shutdown timeout. Blocks; call it in a thread."""
+        run_with_timeout(self._shutdown_timeout, self._provider.shutdown)
 
 
 def _otlp() -> SpanExporter:

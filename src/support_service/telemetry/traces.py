@@ -5,15 +5,17 @@ service stay connected.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Protocol
 
 import aiohttp
+from aiohttp.typedefs import Middleware
 from opentelemetry import context, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from support_service.telemetry import environment_hidden
+from support_service.telemetry.provider import SHUTDOWN_TIMEOUT
 
 PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -21,21 +23,21 @@ PROPAGATOR = TraceContextTextMapPropagator()
 class Tracing(Protocol):
     """Tracing of one app."""
 
-    def of_applications(self) -> AbstractContextManager[None]:
-        """Instrument aiohttp applications created within the block: one span per request."""
+    def of_servers(self) -> list[Middleware]:
+        """Return the middlewares that give an application one span per request."""
 
     def of_clients(self) -> list[aiohttp.TraceConfig]:
         """Return the trace configurations that give a client session one span per request."""
 
     def close(self) -> None:
-        """Export the last spans, within STOP_WITHIN seconds. Blocks; call it in a thread."""
+        """Export the last spans, within the shutdown timeout. Blocks; call it in a thread."""
 
 
 class NoTracing:
     """Tracing of an app without an exporter: records no spans."""
 
-    def of_applications(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def of_servers(self) -> list[Middleware]:
+        return []
 
     def of_clients(self) -> list[aiohttp.TraceConfig]:
         return []
@@ -44,13 +46,15 @@ class NoTracing:
         """Do nothing: no spans were recorded."""
 
 
-def create_tracing(exporters: Collection[str], resource: Resource) -> Tracing:
+def create_tracing(
+    exporters: Collection[str], resource: Resource, shutdown_timeout: float = SHUTDOWN_TIMEOUT
+) -> Tracing:
     """Return the tracing of one app; imports OpenTelemetry's instrumentation only if there is an exporter."""
     if not exporters:
         return NoTracing()
     with environment_hidden():
         from support_service.telemetry.spans import SdkTracing
-    return SdkTracing(exporters, resource)
+    return SdkTracing(exporters, resource, shutdown_timeout)
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 import pytest
 
-from support_service.api import app_keys
 from support_service.audit.sealer import Sealer
 from support_service.audit.verify import verify_chain
+from support_service.database.component import DATABASE
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, form, open_case, refused, upload
 
@@ -157,7 +157,7 @@ async def test_entries_get_their_place(client, metrics, instruments):
     """Within one turn of the sealer each entry has its place and its hash, the gauges say so, and the chain holds."""
     case = await open_case(client)
     await upload(client, case)
-    database = client.app[app_keys.DATABASE]
+    database = client.app[DATABASE]
     await Sealer(database, instruments).run()
     entries = (await audit(client, case))["items"]
     assert [each["position"] for each in entries] == [2, 1]

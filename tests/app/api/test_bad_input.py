@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from yarl import URL
 
 from support_service.http import json_body
-from support_service.http.readiness import READINESS
+from support_service.http.component import READINESS
 from tests.conftest import both_databases
 from tests.support.calls import eventually, open_case, read_case, refused
 

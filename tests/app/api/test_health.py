@@ -5,9 +5,10 @@ import gc
 
 import pytest
 
-from support_service.api import app_keys, health
+from support_service.api import health
 from support_service.core.errors import Unavailable
-from support_service.http.readiness import READINESS
+from support_service.database.component import DATABASE
+from support_service.http.component import READINESS
 from tests.support.calls import eventually, refused
 
 
@@ -79,7 +80,7 @@ async def test_a_database_that_answers_too_late_is_no_complaint(client, monkeypa
                 raise Unavailable("database_unavailable", "It is out of reach.") from None
             raise
 
-    monkeypatch.setattr(client.app[app_keys.DATABASE], "ping", hang)
+    monkeypatch.setattr(client.app[DATABASE], "ping", hang)
     async with client.get("/readyz") as response:
         assert (response.status, (await response.json())["database"]) == (503, "unavailable")
     readiness = client.app[READINESS]

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from support_service.api import app_keys
+from support_service.database.component import DATABASE
 from support_service.database.tables import idempotency_keys
+from support_service.idempotency.component import CLAIMS
 from tests.conftest import both_databases
 from tests.support.calls import files, form, open_case, read_case, refused
 
@@ -39,7 +40,7 @@ def writes(case):
 
 async def kept(client):
     """How many keys are kept."""
-    rows = await client.app[app_keys.DATABASE].fetch_all(sa.select(idempotency_keys.c.state))
+    rows = await client.app[DATABASE].fetch_all(sa.select(idempotency_keys.c.state))
     return sorted(state for (state,) in rows)
 
 
@@ -176,7 +177,7 @@ async def test_a_lost_answer_is_told(client):
     path = f"/support/cases/{case['id']}/messages"
     async with client.post(path, json=SAID, headers=KEY) as response:
         assert response.status == 200
-    async with client.app[app_keys.DATABASE].transaction() as tx:
+    async with client.app[DATABASE].transaction() as tx:
         lost = {"state": "applied", "status": None, "headers": None, "body": None}
         await tx.execute(idempotency_keys.update().values(lost | {"until": idempotency_keys.c.created_at}))
     await refused(await client.post(path, json=SAID, headers=KEY), 409, "idempotency_answer_lost")
@@ -215,7 +216,7 @@ async def test_an_answer_that_can_not_be_kept_is_given_all_the_same(client, monk
     async def fail(*_):
         raise LookupError("unforeseen")
 
-    monkeypatch.setattr(client.app[app_keys.CLAIMS], "keep", fail)
+    monkeypatch.setattr(client.app[CLAIMS], "keep", fail)
     async with client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=KEY) as response:
         assert response.status == 201
         case = await response.json()

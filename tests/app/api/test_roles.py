@@ -7,9 +7,9 @@ import aiohttp
 import pytest
 
 from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
-from support_service.api import app_keys
 from support_service.api.permissions import ACCESS_RULES, PUBLIC_OPERATIONS
 from support_service.core.principals import ROLES
+from support_service.database.component import DATABASE
 from support_service.database.tables import tickets
 from tests.conftest import both_databases
 from tests.support.calls import form, refused
@@ -310,7 +310,7 @@ async def test_a_customers_repeat_of_an_opening(people):
     new, key = {"subject": "A parcel", "channel": "web"}, {"Idempotency-Key": "a"}
     case = await people.told("customer", "POST", "/support/cases", json=new, headers=key)
     assert await people.told("customer", "POST", "/support/cases", json=new, headers=key) == case
-    async with people.client.app[app_keys.DATABASE].transaction() as tx:
+    async with people.client.app[DATABASE].transaction() as tx:
         await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id="customer-2"))
     await refused(await people.ask("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found")
 

@@ -10,9 +10,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
-from support_service.api import app_keys
+from support_service.app import Timings
+from support_service.database.component import DATABASE
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events import erasure, store
+from support_service.events.component import EventTimings
 from support_service.events.relay import PUBLISH_BATCH
 from support_service.events.webhooks import MAX_CONCURRENT_DELIVERIES, PURGE_BATCH
 from tests.conftest import both_databases
@@ -63,13 +65,13 @@ def environment(environment, endpoint):
 
 async def change(client, **values):
     """Change every delivery."""
-    async with client.app[app_keys.DATABASE].transaction() as tx:
+    async with client.app[DATABASE].transaction() as tx:
         await tx.execute(webhook_deliveries.update().values(values))
 
 
 async def states(client):
     """The states of all deliveries."""
-    rows = await client.app[app_keys.DATABASE].fetch_all(sa.select(webhook_deliveries.c.state))
+    rows = await client.app[DATABASE].fetch_all(sa.select(webhook_deliveries.c.state))
     return sorted(row[0] for row in rows)
 
 
@@ -119,7 +121,7 @@ async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
     await endpoint.got(2)
     await wait_for_states(client, ["failed"] * 2)
     assert metrics.value(DELIVERIES, outcome="failed") == 2
-    ((reason, tries), _) = await client.app[app_keys.DATABASE].fetch_all(
+    ((reason, tries), _) = await client.app[DATABASE].fetch_all(
         sa.select(webhook_deliveries.c.reason, webhook_deliveries.c.tries)
     )
     assert ("410" in reason, tries) == (True, 1)
@@ -138,11 +140,10 @@ async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
 
 
 @both_databases
-async def test_old_deliveries_are_forgotten(make_client, monkeypatch):
+async def test_old_deliveries_are_forgotten(make_client):
     """What was delivered is kept for a day, what failed for 30; older ones go, however many they are."""
-    monkeypatch.setattr("support_service.app.RELAY_LOOK_EVERY", 0.1)
-    client = await make_client()
-    database, now = client.app[app_keys.DATABASE], datetime.now(UTC)
+    client = await make_client(timings=Timings(events=EventTimings(backlog_refresh_interval=0.1)))
+    database, now = client.app[DATABASE], datetime.now(UTC)
     row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
     async with database.transaction() as tx:
         for state, days, number in (("delivered", 2, 2 * PURGE_BATCH + 1), ("failed", 31, 1), ("failed", 2, 1)):
@@ -183,7 +184,7 @@ async def test_a_dead_redis_does_not_hold_up_webhooks(make_client, endpoint, red
     """While nothing can be published every event still goes to the endpoints, however many wait in the outbox."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     redis.kill()
-    async with client.app[app_keys.DATABASE].transaction() as tx:
+    async with client.app[DATABASE].transaction() as tx:
         told = json.dumps({"id": "old"})
         row = {"type": "support.case.updated.v1", "at": "2026-01-01T00:00:00Z", "event": told, "fanned_out": True}
         await tx.execute(outbox.insert(), [row] * (PUBLISH_BATCH + 50))

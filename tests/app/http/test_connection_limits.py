@@ -13,14 +13,13 @@ from aiohttp.test_utils import make_mocked_request
 
 from support_service.core.background import run_in_background
 from support_service.http import connection_limits as crowd_module
+from support_service.http.component import CONNECTION_LIMITS, READINESS
 from support_service.http.connection_limits import (
-    CONNECTION_LIMITS,
     EVICTION_RETRY_INTERVAL,
     FREEZE_THRESHOLD,
     ConnectionLimits,
     ConnectionLimitSettings,
 )
-from support_service.http.readiness import READINESS
 from support_service.limits.addresses import TrustedProxies
 from tests.support.calls import PATIENCE, eventually, open_case, upload
 from tests.support.scrape import Scrape

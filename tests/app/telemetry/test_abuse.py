@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from support_service.api import app_keys
 from support_service.api.routes import ROUTES
+from support_service.telemetry.component import METRICS
 from tests.support.calls import PATIENCE, open_case
 from tests.support.scrape import Scrape, parse
 
@@ -148,7 +148,7 @@ async def test_a_hundred_scrapes_at_once(client, metrics):
 
 async def test_scrapes_that_wait_share_a_turn(client):
     """However many scrapes come while one is rendered, or left meanwhile, the next waits for one more alone."""
-    metrics = client.app[app_keys.METRICS]
+    metrics = client.app[METRICS]
     began, release, rendered = threading.Event(), threading.Event(), []
 
     def observe(_options):

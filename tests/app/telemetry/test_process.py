@@ -83,4 +83,4 @@ async def test_sampling_ends_with_the_app(make_client):
     await open_case(client)
     await client.close()
     names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
-    assert [name for name in names if name in ("sample_lag", "run_every")] == []
+    assert [name for name in names if name in ("LoopLagSampler.run", "run_every")] == []

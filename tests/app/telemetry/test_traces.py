@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from support_service.app import Timings
+from support_service.telemetry.component import TelemetryTimings
 from tests.support.calls import open_case, upload
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -23,9 +25,14 @@ MALFORMED = (
 
 
 @pytest.fixture
+def timings():
+    """Time for the last export."""
+    return Timings(telemetry=TelemetryTimings(shutdown_timeout=60.0))
+
+
+@pytest.fixture
 def traced(upstream_services, monkeypatch):
-    """A service with all upstream services and time for its last export; the variables that it sets are taken back."""
-    monkeypatch.setattr("support_service.telemetry.provider.SHUTDOWN_TIMEOUT", 60.0)
+    """A service with all upstream services; the variables that it sets are taken back."""
     for name in ("OTEL_SEMCONV_STABILITY_OPT_IN", "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

@@ -9,15 +9,16 @@ import aiohttp
 import pytest
 from redis import Redis
 
-from support_service.api import app_keys
 from support_service.core import references
 from support_service.core.references import SourceReferences
+from support_service.database.component import DATABASE
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
 from support_service.timeline import aggregator, overrides, single_flight
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.cache.snapshots import Snapshot
+from support_service.timeline.component import CACHE, TIMELINE
 from tests.support.calls import PATIENCE, eventually, open_case, read_detail, refresh
 from tests.support.process import running
 from tests.support.promql import ROOT
@@ -90,9 +91,7 @@ async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(
     client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="60")
     case = await open_case(client, context=CONTEXT)
     wanted = references.references_by_service([CONTEXT])
-    await SnapshotCache(client.app[app_keys.CACHE], instruments).claim(
-        Case(case["id"], wanted, 0), single_flight.LEASE_SECONDS
-    )
+    await SnapshotCache(client.app[CACHE], instruments).claim(Case(case["id"], wanted, 0), single_flight.LEASE_SECONDS)
     assert statuses(await read_detail(client, case)) == {"fresh"}
     assert calls(services) == 4
 
@@ -222,7 +221,7 @@ async def test_nothing_there_is_believed_for_a_short_time_only(client, orders, m
 async def age(client, case, seconds):
     """Make the cached snapshots of a case older by some seconds."""
     key = snapshots.cache_key(case["id"])
-    cache = client.app[app_keys.CACHE]
+    cache = client.app[CACHE]
     kept = snapshots.decode(await cache.get(key))
     older = {name: known._replace(at=known.at - seconds) for name, known in kept.snapshots.items()}
     await cache.set(key, snapshots.encode(older), 3600, kept.revision)
@@ -237,11 +236,11 @@ def test_wanted_is_part_of_a_snapshot():
 async def pull(client, name, value=None, seconds=60.0):
     """Pull a lever, and let the service see it at once."""
     now = overrides.utc_now()
-    async with unit_of_work(client.app[app_keys.DATABASE], SYSTEM_CONTEXT) as work:
+    async with unit_of_work(client.app[DATABASE], SYSTEM_CONTEXT) as work:
         await overrides.set_override(
             work, overrides.Override(name, value, "being restored", now + timedelta(seconds=seconds), now)
         )
-    await client.app[app_keys.TIMELINE].levers.refresh()
+    await client.app[TIMELINE].levers.refresh()
 
 
 async def test_a_service_that_is_switched_off_is_not_asked(client, services):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from support_service.api import app_keys
 from support_service.timeline import aggregator
+from support_service.timeline.component import TIMELINE
 from tests.support.calls import add_message, open_case, read_detail, read_timeline, refresh
 from tests.support.scrape import Scrape
 
@@ -158,7 +158,7 @@ async def test_a_source_that_hangs_is_given_up(make_client, known, shipments):
     """A service that does not answer in time is unavailable, and counts as a timeout."""
     client = await make_client(SUPPORT_TIMELINE_SOURCE_TIMEOUT="0.2")
     for name in ("order", "payment"):  # which are late only where the machine stands still
-        client.app[app_keys.TIMELINE].sources[name].timeout = 60.0
+        client.app[TIMELINE].sources[name].timeout = 60.0
     case = await open_case(client, context=CONTEXT)
     release = shipments.hang()
     detail = await read_detail(client, case)

@@ -4,10 +4,16 @@ Nothing rests for less than a quarter of a second, and the relay's lease keeps a
 """
 
 import os
+from functools import partial
 
-from support_service import app, cli, upkeep
+from support_service import cli, server
+from support_service.app import Timings, build
+from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance import offload
+from support_service.attachments.maintenance.jobs import MaintenanceTimings
+from support_service.audit.sealer import SealerTimings
 from support_service.events import consumer, relay
+from support_service.events.component import EventTimings
 from support_service.probe import check
 from support_service.timeline import breaker
 from support_service.timeline.cache import redis
@@ -27,15 +33,27 @@ redis.RECONNECT_INTERVAL /= TIME
 consumer.BACKOFF = (LEAST, shorter(consumer.BACKOFF[1]))
 relay.BACKOFF = (LEAST, shorter(relay.BACKOFF[1]))
 relay.LEASE_DURATION = max(1.0, relay.LEASE_DURATION / TIME)
-app.RELAY_LOOK_EVERY = shorter(app.RELAY_LOOK_EVERY)
-app.SEAL_INTERVAL = shorter(app.SEAL_INTERVAL)
-app.BACKLOG_REFRESH_INTERVAL = shorter(app.BACKLOG_REFRESH_INTERVAL)
 offload.TARGET_FAILURE_RETRY_DELAY /= TIME
-upkeep.GARBAGE_COLLECTION_INTERVAL = shorter(upkeep.GARBAGE_COLLECTION_INTERVAL)
-upkeep.OFFLOAD_INTERVAL = shorter(upkeep.OFFLOAD_INTERVAL)
-upkeep.RECONCILE_INTERVAL = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(upkeep.RECONCILE_INTERVAL)))
-upkeep.FIRST_RECONCILE_DELAY = tuple(
-    min(upkeep.RECONCILE_INTERVAL, shorter(seconds)) for seconds in upkeep.FIRST_RECONCILE_DELAY
+
+USUAL = Timings()
+maintenance = USUAL.attachments.maintenance
+reconcile_interval = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(maintenance.reconcile_interval)))
+first, last = (min(reconcile_interval, shorter(seconds)) for seconds in maintenance.first_reconcile_delay)
+server.build = partial(
+    build,
+    timings=Timings(
+        audit=SealerTimings(seal_interval=shorter(USUAL.audit.seal_interval)),
+        events=EventTimings(backlog_refresh_interval=shorter(USUAL.events.backlog_refresh_interval)),
+        attachments=AttachmentTimings(
+            backlog_refresh_interval=shorter(USUAL.attachments.backlog_refresh_interval),
+            maintenance=MaintenanceTimings(
+                garbage_collection_interval=shorter(maintenance.garbage_collection_interval),
+                offload_interval=shorter(maintenance.offload_interval),
+                reconcile_interval=reconcile_interval,
+                first_reconcile_delay=(first, last),
+            ),
+        ),
+    ),
 )
 check.STEP_TIMEOUT_MARGIN = shorter(check.STEP_TIMEOUT_MARGIN)
 

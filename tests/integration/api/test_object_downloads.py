@@ -4,9 +4,12 @@ import hashlib
 
 import pytest
 
+from support_service.app import Timings
+from support_service.attachments.component import AttachmentTimings, configured_storages
 from support_service.attachments.maintenance.garbage import utc_now
+from support_service.attachments.maintenance.jobs import MaintenanceTimings
+from support_service.commands.maintenance import open_maintenance
 from support_service.settings import Settings
-from support_service.upkeep import configured_storages, open_maintenance
 from tests.conftest import both_databases
 from tests.support.calls import PATIENCE, eventually, files, open_case, refused, upload
 from tests.support.scrape import Scrape
@@ -101,7 +104,8 @@ async def test_new_files_go_straight_to_s3(make_client, environment, attachment_
     assert metrics.value("support_attachment_backlog_age_seconds") == 0
     async with client.delete(f"/support/cases/{case['id']}/attachments/{kept['id']}") as response:
         assert response.status == 204
-    bucket = configured_storages(Settings.load(environment))["s3"]
+    settings = Settings.load(environment)
+    bucket = configured_storages(settings.attachments, settings.s3)["s3"]
     await bucket.open()
     assert [found async for found in bucket.list()] == []
     await bucket.close()
@@ -141,19 +145,21 @@ async def test_a_bucket_that_is_not_set_up_any_more(make_client, environment):
     assert "s3" in problem["detail"]
 
 
-async def test_the_service_moves_files_by_itself(make_client, environment, monkeypatch, attachment_dir):
+async def test_the_service_moves_files_by_itself(make_client, environment, attachment_dir):
     """With SUPPORT_OFFLOAD_AFTER files leave the disk without a command, and the gauges follow."""
-    shorter = {
-        "OFFLOAD_INTERVAL": 0.05,
-        "GARBAGE_COLLECTION_INTERVAL": 0.05,
-        "FIRST_RECONCILE_DELAY": (0.5, 0.5),
-        "RECONCILE_INTERVAL": 0.5,
-    }
-    for every, seconds in shorter.items():
-        monkeypatch.setattr(f"support_service.upkeep.{every}", seconds)
-    monkeypatch.setattr("support_service.app.BACKLOG_REFRESH_INTERVAL", 0.05)
+    shorter = MaintenanceTimings(
+        offload_interval=0.05,
+        garbage_collection_interval=0.05,
+        first_reconcile_delay=(0.5, 0.5),
+        reconcile_interval=0.5,
+    )
+    timings = Timings(attachments=AttachmentTimings(backlog_refresh_interval=0.05, maintenance=shorter))
     client = await make_client(
-        **environment, SUPPORT_OFFLOAD_AFTER="0s", SUPPORT_OFFLOAD_GRACE="0s", SUPPORT_SCRUB_SAMPLE="100%"
+        timings=timings,
+        **environment,
+        SUPPORT_OFFLOAD_AFTER="0s",
+        SUPPORT_OFFLOAD_GRACE="0s",
+        SUPPORT_SCRUB_SAMPLE="100%",
     )
     metrics = Scrape(client.app)
     kept = await upload(client, await open_case(client), DATA)
@@ -166,11 +172,11 @@ async def test_the_service_moves_files_by_itself(make_client, environment, monke
         assert await response.read() == DATA
 
 
-async def test_the_sweep_fails_and_the_scrub_does_not(make_client, environment, s3, monkeypatch):
+async def test_the_sweep_fails_and_the_scrub_does_not(make_client, environment, s3):
     """What the service does each hour fails part by part: with S3 down files on the disk are hashed all the same."""
-    monkeypatch.setattr("support_service.upkeep.FIRST_RECONCILE_DELAY", (0.2, 0.2))
-    monkeypatch.setattr("support_service.upkeep.RECONCILE_INTERVAL", 0.2)
-    client = await make_client(**environment, SUPPORT_SCRUB_SAMPLE="100%")
+    soon = MaintenanceTimings(first_reconcile_delay=(0.2, 0.2), reconcile_interval=0.2)
+    timings = Timings(attachments=AttachmentTimings(maintenance=soon))
+    client = await make_client(timings=timings, **environment, SUPPORT_SCRUB_SAMPLE="100%")
     await upload(client, await open_case(client), DATA)
     s3.kill()
     try:

@@ -2,16 +2,16 @@
 
 import asyncio
 
-from support_service import upkeep
-from support_service.settings import Settings
-from support_service.upkeep import FIRST_RECONCILE_DELAY, RECONCILE_INTERVAL, AttachmentMaintenance
+from support_service.app import Timings
+from support_service.attachments.component import AttachmentTimings
+from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceTimings
 from tests.support.calls import PATIENCE, eventually, files, open_case, upload
 from tests.support.scrape import Scrape
 
 UNREPAIRED = "support_attachment_unrepaired"
 
 
-async def test_the_first_sweep_comes_minutes_after_the_start(world, environment, monkeypatch):
+async def test_the_first_sweep_comes_minutes_after_the_start(world, monkeypatch):
     """A process that lives for less than an hour sweeps too, and replicas that start together do not do so at once."""
     pauses, resume = [], asyncio.sleep
 
@@ -20,34 +20,33 @@ async def test_the_first_sweep_comes_minutes_after_the_start(world, environment,
         await asyncio.Event().wait()
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    kept = AttachmentMaintenance(Settings.load(environment), world.database, world.storages, world.instruments)
+    kept = AttachmentMaintenance(world.database, world.storages, world.instruments)
     for _ in range(10):
         async with kept.by_itself():
             await resume(0)
-    soonest, latest = FIRST_RECONCILE_DELAY
+    usual = MaintenanceTimings()
+    soonest, latest = usual.first_reconcile_delay
     first = [seconds for seconds in pauses if soonest <= seconds <= latest]
-    assert latest < RECONCILE_INTERVAL
-    assert RECONCILE_INTERVAL not in pauses
+    assert latest < usual.reconcile_interval
+    assert usual.reconcile_interval not in pauses
     assert len(first) == len(set(first)) == 10
 
 
-async def test_a_process_that_has_not_swept_does_not_say_that_all_files_are_there(
-    make_client, attachment_dir, monkeypatch
-):
+async def test_a_process_that_has_not_swept_does_not_say_that_all_files_are_there(make_client, attachment_dir):
     """What one process found missing, the next does not call found: it says nothing until it has swept."""
     client = await make_client()
     await upload(client, await open_case(client))
     assert Scrape(client.app).series(UNREPAIRED) == []
     for file in files(attachment_dir):
         file.unlink()
-    swept = await restarted(client, make_client, monkeypatch, first=0.0)
+    swept = await restarted(client, make_client, first=0.0)
     await eventually(lambda: swept.series(UNREPAIRED) != [], 6 * PATIENCE)
     assert swept.moved(UNREPAIRED) == {"missing": 1}
-    assert (await restarted(client, make_client, monkeypatch, first=RECONCILE_INTERVAL)).series(UNREPAIRED) == []
+    assert (await restarted(client, make_client, first=3600.0)).series(UNREPAIRED) == []
 
 
-async def restarted(client, make_client, monkeypatch, *, first):
+async def restarted(client, make_client, *, first):
     """The metrics of a process that takes a client's service's place, and sweeps first after so many seconds."""
     await client.close()
-    monkeypatch.setattr(upkeep, "FIRST_RECONCILE_DELAY", (first, first))
-    return Scrape((await make_client()).app)
+    maintenance = MaintenanceTimings(first_reconcile_delay=(first, first))
+    return Scrape((await make_client(timings=Timings(attachments=AttachmentTimings(maintenance=maintenance)))).app)

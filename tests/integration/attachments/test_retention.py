@@ -8,12 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.attachments.maintenance import garbage_queries
+from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
 from support_service.attachments.model import FileTotals, attachment_url
 from support_service.cases.model import Closing, NewCase
 from support_service.database.tables import attachment_deletions, outbox
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
-from support_service.settings import Settings
-from support_service.upkeep import AttachmentMaintenance
 from tests.conftest import both_databases
 
 
@@ -107,10 +106,9 @@ async def test_the_address_of_a_file_that_goes_by_its_age(world):
     """It is told with the service's public address, as when it came."""
     kept = await world.add(b"one")
     await close(world)
-    settings = Settings.load({"SUPPORT_PUBLIC_URL": "https://support.example"})
-    await AttachmentMaintenance(settings, world.database, world.storages, world.instruments).retention.run(
-        world.clock()
-    )
+    options = MaintenanceOptions(public_url="https://support.example")
+    maintenance = AttachmentMaintenance(world.database, world.storages, world.instruments, options)
+    await maintenance.retention.run(world.clock())
     (data,) = await heard(world, "attachment.removed")
     assert data["attachment"]["uri"] == attachment_url(
         "https://support.example", kept.ticket_id, kept.id, kept.filename

@@ -9,8 +9,8 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio import Redis
 
-from support_service.api import app_keys
 from support_service.cases.events import PAYLOADS
+from support_service.database.component import DATABASE
 from support_service.database.tables import leases, outbox
 from support_service.events import store
 from support_service.events.broker import redis as redis_streams
@@ -235,7 +235,7 @@ async def test_large_events_are_published(client, stream, redis):
     """Many events of a megabyte each, which Redis would not take together in time, are published in their order."""
     redis.kill()
     event = {"text": "x" * (1 << 20)}
-    database = client.app[app_keys.DATABASE]
+    database = client.app[DATABASE]
     async with database.transaction() as tx:
         for number in range(100):
             row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": json.dumps(event | {"id": number})}
@@ -248,7 +248,7 @@ async def test_large_events_are_published(client, stream, redis):
 
 async def test_the_numbers_of_an_emptied_outbox_are_not_given_out_again(client, stream):
     """Each event has a number of its own, also on SQLite and when all before it are gone."""
-    database = client.app[app_keys.DATABASE]
+    database = client.app[DATABASE]
     for number in (1, 2):
         await open_case(client)
         await wait_for_events(stream, number)

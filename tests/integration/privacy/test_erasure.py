@@ -9,20 +9,20 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 from redis.asyncio import Redis
 
-from support_service.api import app_keys
 from support_service.attachments.maintenance.garbage import utc_now
 from support_service.audit import store as audit_store
 from support_service.audit.verify import verify_chain
 from support_service.cases.erasure import ERASED_MESSAGE_BYTES, clear_tombstone, erase_case, tombstone_of
+from support_service.commands.maintenance import open_maintenance
 from support_service.core.errors import NotFound
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.erasure import CustomerErasure, ErasureTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.settings import Settings
+from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
-from support_service.upkeep import open_maintenance
 from tests.conftest import both_databases
 from tests.support.calls import (
     PATIENCE,
@@ -288,5 +288,5 @@ async def test_erased_files_are_counted(client, spoken, environment):
     async with open_maintenance(settings) as upkeep:
         erasure = CustomerErasure(settings, upkeep.database, upkeep.remover, Instruments(metrics.meter))
         assert (await erasure.run(SYSTEM_CONTEXT, CUSTOMER)).erased["files"] == 2
-    assert Scrape({app_keys.METRICS: metrics}).moved("support_attachment_deleted_total") == {"erasure": 1}
+    assert Scrape({METRICS: metrics}).moved("support_attachment_deleted_total") == {"erasure": 1}
     metrics.close()

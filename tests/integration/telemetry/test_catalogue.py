@@ -3,6 +3,9 @@
 import re
 
 from support_service.api.routes import ROUTES
+from support_service.app import Timings
+from support_service.attachments.component import AttachmentTimings
+from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.telemetry.instruments import INSTRUMENTS
 from tests.support.calls import PATIENCE, eventually
 from tests.support.scrape import Scrape, parse
@@ -25,10 +28,11 @@ def closed(row):
     }
 
 
-async def test_a_live_scrape_is_the_table(upstream_services, redis, make_client, work, monkeypatch):
+async def test_a_live_scrape_is_the_table(upstream_services, redis, make_client, work):
     """After work of every kind the families are those of the table, of its kinds, with its labels and their values."""
-    monkeypatch.setattr("support_service.upkeep.FIRST_RECONCILE_DELAY", (0.0, 0.0))
-    client = await make_client(SUPPORT_REDIS_URL=redis.url)
+    at_once = MaintenanceTimings(first_reconcile_delay=(0.0, 0.0))
+    timings = Timings(attachments=AttachmentTimings(maintenance=at_once))
+    client = await make_client(SUPPORT_REDIS_URL=redis.url, timings=timings)
     await work(client)
     await eventually(lambda: Scrape(client.app).series("support_attachment_unrepaired"), 6 * PATIENCE)
     async with client.get("/metrics") as response:

@@ -6,15 +6,19 @@ import sqlite3
 import pytest
 import sqlalchemy as sa
 
-from support_service import app
 from support_service import database as databases
-from support_service.api import app_keys
+from support_service.app import Timings
+from support_service.attachments.component import AttachmentTimings
+from support_service.audit.sealer import SealerTimings
+from support_service.cases.gauges import GaugeTimings
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.database import postgres as postgres_room
 from support_service.database import sqlite as sqlite_room
 from support_service.events import relay
+from support_service.events.component import EventTimings
 from support_service.telemetry.labels import REDIS_OPERATIONS
 from support_service.timeline import single_flight
+from support_service.timeline.component import CACHE, TimelineTimings
 from tests.conftest import both_databases
 from tests.support.calls import PATIENCE, eventually, open_case, read_case, read_detail, refresh, refused
 
@@ -38,13 +42,20 @@ def operations(metrics, system):
 def only_what_the_test_does(environment, monkeypatch):
     """No look at levers, cases, files and outbox, no consumer, sealing or hold on a claim: each would count, too."""
     environment["SUPPORT_EVENTS_CONSUME"] = "false"
-    monkeypatch.setattr(app, "REFRESH_EVERY", 3600.0)
-    monkeypatch.setattr(app, "RELAY_LOOK_EVERY", 3600.0)
-    monkeypatch.setattr(app, "SEAL_INTERVAL", 3600.0)
-    monkeypatch.setattr(app, "COUNT_EVERY_SECONDS", 3600.0)
-    monkeypatch.setattr(app, "BACKLOG_REFRESH_INTERVAL", 3600.0)
     monkeypatch.setattr(relay, "POLL_INTERVAL", 3600.0)
     monkeypatch.setattr(single_flight, "LEASE_EXTEND_INTERVAL", 3600.0)
+
+
+@pytest.fixture
+def timings():
+    """Nothing is done at intervals while a test runs."""
+    return Timings(
+        audit=SealerTimings(seal_interval=3600.0),
+        cases=GaugeTimings(refresh_interval=3600.0),
+        timeline=TimelineTimings(override_refresh_interval=3600.0),
+        attachments=AttachmentTimings(backlog_refresh_interval=3600.0),
+        events=EventTimings(backlog_refresh_interval=3600.0),
+    )
 
 
 @pytest.fixture
@@ -179,13 +190,13 @@ async def test_a_dead_redis_is_an_error(with_redis, client, metrics):
     """Operations on a Redis that is gone count as `_OTHER`, on one that hangs as `timeout`."""
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
-    client.app[app_keys.CACHE].timeout = 0.2
+    client.app[CACHE].timeout = 0.2
     with_redis.freeze()
     try:
         await read_detail(client, case)
     finally:
         with_redis.thaw()
-    client.app[app_keys.CACHE].timeout = PATIENCE
+    client.app[CACHE].timeout = PATIENCE
     assert operations(metrics, "redis")["MGET", "timeout"] == 1
 
     async def cached():

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from support_service.api import app_keys
 from support_service.timeline import aggregator, breaker
+from support_service.timeline.component import TIMELINE
 from tests.support import upstream_faults as faults
 from tests.support.timeline.world import (
     ALL,
@@ -195,7 +195,7 @@ async def test_a_case_with_200_references_of_which_a_third_hang(make_client, ser
         services["order"].add(entry["id"])
     services["payment"].fault = faults.hang_before_headers
     world = await World.start(make_client, services, context)
-    payments = world.client.app[app_keys.TIMELINE].sources["payment"]
+    payments = world.client.app[TIMELINE].sources["payment"]
     fetch, soon = payments.fetch, asyncio.get_running_loop().time() + 0.2
     # The deadline is this source's alone: where the machine stands still, the others answer after it.
     monkeypatch.setattr(payments, "fetch", lambda call, _, allowance: fetch(call, soon, allowance))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pytest
 from redis.asyncio import Redis
 
-from support_service.api import app_keys
 from support_service.core import references
 from support_service.settings import Settings
 from support_service.telemetry.labels import REDIS_OPERATIONS
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
+from support_service.timeline.component import CACHE
 from tests.support.calls import PATIENCE, eventually, refresh
 from tests.support.servers import RedisServer
 from tests.support.timeline import redis_faults
@@ -260,7 +260,7 @@ async def test_a_value_that_is_none_with_a_source_out_of_order(world, services, 
 async def test_a_claim_that_nobody_ends(world, store, instruments):
     """What holds a claim's key without an end, or is no claim at all, is not waited for."""
     wanted = references.references_by_service([CONTEXT])
-    cache = SnapshotCache(world.client.app[app_keys.CACHE], instruments)
+    cache = SnapshotCache(world.client.app[CACHE], instruments)
     claim = await cache.claim(Case(world.case["id"], wanted, 0), 1)
     for put in (store.set(claim.key, b"for ever"), store.set(claim.key, b"x", ex=900), store.rpush(claim.key, b"x")):
         await store.delete(cache_key(world.case), claim.key)

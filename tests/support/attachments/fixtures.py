@@ -2,8 +2,8 @@
 
 import pytest
 
-from support_service.api import app_keys
 from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.support.attachments.gateway import Gateway
@@ -25,7 +25,7 @@ async def storage(tmp_path):
 def counted():
     """A provider of metrics, and what it exposes."""
     metrics = Metrics(("prometheus",), build_resource())
-    yield metrics, Scrape({app_keys.METRICS: metrics})
+    yield metrics, Scrape({METRICS: metrics})
     metrics.close()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from support_service.api import app_keys
+from support_service.timeline.component import CACHE, TIMELINE
 from tests.support.calls import PATIENCE, Case, open_case, read_detail
 from tests.support.scrape import Scrape
 from tests.support.upstream import OrderService, Upstream, fulfillment_service, payment_service
@@ -113,11 +113,11 @@ class World:
 
     def set_source_timeout(self, source: str, seconds: float) -> None:
         """Change the timeout of each call to a source."""
-        self.client.app[app_keys.TIMELINE].sources[source].timeout = seconds
+        self.client.app[TIMELINE].sources[source].timeout = seconds
 
     def set_redis_timeout(self, seconds: float) -> None:
         """Change the timeout of each Redis operation."""
-        self.client.app[app_keys.CACHE].timeout = seconds
+        self.client.app[CACHE].timeout = seconds
 
     async def read(self) -> Case:
         """Return the case's detail; fail where a read takes longer than it may."""

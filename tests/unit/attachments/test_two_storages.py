@@ -8,11 +8,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service import upkeep
-from support_service.api import app_keys
 from support_service.attachments import store
-from support_service.attachments.maintenance import offload
+from support_service.attachments.maintenance import jobs, offload
 from support_service.attachments.maintenance.garbage import GarbageCollector
+from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
 from support_service.attachments.maintenance.offload_queries import list_garbage
 from support_service.attachments.maintenance.reconcile import Finding
 from support_service.attachments.maintenance.scrub import Scrubber
@@ -23,10 +22,9 @@ from support_service.cases.model import Closing, NewCase
 from support_service.core.errors import Unavailable
 from support_service.database.tables import attachment_ledger
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
-from support_service.settings import Settings
+from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
-from support_service.upkeep import AttachmentMaintenance
 from tests.support.attachments.streams import stream
 from tests.support.attachments.world import LONG, World
 from tests.support.scrape import Scrape
@@ -210,7 +208,7 @@ async def test_what_a_commit_may_have_kept_is_not_deleted(disks, monkeypatch):
 async def test_a_service_without_a_disk_knows_nothing_of_one(disks):
     """The backlog is unknown before the first look; without local storage there is no free space to tell."""
     metrics = Metrics(("prometheus",), build_resource())
-    scrape, instruments = Scrape({app_keys.METRICS: metrics}), Instruments(metrics.meter)
+    scrape, instruments = Scrape({METRICS: metrics}), Instruments(metrics.meter)
     service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, disks.service._limits)
     assert scrape.series(BACKLOG) == []
     await service.refresh_backlog()
@@ -227,20 +225,16 @@ async def test_a_ledger_without_its_row_is_an_error(disks):
         await store.ledger_totals(disks.database, "local")
 
 
-async def test_what_the_service_does_by_itself_is_logged_where_something_is_wrong(
-    disks, environment, monkeypatch, caplog
-):
+async def test_what_the_service_does_by_itself_is_logged_where_something_is_wrong(disks, monkeypatch, caplog):
     """A file that can't be moved and one that is not what it was are logged, and so is what a retention deleted."""
-    environment |= {"SUPPORT_S3_BUCKET": "bucket", "SUPPORT_SCRUB_SAMPLE": "100%"}
-    monkeypatch.setattr(upkeep, "utc_now", lambda: disks.clock() + LONG)
+    monkeypatch.setattr(jobs, "utc_now", lambda: disks.clock() + LONG)
 
-    def in_charge(**variables):
-        return AttachmentMaintenance(
-            Settings.load(environment | variables), disks.database, disks.storages, disks.instruments
-        )
+    def in_charge(retention=None):
+        options = MaintenanceOptions(scrub_share=1.0, retention=retention)
+        return AttachmentMaintenance(disks.database, disks.storages, disks.instruments, options)
 
     def told():
-        lines = [record.message for record in caplog.records if record.name == upkeep.__name__]
+        lines = [record.message for record in caplog.records if record.name == jobs.__name__]
         caplog.clear()
         return lines
 
@@ -249,14 +243,14 @@ async def test_what_the_service_does_by_itself_is_logged_where_something_is_wron
     disks.case_id = (await disks.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))).id
     good, bad = await disks.add(b"good"), await disks.add(b"hello")
     (disks.folder / bad.storage_key).write_bytes(b"jello")
-    with caplog.at_level(logging.INFO, upkeep.__name__):
+    with caplog.at_level(logging.INFO, jobs.__name__):
         await in_charge()._run_hourly_jobs()
         assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} is not what it was"]
         assert await disks.again(old) == old
-        await in_charge(SUPPORT_RETENTION_AFTER="1d")._run_hourly_jobs()
+        await in_charge(retention=timedelta(days=1))._run_hourly_jobs()
         assert told()[0] == "Retention deleted 1 files of 3 bytes"
         assert await disks.again(old) is None
-        await in_charge(SUPPORT_RETENTION_AFTER="1d")._run_hourly_jobs()
+        await in_charge(retention=timedelta(days=1))._run_hourly_jobs()
         assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} is not what it was"]
         await in_charge()._offload(timedelta(0))
         assert [line.partition(": ")[0] for line in told()] == [f"Attachment {bad.id} stays"]

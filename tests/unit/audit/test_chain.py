@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support_service import database as databases
-from support_service.api import app_keys
 from support_service.audit import chain, log, sealer, store
 from support_service.audit.chain import GENESIS, ChainHead
 from support_service.audit.sealer import Sealer, SealerTimings
@@ -19,6 +18,7 @@ from support_service.audit.verify import VerifyLimits, verify_chain
 from support_service.core.principals import Principal
 from support_service.database.tables import audit_head, audit_log
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, WriteContext, unit_of_work
+from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
@@ -315,7 +315,7 @@ async def test_a_sealer_that_has_not_looked_says_nothing(filled):
     """Before the first look the length and the lag are unknown, which is not 0."""
     metrics = Metrics(("prometheus",), build_resource())
     scrape, names = (
-        Scrape({app_keys.METRICS: metrics}),
+        Scrape({METRICS: metrics}),
         ("support_audit_sealed", "support_audit_unsealed_age_seconds"),
     )
     sealing = Sealer(filled, Instruments(metrics.meter))

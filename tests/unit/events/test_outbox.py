@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from support_service.api import app_keys
 from support_service.core.background import run_in_background
 from support_service.core.errors import Unavailable
 from support_service.database.tables import outbox, webhook_deliveries
@@ -15,6 +14,7 @@ from support_service.events import store
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.relay import OutboxRelay
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender
+from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.support.calls import eventually
@@ -91,7 +91,7 @@ async def test_deliveries_are_made_in_the_background_while_there_are_full_batche
 async def test_a_relay_that_has_not_looked_says_nothing(database):
     """Before the first look nothing is known of the oldest event, which is not an age of 0."""
     metrics = Metrics(("prometheus",), build_resource())
-    scrape = Scrape({app_keys.METRICS: metrics})
+    scrape = Scrape({METRICS: metrics})
     relay = OutboxRelay(database, InMemoryBroker(), Instruments(metrics.meter), stream=STREAM, keep=9)
     assert scrape.series(OLDEST) == []
     await relay.refresh_backlog()

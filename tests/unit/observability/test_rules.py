@@ -13,7 +13,7 @@ from observability import rules, thresholds
 from observability.alerts.alert import of
 from observability.rule_tests.faults import FAULTS
 
-from support_service import upkeep
+from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.telemetry import instruments
 
 ROOT = Path(__file__).parents[3]
@@ -140,7 +140,8 @@ def test_the_limit_of_the_timeline_is_an_edge():
 
 def test_the_last_word_on_lost_files_stands_until_the_next():
     """The alert on them looks back beyond a first sweep and what it takes, and beyond one more where that fails."""
-    first, again = upkeep.FIRST_RECONCILE_DELAY[1], upkeep.RECONCILE_INTERVAL
+    usual = MaintenanceTimings()
+    first, again = usual.first_reconcile_delay[1], usual.reconcile_interval
     assert of(thresholds.SWEEP_KEPT) >= 2 * first
     assert of(thresholds.SWEEP_UNHEARD) >= first + again + of(thresholds.SWEEP_KEPT)
 

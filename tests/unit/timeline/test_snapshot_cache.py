@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from support_service.api import app_keys
+from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from support_service.timeline.cache import snapshots
@@ -43,7 +43,7 @@ async def test_a_write_that_others_always_overtake_is_given_up():
     metrics, cache = Metrics(("prometheus",), build_resource()), Contested()
     await SnapshotCache(cache, Instruments(metrics.meter)).write(CASE, {}, CachedSnapshots(), 60)
     assert cache.sets == MAX_WRITE_ATTEMPTS
-    assert Scrape({app_keys.METRICS: metrics}).moved("support_timeline_cache_events_total") == {}
+    assert Scrape({METRICS: metrics}).moved("support_timeline_cache_events_total") == {}
     metrics.close()
 
 

@@ -1,0 +1,59 @@
+"""The access component: the authenticator, which identifies the caller of a request."""
+
+from collections.abc import AsyncIterator
+from typing import Literal
+
+from aiohttp import web
+
+from support_service.access.authenticator import AnonymousAuthenticator, Authenticator
+from support_service.access.bearer import BearerAuthenticator, TokenVerifier
+from support_service.settings.sections import Access
+from support_service.telemetry import instruments as rows
+from support_service.telemetry.component import INSTRUMENTS
+from support_service.telemetry.instruments import Instruments
+
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
+
+
+def setup(app: web.Application, settings: Access, auth: Literal["open", "token", "jwt"]) -> None:
+    """Add the authenticator. It opens before the database: a service that can't identify callers must not start."""
+    authenticator = app[AUTHENTICATOR] = _authenticator(settings, auth, app[INSTRUMENTS])
+
+    async def run(_: web.Application) -> AsyncIterator[None]:
+        await authenticator.open()
+        yield
+        await authenticator.close()
+
+    app.cleanup_ctx.append(run)
+
+
+def _authenticator(settings: Access, auth: str, instruments: Instruments) -> Authenticator:
+    if auth == "jwt":
+        verifier = _jwt_verifier(settings, instruments)
+    else:
+        instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(0, {})])  # without JWTs there are no keys
+        if auth == "open":
+            return AnonymousAuthenticator()
+        from support_service.access.tokens import FileTokenVerifier
+
+        verifier = FileTokenVerifier(settings.tokens_file)
+    return BearerAuthenticator(verifier, instruments.access_authentications)
+
+
+def _jwt_verifier(settings: Access, instruments: Instruments) -> TokenVerifier:
+    from support_service.access.jwt import JwtRequirements, JwtVerifier
+    from support_service.access.key_source import create_key_source
+
+    keys_location = settings.jwt_keys or ""
+    requirements = JwtRequirements(
+        issuer=settings.jwt_issuer or "",
+        audience=settings.jwt_audience or "",
+        algorithms=settings.jwt_algorithms,
+        leeway=settings.jwt_leeway,
+        role_claim=settings.jwt_role_claim,
+        subject_claim=settings.jwt_subject_claim,
+        teams_claim=settings.jwt_teams_claim,
+    )
+    verifier = JwtVerifier(create_key_source(keys_location), requirements, required="://" not in keys_location)
+    instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(verifier.keys.age, {})])
+    return verifier

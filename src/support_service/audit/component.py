@@ -1,0 +1,22 @@
+"""The audit component: seals the entries of the audit log in the background."""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from support_service.audit.sealer import Sealer, SealerTimings
+from support_service.core.background import run_every, run_in_background
+from support_service.database.component import DATABASE
+from support_service.telemetry.component import INSTRUMENTS
+
+
+def setup(app: web.Application, timings: SealerTimings) -> None:
+    """Seal new entries in the background."""
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        sealer = Sealer(app[DATABASE], app[INSTRUMENTS], timings)
+        await sealer.look()
+        async with run_in_background(run_every(timings.seal_interval, sealer.run, "Sealing the audit log")):
+            yield
+
+    app.cleanup_ctx.append(run)

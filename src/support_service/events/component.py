@@ -1,0 +1,90 @@
+"""The events component: the broker, the relay that publishes to it, the consumer of inbound events, and webhooks."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import aiohttp
+from aiohttp import web
+
+from support_service.core.background import run_every, run_in_background
+from support_service.database.component import DATABASE
+from support_service.events import inbox
+from support_service.events.broker.memory import Broker, InMemoryBroker
+from support_service.events.consumer import ApplyEvent, EventConsumer
+from support_service.events.relay import OutboxRelay
+from support_service.events.webhooks import WebhookEndpoint, WebhookSender
+from support_service.http.component import READINESS
+from support_service.settings.sections import Events
+from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
+from support_service.telemetry.labels import BROKER_OPERATIONS
+from support_service.telemetry.stores import OperationMetrics
+
+EVENT_CONSUMER = web.AppKey("event_consumer", EventConsumer)
+APPLY_EVENT = web.AppKey[ApplyEvent]("apply_event")  # applies an inbound event; the cases component sets it
+
+
+@dataclass(frozen=True, slots=True)
+class EventTimings:
+    """Times of the events component in seconds."""
+
+    backlog_refresh_interval: float = 5.0  # between refreshes of the gauges of the outbox, the stream and webhooks
+    inbox_purge_interval: float = 3600.0
+
+
+def setup(app: web.Application, settings: Events, redis_url: str | None, timings: EventTimings) -> None:
+    """Add the relay, the consumer and webhooks. Without a Redis URL, events stay in this process."""
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        database, instruments = app[DATABASE], app[INSTRUMENTS]
+        broker = _create_broker(app, redis_url)
+        endpoints = [WebhookEndpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
+        consumer = app[EVENT_CONSUMER] = EventConsumer(
+            broker,
+            app[APPLY_EVENT],
+            instruments,
+            stream=settings.inbound_stream,
+            claim_after=settings.claim_after,
+            ping=database.ping,
+        )
+        keep = 0 if isinstance(broker, InMemoryBroker) else settings.keep  # an in-process stream has no readers
+        relay = OutboxRelay(database, broker, instruments, stream=settings.stream, keep=keep, endpoints=endpoints)
+        async with AsyncExitStack() as stack:
+            # Each endpoint limits its own concurrent deliveries. With one limit for all, some would starve others.
+            session = await stack.enter_async_context(
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+            )
+            webhooks = WebhookSender(database, session, instruments, endpoints, lambda: relay.leads)
+            await asyncio.gather(relay.refresh_backlog(), consumer.refresh_depth(), webhooks.refresh())
+            refresh_every = partial(run_every, timings.backlog_refresh_interval)
+            purge = partial(inbox.delete_expired, database)
+            for work in (
+                relay.run(),
+                refresh_every(relay.refresh_backlog, "Counting the outbox"),
+                refresh_every(consumer.refresh_depth, "Looking at the inbound stream"),
+                run_every(timings.inbox_purge_interval, purge, "Forgetting old events"),
+                *([consumer.run()] if settings.consume else []),
+                webhooks.run(),  # also without endpoints: it ends deliveries to removed endpoints
+                refresh_every(webhooks.refresh, "Counting webhook deliveries"),
+            ):
+                await stack.enter_async_context(run_in_background(work))
+            yield
+            if isinstance(broker, InMemoryBroker) and settings.consume:  # events in process memory are lost on exit
+                await consumer.finish(app[READINESS].stop_by)
+        await relay.close()
+        await broker.close()
+
+    app.cleanup_ctx.append(run)
+
+
+def _create_broker(app: web.Application, redis_url: str | None) -> Broker:
+    if redis_url is None:
+        return InMemoryBroker()
+    from support_service.events.broker.redis import RedisBroker
+
+    measure = OperationMetrics(app[INSTRUMENTS].db_operation, "redis", BROKER_OPERATIONS).record
+    broker = RedisBroker(redis_url, measure)
+    app[CONNECTION_POOLS]["events"] = broker.connections
+    return broker

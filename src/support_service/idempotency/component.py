@@ -1,0 +1,23 @@
+"""The idempotency component: claims on idempotency keys, and the deletion of expired keys."""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from support_service.core.background import run_every, run_in_background
+from support_service.database.component import DATABASE
+from support_service.idempotency.claims import IdempotencyService, IdempotencyTimings
+
+CLAIMS = web.AppKey("claims", IdempotencyService)
+
+
+def setup(app: web.Application, timings: IdempotencyTimings) -> None:
+    """Add the claims, and delete expired keys in the background."""
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        claims = app[CLAIMS] = IdempotencyService(app[DATABASE], timings)
+        cleanup = run_every(timings.cleanup_interval, claims.delete_expired, "Deleting old idempotency keys")
+        async with run_in_background(cleanup):
+            yield
+
+    app.cleanup_ctx.append(run)

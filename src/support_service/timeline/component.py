@@ -1,0 +1,88 @@
+"""The timeline component: the clients of the upstream services, the cache, the overrides and the aggregator."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from support_service.core.background import run_every, run_in_background
+from support_service.core.references import UpstreamService
+from support_service.database.component import DATABASE
+from support_service.settings.sections import Timeline
+from support_service.telemetry import instruments as rows
+from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, TRACING
+from support_service.telemetry.labels import REDIS_OPERATIONS
+from support_service.telemetry.stores import OperationMetrics
+from support_service.timeline.aggregator import TimelineAggregator
+from support_service.timeline.cache.memory import InProcessCache, SnapshotStore
+from support_service.timeline.overrides import REFRESH_EVERY, Overrides
+from support_service.timeline.sources import connector
+from support_service.timeline.sources.client import SourceClient, breaker_states
+
+TIMELINE = web.AppKey("timeline", TimelineAggregator)
+CACHE = web.AppKey("cache", SnapshotStore)
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineTimings:
+    """Times of the timeline component in seconds."""
+
+    override_refresh_interval: float = REFRESH_EVERY
+
+
+def setup(app: web.Application, settings: Timeline, timings: TimelineTimings) -> None:
+    """Add the timeline, with a client for each upstream service that has a URL."""
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        instruments = app[INSTRUMENTS]
+        cache = app[CACHE] = _create_cache(app, settings)
+        urls: dict[UpstreamService, str | None] = {
+            "order": settings.order_url,
+            "payment": settings.payment_url,
+            "fulfillment": settings.fulfillment_url,
+        }
+        overrides = Overrides(app[DATABASE])
+        await overrides.refresh()
+        configured = [name for name, url in urls.items() if url]
+        instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(configured))
+        async with connector.create_session(app[TRACING].of_clients()) as session:
+            sources = [
+                SourceClient(
+                    name,
+                    url,
+                    session,
+                    instruments,
+                    timeout=min(settings.source_timeout, settings.deadline),
+                    connections=settings.connections,
+                )
+                for name, url in urls.items()
+                if url
+            ]
+            instruments.observe(rows.TIMELINE_BREAKER, lambda: breaker_states(sources))
+            timeline = app[TIMELINE] = TimelineAggregator(
+                sources,
+                cache,
+                overrides,
+                instruments,
+                ttl=settings.cache_ttl,
+                stale_ttl=settings.stale_ttl,
+                deadline=settings.deadline,
+            )
+            refresh = run_every(timings.override_refresh_interval, overrides.refresh, "Reading the timeline's levers")
+            async with run_in_background(refresh):
+                yield
+            await timeline.close()
+        await cache.close()
+
+    app.cleanup_ctx.append(run)
+
+
+def _create_cache(app: web.Application, settings: Timeline) -> SnapshotStore:
+    if settings.redis_url is None:
+        return InProcessCache()
+    from support_service.timeline.cache.redis import RedisCache
+
+    measure = OperationMetrics(app[INSTRUMENTS].db_operation, "redis", REDIS_OPERATIONS).record
+    cache = RedisCache(settings.redis_url, settings.redis_timeout, measure)
+    app[CONNECTION_POOLS]["cache"] = cache.connections
+    return cache
