@@ -3,6 +3,7 @@
 from observability import thresholds as t
 
 from grafana.panel import Panel, Query, Row, highest, lowest, quantile, rate, series, share, total
+from support_service.core.upstream_services import UPSTREAM_SERVICES
 
 RUNBOOK = "timeline-slow-or-attachment-backlog.md"
 EVENTS = "support_timeline_cache_events_total"
@@ -114,7 +115,7 @@ READING = Row(
     ),
 )
 SOURCES = Row(
-    "Sources: order, payment, fulfillment",
+    f"Sources: {', '.join(UPSTREAM_SERVICES)}",
     (
         Panel(
             "Support timeline sources",

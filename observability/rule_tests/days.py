@@ -5,6 +5,7 @@ from typing import Any
 
 from observability import thresholds as t
 from observability.rule_tests.notation import file_of, firing
+from support_service.core.upstream_services import UPSTREAM_SERVICES
 
 DAY = 1440  # minutes
 NIGHT = 480  # minutes; longer than every window that an alert on rates needs (6 h)
@@ -35,7 +36,7 @@ BUSY = {
 }
 BUSY |= {
     f'support_timeline_source_seconds_count{{service="{service}",outcome="{outcome}"}}': share
-    for service in ("order", "payment", "fulfillment")
+    for service in UPSTREAM_SERVICES
     for outcome, share in (("ok", 20.0), ("not_found", 5.0), ("timeout", 1.0), ("error", 1.0))
 }
 BUSY |= {

@@ -16,6 +16,7 @@ from support_service.audit import component as audit
 from support_service.audit.sealer import SealerTimings
 from support_service.cases import component as cases
 from support_service.cases.gauges import GaugeTimings
+from support_service.cases.masking import CaseMasker
 from support_service.database import component as database
 from support_service.events import component as events
 from support_service.events.component import EventTimings
@@ -29,6 +30,7 @@ from support_service.telemetry import component as telemetry
 from support_service.telemetry.component import TelemetryTimings
 from support_service.timeline import component as timeline
 from support_service.timeline.component import TimelineTimings
+from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,8 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     database.setup(app, settings.database)
     idempotency.setup(app, timings.idempotency)
     audit.setup(app, timings.audit)
-    cases.setup(app, settings.server.masking_key, timings.cases)
-    timeline.setup(app, settings.timeline, timings.timeline)
+    cases.setup(app, CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS), timings.cases)
+    timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)
     events.setup(app, settings.events, settings.events_redis_url, timings.events)
     api.setup(app, settings.access, settings.attachments, settings.events)

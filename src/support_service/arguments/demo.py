@@ -6,7 +6,7 @@ from support_service.arguments.subcommands import Subcommands
 
 def add_to(commands: Subcommands) -> None:
     """Add `demo` to the commands."""
-    what = "serve with simulated order, payment and fulfillment services and sample cases"
+    what = "serve with simulated upstream services and sample cases"
     demo = commands.add("demo", what, "demo:demo")
     demo.add_argument("--port", type=int, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)")
     what = "send a running service believable load, for dashboards; as SUPPORT_TOKEN says, where it asks who calls"

@@ -1,6 +1,7 @@
 """Arguments of `timeline`, which sets, clears and shows overrides."""
 
 from support_service.arguments.subcommands import Subcommands
+from support_service.core.upstream_services import UPSTREAM_SERVICES, any_of
 
 EXAMPLES = """\
 examples:
@@ -23,7 +24,7 @@ def add_to(commands: Subcommands) -> None:
     levers = commands.group("timeline", what, "LEVER", epilog=EXAMPLES)
     example = f'{EXAMPLE}degrade payment --for 30m --reason "being restored"'
     off = levers.add("degrade", "stop asking a service", "timeline:degrade", epilog=example)
-    off.add_argument("service", metavar="SERVICE", help="order, payment, fulfillment")
+    off.add_argument("service", metavar="SERVICE", help=", ".join(UPSTREAM_SERVICES))
     example = f"{EXAMPLE}ttl 1800 --for 2h"
     ttl = levers.add("ttl", "set how long answers count as current", "timeline:ttl", epilog=example)
     ttl.add_argument("seconds", metavar="SECONDS", help="1 to 86400")
@@ -40,5 +41,5 @@ def add_to(commands: Subcommands) -> None:
         )
     example = f"{EXAMPLE}restore payment"
     back = levers.add("restore", "put a lever back before its time", "timeline:restore", epilog=example)
-    back.add_argument("lever", metavar="LEVER", help="order, payment, fulfillment, ttl or all")
+    back.add_argument("lever", metavar="LEVER", help=any_of((*UPSTREAM_SERVICES, "ttl", "all")))
     levers.add("status", "show what is pulled now", "timeline:status", epilog=f"{EXAMPLE}status")

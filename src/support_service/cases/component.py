@@ -1,7 +1,5 @@
 """The cases component: the case service, the handler of other services' events, and masking."""
 
-import os
-import secrets
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -19,9 +17,9 @@ CASES = web.AppKey("cases", CaseService)
 CASE_MASKER = web.AppKey("case_masker", CaseMasker)
 
 
-def setup(app: web.Application, masking_key: str | None, timings: GaugeTimings) -> None:
-    """Add the case service. Without a masking key, pseudonyms differ between replicas and restarts."""
-    app[CASE_MASKER] = CaseMasker(os.fsencode(masking_key or secrets.token_hex()))
+def setup(app: web.Application, masker: CaseMasker, timings: GaugeTimings) -> None:
+    """Add the case service, and the masker of what analysts read."""
+    app[CASE_MASKER] = masker
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]

@@ -4,18 +4,21 @@ Only values known to be harmless stay visible, so a field that is added later is
 """
 
 import hmac
+import os
 import re
-from collections.abc import Iterable, Mapping
+import secrets
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from support_service.cases.model import Attachment, Case, Message, Ticket
 from support_service.cases.vocabulary import Json
 from support_service.core.case_vocabulary import CHANNELS
+from support_service.core.upstream_services import SERVICE_BY_KIND
 from support_service.telemetry.labels import CONTENT_TYPES, known_or_other
 
 MASKED = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: two customers share a pseudonym with a probability of 1 in 2^64
-IDENTIFYING = frozenset({"id", "customerId", "orderId", "paymentId", "shipmentId"})
+IDENTIFYING = frozenset({"id", "customerId", *(f"{kind}Id" for kind in SERVICE_BY_KIND)})
 WORD_PATTERN = re.compile(
     r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}"
 )  # at most four digits: five may be a personal number
@@ -25,21 +28,25 @@ AMOUNT_PATTERN = re.compile(r"-?\d{1,12}(\.\d{1,4})?")
 VISIBLE_MEMBERS = {"timestamp": TIMESTAMP_PATTERN} | dict.fromkeys(
     ("type", "source", "status", "eventType", "authorType", "sentiment", "visibility"), WORD_PATTERN
 )
-VISIBLE_SERVICE_MEMBERS = VISIBLE_MEMBERS | {"total": AMOUNT_PATTERN, "amount": AMOUNT_PATTERN}
-SERVICE_ENTRY_TYPES = ("order", "payment")  # types of entries that customers can't write
-# Member names that stay visible. Any other name is masked, because it may be free text.
-KNOWN_MEMBER_NAMES = (
-    VISIBLE_SERVICE_MEMBERS.keys()
-    | IDENTIFYING
-    | {"payload", "trackingNumber", "message", "attachmentUri", "metadata", "filename", "uri"}
-)
+# Member names that stay visible, beside those of the sources. Any other name is masked, because it may be free text.
+KNOWN_MEMBER_NAMES = VISIBLE_MEMBERS.keys() | IDENTIFYING | {"message", "attachmentUri", "metadata", "filename", "uri"}
 
 
 class CaseMasker:
-    """Masks cases with a secret key; the same key gives a customer the same pseudonym in every export."""
+    """Masks cases with a secret key; the same key gives a customer the same pseudonym in every export.
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    Without a key it takes a random one: pseudonyms then differ between replicas and restarts.
+    Of the entries of the timeline's sources, `amounts` holds the members with amounts of money, by entry type, and
+    `personal` the members whose values are masked and whose names are not.
+    """
+
+    def __init__(self, key: str | None, amounts: Mapping[str, Collection[str]], personal: Collection[str]) -> None:
+        self._key = os.fsencode(key or secrets.token_hex())
+        self._types_with_amounts = amounts.keys()
+        self._visible_with_amounts = VISIBLE_MEMBERS | {
+            name: AMOUNT_PATTERN for names in amounts.values() for name in names
+        }
+        self._known_names = KNOWN_MEMBER_NAMES | self._visible_with_amounts.keys() | {*personal}
 
     def ticket(self, ticket: Ticket) -> Ticket:
         """Return a copy of the case (without conversation) with masked texts and pseudonymous ids."""
@@ -89,9 +96,9 @@ class CaseMasker:
         return [self._entry(entry) for entry in entries]
 
     def _entry(self, entry: Mapping[str, Any]) -> Json:
-        harmless = VISIBLE_SERVICE_MEMBERS if entry.get("type") in SERVICE_ENTRY_TYPES else VISIBLE_MEMBERS
+        harmless = self._visible_with_amounts if entry.get("type") in self._types_with_amounts else VISIBLE_MEMBERS
         return {
-            name if name in KNOWN_MEMBER_NAMES else MASKED: self._value(name, value, harmless.get(name))
+            name if name in self._known_names else MASKED: self._value(name, value, harmless.get(name))
             for name, value in entry.items()
         }
 

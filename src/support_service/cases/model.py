@@ -30,7 +30,8 @@ from support_service.cases.vocabulary import (
 )
 from support_service.core.case_vocabulary import AuthorType, Status
 from support_service.core.errors import Conflict
-from support_service.core.references import SourceStatus, UpstreamService
+from support_service.core.references import SourceStatus
+from support_service.core.upstream_services import ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 
 MAX_SEARCH_WORD_LENGTH = 64  # letters of a word that are searchable
 # Bytes of a case's words in the search index. This is enough for the longest text in any script, at three parts of
@@ -262,8 +263,9 @@ class Attachment(ApiModel):
 
 
 Sources = dict[UpstreamService, SourceStatus]
-_NOT_REQUESTED = SourceStatus(status="none", ageSeconds=None, reason="timeline not requested")
-NOT_REQUESTED: Sources = {"order": _NOT_REQUESTED, "payment": _NOT_REQUESTED, "fulfillment": _NOT_REQUESTED}
+NOT_REQUESTED: Sources = dict.fromkeys(
+    UPSTREAM_SERVICES, SourceStatus(status="none", ageSeconds=None, reason="timeline not requested")
+)
 
 
 class Case(Ticket):
@@ -274,8 +276,8 @@ class Case(Ticket):
     messages: list[Message] = Field(description="the conversation, oldest first")
     timeline: list[Json] = Field(
         default_factory=list,
-        description="entries by `timestamp`; `type` is `order`, `order-event`, `payment`, `shipment`, `conversation`, "
-        "`attachment`, or what an entry of the context says",
+        description=f"entries by `timestamp`; `type` is {', '.join(f'`{each}`' for each in ENTRY_TYPES)}, "
+        "`conversation`, `attachment`, or what an entry of the context says",
     )
     attachments: list[Attachment] = Field(description="oldest first")
     timeline_sources: Sources = Field(

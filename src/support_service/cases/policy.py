@@ -9,8 +9,9 @@ from support_service.core import references
 from support_service.core.case_vocabulary import SYNTHETIC
 from support_service.core.errors import Forbidden
 from support_service.core.principals import Principal
+from support_service.core.upstream_services import ENTRY_TYPES
 
-RESERVED_ENTRY_TYPES = frozenset({"order", "order-event", "payment", "shipment", "conversation", "attachment"})
+RESERVED_ENTRY_TYPES = frozenset({*ENTRY_TYPES, "conversation", "attachment"})
 """Timeline entry types that only services or the conversation may provide; customers may not use them."""
 
 

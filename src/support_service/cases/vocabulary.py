@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from support_service.core import case_vocabulary
 from support_service.core.json_limits import JSON_STRING
+from support_service.core.upstream_services import SERVICE_BY_KIND
 
 Visibility = Annotated[
     Literal["public", "internal"],
@@ -83,9 +84,9 @@ Context = Annotated[
     list[Json],
     Field(  # first, so that the number of entries is checked before any entry is
         max_length=MAX_CONTEXT_ENTRIES,
-        description="what the case is about: `{type: order, orderId}`, `{type: payment, paymentId}`, `{type: shipment, "
-        "shipmentId}`, or anything else; one object stands for a list of one; at most 64 KiB as compact JSON, numbers "
-        "without exponents",
+        description="what the case is about: "
+        f"{', '.join(f'`{{type: {kind}, {kind}Id}}`' for kind in SERVICE_BY_KIND)}, or anything else; one object "
+        "stands for a list of one; at most 64 KiB as compact JSON, numbers without exponents",
     ),
     BeforeValidator(_as_list, json_schema_input_type=list[Json] | Json),
     AfterValidator(_bounded),

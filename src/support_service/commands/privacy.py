@@ -3,8 +3,6 @@
 import argparse
 import asyncio
 import json
-import os
-import secrets
 import sys
 from collections.abc import Mapping
 
@@ -23,6 +21,7 @@ from support_service.core.ids import LENGTH
 from support_service.erasure import CustomerErasure
 from support_service.idempotency.unit_of_work import WriteContext
 from support_service.settings import Settings
+from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 
 INCOMPLETE_STATUS = 1  # exit status if data is left to erase
 
@@ -75,7 +74,7 @@ def export_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 
 
 async def _export(settings: Settings, *, masked: bool) -> None:
-    mask = CaseMasker(os.fsencode(settings.server.masking_key or secrets.token_hex()))
+    mask = CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS)
     async with open_maintenance(settings) as upkeep:
         after, more = None, True
         while more:

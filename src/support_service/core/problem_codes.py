@@ -6,6 +6,8 @@ that return it. Tests compare all three, and the code that raises it, with this 
 
 from typing import NamedTuple
 
+from support_service.core.upstream_services import UPSTREAM_SERVICES, any_of
+
 
 class ProblemCode(NamedTuple):
     """A stable, machine-readable problem code. A status of None stands for any 4xx that the HTTP layer chooses."""
@@ -86,8 +88,8 @@ COMMAND_LINE_ERRORS = (
     ("not_confirmed", "say `--yes` where nobody can be asked"),
     ("reason_missing", "say why with `--reason`"),
     ("subject_missing", "an agent's or a customer's token needs `--subject`"),
-    ("unknown_lever", "`order`, `payment`, `fulfillment`, `ttl` or `all`"),
-    ("unknown_service", "`order`, `payment` or `fulfillment`"),
+    ("unknown_lever", any_of(f"`{name}`" for name in (*UPSTREAM_SERVICES, "ttl", "all"))),
+    ("unknown_service", any_of(f"`{name}`" for name in UPSTREAM_SERVICES)),
     ("unknown_token", "`support-service token list` shows all"),
     ("upload_refused", "the service refused the file, and says why"),
     ("wrong_customer", "a customer's id has 1 to 36 characters"),

@@ -1,8 +1,7 @@
 """References of a case to upstream services: the ids in its context, and the status of each service's data.
 
-A context is a list of JSON objects. Objects of type `order`, `payment` and `shipment` refer to another service:
-`{type: order, orderId|id}`, `{type: payment, paymentId|id}`, `{type: shipment, shipmentId|id}`. Payments and shipments
-without an id of their own are looked up by order.
+A context is a list of JSON objects. An object whose `type` is a kind of upstream_services.py refers to that service:
+`{type: order, orderId|id}`, `{type: payment, paymentId|id}`. Objects without an id of their own are looked up by order.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on only
 
-UpstreamService = Literal["order", "payment", "fulfillment"]
-SERVICE_BY_TYPE: dict[str, UpstreamService] = {"order": "order", "payment": "payment", "shipment": "fulfillment"}
+from support_service.core.upstream_services import SERVICE_BY_KIND, UpstreamService
+
 MAX_REFERENCE_LENGTH = 200  # characters of an id
 
 
@@ -39,11 +38,11 @@ def references_by_service(context: Iterable[Mapping[str, Any]]) -> dict[Upstream
 
     Services that the context does not refer to are left out.
     """
-    ids: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_TYPE}
-    of_orders: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_TYPE}
+    ids: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_KIND}
+    of_orders: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_KIND}
     for entry in context:
         kind = entry.get("type")
-        if not isinstance(kind, str) or kind not in SERVICE_BY_TYPE:
+        if not isinstance(kind, str) or kind not in SERVICE_BY_KIND:
             continue
         own = _id(entry.get(f"{kind}Id")) or _id(entry.get("id"))
         order = _id(entry.get("orderId"))
@@ -52,8 +51,8 @@ def references_by_service(context: Iterable[Mapping[str, Any]]) -> dict[Upstream
         elif order:
             of_orders[kind][order] = None
     found: dict[UpstreamService, SourceReferences] = {}
-    for kind, service in SERVICE_BY_TYPE.items():
-        # Payments and shipments without an id or order in their context entries are looked up by the case's orders.
+    for kind, service in SERVICE_BY_KIND.items():
+        # Objects without an id or order in their context entries are looked up by the case's orders.
         orders = of_orders[kind] or ({} if ids[kind] or kind == "order" else ids["order"])
         if ids[kind] or orders:
             found[service] = SourceReferences(tuple(ids[kind]), tuple(orders))
@@ -64,7 +63,7 @@ def reference_rows(context: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]
     """Return (kind, value) of every id in a context, without duplicates: the index rows by which events find cases."""
     wanted = references_by_service(context)
     named: dict[tuple[str, str], None] = {}
-    for kind, service in SERVICE_BY_TYPE.items():
+    for kind, service in SERVICE_BY_KIND.items():
         if service in wanted:
             named |= {(kind, value): None for value in wanted[service].ids}
             named |= {("order", value): None for value in wanted[service].of_orders}
@@ -74,7 +73,7 @@ def reference_rows(context: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]
 def _id(value: object) -> str | None:
     """Return an id as text, or None if the value can't be an id. Texts and integers can; booleans and containers can't.
 
-    Blank texts and texts over MAX_LENGTH characters can't be ids either.
+    Blank texts and texts over MAX_REFERENCE_LENGTH characters can't be ids either.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None

@@ -8,20 +8,16 @@ from pathlib import Path
 
 from support_service import __version__
 from support_service.app import build
+from support_service.core.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.database import migrate
-from support_service.demo import services
 from support_service.demo.samples import open_samples
+from support_service.demo.services import simulated_service
 from support_service.server import serving, stop_signal
 from support_service.settings import Client, Server, Settings, WrongSetting
 from support_service.telemetry import logs
 
 log = logging.getLogger(__name__)
 DATA_DIRECTORY = Path("var/demo")
-SIMULATED_SERVICES = {
-    "SUPPORT_ORDER_URL": services.order_service,
-    "SUPPORT_PAYMENT_URL": services.payment_service,
-    "SUPPORT_FULFILLMENT_URL": services.fulfillment_service,
-}
 
 
 async def run(environ: Mapping[str, str], port: int | None) -> None:
@@ -36,10 +32,11 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         "SUPPORT_LOG_LEVEL": "warning",
     }
     async with AsyncExitStack() as stack:
-        for variable, app in SIMULATED_SERVICES.items():
-            if not environ.get(variable):
-                on_free_port = Server.model_validate({"SUPPORT_PORT": 0})
-                defaults[variable] = await stack.enter_async_context(serving(app(), on_free_port))
+        on_free_port = Server.model_validate({"SUPPORT_PORT": 0})
+        for service in UPSTREAM_SERVICES:
+            if not environ.get(url_variable(service)):
+                app = simulated_service(service)
+                defaults[url_variable(service)] = await stack.enter_async_context(serving(app, on_free_port))
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
         settings = Settings.to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
         caller = Client.of(environ).headers
@@ -60,7 +57,7 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
 def _welcome(address: str, case_id: str, cases: int) -> str:
     case = f"{address}/support/cases/{case_id}"
     return f"""
-support-service {__version__} is running, with simulated order, payment and fulfillment services and {cases} cases.
+support-service {__version__} is running, with simulated {", ".join(UPSTREAM_SERVICES)} services and {cases} cases.
 
   API        {address}/docs
   Cases      {address}/support/cases

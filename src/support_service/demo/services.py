@@ -1,4 +1,4 @@
-"""Simulated order, payment and fulfillment services.
+"""Simulated upstream services.
 
 The same id always has the same answer. Times are relative to the start.
 """
@@ -9,13 +9,17 @@ from typing import Any
 
 from aiohttp import web
 
+from support_service.core.upstream_services import OBJECTS, UpstreamService
+from support_service.timeline.sources.registry import SOURCES
+
 STARTED = datetime.now(UTC).replace(microsecond=0)
 ORDER_STAGES = ("order.created", "order.paid", "order.packed", "order.shipped", "order.delivered")
+PREFIXES = {"fulfillment": "SHP"}  # of ids; other services take the beginning of their kind
 STATUS = {"order.created": "placed", "order.paid": "paid", "order.packed": "packed", "order.shipped": "shipped"}
 
 
 class SimulatedOrder:
-    """The data of the three services about one order, drawn from its id."""
+    """What the services know about one order, drawn from its id."""
 
     def __init__(self, order_id: str) -> None:
         draw = random.Random(order_id)
@@ -29,11 +33,6 @@ class SimulatedOrder:
         """Return the time at which the order reached a stage, in ISO 8601."""
         return (self.placed + timedelta(hours=9 * stage)).isoformat()
 
-    def order(self) -> dict[str, Any]:
-        """Return the order service's view."""
-        status = STATUS.get(ORDER_STAGES[self.reached - 1], "delivered")
-        return {"id": self.id, "status": status, "grandTotal": self.total} | self._times(self.reached - 1)
-
     def events(self) -> list[dict[str, Any]]:
         """Return the order's history."""
         return [
@@ -41,56 +40,53 @@ class SimulatedOrder:
             for number, stage in enumerate(ORDER_STAGES[: self.reached])
         ]
 
-    def payment(self) -> dict[str, Any]:
-        """Return the payment service's view."""
+    def view(self, service: UpstreamService) -> dict[str, Any]:
+        """Return a service's object about the order; an object without details here has an id, a status and times."""
+        last = self.reached - 1
+        details: dict[str, tuple[int, dict[str, Any]]] = {
+            "order": (last, {"status": STATUS.get(ORDER_STAGES[last], "delivered"), "grandTotal": self.total}),
+            "payment": (1, {"status": "captured", "amount": self.total}),
+            "fulfillment": (
+                max(last, 2),
+                {
+                    "status": "in_transit" if self.reached < len(ORDER_STAGES) else "delivered",
+                    "trackingNumber": f"VN{int(self.number):09d}",
+                },
+            ),
+        }
+        stage, fields = details.get(service, (last, {"status": "received"}))
+        own_id = f"{PREFIXES.get(service, OBJECTS[service].kind[:3].upper())}-{self.number}"
         return {
-            "id": f"PAY-{self.number}",
+            "id": self.id if service == "order" else own_id,
             "orderId": self.id,
-            "status": "captured",
-            "amount": self.total,
-        } | self._times(1)
-
-    def shipment(self) -> dict[str, Any]:
-        """Return the fulfillment service's view."""
-        return {
-            "id": f"SHP-{self.number}",
-            "orderId": self.id,
-            "status": "in_transit" if self.reached < len(ORDER_STAGES) else "delivered",
-            "trackingNumber": f"VN{int(self.number):09d}",
-        } | self._times(max(self.reached - 1, 2))
-
-    def _times(self, stage: int) -> dict[str, str]:
-        return {"createdAt": self.at(0), "updatedAt": self.at(stage)}
+            **fields,
+            "createdAt": self.at(0),
+            "updatedAt": self.at(stage),
+        }
 
 
-def order_service() -> web.Application:
-    """Return an app that serves `/orders/{id}` and `/orders/{id}/events`."""
-    return _app({"/orders/{id}": SimulatedOrder.order, "/orders/{id}/events": SimulatedOrder.events})
-
-
-def payment_service() -> web.Application:
-    """Return an app that serves `/payments/{id}` and `/payments?orderId=`."""
-    return _app({"/payments/{id}": SimulatedOrder.payment, "/payments": SimulatedOrder.payment})
-
-
-def fulfillment_service() -> web.Application:
-    """Return an app that serves `/fulfillment/shipments/{id}` and `/fulfillment/shipments?orderId=`."""
-    return _app(
-        {"/fulfillment/shipments/{id}": SimulatedOrder.shipment, "/fulfillment/shipments": SimulatedOrder.shipment}
-    )
-
-
-def _app(answers: dict[str, Any]) -> web.Application:
-    """Return an app that answers each path with a view of an order, found by the path's id or by `orderId`."""
+def simulated_service(service: UpstreamService) -> web.Application:
+    """Return an app that serves the objects of a service by id, and in pages by order."""
     app = web.Application()
-    for path, view in answers.items():
+    path = SOURCES[service].path
 
-        async def answer(request: web.Request, view: Any = view) -> web.Response:
-            named = request.match_info.get("id")
-            if named is None:
-                return web.json_response({"items": [view(SimulatedOrder(request.query.get("orderId", "")))]})
-            number = named.rpartition("-")[2]
-            return web.json_response(view(SimulatedOrder(named if named.startswith("ORD") else f"ORD-{number}")))
+    async def by_id(request: web.Request) -> web.Response:
+        return web.json_response(_order(request.match_info["id"]).view(service))
 
-        app.router.add_get(path, answer)
+    async def by_order(request: web.Request) -> web.Response:
+        return web.json_response({"items": [SimulatedOrder(request.query.get("orderId", "")).view(service)]})
+
+    async def events(request: web.Request) -> web.Response:
+        return web.json_response(_order(request.match_info["id"]).events())
+
+    app.router.add_get(f"{path}/{{id}}", by_id)
+    app.router.add_get(path, by_order)
+    if service == "order":
+        app.router.add_get(f"{path}/{{id}}/events", events)
     return app
+
+
+def _order(name: str) -> SimulatedOrder:
+    """Return the order of an id, which may be the id of one of its other objects."""
+    number = name.rpartition("-")[2]
+    return SimulatedOrder(name if name.startswith("ORD") else f"ORD-{number}")

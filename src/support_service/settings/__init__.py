@@ -11,6 +11,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
+from support_service.core.upstream_services import UpstreamService
 from support_service.settings import opentelemetry
 from support_service.settings.sections import (
     Access,
@@ -24,6 +25,7 @@ from support_service.settings.sections import (
     SettingsSection,
     Telemetry,
     Timeline,
+    UpstreamUrls,
     read_section,
 )
 from support_service.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, mask_secrets
@@ -57,6 +59,7 @@ class Settings(BaseModel):
     server: Server
     limits: LimitSettings
     database: Database
+    upstream_urls: dict[UpstreamService, str]  # of the services that are configured
     timeline: Timeline
     attachments: Attachments
     s3: ObjectStore
@@ -93,6 +96,7 @@ class Settings(BaseModel):
             server=read_section(Server, environ),
             limits=read_section(LimitSettings, environ),
             database=read_section(Database, environ),
+            upstream_urls=read_section(UpstreamUrls, environ).model_dump(exclude_none=True),
             timeline=read_section(Timeline, environ),
             attachments=read_section(Attachments, environ),
             s3=read_section(ObjectStore, environ),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -11,9 +11,11 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    create_model,
 )
 
 from support_service.core import units
+from support_service.core.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.settings.values import (
     Algorithms,
     BaseUrl,
@@ -100,16 +102,20 @@ class Database(SettingsSection):
     pool_size: int = Field(10, alias="SUPPORT_DATABASE_POOL", ge=1, le=200, description="PostgreSQL connections")
 
 
+_UPSTREAM_URLS: dict[str, Any] = {
+    service: (BaseUrl | None, Field(None, alias=url_variable(service), description="unset: that source is off"))
+    for service in UPSTREAM_SERVICES
+}
+UpstreamUrls = create_model(
+    "UpstreamUrls", __base__=SettingsSection, __doc__="Base URLs of the upstream services.", **_UPSTREAM_URLS
+)
+
+
 class Timeline(SettingsSection):
-    """The timeline: upstream services, their timeouts, and the cache."""
+    """The timeline: timeouts of the upstream services, and the cache."""
 
     redis_url: RedisUrl | None = Field(None, alias="SUPPORT_REDIS_URL", description="unset: in-process cache")
     redis_timeout: Seconds = Field(0.045, alias="SUPPORT_REDIS_TIMEOUT", gt=0, description="s for Redis to answer")
-    order_url: BaseUrl | None = Field(None, alias="SUPPORT_ORDER_URL", description="unset: that source is off")
-    payment_url: BaseUrl | None = Field(None, alias="SUPPORT_PAYMENT_URL", description="unset: that source is off")
-    fulfillment_url: BaseUrl | None = Field(
-        None, alias="SUPPORT_FULFILLMENT_URL", description="unset: that source is off"
-    )
     cache_ttl: Seconds = Field(
         300, alias="SUPPORT_TIMELINE_CACHE_TTL", gt=0, description="s an answer counts as current"
     )

@@ -13,6 +13,7 @@ from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Ob
 
 from support_service import __version__
 from support_service.core import case_vocabulary
+from support_service.core.upstream_services import UPSTREAM_SERVICES
 from support_service.telemetry import labels
 from support_service.telemetry.batches import BatchedCounter, BatchedHistogram, MeasurementBuffer
 
@@ -101,7 +102,7 @@ TIMELINE_SOURCE = InstrumentSpec(
     "histogram",
     "s",
     "Time of one call to a service behind the timeline, by outcome",
-    {"service": labels.UPSTREAM_SERVICES, "outcome": labels.SOURCE_OUTCOMES},
+    {"service": UPSTREAM_SERVICES, "outcome": labels.SOURCE_OUTCOMES},
     LATENCY_BUCKETS,
 )
 TIMELINE_BREAKER = InstrumentSpec(
@@ -109,14 +110,14 @@ TIMELINE_BREAKER = InstrumentSpec(
     "observed sum",
     "{breaker}",
     "1 for the state that a service's circuit breaker is in, 0 for the others; an open one keeps calls away from it",
-    {"service": labels.UPSTREAM_SERVICES, "state": labels.BREAKER_STATES},
+    {"service": UPSTREAM_SERVICES, "state": labels.BREAKER_STATES},
 )
 TIMELINE_SOURCE_ENABLED = InstrumentSpec(
     "support.timeline.source_enabled",
     "gauge",
     "{source}",
     "1 while a service behind the timeline is configured and not switched off by on-call, 0 otherwise",
-    {"service": labels.UPSTREAM_SERVICES},
+    {"service": UPSTREAM_SERVICES},
 )
 ATTACHMENT_STORED = InstrumentSpec(
     "support.attachment.stored",

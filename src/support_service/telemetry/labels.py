@@ -8,7 +8,6 @@ from collections.abc import Collection
 
 OTHER = "other"
 
-UPSTREAM_SERVICES = ("order", "payment", "fulfillment")
 SOURCE_OUTCOMES = ("ok", "not_found", "timeout", "error", "invalid", "open")
 BREAKER_STATES = ("closed", "half_open", "open")
 TIMELINE_ORIGINS = ("cache", "remote")

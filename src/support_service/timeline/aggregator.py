@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from cachetools import TTLCache
 
-from support_service.core.references import SERVICE_BY_TYPE, SourceReferences, SourceStatus, UpstreamService
+from support_service.core.references import SourceReferences, SourceStatus
+from support_service.core.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline.cache.memory import CacheUnavailable, SnapshotStore
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
@@ -20,7 +21,6 @@ from support_service.timeline.overrides import Overrides
 from support_service.timeline.single_flight import FetchResult, SingleFlight, SourceResult
 from support_service.timeline.sources.client import SourceClient
 
-SERVICE_ORDER = tuple(SERVICE_BY_TYPE.values())
 NOT_FOUND_TTL = 30.0  # seconds for which "not found" is cached: the order or payment may be created soon
 REFRESH_AHEAD_FROM, REFRESH_AHEAD_TO = (
     0.75,
@@ -34,7 +34,7 @@ NOT_CONFIGURED = SourceStatus(status="off", ageSeconds=None, reason=None)
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntries:
-    """A case's entries from the upstream services, in the order of `SERVICE_ORDER`, and each service's freshness."""
+    """A case's entries from the upstream services, in the order of UPSTREAM_SERVICES, and each service's freshness."""
 
     entries: list[Entry]
     sources: dict[UpstreamService, SourceStatus]
@@ -160,7 +160,7 @@ class TimelineAggregator:
     ) -> TimelineEntries:
         entries: list[Entry] = []
         sources: dict[UpstreamService, SourceStatus] = {}
-        for name in SERVICE_ORDER:
+        for name in UPSTREAM_SERVICES:
             if name not in case.wanted:
                 sources[name] = NOT_REFERENCED if name in self.sources else NOT_CONFIGURED
                 continue

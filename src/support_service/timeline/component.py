@@ -1,12 +1,12 @@
 """The timeline component: the clients of the upstream services, the cache, the overrides and the aggregator."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from support_service.core.background import run_every, run_in_background
-from support_service.core.references import UpstreamService
+from support_service.core.upstream_services import UpstreamService
 from support_service.database.component import DATABASE
 from support_service.settings.sections import Timeline
 from support_service.telemetry import instruments as rows
@@ -18,6 +18,7 @@ from support_service.timeline.cache.memory import InProcessCache, SnapshotStore
 from support_service.timeline.overrides import REFRESH_EVERY, Overrides
 from support_service.timeline.sources import connector
 from support_service.timeline.sources.client import SourceClient, breaker_states
+from support_service.timeline.sources.registry import SOURCES
 
 TIMELINE = web.AppKey("timeline", TimelineAggregator)
 CACHE = web.AppKey("cache", SnapshotStore)
@@ -30,33 +31,31 @@ class TimelineTimings:
     override_refresh_interval: float = REFRESH_EVERY
 
 
-def setup(app: web.Application, settings: Timeline, timings: TimelineTimings) -> None:
+def setup(
+    app: web.Application,
+    settings: Timeline,
+    upstream_urls: Mapping[UpstreamService, str],
+    timings: TimelineTimings,
+) -> None:
     """Add the timeline, with a client for each upstream service that has a URL."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         instruments = app[INSTRUMENTS]
         cache = app[CACHE] = _create_cache(app, settings)
-        urls: dict[UpstreamService, str | None] = {
-            "order": settings.order_url,
-            "payment": settings.payment_url,
-            "fulfillment": settings.fulfillment_url,
-        }
         overrides = Overrides(app[DATABASE])
         await overrides.refresh()
-        configured = [name for name, url in urls.items() if url]
-        instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(configured))
+        instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(upstream_urls))
         async with connector.create_session(app[TRACING].of_clients()) as session:
             sources = [
                 SourceClient(
-                    name,
+                    SOURCES[service],
                     url,
                     session,
                     instruments,
                     timeout=min(settings.source_timeout, settings.deadline),
                     connections=settings.connections,
                 )
-                for name, url in urls.items()
-                if url
+                for service, url in upstream_urls.items()
             ]
             instruments.observe(rows.TIMELINE_BREAKER, lambda: breaker_states(sources))
             timeline = app[TIMELINE] = TimelineAggregator(

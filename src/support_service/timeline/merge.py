@@ -1,18 +1,13 @@
-"""Timeline entries: their forms, and their merge into one list. Pure: no I/O.
+"""The merge of timeline entries into one list. Pure: no I/O.
 
-Each reader turns an upstream service's answer (parsed JSON) into entries, and raises ContractViolation if the answer
-does not match the contract. Times are normalised to UTC with microseconds, so that they sort by time as text.
+Times are normalised to UTC with microseconds, so that they sort by time as text.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 Entry = dict[str, Any]
-
-
-class ContractViolation(ValueError):
-    """An upstream answer that does not match the contract."""
 
 
 class TimelineMessage(Protocol):
@@ -36,76 +31,6 @@ class TimelineAttachment(Protocol):
     created_at: datetime
 
 
-def read_order(answer: object) -> list[Entry]:
-    """Read an order of the order service: `{id, status, grandTotal, createdAt, updatedAt}`."""
-    found = _require_object(answer, "an order")
-    return [
-        {
-            "type": "order",
-            "timestamp": _updated_at(found),
-            "source": "order-service",
-            "orderId": _require(found, "id", "an order"),
-            "status": found.get("status"),
-            "total": found.get("grandTotal"),
-        }
-    ]
-
-
-def order_events(answer: object) -> list[Entry]:
-    """Read the events of an order from the order service: `[{type, payload, createdAt}]`."""
-    return [
-        {
-            "type": "order-event",
-            "timestamp": _normalise_time(event.get("createdAt")),
-            "eventType": event.get("type"),
-            "payload": event.get("payload"),
-        }
-        for event in _require_objects(answer, "order events")
-    ]
-
-
-def payment(answer: object) -> list[Entry]:
-    """Read a payment of the payment service: `{id, orderId, status, amount, createdAt, updatedAt}`."""
-    found = _require_object(answer, "a payment")
-    return [
-        {
-            "type": "payment",
-            "timestamp": _updated_at(found),
-            "source": "payment-service",
-            "paymentId": _require(found, "id", "a payment"),
-            "orderId": found.get("orderId"),
-            "status": found.get("status"),
-            "amount": found.get("amount"),
-        }
-    ]
-
-
-def shipment(answer: object) -> list[Entry]:
-    """Read a shipment of the fulfillment service: `{id, orderId, status, trackingNumber, createdAt, updatedAt}`."""
-    found = _require_object(answer, "a shipment")
-    return [
-        {
-            "type": "shipment",
-            "timestamp": _updated_at(found),
-            "source": "fulfillment-service",
-            "shipmentId": _require(found, "id", "a shipment"),
-            "orderId": found.get("orderId"),
-            "status": found.get("status"),
-            "trackingNumber": found.get("trackingNumber"),
-        }
-    ]
-
-
-def page_reader(read: Callable[[object], list[Entry]]) -> Callable[[object], list[Entry]]:
-    """Return a reader of a page `{items: […]}`, which reads each item with `read`."""
-
-    def read_page(answer: object) -> list[Entry]:
-        items = _require(_require_object(answer, "a page"), "items", "a page")
-        return [entry for item in _require_objects(items, "items of a page") for entry in read(item)]
-
-    return read_page
-
-
 def merge_entries(
     opened_at: datetime,
     context: Iterable[Mapping[str, Any]],
@@ -121,7 +46,7 @@ def merge_entries(
     opening = format_time(opened_at)
     dated: list[tuple[str, Entry]] = []
     for context_entry in context:
-        at = _normalise_time(context_entry.get("timestamp"))
+        at = normalise_time(context_entry.get("timestamp"))
         kind = context_entry.get("type")
         entry = dict(context_entry) | {"type": kind if isinstance(kind, str) and kind else "context"}
         dated.append((at or opening, entry if at else entry | {"timestamp": opening}))
@@ -176,7 +101,7 @@ def _sort_key(dated: tuple[str, Entry]) -> str:
     return dated[0]
 
 
-def _normalise_time(value: object) -> str | None:
+def normalise_time(value: object) -> str | None:
     """Return a service's time, normalised; a time without an offset is read as UTC, and an invalid time gives None."""
     if not isinstance(value, str):
         return None
@@ -185,25 +110,3 @@ def _normalise_time(value: object) -> str | None:
         return format_time(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return None
-
-
-def _updated_at(found: Mapping[str, Any]) -> str | None:
-    return _normalise_time(found.get("updatedAt")) or _normalise_time(found.get("createdAt"))
-
-
-def _require_object(answer: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(answer, dict):
-        raise ContractViolation(f"{what} must be an object")
-    return answer
-
-
-def _require_objects(answer: object, what: str) -> Sequence[Mapping[str, Any]]:
-    if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
-        raise ContractViolation(f"{what} must be a list of objects")
-    return answer
-
-
-def _require(found: Mapping[str, Any], name: str, what: str) -> Any:
-    if found.get(name) is None:
-        raise ContractViolation(f"{what} has no {name}")
-    return found[name]

@@ -14,12 +14,11 @@ import sqlalchemy as sa
 from support_service.audit import log as audit
 from support_service.core.errors import Unavailable
 from support_service.core.principals import CURRENT_PRINCIPAL
-from support_service.core.references import UpstreamService
+from support_service.core.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.database import Database, Reader
 from support_service.database.tables import timeline_levers
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.instruments import Observations
-from support_service.telemetry.labels import UPSTREAM_SERVICES
 
 REFRESH_EVERY = 2.0  # seconds until a replica applies a change
 TTL_OVERRIDE = "ttl"

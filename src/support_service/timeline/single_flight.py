@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from support_service.core.background import run_in_background
-from support_service.core.references import UpstreamService
+from support_service.core.upstream_services import UpstreamService
 from support_service.timeline.cache.memory import CacheUnavailable, Lease
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshot, Snapshots, newer_snapshots
 from support_service.timeline.merge import Entry
-from support_service.timeline.sources.calls import SourceCall
+from support_service.timeline.sources.base import SourceCall
 from support_service.timeline.sources.client import SourceClient, TimelineBudget
 
 MAX_ENTRIES_PER_SOURCE = 500  # entries of one source

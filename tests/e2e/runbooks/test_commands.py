@@ -14,7 +14,7 @@ import yaml
 
 from support_service.arguments.program import parser
 from support_service.core.references import SourceReferences
-from support_service.timeline.sources.calls import CALLS_BY_SERVICE
+from support_service.timeline.sources.registry import SOURCES
 from tests.support.promql import ROOT
 from tests.unit.runbooks.test_runbooks import BLOCK, ENGLISH, PAGES, blocks, text
 
@@ -142,7 +142,7 @@ def source():
         server.shutdown()
 
 
-@pytest.mark.parametrize("service", CALLS_BY_SERVICE)
+@pytest.mark.parametrize("service", SOURCES)
 def test_a_source_is_asked_by_hand(service, source, bash):
     """The service that is named is asked at its own address for what timelines ask it for."""
     (command,) = [
@@ -151,7 +151,7 @@ def test_a_source_is_asked_by_hand(service, source, bash):
     address, paths = source
     printed = bash("RUN=", f"{{ {command} 2>&1 || :; }} <<< {service}", **{f"SUPPORT_{service.upper()}_URL": address})
     assert printed.endswith("HTTP Error 404: Not Found\n")
-    assert paths == [next(CALLS_BY_SERVICE[service](SourceReferences(("none",)))).path]
+    assert paths == [next(SOURCES[service].calls(SourceReferences(("none",)))).path]
 
 
 @pytest.mark.parametrize("events", ["", "redis://127.0.0.1:9/0"])

@@ -1,14 +1,40 @@
 """What an analyst sees of a case."""
 
-from support_service.cases.masking import MASKED, PSEUDONYM_LENGTH, CaseMasker
+import pytest
+
+from support_service.cases.masking import KNOWN_MEMBER_NAMES, MASKED, PSEUDONYM_LENGTH, CaseMasker
+from support_service.core.references import SourceReferences
+from support_service.core.upstream_services import OBJECTS, UPSTREAM_SERVICES
+from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS, SOURCES
 
 
 def test_an_id_in_an_entry_becomes_a_pseudonym():
     """The same id has the same pseudonym under one key, as a text and as a number; other values are masked."""
-    text, number, other = CaseMasker(b"key")._entries(
+    text, number, other = CaseMasker("key", {}, ())._entries(
         [{"type": "order", "orderId": "7"}, {"type": "order", "orderId": 7}, {"type": "order", "orderId": ["7"]}]
     )
-    assert text == number == {"type": "order", "orderId": CaseMasker(b"key").pseudonym("7")}
+    assert text == number == {"type": "order", "orderId": CaseMasker("key", {}, ()).pseudonym("7")}
     assert len(text["orderId"]) == PSEUDONYM_LENGTH
-    assert text["orderId"] != CaseMasker(b"another").pseudonym("7")
+    assert text["orderId"] != CaseMasker("another", {}, ()).pseudonym("7")
     assert other["orderId"] == MASKED
+
+
+@pytest.mark.parametrize("service", UPSTREAM_SERVICES)
+def test_each_source_declares_its_entries_and_their_personal_members(service):
+    """A source has the entry types of its row, and says of each member whether it is an amount or personal."""
+    source = SOURCES[service]
+    reader, *more = [call.read for call in source.calls(SourceReferences(("1",)))]
+    entries = [*reader({"id": "1"}), *(entry for read in more for entry in read([{}]))]
+    assert tuple(entry["type"] for entry in entries) == OBJECTS[service].entry_types
+    members = {name for entry in entries for name in entry}
+    assert members - KNOWN_MEMBER_NAMES == {*source.amounts, *source.personal}
+
+
+@pytest.mark.parametrize("service", UPSTREAM_SERVICES)
+def test_an_analyst_sees_amounts_and_no_personal_members_of_a_source(service):
+    """Amounts that look like amounts stay; personal members are masked, and keep their names."""
+    source, kind = SOURCES[service], OBJECTS[service].kind
+    entry = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, "12.50")
+    (masked,) = CaseMasker("key", AMOUNTS, PERSONAL_MEMBERS)._entries([entry | {"nickname": "word"}])
+    expected = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, MASKED)
+    assert masked == expected | {MASKED: MASKED}

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.timeline import merge
+from support_service.timeline.sources import fulfillment, orders, payments
+from support_service.timeline.sources.base import ContractViolation, page_reader
 
 OPENED = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ("context", "service", "message", "attachment")
-READERS = (merge.read_order, merge.order_events, merge.payment, merge.shipment)
+READERS = (orders.read_order, orders.read_events, payments.read_payment, fulfillment.read_shipment)
 
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -115,10 +117,10 @@ def _holds(entry, wanted):
 @given(answers)
 def test_readers_never_raise_but_off_contract(answer):
     """Whatever JSON a service answers, a reader gives entries with a type, or says that it is off the contract."""
-    for read in (*READERS, *map(merge.page_reader, READERS)):
+    for read in (*READERS, *map(page_reader, READERS)):
         try:
             entries = read(answer)
-        except merge.ContractViolation:
+        except ContractViolation:
             continue
         merged = merge.merge_entries(OPENED, [], entries, [], [])
         assert len(merged) == len(entries)
@@ -206,7 +208,7 @@ bodies = st.recursive(
 @given(st.binary() | st.text().map(lambda text: text.encode(errors="replace")) | bodies.map(str.encode))
 def test_whatever_bytes_a_service_sends(body):
     """Bytes that are no JSON, or JSON of any shape, become entries that can be merged and sent on, or a ValueError."""
-    for read in (*READERS, *map(merge.page_reader, READERS)):
+    for read in (*READERS, *map(page_reader, READERS)):
         try:
             entries = read(pydantic_core.from_json(body, allow_inf_nan=False))
         except ValueError:
@@ -231,10 +233,10 @@ def test_whatever_bytes_a_service_sends(body):
 )
 def test_times_are_normalised(given_, expected):
     """A time with an offset, or without one, becomes UTC to the microsecond; what is no time becomes none."""
-    assert merge.read_order({"id": "ORD-1", "createdAt": given_})[0]["timestamp"] == expected
+    assert orders.read_order({"id": "ORD-1", "createdAt": given_})[0]["timestamp"] == expected
 
 
 def test_an_answer_without_a_time_counts_as_of_the_opening():
     """An entry whose time is missing stands where the case was opened."""
-    entries = merge.payment({"id": "PAY-1"})
+    entries = payments.read_payment({"id": "PAY-1"})
     assert merge.merge_entries(OPENED, [], entries, [], [])[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"

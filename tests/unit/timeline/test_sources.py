@@ -12,8 +12,8 @@ from aioresponses import aioresponses
 
 from support_service.core.references import SourceReferences
 from support_service.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
-from support_service.timeline.sources.calls import fulfillment_calls, order_calls, payment_calls
 from support_service.timeline.sources.client import MAX_CALLS, CallFailure, SourceClient
+from support_service.timeline.sources.registry import SOURCES
 
 ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}
 DEEP = json.loads("[" * 150 + "]" * 150)
@@ -36,7 +36,7 @@ async def session():
 @pytest.fixture
 def client(session, instruments):
     """A client of an order service."""
-    return SourceClient("order", "http://orders", session, instruments, timeout=5, connections=2)
+    return SourceClient(SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=2)
 
 
 def in_five_seconds():
@@ -46,15 +46,18 @@ def in_five_seconds():
 
 def test_the_calls_of_each_service():
     """An order is two calls, a payment or a shipment one, and so is each order to look them up by."""
-    assert [call.path for call in order_calls(SourceReferences(("A", "B")))] == [
+    assert [call.path for call in SOURCES["order"].calls(SourceReferences(("A", "B")))] == [
         "/orders/A",
         "/orders/A/events",
         "/orders/B",
         "/orders/B/events",
     ]
     wanted = SourceReferences(("P 1",), ("O/1",))
-    assert [call.path for call in payment_calls(wanted)] == ["/payments/P%201", "/payments?orderId=O%2F1&limit=50"]
-    assert [call.path for call in fulfillment_calls(wanted)] == [
+    assert [call.path for call in SOURCES["payment"].calls(wanted)] == [
+        "/payments/P%201",
+        "/payments?orderId=O%2F1&limit=50",
+    ]
+    assert [call.path for call in SOURCES["fulfillment"].calls(wanted)] == [
         "/fulfillment/shipments/P%201",
         "/fulfillment/shipments?orderId=O%2F1&limit=50",
     ]
@@ -123,7 +126,7 @@ def logged():
 )
 async def test_why_a_service_fails_is_logged_once_a_minute(client, session, instruments, logged, answer, line):
     """However often each of them fails: the line names the service, and the path where one was answered or awaited."""
-    payments = SourceClient("payment", "http://pay", session, instruments, timeout=5, connections=2)
+    payments = SourceClient(SOURCES["payment"], "http://pay", session, instruments, timeout=5, connections=2)
     (order, _), _ = client.calls(SourceReferences(("ORD-1",)))
     (payment,), _ = payments.calls(SourceReferences(("PAY-1",)))
     with aioresponses() as services:
@@ -172,7 +175,9 @@ async def test_a_call_that_has_no_turn_before_the_deadline(client):
 
 async def test_more_calls_than_may_wait_are_refused(session, instruments):
     """A service with too many calls in its queue is not asked, and is not called broken for it."""
-    full = SourceClient("order", "http://orders", session, instruments, timeout=5, connections=0)  # and no queue
+    full = SourceClient(
+        SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=0
+    )  # and no queue
     (call, *_), _ = full.calls(SourceReferences(("ORD-1",)))
     answer = await full.fetch(call, in_five_seconds(), full.allowance())
     assert (answer.outcome, answer.failure) == ("open", CallFailure(None, "too many calls"))

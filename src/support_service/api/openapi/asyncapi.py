@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from support_service import __version__
 from support_service.cases.events import PAYLOADS
+from support_service.core.upstream_services import SERVICE_BY_KIND, any_of
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.inbound_events import DATA_MODELS
 from support_service.events.outbox import SOURCE
@@ -51,7 +52,7 @@ def document(out: str, inbound: str) -> dict[str, Any]:
             "publish": _operation("send", "out", PAYLOADS, "Tell what happened to a case."),
             "deliver": _operation("send", "webhooks", PAYLOADS, "Tell an endpoint what happened to a case."),
             "consume": _operation(
-                "receive", "in", received, "Tell the open cases that name the order, payment or shipment."
+                "receive", "in", received, f"Tell the open cases that name the {any_of(SERVICE_BY_KIND)}."
             ),
             "accept": _operation(
                 "receive", "http", received, "Take an event by HTTP, and treat it as one of the stream."

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from zlib import crc32
 
-from support_service.core.references import SourceReferences, UpstreamService
+from support_service.core.references import SourceReferences
+from support_service.core.upstream_services import UpstreamService
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.memory import CacheUnavailable, Lease, SnapshotStore

@@ -13,13 +13,14 @@ import pydantic_core
 from yarl import URL
 
 from support_service.core.json_limits import exceeds_depth, has_too_many_containers
-from support_service.core.references import SourceReferences, UpstreamService
+from support_service.core.references import SourceReferences
+from support_service.core.upstream_services import UPSTREAM_SERVICES
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.labels import BREAKER_STATES
 from support_service.telemetry.traces import propagation_headers
 from support_service.timeline.breaker import CircuitBreaker
 from support_service.timeline.merge import Entry
-from support_service.timeline.sources.calls import CALLS_BY_SERVICE, SourceCall
+from support_service.timeline.sources.base import Source, SourceCall
 
 MAX_ANSWER_BYTES = 1024 * 1024  # bytes of all answers of one source for one timeline
 MAX_CALLS = 500  # calls to one source for one timeline
@@ -87,7 +88,7 @@ class SourceClient:
 
     def __init__(
         self,
-        name: UpstreamService,
+        source: Source,
         base_url: str,
         session: aiohttp.ClientSession,
         instruments: Instruments,
@@ -95,8 +96,9 @@ class SourceClient:
         timeout: float,
         connections: int,
     ) -> None:
-        self.name = name
+        self.name = source.service
         self.breaker = CircuitBreaker()
+        self._source_calls = source.calls
         self._base_url = base_url
         self._session = session
         self._instruments = instruments
@@ -105,7 +107,7 @@ class SourceClient:
         self._slots = asyncio.Semaphore(connections)
         self._waiting = 0
         self._retries = RETRY_BUDGET
-        self._log = log.getChild(name)  # telemetry/logs.py passes each message once a minute for each logger
+        self._log = log.getChild(self.name)  # telemetry/logs.py passes each message once a minute for each logger
 
     def allowance(self) -> TimelineBudget:
         """Return the limits of one timeline: half of the connections (at least one), so that others stay free."""
@@ -113,7 +115,7 @@ class SourceClient:
 
     def calls(self, wanted: SourceReferences) -> tuple[list[SourceCall], str | None]:
         """Return the calls for a case's references, at most `MAX_CALLS`, and a note if calls were left out."""
-        calls = list(islice(CALLS_BY_SERVICE[self.name](wanted), MAX_CALLS + 1))
+        calls = list(islice(self._source_calls(wanted), MAX_CALLS + 1))
         return calls[:MAX_CALLS], f"only the first {MAX_CALLS} calls" if len(calls) > MAX_CALLS else None
 
     async def fetch(self, call: SourceCall, deadline: float, allowance: TimelineBudget) -> SourceAnswer:
@@ -245,7 +247,7 @@ def breaker_states(sources: Iterable[SourceClient]) -> Observations:
     states = {source.name: source.breaker.state for source in sources}
     return [
         (int(states.get(service) == state), {"service": service, "state": state})
-        for service in CALLS_BY_SERVICE
+        for service in UPSTREAM_SERVICES
         for state in BREAKER_STATES
     ]
 
