@@ -61,56 +61,56 @@ def _set_override(settings: Settings, name: str, value: float | None, arguments:
     if len(reason) > REASON_LENGTH or not reason.isprintable():
         raise ValidationFailed("wrong_reason", f"--reason may have at most {REASON_LENGTH} printable characters")
     now = utc_now()
-    lever = Override(name, value, reason, now + _duration(arguments.time), now)
+    override = Override(name, value, reason, now + _duration(arguments.time), now)
 
-    async def pull(database: Database) -> None:
+    async def store(database: Database) -> None:
         async with unit_of_work(database, WriteContext(cli_principal())) as work:
-            await overrides.set_override(work, lever)
+            await overrides.set_override(work, override)
 
-    run_on_database(settings, pull)
-    print(f"{name} is {lever.text}. {PROPAGATION_NOTE}")
+    run_on_database(settings, store)
+    print(f"{name} is {override.text}. {PROPAGATION_NOTE}")
 
 
 def restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Clear overrides before they expire. Raises ValidationFailed for an unknown override."""
     settings = Settings.load(environ)
-    if arguments.lever not in (*OVERRIDE_NAMES, "all"):
+    if arguments.override not in (*OVERRIDE_NAMES, "all"):
         allowed = f"{', '.join(OVERRIDE_NAMES)} or all"
-        raise ValidationFailed("unknown_lever", f"{arguments.lever!r} is no lever: allowed is {allowed}")
+        raise ValidationFailed("unknown_override", f"{arguments.override!r} is no override: allowed is {allowed}")
 
-    async def release(database: Database) -> list[Override]:
+    async def clear(database: Database) -> list[Override]:
         async with unit_of_work(database, WriteContext(cli_principal())) as work:
             return await overrides.clear_overrides(
-                work, OVERRIDE_NAMES if arguments.lever == "all" else (arguments.lever,)
+                work, OVERRIDE_NAMES if arguments.override == "all" else (arguments.override,)
             )
 
     now = utc_now()
-    released = [lever.name for lever in run_on_database(settings, release) if lever.until > now]
-    if released:
-        print(f"Restored: {', '.join(sorted(released))}. {PROPAGATION_NOTE}")
+    cleared = [override.name for override in run_on_database(settings, clear) if override.until > now]
+    if cleared:
+        print(f"Cleared: {', '.join(sorted(cleared))}. {PROPAGATION_NOTE}")
     else:
-        print("Nothing to restore: no such lever is pulled.")
+        print("Nothing to clear: no such override is set.")
 
 
 def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the active overrides."""
     settings = Settings.load(environ)
     now = utc_now()
-    active = [lever for lever in run_on_database(settings, overrides.read_overrides) if lever.until > now]
+    active = [override for override in run_on_database(settings, overrides.read_overrides) if override.until > now]
     if not active:
-        print("No lever is pulled: every service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL holds.")
+        print("No override is set: each service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL is in effect.")
         return
-    table = [("LEVER", "VALUE", "UNTIL", "LEFT", "SET AT", "REASON")]
+    table = [("OVERRIDE", "VALUE", "UNTIL", "LEFT", "SET AT", "REASON")]
     table += [
         (
-            lever.name,
-            "off" if lever.value is None else f"{lever.value:g} s",
-            _moment(lever.until),
-            f"{(lever.until - now).total_seconds():.0f} s",
-            _moment(lever.set_at),
-            lever.reason or "-",
+            override.name,
+            "off" if override.value is None else f"{override.value:g} s",
+            _moment(override.until),
+            f"{(override.until - now).total_seconds():.0f} s",
+            _moment(override.set_at),
+            override.reason or "-",
         )
-        for lever in active
+        for override in active
     ]
     print_table(table)
 

@@ -88,7 +88,7 @@ COMMAND_LINE_ERRORS = (
     ("not_confirmed", "say `--yes` where nobody can be asked"),
     ("reason_missing", "say why with `--reason`"),
     ("subject_missing", "an agent's or a customer's token needs `--subject`"),
-    ("unknown_lever", any_of(f"`{name}`" for name in (*UPSTREAM_SERVICES, "ttl", "all"))),
+    ("unknown_override", any_of(f"`{name}`" for name in (*UPSTREAM_SERVICES, "ttl", "all"))),
     ("unknown_service", any_of(f"`{name}`" for name in UPSTREAM_SERVICES)),
     ("unknown_token", "`support-service token list` shows all"),
     ("upload_refused", "the service refused the file, and says why"),

@@ -57,7 +57,7 @@ class TimelineAggregator:
         self,
         sources: Iterable[SourceClient],
         cache: SnapshotStore,
-        levers: Overrides,
+        overrides: Overrides,
         instruments: Instruments,
         *,
         ttl: float,
@@ -65,7 +65,7 @@ class TimelineAggregator:
         deadline: float,
     ) -> None:
         self.sources = {source.name: source for source in sources}
-        self.levers = levers
+        self.overrides = overrides
         self._cache = SnapshotCache(cache, instruments)
         self._instruments = instruments
         self._ttl = ttl
@@ -98,7 +98,7 @@ class TimelineAggregator:
             cached = None
         kept = self._usable(cached.snapshots) if cached else {}
         current = frozenset(name for name, snapshot in kept.items() if self._is_current(case, snapshot))
-        in_use = frozenset(name for name in case.wanted if self.levers.degraded(name) is None)
+        in_use = frozenset(name for name in case.wanted if self.overrides.degraded(name) is None)
         due = in_use if refresh else in_use - current
         self._count(hit=bool(current) and not due, refresh=refresh, readable=cached is not None)
         found = FetchResult()
@@ -133,7 +133,7 @@ class TimelineAggregator:
 
     def _usable_for(self) -> float:
         """Return for how many seconds an answer is kept, including the time as a fallback for a failing source."""
-        return self.levers.ttl(self._ttl) + self._stale_ttl
+        return self.overrides.ttl(self._ttl) + self._stale_ttl
 
     def _usable(self, cached: Snapshots) -> Snapshots:
         """Return the snapshots that are recent enough to be used at least as a fallback."""
@@ -142,7 +142,7 @@ class TimelineAggregator:
 
     def _current_for(self, snapshot: Snapshot) -> float:
         """Return for how many seconds a snapshot is current."""
-        ttl = self.levers.ttl(self._ttl)
+        ttl = self.overrides.ttl(self._ttl)
         return min(ttl, NOT_FOUND_TTL) if snapshot.missing else ttl
 
     def _is_current(self, case: Case, snapshot: Snapshot) -> bool:
@@ -179,7 +179,7 @@ class TimelineAggregator:
         """Return the entries to show of one source, and their freshness."""
         if asked and asked.reason is None:
             return asked.snapshot.entries, {"status": "fresh", "ageSeconds": 0.0, "reason": asked.snapshot.note}
-        reason = asked.reason if asked else self.levers.degraded(name)
+        reason = asked.reason if asked else self.overrides.degraded(name)
         if kept and kept.missing and not kept.entries and not is_current:
             kept = None  # an outdated "not found" says nothing about the present
         if kept is None:

@@ -67,7 +67,7 @@ def setup(
                 stale_ttl=settings.stale_ttl,
                 deadline=settings.deadline,
             )
-            refresh = run_every(timings.override_refresh_interval, overrides.refresh, "Reading the timeline's levers")
+            refresh = run_every(timings.override_refresh_interval, overrides.refresh, "Reading the timeline overrides")
             async with run_in_background(refresh):
                 yield
             await timeline.close()

@@ -1,4 +1,4 @@
-"""Timeline overrides (levers) for on-call: switch a service off for some time, or set another TTL for all answers.
+"""Timeline overrides for on-call: switch a service off for some time, or set another TTL for all answers.
 
 An override is a row in the database, so that every replica sees it. Each reader decides by its own clock whether it has
 expired.
@@ -64,19 +64,19 @@ UPSERT_OVERRIDE = sa.text("""
 """).bindparams(*(sa.bindparam(column.name, type_=column.type) for column in COLUMNS))
 
 
-async def set_override(work: UnitOfWork, lever: Override) -> None:
+async def set_override(work: UnitOfWork, override: Override) -> None:
     """Set an override and record it in the audit log; it replaces the override of the same name."""
-    before = next((each for each in await read_overrides(work.tx) if each.name == lever.name), None)
-    await work.tx.execute(UPSERT_OVERRIDE, asdict(lever))
-    await audit.record(work, None, "lever.pulled", lever.set_at, {lever.name: (before, lever)})
+    before = next((each for each in await read_overrides(work.tx) if each.name == override.name), None)
+    await work.tx.execute(UPSERT_OVERRIDE, asdict(override))
+    await audit.record(work, None, "lever.pulled", override.set_at, {override.name: (before, override)})
 
 
 async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Override]:
     """Clear overrides and record it in the audit log; return the cleared ones, including expired ones."""
     statement = timeline_levers.delete().where(timeline_levers.c.name.in_(names)).returning(*COLUMNS)
     cleared = [Override(*row) for row in await work.tx.fetch_all(statement)]
-    for lever in cleared:
-        await audit.record(work, None, "lever.released", utc_now(), {lever.name: (lever, None)})
+    for override in cleared:
+        await audit.record(work, None, "lever.released", utc_now(), {override.name: (override, None)})
     return cleared
 
 
@@ -106,28 +106,30 @@ class Overrides:
         While the database is unavailable, the known overrides stay in effect.
         """
         try:
-            self._known = {lever.name: lever for lever in await read_overrides(self._database)}
+            self._known = {override.name: override for override in await read_overrides(self._database)}
         except Unavailable as failure:
             if not self._database_failed:
-                log.warning("The levers can't be read; those known are kept until they expire: %s", failure)
+                log.warning(
+                    "The timeline overrides can't be read; the known ones stay in effect until they expire: %s", failure
+                )
             self._database_failed = True
         else:
             if self._database_failed:
-                log.info("The levers can be read again")
+                log.info("The timeline overrides can be read again")
             self._database_failed = False
         self._log_changes()
 
     def degraded(self, service: UpstreamService) -> str | None:
         """Return why a service is switched off, in the form that the present caller may read; None if it is in use."""
-        lever = self._in_effect(service)
-        if lever is None:
+        override = self._in_effect(service)
+        if override is None:
             return None
-        return lever.text if CURRENT_PRINCIPAL.get().may_see_visibility("internal") else lever.effect
+        return override.text if CURRENT_PRINCIPAL.get().may_see_visibility("internal") else override.effect
 
     def ttl(self, default: float) -> float:
         """Return the TTL of answers in seconds: the override's if one is set, otherwise the default."""
-        lever = self._in_effect(TTL_OVERRIDE)
-        return lever.value if lever and lever.value and lever.value > 0 else default
+        override = self._in_effect(TTL_OVERRIDE)
+        return override.value if override and override.value and override.value > 0 else default
 
     def enabled(self, configured: Collection[str]) -> Observations:
         """Return the gauge's values: 1 for each service that is configured and not switched off, 0 for the others."""
@@ -137,16 +139,16 @@ class Overrides:
         ]
 
     def _in_effect(self, name: str) -> Override | None:
-        lever = self._known.get(name)
-        return lever if lever and lever.until > self._now() else None
+        override = self._known.get(name)
+        return override if override and override.until > self._now() else None
 
     def _log_changes(self) -> None:
         """Log the differences between the overrides in effect now and at the last call."""
-        in_effect = {name: lever for name in self._known if (lever := self._in_effect(name))}
-        for name, lever in in_effect.items():
-            if lever != self._logged.get(name):
-                log.warning("Lever %s: %s", name, lever.text)
-        for name, lever in self._logged.items():
+        in_effect = {name: override for name in self._known if (override := self._in_effect(name))}
+        for name, override in in_effect.items():
+            if override != self._logged.get(name):
+                log.warning("Override %s: %s", name, override.text)
+        for name, override in self._logged.items():
             if name not in in_effect:
-                log.warning("Lever %s is %s", name, "expired" if lever.until <= self._now() else "released")
+                log.warning("Override %s is %s", name, "expired" if override.until <= self._now() else "cleared")
         self._logged = in_effect

@@ -234,13 +234,13 @@ def test_wanted_is_part_of_a_snapshot():
 
 
 async def pull(client, name, value=None, seconds=60.0):
-    """Pull a lever, and let the service see it at once."""
+    """Set an override, and let the service see it at once."""
     now = overrides.utc_now()
     async with unit_of_work(client.app[DATABASE], SYSTEM_CONTEXT) as work:
         await overrides.set_override(
             work, overrides.Override(name, value, "being restored", now + timedelta(seconds=seconds), now)
         )
-    await client.app[TIMELINE].levers.refresh()
+    await client.app[TIMELINE].overrides.refresh()
 
 
 async def test_a_service_that_is_switched_off_is_not_asked(client, services):
@@ -268,7 +268,7 @@ async def test_a_service_that_is_switched_off_is_not_asked(client, services):
 
 
 async def test_a_longer_time_holds_for_what_is_cached_already(client, services):
-    """The `ttl` lever makes what is cached current again, and ends by itself."""
+    """The `ttl` override makes what is cached current again, and ends by itself."""
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
     await age(client, case, 1000)

@@ -1,4 +1,4 @@
-"""`support-service audit verify`, as a process of its own, and what on-call's levers leave in the log."""
+"""`support-service audit verify`, as a process of its own, and what on-call's overrides leave in the log."""
 
 import json
 
@@ -32,24 +32,24 @@ async def entries(database):
 
 
 @both_databases
-async def test_levers_are_recorded_and_verified(command, database, backend):
-    """A lever that is pulled, changed and released leaves who did it and what stood before; the chain holds."""
+async def test_overrides_are_recorded_and_verified(command, database, backend):
+    """An override that is set, changed and cleared leaves who did it and what stood before; the chain holds."""
     await command("timeline", "degrade", "payment", "--for", "90s", "--reason", "being restored")
     await command("timeline", "degrade", "payment", "--for", "1h", "--reason", "still")
     await command("timeline", "restore", "all")
-    pulled, changed, released = await entries(database)
-    assert [each.action for each in (pulled, changed, released)] == ["lever.pulled", "lever.pulled", "lever.released"]
-    assert all(each.actor.startswith("operator ") and each.case_id is None for each in (pulled, changed, released))
+    created, changed, cleared = await entries(database)
+    assert [each.action for each in (created, changed, cleared)] == ["lever.pulled", "lever.pulled", "lever.released"]
+    assert all(each.actor.startswith("operator ") and each.case_id is None for each in (created, changed, cleared))
     before, after = json.loads(changed.changes)["payment"]
     assert (before["reason"], after["reason"]) == ("being restored", "still")
-    assert json.loads(pulled.changes)["payment"][0] is None
-    assert json.loads(released.changes)["payment"] == [after, None]
+    assert json.loads(created.changes)["payment"][0] is None
+    assert json.loads(cleared.changes)["payment"] == [after, None]
 
     status, out, errors = await command("audit", "verify")
     told = json.loads(out)
     assert (status, errors) == (0, "")
-    assert told == {"holds": True, "entries": 3, "head": released.hash.hex(), "flaw": None}
-    status, out, _ = await command("audit", "verify", "--from-head", pulled.hash.hex())
+    assert told == {"holds": True, "entries": 3, "head": cleared.hash.hex(), "flaw": None}
+    status, out, _ = await command("audit", "verify", "--from-head", created.hash.hex())
     assert (status, json.loads(out)["holds"]) == (0, True)
     status, out, _ = await command("audit", "verify", "--from-head", "ab" * 32)
     assert (status, json.loads(out)["holds"]) == (1, False)
@@ -63,7 +63,7 @@ async def test_levers_are_recorded_and_verified(command, database, backend):
     assert json.loads(out) == {
         "holds": False,
         "entries": 1,
-        "head": pulled.hash.hex(),
+        "head": created.hash.hex(),
         "flaw": "the entry at position 2 is not the one that was sealed",
     }
 

@@ -16,7 +16,7 @@ from tests.support.scrape import Scrape
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-NONE = "No lever is pulled: every service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL holds.\n"
+NONE = "No override is set: each service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL is in effect.\n"
 AGAIN = "Every replica follows within about 2 s.\n"
 
 
@@ -32,8 +32,8 @@ def timeline(tmp_path, database_url):
 
 
 @both_databases
-async def test_pulled_shown_and_restored(timeline):
-    """What is pulled shows in the status with its reason until it is restored."""
+async def test_overrides_are_set_shown_and_cleared(timeline):
+    """An override shows in the status with its reason until it is cleared."""
     assert await timeline("status") == (0, NONE, "")
     status, out, errors = await timeline("degrade", "payment", "--for", "1h", "--reason", "  being\nrestored ")
     assert (status, errors) == (0, "")
@@ -45,13 +45,13 @@ async def test_pulled_shown_and_restored(timeline):
     assert (status, errors) == (0, "")
     at = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
     head, payment, ttl = out.splitlines()
-    assert head.split() == ["LEVER", "VALUE", "UNTIL", "LEFT", "SET", "AT", "REASON"]
+    assert head.split() == ["OVERRIDE", "VALUE", "UNTIL", "LEFT", "SET", "AT", "REASON"]
     left = re.fullmatch(rf"payment +off +{at} +(\d+) s +{at} +being restored", payment)
     assert 3000 <= int(left[1]) <= 3600
     left = re.fullmatch(rf"ttl +1800 s +{at} +(\d+) s +{at} +-", ttl)
     assert 7000 <= int(left[1]) <= 7200
-    assert await timeline("restore", "order") == (0, "Nothing to restore: no such lever is pulled.\n", "")
-    assert await timeline("restore", "all") == (0, f"Restored: payment, ttl. {AGAIN}", "")
+    assert await timeline("restore", "order") == (0, "Nothing to clear: no such override is set.\n", "")
+    assert await timeline("restore", "all") == (0, f"Cleared: payment, ttl. {AGAIN}", "")
     assert await timeline("status") == (0, NONE, "")
 
 
@@ -76,15 +76,15 @@ def shown(metrics):
 
 
 @both_databases
-async def test_an_expired_lever_is_not_shown(timeline, database):
-    """A lever whose time is over is neither shown nor restored."""
+async def test_an_expired_override_is_not_shown(timeline, database):
+    """An override that has expired is neither shown nor cleared."""
     now = overrides.utc_now()
     async with unit_of_work(database, SYSTEM_CONTEXT) as work:
         await overrides.set_override(
             work, Override("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1))
         )
     assert await timeline("status") == (0, NONE, "")
-    assert await timeline("restore", "all") == (0, "Nothing to restore: no such lever is pulled.\n", "")
+    assert await timeline("restore", "all") == (0, "Nothing to clear: no such override is set.\n", "")
 
 
 async def test_a_database_that_is_not_there(timeline, tmp_path):
@@ -116,7 +116,7 @@ async def test_a_postgresql_database_without_the_table(timeline, postgres, comma
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_a_database_that_only_reads(timeline, postgres, database_url):
-    """A replica of the database, as after a failover, shows the levers and refuses to pull one with one line."""
+    """A replica of the database, as after a failover, shows the overrides and refuses to set one with one line."""
     postgres.run(f"ALTER DATABASE {database_url.rpartition('/')[2]} SET default_transaction_read_only = on")
     assert await timeline("status") == (0, NONE, "")
     status, out, errors = await timeline("ttl", "900", "--for", "1m")

@@ -40,7 +40,7 @@ def operations(metrics, system):
 
 @pytest.fixture(autouse=True)
 def only_what_the_test_does(environment, monkeypatch):
-    """No look at levers, cases, files and outbox, no consumer, sealing or hold on a claim: each would count, too."""
+    """No look at overrides, cases, files and outbox, no consumer, sealing or hold on a claim: each would count, too."""
     environment["SUPPORT_EVENTS_CONSUME"] = "false"
     monkeypatch.setattr(relay, "POLL_INTERVAL", 3600.0)
     monkeypatch.setattr(single_flight, "LEASE_EXTEND_INTERVAL", 3600.0)

@@ -180,10 +180,10 @@ def test_a_database_out_of_reach(run):
         (("ttl", "0", "--for", "1m"), "'0' is no time to live: allowed is a number of seconds from 1 to 86400"),
         (("ttl", "86401", "--for", "1m"), "'86401' is no time to live"),
         (("ttl", "nan", "--for", "1m"), "'nan' is no time to live"),
-        (("restore", "cart"), "'cart' is no lever: allowed is order, payment, fulfillment, ttl or all"),
+        (("restore", "cart"), "'cart' is no override: allowed is order, payment, fulfillment, ttl or all"),
     ],
 )
-def test_a_wrong_argument_of_a_lever(run, arguments, refusal):
+def test_a_wrong_argument_of_an_override(run, arguments, refusal):
     """A wrong argument is refused with one line that says what is allowed, and pulls nothing."""
     status, out, errors = run("timeline", *arguments)
     assert (status, out) == (2, "")
@@ -192,15 +192,15 @@ def test_a_wrong_argument_of_a_lever(run, arguments, refusal):
 
 
 @pytest.mark.parametrize("arguments", [(), ("degrade", "order"), ("degrade", "order", "--for", "1m"), ("ttl", "900")])
-def test_a_missing_argument_of_a_lever(run, arguments):
-    """A lever without an end, or a service switched off without a reason, is refused with the usage."""
+def test_a_missing_argument_of_an_override(run, arguments):
+    """An override without an end, or a service switched off without a reason, is refused with the usage."""
     status, out, errors = run("timeline", *arguments)
     assert (status, out) == (2, "")
     assert errors.startswith("usage: support-service timeline")
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("degrade", "--help"), ("ttl", "--help"), ("restore", "--help")])
-def test_the_help_of_a_lever_has_an_example(run, arguments):
+def test_the_help_of_an_override_has_an_example(run, arguments):
     """Each command's help shows a line to type."""
     status, out, errors = run("timeline", *arguments)
     assert (status, errors) == (0, "")

@@ -26,7 +26,7 @@ def test_every_command_names_a_function_that_exists():
         assert len(inspect.signature(each.resolve()).parameters) == 2, each.reference
 
 
-def test_help_of_levers_names_every_service_and_the_bounds():
+def test_help_of_overrides_names_every_service_and_the_bounds():
     """The help is written by hand, since the table of services is slow to import."""
     helps = {words: each.format_help() for words, each in every_command()}
     assert ", ".join(UPSTREAM_SERVICES) in helps["timeline", "degrade"]

@@ -1,4 +1,4 @@
-"""The levers of on-call: kept in the database, followed by every replica, ended by the clock."""
+"""Timeline overrides: stored in the database, applied by every replica, expired by the clock."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -33,14 +33,14 @@ def clock():
 
 
 @pytest.fixture
-def pulled(database, clock):
-    """What a replica knows to be pulled."""
+def known(database, clock):
+    """The overrides that a replica knows."""
     return Overrides(database, clock)
 
 
 @pytest.fixture
 def said(caplog):
-    """What the levers have logged since it was last asked, with the level."""
+    """What the overrides have logged since it was last asked, with the level."""
     caplog.set_level(logging.INFO, overrides.__name__)
 
     def said():
@@ -53,15 +53,15 @@ def said(caplog):
     return said
 
 
-async def pull(database, *wanted):
-    """Pull levers in one transaction."""
+async def set_all(database, *wanted):
+    """Set overrides in one transaction."""
     async with unit_of_work(database, SYSTEM_CONTEXT) as work:
-        for lever in wanted:
-            await overrides.set_override(work, lever)
+        for override in wanted:
+            await overrides.set_override(work, override)
 
 
-async def release(database, *names):
-    """Put levers back."""
+async def clear(database, *names):
+    """Clear overrides."""
     async with unit_of_work(database, SYSTEM_CONTEXT) as work:
         return await overrides.clear_overrides(work, names)
 
@@ -73,116 +73,116 @@ def shown(metrics):
 
 @both_databases
 async def test_the_store_gives_back_what_it_keeps(database):
-    """Levers are read as they were pulled, by name; a second pull takes the place of the first."""
+    """Overrides are read as they were set, by name; a second one replaces the first."""
     assert await overrides.read_overrides(database) == []
-    await pull(database, TTL, PAYMENT)
+    await set_all(database, TTL, PAYMENT)
     assert await overrides.read_overrides(database) == [PAYMENT, TTL]
     later = Override("payment", None, "still down", NOON + timedelta(hours=2), NOON + timedelta(hours=1))
-    await pull(database, later)
+    await set_all(database, later)
     assert await overrides.read_overrides(database) == [later, TTL]
 
 
 @both_databases
-async def test_released_levers_are_gone(database):
-    """A release returns what it found, and leaves what it was not asked for."""
-    await pull(database, TTL, PAYMENT)
-    assert await release(database, "order") == []
-    assert await release(database, "payment", "order") == [PAYMENT]
+async def test_cleared_overrides_are_gone(database):
+    """Clearing returns the overrides that it found, and leaves others."""
+    await set_all(database, TTL, PAYMENT)
+    assert await clear(database, "order") == []
+    assert await clear(database, "payment", "order") == [PAYMENT]
     assert await overrides.read_overrides(database) == [TTL]
 
 
-async def test_why_is_not_for_customers(database, pulled):
+async def test_why_is_not_for_customers(database, known):
     """A customer reads what is switched off and until when; what on-call wrote beside it is for agents."""
-    await pull(database, PAYMENT)
-    await pulled.refresh()
+    await set_all(database, PAYMENT)
+    await known.refresh()
     token = CURRENT_PRINCIPAL.set(Principal("customer", "customer", "customer-1"))
     try:
-        assert pulled.degraded("payment") == "switched off until 12:30Z"
+        assert known.degraded("payment") == "switched off until 12:30Z"
     finally:
         CURRENT_PRINCIPAL.reset(token)
 
 
 @both_databases
-async def test_a_lever_acts_until_its_time(database, pulled, clock):
-    """A lever acts from the refresh on, says why, and ends by the clock alone; nothing is read for that."""
-    await pull(database, PAYMENT, TTL)
-    assert pulled.degraded("payment") is None
-    assert pulled.ttl(300) == 300
-    await pulled.refresh()
-    assert pulled.degraded("payment") == "switched off until 12:30Z: being restored"
-    assert pulled.degraded("order") is None
-    assert pulled.ttl(300) == 900
+async def test_an_override_is_in_effect_until_it_expires(database, known, clock):
+    """An override is in effect from the refresh on, says why, and expires by the clock alone, without a read."""
+    await set_all(database, PAYMENT, TTL)
+    assert known.degraded("payment") is None
+    assert known.ttl(300) == 300
+    await known.refresh()
+    assert known.degraded("payment") == "switched off until 12:30Z: being restored"
+    assert known.degraded("order") is None
+    assert known.ttl(300) == 900
     clock.time = PAYMENT.until - timedelta(microseconds=1)
-    assert pulled.degraded("payment")
+    assert known.degraded("payment")
     clock.time = PAYMENT.until
-    assert pulled.degraded("payment") is None
-    assert pulled.ttl(300) == 900
+    assert known.degraded("payment") is None
+    assert known.ttl(300) == 900
     clock.time = TTL.until
-    assert pulled.ttl(300) == 300
+    assert known.ttl(300) == 300
 
 
-async def test_an_expired_lever_is_never_pulled(database, pulled, said):
-    """A row whose time is over does nothing, and nobody logs it."""
-    await pull(database, Override("order", None, "x", NOON, NOON - timedelta(hours=1)))
-    await pulled.refresh()
-    assert pulled.degraded("order") is None
+async def test_an_expired_override_has_no_effect(database, known, said):
+    """An expired row has no effect, and is not logged."""
+    await set_all(database, Override("order", None, "x", NOON, NOON - timedelta(hours=1)))
+    await known.refresh()
+    assert known.degraded("order") is None
     assert said() == []
 
 
 @pytest.mark.parametrize("value", [None, 0.0, -5.0])
-async def test_a_ttl_that_is_none(database, pulled, value):
+async def test_a_ttl_that_is_none(database, known, value):
     """A row that someone wrote by hand can't make answers expire at once or never."""
-    await pull(database, Override("ttl", value, "x", TTL.until, NOON))
-    await pulled.refresh()
-    assert pulled.ttl(300) == 300
+    await set_all(database, Override("ttl", value, "x", TTL.until, NOON))
+    await known.refresh()
+    assert known.ttl(300) == 300
 
 
 def test_the_day_is_named_where_it_is_another():
-    """Whoever reads the reason knows the day on which the lever ends."""
+    """The text has the date if the override does not end today."""
     assert TTL.text == "set to 900 s until 2026-05-05 12:00Z"
 
 
 @both_databases
-async def test_every_change_is_logged_once(database, pulled, clock, said):
-    """A replica logs when a lever is pulled, changed, released or expired, and nothing in between."""
-    await pull(database, PAYMENT)
-    for lines in ([("WARNING", "Lever payment: switched off until 12:30Z: being restored")], []):
-        await pulled.refresh()
+async def test_every_change_is_logged_once(database, known, clock, said):
+    """A replica logs when an override is set, changed, cleared or expired, and nothing in between."""
+    await set_all(database, PAYMENT)
+    for lines in ([("WARNING", "Override payment: switched off until 12:30Z: being restored")], []):
+        await known.refresh()
         assert said() == lines
-    await pull(database, Override("payment", None, "still down", PAYMENT.until, NOON), TTL)
-    await pulled.refresh()
+    await set_all(database, Override("payment", None, "still down", PAYMENT.until, NOON), TTL)
+    await known.refresh()
     assert said() == [
-        ("WARNING", "Lever payment: switched off until 12:30Z: still down"),
-        ("WARNING", "Lever ttl: set to 900 s until 2026-05-05 12:00Z"),
+        ("WARNING", "Override payment: switched off until 12:30Z: still down"),
+        ("WARNING", "Override ttl: set to 900 s until 2026-05-05 12:00Z"),
     ]
-    await release(database, "ttl")
-    await pulled.refresh()
-    assert said() == [("WARNING", "Lever ttl is released")]
+    await clear(database, "ttl")
+    await known.refresh()
+    assert said() == [("WARNING", "Override ttl is cleared")]
     clock.time = PAYMENT.until
-    for lines in ([("WARNING", "Lever payment is expired")], []):
-        await pulled.refresh()
+    for lines in ([("WARNING", "Override payment is expired")], []):
+        await known.refresh()
         assert said() == lines
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_levers_outlive_the_database(database, pulled, postgres, clock, said):
-    """While the database is away, the known levers act until their time; it is logged once, and so is the return."""
-    await pull(database, PAYMENT, TTL)
-    await pulled.refresh()
+async def test_overrides_stay_in_effect_without_the_database(database, known, postgres, clock, said):
+    """The known overrides stay in effect while the database is away, which is logged once, as is its return."""
+    await set_all(database, PAYMENT, TTL)
+    await known.refresh()
     said()
     postgres.stop()
     for number in (1, 0, 0):
-        await pulled.refresh()
+        await known.refresh()
         assert len(said()) == number
-        assert pulled.degraded("payment")
+        assert known.degraded("payment")
     clock.time = PAYMENT.until
-    assert pulled.degraded("payment") is None
-    await pulled.refresh()
-    assert said() == [("WARNING", "Lever payment is expired")]
+    assert known.degraded("payment") is None
+    await known.refresh()
+    assert said() == [("WARNING", "Override payment is expired")]
     postgres.start()
-    await release(database, "ttl")
-    await pulled.refresh()
-    assert said() == [("INFO", "The levers can be read again"), ("WARNING", "Lever ttl is released")]
+    await clear(database, "ttl")
+    await known.refresh()
+    assert said() == [("INFO", "The timeline overrides can be read again"), ("WARNING", "Override ttl is cleared")]
 
 
 async def test_the_gauge_knows_what_is_configured(make_client, upstream_services):
@@ -192,9 +192,9 @@ async def test_the_gauge_knows_what_is_configured(make_client, upstream_services
 
 
 @both_databases
-async def test_a_lever_pulled_before_the_start(database, make_client, upstream_services):
-    """A replica that starts knows the levers from its first scrape on."""
+async def test_an_override_from_before_the_start(database, make_client, upstream_services):
+    """A replica that starts applies the overrides from its first scrape on."""
     now = overrides.utc_now()
-    await pull(database, Override("order", None, "x", now + timedelta(hours=1), now))
+    await set_all(database, Override("order", None, "x", now + timedelta(hours=1), now))
     client = await make_client()
     assert shown(Scrape(client.app)) == {"order": 0, "payment": 1, "fulfillment": 1}
