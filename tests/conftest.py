@@ -19,7 +19,8 @@ from support_service.server import READ_BUFFER
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
-from support_service.timeline.cache.memory import InProcessCache, SnapshotStore
+from support_service.timeline.cache.base import SnapshotStore
+from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.redis import RedisCache
 from tests.support.calls import PATIENCE
 from tests.support.scrape import Scrape

@@ -28,7 +28,7 @@ from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.stores import discard_operation
 from support_service.timeline.cache import snapshots
-from support_service.timeline.cache.memory import CacheUnavailable
+from support_service.timeline.cache.base import CacheUnavailable
 from support_service.timeline.cache.redis import RedisCache
 
 log = logging.getLogger(__name__)

@@ -5,10 +5,15 @@ from functools import partial
 from support_service import cli, server
 from support_service.app import Timings, build
 from support_service.telemetry.component import TelemetryTimings
-from support_service.timeline import single_flight
+from support_service.timeline.aggregator import AggregatorTimings
+from support_service.timeline.component import TimelineTimings
+from support_service.timeline.single_flight import SingleFlightTimings
 
-single_flight.LEASE_SECONDS = 60.0
-server.build = partial(build, timings=Timings(telemetry=TelemetryTimings(shutdown_timeout=60.0)))
+LONG_LEASE = AggregatorTimings(single_flight=SingleFlightTimings(lease=60.0))
+server.build = partial(
+    build,
+    timings=Timings(telemetry=TelemetryTimings(shutdown_timeout=60.0), timeline=TimelineTimings(aggregator=LONG_LEASE)),
+)
 
 if __name__ == "__main__":
     cli.main()

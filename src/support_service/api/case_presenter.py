@@ -8,6 +8,7 @@ from support_service.attachments.model import attachment_url
 from support_service.attachments.model import attachment_view as public_view
 from support_service.cases.model import Attachment, Case
 from support_service.core import references
+from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.timeline.component import TIMELINE
 from support_service.timeline.merge import merge_entries
 
@@ -26,7 +27,9 @@ async def with_timeline(request: web.Request, case: Case, *, refresh: bool = Fal
     """
     with_attachment_urls(request, case)
     wanted = references.references_by_service(case.context)
-    collected = await request.app[TIMELINE].collect(case.id, wanted, epoch=case.timeline_epoch, refresh=refresh)
+    collected = await request.app[TIMELINE].collect(
+        CURRENT_PRINCIPAL.get(), case.id, wanted, epoch=case.timeline_epoch, refresh=refresh
+    )
     case.timeline = merge_entries(case.created_at, case.context, collected.entries, case.messages, case.attachments)
     case.timeline_sources = collected.sources
     return case

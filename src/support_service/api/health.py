@@ -14,7 +14,7 @@ from support_service.database.component import DATABASE
 from support_service.http.component import READINESS
 from support_service.http.json_body import json_response
 from support_service.telemetry.component import METRICS
-from support_service.timeline.cache.memory import CacheUnavailable
+from support_service.timeline.cache.base import CacheUnavailable
 from support_service.timeline.component import CACHE
 
 PING_TIMEOUT = 1.0  # timeout of the database ping in seconds: readiness probes wait no longer

@@ -15,12 +15,12 @@ from support_service.database import Database
 from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
 from support_service.settings import Settings
 from support_service.timeline import overrides
-from support_service.timeline.overrides import OVERRIDE_NAMES, REFRESH_EVERY, TTL_OVERRIDE, Override, utc_now
+from support_service.timeline.overrides import OVERRIDE_NAMES, REFRESH_INTERVAL, TTL_OVERRIDE, Override, utc_now
 
 MAX_OVERRIDE_DURATION = timedelta(days=7)  # longest duration of an override
 TTL_RANGE = (1, 86_400)  # seconds
 REASON_LENGTH = 200  # characters; agents read the reason
-PROPAGATION_NOTE = f"Every replica follows within about {REFRESH_EVERY:g} s."
+PROPAGATION_NOTE = f"Every replica follows within about {REFRESH_INTERVAL:g} s."
 
 
 def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -10,26 +10,33 @@ from dataclasses import dataclass
 
 from cachetools import TTLCache
 
+from support_service.core.principals import Principal
 from support_service.core.references import SourceReferences, SourceStatus
 from support_service.core.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.telemetry.instruments import Instruments
-from support_service.timeline.cache.memory import CacheUnavailable, SnapshotStore
+from support_service.timeline.cache.base import CacheUnavailable, SnapshotStore
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.cache.snapshots import Snapshot, Snapshots
 from support_service.timeline.merge import Entry
 from support_service.timeline.overrides import Overrides
-from support_service.timeline.single_flight import FetchResult, SingleFlight, SourceResult
+from support_service.timeline.single_flight import FetchResult, SingleFlight, SingleFlightTimings, SourceResult
 from support_service.timeline.sources.client import SourceClient
-
-NOT_FOUND_TTL = 30.0  # seconds for which "not found" is cached: the order or payment may be created soon
-REFRESH_AHEAD_FROM, REFRESH_AHEAD_TO = (
-    0.75,
-    0.95,
-)  # share of its TTL after which a snapshot is refreshed ahead of its expiry when read
-REFRESH_AHEAD_INTERVAL = 5.0  # seconds between two refreshes ahead for one case, because the first may have failed
 
 NOT_REFERENCED = SourceStatus(status="none", ageSeconds=None, reason=None)
 NOT_CONFIGURED = SourceStatus(status="off", ageSeconds=None, reason=None)
+
+
+@dataclass(frozen=True, slots=True)
+class AggregatorTimings:
+    """Times in seconds."""
+
+    not_found_ttl: float = 30.0  # for which "not found" is cached: the object may be created soon
+    refresh_ahead_from: float = (
+        0.75  # share of its TTL after which a snapshot that is read is refreshed, at the earliest
+    )
+    refresh_ahead_to: float = 0.95  # the same, at the latest
+    refresh_ahead_interval: float = 5.0  # between two refreshes ahead for one case, because the first may have failed
+    single_flight: SingleFlightTimings = SingleFlightTimings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,7 @@ class TimelineAggregator:
         ttl: float,
         stale_ttl: float,
         deadline: float,
+        timings: AggregatorTimings = AggregatorTimings(),
     ) -> None:
         self.sources = {source.name: source for source in sources}
         self.overrides = overrides
@@ -71,11 +79,15 @@ class TimelineAggregator:
         self._ttl = ttl
         self._stale_ttl = stale_ttl
         self._deadline = deadline
-        self._fetches = SingleFlight(self.sources.values(), self._cache, self._is_current, self._usable_for)
-        self._refreshed_ahead: TTLCache[str, bool] = TTLCache(10_000, REFRESH_AHEAD_INTERVAL)
+        self._timings = timings
+        self._fetches = SingleFlight(
+            self.sources.values(), self._cache, self._is_current, self._usable_for, timings.single_flight
+        )
+        self._refreshed_ahead: TTLCache[str, bool] = TTLCache(10_000, timings.refresh_ahead_interval)
 
     async def collect(
         self,
+        principal: Principal,
         case_id: str,
         references: Mapping[UpstreamService, SourceReferences],
         *,
@@ -84,6 +96,8 @@ class TimelineAggregator:
     ) -> TimelineEntries:
         """Return the case's entries from all sources; failures of a source or of the cache never raise.
 
+        The principal decides whether the freshness has the internal reason of an override.
+
         With `refresh`, all sources are asked, even if their answers are cached. A failing source affects its own
         entries only, and its last good answer is used instead. Answers from before the case's `epoch` are not current.
         """
@@ -91,26 +105,29 @@ class TimelineAggregator:
         started = loop.time()
         case = Case(case_id, {name: want for name, want in references.items() if name in self.sources}, epoch)
         if not case.wanted:
-            return self._collected(case, {}, frozenset(), FetchResult())
+            return self._collected(case, {}, frozenset(), FetchResult(), {})
         try:
             cached = await self._cache.read(case)
         except CacheUnavailable:
             cached = None
         kept = self._usable(cached.snapshots) if cached else {}
         current = frozenset(name for name, snapshot in kept.items() if self._is_current(case, snapshot))
-        in_use = frozenset(name for name in case.wanted if self.overrides.degraded(name) is None)
-        due = in_use if refresh else in_use - current
+        switched_off = {
+            name: override.text_for(principal) for name in case.wanted if (override := self.overrides.in_effect(name))
+        }
+        in_use = case.wanted.keys() - switched_off.keys()
+        due = frozenset(in_use if refresh else in_use - current)
         self._count(hit=bool(current) and not due, refresh=refresh, readable=cached is not None)
         found = FetchResult()
         if due:
             fetch = self._fetches.take(case, due, cached, started + self._deadline, alone=refresh)
             found = await asyncio.shield(fetch)  # cancelling one reader must not cancel the fetch that others share
-        elif cached and not self._fetches.is_flying(case_id) and case_id not in self._refreshed_ahead:
+        elif cached and not self._fetches.is_in_flight(case_id) and case_id not in self._refreshed_ahead:
             expiring = frozenset(name for name in in_use if self._is_expiring(case, kept[name]))
             if expiring:  # refreshed in the background; the reader does not wait
                 self._refreshed_ahead[case_id] = True
                 self._fetches.take(case, expiring, cached, started + self._deadline)
-        collected = self._collected(case, kept, current, found)
+        collected = self._collected(case, kept, current, found, switched_off)
         elapsed = loop.time() - started
         self._instruments.timeline_collect.record(elapsed, {"source": "remote" if due else "cache"})
         self._instruments.timeline_read.record(elapsed, {"completeness": collected.completeness})
@@ -143,7 +160,7 @@ class TimelineAggregator:
     def _current_for(self, snapshot: Snapshot) -> float:
         """Return for how many seconds a snapshot is current."""
         ttl = self.overrides.ttl(self._ttl)
-        return min(ttl, NOT_FOUND_TTL) if snapshot.missing else ttl
+        return min(ttl, self._timings.not_found_ttl) if snapshot.missing else ttl
 
     def _is_current(self, case: Case, snapshot: Snapshot) -> bool:
         """Return whether a snapshot is of the case's present epoch and within its TTL."""
@@ -152,11 +169,17 @@ class TimelineAggregator:
     def _is_expiring(self, case: Case, snapshot: Snapshot) -> bool:
         """Return whether a current snapshot is so close to its expiry that it should be refreshed ahead."""
         # The share depends on the case, so that snapshots stored at the same time are not refreshed at the same time.
-        share = REFRESH_AHEAD_FROM + (REFRESH_AHEAD_TO - REFRESH_AHEAD_FROM) * (hash(case.id) % 1024) / 1024
+        first, last = self._timings.refresh_ahead_from, self._timings.refresh_ahead_to
+        share = first + (last - first) * (hash(case.id) % 1024) / 1024
         return time.time() - snapshot.at > share * self._current_for(snapshot)
 
     def _collected(
-        self, case: Case, kept: Snapshots, current: frozenset[UpstreamService], found: FetchResult
+        self,
+        case: Case,
+        kept: Snapshots,
+        current: frozenset[UpstreamService],
+        found: FetchResult,
+        switched_off: Mapping[UpstreamService, str],
     ) -> TimelineEntries:
         entries: list[Entry] = []
         sources: dict[UpstreamService, SourceStatus] = {}
@@ -165,28 +188,29 @@ class TimelineAggregator:
                 sources[name] = NOT_REFERENCED if name in self.sources else NOT_CONFIGURED
                 continue
             if name in found.kept:
-                given, sources[name] = self._with_freshness(name, found.kept[name], None, is_current=True)
+                given, sources[name] = _with_freshness(found.kept[name], None, None, is_current=True)
             else:
-                given, sources[name] = self._with_freshness(
-                    name, kept.get(name), found.asked.get(name), is_current=name in current
+                given, sources[name] = _with_freshness(
+                    kept.get(name), found.asked.get(name), switched_off.get(name), is_current=name in current
                 )
             entries += given
         return TimelineEntries(entries, sources)
 
-    def _with_freshness(
-        self, name: UpstreamService, kept: Snapshot | None, asked: SourceResult | None, *, is_current: bool
-    ) -> tuple[list[Entry], SourceStatus]:
-        """Return the entries to show of one source, and their freshness."""
-        if asked and asked.reason is None:
-            return asked.snapshot.entries, {"status": "fresh", "ageSeconds": 0.0, "reason": asked.snapshot.note}
-        reason = asked.reason if asked else self.overrides.degraded(name)
-        if kept and kept.missing and not kept.entries and not is_current:
-            kept = None  # an outdated "not found" says nothing about the present
-        if kept is None:
-            if asked:
-                return asked.snapshot.entries, {"status": "unavailable", "ageSeconds": None, "reason": reason}
-            return [], {"status": "off", "ageSeconds": None, "reason": reason}
-        age = round(max(0.0, time.time() - kept.at), 3)
-        if asked is None and is_current:
-            return kept.entries, {"status": "cached", "ageSeconds": age, "reason": kept.note}
-        return kept.entries, {"status": "stale", "ageSeconds": age, "reason": reason}
+
+def _with_freshness(
+    kept: Snapshot | None, asked: SourceResult | None, switched_off: str | None, *, is_current: bool
+) -> tuple[list[Entry], SourceStatus]:
+    """Return the entries to show of one source, and their freshness."""
+    if asked and asked.reason is None:
+        return asked.snapshot.entries, {"status": "fresh", "ageSeconds": 0.0, "reason": asked.snapshot.note}
+    reason = asked.reason if asked else switched_off
+    if kept and kept.missing and not kept.entries and not is_current:
+        kept = None  # an outdated "not found" says nothing about the present
+    if kept is None:
+        if asked:
+            return asked.snapshot.entries, {"status": "unavailable", "ageSeconds": None, "reason": reason}
+        return [], {"status": "off", "ageSeconds": None, "reason": reason}
+    age = round(max(0.0, time.time() - kept.at), 3)
+    if asked is None and is_current:
+        return kept.entries, {"status": "cached", "ageSeconds": age, "reason": kept.note}
+    return kept.entries, {"status": "stale", "ageSeconds": age, "reason": reason}

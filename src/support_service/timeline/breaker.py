@@ -4,14 +4,21 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 WINDOW_CALLS = 10  # number of last calls that are considered
 FAILURES_TO_OPEN = 5  # failures among them that open the circuit
-OPEN_FOR = 5.0  # seconds at first; each failed trial call doubles it
-MAX_OPEN_FOR = 30.0  # seconds
 
 State = Literal["closed", "open", "half_open"]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerTimings:
+    """Times in seconds."""
+
+    open_for: float = 5.0  # at first; each failed trial call doubles it
+    max_open_for: float = 30.0
 
 
 class CircuitBreaker:
@@ -20,7 +27,8 @@ class CircuitBreaker:
     A report from a call admitted before the last change of state is ignored: it says nothing about the present state.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, timings: BreakerTimings = BreakerTimings(), clock: Callable[[], float] = time.monotonic) -> None:
+        self._timings = timings
         self._clock = clock
         self._recent_results: deque[bool] = deque(maxlen=WINDOW_CALLS)
         self._generation = 0  # number of state changes; identifies the state in which a call was admitted
@@ -63,6 +71,6 @@ class CircuitBreaker:
 
     def _open(self) -> None:
         self._generation += 1
-        self._open_for = min(self._open_for * 2, MAX_OPEN_FOR) or OPEN_FOR
+        self._open_for = min(self._open_for * 2, self._timings.max_open_for) or self._timings.open_for
         # The random factor keeps replicas that saw the same failure from retrying at the same moment.
         self._until = self._clock() + self._open_for * random.uniform(0.8, 1.2)

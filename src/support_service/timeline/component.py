@@ -13,9 +13,11 @@ from support_service.telemetry import instruments as rows
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, TRACING
 from support_service.telemetry.labels import REDIS_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
-from support_service.timeline.aggregator import TimelineAggregator
-from support_service.timeline.cache.memory import InProcessCache, SnapshotStore
-from support_service.timeline.overrides import REFRESH_EVERY, Overrides
+from support_service.timeline.aggregator import AggregatorTimings, TimelineAggregator
+from support_service.timeline.breaker import BreakerTimings
+from support_service.timeline.cache.base import RedisCacheTimings, SnapshotStore
+from support_service.timeline.cache.memory import InProcessCache
+from support_service.timeline.overrides import REFRESH_INTERVAL, Overrides
 from support_service.timeline.sources import connector
 from support_service.timeline.sources.client import SourceClient, breaker_states
 from support_service.timeline.sources.registry import SOURCES
@@ -28,7 +30,10 @@ CACHE = web.AppKey("cache", SnapshotStore)
 class TimelineTimings:
     """Times of the timeline component in seconds."""
 
-    override_refresh_interval: float = REFRESH_EVERY
+    override_refresh_interval: float = REFRESH_INTERVAL
+    aggregator: AggregatorTimings = AggregatorTimings()
+    breaker: BreakerTimings = BreakerTimings()
+    redis: RedisCacheTimings = RedisCacheTimings()
 
 
 def setup(
@@ -41,7 +46,7 @@ def setup(
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         instruments = app[INSTRUMENTS]
-        cache = app[CACHE] = _create_cache(app, settings)
+        cache = app[CACHE] = _create_cache(app, settings, timings.redis)
         overrides = Overrides(app[DATABASE])
         await overrides.refresh()
         instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(upstream_urls))
@@ -54,6 +59,7 @@ def setup(
                     instruments,
                     timeout=min(settings.source_timeout, settings.deadline),
                     connections=settings.connections,
+                    breaker_timings=timings.breaker,
                 )
                 for service, url in upstream_urls.items()
             ]
@@ -66,6 +72,7 @@ def setup(
                 ttl=settings.cache_ttl,
                 stale_ttl=settings.stale_ttl,
                 deadline=settings.deadline,
+                timings=timings.aggregator,
             )
             refresh = run_every(timings.override_refresh_interval, overrides.refresh, "Reading the timeline overrides")
             async with run_in_background(refresh):
@@ -76,12 +83,12 @@ def setup(
     app.cleanup_ctx.append(run)
 
 
-def _create_cache(app: web.Application, settings: Timeline) -> SnapshotStore:
+def _create_cache(app: web.Application, settings: Timeline, timings: RedisCacheTimings) -> SnapshotStore:
     if settings.redis_url is None:
         return InProcessCache()
     from support_service.timeline.cache.redis import RedisCache
 
     measure = OperationMetrics(app[INSTRUMENTS].db_operation, "redis", REDIS_OPERATIONS).record
-    cache = RedisCache(settings.redis_url, settings.redis_timeout, measure)
-    app[CONNECTION_POOLS]["cache"] = cache.connections
+    cache = RedisCache(settings.redis_url, settings.redis_timeout, measure, timings)
+    app[CONNECTION_POOLS]["cache"] = cache.connection.usage
     return cache

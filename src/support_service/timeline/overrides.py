@@ -13,14 +13,14 @@ import sqlalchemy as sa
 
 from support_service.audit import log as audit
 from support_service.core.errors import Unavailable
-from support_service.core.principals import CURRENT_PRINCIPAL
-from support_service.core.upstream_services import UPSTREAM_SERVICES, UpstreamService
+from support_service.core.principals import Principal
+from support_service.core.upstream_services import UPSTREAM_SERVICES
 from support_service.database import Database, Reader
 from support_service.database.tables import timeline_levers
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.instruments import Observations
 
-REFRESH_EVERY = 2.0  # seconds until a replica applies a change
+REFRESH_INTERVAL = 2.0  # seconds until a replica applies a change
 TTL_OVERRIDE = "ttl"
 OVERRIDE_NAMES = (*UPSTREAM_SERVICES, TTL_OVERRIDE)
 
@@ -41,6 +41,10 @@ class Override:
     def text(self) -> str:
         """The effect, end and reason of the override, for agents and the log."""
         return f"{self.effect}: {self.reason}" if self.reason else self.effect
+
+    def text_for(self, principal: Principal) -> str:
+        """Return the text that a principal may read: without the reason for those who read no internal notes."""
+        return self.text if principal.may_see_visibility("internal") else self.effect
 
     @property
     def effect(self) -> str:
@@ -119,32 +123,26 @@ class Overrides:
             self._database_failed = False
         self._log_changes()
 
-    def degraded(self, service: UpstreamService) -> str | None:
-        """Return why a service is switched off, in the form that the present caller may read; None if it is in use."""
-        override = self._in_effect(service)
-        if override is None:
-            return None
-        return override.text if CURRENT_PRINCIPAL.get().may_see_visibility("internal") else override.effect
+    def in_effect(self, name: str) -> Override | None:
+        """Return the override in effect of this name: a service that is switched off, or `ttl`."""
+        override = self._known.get(name)
+        return override if override and override.until > self._now() else None
 
     def ttl(self, default: float) -> float:
         """Return the TTL of answers in seconds: the override's if one is set, otherwise the default."""
-        override = self._in_effect(TTL_OVERRIDE)
+        override = self.in_effect(TTL_OVERRIDE)
         return override.value if override and override.value and override.value > 0 else default
 
     def enabled(self, configured: Collection[str]) -> Observations:
         """Return the gauge's values: 1 for each service that is configured and not switched off, 0 for the others."""
         return [
-            (int(service in configured and self._in_effect(service) is None), {"service": service})
+            (int(service in configured and self.in_effect(service) is None), {"service": service})
             for service in UPSTREAM_SERVICES
         ]
 
-    def _in_effect(self, name: str) -> Override | None:
-        override = self._known.get(name)
-        return override if override and override.until > self._now() else None
-
     def _log_changes(self) -> None:
         """Log the differences between the overrides in effect now and at the last call."""
-        in_effect = {name: override for name in self._known if (override := self._in_effect(name))}
+        in_effect = {name: override for name in self._known if (override := self.in_effect(name))}
         for name, override in in_effect.items():
             if override != self._logged.get(name):
                 log.warning("Override %s: %s", name, override.text)

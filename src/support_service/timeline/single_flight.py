@@ -8,17 +8,24 @@ from dataclasses import dataclass, field
 
 from support_service.core.background import run_in_background
 from support_service.core.upstream_services import UpstreamService
-from support_service.timeline.cache.memory import CacheUnavailable, Lease
+from support_service.timeline.cache.base import CacheUnavailable, Lease
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshot, Snapshots, newer_snapshots
 from support_service.timeline.merge import Entry
+from support_service.timeline.sources.answers import TimelineBudget
 from support_service.timeline.sources.base import SourceCall
-from support_service.timeline.sources.client import SourceClient, TimelineBudget
+from support_service.timeline.sources.client import SourceClient
 
 MAX_ENTRIES_PER_SOURCE = 500  # entries of one source
-LEASE_SECONDS = 0.8  # seconds of a lease; another replica may take over this long after the holder has died
-LEASE_EXTEND_INTERVAL = 0.1  # seconds between extensions of a held lease
-CACHE_POLL_INTERVAL = 0.02  # seconds between reads of the cache while another replica fetches
+
+
+@dataclass(frozen=True, slots=True)
+class SingleFlightTimings:
+    """Times in seconds."""
+
+    lease: float = 0.8  # another replica may take over this long after the holder of a lease has died
+    lease_extend_interval: float = 0.1  # between extensions of a held lease
+    cache_poll_interval: float = 0.02  # between reads of the cache while another replica fetches
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,9 @@ class SingleFlight:
         cache: SnapshotCache,
         is_current: Callable[[Case, Snapshot], bool],
         keep_for: Callable[[], float],
+        timings: SingleFlightTimings = SingleFlightTimings(),
     ) -> None:
+        self._timings = timings
         self._sources = {source.name: source for source in sources}
         self._cache = cache
         self._is_current = is_current
@@ -97,7 +106,7 @@ class SingleFlight:
         task.add_done_callback(on_done)
         return task
 
-    def is_flying(self, case_id: str) -> bool:
+    def is_in_flight(self, case_id: str) -> bool:
         """Return whether a fetch for the case is in flight."""
         return case_id in self._by_case
 
@@ -138,11 +147,13 @@ class SingleFlight:
         loop = asyncio.get_running_loop()
         with suppress(CacheUnavailable):
             while True:
-                claim, cached = await asyncio.gather(self._cache.claim(case, LEASE_SECONDS), self._cache.read(case))
+                claim, cached = await asyncio.gather(
+                    self._cache.claim(case, self._timings.lease), self._cache.read(case)
+                )
                 found = len(self._newer_snapshots(case, due, before, cached.snapshots)) == len(due)
-                if claim or found or loop.time() + CACHE_POLL_INTERVAL >= deadline:
+                if claim or found or loop.time() + self._timings.cache_poll_interval >= deadline:
                     return claim, cached
-                await asyncio.sleep(CACHE_POLL_INTERVAL)
+                await asyncio.sleep(self._timings.cache_poll_interval)
         return None, cached
 
     def _newer_snapshots(
@@ -164,8 +175,8 @@ class SingleFlight:
 
         async def extend(claim: Lease) -> None:
             while True:
-                await asyncio.sleep(LEASE_EXTEND_INTERVAL)
-                await self._cache.extend(claim, LEASE_SECONDS)
+                await asyncio.sleep(self._timings.lease_extend_interval)
+                await self._cache.extend(claim, self._timings.lease)
 
         try:
             async with run_in_background(extend(claim)):

@@ -9,16 +9,19 @@ import aiohttp
 import pytest
 from redis import Redis
 
+from support_service.app import Timings
 from support_service.core import references
 from support_service.core.references import SourceReferences
 from support_service.database.component import DATABASE
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
-from support_service.timeline import aggregator, overrides, single_flight
+from support_service.timeline import overrides
+from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.cache.snapshots import Snapshot
-from support_service.timeline.component import CACHE, TIMELINE
+from support_service.timeline.component import CACHE, TIMELINE, TimelineTimings
+from support_service.timeline.single_flight import SingleFlight, SingleFlightTimings
 from tests.support.calls import PATIENCE, eventually, open_case, read_detail, refresh
 from tests.support.process import running
 from tests.support.promql import ROOT
@@ -83,24 +86,26 @@ async def test_a_stampede_on_two_processes_is_four_calls(services, redis, upstre
     assert all(statuses(detail) <= {"fresh", "cached"} for detail in details)
 
 
-async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(
-    make_client, services, redis, instruments, monkeypatch
-):
+async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(make_client, services, redis, instruments):
     """The claim of a dead replica expires: a reader on another replica waits for that, and then asks itself."""
-    monkeypatch.setattr(single_flight, "LEASE_SECONDS", 0.1)
-    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="60")
+    lease = 0.1
+    client = await make_client(
+        timings=with_aggregator(single_flight=SingleFlightTimings(lease=lease)),
+        SUPPORT_REDIS_URL=redis.url,
+        SUPPORT_REDIS_TIMEOUT="60",
+    )
     case = await open_case(client, context=CONTEXT)
     wanted = references.references_by_service([CONTEXT])
-    await SnapshotCache(client.app[CACHE], instruments).claim(Case(case["id"], wanted, 0), single_flight.LEASE_SECONDS)
+    await SnapshotCache(client.app[CACHE], instruments).claim(Case(case["id"], wanted, 0), lease)
     assert statuses(await read_detail(client, case)) == {"fresh"}
     assert calls(services) == 4
 
 
-async def test_a_slow_source_is_asked_by_one_replica_for_both(make_client, services, redis, monkeypatch):
+async def test_a_slow_source_is_asked_by_one_replica_for_both(make_client, services, redis):
     """However long the services take, the replica that asks keeps its claim, and the other waits for what it finds."""
-    monkeypatch.setattr(single_flight, "LEASE_SECONDS", 60)  # no test machine stands still for so long
+    timings = with_aggregator(single_flight=SingleFlightTimings(lease=60))  # no test machine stands still for so long
     own = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60"}
-    one, two = [await make_client(**own) for _ in range(2)]
+    one, two = [await make_client(timings=timings, **own) for _ in range(2)]
     orders, *_ = services
     release = orders.hang()
     case = await open_case(one, context=CONTEXT)
@@ -172,7 +177,7 @@ async def test_a_case_that_is_read_is_renewed_before_it_ends(client, services):
     orders, *_ = services
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
-    await age(client, case, aggregator.REFRESH_AHEAD_TO * 300)
+    await age(client, case, AggregatorTimings().refresh_ahead_to * 300)
     release = orders.hang()
     detail = await read_detail(client, case)
     assert statuses(detail) == {"cached"}
@@ -186,13 +191,12 @@ async def test_a_case_that_is_read_is_renewed_before_it_ends(client, services):
     assert calls(services) == 8
 
 
-async def test_a_renewal_that_fails_is_not_tried_at_each_read(make_client, services, monkeypatch):
+async def test_a_renewal_that_fails_is_not_tried_at_each_read(make_client, services):
     """While a service is down, cached timelines that are near their end ask it once in a while, not once a read."""
-    monkeypatch.setattr(aggregator, "REFRESH_AHEAD_INTERVAL", 3600.0)
-    client = await make_client()
+    client = await make_client(timings=with_aggregator(refresh_ahead_interval=3600.0))
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
-    await age(client, case, aggregator.REFRESH_AHEAD_TO * 300)
+    await age(client, case, AggregatorTimings().refresh_ahead_to * 300)
     for service in services:
         service.fail_with(503)
     for _ in range(20):
@@ -200,13 +204,13 @@ async def test_a_renewal_that_fails_is_not_tried_at_each_read(make_client, servi
     await eventually(lambda: calls(services) == 8)
 
 
-async def test_nothing_there_is_believed_for_a_short_time_only(client, orders, monkeypatch):
+async def test_nothing_there_is_believed_for_a_short_time_only(make_client, orders):
     """A 404 is remembered for half a minute, not for the whole time of an answer."""
-    monkeypatch.setattr(aggregator, "REFRESH_AHEAD_FROM", 2.0)  # nothing is renewed before it ends
-    monkeypatch.setattr(aggregator, "REFRESH_AHEAD_TO", 2.0)
+    timings = with_aggregator(refresh_ahead_from=2.0, refresh_ahead_to=2.0)  # nothing is renewed before it ends
+    client = await make_client(timings=timings)
     case = await open_case(client, context=CONTEXT)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "fresh"
-    await age(client, case, aggregator.NOT_FOUND_TTL - 10)
+    await age(client, case, AggregatorTimings().not_found_ttl - 10)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "cached"
     orders.add("ORD-1")
     await age(client, case, 11)
@@ -216,6 +220,11 @@ async def test_nothing_there_is_believed_for_a_short_time_only(client, orders, m
         "payment": "cached",
         "fulfillment": "cached",
     }
+
+
+def with_aggregator(**changes):
+    """The times of a service with some of the aggregator's changed."""
+    return Timings(timeline=TimelineTimings(aggregator=AggregatorTimings(**changes)))
 
 
 async def age(client, case, seconds):
@@ -328,7 +337,7 @@ async def test_a_replica_with_a_clock_behind_is_heard(cache, instruments):
     await kept.write(case, answered(now + 20, 0), await kept.read(case), 60)
     seen = await kept.read(case)
     await kept.write(case, answered(now, 1), seen, 60)
-    of_this = single_flight.SingleFlight([], kept, lambda case, known: known.epoch >= case.epoch, lambda: 60)
+    of_this = SingleFlight([], kept, lambda case, known: known.epoch >= case.epoch, lambda: 60)
     deadline = asyncio.get_running_loop().time() + PATIENCE
     found = await of_this.take(case, frozenset({"order"}), seen, deadline)
     assert (found.asked, found.kept) == ({}, answered(now, 1))
@@ -338,10 +347,10 @@ async def test_a_replica_with_a_clock_behind_is_heard(cache, instruments):
 async def test_a_flight_that_is_in_the_air_at_the_end_is_given_up(instruments):
     """A stop waits for no source."""
     cache = SnapshotCache(InProcessCache(), instruments)
-    made = single_flight.SingleFlight([], cache, lambda *_: False, lambda: 60.0)
+    made = SingleFlight([], cache, lambda *_: False, lambda: 60.0)
     case = Case("case-1", {}, 0)
     flight = made.take(case, frozenset(), None, 0.0)
-    assert made.is_flying(case.id)
+    assert made.is_in_flight(case.id)
     await made.close()
     assert flight.cancelled()
-    await eventually(lambda: not made.is_flying(case.id))
+    await eventually(lambda: not made.is_in_flight(case.id))

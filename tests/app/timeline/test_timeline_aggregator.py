@@ -2,8 +2,9 @@
 
 import pytest
 
-from support_service.timeline import aggregator
-from support_service.timeline.component import TIMELINE
+from support_service.app import Timings
+from support_service.timeline.aggregator import AggregatorTimings
+from support_service.timeline.component import TIMELINE, TimelineTimings
 from tests.support.calls import add_message, open_case, read_detail, read_timeline, refresh
 from tests.support.scrape import Scrape
 
@@ -170,12 +171,13 @@ async def test_a_source_that_hangs_is_given_up(make_client, known, shipments):
     assert metrics.value("support_timeline_source_seconds_count", service="fulfillment", outcome="timeout") == 1
 
 
-async def test_nothing_there_some_time_ago_is_no_answer(client, case, orders, monkeypatch):
+@pytest.mark.parametrize(("not_found_ttl", "afterwards"), [(3600.0, "cached"), (0.0, "unavailable")])
+async def test_nothing_there_some_time_ago_is_no_answer(make_client, known, orders, not_found_ttl, afterwards):
     """That a service knew nothing is believed for a short time; where it fails after that it is unavailable."""
+    of_aggregator = AggregatorTimings(not_found_ttl=not_found_ttl)
+    client = await make_client(timings=Timings(timeline=TimelineTimings(aggregator=of_aggregator)))
+    case = await open_case(client, context=CONTEXT)
     orders.fail_with(404)
-    monkeypatch.setattr(aggregator, "NOT_FOUND_TTL", 3600.0)
     await refresh(client, case)
-    assert statuses(await read_detail(client, case))["order"] == "cached"
-    monkeypatch.setattr(aggregator, "NOT_FOUND_TTL", 0.0)
     orders.fail_with(503)
-    assert statuses(await read_detail(client, case))["order"] == "unavailable"
+    assert statuses(await read_detail(client, case))["order"] == afterwards

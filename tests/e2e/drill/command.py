@@ -15,8 +15,9 @@ from support_service.audit.sealer import SealerTimings
 from support_service.events import consumer, relay
 from support_service.events.component import EventTimings
 from support_service.probe import check
-from support_service.timeline import breaker
-from support_service.timeline.cache import redis
+from support_service.timeline.breaker import BreakerTimings
+from support_service.timeline.cache.base import RedisCacheTimings
+from support_service.timeline.component import TimelineTimings
 from tests.e2e.drill import TIME
 
 LEAST = 0.25  # seconds
@@ -27,9 +28,6 @@ def shorter(seconds: float) -> float:
     return max(LEAST, seconds / TIME)
 
 
-breaker.OPEN_FOR /= TIME
-breaker.MAX_OPEN_FOR /= TIME
-redis.RECONNECT_INTERVAL /= TIME
 consumer.BACKOFF = (LEAST, shorter(consumer.BACKOFF[1]))
 relay.BACKOFF = (LEAST, shorter(relay.BACKOFF[1]))
 relay.LEASE_DURATION = max(1.0, relay.LEASE_DURATION / TIME)
@@ -42,6 +40,13 @@ first, last = (min(reconcile_interval, shorter(seconds)) for seconds in maintena
 server.build = partial(
     build,
     timings=Timings(
+        timeline=TimelineTimings(
+            breaker=BreakerTimings(
+                open_for=USUAL.timeline.breaker.open_for / TIME,
+                max_open_for=USUAL.timeline.breaker.max_open_for / TIME,
+            ),
+            redis=RedisCacheTimings(reconnect_interval=USUAL.timeline.redis.reconnect_interval / TIME),
+        ),
         audit=SealerTimings(seal_interval=shorter(USUAL.audit.seal_interval)),
         events=EventTimings(backlog_refresh_interval=shorter(USUAL.events.backlog_refresh_interval)),
         attachments=AttachmentTimings(

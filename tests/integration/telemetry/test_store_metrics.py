@@ -17,8 +17,9 @@ from support_service.database import sqlite as sqlite_room
 from support_service.events import relay
 from support_service.events.component import EventTimings
 from support_service.telemetry.labels import REDIS_OPERATIONS
-from support_service.timeline import single_flight
+from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.component import CACHE, TimelineTimings
+from support_service.timeline.single_flight import SingleFlightTimings
 from tests.conftest import both_databases
 from tests.support.calls import PATIENCE, eventually, open_case, read_case, read_detail, refresh, refused
 
@@ -43,7 +44,6 @@ def only_what_the_test_does(environment, monkeypatch):
     """No look at overrides, cases, files and outbox, no consumer, sealing or hold on a claim: each would count, too."""
     environment["SUPPORT_EVENTS_CONSUME"] = "false"
     monkeypatch.setattr(relay, "POLL_INTERVAL", 3600.0)
-    monkeypatch.setattr(single_flight, "LEASE_EXTEND_INTERVAL", 3600.0)
 
 
 @pytest.fixture
@@ -52,7 +52,10 @@ def timings():
     return Timings(
         audit=SealerTimings(seal_interval=3600.0),
         cases=GaugeTimings(refresh_interval=3600.0),
-        timeline=TimelineTimings(override_refresh_interval=3600.0),
+        timeline=TimelineTimings(
+            override_refresh_interval=3600.0,
+            aggregator=AggregatorTimings(single_flight=SingleFlightTimings(lease_extend_interval=3600.0)),
+        ),
         attachments=AttachmentTimings(backlog_refresh_interval=3600.0),
         events=EventTimings(backlog_refresh_interval=3600.0),
     )
@@ -190,13 +193,13 @@ async def test_a_dead_redis_is_an_error(with_redis, client, metrics):
     """Operations on a Redis that is gone count as `_OTHER`, on one that hangs as `timeout`."""
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
-    client.app[CACHE].timeout = 0.2
+    client.app[CACHE].connection.timeout = 0.2
     with_redis.freeze()
     try:
         await read_detail(client, case)
     finally:
         with_redis.thaw()
-    client.app[CACHE].timeout = PATIENCE
+    client.app[CACHE].connection.timeout = PATIENCE
     assert operations(metrics, "redis")["MGET", "timeout"] == 1
 
     async def cached():

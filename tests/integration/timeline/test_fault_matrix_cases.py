@@ -5,8 +5,10 @@ import json
 
 import pytest
 
-from support_service.timeline import aggregator, breaker
-from support_service.timeline.component import TIMELINE
+from support_service.app import Timings
+from support_service.timeline.aggregator import AggregatorTimings
+from support_service.timeline.breaker import BreakerTimings
+from support_service.timeline.component import TIMELINE, TimelineTimings
 from tests.support import upstream_faults as faults
 from tests.support.timeline.world import (
     ALL,
@@ -24,6 +26,17 @@ from tests.support.timeline.world import (
     payment,
     shown,
 )
+
+OPEN_FOR_LONG = BreakerTimings(open_for=600.0)
+
+
+async def start(make_client, services, redis, **timings):
+    """The service under test with a Redis and other times, and its case."""
+
+    async def with_timings(**variables):
+        return await make_client(timings=Timings(timeline=TimelineTimings(**timings)), **variables)
+
+    return await World.start(with_timings, services, CONTEXT, SUPPORT_REDIS_URL=redis.url)
 
 
 async def test_all_sources_down_with_nothing_cached(world, services):
@@ -67,10 +80,10 @@ async def test_an_answer_that_is_too_old_does_not_stand_in(world, services, stor
     assert sorted(shown(detail)) == ["ORD-1", "SHP-1", "e0"]
 
 
-async def test_nothing_there_is_believed_for_a_moment_only(world, services, store, monkeypatch):
+async def test_nothing_there_is_believed_for_a_moment_only(make_client, services, store, redis):
     """A 404 is asked for again after half a minute, while what the others gave is still current."""
-    monkeypatch.setattr(aggregator, "REFRESH_AHEAD_FROM", 2.0)  # nothing is renewed before it ends
-    monkeypatch.setattr(aggregator, "REFRESH_AHEAD_TO", 2.0)
+    at_the_end = AggregatorTimings(refresh_ahead_from=2.0, refresh_ahead_to=2.0)  # nothing is renewed before it ends
+    world = await start(make_client, services, redis, aggregator=at_the_end)
     services["payment"].fail_with(404)
     assert freshness(await world.read())["payment"] == ("fresh", None)
     await age(store, world.case, 20)
@@ -112,9 +125,9 @@ async def test_a_redirect_is_not_followed(world, services):
         assert elsewhere.calls == []
 
 
-async def test_a_source_that_keeps_failing_is_left_alone(world, services, monkeypatch):
+async def test_a_source_that_keeps_failing_is_left_alone(make_client, services, redis):
     """After five failures the circuit is open: the source is asked no more, and says so at once."""
-    monkeypatch.setattr(breaker, "OPEN_FOR", 600.0)
+    world = await start(make_client, services, redis, breaker=OPEN_FOR_LONG)
     services["payment"].fail_with(503)
     for _ in range(5):
         assert freshness(await world.read())["payment"] == ("unavailable", "status 503")
@@ -125,9 +138,9 @@ async def test_a_source_that_keeps_failing_is_left_alone(world, services, monkey
     assert len(services["payment"].calls) == asked == 5
 
 
-async def test_a_source_that_is_left_alone_still_has_its_old_answer(world, services, store, monkeypatch):
+async def test_a_source_that_is_left_alone_still_has_its_old_answer(make_client, services, store, redis):
     """Behind an open circuit the old answer stands in, without a call."""
-    monkeypatch.setattr(breaker, "OPEN_FOR", 600.0)
+    world = await start(make_client, services, redis, breaker=OPEN_FOR_LONG)
     await world.read()
     await age(store, world.case, TTL + 60)
     services["payment"].fail_with(503)

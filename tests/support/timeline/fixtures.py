@@ -3,16 +3,20 @@
 import pytest
 from redis.asyncio import Redis
 
-from support_service.timeline.cache import redis as redis_cache
+from support_service.app import Timings
+from support_service.timeline.cache.base import RedisCacheTimings
+from support_service.timeline.component import TimelineTimings
 from tests.support.calls import PATIENCE
 from tests.support.timeline.redis_faults import repair
 from tests.support.timeline.world import CONTEXT, World, open_services
 
+RECOVERING_SOON = RedisCacheTimings(reconnect_interval=0.02)
 
-@pytest.fixture(autouse=True)
-def _frequent_recovery_attempts(monkeypatch):
-    """Let the service find a repaired Redis sooner than in production."""
-    monkeypatch.setattr(redis_cache, "RECONNECT_INTERVAL", 0.02)
+
+@pytest.fixture
+def timings():
+    """The service finds a repaired Redis sooner than in production."""
+    return Timings(timeline=TimelineTimings(redis=RECOVERING_SOON))
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ class World:
 
     def set_redis_timeout(self, seconds: float) -> None:
         """Change the timeout of each Redis operation."""
-        self.client.app[CACHE].timeout = seconds
+        self.client.app[CACHE].connection.timeout = seconds
 
     async def read(self) -> Case:
         """Return the case's detail; fail where a read takes longer than it may."""

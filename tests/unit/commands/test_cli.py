@@ -15,6 +15,7 @@ from support_service import __version__, cli
 from support_service.api.routes import ROUTES
 from support_service.commands import openapi
 from support_service.database import migrate
+from support_service.timeline.overrides import OVERRIDE_NAMES
 from tests.support.process import START, running
 
 COMMANDS = ["serve", "demo", "migrate", "openapi", "timeline", "attach", "offload", "sweep", "scrub", "retention"]
@@ -180,7 +181,7 @@ def test_a_database_out_of_reach(run):
         (("ttl", "0", "--for", "1m"), "'0' is no time to live: allowed is a number of seconds from 1 to 86400"),
         (("ttl", "86401", "--for", "1m"), "'86401' is no time to live"),
         (("ttl", "nan", "--for", "1m"), "'nan' is no time to live"),
-        (("restore", "cart"), "'cart' is no override: allowed is order, payment, fulfillment, ttl or all"),
+        (("restore", "cart"), f"'cart' is no override: allowed is {', '.join(OVERRIDE_NAMES)} or all"),
     ],
 )
 def test_a_wrong_argument_of_an_override(run, arguments, refusal):

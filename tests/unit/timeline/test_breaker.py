@@ -2,7 +2,9 @@
 
 import pytest
 
-from support_service.timeline.breaker import FAILURES_TO_OPEN, MAX_OPEN_FOR, OPEN_FOR, WINDOW_CALLS, CircuitBreaker
+from support_service.timeline.breaker import FAILURES_TO_OPEN, WINDOW_CALLS, BreakerTimings, CircuitBreaker
+
+TIMINGS = BreakerTimings()
 
 
 class Clock:
@@ -22,7 +24,7 @@ def clock():
 
 @pytest.fixture
 def breaker(clock):
-    return CircuitBreaker(clock)
+    return CircuitBreaker(TIMINGS, clock)
 
 
 def call(breaker, *, good):
@@ -60,9 +62,9 @@ def test_answers_that_tell_nothing_do_not_count(breaker):
 def test_an_open_circuit_admits_nobody_then_one(breaker, clock):
     """While open no call is made; then one at a time is, and its success closes the circuit."""
     opened(breaker)
-    clock.now += OPEN_FOR * 0.79
+    clock.now += TIMINGS.open_for * 0.79
     assert breaker.admit() is None
-    clock.now += OPEN_FOR * 0.42
+    clock.now += TIMINGS.open_for * 0.42
     assert breaker.state == "half_open"
     trial = breaker.admit()
     assert trial is not None
@@ -77,14 +79,14 @@ def test_an_open_circuit_admits_nobody_then_one(breaker, clock):
 def test_a_trial_that_fails_opens_for_twice_as_long_up_to_a_limit(breaker, clock):
     """Each failed trial doubles the time, which has an end, and a trial that tells nothing is followed by another."""
     opened(breaker)
-    expected = OPEN_FOR
+    expected = TIMINGS.open_for
     for _ in range(6):
         clock.now += expected * 1.21
         call(breaker, good=None)
         assert breaker.state == "half_open"
         call(breaker, good=False)
         assert breaker.state == "open"
-        expected = min(2 * expected, MAX_OPEN_FOR)
+        expected = min(2 * expected, TIMINGS.max_open_for)
         clock.now += expected * 0.79
         assert breaker.state == "open"
 
@@ -95,7 +97,7 @@ def test_reports_from_before_are_ignored(breaker, clock):
     opened(breaker)
     breaker.report(early[0], good=True)
     assert breaker.state == "open"
-    clock.now += OPEN_FOR * 1.21
+    clock.now += TIMINGS.open_for * 1.21
     trial = breaker.admit()
     breaker.report(early[1], good=True)
     breaker.report(early[2], good=False)

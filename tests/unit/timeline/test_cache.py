@@ -6,10 +6,11 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.core.units import MAX_DURATION
-from support_service.timeline.cache import redis as redis_cache
-from support_service.timeline.cache.memory import CacheUnavailable, InProcessCache, Lease
+from support_service.timeline.cache.base import CacheUnavailable, Lease, RedisCacheTimings
+from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.redis import MAX_BATCHES_IN_FLIGHT, RedisCache
 from tests.support.calls import PATIENCE, eventually
+from tests.support.timeline.fixtures import RECOVERING_SOON
 from tests.support.timeline.world import IMPATIENT
 
 
@@ -83,7 +84,7 @@ async def test_a_burst_is_no_fault(redis):
     assert await asyncio.gather(*(cache.get(f"key-{number}") for number in range(300))) == [
         value(str(number)) for number in range(300)
     ]
-    assert sum(cache.connections()) <= MAX_BATCHES_IN_FLIGHT
+    assert sum(cache.connection.usage()) <= MAX_BATCHES_IN_FLIGHT
     await cache.close()
 
 
@@ -165,7 +166,7 @@ async def test_a_redis_out_of_order_is_a_fault(redis, use, state):
     """Every operation raises CacheFault, and nothing else, where Redis is dead or does not answer."""
     cache = RedisCache(redis.url, PATIENCE)
     await cache.ping()
-    cache.timeout = IMPATIENT
+    cache.connection.timeout = IMPATIENT
     redis.kill() if state == "killed" else redis.freeze()
     try:
         with pytest.raises(CacheUnavailable):
@@ -200,7 +201,7 @@ async def test_what_answers_as_no_redis_does_is_a_fault(answer):
         await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    cache = RedisCache(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", PATIENCE)
+    cache = RedisCache(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", PATIENCE, timings=RECOVERING_SOON)
     async with asyncio.timeout(PATIENCE):
         await cache.ping()
         found = await asyncio.gather(cache.get("a"), cache.get("b"), return_exceptions=True)
@@ -214,9 +215,14 @@ async def test_what_answers_as_no_redis_does_is_a_fault(answer):
 async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
     """After the first silence every operation fails without a wait and without a command, until Redis is back."""
     measured = []
-    cache = RedisCache(redis.url, PATIENCE, lambda name, _seconds, error="": measured.append((name, error)))
+    cache = RedisCache(
+        redis.url,
+        PATIENCE,
+        lambda name, _seconds, error="": measured.append((name, error)),
+        RECOVERING_SOON,
+    )
     await cache.ping()
-    cache.timeout = IMPATIENT
+    cache.connection.timeout = IMPATIENT
     redis.freeze()
     try:
         with pytest.raises(CacheUnavailable):
@@ -229,7 +235,7 @@ async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
         assert len(measured) == known
     finally:
         redis.thaw()
-    cache.timeout = PATIENCE
+    cache.connection.timeout = PATIENCE
     await eventually(lambda: is_reachable(cache))
     await cache.set("key", value("a"), 60, "")
     assert await cache.get("key") == value("a")
@@ -239,16 +245,16 @@ async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
 @pytest.mark.parametrize("use", USES)
 async def test_a_redis_that_froze_is_used_again_whatever_was_late(redis, use):
     """Whichever operation found the silence out, and whatever its late answer is, Redis is used once it answers."""
-    cache = RedisCache(redis.url, PATIENCE)
+    cache = RedisCache(redis.url, PATIENCE, timings=RECOVERING_SOON)
     await cache.ping()
-    cache.timeout = IMPATIENT
+    cache.connection.timeout = IMPATIENT
     redis.freeze()
     try:
         with pytest.raises(CacheUnavailable):
             await use(cache)
     finally:
         redis.thaw()
-    cache.timeout = PATIENCE
+    cache.connection.timeout = PATIENCE
     await eventually(lambda: is_reachable(cache))
     await cache.close()
 
@@ -259,11 +265,11 @@ async def test_a_value_is_kept_for_as_long_as_can_be_set(cache):
     assert await cache.get("key") == value("a")
 
 
-async def test_a_value_that_is_too_long_is_neither_kept_nor_given(redis, monkeypatch):
+async def test_a_value_that_is_too_long_is_neither_kept_nor_given(redis):
     """A long value is not sent to Redis; one that is there all the same is removed by the first who reads it."""
-    cache = RedisCache(redis.url, PATIENCE)
-    await cache.set("key", value("long"), 60, "")
-    monkeypatch.setattr(redis_cache, "MAX_VALUE_BYTES", len(value("long")) - 1)
+    cache = RedisCache(redis.url, PATIENCE, timings=RedisCacheTimings(max_value_bytes=len(value("long")) - 1))
+    async with Redis.from_url(redis.url) as store:
+        await store.set("key", value("long"))
     assert await cache.set("other", value("long"), 60, "") is None
     assert await cache.get("other") is None
     assert await cache.get("key") is None

@@ -8,7 +8,7 @@ from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from support_service.timeline.cache import snapshots
-from support_service.timeline.cache.memory import CacheUnavailable, Lease
+from support_service.timeline.cache.base import CacheUnavailable, Lease
 from support_service.timeline.cache.snapshot_cache import MAX_WRITE_ATTEMPTS, Case, SnapshotCache
 from support_service.timeline.cache.snapshots import CachedSnapshots
 from tests.support.scrape import Scrape
@@ -50,8 +50,8 @@ async def test_a_write_that_others_always_overtake_is_given_up():
 @pytest.mark.parametrize(
     ("act", "told"),
     [
-        (lambda cache, claim: cache.extend(claim, 1), "A claim could not be extended"),
-        (lambda cache, claim: cache.release(claim), "A claim could not be given back"),
+        (lambda cache, claim: cache.extend(claim, 1), "A lease could not be extended"),
+        (lambda cache, claim: cache.release(claim), "A lease could not be released"),
     ],
 )
 async def test_a_claim_that_is_lost_is_no_failure(instruments, caplog, act, told):

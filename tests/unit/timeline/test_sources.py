@@ -12,7 +12,8 @@ from aioresponses import aioresponses
 
 from support_service.core.references import SourceReferences
 from support_service.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
-from support_service.timeline.sources.client import MAX_CALLS, CallFailure, SourceClient
+from support_service.timeline.sources.answers import CallFailure
+from support_service.timeline.sources.client import MAX_CALLS, SourceClient
 from support_service.timeline.sources.registry import SOURCES
 
 ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}

@@ -1,68 +1,16 @@
-"""The timeline cache: bytes by key with a TTL. The interface, and the implementation in process memory.
+"""The timeline cache in process memory, for a single process without Redis."""
 
-cache/redis.py has the implementation that replicas share.
-"""
-
-import re
 import time
-from dataclasses import dataclass
-from typing import Protocol
 
 from cachetools import LRUCache
 
+from support_service.timeline.cache.base import REVISION_PATTERN, Lease
+
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
-REVISION_PATTERN = re.compile(rb'\{"revision":"([0-9A-Fa-f]+)"')  # the beginning of each value
-
-
-class CacheUnavailable(Exception):
-    """A failed cache operation; the caller continues without the cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A lease: the right of one replica to do a piece of work for a limited time."""
-
-    key: str
-    token: str
-
-
-class SnapshotStore(Protocol):
-    """Stores values with a TTL, and grants leases.
-
-    Every call raises CacheUnavailable while the cache is unavailable.
-    """
-
-    async def get(self, key: str) -> bytes | None:
-        """Return the value, or None if it does not exist or has expired."""
-
-    async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
-        """Store a value for `ttl` seconds if the stored revision is `seen` (compare and set); return None.
-
-        If a value with another revision is stored, it stays and is returned. `seen` is empty if no value was seen. A
-        value that is too large for the cache is not stored.
-        """
-
-    async def delete(self, key: str) -> None:
-        """Delete a value."""
-
-    async def claim(self, key: str, seconds: float) -> Lease | None:
-        """Acquire the lease `key` for some seconds; return None if another holder has it."""
-
-    async def extend(self, claim: Lease, seconds: float) -> None:
-        """Extend a lease to some seconds from now."""
-
-    async def release(self, claim: Lease) -> None:
-        """Release a lease."""
-
-    async def ping(self) -> None:
-        """Check that the cache answers."""
-
-    async def close(self) -> None:
-        """Close the connections of the cache."""
 
 
 class InProcessCache:
-    """An LRU cache of at most `size` bytes, for a single process without Redis.
+    """An LRU cache of at most `size` bytes.
 
     Leases are always granted, because no other replica shares the cache.
     """

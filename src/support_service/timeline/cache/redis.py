@@ -1,28 +1,18 @@
 """The timeline cache in Redis, shared by all replicas; a failure of Redis never fails a read of a timeline."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable
-from contextlib import suppress
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import InvalidResponse, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
-from support_service.core.background import cancel_all
 from support_service.telemetry.labels import OTHER
-from support_service.telemetry.stores import RecordOperation, discard_operation, redis_pool_usage
-from support_service.timeline.cache.memory import CacheUnavailable, Lease
+from support_service.telemetry.stores import RecordOperation, discard_operation
+from support_service.timeline.cache.base import CacheUnavailable, Lease, RedisCacheTimings
+from support_service.timeline.cache.redis_connection import RedisConnection
 
 MAX_BATCHES_IN_FLIGHT = 4  # batches in flight; further commands are sent with the next batch
-LATE_ANSWER_TIMEOUT = 5.0  # seconds after which a late answer is abandoned, although no reader waits for it
-RECONNECT_INTERVAL = 0.5  # seconds between attempts to reach an unavailable Redis
-MAX_VALUE_BYTES = 8 * 1024 * 1024  # bytes; the service never writes a value of this length
 
 # Lua scripts are atomic across replicas. SET keeps the stored value if it is not the one that the writer has seen.
 COMPARE_AND_SET_SCRIPT = """
@@ -42,8 +32,6 @@ return 1
 EXTEND_LEASE_SCRIPT = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
 RELEASE_LEASE_SCRIPT = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
-log = logging.getLogger(__name__)
-
 
 class RedisCache:
     """The timeline cache in a Redis that all replicas share.
@@ -51,47 +39,34 @@ class RedisCache:
     Commands of one event loop iteration are sent as one batch. At 32 concurrent reads, one MGET costs a third less CPU
     per cached timeline than one GET each, and a burst of reads needs a few connections only. MGET also returns nil
     instead of an error for a key of a wrong type.
-
-    If Redis can't be reached, or an answer is late, every call fails immediately, until a ping in the background is
-    answered within the timeout.
     """
 
-    def __init__(self, url: str, timeout: float, measure: RecordOperation = discard_operation) -> None:
-        """Create the connection pool; connections are opened on first use.
-
-        `timeout` in seconds covers an answer and a new connection. A read pays it once if Redis freezes.
-        """
-        self.timeout = timeout  # read for each operation
+    def __init__(
+        self,
+        url: str,
+        timeout: float,
+        measure: RecordOperation = discard_operation,
+        timings: RedisCacheTimings = RedisCacheTimings(),
+    ) -> None:
+        """Connections are opened on first use. `timeout` in seconds covers an answer and a new connection."""
+        self.connection = RedisConnection(url, timeout, timings)
         self._measure = measure
-        self._pool = redis.ConnectionPool.from_url(
-            url,
-            socket_connect_timeout=LATE_ANSWER_TIMEOUT
-            + timeout,  # the last resort: `_within_timeout` limits how long callers wait
-            socket_timeout=LATE_ANSWER_TIMEOUT + timeout,
-            # An idle connection that was closed does not mean that Redis is unavailable, and a retry opens a new one. A
-            # late answer is not retried: asking the upstream services is better than waiting a second time.
-            retry=Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
-        )
-        self._redis = redis.Redis.from_pool(self._pool)
+        self._max_value_bytes = timings.max_value_bytes
         self._reads: dict[str, list[asyncio.Future[Any]]] = {}
         self._commands: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
         self._batches: set[asyncio.Future[None]] = set()
-        self._running: set[asyncio.Future[Any]] = set()  # commands that Redis has not answered yet
-        self._late: dict[asyncio.Future[Any], list[str]] = {}  # timed-out commands still running, with the keys read
-        self._fault: str | None = None  # why Redis is unavailable; None while it is available
-        self._recovery: asyncio.Task[None] | None = None
 
     async def get(self, key: str) -> bytes | None:
         waiting = self._next_answer()
         self._reads.setdefault(key, []).append(waiting)
         value: bytes | None = await waiting
-        if value is not None and len(value) > MAX_VALUE_BYTES:
+        if value is not None and len(value) > self._max_value_bytes:
             await self.delete(key)
             return None
         return value
 
     async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
-        if len(value) > MAX_VALUE_BYTES:
+        if len(value) > self._max_value_bytes:
             return None
         stored: bytes | None = await self._execute(
             "EVAL", COMPARE_AND_SET_SCRIPT, 1, key, value, max(1, round(ttl * 1000)), seen
@@ -116,20 +91,7 @@ class RedisCache:
         await self._execute("PING")
 
     async def close(self) -> None:
-        self._fault = "closed"
-        # Commands end after the tasks that wait for them, because those may start others. A command that continued
-        # after this method would open a new connection.
-        waiting = [*self._batches, *([self._recovery] if self._recovery else [])]
-        await cancel_all(waiting)
-        running = [*self._running]
-        await cancel_all(running)
-        for each in (*waiting, *running):
-            each.add_done_callback(_retrieve_exception)
-        await self._redis.aclose()
-
-    def connections(self) -> tuple[int, int]:
-        """Return the number of (used, idle) connections of the pool."""
-        return redis_pool_usage(self._pool)
+        await self.connection.close(self._batches)
 
     async def _execute(self, *command: Any) -> Any:
         waiting = self._next_answer()
@@ -138,14 +100,10 @@ class RedisCache:
 
     def _next_answer(self) -> asyncio.Future[Any]:
         """Return a future for an answer of the next batch. Raises CacheUnavailable if Redis is unavailable."""
-        self._raise_if_unavailable()
+        self.connection.raise_if_unavailable()
         if not self._reads and not self._commands and len(self._batches) < MAX_BATCHES_IN_FLIGHT:
             self._start_batch()
         return asyncio.get_running_loop().create_future()
-
-    def _raise_if_unavailable(self) -> None:
-        if self._fault:
-            raise CacheUnavailable(self._fault)
 
     def _start_batch(self) -> None:
         batch = asyncio.ensure_future(self._send_batch())
@@ -164,16 +122,16 @@ class RedisCache:
         started = perf_counter()
         answers: list[Any]
         try:
-            self._raise_if_unavailable()
+            self.connection.raise_if_unavailable()
             if commands:
-                pipeline = self._redis.pipeline(transaction=False)
+                pipeline = self.connection.client.pipeline(transaction=False)
                 for command, _ in commands:
                     pipeline.execute_command(*command)
                 if reads:
                     pipeline.mget(list(reads))
-                answers = await self._within_timeout(pipeline.execute(raise_on_error=False), list(reads))
+                answers = await self.connection.run(pipeline.execute(raise_on_error=False), list(reads))
             else:
-                answers = await self._within_timeout(self._mget(list(reads)), list(reads))
+                answers = await self.connection.run(self._mget(list(reads)), list(reads))
         except Exception as failure:  # noqa: BLE001 - any failure must be passed on to the waiting callers
             answers = [failure] * (len(commands) + 1)
         elapsed = perf_counter() - started
@@ -192,7 +150,7 @@ class RedisCache:
 
     async def _mget(self, keys: list[str]) -> list[Any]:
         """Return the answer of one MGET as a list of answers, in the form of a pipeline's, where MGET is the last."""
-        return [await self._redis.mget(keys)]
+        return [await self.connection.client.mget(keys)]
 
     def _resolve(self, name: str, elapsed: float, answer: Any, waiting: list[asyncio.Future[Any]]) -> None:
         if not isinstance(answer, Exception):
@@ -202,84 +160,10 @@ class RedisCache:
         if not isinstance(answer, CacheUnavailable):  # pragma: no branch - else the command was not sent
             self._measure(name, elapsed, "timeout" if isinstance(answer, TimeoutError) else OTHER)
             if not isinstance(answer, ResponseError):
-                self._mark_unavailable(str(answer) or type(answer).__name__)
+                self.connection.mark_unavailable(str(answer) or type(answer).__name__)
         for each in waiting:
             if not each.done():  # pragma: no branch - else whoever waited was cancelled a moment ago
                 each.set_exception(CacheUnavailable(str(answer)))
-
-    async def _within_timeout(self, command: Awaitable[Any], keys: list[str]) -> Any:
-        """Return the answer if it arrives within the timeout; otherwise raise TimeoutError and let the command run."""
-        running = self._start(command)
-        try:
-            if await self._is_done_in_time(running):
-                return running.result()
-        except asyncio.CancelledError:
-            running.cancel()
-            raise
-        self._late[running] = keys
-        running.add_done_callback(_retrieve_exception)
-        raise TimeoutError("no answer in time")
-
-    def _start(self, command: Awaitable[Any]) -> asyncio.Future[Any]:
-        running = asyncio.ensure_future(command)
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
-        return running
-
-    async def _is_done_in_time(self, running: asyncio.Future[Any]) -> bool:
-        await asyncio.wait({running}, timeout=self.timeout)
-        for _ in range(3):
-            if running.done():
-                return True
-            # A delayed event loop finds its timers due before it polls its sockets. An answer that has already arrived
-            # must not count as late, otherwise an overloaded process would also lose its cache.
-            await asyncio.sleep(0)
-        return running.done()
-
-    def _mark_unavailable(self, fault: str) -> None:
-        if self._fault is None:
-            self._fault = fault
-            log.warning("Redis is out of order, timelines are collected without it: %s", fault)
-            self._recovery = asyncio.create_task(self._recover())
-
-    async def _recover(self) -> None:
-        """Wait for the late answers, which may only have been large, and then for a ping within the timeout."""
-        await self._collect_late()
-        while True:
-            with suppress(RedisError, OSError):
-                async with asyncio.timeout(LATE_ANSWER_TIMEOUT):
-                    await self._redis.ping()  # may have to open a connection first, so it is not timed
-                timed_ping = self._start(self._redis.ping())
-                if await self._is_done_in_time(timed_ping) and timed_ping.result():
-                    break
-                timed_ping.cancel()
-            await asyncio.sleep(RECONNECT_INTERVAL)
-        self._fault = None
-        log.warning("Redis is in order again")
-
-    async def _collect_late(self) -> None:
-        """Collect the late answers, and delete oversized values: each read of one would be late again."""
-        late, self._late = self._late, {}
-        if late:
-            await asyncio.wait(late, timeout=LATE_ANSWER_TIMEOUT)
-        for running, keys in late.items():
-            running.cancel()
-            if not keys or not running.done() or running.cancelled() or running.exception():
-                continue
-            values = running.result()[-1]
-            if isinstance(values, Exception):  # pragma: no cover - it was late, and Redis refused it as well
-                continue
-            oversized = [key for key, value in zip(keys, values, strict=True) if value and len(value) > MAX_VALUE_BYTES]
-            if oversized:
-                log.warning("%d values of more than %d bytes are removed from Redis", len(oversized), MAX_VALUE_BYTES)
-                with suppress(RedisError, OSError):
-                    await self._redis.delete(*oversized)
-
-
-def _retrieve_exception(running: asyncio.Future[Any]) -> None:
-    """Retrieve the exception of a late answer, so that asyncio does not log it as never retrieved."""
-    if not running.cancelled():
-        running.exception()
 
 
 def _is_mget_answer(answer: Any, number: int) -> bool:

@@ -12,7 +12,7 @@ from support_service.core.references import SourceReferences
 from support_service.core.upstream_services import UpstreamService
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline.cache import snapshots
-from support_service.timeline.cache.memory import CacheUnavailable, Lease, SnapshotStore
+from support_service.timeline.cache.base import CacheUnavailable, Lease, SnapshotStore
 from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshots, merge_snapshots, newer_snapshots
 
 MAX_CLOCK_SKEW = 60.0  # seconds by which replica clocks may differ; a snapshot further in the future is ignored
@@ -98,14 +98,14 @@ class SnapshotCache:
         try:
             await self._cache.extend(claim, seconds)
         except CacheUnavailable:
-            log.debug("A claim could not be extended")
+            log.debug("A lease could not be extended")
 
     async def release(self, claim: Lease) -> None:
         """Release a lease; faults are ignored, because the lease expires."""
         try:
             await self._cache.release(claim)
         except CacheUnavailable:
-            log.debug("A claim could not be given back")
+            log.debug("A lease could not be released")
 
     def count(self, event: str) -> None:
         """Count an event of labels.CACHE_EVENTS."""

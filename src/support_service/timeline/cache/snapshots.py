@@ -13,7 +13,7 @@ import pydantic_core
 
 from support_service.core.references import SourceReferences
 from support_service.core.upstream_services import UpstreamService
-from support_service.timeline.cache.memory import REVISION_PATTERN
+from support_service.timeline.cache.base import REVISION_PATTERN
 from support_service.timeline.merge import Entry
 
 FORMAT_VERSION = 2
@@ -85,7 +85,7 @@ def encode(snapshots: Mapping[UpstreamService, Snapshot]) -> bytes:
 def decode(value: bytes) -> CachedSnapshots:
     """Return the snapshots of a cached value, with its revision; no snapshots if it has another version.
 
-    Raises one of UNREADABLE if the value has another form.
+    Raises one of DECODE_ERRORS if the value has another form.
     """
     document: dict[str, Any] = pydantic_core.from_json(value)
     # Read the revision in the same way as the cache does, for any version: otherwise a writer could never replace the

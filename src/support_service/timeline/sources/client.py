@@ -4,9 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
 
 import aiohttp
 import pydantic_core
@@ -18,11 +16,17 @@ from support_service.core.upstream_services import UPSTREAM_SERVICES
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.labels import BREAKER_STATES
 from support_service.telemetry.traces import propagation_headers
-from support_service.timeline.breaker import CircuitBreaker
-from support_service.timeline.merge import Entry
+from support_service.timeline.breaker import BreakerTimings, CircuitBreaker
+from support_service.timeline.sources.answers import (
+    DEADLINE_EXCEEDED,
+    NOT_FOUND,
+    SourceAnswer,
+    TimelineBudget,
+    failed_answer,
+    read_body,
+)
 from support_service.timeline.sources.base import Source, SourceCall
 
-MAX_ANSWER_BYTES = 1024 * 1024  # bytes of all answers of one source for one timeline
 MAX_CALLS = 500  # calls to one source for one timeline
 MAX_ANSWER_DEPTH = 128  # levels of an answer; the cache adds a few levels, and its parser allows 200
 MAX_WAITING_PER_CONNECTION = (
@@ -34,50 +38,6 @@ RETRY_PAUSE = (0.01, 0.05)  # seconds
 REQUEST_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CallFailure:
-    """Why a call gave no entries: the stage that failed, and a short reason. `stage` is None if no call was made."""
-
-    stage: Literal["http", "aggregate"] | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SourceAnswer:
-    """The result of one call; `outcome` is a value of labels.OUTCOMES."""
-
-    outcome: str
-    entries: list[Entry]
-    failure: CallFailure | None = None
-    good: bool | None = True  # whether the service is healthy; None if the answer says nothing about it
-
-
-NOT_FOUND = SourceAnswer("not_found", [])
-
-
-def failed_answer(
-    outcome: str, stage: Literal["http", "aggregate"] | None, reason: str, *, good: bool | None
-) -> SourceAnswer:
-    """Return the answer of a failed call, without entries."""
-    return SourceAnswer(outcome, [], CallFailure(stage, reason), good)
-
-
-DEADLINE_EXCEEDED = failed_answer("open", "http", "timeout", good=None)  # the deadline passed while the call waited
-
-
-class TimelineBudget:
-    """The limits of one timeline at one source: bytes that it may still receive, and concurrent calls."""
-
-    def __init__(self, places: int) -> None:
-        self.places = asyncio.Semaphore(places)
-        self._bytes_left = MAX_ANSWER_BYTES
-
-    def take(self, size: int) -> bool:
-        """Count received bytes; return whether they are within the limit of `MAX_ANSWER_BYTES`."""
-        self._bytes_left -= size
-        return self._bytes_left >= 0
 
 
 class SourceClient:
@@ -95,9 +55,10 @@ class SourceClient:
         *,
         timeout: float,
         connections: int,
+        breaker_timings: BreakerTimings = BreakerTimings(),
     ) -> None:
         self.name = source.service
-        self.breaker = CircuitBreaker()
+        self.breaker = CircuitBreaker(breaker_timings)
         self._source_calls = source.calls
         self._base_url = base_url
         self._session = session
@@ -216,7 +177,7 @@ class SourceClient:
                 good = False if status >= 500 or status == 429 else None  # noqa: PLR2004
                 self._log.warning("%s answered %s with status %d", self.name, call.path, status)
                 return failed_answer("error", "http", f"status {status}", good=good)
-            body = await _read_body(response, allowance)
+            body = await read_body(response, allowance)
             if body is None:
                 response.close()  # stops receiving the rest of the body
                 return self._off_contract(call, "too large")
@@ -261,13 +222,3 @@ async def _acquire(places: asyncio.Semaphore, deadline: float) -> bool:
             return await places.acquire()
     except TimeoutError:
         return False
-
-
-async def _read_body(response: aiohttp.ClientResponse, allowance: TimelineBudget) -> bytes | None:
-    """Read the body; return None as soon as it exceeds the timeline's limit."""
-    chunks = []
-    async for chunk in response.content.iter_any():
-        if not allowance.take(len(chunk)):
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)

@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 
-from support_service.timeline.sources.client import MAX_ANSWER_BYTES
+from support_service.timeline.sources.answers import MAX_ANSWER_BYTES
 
 MAX_RESPONSE_BYTES = (
     MAX_ANSWER_BYTES + MAX_ANSWER_BYTES // 4
