@@ -2,30 +2,33 @@
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from support_service.api import app_keys, health
+from support_service.api import health
+from support_service.api.endpoint import compile_route
+from support_service.api.services import SERVICES, MetricsAccess
 from support_service.core import background
 from support_service.core.errors import Unavailable
-from support_service.database.component import DATABASE
 from support_service.http.component import ADMISSION, CONNECTION_LIMITS, READINESS
 from support_service.http.instrumentation import instrumentation_middleware
 from support_service.http.problems import problem_middleware
 from support_service.http.runner import Runner
 from support_service.http.security import is_loopback
-from support_service.telemetry.component import METRICS, REQUEST_METRICS
-from support_service.timeline.component import CACHE
+from support_service.telemetry.component import REQUEST_METRICS
 
 MAX_CONNECTIONS = 64  # maximum number of connections, separate from the limit of the API
 SHUTDOWN_TIMEOUT = 1.0  # seconds for a running scrape to finish at shutdown
+
+ADMIN_URL = web.AppKey("admin_url", str)  # base URL of the admin server, if there is one
 
 log = logging.getLogger(__name__)
 
 
 def admin_server(
-    host: str, port: int, scrapes: app_keys.MetricsAccess
+    host: str, port: int, metrics_access: MetricsAccess
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a cleanup context that serves the app's metrics and health endpoints at `host`:`port`.
 
@@ -34,7 +37,7 @@ def admin_server(
     """
 
     async def listen(app: web.Application) -> AsyncIterator[None]:
-        admin_app = _admin_app(app, scrapes, f"[{host}]" if ":" in host else host)
+        admin_app = _admin_app(app, metrics_access, f"[{host}]" if ":" in host else host)
         runner = Runner(admin_app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT, handle_signals=False)
         await runner.setup()
         try:
@@ -47,8 +50,8 @@ def admin_server(
                     f"SUPPORT_ADMIN_HOST={host!r} SUPPORT_ADMIN_PORT={port}: can't listen there: {reason}",
                 ) from failure
             bound, number = runner.addresses[0][:2]
-            app[app_keys.ADMIN_URL] = f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
-            log.info("Metrics and health are at %s", app[app_keys.ADMIN_URL])
+            app[ADMIN_URL] = f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
+            log.info("Metrics and health are at %s", app[ADMIN_URL])
             async with background.run_in_background(admin_app[CONNECTION_LIMITS].watch()):
                 yield
         finally:
@@ -64,7 +67,7 @@ async def check_origin(request: web.Request, handler: Handler) -> web.StreamResp
     return await handler(request)
 
 
-def _admin_app(app: web.Application, scrapes: app_keys.MetricsAccess, host: str) -> web.Application:
+def _admin_app(app: web.Application, metrics_access: MetricsAccess, host: str) -> web.Application:
     """Return the admin application, which shares the components of `app`."""
     # A non-loopback address may have any host name, and a web page can do no more there than any other client.
     checks = [check_origin] if is_loopback(host) else []
@@ -74,12 +77,9 @@ def _admin_app(app: web.Application, scrapes: app_keys.MetricsAccess, host: str)
     admin[ADMISSION] = app[ADMISSION]
     admin[CONNECTION_LIMITS] = app[CONNECTION_LIMITS].beside(MAX_CONNECTIONS)
     admin.on_response_prepare.append(admin[ADMISSION].add_response_headers)
-    admin[METRICS] = app[METRICS]
     admin[REQUEST_METRICS] = app[REQUEST_METRICS]
     admin[READINESS] = app[READINESS]
-    admin[DATABASE] = app[DATABASE]
-    admin[CACHE] = app[CACHE]
-    admin[app_keys.METRICS_ACCESS] = scrapes
-    for handler in (health.metrics, health.health, health.livez, health.readyz):
-        admin.router.add_get(f"/{handler.__name__}", handler)
+    admin[SERVICES] = replace(app[SERVICES], metrics_access=metrics_access)
+    for route in health.ROUTES:
+        admin.router.add_get(route.path, compile_route(route))
     return admin

@@ -1,15 +1,30 @@
-"""Agents: how much each has to do."""
+"""Agents: their workload."""
 
-from aiohttp import web
+from support_service.api.call import Call, Reply
+from support_service.api.problem_groups import DATABASE_PROBLEMS
+from support_service.api.route import Permission, Route, Tag
+from support_service.cases.model import Workload
 
-from support_service.cases.component import CASES
-from support_service.core.principals import CURRENT_PRINCIPAL
-from support_service.http.json_body import json_response
+TAG = Tag("agents", "Agents: how much each has to do.")
 
 
-async def workload(request: web.Request) -> web.Response:
+async def workload(call: Call, agent_id: str) -> Reply[Workload]:
     """Count an agent's cases by status.
 
     An agent whom nobody knows has none.
     """
-    return json_response(await request.app[CASES].workload(CURRENT_PRINCIPAL.get(), request.match_info["agent_id"]))
+    return Reply(await call.services.cases.workload(call.principal, agent_id))
+
+
+ROUTES = (
+    Route(
+        operation="workload",
+        tag=TAG,
+        method="GET",
+        path="/support/agents/{agent_id}/workload",
+        handler=workload,
+        access=Permission("agents:read", {"agent": "own", "supervisor": "all", "analyst": "all"}),
+        answer=Workload,
+        problems=DATABASE_PROBLEMS,
+    ),
+)

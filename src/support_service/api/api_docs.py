@@ -1,11 +1,19 @@
-"""Descriptions: this API for programs and for people, and the events in both directions."""
+"""Descriptions: this API for programs and for people, and the events in both directions.
+
+The modules that build the documents are imported on first use, because most processes never need them.
+"""
 
 from typing import Any
 
 from aiohttp import web
 from pydantic import ConfigDict, RootModel
 
-from support_service.api import app_keys
+from support_service.api.call import Call
+from support_service.api.route import PUBLIC, Route, Tag
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8000"  # base URL of the page's curl examples if no public URL is set
+
+TAG = Tag("api_docs", "Descriptions: this API for programs and for people, and the events in both directions.")
 
 
 class Document(RootModel[dict[str, Any]]):
@@ -17,27 +25,57 @@ class Document(RootModel[dict[str, Any]]):
     )
 
 
-async def openapi(request: web.Request) -> web.Response:
+async def openapi(call: Call) -> web.Response:
     """Describe every call for programs.
 
     An OpenAPI 3.1 document, which this page is made of. `support-service openapi` prints it too.
     """
-    return web.Response(body=request.app[app_keys.API_DOCUMENTS].openapi(), content_type="application/json")
+    from support_service.api.openapi import document
+
+    return web.Response(body=document.body(secured=call.services.options.secured), content_type="application/json")
 
 
-async def asyncapi(request: web.Request) -> web.Response:
+async def asyncapi(call: Call) -> web.Response:
     """Describe every event for programs.
 
     An AsyncAPI 3.0 document: what goes out by Redis stream and webhook, and what comes in by stream and by HTTP.
     """
-    return web.Response(body=request.app[app_keys.API_DOCUMENTS].asyncapi(), content_type="application/json")
+    from support_service.api.openapi import asyncapi as events
+
+    return web.Response(body=events.body(*call.services.options.streams), content_type="application/json")
 
 
-async def docs(request: web.Request) -> web.Response:
+async def docs(call: Call) -> web.Response:
     """Describe every call for people.
 
     This page. It runs no script, and loads nothing from anywhere else.
     """
-    description = request.app[app_keys.API_DOCUMENTS]
-    headers = {"Content-Security-Policy": description.page_policy()}
-    return web.Response(text=description.page(), content_type="text/html", headers=headers)
+    from support_service.api.openapi import page
+
+    options = call.services.options
+    text = page.page(options.public_url or DEFAULT_BASE_URL, secured=options.secured)
+    headers = {"Content-Security-Policy": page.content_security_policy()}
+    return web.Response(text=text, content_type="text/html", headers=headers)
+
+
+ROUTES = (
+    Route(
+        operation="openapi",
+        tag=TAG,
+        method="GET",
+        path="/openapi.json",
+        handler=openapi,
+        access=PUBLIC,
+        answer=Document,
+    ),
+    Route(
+        operation="asyncapi",
+        tag=TAG,
+        method="GET",
+        path="/asyncapi.json",
+        handler=asyncapi,
+        access=PUBLIC,
+        answer=Document,
+    ),
+    Route(operation="docs", tag=TAG, method="GET", path="/docs", handler=docs, access=PUBLIC, media=("text/html",)),
+)

@@ -7,25 +7,25 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from support_service.api import app_keys
-from support_service.api.authorization import is_masked
+from support_service.api.call import Call, Reply
 from support_service.api.case_presenter import present_attachment
-from support_service.api.cases import path_case_id
-from support_service.api.etags import if_match_versions
-from support_service.api.idempotency import write_context
-from support_service.attachments.component import ATTACHMENTS
-from support_service.attachments.model import Attachment, content_disposition
-from support_service.cases.component import CASE_MASKER
-from support_service.cases.model import ApiModel
+from support_service.api.cases import CASE
+from support_service.api.problem_groups import BODY_PROBLEMS, CASE_PROBLEMS, DATABASE_PROBLEMS
+from support_service.api.route import Permission, Route, RouteResponse, Tag
+from support_service.attachments.model import Attachment as StoredAttachment
+from support_service.attachments.model import content_disposition
+from support_service.cases.model import ApiModel, Attachment
 from support_service.cases.policy import check_may_attach
 from support_service.cases.vocabulary import Visibility
 from support_service.core.errors import Unavailable
-from support_service.core.principals import CURRENT_PRINCIPAL
-from support_service.http.component import READINESS
-from support_service.http.json_body import json_response, read_query
+from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.http.problems import problem_response
 from support_service.http.uploads import FileUpload
-from support_service.telemetry.logs import REQUEST_ID
+
+TAG = Tag("attachments", "Attachments: upload, list, download, remove.")
+ATTACHMENTS = CASE + "/attachments"
+ATTACHMENT = ATTACHMENTS + "/{attachment_id}"
+DOWNLOAD_HEADERS = ("Accept-Ranges", "Content-Disposition", "ETag")
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,9 @@ class FileForm(BaseModel):
     ]
 
 
-async def upload(request: web.Request) -> web.Response:
+async def upload(
+    call: Call, case_id: str, query: UploadQuery, expected: ExpectedVersions, request: web.Request
+) -> Reply[Attachment]:
     """Add a file to a case.
 
     The part `file` of a multipart body, with its name and type. It is kept once the whole body was read and, where a
@@ -60,46 +62,44 @@ async def upload(request: web.Request) -> web.Response:
     With `visibility=internal` no customer sees it, from the start and until an agent's public message names it. An
     internal note hides the file that it names, unless a public message has named it before.
     """
-    visibility = read_query(request, UploadQuery).visibility
-    check_may_attach(CURRENT_PRINCIPAL.get(), visibility)
-    service = request.app[ATTACHMENTS]
-    with service.uploading(), request.app[READINESS].for_client():
-        versions = if_match_versions(request)
-        await service.expect_takes(path_case_id(request), versions)
-        incoming = FileUpload(request, request.app[app_keys.HTTP_OPTIONS].uploads)
+    check_may_attach(call.principal, query.visibility)
+    services = call.services
+    with services.attachments.uploading(), services.readiness.for_client():
+        await services.attachments.expect_takes(case_id, expected)
+        incoming = FileUpload(request, services.options.uploads)
         await incoming.open()
-        attachment = await service.add(
-            path_case_id(request),
+        stored = await services.attachments.add(
+            case_id,
             incoming.filename,
             incoming.content_type,
             incoming.chunks(),
             expected=request.content_length or 0,
-            visibility=visibility,
-            versions=versions,
-            context=write_context(request),
+            visibility=query.visibility,
+            versions=expected,
+            context=call.context,
         )
-    answer = present_attachment(request, attachment)
-    return json_response(answer, 201, {"Location": answer.uri})
+    attachment = present_attachment(services, stored)
+    return Reply(attachment, {"Location": attachment.uri})
 
 
-async def list_attachments(request: web.Request) -> web.Response:
+async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
     """List a case's attachments, oldest first.
 
     Each with the address of its bytes, its size and its SHA-256.
     """
-    found = await request.app[ATTACHMENTS].of_case(path_case_id(request))
-    views = [present_attachment(request, attachment) for attachment in found]
-    return json_response([request.app[CASE_MASKER].attachment(each) for each in views] if is_masked(request) else views)
+    services = call.services
+    found = [present_attachment(services, stored) for stored in await services.attachments.of_case(case_id)]
+    return Reply([services.masker.attachment(each) for each in found] if call.is_masked else found)
 
 
-async def download(request: web.Request) -> web.StreamResponse:
+async def download(call: Call, case_id: str, attachment_id: str, request: web.Request) -> web.StreamResponse:
     """Download an attachment, or a range of its bytes.
 
     The type is that of the file. It is always to be saved, never shown. The name in the path is for people; only the
     id counts.
     """
-    service = request.app[ATTACHMENTS]
-    attachment = await service.get(path_case_id(request), request.match_info["attachment_id"])
+    service = call.services.attachments
+    attachment = await service.get(case_id, attachment_id)
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
@@ -110,7 +110,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     if any(tag.value in (attachment.sha256, "*") for tag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     # A presigned link is valid for GET only.
-    redirects = request.app[app_keys.HTTP_OPTIONS].redirect_downloads and request.method != "HEAD"
+    redirects = call.services.options.redirect_downloads and request.method != "HEAD"
     if redirects and (link := await service.link(attachment)):
         return web.Response(status=307, headers=headers | {"Location": link})
     byte_range = _requested_range(request, attachment)
@@ -124,7 +124,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(status=206 if partial else 200, headers=headers)
     response.content_type = attachment.content_type
     response.content_length = len(byte_range)
-    response.headers["X-Request-Id"] = REQUEST_ID.get() or ""  # headers are sent before the middleware could add it
+    response.headers["X-Request-Id"] = call.request_id  # headers are sent before the middleware could add it
     if request.method == "HEAD":
         return response
     async with aclosing(service.read(attachment, byte_range.start, len(byte_range))) as blocks:
@@ -132,7 +132,7 @@ async def download(request: web.Request) -> web.StreamResponse:
         block = await anext(blocks, b"")
         await response.prepare(request)
         try:
-            with request.app[READINESS].for_client():
+            with call.services.readiness.for_client():
                 while block:
                     await response.write(block)
                     block = await anext(blocks, b"")
@@ -144,19 +144,16 @@ async def download(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def remove(request: web.Request) -> web.Response:
+async def remove(call: Call, case_id: str, attachment_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Remove an attachment.
 
     It is gone from the case at once; its bytes go with it, or later where their storage is out of reach.
     """
-    attachment_id = request.match_info["attachment_id"]
-    await request.app[ATTACHMENTS].remove(
-        path_case_id(request), attachment_id, if_match_versions(request), write_context(request)
-    )
-    return web.Response(status=204)
+    await call.services.attachments.remove(case_id, attachment_id, expected, call.context)
+    return Reply(None)
 
 
-def _requested_range(request: web.Request, attachment: Attachment) -> range | None:
+def _requested_range(request: web.Request, attachment: StoredAttachment) -> range | None:
     """Return the requested range of bytes, or None if it is not satisfiable.
 
     Several ranges, an invalid range, or an If-Range that does not match mean the whole file.
@@ -169,3 +166,76 @@ def _requested_range(request: web.Request, attachment: Attachment) -> range | No
     except ValueError:
         return everything
     return everything[asked.start : asked.stop] or None
+
+
+ROUTES = (
+    Route(
+        operation="upload",
+        tag=TAG,
+        method="POST",
+        path=ATTACHMENTS,
+        handler=upload,
+        access=Permission("attachments:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
+        query=UploadQuery,
+        body=FileForm,
+        body_media=("multipart/form-data",),
+        request_headers=("Content-Digest", "If-Match", "X-Checksum-Sha256"),
+        answer=Attachment,
+        status=201,
+        headers=("Location",),
+        problems=(
+            *CASE_PROBLEMS,
+            *BODY_PROBLEMS,
+            *("attachment_empty", "attachment_too_large", "checksum_mismatch", "file_missing", "file_repeated"),
+            *("invalid_request", "malformed_checksum", "malformed_multipart", "type_not_allowed"),
+            *("storage_full", "storage_unavailable", "uploads_busy", "case_changed", "case_closed", "case_full"),
+        ),
+        links=(("attachment_id", "/id"), ("filename", "/filename")),
+    ),
+    Route(
+        operation="list_attachments",
+        tag=TAG,
+        method="GET",
+        path=ATTACHMENTS,
+        handler=list_attachments,
+        access=Permission(
+            "attachments:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"}
+        ),
+        answer=Attachment,
+        many=True,
+        problems=CASE_PROBLEMS,
+    ),
+    Route(
+        operation="download",
+        tag=TAG,
+        method="GET",
+        path=ATTACHMENT + "/{filename}",
+        handler=download,
+        access=Permission("attachments:download", {"agent": "own", "supervisor": "all", "customer": "own"}),
+        request_headers=("If-None-Match", "If-Range", "Range"),
+        media=("*/*",),
+        headers=DOWNLOAD_HEADERS,
+        other_responses=(
+            RouteResponse(
+                206, "The range that was asked for.", media=("*/*",), headers=(*DOWNLOAD_HEADERS, "Content-Range")
+            ),
+            RouteResponse(304, "The file is still the one that you have.", headers=("ETag",)),
+            RouteResponse(307, "The file lies at `Location` for a while.", headers=("ETag", "Location")),
+        ),
+        problems=(
+            *DATABASE_PROBLEMS,
+            *("attachment_not_found", "attachment_unreadable", "range_not_satisfiable", "storage_unavailable"),
+        ),
+    ),
+    Route(
+        operation="remove",
+        tag=TAG,
+        method="DELETE",
+        path=ATTACHMENT,
+        handler=remove,
+        access=Permission("attachments:delete", {"agent": "own", "supervisor": "all"}),
+        request_headers=("If-Match",),
+        status=204,
+        problems=(*CASE_PROBLEMS, "attachment_not_found", "case_changed"),
+    ),
+)

@@ -4,20 +4,21 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import pydantic_core
-from aiohttp import web
 from pydantic import Field
 
-from support_service.api.cases import path_case_id
+from support_service.api.call import Call, Reply
+from support_service.api.cases import CASE
+from support_service.api.problem_groups import CASE_PROBLEMS
+from support_service.api.route import Permission, Route, Tag
 from support_service.audit import log, store
 from support_service.audit.chain import AuditEntry as Entry
 from support_service.cases import examples
-from support_service.cases.component import CASES
 from support_service.cases.model import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, ApiModel, example_config
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
-from support_service.core.principals import CURRENT_PRINCIPAL, Role
-from support_service.database.component import DATABASE
-from support_service.http.json_body import json_response, read_query
+from support_service.core.principals import Role
+
+TAG = Tag("audit", "The audit log: who changed what, from which to which, when.")
 
 
 class AuditQuery(ApiModel):
@@ -58,25 +59,22 @@ class AuditPage(ApiModel):
     next_cursor: str | None
 
 
-async def list_audit(request: web.Request) -> web.Response:
+async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[AuditPage]:
     """List what was changed of a case, newest first.
 
     The entries of a case that was deleted stay. What messages say is not in them.
     """
-    query = read_query(request, AuditQuery)
     before = pagination.decode_cursor(query.cursor)
-    name = path_case_id(request)
-    database = request.app[DATABASE]
     page, more = (
-        await store.read_case_entries(database, name, before, query.limit) if is_valid_id(name) else ([], False)
+        await store.read_case_entries(call.services.database, case_id, before, query.limit)
+        if is_valid_id(case_id)
+        else ([], False)
     )
     if not page and before is None:
         # The case may be older than the audit log. Raises if there is no such case.
-        await request.app[CASES].get_case(CURRENT_PRINCIPAL.get(), name)
-    items = [_entry(each) for each in page]
-    return json_response(
-        AuditPage.model_construct(items=items, next_cursor=pagination.encode_cursor(page[-1].seq) if more else None)
-    )
+        await call.services.cases.get_case(call.principal, case_id)
+    cursor = pagination.encode_cursor(page[-1].seq) if more else None
+    return Reply(AuditPage.model_construct(items=[_entry(each) for each in page], next_cursor=cursor))
 
 
 def _entry(entry: Entry) -> AuditEntry:
@@ -92,3 +90,18 @@ def _entry(entry: Entry) -> AuditEntry:
             "hash": entry.hash.hex() if entry.hash else None,
         }
     )
+
+
+ROUTES = (
+    Route(
+        operation="list_audit",
+        tag=TAG,
+        method="GET",
+        path=CASE + "/audit",
+        handler=list_audit,
+        access=Permission("audit:read", {"supervisor": "all"}),
+        query=AuditQuery,
+        answer=AuditPage,
+        problems=(*CASE_PROBLEMS, "invalid_request"),
+    ),
+)

@@ -1,31 +1,25 @@
-"""Cases: open, list, read, change, close."""
+"""Cases: open, list, read, change, delete."""
 
-from aiohttp import web
 from pydantic import Field
 
-from support_service.api.authorization import is_masked
+from support_service.api.call import Call, Reply
 from support_service.api.case_presenter import with_attachment_urls, with_timeline
-from support_service.api.etags import etag_header, if_match_versions, matches_if_none_match
-from support_service.api.idempotency import write_context
-from support_service.attachments.component import ATTACHMENTS
+from support_service.api.etags import KnownTags, etag_header, is_known, live_etag_header
+from support_service.api.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
+from support_service.api.route import Permission, Route, RouteResponse, Tag
 from support_service.attachments.model import Attachment
-from support_service.cases.component import CASE_MASKER, CASES
-from support_service.cases.model import (
-    ApiModel,
-    Case,
-    CaseChange,
-    CaseQuery,
-    Closing,
-    NewCase,
-    NewMessage,
-    StatusChange,
-)
+from support_service.cases.model import ApiModel, Case, CaseChange, CasePage, CaseQuery, NewCase, Ticket
 from support_service.cases.policy import permission_missing
-from support_service.core.principals import CURRENT_PRINCIPAL
-from support_service.http.json_body import json_response, read_body_and_query, read_model, read_query
+from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.logs import CASE_ID
-from support_service.timeline.component import TIMELINE
+
+TAG = Tag("cases", "Cases: open, list, read, change, close.")
+CASES = "/support/cases"
+CASE = CASES + "/{case_id}"
+
+READ = Permission("cases:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"})
+WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
 
 
 class CaseDetailQuery(ApiModel):
@@ -34,135 +28,138 @@ class CaseDetailQuery(ApiModel):
     include_timeline: bool = Field(default=False, description="collect the timeline, live or from the cache")
 
 
-async def open_case(request: web.Request) -> web.Response:
+async def open_case(call: Call, body: NewCase) -> Reply[Case]:
     """Open a case, with its first message if one is sent.
 
     `Location` and `id` say where it is from now on. What `context` names is looked up in the order, payment and
     fulfillment services whenever the timeline is read. Fields that nobody knows are ignored.
     """
-    case = await request.app[CASES].open_case(write_context(request), await read_model(request, NewCase))
+    case = await call.services.cases.open_case(call.context, body)
     CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
-    return json_response(case, 201, {"Location": f"/support/cases/{case.id}", **etag_header(request, case)})
+    return Reply(case, {"Location": f"{CASES}/{case.id}", **etag_header(call, case)})
 
 
-async def list_cases(request: web.Request) -> web.Response:
+async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     """List cases, newest first.
 
     Every filter that is given must hold; an empty one counts as not given. `nextCursor` asks for the next page, and
     is null on the last one. Made-up cases (channel `synthetic`) are in no list.
     """
-    query = read_query(request, CaseQuery)
-    if is_masked(request) and (query.q or query.customer_id):
+    if call.is_masked and (query.q or query.customer_id):
         raise permission_missing("cases:search", "What is masked can't be searched for.")
-    page = await request.app[CASES].list_cases(CURRENT_PRINCIPAL.get(), query)
-    if is_masked(request):
-        page.items = [request.app[CASE_MASKER].ticket(ticket) for ticket in page.items]
-    return json_response(page)
+    page = await call.services.cases.list_cases(call.principal, query)
+    if call.is_masked:
+        page.items = [call.services.masker.ticket(ticket) for ticket in page.items]
+    return Reply(page)
 
 
-async def get_case(request: web.Request) -> web.Response:
+async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: KnownTags) -> Reply[Case | None]:
     """Read a case, with its messages and attachments.
 
     `includeTimeline=true` merges in what the order, payment and fulfillment services know, from the cache or asked now;
     `timelineSources` says what each one's part is worth. A service that is down costs its own entries and nothing else.
     """
-    wanted = read_query(request, CaseDetailQuery)
-    case = await request.app[CASES].get_case(CURRENT_PRINCIPAL.get(), path_case_id(request))
-    if wanted.include_timeline:
-        return json_response(
-            _mask_if_required(request, await with_timeline(request, case)),
-            headers=etag_header(request, case, live=True),
-        )
-    if matches_if_none_match(request, case):
-        return web.Response(status=304, headers=etag_header(request, case))
-    return json_response(
-        _mask_if_required(request, with_attachment_urls(request, case)), headers=etag_header(request, case)
-    )
+    case = await call.services.cases.get_case(call.principal, case_id)
+    if query.include_timeline:
+        etag = live_etag_header(call, case)
+        await with_timeline(call, case)
+    else:
+        etag = etag_header(call, case)
+        if is_known(etag, known):
+            return Reply(None, etag, 304)
+        with_attachment_urls(call.services, case)
+    return Reply(call.services.masker.case(case) if call.is_masked else case, etag)
 
 
-async def change_case(request: web.Request) -> web.Response:
+async def change_case(call: Call, case_id: str, body: CaseChange, expected: ExpectedVersions) -> Reply[Ticket]:
     """Change some fields of a case.
 
     Fields that are sent replace what was there, lists as a whole; the others stay as they are. A `description` or
     `assignedAgentId` of null empties it.
     """
-    change = await read_model(request, CaseChange)
-    ticket = await request.app[CASES].change_case(
-        write_context(request), path_case_id(request), change, if_match_versions(request)
-    )
-    if "context" in change.model_fields_set:
-        await request.app[TIMELINE].invalidate(ticket.id)
-    return json_response(ticket, headers=etag_header(request, ticket))
+    ticket = await call.services.cases.change_case(call.context, case_id, body, expected)
+    if "context" in body.model_fields_set:
+        await call.services.timeline.invalidate(ticket.id)
+    return Reply(ticket, etag_header(call, ticket))
 
 
-async def add_message(request: web.Request) -> web.Response:
-    """Add a message to a case.
-
-    `authorType` says who wrote it; a file that belongs to it is sent before as an attachment, and named by its `uri`.
-    """
-    body = await read_model(request, NewMessage)
-    return json_response(
-        await request.app[CASES].add_message(
-            write_context(request), path_case_id(request), body, if_match_versions(request)
-        )
-    )
-
-
-async def set_status(request: web.Request) -> web.Response:
-    """Give a case a status, and an agent if one is named.
-
-    Both may come in the query or as JSON; the query has the last word, and one of the two must name a status.
-    """
-    change = await read_body_and_query(request, StatusChange)
-    ticket = await request.app[CASES].set_status(
-        write_context(request), path_case_id(request), change, if_match_versions(request)
-    )
-    return json_response(ticket, headers=etag_header(request, ticket))
-
-
-async def close_case(request: web.Request) -> web.Response:
-    """Close a case, with a last message if one is sent.
-
-    A closed case stays closed, and takes the message all the same, unless it is its customer's.
-    """
-    closing = await read_body_and_query(request, Closing)
-    case = await request.app[CASES].close_case(
-        write_context(request), path_case_id(request), closing, if_match_versions(request)
-    )
-    return json_response(with_attachment_urls(request, case), headers=etag_header(request, case))
-
-
-async def delete_case(request: web.Request) -> web.Response:
+async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Delete a made-up case with its files.
 
     The synthetic check removes so what it made. Cases of any channel but `synthetic` are refused: close them.
     """
-    case, files = path_case_id(request), request.app[ATTACHMENTS]
-    removed: list[Attachment] = []
+    files, removed = call.services.attachments, list[Attachment]()
 
     async def remove_files(work: UnitOfWork) -> None:
-        removed.extend(await files.remove_all(work, case))
+        removed.extend(await files.remove_all(work, case_id))
 
-    await request.app[CASES].remove_synthetic(write_context(request), case, remove_files, if_match_versions(request))
+    await call.services.cases.remove_synthetic(call.context, case_id, remove_files, expected)
     await files.discard(removed)
-    return web.Response(status=204)
+    return Reply(None)
 
 
-async def refresh_timeline(request: web.Request) -> web.Response:
-    """Collect a case's timeline anew, whatever is cached.
-
-    Every service that the context refers to is asked; where one fails, what is known from before stands in for it.
-    """
-    case = await request.app[CASES].get_case(CURRENT_PRINCIPAL.get(), path_case_id(request))
-    return json_response(
-        await with_timeline(request, case, refresh=True), headers=etag_header(request, case, live=True)
-    )
-
-
-def path_case_id(request: web.Request) -> str:
-    """Return the case id of the path."""
-    return request.match_info["case_id"]
-
-
-def _mask_if_required(request: web.Request, case: Case) -> Case:
-    return request.app[CASE_MASKER].case(case) if is_masked(request) else case
+ROUTES = (
+    Route(
+        operation="open_case",
+        tag=TAG,
+        method="POST",
+        path=CASES,
+        handler=open_case,
+        access=Permission("cases:create", {"agent": "all", "supervisor": "all", "customer": "own", "service": "all"}),
+        body=NewCase,
+        answer=Case,
+        status=201,
+        headers=("ETag", "Location"),
+        problems=(*JSON_BODY_PROBLEMS, "case_not_found"),  # a repeat after the caller lost access
+        links=(("case_id", "/id"),),
+    ),
+    Route(
+        operation="list_cases",
+        tag=TAG,
+        method="GET",
+        path=CASES,
+        handler=list_cases,
+        access=READ,
+        query=CaseQuery,
+        answer=CasePage,
+        problems=(*DATABASE_PROBLEMS, "invalid_request"),
+    ),
+    Route(
+        operation="get_case",
+        tag=TAG,
+        method="GET",
+        path=CASE,
+        handler=get_case,
+        access=READ,
+        query=CaseDetailQuery,
+        request_headers=("If-None-Match",),
+        answer=Case,
+        headers=("ETag",),
+        other_responses=(RouteResponse(304, "The case is still the one that you have.", headers=("ETag",)),),
+        problems=(*CASE_PROBLEMS, "invalid_request"),
+    ),
+    Route(
+        operation="change_case",
+        tag=TAG,
+        method="PATCH",
+        path=CASE,
+        handler=change_case,
+        access=WRITE,
+        body=CaseChange,
+        request_headers=("If-Match",),
+        answer=Ticket,
+        headers=("ETag",),
+        problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "status_move_not_allowed"),
+    ),
+    Route(
+        operation="delete_case",
+        tag=TAG,
+        method="DELETE",
+        path=CASE,
+        handler=delete_case,
+        access=Permission("cases:delete", {"supervisor": "all"}),
+        request_headers=("If-Match",),
+        status=204,
+        problems=(*CASE_PROBLEMS, "case_changed", "case_not_synthetic"),
+    ),
+)

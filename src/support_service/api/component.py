@@ -1,28 +1,38 @@
-"""The API component: the routes with their authorization, the API descriptions, and the admin server."""
+"""The API component: the routes, the parts of the app that they use, and the admin server."""
+
+from collections.abc import AsyncIterator
+from functools import partial
 
 from aiohttp import web
 
 from support_service.access.authenticator import AnonymousAuthenticator
 from support_service.access.component import AUTHENTICATOR
-from support_service.api import admin, app_keys
-from support_service.api.authorization import authorize
-from support_service.api.idempotency import idempotent
+from support_service.api.admin import admin_server
+from support_service.api.endpoint import compile_route
 from support_service.api.routes import ROUTES
-from support_service.api.setup import add_routes
-from support_service.http.component import PUBLIC_URL
+from support_service.api.services import SERVICES, ApiOptions, MetricsAccess, Services
+from support_service.attachments.component import ATTACHMENTS
+from support_service.cases.component import CASE_MASKER, CASES
+from support_service.database.component import DATABASE
+from support_service.events.component import EVENT_CONSUMER
+from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
 from support_service.http.uploads import UploadOptions
+from support_service.idempotency.component import CLAIMS
 from support_service.settings.sections import Access, Attachments, Events
-from support_service.telemetry.component import REQUEST_METRICS
+from support_service.telemetry.component import METRICS, REQUEST_METRICS
+from support_service.timeline.component import CACHE, TIMELINE
 
 # Their time series start at 0; those of other statuses appear when they occur.
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})
 
 
 def setup(app: web.Application, access: Access, attachments: Attachments, events: Events) -> None:
-    """Add every route, and serve metrics and health on the admin port if there is one."""
-    authenticator = app[AUTHENTICATOR]
-    is_open = isinstance(authenticator, AnonymousAuthenticator)
-    app[app_keys.HTTP_OPTIONS] = app_keys.HttpOptions(
+    """Add every route, and serve metrics and health on the admin port if there is one. GET routes also answer HEAD.
+
+    Raises LookupError or TypeError if a route and its handler do not fit together, see `compile_route`.
+    """
+    is_open = isinstance(app[AUTHENTICATOR], AnonymousAuthenticator)
+    options = ApiOptions(
         public_url=app[PUBLIC_URL],
         uploads=UploadOptions(attachments.max_bytes, attachments.min_rate, attachments.deadline),
         streams=(events.stream, events.inbound_stream),
@@ -30,14 +40,32 @@ def setup(app: web.Application, access: Access, attachments: Attachments, events
         secured=not is_open,
     )
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
-    app[app_keys.METRICS_ACCESS] = app_keys.MetricsAccess(
-        open=access.admin_port is None and (is_open or token is not None), token=token
-    )
-    app.middlewares.extend((authorize(authenticator), idempotent))
+    metrics_access = MetricsAccess(open=access.admin_port is None and (is_open or token is not None), token=token)
     for route in ROUTES:
-        for status in (route.status, *COMMON_REFUSALS & route.refused_with):
+        add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
+        add(route.path, compile_route(route))
+        for status in (route.status, *COMMON_REFUSALS & route.problem_statuses):
             app[REQUEST_METRICS].expect(route.method, route.path, status)
-    add_routes(app)
+
+    async def provide_services(app: web.Application) -> AsyncIterator[None]:
+        app[SERVICES] = Services(
+            authenticator=app[AUTHENTICATOR],
+            admission=app[ADMISSION],
+            readiness=app[READINESS],
+            database=app[DATABASE],
+            cases=app[CASES],
+            timeline=app[TIMELINE],
+            attachments=app[ATTACHMENTS],
+            consumer=app[EVENT_CONSUMER],
+            cache=app[CACHE],
+            idempotency=app[CLAIMS],
+            metrics=app[METRICS],
+            metrics_access=metrics_access,
+            masker=app[CASE_MASKER],
+            options=options,
+        )
+        yield
+
+    app.cleanup_ctx.append(provide_services)
     if access.admin_port is not None:
-        scrapes = app_keys.MetricsAccess(token=token)
-        app.cleanup_ctx.append(admin.admin_server(access.admin_host, access.admin_port, scrapes))
+        app.cleanup_ctx.append(admin_server(access.admin_host, access.admin_port, MetricsAccess(token=token)))

@@ -5,17 +5,21 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
+from support_service.api.call import Call, Reply
+from support_service.api.problem_groups import JSON_BODY_PROBLEMS
+from support_service.api.route import JSON, Permission, Route, Tag
 from support_service.cases.model import ApiModel, example_config
 from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
 from support_service.events import envelope
-from support_service.events.component import EVENT_CONSUMER
 from support_service.events.inbound_events import (
     MODEL_BY_TYPE,
     OrderStatusChanged,
     PaymentStatusChanged,
     ShipmentUpdated,
 )
-from support_service.http.json_body import json_response, media_type, read_json
+from support_service.http.json_body import media_type, read_json
+
+TAG = Tag("events", "Events of other services, by HTTP.")
 
 Attribute = Annotated[str, Field(min_length=1, max_length=envelope.MAX_ATTRIBUTE_LENGTH)]
 BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
@@ -90,7 +94,7 @@ class Accepted(ApiModel):
     type: str
 
 
-async def receive_event(request: web.Request) -> web.Response:
+async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:
     """Take an event of another service.
 
     A CloudEvent, structured as described or binary (its attributes as headers `ce-id`, `ce-source`, …, and `data` as
@@ -107,5 +111,22 @@ async def receive_event(request: web.Request) -> web.Response:
         event = envelope.parse_binary(request.headers, document)
     else:
         event = envelope.parse_document(document)
-    await request.app[EVENT_CONSUMER].accept(event)
-    return json_response(Accepted(id=event.id, type=event.type), 202)
+    await call.services.consumer.accept(event)
+    return Reply(Accepted(id=event.id, type=event.type))
+
+
+ROUTES = (
+    Route(
+        operation="receive_event",
+        tag=TAG,
+        method="POST",
+        path="/support/events",
+        handler=receive_event,
+        access=Permission("events:send", {"supervisor": "all", "service": "all"}),
+        body=SentEvent,
+        body_media=(envelope.STRUCTURED_MEDIA_TYPE, JSON),
+        answer=Accepted,
+        status=202,
+        problems=(*JSON_BODY_PROBLEMS, "events_busy", "invalid_event"),
+    ),
+)

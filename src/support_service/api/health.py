@@ -7,19 +7,17 @@ from typing import Literal
 from aiohttp import web
 
 from support_service.access.bearer import extract_bearer_token
-from support_service.api import app_keys
+from support_service.api.call import Call, Reply
+from support_service.api.endpoint import Headers
+from support_service.api.route import PUBLIC, Route, RouteResponse, Tag
+from support_service.api.services import MetricsAccess, Services
 from support_service.cases.model import ApiModel, example_config
 from support_service.core.errors import Forbidden, Unauthenticated
-from support_service.database.component import DATABASE
-from support_service.http.component import READINESS
-from support_service.http.json_body import json_response
-from support_service.telemetry.component import METRICS
 from support_service.timeline.cache.base import CacheUnavailable
-from support_service.timeline.component import CACHE
 
 PING_TIMEOUT = 1.0  # timeout of the database ping in seconds: readiness probes wait no longer
 
-
+TAG = Tag("health", "Health: whether the loop turns, whether requests are welcome, and what the metrics say.")
 ComponentStatus = Literal["ok", "unavailable"]
 
 
@@ -41,71 +39,68 @@ class Ready(ApiModel):
     cache: ComponentStatus
 
 
-async def health(_: web.Request) -> web.Response:
+async def health() -> Reply[Health]:
     """Say that the service is up.
 
     For clients of the old service; orchestrators ask `/livez` and `/readyz`.
     """
-    return json_response(Health(status="ok"))
+    return Reply(Health(status="ok"))
 
 
-async def livez(_: web.Request) -> web.Response:
+async def livez() -> Reply[Health]:
     """Say that the process lives.
 
     A process that can't say so, since its event loop does not turn, should be restarted.
     """
-    return json_response(Health(status="ok"))
+    return Reply(Health(status="ok"))
 
 
-async def readyz(request: web.Request) -> web.Response:
+async def readyz(call: Call) -> Reply[Ready]:
     """Say whether to send requests here.
 
     They are welcome while the database answers and no stop has begun; the cache is not required.
     """
-    database, cache = await asyncio.gather(_database_status(request), _cache_status(request))
-    if not request.app[READINESS].accepting:
-        return json_response(Ready(status="stopping", database=database, cache=cache), 503)
+    database, cache = await asyncio.gather(_database_status(call.services), _cache_status(call.services))
+    if not call.services.readiness.accepting:
+        return Reply(Ready(status="stopping", database=database, cache=cache), status=503)
     if database != "ok":
-        return json_response(Ready(status="unavailable", database=database, cache=cache), 503)
-    return json_response(Ready(status="ready", database=database, cache=cache))
+        return Reply(Ready(status="unavailable", database=database, cache=cache), status=503)
+    return Reply(Ready(status="ready", database=database, cache=cache))
 
 
-async def metrics(request: web.Request) -> web.Response:
+async def metrics(call: Call, headers: Headers) -> web.Response:
     """Give every metric.
 
     In Prometheus's text format, or OpenMetrics where `Accept` asks for it; compressed where the client takes that.
     """
-    _expect_scraper(request)
-    exposition = await request.app[METRICS].answer(
-        request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", "")
-    )
-    headers = {"Content-Type": exposition.content_type, "Vary": "Accept, Accept-Encoding"}
+    _expect_scraper(call.services.metrics_access, headers)
+    exposition = await call.services.metrics.answer(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
+    sent = {"Content-Type": exposition.content_type, "Vary": "Accept, Accept-Encoding"}
     if exposition.content_encoding:
-        headers["Content-Encoding"] = exposition.content_encoding
-    return web.Response(body=exposition.body, headers=headers)
+        sent["Content-Encoding"] = exposition.content_encoding
+    return web.Response(body=exposition.body, headers=sent)
 
 
-def _expect_scraper(request: web.Request) -> None:
+def _expect_scraper(access: MetricsAccess, headers: Headers) -> None:
     """Raise Forbidden if /metrics is closed here, Unauthenticated if the token is wrong."""
-    scrapes = request.app[app_keys.METRICS_ACCESS]
-    if not scrapes.open:
+    if not access.open:
         raise Forbidden(
             "metrics_closed", "Metrics are not open here: SUPPORT_ADMIN_PORT or SUPPORT_METRICS_TOKEN opens them."
         )
-    if scrapes.token is not None:
-        given = extract_bearer_token(request.headers.getall("Authorization", ()))
-        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), scrapes.token.encode()):
+    if access.token is not None:
+        given = extract_bearer_token(headers.getall("Authorization", ()))
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), access.token.encode()):
             raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
 
 
-async def _database_status(request: web.Request) -> ComponentStatus:
-    """Ping the database in a separate task, because cancelling a hanging ping takes longer than PATIENCE.
+async def _database_status(services: Services) -> ComponentStatus:
+    """Ping the database in a separate task, because cancelling a hanging ping takes longer than PING_TIMEOUT.
 
     At most one ping runs at a time; concurrent requests share it.
     """
-    readiness = request.app[READINESS]
+    readiness = services.readiness
     if readiness.ping is None or readiness.ping.done():
-        readiness.ping = asyncio.create_task(request.app[DATABASE].ping())
+        readiness.ping = asyncio.create_task(services.database.ping())
     ping = readiness.ping
     done, _ = await asyncio.wait({ping}, timeout=PING_TIMEOUT)
     if not done:
@@ -122,9 +117,35 @@ def _retrieve_exception(ping: asyncio.Task[None]) -> None:
         ping.exception()
 
 
-async def _cache_status(request: web.Request) -> ComponentStatus:
+async def _cache_status(services: Services) -> ComponentStatus:
     try:
-        await request.app[CACHE].ping()
+        await services.cache.ping()
     except CacheUnavailable:
         return "unavailable"
     return "ok"
+
+
+ROUTES = (
+    Route(
+        operation="metrics",
+        tag=TAG,
+        method="GET",
+        path="/metrics",
+        handler=metrics,
+        access=PUBLIC,  # it has a token of its own
+        media=("text/plain", "application/openmetrics-text"),
+        problems=("metrics_closed", "token_invalid", "token_missing"),
+    ),
+    Route(operation="health", tag=TAG, method="GET", path="/health", handler=health, access=PUBLIC, answer=Health),
+    Route(operation="livez", tag=TAG, method="GET", path="/livez", handler=livez, access=PUBLIC, answer=Health),
+    Route(
+        operation="readyz",
+        tag=TAG,
+        method="GET",
+        path="/readyz",
+        handler=readyz,
+        access=PUBLIC,
+        answer=Ready,
+        other_responses=(RouteResponse(503, "Send requests elsewhere.", Ready),),
+    ),
+)

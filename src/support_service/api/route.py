@@ -1,15 +1,41 @@
-"""Row type of the route table: the request that an operation accepts, and its responses."""
+"""Rows of the route table: who may make a request, what it sends, and its responses."""
 
 import inspect
 import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
 
-from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
+from support_service.core.principals import Role
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 
 JSON = "application/json"
+
+Scope = Literal["all", "own", "masked"]
+
+
+class Tag(NamedTuple):
+    """An OpenAPI tag, which groups operations."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A permission, and its scope for each role that has it. Other roles are denied.
+
+    Scopes: `all`: every case. `own`: the cases that `Principal.may_see` allows. `masked`: every case, with customers'
+    data masked.
+    """
+
+    name: str
+    scopes: Mapping[Role, Scope]
+
+
+PUBLIC: Final = "public"  # the access of a route that requires no authentication
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,36 +49,52 @@ class RouteResponse:
     headers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """An operation: its request, its responses, and the problem codes specific to it."""
+    """An operation, from which its endpoint (`endpoint.py`) and its entry in the OpenAPI document are made.
 
+    A body that is not required may be sent as query parameters instead; these take precedence.
+    """
+
+    operation: str  # the OpenAPI operation id
+    tag: Tag
     method: str
     path: str
-    handler: Handler
-    answer: type[BaseModel] | None = None
-    many: bool = False  # the response is a list of the model
-    status: int = 200
-    media: tuple[str, ...] = (JSON,)  # of the response; other types than JSON have no model
-    headers: tuple[str, ...] = ()  # of the response
-    others: tuple[RouteResponse, ...] = ()
+    handler: Callable[..., Awaitable[Any]]  # its parameters select what it is called with, see `endpoint.py`
+    access: Permission | Literal["public"] | None = None  # None, the default, is refused when the app is built
+    query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     body_required: bool = True
     body_media: tuple[str, ...] = (JSON,)
-    query: type[BaseModel] | None = None
-    takes: tuple[str, ...] = ()  # request headers
-    refusals: tuple[str, ...] = ()  # problem codes, see core/problem_codes.py
-    gives: tuple[tuple[str, str], ...] = ()  # (path parameter of other routes, JSON pointer into the response)
+    request_headers: tuple[str, ...] = ()  # besides Idempotency-Key
+    answer: type[BaseModel] | None = None
+    many: bool = False  # the response is a list of `answer`
+    status: int = 200
+    media: tuple[str, ...] = (JSON,)  # of the response; other types than JSON have no model
+    headers: tuple[str, ...] = ()  # of the response, besides Idempotency-Replayed
+    other_responses: tuple[RouteResponse, ...] = ()
+    problems: tuple[str, ...] = ()  # codes that are specific to the operation, see core/problem_codes.py
+    links: tuple[tuple[str, str], ...] = ()  # (path parameter of other routes, JSON pointer into the response)
 
     @property
-    def name(self) -> str:
-        """The operation's name, which is its handler's."""
-        return self.handler.__name__
+    def is_write(self) -> bool:
+        """Return True if the operation accepts an Idempotency-Key: it changes something."""
+        return self.method != "GET"
 
     @property
-    def tag(self) -> str:
-        """The OpenAPI tag: the name of the handler's module. The first line of the module's docstring describes it."""
-        return self.handler.__module__.rpartition(".")[2]
+    def is_upload(self) -> bool:
+        """Return True if the body is a form with a file, which the handler reads as a stream."""
+        return "multipart/form-data" in self.body_media
+
+    @property
+    def path_parameters(self) -> list[str]:
+        """The names of the path parameters."""
+        return re.findall(r"{(\w+)}", self.path)
+
+    @property
+    def problem_statuses(self) -> set[int]:
+        """The statuses of the problems that are specific to the operation."""
+        return {status for code in self.problems if (status := PROBLEM_CODES_BY_NAME[code].status)}
 
     @property
     def summary(self) -> str:
@@ -64,18 +106,3 @@ class Route:
         """The rest of the handler's docstring: paragraphs, each on one line."""
         _, _, rest = inspect.cleandoc(self.handler.__doc__ or "").partition("\n")
         return "\n\n".join(" ".join(paragraph.split()) for paragraph in rest.strip().split("\n\n"))
-
-    @property
-    def sends(self) -> tuple[str, ...]:
-        """The headers of the main response, including Idempotency-Replayed if the operation accepts a key."""
-        return (*self.headers, *(["Idempotency-Replayed"] if "Idempotency-Key" in self.takes else []))
-
-    @property
-    def refused_with(self) -> set[int]:
-        """The statuses of the problems specific to the operation."""
-        return {status for code in self.refusals if (status := PROBLEM_CODES_BY_NAME[code].status)}
-
-    @property
-    def parts(self) -> list[str]:
-        """The names of the path parameters."""
-        return re.findall(r"{(\w+)}", self.path)

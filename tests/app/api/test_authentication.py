@@ -7,7 +7,7 @@ import pytest
 
 from support_service.access.bearer import extract_bearer_token
 from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
-from support_service.api import app_keys
+from support_service.api.admin import ADMIN_URL
 from support_service.core.errors import Unauthenticated
 from tests.support.calls import eventually, refused
 from tests.support.scrape import Scrape
@@ -179,7 +179,7 @@ async def test_metrics_on_a_port_of_their_own(make_client, path, token, auth):
     """The other port has metrics and health and nothing more; the main one has health, and no metrics."""
     client = await make_client(SUPPORT_AUTH=auth, SUPPORT_TOKENS_FILE=str(path), SUPPORT_ADMIN_PORT="0")
     await refused(await client.get("/metrics", headers=header(token)), 403, "metrics_closed")
-    async with aiohttp.ClientSession(client.app[app_keys.ADMIN_URL]) as admin:
+    async with aiohttp.ClientSession(client.app[ADMIN_URL]) as admin:
         async with admin.get("/metrics") as response:
             assert response.status == 200
             assert "support_access_authentications_total" in await response.text()
@@ -193,7 +193,7 @@ async def test_metrics_on_a_port_of_their_own(make_client, path, token, auth):
 async def test_both_a_port_and_a_token(make_client):
     """Where metrics have both, the port asks for the token, and health on it does not."""
     client = await make_client(SUPPORT_ADMIN_PORT="0", SUPPORT_METRICS_TOKEN=SECRET)
-    async with aiohttp.ClientSession(client.app[app_keys.ADMIN_URL]) as admin:
+    async with aiohttp.ClientSession(client.app[ADMIN_URL]) as admin:
         await refused(await admin.get("/metrics"), 401, "token_missing")
         assert (await admin.get("/metrics", headers=header(SECRET))).status == 200
         assert (await admin.get("/livez")).status == 200
@@ -207,7 +207,7 @@ async def test_foreign_pages_on_the_other_port(make_client, path, token, auth, h
     client = await make_client(
         SUPPORT_AUTH=auth, SUPPORT_TOKENS_FILE=str(path), SUPPORT_ADMIN_PORT="0", SUPPORT_ADMIN_HOST=host
     )
-    address = client.app[app_keys.ADMIN_URL].replace(ALL, "127.0.0.1")
+    address = client.app[ADMIN_URL].replace(ALL, "127.0.0.1")
     async with aiohttp.ClientSession(address) as admin:
         for page, code in (
             ({"Host": "rebound.example"}, "host_not_allowed"),

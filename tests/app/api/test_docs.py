@@ -21,7 +21,7 @@ async def test_the_page_shows_every_call(client):
         page = await response.text()
     for route in ROUTES:
         assert f"<code>{route.path}</code>" in page
-        assert f'id="{route.name}"' in page
+        assert f'id="{route.operation}"' in page
     assert page.count("<pre><code>curl ") == len(ROUTES)
     places = re.findall(r'id="([^"]+)"', page)
     assert len(set(places)) == len(places)

@@ -10,8 +10,14 @@ import pytest
 from support_service.api.openapi import document as openapi
 from support_service.api.openapi import headers, page
 from support_service.api.openapi.lint import gaps
-from support_service.api.permissions import PUBLIC_OPERATIONS
-from support_service.api.routes import ADMISSION_PROBLEMS, AUTHENTICATION_PROBLEMS, COMMON_PROBLEMS, ROUTES
+from support_service.api.problem_groups import (
+    ADMISSION_PROBLEMS,
+    AUTHENTICATION_PROBLEMS,
+    COMMON_PROBLEMS,
+    IDEMPOTENCY_PROBLEMS,
+)
+from support_service.api.route import PUBLIC
+from support_service.api.routes import ROUTES
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.telemetry.http import UNMEASURED_PATHS
 from tests.support.calls import open_case, upload
@@ -132,14 +138,15 @@ async def test_every_code_is_listed_where_it_may_come(document):
                 assert {PROBLEM_CODES_BY_NAME[code].status for code in schema["code"]["enum"]} == {int(status)}
                 listed |= set(schema["code"]["enum"])
         gate = () if route.path in UNMEASURED_PATHS else ADMISSION_PROBLEMS
-        door = () if route.name in PUBLIC_OPERATIONS else AUTHENTICATION_PROBLEMS
-        assert listed == {*COMMON_PROBLEMS, *gate, *door, *route.refusals}, route.name
+        door = () if route.access == PUBLIC else AUTHENTICATION_PROBLEMS
+        repeats = () if route.method == "GET" else IDEMPOTENCY_PROBLEMS
+        assert listed == {*COMMON_PROBLEMS, *gate, *door, *repeats, *route.problems}, route.operation
 
 
 def test_examples_are_examples():
     """Each body's example is one that the service takes, each answer's one that it could give."""
     for route in ROUTES:
-        for model in filter(None, (route.body, route.answer, *(other.model for other in route.others))):
+        for model in filter(None, (route.body, route.answer, *(other.model for other in route.other_responses))):
             example = openapi.schemas.example(model)
             if "multipart/form-data" in route.body_media and model is route.body:
                 continue
@@ -171,20 +178,20 @@ def test_a_closed_service_says_so():
     assert "security" not in opened
     assert closed["security"] == [{"bearer": []}]
     public = {each["operationId"] for each in operations(closed).values() if each.get("security") == []}
-    assert public == PUBLIC_OPERATIONS
+    assert public == {route.operation for route in ROUTES if route.access == PUBLIC}
     assert "Authorization: Bearer" not in page.page("http://a", secured=False)
     assert page.page("http://a", secured=True).count("Authorization: Bearer") == len(ROUTES) - len(public)
 
 
 def test_headers_are_described_once():
     """Every header that a route or a status names has its description."""
-    named = {name for route in ROUTES for name in route.sends} | {
+    named = {name for route in ROUTES for name in route.headers} | {
+        "Idempotency-Replayed",
         *headers.COMMON_RESPONSE_HEADERS,
         *headers.OPTIONAL_RESPONSE_HEADERS,
     }
-    named |= {name for route in ROUTES for other in route.others for name in other.headers}
+    named |= {name for route in ROUTES for other in route.other_responses for name in other.headers}
     named |= {name for names in headers.HEADERS_BY_STATUS.values() for name in names}
     assert named == set(headers.RESPONSE_HEADERS)
-    assert {name for route in ROUTES for name in route.takes} | {*headers.COMMON_RESPONSE_HEADERS} == set(
-        headers.REQUEST_HEADERS
-    )
+    sent = {"Idempotency-Key", *headers.COMMON_RESPONSE_HEADERS}
+    assert {name for route in ROUTES for name in route.request_headers} | sent == set(headers.REQUEST_HEADERS)

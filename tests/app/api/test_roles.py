@@ -7,7 +7,8 @@ import aiohttp
 import pytest
 
 from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
-from support_service.api.permissions import ACCESS_RULES, PUBLIC_OPERATIONS
+from support_service.api.route import PUBLIC
+from support_service.api.routes import ROUTES
 from support_service.core.principals import ROLES
 from support_service.database.component import DATABASE
 from support_service.database.tables import tickets
@@ -23,7 +24,8 @@ EVENT = {
     "data": {"orderId": "ORD-1", "shipmentId": "SHP-1", "status": "in_transit"},
 }
 SAID = {"authorType": "customer", "message": "Hello"}
-# One good request for each rule: method, path, and what is sent. The names are those of the handlers.
+PERMISSIONS = {route.operation: route.access for route in ROUTES if route.access != PUBLIC}
+# One good request for each operation that needs a permission: method, path, and what is sent.
 REQUESTS = {
     "open_case": ("POST", "/support/cases", {"json": {"subject": "A parcel", "channel": "email"}}),
     "list_cases": ("GET", "/support/cases", {}),
@@ -113,9 +115,12 @@ async def opened(people, **owner):
 
 async def test_every_route_has_a_rule(people):
     """What the app serves is what the table speaks of, and what this walk asks for."""
-    served = {route.handler.__name__ for route in people.client.app.router.routes()}
-    assert served == ACCESS_RULES.keys() | PUBLIC_OPERATIONS
-    assert ACCESS_RULES.keys() == REQUESTS.keys()
+    served = {(route.method, route.resource.canonical) for route in people.client.app.router.routes()}
+    table = {(route.method, route.path) for route in ROUTES}
+    assert served == table | {("HEAD", path) for method, path in table if method == "GET"}
+    assert PERMISSIONS.keys() == REQUESTS.keys()
+    public = {route.operation for route in ROUTES if route.access == PUBLIC}
+    assert public == {"health", "livez", "readyz", "metrics", "openapi", "asyncapi", "docs"}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -123,14 +128,14 @@ async def test_every_route_has_a_rule(people):
 async def test_a_role_may_do_what_the_table_says(people, theirs, operation, role):
     """Who has the permission is served; who lacks it is told which one is missing, and nothing is done."""
     response = await people.does(role, operation, *theirs)
-    if role in ACCESS_RULES[operation].reach:
+    if role in PERMISSIONS[operation].scopes:
         async with response:
             # Only made-up cases can be deleted, so the one who may is told that this is none.
             assert response.status == 409 if operation == "delete_case" else response.status < 300
         return
     before = await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}")
     problem = await refused(response, 403, "permission_missing")
-    assert f"'{ACCESS_RULES[operation].permission}'" in problem["detail"]
+    assert f"'{PERMISSIONS[operation].name}'" in problem["detail"]
     assert await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}") == before
 
 
@@ -140,7 +145,7 @@ async def test_what_is_not_theirs_does_not_exist(people, foreign, role):
     """Every call about somebody else's case is answered as for one that never was, and changes nothing."""
     before = await people.told("supervisor", "GET", f"/support/cases/{foreign[0]}")
     of_cases = [
-        name for name, (_, path, _) in REQUESTS.items() if "{case}" in path and role in ACCESS_RULES[name].reach
+        name for name, (_, path, _) in REQUESTS.items() if "{case}" in path and role in PERMISSIONS[name].scopes
     ]
     assert len(of_cases) >= 5
     for operation in of_cases:

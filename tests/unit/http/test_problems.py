@@ -2,11 +2,9 @@
 
 import json
 
-import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from support_service.api.authorization import require_access_rules
 from support_service.http.problems import problem_middleware
 
 
@@ -21,15 +19,3 @@ async def test_a_payload_that_can_not_be_read_is_refused():
     assert (answer.status, problem["code"]) == (400, "malformed_body")
     assert problem["detail"] == "The body can't be read: chunk size"
     assert answer.keep_alive is False
-
-
-def test_a_route_without_a_rule_is_an_error():
-    """An app does not start with a route for which nobody decided who may use it."""
-
-    async def unruled(_):
-        return web.Response()
-
-    app = web.Application()
-    app.router.add_get("/new", unruled)
-    with pytest.raises(LookupError, match=r"has no row for .*/new.* \(unruled\)"):
-        require_access_rules(app)

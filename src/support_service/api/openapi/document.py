@@ -2,7 +2,6 @@
 
 from functools import cache
 from http import HTTPStatus
-from importlib import import_module
 from typing import Any
 
 import pydantic_core
@@ -11,9 +10,14 @@ from pydantic import BaseModel
 from support_service import __version__
 from support_service.api.openapi import headers, schemas
 from support_service.api.openapi.headers import Header
-from support_service.api.permissions import PUBLIC_OPERATIONS
-from support_service.api.route import JSON, Route
-from support_service.api.routes import ADMISSION_PROBLEMS, AUTHENTICATION_PROBLEMS, COMMON_PROBLEMS, ROUTES
+from support_service.api.problem_groups import (
+    ADMISSION_PROBLEMS,
+    AUTHENTICATION_PROBLEMS,
+    COMMON_PROBLEMS,
+    IDEMPOTENCY_PROBLEMS,
+)
+from support_service.api.route import JSON, PUBLIC, Route
+from support_service.api.routes import ROUTES
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.http.problems import Problem
 from support_service.telemetry.http import UNMEASURED_PATHS
@@ -54,7 +58,6 @@ def document(*, secured: bool = False) -> Json:
     paths: dict[str, Json] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, secured=secured)
-    tags = {route.tag: import_module(route.handler.__module__).__doc__ or "" for route in ROUTES}
     refusals = {
         _problem_response_name(each): _problem_response(*each)
         for route in ROUTES
@@ -68,7 +71,7 @@ def document(*, secured: bool = False) -> Json:
             "description": API_DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "tags": [{"name": tag, "description": meaning.partition("\n")[0]} for tag, meaning in tags.items()],
+        "tags": [tag._asdict() for tag in dict.fromkeys(route.tag for route in ROUTES)],
         **({"security": [{"bearer": []}]} if secured else {}),
         "paths": paths,
         "components": {
@@ -90,19 +93,20 @@ def body(*, secured: bool = False) -> bytes:
 
 
 def _operation(route: Route, *, secured: bool) -> Json:
+    sent = (*route.headers, "Idempotency-Replayed") if route.is_write else route.headers
     operation: Json = {
-        "operationId": route.name,
-        "tags": [route.tag],
+        "operationId": route.operation,
+        "tags": [route.tag.name],
         "summary": route.summary,
         "description": route.description,
         "parameters": [*_parameters(route)],
         "responses": {
-            str(route.status): _response(route, HTTPStatus(route.status).phrase, route.answer, route.media, route.sends)
-            | ({"links": _links(route)} if route.gives else {})
+            str(route.status): _response(route, HTTPStatus(route.status).phrase, route.answer, route.media, sent)
+            | ({"links": _links(route)} if route.links else {})
         }
         | {
             str(other.status): _response(route, other.meaning, other.model, other.media, other.headers)
-            for other in route.others
+            for other in route.other_responses
         }
         | {
             str(status): {"$ref": f"#/components/responses/{_problem_response_name((status, codes))}"}
@@ -112,24 +116,29 @@ def _operation(route: Route, *, secured: bool) -> Json:
     if route.body:
         content = _content(route.body, route.body_media)
         operation["requestBody"] = {"required": route.body_required, "content": content}
-    if secured and route.name in PUBLIC_OPERATIONS:
+    if secured and route.access == PUBLIC:
         operation["security"] = []
     return operation
 
 
 def _parameters(route: Route) -> list[Json]:
-    found = [{"name": part, "in": "path", "required": True, **_describe(PATH_PARAMETERS[part])} for part in route.parts]
+    found = [
+        {"name": part, "in": "path", "required": True, **_describe(PATH_PARAMETERS[part])}
+        for part in route.path_parameters
+    ]
     if route.query:
         properties, required = schemas.query_parameters(route.query)
         for name, schema in properties.items():
             documented = {"description": schema.pop("description", ""), "schema": schema}
             sent = {"required": name in required, "allowEmptyValue": True}  # an empty parameter counts as not given
             found.append({"name": name, "in": "query"} | sent | documented)
-    taken = (
-        (name, _describe(headers.REQUEST_HEADERS[name]))
-        for name in sorted((*route.takes, *headers.COMMON_RESPONSE_HEADERS))
+    names = {*route.request_headers, *headers.COMMON_RESPONSE_HEADERS} | (
+        {"Idempotency-Key"} if route.is_write else set()
     )
-    return found + [{"name": name, "in": "header", "required": False, **documented} for name, documented in taken]
+    return found + [
+        {"name": name, "in": "header", "required": False, **_describe(headers.REQUEST_HEADERS[name])}
+        for name in sorted(names)
+    ]
 
 
 def _response(
@@ -152,21 +161,26 @@ def _content(model: type[BaseModel], media: tuple[str, ...], *, many: bool = Fal
 
 def _links(route: Route) -> Json:
     """Return links from the response to every operation that takes an id from it."""
-    named = {part: f"$request.path.{part}" for part in route.parts}
-    named |= {part: f"$response.body#{pointer}" for part, pointer in route.gives}
+    named = {part: f"$request.path.{part}" for part in route.path_parameters}
+    named |= {part: f"$response.body#{pointer}" for part, pointer in route.links}
     return {
-        other.name: {"operationId": other.name, "parameters": {part: named[part] for part in other.parts}}
+        other.operation: {
+            "operationId": other.operation,
+            "parameters": {part: named[part] for part in other.path_parameters},
+        }
         for other in ROUTES
-        if named.keys() >= {*other.parts} and {part for part, _ in route.gives} & {*other.parts}
+        if named.keys() >= {*other.path_parameters} and {part for part, _ in route.links} & {*other.path_parameters}
     }
 
 
 def _problem_codes(route: Route) -> dict[int, tuple[str, ...]]:
     """Return the problem codes of an operation, grouped by status."""
     found: dict[int, tuple[str, ...]] = {}
-    authentication_codes = () if route.name in PUBLIC_OPERATIONS else AUTHENTICATION_PROBLEMS
+    authentication_codes = () if route.access == PUBLIC else AUTHENTICATION_PROBLEMS
     admission_codes = () if route.path in UNMEASURED_PATHS else ADMISSION_PROBLEMS
-    for name in sorted({*COMMON_PROBLEMS, *admission_codes, *authentication_codes, *route.refusals}):
+    idempotency_codes = IDEMPOTENCY_PROBLEMS if route.is_write else ()
+    codes = {*COMMON_PROBLEMS, *admission_codes, *authentication_codes, *idempotency_codes, *route.problems}
+    for name in sorted(codes):
         status = PROBLEM_CODES_BY_NAME[name].status
         assert status is not None, name  # noqa: S101 - routes name only codes with a fixed status
         found[status] = (*found.get(status, ()), name)

@@ -1,0 +1,140 @@
+"""Endpoints: each route is compiled to one function when the app is built.
+
+The function authenticates and authorizes the request, claims its idempotency key (writes only), parses what the handler
+takes, calls the handler and encodes its reply. A handler's parameters select its arguments:
+
+    call: Call                  the principal, the scope and the services
+    case_id: str                a path parameter, by its name
+    query: CaseQuery            the query, as the model that the route declares
+    body: NewCase               the JSON body, as the model that the route declares
+    expected: ExpectedVersions  the versions in If-Match
+    known: KnownTags            the tags in If-None-Match
+    headers: Headers            all headers
+    request: web.Request        the request: the handler streams, or reads the body in a way of its own
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, get_type_hints
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from multidict import CIMultiDictProxy, istr
+
+from support_service.api.call import Call, Reply
+from support_service.api.etags import KnownTags, if_match_versions, known_tags
+from support_service.api.idempotency import IDEMPOTENCY_KEY, respond_once
+from support_service.api.route import PUBLIC, Route
+from support_service.api.services import SERVICES
+from support_service.core.errors import Forbidden
+from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.core.principals import ANONYMOUS, CURRENT_PRINCIPAL
+from support_service.http.json_body import json_response, read_body_and_query, read_model, read_query
+from support_service.telemetry.logs import REQUEST_ID
+
+AUTHORIZATION = istr("Authorization")
+
+Headers: TypeAlias = CIMultiDictProxy[str]
+Provider = Callable[[web.Request, Call, Any], Any]  # takes the parsed body, too
+
+PROVIDER_BY_TYPE: dict[object, Provider] = {
+    Call: lambda _request, call, _body: call,
+    web.Request: lambda request, _call, _body: request,
+    Headers: lambda request, _call, _body: request.headers,
+    ExpectedVersions: lambda request, _call, _body: if_match_versions(request.headers),
+    KnownTags: lambda request, _call, _body: known_tags(request.headers),
+}
+HEADER_BY_TYPE: dict[object, str] = {ExpectedVersions: "If-Match", KnownTags: "If-None-Match"}
+
+
+def compile_route(route: Route) -> Handler:
+    """Return the function that serves a route.
+
+    Raises LookupError if the route declares no access, or declares what its handler does not take, and TypeError if the
+    handler has a parameter that the route does not declare.
+    """
+    permission, is_write = route.access, route.is_write
+    if permission is None:
+        raise LookupError(f"{route.operation}: the route needs an access, a Permission or PUBLIC")
+    respond = _compile_handler(route)
+    if permission == PUBLIC:
+
+        async def serve_public(request: web.Request) -> web.StreamResponse:
+            return await respond(request, Call(ANONYMOUS, "all", request.app[SERVICES], REQUEST_ID.get() or ""))
+
+        return serve_public
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        services = request.app[SERVICES]
+        principal = await services.authenticator.identify(request.headers.getall(AUTHORIZATION, ()))
+        services.admission.charge(request, principal.name)
+        scope = permission.scopes.get(principal.role)
+        if scope is None:
+            raise Forbidden(
+                "permission_missing",
+                f"The permission {permission.name!r} is missing: {principal.role}s don't have it.",
+            )
+        call = Call(principal, scope, services, REQUEST_ID.get() or "")
+        before = CURRENT_PRINCIPAL.set(principal)
+        try:
+            if is_write and IDEMPOTENCY_KEY in request.headers:
+                return await respond_once(request, call, route, respond)
+            return await respond(request, call)
+        finally:
+            CURRENT_PRINCIPAL.reset(before)
+
+    return serve
+
+
+def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[web.StreamResponse]]:
+    """Return a function that parses the handler's arguments, calls the handler and encodes its reply."""
+    handler, status, model = route.handler, route.status, route.body
+    hints = get_type_hints(handler)
+    parameters = {name: hints.get(name) for name in inspect.signature(handler).parameters}
+    _check_declarations(route, parameters)
+    providers = [_provider(route, name, hint) for name, hint in parameters.items()]
+    read = read_model if route.body_required else read_body_and_query
+    if model not in parameters.values():
+        model = None  # the handler reads the body, or there is none
+
+    async def respond(request: web.Request, call: Call) -> web.StreamResponse:
+        body = None if model is None else await read(request, model)
+        reply: Reply[Any] | web.StreamResponse = await handler(*[provide(request, call, body) for provide in providers])
+        if not isinstance(reply, Reply):
+            return reply
+        if reply.content is None:
+            return web.Response(status=reply.status or status, headers=reply.headers)
+        return json_response(reply.content, reply.status or status, reply.headers)
+
+    return respond
+
+
+def _provider(route: Route, name: str, hint: Any) -> Provider:
+    """Return the function that provides a parameter. Raises TypeError if there is none."""
+    header = HEADER_BY_TYPE.get(hint)
+    if hint in PROVIDER_BY_TYPE and (header is None or header in route.request_headers):
+        return PROVIDER_BY_TYPE[hint]
+    if route.body and hint is route.body:
+        return lambda _request, _call, body: body
+    if (query := route.query) and hint is query:
+        return lambda request, _call, _body: read_query(request, query)
+    if hint is str and name in route.path_parameters:
+        return lambda request, _call, _body: request.match_info[name]
+    raise TypeError(f"{route.operation}: the route declares nothing for the handler's parameter {name!r}")
+
+
+def _check_declarations(route: Route, parameters: dict[str, Any]) -> None:
+    """Raise LookupError if a route declares what its handler does not take.
+
+    A handler that takes the request may read all but the query from it.
+    """
+    types = parameters.values()
+    missing = [model.__name__ for model in (route.query,) if model and model not in types]
+    if web.Request not in types:
+        missing += [model.__name__ for model in (route.body,) if model and model not in types]
+        missing += [
+            name for kind, name in HEADER_BY_TYPE.items() if name in route.request_headers and kind not in types
+        ]
+        missing += [name for name in route.path_parameters if name not in parameters]
+    if missing:
+        raise LookupError(f"{route.operation}: the handler does not take what the route declares: {', '.join(missing)}")

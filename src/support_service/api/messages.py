@@ -1,0 +1,81 @@
+"""Messages of a case, and the changes of its status that may come with one."""
+
+from support_service.api.call import Call, Reply
+from support_service.api.case_presenter import with_attachment_urls
+from support_service.api.cases import CASE, TAG, WRITE
+from support_service.api.etags import etag_header
+from support_service.api.problem_groups import CASE_PROBLEMS, JSON_BODY_PROBLEMS
+from support_service.api.route import Permission, Route
+from support_service.cases.model import Case, Closing, Message, NewMessage, StatusChange, Ticket
+from support_service.core.optimistic_lock import ExpectedVersions
+
+
+async def add_message(call: Call, case_id: str, body: NewMessage, expected: ExpectedVersions) -> Reply[Message]:
+    """Add a message to a case.
+
+    `authorType` says who wrote it; a file that belongs to it is sent before as an attachment, and named by its `uri`.
+    """
+    return Reply(await call.services.cases.add_message(call.context, case_id, body, expected))
+
+
+async def set_status(call: Call, case_id: str, body: StatusChange, expected: ExpectedVersions) -> Reply[Ticket]:
+    """Give a case a status, and an agent if one is named.
+
+    Both may come in the query or as JSON; the query has the last word, and one of the two must name a status.
+    """
+    ticket = await call.services.cases.set_status(call.context, case_id, body, expected)
+    return Reply(ticket, etag_header(call, ticket))
+
+
+async def close_case(call: Call, case_id: str, body: Closing, expected: ExpectedVersions) -> Reply[Case]:
+    """Close a case, with a last message if one is sent.
+
+    A closed case stays closed, and takes the message all the same, unless it is its customer's.
+    """
+    case = await call.services.cases.close_case(call.context, case_id, body, expected)
+    return Reply(with_attachment_urls(call.services, case), etag_header(call, case))
+
+
+ROUTES = (
+    Route(
+        operation="add_message",
+        tag=TAG,
+        method="POST",
+        path=CASE + "/messages",
+        handler=add_message,
+        access=Permission("messages:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
+        body=NewMessage,
+        request_headers=("If-Match",),
+        answer=Message,
+        problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "case_closed", "case_full"),
+    ),
+    Route(
+        operation="set_status",
+        tag=TAG,
+        method="POST",
+        path=CASE + "/status",
+        handler=set_status,
+        access=WRITE,
+        query=StatusChange,
+        body=StatusChange,
+        body_required=False,
+        request_headers=("If-Match",),
+        answer=Ticket,
+        headers=("ETag",),
+        problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "status_move_not_allowed"),
+    ),
+    Route(
+        operation="close_case",
+        tag=TAG,
+        method="POST",
+        path=CASE + "/close",
+        handler=close_case,
+        access=WRITE,
+        body=Closing,
+        body_required=False,
+        request_headers=("If-Match",),
+        answer=Case,
+        headers=("ETag",),
+        problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "case_closed", "case_full"),
+    ),
+)

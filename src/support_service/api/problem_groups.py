@@ -1,0 +1,29 @@
+"""Groups of problem codes that several routes share, see core/problem_codes.py."""
+
+# Every operation.
+COMMON_PROBLEMS = (
+    "expectation_failed",
+    "headers_too_large",
+    "host_not_allowed",
+    "internal_error",
+    "malformed_request",
+    "origin_not_allowed",
+    "uri_too_long",
+)
+# Operations other than health and metrics.
+ADMISSION_PROBLEMS = ("overloaded", "rate_limited", "too_many_parameters")
+# Operations that require authentication.
+AUTHENTICATION_PROBLEMS = ("keys_unavailable", "permission_missing", "token_expired", "token_invalid", "token_missing")
+# Operations that accept an Idempotency-Key.
+IDEMPOTENCY_PROBLEMS = (
+    "idempotency_answer_lost",
+    "idempotency_key_in_use",
+    "idempotency_key_invalid",
+    "idempotency_key_reused",
+)
+
+# The rows of these operations name the group.
+DATABASE_PROBLEMS = ("database_busy", "database_unavailable")
+BODY_PROBLEMS = ("body_too_large", "body_too_slow", "malformed_body", "unsupported_type")
+JSON_BODY_PROBLEMS = (*DATABASE_PROBLEMS, *BODY_PROBLEMS, "malformed_json", "invalid_request")
+CASE_PROBLEMS = (*DATABASE_PROBLEMS, "case_not_found")  # operations on one case

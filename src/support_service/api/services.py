@@ -1,0 +1,61 @@
+"""The parts of the app that endpoints and handlers use, and their options."""
+
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from support_service.access.authenticator import Authenticator
+from support_service.attachments.service import AttachmentService
+from support_service.cases.masking import CaseMasker
+from support_service.cases.service import CaseService
+from support_service.database import Database
+from support_service.events.consumer import EventConsumer
+from support_service.http.admission import Admission
+from support_service.http.readiness import Readiness
+from support_service.http.uploads import UploadOptions
+from support_service.idempotency.claims import IdempotencyService
+from support_service.telemetry.provider import Metrics
+from support_service.timeline.aggregator import TimelineAggregator
+from support_service.timeline.cache.base import SnapshotStore
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """Settings of the API."""
+
+    public_url: str
+    uploads: UploadOptions
+    streams: tuple[str, str]  # names of the event streams: outbound, inbound
+    redirect_downloads: bool = False
+    secured: bool = False  # authentication is required
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsAccess:
+    """Access to /metrics: whether it is open, and the bearer token it requires, if any."""
+
+    open: bool = True
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of the app that endpoints and handlers use."""
+
+    authenticator: Authenticator
+    admission: Admission
+    readiness: Readiness
+    database: Database
+    cases: CaseService
+    timeline: TimelineAggregator
+    attachments: AttachmentService
+    consumer: EventConsumer
+    cache: SnapshotStore
+    idempotency: IdempotencyService
+    metrics: Metrics
+    metrics_access: MetricsAccess
+    masker: CaseMasker
+    options: ApiOptions
+
+
+SERVICES = web.AppKey("services", Services)

@@ -1,0 +1,33 @@
+"""The timeline of a case: collect it again."""
+
+from support_service.api.call import Call, Reply
+from support_service.api.case_presenter import with_timeline
+from support_service.api.cases import CASE, TAG
+from support_service.api.etags import live_etag_header
+from support_service.api.problem_groups import CASE_PROBLEMS
+from support_service.api.route import Permission, Route
+from support_service.cases.model import Case
+
+
+async def refresh_timeline(call: Call, case_id: str) -> Reply[Case]:
+    """Collect a case's timeline anew, whatever is cached.
+
+    Every service that the context refers to is asked; where one fails, what is known from before stands in for it.
+    """
+    case = await call.services.cases.get_case(call.principal, case_id)
+    return Reply(await with_timeline(call, case, refresh=True), live_etag_header(call, case))
+
+
+ROUTES = (
+    Route(
+        operation="refresh_timeline",
+        tag=TAG,
+        method="POST",
+        path=CASE + "/timeline/refresh",
+        handler=refresh_timeline,
+        access=Permission("timeline:refresh", {"agent": "own", "supervisor": "all"}),
+        answer=Case,
+        headers=("ETag",),
+        problems=CASE_PROBLEMS,
+    ),
+)
