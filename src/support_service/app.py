@@ -10,6 +10,7 @@ from aiohttp import web
 
 from support_service.access import component as access
 from support_service.api import component as api
+from support_service.api.services import ApiTimings
 from support_service.attachments import component as attachments
 from support_service.attachments.component import AttachmentTimings
 from support_service.audit import component as audit
@@ -44,6 +45,7 @@ class Timings:
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
     attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
     events: EventTimings = field(default_factory=EventTimings)
+    api: ApiTimings = field(default_factory=ApiTimings)
 
 
 def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
@@ -69,5 +71,5 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)
     events.setup(app, settings.events, settings.events_redis_url, timings.events)
-    api.setup(app, settings.access, settings.attachments, settings.events)
+    api.setup(app, settings.access, settings.attachments, settings.events, timings.api)
     return app

@@ -10,7 +10,7 @@ from support_service.access.component import AUTHENTICATOR
 from support_service.api.admin import admin_server
 from support_service.api.endpoint import compile_route
 from support_service.api.routes import ROUTES
-from support_service.api.services import SERVICES, ApiOptions, MetricsAccess, Services
+from support_service.api.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
 from support_service.attachments.component import ATTACHMENTS
 from support_service.cases.component import CASE_MASKER, CASES
 from support_service.database.component import DATABASE
@@ -26,7 +26,7 @@ from support_service.timeline.component import CACHE, TIMELINE
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})
 
 
-def setup(app: web.Application, access: Access, attachments: Attachments, events: Events) -> None:
+def setup(app: web.Application, access: Access, attachments: Attachments, events: Events, timings: ApiTimings) -> None:
     """Add every route, and serve metrics and health on the admin port if there is one. GET routes also answer HEAD.
 
     Raises LookupError or TypeError if a route and its handler do not fit together, see `compile_route`.
@@ -63,6 +63,7 @@ def setup(app: web.Application, access: Access, attachments: Attachments, events
             metrics_access=metrics_access,
             masker=app[CASE_MASKER],
             options=options,
+            timings=timings,
         )
         yield
 

@@ -15,8 +15,6 @@ from support_service.cases.model import ApiModel, example_config
 from support_service.core.errors import Forbidden, Unauthenticated
 from support_service.timeline.cache.base import CacheUnavailable
 
-PING_TIMEOUT = 1.0  # timeout of the database ping in seconds: readiness probes wait no longer
-
 TAG = Tag("health", "Health: whether the loop turns, whether requests are welcome, and what the metrics say.")
 ComponentStatus = Literal["ok", "unavailable"]
 
@@ -94,7 +92,7 @@ def _expect_scraper(access: MetricsAccess, headers: Headers) -> None:
 
 
 async def _database_status(services: Services) -> ComponentStatus:
-    """Ping the database in a separate task, because cancelling a hanging ping takes longer than PING_TIMEOUT.
+    """Ping the database in a separate task, because cancelling a hanging ping takes longer than its timeout.
 
     At most one ping runs at a time; concurrent requests share it.
     """
@@ -102,7 +100,7 @@ async def _database_status(services: Services) -> ComponentStatus:
     if readiness.ping is None or readiness.ping.done():
         readiness.ping = asyncio.create_task(services.database.ping())
     ping = readiness.ping
-    done, _ = await asyncio.wait({ping}, timeout=PING_TIMEOUT)
+    done, _ = await asyncio.wait({ping}, timeout=services.timings.ping_timeout)
     if not done:
         if not ping.cancelling():
             ping.cancel()

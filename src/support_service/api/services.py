@@ -39,6 +39,13 @@ class MetricsAccess:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiTimings:
+    """Timeouts in seconds."""
+
+    ping_timeout: float = 1.0  # of the database ping: readiness probes wait no longer
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """The parts of the app that endpoints and handlers use."""
 
@@ -56,6 +63,7 @@ class Services:
     metrics_access: MetricsAccess
     masker: CaseMasker
     options: ApiOptions
+    timings: ApiTimings
 
 
 SERVICES = web.AppKey("services", Services)

@@ -5,7 +5,8 @@ import gc
 
 import pytest
 
-from support_service.api import health
+from support_service.api.services import ApiTimings
+from support_service.app import Timings
 from support_service.core.errors import Unavailable
 from support_service.database.component import DATABASE
 from support_service.http.component import READINESS
@@ -66,11 +67,11 @@ async def test_readiness_ends_before_the_stop(client):
 
 
 @pytest.mark.parametrize("fails", [True, False])
-async def test_a_database_that_answers_too_late_is_no_complaint(client, monkeypatch, fails):
+async def test_a_database_that_answers_too_late_is_no_complaint(make_client, monkeypatch, fails):
     """A ping that was given up ends or fails later; asyncio does not complain of an error that nobody took note of."""
     complaints = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
-    monkeypatch.setattr(health, "PING_TIMEOUT", 0.0)
+    client = await make_client(timings=Timings(api=ApiTimings(ping_timeout=0.0)))
 
     async def hang():
         try:

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from support_service.api import health
+from support_service.api.services import ApiTimings
+from support_service.app import Timings
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from tests.support.calls import eventually, open_case, read_case, refused, upload
 from tests.support.process import running
@@ -75,9 +76,9 @@ def frozen(postgres):
     postgres.thaw()
 
 
-async def test_readiness_of_a_frozen_database(client, postgres, frozen, monkeypatch):
+async def test_readiness_of_a_frozen_database(make_client, postgres, frozen):
     """A database that holds its connections and says nothing turns readiness off soon, and then it heals."""
-    monkeypatch.setattr(health, "PING_TIMEOUT", 0.2)
+    client = await make_client(timings=Timings(api=ApiTimings(ping_timeout=0.2)))
     case = await open_case(client)
     frozen()
 
