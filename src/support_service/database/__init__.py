@@ -4,13 +4,19 @@ Stores take a `Reader` or a `Transaction` and do not depend on the database engi
 """
 
 from support_service.database.protocols import Database, Parameters, Reader, Row, Transaction
+from support_service.database.timings import DatabaseTimings
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
 __all__ = ["Database", "Parameters", "Reader", "Row", "Transaction", "connect"]
 
 
 def connect(
-    url: str, *, synchronous: str = "NORMAL", pool_size: int = 10, measure: RecordOperation = discard_operation
+    url: str,
+    *,
+    synchronous: str = "NORMAL",
+    pool_size: int = 10,
+    measure: RecordOperation = discard_operation,
+    timings: DatabaseTimings = DatabaseTimings(),
 ) -> Database:
     """Return the database for a URL, `sqlite:///PATH` or `postgresql://…`, without opening it.
 
@@ -19,7 +25,7 @@ def connect(
     if url.startswith("sqlite:"):
         from support_service.database.sqlite import SqliteDatabase
 
-        return SqliteDatabase(url, synchronous=synchronous, measure=measure)
+        return SqliteDatabase(url, synchronous=synchronous, measure=measure, timings=timings.sqlite)
     from support_service.database.postgres import PostgresDatabase
 
-    return PostgresDatabase(url, pool_size=pool_size, measure=measure)
+    return PostgresDatabase(url, pool_size=pool_size, measure=measure, timings=timings.postgres)

@@ -5,12 +5,15 @@ SQLAlchemy's execution costs more than SQLite's own work: a point read of a case
 `compiled`.
 """
 
+from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
+
+from support_service.database.protocols import Row
 
 Statement = TypeVar("Statement", bound=Executable)
 Processor = Callable[[Any], Any]
@@ -34,11 +37,13 @@ class CompiledStatement:
         self._bind_processors = [
             compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in self._names
         ]
+        columns = compiled._result_columns  # noqa: SLF001 - there is no public list
         self._result_processors: list[tuple[int, Processor]] = [
             (place, processor)
-            for place, column in enumerate(compiled._result_columns)  # noqa: SLF001 - there is no public list
+            for place, column in enumerate(columns)
             if (processor := column.type.dialect_impl(dialect).result_processor(dialect, None))
         ]
+        self._row_type: Any = namedtuple("Row", [column.keyname for column in columns], rename=True)  # noqa: PYI024 - the columns are data
 
     def values(self, parameters: Mapping[str, Any] | None) -> list[Any]:
         """Return the parameters in the order of the SQL's placeholders, converted to the driver's types."""
@@ -48,11 +53,13 @@ class CompiledStatement:
             for name, process in zip(self._names, self._bind_processors, strict=True)
         ]
 
-    def row(self, raw: Sequence[Any] | None) -> Sequence[Any] | None:
-        """Return a driver row with its values converted to the column types' Python values."""
-        if raw is None or not self._result_processors:
-            return raw
-        row = list(raw)
-        for place, processor in self._result_processors:
-            row[place] = processor(row[place])
+    def row(self, raw: Sequence[Any] | None) -> Row | None:
+        """Return a driver row with named fields, its values converted to the column types' Python values."""
+        if raw is None:
+            return None
+        if self._result_processors:
+            raw = list(raw)
+            for place, processor in self._result_processors:
+                raw[place] = processor(raw[place])
+        row: Row = self._row_type._make(raw)
         return row

@@ -40,7 +40,7 @@ class GroupCommit:
 
     def _roll_back(self, failure: BaseException) -> None:
         if not self._connection.in_transaction:  # SQLite has rolled back everything, as it does after a disk error
-            self._resolve_waiters(sqlite3.OperationalError(f"undone with another transaction: {failure}"))
+            self._resolve_waiters(sqlite3.OperationalError(f"rolled back with another transaction: {failure}"))
         elif self._waiters:
             self._connection.execute("ROLLBACK TO one")
             self._connection.execute("RELEASE one")

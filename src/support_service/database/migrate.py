@@ -12,10 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from support_service.database.protocols import invalid_url_error, unusable_database_error
+from support_service.database.timings import MigrationTimings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_FOR = 30  # seconds to wait while another process migrates the same SQLite file
-
 REVISION_ID = re.compile("[0-9]{4}")  # form of the revision ids
 ALEMBIC_VERSION = sa.table("alembic_version", sa.column("version_num"))  # Alembic's own table
 
@@ -23,7 +22,7 @@ Result = TypeVar("Result")
 SchemaStatus = Literal["older", "newest", "newer"]  # a schema compared with the newest one that this release knows
 
 
-def upgrade(url: str, revision: str = "head") -> SchemaStatus:
+def upgrade(url: str, revision: str = "head", timings: MigrationTimings = MigrationTimings()) -> SchemaStatus:
     """Apply all migrations up to `revision`, and return how the schema compares afterwards.
 
     A database that has all of them, or a newer schema, stays unchanged. Raises Unavailable if the database can't be
@@ -31,15 +30,15 @@ def upgrade(url: str, revision: str = "head") -> SchemaStatus:
     """
 
     def work(connection: sa.Connection) -> SchemaStatus:
-        before = _standing(connection)
+        before = _schema_status(connection)
         if before == "newer" or (before == "newest" and revision == "head"):
             return before
         from support_service.database import alembic_commands
 
         alembic_commands.upgrade(connection, MIGRATIONS, revision)
-        return _standing(connection)
+        return _schema_status(connection)
 
-    return _run(url, work)
+    return _run(url, work, timings)
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -51,7 +50,7 @@ def downgrade(url: str, revision: str) -> None:
 
 def schema_status(url: str) -> SchemaStatus:
     """Return how the database's schema compares with the newest one that this release knows."""
-    return _run(url, _standing)
+    return _run(url, _schema_status)
 
 
 def latest_revision() -> str:
@@ -59,7 +58,7 @@ def latest_revision() -> str:
     return max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-def _standing(connection: sa.Connection) -> SchemaStatus:
+def _schema_status(connection: sa.Connection) -> SchemaStatus:
     # "newer" is separate because a release must work on a newer schema: otherwise no release could be rolled back, and
     # in a rolling update no old replica could restart after `migrate`. This requires additive migrations, as all are so
     # far: tables, triggers on these, optional columns, indexes. 0004 changes the sort order of keys and 0005 shrinks an
@@ -81,29 +80,29 @@ def _revision(connection: sa.Connection) -> str:
     return str(revisions[0]) if revisions else ""
 
 
-def _run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
+def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings = MigrationTimings()) -> Result:
     """Run `work` on a connection while no other process migrates, and return its result.
 
     Raises Unavailable for a database URL that can't be used and for a database that fails.
     """
     try:
         if url.startswith("sqlite:"):
-            return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), work)
+            return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), work, timings)
         from support_service.database import postgres_migrate
 
-        return postgres_migrate.run_locked(url, work)
+        return postgres_migrate.run_locked(url, work, timings)
     except (TypeError, ValueError) as failure:  # the driver can't parse the URL
         raise invalid_url_error(failure) from failure
     except (OSError, TimeoutError, sa.exc.DBAPIError) as failure:
         raise unusable_database_error(failure) from failure
 
 
-def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Result:
+def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         f"sqlite+pysqlite:///{path}",
         isolation_level="AUTOCOMMIT",
-        connect_args={"timeout": BUSY_FOR},
+        connect_args={"timeout": timings.busy_timeout},
         poolclass=NullPool,
         hide_parameters=True,
     )

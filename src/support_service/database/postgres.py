@@ -16,15 +16,11 @@ from sqlalchemy.sql.base import Executable
 from support_service.core.errors import Unavailable
 from support_service.database.dialect import to_json
 from support_service.database.protocols import DATABASE_BUSY, Parameters, Row, StatementError, measured
+from support_service.database.timings import PostgresTimings
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
-CONNECT_TIMEOUT = 3.0  # seconds
-STATEMENT_TIMEOUT = 15.0  # seconds
-LOCK_TIMEOUT = 5.0  # seconds
-POOL_TIMEOUT = 3.0  # seconds to wait for a free connection
 RETRYABLE_STATES = ("40001", "40P01")  # serialization failure, deadlock
 TIMEOUT_STATES = ("55P03", "57014")  # lock timeout, statement timeout
-CLOSE_TIMEOUT = 2.0  # seconds for connections to close gracefully
 
 log = logging.getLogger(__name__)
 
@@ -48,26 +44,35 @@ class PostgresTransaction:
 class PostgresDatabase:
     """A bounded pool of connections."""
 
-    def __init__(self, url: str, *, pool_size: int = 10, measure: RecordOperation = discard_operation) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        measure: RecordOperation = discard_operation,
+        timings: PostgresTimings = PostgresTimings(),
+    ) -> None:
         self._measure = measure
+        self._timings = timings
+        statement_timeout = round(timings.statement_timeout * 1000)
         self._engine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=POOL_TIMEOUT,
+            pool_timeout=timings.pool_timeout,
             pool_use_lifo=True,
             json_serializer=to_json,
             hide_parameters=True,  # exception texts are logged
             connect_args={
-                "timeout": CONNECT_TIMEOUT,
-                "command_timeout": STATEMENT_TIMEOUT,
+                "timeout": timings.connect_timeout,
+                "command_timeout": timings.statement_timeout,
                 # A replica that loses its network must not keep its locks: all uploads wait for the same row.
                 "server_settings": {
                     "timezone": "UTC",
                     "application_name": "support-service",
-                    "statement_timeout": str(round(STATEMENT_TIMEOUT * 1000)),
-                    "lock_timeout": str(round(LOCK_TIMEOUT * 1000)),
-                    "idle_in_transaction_session_timeout": str(round(STATEMENT_TIMEOUT * 1000)),
+                    "statement_timeout": str(statement_timeout),
+                    "lock_timeout": str(round(timings.lock_timeout * 1000)),
+                    "idle_in_transaction_session_timeout": str(statement_timeout),
                 },
             },
         )
@@ -80,11 +85,11 @@ class PostgresDatabase:
         await self.ping()
 
     async def close(self) -> None:
-        """Close connections gracefully for at most CLOSE_WITHIN seconds, then terminate the others.
+        """Close connections gracefully for at most `close_timeout`, then terminate the others.
 
         A hung server would never complete a graceful close.
         """
-        await asyncio.wait({asyncio.create_task(self._engine.dispose())}, timeout=CLOSE_TIMEOUT)
+        await asyncio.wait({asyncio.create_task(self._engine.dispose())}, timeout=self._timings.close_timeout)
         for connection in list(self._connections):
             if not connection.is_closed():
                 connection.terminate()

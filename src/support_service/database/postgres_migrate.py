@@ -16,51 +16,51 @@ from sqlalchemy.pool import NullPool
 
 from support_service.database.postgres import driver_url
 from support_service.database.protocols import invalid_url_error, unusable_database_error
+from support_service.database.timings import MigrationTimings
 
 ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
-# Seconds to wait for a table in use. Later statements queue behind this lock request; the service's give up after 5 s.
-LOCK_TIMEOUT = 1.0
-PAUSE = 2.0  # seconds between attempts, in which other sessions get the table
-TRIES = 100  # attempts, about five minutes: no session of the service holds a table for that long, but a dump may
 LOCK_CONFLICT_STATES = ("55P03", "40P01")  # lock timeout, deadlock
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def run_locked(url: str, work: Callable[[sa.Connection], Result]) -> Result:
+def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
     """Run `work` while no other process migrates, and return its result.
 
     Raises Unavailable for the driver's own errors.
     """
     try:
-        return asyncio.run(_run(url, work))
+        return asyncio.run(_run(url, work, timings))
     except asyncpg.InterfaceError as failure:
         raise invalid_url_error(failure) from failure
     except asyncpg.PostgresError as failure:
         raise unusable_database_error(failure) from failure
 
 
-async def _run(url: str, work: Callable[[sa.Connection], Result]) -> Result:
+async def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
     engine = create_async_engine(driver_url(url), poolclass=NullPool, hide_parameters=True)
     async with engine.connect() as connection:
         # A session-level lock, held until the session ends, because a migration has many transactions.
         await connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
-        await connection.execute(sa.text(f"SET lock_timeout = {round(LOCK_TIMEOUT * 1000)}"))
+        await connection.execute(sa.text(f"SET lock_timeout = {round(timings.lock_timeout * 1000)}"))
         await connection.commit()
-        return await _retry_while_in_use(connection, work)
+        return await _retry_while_in_use(connection, work, timings)
 
 
-async def _retry_while_in_use(connection: AsyncConnection, work: Callable[[sa.Connection], Result]) -> Result:
+async def _retry_while_in_use(
+    connection: AsyncConnection, work: Callable[[sa.Connection], Result], timings: MigrationTimings
+) -> Result:
     """Run `work`; if a table is in use, retry after a pause. Migrations that are already committed are not repeated."""
-    attempts_left = TRIES
+    attempt = 1
     while True:
         try:
             return await connection.run_sync(work)
         except sa.exc.DBAPIError as failure:
-            attempts_left -= 1
-            if not attempts_left or getattr(failure.orig, "sqlstate", None) not in LOCK_CONFLICT_STATES:
+            in_use = getattr(failure.orig, "sqlstate", None) in LOCK_CONFLICT_STATES
+            if not in_use or attempt == timings.attempts:
                 raise
-            if attempts_left == TRIES - 1:
-                log.warning("The database is in use; the migration waits for its turn")
-        await asyncio.sleep(PAUSE)
+            if attempt == 1:
+                log.warning("The database is in use; the migration is retried until it gets the tables")
+        attempt += 1
+        await asyncio.sleep(timings.retry_pause)

@@ -13,7 +13,6 @@ from support_service.core.errors import SupportError, Unavailable
 from support_service.telemetry.labels import OTHER_ERROR
 from support_service.telemetry.stores import RecordOperation
 
-Row = Sequence[Any]
 DATABASE_BUSY = "database_busy"  # problem code of a database that is reachable but locked by other writers
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -60,6 +59,16 @@ def _error(failure: BaseException) -> str:
         timeout = failure.code == DATABASE_BUSY or isinstance(failure.__cause__, TimeoutError | sa.exc.TimeoutError)
         return "timeout" if timeout else OTHER_ERROR
     return "" if isinstance(failure, SupportError) else OTHER_ERROR
+
+
+class Row(Protocol):
+    """A row of a result. Its columns are attributes: a protocol without positions makes mypy reject `row[4]`."""
+
+    def __getattr__(self, column: str, /) -> Any:
+        """Return the value of a column."""
+
+    def _asdict(self) -> dict[str, Any]:
+        """Return the values by column name."""
 
 
 class Reader(Protocol):

@@ -8,28 +8,27 @@ import asyncio
 import logging
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
-from support_service.database.compiled import COMPILED_OPTION, CompiledStatement
 from support_service.database.dialect import to_json
 from support_service.database.group_commit import GroupCommit
 from support_service.database.protocols import DATABASE_BUSY, Parameters, Row, measured
+from support_service.database.sqlite_connection import SqliteConnection, SqliteTransaction
+from support_service.database.timings import SqliteTimings
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
-BUSY_FOR = 10.0  # seconds to wait while another process holds the write lock
 THREADS = 4
 PERMANENT_CONNECTIONS = 2  # permanent connections: the writer, and the one for point reads
-CHECKPOINT_INTERVAL = 1.0  # seconds
 CHECKPOINT_PAGES = 16_384  # pages of log at which SQLite checkpoints inline in a commit, if the thread falls behind
 MERGE_PAGES = 500  # pages of the search index merged in one transaction
 MERGE = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge', :pages)")
@@ -37,74 +36,19 @@ MERGE = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge',
 log = logging.getLogger(__name__)
 
 
-class SqliteConnection:
-    """A connection that runs hot statements directly on the driver, and all others through SQLAlchemy."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
-        self._prepared: dict[Executable, CompiledStatement] = {}
-        raw = connection.connection.driver_connection
-        assert raw is not None  # noqa: S101 - an open connection has a driver connection
-        self.raw: sqlite3.Connection = raw
-
-    def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        """Return the first row, or None."""
-        # Tests for dict, because isinstance of Mapping takes 1 us.
-        if (parameters is None or isinstance(parameters, dict)) and statement.get_execution_options().get(
-            COMPILED_OPTION
-        ):
-            prepared = self._prepare(statement, parameters)
-            return prepared.row(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchone())
-        return self._connection.execute(statement, parameters).first()
-
-    def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        """Return all rows."""
-        return self._connection.execute(statement, parameters).all()
-
-    def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
-        """Run a statement once for each set of parameters, and return the number of rows changed."""
-        if not statement.get_execution_options().get(COMPILED_OPTION):
-            return self._connection.execute(statement, parameters).rowcount
-        if parameters is None or isinstance(parameters, dict):
-            prepared = self._prepare(statement, parameters)
-            return self.raw.execute(prepared.sql, prepared.values(parameters)).rowcount
-        parameter_sets = cast("Sequence[Mapping[str, Any]]", parameters)
-        prepared = self._prepare(statement, parameter_sets[0])
-        return self.raw.executemany(prepared.sql, map(prepared.values, parameter_sets)).rowcount
-
-    def close(self) -> None:
-        """Return the connection to the pool."""
-        self._connection.close()
-
-    def _prepare(self, statement: Executable, parameters: Mapping[str, Any] | None) -> CompiledStatement:
-        prepared = self._prepared.get(statement)
-        if prepared is None:
-            prepared = CompiledStatement(statement, self._connection.dialect, list(parameters or ()))
-            self._prepared[statement] = prepared
-        return prepared
-
-
-class SqliteTransaction:
-    """Runs statements on the single write connection, between BEGIN and COMMIT."""
-
-    def __init__(self, connection: SqliteConnection) -> None:
-        self._connection = connection
-
-    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        return self._connection.fetch_one(statement, parameters)
-
-    async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        return self._connection.fetch_all(statement, parameters)
-
-    async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
-        return self._connection.execute(statement, parameters)
-
-
 class SqliteDatabase:
     """One connection for writes, one for point reads, and a few in threads for long reads."""
 
-    def __init__(self, url: str, *, synchronous: str = "NORMAL", measure: RecordOperation = discard_operation) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        synchronous: str = "NORMAL",
+        measure: RecordOperation = discard_operation,
+        timings: SqliteTimings = SqliteTimings(),
+    ) -> None:
         self._measure = measure
+        self._timings = timings
         self._path = Path(url.removeprefix("sqlite:///"))
         self._synchronous = synchronous
         self._engine = sa.create_engine(
@@ -131,7 +75,7 @@ class SqliteDatabase:
             self._commits = GroupCommit(self._writer.raw)
             self._reader = SqliteConnection(await self._retry_while_busy(self._engine.connect))
         except (OSError, sa.exc.OperationalError) as failure:
-            raise Unavailable("database_unavailable", f"Can't open {self._path}: {_cause(failure)}") from failure
+            raise Unavailable("database_unavailable", f"Can't open {self._path}: {_original(failure)}") from failure
         self._checkpoints = asyncio.create_task(self._checkpoint_periodically())
 
     async def close(self) -> None:
@@ -172,7 +116,7 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
-        """Run a transaction, one at a time in this process; wait up to BUSY_FOR seconds for other processes' locks."""
+        """Run a transaction, one at a time in this process; wait up to `busy_timeout` for other processes' locks."""
         raw, commits = self._writer.raw, self._commits
         with measured(self._measure, "TRANSACTION"):
             try:
@@ -183,8 +127,7 @@ class SqliteDatabase:
                         yield SqliteTransaction(self._writer)
                 await commits.committed()
             except (sqlite3.OperationalError, sa.exc.OperationalError) as failure:
-                refusal = f"The database refused: {_cause(failure)}"
-                raise Unavailable("database_unavailable", refusal) from failure
+                raise _unavailable(failure) from failure
         self._wrote = True
 
     async def forget_words(self) -> None:
@@ -204,12 +147,12 @@ class SqliteDatabase:
             pages = MERGE_PAGES
 
     async def _retry_while_busy(self, work: Callable[[], Any]) -> Any:
-        """Run `work`; while another process holds the lock, retry for BUSY_FOR seconds without blocking the event loop.
+        """Run `work`; while another process holds the lock, retry for `busy_timeout` without blocking the event loop.
 
         Raises Unavailable, with the code BUSY if the lock is not released in time.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + BUSY_FOR
+        deadline = loop.time() + self._timings.busy_timeout
         pause = 0.001
         while True:
             try:
@@ -217,7 +160,7 @@ class SqliteDatabase:
                 return await answer if isinstance(answer, asyncio.Future) else answer
             except (sqlite3.OperationalError, sa.exc.OperationalError) as failure:
                 if not _is_busy(failure):
-                    raise Unavailable("database_unavailable", f"The database failed: {_cause(failure)}") from failure
+                    raise _unavailable(failure) from failure
                 if loop.time() > deadline:
                     raise Unavailable(DATABASE_BUSY, "The database is busy; try again") from failure
             await asyncio.sleep(pause * random.uniform(0.5, 1))
@@ -231,7 +174,7 @@ class SqliteDatabase:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
 
         while True:
-            await asyncio.sleep(CHECKPOINT_INTERVAL)
+            await asyncio.sleep(self._timings.checkpoint_interval)
             if self._wrote:
                 self._wrote = False
                 try:
@@ -255,5 +198,5 @@ def _is_busy(failure: Exception) -> bool:
     return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _cause(failure: Exception) -> str:
-    return str(_original(failure))
+def _unavailable(failure: Exception) -> Unavailable:
+    return Unavailable("database_unavailable", f"The database failed: {_original(failure)}")

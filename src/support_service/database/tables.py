@@ -40,13 +40,7 @@ tickets = sa.Table(
     sa.Index(None, "status", "seq"),
     sa.Index(None, "status", "waiting_since"),
     sa.Index(None, "customer_id", "seq"),
-    sa.Index(
-        None,
-        "assigned_agent_id",
-        "status",
-        "seq",
-        sqlite_where=sa.text("assigned_agent_id IS NOT NULL"),
-    ),
+    sa.Index(None, "assigned_agent_id", "status", "seq", sqlite_where=sa.text("assigned_agent_id IS NOT NULL")),
 )
 
 messages = sa.Table(
@@ -155,11 +149,7 @@ outbox = sa.Table(
     sa.Column("fanned_out", sa.Boolean, nullable=False, server_default=sa.false()),  # webhook deliveries are created
     sa.Column("case_id", sa.String(36)),  # NULL in rows of releases without this column; also in webhook_deliveries
     sa.Index(None, "case_id"),
-    sa.Index(
-        "ix_outbox_to_fan_out",
-        "seq",
-        sqlite_where=sa.text("NOT fanned_out"),
-    ),
+    sa.Index("ix_outbox_to_fan_out", "seq", sqlite_where=sa.text("NOT fanned_out")),
     sqlite_autoincrement=True,  # never reuses a published number, even if the table was emptied
 )
 
@@ -221,11 +211,7 @@ audit_log = sa.Table(
     sa.Column("hash", sa.LargeBinary),  # hash of the previous entry's hash and this entry
     sa.Index(None, "case_id", "seq"),
     sa.Index(None, "position", unique=True),
-    sa.Index(
-        "ix_audit_log_unsealed",
-        "seq",
-        sqlite_where=sa.text("position IS NULL"),
-    ),
+    sa.Index("ix_audit_log_unsealed", "seq", sqlite_where=sa.text("position IS NULL")),
 )
 
 # A single row with the end of the hash chain; the process that seals entries holds its lock.

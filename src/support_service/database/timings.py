@@ -1,0 +1,41 @@
+"""Timeouts and intervals of the databases. In one module, so that a service on SQLite does not import asyncpg."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteTimings:
+    """Times in seconds."""
+
+    busy_timeout: float = 10.0  # for another process to release the write lock
+    checkpoint_interval: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresTimings:
+    """Timeouts in seconds."""
+
+    connect_timeout: float = 3.0
+    pool_timeout: float = 3.0  # for a free connection of the pool
+    statement_timeout: float = 15.0
+    lock_timeout: float = 5.0
+    close_timeout: float = 2.0  # for connections to close gracefully
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseTimings:
+    """Timings of either database."""
+
+    sqlite: SqliteTimings = field(default_factory=SqliteTimings)
+    postgres: PostgresTimings = field(default_factory=PostgresTimings)
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationTimings:
+    """Times in seconds."""
+
+    busy_timeout: float = 30.0  # SQLite: for another process to migrate the same file
+    # PostgreSQL: for a table in use. Later statements queue behind this lock request; the service's give up after 5 s.
+    lock_timeout: float = 1.0
+    retry_pause: float = 2.0  # between attempts; other sessions get the table in it
+    attempts: int = 100  # about five minutes: no session of the service holds a table for that long, but a dump may
