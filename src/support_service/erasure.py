@@ -20,7 +20,7 @@ from support_service.core.case_vocabulary import SYNTHETIC
 from support_service.core.errors import NotFound
 from support_service.database import Database
 from support_service.events import erasure as events
-from support_service.events.broker.memory import BrokerError
+from support_service.events.broker.base import BrokerError
 from support_service.events.broker.redis import RedisBroker
 from support_service.idempotency import store as answers
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from support_service.commands.base import run_on_database
 from support_service.commands.event_loop import run
 from support_service.database import Database
-from support_service.events import store
-from support_service.events.broker.memory import BrokerError, DeadLetter
+from support_service.events import webhook_store
+from support_service.events.broker.base import BrokerError, DeadLetter
 from support_service.events.broker.redis import RedisBroker
 from support_service.settings import Settings, WrongSetting
 
@@ -69,19 +69,18 @@ async def _replay_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
 
 async def _drop_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
     async with _broker(settings) as (broker, stream):
-        dropped = await broker.drop(stream, ids)
+        dropped = await broker.delete_dead_letters(stream, ids)
     print(f"Dropped {dropped} dead letters.")
 
 
 async def _list_deliveries(base: Database, state: str | None) -> None:
-    names = ("id", "endpoint", "type", "state", "tries", "since", "due", "reason")
-    for row in await store.list_deliveries(base, state, MAX_LISTED_DELIVERIES):
-        print(json.dumps(dict(zip(names, row, strict=True)), default=datetime.isoformat))
+    for row in await webhook_store.list_deliveries(base, state, MAX_LISTED_DELIVERIES):
+        print(json.dumps(row._asdict(), default=datetime.isoformat))
 
 
 async def _replay_deliveries(base: Database, ids: Sequence[int]) -> None:
     async with base.transaction() as tx:
-        replayed = await store.replay_deliveries(tx, datetime.now(UTC), ids or None)
+        replayed = await webhook_store.replay_deliveries(tx, datetime.now(UTC), ids or None)
     print(f"{replayed} deliveries are made again.")
 
 

@@ -43,7 +43,7 @@ class CompiledStatement:
             for place, column in enumerate(columns)
             if (processor := column.type.dialect_impl(dialect).result_processor(dialect, None))
         ]
-        self._row_type: Any = namedtuple("Row", [column.keyname for column in columns], rename=True)  # noqa: PYI024 - the columns are data
+        self._to_row = _row_type([column.keyname for column in columns])._make
 
     def values(self, parameters: Mapping[str, Any] | None) -> list[Any]:
         """Return the parameters in the order of the SQL's placeholders, converted to the driver's types."""
@@ -61,5 +61,9 @@ class CompiledStatement:
             raw = list(raw)
             for place, processor in self._result_processors:
                 raw[place] = processor(raw[place])
-        row: Row = self._row_type._make(raw)
+        row: Row = self._to_row(raw)
         return row
+
+
+def _row_type(columns: Sequence[str]) -> Any:
+    return namedtuple("Row", columns, rename=True)  # noqa: PYI024 - the columns are known at run time only

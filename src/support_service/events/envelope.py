@@ -24,7 +24,7 @@ PLAIN_SOURCE = "urn:support-service:plain"  # source of plain payloads without o
 def parse(body: bytes) -> InboundEvent:
     """Parse an event from a stream: a structured CloudEvent or a plain payload.
 
-    Raises MalformedRequest if the body exceeds MAX_EVENT or is not JSON, ValidationFailed if it is not a valid event.
+    Raises MalformedRequest if the body exceeds MAX_EVENT_BYTES or is not JSON, ValidationFailed for an invalid event.
     """
     if len(body) > MAX_EVENT_BYTES:
         raise MalformedRequest(

@@ -26,9 +26,9 @@ async def rewrite_stored_events(tx: Transaction, case_id: str, rewritten: Callab
         # are few, and the index finds them; match them by the event's subject.
         without_case_id = sa.and_(table.c.case_id.is_(None), table.c.event.contains(_subject_json(case_id)))
         query = sa.select(table.c.seq, table.c.event).where(sa.or_(table.c.case_id == case_id, without_case_id))
-        found = await tx.fetch_all(query.order_by(table.c.seq).with_for_update())  # same lock order as `store.in_order`
-        for seq, event in found:
-            await tx.execute(table.update().where(table.c.seq == seq).values(event=rewritten(event)))
+        found = await tx.fetch_all(query.order_by(table.c.seq).with_for_update())  # as `locked_in_order`
+        for row in found:
+            await tx.execute(table.update().where(table.c.seq == row.seq).values(event=rewritten(row.event)))
         counts[name] = len(found)
     return counts
 
@@ -39,8 +39,8 @@ async def wait_until_relayed(reader: Reader, max_wait: float) -> None:
     Waits at most `max_wait` seconds.
     """
     # Events are published in the order of seq, so one wait for the newest covers any number of erased cases.
-    ((newest,),) = await reader.fetch_all(sa.select(sa.func.coalesce(sa.func.max(outbox.c.seq), 0)))
-    unpublished = sa.select(outbox.c.seq).where(outbox.c.seq <= newest).limit(1)
+    (row,) = await reader.fetch_all(sa.select(sa.func.coalesce(sa.func.max(outbox.c.seq), 0).label("newest")))
+    unpublished = sa.select(outbox.c.seq).where(outbox.c.seq <= row.newest).limit(1)
     with suppress(TimeoutError):  # no relay is running, or it has not reached this event yet
         async with asyncio.timeout(max_wait):
             while await reader.fetch_one(unpublished):  # noqa: ASYNC110 - a relay in another process sends no notification

@@ -1,32 +1,62 @@
 """Inbox of applied events: deduplicates the events of other services, in the transactions that apply them."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import sqlalchemy as sa
+
 from support_service.database import Database, Transaction
-from support_service.events import store
+from support_service.database.batches import delete_in_batches
+from support_service.database.compiled import compiled
+from support_service.database.dialect import UtcDateTime, insert_if_new
+from support_service.database.tables import inbound_events
 from support_service.events.inbound_events import InboundEvent
 
-RETENTION = timedelta(days=14)  # retention of event ids; a later duplicate is applied again
-PURGE_BATCH = 500  # event ids deleted per transaction
+_INBOUND = inbound_events.c
+_SELECTED = sa.and_(_INBOUND.source == sa.bindparam("event_source"), _INBOUND.id == sa.bindparam("event_id"))
+INSERT_EVENT = compiled(insert_if_new(inbound_events))
+LOCK_EVENT = sa.select(_INBOUND.reached, _INBOUND.done).where(_SELECTED).with_for_update()
+UPDATE_PROGRESS = (
+    inbound_events.update().where(_SELECTED).values(reached=sa.bindparam("last"), done=sa.bindparam("whole"))
+)
+_EXPIRED = (
+    sa.select(_INBOUND.source, _INBOUND.id)
+    .where(_INBOUND.at < sa.bindparam("before", type_=UtcDateTime()), _INBOUND.done.is_(sa.true()))
+    .order_by(_INBOUND.at)
+    .limit(sa.bindparam("count"))
+)
+DELETE_EXPIRED = inbound_events.delete().where(sa.tuple_(_INBOUND.source, _INBOUND.id).in_(_EXPIRED))
+
+
+@dataclass(frozen=True, slots=True)
+class InboxTimings:
+    """Retention of event ids, and their deletion."""
+
+    retention: timedelta = timedelta(days=14)  # a later duplicate is applied again
+    purge_interval: float = 3600.0  # seconds
+    purge_batch: int = 500  # event ids deleted per transaction
 
 
 async def begin_applying(tx: Transaction, event: InboundEvent) -> int | None:
     """Begin to apply an event. Return the seq of the last case it was applied to, 0 if new, None if already applied.
 
-    This transaction records a new event as completely applied, unless `reached` records that more cases remain.
+    This transaction records a new event as completely applied, unless `record_progress` records that more cases remain.
+    A concurrent transaction that begins the same event waits for this one.
     """
-    return await store.begin_inbound_event(tx, event.source, event.id, datetime.now(UTC))
+    inserted = {"source": event.source, "id": event.id, "at": datetime.now(UTC), "reached": 0, "done": True}
+    if await tx.execute(INSERT_EVENT, inserted):
+        return 0
+    known = await tx.fetch_one(LOCK_EVENT, {"event_source": event.source, "event_id": event.id})
+    return None if known is None or known.done else known.reached
 
 
 async def record_progress(tx: Transaction, event: InboundEvent, last: int, *, done: bool) -> None:
     """Record an event's progress: `last` is the seq of the last case it was applied to."""
-    await store.record_inbound_progress(tx, event.source, event.id, last, done=done)
+    key = {"event_source": event.source, "event_id": event.id}
+    await tx.execute(UPDATE_PROGRESS, {**key, "last": last, "whole": done})
 
 
-async def delete_expired(database: Database) -> None:
-    """Delete the ids of events older than REMEMBERED, in small transactions so that other writers are not blocked."""
-    before = datetime.now(UTC) - RETENTION
-    forgotten = PURGE_BATCH
-    while forgotten == PURGE_BATCH:
-        async with database.transaction() as tx:
-            forgotten = await store.delete_old_inbound_events(tx, before, PURGE_BATCH)
+async def delete_expired(database: Database, timings: InboxTimings = InboxTimings()) -> None:
+    """Delete the ids of applied events that are older than the retention."""
+    expired = {"before": datetime.now(UTC) - timings.retention, "count": timings.purge_batch}
+    await delete_in_batches(database, lambda tx: tx.execute(DELETE_EXPIRED, expired), timings.purge_batch)

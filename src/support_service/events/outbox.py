@@ -57,9 +57,15 @@ async def append_all(
 def _parameters(case_id: str, kind: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of APPEND. `head` is the event's JSON up to the value of `ticket`."""
     time = at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    members = pydantic_core.to_json(data, by_alias=True, inf_nan_mode="null").decode()[1:-1]
-    head = (
-        f'{{"specversion":"1.0","id":"{new_id()}","source":"{SOURCE}","type":"{kind}","subject":"{case_id}",'
-        f'"time":"{time}","datacontenttype":"application/json","data":{{{members}{"," if members else ""}"ticket":'
-    )
+    event = {
+        "specversion": "1.0",
+        "id": new_id(),
+        "source": SOURCE,
+        "type": kind,
+        "subject": case_id,
+        "time": time,
+        "datacontenttype": "application/json",
+        "data": {**data, "ticket": None},  # the last member: the database replaces its value
+    }
+    head = pydantic_core.to_json(event, by_alias=True, inf_nan_mode="null").decode().removesuffix("null}}")
     return {"type": kind, "at": time, "head": head, "case_id": case_id}

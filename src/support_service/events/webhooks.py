@@ -7,32 +7,23 @@ each carries its event's id and time.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 
 import aiohttp
 import pydantic_core
 from standardwebhooks import Webhook
 
-from support_service.core.errors import Unavailable
-from support_service.database import Database, Row
-from support_service.events import store
+from support_service.database import Database, Row, Transaction
+from support_service.database.batches import delete_in_batches
+from support_service.events import webhook_store
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
+from support_service.events.retry import Backoff, repeat
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments
-
-POLL_INTERVAL = 0.5  # polling interval for due deliveries, in seconds
-MAX_CONCURRENT_DELIVERIES = 16  # concurrent deliveries per endpoint
-DELIVERY_TIMEOUT = 15.0  # seconds for an endpoint to respond
-FIRST_RETRY_DELAY, MAX_RETRY_DELAY = (
-    5.0,
-    4 * 3600.0,
-)  # first and maximum delay in seconds; each delay is three times the last
-RETRY_PERIOD = timedelta(days=1)
-RETENTION = {"delivered": timedelta(days=1), "failed": timedelta(days=30)}  # retention of finished deliveries, by state
-PURGE_BATCH = 500  # deliveries deleted per transaction
 
 GONE_REASON = "It answered 410: it wants no more of this."
 
@@ -48,6 +39,26 @@ class WebhookEndpoint:
     secret: str
     types: tuple[str, ...] = ()
 
+    def subscribed(self, events: Sequence[Row]) -> list[int]:
+        """Return the seqs of the events that the endpoint subscribes to."""
+        return [event.seq for event in events if not self.types or event.type in self.types]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTimings:
+    """Intervals in seconds unless given as timedelta, and limits."""
+
+    poll_interval: float = 0.5  # for due deliveries
+    delivery_timeout: float = 15.0  # for an endpoint to respond
+    first_retry_delay: float = 5.0  # each delay is three times the last
+    max_retry_delay: float = 4 * 3600.0
+    retry_period: timedelta = timedelta(days=1)
+    retention_delivered: timedelta = timedelta(days=1)
+    retention_failed: timedelta = timedelta(days=30)
+    max_concurrent_deliveries: int = 16  # per endpoint
+    purge_batch: int = 500  # finished deliveries deleted per transaction
+    backoff: Backoff = Backoff(0.5, 5.0)  # while the database is unavailable
+
 
 class WebhookSender:
     """Makes due deliveries while `leads` returns True, i.e. while this process holds the relay's lease."""
@@ -59,12 +70,15 @@ class WebhookSender:
         instruments: Instruments,
         endpoints: Iterable[WebhookEndpoint],
         leads: Callable[[], bool],
+        *,
+        timings: WebhookTimings = WebhookTimings(),
     ) -> None:
         self._database = database
         self._session = session
         self._instruments = instruments
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._leads = leads
+        self._timings = timings
         self._pending: int | None = None
         instruments.observe(rows.WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
 
@@ -72,64 +86,67 @@ class WebhookSender:
         """Deliver until cancelled, with one task per endpoint, so that a slow endpoint does not delay the others."""
         async with asyncio.TaskGroup() as group:
             for name in (*self._endpoints, None):
-                group.create_task(self._deliver_loop(name))
+                deliver, timings = partial(self._deliver_due, name), self._timings
+                group.create_task(
+                    repeat(deliver, "Delivering webhooks", interval=timings.poll_interval, backoff=timings.backoff)
+                )
 
-    async def _deliver_loop(self, name: str | None) -> None:
-        while True:
-            await asyncio.sleep(POLL_INTERVAL)
-            try:
-                while self._leads() and await self.deliver(name) == MAX_CONCURRENT_DELIVERIES:
-                    pass
-            except Unavailable as failure:
-                log.warning("Webhooks wait for the database: %s", failure)
-            except Exception:
-                log.exception("Delivering to webhooks failed; it goes on")
+    async def _deliver_due(self, name: str | None) -> None:
+        """Make due deliveries to an endpoint in batches, until one is not full."""
+        while self._leads() and await self.deliver(name) == self._timings.max_concurrent_deliveries:
+            pass
 
     async def refresh(self) -> None:
         """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
-        self._pending = await store.count_pending_deliveries(self._database)
-        for ended, kept in RETENTION.items():
-            forgotten = PURGE_BATCH
-            while self._leads() and forgotten == PURGE_BATCH:
-                async with self._database.transaction() as tx:
-                    forgotten = await store.delete_old_deliveries(tx, ended, datetime.now(UTC) - kept, PURGE_BATCH)
+        self._pending = await webhook_store.count_pending_deliveries(self._database)
+        await self._delete_finished("delivered", self._timings.retention_delivered)
+        await self._delete_finished("failed", self._timings.retention_failed)
+
+    async def _delete_finished(self, state: str, retention: timedelta) -> None:
+        before, batch = datetime.now(UTC) - retention, self._timings.purge_batch
+
+        async def delete(tx: Transaction) -> int:
+            return await webhook_store.delete_finished_deliveries(tx, state, before, batch) if self._leads() else 0
+
+        if self._leads():
+            await delete_in_batches(self._database, delete, batch)
 
     async def deliver(self, name: str | None) -> int:
-        """Make up to AT_ONCE due deliveries to an endpoint, and store each result. Return the number of deliveries.
+        """Make a batch of due deliveries to an endpoint, and store each result. Return the number of deliveries.
 
         If `name` is None, fail the due deliveries to endpoints that are no longer configured.
         """
-        now = datetime.now(UTC)
+        now, count = datetime.now(UTC), self._timings.max_concurrent_deliveries
         if name is None:
-            due = await store.orphaned_deliveries(self._database, now, list(self._endpoints), MAX_CONCURRENT_DELIVERIES)
+            due = await webhook_store.orphaned_deliveries(self._database, now, list(self._endpoints), count)
         else:
-            due = await store.due_deliveries(self._database, now, name, MAX_CONCURRENT_DELIVERIES)
+            due = await webhook_store.due_deliveries(self._database, now, name, count)
         # All deliveries finish before an error is raised: one in progress must not be started a second time.
         for failure in await asyncio.gather(*map(self._deliver, due), return_exceptions=True):
             if failure is not None:
                 raise failure
         return len(due)
 
-    async def _deliver(self, row: Row) -> None:
+    async def _deliver(self, delivery: Row) -> None:
         """Make one delivery and store its result: delivered, failed, or pending with the time of the next try."""
-        seq, name, event, tries, since = row
+        timings, name = self._timings, delivery.endpoint
         endpoint = self._endpoints.get(name)
-        reason = await self._post(endpoint, event) if endpoint else f"No endpoint is called {name!r} any more."
+        reason = await self._post(endpoint, delivery.event) if endpoint else f"No endpoint is called {name!r} any more."
         now = datetime.now(UTC)
-        wait = min(MAX_RETRY_DELAY, FIRST_RETRY_DELAY * 3.0**tries) * random.uniform(0.8, 1)
-        due = now + timedelta(seconds=wait)
+        delay = min(timings.max_retry_delay, timings.first_retry_delay * 3.0**delivery.tries) * random.uniform(0.8, 1)
+        due = now + timedelta(seconds=delay)
         if reason is None:
             state, due = "delivered", now
-        elif endpoint is None or reason == GONE_REASON or due > since + RETRY_PERIOD:
+        elif endpoint is None or reason == GONE_REASON or due > delivery.since + timings.retry_period:
             state, due = "failed", now
-            log.warning("A webhook delivery to %s is given up: %s", name, reason)
+            log.warning("A webhook delivery to %s failed and is not retried: %s", name, reason)
         else:
             state = "pending"
         outcome = {"delivered": "delivered", "failed": "failed", "pending": "retried"}[state]
         self._instruments.webhook_deliveries.add(1, {"outcome": outcome})
-        result = {"delivery": seq, "new_state": state, "new_tries": tries + 1, "new_due": due, "new_reason": reason}
+        result = {"new_state": state, "new_tries": delivery.tries + 1, "new_due": due, "new_reason": reason}
         async with self._database.transaction() as tx:
-            await store.store_delivery_result(tx, result)
+            await webhook_store.store_delivery_result(tx, {"delivery": delivery.seq, **result})
 
     async def _post(self, endpoint: WebhookEndpoint, event: str) -> str | None:
         """POST an event to an endpoint. Return None if it was accepted, else the reason."""
@@ -139,7 +156,7 @@ class WebhookSender:
                 data=event.encode(),
                 headers=signed_headers(endpoint.secret, event),
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=DELIVERY_TIMEOUT),
+                timeout=aiohttp.ClientTimeout(total=self._timings.delivery_timeout),
             ) as response:
                 if response.status < HTTPStatus.MULTIPLE_CHOICES:
                     return None

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from support_service.events.broker.memory import (
+from support_service.events.broker.base import (
     BrokerError,
     DeadLetter,
     Delivery,
@@ -22,90 +23,58 @@ from support_service.events.broker.memory import (
     StreamFullError,
     select_for_claim,
 )
+from support_service.events.broker.redis_scripts import DEAD_LETTER, FORGET_CONSUMERS, PUBLISH, REPLAY
 from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import RecordOperation, discard_operation, redis_pool_usage
 
 GROUP = "support-service"
-TIMEOUT = 2.0  # seconds to connect or to respond
 CONNECTIONS = 16
-MAX_PENDING_READ = 256  # pending entries examined per claim
-CONSUMER_EXPIRY = 86_400.0  # seconds; an active consumer reads every second
 EVENT_FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
-# One script call for any number of events: the client encodes one command, and the server appends all or none.
-PUBLISH = """
-if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then
-    return redis.error_reply('FENCED ' .. redis.call('GET', KEYS[2]))
-end
-if ARGV[3] == '0' and redis.call('XLEN', KEYS[1]) + #ARGV - 3 > tonumber(ARGV[2]) then
-    return redis.error_reply('FULL')
-end
-if ARGV[1] ~= '0' then redis.call('SET', KEYS[2], ARGV[1]) end
-for i = 4, #ARGV do
-    if ARGV[3] == '0' then
-        redis.call('XADD', KEYS[1], '*', 'event', ARGV[i])
-    else
-        redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'event', ARGV[i])
-    end
-end
-return #ARGV - 3
-"""
-DEAD_LETTER_SCRIPT = """
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
-    'event', ARGV[3], 'reason', ARGV[4], 'tries', ARGV[5], 'at', ARGV[6])
-return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-"""
-REPLAY = """
-local found = 0
-for i = 1, #ARGV do
-    local entry = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
-    if entry then
-        redis.call('XADD', KEYS[1], '*', unpack(entry[2], 1, 2))
-        redis.call('XDEL', KEYS[2], ARGV[i])
-        found = found + 1
-    end
-end
-return found
-"""
-# One script, because a consumer that reads between the check and its deletion would lose its new deliveries.
-FORGET_CONSUMERS = """
-for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-    local has = {}
-    for i = 1, #each, 2 do has[each[i]] = each[i + 1] end
-    if has.pending == 0 and has.idle >= tonumber(ARGV[2]) then
-        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], has.name)
-    end
-end
-"""
 ERROR_REPLY = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
+
+
+@dataclass(frozen=True, slots=True)
+class RedisBrokerTimings:
+    """Times in seconds."""
+
+    timeout: float = 2.0  # to connect or to respond
+    consumer_expiry: float = 86_400.0  # an active consumer reads every second
+    max_pending_read: int = 256  # pending entries examined per claim
 
 
 class RedisBroker:
     """A broker in a Redis that producers, replicas and subscribers share."""
 
-    def __init__(self, url: str, measure: RecordOperation = discard_operation) -> None:
+    def __init__(
+        self,
+        url: str,
+        measure: RecordOperation = discard_operation,
+        timings: RedisBrokerTimings = RedisBrokerTimings(),
+    ) -> None:
         self._measure = measure
+        self._timings = timings
         self._pool = redis.BlockingConnectionPool.from_url(
             url,
-            timeout=TIMEOUT,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
+            timeout=timings.timeout,
+            socket_timeout=timings.timeout,
+            socket_connect_timeout=timings.timeout,
             max_connections=CONNECTIONS,
             retry=Retry(NoBackoff(), 0),
         )
         self._redis: Any = redis.Redis.from_pool(self._pool)
         self._publish_script, self._dead_letter_script, self._replay_script, self._forget_consumers_script = map(
-            self._redis.register_script, (PUBLISH, DEAD_LETTER_SCRIPT, REPLAY, FORGET_CONSUMERS)
+            self._redis.register_script, (PUBLISH, DEAD_LETTER, REPLAY, FORGET_CONSUMERS)
         )
 
     async def publish(
-        self, stream: str, events: Sequence[str | bytes], *, keep: int, fence: int = 0, lose: bool = True
+        self, stream: str, events: Sequence[str | bytes], *, max_length: int, fence: int = 0, trim: bool = True
     ) -> None:
         with self._operation("XADD"):
-            await self._publish_script(keys=[stream, f"{stream}:fence"], args=[fence, keep, int(lose), *events])
+            await self._publish_script(keys=[stream, f"{stream}:fence"], args=[fence, max_length, int(trim), *events])
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
         # The socket timeout must exceed the time the server blocks, or a quiet stream would look like a dead server.
-        block_seconds = min(wait, TIMEOUT / 2)
+        block_seconds = min(wait, self._timings.timeout / 2)
         with self._operation(""):
             answer = await self._with_group(
                 stream,
@@ -115,22 +84,26 @@ class RedisBroker:
             )
         return _deliveries(_entries(answer), {})
 
-    async def claim(self, stream: str, consumer: str, *, count: int, idle: float, alone: int) -> list[Delivery]:
-        min_idle_ms = max(0, round(idle * 1000))
+    async def claim(
+        self, stream: str, consumer: str, *, count: int, min_idle: float, isolate_after: int
+    ) -> list[Delivery]:
+        min_idle_ms = max(0, round(min_idle * 1000))
         with self._operation("XCLAIM"):
             pending = await self._with_group(
                 stream,
-                lambda: self._redis.xpending_range(stream, GROUP, "-", "+", MAX_PENDING_READ, idle=min_idle_ms),
+                lambda: self._redis.xpending_range(
+                    stream, GROUP, "-", "+", self._timings.max_pending_read, idle=min_idle_ms
+                ),
             )
             due = [Delivery(each["message_id"].decode(), b"", int(each["times_delivered"])) for each in pending]
-            taken = select_for_claim(due, count, alone)
+            taken = select_for_claim(due, count, isolate_after)
             if not taken:
                 return []
             tries = {each.id: each.tries + 1 for each in taken}
             entries = await self._redis.xclaim(stream, GROUP, consumer, min_idle_ms, list(tries))
             return _deliveries(entries, tries)
 
-    async def keep(self, stream: str, consumer: str, delivery: Delivery) -> None:
+    async def renew_claim(self, stream: str, consumer: str, delivery: Delivery) -> None:
         with self._operation("XCLAIM"):
             await self._redis.xclaim(stream, GROUP, consumer, 0, [delivery.id], justid=True)  # JUSTID counts no try
 
@@ -139,7 +112,7 @@ class RedisBroker:
             with self._operation("XACK"):
                 await self._redis.xack(stream, GROUP, *ids)
 
-    async def bury(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
+    async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
         with self._operation("XADD"):
             arguments: list[Any] = [GROUP, delivery.id, delivery.event, reason, delivery.tries, at]
             await self._dead_letter_script(keys=[stream, _dead_letter_stream(stream)], args=arguments)
@@ -176,7 +149,7 @@ class RedisBroker:
         with self._operation("XADD"):
             return int(await self._replay_script(keys=[stream, _dead_letter_stream(stream)], args=list(ids)))
 
-    async def drop(self, stream: str, ids: Collection[str]) -> int:
+    async def delete_dead_letters(self, stream: str, ids: Collection[str]) -> int:
         """Delete dead letters. Return the number deleted."""
         with self._operation(""):  # not measured: only the command line uses it
             return int(await self._redis.xdel(_dead_letter_stream(stream), *ids))
@@ -193,9 +166,11 @@ class RedisBroker:
             floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
             await self._redis.xtrim(stream, minid=floor, approximate=False)
             # Each process start creates a consumer, which Redis never removes by itself.
-            await self._forget_consumers_script(keys=[stream], args=[GROUP, round(CONSUMER_EXPIRY * 1000)])
+            await self._forget_consumers_script(
+                keys=[stream], args=[GROUP, round(self._timings.consumer_expiry * 1000)]
+            )
 
-    async def depth(self, stream: str) -> StreamBacklog:
+    async def backlog(self, stream: str) -> StreamBacklog:
         with self._operation("XINFO"):
             groups, dead = await asyncio.gather(
                 self._with_group(stream, lambda: self._redis.xinfo_groups(stream)),
@@ -214,10 +189,10 @@ class RedisBroker:
         """Return the number of (used, idle) connections of the pool."""
         return redis_pool_usage(self._pool)
 
-    async def _with_group(self, stream: str, ask: Any) -> Any:
-        """Call `ask`; if the stream or its group is missing, e.g. because Redis lost its data, create it and retry."""
+    async def _with_group(self, stream: str, command: Any) -> Any:
+        """Run `command`; if the stream or its group is missing, e.g. after Redis lost its data, create it and retry."""
         try:
-            return await ask()
+            return await command()
         except ResponseError as failure:
             if not str(failure).startswith(("NOGROUP", "no such key")):
                 raise
@@ -226,7 +201,7 @@ class RedisBroker:
         except ResponseError as failure:  # pragma: no cover - another replica made the group in the same moment
             if not str(failure).startswith("BUSYGROUP"):
                 raise
-        return await ask()
+        return await command()
 
     @contextmanager
     def _operation(self, name: str) -> Iterator[None]:
@@ -237,18 +212,18 @@ class RedisBroker:
             yield
         except (RedisError, OSError, ValueError) as failure:
             error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
-            raise _as_broker_fault(failure) from failure
+            raise _as_broker_error(failure) from failure
         finally:
             if name:  # the duration of a blocking read says nothing about Redis
                 self._measure(name, perf_counter() - started, error)
 
 
-def _as_broker_fault(failure: Exception) -> BrokerError:
+def _as_broker_error(failure: Exception) -> BrokerError:
     """Return the BrokerError for an error: FencedError or StreamFullError if PUBLISH replied so."""
-    refusal = ERROR_REPLY.search(str(failure)) if isinstance(failure, ResponseError) else None
-    if refusal is None:
+    reply = ERROR_REPLY.search(str(failure)) if isinstance(failure, ResponseError) else None
+    if reply is None:
         return BrokerError(str(failure))
-    return FencedError(int(refusal["fence"])) if refusal["fence"] else StreamFullError("too many events wait")
+    return FencedError(int(reply["fence"])) if reply["fence"] else StreamFullError("too many events are waiting")
 
 
 def _dead_letter_stream(stream: str) -> str:

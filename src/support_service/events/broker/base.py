@@ -1,0 +1,106 @@
+"""The broker protocol: streams of events with one consumer group each."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class BrokerError(Exception):
+    """The broker did not confirm the operation. Events passed to `publish` have to be published again."""
+
+
+class FencedError(BrokerError):
+    """Another publisher has used a newer fencing token, given in `fence`, on this stream."""
+
+    def __init__(self, fence: int) -> None:
+        super().__init__(f"the stream was published to with the newer fence {fence}")
+        self.fence = fence
+
+
+class StreamFullError(BrokerError):
+    """The stream has reached its maximum length; its consumer group has to read more of it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event of a stream, and the number of its deliveries including this one."""
+
+    id: str
+    event: bytes
+    tries: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that was given up, with the reason, the number of deliveries, and the time (ISO 8601)."""
+
+    id: str
+    event: bytes
+    reason: str
+    tries: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBacklog:
+    """The size of a stream's backlog: events not yet delivered or not acknowledged, and dead letters."""
+
+    waiting: int | None  # None: unknown
+    dead: int
+
+
+class Broker(Protocol):
+    """A broker of event streams. Every method raises BrokerError if the broker is unavailable."""
+
+    async def publish(
+        self, stream: str, events: Sequence[str | bytes], *, max_length: int, fence: int = 0, trim: bool = True
+    ) -> None:
+        """Append events in order, all or none, and trim the oldest entries beyond about `max_length`.
+
+        Raises FencedError if another publisher has used a greater `fence`. If `trim` is False, nothing is trimmed:
+        raises StreamFullError if the events would exceed `max_length`.
+        """
+
+    async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
+        """Return up to `count` events not yet delivered to the group; wait up to `wait` seconds for the first."""
+
+    async def claim(
+        self, stream: str, consumer: str, *, count: int, min_idle: float, isolate_after: int
+    ) -> list[Delivery]:
+        """Claim up to `count` events delivered at least `min_idle` seconds ago and not acknowledged, oldest first.
+
+        An event delivered `isolate_after` times or more is claimed alone, so that a crash affects no other events.
+        """
+
+    async def renew_claim(self, stream: str, consumer: str, delivery: Delivery) -> None:
+        """Reset the idle time of a delivered event, without counting a try."""
+
+    async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
+        """Acknowledge events of the group that have been applied."""
+
+    async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
+        """Move an event to the stream's dead letters."""
+
+    async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
+        """Return up to `count` dead letters, oldest first, starting after the id `after`."""
+
+    async def replay(self, stream: str, ids: Collection[str]) -> int:
+        """Move dead letters back to the end of their stream. Return the number of ids found."""
+
+    async def trim(self, stream: str) -> None:
+        """Remove entries that every group has acknowledged, and consumers that have been inactive for long."""
+
+    async def backlog(self, stream: str) -> StreamBacklog:
+        """Return the size of the group's backlog."""
+
+    async def close(self) -> None:
+        """Close the broker's connections."""
+
+
+def select_for_claim(due: Sequence[Delivery], count: int, isolate_after: int) -> Sequence[Delivery]:
+    """Return the due events to deliver together; `tries` is the number of their deliveries so far.
+
+    Events delivered fewer than `isolate_after` times come first, at most `count`; otherwise the first due event alone.
+    """
+    trusted = [each for each in due if each.tries < isolate_after][:count]
+    return trusted or due[:1]

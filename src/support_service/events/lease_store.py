@@ -1,0 +1,56 @@
+"""SQL of leases: a lease elects one process, and its fencing token excludes the previous holder."""
+
+import sqlalchemy as sa
+
+from support_service.database import Transaction
+from support_service.database.tables import leases
+
+TAKE_LEASE = (
+    leases.update()
+    .where(
+        leases.c.name == sa.bindparam("lease"),
+        sa.or_(
+            leases.c.holder == sa.bindparam("new_holder"),
+            leases.c.expires_at < sa.bindparam("now"),
+            leases.c.expires_at > sa.bindparam("latest", type_=sa.BigInteger),
+        ),
+    )
+    .values(
+        # The clock serves as fencing token: it stays ahead of the token in Redis even if the database is recreated.
+        fence=sa.case(
+            (leases.c.holder == sa.bindparam("new_holder"), leases.c.fence),
+            (leases.c.fence >= sa.bindparam("now"), leases.c.fence + 1),
+            else_=sa.bindparam("now", type_=sa.BigInteger),
+        ),
+        holder=sa.bindparam("new_holder"),
+        expires_at=sa.bindparam("until"),
+    )
+    .returning(leases.c.fence)
+)
+SET_FENCE = leases.update().where(leases.c.name == sa.bindparam("lease")).values(fence=sa.bindparam("newest"))
+RELEASE_LEASE = (
+    leases.update()
+    .where(leases.c.name == sa.bindparam("lease"), leases.c.holder == sa.bindparam("new_holder"))
+    .values(holder="", expires_at=0)
+)
+
+
+async def take_lease(tx: Transaction, name: str, holder: str, *, now: int, until: int, latest: int) -> int | None:
+    """Take or renew a lease. Return its fencing token, or None if another process holds it. Times are Unix ms.
+
+    A lease that expires after `latest` may be taken over: its holder's clock was wrong.
+    """
+    row = await tx.fetch_one(
+        TAKE_LEASE, {"lease": name, "new_holder": holder, "now": now, "until": until, "latest": latest}
+    )
+    return row.fence if row else None
+
+
+async def set_fence(tx: Transaction, name: str, fence: int) -> None:
+    """Set a newer fencing token on a lease that this transaction has taken."""
+    await tx.execute(SET_FENCE, {"lease": name, "newest": fence})
+
+
+async def release_lease(tx: Transaction, name: str, holder: str) -> None:
+    """Release a lease, if this process holds it."""
+    await tx.execute(RELEASE_LEASE, {"lease": name, "new_holder": holder})

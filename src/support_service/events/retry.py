@@ -1,0 +1,47 @@
+"""Endless loops that poll, and back off after failures."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from support_service.core.errors import Unavailable
+from support_service.events.broker.base import BrokerError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential delays with jitter, in seconds."""
+
+    first: float
+    maximum: float
+
+    def delay(self, failures: int) -> float:
+        """Return the delay after the given number of consecutive failures."""
+        return min(self.maximum, self.first * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1)
+
+
+async def repeat(work: Callable[[], Awaitable[object]], name: str, *, interval: float, backoff: Backoff) -> None:
+    """Await `work()` every `interval` seconds until cancelled; back off after a failure.
+
+    While the broker or the database is unavailable, only the first failure and the recovery are logged.
+    """
+    failures = 0
+    while True:
+        await asyncio.sleep(backoff.delay(failures) if failures else interval)
+        try:
+            await work()
+        except (BrokerError, Unavailable) as failure:
+            if not failures:
+                log.warning("%s is interrupted and is retried: %s", name, failure)
+            failures += 1
+        except Exception:
+            log.exception("%s failed and is retried", name)
+            failures += 1
+        else:
+            if failures:
+                log.info("%s continues", name)
+            failures = 0
