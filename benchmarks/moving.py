@@ -30,7 +30,7 @@ from support_service.attachments.component import configured_storages
 from support_service.attachments.maintenance.offload import OFFLOAD_WORKERS
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.upload_validation import UploadLimits
-from support_service.cases.model import NewCase
+from support_service.cases.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.commands.maintenance import open_maintenance
 from support_service.database import migrate

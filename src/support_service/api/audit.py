@@ -13,7 +13,8 @@ from support_service.api.route import Permission, Route, Tag
 from support_service.audit import log, store
 from support_service.audit.chain import AuditEntry as Entry
 from support_service.cases import examples
-from support_service.cases.model import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, ApiModel, example_config
+from support_service.cases.model import ApiModel, example_config
+from support_service.cases.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
 from support_service.core.principals import Role

@@ -8,8 +8,9 @@ from support_service.api.etags import KnownTags, etag_header, is_known, live_eta
 from support_service.api.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.route import Permission, Route, RouteResponse, Tag
 from support_service.attachments.model import Attachment
-from support_service.cases.model import ApiModel, Case, CaseChange, CasePage, CaseQuery, NewCase, Ticket
+from support_service.cases.model import ApiModel, Case, CasePage, Ticket
 from support_service.cases.policy import permission_missing
+from support_service.cases.requests import CaseChange, CaseQuery, NewCase
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.logs import CASE_ID

@@ -6,7 +6,8 @@ from support_service.api.cases import CASE, TAG, WRITE
 from support_service.api.etags import etag_header
 from support_service.api.problem_groups import CASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.route import Permission, Route
-from support_service.cases.model import Case, Closing, Message, NewMessage, StatusChange, Ticket
+from support_service.cases.model import Case, Message, Ticket
+from support_service.cases.requests import Closing, NewMessage, StatusChange
 from support_service.core.optimistic_lock import ExpectedVersions
 
 

@@ -32,9 +32,9 @@ _CASE_COLUMNS = (*OWNER, tickets.c.channel, tickets.c.status, tickets.c.version)
 _CASE_BY_ID = tickets.c.id == sa.bindparam("case_id")
 _FILE_COUNT = sa.select(sa.func.count()).select_from(attachments)
 SELECT_CASE = compiled(
-    sa.select(*_CASE_COLUMNS, _FILE_COUNT.where(attachments.c.ticket_id == tickets.c.id).scalar_subquery()).where(
-        _CASE_BY_ID
-    )
+    sa.select(
+        *_CASE_COLUMNS, _FILE_COUNT.where(attachments.c.ticket_id == tickets.c.id).scalar_subquery().label("files")
+    ).where(_CASE_BY_ID)
 )
 LOCK_CASE = compiled(
     tickets.update()
@@ -59,7 +59,9 @@ INSERT_GARBAGE = compiled(attachment_leftovers.insert().inline())
 LEDGER = sa.select(attachment_ledger.c.files, attachment_ledger.c.bytes).where(
     attachment_ledger.c.storage == sa.bindparam("of")
 )
-OLDEST = sa.select(sa.func.min(attachments.c.created_at)).where(attachments.c.storage == sa.bindparam("of"))
+OLDEST = sa.select(sa.func.min(attachments.c.created_at).label("oldest")).where(
+    attachments.c.storage == sa.bindparam("of")
+)
 UPDATE_LEDGER = compiled(
     attachment_ledger.update()
     .where(attachment_ledger.c.storage == sa.bindparam("of"))
@@ -93,13 +95,13 @@ async def lock_case(tx: Transaction, case_id: str) -> CaseForUpload | None:
 
 async def list_by_case(reader: Reader, case_id: str) -> list[Attachment]:
     """Return all attachments of a case, oldest first."""
-    return [Attachment(*row) for row in await reader.fetch_all(OF_CASE, {"case_id": case_id})]
+    return [Attachment(**row._asdict()) for row in await reader.fetch_all(OF_CASE, {"case_id": case_id})]
 
 
 async def get(reader: Reader, case_id: str, attachment_id: str) -> tuple[CaseOwnership, Attachment] | None:
     """Return the owner of a case and one of its attachments; None if it does not exist."""
     row = await reader.fetch_one(BY_ID, {"id": attachment_id, "case_id": case_id})
-    return (CaseOwnership(*row[: len(OWNER)]), Attachment(*row[len(OWNER) :])) if row else None
+    return (_owner(row), to_attachment(row)) if row else None
 
 
 async def add(tx: Transaction, attachment: Attachment) -> FileTotals | None:
@@ -122,7 +124,7 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
     `count_out` at the end of the transaction.
     """
     statement = attachments.delete().where(attachments.c.id.in_(ids)).returning(*COLUMNS)
-    removed = [Attachment(*row) for row in await tx.fetch_all(statement)]
+    removed = [Attachment(**row._asdict()) for row in await tx.fetch_all(statement)]
     for attachment in removed:
         await tx.execute(
             attachment_deletions.insert().inline(),
@@ -175,7 +177,7 @@ async def ledger_totals(reader: Reader, storage: str) -> FileTotals:
 async def oldest_created_at(reader: Reader, storage: str) -> datetime | None:
     """Return the creation time of the oldest file on a storage; None for an empty storage."""
     row = await reader.fetch_one(OLDEST, {"of": storage})
-    return row[0] if row else None
+    return row.oldest if row else None
 
 
 async def add_to_ledger(tx: Transaction, storage: str, files: int, size: int) -> FileTotals:
@@ -187,8 +189,19 @@ async def add_to_ledger(tx: Transaction, storage: str, files: int, size: int) ->
 def _to_backlog(row: Row | None) -> FileTotals:
     if row is None:
         raise LookupError("the ledger has lost the row of a storage; the migrations make it")
-    return FileTotals(files=row[0], bytes=row[1])
+    return FileTotals(files=row.files, bytes=row.bytes)
 
 
 def _to_look(row: Row | None) -> CaseForUpload | None:
-    return CaseForUpload(CaseOwnership(*row[: len(OWNER)]), *row[len(OWNER) :]) if row else None
+    if row is None:
+        return None
+    return CaseForUpload(_owner(row), row.channel, row.status, row.version, getattr(row, "files", 0))
+
+
+def _owner(row: Row) -> CaseOwnership:
+    return CaseOwnership(row.customer_id, row.assigned_agent_id, row.team)
+
+
+def to_attachment(row: Row) -> Attachment:
+    """Return the attachment of a row that has all COLUMNS, and maybe others."""
+    return Attachment(**{name: getattr(row, name) for name in FIELD_NAMES})

@@ -18,7 +18,8 @@ from support_service.database.tables import audit_head, audit_log
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB
 
 _L = audit_log.c
-COLUMNS = [_L[field.name] for field in fields(AuditEntry)]
+FIELD_NAMES = [field.name for field in fields(AuditEntry)]
+COLUMNS = [_L[name] for name in FIELD_NAMES]
 
 
 def _select_page(
@@ -33,7 +34,7 @@ def _select_page(
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
     found = sa.select(*kept, size).where(condition).order_by(way(place)).limit(sa.bindparam("count"))
     page = limit_by_bytes(found, place.name, way)
-    changes = sa.select(_L.changes).where(_L.seq == page.c.seq).scalar_subquery()
+    changes = sa.select(_L.changes).where(_L.seq == page.c.seq).scalar_subquery().label("changes")
     columns = (changes if column is _L.changes else page.c[column.name] for column in COLUMNS)
     return sa.select(*columns, page.c.number).order_by(way(page.c[place.name]))
 
@@ -41,7 +42,7 @@ def _select_page(
 UNSEALED = sa.text("position IS NULL")  # spelled as in the partial index
 ADD = compiled(audit_log.insert().inline())
 _OLDEST = sa.select(_L.at).where(UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
-STANDING = compiled(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST))
+HEAD_AND_OLDEST = compiled(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST.label("oldest")))
 LOCK_HEAD = compiled(sa.select(audit_head.c.position, audit_head.c.hash).with_for_update())
 TO_SEAL = _select_page(UNSEALED, _L.seq)
 SEAL = compiled(
@@ -76,10 +77,10 @@ async def add_entries(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> 
 
 async def read_head_and_oldest_unsealed(reader: Reader) -> tuple[ChainHead, datetime | None]:
     """Return the head, and the time of the oldest unsealed entry. Raises LookupError if there is no head."""
-    row = await reader.fetch_one(STANDING)
+    row = await reader.fetch_one(HEAD_AND_OLDEST)
     if row is None:
         raise LookupError("the audit log has lost the row of its head; the migrations make it")
-    return ChainHead(row[0], row[1]), row[2]
+    return ChainHead(row.position, row.hash), row.oldest
 
 
 async def lock_head(tx: Transaction) -> ChainHead:
@@ -87,7 +88,7 @@ async def lock_head(tx: Transaction) -> ChainHead:
     row = await tx.fetch_one(LOCK_HEAD)
     if row is None:
         raise LookupError("the audit log has lost the row of its head; the migrations make it")
-    return ChainHead(row[0], row[1])
+    return ChainHead(row.position, row.hash)
 
 
 async def read_unsealed(tx: Transaction, count: int, max_bytes: int = MAX_PAGE_BYTES) -> list[AuditEntry]:
@@ -112,14 +113,14 @@ async def read_sealed(reader: Reader, after: int, count: int, max_bytes: int = M
 async def find_stray_position(reader: Reader) -> int | None:
     """Return the position of an entry before the start of the chain, which the sealer never assigns, or None."""
     row = await reader.fetch_one(STRAY)
-    return row[0] if row else None
+    return row.position if row else None
 
 
 async def erase(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:
     """Erase the changes of the sealed entries of cases. Return the erased positions by case."""
     found: dict[str, list[int]] = {}
-    for case_id, position in await tx.fetch_all(TO_ERASE, {"cases": list(cases)}):
-        found.setdefault(case_id, []).append(position)
+    for row in await tx.fetch_all(TO_ERASE, {"cases": list(cases)}):
+        found.setdefault(row.case_id, []).append(row.position)
     await tx.execute(ERASE, {"cases": list(cases)})
     return found
 
@@ -137,4 +138,5 @@ async def read_case_entries(
 async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[AuditEntry], int]:
     """Run a statement of `_select_page`. Return its entries, and their number without the limit of bytes."""
     rows = await reader.fetch_all(statement, parameters)
-    return [AuditEntry(*row[:-1]) for row in rows], rows[0][-1] if rows else 0
+    entries = [AuditEntry(*(getattr(row, name) for name in FIELD_NAMES)) for row in rows]
+    return entries, rows[0].number if rows else 0

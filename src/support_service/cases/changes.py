@@ -9,8 +9,9 @@ from pydantic.alias_generators import to_camel
 
 from support_service.audit import log as audit
 from support_service.cases import store
-from support_service.cases.model import Case, CaseChange, Message, NewMessage, Ticket, check_status_change
+from support_service.cases.model import Case, Message, Ticket, check_status_change
 from support_service.cases.policy import check_may_assign, check_may_write
+from support_service.cases.requests import CaseChange, NewMessage
 from support_service.core import references
 from support_service.core.case_vocabulary import UNSETTLED, Status
 from support_service.core.errors import Conflict, case_not_found

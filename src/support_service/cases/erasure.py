@@ -53,7 +53,7 @@ def _erased_member(name: str, value: Any) -> Any:
 async def case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
     """Return the ids of a customer's cases, oldest first, including the cases of an interrupted erasure."""
     named = tickets.c.customer_id.in_([customer_id, tombstone_of(customer_id)])
-    return [row[0] for row in await reader.fetch_all(sa.select(tickets.c.id).where(named).order_by(tickets.c.seq))]
+    return [row.id for row in await reader.fetch_all(sa.select(tickets.c.id).where(named).order_by(tickets.c.seq))]
 
 
 async def erase_case(tx: Transaction, case_id: str, mark: str) -> int:

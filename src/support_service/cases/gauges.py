@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
-from support_service.cases import store
+from support_service.cases import case_list
 from support_service.database import Database
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
@@ -32,7 +32,7 @@ class CaseGauges:
 
     async def refresh(self) -> None:
         """Count the unsettled cases."""
-        self._open, self._waiting_since = await store.count_unsettled(self._database)
+        self._open, self._waiting_since = await case_list.count_unsettled(self._database)
         self._refreshed_at = monotonic()
 
     def _is_recent(self) -> bool:

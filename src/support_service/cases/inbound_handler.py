@@ -54,7 +54,7 @@ class InboundEventHandler:
             if after is None:
                 return None
             found = await store.lock_cases_with_references(work.tx, event.data.references(), after, self._batch_size)
-            messages = [_message(case_id, event, at) for _, case_id, _ in found]
+            messages = [_message(case.id, event, at) for case in found]
             await store.add_bot_messages(work.tx, messages)
             changes = [
                 (each.ticket_id, {"changeType": "conversation.added", "conversation": each}) for each in messages
@@ -66,8 +66,8 @@ class InboundEventHandler:
             await audit.record_all(work, "message.added", at, audit_changes)
             more = len(found) == self._batch_size
             if more or after:  # most events need one page only, and their row is marked as applied from the start
-                await inbox.record_progress(work.tx, event, found[-1][0] if found else after, done=not more)
-        real = sum(channel != SYNTHETIC for _, _, channel in found)
+                await inbox.record_progress(work.tx, event, found[-1].seq if found else after, done=not more)
+        real = sum(case.channel != SYNTHETIC for case in found)
         if real:
             self._instruments.conversation_added.add(real, {"author_type": "bot"})
         return len(found)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from support_service.cases.model import Case, NewCase, NewMessage
+from support_service.cases.model import Case
+from support_service.cases.requests import NewCase, NewMessage
 from support_service.cases.vocabulary import Visibility
 from support_service.core import references
 from support_service.core.case_vocabulary import SYNTHETIC

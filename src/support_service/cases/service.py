@@ -5,27 +5,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from support_service.audit import log as audit
-from support_service.cases import changes, store
+from support_service.cases import case_list, changes, store
 from support_service.cases.changes import AddedMessage
-from support_service.cases.model import (
-    Case,
-    CaseChange,
-    CasePage,
-    CaseQuery,
-    Closing,
-    Message,
-    NewCase,
-    NewMessage,
-    StatusChange,
-    Ticket,
-    Workload,
-)
+from support_service.cases.model import Case, CasePage, Message, Ticket, Workload
 from support_service.cases.policy import (
     authorize_new_case,
     check_may_assign,
     permission_missing,
     redact,
 )
+from support_service.cases.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.core import pagination, references
 from support_service.core.case_vocabulary import CHANNELS, SYNTHETIC, UNSETTLED
 from support_service.core.errors import Conflict, case_not_found
@@ -87,7 +76,7 @@ class CaseService:
         Raises ValidationFailed for a bad cursor. A page has at most `query.limit` cases, and fewer if they are large;
         `next_cursor` continues after the last one.
         """
-        found = await store.find(self._database, query, pagination.decode_cursor(query.cursor), principal)
+        found = await case_list.find(self._database, query, pagination.decode_cursor(query.cursor), principal)
         return CasePage.model_construct(
             items=[ticket for _, ticket in found.tickets],
             next_cursor=pagination.encode_cursor(found.tickets[-1][0]) if found.more else None,
@@ -192,7 +181,7 @@ class CaseService:
         """
         if principal.role == "agent" and agent_id != principal.subject:
             raise permission_missing("agents:read-others", "Agents see their own workload.")
-        cases = await store.workload(self._database, agent_id) if is_valid_id(agent_id) else {}
+        cases = await case_list.workload(self._database, agent_id) if is_valid_id(agent_id) else {}
         return Workload.model_validate({"agentId": agent_id, **cases})
 
     async def _append_message(

@@ -1,45 +1,24 @@
-"""SQL of cases, for SQLite and PostgreSQL; each read is one statement."""
+"""SQL of single cases, for SQLite and PostgreSQL; each read is one statement. For lists see case_list.py."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import cache
-from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.cases.model import (
-    MAX_PAGE_BYTES,
-    MAX_SEARCH_TEXT_BYTES,
-    Case,
-    CaseQuery,
-    Message,
-    Ticket,
-    search_words,
-)
+from support_service.cases.model import Case, Message, Ticket
+from support_service.cases.projections import CASE_JSON, TICKET_JSON
+from support_service.cases.search import search_text
 from support_service.cases.vocabulary import length_without_exponents
-from support_service.core.case_vocabulary import SYNTHETIC, UNSETTLED
-from support_service.core.principals import SYSTEM, Principal
-from support_service.database import Reader, Transaction
+from support_service.core.case_vocabulary import UNSETTLED
+from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
-from support_service.database.dialect import UtcDateTime, json_rows, octets, search_matches
-from support_service.database.json_projections import CASE_COLUMNS, json_object_of, json_text
-from support_service.database.pages import limit_by_bytes
+from support_service.database.dialect import UtcDateTime
 from support_service.database.tables import attachments, messages, ticket_references, tickets
 
 
-@dataclass(frozen=True, slots=True)
-class TicketPage:
-    """A page of (seq, ticket), newest first; `more` says whether older matching tickets follow."""
-
-    tickets: list[tuple[int, Ticket]]
-    more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CaseState:
+class CaseState(NamedTuple):
     """The state of a case after a message was added to it."""
 
     created_at: datetime
@@ -53,60 +32,9 @@ class CaseState:
     conversation_bytes: int
 
 
-def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
-    """Return a subquery for the JSON array of a ticket's rows in another table, oldest first."""
-    rows = (
-        sa.select(*(table.c[column] for column in columns.values()))
-        .where(table.c.ticket_id == tickets.c.id)
-        .order_by(table.c.seq)
-        .correlate(tickets)
-        .subquery()
-    )
-    return sa.select(
-        json_rows(json_object_of({name: rows.c[column] for name, column in columns.items()}))
-    ).scalar_subquery()
-
-
-_COLUMNS = CASE_COLUMNS | {"version": tickets.c.version}
-TICKET_JSON = json_text(_COLUMNS)
-TICKET_BY_ID = sa.select(TICKET_JSON).where(tickets.c.id == sa.bindparam("id"))
-CASE_BY_ID = compiled(
-    sa.select(
-        json_text(
-            _COLUMNS
-            | {
-                "timelineEpoch": tickets.c.timeline_epoch,
-                "messages": _rows_of_ticket(
-                    messages,
-                    {
-                        "id": "id",
-                        "ticketId": "ticket_id",
-                        "authorType": "author_type",
-                        "message": "message",
-                        "attachmentUri": "attachment_uri",
-                        "sentiment": "sentiment",
-                        "metadata": "metadata",
-                        "visibility": "visibility",
-                        "createdAt": "created_at",
-                    },
-                ),
-                "attachments": _rows_of_ticket(
-                    attachments,
-                    {
-                        "id": "id",
-                        "ticketId": "ticket_id",
-                        "filename": "filename",
-                        "contentType": "content_type",
-                        "sizeBytes": "size_bytes",
-                        "sha256": "sha256",
-                        "visibility": "visibility",
-                        "createdAt": "created_at",
-                    },
-                ),
-            }
-        )
-    ).where(tickets.c.id == sa.bindparam("id"))
-)
+_BY_ID = tickets.c.id == sa.bindparam("id")
+TICKET_BY_ID = sa.select(TICKET_JSON.label("document")).where(_BY_ID)
+CASE_BY_ID = compiled(sa.select(CASE_JSON.label("document")).where(_BY_ID))
 AT_PARAMETER = sa.bindparam("at", type_=UtcDateTime())
 _AUTHOR_CHANGES: dict[str, dict[str, Any]] = {
     "customer": {"waiting_since": sa.func.coalesce(tickets.c.waiting_since, AT_PARAMETER)},
@@ -121,7 +49,7 @@ UPDATE_CASE_FOR_MESSAGE = {
         tickets.update()
         .where(tickets.c.id == sa.bindparam("case_id"))
         .values(updated_at=AT_PARAMETER, version=_NEXT_VERSION, conversation_bytes=_MORE_BYTES, **more)
-        .returning(*(tickets.c[field.name] for field in fields(CaseState)))
+        .returning(*(tickets.c[name] for name in CaseState._fields))
     )
     for author, more in _AUTHOR_CHANGES.items()
 }
@@ -155,70 +83,22 @@ UPDATE_CASE_FOR_BOT_MESSAGE = compiled(
         timeline_epoch=tickets.c.timeline_epoch + sa.literal_column("1"),
     )
 )
-NOT_SYNTHETIC = tickets.c.channel != SYNTHETIC
-OPEN_CASES = (
-    sa.select(tickets.c.status, tickets.c.priority, sa.func.count())
-    .where(tickets.c.status.in_(UNSETTLED), NOT_SYNTHETIC)
-    .group_by(tickets.c.status, tickets.c.priority)
-)
-OLDEST_WAITING = sa.select(sa.func.min(tickets.c.waiting_since)).where(tickets.c.status.in_(UNSETTLED), NOT_SYNTHETIC)
-WORKLOAD = (
-    sa.select(tickets.c.status, sa.func.count())
-    .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"), NOT_SYNTHETIC)
-    .group_by(tickets.c.status)
-)
 
 
 MIN_MESSAGE_BYTES = 1024  # minimum size counted for a message: a shorter one costs each reader as much time
-FILTER_COLUMNS = ("status", "customer_id", "assigned_agent_id", "team", "priority", "channel")
-# Size in bytes of the columns that may be long.
-_SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 _STORED_FIELDS = [name for name in Ticket.model_fields if name in tickets.c]
 
 
 async def get(reader: Reader, case_id: str) -> Case | None:
     """Return a case with its conversation and attachments, or None; one statement."""
     row = await reader.fetch_one(CASE_BY_ID, {"id": case_id})
-    return Case.model_validate_json(row[0]) if row else None
+    return Case.model_validate_json(row.document) if row else None
 
 
 async def lock(tx: Transaction, case_id: str) -> Ticket | None:
     """Lock a case until the transaction ends; return it without its conversation, or None."""
     row = await tx.fetch_one(TICKET_BY_ID.with_for_update(), {"id": case_id})
-    return Ticket.model_validate_json(row[0]) if row else None
-
-
-async def find(reader: Reader, query: CaseQuery, after: int | None, caller: Principal = SYSTEM) -> TicketPage:
-    """Return a page of the tickets that match the query and that the caller sees, older than the seq `after`.
-
-    The page has at most `query.limit` tickets, and ends early when its tickets reach `MAX_PAGE_BYTES` bytes.
-    """
-    wanted: dict[str, Any] = {name: value for name in FILTER_COLUMNS if (value := getattr(query, name)) is not None}
-    if query.q is not None:
-        words = search_words(query.q)
-        if not words:
-            return TicketPage([], more=False)
-        wanted["words"] = " ".join(f"{word}*" for word in words)
-    if after is not None:
-        wanted["after"] = after
-    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
-    caller_values = {"subject": caller.subject or "", "teams": list(caller.teams)}
-    bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": MAX_PAGE_BYTES}
-    rows = await reader.fetch_all(_page_statement(frozenset(wanted), caller.role), wanted | caller_values | bounds)
-    # The database bounds the page by the stored sizes. JSON may write one character of a description as six bytes,
-    # and the database could only count those by reading every text, so the JSON is measured here too.
-    before = accumulate((len(ticket) for _, ticket, _ in rows), initial=0)
-    page = [
-        (seq, Ticket.model_validate_json(ticket))
-        for (seq, ticket, _), size in zip(rows, before, strict=False)
-        if size < MAX_PAGE_BYTES
-    ]
-    return TicketPage(page, bool(rows) and rows[0][2] > len(page))
-
-
-async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
-    """Return the number of an agent's cases by status; statuses without a case are left out."""
-    return dict(tuple(row) for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id}))
+    return Ticket.model_validate_json(row.document) if row else None
 
 
 async def add_case(
@@ -261,7 +141,7 @@ async def add_message(tx: Transaction, message: Message) -> CaseState | None:
     if row is None:
         return None
     await tx.execute(ADD_MESSAGE, message.__dict__)
-    return CaseState(*row)
+    return CaseState(**row._asdict())
 
 
 async def update_attachment_visibility(tx: Transaction, message: Message) -> bool:
@@ -278,8 +158,8 @@ async def update_attachment_visibility(tx: Transaction, message: Message) -> boo
 
 async def lock_cases_with_references(
     tx: Transaction, references: Sequence[tuple[str, str]], after: int, count: int
-) -> list[tuple[int, str, str]]:
-    """Lock the unsettled cases with one of the references; return their (seq, id, channel), ordered by seq.
+) -> Sequence[Row]:
+    """Lock the unsettled cases with one of the references; return their seq, id and channel, ordered by seq.
 
     Returns at most `count` cases, with a seq greater than `after`.
     """
@@ -288,7 +168,7 @@ async def lock_cases_with_references(
     )
     # Materialized, so that the references are looked up once: without statistics, as in a new database, PostgreSQL
     # would look them up for each open case.
-    matching = sa.select(ticket_references.c.ticket_id).where(named).distinct().cte("concern")
+    matching = sa.select(ticket_references.c.ticket_id).where(named).distinct().cte("matching")
     statement = (
         sa.select(tickets.c.seq, tickets.c.id, tickets.c.channel)
         .join(matching.prefix_with("MATERIALIZED"), matching.c.ticket_id == tickets.c.id)
@@ -297,7 +177,7 @@ async def lock_cases_with_references(
         .limit(count)
         .with_for_update(of=tickets)
     )
-    return [(row[0], row[1], row[2]) for row in await tx.fetch_all(statement)]
+    return await tx.fetch_all(statement)
 
 
 async def add_bot_messages(tx: Transaction, messages: Sequence[Message]) -> None:
@@ -312,66 +192,10 @@ async def delete(tx: Transaction, case_id: str) -> None:
     await tx.execute(tickets.delete().where(tickets.c.id == case_id))
 
 
-async def count_unsettled(reader: Reader) -> tuple[dict[tuple[str, str], int], datetime | None]:
-    """Return the number of unsettled cases by (status, priority), and since when the longest waiting customer waits.
-
-    The time is None if no customer waits.
-    """
-    cases = {(status, priority): number for status, priority, number in await reader.fetch_all(OPEN_CASES)}
-    oldest = await reader.fetch_one(OLDEST_WAITING)
-    return cases, oldest[0] if oldest else None
-
-
 async def _add_references(tx: Transaction, case_id: str, references: Sequence[tuple[str, str]]) -> None:
     if references:
         rows = [{"ticket_id": case_id, "kind": kind, "value": value} for kind, value in references]
         await tx.execute(ADD_REFERENCE, rows)
-
-
-@cache
-def _page_statement(wanted: frozenset[str], role: str) -> sa.Select[Any]:
-    """Return the statement of a page: (seq, ticket as JSON, number of rows found, at most the limit and one).
-
-    The database writes JSON for the tickets of the page only. The statement is cached for each set of filters, because
-    building it takes SQLAlchemy longer than SQLite needs for the page.
-    """
-    conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTER_COLUMNS if name in wanted]
-    if "channel" not in wanted:
-        conditions.append(NOT_SYNTHETIC)
-    if "words" in wanted:
-        words = sa.bindparam("words", type_=sa.Text())
-        conditions.append(search_matches(tickets.c.seq, tickets.c.search_text, words))
-    if "after" in wanted:
-        conditions.append(tickets.c.seq < sa.bindparam("after"))
-    found = (
-        sa.select(tickets.c.seq, _SIZE.label("size"))
-        .where(*conditions, *_access_conditions(role))
-        .order_by(tickets.c.seq.desc())
-        .limit(sa.bindparam("one_more"))
-    )
-    page = limit_by_bytes(found, "seq", sa.desc)
-    return (
-        sa.select(
-            page.c.seq, sa.select(TICKET_JSON).where(tickets.c.seq == page.c.seq).scalar_subquery(), page.c.number
-        )
-        .order_by(page.c.seq.desc())
-        .limit(sa.bindparam("limit"))
-    )
-
-
-def _access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
-    """Return `Principal.may_see` as SQL conditions; an empty list for roles that see all cases."""
-    subject: sa.BindParameter[str] = sa.bindparam("subject")
-    if role == "customer":
-        return [tickets.c.customer_id == subject]
-    if role == "agent":
-        of_agent = sa.or_(
-            tickets.c.assigned_agent_id == subject,
-            sa.and_(tickets.c.assigned_agent_id.is_(None), tickets.c.team.is_(None)),
-            tickets.c.team.in_(sa.bindparam("teams", expanding=True)),
-        )
-        return [of_agent]
-    return []
 
 
 def _column_values(ticket: Ticket) -> dict[str, Any]:
@@ -391,5 +215,4 @@ def _message_size(message: Message) -> int:
 
 
 def _search_values(ticket: Ticket) -> dict[str, str]:
-    words = " ".join(search_words(ticket.subject, ticket.description, ticket.customer_id))
-    return {"search_text": words.encode()[:MAX_SEARCH_TEXT_BYTES].decode(errors="ignore")}
+    return {"search_text": search_text(ticket.subject, ticket.description, ticket.customer_id)}

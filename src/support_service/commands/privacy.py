@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import pydantic_core
 
-from support_service.cases import store
+from support_service.cases import case_list, store
 from support_service.cases.masking import CaseMasker
-from support_service.cases.model import MAX_PAGE_SIZE, CaseQuery
+from support_service.cases.requests import MAX_PAGE_SIZE, CaseQuery
 from support_service.commands.base import load_migrated_settings
 from support_service.commands.event_loop import run
 from support_service.commands.maintenance import open_maintenance
@@ -18,6 +18,7 @@ from support_service.commands.operator import cli_principal
 from support_service.commands.progress import show_progress
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
+from support_service.core.principals import SYSTEM
 from support_service.erasure import CustomerErasure
 from support_service.idempotency.unit_of_work import WriteContext
 from support_service.settings import Settings
@@ -78,7 +79,7 @@ async def _export(settings: Settings, *, masked: bool) -> None:
     async with open_maintenance(settings) as upkeep:
         after, more = None, True
         while more:
-            page = await store.find(upkeep.database, CaseQuery(limit=MAX_PAGE_SIZE), after)
+            page = await case_list.find(upkeep.database, CaseQuery(limit=MAX_PAGE_SIZE), after, SYSTEM)
             more = page.more
             for seq, ticket in page.tickets:
                 after = seq

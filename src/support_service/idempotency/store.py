@@ -50,7 +50,7 @@ async def insert_claim(tx: Transaction, row: Mapping[str, Any]) -> bool:
 async def lock_key(tx: Transaction, key: str) -> KeyRow | None:
     """Return the state of a key, or None. The row stays locked until this transaction ends."""
     row = await tx.fetch_one(LOCK, {"key": key})
-    return KeyRow(*row) if row else None
+    return KeyRow(**row._asdict()) if row else None
 
 
 async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:

@@ -78,7 +78,7 @@ async def set_override(work: UnitOfWork, override: Override) -> None:
 async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Override]:
     """Clear overrides and record it in the audit log; return the cleared ones, including expired ones."""
     statement = timeline_levers.delete().where(timeline_levers.c.name.in_(names)).returning(*COLUMNS)
-    cleared = [Override(*row) for row in await work.tx.fetch_all(statement)]
+    cleared = [Override(**row._asdict()) for row in await work.tx.fetch_all(statement)]
     for override in cleared:
         await audit.record(work, None, "lever.released", utc_now(), {override.name: (override, None)})
     return cleared
@@ -86,7 +86,7 @@ async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Over
 
 async def read_overrides(reader: Reader) -> list[Override]:
     """Return all overrides, sorted by name, including expired ones."""
-    return [Override(*row) for row in await reader.fetch_all(SELECT_OVERRIDES)]
+    return [Override(**row._asdict()) for row in await reader.fetch_all(SELECT_OVERRIDES)]
 
 
 def utc_now() -> datetime:

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 from support_service.app import Timings
 from support_service.database.component import DATABASE
 from support_service.database.tables import outbox, webhook_deliveries
-from support_service.events import erasure, store
+from support_service.events import erasure, outbox_store, webhook_store
 from support_service.events.component import EventTimings
 from support_service.events.relay import PUBLISH_BATCH
 from support_service.events.webhooks import MAX_CONCURRENT_DELIVERIES, PURGE_BATCH
@@ -197,7 +197,7 @@ async def fan_out(database, fresh):
     """Make deliveries of events as the relay does."""
     seqs = [seq for seq, _ in fresh]
     async with database.transaction() as tx:
-        await store.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
+        await webhook_store.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
 
 
 async def keep(database, event):
@@ -205,7 +205,7 @@ async def keep(database, event):
     row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": event}
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), row)
-    return await store.events_to_fan_out(database, 10)
+    return await webhook_store.events_to_fan_out(database, 10)
 
 
 async def waiting(database):
@@ -238,7 +238,7 @@ async def test_an_erasure_finds_what_an_older_release_keeps(database):
     row = {"type": "t", "at": "2026-01-01T00:00:00Z"}
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), [row | {"case_id": case, "event": event} for case, event in told])
-    await fan_out(database, await store.events_to_fan_out(database, 10))
+    await fan_out(database, await webhook_store.events_to_fan_out(database, 10))
     async with database.transaction() as tx:
         counted = await erasure.rewrite_stored_events(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
     assert counted == {"outboxEvents": 2, "webhookDeliveries": 2}
@@ -255,9 +255,9 @@ MEETING = {
         webhook_deliveries,
         lambda tx: erasure.rewrite_stored_events(tx, "case-1", str),
     ),
-    "a publication": (outbox, lambda tx: store.delete_published(tx, [1, 2, 3])),
-    "the making of deliveries": (outbox, lambda tx: store.fan_out(tx, [1, 2, 3], [], datetime.now(UTC))),
-    "a replay": (webhook_deliveries, lambda tx: store.replay_deliveries(tx, datetime.now(UTC), None)),
+    "a publication": (outbox, lambda tx: outbox_store.delete_published(tx, [1, 2, 3])),
+    "the making of deliveries": (outbox, lambda tx: webhook_store.fan_out(tx, [1, 2, 3], [], datetime.now(UTC))),
+    "a replay": (webhook_deliveries, lambda tx: webhook_store.replay_deliveries(tx, datetime.now(UTC), None)),
 }
 
 
@@ -292,7 +292,7 @@ async def test_two_that_make_deliveries_of_one_event(database):
     fresh = await keep(database, "{}")
     seqs = [seq for seq, _ in fresh]
     async with database.transaction() as tx:
-        await store.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
+        await webhook_store.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
         making = asyncio.create_task(fan_out(database, fresh))
         await waiting(database)
     await making

@@ -18,7 +18,7 @@ from support_service import database as databases
 from support_service.audit import sealer
 from support_service.audit.verify import verify_chain
 from support_service.cases import store
-from support_service.cases.model import NewCase
+from support_service.cases.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.database.tables import idempotency_keys, tickets
 from support_service.idempotency.claims import IdempotencyService

@@ -117,10 +117,10 @@ async def test_redis_is_killed_under_load(make_client, durable_redis):
 async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
     """An event that was handed out ten times and never came to an end is a dead letter, and the others go on."""
     broker = RedisBroker(redis.url)
-    await broker.publish("s", [json.dumps(shipment("bad"))], keep=10)
+    await broker.publish("s", [json.dumps(shipment("bad"))], max_length=10)
     await broker.receive("s", "dead", count=1, wait=0.1)
     for _ in range(9):
-        assert len(await broker.claim("s", "dead", count=9, idle=0, alone=5)) == 1
+        assert len(await broker.claim("s", "dead", count=9, min_idle=0, isolate_after=5)) == 1
     applied = []
 
     async def apply(event):
@@ -128,7 +128,7 @@ async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
         return "applied"
 
     consumer = EventConsumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=there)
-    await broker.publish("s", [json.dumps(shipment("good"))], keep=10)
+    await broker.publish("s", [json.dumps(shipment("good"))], max_length=10)
     running_ = asyncio.create_task(consumer.run())
     letters = await eventually(lambda: broker.dead_letters("s", 9))
     await eventually(lambda: applied)

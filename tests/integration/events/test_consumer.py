@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from support_service.core.errors import Unavailable
 from support_service.database.protocols import DATABASE_BUSY
 from support_service.events import consumer, envelope
-from support_service.events.broker.memory import BrokerError, InMemoryBroker
+from support_service.events.broker.base import BrokerError
+from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import GROUP, RedisBroker
 from support_service.events.consumer import MAX_TRIES, EventConsumer
 from tests.conftest import both_databases
@@ -199,7 +200,7 @@ async def test_an_unforeseen_failure_does_not_end_the_consumer(instruments, capl
         done.set()
         return "applied"
 
-    await broker.publish(STREAM, [json.dumps(shipment())], keep=9)
+    await broker.publish(STREAM, [json.dumps(shipment())], max_length=9)
     async with consuming(broker, instruments, apply, there):
         await done.wait()
     assert [record.message for record in caplog.records] == ["The consumer failed; it goes on"]

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from support_service.cases.events import PAYLOADS
 from support_service.database.component import DATABASE
 from support_service.database.tables import leases, outbox
-from support_service.events import store
+from support_service.events import lease_store, outbox_store
 from support_service.events.broker import redis as redis_streams
 from tests.conftest import both_databases
 from tests.support.calls import PATIENCE, add_message, eventually, open_case, read_case, upload
@@ -192,7 +192,7 @@ async def test_a_lease_of_a_clock_that_was_ahead(database):
         async with database.transaction() as tx:
             held = {"holder": "dead", "fence": until - 6, "expires_at": until}
             await tx.execute(leases.update().where(leases.c.name == "relay").values(held))
-            return await store.take_lease(tx, "relay", "me", now=1000, until=1006, latest=1066)
+            return await lease_store.take_lease(tx, "relay", "me", now=1000, until=1006, latest=1066)
 
     assert await taken_until(999) == 1000
     assert await taken_until(1000) is None
@@ -218,10 +218,10 @@ async def test_a_batch_has_few_bytes(database):
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), [row] * 10)
     for most, number in ((1, 1), (2012, 1), (2013, 2), (6000, 3), (1 << 20, 10)):
-        batch = await store.oldest_events(database, 200, most)
+        batch = await outbox_store.oldest_events(database, 200, most)
         assert len(batch) == number, most
         assert [row[0] for row in batch] == sorted(row[0] for row in batch)
-    assert len(await store.oldest_events(database, 4, 1 << 20)) == 4
+    assert len(await outbox_store.oldest_events(database, 4, 1 << 20)) == 4
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from support_service.database import Database
 from support_service.database.tables import outbox
 from support_service.events import relay
 from support_service.events.broker import redis as redis_streams
-from support_service.events.broker.memory import Broker, InMemoryBroker
+from support_service.events.broker.base import Broker
+from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import RedisBroker
 from tests.support.calls import PATIENCE, eventually
 from tests.support.servers import RedisServer

@@ -10,7 +10,7 @@ from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.upload_validation import UploadLimits
-from support_service.cases.model import NewCase
+from support_service.cases.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable, ValidationFailed
 from support_service.core.principals import CURRENT_PRINCIPAL, Principal

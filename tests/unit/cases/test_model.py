@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.cases.model import MAX_SEARCH_TEXT_BYTES, MAX_SEARCH_WORD_LENGTH, CaseChange, search_words
+from support_service.cases.requests import CaseChange
+from support_service.cases.search import MAX_SEARCH_TEXT_BYTES, MAX_SEARCH_WORD_LENGTH, search_words
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_a_run_of_marks_is_never_sorted(monkeypatch):
     """Python sorts marks one by one, for seconds where there are many: none comes so far, and words stay the same."""
     seen, normalize = [], unicodedata.normalize
     monkeypatch.setattr(
-        "support_service.cases.model.unicodedata.normalize",
+        "support_service.cases.search.unicodedata.normalize",
         lambda form, text: seen.append(text) or normalize(form, text),
     )
     assert search_words("nga" + "\u0301" * 32_000 + "\u0323" * 32_000 + "y ngày") == ["ngay", "ngay"]

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic_core import to_json
 
-from support_service.cases.model import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
+from support_service.cases.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseLimits, CaseService
 from support_service.cases.store import MIN_MESSAGE_BYTES
 from support_service.core.errors import Conflict, NotFound

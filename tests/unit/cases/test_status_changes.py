@@ -7,16 +7,8 @@ from typing import get_args
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.model import (
-    ALLOWED_STATUS_CHANGES,
-    CaseChange,
-    Closing,
-    NewCase,
-    NewMessage,
-    Status,
-    StatusChange,
-    check_status_change,
-)
+from support_service.cases.model import ALLOWED_STATUS_CHANGES, Status, check_status_change
+from support_service.cases.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
 from support_service.core.errors import Conflict
 from support_service.core.principals import SYSTEM

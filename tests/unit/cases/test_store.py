@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases import store
-from support_service.cases.model import CaseQuery, Message, Ticket, search_words
+from support_service.cases import case_list, store
+from support_service.cases.model import Message, Ticket
+from support_service.cases.requests import CaseQuery
+from support_service.cases.search import search_words
 from support_service.database.tables import ticket_references
 from tests.conftest import both_databases
 
@@ -68,7 +70,7 @@ async def references(database):
 
 async def listed(database, query, after=None):
     """The ids of a page, and whether there are more."""
-    page = await store.find(database, query, after)
+    page = await case_list.find(database, query, after, SYSTEM)
     return [each.id for _, each in page.tickets], page.more
 
 
@@ -123,7 +125,7 @@ async def test_a_list_is_in_the_order_of_opening(database, keep):
     """Tickets of one moment are listed by the order of their opening; whether there are more is told."""
     await keep(*(ticket(number) for number in range(4)))
     assert await listed(database, CaseQuery(limit=2)) == (["case-3", "case-2"], True)
-    page = await store.find(database, CaseQuery(limit=2), None)
+    page = await case_list.find(database, CaseQuery(limit=2), None, SYSTEM)
     assert await listed(database, CaseQuery(limit=2), page.tickets[-1][0]) == (["case-1", "case-0"], False)
 
 
@@ -135,7 +137,7 @@ async def test_a_page_of_large_tickets_ends_early(database, keep, monkeypatch, l
         monkeypatch.setattr(store, "MAX_PAGE_BYTES", bound)
         seen, sizes, after, more = [], [], None, True
         while more:
-            page = await store.find(database, CaseQuery(), after)
+            page = await case_list.find(database, CaseQuery(), after, SYSTEM)
             seen += [each.id for _, each in page.tickets]
             sizes.append(len(page.tickets))
             after, more = page.tickets[-1][0], page.more
@@ -148,7 +150,7 @@ async def test_signs_count_as_they_are_written(database, keep, monkeypatch):
     await keep(*(ticket(number, description="\x01" * 341) for number in range(5)))  # 2,046 bytes in JSON
     monkeypatch.setattr(store, "MAX_PAGE_BYTES", 2 * 2048)
     assert await listed(database, CaseQuery()) == (["case-4", "case-3"], True)
-    page = await store.find(database, CaseQuery(), None)
+    page = await case_list.find(database, CaseQuery(), None, SYSTEM)
     assert await listed(database, CaseQuery(), page.tickets[-1][0]) == (["case-2", "case-1"], True)
 
 
@@ -171,8 +173,8 @@ async def test_workload(database, keep):
     """An agent's cases are counted by status."""
     await keep(*(ticket(number, assigned_agent_id="a", status="open") for number in range(3)))
     await keep(ticket(7, assigned_agent_id="a", status="closed"), ticket(8, assigned_agent_id="b"))
-    assert await store.workload(database, "a") == {"open": 3, "closed": 1}
-    assert await store.workload(database, "nobody") == {}
+    assert await case_list.workload(database, "a") == {"open": 3, "closed": 1}
+    assert await case_list.workload(database, "nobody") == {}
 
 
 WORDS = (

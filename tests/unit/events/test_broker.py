@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from support_service.core.units import MAX_DURATION, MAX_INTEGER
 from support_service.events.broker import redis as redis_streams
-from support_service.events.broker.memory import BrokerError, FencedError, StreamFullError
+from support_service.events.broker.base import BrokerError, FencedError, StreamFullError
 from support_service.events.broker.redis import RedisBroker
 from tests.support.servers import free_port
 
@@ -15,7 +15,7 @@ STREAM = "s"
 
 
 async def put(broker, *events, keep=1000):
-    await broker.publish(STREAM, events, keep=keep)
+    await broker.publish(STREAM, events, max_length=keep)
 
 
 async def take(broker, count=100, wait=0.01):
@@ -50,13 +50,13 @@ async def test_what_is_not_acknowledged_comes_again(broker):
     first, second = await take(broker)
     assert (first.tries, second.tries) == (1, 1)
     await broker.acknowledge(STREAM, [first.id])
-    assert await broker.claim(STREAM, "b", count=9, idle=60, alone=5) == []
+    assert await broker.claim(STREAM, "b", count=9, min_idle=60, isolate_after=5) == []
     for tries in (2, 3):
-        assert [(each.event, each.tries) for each in await broker.claim(STREAM, "b", count=9, idle=0, alone=5)] == [
-            (b"2", tries)
-        ]
+        assert [
+            (each.event, each.tries) for each in await broker.claim(STREAM, "b", count=9, min_idle=0, isolate_after=5)
+        ] == [(b"2", tries)]
     await broker.acknowledge(STREAM, [second.id])
-    assert await broker.claim(STREAM, "b", count=9, idle=0, alone=5) == []
+    assert await broker.claim(STREAM, "b", count=9, min_idle=0, isolate_after=5) == []
 
 
 async def test_more_time_for_an_event(broker):
@@ -65,9 +65,9 @@ async def test_more_time_for_an_event(broker):
     first, second = await take(broker)
     await broker.acknowledge(STREAM, [second.id])
     for each in (first, second):
-        await broker.keep(STREAM, "a", each)
-    assert await broker.claim(STREAM, "b", count=9, idle=60, alone=5) == []
-    assert [each.tries for each in await broker.claim(STREAM, "b", count=9, idle=0, alone=5)] == [2]
+        await broker.renew_claim(STREAM, "a", each)
+    assert await broker.claim(STREAM, "b", count=9, min_idle=60, isolate_after=5) == []
+    assert [each.tries for each in await broker.claim(STREAM, "b", count=9, min_idle=0, isolate_after=5)] == [2]
 
 
 async def test_a_suspect_comes_alone(broker):
@@ -75,24 +75,24 @@ async def test_a_suspect_comes_alone(broker):
     await put(broker, "1")
     await take(broker)
     for _ in range(2):
-        await broker.claim(STREAM, "a", count=9, idle=0, alone=5)
+        await broker.claim(STREAM, "a", count=9, min_idle=0, isolate_after=5)
     await put(broker, "2")
     await take(broker)
-    assert events(await broker.claim(STREAM, "a", count=9, idle=0, alone=3)) == [b"2"]
-    assert events(await broker.claim(STREAM, "a", count=9, idle=0, alone=2)) == [b"1"]
+    assert events(await broker.claim(STREAM, "a", count=9, min_idle=0, isolate_after=3)) == [b"2"]
+    assert events(await broker.claim(STREAM, "a", count=9, min_idle=0, isolate_after=2)) == [b"1"]
 
 
 async def test_dead_letters(broker):
     """What is buried is listed with its reason, comes no more, and is there again after a replay."""
     await put(broker, "1", "2")
     one, two = await take(broker)
-    await broker.bury(STREAM, one, "no good", "2026-01-01T00:00:00+00:00")
+    await broker.move_to_dead_letters(STREAM, one, "no good", "2026-01-01T00:00:00+00:00")
     await broker.acknowledge(STREAM, [two.id])
-    assert await broker.claim(STREAM, "a", count=9, idle=0, alone=5) == []
+    assert await broker.claim(STREAM, "a", count=9, min_idle=0, isolate_after=5) == []
     (letter,) = await broker.dead_letters(STREAM, 10)
     assert (letter.event, letter.reason, letter.tries) == (b"1", "no good", 1)
     assert letter.at == "2026-01-01T00:00:00+00:00"
-    assert (await broker.depth(STREAM)).dead == 1
+    assert (await broker.backlog(STREAM)).dead == 1
     assert await broker.replay(STREAM, [letter.id, "99999-0"]) == 1
     assert await broker.replay(STREAM, []) == 0
     assert events(await take(broker)) == [b"1"]
@@ -101,13 +101,13 @@ async def test_dead_letters(broker):
 
 async def test_depth(broker):
     """Events wait from their publication until they are acknowledged."""
-    assert (await broker.depth(STREAM)).waiting == 0
+    assert (await broker.backlog(STREAM)).waiting == 0
     await put(broker, "1", "2", "3")
-    assert (await broker.depth(STREAM)).waiting == 3
+    assert (await broker.backlog(STREAM)).waiting == 3
     given = await take(broker, 2)
-    assert (await broker.depth(STREAM)).waiting == 3
+    assert (await broker.backlog(STREAM)).waiting == 3
     await broker.acknowledge(STREAM, [each.id for each in given])
-    assert (await broker.depth(STREAM)).waiting == 1
+    assert (await broker.backlog(STREAM)).waiting == 1
 
 
 async def test_the_stream_is_trimmed(broker):
@@ -121,12 +121,12 @@ async def test_the_stream_is_trimmed(broker):
 
 async def test_a_newer_fence_shuts_out_the_older(broker):
     """Who publishes with a smaller fence than someone before is refused, and nothing of it is published."""
-    await broker.publish(STREAM, ["1"], keep=9, fence=7)
-    await broker.publish(STREAM, ["2"], keep=9, fence=8)
+    await broker.publish(STREAM, ["1"], max_length=9, fence=7)
+    await broker.publish(STREAM, ["2"], max_length=9, fence=8)
     with pytest.raises(FencedError) as refusal:
-        await broker.publish(STREAM, ["3"], keep=9, fence=7)
+        await broker.publish(STREAM, ["3"], max_length=9, fence=7)
     assert refusal.value.fence == 8
-    await broker.publish(STREAM, ["4"], keep=9, fence=8)
+    await broker.publish(STREAM, ["4"], max_length=9, fence=8)
     assert events(await take(broker)) == [b"1", b"2", b"4"]
 
 
@@ -144,11 +144,11 @@ async def test_a_dead_redis(redis):
     calls = (
         lambda: put(broker, "2"),
         lambda: take(broker),
-        lambda: broker.claim(STREAM, "a", count=1, idle=0, alone=5),
+        lambda: broker.claim(STREAM, "a", count=1, min_idle=0, isolate_after=5),
         lambda: broker.acknowledge(STREAM, ["1-1"]),
         lambda: broker.dead_letters(STREAM, 1),
         lambda: broker.replay(STREAM, ["1-1"]),
-        lambda: broker.depth(STREAM),
+        lambda: broker.backlog(STREAM),
     )
     for call in calls:
         with pytest.raises(BrokerError):
@@ -161,15 +161,15 @@ async def test_a_dead_redis(redis):
 
 async def test_what_may_not_be_lost_is_refused(broker):
     """A stream that may lose nothing takes no more than may wait, and more again once its group has read."""
-    await broker.publish(STREAM, ["1", "2"], keep=3, lose=False)
+    await broker.publish(STREAM, ["1", "2"], max_length=3, trim=False)
     with pytest.raises(StreamFullError):
-        await broker.publish(STREAM, ["3", "4"], keep=3, lose=False)
+        await broker.publish(STREAM, ["3", "4"], max_length=3, trim=False)
     first, _ = await take(broker)
     await broker.acknowledge(STREAM, [first.id])
     await broker.trim(STREAM)
-    await broker.publish(STREAM, ["3", "4"], keep=3, lose=False)
+    await broker.publish(STREAM, ["3", "4"], max_length=3, trim=False)
     assert events(await take(broker)) == [b"3", b"4"]
-    assert events(await broker.claim(STREAM, "a", count=9, idle=0, alone=5)) == [b"2", b"3", b"4"]
+    assert events(await broker.claim(STREAM, "a", count=9, min_idle=0, isolate_after=5)) == [b"2", b"3", b"4"]
 
 
 async def test_a_stream_that_nobody_has_read(redis):
@@ -177,7 +177,7 @@ async def test_a_stream_that_nobody_has_read(redis):
     broker = RedisBroker(redis.url)
     await put(broker, "1", "2")
     await broker.trim(STREAM)
-    assert (await broker.depth(STREAM)).waiting == 2
+    assert (await broker.backlog(STREAM)).waiting == 2
     await broker.close()
 
 
@@ -210,7 +210,7 @@ async def test_consumers_that_are_gone(redis, monkeypatch):
     assert await trimmed() == {b"a", b"b"}
     monkeypatch.setattr(redis_streams, "CONSUMER_EXPIRY", 0)
     assert await trimmed() == {b"b"}
-    (second,) = await broker.claim(STREAM, "c", count=1, idle=0, alone=5)
+    (second,) = await broker.claim(STREAM, "c", count=1, min_idle=0, isolate_after=5)
     assert await trimmed() == {b"c"}
     assert second.event == b"2"
     await broker.close()
@@ -220,7 +220,7 @@ async def test_the_largest_that_can_be_set(broker):
     """A stream as long, and a wait as long, as the settings allow are no faults."""
     await put(broker, "1", keep=MAX_INTEGER)
     assert events(await take(broker)) == [b"1"]
-    assert await broker.claim(STREAM, "b", count=9, idle=MAX_DURATION.total_seconds(), alone=5) == []
+    assert await broker.claim(STREAM, "b", count=9, min_idle=MAX_DURATION.total_seconds(), isolate_after=5) == []
 
 
 async def test_to_remove_nothing_asks_nobody():

@@ -1,6 +1,6 @@
 """Taking the events of a case out of a stream."""
 
-from support_service.events.broker.memory import Delivery
+from support_service.events.broker.base import Delivery
 from support_service.events.erasure import delete_from_stream
 
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from support_service.core.background import run_in_background
 from support_service.core.errors import Unavailable
 from support_service.database.tables import outbox, webhook_deliveries
+from support_service.events import outbox_store, webhook_store
 from support_service.events import relay as relay_module
-from support_service.events import store
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.relay import OutboxRelay
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender
@@ -41,14 +41,14 @@ async def left(database):
 def relay(database, instruments):
     """A relay with one endpoint."""
     hook = WebhookEndpoint("hook", "http://127.0.0.1:1/", "whsec_", ())
-    return OutboxRelay(database, InMemoryBroker(), instruments, stream=STREAM, keep=9, endpoints=[hook])
+    return OutboxRelay(database, InMemoryBroker(), instruments, stream=STREAM, max_stream_length=9, endpoints=[hook])
 
 
 async def test_what_lies_between_published_events_stays(database):
     """Numbers of other transactions may lie between those that were published; only these are removed."""
     await publishable(database, 1, 2, 3)
     async with database.transaction() as tx:
-        await store.delete_published(tx, [1, 3])
+        await outbox_store.delete_published(tx, [1, 3])
     assert await left(database) == [2]
 
 
@@ -92,7 +92,7 @@ async def test_a_relay_that_has_not_looked_says_nothing(database):
     """Before the first look nothing is known of the oldest event, which is not an age of 0."""
     metrics = Metrics(("prometheus",), build_resource())
     scrape = Scrape({METRICS: metrics})
-    relay = OutboxRelay(database, InMemoryBroker(), Instruments(metrics.meter), stream=STREAM, keep=9)
+    relay = OutboxRelay(database, InMemoryBroker(), Instruments(metrics.meter), stream=STREAM, max_stream_length=9)
     assert scrape.series(OLDEST) == []
     await relay.refresh_backlog()
     assert scrape.value(OLDEST) == 0.0
@@ -110,7 +110,7 @@ async def test_an_unforeseen_failure_comes_after_the_other_deliveries(database, 
     webhooks = WebhookSender(database, None, instruments, [hook], lambda: True)
     await publishable(database, 1, 2)
     async with database.transaction() as tx:
-        await store.fan_out(tx, [1, 2], [("hook", [1, 2])], datetime.now(UTC))
+        await webhook_store.fan_out(tx, [1, 2], [("hook", [1, 2])], datetime.now(UTC))
     ended = []
 
     async def deliver(row):

@@ -6,7 +6,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from support_service.attachments.model import Attachment, FileTotals
-from support_service.attachments.store import COLUMNS
+from support_service.attachments.store import COLUMNS, to_attachment
 from support_service.database import Reader, Transaction
 from support_service.database.tables import attachment_deletions, attachments, tickets
 from support_service.database.tables import attachment_ledger as ledger
@@ -24,8 +24,8 @@ _LEDGER_AND_ROW_TOTALS = (
         ledger.c.storage,
         ledger.c.files,
         ledger.c.bytes,
-        sa.func.coalesce(_ROW_TOTALS.c.files, 0),
-        sa.func.coalesce(_ROW_TOTALS.c.bytes, 0),
+        sa.func.coalesce(_ROW_TOTALS.c.files, 0).label("row_files"),
+        sa.func.coalesce(_ROW_TOTALS.c.bytes, 0).label("row_bytes"),
     )
     .select_from(ledger.outerjoin(_ROW_TOTALS, _ROW_TOTALS.c.storage == ledger.c.storage))
     .order_by(ledger.c.storage)
@@ -53,7 +53,7 @@ async def expired(
         .limit(limit)
     )
     rows = await reader.fetch_all(found.with_for_update(skip_locked=True) if lock else found)
-    return [(row[0], Attachment(*row[1:])) for row in rows]
+    return [(row.seq, to_attachment(row)) for row in rows]
 
 
 async def list_by_key_prefix(reader: Reader, storage: str, prefix: str) -> list[Attachment]:
@@ -64,7 +64,7 @@ async def list_by_key_prefix(reader: Reader, storage: str, prefix: str) -> list[
             attachments.c.storage == storage, attachments.c.storage_key >= prefix, attachments.c.storage_key < last
         )
     )
-    return [Attachment(*row) for row in rows]
+    return [to_attachment(row) for row in rows]
 
 
 async def list_page(reader: Reader, after: int, limit: int) -> list[tuple[int, Attachment]]:
@@ -72,13 +72,13 @@ async def list_page(reader: Reader, after: int, limit: int) -> list[tuple[int, A
     rows = await reader.fetch_all(
         sa.select(attachments.c.seq, *COLUMNS).where(attachments.c.seq > after).order_by(attachments.c.seq).limit(limit)
     )
-    return [(row[0], Attachment(*row[1:])) for row in rows]
+    return [(row.seq, to_attachment(row)) for row in rows]
 
 
 async def get_by_id(reader: Reader, attachment_id: str) -> Attachment | None:
     """Return one attachment of any case; None if it does not exist."""
     row = await reader.fetch_one(sa.select(*COLUMNS).where(attachments.c.id == attachment_id))
-    return Attachment(*row) if row else None
+    return to_attachment(row) if row else None
 
 
 async def anonymise_deletions(tx: Transaction, case_id: str, filename: str) -> None:
@@ -91,14 +91,16 @@ async def is_referenced(reader: Reader, storage: str, key: str) -> bool:
     """Return whether an attachment or the garbage list names the bytes under a key."""
     named = sa.exists().where(attachments.c.storage == storage, attachments.c.storage_key == key)
     listed = sa.exists().where(leftovers.c.storage == storage, leftovers.c.storage_key == key)
-    row = await reader.fetch_one(sa.select(sa.or_(named, listed)))
-    return bool(row and row[0])
+    row = await reader.fetch_one(sa.select(sa.or_(named, listed).label("referenced")))
+    return bool(row and row.referenced)
 
 
 async def ledger_and_row_totals(reader: Reader) -> dict[str, tuple[FileTotals, FileTotals]]:
     """Return the content of each storage by name: (by the ledger, by the rows), read in one statement."""
     rows = await reader.fetch_all(_LEDGER_AND_ROW_TOTALS)
-    return {row[0]: (FileTotals(row[1], row[2]), FileTotals(row[3], int(row[4]))) for row in rows}
+    return {
+        row.storage: (FileTotals(row.files, row.bytes), FileTotals(row.row_files, int(row.row_bytes))) for row in rows
+    }
 
 
 async def correct_ledger(tx: Transaction) -> None:

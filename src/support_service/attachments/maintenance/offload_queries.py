@@ -57,10 +57,12 @@ async def movable_totals(
     free = sa.select(attachments.c.size_bytes).where(_claimable(source, before, now))
     sizes = free.order_by(attachments.c.created_at).limit(limit).subquery()
     row = await reader.fetch_one(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(sizes.c.size_bytes), 0)).select_from(sizes)
+        sa.select(
+            sa.func.count().label("files"), sa.func.coalesce(sa.func.sum(sizes.c.size_bytes), 0).label("bytes")
+        ).select_from(sizes)
     )
     assert row is not None  # noqa: S101 - a count has a row
-    return FileTotals(files=row[0], bytes=int(row[1]))
+    return FileTotals(files=row.files, bytes=int(row.bytes))
 
 
 async def claim(
@@ -74,14 +76,14 @@ async def claim(
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    ids = [row[0] for row in await tx.fetch_all(chosen)]
+    ids = [row.id for row in await tx.fetch_all(chosen)]
     claimed = (
         attachments.update()
         .where(attachments.c.id.in_(ids))
         .values(mover=mover, moving_until=until)
         .returning(*store.COLUMNS)
     )
-    return [Attachment(*row) for row in await tx.fetch_all(claimed)] if ids else []
+    return [store.to_attachment(row) for row in await tx.fetch_all(claimed)] if ids else []
 
 
 async def renew_claims(tx: Transaction, mover: str, until: datetime) -> None:
@@ -141,7 +143,7 @@ async def claim_due_garbage(
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    found = [GarbageEntry(*row) for row in await tx.fetch_all(due)]
+    found = [GarbageEntry(row.storage, row.storage_key, row.size_bytes) for row in await tx.fetch_all(due)]
     for leftover in found:
         await tx.execute(leftovers.update().where(_matches(leftover)).values(removing=True, due_at=until))
     return found
@@ -162,7 +164,7 @@ async def postpone_garbage(tx: Transaction, failed: Sequence[GarbageEntry], unti
 async def list_garbage(reader: Reader) -> list[GarbageEntry]:
     """Return the whole garbage list."""
     rows = await reader.fetch_all(sa.select(*GARBAGE_COLUMNS))
-    return [GarbageEntry(*row) for row in rows]
+    return [GarbageEntry(row.storage, row.storage_key, row.size_bytes) for row in rows]
 
 
 def _matches(leftover: GarbageEntry) -> sa.ColumnElement[bool]:

@@ -1,0 +1,136 @@
+"""SQL of case lists and counts."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from itertools import accumulate
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.cases.model import MAX_PAGE_BYTES, Ticket
+from support_service.cases.projections import TICKET_JSON
+from support_service.cases.requests import CaseQuery
+from support_service.cases.search import search_words
+from support_service.core.case_vocabulary import SYNTHETIC, UNSETTLED
+from support_service.core.principals import Principal
+from support_service.database import Reader
+from support_service.database.dialect import octets, search_matches
+from support_service.database.pages import limit_by_bytes
+from support_service.database.tables import tickets
+
+NOT_SYNTHETIC = tickets.c.channel != SYNTHETIC
+OPEN_CASES = (
+    sa.select(tickets.c.status, tickets.c.priority, sa.func.count().label("number"))
+    .where(tickets.c.status.in_(UNSETTLED), NOT_SYNTHETIC)
+    .group_by(tickets.c.status, tickets.c.priority)
+)
+OLDEST_WAITING = sa.select(sa.func.min(tickets.c.waiting_since).label("since")).where(
+    tickets.c.status.in_(UNSETTLED), NOT_SYNTHETIC
+)
+WORKLOAD = (
+    sa.select(tickets.c.status, sa.func.count().label("number"))
+    .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"), NOT_SYNTHETIC)
+    .group_by(tickets.c.status)
+)
+FILTER_COLUMNS = ("status", "customer_id", "assigned_agent_id", "team", "priority", "channel")
+# Size in bytes of the columns that may be long.
+_SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class TicketPage:
+    """A page of (seq, ticket), newest first; `more` says whether older matching tickets follow."""
+
+    tickets: list[tuple[int, Ticket]]
+    more: bool
+
+
+async def find(
+    reader: Reader, query: CaseQuery, after: int | None, principal: Principal, *, max_bytes: int = MAX_PAGE_BYTES
+) -> TicketPage:
+    """Return a page of the tickets that match the query and that the principal sees, older than the seq `after`.
+
+    The page has at most `query.limit` tickets, and ends early when its tickets reach `max_bytes` bytes.
+    """
+    filters: dict[str, Any] = {name: value for name in FILTER_COLUMNS if (value := getattr(query, name)) is not None}
+    if query.q is not None:
+        words = search_words(query.q)
+        if not words:
+            return TicketPage([], more=False)
+        filters["words"] = " ".join(f"{word}*" for word in words)
+    if after is not None:
+        filters["after"] = after
+    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
+    access = {"subject": principal.subject or "", "teams": list(principal.teams)}
+    bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": max_bytes}
+    rows = await reader.fetch_all(_page_statement(frozenset(filters), principal.role), filters | access | bounds)
+    # The database bounds the page by the stored sizes. JSON may write one character of a description as six bytes,
+    # and the database could only count those by reading every text, so the JSON is measured here too.
+    before = accumulate((len(row.ticket) for row in rows), initial=0)
+    page = [
+        (row.seq, Ticket.model_validate_json(row.ticket))
+        for row, size in zip(rows, before, strict=False)
+        if size < max_bytes
+    ]
+    return TicketPage(page, bool(rows) and rows[0].number > len(page))
+
+
+async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
+    """Return the number of an agent's cases by status; statuses without a case are left out."""
+    return {row.status: row.number for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id})}
+
+
+async def count_unsettled(reader: Reader) -> tuple[dict[tuple[str, str], int], datetime | None]:
+    """Return the number of unsettled cases by (status, priority), and since when the longest waiting customer waits.
+
+    The time is None if no customer waits.
+    """
+    cases = {(row.status, row.priority): row.number for row in await reader.fetch_all(OPEN_CASES)}
+    oldest = await reader.fetch_one(OLDEST_WAITING)
+    return cases, oldest.since if oldest else None
+
+
+@cache
+def _page_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
+    """Return the statement of a page: (seq, ticket as JSON, number of rows found, at most the limit and one).
+
+    The database writes JSON for the tickets of the page only. The statement is cached for each set of filters, because
+    building it takes SQLAlchemy longer than SQLite needs for the page.
+    """
+    conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTER_COLUMNS if name in filters]
+    if "channel" not in filters:
+        conditions.append(NOT_SYNTHETIC)
+    if "words" in filters:
+        words = sa.bindparam("words", type_=sa.Text())
+        conditions.append(search_matches(tickets.c.seq, tickets.c.search_text, words))
+    if "after" in filters:
+        conditions.append(tickets.c.seq < sa.bindparam("after"))
+    found = (
+        sa.select(tickets.c.seq, _SIZE.label("size"))
+        .where(*conditions, *_access_conditions(role))
+        .order_by(tickets.c.seq.desc())
+        .limit(sa.bindparam("one_more"))
+    )
+    page = limit_by_bytes(found, "seq", sa.desc)
+    ticket = sa.select(TICKET_JSON).where(tickets.c.seq == page.c.seq).scalar_subquery()
+    return (
+        sa.select(page.c.seq, ticket.label("ticket"), page.c.number)
+        .order_by(page.c.seq.desc())
+        .limit(sa.bindparam("limit"))
+    )
+
+
+def _access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
+    """Return `Principal.may_see` as SQL conditions; an empty list for roles that see all cases."""
+    subject: sa.BindParameter[str] = sa.bindparam("subject")
+    if role == "customer":
+        return [tickets.c.customer_id == subject]
+    if role == "agent":
+        of_agent = sa.or_(
+            tickets.c.assigned_agent_id == subject,
+            sa.and_(tickets.c.assigned_agent_id.is_(None), tickets.c.team.is_(None)),
+            tickets.c.team.in_(sa.bindparam("teams", expanding=True)),
+        )
+        return [of_agent]
+    return []

@@ -1,0 +1,174 @@
+"""Request models of cases: bodies and query parameters."""
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from support_service.cases import examples
+from support_service.cases.model import ApiModel, example_config
+from support_service.cases.vocabulary import (
+    Channel,
+    Context,
+    Description,
+    Identifier,
+    Metadata,
+    Priority,
+    Sentiment,
+    Subject,
+    Tags,
+    Text,
+    Uri,
+    Visibility,
+)
+from support_service.core.case_vocabulary import AuthorType, Status
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 200
+CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64url; their first bit is 0
+
+
+def _without_required(schema: dict[str, Any]) -> None:
+    """Add an example and make all members optional: members missing from the body may be in the query string."""
+    schema["examples"] = [examples.STATUS_CHANGE]
+    del schema["required"]
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """Add an example and remove the defaults: they only make the fields optional and never apply to a change."""
+    schema["examples"] = [examples.CASE_CHANGE]
+    for field_schema in schema["properties"].values():
+        field_schema.pop("default", None)
+
+
+class RequestModel(ApiModel):
+    """What a client sends; a field that is null counts as left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, sent: object) -> object:
+        if isinstance(sent, dict):
+            return {name: value for name, value in sent.items() if value is not None}
+        return sent
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema with each optional field marked as nullable."""
+        schema = handler(core)
+        model_schema = handler.resolve_ref_schema(schema)
+        for name in model_schema["properties"].keys() - model_schema.get("required", ()):
+            field_schema = model_schema["properties"][name]
+            annotations = {
+                key: field_schema.pop(key) for key in ("title", "description", "default") if key in field_schema
+            }
+            alternatives = field_schema.pop("anyOf") if set(field_schema) == {"anyOf"} else [field_schema]
+            alternatives += [{"type": "null"}] if {"type": "null"} not in alternatives else []
+            model_schema["properties"][name] = annotations | {"anyOf": alternatives}
+        return schema
+
+
+class NewMessage(RequestModel):
+    """A message to add to a case."""
+
+    model_config = example_config(examples.NEW_MESSAGE)
+
+    author_type: AuthorType
+    message: Text
+    attachment_uri: Uri | None = None
+    sentiment: Sentiment | None = None
+    metadata: Metadata | None = None
+    visibility: Visibility = "public"
+
+
+class NewCase(RequestModel):
+    """A case to open."""
+
+    model_config = example_config(examples.NEW_CASE)
+
+    subject: Subject
+    description: Description | None = None
+    customer_id: Identifier | None = None
+    channel: Channel
+    priority: Priority = "normal"
+    assigned_agent_id: Identifier | None = None
+    team: Identifier | None = None
+    context: Context = Field([])
+    tags: Tags = Field([])
+    initial_message: NewMessage | None = None
+
+
+class CaseChange(ApiModel):
+    """What may be changed of a case; a field that is left out stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    subject: Subject = ""
+    description: Description | None = None
+    priority: Priority = "normal"
+    assigned_agent_id: Identifier | None = None
+    team: Identifier | None = None
+    context: Context = Field([])
+    tags: Tags = Field([])
+    status: Status = "open"
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that the client sent, by their Python names."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class StatusChange(RequestModel):
+    """A status to give a case, and perhaps an agent."""
+
+    model_config = ConfigDict(json_schema_extra=_without_required)
+
+    status: Status = Field(description="the status to give")
+    assigned_agent_id: Identifier | None = Field(None, description="the agent to give the case to")
+
+
+class Closing(RequestModel):
+    """How a case is closed: a last message and an agent, each if given."""
+
+    model_config = example_config(examples.CLOSING)
+
+    message: Text | None = None
+    author_type: AuthorType = "agent"
+    attachment_uri: Uri | None = None
+    sentiment: Sentiment | None = None
+    metadata: Metadata | None = None
+    visibility: Visibility = "public"
+    assigned_agent_id: Identifier | None = None
+
+    def last_message(self) -> NewMessage | None:
+        """Return the message to add, or None without one."""
+        if self.message is None:
+            return None
+        return NewMessage.model_construct(
+            author_type=self.author_type,
+            message=self.message,
+            attachment_uri=self.attachment_uri,
+            sentiment=self.sentiment,
+            metadata=self.metadata,
+            visibility=self.visibility,
+        )
+
+
+class CaseQuery(ApiModel):
+    """Which cases to list; every filter given must hold."""
+
+    status: Status | None = Field(None, description="only cases in this status")
+    customer_id: Identifier | None = Field(None, description="only cases of this customer")
+    assigned_agent_id: Identifier | None = Field(None, description="only cases of this agent")
+    team: Identifier | None = Field(None, description="only cases of this team")
+    priority: Priority | None = Field(None, description="only cases of this priority; `medium` is read as `normal`")
+    channel: Channel | None = Field(None, description="only cases of this channel")
+    q: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="words that subject, description or customer must have, whatever their case and diacritics"
+    )
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE,
+        description="how many cases a page has at most; one whose cases have more than about 4 MiB of JSON ends early",
+    )
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
+        None, description="`nextCursor` of the page before; without it the list starts with the newest case"
+    )
