@@ -13,7 +13,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from support_service import database as databases
 from support_service.app import Timings, build
 from support_service.database import Database
-from support_service.database import postgres as postgres_room
 from support_service.http.runner import Runner
 from support_service.server import READ_BUFFER
 from support_service.settings import Settings
@@ -36,6 +35,7 @@ from tests.support.sessions import (  # noqa: F401 - fixtures
     s3_server,
     sqlite_template,
 )
+from tests.support.timings import PATIENT_DATABASE
 from tests.support.upstream import OrderService, PagedService, Upstream, fulfillment_service, payment_service
 
 # The same examples in every run, and no clock in the verdict.
@@ -46,13 +46,6 @@ pytest_plugins = ("tests.support.plugins.tiers", "tests.support.plugins.isolatio
 
 MakeClient = Callable[..., Awaitable[TestClient]]
 both_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostgreSQL has more time than a busy machine takes; what runs as a process of its own has what operators give."""
-    for name in ("POOL_TIMEOUT", "CONNECT_TIMEOUT", "LOCK_TIMEOUT"):
-        monkeypatch.setattr(postgres_room, name, 6 * PATIENCE)
 
 
 @pytest.fixture
@@ -79,7 +72,7 @@ def database_url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """An open database."""
-    database = databases.connect(database_url)
+    database = databases.connect(database_url, timings=PATIENT_DATABASE)
     await database.open()
     yield database
     await database.close()

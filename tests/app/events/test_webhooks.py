@@ -15,13 +15,14 @@ from support_service.database.component import DATABASE
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events import erasure, outbox_store, webhook_store
 from support_service.events.component import EventTimings
-from support_service.events.relay import PUBLISH_BATCH
-from support_service.events.webhooks import MAX_CONCURRENT_DELIVERIES, PURGE_BATCH
+from support_service.events.relay import RelayTimings
+from support_service.events.webhooks import WebhookTimings
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 DELIVERIES = "support_webhook_deliveries_total"
+MORE_THAN_AT_ONCE = 2 * WebhookTimings().max_concurrent_deliveries + 1
 
 
 class Endpoint:
@@ -146,7 +147,7 @@ async def test_old_deliveries_are_forgotten(make_client):
     database, now = client.app[DATABASE], datetime.now(UTC)
     row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
     async with database.transaction() as tx:
-        for state, days, number in (("delivered", 2, 2 * PURGE_BATCH + 1), ("failed", 31, 1), ("failed", 2, 1)):
+        for state, days, number in (("delivered", 2, 2 * WebhookTimings().purge_batch + 1), ("failed", 31, 1), ("failed", 2, 1)):
             old = row | {"state": state, "due": now - timedelta(days=days)}
             await tx.execute(webhook_deliveries.insert(), [old] * number)
     await wait_for_states(client, ["failed"])
@@ -161,7 +162,7 @@ async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
         return web.Response()
 
     async def all_delivered():
-        return (await states(client)).count("delivered") >= 2 * MAX_CONCURRENT_DELIVERIES + 1
+        return (await states(client)).count("delivered") >= MORE_THAN_AT_ONCE
 
     app = web.Application()
     app.router.add_post("/hook", hang)
@@ -170,12 +171,9 @@ async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
         hooks = [{"name": name, "url": str(hanging.make_url("/hook")), "secret": SECRET} for name in names]
         hooks.append({"name": "well", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET})
         client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
-        for _ in range(2 * MAX_CONCURRENT_DELIVERIES + 1):
+        for _ in range(MORE_THAN_AT_ONCE):
             await open_case(client)
-        assert (
-            len({event["id"] for event in await endpoint.got(2 * MAX_CONCURRENT_DELIVERIES + 1)})
-            == 2 * MAX_CONCURRENT_DELIVERIES + 1
-        )
+        assert len({event["id"] for event in await endpoint.got(MORE_THAN_AT_ONCE)}) == MORE_THAN_AT_ONCE
         await eventually(all_delivered)
         release.set()
 
@@ -187,7 +185,7 @@ async def test_a_dead_redis_does_not_hold_up_webhooks(make_client, endpoint, red
     async with client.app[DATABASE].transaction() as tx:
         told = json.dumps({"id": "old"})
         row = {"type": "support.case.updated.v1", "at": "2026-01-01T00:00:00Z", "event": told, "fanned_out": True}
-        await tx.execute(outbox.insert(), [row] * (PUBLISH_BATCH + 50))
+        await tx.execute(outbox.insert(), [row] * (RelayTimings().publish_batch + 50))
     await open_case(client)
     assert [event["type"] for event in await endpoint.got(2)] == ["support.case.opened.v1"] * 2
     redis.start()

@@ -11,12 +11,11 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from support_service.events.broker.redis import RedisBroker
 from support_service.events.consumer import EventConsumer
 from tests.conftest import both_databases
 from tests.integration.events.test_consumer import there
 from tests.support.calls import add_message, eventually, open_case, read_case
-from tests.support.events.fixtures import published, send, shipment
+from tests.support.events.fixtures import patient_broker, published, send, shipment
 from tests.support.process import running
 from tests.support.servers import free_port
 
@@ -116,7 +115,7 @@ async def test_redis_is_killed_under_load(make_client, durable_redis):
 
 async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
     """An event that was handed out ten times and never came to an end is a dead letter, and the others go on."""
-    broker = RedisBroker(redis.url)
+    broker = patient_broker(redis.url)
     await broker.publish("s", [json.dumps(shipment("bad"))], max_length=10)
     await broker.receive("s", "dead", count=1, wait=0.1)
     for _ in range(9):

@@ -9,17 +9,19 @@ from redis.asyncio import Redis
 
 from support_service.core.errors import Unavailable
 from support_service.database.protocols import DATABASE_BUSY
-from support_service.events import consumer, envelope
+from support_service.events import envelope
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.memory import InMemoryBroker
-from support_service.events.broker.redis import GROUP, RedisBroker
-from support_service.events.consumer import MAX_TRIES, EventConsumer
+from support_service.events.broker.redis import GROUP
+from support_service.events.consumer import ConsumerTimings, EventConsumer
+from support_service.events.retry import Backoff
 from tests.conftest import both_databases
 from tests.integration.events.test_inbound_events import SENTENCE, about, consumed, messages, wait_for_messages
 from tests.support.calls import PATIENCE, eventually, open_case
-from tests.support.events.fixtures import send, shipment
+from tests.support.events.fixtures import patient_broker, send, shipment
 
 STREAM = "support.inbound"
+MAX_TRIES = ConsumerTimings().max_tries
 
 
 @pytest.fixture
@@ -38,15 +40,17 @@ async def stream(redis):
 @pytest.fixture
 async def broker(redis):
     """The broker on it."""
-    broker = RedisBroker(redis.url)
+    broker = patient_broker(redis.url)
     yield broker
     await broker.close()
 
 
 @asynccontextmanager
-async def consuming(broker, instruments, apply, ping):
+async def consuming(broker, instruments, apply, ping, **timings):
     """A consumer for the length of a block."""
-    hearing = EventConsumer(broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping)
+    hearing = EventConsumer(
+        broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping, timings=ConsumerTimings(**timings)
+    )
     running = asyncio.create_task(hearing.run())
     async with asyncio.timeout(PATIENCE):
         yield
@@ -95,9 +99,8 @@ async def test_a_database_that_answers_is_not_waited_for(stream, broker, instrum
     assert (letters[0].tries, len(tries)) == (5, down + 5)
 
 
-async def test_a_lock_is_waited_for(stream, broker, instruments, monkeypatch):
+async def test_a_lock_is_waited_for(stream, broker, instruments):
     """While the database is locked no try is counted, and no replica takes over what another waits with."""
-    monkeypatch.setattr(consumer, "BACKOFF", (0.001, 0.001))
     tries, hour, applied = [], 3_600_000, asyncio.Event()
 
     async def apply(_event):
@@ -113,13 +116,12 @@ async def test_a_lock_is_waited_for(stream, broker, instruments, monkeypatch):
         return "applied"
 
     await send(stream, shipment())
-    async with consuming(broker, instruments, apply, there):
+    async with consuming(broker, instruments, apply, there, backoff=Backoff(0.001, 0.001)):
         await applied.wait()
 
 
-async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments, monkeypatch):
+async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments):
     """An event that has waited as long as a try may in each of 5 is a dead letter, and holds up no one any more."""
-    monkeypatch.setattr(consumer, "LOCK_WAIT", 0)
     done = asyncio.Event()
 
     async def apply(event):
@@ -130,7 +132,7 @@ async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments
 
     await send(stream, shipment("bad"))
     await send(stream, shipment("good"))
-    async with consuming(broker, instruments, apply, there):
+    async with consuming(broker, instruments, apply, there, lock_wait=0):
         await done.wait()
         letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
     assert (letters[0].reason, letters[0].tries) == ("Unavailable: no", MAX_TRIES)
@@ -203,7 +205,7 @@ async def test_an_unforeseen_failure_does_not_end_the_consumer(instruments, capl
     await broker.publish(STREAM, [json.dumps(shipment())], max_length=9)
     async with consuming(broker, instruments, apply, there):
         await done.wait()
-    assert [record.message for record in caplog.records] == ["The consumer failed; it goes on"]
+    assert [record.message for record in caplog.records] == ["Consuming events failed and is retried"]
 
 
 class Down(InMemoryBroker):

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -12,8 +13,7 @@ from support_service.attachments.component import AttachmentTimings
 from support_service.audit.sealer import SealerTimings
 from support_service.cases.gauges import GaugeTimings
 from support_service.core.errors import Unavailable, case_not_found
-from support_service.database import postgres as postgres_room
-from support_service.database import sqlite as sqlite_room
+from support_service.database.timings import DatabaseTimings, SqliteTimings
 from support_service.events import relay
 from support_service.events.component import EventTimings
 from support_service.telemetry.labels import REDIS_OPERATIONS
@@ -22,6 +22,7 @@ from support_service.timeline.component import CACHE, TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
 from tests.conftest import both_databases
 from tests.support.calls import PATIENCE, eventually, open_case, read_case, read_detail, refresh, refused
+from tests.support.timings import PATIENT_POSTGRES
 
 TIME = "db_client_operation_duration_seconds"
 POOL = "db_client_connections"
@@ -135,11 +136,14 @@ async def test_a_block_that_breaks_is_an_error(database_url, backend):
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_lock_that_is_not_had_in_time(database_url, backend, monkeypatch):
+async def test_a_lock_that_is_not_had_in_time(database_url, backend):
     """A change that waits for a lock in vain is `timeout`, and its client is told that the database is busy."""
-    monkeypatch.setattr(postgres_room, "LOCK_TIMEOUT", 0.05)
     told = []
-    database = databases.connect(database_url, measure=lambda *operation: told.append((operation[0], operation[2])))
+    database = databases.connect(
+        database_url,
+        measure=lambda *operation: told.append((operation[0], operation[2])),
+        timings=DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05)),
+    )
     await database.open()
     lock = sa.text("LOCK TABLE tickets IN EXCLUSIVE MODE")
     async with database.transaction() as first:
@@ -153,11 +157,14 @@ async def test_a_lock_that_is_not_had_in_time(database_url, backend, monkeypatch
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_a_sqlite_that_stays_busy(database_url, backend, monkeypatch):
+async def test_a_sqlite_that_stays_busy(database_url, backend):
     """A change that another process's write holds up for too long is `timeout`."""
-    monkeypatch.setattr(sqlite_room, "BUSY_FOR", 0.05)
     told = []
-    database = databases.connect(database_url, measure=lambda *operation: told.append((operation[0], operation[2])))
+    database = databases.connect(
+        database_url,
+        measure=lambda *operation: told.append((operation[0], operation[2])),
+        timings=DatabaseTimings(sqlite=SqliteTimings(busy_timeout=0.05)),
+    )
     await database.open()
     other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

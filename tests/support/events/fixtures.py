@@ -12,18 +12,12 @@ from redis.asyncio import Redis
 from support_service.database import Database
 from support_service.database.tables import outbox
 from support_service.events import relay
-from support_service.events.broker import redis as redis_streams
 from support_service.events.broker.base import Broker
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import RedisBroker
-from tests.support.calls import PATIENCE, eventually
+from tests.support.calls import eventually
 from tests.support.servers import RedisServer
-
-
-@pytest.fixture(autouse=True)
-def _patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis has more time to answer than a busy machine takes; none is frozen here."""
-    monkeypatch.setattr(redis_streams, "TIMEOUT", 2 * PATIENCE)
+from tests.support.timings import PATIENT_REDIS
 
 
 @pytest.fixture
@@ -32,10 +26,15 @@ def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "LEASE_DURATION", 1.0)
 
 
+def patient_broker(url: str) -> RedisBroker:
+    """A broker that gives Redis more time to answer than a busy machine takes."""
+    return RedisBroker(url, timings=PATIENT_REDIS)
+
+
 @pytest.fixture(params=["in-process", "redis"])
 async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
     """Each broker there is."""
-    broker = InMemoryBroker() if request.param == "in-process" else RedisBroker(request.getfixturevalue("redis").url)
+    broker = InMemoryBroker() if request.param == "in-process" else patient_broker(request.getfixturevalue("redis").url)
     yield broker
     await broker.close()
 

@@ -14,6 +14,7 @@ from support_service.core.errors import Conflict, NotFound
 from support_service.core.principals import SYSTEM
 from support_service.database.tables import inbound_events, tickets
 from support_service.events import inbox
+from support_service.events.inbox import InboxTimings
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases
 
@@ -168,16 +169,16 @@ async def test_a_made_up_case_goes_with_its_files_or_not_at_all(service):
         await service.get_case(SYSTEM, case.id)
 
 
-async def test_old_events_are_forgotten_in_chunks(database, monkeypatch):
+async def test_old_events_are_forgotten_in_chunks(database):
     """Old events that are done are forgotten, however many; those that are not done, and new ones, are kept."""
-    monkeypatch.setattr(inbox, "PURGE_BATCH", 2)
+    timings = InboxTimings(purge_batch=2)
     now = datetime.now(UTC)
-    old = now - inbox.RETENTION - timedelta(days=1)
+    old = now - timings.retention - timedelta(days=1)
     rows = [(f"old-{number}", old, True) for number in range(5)] + [("open", old, False), ("new", now, True)]
     async with database.transaction() as tx:
         row = {"source": "/s", "reached": 0}
         values = [row | {"id": each, "at": at, "done": done} for each, at, done in rows]
         await tx.execute(inbound_events.insert(), values)
-    await inbox.delete_expired(database)
+    await inbox.delete_expired(database, timings)
     kept = await database.fetch_all(sa.select(inbound_events.c.id))
     assert sorted(each for (each,) in kept) == ["new", "open"]

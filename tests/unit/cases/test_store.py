@@ -9,6 +9,7 @@ from support_service.cases import case_list, store
 from support_service.cases.model import Message, Ticket
 from support_service.cases.requests import CaseQuery
 from support_service.cases.search import search_words
+from support_service.core.principals import SYSTEM
 from support_service.database.tables import ticket_references
 from tests.conftest import both_databases
 
@@ -68,9 +69,9 @@ async def references(database):
     return sorted(tuple(row) for row in await database.fetch_all(statement))
 
 
-async def listed(database, query, after=None):
+async def listed(database, query, after=None, **bound):
     """The ids of a page, and whether there are more."""
-    page = await case_list.find(database, query, after, SYSTEM)
+    page = await case_list.find(database, query, after, SYSTEM, **bound)
     return [each.id for _, each in page.tickets], page.more
 
 
@@ -130,14 +131,13 @@ async def test_a_list_is_in_the_order_of_opening(database, keep):
 
 
 @pytest.mark.parametrize("large", [{"context": [{"a": "đ" * 1024}]}, {"description": "đ" * 1024}])
-async def test_a_page_of_large_tickets_ends_early(database, keep, monkeypatch, large):
+async def test_a_page_of_large_tickets_ends_early(database, keep, large):
     """Once a page's tickets have MAX_PAGE bytes no further one is on it, but one always is; the next goes on there."""
     await keep(*(ticket(number, **large) for number in range(5)), ticket(5))
     for bound, pages in ((3 * 2048, [4, 2]), (1, [1] * 6), (6 * 3072, [6])):
-        monkeypatch.setattr(store, "MAX_PAGE_BYTES", bound)
         seen, sizes, after, more = [], [], None, True
         while more:
-            page = await case_list.find(database, CaseQuery(), after, SYSTEM)
+            page = await case_list.find(database, CaseQuery(), after, SYSTEM, max_bytes=bound)
             seen += [each.id for _, each in page.tickets]
             sizes.append(len(page.tickets))
             after, more = page.tickets[-1][0], page.more
@@ -145,13 +145,13 @@ async def test_a_page_of_large_tickets_ends_early(database, keep, monkeypatch, l
         assert sizes == pages
 
 
-async def test_signs_count_as_they_are_written(database, keep, monkeypatch):
+async def test_signs_count_as_they_are_written(database, keep):
     """A sign that JSON escapes counts with all that stands for it: a page of such texts ends as early as others."""
     await keep(*(ticket(number, description="\x01" * 341) for number in range(5)))  # 2,046 bytes in JSON
-    monkeypatch.setattr(store, "MAX_PAGE_BYTES", 2 * 2048)
-    assert await listed(database, CaseQuery()) == (["case-4", "case-3"], True)
-    page = await case_list.find(database, CaseQuery(), None, SYSTEM)
-    assert await listed(database, CaseQuery(), page.tickets[-1][0]) == (["case-2", "case-1"], True)
+    bound = {"max_bytes": 2 * 2048}
+    assert await listed(database, CaseQuery(), **bound) == (["case-4", "case-3"], True)
+    page = await case_list.find(database, CaseQuery(), None, SYSTEM, **bound)
+    assert await listed(database, CaseQuery(), page.tickets[-1][0], **bound) == (["case-2", "case-1"], True)
 
 
 async def test_a_message_touches_its_case(database, keep):

@@ -2,16 +2,15 @@
 
 import asyncio
 
-from support_service.database import sqlite
 from support_service.database.sqlite import SqliteDatabase
 from support_service.database.tables import audit_head
+from support_service.database.timings import SqliteTimings
 from tests.support.calls import eventually
 
 
 async def test_a_checkpoint_that_fails_is_tried_again(database_url, monkeypatch, caplog):
     """A failure is logged, and costs one checkpoint: the database goes on."""
-    monkeypatch.setattr(sqlite, "CHECKPOINT_INTERVAL", 0.0)
-    database = SqliteDatabase(database_url)
+    database = SqliteDatabase(database_url, timings=SqliteTimings(checkpoint_interval=0.0))
     await database.open()
     connect, tries = database._engine.connect, []
 

@@ -14,6 +14,7 @@ from support_service.cases import store as case_store
 from support_service.core.errors import Unavailable
 from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_ledger, attachments, messages, ticket_references, tickets
+from support_service.database.timings import DatabaseTimings, SqliteTimings
 from tests.conftest import both_databases
 from tests.support.calls import PATIENCE
 
@@ -185,9 +186,10 @@ async def test_two_processes_that_write_one_sqlite_file(database, database_url):
     await second.close()
 
 
-async def test_a_sqlite_file_that_stays_locked(database, database_url, monkeypatch):
+async def test_a_sqlite_file_that_stays_locked(database_url):
     """Where another process holds the lock for too long, a writer is told to come again; readers read on."""
-    monkeypatch.setattr("support_service.database.sqlite.BUSY_FOR", 0.05)
+    database = databases.connect(database_url, timings=DatabaseTimings(sqlite=SqliteTimings(busy_timeout=0.05)))
+    await database.open()
     other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable) as refusal:

@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from support_service import database as databases
 from support_service.core.errors import Unavailable
-from support_service.database import migrate, postgres_migrate
+from support_service.database import migrate
 from support_service.database.tables import metadata
+from support_service.database.timings import MigrationTimings
 from tests.support.calls import PATIENCE, eventually
 from tests.support.sessions import in_thread
 
@@ -247,15 +248,13 @@ async def test_cases_are_read_while_rows_are_filled_in(busy):
     assert await user.fetchval("SELECT conversation_bytes FROM tickets") == len("hello") + 256
 
 
-async def test_a_table_in_use_is_waited_for_with_patience(busy, monkeypatch):
+async def test_a_table_in_use_is_waited_for_with_patience(busy):
     """A long look at a table lets the migration wait, which lets everyone else have the table, and then goes on."""
-    monkeypatch.setattr(postgres_migrate, "LOCK_TIMEOUT", 0.2)
-    monkeypatch.setattr(postgres_migrate, "PAUSE", 0.01)
-    monkeypatch.setattr(postgres_migrate, "TRIES", 10_000)
+    timings = MigrationTimings(lock_timeout=0.2, retry_pause=0.01, attempts=10_000)
     url, holder, user = busy
     async with holder.transaction():
         await holder.fetchval("SELECT count(*) FROM tickets")
-        migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
+        migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url, timings=timings))
         await waits(holder, "tickets", "AccessExclusiveLock")
         async with asyncio.timeout(PATIENCE):
             assert await user.fetchval("SELECT count(*) FROM tickets") == 1
@@ -263,16 +262,14 @@ async def test_a_table_in_use_is_waited_for_with_patience(busy, monkeypatch):
     assert await migrating == "newest"
 
 
-async def test_a_table_that_stays_in_use(busy, monkeypatch):
+async def test_a_table_that_stays_in_use(busy):
     """A migration that has no turn for too long says so, keeps what it has done, and goes on when it is run again."""
-    monkeypatch.setattr(postgres_migrate, "LOCK_TIMEOUT", 0.05)
-    monkeypatch.setattr(postgres_migrate, "PAUSE", 0.01)
-    monkeypatch.setattr(postgres_migrate, "TRIES", 3)
+    timings = MigrationTimings(lock_timeout=0.05, retry_pause=0.01, attempts=3)
     url, holder, _ = busy
     async with holder.transaction():
         await holder.fetchval("SELECT count(*) FROM tickets")
         with pytest.raises(Unavailable, match="lock timeout"):
-            await asyncio.to_thread(migrate.upgrade, url)
+            await asyncio.to_thread(migrate.upgrade, url, timings=timings)
     assert await asyncio.to_thread(revision, url) == "0004"
     assert await asyncio.to_thread(migrate.upgrade, url) == "newest"
 

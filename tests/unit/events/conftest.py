@@ -1,3 +1,3 @@
 """Brokers, and Redis servers that may be killed."""
 
-from tests.support.events.fixtures import _patience_with_redis, broker  # noqa: F401 - fixtures
+from tests.support.events.fixtures import broker  # noqa: F401 - fixtures

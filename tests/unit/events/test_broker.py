@@ -1,21 +1,23 @@
 """One contract for every broker."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
 
 from support_service.core.units import MAX_DURATION, MAX_INTEGER
-from support_service.events.broker import redis as redis_streams
 from support_service.events.broker.base import BrokerError, FencedError, StreamFullError
-from support_service.events.broker.redis import RedisBroker
+from support_service.events.broker.redis import GROUP, RedisBroker, _deliveries
+from tests.support.events.fixtures import patient_broker
 from tests.support.servers import free_port
+from tests.support.timings import PATIENT_REDIS
 
 STREAM = "s"
 
 
-async def put(broker, *events, keep=1000):
-    await broker.publish(STREAM, events, max_length=keep)
+async def put(broker, *events, max_length=1000):
+    await broker.publish(STREAM, events, max_length=max_length)
 
 
 async def take(broker, count=100, wait=0.01):
@@ -113,7 +115,7 @@ async def test_depth(broker):
 async def test_the_stream_is_trimmed(broker):
     """The oldest events go when there are many more than are to be kept."""
     for start in range(0, 2000, 100):
-        await put(broker, *map(str, range(start, start + 100)), keep=500)
+        await put(broker, *map(str, range(start, start + 100)), max_length=500)
     kept = events(await take(broker, 3000))
     assert 500 <= len(kept) < 1000
     assert kept[-1] == b"1999"
@@ -138,7 +140,7 @@ async def test_an_event_of_any_bytes(broker):
 
 async def test_a_dead_redis(redis):
     """Every call says that the broker is out of order; once it is back it is used again, though it forgot all."""
-    broker = RedisBroker(redis.url)
+    broker = patient_broker(redis.url)
     await put(broker, "1")
     redis.kill()
     calls = (
@@ -174,7 +176,7 @@ async def test_what_may_not_be_lost_is_refused(broker):
 
 async def test_a_stream_that_nobody_has_read(redis):
     """What a producer has sent before any consumer came waits."""
-    broker = RedisBroker(redis.url)
+    broker = patient_broker(redis.url)
     await put(broker, "1", "2")
     await broker.trim(STREAM)
     assert (await broker.backlog(STREAM)).waiting == 2
@@ -183,7 +185,7 @@ async def test_a_stream_that_nobody_has_read(redis):
 
 async def test_another_group_that_came_first(redis):
     """What another group has read stays until ours has read it too, also where ours is not there yet."""
-    broker = RedisBroker(redis.url)
+    broker = patient_broker(redis.url)
     await put(broker, "1", "2")
     async with Redis.from_url(redis.url) as server:
         await server.xgroup_create(STREAM, "another", id="0")
@@ -194,31 +196,32 @@ async def test_another_group_that_came_first(redis):
     await broker.close()
 
 
-async def test_consumers_that_are_gone(redis, monkeypatch):
+async def test_consumers_that_are_gone(redis):
     """A consumer that has not been seen for a day goes; one that left events behind stays until others have them."""
-    broker = RedisBroker(redis.url)
+    broker = patient_broker(redis.url)
+    forgetful = RedisBroker(redis.url, timings=replace(PATIENT_REDIS, consumer_expiry=0))
 
-    async def trimmed():
+    async def trimmed(broker):
         await broker.trim(STREAM)
         async with Redis.from_url(redis.url) as server:
-            return {each["name"] for each in await server.xinfo_consumers(STREAM, redis_streams.GROUP)}
+            return {each["name"] for each in await server.xinfo_consumers(STREAM, GROUP)}
 
     await put(broker, "1", "2")
     (first,) = await take(broker, 1)
     await broker.acknowledge(STREAM, [first.id])
     await broker.receive(STREAM, "b", count=1, wait=0.01)
-    assert await trimmed() == {b"a", b"b"}
-    monkeypatch.setattr(redis_streams, "CONSUMER_EXPIRY", 0)
-    assert await trimmed() == {b"b"}
+    assert await trimmed(broker) == {b"a", b"b"}
+    assert await trimmed(forgetful) == {b"b"}
     (second,) = await broker.claim(STREAM, "c", count=1, min_idle=0, isolate_after=5)
-    assert await trimmed() == {b"c"}
+    assert await trimmed(forgetful) == {b"c"}
     assert second.event == b"2"
     await broker.close()
+    await forgetful.close()
 
 
 async def test_the_largest_that_can_be_set(broker):
     """A stream as long, and a wait as long, as the settings allow are no faults."""
-    await put(broker, "1", keep=MAX_INTEGER)
+    await put(broker, "1", max_length=MAX_INTEGER)
     assert events(await take(broker)) == [b"1"]
     assert await broker.claim(STREAM, "b", count=9, min_idle=MAX_DURATION.total_seconds(), isolate_after=5) == []
 
@@ -233,6 +236,4 @@ async def test_to_remove_nothing_asks_nobody():
 def test_entries_that_were_trimmed_away_are_left_out():
     """Redis hands out again what is not there any more as an id without fields, or as nothing."""
     entries = [(None, None), (b"1-0", None), (b"2-0", {b"event": b"x"})]
-    assert [(each.id, each.event, each.tries) for each in redis_streams._deliveries(entries, {"2-0": 3})] == [
-        ("2-0", b"x", 3)
-    ]
+    assert [(each.id, each.event, each.tries) for each in _deliveries(entries, {"2-0": 3})] == [("2-0", b"x", 3)]

@@ -10,9 +10,9 @@ from support_service.core.background import run_in_background
 from support_service.core.errors import Unavailable
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events import outbox_store, webhook_store
-from support_service.events import relay as relay_module
 from support_service.events.broker.memory import InMemoryBroker
-from support_service.events.relay import OutboxRelay
+from support_service.events.relay import OutboxRelay, RelayTimings
+from support_service.events.retry import Backoff
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender
 from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
@@ -39,9 +39,12 @@ async def left(database):
 
 @pytest.fixture
 def relay(database, instruments):
-    """A relay with one endpoint."""
+    """A relay with one endpoint, which takes two events at once and never rests."""
     hook = WebhookEndpoint("hook", "http://127.0.0.1:1/", "whsec_", ())
-    return OutboxRelay(database, InMemoryBroker(), instruments, stream=STREAM, max_stream_length=9, endpoints=[hook])
+    timings = RelayTimings(publish_batch=2, poll_interval=0.0, backoff=Backoff(0.0, 0.0))
+    return OutboxRelay(
+        database, InMemoryBroker(), instruments, stream=STREAM, max_stream_length=9, endpoints=[hook], timings=timings
+    )
 
 
 async def test_what_lies_between_published_events_stays(database):
@@ -52,9 +55,8 @@ async def test_what_lies_between_published_events_stays(database):
     assert await left(database) == [2]
 
 
-async def test_every_event_has_its_deliveries_before_it_is_published(database, relay, monkeypatch):
+async def test_every_event_has_its_deliveries_before_it_is_published(database, relay):
     """Deliveries are made a batch at a time, until those of all that is published are there."""
-    monkeypatch.setattr(relay_module, "PUBLISH_BATCH", 2)
     await publishable(database, 1, 2, 3, 4)
     await relay.close()  # without a lease it publishes nothing
     assert await left(database) == [1, 2, 3, 4]
@@ -65,9 +67,6 @@ async def test_every_event_has_its_deliveries_before_it_is_published(database, r
 
 async def test_deliveries_are_made_in_the_background_while_there_are_full_batches(database, relay, monkeypatch):
     """The loop that makes deliveries takes one batch after the other, and waits for a database that is out of reach."""
-    monkeypatch.setattr(relay_module, "PUBLISH_BATCH", 2)
-    monkeypatch.setattr(relay_module, "POLL_INTERVAL", 0.0)
-    monkeypatch.setattr(relay_module, "BACKOFF", (0.0, 0.0))
     lead, asked = relay._hold_lease, []
 
     async def lead_after_a_failure():
@@ -77,7 +76,7 @@ async def test_deliveries_are_made_in_the_background_while_there_are_full_batche
         return await lead()
 
     monkeypatch.setattr(relay, "_hold_lease", lead_after_a_failure)
-    monkeypatch.setattr(relay, "_publish_loop", forever)
+    monkeypatch.setattr(relay, "_publish_pending", forever)
     await publishable(database, 1, 2, 3, 4)
 
     async def all_made():

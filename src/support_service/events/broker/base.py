@@ -5,6 +5,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
+@dataclass(frozen=True, slots=True)
+class RedisBrokerTimings:
+    """Times of the Redis broker in seconds. In this module, so that they can be set without importing redis."""
+
+    timeout: float = 2.0  # to connect or to respond
+    consumer_expiry: float = 86_400.0  # an active consumer reads every second
+    max_pending_read: int = 256  # pending entries examined per claim
+
+
 class BrokerError(Exception):
     """The broker did not confirm the operation. Events passed to `publish` have to be published again."""
 

@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -19,6 +18,7 @@ from support_service.events.broker.base import (
     DeadLetter,
     Delivery,
     FencedError,
+    RedisBrokerTimings,
     StreamBacklog,
     StreamFullError,
     select_for_claim,
@@ -31,15 +31,6 @@ GROUP = "support-service"
 CONNECTIONS = 16
 EVENT_FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
 ERROR_REPLY = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
-
-
-@dataclass(frozen=True, slots=True)
-class RedisBrokerTimings:
-    """Times in seconds."""
-
-    timeout: float = 2.0  # to connect or to respond
-    consumer_expiry: float = 86_400.0  # an active consumer reads every second
-    max_pending_read: int = 256  # pending entries examined per claim
 
 
 class RedisBroker:
