@@ -25,7 +25,7 @@ from support_service.database.protocols import DATABASE_BUSY
 from support_service.events import envelope
 from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
 from support_service.events.inbound_events import InboundEvent
-from support_service.events.retry import Backoff, repeat
+from support_service.events.retry import Backoff, run_repeatedly
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.labels import EVENTS_IN, OTHER, known_or_other
@@ -41,6 +41,7 @@ class ConsumerTimings:
     """Times in seconds, and limits."""
 
     max_tries: int = 5
+    max_deliveries: int = 10  # of an event that never finishes: it crashes each consumer that handles it
     read_batch: int = 16  # events per read or claim
     max_concurrent_events: int = 4  # on PostgreSQL, network round trips take most of an event's time
     read_wait: float = 1.0  # for the first event of a read
@@ -51,11 +52,6 @@ class ConsumerTimings:
     drain_poll_interval: float = 0.05  # while a shutdown waits for pending events
     backoff: Backoff = Backoff(0.1, 2.0)
     max_waiting_events: int = 100_000  # beyond it, events sent by HTTP are rejected
-
-    @property
-    def max_deliveries(self) -> int:
-        """Deliveries after which an event that never finishes is dead-lettered: it crashes each of its consumers."""
-        return 2 * self.max_tries
 
 
 class EventConsumer:
@@ -91,7 +87,7 @@ class EventConsumer:
 
     async def run(self) -> None:
         """Consume events until cancelled; back off after a failure."""
-        await repeat(self._consume_batch, "Consuming events", interval=0, backoff=self._timings.backoff)
+        await run_repeatedly(self._consume_batch, "Consuming events", 0, self._timings.backoff)
 
     async def accept(self, event: InboundEvent) -> None:
         """Accept an event sent by HTTP: append it to the stream, or apply it directly if the broker is down.
@@ -202,9 +198,8 @@ class EventConsumer:
                 return await self._apply(event)
             except Unavailable as failure:
                 if failure.code == DATABASE_BUSY:
-                    now = time.monotonic()
-                    until = min(until, now + self._timings.lock_wait)
-                    if now >= until:
+                    until = min(until, time.monotonic() + self._timings.lock_wait)
+                    if time.monotonic() >= until:
                         raise
                     # If this fails, another consumer may claim the event: it finds it applied, or waits as well.
                     with suppress(BrokerError):

@@ -58,7 +58,7 @@ async def delete_from_stream(broker: RedisBroker, stream: str, case_ids: Collect
 
 def _subject_json(case_id: str) -> str:
     """Return the JSON text that occurs in each event of a case."""
-    return f'"subject":"{case_id}"'
+    return pydantic_core.to_json({"subject": case_id}).decode().strip("{}")
 
 
 def _subject(event: bytes) -> str | None:

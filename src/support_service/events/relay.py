@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ from support_service.core.ids import new_id
 from support_service.database import Database, Row
 from support_service.events import lease_store, outbox_store, webhook_store
 from support_service.events.broker.base import Broker, BrokerError, FencedError
-from support_service.events.retry import Backoff, repeat
+from support_service.events.retry import Backoff, run_repeatedly
 from support_service.events.webhooks import WebhookEndpoint
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
@@ -79,12 +79,12 @@ class OutboxRelay:
     async def run(self) -> None:
         """Relay until cancelled. Webhook deliveries are created in a separate task, independent of the broker."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat(self._publish_pending, "Publishing events"))
+            interval, backoff = self._timings.poll_interval, self._timings.backoff
+            group.create_task(run_repeatedly(self._publish_pending, "Publishing events", interval, backoff))
             if self._endpoints:
-                group.create_task(self._repeat(self._fan_out_pending, "Creating webhook deliveries"))
-
-    async def _repeat(self, work: Callable[[], Awaitable[None]], name: str) -> None:
-        await repeat(work, name, interval=self._timings.poll_interval, backoff=self._timings.backoff)
+                group.create_task(
+                    run_repeatedly(self._fan_out_pending, "Creating webhook deliveries", interval, backoff)
+                )
 
     async def close(self) -> None:
         """Publish the remaining events for at most one second, then release the lease.

@@ -21,7 +21,7 @@ from support_service.database import Database, Row, Transaction
 from support_service.database.batches import delete_in_batches
 from support_service.events import webhook_store
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
-from support_service.events.retry import Backoff, repeat
+from support_service.events.retry import Backoff, run_repeatedly
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments
 
@@ -84,12 +84,11 @@ class WebhookSender:
 
     async def run(self) -> None:
         """Deliver until cancelled, with one task per endpoint, so that a slow endpoint does not delay the others."""
+        interval, backoff = self._timings.poll_interval, self._timings.backoff
         async with asyncio.TaskGroup() as group:
             for name in (*self._endpoints, None):
-                deliver, timings = partial(self._deliver_due, name), self._timings
-                group.create_task(
-                    repeat(deliver, "Delivering webhooks", interval=timings.poll_interval, backoff=timings.backoff)
-                )
+                deliver = partial(self._deliver_due, name)
+                group.create_task(run_repeatedly(deliver, "Delivering webhooks", interval, backoff))
 
     async def _deliver_due(self, name: str | None) -> None:
         """Make due deliveries to an endpoint in batches, until one is not full."""
