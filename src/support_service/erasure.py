@@ -95,7 +95,7 @@ class CustomerErasure:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
             files += removed
             report(case_id)
-        await self._database.forget_words()
+        await self._database.purge_search_index()
         await self._remover.run()
         left = [
             file

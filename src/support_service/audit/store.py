@@ -12,7 +12,7 @@ from support_service.core.units import MAX_INTEGER
 from support_service.database import Reader, Transaction
 from support_service.database.compiled import compiled
 from support_service.database.dialect import octets
-from support_service.database.pages import Way, limit_by_bytes
+from support_service.database.pages import Direction, limit_by_bytes
 from support_service.database.tables import audit_head, audit_log
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB
@@ -23,7 +23,7 @@ COLUMNS = [_L[name] for name in FIELD_NAMES]
 
 
 def _select_page(
-    condition: sa.ColumnElement[bool] | sa.TextClause, place: sa.Column[Any], way: Way = sa.asc
+    condition: sa.ColumnElement[bool] | sa.TextClause, place: sa.Column[Any], direction: Direction = sa.asc
 ) -> sa.Select[Any]:
     """Select the first `count` entries that meet a condition, up to and including the one that reaches `bytes`.
 
@@ -32,11 +32,11 @@ def _select_page(
     # The column `changes` is read only for the entries within the limit.
     kept = [column for column in COLUMNS if column is not _L.changes]
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
-    found = sa.select(*kept, size).where(condition).order_by(way(place)).limit(sa.bindparam("count"))
-    page = limit_by_bytes(found, place.name, way)
+    found = sa.select(*kept, size).where(condition).order_by(direction(place)).limit(sa.bindparam("count"))
+    page = limit_by_bytes(found, place.name, direction)
     changes = sa.select(_L.changes).where(_L.seq == page.c.seq).scalar_subquery().label("changes")
     columns = (changes if column is _L.changes else page.c[column.name] for column in COLUMNS)
-    return sa.select(*columns, page.c.number).order_by(way(page.c[place.name]))
+    return sa.select(*columns, page.c.number).order_by(direction(page.c[place.name]))
 
 
 UNSEALED = sa.text("position IS NULL")  # spelled as in the partial index

@@ -47,9 +47,9 @@ class CompiledStatement:
 
     def values(self, parameters: Mapping[str, Any] | None) -> list[Any]:
         """Return the parameters in the order of the SQL's placeholders, converted to the driver's types."""
-        given = {**self._constants, **(parameters or {})}
+        all_values = {**self._constants, **(parameters or {})}
         return [
-            given[name] if process is None else process(given[name])
+            all_values[name] if process is None else process(all_values[name])
             for name, process in zip(self._names, self._bind_processors, strict=True)
         ]
 

@@ -114,7 +114,7 @@ class PostgresDatabase:
             async with self._engine.begin() as connection:
                 yield PostgresTransaction(connection)
 
-    async def forget_words(self) -> None:
+    async def purge_search_index(self) -> None:
         """Do nothing: PostgreSQL's vacuum removes words of deleted rows from the index."""
 
     def _track(self, connection: Any, _: ConnectionPoolEntry) -> None:
@@ -155,10 +155,10 @@ def _translate_errors() -> Iterator[None]:
             raise Unavailable(DATABASE_BUSY, "The database is busy; try again") from failure
         if failure.connection_invalidated or state in RETRYABLE_STATES or state[:2] in ("08", "53", "57"):
             raise Unavailable("database_unavailable", "The database can't answer now; try again") from failure
-        raise _fault(failure) from None
+        raise _statement_error(failure) from None
 
 
-def _fault(failure: sa.exc.DBAPIError) -> StatementError:
+def _statement_error(failure: sa.exc.DBAPIError) -> StatementError:
     """Return an error without the original text, because PostgreSQL's and asyncpg's texts quote values."""
     cause = getattr(failure.orig, "__cause__", None) or failure.orig
     named = {name: getattr(cause, f"{name}_name", None) for name in ("table", "column", "constraint")}

@@ -106,5 +106,5 @@ class Database(Reader, Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Return a transaction, committed at the end of the block and rolled back on an exception."""
 
-    async def forget_words(self) -> None:
+    async def purge_search_index(self) -> None:
         """Remove words of deleted rows from the search index, if the database does not do so itself."""

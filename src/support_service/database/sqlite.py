@@ -130,7 +130,7 @@ class SqliteDatabase:
                 raise _unavailable(failure) from failure
         self._wrote = True
 
-    async def forget_words(self) -> None:
+    async def purge_search_index(self) -> None:
         """Merge the segments of the search index, MERGE_PAGES pages at a time.
 
         FTS5 only marks deleted words; a merge removes them.

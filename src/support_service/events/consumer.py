@@ -98,7 +98,7 @@ class EventConsumer:
             most = self._timings.max_waiting_events
             await self._broker.publish(self._stream, [envelope.serialize(event)], max_length=most, trim=False)
         except StreamFullError as full:
-            raise Unavailable("events_busy", "Too many events wait; send it again later.") from full
+            raise Unavailable("events_busy", "Too many events are waiting; send it again later.") from full
         except BrokerError:
             if event.data is not None:
                 self._count(event, await self._apply(event))
@@ -165,21 +165,21 @@ class EventConsumer:
 
     async def _handle(self, delivery: Delivery, event: InboundEvent | SupportError) -> bool:
         """Apply an event, or dead-letter it. Return True if the caller must acknowledge it."""
-        kind = OTHER
+        event_type = OTHER
         if delivery.tries > self._timings.max_deliveries:
             reason = f"It was delivered {delivery.tries - 1} times, and no consumer finished it."
-            return await self._dead_letter(delivery, kind, reason)
+            return await self._dead_letter(delivery, event_type, reason)
         if isinstance(event, SupportError):
-            return await self._dead_letter(delivery, kind, str(event))
+            return await self._dead_letter(delivery, event_type, str(event))
         try:
-            kind = known_or_other(event.type, EVENTS_IN)
+            event_type = known_or_other(event.type, EVENTS_IN)
             outcome = await self._apply_when_database_available(delivery, event) if event.data is not None else None
         except Exception as failure:
             if delivery.tries >= self._timings.max_tries:
                 log.exception("Event %s is dead-lettered after %d tries", delivery.id, delivery.tries)
-                return await self._dead_letter(delivery, kind, f"{type(failure).__name__}: {failure}")
+                return await self._dead_letter(delivery, event_type, f"{type(failure).__name__}: {failure}")
             log.warning("Event %s failed and is retried: %r", delivery.id, failure)
-            self._instruments.events_consumed.add(1, {"type": kind, "outcome": "failed"})
+            self._instruments.events_consumed.add(1, {"type": event_type, "outcome": "failed"})
             return False
         if outcome is None:
             self._instruments.events_consumed.add(1, {"type": OTHER, "outcome": "ignored"})
@@ -221,13 +221,13 @@ class EventConsumer:
             return False
         return True
 
-    async def _dead_letter(self, delivery: Delivery, kind: str, reason: str) -> bool:
+    async def _dead_letter(self, delivery: Delivery, event_type: str, reason: str) -> bool:
         """Move an event to the dead letters, which also acknowledges it. Return False."""
         # An event over MAX_EVENT_BYTES is truncated: its beginning suffices to identify the sender.
         truncated = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT_BYTES], delivery.tries)
         at = datetime.now(UTC).isoformat(timespec="seconds")
         await self._broker.move_to_dead_letters(self._stream, truncated, reason[:1000], at)
-        self._instruments.events_consumed.add(1, {"type": kind, "outcome": "dead"})
+        self._instruments.events_consumed.add(1, {"type": event_type, "outcome": "dead"})
         return False
 
     def _count(self, event: InboundEvent, outcome: ApplyOutcome) -> None:

@@ -35,7 +35,7 @@ def parse(body: bytes) -> InboundEvent:
     except ValueError as failure:
         raise MalformedRequest("malformed_json", f"The event is not JSON: {failure}.") from None
     if b"\\u0000" in body:
-        raise ValidationFailed("invalid_event", "The event holds a NUL character, which no text here may have.")
+        raise ValidationFailed("invalid_event", "The event contains a NUL character, which no text may contain.")
     return parse_document(document)
 
 
@@ -108,12 +108,14 @@ def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
     try:
         checked = CloudEvent(attributes)
     except (BaseCloudEventException, TypeError) as failure:
-        raise ValidationFailed("invalid_event", f"It is no CloudEvent: {' '.join(str(failure).split())}") from None
+        raise ValidationFailed(
+            "invalid_event", f"The event is not a valid CloudEvent: {' '.join(str(failure).split())}"
+        ) from None
     for name in ("id", "source", "type"):
         if len(attributes[name]) > MAX_ATTRIBUTE_LENGTH:
             raise _invalid(FieldError(name, f"may have at most {MAX_ATTRIBUTE_LENGTH} characters"))
         if not attributes[name].isprintable():  # rejects surrogates too, which stand for bytes that are not UTF-8
-            raise _invalid(FieldError(name, "may hold only printable characters"))
+            raise _invalid(FieldError(name, "may contain only printable characters"))
     model = MODEL_BY_TYPE.get(checked.get_type())
     try:
         known = model.model_validate(data) if model else None
@@ -131,10 +133,10 @@ def _parse_time(value: object) -> datetime:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise _invalid(FieldError("time", "must be a time as RFC 3339 has it"))
+        raise _invalid(FieldError("time", "must be an RFC 3339 time with an offset, such as 2026-05-12T09:00:00Z"))
     return moment
 
 
 def _invalid(*fields: FieldError) -> ValidationFailed:
     named = "; ".join(f"{each.field}: {each.message}" for each in fields)
-    return ValidationFailed("invalid_event", f"The event breaks a rule: {named}", fields)
+    return ValidationFailed("invalid_event", f"The event is invalid: {named}", fields)

@@ -16,7 +16,7 @@ def _number_to_text(value: object) -> object:
 
 def _require_rfc3339(value: object) -> object:
     if value is not None and not (isinstance(value, str) and "-" in value[1:]):  # pydantic accepts Unix timestamps too
-        raise ValueError("must be a time as RFC 3339 has it")
+        raise ValueError("must be an RFC 3339 time with an offset, such as 2026-05-12T09:00:00Z")
     return value
 
 

@@ -38,34 +38,34 @@ APPEND = compiled(
 )
 
 
-async def append_event(tx: Transaction, case_id: str, kind: str, at: datetime, **data: Any) -> None:
+async def append_event(tx: Transaction, case_id: str, event_type: str, at: datetime, **data: Any) -> None:
     """Write an event about a case. `data` becomes members beside `ticket`; models are written in camelCase.
 
     The transaction must hold the lock of the case, so that the events of a case are in the order of its commits.
     """
-    await tx.execute(APPEND, _parameters(case_id, kind, at, data))
+    await tx.execute(APPEND, _parameters(case_id, event_type, at, data))
 
 
 async def append_all(
-    tx: Transaction, kind: str, at: datetime, changes: Sequence[tuple[str, Mapping[str, Any]]]
+    tx: Transaction, event_type: str, at: datetime, changes: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> None:
     """Write an event about each of several cases. `changes` holds (case id, data) pairs."""
     if changes:
-        await tx.execute(APPEND, [_parameters(case_id, kind, at, data) for case_id, data in changes])
+        await tx.execute(APPEND, [_parameters(case_id, event_type, at, data) for case_id, data in changes])
 
 
-def _parameters(case_id: str, kind: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(case_id: str, event_type: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of APPEND. `head` is the event's JSON up to the value of `ticket`."""
     time = at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     event = {
         "specversion": "1.0",
         "id": new_id(),
         "source": SOURCE,
-        "type": kind,
+        "type": event_type,
         "subject": case_id,
         "time": time,
         "datacontenttype": "application/json",
         "data": {**data, "ticket": None},  # the last member: the database replaces its value
     }
     head = pydantic_core.to_json(event, by_alias=True, inf_nan_mode="null").decode().removesuffix("null}}")
-    return {"type": kind, "at": time, "head": head, "case_id": case_id}
+    return {"type": event_type, "at": time, "head": head, "case_id": case_id}

@@ -25,7 +25,7 @@ from support_service.events.retry import Backoff, run_repeatedly
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments
 
-GONE_REASON = "It answered 410: it wants no more of this."
+GONE_REASON = "The endpoint responded 410: it accepts no more events."
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,9 @@ class WebhookSender:
         """Make one delivery and store its result: delivered, failed, or pending with the time of the next try."""
         timings, name = self._timings, delivery.endpoint
         endpoint = self._endpoints.get(name)
-        reason = await self._post(endpoint, delivery.event) if endpoint else f"No endpoint is called {name!r} any more."
+        reason = (
+            await self._post(endpoint, delivery.event) if endpoint else f"Endpoint {name!r} is not configured any more."
+        )
         now = datetime.now(UTC)
         delay = min(timings.max_retry_delay, timings.first_retry_delay * 3.0**delivery.tries) * random.uniform(0.8, 1)
         due = now + timedelta(seconds=delay)
@@ -159,7 +161,9 @@ class WebhookSender:
             ) as response:
                 if response.status < HTTPStatus.MULTIPLE_CHOICES:
                     return None
-                return GONE_REASON if response.status == HTTPStatus.GONE else f"It answered {response.status}."
+                return (
+                    GONE_REASON if response.status == HTTPStatus.GONE else f"The endpoint responded {response.status}."
+                )
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             return f"{type(failure).__name__} {failure}".strip()[:255]
 
