@@ -35,7 +35,7 @@ from tests.support.sessions import (  # noqa: F401 - fixtures
     s3_server,
     sqlite_template,
 )
-from tests.support.timings import PATIENT_DATABASE
+from tests.support.timings import PATIENT_DATABASE, patient_timings
 from tests.support.upstream import OrderService, PagedService, Upstream, fulfillment_service, payment_service
 
 # The same examples in every run, and no clock in the verdict.
@@ -155,7 +155,7 @@ def settings(environment: dict[str, str]) -> Settings:
 @pytest.fixture
 def timings() -> Timings:
     """The times of the service under test."""
-    return Timings()
+    return patient_timings()
 
 
 @pytest.fixture

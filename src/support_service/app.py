@@ -19,6 +19,7 @@ from support_service.cases import component as cases
 from support_service.cases.gauges import GaugeTimings
 from support_service.cases.masking import CaseMasker
 from support_service.database import component as database
+from support_service.database.timings import DatabaseTimings
 from support_service.events import component as events
 from support_service.events.component import EventTimings
 from support_service.http import component as http
@@ -39,6 +40,7 @@ class Timings:
     """Intervals, timeouts and batch sizes of each component, with their production defaults."""
 
     telemetry: TelemetryTimings = field(default_factory=TelemetryTimings)
+    database: DatabaseTimings = field(default_factory=DatabaseTimings)
     idempotency: IdempotencyTimings = field(default_factory=IdempotencyTimings)
     audit: SealerTimings = field(default_factory=SealerTimings)
     cases: GaugeTimings = field(default_factory=GaugeTimings)
@@ -64,7 +66,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     )
     http.setup(app, settings.server, settings.limits)
     access.setup(app, settings.access, settings.server.auth)
-    database.setup(app, settings.database)
+    database.setup(app, settings.database, timings.database)
     idempotency.setup(app, timings.idempotency)
     audit.setup(app, timings.audit)
     cases.setup(app, CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS), timings.cases)

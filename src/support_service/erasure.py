@@ -20,7 +20,7 @@ from support_service.core.case_vocabulary import SYNTHETIC
 from support_service.core.errors import NotFound
 from support_service.database import Database
 from support_service.events import erasure as events
-from support_service.events.broker.base import BrokerError
+from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.idempotency import store as answers
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
@@ -139,7 +139,7 @@ class CustomerErasure:
             return {}
         await events.wait_until_relayed(self._database, self._timings.relay_timeout)
         async with AsyncExitStack() as stack:
-            broker = RedisBroker(url)
+            broker = RedisBroker(url, timings=RedisBrokerTimings(timeout=self._timings.redis_timeout))
             stack.push_async_callback(broker.close)
             return {
                 "publishedEvents": await events.delete_from_stream(

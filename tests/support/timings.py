@@ -1,9 +1,29 @@
 """Timings of services under test: more time than a busy machine takes. Processes have what operators give."""
 
+from dataclasses import replace
+
+from support_service.app import Timings
 from support_service.database.timings import DatabaseTimings, PostgresTimings
 from support_service.events.broker.base import RedisBrokerTimings
+from support_service.events.component import EventTimings
+from support_service.events.relay import RelayTimings
 from tests.support.calls import PATIENCE
 
 PATIENT_POSTGRES = PostgresTimings(connect_timeout=6 * PATIENCE, pool_timeout=6 * PATIENCE, lock_timeout=6 * PATIENCE)
 PATIENT_DATABASE = DatabaseTimings(postgres=PATIENT_POSTGRES)
 PATIENT_REDIS = RedisBrokerTimings(timeout=2 * PATIENCE)
+
+
+def patient_timings(**changes: object) -> Timings:
+    """Return the timings of a service, with changed sections."""
+    patient = Timings(database=PATIENT_DATABASE, events=patient_events())
+    return replace(patient, **changes)
+
+
+def patient_events(**changes: object) -> EventTimings:
+    """Return the timings of the events component, with changed fields."""
+    return replace(EventTimings(broker=PATIENT_REDIS), **changes)
+
+
+SHORT_LEASE = patient_timings(events=patient_events(relay=RelayTimings(lease_duration=1.0)))
+"""A relay that was stopped late keeps its lease for a short time only."""

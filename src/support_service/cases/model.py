@@ -140,5 +140,3 @@ def check_status_change(before: Status, after: Status) -> None:
     if after != before and after not in ALLOWED_STATUS_CHANGES[before]:
         allowed = f"it can only become {' or '.join(ALLOWED_STATUS_CHANGES[before])}"
         raise Conflict("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")
-
-

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from support_service.database import Database, connect
+from support_service.database.timings import DatabaseTimings
 from support_service.settings import sections
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
 from support_service.telemetry.labels import DATABASE_OPERATIONS
@@ -13,7 +14,7 @@ from support_service.telemetry.stores import OperationMetrics
 DATABASE = web.AppKey("database", Database)
 
 
-def setup(app: web.Application, settings: sections.Database) -> None:
+def setup(app: web.Application, settings: sections.Database, timings: DatabaseTimings) -> None:
     """Add the database. Startup raises Unavailable if it can't be used."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:
@@ -23,6 +24,7 @@ def setup(app: web.Application, settings: sections.Database) -> None:
             synchronous=settings.synchronous,
             pool_size=settings.pool_size,
             measure=OperationMetrics(app[INSTRUMENTS].db_operation, system, DATABASE_OPERATIONS).record,
+            timings=timings,
         )
         await database.open()
         app[CONNECTION_POOLS]["database"] = database.connections

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import aiohttp
@@ -12,10 +12,12 @@ from aiohttp import web
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.events import inbox
-from support_service.events.broker.memory import Broker, InMemoryBroker
-from support_service.events.consumer import ApplyEvent, EventConsumer
-from support_service.events.relay import OutboxRelay
-from support_service.events.webhooks import WebhookEndpoint, WebhookSender
+from support_service.events.broker.base import Broker, RedisBrokerTimings
+from support_service.events.broker.memory import InMemoryBroker
+from support_service.events.consumer import ApplyEvent, ConsumerTimings, EventConsumer
+from support_service.events.inbox import InboxTimings
+from support_service.events.relay import OutboxRelay, RelayTimings
+from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
 from support_service.http.component import READINESS
 from support_service.settings.sections import Events
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
@@ -28,10 +30,14 @@ APPLY_EVENT = web.AppKey[ApplyEvent]("apply_event")  # applies an inbound event;
 
 @dataclass(frozen=True, slots=True)
 class EventTimings:
-    """Times of the events component in seconds."""
+    """Timings of the parts of the events component."""
 
-    backlog_refresh_interval: float = 5.0  # between refreshes of the gauges of the outbox, the stream and webhooks
-    inbox_purge_interval: float = 3600.0
+    backlog_refresh_interval: float = 5.0  # seconds between refreshes of the gauges of outbox, stream and webhooks
+    broker: RedisBrokerTimings = field(default_factory=RedisBrokerTimings)
+    relay: RelayTimings = field(default_factory=RelayTimings)
+    consumer: ConsumerTimings = field(default_factory=ConsumerTimings)
+    inbox: InboxTimings = field(default_factory=InboxTimings)
+    webhooks: WebhookTimings = field(default_factory=WebhookTimings)
 
 
 def setup(app: web.Application, settings: Events, redis_url: str | None, timings: EventTimings) -> None:
@@ -39,7 +45,7 @@ def setup(app: web.Application, settings: Events, redis_url: str | None, timings
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]
-        broker = _create_broker(app, redis_url)
+        broker = _create_broker(app, redis_url, timings.broker)
         endpoints = [WebhookEndpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
         consumer = app[EVENT_CONSUMER] = EventConsumer(
             broker,
@@ -48,23 +54,33 @@ def setup(app: web.Application, settings: Events, redis_url: str | None, timings
             stream=settings.inbound_stream,
             claim_after=settings.claim_after,
             ping=database.ping,
+            timings=timings.consumer,
         )
-        keep = 0 if isinstance(broker, InMemoryBroker) else settings.keep  # an in-process stream has no readers
-        relay = OutboxRelay(database, broker, instruments, stream=settings.stream, keep=keep, endpoints=endpoints)
+        relay = OutboxRelay(
+            database,
+            broker,
+            instruments,
+            stream=settings.stream,
+            max_stream_length=0 if isinstance(broker, InMemoryBroker) else settings.keep,  # in memory it has no readers
+            endpoints=endpoints,
+            timings=timings.relay,
+        )
         async with AsyncExitStack() as stack:
             # Each endpoint limits its own concurrent deliveries. With one limit for all, some would starve others.
             session = await stack.enter_async_context(
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
             )
-            webhooks = WebhookSender(database, session, instruments, endpoints, lambda: relay.leads)
-            await asyncio.gather(relay.refresh_backlog(), consumer.refresh_depth(), webhooks.refresh())
+            webhooks = WebhookSender(
+                database, session, instruments, endpoints, relay.is_leader, timings=timings.webhooks
+            )
+            await asyncio.gather(relay.refresh_backlog(), consumer.refresh_backlog(), webhooks.refresh())
             refresh_every = partial(run_every, timings.backlog_refresh_interval)
-            purge = partial(inbox.delete_expired, database)
+            purge = partial(inbox.delete_expired, database, timings.inbox)
             for work in (
                 relay.run(),
-                refresh_every(relay.refresh_backlog, "Counting the outbox"),
-                refresh_every(consumer.refresh_depth, "Looking at the inbound stream"),
-                run_every(timings.inbox_purge_interval, purge, "Forgetting old events"),
+                refresh_every(relay.refresh_backlog, "Reading the outbox backlog"),
+                refresh_every(consumer.refresh_backlog, "Reading the inbound backlog"),
+                run_every(timings.inbox.purge_interval, purge, "Deleting old event ids"),
                 *([consumer.run()] if settings.consume else []),
                 webhooks.run(),  # also without endpoints: it ends deliveries to removed endpoints
                 refresh_every(webhooks.refresh, "Counting webhook deliveries"),
@@ -79,12 +95,12 @@ def setup(app: web.Application, settings: Events, redis_url: str | None, timings
     app.cleanup_ctx.append(run)
 
 
-def _create_broker(app: web.Application, redis_url: str | None) -> Broker:
+def _create_broker(app: web.Application, redis_url: str | None, timings: RedisBrokerTimings) -> Broker:
     if redis_url is None:
         return InMemoryBroker()
     from support_service.events.broker.redis import RedisBroker
 
     measure = OperationMetrics(app[INSTRUMENTS].db_operation, "redis", BROKER_OPERATIONS).record
-    broker = RedisBroker(redis_url, measure)
+    broker = RedisBroker(redis_url, measure, timings)
     app[CONNECTION_POOLS]["events"] = broker.connections
     return broker

@@ -71,8 +71,7 @@ class OutboxRelay:
         instruments.observe(rows.EVENTS_OUTBOX_PENDING, lambda: [(self._backlog[0], {})] if self._backlog else [])
         instruments.observe(rows.EVENTS_OUTBOX_OLDEST, self._observe_oldest)
 
-    @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """True while this process holds the lease."""
         return time.monotonic() < self._lease_ends_at
 
@@ -91,7 +90,7 @@ class OutboxRelay:
 
         Errors are logged: events that remain are published by the next process that takes the lease.
         """
-        if not self.leads:
+        if not self.is_leader():
             return
         try:
             async with asyncio.timeout(1):
@@ -140,7 +139,7 @@ class OutboxRelay:
         async with self._lease_lock:
             now = time.monotonic()
             if now < self._renew_at:
-                return self.leads
+                return self.is_leader()
             duration, at = self._timings.lease_duration, round(time.time() * 1000)
             until = at + round(duration * 1000)
             latest = until + round(self._timings.max_clock_skew * 1000)

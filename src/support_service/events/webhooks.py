@@ -61,7 +61,7 @@ class WebhookTimings:
 
 
 class WebhookSender:
-    """Makes due deliveries while `leads` returns True, i.e. while this process holds the relay's lease."""
+    """Makes due deliveries while `is_leader` returns True, i.e. while this process holds the relay's lease."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class WebhookSender:
         session: aiohttp.ClientSession,
         instruments: Instruments,
         endpoints: Iterable[WebhookEndpoint],
-        leads: Callable[[], bool],
+        is_leader: Callable[[], bool],
         *,
         timings: WebhookTimings = WebhookTimings(),
     ) -> None:
@@ -77,7 +77,7 @@ class WebhookSender:
         self._session = session
         self._instruments = instruments
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
-        self._leads = leads
+        self._is_leader = is_leader
         self._timings = timings
         self._pending: int | None = None
         instruments.observe(rows.WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
@@ -92,7 +92,7 @@ class WebhookSender:
 
     async def _deliver_due(self, name: str | None) -> None:
         """Make due deliveries to an endpoint in batches, until one is not full."""
-        while self._leads() and await self.deliver(name) == self._timings.max_concurrent_deliveries:
+        while self._is_leader() and await self.deliver(name) == self._timings.max_concurrent_deliveries:
             pass
 
     async def refresh(self) -> None:
@@ -105,9 +105,9 @@ class WebhookSender:
         before, batch = datetime.now(UTC) - retention, self._timings.purge_batch
 
         async def delete(tx: Transaction) -> int:
-            return await webhook_store.delete_finished_deliveries(tx, state, before, batch) if self._leads() else 0
+            return await webhook_store.delete_finished_deliveries(tx, state, before, batch) if self._is_leader() else 0
 
-        if self._leads():
+        if self._is_leader():
             await delete_in_batches(self._database, delete, batch)
 
     async def deliver(self, name: str | None) -> int:

@@ -6,11 +6,11 @@ import gc
 import pytest
 
 from support_service.api.services import ApiTimings
-from support_service.app import Timings
 from support_service.core.errors import Unavailable
 from support_service.database.component import DATABASE
 from support_service.http.component import READINESS
 from tests.support.calls import eventually, refused
+from tests.support.timings import patient_timings
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez"])
@@ -71,7 +71,7 @@ async def test_a_database_that_answers_too_late_is_no_complaint(make_client, mon
     """A ping that was given up ends or fails later; asyncio does not complain of an error that nobody took note of."""
     complaints = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
-    client = await make_client(timings=Timings(api=ApiTimings(ping_timeout=0.0)))
+    client = await make_client(timings=patient_timings(api=ApiTimings(ping_timeout=0.0)))
 
     async def hang():
         try:

@@ -10,15 +10,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
-from support_service.app import Timings
 from support_service.database.component import DATABASE
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events import erasure, outbox_store, webhook_store
-from support_service.events.component import EventTimings
 from support_service.events.relay import RelayTimings
 from support_service.events.webhooks import WebhookTimings
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case
+from tests.support.timings import SHORT_LEASE, patient_events, patient_timings
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 DELIVERIES = "support_webhook_deliveries_total"
@@ -128,7 +127,7 @@ async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
     assert ("410" in reason, tries) == (True, 1)
 
 
-@pytest.mark.usefixtures("short_lease")
+@pytest.mark.parametrize("timings", [SHORT_LEASE])
 async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
     """What is still to be delivered to an endpoint that is no more has failed, also where there is no other."""
     endpoint.status = 503
@@ -143,11 +142,15 @@ async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
 @both_databases
 async def test_old_deliveries_are_forgotten(make_client):
     """What was delivered is kept for a day, what failed for 30; older ones go, however many they are."""
-    client = await make_client(timings=Timings(events=EventTimings(backlog_refresh_interval=0.1)))
+    client = await make_client(timings=patient_timings(events=patient_events(backlog_refresh_interval=0.1)))
     database, now = client.app[DATABASE], datetime.now(UTC)
     row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
     async with database.transaction() as tx:
-        for state, days, number in (("delivered", 2, 2 * WebhookTimings().purge_batch + 1), ("failed", 31, 1), ("failed", 2, 1)):
+        for state, days, number in (
+            ("delivered", 2, 2 * WebhookTimings().purge_batch + 1),
+            ("failed", 31, 1),
+            ("failed", 2, 1),
+        ):
             old = row | {"state": state, "due": now - timedelta(days=days)}
             await tx.execute(webhook_deliveries.insert(), [old] * number)
     await wait_for_states(client, ["failed"])

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from support_service.app import Timings
 from support_service.http.admission import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
 from support_service.http.component import ADMISSION, READINESS
 from support_service.limits.overload import LATE_CHECKS_BEFORE_SHEDDING
@@ -12,6 +11,7 @@ from support_service.telemetry.component import TelemetryTimings
 from tests.app.api.test_uploads import PART, send_open, write_chunk
 from tests.support.calls import eventually, open_case, refused
 from tests.support.scrape import Scrape
+from tests.support.timings import patient_timings
 
 TURNED_AWAY = "support_request_turned_away_total"
 HEALTH = ("/livez", "/readyz", "/health", "/metrics")
@@ -101,7 +101,7 @@ async def test_a_query_without_end(client, query, status, code):
 
 async def test_a_loop_that_stays_late(make_client):
     """While the loop is late requests are told when to come again, health and metrics answer, and then it is over."""
-    never = Timings(telemetry=TelemetryTimings(lag_sample_interval=3600))  # the test says how late it is
+    never = patient_timings(telemetry=TelemetryTimings(lag_sample_interval=3600))  # the test says how late it is
     client = await make_client(SUPPORT_SHED_LAG="0.5", timings=never)
     metrics, overload = Scrape(client.app), client.app[ADMISSION].overload
     for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 8):

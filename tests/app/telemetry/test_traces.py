@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from support_service.app import Timings
 from support_service.telemetry.component import TelemetryTimings
 from tests.support.calls import open_case, upload
+from tests.support.timings import patient_timings
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 # Contrib inherits from aiohttp's Application, which aiohttp discourages.
@@ -27,7 +27,7 @@ MALFORMED = (
 @pytest.fixture
 def timings():
     """Time for the last export."""
-    return Timings(telemetry=TelemetryTimings(shutdown_timeout=60.0))
+    return patient_timings(telemetry=TelemetryTimings(shutdown_timeout=60.0))
 
 
 @pytest.fixture

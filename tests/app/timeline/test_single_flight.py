@@ -9,7 +9,6 @@ import aiohttp
 import pytest
 from redis import Redis
 
-from support_service.app import Timings
 from support_service.core import references
 from support_service.core.references import SourceReferences
 from support_service.database.component import DATABASE
@@ -27,6 +26,7 @@ from tests.support.process import running
 from tests.support.promql import ROOT
 from tests.support.scrape import Scrape
 from tests.support.servers import free_port
+from tests.support.timings import patient_timings
 
 READERS = 200
 CONTEXT = {"type": "order", "orderId": "ORD-1"}
@@ -224,7 +224,7 @@ async def test_nothing_there_is_believed_for_a_short_time_only(make_client, orde
 
 def with_aggregator(**changes):
     """The times of a service with some of the aggregator's changed."""
-    return Timings(timeline=TimelineTimings(aggregator=AggregatorTimings(**changes)))
+    return patient_timings(timeline=TimelineTimings(aggregator=AggregatorTimings(**changes)))
 
 
 async def age(client, case, seconds):

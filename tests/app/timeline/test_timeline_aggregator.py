@@ -2,11 +2,11 @@
 
 import pytest
 
-from support_service.app import Timings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.component import TIMELINE, TimelineTimings
 from tests.support.calls import add_message, open_case, read_detail, read_timeline, refresh
 from tests.support.scrape import Scrape
+from tests.support.timings import patient_timings
 
 CONTEXT = [{"type": "order", "orderId": "ORD-1"}]
 EVENTS = "support_timeline_cache_events_total"
@@ -175,7 +175,7 @@ async def test_a_source_that_hangs_is_given_up(make_client, known, shipments):
 async def test_nothing_there_some_time_ago_is_no_answer(make_client, known, orders, not_found_ttl, afterwards):
     """That a service knew nothing is believed for a short time; where it fails after that it is unavailable."""
     of_aggregator = AggregatorTimings(not_found_ttl=not_found_ttl)
-    client = await make_client(timings=Timings(timeline=TimelineTimings(aggregator=of_aggregator)))
+    client = await make_client(timings=patient_timings(timeline=TimelineTimings(aggregator=of_aggregator)))
     case = await open_case(client, context=CONTEXT)
     orders.fail_with(404)
     await refresh(client, case)

@@ -12,8 +12,10 @@ from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance import offload
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.audit.sealer import SealerTimings
-from support_service.events import consumer, relay
 from support_service.events.component import EventTimings
+from support_service.events.consumer import ConsumerTimings
+from support_service.events.relay import RelayTimings
+from support_service.events.retry import Backoff
 from support_service.probe import check
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.cache.base import RedisCacheTimings
@@ -28,9 +30,6 @@ def shorter(seconds: float) -> float:
     return max(LEAST, seconds / TIME)
 
 
-consumer.BACKOFF = (LEAST, shorter(consumer.BACKOFF[1]))
-relay.BACKOFF = (LEAST, shorter(relay.BACKOFF[1]))
-relay.LEASE_DURATION = max(1.0, relay.LEASE_DURATION / TIME)
 offload.TARGET_FAILURE_RETRY_DELAY /= TIME
 
 USUAL = Timings()
@@ -48,7 +47,14 @@ server.build = partial(
             redis=RedisCacheTimings(reconnect_interval=USUAL.timeline.redis.reconnect_interval / TIME),
         ),
         audit=SealerTimings(seal_interval=shorter(USUAL.audit.seal_interval)),
-        events=EventTimings(backlog_refresh_interval=shorter(USUAL.events.backlog_refresh_interval)),
+        events=EventTimings(
+            backlog_refresh_interval=shorter(USUAL.events.backlog_refresh_interval),
+            consumer=ConsumerTimings(backoff=Backoff(LEAST, shorter(USUAL.events.consumer.backoff.maximum))),
+            relay=RelayTimings(
+                backoff=Backoff(LEAST, shorter(USUAL.events.relay.backoff.maximum)),
+                lease_duration=max(1.0, USUAL.events.relay.lease_duration / TIME),
+            ),
+        ),
         attachments=AttachmentTimings(
             backlog_refresh_interval=shorter(USUAL.attachments.backlog_refresh_interval),
             maintenance=MaintenanceTimings(

@@ -131,7 +131,7 @@ async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
     running_ = asyncio.create_task(consumer.run())
     letters = await eventually(lambda: broker.dead_letters("s", 9))
     await eventually(lambda: applied)
-    assert "handed out 10 times" in letters[0].reason
+    assert "delivered 10 times" in letters[0].reason
     assert applied == ["good"]
     running_.cancel()
     await broker.close()

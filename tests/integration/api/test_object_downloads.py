@@ -4,7 +4,6 @@ import hashlib
 
 import pytest
 
-from support_service.app import Timings
 from support_service.attachments.component import AttachmentTimings, configured_storages
 from support_service.attachments.maintenance.garbage import utc_now
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
@@ -13,6 +12,7 @@ from support_service.settings import Settings
 from tests.conftest import both_databases
 from tests.support.calls import PATIENCE, eventually, files, open_case, refused, upload
 from tests.support.scrape import Scrape
+from tests.support.timings import patient_timings
 
 DATA = bytes(range(256)) * 4
 SAME = ("Content-Type", "Content-Length", "ETag", "Accept-Ranges", "Cache-Control", "Content-Disposition")
@@ -153,7 +153,7 @@ async def test_the_service_moves_files_by_itself(make_client, environment, attac
         first_reconcile_delay=(0.5, 0.5),
         reconcile_interval=0.5,
     )
-    timings = Timings(attachments=AttachmentTimings(backlog_refresh_interval=0.05, maintenance=shorter))
+    timings = patient_timings(attachments=AttachmentTimings(backlog_refresh_interval=0.05, maintenance=shorter))
     client = await make_client(
         timings=timings,
         **environment,
@@ -175,7 +175,7 @@ async def test_the_service_moves_files_by_itself(make_client, environment, attac
 async def test_the_sweep_fails_and_the_scrub_does_not(make_client, environment, s3):
     """What the service does each hour fails part by part: with S3 down files on the disk are hashed all the same."""
     soon = MaintenanceTimings(first_reconcile_delay=(0.2, 0.2), reconcile_interval=0.2)
-    timings = Timings(attachments=AttachmentTimings(maintenance=soon))
+    timings = patient_timings(attachments=AttachmentTimings(maintenance=soon))
     client = await make_client(timings=timings, **environment, SUPPORT_SCRUB_SAMPLE="100%")
     await upload(client, await open_case(client), DATA)
     s3.kill()

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from support_service.app import Timings
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceTimings
 from tests.support.calls import PATIENCE, eventually, files, open_case, upload
 from tests.support.scrape import Scrape
+from tests.support.timings import patient_timings
 
 UNREPAIRED = "support_attachment_unrepaired"
 
@@ -49,4 +49,6 @@ async def restarted(client, make_client, *, first):
     """The metrics of a process that takes a client's service's place, and sweeps first after so many seconds."""
     await client.close()
     maintenance = MaintenanceTimings(first_reconcile_delay=(first, first))
-    return Scrape((await make_client(timings=Timings(attachments=AttachmentTimings(maintenance=maintenance)))).app)
+    return Scrape(
+        (await make_client(timings=patient_timings(attachments=AttachmentTimings(maintenance=maintenance)))).app
+    )

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from support_service.api.services import ApiTimings
-from support_service.app import Timings
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from tests.support.calls import eventually, open_case, read_case, refused, upload
 from tests.support.process import running
 from tests.support.servers import free_port
+from tests.support.timings import patient_timings
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
@@ -78,7 +78,7 @@ def frozen(postgres):
 
 async def test_readiness_of_a_frozen_database(make_client, postgres, frozen):
     """A database that holds its connections and says nothing turns readiness off soon, and then it heals."""
-    client = await make_client(timings=Timings(api=ApiTimings(ping_timeout=0.2)))
+    client = await make_client(timings=patient_timings(api=ApiTimings(ping_timeout=0.2)))
     case = await open_case(client)
     frozen()
 

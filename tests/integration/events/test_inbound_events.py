@@ -10,10 +10,11 @@ from support_service.cases.component import CASES
 from support_service.cases.service import CaseLimits
 from support_service.cases.store import MIN_MESSAGE_BYTES
 from support_service.database.tables import tickets
-from support_service.events import consumer
+from support_service.events.consumer import ConsumerTimings
 from tests.conftest import both_databases
 from tests.support.calls import PATIENCE, eventually, open_case, read_case, read_detail, refused
 from tests.support.events.fixtures import send, shipment
+from tests.support.timings import patient_events, patient_timings
 
 CONSUMED = "support_events_consumed_total"
 SHIPMENT = "fulfillment.shipment.updated.v1"
@@ -205,11 +206,11 @@ async def test_poison_never_stops_the_stream(client, stream, metrics):
     assert (await stream.xpending("support.inbound", "support-service"))["pending"] == 0
 
 
-async def test_a_full_stream_is_busy(make_client, client, stream, monkeypatch):
+async def test_a_full_stream_is_busy(make_client, client, stream):
     """While too many events wait, one that comes by HTTP is refused with 503, none is lost."""
-    monkeypatch.setattr(consumer, "MAX_WAITING_EVENTS", 2)
     await client.close()
-    deaf = await make_client(SUPPORT_EVENTS_CONSUME="false")
+    two = patient_timings(events=patient_events(consumer=ConsumerTimings(max_waiting_events=2)))
+    deaf = await make_client(SUPPORT_EVENTS_CONSUME="false", timings=two)
     for number in range(2):
         assert (await post(deaf, shipment(f"e-{number}"))).status == 202
     answer = await post(deaf, shipment("e-2"))

@@ -13,10 +13,11 @@ from support_service.cases.events import PAYLOADS
 from support_service.database.component import DATABASE
 from support_service.database.tables import leases, outbox
 from support_service.events import lease_store, outbox_store
-from support_service.events.broker import redis as redis_streams
+from support_service.events.component import EventTimings
 from tests.conftest import both_databases
 from tests.support.calls import PATIENCE, add_message, eventually, open_case, read_case, upload
 from tests.support.events.fixtures import outbox_is_empty, published, wait_for_events
+from tests.support.timings import SHORT_LEASE, patient_timings
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ async def test_changes_at_once_are_told_in_the_order_of_their_commits(client, st
     assert told == [message["id"] for message in (await read_case(client, case))["messages"]]
 
 
-@pytest.mark.usefixtures("short_lease")
+@pytest.mark.parametrize("timings", [SHORT_LEASE])
 async def test_a_stop_hands_over(client, make_client, stream):
     """What a replica has not published when it stops, it publishes at its end, and another goes on at once."""
     case = await open_case(client)
@@ -224,13 +225,7 @@ async def test_a_batch_has_few_bytes(database):
     assert len(await outbox_store.oldest_events(database, 4, 1 << 20)) == 4
 
 
-@pytest.fixture
-def usual_time(monkeypatch):
-    """Redis has the time that it has in production."""
-    monkeypatch.setattr(redis_streams, "TIMEOUT", 2.0)
-
-
-@pytest.mark.usefixtures("usual_time")
+@pytest.mark.parametrize("timings", [patient_timings(events=EventTimings())])  # Redis has as long as in production
 async def test_large_events_are_published(client, stream, redis):
     """Many events of a megabyte each, which Redis would not take together in time, are published in their order."""
     redis.kill()

@@ -45,9 +45,8 @@ HASHES = tuple(hashlib.sha256(data).hexdigest() for data in FILES)
 
 
 @pytest.fixture
-def environment(environment, redis, monkeypatch):
+def environment(environment, redis):
     """A service with Redis, so that events and timelines lie there too, and nothing that gives up Redis soon."""
-    monkeypatch.setattr("support_service.events.broker.redis.TIMEOUT", PATIENCE)
     return environment | {"SUPPORT_REDIS_URL": redis.url}
 
 

@@ -3,12 +3,12 @@
 import re
 
 from support_service.api.routes import ROUTES
-from support_service.app import Timings
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.telemetry.instruments import INSTRUMENTS
 from tests.support.calls import PATIENCE, eventually
 from tests.support.scrape import Scrape, parse
+from tests.support.timings import patient_timings
 
 ROWS = {row.prometheus: row for row in INSTRUMENTS}
 HISTOGRAM = re.compile(r"_(bucket|count|sum)$")
@@ -31,7 +31,7 @@ def closed(row):
 async def test_a_live_scrape_is_the_table(upstream_services, redis, make_client, work):
     """After work of every kind the families are those of the table, of its kinds, with its labels and their values."""
     at_once = MaintenanceTimings(first_reconcile_delay=(0.0, 0.0))
-    timings = Timings(attachments=AttachmentTimings(maintenance=at_once))
+    timings = patient_timings(attachments=AttachmentTimings(maintenance=at_once))
     client = await make_client(SUPPORT_REDIS_URL=redis.url, timings=timings)
     await work(client)
     await eventually(lambda: Scrape(client.app).series("support_attachment_unrepaired"), 6 * PATIENCE)

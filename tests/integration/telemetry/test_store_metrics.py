@@ -8,21 +8,19 @@ import pytest
 import sqlalchemy as sa
 
 from support_service import database as databases
-from support_service.app import Timings
 from support_service.attachments.component import AttachmentTimings
 from support_service.audit.sealer import SealerTimings
 from support_service.cases.gauges import GaugeTimings
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.database.timings import DatabaseTimings, SqliteTimings
-from support_service.events import relay
-from support_service.events.component import EventTimings
+from support_service.events.relay import RelayTimings
 from support_service.telemetry.labels import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.component import CACHE, TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
 from tests.conftest import both_databases
 from tests.support.calls import PATIENCE, eventually, open_case, read_case, read_detail, refresh, refused
-from tests.support.timings import PATIENT_POSTGRES
+from tests.support.timings import PATIENT_POSTGRES, patient_events, patient_timings
 
 TIME = "db_client_operation_duration_seconds"
 POOL = "db_client_connections"
@@ -41,16 +39,15 @@ def operations(metrics, system):
 
 
 @pytest.fixture(autouse=True)
-def only_what_the_test_does(environment, monkeypatch):
+def only_what_the_test_does(environment):
     """No look at overrides, cases, files and outbox, no consumer, sealing or hold on a claim: each would count, too."""
     environment["SUPPORT_EVENTS_CONSUME"] = "false"
-    monkeypatch.setattr(relay, "POLL_INTERVAL", 3600.0)
 
 
 @pytest.fixture
 def timings():
     """Nothing is done at intervals while a test runs."""
-    return Timings(
+    return patient_timings(
         audit=SealerTimings(seal_interval=3600.0),
         cases=GaugeTimings(refresh_interval=3600.0),
         timeline=TimelineTimings(
@@ -58,7 +55,7 @@ def timings():
             aggregator=AggregatorTimings(single_flight=SingleFlightTimings(lease_extend_interval=3600.0)),
         ),
         attachments=AttachmentTimings(backlog_refresh_interval=3600.0),
-        events=EventTimings(backlog_refresh_interval=3600.0),
+        events=patient_events(backlog_refresh_interval=3600.0, relay=RelayTimings(poll_interval=3600.0)),
     )
 
 

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from support_service.app import Timings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.component import TIMELINE, TimelineTimings
@@ -26,6 +25,7 @@ from tests.support.timeline.world import (
     payment,
     shown,
 )
+from tests.support.timings import patient_timings
 
 OPEN_FOR_LONG = BreakerTimings(open_for=600.0)
 
@@ -34,7 +34,7 @@ async def start(make_client, services, redis, **timings):
     """The service under test with a Redis and other times, and its case."""
 
     async def with_timings(**variables):
-        return await make_client(timings=Timings(timeline=TimelineTimings(**timings)), **variables)
+        return await make_client(timings=patient_timings(timeline=TimelineTimings(**timings)), **variables)
 
     return await World.start(with_timings, services, CONTEXT, SUPPORT_REDIS_URL=redis.url)
 

@@ -11,19 +11,12 @@ from redis.asyncio import Redis
 
 from support_service.database import Database
 from support_service.database.tables import outbox
-from support_service.events import relay
 from support_service.events.broker.base import Broker
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import RedisBroker
 from tests.support.calls import eventually
 from tests.support.servers import RedisServer
 from tests.support.timings import PATIENT_REDIS
-
-
-@pytest.fixture
-def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a relay that was stopped late has kept of its lease is soon over."""
-    monkeypatch.setattr(relay, "LEASE_DURATION", 1.0)
 
 
 def patient_broker(url: str) -> RedisBroker:

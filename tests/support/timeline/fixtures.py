@@ -3,12 +3,12 @@
 import pytest
 from redis.asyncio import Redis
 
-from support_service.app import Timings
 from support_service.timeline.cache.base import RedisCacheTimings
 from support_service.timeline.component import TimelineTimings
 from tests.support.calls import PATIENCE
 from tests.support.timeline.redis_faults import repair
 from tests.support.timeline.world import CONTEXT, World, open_services
+from tests.support.timings import patient_timings
 
 RECOVERING_SOON = RedisCacheTimings(reconnect_interval=0.02)
 
@@ -16,7 +16,7 @@ RECOVERING_SOON = RedisCacheTimings(reconnect_interval=0.02)
 @pytest.fixture
 def timings():
     """The service finds a repaired Redis sooner than in production."""
-    return Timings(timeline=TimelineTimings(redis=RECOVERING_SOON))
+    return patient_timings(timeline=TimelineTimings(redis=RECOVERING_SOON))
 
 
 @pytest.fixture
