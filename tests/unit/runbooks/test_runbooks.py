@@ -26,18 +26,22 @@ NO_ALERT = {"README.md", "drill.md", "errors.md", "timeline-slow-or-attachment-b
 ENTRIES = [page for page in PAGES if page not in NO_ALERT - {"timeline-slow-or-attachment-backlog.md"}]
 BLOCK = re.compile(r"^ *```(sh|promql)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 SECTIONS = {
-    ENGLISH: ("**Fires** when ", "**Hurts**: ", "## Checks", "## Emergency lever", "## Lasting fix", "## Over"),
+    ENGLISH: ("**Fires** when ", "**Impact**: ", "## Checks", "## Mitigation", "## Lasting fix", "## Resolved when"),
     VIETNAMESE: (
         "**Kích hoạt** khi ",
         "**Ảnh hưởng**: ",
         "## Kiểm tra",
-        "## Biện pháp khẩn cấp",
+        "## Giảm thiểu",
         "## Khắc phục lâu dài",
-        "## Đã xong",
+        "## Kết thúc khi",
     ),
 }
 GIB = "GiB"
-# What an entry says of its alert's threshold, made of the constants that the alert is made of.
+UNITS = {  # of Prometheus's durations, as the pages write them
+    ENGLISH: {"s": "s", "m": "minute", "h": "hour", "d": "day"},
+    VIETNAMESE: {"s": "s", "m": "phút", "h": "giờ", "d": "ngày"},
+}
+# What an entry says about its alert's threshold, made of the constants that the alert uses.
 SAID = {
     "support-timeline-latency-high.md": (f"{t.LATENCY_P95:g} s", t.SLOW_FOR, f"{t.LATENCY_READS} ", t.SYMPTOM_WINDOW),
     "support-timeline-cache-errors.md": (
@@ -64,7 +68,7 @@ SAID = {
         f"{t.BACKLOG_DISK_SHARE * 100:g} %",
         t.SLOW_FOR,
     ),
-    "support-attachment-growth-rapid.md": (f"{t.GROWTH_HORIZON // 3600} h", t.GROWTH_WINDOW, t.GROWTH_FOR),
+    "support-attachment-growth-rapid.md": (f"{t.GROWTH_HORIZON // 3600}h", t.GROWTH_WINDOW, t.GROWTH_FOR),
     "support-attachment-disk-full.md": (f"{t.DISK_FREE // t.GIB} {GIB}", t.CAUSE_FOR),
     "support-attachment-offload-failing.md": (f"{t.OFFLOAD_FAILURES} file", t.OFFLOAD_WINDOW, t.WINDOW),
     "support-attachment-integrity.md": (t.DAMAGE_WINDOW, t.SWEEP_KEPT, t.SWEEP_UNHEARD),
@@ -151,7 +155,7 @@ def test_both_languages_run_the_same(page):
 @both
 @pytest.mark.parametrize("page", ENTRIES)
 def test_an_entry_has_every_part(page, folder):
-    """What fires, who is hurt, numbered checks with what is normal, the lever, the fix, the end, in that order."""
+    """Trigger, impact, numbered checks with the normal result, mitigation, fix and end, in that order."""
     places = sections(page, folder)
     assert -1 not in places
     assert places == sorted(places)
@@ -164,11 +168,11 @@ def test_an_entry_has_every_part(page, folder):
 @both
 @pytest.mark.parametrize("page", sorted(SAID))
 def test_an_entry_says_the_alerts_threshold(page, folder):
-    """Who changes a threshold is told which pages speak of it."""
+    """A changed threshold fails the pages that mention it."""
     start, end = sections(page, folder)[:2]
     fires = " ".join(text(folder, page)[start:end].split())
     for part in SAID[page]:
-        said = re.sub(r"^(\d+)([smhd])$", r"\1 \2", part)
+        said = re.sub(r"^(\d+)([smhd])$", lambda duration: f"{duration[1]} {UNITS[folder][duration[2]]}", part)
         assert said in fires, f"{page} does not say {said!r}"
 
 
@@ -223,7 +227,7 @@ def test_commands_are_commands(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_command_acts_on_is_asked_for(page):
-    """No lever names a service that need not be at fault; what asks stands alone, or would read the next line."""
+    """No override names a service that may not be at fault. A command that reads input is alone in its block."""
     for command in blocks(page, "sh"):
         assert " degrade " not in command or 'timeline degrade "$SERVICE" ' in command
     for language, content in BLOCK.findall(text(ENGLISH, page)):
