@@ -29,9 +29,9 @@ ALERTS = (
         f" or ({BACKLOG} and {BACKLOG} / ({BACKLOG} + {FREE}) > {t.BACKLOG_DISK_SHARE})",
         t.SLOW_FOR,
         "warning",
-        "{{ $value | humanize1024 }}B of attachments wait on local storage",
-        "{{ $value | humanize1024 }}B of files lie on local storage, neither deleted nor moved away (limit "
-        f"{t.BACKLOG_BYTES // t.GIB} GiB, or {t.BACKLOG_DISK_SHARE:.0%} of the disk).",
+        "Local storage holds {{ $value | humanize1024 }}B of attachments",
+        "{{ $value | humanize1024 }}B of files on local storage are neither purged nor moved to S3 (limit "
+        f"{t.BACKLOG_BYTES // t.GIB} GiB, or {t.BACKLOG_DISK_SHARE:.0%} of the disk). A full disk rejects uploads.",
         "Support attachment backlog",
     ),
     Alert(
@@ -40,9 +40,9 @@ ALERTS = (
         f" or ({AHEAD} - {BACKLOG} > {FREE} and {AHEAD_NOW} - {BACKLOG} > {FREE})",
         t.GROWTH_FOR,
         "warning",
-        f"Attachments grow so fast that their limit is near within {HOURS} h",
-        f"At the pace of the last {t.GROWTH_WINDOW} there will be {{{{ $value | humanize1024 }}}}B within {HOURS} h "
-        f"(limit {t.BACKLOG_BYTES // t.GIB} GiB, or what the disk has free).",
+        f"At the current rate attachments reach their limit within {HOURS} h",
+        f"At the rate of the last {t.GROWTH_WINDOW} the backlog reaches {{{{ $value | humanize1024 }}}}B within "
+        f"{HOURS} h (limit {t.BACKLOG_BYTES // t.GIB} GiB, or the free space of the disk).",
         "Support attachment backlog",
     ),
     Alert(
@@ -50,9 +50,9 @@ ALERTS = (
         f"{FREE} < {size(t.DISK_FREE)}",
         t.CAUSE_FOR,
         "critical",
-        "The attachments' disk is nearly full: {{ $value | humanize1024 }}B left",
+        "The attachment disk is nearly full: {{ $value | humanize1024 }}B free",
         "{{ $value | humanize1024 }}B are free on the disk of local storage (limit "
-        f"{t.DISK_FREE // t.GIB} GiB). At the reserve (SUPPORT_ATTACHMENT_DISK_RESERVE) uploads are refused with 507.",
+        f"{t.DISK_FREE // t.GIB} GiB). At the reserve (SUPPORT_ATTACHMENT_DISK_RESERVE) uploads fail with 507.",
         "Support attachment disk",
     ),
     Alert(
@@ -61,9 +61,10 @@ ALERTS = (
         f' unless sum(increase({OFFLOADED}{{outcome="moved"}}[{t.WINDOW}])) > 0',
         t.CAUSE_FOR,
         "warning",
-        "Attachments can't be moved to S3",
+        "Moving attachments to S3 fails",
         f"{{{{ $value | humanize }}}} files could not be moved in the last {t.OFFLOAD_WINDOW} (limit "
-        f"{t.OFFLOAD_FAILURES}), and none was in the last {t.WINDOW}. They stay on local storage, which fills.",
+        f"{t.OFFLOAD_FAILURES}), and none was moved in the last {t.WINDOW}. They stay on local storage, which "
+        "fills up.",
         "Support attachment offload",
     ),
     Alert(
@@ -74,7 +75,7 @@ ALERTS = (
         t.AT_ONCE,
         "critical",
         "Stored attachments are missing or damaged",
-        "{{ $value | humanize }} files are missing, of another size or of another SHA-256 than when they were stored "
+        "{{ $value | humanize }} files are missing, or have another size or SHA-256 than when they were stored "
         "(limit 0).",
         "Support attachment integrity",
     ),

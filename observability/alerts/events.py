@@ -9,9 +9,9 @@ ALERTS = (
         f"max(support_events_outbox_oldest_seconds) > {seconds(t.OUTBOX_AGE)}",
         t.EVENTS_FOR,
         "warning",
-        "Events of cases are not published: the oldest waits {{ $value | humanizeDuration }}",
+        "Case events are not published: the oldest has waited {{ $value | humanizeDuration }}",
         "The oldest event in the outbox has waited {{ $value | humanizeDuration }} "
-        f"(limit {t.OUTBOX_AGE} s). Those who listen learn late; nothing is lost.",
+        f"(limit {t.OUTBOX_AGE} s). Subscribers receive changes late; no event is lost.",
         "Support events",
     ),
     Alert(
@@ -21,9 +21,9 @@ ALERTS = (
         f" or max(support_events_stream_lag) > {t.STREAM_BEHIND}",
         t.EVENTS_FOR,
         "warning",
-        "Events of other services are not consumed: {{ $value | humanize }} wait",
+        "Events of other services are not applied: {{ $value | humanize }} are waiting",
         f"{{{{ $value | humanize }}}} events wait in the inbound stream (limit {t.STREAM_WAITING} while none was "
-        f"applied in the last {t.WINDOW}, and {t.STREAM_BEHIND} in any case). Cases do not learn of shipments.",
+        f"applied in the last {t.WINDOW}, and {t.STREAM_BEHIND} in any case). Cases show old data.",
         "Support events",
     ),
     Alert(
@@ -31,9 +31,9 @@ ALERTS = (
         f"max(support_events_dead_letters) > {t.DEAD_LETTERS}",
         t.AT_ONCE,
         "warning",
-        "{{ $value | humanize }} events of other services were given up",
-        f"{{{{ $value | humanize }}}} events are dead letters (limit {t.DEAD_LETTERS}): each is a change that no case "
-        "has seen until it is replayed.",
+        "{{ $value | humanize }} events of other services are dead letters",
+        f"{{{{ $value | humanize }}}} events could not be applied (limit {t.DEAD_LETTERS}). Each is a change that "
+        "its case does not show until the event is replayed.",
         "Support events",
     ),
     Alert(
@@ -42,8 +42,8 @@ ALERTS = (
         t.PROBE_FOR,
         "critical",
         "The synthetic check of a whole case fails",
-        "The probe, which opens a case and waits for an event to reach its timeline, last ended with "
-        f"{{{{ $value }}}} (limit: 1, which is good) and has done so for {t.PROBE_FOR}.",
+        "The probe opens a case and waits until an event appears in its timeline. Its result has been "
+        f"{{{{ $value }}}} for {t.PROBE_FOR} (limit: 1, which means success).",
         "Support probe",
     ),
     Alert(
@@ -52,8 +52,8 @@ ALERTS = (
         t.PROBE_MISSING_FOR,
         "warning",
         "The synthetic check does not run",
-        f"{{{{ $value }}}} probes have answered a scrape in {t.PROBE_MISSING_FOR} (limit: 1 at least). What they would "
-        "find stays unseen.",
+        f"{{{{ $value }}}} probes have answered a scrape in {t.PROBE_MISSING_FOR} (limit: at least 1). Failures that "
+        "only the probe detects go unnoticed.",
         "Support probe",
     ),
 )

@@ -44,16 +44,16 @@ class Objective:
     def alerts(self) -> list[Alert]:
         """Return the fast alert, which pages a person, and the slow alert, which is for the next morning."""
         budget = 1 - self.share
-        told = f"{{{{ $value | humanizePercentage }}}} of {self.what} (objective {budget:.1%} at most)"
+        share = f"{{{{ $value | humanizePercentage }}}} of {self.what} (objective: at most {budget:.1%})"
         return [
             Alert(
                 f"{self.alert}BurnFast",
                 self._pair(t.BURN_FAST, t.BURN_FAST_WINDOWS),
                 t.BURN_FAST_FOR,
                 "critical",
-                f"{self.title}: the month's error budget burns {t.BURN_FAST:g} times too fast",
-                f"{told} over the last {t.BURN_FAST_WINDOWS[0]} (limit {t.BURN_FAST * budget:.2%}, over the last "
-                f"{t.BURN_FAST_WINDOWS[1]} too). At this rate the budget of 30 days lasts two days.",
+                f"{self.title}: the error budget burns {t.BURN_FAST:g} times too fast",
+                f"{share} over the last {t.BURN_FAST_WINDOWS[0]} (limit {t.BURN_FAST * budget:.2%}, also over the last "
+                f"{t.BURN_FAST_WINDOWS[1]}). At this rate the error budget of 30 days is used up in two days.",
                 self.panel,
             ),
             Alert(
@@ -62,8 +62,8 @@ class Objective:
                 f" or ({self._pair(t.BURN_SLOW, t.BURN_SLOW_WINDOWS)})",
                 t.BURN_SLOW_FOR,
                 "warning",
-                f"{self.title}: the month's error budget will not last",
-                f"{told} over the last {t.BURN_MEDIUM_WINDOWS[0]} or {t.BURN_SLOW_WINDOWS[0]} (limits "
+                f"{self.title}: the error budget will not last 30 days",
+                f"{share} over the last {t.BURN_MEDIUM_WINDOWS[0]} or {t.BURN_SLOW_WINDOWS[0]} (limits "
                 f"{t.BURN_MEDIUM * budget:.2%} and {t.BURN_SLOW * budget:.2%}).",
                 self.panel,
             ),
@@ -85,7 +85,7 @@ OBJECTIVES = (
         "SupportApiErrorBudget",
         t.OBJECTIVE_API,
         "API availability",
-        "API requests are answered by 5xx",
+        "API requests returned 5xx",
         f'sum(rate(http_server_request_duration_seconds_count{{{ROUTED},http_response_status_code=~"5.."}}[WINDOW]))',
         f"sum(rate(http_server_request_duration_seconds_count{{{ROUTED}}}[WINDOW]))",
         "Support API error budget",
@@ -95,7 +95,7 @@ OBJECTIVES = (
         "SupportTimelineErrorBudget",
         t.OBJECTIVE_TIMELINE,
         "Complete timelines in time",
-        f"timeline reads are partial or take more than {t.LATENCY_P95:g} s",
+        f"timeline reads were partial or took more than {t.LATENCY_P95:g} s",
         "(sum(rate(support_timeline_read_seconds_count[WINDOW]))"
         f' - sum(rate(support_timeline_read_seconds_bucket{{completeness!="partial",{IN_TIME}}}'
         "[WINDOW])))",

@@ -9,8 +9,8 @@ ALERTS = (
         '(count(up{job="support-service"} == 1) or vector(0)) == 0',
         t.DOWN_FOR,
         "critical",
-        "support-service is down: no replica answers",
-        f"{{{{ $value }}}} replicas have answered a scrape in {t.DOWN_FOR} (limit: 1 at least). Agents can neither "
+        "support-service is down: no replica responds",
+        f"{{{{ $value }}}} replicas have answered a scrape in {t.DOWN_FOR} (limit: at least 1). Agents can neither "
         "read nor write cases.",
         "Support availability",
         t.DOWN_KEPT,
@@ -21,9 +21,9 @@ ALERTS = (
         f"(rate(support_event_loop_lag_seconds_bucket[{t.WINDOW}])))) > {t.LOOP_LAG_P95}",
         t.SYMPTOM_FOR,
         "warning",
-        "A replica's event loop is late by {{ $value | humanizeDuration }}",
-        "The 95th percentile of the event loop's lag is {{ $value | humanizeDuration }} "
-        f"(limit {t.LOOP_LAG_P95:g} s): every request of that replica waits so long besides its own work.",
+        "The event loop of a replica lags by {{ $value | humanizeDuration }}",
+        "The 95th percentile of the event loop lag is {{ $value | humanizeDuration }} "
+        f"(limit {t.LOOP_LAG_P95:g} s). Every request of that replica takes that much longer.",
         "Support event loop lag",
     ),
     Alert(
@@ -31,9 +31,9 @@ ALERTS = (
         f"max(support_audit_unsealed_age_seconds) > {seconds(t.AUDIT_AGE)}",
         t.SYMPTOM_FOR,
         "warning",
-        "The audit log is not sealed: the oldest entry waits {{ $value | humanizeDuration }}",
-        "The oldest entry of the audit log has waited {{ $value | humanizeDuration }} for its place in the chain "
-        f"(limit {t.AUDIT_AGE} s). Until it has one, nobody could prove that it was altered or removed.",
+        "The audit log is not sealed: the oldest entry has waited {{ $value | humanizeDuration }}",
+        "The oldest unsealed entry of the audit log has waited {{ $value | humanizeDuration }} "
+        f"(limit {t.AUDIT_AGE} s). Until it is sealed, its alteration or removal cannot be detected.",
         "Support audit log",
     ),
     Alert(
@@ -41,8 +41,8 @@ ALERTS = (
         "vector(1)",
         t.AT_ONCE,
         "none",
-        "Alerts arrive",
-        "Always {{ $value }}: whoever waits for this alert and misses it knows that the others would not come either.",
+        "Alert delivery works",
+        "Always {{ $value }}. This alert fires all the time: if it stops arriving, no other alert arrives either.",
         "Support availability",
     ),
 )

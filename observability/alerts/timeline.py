@@ -44,9 +44,9 @@ ALERTS = (
         f" >= {t.LATENCY_READS}",
         t.SLOW_FOR,
         "warning",
-        "Timelines are slow: one in twenty takes {{ $value | humanizeDuration }} or more",
-        "The 95th percentile of timelines that had to ask a service is {{ $value | humanizeDuration }}; "
-        f"{t.LATENCY_P95:g} s is the limit.",
+        "Timelines are slow: the 95th percentile is {{ $value | humanizeDuration }}",
+        "The 95th percentile of timeline reads that call an upstream service is {{ $value | humanizeDuration }} "
+        f"(limit {t.LATENCY_P95:g} s).",
         "Support timeline p95 latency",
     ),
     Alert(
@@ -54,9 +54,9 @@ ALERTS = (
         f"{ERRORS} / {READS} > {t.CACHE_ERROR_SHARE} and {ERRORS} >= {t.CACHE_ERRORS}",
         t.CAUSE_FOR,
         "warning",
-        "The timeline cache fails: {{ $value | humanizePercentage }} of reads",
-        "{{ $value | humanizePercentage }} of timeline reads meet an error of Redis (limit "
-        f"{t.CACHE_ERROR_SHARE:.0%}). Reads go on without it, and ask the services each time.",
+        "The timeline cache fails: errors for {{ $value | humanizePercentage }} of reads",
+        "There are Redis errors for {{ $value | humanizePercentage }} of timeline reads (limit "
+        f"{t.CACHE_ERROR_SHARE:.0%}). Reads continue without the cache and call the upstream services each time.",
         "Support timeline cache events",
         t.CAUSE_KEPT,
     ),
@@ -67,9 +67,9 @@ ALERTS = (
         f" and on () {READS} >= {t.MISS_READS}",
         t.SYMPTOM_FOR,
         "warning",
-        "The timeline cache misses {{ $value | humanizePercentage }} of reads",
-        "{{ $value | humanizePercentage }} of timeline reads find nothing current in the cache (limit "
-        f"{t.MISS_SHARE:.0%}, and {t.MISS_SURGE:g} times the day before). The services are asked that much more.",
+        "{{ $value | humanizePercentage }} of timeline reads miss the cache",
+        "{{ $value | humanizePercentage }} of timeline reads find no fresh snapshot in the cache (limit "
+        f"{t.MISS_SHARE:.0%}, and {t.MISS_SURGE:g} times the day before). Upstream services receive more load.",
         "Support timeline cache shares",
     ),
     Alert(
@@ -80,8 +80,8 @@ ALERTS = (
         f" and sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}])) >= {t.FAILURES}",
         t.SYMPTOM_FOR,
         "warning",
-        "Collecting timelines fails at stage {{ $labels.stage }}",
-        "{{ $value | humanize }} failures of stage {{ $labels.stage }} for each timeline read (limit "
+        "Timeline collection fails at stage {{ $labels.stage }}",
+        "{{ $value | humanize }} failures of stage {{ $labels.stage }} per timeline read (limit "
         f"{t.FAILURE_SHARE:g}).",
         "Support timeline failure stages",
         t.CAUSE_KEPT,
@@ -94,9 +94,9 @@ ALERTS = (
         f' >= {t.SOURCE_CALLS}, "dependency", "$1", "service", "(.*)")',
         t.CAUSE_FOR,
         "warning",
-        "The {{ $labels.dependency }} service gives the timeline no answers",
-        "{{ $value | humanizePercentage }} of calls to the {{ $labels.dependency }} service fail, time out or are held "
-        f"back by the breaker (limit {t.SOURCE_DOWN_SHARE:.0%}). Its part of timelines is stale or missing.",
+        "The {{ $labels.dependency }} service fails for timelines",
+        "{{ $value | humanizePercentage }} of calls to the {{ $labels.dependency }} service fail, time out or are "
+        f"blocked by the circuit breaker (limit {t.SOURCE_DOWN_SHARE:.0%}). Its part of timelines is stale or missing.",
         "Support timeline sources",
         t.CAUSE_KEPT,
     ),

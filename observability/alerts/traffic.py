@@ -40,10 +40,10 @@ ALERTS = (
         f' or label_replace({SILENCE}, "direction", "silence", "", "")',
         t.CAUSE_FOR,
         "warning",
-        "Unusual traffic of new cases: {{ $labels.direction }}",
+        "Unusual number of new cases: {{ $labels.direction }}",
         f"{{{{ $value | humanize }}}} cases were opened in the last {t.SPIKE_WINDOW} (spike) or {t.SILENCE_WINDOW} "
-        f"(silence); the limit is more than {t.TRAFFIC_SPIKE} times, or less than {t.TRAFFIC_SILENCE:.0%} of, what the "
-        f"same hour of the past {t.TRAFFIC_PAST} days makes usual.",
+        f"(silence). The limit is {t.TRAFFIC_SPIKE} times (spike) or {t.TRAFFIC_SILENCE:.0%} (silence) of the usual "
+        f"number in the same hour of the past {t.TRAFFIC_PAST} days.",
         "Support ticket traffic",
     ),
 )
