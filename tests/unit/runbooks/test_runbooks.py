@@ -36,6 +36,10 @@ SECTIONS = {
         "## Kết thúc khi",
     ),
 }
+FIRST_PAGE = {  # sections of README.md, in the order in which a newly paged engineer needs them
+    ENGLISH: ("## Read the alert", "## Set up your shell", "## First three checks", "## Overrides", "## Escalate"),
+    VIETNAMESE: ("## Đọc alert", "## Chuẩn bị shell", "## Ba bước kiểm tra đầu tiên", "## Override", "## Chuyển cấp"),
+}
 GIB = "GiB"
 UNITS = {  # of Prometheus's durations, as the pages write them
     ENGLISH: {"s": "s", "m": "minute", "h": "hour", "d": "day"},
@@ -189,6 +193,18 @@ def test_the_index_lists_every_page(folder):
     """Nobody has to search."""
     index = text(folder, "README.md")
     assert [page for page in PAGES if page != "README.md" and f"({page})" not in index] == []
+
+
+@both
+def test_the_first_page_guides_a_newly_paged_engineer(folder):
+    """The README explains how to read an alert, has three checks, shows the overrides and says how to escalate."""
+    page = text(folder, "README.md")
+    places = [page.find(section) for section in FIRST_PAGE[folder]]
+    assert -1 not in places
+    assert places == sorted(places)
+    checks = page[places[2] : places[3]]
+    assert re.findall(r"^(\d+)\. ", checks, re.MULTILINE) == ["1", "2", "3"]
+    assert "support-service timeline status" in page[places[3] : places[4]]
 
 
 @pytest.mark.parametrize("page", PAGES)
