@@ -191,8 +191,8 @@ def attachment_dir(environment: dict[str, str]) -> Path:
 class ServiceServer(TestServer):
     """Runs an app as `support-service serve` does: aiohttp's test server would cancel a handler whose client left."""
 
-    async def _make_runner(self, **options: Any) -> web.AppRunner:
-        return Runner(self.app, **options | {"handler_cancellation": False, "read_bufsize": READ_BUFFER})
+    async def _make_runner(self, **_: Any) -> web.BaseRunner:
+        return Runner(self.app, access_log=None, read_bufsize=READ_BUFFER)
 
 
 async def _served(service: Upstream) -> AsyncIterator[Upstream]:

@@ -35,15 +35,11 @@ async def serving(app: web.Application, server: Server, *, chosen_by: str | None
     Raises WrongSetting if the address can't be used. The message names `chosen_by`, an option, or else the settings.
     """
     drained = READINESS in app
-    runner = Runner(
-        app,
-        access_log=None,
-        shutdown_timeout=DRAIN_POLL_INTERVAL
-        if drained
-        else server.stop_timeout,  # `_drain` has already waited for requests
-        read_bufsize=READ_BUFFER,
-        handle_signals=False,
-    )
+    runner: web.BaseRunner
+    if drained:  # `_drain` has already waited for requests when the runner shuts down
+        runner = Runner(app, access_log=None, shutdown_timeout=DRAIN_POLL_INTERVAL, read_bufsize=READ_BUFFER)
+    else:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=server.stop_timeout, read_bufsize=READ_BUFFER)
     try:
         await runner.setup()
         try:
@@ -60,7 +56,7 @@ async def serving(app: web.Application, server: Server, *, chosen_by: str | None
         await runner.cleanup()
 
 
-async def _drain(readiness: Readiness, runner: web.AppRunner, server: Server) -> None:
+async def _drain(readiness: Readiness, runner: web.BaseRunner, server: Server) -> None:
     """Stop accepting connections after `stop_delay` seconds, then wait up to `stop_timeout` seconds for requests.
 
     aiohttp's own shutdown drops a request body that is still being received.

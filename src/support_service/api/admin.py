@@ -38,7 +38,7 @@ def admin_server(
 
     async def listen(app: web.Application) -> AsyncIterator[None]:
         admin_app = _admin_app(app, metrics_access, f"[{host}]" if ":" in host else host)
-        runner = Runner(admin_app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT, handle_signals=False)
+        runner = Runner(admin_app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
             try:

@@ -1,67 +1,95 @@
-"""The HTTP server, with a Connection for each client and the connection limits of its application."""
+"""The HTTP server of an application with connection limits, built on aiohttp's public classes."""
 
 import asyncio
 from typing import Any
 
-from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
-from aiohttp.web_request import BaseRequest
+from aiohttp import HttpVersion10, StreamReader, web
 
 from support_service.http.component import ADMISSION, CONNECTION_LIMITS
-from support_service.http.connection import (
-    LINGERING_TIME,
+from support_service.http.connection import HttpConnection
+from support_service.http.unreadable_requests import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
     MAX_URL_BYTES,
-    HttpConnection,
     UnreadableRequestResponder,
 )
-from support_service.http.connection_limits import ConnectionLimits
 from support_service.telemetry.component import REQUEST_METRICS
+
+LINGERING_TIME = 2.0  # seconds of reading and discarding the rest of a body, so that the client sees its response
+
+IS_TOO_OLD = web.RequestKey("is_too_old", bool)
 
 
 class HttpServer(web.Server):
-    """A server of Connections that also answers the Expect headers which aiohttp rejects before any middleware."""
+    """A server of an application's requests on `HttpConnection`s.
 
-    def __init__(self, server: web.Server, refuse: UnreadableRequestResponder, limits: ConnectionLimits) -> None:
-        super().__init__(
-            self._handle,
-            request_factory=server.request_factory,
-            handler_cancellation=server.handler_cancellation,
-            loop=asyncio.get_running_loop(),
-        )
-        self.refuse = refuse
-        self._limits = limits
-        self._inner_handler: Any = server.request_handler
-        self._connection_options = server._kwargs | {  # noqa: SLF001 - the only way to use a custom connection class
+    It also answers the Expect headers which aiohttp rejects before any middleware.
+    """
+
+    def __init__(self, app: web.Application, **options: Any) -> None:
+        super().__init__(self._handle, request_factory=self._begin_request)
+        self._limits = app[CONNECTION_LIMITS]
+        self._responder = UnreadableRequestResponder(app[REQUEST_METRICS], app[ADMISSION])
+        self._connection_options = options | {
             # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
             "auto_decompress": False,
-            "keepalive_timeout": limits.bounds.idle_timeout,
+            "keepalive_timeout": self._limits.bounds.idle_timeout,
             "lingering_time": LINGERING_TIME,
             "max_line_size": MAX_URL_BYTES,
             "max_field_size": MAX_HEADER_BYTES,
             "max_headers": MAX_HEADERS,
         }
 
-    def __call__(self) -> RequestHandler:
-        return HttpConnection(self, self._limits, loop=asyncio.get_running_loop(), **self._connection_options)
-
-    async def _handle(self, request: BaseRequest) -> web.StreamResponse:
-        try:
-            return await self._inner_handler(request)  # type: ignore[no-any-return]
-        except web.HTTPExpectationFailed as refusal:
-            return self.refuse(417, "expectation_failed", "Only 100-continue can be expected.", refusal)
-
-
-class Runner(web.AppRunner):
-    """Apply connection limits and metrics; an application without admission runs on aiohttp's server."""
-
-    async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
-        if ADMISSION not in self.app:
-            return server
-        return HttpServer(
-            server,
-            UnreadableRequestResponder(self.app[REQUEST_METRICS], self.app[ADMISSION]),
-            self.app[CONNECTION_LIMITS],
+    def __call__(self) -> HttpConnection:
+        return HttpConnection(
+            self, self._limits, self._responder, loop=asyncio.get_running_loop(), **self._connection_options
         )
+
+    def connect(self, app_server: web.Server) -> None:
+        """Pass requests to the application that this server of aiohttp serves."""
+        self._app_handler: Any = app_server.request_handler
+        self._app_request_factory: Any = app_server.request_factory
+
+    def _begin_request(
+        self, message: Any, payload: StreamReader, protocol: web.RequestHandler, *context: Any
+    ) -> web.BaseRequest:
+        assert isinstance(protocol, HttpConnection)  # noqa: S101 - `__call__` creates no other connection
+        protocol.begin_request(payload)
+        is_too_old = message.version < HttpVersion10
+        if is_too_old:
+            message = message._replace(version=HttpVersion10)  # a named tuple; the response has its version
+        request: web.BaseRequest = self._app_request_factory(message, payload, protocol, *context)
+        request[IS_TOO_OLD] = is_too_old
+        return request
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        refusal = self._responder.check_head(request, is_too_old=request[IS_TOO_OLD])
+        if refusal is not None:
+            return refusal
+        try:
+            return await self._app_handler(request)  # type: ignore[no-any-return]
+        except web.HTTPExpectationFailed as failure:
+            return self._responder.refuse(417, "expectation_failed", "Only 100-continue can be expected.", failure)
+
+
+class Runner(web.ServerRunner):
+    """Starts an application and serves it with its connection limits. Options are those of `web.AppRunner`."""
+
+    def __init__(self, app: web.Application, *, shutdown_timeout: float = 60.0, **options: Any) -> None:
+        self._app_runner = web.AppRunner(app)
+        self._http_server = HttpServer(app, **options)
+        super().__init__(self._http_server, shutdown_timeout=shutdown_timeout)
+
+    async def setup(self) -> None:
+        """Start the components of the application, then the server."""
+        await self._app_runner.setup()
+        assert self._app_runner.server is not None  # noqa: S101 - `setup` has created it
+        self._http_server.connect(self._app_runner.server)
+        await super().setup()
+
+    async def cleanup(self) -> None:
+        """Close the server with its connections, then the components of the application."""
+        try:
+            await super().cleanup()
+        finally:
+            await self._app_runner.cleanup()
