@@ -32,7 +32,7 @@ class UnreadableRequestResponder:
         self._admission = admission
 
     def check_head(self, request: web.BaseRequest, *, is_too_old: bool) -> web.Response | None:
-        """Return the refusal of a head that aiohttp accepts, or None: it is too large in total, or older than HTTP/1.0."""
+        """Return the refusal of a head that aiohttp accepts but is too old or too large in total, else None."""
         if is_too_old:
             return self.respond(request, None)
         size = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)

@@ -140,3 +140,18 @@ async def test_an_answer_is_bounded_with_all_that_is_around_it(head, flood):
                 await response.read()
         await cut.wait()
     assert sent < 16 * connector.MAX_RESPONSE_BYTES  # what the sockets between hold is not ours to bound
+
+
+async def test_aiohttp_does_not_retry_a_request_on_a_lost_connection():
+    """The source's client retries within its budget; a retry of aiohttp's own would double the load unseen."""
+    requests = 0
+
+    async def handle(reader, _):
+        nonlocal requests
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+
+    async with served(handle) as (session, url):
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(url)
+    assert requests == 1
