@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from joserfc.jwk import Key
@@ -17,11 +18,16 @@ from support_service.access.keys import KeySet, parse_key_set
 from support_service.core.background import run_in_background
 from support_service.core.errors import Unavailable
 
-REFRESH_INTERVAL = 300.0  # seconds
-REFRESH_RETRY_INTERVAL = 10.0  # seconds, after a refresh that failed
-UNKNOWN_KEY_REFRESH_INTERVAL = 30.0  # minimum seconds between two refreshes for an unknown key
-
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JwksTimings:
+    """Intervals in seconds."""
+
+    refresh_interval: float = 300.0
+    retry_interval: float = 10.0  # after a refresh that failed
+    unknown_key_interval: float = 30.0  # minimum between two refreshes that unknown keys cause
 
 
 class JwksCache:
@@ -34,11 +40,13 @@ class JwksCache:
         *,
         required: bool,
         clock: Callable[[], float] = time.monotonic,
+        timings: JwksTimings = JwksTimings(),
     ) -> None:
         self._source = source
         self._changed = changed
         self._required = required
         self._clock = clock
+        self._timings = timings
         self._keys: KeySet | None = None
         self._read_at = clock()  # when the keys were last read
         self._next_unknown_key_refresh = clock()  # when an unknown key may next cause a refresh
@@ -61,8 +69,8 @@ class JwksCache:
         await self.refresh()
         if self._required and not self._keys:
             await self.close()
-            reason = self._last_error or "it holds no key that can be used"
-            raise Unavailable("keys_unavailable", f"The keys of SUPPORT_JWT_KEYS can't be had: {reason}")
+            reason = self._last_error or "it contains no usable key"
+            raise Unavailable("keys_unavailable", f"SUPPORT_JWT_KEYS can't be loaded: {reason}")
         await self._background.enter_async_context(run_in_background(self._refresh_periodically()))
 
     async def close(self) -> None:
@@ -75,16 +83,18 @@ class JwksCache:
     async def find(self, key_id: str | None, algorithm: str) -> Key | None:
         """Return the key that may have signed with this key id and algorithm, or None.
 
-        An unknown key causes a refresh, at most one in ASK_EVERY seconds. Raises Unavailable if no keys were ever read.
+        An unknown key causes a refresh, at most once per `unknown_key_interval`. Raises Unavailable if no keys were read.
         """
         found = self._keys.find(key_id, algorithm) if self._keys is not None else None
         if found is None and (self._refreshing is not None or self._clock() >= self._next_unknown_key_refresh):
             if self._refreshing is None:
-                self._next_unknown_key_refresh = self._clock() + UNKNOWN_KEY_REFRESH_INTERVAL
+                self._next_unknown_key_refresh = self._clock() + self._timings.unknown_key_interval
             await self.refresh()
             found = self._keys.find(key_id, algorithm) if self._keys is not None else None
         if self._keys is None:
-            raise Unavailable("keys_unavailable", "The keys that tokens are checked with can't be had now.")
+            raise Unavailable(
+                "keys_unavailable", "The keys that verify tokens can't be loaded at present; try again later."
+            )
         return found
 
     async def refresh(self) -> None:
@@ -102,19 +112,19 @@ class JwksCache:
             document = await self._source.read()
             keys = await asyncio.to_thread(parse_key_set, document)
         except (KeySourceError, ValueError) as failure:
-            reason = str(failure) if isinstance(failure, KeySourceError) else f"it can't be read: {failure}"
+            reason = str(failure) if isinstance(failure, KeySourceError) else f"it can't be parsed: {failure}"
             if reason != self._last_error:
-                log.error("The keys of SUPPORT_JWT_KEYS can't be had: %s", reason)  # noqa: TRY400 - the message suffices
+                log.error("SUPPORT_JWT_KEYS can't be loaded: %s", reason)  # noqa: TRY400 - the message suffices
             self._last_error = reason
             return
         self._last_error = ""
         self._read_at = self._clock()
-        if self._keys is None or self._keys.prints != keys.prints:
+        if self._keys is None or self._keys.fingerprints != keys.fingerprints:
             self._keys = keys
             self._changed()
-            log.log(logging.INFO if keys else logging.ERROR, "%d keys of SUPPORT_JWT_KEYS can be used", len(keys))
+            log.log(logging.INFO if keys else logging.ERROR, "SUPPORT_JWT_KEYS has %d usable keys", len(keys))
 
     async def _refresh_periodically(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH_RETRY_INTERVAL if self._last_error else REFRESH_INTERVAL)
+            await asyncio.sleep(self._timings.retry_interval if self._last_error else self._timings.refresh_interval)
             await self.refresh()

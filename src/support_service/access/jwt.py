@@ -13,13 +13,13 @@ from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
 from joserfc.util import urlsafe_b64decode
 
-from support_service.access.jwks_cache import JwksCache
+from support_service.access.jwks_cache import JwksCache, JwksTimings
 from support_service.access.key_source import KeySource
 from support_service.access.strict_json import parse_object
 from support_service.core.errors import Unauthenticated
 from support_service.core.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
 
-MAX_CACHED_TOKENS = 10_000  # verified tokens in the cache
+MAX_CACHED_TOKENS = 10_000  # default number of verified tokens in the cache
 MAX_NAME_LENGTH = 128  # characters
 MAX_ID_LENGTH = 36  # characters of the id of an agent, a customer or a team, as in cases
 MAX_TEAMS = 64
@@ -44,22 +44,24 @@ class JwtVerifier:
     def __init__(
         self,
         source: KeySource,
-        demands: JwtRequirements,
+        requirements: JwtRequirements,
         *,
         required: bool,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
+        timings: JwksTimings = JwksTimings(),
+        max_cached_tokens: int = MAX_CACHED_TOKENS,
     ) -> None:
-        self._demands = demands
+        self._requirements = requirements
         self._now = now
-        self._known: LRUCache[bytes, tuple[Principal, float]] = LRUCache(MAX_CACHED_TOKENS)
-        self.keys = JwksCache(source, self._known.clear, required=required, clock=clock)
-        self._signatures = _Signatures(algorithms=demands.algorithms, strict_check_header=False)
+        self._verified: LRUCache[bytes, tuple[Principal, float]] = LRUCache(max_cached_tokens)
+        self.keys = JwksCache(source, self._verified.clear, required=required, clock=clock, timings=timings)
+        self._signatures = _Signatures(algorithms=requirements.algorithms, strict_check_header=False)
         self._claims = JWTClaimsRegistry(
             lambda: int(now()),
-            demands.leeway,
-            iss={"essential": True, "value": demands.issuer},
-            aud={"essential": True, "value": demands.audience},
+            requirements.leeway,
+            iss={"essential": True, "value": requirements.issuer},
+            aud={"essential": True, "value": requirements.audience},
             exp={"essential": True},
             sub={"essential": True},
         )
@@ -81,11 +83,11 @@ class JwtVerifier:
         Raises Unauthenticated, and Unavailable if no keys were ever read.
         """
         digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
-        known = self._known.get(digest)
-        if known is None:
-            known = await self._check(token)
-            self._known[digest] = known
-        caller, until = known
+        cached = self._verified.get(digest)
+        if cached is None:
+            cached = await self._check(token)
+            self._verified[digest] = cached
+        caller, until = cached
         if until <= self._now():
             raise _expired()
         return caller
@@ -99,15 +101,15 @@ class JwtVerifier:
         try:
             header = parse_object(urlsafe_b64decode(token.partition(".")[0].encode()))
         except ValueError as failure:
-            raise _invalid("It is no JWT.") from failure
+            raise _invalid("It is not a JWT.") from failure
         algorithm, key_id = header.get("alg"), header.get("kid")
-        if not isinstance(algorithm, str) or algorithm not in self._demands.algorithms:
-            raise _invalid("Its algorithm is none of those that are allowed.")
+        if not isinstance(algorithm, str) or algorithm not in self._requirements.algorithms:
+            raise _invalid("Its algorithm is not allowed.")
         if not isinstance(key_id, str | None) or "crit" in header or "b64" in header:
-            raise _invalid("Its header asks for what is not done here.")
+            raise _invalid("Its header has an unsupported parameter.")
         key = await self.keys.find(key_id, algorithm)
         if key is None:
-            raise _invalid("It is signed by a key that is not known here.")
+            raise _invalid("It is signed by an unknown key.")
         try:
             signed = jws.deserialize_compact(token, key, registry=self._signatures)
             claims = parse_object(signed.payload)
@@ -115,19 +117,19 @@ class JwtVerifier:
         except ExpiredTokenError as failure:
             raise _expired() from failure
         except ClaimError as failure:
-            raise _invalid(f"Its claim {failure.claim!r} is missing, or not as it must be.") from failure
+            raise _invalid(f"Its claim {failure.claim!r} is missing or invalid.") from failure
         except (JoseError, ValueError) as failure:
-            raise _invalid("Its signature or its form is wrong.") from failure
-        return self._caller(claims), claims["exp"] + self._demands.leeway
+            raise _invalid("Its signature or format is invalid.") from failure
+        return self._caller(claims), claims["exp"] + self._requirements.leeway
 
     def _caller(self, claims: Mapping[str, Any]) -> Principal:
-        demands = self._demands
-        role = claims.get(demands.role_claim)
+        requirements = self._requirements
+        role = claims.get(requirements.role_claim)
         if isinstance(role, list) and len(role) == 1:  # some issuers can send only lists
             role = role[0]
         if role not in ROLES:
-            raise _invalid(f"Its claim {demands.role_claim!r} is none of {', '.join(ROLES)}.")
-        subject, teams = claims.get(demands.subject_claim), claims.get(demands.teams_claim, [])
+            raise _invalid(f"Its claim {requirements.role_claim!r} must be one of {', '.join(ROLES)}.")
+        subject, teams = claims.get(requirements.subject_claim), claims.get(requirements.teams_claim, [])
         if not _is_text(claims["sub"], MAX_NAME_LENGTH):
             raise _invalid(f"Its claim 'sub' must have 1 to {MAX_NAME_LENGTH} characters.")
         if not (
@@ -136,12 +138,12 @@ class JwtVerifier:
             else subject is None or _is_text(subject, MAX_NAME_LENGTH)
         ):
             raise _invalid(
-                f"Its claim {demands.subject_claim!r} must have 1 to {MAX_ID_LENGTH} characters, as in cases."
+                f"Its claim {requirements.subject_claim!r} must have 1 to {MAX_ID_LENGTH} characters, as in cases."
             )
         if not (
             isinstance(teams, list) and len(teams) <= MAX_TEAMS and all(_is_text(each, MAX_ID_LENGTH) for each in teams)
         ):
-            raise _invalid(f"Its claim {demands.teams_claim!r} must be a list of at most {MAX_TEAMS} names.")
+            raise _invalid(f"Its claim {requirements.teams_claim!r} must be a list of at most {MAX_TEAMS} names.")
         return Principal(claims["sub"], cast(Role, role), subject, frozenset(teams))
 
 
@@ -162,8 +164,8 @@ def _is_text(value: object, longest: int) -> bool:
 
 
 def _invalid(reason: str) -> Unauthenticated:
-    return Unauthenticated("token_invalid", f"The token is not valid here. {reason}")
+    return Unauthenticated("token_invalid", f"The token is invalid. {reason}")
 
 
 def _expired() -> Unauthenticated:
-    return Unauthenticated("token_expired", "The token's time is over: ask for a new one.")
+    return Unauthenticated("token_expired", "The token has expired; request a new one.")

@@ -28,9 +28,9 @@ class KeySource(Protocol):
         """Return the current document. Raises KeySourceError."""
 
 
-def create_key_source(location: str, patience: float = HTTP_TIMEOUT) -> KeySource:
-    """Return the source for an HTTP URL or a file path; `patience` is the timeout of HTTP in seconds."""
-    return HttpKeySource(location, patience) if re.match(r"https?://", location) else FileKeySource(Path(location))
+def create_key_source(location: str, timeout: float = HTTP_TIMEOUT) -> KeySource:
+    """Return the source for an HTTP URL or a file path; `timeout` is the timeout of HTTP in seconds."""
+    return HttpKeySource(location, timeout) if re.match(r"https?://", location) else FileKeySource(Path(location))
 
 
 class FileKeySource:
@@ -56,9 +56,9 @@ class FileKeySource:
 class HttpKeySource:
     """A source that reads an HTTP URL. It follows no redirects, because only the configured URL is trusted."""
 
-    def __init__(self, url: str, patience: float) -> None:
+    def __init__(self, url: str, timeout: float) -> None:
         self._url = url
-        self._timeout = aiohttp.ClientTimeout(total=patience)
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -71,21 +71,21 @@ class HttpKeySource:
             await self._session.close()
 
     async def read(self) -> bytes:
-        """Return the response body, of at most MOST_BYTES. Raises KeySourceError."""
+        """Return the response body, of at most MAX_JWKS_BYTES. Raises KeySourceError."""
         assert self._session is not None  # noqa: S101 - callers call `open` first
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
         try:
             async with self._session.get(self._url, allow_redirects=False, headers=headers) as response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP's OK
-                    raise KeySourceError(f"the answer is {response.status}")
+                    raise KeySourceError(f"the response has status {response.status}")
                 body = bytearray()
                 async for block in response.content.iter_any():
                     body += block
                     if len(body) > MAX_JWKS_BYTES:
                         response.close()
-                        raise KeySourceError(f"the answer has more than {MAX_JWKS_BYTES} bytes")
+                        raise KeySourceError(f"the response has more than {MAX_JWKS_BYTES} bytes")
                 return bytes(body)
         except TimeoutError as failure:
-            raise KeySourceError(f"no answer within {self._timeout.total:g} s") from failure
+            raise KeySourceError(f"no response within {self._timeout.total:g} s") from failure
         except (aiohttp.ClientError, OSError) as failure:
             raise KeySourceError(f"{type(failure).__name__}: {' '.join(str(failure).split())}") from failure

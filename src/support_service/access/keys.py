@@ -26,7 +26,7 @@ class KeySet:
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self._keys = tuple(keys)
-        self.prints = frozenset(json.dumps(key.as_dict(), sort_keys=True) for key in self._keys)
+        self.fingerprints = frozenset(json.dumps(key.as_dict(), sort_keys=True) for key in self._keys)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -54,7 +54,7 @@ def parse_key_set(document: bytes) -> KeySet:
     content = parse_object(document)
     listed = content.get("keys", [content] if "kty" in content else None)
     if not isinstance(listed, list):
-        raise ValueError("it is no JWKS: there is no list `keys`")  # noqa: TRY004 - like `read_object`
+        raise ValueError("it is not a JWKS: it has no list `keys`")  # noqa: TRY004 - like `parse_object`
     return KeySet([*_from_list(listed[:MAX_KEYS_IN_SET])])
 
 
@@ -68,7 +68,7 @@ def _from_list(listed: list[Any]) -> Iterator[Key]:
         except (JoseError, ValueError, TypeError, KeyError, ArithmeticError) as failure:
             reason = type(failure).__name__
         if reason:
-            log.warning("Key %d of the set is left out: %s", number, reason)
+            log.warning("Ignoring key %d of the JWKS: %s", number, reason)
         else:
             yield key
 
@@ -82,14 +82,14 @@ def _from_pem(block: bytes) -> Key | None:
         reason = _reason_unusable(key)
         if not reason:
             return key
-        log.warning("A PEM key is left out: %s", reason)
+        log.warning("Ignoring a PEM key: %s", reason)
     return None
 
 
 def _reason_not_to_import(candidate: Any) -> str:
     """Return why a JWK is not worth importing, or an empty string if it is."""
     if not isinstance(candidate, dict) or candidate.get("kty") not in ("RSA", "EC", "OKP"):
-        return "it is none that proves who signed"
+        return "its type is not RSA, EC or OKP"
     if candidate["kty"] == "RSA" and len(str(candidate.get("n"))) * 6 < MIN_RSA_BITS:
         return RSA_KEY_TOO_SMALL
     return ""
@@ -98,7 +98,7 @@ def _reason_not_to_import(candidate: Any) -> str:
 def _reason_unusable(key: Key) -> str:
     """Return why a key cannot verify signatures, or an empty string if it can."""
     if key.is_private:
-        return "it is private, and has no business here"
+        return "it is a private key; publish the public key only"
     if isinstance(key, RSAKey) and key.public_key.key_size < MIN_RSA_BITS:
         return RSA_KEY_TOO_SMALL
     if key.get("use", "sig") != "sig" or "verify" not in (key.get("key_ops") or ("verify",)):

@@ -11,20 +11,20 @@ def parse_object(document: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(document.decode(), object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
     except RecursionError:
-        raise ValueError("it nests too deep") from None
+        raise ValueError("it is nested too deep") from None
     if exceeds_depth(document, parsed):  # Python versions differ in the depth at which they fail
-        raise ValueError("it nests too deep")
+        raise ValueError("it is nested too deep")
     if not isinstance(parsed, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004 - for callers, one more kind of invalid document
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - for callers, one more kind of invalid document
     return parsed
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     parsed = dict(pairs)
     if len(parsed) != len(pairs):
-        raise ValueError("a name comes twice")
+        raise ValueError("a name is repeated")
     return parsed
 
 
 def _refuse_constant(_: str) -> NoReturn:
-    raise ValueError("it has a number that is none")
+    raise ValueError("it contains NaN or Infinity")

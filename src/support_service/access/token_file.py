@@ -81,14 +81,14 @@ def read_token_file(path: Path) -> tuple[TokenEntry, ...]:
     try:
         return TokenFile.model_validate_json(path.read_bytes()).tokens
     except FileNotFoundError:
-        reason = "is not there: `support-service token create NAME --role ROLE` makes it"
+        reason = "does not exist; create it with `support-service token create NAME --role ROLE`"
     except OSError as failure:
         reason = f"can't be read: {failure.strerror}"
     except ValidationError as failure:
         first = failure.errors(include_input=False, include_url=False)[0]
         location = ".".join(map(str, first["loc"]))
-        reason = f"is broken{f' at {location}' if location else ''}: {first['msg'].removeprefix('Value error, ')}"
-    raise Unavailable("tokens_unavailable", f"The file of tokens, {path}, {reason}")
+        reason = f"is invalid{f' at {location}' if location else ''}: {first['msg'].removeprefix('Value error, ')}"
+    raise Unavailable("tokens_unavailable", f"The token file {path} {reason}")
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def edit_token_file(path: Path) -> Iterator[list[TokenEntry]]:
             _write(path, entries)
     except OSError as failure:
         raise Unavailable(
-            "tokens_unavailable", f"The file of tokens, {path}, can't be written: {failure.strerror}"
+            "tokens_unavailable", f"The token file {path} can't be written: {failure.strerror}"
         ) from failure
 
 

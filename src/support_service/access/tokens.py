@@ -14,14 +14,19 @@ from support_service.core.background import run_every, run_in_background
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.core.principals import Principal
 
-RELOAD_CHECK_INTERVAL = 2.0  # seconds
-
 log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
     """Return the current time in UTC."""
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFileTimings:
+    """Intervals in seconds."""
+
+    check_interval: float = 2.0  # between checks whether the file changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,12 @@ class _Credential:
 class FileTokenVerifier:
     """A verifier of the tokens in a file. While the file is invalid, the tokens that were read last stay valid."""
 
-    def __init__(self, path: Path, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, path: Path, now: Callable[[], datetime] = utc_now, timings: TokenFileTimings = TokenFileTimings()
+    ) -> None:
         self._path = path
         self._now = now
+        self._timings = timings
         self._credentials: dict[str, _Credential] = {}
         self._loaded_stamp: tuple[int, ...] = ()
         self._last_error = ""
@@ -45,8 +53,8 @@ class FileTokenVerifier:
     async def open(self) -> None:
         """Read the file, and start to check it for changes. Raises Unavailable if it cannot be loaded."""
         await asyncio.to_thread(self._load)
-        look = run_every(RELOAD_CHECK_INTERVAL, self.look, "Looking at the file of tokens")
-        await self._background.enter_async_context(run_in_background(look))
+        checks = run_every(self._timings.check_interval, self.reload_if_changed, "Checking the token file")
+        await self._background.enter_async_context(run_in_background(checks))
 
     async def close(self) -> None:
         """Stop checking the file for changes."""
@@ -58,12 +66,12 @@ class FileTokenVerifier:
         credential = self._credentials.get(digest)
         # The time of the lookup depends on hashes, which an attacker cannot choose; the comparison takes constant time.
         if credential is None or not hmac.compare_digest(credential.sha256, digest):
-            raise Unauthenticated("token_invalid", "The token is none of those that are known here, or was revoked.")
+            raise Unauthenticated("token_invalid", "The token is unknown or revoked.")
         if credential.expires is not None and credential.expires <= self._now():
-            raise Unauthenticated("token_expired", "The token's time is over: ask for a new one.")
+            raise Unauthenticated("token_expired", "The token has expired; request a new one.")
         return credential.caller
 
-    async def look(self) -> None:
+    async def reload_if_changed(self) -> None:
         """Read the file again if it changed."""
         await asyncio.to_thread(self._reload_if_changed)
 
@@ -71,11 +79,11 @@ class FileTokenVerifier:
         try:
             if self._stamp() != self._loaded_stamp:
                 self._load()
-                log.info("The file of tokens changed: %d are known that were not revoked", len(self._credentials))
+                log.info("The token file changed; it has %d tokens that are not revoked", len(self._credentials))
             self._last_error = ""
         except (OSError, Unavailable) as failure:
             if str(failure) != self._last_error:
-                log.error("%s; those known before go on being valid", failure)  # noqa: TRY400 - the message suffices
+                log.error("%s; the tokens read before stay valid", failure)  # noqa: TRY400 - the message suffices
             self._last_error = str(failure)
 
     def _load(self) -> None:

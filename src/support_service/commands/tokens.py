@@ -15,14 +15,14 @@ from support_service.access.token_file import (
     new_token,
     read_token_file,
 )
-from support_service.access.tokens import RELOAD_CHECK_INTERVAL, utc_now
+from support_service.access.tokens import TokenFileTimings, utc_now
 from support_service.commands.tables import print_table
 from support_service.core import units
 from support_service.core.errors import Conflict, NotFound, ValidationFailed
 from support_service.core.principals import CASE_SCOPED_ROLES
 from support_service.settings import Access
 
-PROPAGATION_NOTE = f"Every service that reads it follows within about {RELOAD_CHECK_INTERVAL:g} s."
+PROPAGATION_NOTE = f"Every service that reads it follows within about {TokenFileTimings().check_interval:g} s."
 
 
 def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -7,32 +7,34 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 CANCEL_RETRY_INTERVAL = 0.25  # seconds
-CANCEL_TIMEOUT = 1.0  # seconds
+CANCEL_TIMEOUT = 1.0  # seconds; default
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def run_in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def run_in_background(
+    work: Coroutine[Any, Any, None], *, cancel_timeout: float = CANCEL_TIMEOUT
+) -> AsyncIterator[None]:
     """Run an endless coroutine as a background task while the block runs, and cancel it afterwards.
 
-    Raises the coroutine's own exception if it failed. A task that is still running END_WITHIN seconds after the
-    cancellation is abandoned.
+    Raises the coroutine's own exception if it failed. A task that is still running `cancel_timeout` seconds after
+    the cancellation is abandoned.
     """
     task = asyncio.create_task(work)
     try:
         yield
     finally:
-        await cancel_all({task})
+        await cancel_all({task}, cancel_timeout)
         if task.done() and not task.cancelled():
             task.result()  # raises the exception that ended the task
 
 
-async def cancel_all(tasks: Collection[asyncio.Future[Any]]) -> None:
-    """Cancel tasks and wait up to END_WITHIN seconds for them; tasks that are still running then are abandoned."""
+async def cancel_all(tasks: Collection[asyncio.Future[Any]], cancel_timeout: float = CANCEL_TIMEOUT) -> None:
+    """Cancel tasks and wait up to `cancel_timeout` seconds for them; tasks that run longer are abandoned."""
     # Cancel repeatedly: a library whose own wait ends at the same moment may swallow a cancellation.
     running = {task for task in tasks if not task.done()}
-    deadline = asyncio.get_running_loop().time() + CANCEL_TIMEOUT  # a hanging database delays the end of a statement
+    deadline = asyncio.get_running_loop().time() + cancel_timeout  # a hanging database delays the end of a statement
     while running and asyncio.get_running_loop().time() < deadline:
         for task in running:
             task.cancel()
@@ -53,4 +55,4 @@ async def run_every(
         try:
             await work()
         except Exception:
-            log.exception("%s failed; it is tried again in %g s", what, seconds)
+            log.exception("%s failed; the next attempt is in %g s", what, seconds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from heapq import nlargest, nsmallest
 from typing import NamedTuple
 
-MAX_KEYS = 20_000  # a busy process sees fewer keys in the time that a bucket takes to fill
+MAX_KEYS = 20_000  # default; a busy process sees fewer keys in the time that a bucket takes to fill
 TOLERANCE = 1e-6  # s; tolerance, because a sum of many floats is inexact
 
 
@@ -38,13 +38,16 @@ class RateLimitState(NamedTuple):
 class RateLimiter:
     """A limiter of one rate over many keys. Memory is bounded for any number of keys."""
 
-    def __init__(self, name: str, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, rate: Rate, clock: Callable[[], float] = time.monotonic, *, max_keys: int = MAX_KEYS
+    ) -> None:
         self.name = name
         self.rate = rate
         self.interval = rate.seconds / rate.requests  # s in which one request is refilled
         self._max_full_in = rate.seconds - self.interval  # s until full at which one more request still fits
         self.policy = f'"{name}";q={rate.requests};w={rate.seconds}'  # the value of RateLimit-Policy
         self.clock = clock
+        self._max_keys = max_keys
         self._full_at: dict[str, float] = {}
         self._spent: dict[str, int] | None = None
 
@@ -53,7 +56,7 @@ class RateLimiter:
         now = self.clock()
         full_at = self._full_at.get(key)
         if full_at is None:
-            if len(self._full_at) >= MAX_KEYS:
+            if len(self._full_at) >= self._max_keys:
                 self._evict()
             full_in = 0.0
         else:
@@ -91,13 +94,9 @@ class RateLimiter:
             # Never below the local value, so that a Redis that has lost its data does not reset the limits.
             self._full_at[key] = max(self._full_at.get(key, 0.0), now + seconds + unsettled)
 
-    def keys(self) -> int:
-        """Return the number of keys in memory."""
-        return len(self._full_at)
-
     def _evict(self) -> None:
         """Remove the quarter of the keys whose buckets are full soonest, because the removal affects them least."""
-        for key, _ in nsmallest(MAX_KEYS // 4, self._full_at.items(), key=lambda each: each[1]):
+        for key, _ in nsmallest(self._max_keys // 4, self._full_at.items(), key=lambda each: each[1]):
             del self._full_at[key]
             if self._spent:  # else unsettled keys accumulate when a turn cannot settle all
                 self._spent.pop(key, None)

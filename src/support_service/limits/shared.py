@@ -2,13 +2,14 @@
 
 Redis stores for each key the time at which its bucket is full, by the clock of Redis, and every replica adds what it
 spent. Requests that replicas admit beyond the rate before they synchronize are a debt, and are paid back. Over t
-seconds, N replicas admit at most t times the rate plus, for each replica, one bucket and its refill in SETTLE_EVERY.
+seconds, N replicas admit at most t times the rate plus, for each replica, one bucket and its refill in one interval.
 Under steady demand the total is the rate itself.
 """
 
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 import redis.asyncio as redis
@@ -19,10 +20,6 @@ from support_service.limits.rates import RateLimiter
 from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
-SYNC_INTERVAL = 0.2  # seconds
-SYNC_RETRY_INTERVAL = 1.0  # seconds between attempts while Redis fails
-REDIS_TIMEOUT = 1.0  # seconds for Redis to answer
-MAX_KEYS_PER_SYNC = 500  # keys of one policy per turn; Redis serves no other client during the script
 MICRO = 1_000_000
 # The debt is limited to ten windows: more comes from a clock that jumped, or from a value that another program wrote.
 SYNC_SCRIPT = """
@@ -43,14 +40,34 @@ return full_in
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class RateSyncTimings:
+    """Intervals of the synchronization, in seconds, and its batch size."""
+
+    interval: float = 0.2
+    retry_interval: float = 1.0  # while Redis fails
+    redis_timeout: float = 1.0  # for Redis to answer
+    max_keys: int = 500  # keys of one limiter per synchronization; Redis serves no other client during the script
+
+
 class SharedRateLimits:
     """Synchronization of limiters with those of other replicas."""
 
-    def __init__(self, url: str, limiters: Sequence[RateLimiter], measure: RecordOperation = discard_operation) -> None:
+    def __init__(
+        self,
+        url: str,
+        limiters: Sequence[RateLimiter],
+        measure: RecordOperation = discard_operation,
+        timings: RateSyncTimings = RateSyncTimings(),
+    ) -> None:
         self._limiters = limiters
         self._measure = measure
+        self._timings = timings
         self._redis = redis.Redis.from_url(
-            url, socket_connect_timeout=REDIS_TIMEOUT, socket_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0)
+            url,
+            socket_connect_timeout=timings.redis_timeout,
+            socket_timeout=timings.redis_timeout,
+            retry=Retry(NoBackoff(), 0),
         )
         self._healthy = True
         for limiter in limiters:
@@ -59,7 +76,7 @@ class SharedRateLimits:
     async def run(self) -> None:
         """Synchronize periodically, until cancelled. While Redis fails, each replica applies the limits on its own."""
         while True:
-            await asyncio.sleep(SYNC_INTERVAL if self._healthy else SYNC_RETRY_INTERVAL)
+            await asyncio.sleep(self._timings.interval if self._healthy else self._timings.retry_interval)
             await self.settle()
 
     async def close(self) -> None:
@@ -70,7 +87,7 @@ class SharedRateLimits:
         """Synchronize what was spent since the last call. A failure is logged and measured, but not raised."""
         started = perf_counter()
         try:
-            async with asyncio.timeout(REDIS_TIMEOUT):
+            async with asyncio.timeout(self._timings.redis_timeout):
                 settled = [await self._settle(limiter) for limiter in self._limiters]
         except Exception as failure:  # noqa: BLE001 - the next turn retries after any failure
             # Discard what was spent during a failure: the buckets have refilled meanwhile, and the sum of a
@@ -85,7 +102,7 @@ class SharedRateLimits:
                 self._log_state(healthy=True)
 
     async def _settle(self, limiter: RateLimiter) -> bool:
-        spent = limiter.spent(MAX_KEYS_PER_SYNC)
+        spent = limiter.spent(self._timings.max_keys)
         if not spent:
             return False
         redis_keys = [f"support:rate:{limiter.name}:{key}" for key in spent]
@@ -97,7 +114,10 @@ class SharedRateLimits:
     def _log_state(self, *, healthy: bool, reason: str = "") -> None:
         if healthy != self._healthy:
             self._healthy = healthy
-            log.warning("Rates are %s", "shared again" if healthy else f"counted by each replica for itself: {reason}")
+            if healthy:
+                log.warning("Rate limits are shared between replicas again")
+            else:
+                log.warning("Redis failed, so each replica applies the rate limits on its own: %s", reason)
 
 
 def _is_timeout(failure: Exception) -> bool:

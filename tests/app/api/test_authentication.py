@@ -128,7 +128,7 @@ async def test_an_expired_token(make_client, path, token, monkeypatch):
     await eventually(known)
     response = await client.get("/support/cases", headers=header(late))
     await refused(response, 401, "token_expired")
-    assert "time is over" in response.headers["WWW-Authenticate"]
+    assert "has expired" in response.headers["WWW-Authenticate"]
 
 
 async def test_health_asks_nobody(client):

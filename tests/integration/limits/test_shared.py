@@ -9,7 +9,7 @@ from redis.asyncio import Redis as Client
 from support_service.core.background import run_in_background
 from support_service.limits import shared as sharing
 from support_service.limits.rates import Rate, RateLimiter
-from support_service.limits.shared import SharedRateLimits
+from support_service.limits.shared import RateSyncTimings, SharedRateLimits
 from tests.support.calls import PATIENCE, eventually
 from tests.unit.limits.test_rates import Clock
 
@@ -19,10 +19,7 @@ SETTLED = 0.2  # of that hour, as often as SETTLE_EVERY is in a rate of a second
 LARGE = Rate(10_000, 10_000 * 3600)  # more than a test spends by looking, and nothing of it is given back meanwhile
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """A Redis in order is not late for a machine that stands still."""
-    monkeypatch.setattr(sharing, "REDIS_TIMEOUT", PATIENCE)
+TIMINGS = RateSyncTimings(redis_timeout=PATIENCE)  # a working Redis does not time out on a busy machine
 
 
 def expect_success(operation, _seconds, error=""):
@@ -36,7 +33,7 @@ async def replicas(url):
     limiters = [RateLimiter("address", LARGE) for _ in range(REPLICAS)]
     async with AsyncExitStack() as stack:
         for limiter in limiters:
-            shared = SharedRateLimits(url, [limiter])
+            shared = SharedRateLimits(url, [limiter], timings=TIMINGS)
             stack.push_async_callback(shared.close)
             await stack.enter_async_context(run_in_background(shared.run()))
         yield limiters
@@ -50,7 +47,7 @@ async def settled(redis, monkeypatch):
     assert of_redis in sharing.SYNC_SCRIPT
     monkeypatch.setattr(sharing, "SYNC_SCRIPT", sharing.SYNC_SCRIPT.replace(of_redis, of_ours))
     limiters = [RateLimiter("address", RATE, lambda: now) for _ in range(REPLICAS)]
-    shared = [SharedRateLimits(redis.url, [limiter], expect_success) for limiter in limiters]
+    shared = [SharedRateLimits(redis.url, [limiter], expect_success, timings=TIMINGS) for limiter in limiters]
 
     async def ask(hours):
         nonlocal now
@@ -111,7 +108,9 @@ async def test_without_redis_each_replica_counts_for_itself(redis, fault):
 async def test_a_value_that_is_none_of_ours(redis):
     """Nonsense in Redis, or a debt that can't be, counts as nothing and bounds nobody for ever."""
     limiter, other = RateLimiter("address", Rate(10, 1)), RateLimiter("address", Rate(10, 3600))
-    shared, shared_too = (SharedRateLimits(redis.url, [each], expect_success) for each in (limiter, other))
+    shared, shared_too = (
+        SharedRateLimits(redis.url, [each], expect_success, timings=TIMINGS) for each in (limiter, other)
+    )
     key = "support:rate:address:a"
     async with Client.from_url(redis.url) as client:
         for nonsense in ("nonsense", "99999999999999999999", "-5"):
@@ -132,7 +131,7 @@ async def test_an_outage_is_no_debt(redis):
     """Who kept to the rate while Redis was away has the whole bucket after it, whichever limiter it counts for."""
     clock = Clock()
     limiters = [RateLimiter(name, Rate(10, 3600), clock) for name in ("address", "principal")]
-    shared = SharedRateLimits(redis.url, limiters)
+    shared = SharedRateLimits(redis.url, limiters, timings=TIMINGS)
     redis.kill()
     try:
         for _ in range(5):
@@ -154,7 +153,7 @@ async def test_a_debt_has_an_end(redis):
     """However much is settled at once, Redis keeps no debt of more than ten windows."""
     clock = Clock()
     limiter = RateLimiter("address", Rate(10, 10), clock)
-    shared = SharedRateLimits(redis.url, [limiter], expect_success)
+    shared = SharedRateLimits(redis.url, [limiter], expect_success, timings=TIMINGS)
     for _ in range(50):
         for _ in range(10):
             limiter.take("a")

@@ -103,14 +103,19 @@ async def issuer():
 
 @pytest.fixture
 async def open_jwt(issuer):
-    """Open an authenticator that follows the issuer, a file or another source; keywords change its demands."""
+    """Open an authenticator that follows the issuer, a file or another source; keywords change its requirements."""
     opened = []
 
-    async def start(file=None, *, keys=None, now=time.time, clock=time.monotonic, **demands):
-        demands = {"algorithms": ("RS256", "ES256", "EdDSA")} | demands
+    async def start(file=None, *, keys=None, options=None, now=time.time, clock=time.monotonic, **requirements):
+        requirements = {"algorithms": ("RS256", "ES256", "EdDSA")} | requirements
         keys = keys or create_key_source(file or issuer.place, 6 * PATIENCE)
         made = JwtVerifier(
-            keys, JwtRequirements(ISSUER, AUDIENCE, **demands), required=file is not None, now=now, clock=clock
+            keys,
+            JwtRequirements(ISSUER, AUDIENCE, **requirements),
+            required=file is not None,
+            now=now,
+            clock=clock,
+            **options or {},
         )
         await made.open()
         opened.append(made)

@@ -8,6 +8,6 @@ from support_service.core.json_limits import MAX_DEPTH
 
 def test_what_nests_too_deep_is_refused():
     """The bound is ours, and not that of a Python's parser."""
-    with pytest.raises(ValueError, match="it nests too deep"):
+    with pytest.raises(ValueError, match="it is nested too deep"):
         parse_object(b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1))
     assert parse_object(b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH)

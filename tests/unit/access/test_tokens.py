@@ -10,7 +10,7 @@ import pytest
 
 from support_service.access import token_file
 from support_service.access.token_file import edit_token_file, hash_token, new_token, read_token_file
-from support_service.access.tokens import FileTokenVerifier
+from support_service.access.tokens import FileTokenVerifier, TokenFileTimings
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.core.principals import Principal
 from tests.support.access.fixtures import put_token
@@ -35,13 +35,12 @@ def add(path):
 
 
 @pytest.fixture
-async def tokens(path, monkeypatch):
+async def tokens(path):
     """Open the file's authenticator with the clock at NOW; a list holds the clock. It looks when a test tells it to."""
-    monkeypatch.setattr("support_service.access.tokens.RELOAD_CHECK_INTERVAL", 3600)
     opened, clock = [], [NOW]
 
     async def start():
-        opened.append(FileTokenVerifier(path, lambda: clock[0]))
+        opened.append(FileTokenVerifier(path, lambda: clock[0], TokenFileTimings(check_interval=3600)))
         await opened[-1].open()
         return opened[-1]
 
@@ -108,11 +107,11 @@ async def test_a_change_is_seen(path, add, tokens):
     authenticator = await tokens()
     second = add("second")
     assert await refusal(authenticator, second) == "token_invalid"
-    await authenticator.look()
+    await authenticator.reload_if_changed()
     assert (await authenticator.verify(second)).name == "second"
     with edit_token_file(path) as entries:
         entries[0] = entries[0].model_copy(update={"revoked": NOW})
-    await authenticator.look()
+    await authenticator.reload_if_changed()
     assert await refusal(authenticator, first) == "token_invalid"
     assert (await authenticator.verify(second)).name == "second"
 
@@ -129,14 +128,14 @@ async def test_a_broken_file_changes_nothing(path, add, tokens, content, caplog)
     path.write_text(content)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
-            await authenticator.look()
+            await authenticator.reload_if_changed()
     assert (await authenticator.verify(token)).name == "lan"
     (line,) = [record.message for record in caplog.records]
     assert str(path) in line
     assert "\n" not in line
     path.write_bytes(good)
     other = add("other")
-    await authenticator.look()
+    await authenticator.reload_if_changed()
     assert (await authenticator.verify(other)).name == "other"
 
 
@@ -146,11 +145,11 @@ async def test_a_lost_file_changes_nothing(path, add, tokens, caplog):
     authenticator = await tokens()
     path.unlink()
     path.mkdir()
-    await authenticator.look()
+    await authenticator.reload_if_changed()
     path.rmdir()
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
-            await authenticator.look()
+            await authenticator.reload_if_changed()
     assert (await authenticator.verify(token)).name == "lan"
     assert len(caplog.records) == 2
 

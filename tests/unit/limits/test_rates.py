@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.limits import rates
 from support_service.limits.rates import Rate, RateLimiter
 
 
@@ -72,15 +71,14 @@ def test_never_more_than_a_bucket_and_the_rate(requests, seconds, pauses):
         assert len(admitted) - first <= requests + took * requests / seconds + 1e-3
 
 
-def test_memory_is_bounded(clock, monkeypatch):
+def test_memory_is_bounded(clock):
     """However many keys come, few are kept, and one that is over its rate is not forgotten for them."""
-    monkeypatch.setattr(rates, "MAX_KEYS", 100)
-    limiter = RateLimiter("address", Rate(3, 3600), clock)
+    limiter = RateLimiter("address", Rate(3, 3600), clock, max_keys=100)
     for _ in range(3):
         limiter.take("greedy")
     for number in range(10_000):
         limiter.take(f"key {number}")
-        assert limiter.keys() <= 100
+        assert len(limiter._full_at) <= 100
     assert not limiter.take("greedy").admitted
 
 
@@ -112,10 +110,9 @@ def test_the_largest_are_settled_first(clock):
     assert limiter.spent(2) == {}
 
 
-def test_what_waits_to_be_settled_is_bounded(clock, monkeypatch):
+def test_what_waits_to_be_settled_is_bounded(clock):
     """More keys than are settled in time wait in no greater number than is remembered."""
-    monkeypatch.setattr(rates, "MAX_KEYS", 100)
-    limiter = RateLimiter("address", Rate(3, 3600), clock)
+    limiter = RateLimiter("address", Rate(3, 3600), clock, max_keys=100)
     limiter.share()
     for number in range(10_000):
         limiter.take(f"key {number}")
