@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from support_service.app import build
+from support_service.core.urls import format_host
 from support_service.http.component import READINESS
 from support_service.http.readiness import Readiness
 from support_service.http.runner import Runner
@@ -49,7 +50,7 @@ async def serving(app: web.Application, server: Server, *, chosen_by: str | None
             reason = getattr(failure, "strerror", None) or failure
             raise WrongSetting(f"{chosen_by}: can't listen there: {reason}") from failure
         host, port = runner.addresses[0][:2]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        yield f"http://{format_host(host)}:{port}"
         if drained:
             await _drain(app[READINESS], runner, server)
     finally:

@@ -83,7 +83,8 @@ class JwksCache:
     async def find(self, key_id: str | None, algorithm: str) -> Key | None:
         """Return the key that may have signed with this key id and algorithm, or None.
 
-        An unknown key causes a refresh, at most once per `unknown_key_interval`. Raises Unavailable if no keys were read.
+        An unknown key causes a refresh, at most once per `unknown_key_interval`. Raises Unavailable if no keys were
+        ever read.
         """
         found = self._keys.find(key_id, algorithm) if self._keys is not None else None
         if found is None and (self._refreshing is not None or self._clock() >= self._next_unknown_key_refresh):

@@ -6,20 +6,16 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from support_service.access.token_file import hash_token, read_token_file
 from support_service.core.background import run_every, run_in_background
+from support_service.core.clock import utc_now
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.core.principals import Principal
 
 log = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    """Return the current time in UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)

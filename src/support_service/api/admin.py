@@ -12,6 +12,7 @@ from support_service.api.endpoint import compile_route
 from support_service.api.services import SERVICES, MetricsAccess
 from support_service.core import background
 from support_service.core.errors import Unavailable
+from support_service.core.urls import format_host
 from support_service.http.component import ADMISSION, CONNECTION_LIMITS, READINESS
 from support_service.http.instrumentation import instrumentation_middleware
 from support_service.http.problems import problem_middleware
@@ -37,7 +38,7 @@ def admin_server(
     """
 
     async def listen(app: web.Application) -> AsyncIterator[None]:
-        admin_app = _admin_app(app, metrics_access, f"[{host}]" if ":" in host else host)
+        admin_app = _admin_app(app, metrics_access, format_host(host))
         runner = Runner(admin_app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
@@ -50,7 +51,7 @@ def admin_server(
                     f"SUPPORT_ADMIN_HOST={host!r} SUPPORT_ADMIN_PORT={port}: can't listen there: {reason}",
                 ) from failure
             bound, number = runner.addresses[0][:2]
-            app[ADMIN_URL] = f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
+            app[ADMIN_URL] = f"http://{format_host(bound)}:{number}"
             log.info("Metrics and health are at %s", app[ADMIN_URL])
             async with background.run_in_background(admin_app[CONNECTION_LIMITS].watch()):
                 yield

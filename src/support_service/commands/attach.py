@@ -16,6 +16,7 @@ import aiohttp
 from support_service.commands.event_loop import run
 from support_service.commands.progress import Progress, show_progress
 from support_service.core.errors import SupportError, Unavailable
+from support_service.core.urls import format_host
 from support_service.settings import Client, Settings
 
 BLOCK_BYTES = 256 * 1024  # bytes per write
@@ -25,7 +26,7 @@ UPLOAD_FAILED_STATUS = 1  # exit status if an upload failed
 def attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Upload files to a case of a running service. Exit with status 1 if an upload failed."""
     listening = Settings.load(environ).server
-    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    host = format_host(listening.host)
     service = arguments.url or f"http://{host}:{listening.port}"
     visibility = "internal" if arguments.internal else "public"
     sys.exit(run(_upload_all(service, arguments.case, arguments.files, Client.of(environ).headers, visibility)))

@@ -9,13 +9,14 @@ from support_service.commands.base import run_on_database
 from support_service.commands.operator import cli_principal
 from support_service.commands.tables import print_table
 from support_service.core import units
+from support_service.core.clock import utc_now
 from support_service.core.errors import ValidationFailed
 from support_service.core.upstream_services import UPSTREAM_SERVICES
 from support_service.database import Database
 from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
 from support_service.settings import Settings
 from support_service.timeline import overrides
-from support_service.timeline.overrides import OVERRIDE_NAMES, REFRESH_INTERVAL, TTL_OVERRIDE, Override, utc_now
+from support_service.timeline.overrides import OVERRIDE_NAMES, REFRESH_INTERVAL, TTL_OVERRIDE, Override
 
 MAX_OVERRIDE_DURATION = timedelta(days=7)  # longest duration of an override
 TTL_RANGE = (1, 86_400)  # seconds

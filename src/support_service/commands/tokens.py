@@ -15,9 +15,10 @@ from support_service.access.token_file import (
     new_token,
     read_token_file,
 )
-from support_service.access.tokens import TokenFileTimings, utc_now
+from support_service.access.tokens import TokenFileTimings
 from support_service.commands.tables import print_table
 from support_service.core import units
+from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, NotFound, ValidationFailed
 from support_service.core.principals import CASE_SCOPED_ROLES
 from support_service.settings import Access

@@ -5,7 +5,7 @@ import json
 import sys
 from datetime import timedelta
 
-from support_service.attachments.maintenance.garbage import GarbageCollector, utc_now
+from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.maintenance.offload import OffloadResult
 from support_service.attachments.maintenance.reconcile import REPORTED, Finding
 from support_service.attachments.maintenance.scrub import ScrubResult
@@ -14,6 +14,7 @@ from support_service.commands.maintenance import open_maintenance
 from support_service.commands.operator import cli_principal
 from support_service.commands.progress import Progress, show_progress
 from support_service.core.background import run_every, run_in_background
+from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError
 from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.core.units import format_bytes

@@ -1,4 +1,4 @@
-"""Validation of URLs in settings and command-line arguments."""
+"""URLs: validation in settings and command-line arguments, and hosts as URLs have them."""
 
 import re
 from urllib.parse import urlsplit
@@ -32,6 +32,11 @@ def check_port(value: str) -> None:
         raise ValueError(
             "an address whose port is a number up to 65535; in a password / is written %2F, ? %3F, # %23 and @ %40"
         ) from None
+
+
+def format_host(host: str) -> str:
+    """Return a host name or address as a URL or a Host header has it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _is_host(name: str) -> bool:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from support_service.audit import log as audit
+from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.core.principals import Principal
 from support_service.core.upstream_services import UPSTREAM_SERVICES
@@ -87,11 +88,6 @@ async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Over
 async def read_overrides(reader: Reader) -> list[Override]:
     """Return all overrides, sorted by name, including expired ones."""
     return [Override(**row._asdict()) for row in await reader.fetch_all(SELECT_OVERRIDES)]
-
-
-def utc_now() -> datetime:
-    """Return the present time of this machine's clock, in UTC."""
-    return datetime.now(UTC)
 
 
 class Overrides:

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from support_service.attachments.maintenance import offload_queries
 from support_service.attachments.maintenance.offload_queries import GarbageEntry
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
+from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.database import Database
 
@@ -17,11 +18,6 @@ BATCH_LEASE = timedelta(minutes=5)  # lease of a batch: others may take it over 
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """Return the current time in UTC, as in the database."""
-    return datetime.now(UTC)
 
 
 class GarbageCollector:

@@ -7,13 +7,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from support_service.attachments.maintenance.garbage import GarbageCollector, utc_now
+from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.maintenance.offload import Offloader, OffloadResult
 from support_service.attachments.maintenance.reconcile import Finding, Reconciler
 from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, ScrubResult
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.background import run_every, run_in_background
+from support_service.core.clock import utc_now
 from support_service.database import Database
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations

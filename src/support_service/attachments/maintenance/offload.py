@@ -19,11 +19,12 @@ from typing import Literal
 
 from support_service.attachments import store
 from support_service.attachments.maintenance import garbage_queries, offload_queries
-from support_service.attachments.maintenance.garbage import Clock, utc_now
+from support_service.attachments.maintenance.garbage import Clock
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import Attachment, FileTotals, content_disposition
 from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, new_key, sha256_of
 from support_service.core.background import run_in_background
+from support_service.core.clock import utc_now
 from support_service.core.errors import InsufficientStorage, SupportError, Unavailable
 from support_service.core.ids import new_id
 from support_service.database import Database

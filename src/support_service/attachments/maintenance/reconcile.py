@@ -12,8 +12,9 @@ from datetime import timedelta
 from typing import Literal
 
 from support_service.attachments.maintenance import garbage_queries
-from support_service.attachments.maintenance.garbage import Clock, GarbageCollector, utc_now
+from support_service.attachments.maintenance.garbage import Clock, GarbageCollector
 from support_service.attachments.storage.base import KEY_PATTERN, SHARDS, AttachmentStorage, FileInfo
+from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments

@@ -5,9 +5,10 @@ from datetime import datetime
 
 from support_service.attachments import store
 from support_service.attachments.maintenance import garbage_queries
-from support_service.attachments.maintenance.garbage import Clock, utc_now
+from support_service.attachments.maintenance.garbage import Clock
 from support_service.attachments.model import Attachment, FileTotals
 from support_service.attachments.service import audit_removal, publish_removal
+from support_service.core.clock import utc_now
 from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Database
 from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
