@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from support_service.access import component as access
+from support_service.access.timings import AccessTimings
 from support_service.api import component as api
 from support_service.api.services import ApiTimings
 from support_service.attachments import component as attachments
@@ -23,10 +24,12 @@ from support_service.database.timings import DatabaseTimings
 from support_service.events import component as events
 from support_service.events.component import EventTimings
 from support_service.http import component as http
+from support_service.http.component import HttpTimings
 from support_service.http.json_body import MAX_JSON_BODY_BYTES
 from support_service.idempotency import component as idempotency
 from support_service.idempotency.claims import IdempotencyTimings
 from support_service.limits import component as limits
+from support_service.limits.rates import RateSyncTimings
 from support_service.settings import Settings
 from support_service.telemetry import component as telemetry
 from support_service.telemetry.component import TelemetryTimings
@@ -40,6 +43,9 @@ class Timings:
     """Intervals, timeouts and batch sizes of each component, with their production defaults."""
 
     telemetry: TelemetryTimings = field(default_factory=TelemetryTimings)
+    limits: RateSyncTimings = field(default_factory=RateSyncTimings)
+    http: HttpTimings = field(default_factory=HttpTimings)
+    access: AccessTimings = field(default_factory=AccessTimings)
     database: DatabaseTimings = field(default_factory=DatabaseTimings)
     idempotency: IdempotencyTimings = field(default_factory=IdempotencyTimings)
     audit: SealerTimings = field(default_factory=SealerTimings)
@@ -63,9 +69,10 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
         rate=settings.rate,
         address_rate=settings.address_rate,
         redis_url=settings.timeline.redis_url,
+        timings=timings.limits,
     )
-    http.setup(app, settings.server, settings.limits)
-    access.setup(app, settings.access, settings.server.auth)
+    http.setup(app, settings.server, settings.limits, timings.http)
+    access.setup(app, settings.access, settings.server.auth, timings.access)
     database.setup(app, settings.database, timings.database)
     idempotency.setup(app, timings.idempotency)
     audit.setup(app, timings.audit)

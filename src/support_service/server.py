@@ -69,7 +69,7 @@ async def _drain(readiness: Readiness, runner: web.BaseRunner, server: Server) -
         await site.stop()
     until = readiness.stop_by = loop.time() + server.stop_timeout
     await asyncio.sleep(DRAIN_POLL_INTERVAL)  # for requests that were received but not started
-    while readiness.working and loop.time() < until:  # noqa: ASYNC110 - an event would be set by every request
+    while readiness.in_progress and loop.time() < until:  # noqa: ASYNC110 - an event would be set by every request
         await asyncio.sleep(DRAIN_POLL_INTERVAL)
 
 

@@ -15,7 +15,7 @@ class Authenticator(Protocol):
     async def close(self) -> None:
         """Release the resources that `open` acquired."""
 
-    async def identify(self, authorization: Sequence[str]) -> Principal:
+    async def authenticate(self, authorization: Sequence[str]) -> Principal:
         """Return the caller that a request's Authorization headers, possibly none, identify.
 
         Raises Unauthenticated, and Unavailable if callers cannot be verified at present.
@@ -31,5 +31,5 @@ class AnonymousAuthenticator:
     async def close(self) -> None:
         pass
 
-    async def identify(self, authorization: Sequence[str]) -> Principal:  # noqa: ARG002 - the interface has it
+    async def authenticate(self, authorization: Sequence[str]) -> Principal:  # noqa: ARG002 - the interface has it
         return ANONYMOUS

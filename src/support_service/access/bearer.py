@@ -41,7 +41,7 @@ class BearerAuthenticator:
     async def close(self) -> None:
         await self._verifier.close()
 
-    async def identify(self, authorization: Sequence[str]) -> Principal:
+    async def authenticate(self, authorization: Sequence[str]) -> Principal:
         """Return the caller that the bearer token identifies, and count the outcome.
 
         Raises Unauthenticated, and Unavailable if tokens cannot be verified at present.

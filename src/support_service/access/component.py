@@ -7,6 +7,7 @@ from aiohttp import web
 
 from support_service.access.authenticator import AnonymousAuthenticator, Authenticator
 from support_service.access.bearer import BearerAuthenticator, TokenVerifier
+from support_service.access.timings import AccessTimings
 from support_service.settings.sections import Access
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.component import INSTRUMENTS
@@ -15,9 +16,11 @@ from support_service.telemetry.instruments import Instruments
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 
 
-def setup(app: web.Application, settings: Access, auth: Literal["open", "token", "jwt"]) -> None:
+def setup(
+    app: web.Application, settings: Access, auth: Literal["open", "token", "jwt"], timings: AccessTimings
+) -> None:
     """Add the authenticator. It opens before the database: a service that can't identify callers must not start."""
-    authenticator = app[AUTHENTICATOR] = _authenticator(settings, auth, app[INSTRUMENTS])
+    authenticator = app[AUTHENTICATOR] = _authenticator(settings, auth, app[INSTRUMENTS], timings)
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         await authenticator.open()
@@ -27,20 +30,20 @@ def setup(app: web.Application, settings: Access, auth: Literal["open", "token",
     app.cleanup_ctx.append(run)
 
 
-def _authenticator(settings: Access, auth: str, instruments: Instruments) -> Authenticator:
+def _authenticator(settings: Access, auth: str, instruments: Instruments, timings: AccessTimings) -> Authenticator:
     if auth == "jwt":
-        verifier = _jwt_verifier(settings, instruments)
+        verifier = _jwt_verifier(settings, instruments, timings)
     else:
         instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(0, {})])  # without JWTs there are no keys
         if auth == "open":
             return AnonymousAuthenticator()
         from support_service.access.tokens import FileTokenVerifier
 
-        verifier = FileTokenVerifier(settings.tokens_file)
+        verifier = FileTokenVerifier(settings.tokens_file, timings=timings)
     return BearerAuthenticator(verifier, instruments.access_authentications)
 
 
-def _jwt_verifier(settings: Access, instruments: Instruments) -> TokenVerifier:
+def _jwt_verifier(settings: Access, instruments: Instruments, timings: AccessTimings) -> TokenVerifier:
     from support_service.access.jwt import JwtRequirements, JwtVerifier
     from support_service.access.key_source import create_key_source
 
@@ -54,6 +57,8 @@ def _jwt_verifier(settings: Access, instruments: Instruments) -> TokenVerifier:
         subject_claim=settings.jwt_subject_claim,
         teams_claim=settings.jwt_teams_claim,
     )
-    verifier = JwtVerifier(create_key_source(keys_location), requirements, required="://" not in keys_location)
+    verifier = JwtVerifier(
+        create_key_source(keys_location), requirements, required="://" not in keys_location, timings=timings.jwks
+    )
     instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(verifier.keys.age, {})])
     return verifier

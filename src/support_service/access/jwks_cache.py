@@ -8,26 +8,17 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from joserfc.jwk import Key
 
 from support_service.access.key_source import KeySource, KeySourceError
 from support_service.access.keys import KeySet, parse_key_set
+from support_service.access.timings import JwksTimings
 from support_service.core.background import run_in_background
 from support_service.core.errors import Unavailable
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class JwksTimings:
-    """Intervals in seconds."""
-
-    refresh_interval: float = 300.0
-    retry_interval: float = 10.0  # after a refresh that failed
-    unknown_key_interval: float = 30.0  # minimum between two refreshes that unknown keys cause
 
 
 class JwksCache:

@@ -13,9 +13,10 @@ from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
 from joserfc.util import urlsafe_b64decode
 
-from support_service.access.jwks_cache import JwksCache, JwksTimings
+from support_service.access.jwks_cache import JwksCache
 from support_service.access.key_source import KeySource
 from support_service.access.strict_json import parse_object
+from support_service.access.timings import JwksTimings
 from support_service.core.errors import Unauthenticated
 from support_service.core.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from support_service.access.timings import AccessTimings
 from support_service.access.token_file import hash_token, read_token_file
 from support_service.core.background import run_every, run_in_background
 from support_service.core.clock import utc_now
@@ -16,13 +17,6 @@ from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.core.principals import Principal
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TokenFileTimings:
-    """Intervals in seconds."""
-
-    check_interval: float = 2.0  # between checks whether the file changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +30,7 @@ class FileTokenVerifier:
     """A verifier of the tokens in a file. While the file is invalid, the tokens that were read last stay valid."""
 
     def __init__(
-        self, path: Path, now: Callable[[], datetime] = utc_now, timings: TokenFileTimings = TokenFileTimings()
+        self, path: Path, now: Callable[[], datetime] = utc_now, timings: AccessTimings = AccessTimings()
     ) -> None:
         self._path = path
         self._now = now
@@ -49,7 +43,7 @@ class FileTokenVerifier:
     async def open(self) -> None:
         """Read the file, and start to check it for changes. Raises Unavailable if it cannot be loaded."""
         await asyncio.to_thread(self._load)
-        checks = run_every(self._timings.check_interval, self.reload_if_changed, "Checking the token file")
+        checks = run_every(self._timings.token_file_check_interval, self.reload_if_changed, "Checking the token file")
         await self._background.enter_async_context(run_in_background(checks))
 
     async def close(self) -> None:

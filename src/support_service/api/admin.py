@@ -53,7 +53,7 @@ def admin_server(
             bound, number = runner.addresses[0][:2]
             app[ADMIN_URL] = f"http://{format_host(bound)}:{number}"
             log.info("Metrics and health are at %s", app[ADMIN_URL])
-            async with background.run_in_background(admin_app[CONNECTION_LIMITS].watch()):
+            async with background.run_in_background(admin_app[CONNECTION_LIMITS].enforce_timeouts()):
                 yield
         finally:
             await runner.cleanup()
@@ -64,7 +64,7 @@ def admin_server(
 @web.middleware
 async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Check the Host and Origin headers as the API does. Raises MisdirectedRequest and Forbidden."""
-    request.app[ADMISSION].origins.check(request)
+    request.app[ADMISSION].browser_policy.check(request)
     return await handler(request)
 
 
@@ -76,7 +76,7 @@ def _admin_app(app: web.Application, metrics_access: MetricsAccess, host: str) -
         middlewares=[instrumentation_middleware(app[REQUEST_METRICS], app[READINESS], 0), problem_middleware, *checks]
     )
     admin[ADMISSION] = app[ADMISSION]
-    admin[CONNECTION_LIMITS] = app[CONNECTION_LIMITS].beside(MAX_CONNECTIONS)
+    admin[CONNECTION_LIMITS] = app[CONNECTION_LIMITS].with_limit(MAX_CONNECTIONS)
     admin.on_response_prepare.append(admin[ADMISSION].add_response_headers)
     admin[REQUEST_METRICS] = app[REQUEST_METRICS]
     admin[READINESS] = app[READINESS]

@@ -64,7 +64,7 @@ async def upload(
     """
     check_may_attach(call.principal, query.visibility)
     services = call.services
-    with services.attachments.uploading(), services.readiness.for_client():
+    with services.attachments.uploading(), services.readiness.wait_for_client():
         await services.attachments.expect_takes(case_id, expected)
         incoming = FileUpload(request, services.options.uploads)
         await incoming.open()
@@ -132,7 +132,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
         block = await anext(blocks, b"")
         await response.prepare(request)
         try:
-            with call.services.readiness.for_client():
+            with call.services.readiness.wait_for_client():
                 while block:
                     await response.write(block)
                     block = await anext(blocks, b"")

@@ -66,8 +66,8 @@ def compile_route(route: Route) -> Handler:
 
     async def serve(request: web.Request) -> web.StreamResponse:
         services = request.app[SERVICES]
-        principal = await services.authenticator.identify(request.headers.getall(AUTHORIZATION, ()))
-        services.admission.charge(request, principal.name)
+        principal = await services.authenticator.authenticate(request.headers.getall(AUTHORIZATION, ()))
+        services.admission.check_principal_rate(request, principal.name)
         scope = permission.scopes.get(principal.role)
         if scope is None:
             raise Forbidden(

@@ -98,7 +98,7 @@ async def _request_digest(request: web.Request, *, with_body: bool) -> str:
 async def _expect_same_file(request: web.Request, call: Call, first: StoredResponse) -> None:
     """Read a repeated upload without storing it. Raises ValidationFailed if its file differs from the first one."""
     kept = pydantic_core.from_json(first.body)
-    with call.services.attachments.uploading(), call.services.readiness.for_client():
+    with call.services.attachments.uploading(), call.services.readiness.wait_for_client():
         incoming = FileUpload(request, call.services.options.uploads)
         await incoming.open()
         digest, size = hashlib.sha256(), 0

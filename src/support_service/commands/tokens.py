@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from support_service.access.timings import AccessTimings
 from support_service.access.token_file import (
     ID_PATTERN,
     NAME_PATTERN,
@@ -15,7 +16,6 @@ from support_service.access.token_file import (
     new_token,
     read_token_file,
 )
-from support_service.access.tokens import TokenFileTimings
 from support_service.commands.tables import print_table
 from support_service.core import units
 from support_service.core.clock import utc_now
@@ -23,7 +23,7 @@ from support_service.core.errors import Conflict, NotFound, ValidationFailed
 from support_service.core.principals import CASE_SCOPED_ROLES
 from support_service.settings import Access
 
-PROPAGATION_NOTE = f"Every service that reads it follows within about {TokenFileTimings().check_interval:g} s."
+PROPAGATION_NOTE = f"Every service that reads it follows within about {AccessTimings().token_file_check_interval:g} s."
 
 
 def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

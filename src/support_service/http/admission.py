@@ -27,12 +27,12 @@ class Admission:
     """The admission checks of one application. A limiter that is None is disabled."""
 
     proxies: TrustedProxies
-    origins: BrowserPolicy
+    browser_policy: BrowserPolicy
     overload: LoadShedder
     readiness: Readiness
     by_address: RateLimiter | None
     by_principal: RateLimiter | None
-    turned_away: Counter
+    rejections: Counter
 
     def check(self, request: web.Request) -> None:
         """Check a request against the allowed origins, the overload limits, the rate of its address and query limits.
@@ -42,15 +42,15 @@ class Admission:
         Raises MisdirectedRequest or Forbidden (origins), Unavailable (overload), RateLimited (rate), and UriTooLong or
         MalformedRequest (query).
         """
-        self.origins.check(request)
+        self.browser_policy.check(request)
         if request.path in UNMEASURED_PATHS:
             return
-        reason = self.overload.refuses(self.readiness.working - self.readiness.waiting)
+        reason = self.overload.rejection_reason(self.readiness.in_progress - self.readiness.waiting_for_client)
         if reason is not None:
-            self.turned_away.add(1, {"reason": reason})
+            self.rejections.add(1, {"reason": reason})
             raise Unavailable("overloaded", "The service has more to do than it can; try again in a moment.")
         if self.by_address is not None:
-            self._charge(request, self.by_address, rate_limit_address(self.client(request)))
+            self._count_request(request, self.by_address, rate_limit_address(self.client_address(request)))
         query = request.rel_url.raw_query_string
         if query:
             if len(query) > MAX_QUERY_BYTES:
@@ -60,20 +60,20 @@ class Admission:
                     "too_many_parameters", f"The query may have at most {MAX_QUERY_PARAMETERS} parameters."
                 )
 
-    def charge(self, request: web.Request, principal: str) -> None:
+    def check_principal_rate(self, request: web.Request, principal: str) -> None:
         """Count a request of an authenticated principal. Raises RateLimited over the rate."""
         if self.by_principal is not None and request.path not in UNMEASURED_PATHS:
-            self._charge(request, self.by_principal, principal)
+            self._count_request(request, self.by_principal, principal)
 
-    def client(self, request: web.BaseRequest) -> str:
+    def client_address(self, request: web.BaseRequest) -> str:
         """Return the client's address, resolved through the trusted proxies."""
-        return self.proxies.client(request.remote, request.headers.getall(FORWARDED_FOR, ()))
+        return self.proxies.client_address(request.remote, request.headers.getall(FORWARDED_FOR, ()))
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Run the checks, answer CORS preflights, and pass every other request to its handler."""
         self.check(request)
-        return self.origins.preflight(request) or await handler(request)
+        return self.browser_policy.preflight(request) or await handler(request)
 
     async def add_response_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Add the headers of every response just before they are sent; a handler of `on_response_prepare`."""
@@ -82,27 +82,27 @@ class Admission:
     def set_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Set the headers of a response: security, CORS and the state of the client's rate limits."""
         add_security_headers(response)
-        self.origins.tell(request, response)
+        self.browser_policy.set_cors_headers(request, response)
         if FORWARDED_PROTO in request.headers and self._is_https(request):
             response.headers[HSTS_HEADER] = HSTS_VALUE
         if self.by_address is None and self.by_principal is None:
             return
-        standings = request.get(RATE_LIMIT_HEADERS)
-        if standings:
-            response.headers[RATE_LIMIT_POLICY_HEADER], response.headers[RATE_LIMIT_HEADER] = standings
+        rate_limit_headers = request.get(RATE_LIMIT_HEADERS)
+        if rate_limit_headers:
+            response.headers[RATE_LIMIT_POLICY_HEADER], response.headers[RATE_LIMIT_HEADER] = rate_limit_headers
 
-    def _charge(self, request: web.Request, limiter: RateLimiter, key: str) -> None:
-        standing = limiter.take(key)
-        policy, state = limiter.policy, f'"{limiter.name}";r={standing.left};t={ceil(standing.full_in)}'
+    def _count_request(self, request: web.Request, limiter: RateLimiter, key: str) -> None:
+        limit_state = limiter.consume(key)
+        policy, state = limiter.policy, f'"{limiter.name}";r={limit_state.remaining};t={ceil(limit_state.full_in)}'
         if limiter is self.by_principal and self.by_address is not None:  # the address is charged first
             address_policy, address_state = request[RATE_LIMIT_HEADERS]
             policy, state = f"{address_policy}, {policy}", f"{address_state}, {state}"
         request[RATE_LIMIT_HEADERS] = (policy, state)
-        if not standing.admitted:
-            self.turned_away.add(1, {"reason": limiter.name})
+        if not limit_state.admitted:
+            self.rejections.add(1, {"reason": limiter.name})
             rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
             raise RateLimited(
-                "rate_limited", f"More than {rate} for one {limiter.name}.", max(1, ceil(standing.retry_in))
+                "rate_limited", f"More than {rate} for one {limiter.name}.", max(1, ceil(limit_state.retry_after))
             )
 
     def _is_https(self, request: web.BaseRequest) -> bool:
@@ -111,4 +111,4 @@ class Admission:
         return protocol.strip().lower() == "https" and self.proxies.trusts(request.remote)
 
 
-RATE_LIMIT_HEADERS = web.RequestKey("standings", tuple[str, str])  # values of RateLimit-Policy and RateLimit
+RATE_LIMIT_HEADERS = web.RequestKey("rate_limit_headers", tuple[str, str])  # values of RateLimit-Policy and RateLimit

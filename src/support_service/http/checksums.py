@@ -37,10 +37,10 @@ class ChecksumVerifier:
         self._expected: list[ExpectedChecksum] = []
         self._file = hashlib.sha256()
         self._body = hashlib.sha256()
-        self.expect(headers, of_request=True)
+        self.add_expected(headers, of_request=True)
         self._hash_body = any(each.of_body for each in self._expected)
 
-    def expect(self, headers: Iterable[tuple[str, str]], *, of_request: bool = False) -> None:
+    def add_expected(self, headers: Iterable[tuple[str, str]], *, of_request: bool = False) -> None:
         """Add the checksums in the headers of the request or of the part; a header may be repeated.
 
         Raises MalformedRequest.         A digest by an algorithm other than SHA-256 is ignored, as the RFC allows.

@@ -1,13 +1,14 @@
 """The HTTP component: what happens to every request before its handler, and the limits of connections."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from support_service.core.background import run_in_background
 from support_service.http.admission import Admission
-from support_service.http.connection_limits import ConnectionLimits, ConnectionLimitSettings
+from support_service.http.connection_limits import ConnectionLimits, ConnectionLimitSettings, ConnectionTimings
 from support_service.http.instrumentation import instrumentation_middleware
 from support_service.http.problems import problem_middleware
 from support_service.http.readiness import Readiness
@@ -17,32 +18,46 @@ from support_service.settings.sections import LimitSettings, Server
 from support_service.telemetry import instruments as rows
 from support_service.telemetry.component import INSTRUMENTS, REQUEST_METRICS
 
+
+@dataclass(frozen=True, slots=True)
+class HttpTimings:
+    """Timeouts in seconds."""
+
+    connections: ConnectionTimings = ConnectionTimings()
+    body_timeout: float = 30.0  # for a JSON body; aiohttp waits indefinitely
+    chunk_timeout: float = 30.0  # for the next bytes of an upload; aiohttp waits indefinitely
+    min_rate_grace: float = 10.0  # of waiting for a client before the minimum rate of uploads applies
+
+
 READINESS = web.AppKey("readiness", Readiness)
 ADMISSION = web.AppKey("admission", Admission)
 CONNECTION_LIMITS = web.AppKey("connection_limits", ConnectionLimits)
+HTTP_TIMINGS = web.AppKey("http_timings", HttpTimings)
 PUBLIC_URL = web.AppKey("public_url", str)  # prefix of attachment URLs; empty for relative URLs
 
 
-def setup(app: web.Application, server: Server, limits: LimitSettings) -> None:
+def setup(app: web.Application, server: Server, limits: LimitSettings, timings: HttpTimings) -> None:
     """Add the middlewares of every request, and close connections whose client exceeds a timeout."""
     instruments, request_limits = app[INSTRUMENTS], app[REQUEST_LIMITS]
+    app[HTTP_TIMINGS] = timings
     app[PUBLIC_URL] = server.public_url or ""
     readiness = app[READINESS] = Readiness()
     public_host = urlsplit(app[PUBLIC_URL]).hostname
     hosts = (public_host,) if public_host else ()
     admission = app[ADMISSION] = Admission(
         proxies=request_limits.proxies,
-        origins=BrowserPolicy(limits.cors_origins, hosts if server.auth == "open" else None),
+        browser_policy=BrowserPolicy(limits.cors_origins, hosts if server.auth == "open" else None),
         overload=request_limits.overload,
         readiness=readiness,
         by_address=request_limits.by_address,
         by_principal=request_limits.by_principal,
-        turned_away=instruments.request_turned_away,
+        rejections=instruments.request_turned_away,
     )
     connections = app[CONNECTION_LIMITS] = ConnectionLimits(
         ConnectionLimitSettings(limits.connections, limits.header_timeout, limits.idle_timeout, limits.send_timeout),
         request_limits.proxies,
         lambda reason: instruments.connection_cut.add(1, {"reason": reason}),
+        timings.connections,
     )
     instruments.observe(rows.CONNECTION_OPEN, connections.open)
     app.middlewares.extend(
@@ -55,7 +70,7 @@ def setup(app: web.Application, server: Server, limits: LimitSettings) -> None:
     app.on_response_prepare.append(admission.add_response_headers)
 
     async def watch_connections(_: web.Application) -> AsyncIterator[None]:
-        async with run_in_background(connections.watch()):
+        async with run_in_background(connections.enforce_timeouts()):
             yield
 
     app.cleanup_ctx.append(watch_connections)

@@ -58,7 +58,7 @@ class HttpConnection(web.RequestHandler):
         client_transport = cast(asyncio.Transport, transport)
         peer = client_transport.get_extra_info("peername")
         now = asyncio.get_running_loop().time()
-        if not self._limits.enter(self, peer[0] if isinstance(peer, tuple) else None, now):
+        if not self._limits.add(self, peer[0] if isinstance(peer, tuple) else None, now):
             client_transport.abort()
             return
         self._client_transport = client_transport
@@ -67,7 +67,7 @@ class HttpConnection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Release the connection's place in the connection limits."""
-        self._limits.leave(self)
+        self._limits.remove(self)
         super().connection_lost(exc)
         self._client_transport = None
 
@@ -107,26 +107,26 @@ class HttpConnection(web.RequestHandler):
         """Return the loop time at which the connection became idle, or None while a request is in progress."""
         return self._idle_since if self._body.is_eof() else None
 
-    def unread(self) -> int:
+    def unread_bytes(self) -> int:
         """Return the response bytes that the client has not read yet, excluding those in the kernel's buffers."""
         return self._client_transport.get_write_buffer_size() if self._client_transport is not None else 0
 
-    def overdue(self, now: float, bounds: ConnectionLimitSettings) -> Literal["head", "unread"] | None:
+    def exceeded_timeout(self, now: float, settings: ConnectionLimitSettings) -> Literal["head", "unread"] | None:
         """Return what the client has delayed for too long: the rest of a head, or reading its response; else None."""
         if self._client_transport is None:
             return None
-        unread = self.unread()
+        unread = self.unread_bytes()
         if unread != self._unread:
             self._unread, self._unread_since = unread, now
-        elif unread and now - self._unread_since > bounds.send_timeout:
+        elif unread and now - self._unread_since > settings.send_timeout:
             return "unread"
         if self._head_since:
             idle = self.idle_since()
-            if idle is not None and now - max(idle, self._head_since) > bounds.header_timeout:
+            if idle is not None and now - max(idle, self._head_since) > settings.header_timeout:
                 return "head"
         return None
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close the connection immediately, even if the client has not read its response."""
         self.force_close()
         if self._client_transport is not None:

@@ -18,10 +18,7 @@ ADDRESS_SHARE = 4  # one address may have a quarter of the connections
 EVICTION_DIVISOR = (
     64  # a search for idle connections closes up to 1/64 of the limit, and so admits as many new connections
 )
-EVICTION_RETRY_INTERVAL = 0.1  # seconds, if the last search found no idle connection
-TIMEOUT_CHECK_INTERVAL = 1.0  # seconds
 FREEZE_THRESHOLD = 500  # connections opened since the last freeze; a full collection needs 20 ms to walk over them
-CHECKS_PER_PAUSE = 500  # connections between two pauses; without pauses, the check would delay requests
 
 CloseReason = Literal["full", "share", "idle", "head", "unread"]
 
@@ -39,25 +36,36 @@ class ConnectionLimitSettings:
     send_timeout: float
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionTimings:
+    """Intervals in seconds, and the size of one step."""
+
+    check_interval: float = 1.0  # between checks of timeouts
+    checks_per_pause: int = 500  # connections between two pauses; without pauses, a check would delay requests
+    eviction_retry_interval: float = 0.1  # if the last search found no idle connection
+    lingering_time: float = 2.0  # of reading and discarding the rest of a body, so that the client sees its response
+
+
 class LimitedConnection(Protocol):
     """The interface of a connection that the limits use."""
 
     def idle_since(self) -> float | None:
         """Return the loop time at which the connection became idle, or None while a request is in progress."""
 
-    def overdue(self, now: float, bounds: ConnectionLimitSettings) -> Literal["head", "unread"] | None:
+    def exceeded_timeout(self, now: float, settings: ConnectionLimitSettings) -> Literal["head", "unread"] | None:
         """Return what the client has delayed for too long, or None."""
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close the connection immediately."""
 
 
 class _Group:
     """Connections that count against the same limit."""
 
-    def __init__(self, limit: int) -> None:
-        self.guests: set[LimitedConnection] = set()
+    def __init__(self, limit: int, eviction_retry_interval: float) -> None:
+        self.connections: set[LimitedConnection] = set()
         self.limit = limit
+        self._retry_interval = eviction_retry_interval
         self.search_after = 0.0
 
     def longest_idle(self, now: float) -> list[LimitedConnection]:
@@ -66,11 +74,11 @@ class _Group:
             return []
         idle = [
             (since, id(connection), connection)
-            for connection in self.guests
+            for connection in self.connections
             if (since := connection.idle_since()) is not None
         ]
         if not idle:
-            self.search_after = now + EVICTION_RETRY_INTERVAL
+            self.search_after = now + self._retry_interval
         return [connection for *_, connection in nsmallest(max(1, self.limit // EVICTION_DIVISOR), idle)]
 
 
@@ -78,37 +86,44 @@ class ConnectionLimits:
     """Open connections and their limits. At a limit, the connections that have been idle the longest are closed."""
 
     def __init__(
-        self, bounds: ConnectionLimitSettings, proxies: TrustedProxies, count: Callable[[CloseReason], None]
+        self,
+        settings: ConnectionLimitSettings,
+        proxies: TrustedProxies,
+        count: Callable[[CloseReason], None],
+        timings: ConnectionTimings = ConnectionTimings(),
     ) -> None:
-        self.bounds = bounds
+        self.settings = settings
+        self.timings = timings
         self._proxies = proxies
         self._count = count
-        self._all = _Group(bounds.connections)
+        self._all = _Group(settings.connections, timings.eviction_retry_interval)
         self._by_address: dict[str, _Group] = {}
         self._frozen = 0  # connections at the last freeze, which full collections skip
         self._address_of: dict[LimitedConnection, str] = {}  # the client address of each; empty for trusted proxies
 
     @property
-    def guests(self) -> AbstractSet[LimitedConnection]:
+    def connections(self) -> AbstractSet[LimitedConnection]:
         """The open connections."""
-        return self._all.guests
+        return self._all.connections
 
     @property
     def addresses(self) -> AbstractSet[str]:
         """The client addresses that have an open connection. Trusted proxies share the empty address."""
         return self._by_address.keys()
 
-    def beside(self, limit: int) -> "ConnectionLimits":
+    def with_limit(self, limit: int) -> "ConnectionLimits":
         """Return separate limits with their own number of connections, the same timeouts and the same counters."""
-        return ConnectionLimits(replace(self.bounds, connections=limit), self._proxies, self._count)
+        return ConnectionLimits(replace(self.settings, connections=limit), self._proxies, self._count, self.timings)
 
-    def enter(self, connection: LimitedConnection, peer: str | None, now: float) -> bool:
+    def add(self, connection: LimitedConnection, peer: str | None, now: float) -> bool:
         """Register a connection. Return False if it must be closed because a limit is reached.
 
         A trusted proxy carries the connections of many clients, so the limit per address does not apply to it.
         """
         address = "" if self._proxies.trusts(peer) else rate_limit_address(peer or UNKNOWN_ADDRESS)
-        group = self._by_address.get(address) or _Group(max(1, self.bounds.connections // ADDRESS_SHARE))
+        group = self._by_address.get(address) or _Group(
+            max(1, self.settings.connections // ADDRESS_SHARE), self.timings.eviction_retry_interval
+        )
         if address and not self._has_capacity(group, now):
             self._count("share")
             return False
@@ -116,45 +131,45 @@ class ConnectionLimits:
             self._count("full")
             return False
         self._address_of[connection] = address
-        self._all.guests.add(connection)
+        self._all.connections.add(connection)
         self._by_address[address] = group  # closing its last connection may just have removed it
-        group.guests.add(connection)
+        group.connections.add(connection)
         return True
 
-    def leave(self, connection: LimitedConnection) -> None:
+    def remove(self, connection: LimitedConnection) -> None:
         """Unregister a connection that has ended."""
         if connection not in self._address_of:
             return
         address = self._address_of.pop(connection)
-        self._all.guests.discard(connection)
+        self._all.connections.discard(connection)
         group = self._by_address[address]
-        group.guests.discard(connection)
-        if not group.guests:
+        group.connections.discard(connection)
+        if not group.connections:
             del self._by_address[address]
 
-    async def watch(self) -> None:
+    async def enforce_timeouts(self) -> None:
         """Close every connection whose client exceeds a timeout, until cancelled."""
-        bounds = self.bounds
+        settings, checks_per_pause = self.settings, self.timings.checks_per_pause
         loop = asyncio.get_running_loop()
-        pause = min(TIMEOUT_CHECK_INTERVAL, bounds.header_timeout / 4, bounds.send_timeout / 4)
+        pause = min(self.timings.check_interval, settings.header_timeout / 4, settings.send_timeout / 4)
         while True:
             await asyncio.sleep(pause)
-            self.spare_collections()
-            for number, connection in enumerate(tuple(self.guests)):
-                if number % CHECKS_PER_PAUSE == CHECKS_PER_PAUSE - 1:
+            self.update_gc_freeze()
+            for number, connection in enumerate(tuple(self.connections)):
+                if number % checks_per_pause == checks_per_pause - 1:
                     await asyncio.sleep(0)
-                reason = connection.overdue(loop.time(), bounds)
+                reason = connection.exceeded_timeout(loop.time(), settings)
                 if reason is not None and connection in self._address_of:
                     self._close(connection, reason)
 
-    def spare_collections(self) -> None:
+    def update_gc_freeze(self) -> None:
         """Exclude many connections from full garbage collections.
 
         A walk over 10,000 connections blocks the event loop for 0.4 s, and frees nothing. Connections that end are
         freed immediately, except reference cycles that their errors created. These are collected once, when half of
         the connections have ended.
         """
-        open_now = len(self.guests)
+        open_now = len(self.connections)
         if open_now >= self._frozen + FREEZE_THRESHOLD:
             gc.freeze()
             self._frozen = open_now
@@ -166,15 +181,15 @@ class ConnectionLimits:
 
     def open(self) -> Observations:
         """Return the number of open connections, as a metric reading."""
-        return [(len(self.guests), {})]
+        return [(len(self.connections), {})]
 
     def _has_capacity(self, group: _Group, now: float) -> bool:
-        if len(group.guests) >= group.limit:
+        if len(group.connections) >= group.limit:
             for connection in group.longest_idle(now):
                 self._close(connection, "idle")
-        return len(group.guests) < group.limit
+        return len(group.connections) < group.limit
 
     def _close(self, connection: LimitedConnection, reason: CloseReason) -> None:
         self._count(reason)
-        self.leave(connection)
-        connection.cut()
+        self.remove(connection)
+        connection.abort()

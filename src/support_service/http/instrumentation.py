@@ -44,7 +44,7 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
         tokens = REQUEST_ID.set(request_id), CASE_ID.set(request.match_info.get("case_id"))
         status = 500  # remains if the handler is cancelled at shutdown
         metrics.begin(request.method, route)
-        readiness.working += 1
+        readiness.in_progress += 1
         with continue_trace(request.headers):
             try:
                 response = await handler(request)
@@ -56,7 +56,7 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
                     if not readiness.accepting:
                         response.force_close()
             finally:
-                readiness.working -= 1
+                readiness.in_progress -= 1
                 seconds = perf_counter() - started
                 metrics.end(
                     request.method, route, status, seconds, "client_left" if status == CLIENT_CLOSED_REQUEST else None

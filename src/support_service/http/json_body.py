@@ -18,9 +18,8 @@ from support_service.core.errors import (
     field_errors,
 )
 from support_service.core.json_limits import MAX_CONTAINERS, MAX_DEPTH, exceeds_depth, has_too_many_containers
-from support_service.http.component import READINESS
+from support_service.http.component import HTTP_TIMINGS, READINESS
 
-BODY_TIMEOUT = 30.0  # seconds for a JSON body to arrive; aiohttp waits indefinitely
 MAX_JSON_BODY_BYTES = 1024 * 1024  # bytes of a JSON body
 
 # Only a body that matches can hold a number beyond 1.8e308: it needs an exponent of three digits, or 210 digits before
@@ -99,12 +98,13 @@ async def read_body(request: web.Request) -> bytes:
     reject_compressed(request)
     if request.content.is_eof():  # it arrived together with the head
         return await request.read()
+    timeout = request.app[HTTP_TIMINGS].body_timeout
     try:
-        with request.app[READINESS].for_client():
-            async with asyncio.timeout(BODY_TIMEOUT):
+        with request.app[READINESS].wait_for_client():
+            async with asyncio.timeout(timeout):
                 return await request.read()
     except TimeoutError:
-        raise RequestTimeout("body_too_slow", f"The body did not arrive within {BODY_TIMEOUT:g} s.") from None
+        raise RequestTimeout("body_too_slow", f"The body did not arrive within {timeout:g} s.") from None
 
 
 def _parse_query(request: web.Request) -> dict[str, str]:

@@ -15,15 +15,15 @@ class Readiness:
 
     accepting: bool = True
     stop_by: float = 0.0  # loop time until which shutdown may wait for requests in progress
-    working: int = 0
-    waiting: int = 0  # requests in progress that wait for their client, which costs only a connection
+    in_progress: int = 0
+    waiting_for_client: int = 0  # requests in progress that wait for their client, which costs only a connection
     ping: asyncio.Task[None] | None = None  # the current database check; at most one runs at a time
 
     @contextmanager
-    def for_client(self) -> Iterator[None]:
+    def wait_for_client(self) -> Iterator[None]:
         """Count a request as waiting for its client for the duration of a `with` block."""
-        self.waiting += 1
+        self.waiting_for_client += 1
         try:
             yield
         finally:
-            self.waiting -= 1
+            self.waiting_for_client -= 1

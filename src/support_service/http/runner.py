@@ -15,8 +15,6 @@ from support_service.http.unreadable_requests import (
 )
 from support_service.telemetry.component import REQUEST_METRICS
 
-LINGERING_TIME = 2.0  # seconds of reading and discarding the rest of a body, so that the client sees its response
-
 IS_TOO_OLD = web.RequestKey("is_too_old", bool)
 
 
@@ -33,8 +31,8 @@ class HttpServer(web.Server):
         self._connection_options = options | {
             # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
             "auto_decompress": False,
-            "keepalive_timeout": self._limits.bounds.idle_timeout,
-            "lingering_time": LINGERING_TIME,
+            "keepalive_timeout": self._limits.settings.idle_timeout,
+            "lingering_time": self._limits.timings.lingering_time,
             "max_line_size": MAX_URL_BYTES,
             "max_field_size": MAX_HEADER_BYTES,
             "max_headers": MAX_HEADERS,

@@ -97,7 +97,7 @@ class BrowserPolicy:
             },
         )
 
-    def tell(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+    def set_cors_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Set the CORS headers that let a browser pass the response to a page of an allowed origin."""
         if not self._allowed:
             return

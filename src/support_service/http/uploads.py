@@ -21,13 +21,11 @@ from support_service.core.errors import (
     ValidationFailed,
 )
 from support_service.http.checksums import ChecksumVerifier
+from support_service.http.component import HTTP_TIMINGS
 from support_service.http.json_body import reject_compressed
 
 FILE_PART = "file"
 VISIBILITY_PART = "visibility"  # refused as a part, so that the client does not assume that it has hidden the file
-# Seconds for the next bytes of the body; aiohttp waits indefinitely, even for a body that it cannot parse.
-CHUNK_TIMEOUT = 30.0
-MIN_RATE_GRACE = 10.0  # seconds of waiting for a client before the minimum rate applies
 MAX_PARTS = 16
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 8192
@@ -48,6 +46,7 @@ class FileUpload:
 
     def __init__(self, request: web.Request, options: UploadOptions) -> None:
         self._request = request
+        self._timings = request.app[HTTP_TIMINGS]
         self._max_bytes = options.max_bytes
         self._min_rate = options.min_rate
         self._loop = asyncio.get_running_loop()
@@ -74,7 +73,7 @@ class FileUpload:
             if isinstance(event, MultipartSegment) and event.name == FILE_PART:
                 self.filename = event.filename or ""
                 self.content_type = event.content_type
-                self._checksums.expect(event.headerlist)
+                self._checksums.add_expected(event.headerlist)
                 return
         raise ValidationFailed("file_missing", "The body has no part named `file`.")
 
@@ -104,17 +103,17 @@ class FileUpload:
         Raises RequestTimeout if they are missing, too few, or past the deadline.
         """
         started = self._loop.time()
-        left = self._deadline_at - started
+        left, chunk_timeout = self._deadline_at - started, self._timings.chunk_timeout
         try:
-            async with asyncio.timeout(min(CHUNK_TIMEOUT, left)):
+            async with asyncio.timeout(min(chunk_timeout, left)):
                 chunk = await self._request.content.readany()
         except TimeoutError:
-            if left < CHUNK_TIMEOUT:
+            if left < chunk_timeout:
                 raise RequestTimeout("body_too_slow", f"The body did not arrive within {self._deadline:g} s.") from None
-            raise RequestTimeout("body_too_slow", f"Nothing of the body arrived for {CHUNK_TIMEOUT:g} s.") from None
+            raise RequestTimeout("body_too_slow", f"Nothing of the body arrived for {chunk_timeout:g} s.") from None
         self._received += len(chunk)
         self._waited += self._loop.time() - started
-        if chunk and self._waited > MIN_RATE_GRACE and self._received < self._min_rate * self._waited:
+        if chunk and self._waited > self._timings.min_rate_grace and self._received < self._min_rate * self._waited:
             raise RequestTimeout(
                 "body_too_slow", f"The body must arrive with at least {self._min_rate:g} bytes a second."
             )

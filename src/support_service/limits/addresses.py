@@ -17,7 +17,7 @@ class TrustedProxies:
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)
 
-    def client(self, peer: str | None, forwarded: Sequence[str] = ()) -> str:
+    def client_address(self, peer: str | None, forwarded: Sequence[str] = ()) -> str:
         """Return the client's address: the last one in X-Forwarded-For that is not a trusted proxy, or else the peer's.
 
         Entries before an entry that is not an address are ignored, because no trusted proxy wrote them.

@@ -9,7 +9,7 @@ from aiohttp import web
 from support_service.core.background import run_in_background
 from support_service.limits.addresses import TrustedProxies
 from support_service.limits.overload import LoadShedder
-from support_service.limits.rates import Rate, RateLimiter
+from support_service.limits.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.settings.sections import LimitSettings
 from support_service.telemetry.component import INSTRUMENTS, LOOP_LAG
 from support_service.telemetry.labels import REDIS_OPERATIONS
@@ -36,6 +36,7 @@ def setup(
     rate: tuple[int, int],
     address_rate: tuple[int, int],
     redis_url: str | None,
+    timings: RateSyncTimings,
 ) -> None:
     """Add the limits. Rates are (requests, seconds); with a Redis URL, replicas share them."""
     limits = app[REQUEST_LIMITS] = RequestLimits(
@@ -44,7 +45,7 @@ def setup(
         _limiter("address", address_rate),
         _limiter("principal", rate),
     )
-    app[LOOP_LAG].listeners.append(limits.overload.note)
+    app[LOOP_LAG].listeners.append(limits.overload.record_lag)
     limiters = [limiter for limiter in (limits.by_address, limits.by_principal) if limiter]
 
     async def share_rates(app: web.Application) -> AsyncIterator[None]:
@@ -53,7 +54,7 @@ def setup(
                 from support_service.limits.shared import SharedRateLimits
 
                 measure = OperationMetrics(app[INSTRUMENTS].db_operation, "redis", REDIS_OPERATIONS).record
-                shared = SharedRateLimits(redis_url, limiters, measure)
+                shared = SharedRateLimits(redis_url, limiters, measure, timings)
                 stack.push_async_callback(shared.close)
                 await stack.enter_async_context(run_in_background(shared.run()))
             yield

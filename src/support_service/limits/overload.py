@@ -12,37 +12,37 @@ RejectionReason = Literal["lag", "requests"]
 
 
 class LoadShedder:
-    """An overload limiter that admits a share of the requests, halved at each late check once LOOKS in a row were late.
+    """An overload limiter that admits a share of the requests, and halves it when the event loop stays late.
 
     The share grows while the lag is at most half the allowed lag. Between half and the whole of it the share does not
     change, so that it does not oscillate.
     """
 
-    def __init__(self, most_lag: float, most_requests: int) -> None:
+    def __init__(self, max_lag: float, max_requests: int) -> None:
         """Set the limits.
 
-        `most_lag` is the allowed lag of the event loop in consecutive checks, in s; 0 disables it. `most_requests` is
+        `max_lag` is the allowed lag of the event loop in consecutive checks, in s; 0 disables it. `max_requests` is
         the number of requests in progress.
         """
-        self._most_lag = most_lag
-        self._most_requests = most_requests
+        self._max_lag = max_lag
+        self._max_requests = max_requests
         self._late_checks = 0
         self._share = 1.0
         self._credit = 0.0
 
-    def note(self, lag: float) -> None:
+    def record_lag(self, lag: float) -> None:
         """Adjust the share to the current lag of the event loop, in s."""
-        if not self._most_lag:
+        if not self._max_lag:
             return
-        self._late_checks = self._late_checks + 1 if lag > self._most_lag else 0
+        self._late_checks = self._late_checks + 1 if lag > self._max_lag else 0
         if self._late_checks >= LATE_CHECKS_BEFORE_SHEDDING:
             self._share = max(MIN_SHARE, self._share / 2)
-        elif lag <= self._most_lag / 2:
+        elif lag <= self._max_lag / 2:
             self._share = min(1.0, self._share + SHARE_STEP)
 
-    def refuses(self, working: int) -> RejectionReason | None:
-        """Return why a request is refused, or None. `working` counts the requests in progress, including this one."""
-        if working > self._most_requests:
+    def rejection_reason(self, in_progress: int) -> RejectionReason | None:
+        """Return why a request is refused, or None. `in_progress` includes this request."""
+        if in_progress > self._max_requests:
             return "requests"
         if self._share < 1.0:
             self._credit += self._share

@@ -30,9 +30,19 @@ class RateLimitState(NamedTuple):
     """
 
     admitted: bool
-    left: int
+    remaining: int
     full_in: float
-    retry_in: float
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class RateSyncTimings:
+    """Intervals of the synchronization, in seconds, and its batch size."""
+
+    interval: float = 0.2
+    retry_interval: float = 1.0  # while Redis fails
+    redis_timeout: float = 1.0  # for Redis to answer
+    max_keys: int = 500  # keys of one limiter per synchronization; Redis serves no other client during the script
 
 
 class RateLimiter:
@@ -49,9 +59,9 @@ class RateLimiter:
         self.clock = clock
         self._max_keys = max_keys
         self._full_at: dict[str, float] = {}
-        self._spent: dict[str, int] | None = None
+        self._consumed: dict[str, int] | None = None
 
-    def take(self, key: str) -> RateLimitState:
+    def consume(self, key: str) -> RateLimitState:
         """Count a request if its bucket has room. A refused request is not counted."""
         now = self.clock()
         full_at = self._full_at.get(key)
@@ -66,37 +76,37 @@ class RateLimiter:
             return RateLimitState(False, 0, full_in, wait)  # noqa: FBT003 - a tuple that is created for every request
         full_in += self.interval
         self._full_at[key] = now + full_in
-        if self._spent is not None:
-            self._spent[key] = self._spent.get(key, 0) + 1
+        if self._consumed is not None:
+            self._consumed[key] = self._consumed.get(key, 0) + 1
         return RateLimitState(True, int((TOLERANCE - wait) / self.interval), full_in, 0.0)  # noqa: FBT003
 
-    def share(self) -> None:
-        """Start recording the requests spent per key, for `spent`; earlier records are discarded."""
-        self._spent = {}
+    def start_recording(self) -> None:
+        """Start recording the requests spent per key, for `pop_consumed`; earlier records are discarded."""
+        self._consumed = {}
 
-    def spent(self, most: int) -> dict[str, int]:
+    def pop_consumed(self, max_keys: int) -> dict[str, int]:
         """Return the requests spent per key since the last call.
 
-        If there are more than `most` keys, return those with the largest counts; the others stay for the next call.
+        If there are more than `max_keys` keys, return those with the largest counts; the others stay for the next call.
         """
-        spent, self._spent = self._spent or {}, {}
-        if len(spent) <= most:
+        spent, self._consumed = self._consumed or {}, {}
+        if len(spent) <= max_keys:
             return spent
-        largest = dict(nlargest(most, spent.items(), key=lambda each: each[1]))
-        self._spent = {key: number for key, number in spent.items() if key not in largest}
+        largest = dict(nlargest(max_keys, spent.items(), key=lambda each: each[1]))
+        self._consumed = {key: number for key, number in spent.items() if key not in largest}
         return largest
 
-    def settle(self, full_in: Mapping[str, float]) -> None:
+    def apply_shared(self, full_in: Mapping[str, float]) -> None:
         """Apply what all replicas together have spent: the seconds until each key's bucket is full."""
         now = self.clock()
         for key, seconds in full_in.items():
-            unsettled = (self._spent or {}).get(key, 0) * self.interval
+            not_synchronized = (self._consumed or {}).get(key, 0) * self.interval
             # Never below the local value, so that a Redis that has lost its data does not reset the limits.
-            self._full_at[key] = max(self._full_at.get(key, 0.0), now + seconds + unsettled)
+            self._full_at[key] = max(self._full_at.get(key, 0.0), now + seconds + not_synchronized)
 
     def _evict(self) -> None:
         """Remove the quarter of the keys whose buckets are full soonest, because the removal affects them least."""
         for key, _ in nsmallest(self._max_keys // 4, self._full_at.items(), key=lambda each: each[1]):
             del self._full_at[key]
-            if self._spent:  # else unsettled keys accumulate when a turn cannot settle all
-                self._spent.pop(key, None)
+            if self._consumed:  # else they accumulate when one synchronization cannot cover all keys
+                self._consumed.pop(key, None)

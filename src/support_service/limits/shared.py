@@ -9,14 +9,13 @@ Under steady demand the total is the rate itself.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import perf_counter
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from support_service.limits.rates import RateLimiter
+from support_service.limits.rates import RateLimiter, RateSyncTimings
 from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
@@ -40,16 +39,6 @@ return full_in
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RateSyncTimings:
-    """Intervals of the synchronization, in seconds, and its batch size."""
-
-    interval: float = 0.2
-    retry_interval: float = 1.0  # while Redis fails
-    redis_timeout: float = 1.0  # for Redis to answer
-    max_keys: int = 500  # keys of one limiter per synchronization; Redis serves no other client during the script
-
-
 class SharedRateLimits:
     """Synchronization of limiters with those of other replicas."""
 
@@ -71,44 +60,44 @@ class SharedRateLimits:
         )
         self._healthy = True
         for limiter in limiters:
-            limiter.share()
+            limiter.start_recording()
 
     async def run(self) -> None:
         """Synchronize periodically, until cancelled. While Redis fails, each replica applies the limits on its own."""
         while True:
             await asyncio.sleep(self._timings.interval if self._healthy else self._timings.retry_interval)
-            await self.settle()
+            await self.synchronize()
 
     async def close(self) -> None:
         """Close the connection."""
         await self._redis.aclose()
 
-    async def settle(self) -> None:
+    async def synchronize(self) -> None:
         """Synchronize what was spent since the last call. A failure is logged and measured, but not raised."""
         started = perf_counter()
         try:
             async with asyncio.timeout(self._timings.redis_timeout):
-                settled = [await self._settle(limiter) for limiter in self._limiters]
+                synchronized = [await self._synchronize(limiter) for limiter in self._limiters]
         except Exception as failure:  # noqa: BLE001 - the next turn retries after any failure
             # Discard what was spent during a failure: the buckets have refilled meanwhile, and the sum of a
             # whole outage, added at once, would put callers into debt who have kept to their rate.
             for limiter in self._limiters:
-                limiter.share()
+                limiter.start_recording()
             self._measure("EVAL", perf_counter() - started, "timeout" if _is_timeout(failure) else OTHER)
             self._log_state(healthy=False, reason=str(failure) or type(failure).__name__)
         else:
-            if any(settled):
+            if any(synchronized):
                 self._measure("EVAL", perf_counter() - started)
                 self._log_state(healthy=True)
 
-    async def _settle(self, limiter: RateLimiter) -> bool:
-        spent = limiter.spent(self._timings.max_keys)
+    async def _synchronize(self, limiter: RateLimiter) -> bool:
+        spent = limiter.pop_consumed(self._timings.max_keys)
         if not spent:
             return False
         redis_keys = [f"support:rate:{limiter.name}:{key}" for key in spent]
         arguments = (round(limiter.interval * MICRO), limiter.rate.seconds * MICRO, *spent.values())
         results: list[int] = await self._redis.eval(SYNC_SCRIPT, len(redis_keys), *redis_keys, *arguments)
-        limiter.settle({key: micros / MICRO for key, micros in zip(spent, results, strict=True)})
+        limiter.apply_shared({key: micros / MICRO for key, micros in zip(spent, results, strict=True)})
         return True
 
     def _log_state(self, *, healthy: bool, reason: str = "") -> None:

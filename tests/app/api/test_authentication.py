@@ -6,8 +6,10 @@ import aiohttp
 import pytest
 
 from support_service.access.bearer import extract_bearer_token
+from support_service.access.timings import AccessTimings
 from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
 from support_service.api.admin import ADMIN_URL
+from support_service.app import Timings
 from support_service.core.errors import Unauthenticated
 from tests.support.calls import eventually, refused
 from tests.support.scrape import Scrape
@@ -114,10 +116,10 @@ async def test_a_long_token(client):
             extract_bearer_token([f"Bearer {'x' * length}"])
 
 
-async def test_an_expired_token(make_client, path, token, monkeypatch):
+async def test_an_expired_token(make_client, path, token):
     """A client whose token has expired is told so."""
-    monkeypatch.setattr("support_service.access.tokens.RELOAD_CHECK_INTERVAL", 0.01)
-    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
+    timings = Timings(access=AccessTimings(token_file_check_interval=0.01))
+    client = await make_client(timings=timings, SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
     late = add(path, "late", created=NOW - timedelta(days=2), expires=NOW - timedelta(days=1))
     assert (await client.get("/support/cases", headers=header(late))).status == 401
 

@@ -8,8 +8,8 @@ import pytest
 from pydantic_core import to_json
 from yarl import URL
 
-from support_service.http import json_body
-from support_service.http.component import READINESS
+from support_service.app import Timings
+from support_service.http.component import READINESS, HttpTimings
 from tests.conftest import both_databases
 from tests.support.calls import eventually, open_case, read_case, refused
 
@@ -271,7 +271,7 @@ async def test_a_client_that_leaves_in_a_json_body(client, metrics):
         b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\n"
         b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     )
-    await eventually(lambda: client.app[READINESS].working == 1)
+    await eventually(lambda: client.app[READINESS].in_progress == 1)
     writer.transport.abort()
     name = "http_server_request_duration_seconds_count"
     await eventually(lambda: metrics.counted(name) != [])
@@ -296,9 +296,9 @@ async def test_a_body_of_nothing_but_brackets(client, unit):
         assert (response.status, (await response.json())["description"]) == (201, text)
 
 
-async def test_a_body_that_does_not_come(client, monkeypatch):
+async def test_a_body_that_does_not_come(make_client):
     """A client that begins a body and sends no more is refused, and its connection is closed."""
-    monkeypatch.setattr(json_body, "BODY_TIMEOUT", 0.0)
+    client = await make_client(timings=Timings(http=HttpTimings(body_timeout=0.0)))
     answered = asyncio.Event()
 
     async def unfinished():

@@ -11,19 +11,20 @@ from types import SimpleNamespace
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from support_service.app import Timings
 from support_service.core.background import run_in_background
-from support_service.http import connection_limits as crowd_module
-from support_service.http.component import CONNECTION_LIMITS, READINESS
+from support_service.http.component import CONNECTION_LIMITS, READINESS, HttpTimings
 from support_service.http.connection_limits import (
-    EVICTION_RETRY_INTERVAL,
     FREEZE_THRESHOLD,
     ConnectionLimits,
     ConnectionLimitSettings,
+    ConnectionTimings,
 )
 from support_service.limits.addresses import TrustedProxies
 from tests.support.calls import PATIENCE, eventually, open_case, upload
 from tests.support.scrape import Scrape
 
+RETRY_INTERVAL = ConnectionTimings().eviction_retry_interval
 CUT = "support_connection_cut_total"
 OPEN = "support_connection_open"
 GOOD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -111,14 +112,14 @@ async def test_a_head_that_never_ends(make_client, name):
 
 async def test_a_connection_that_asks_is_not_cut_for_its_head(client):
     """A connection that is idle between whole requests stays for as long as it may; with half a head it does not."""
-    crowd, now = client.app[CONNECTION_LIMITS], asyncio.get_running_loop().time
+    limits, now = client.app[CONNECTION_LIMITS], asyncio.get_running_loop().time
     async with connections(client, 1) as ((_, writer),):
-        (guest,) = crowd.guests
-        await eventually(lambda: guest.idle_since() is not None)
-        assert guest.overdue(now() + 3600, crowd.bounds) is None
+        (connection,) = limits.connections
+        await eventually(lambda: connection.idle_since() is not None)
+        assert connection.exceeded_timeout(now() + 3600, limits.settings) is None
         writer.write(b"GET /li")
-        await eventually(lambda: guest.overdue(now() + 3600, crowd.bounds) == "head")
-        assert guest.overdue(now(), crowd.bounds) is None
+        await eventually(lambda: connection.exceeded_timeout(now() + 3600, limits.settings) == "head")
+        assert connection.exceeded_timeout(now(), limits.settings) is None
 
 
 async def test_an_idle_connection_ends(make_client):
@@ -146,34 +147,32 @@ async def test_a_client_that_takes_no_answer(make_client):
     deaf = await narrow(client, 4096)
     await asyncio.get_running_loop().sock_sendall(deaf, f"GET {file} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     for number in (1, 0):  # what is looked at costs nothing: a look at metrics holds up the service in this process
-        await eventually(lambda number=number: client.app[READINESS].working == number)
+        await eventually(lambda number=number: client.app[READINESS].in_progress == number)
     assert metrics.moved(CUT) == {"unread": 1}
     deaf.close()
 
 
-async def test_a_client_that_takes_its_answer_slowly(make_client, monkeypatch):
+async def test_a_client_that_takes_its_answer_slowly(make_client):
     """A client that takes some of its answer within the time gets all of it, however long that takes."""
-    monkeypatch.setattr(
-        "support_service.http.connection_limits.TIMEOUT_CHECK_INTERVAL", 3600
-    )  # the test looks, when it has to
-    client = await make_client(SUPPORT_SEND_TIMEOUT="14400", SUPPORT_HEADER_TIMEOUT="14400")
+    timings = Timings(http=HttpTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
+    client = await make_client(timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_HEADER_TIMEOUT="14400")
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
     await client.session.close()
-    crowd = client.app[CONNECTION_LIMITS]
-    await eventually(lambda: not crowd.guests)
+    limits = client.app[CONNECTION_LIMITS]
+    await eventually(lambda: not limits.connections)
     slow, writer = await asyncio.open_connection(sock=await narrow(client, 65_536))
     writer.write(f"GET {file} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     with closing(writer):
-        await eventually(lambda: any(guest.unread() for guest in crowd.guests))
-        (guest,) = crowd.guests
+        await eventually(lambda: any(connection.unread_bytes() for connection in limits.connections))
+        (connection,) = limits.connections
         now, got, looks, seen = 1e6, 0, 0, 0
         while chunk := await slow.read(1_000_000):
             got += len(chunk)
             await asyncio.sleep(0.005)  # for the service to hand on as much as there is room for
-            if (unread := guest.unread()) not in (0, seen):
-                assert guest.overdue(now, crowd.bounds) is None
-                assert guest.overdue(now + 14400, crowd.bounds) is None
-                assert guest.overdue(now + 14401, crowd.bounds) == "unread"
+            if (unread := connection.unread_bytes()) not in (0, seen):
+                assert connection.exceeded_timeout(now, limits.settings) is None
+                assert connection.exceeded_timeout(now + 14400, limits.settings) is None
+                assert connection.exceeded_timeout(now + 14401, limits.settings) == "unread"
                 now, looks, seen = now + 1e6, looks + 1, unread
     assert got > 20_000_000
     assert looks > 1
@@ -207,7 +206,7 @@ async def test_no_room_and_nobody_idle(make_client):
         busy.append(await connect(client, f"127.0.0.{2 + number // 2}"))
         busy[-1][1].write(b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
         busy[-1][1].write(b"Content-Length: 10\r\n\r\n{")
-    await eventually(lambda: client.app[READINESS].waiting == 8)
+    await eventually(lambda: client.app[READINESS].waiting_for_client == 8)
     reader, writer = await connect(client, "127.0.0.9")
     assert await ends(reader) == b""
     writer.close()
@@ -220,10 +219,11 @@ async def test_no_room_and_nobody_idle(make_client):
         each.close()
 
 
-async def test_one_address_has_its_share(make_client, monkeypatch):
+async def test_one_address_has_its_share(make_client):
     """One address fills its share alone: it loses its own idle connections, and others keep theirs."""
-    monkeypatch.setattr("support_service.http.runner.LINGERING_TIME", 60)  # those with a body nobody reads stay
-    client = await make_client(SUPPORT_CONNECTIONS="16")
+    # Connections with a body that the service does not read stay open.
+    timings = Timings(http=HttpTimings(connections=ConnectionTimings(lingering_time=60)))
+    client = await make_client(timings=timings, SUPPORT_CONNECTIONS="16")
     metrics = Scrape(client.app)
     async with connections(client, 4, "127.0.0.2") as others, connections(client, 12, "127.0.0.3"):
         assert metrics.value(OPEN) == 8
@@ -263,48 +263,48 @@ async def test_every_place_is_given_back(client):
     assert not client.app[CONNECTION_LIMITS].addresses
 
 
-class Guest:
+class IdleConnection:
     """A connection that does nothing."""
 
     def idle_since(self):
         return None
 
-    def overdue(self, *_):
+    def exceeded_timeout(self, *_):
         return None
 
-    def cut(self):
+    def abort(self):
         pass
 
 
 def test_many_connections_are_no_work_for_the_collector():
-    """Full collections pass over a crowd while it stands; what it leaves in cycles is found when half has gone."""
-    crowd = ConnectionLimits(
+    """Full collections pass over a limits while it stands; what it leaves in cycles is found when half has gone."""
+    limits = ConnectionLimits(
         ConnectionLimitSettings(4 * 2 * FREEZE_THRESHOLD, 10, 10, 10), TrustedProxies(), lambda _: None
     )
     gc.collect()
     before = gc.get_freeze_count()
 
     def leave(number):
-        last = weakref.ref(guests[-1])
+        last = weakref.ref(connections[-1])
         for _ in range(number):
-            crowd.leave(guests.pop())
+            limits.remove(connections.pop())
         return last
 
     try:
-        guests = [Guest() for _ in range(2 * FREEZE_THRESHOLD)]
-        for number, guest in enumerate(guests):
-            assert crowd.enter(guest, f"127.0.0.{number % 200}", 0)
-            guest.itself = guest
-        del guest
-        crowd.spare_collections()
+        connections = [IdleConnection() for _ in range(2 * FREEZE_THRESHOLD)]
+        for number, connection in enumerate(connections):
+            assert limits.add(connection, f"127.0.0.{number % 200}", 0)
+            connection.itself = connection
+        del connection
+        limits.update_gc_freeze()
         assert gc.get_freeze_count() >= before + 2 * FREEZE_THRESHOLD
         one = leave(FREEZE_THRESHOLD + 1)
         gc.collect()
         assert one() is not None
-        crowd.spare_collections()
+        limits.update_gc_freeze()
         assert one() is None
-        another = leave(len(guests))
-        crowd.spare_collections()
+        another = leave(len(connections))
+        limits.update_gc_freeze()
         assert another() is not None  # a few are no reason to walk over all that the start froze
     finally:
         gc.unfreeze()
@@ -312,27 +312,27 @@ def test_many_connections_are_no_work_for_the_collector():
 
 async def test_a_connection_that_has_ended_is_not_overdue(client):
     """Whoever still holds it when it is gone finds nothing to wait for, and ending it again does no harm."""
-    crowd = client.app[CONNECTION_LIMITS]
+    limits = client.app[CONNECTION_LIMITS]
     async with connections(client, 1):
-        (guest,) = crowd.guests
-    await eventually(lambda: not crowd.guests)
-    assert guest.overdue(asyncio.get_running_loop().time() + 3600, crowd.bounds) is None
-    guest.cut()
-    assert guest.unread() == 0
+        (connection,) = limits.connections
+    await eventually(lambda: not limits.connections)
+    assert connection.exceeded_timeout(asyncio.get_running_loop().time() + 3600, limits.settings) is None
+    connection.abort()
+    assert connection.unread_bytes() == 0
 
 
 async def test_an_error_of_ours_is_not_blamed_on_the_client(client, caplog):
     """What breaks below every handler is a 500 in aiohttp's words, with a trace in the log, and no refusal."""
-    crowd = client.app[CONNECTION_LIMITS]
+    limits = client.app[CONNECTION_LIMITS]
     async with connections(client, 1):
-        (guest,) = crowd.guests
+        (connection,) = limits.connections
         request = make_mocked_request("GET", "/livez", writer=SimpleNamespace(output_size=0))
-        answer = guest.handle_error(request, 500, LookupError("unforeseen"))
+        answer = connection.handle_error(request, 500, LookupError("unforeseen"))
     assert answer.status == 500
     assert "Error handling request" in caplog.text
 
 
-class Still:
+class SlowConnection:
     """A connection that is never idle, and overdue at once."""
 
     def __init__(self):
@@ -341,11 +341,11 @@ class Still:
     def idle_since(self):
         """It is at work."""
 
-    def overdue(self, *_):
+    def exceeded_timeout(self, *_):
         """It is too slow."""
         return "head"
 
-    def cut(self):
+    def abort(self):
         """End it."""
         self.ended = True
 
@@ -353,25 +353,29 @@ class Still:
 async def test_a_full_room_is_not_searched_at_each_attempt():
     """Where the last search found nobody idle, the next one waits, and whoever comes meanwhile is sent away."""
     counted, searched = [], []
-    crowd = ConnectionLimits(ConnectionLimitSettings(1, 1, 1, 1), TrustedProxies(()), counted.append)
-    guest = Still()
-    guest.idle_since = lambda: searched.append(1)
-    assert crowd.enter(guest, "192.0.2.1", 0.0)
-    for now in (1.0, 1.0 + EVICTION_RETRY_INTERVAL / 2, 1.0 + EVICTION_RETRY_INTERVAL):
-        assert not crowd.enter(Still(), "192.0.2.2", now)
+    limits = ConnectionLimits(ConnectionLimitSettings(1, 1, 1, 1), TrustedProxies(()), counted.append)
+    connection = SlowConnection()
+    connection.idle_since = lambda: searched.append(1)
+    assert limits.add(connection, "192.0.2.1", 0.0)
+    for now in (1.0, 1.0 + RETRY_INTERVAL / 2, 1.0 + RETRY_INTERVAL):
+        assert not limits.add(SlowConnection(), "192.0.2.2", now)
     assert counted == ["full"] * 3
     assert len(searched) == 2
 
 
-async def test_a_look_at_many_connections_lets_requests_in_between(monkeypatch):
+async def test_a_look_at_many_connections_lets_requests_in_between():
     """A look pauses after some connections, and ends each that is overdue."""
-    monkeypatch.setattr(crowd_module, "CHECKS_PER_PAUSE", 2)
     counted = []
-    crowd = ConnectionLimits(ConnectionLimitSettings(20, 0.001, 1, 0.001), TrustedProxies(()), counted.append)
-    guests = [Still() for _ in range(5)]
-    for number, guest in enumerate(guests):
-        assert crowd.enter(guest, f"192.0.2.{number}", 0.0)
-    async with run_in_background(crowd.watch()):
-        await eventually(lambda: all(guest.ended for guest in guests))
+    limits = ConnectionLimits(
+        ConnectionLimitSettings(20, 0.001, 1, 0.001),
+        TrustedProxies(()),
+        counted.append,
+        ConnectionTimings(checks_per_pause=2),
+    )
+    connections = [SlowConnection() for _ in range(5)]
+    for number, connection in enumerate(connections):
+        assert limits.add(connection, f"192.0.2.{number}", 0.0)
+    async with run_in_background(limits.enforce_timeouts()):
+        await eventually(lambda: all(connection.ended for connection in connections))
     assert counted == ["head"] * 5
-    assert not crowd.guests
+    assert not limits.connections

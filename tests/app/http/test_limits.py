@@ -105,7 +105,7 @@ async def test_a_loop_that_stays_late(make_client):
     client = await make_client(SUPPORT_SHED_LAG="0.5", timings=never)
     metrics, overload = Scrape(client.app), client.app[ADMISSION].overload
     for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 8):
-        overload.note(60)
+        overload.record_lag(60)
     answers = [await client.get("/support/cases") for _ in range(32)]
     refusals = [answer for answer in answers if answer.status == 503]
     assert len(refusals) >= 24
@@ -116,7 +116,7 @@ async def test_a_loop_that_stays_late(make_client):
         async with client.get(path) as response:
             assert response.status == 200
     for _ in range(16):
-        overload.note(0)
+        overload.record_lag(0)
     for _ in range(16):
         async with client.get("/support/cases") as response:
             assert response.status == 200
@@ -138,9 +138,9 @@ async def test_too_many_requests_at_once(make_client, orders):
         for writer in (one, two):
             await write_chunk(writer, PART)
         readiness = client.app[READINESS]
-        await eventually(lambda: readiness.waiting == 2)
+        await eventually(lambda: readiness.waiting_for_client == 2)
         busy = [asyncio.create_task(client.post(path)) for _ in range(2)]
-        await eventually(lambda: readiness.working - readiness.waiting == 2)
+        await eventually(lambda: readiness.in_progress - readiness.waiting_for_client == 2)
         await refused(await client.get("/support/cases"), 503, "overloaded")
         async with client.get("/readyz") as response:
             assert response.status == 200

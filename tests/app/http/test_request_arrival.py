@@ -6,7 +6,8 @@ import hashlib
 
 import pytest
 
-from support_service.http import uploads
+from support_service.app import Timings
+from support_service.http.component import HttpTimings
 from tests.app.api.test_uploads import END, FORM, PART, send, send_open, write_chunk
 from tests.support.calls import eventually, files, form, open_case, refused
 from tests.support.scrape import Scrape
@@ -152,10 +153,10 @@ async def test_a_body_that_takes_too_long(make_client):
         assert b" 408 " in await reader.readline()
 
 
-async def test_a_body_that_comes_too_slowly(make_client, monkeypatch):
+async def test_a_body_that_comes_too_slowly(make_client):
     """A client that sends a byte now and then is sent away once its rate is known to be too low."""
-    monkeypatch.setattr(uploads, "MIN_RATE_GRACE", 0.2)
-    client = await make_client(SUPPORT_ATTACHMENT_MIN_RATE="1000000")
+    timings = Timings(http=HttpTimings(min_rate_grace=0.2))
+    client = await make_client(timings=timings, SUPPORT_ATTACHMENT_MIN_RATE="1000000")
     async with send_open(client, await open_case(client)) as (reader, writer):
         await write_chunk(writer, PART)
         answer = asyncio.create_task(reader.readline())
@@ -165,10 +166,9 @@ async def test_a_body_that_comes_too_slowly(make_client, monkeypatch):
         assert b" 408 " in await answer
 
 
-async def test_a_body_that_stops(make_client, monkeypatch):
+async def test_a_body_that_stops(make_client):
     """A client that sends nothing any more is sent away."""
-    monkeypatch.setattr(uploads, "CHUNK_TIMEOUT", 0.2)
-    client = await make_client()
+    client = await make_client(timings=Timings(http=HttpTimings(chunk_timeout=0.2)))
     async with send_open(client, await open_case(client)) as (reader, writer):
         await write_chunk(writer, PART)
         assert b" 408 " in await reader.readline()

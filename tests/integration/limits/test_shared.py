@@ -8,8 +8,8 @@ from redis.asyncio import Redis as Client
 
 from support_service.core.background import run_in_background
 from support_service.limits import shared as sharing
-from support_service.limits.rates import Rate, RateLimiter
-from support_service.limits.shared import RateSyncTimings, SharedRateLimits
+from support_service.limits.rates import Rate, RateLimiter, RateSyncTimings
+from support_service.limits.shared import SharedRateLimits
 from tests.support.calls import PATIENCE, eventually
 from tests.unit.limits.test_rates import Clock
 
@@ -53,12 +53,12 @@ async def settled(redis, monkeypatch):
         nonlocal now
         admitted = 0
         for look in range(round(hours * 100)):
-            admitted += sum(limiter.take("a").admitted for limiter in limiters for _ in range(20))
+            admitted += sum(limiter.consume("a").admitted for limiter in limiters for _ in range(20))
             now += RATE.seconds / 100
             await store.set("now", round(now * sharing.MICRO))
             if look % round(SETTLED * 100) == 0:
                 for each in shared:
-                    await each.settle()
+                    await each.synchronize()
         return admitted
 
     async with Client.from_url(redis.url) as store:
@@ -81,28 +81,28 @@ async def test_replicas_hold_one_rate(settled):
 async def test_what_one_replica_gave_out_another_knows(redis):
     """A key that has spent its bucket on one replica finds none on another, once they have settled."""
     async with replicas(redis.url) as (one, other, _):
-        while one.take("greedy").admitted:
+        while one.consume("greedy").admitted:
             pass
-        assert other.take("greedy").admitted  # which they may not know yet
-        await eventually(lambda: not other.take("greedy").admitted)
+        assert other.consume("greedy").admitted  # which they may not know yet
+        await eventually(lambda: not other.consume("greedy").admitted)
 
 
 @pytest.mark.parametrize("fault", ["freeze", "kill"])
 async def test_without_redis_each_replica_counts_for_itself(redis, fault):
     """A dead or frozen Redis costs no request anything; each replica holds the rate alone, and they share it again."""
     async with replicas(redis.url) as (one, other, _):
-        one.take("a")
+        one.consume("a")
         getattr(redis, fault)()
         try:
             started = time.process_time()
-            assert sum(one.take("b").admitted for _ in range(11_000)) == LARGE.requests
-            assert sum(other.take("b").admitted for _ in range(11_000)) == LARGE.requests
+            assert sum(one.consume("b").admitted for _ in range(11_000)) == LARGE.requests
+            assert sum(other.consume("b").admitted for _ in range(11_000)) == LARGE.requests
             assert time.process_time() - started < 1  # nothing waited: it is the processor's time, not the clock's
         finally:
             redis.thaw() if fault == "freeze" else redis.start()
-        while one.take("c").admitted:
+        while one.consume("c").admitted:
             pass
-        await eventually(lambda: not other.take("c").admitted)
+        await eventually(lambda: not other.consume("c").admitted)
 
 
 async def test_a_value_that_is_none_of_ours(redis):
@@ -115,13 +115,13 @@ async def test_a_value_that_is_none_of_ours(redis):
     async with Client.from_url(redis.url) as client:
         for nonsense in ("nonsense", "99999999999999999999", "-5"):
             await client.set(key, nonsense)
-            limiter.take("a")
-            await shared.settle()
-            assert limiter.take("a").full_in < 12
+            limiter.consume("a")
+            await shared.synchronize()
+            assert limiter.consume("a").full_in < 12
         await client.delete(key)
         await client.lpush(key, "x")
-        other.take("a")
-        await shared_too.settle()
+        other.consume("a")
+        await shared_too.synchronize()
         assert await client.pttl(key) > 0
     await shared.close()
     await shared_too.close()
@@ -135,15 +135,15 @@ async def test_an_outage_is_no_debt(redis):
     redis.kill()
     try:
         for _ in range(5):
-            assert all(limiter.take("a").admitted for limiter in limiters for _ in range(10))
-            await shared.settle()
+            assert all(limiter.consume("a").admitted for limiter in limiters for _ in range(10))
+            await shared.synchronize()
             clock.now += 3600
     finally:
         redis.start()
     for limiter in limiters:
-        limiter.take("a")
-    await shared.settle()
-    assert [limiter.take("a").left for limiter in limiters] == [8, 8]
+        limiter.consume("a")
+    await shared.synchronize()
+    assert [limiter.consume("a").remaining for limiter in limiters] == [8, 8]
     async with Client.from_url(redis.url) as client:
         assert len(await client.keys("support:rate:*")) == 2  # they were settled
     await shared.close()
@@ -156,8 +156,8 @@ async def test_a_debt_has_an_end(redis):
     shared = SharedRateLimits(redis.url, [limiter], expect_success, timings=TIMINGS)
     for _ in range(50):
         for _ in range(10):
-            limiter.take("a")
+            limiter.consume("a")
         clock.now += 10
-    await shared.settle()
-    assert limiter.take("a").full_in == pytest.approx(100)
+    await shared.synchronize()
+    assert limiter.consume("a").full_in == pytest.approx(100)
     await shared.close()

@@ -26,5 +26,5 @@ async def test_a_token_that_nobody_can_verify_is_counted_as_such():
     """While keys are out of reach a token is neither accepted nor refused."""
     counted = Counted()
     with pytest.raises(Unavailable):
-        await BearerAuthenticator(Unreachable(), counted).identify(["Bearer token"])
+        await BearerAuthenticator(Unreachable(), counted).authenticate(["Bearer token"])
     assert counted == [(1, {"outcome": "unavailable"})]

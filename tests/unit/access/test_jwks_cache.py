@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 from joserfc.jwk import generate_key
 
-from support_service.access.jwks_cache import JwksTimings
 from support_service.access.key_source import create_key_source
 from support_service.access.keys import parse_key_set
+from support_service.access.timings import JwksTimings
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.core.principals import Principal
 from tests.support.calls import PATIENCE, eventually

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support_service.access import token_file
+from support_service.access.timings import AccessTimings
 from support_service.access.token_file import edit_token_file, hash_token, new_token, read_token_file
-from support_service.access.tokens import FileTokenVerifier, TokenFileTimings
+from support_service.access.tokens import FileTokenVerifier
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.core.principals import Principal
 from tests.support.access.fixtures import put_token
@@ -40,7 +41,7 @@ async def tokens(path):
     opened, clock = [], [NOW]
 
     async def start():
-        opened.append(FileTokenVerifier(path, lambda: clock[0], TokenFileTimings(check_interval=3600)))
+        opened.append(FileTokenVerifier(path, lambda: clock[0], AccessTimings(token_file_check_interval=3600)))
         await opened[-1].open()
         return opened[-1]
 

@@ -37,18 +37,18 @@ TRUSTED = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 )
 def test_the_client_behind_proxies(peer, forwarded, client):
     """The last address that is no listed proxy's is the client's; what stands before it is anybody's word."""
-    assert TRUSTED.client(peer, forwarded) == client
+    assert TRUSTED.client_address(peer, forwarded) == client
 
 
 def test_nobody_is_trusted_by_default():
     """Without a list the peer is the client, whatever the header says."""
-    assert TrustedProxies().client("10.0.0.1", ["198.51.100.7"]) == "10.0.0.1"
+    assert TrustedProxies().client_address("10.0.0.1", ["198.51.100.7"]) == "10.0.0.1"
     assert not TrustedProxies().trusts("127.0.0.1")
 
 
 def test_a_long_chain_is_not_walked_to_its_end():
     """A header with thousands of entries is looked at from its end, and only so far."""
-    assert TRUSTED.client("10.0.0.1", ["198.51.100.7" + ",10.0.0.2" * MAX_FORWARDED_ADDRESSES]) == "10.0.0.2"
+    assert TRUSTED.client_address("10.0.0.1", ["198.51.100.7" + ",10.0.0.2" * MAX_FORWARDED_ADDRESSES]) == "10.0.0.2"
 
 
 @pytest.mark.parametrize(

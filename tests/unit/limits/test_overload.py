@@ -15,15 +15,15 @@ def overload():
 
 def let_in(overload, of=1600):
     """The share of requests that are let in."""
-    return sum(overload.refuses(1) is None for _ in range(of)) / of
+    return sum(overload.rejection_reason(1) is None for _ in range(of)) / of
 
 
 def test_one_late_look_is_no_overload(overload):
     """A loop that is late now and then refuses nothing."""
     for _ in range(10):
         for _ in range(LATE_CHECKS_BEFORE_SHEDDING - 1):
-            overload.note(10)
-        overload.note(0)
+            overload.record_lag(10)
+        overload.record_lag(0)
     assert let_in(overload) == 1
 
 
@@ -31,25 +31,25 @@ def test_a_loop_that_stays_late_is_let_off(overload):
     """Half as many requests are let in with each look at which the loop is late, but always some."""
     shares = []
     for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 6):
-        overload.note(LAG * 1.01)
+        overload.record_lag(LAG * 1.01)
         shares.append(let_in(overload))
     assert shares[LATE_CHECKS_BEFORE_SHEDDING - 2 : LATE_CHECKS_BEFORE_SHEDDING + 2] == pytest.approx(
         [1, 1 / 2, 1 / 4, 1 / 8], rel=0.02
     )
     assert shares[-1] == pytest.approx(MIN_SHARE, rel=0.02)
-    assert overload.refuses(1) == "lag"
+    assert overload.rejection_reason(1) == "lag"
 
 
 def test_it_comes_back_with_hysteresis(overload):
     """Between half the bound and the bound nothing changes; below it all are let in again, step by step."""
     for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 6):
-        overload.note(LAG * 2)
+        overload.record_lag(LAG * 2)
     for _ in range(20):
-        overload.note(LAG * 0.9)
+        overload.record_lag(LAG * 0.9)
     assert let_in(overload) == pytest.approx(MIN_SHARE, rel=0.02)
     shares = []
     for _ in range(10):
-        overload.note(LAG * 0.4)
+        overload.record_lag(LAG * 0.4)
         shares.append(let_in(overload))
     assert shares == sorted(shares)
     assert shares[0] < 0.3
@@ -58,13 +58,13 @@ def test_it_comes_back_with_hysteresis(overload):
 
 def test_too_many_at_once(overload):
     """The bound itself is let in, one more is not."""
-    assert overload.refuses(10) is None
-    assert overload.refuses(11) == "requests"
+    assert overload.rejection_reason(10) is None
+    assert overload.rejection_reason(11) == "requests"
 
 
 def test_no_bound_for_the_lag():
     """With 0 no lag refuses anything."""
     overload = LoadShedder(0, 10)
     for _ in range(100):
-        overload.note(100)
-    assert overload.refuses(1) is None
+        overload.record_lag(100)
+    assert overload.rejection_reason(1) is None
