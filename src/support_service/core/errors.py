@@ -22,7 +22,7 @@ class FieldError:
 
 
 def field_errors(failure: ValidationError, *within: str) -> list[FieldError]:
-    """Return the errors of a pydantic validation, at most MAX_TOLD; `within` is the model's path in the request."""
+    """Return a pydantic validation's errors, at most MAX_FIELD_ERRORS; `within` is the model's path in the request."""
     return [
         FieldError(".".join(map(str, (*within, *error["loc"]))) or "body", error["msg"].removeprefix("Value error, "))
         for error in failure.errors(include_url=False, include_input=False)[:MAX_FIELD_ERRORS]

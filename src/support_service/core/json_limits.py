@@ -13,7 +13,7 @@ JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
 
 
 def has_too_many_containers(text: bytes) -> bool:
-    """Return whether unparsed JSON has more than MAX_PARTS objects and lists; brackets inside strings do not count."""
+    """Return whether unparsed JSON has more than MAX_CONTAINERS objects and lists, not counting brackets in strings."""
     return _count_brackets(text) > MAX_CONTAINERS and _count_brackets(JSON_STRING.sub(b"", text)) > MAX_CONTAINERS
 
 

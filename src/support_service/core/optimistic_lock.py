@@ -11,4 +11,4 @@ ExpectedVersions = Collection[int] | None
 def expect_version(version: int, expected: ExpectedVersions) -> None:
     """Raise VersionConflict if a case's version is not one of the expected versions."""
     if expected is not None and version not in expected:
-        raise VersionConflict("case_changed", "The case was changed since it was read; read it again, and decide anew.")
+        raise VersionConflict("case_changed", "The case was changed since it was read; read it again and retry.")

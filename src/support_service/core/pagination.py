@@ -25,6 +25,6 @@ def decode_cursor(cursor: str | None) -> int | None:
         raw = b""
     seq = int.from_bytes(raw, signed=True)
     if len(raw) != CURSOR_BYTES or seq < 0:
-        problem = FieldError("cursor", "is not a cursor that this list gave; start again without one")
-        raise ValidationFailed("invalid_request", "The cursor can't be read.", [problem])
+        problem = FieldError("cursor", "was not issued by this list; start again without a cursor")
+        raise ValidationFailed("invalid_request", "The cursor is invalid.", [problem])
     return seq

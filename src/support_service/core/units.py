@@ -19,7 +19,7 @@ MAX_REQUESTS_PER_SECOND = (
 def parse_duration(text: str, default_unit: str = "") -> timedelta:
     """Parse a duration: a number with `s`, `m`, `h`, `d` or `w`; with `default_unit` the unit may be left out.
 
-    Raises ValueError with the allowed form if it can't be parsed or is longer than LONGEST.
+    Raises ValueError with the allowed form if it can't be parsed or is longer than MAX_DURATION.
     """
     found = DURATION.fullmatch(text.strip())
     unit = found[2] or default_unit if found else ""
@@ -60,7 +60,7 @@ def parse_percentage(text: str) -> float:
 
 
 def parse_count(text: str) -> int:
-    """Parse a whole number from 1 to MOST; raises ValueError with the allowed range."""
+    """Parse a whole number from 1 to MAX_INTEGER; raises ValueError with the allowed range."""
     found = int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
     if not 1 <= found <= MAX_INTEGER:
         raise ValueError(f"a number from 1 to {MAX_INTEGER}")

@@ -48,16 +48,16 @@ class Admission:
         reason = self.overload.rejection_reason(self.readiness.in_progress - self.readiness.waiting_for_client)
         if reason is not None:
             self.rejections.add(1, {"reason": reason})
-            raise Unavailable("overloaded", "The service has more to do than it can; try again in a moment.")
+            raise Unavailable("overloaded", "The service is overloaded; try again in a moment.")
         if self.by_address is not None:
             self._count_request(request, self.by_address, rate_limit_address(self.client_address(request)))
         query = request.rel_url.raw_query_string
         if query:
             if len(query) > MAX_QUERY_BYTES:
-                raise UriTooLong("uri_too_long", f"The query may have at most {MAX_QUERY_BYTES} bytes.")
+                raise UriTooLong("uri_too_long", f"The query string is too long; the limit is {MAX_QUERY_BYTES} bytes.")
             if query.count("&") >= MAX_QUERY_PARAMETERS:
                 raise MalformedRequest(
-                    "too_many_parameters", f"The query may have at most {MAX_QUERY_PARAMETERS} parameters."
+                    "too_many_parameters", f"The query has too many parameters; the limit is {MAX_QUERY_PARAMETERS}."
                 )
 
     def check_principal_rate(self, request: web.Request, principal: str) -> None:
@@ -102,7 +102,9 @@ class Admission:
             self.rejections.add(1, {"reason": limiter.name})
             rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
             raise RateLimited(
-                "rate_limited", f"More than {rate} for one {limiter.name}.", max(1, ceil(limit_state.retry_after))
+                "rate_limited",
+                f"The limit of {rate} for one {limiter.name} is exceeded; retry after the time in Retry-After.",
+                max(1, ceil(limit_state.retry_after)),
             )
 
     def _is_https(self, request: web.BaseRequest) -> bool:

@@ -71,13 +71,15 @@ class ChecksumVerifier:
         """Raise ValidationFailed, with an error for each header whose checksum does not match the received file."""
         actual = self._file.digest()
         mismatches = [
-            FieldError(each.header, f"says {each.value.hex()}, but the file that arrived has {actual.hex()}")
+            FieldError(each.header, f"expected SHA-256 {each.value.hex()}, but the received file has {actual.hex()}")
             for each in self._expected
             if each.value != actual and not (each.of_body and each.value == self._body.digest())
         ]
         if mismatches:
             raise ValidationFailed(
-                "checksum_mismatch", "The file is not the one that was sent; nothing was kept.", mismatches
+                "checksum_mismatch",
+                "The received file does not match its checksum, so it was not stored; send it again.",
+                mismatches,
             )
 
 
@@ -110,4 +112,4 @@ def _base64(header: str, text: str) -> bytes:
 
 
 def _malformed(header: str) -> MalformedRequest:
-    return MalformedRequest("malformed_checksum", f"{header} has no SHA-256 that can be read: it takes 32 bytes.")
+    return MalformedRequest("malformed_checksum", f"{header} has no valid SHA-256; send its 32 bytes in hex or base64.")

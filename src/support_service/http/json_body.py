@@ -87,7 +87,9 @@ def media_type(request: web.Request) -> str:
 def reject_compressed(request: web.Request) -> None:
     """Raise UnsupportedMediaType for a compressed body: the service decompresses no bodies."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("unsupported_type", "Send the body as it is, without Content-Encoding.")
+        raise UnsupportedMediaType(
+            "unsupported_type", "Compressed bodies are not supported; send the body without Content-Encoding."
+        )
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -119,15 +121,19 @@ def _parse_json(content_type: str, body: bytes) -> Any:
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise UnsupportedMediaType("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
     if has_too_many_containers(body):
-        raise MalformedRequest("malformed_json", f"The body has more than {MAX_CONTAINERS:,} objects and lists.")
+        raise MalformedRequest(
+            "malformed_json", f"The JSON body has more than {MAX_CONTAINERS:,} objects and lists, the limit."
+        )
     try:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
         raise MalformedRequest("malformed_json", f"The body is not JSON: {failure}.") from None
     if HUGE_NUMBER.search(body) and _contains(document, _is_infinite):
-        raise MalformedRequest("malformed_json", "The body holds a number that is too large for any reader.")
+        raise MalformedRequest(
+            "malformed_json", "The JSON body has a number above 1.8e308, the largest that is supported."
+        )
     if exceeds_depth(body, document):
-        raise MalformedRequest("malformed_json", f"The body nests deeper than {MAX_DEPTH} levels.")
+        raise MalformedRequest("malformed_json", f"The JSON body is nested deeper than {MAX_DEPTH} levels, the limit.")
     if b"\\u0000" in body:  # only a body with this escape can hold a NUL
         _refuse_nul(document)
     return document
@@ -143,7 +149,7 @@ def _validate(model: type[ModelT], document: object) -> ModelT:
 
 def _refuse_nul(document: object) -> None:
     if _contains(document, _is_nul):
-        raise ValidationFailed("invalid_request", "The request holds a NUL character, which no text here may have.")
+        raise ValidationFailed("invalid_request", "The request has a NUL character in a text, which is not allowed.")
 
 
 def _is_nul(value: object) -> bool:

@@ -40,8 +40,8 @@ CODE_BY_STATUS = {
     413: "body_too_large",
 }  # errors that aiohttp itself raises
 DETAIL_BY_STATUS = {
-    404: "Nothing is served at this path; /openapi.json lists what is.",
-    413: "The body is larger than this request may have.",
+    404: "There is no such path; /openapi.json lists all paths.",
+    413: "The body exceeds the size limit of this request.",
 }
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,9 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
             return web.Response(status=CLIENT_CLOSED_REQUEST)
         log.exception("%s %s failed", request.method, request.path)
-        return problem_response(500, "internal_error", "Something broke here; the request id finds it in the log.")
+        return problem_response(
+            500, "internal_error", "The service failed unexpectedly; its log has the details under the request id."
+        )
 
 
 def _challenge(error: errors.Unauthenticated) -> str:

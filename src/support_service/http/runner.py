@@ -67,7 +67,9 @@ class HttpServer(web.Server):
         try:
             return await self._app_handler(request)  # type: ignore[no-any-return]
         except web.HTTPExpectationFailed as failure:
-            return self._responder.refuse(417, "expectation_failed", "Only 100-continue can be expected.", failure)
+            return self._responder.refuse(
+                417, "expectation_failed", "The Expect header is not supported, except for 100-continue.", failure
+            )
 
 
 class Runner(web.ServerRunner):

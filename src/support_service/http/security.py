@@ -74,11 +74,14 @@ class BrowserPolicy:
             return
         host = request.headers.get("Host", "").lower()
         if host and not is_loopback(host) and _name(host) not in self._names:
-            raise MisdirectedRequest("host_not_allowed", "Without authentication only loopback's names are served.")
+            raise MisdirectedRequest(
+                "host_not_allowed",
+                "This host name is not allowed; without authentication, use localhost or SUPPORT_PUBLIC_URL's host.",
+            )
         origin = request.headers.get(ORIGIN)
         if origin is not None and origin not in self._allowed and origin.lower().partition("://")[2] != host:
             raise Forbidden(
-                "origin_not_allowed", "Pages of this origin may not call; SUPPORT_CORS_ORIGINS names those."
+                "origin_not_allowed", "This origin is not allowed; SUPPORT_CORS_ORIGINS lists the allowed origins."
             )
 
     def preflight(self, request: web.Request) -> web.Response | None:

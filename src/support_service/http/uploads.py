@@ -68,14 +68,16 @@ class FileUpload:
         reject_compressed(self._request)
         length = self._request.content_length
         if length is not None and length > self._max_bytes + MAX_OTHER_BYTES:
-            raise RequestTooLarge("attachment_too_large", f"A file may have at most {self._max_bytes} bytes.")
+            raise RequestTooLarge(
+                "attachment_too_large", f"The file is too large; the limit is {self._max_bytes} bytes."
+            )
         async for event in self._events:
             if isinstance(event, MultipartSegment) and event.name == FILE_PART:
                 self.filename = event.filename or ""
                 self.content_type = event.content_type
                 self._checksums.add_expected(event.headerlist)
                 return
-        raise ValidationFailed("file_missing", "The body has no part named `file`.")
+        raise ValidationFailed("file_missing", "The body has no part named `file`; send the file in it.")
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the file's bytes. Ends only after the whole body has been read and validated.
@@ -90,7 +92,7 @@ class FileUpload:
             elif isinstance(event, MultipartSegment):
                 if event.name == FILE_PART:
                     raise ValidationFailed(
-                        "file_repeated", "The body has more than one part named `file`; send one at a time."
+                        "file_repeated", "The body has several parts named `file`; send one file per request."
                     )
             elif in_file:
                 self._checksums.add_file(event)
@@ -110,12 +112,12 @@ class FileUpload:
         except TimeoutError:
             if left < chunk_timeout:
                 raise RequestTimeout("body_too_slow", f"The body did not arrive within {self._deadline:g} s.") from None
-            raise RequestTimeout("body_too_slow", f"Nothing of the body arrived for {chunk_timeout:g} s.") from None
+            raise RequestTimeout("body_too_slow", f"No data of the body arrived for {chunk_timeout:g} s.") from None
         self._received += len(chunk)
         self._waited += self._loop.time() - started
         if chunk and self._waited > self._timings.min_rate_grace and self._received < self._min_rate * self._waited:
             raise RequestTimeout(
-                "body_too_slow", f"The body must arrive with at least {self._min_rate:g} bytes a second."
+                "body_too_slow", f"The body arrives too slowly; the minimum is {self._min_rate:g} bytes per second."
             )
         self._checksums.add_body(chunk)
         return chunk
@@ -124,7 +126,8 @@ class FileUpload:
         media_type, options = parse_options_header(self._request.headers.get("Content-Type", ""))
         if media_type != "multipart/form-data" or not options.get("boundary"):
             raise UnsupportedMediaType(
-                "unsupported_type", "Send multipart/form-data with a boundary, and a part `file`."
+                "unsupported_type",
+                "The content type is not supported; send multipart/form-data with a boundary and a part `file`.",
             )
         received, file_bytes, in_file = 0, 0, False
         try:
@@ -145,11 +148,13 @@ class FileUpload:
                             file_bytes += len(event)
                         yield event
                     if received - file_bytes > MAX_OTHER_BYTES:
-                        raise RequestTooLarge("body_too_large", "There is too much in the body that is not the file.")
+                        raise RequestTooLarge(
+                            "body_too_large", f"The body has more than {MAX_OTHER_BYTES} bytes besides the file."
+                        )
         except MultipartError as failure:
-            raise MalformedRequest("malformed_multipart", f"The body is not in order: {failure}.") from None
+            raise MalformedRequest("malformed_multipart", f"The multipart body is invalid: {failure}.") from None
 
 
 def _misplaced_visibility() -> ValidationFailed:
-    errors = [FieldError(VISIBILITY_PART, "belongs into the query, as ?visibility=internal")]
+    errors = [FieldError(VISIBILITY_PART, "must be in the query, as ?visibility=internal")]
     return ValidationFailed("invalid_request", "Some fields break a rule; `errors` names each.", errors)

@@ -15,7 +15,7 @@ from tests.unit.limits.test_rates import Clock
 
 REPLICAS = 3
 RATE = Rate(200, 3600)  # by a clock that a test sets; what Redis keeps of it outlives any stall of the machine
-SETTLED = 0.2  # of that hour, as often as SETTLE_EVERY is in a rate of a second
+SETTLED = 0.2  # of that hour, as often as the interval is in a rate of a second
 LARGE = Rate(10_000, 10_000 * 3600)  # more than a test spends by looking, and nothing of it is given back meanwhile
 
 
