@@ -135,3 +135,37 @@ def test_kinds_are_bounded(clock):
     gate = RateLimitFilter("opentelemetry")
     passed = [gate.filter(record("opentelemetry", f"odd {number}")) for number in range(10 * MAX_KINDS)]
     assert sum(passed) == MAX_KINDS + 1
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+async def test_head_that_arrives_in_pieces_is_refused_at_its_limit(client, before):
+    """The limit holds for a head without an end, also on a connection that has served a request."""
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    async with asyncio.timeout(10):
+        if before:
+            writer.write(before)
+        if before.startswith(b"GET"):
+            assert b" 200 " in (await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        for _ in range(33):
+            writer.write(b"a: " + b"x" * 995 + b"\r\n")
+            await asyncio.sleep(0)
+        answer = await reader.read()
+    writer.close()
+    assert b" 431 " in answer
+    assert b"headers_too_large" in answer
+
+
+@pytest.mark.parametrize("cut", range(5))
+async def test_body_behind_a_head_is_not_measured_with_it(client, cut):
+    """A body that is larger than a head may be is read, wherever the network cuts the end of its head."""
+    body = json.dumps({"subject": "A", "channel": "email"}).encode() + b" " * 100_000
+    head = b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    raw = head + b"Content-Length: %d\r\n\r\n" % len(body)
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(raw[: len(raw) - cut])
+    await writer.drain()
+    writer.write(raw[len(raw) - cut :] + body)
+    async with asyncio.timeout(10):
+        assert b" 201 " in (await reader.read())
+    writer.close()
