@@ -107,7 +107,7 @@ async def test_no_start_without_a_file(variables, tmp_path):
         status, out, errors = await service.ended(within=START)
     assert (status, out) == (2, "")
     line = errors.splitlines()[-1]
-    assert line.startswith("support-service: The file of tokens, nowhere.json, is not there")
+    assert line.startswith("support-service: The token file nowhere.json does not exist")
     assert "Traceback" not in errors
 
 

@@ -90,8 +90,8 @@ async def test_commands_at_once_lose_nothing(token, path):
         (("create", "x", "--role", "service", "--team", ""), "--team ''"),
         (("create", "x", "--role", "service", "--expires", "90"), "'90' is no duration"),
         (("create", "x", "--role", "service", "--expires", "0d"), "'0d' is no duration"),
-        (("revoke", "x"), "is not there"),
-        (("list",), "is not there"),
+        (("revoke", "x"), "does not exist"),
+        (("list",), "does not exist"),
     ],
 )
 def test_what_can_not_be(path, arguments, told):
@@ -122,7 +122,7 @@ async def test_a_broken_file_is_left_alone(token, path):
     """A file that can't be read is not written over: what it held may still be saved."""
     path.write_text("{")
     for command in (("create", "x", "--role", "service"), ("revoke", "x"), ("list",)):
-        await refused(token(*command), "is broken")
+        await refused(token(*command), "is invalid")
     assert path.read_text() == "{"
 
 
