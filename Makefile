@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format catalogue rules dashboards drill drill-short bench siege lock clean
+.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format catalogue rules dashboards drill drill-short bench slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,8 +101,10 @@ dashboards: install ## Write grafana/dashboards/ again, from the tables of panel
 bench: install services ## Measure the service against a bare server (ARGS=--help lists the options)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-siege: install ## Hold 10,000 idle and 1,000 slow connections open: good clients hardly notice
-	@$(BIN)/python -m benchmarks.siege $(ARGS)
+slow-clients: install ## Measure regular clients while 10,000 idle and 1,000 slow connections are open
+	@$(BIN)/python -m benchmarks.slow_clients $(ARGS)
+
+siege: slow-clients # the former name
 
 COMPILE = uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command 'make lock' $(ARGS)

@@ -1,7 +1,7 @@
-"""Measure the service against the floor, in one run, and print a table.
+"""Measure the service against the baseline server, in one run, and print a table.
 
-The figure is the server's CPU time per request as a multiple of the floor's: absolute times belong to the machine. A
-missed budget is reported and is no failure; a request that fails is one.
+The figure is the server's CPU time per request as a multiple of the baseline's, because absolute times depend on
+the machine. A missed budget is reported; a failed request makes the exit status 1.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import callers, measure, moving, report, scenarios, scrapes
-from benchmarks.bed import bed
-from benchmarks.load import Failed
+from benchmarks import authentication, measure, offload, report, scenarios, scrape_delay
+from benchmarks.environment import environment
+from benchmarks.load_generator import Failed
 from benchmarks.measure import Load
 
 LEVELS = (0, 10_000, 50_000)
@@ -57,25 +57,35 @@ def _parser() -> argparse.ArgumentParser:
         type=_names,
         default=list(scenarios.ALL),
         metavar="NAME,…",
-        help=f"of {', '.join(scenarios.ALL)} (default: all; empty: none)",
+        help=f"some of {', '.join(scenarios.ALL)} (default: all; empty: none)",
     )
     parser.add_argument("--large", action="store_true", help=f"also memory during an upload of {measure.LARGE_MIB} MiB")
     parser.add_argument(
         "--backlog", action="store_true", help=f"also uploads with {', '.join(f'{n:,}' for n in LEVELS)} files stored"
     )
-    cold = f"also cold reads one after another, with services behind that take {DELAY * 1000:g} ms"
+    cold = f"also consecutive cold reads, with upstream services that take {DELAY * 1000:g} ms"
     parser.add_argument("--cold", action="store_true", help=cold)
-    parser.add_argument("--unmeasured", action="store_true", help="also reads with metrics on, against metrics off")
-    parser.add_argument("--auth", action="store_true", help="also reads by token and by JWT, against an open service")
     parser.add_argument(
-        "--scrapes", action="store_true", help=f"also how long {scrapes.SCRAPES} scrapes at once hold up the event loop"
+        "--unmeasured", action="store_true", help="also reads with metrics on, compared with metrics off"
     )
-    parser.add_argument("--offload", action="store_true", help="also small files moved to S3, against a bare copy loop")
-    parser.add_argument("--huge", action="store_true", help="also memory while 2 GiB go up, to S3 and down again")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, whose median counts (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=4, help="length of one measurement (default: %(default)s)")
-    parser.add_argument("--connections", type=int, default=32, help="requests at a time (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument(
+        "--auth", action="store_true", help="also reads with a token and with a JWT, compared with SUPPORT_AUTH=open"
+    )
+    parser.add_argument(
+        "--scrapes", action="store_true", help=f"also event loop delay during {scrape_delay.SCRAPES} concurrent scrapes"
+    )
+    parser.add_argument(
+        "--offload", action="store_true", help="also offload of small files to S3, compared with a bare copy loop"
+    )
+    parser.add_argument(
+        "--huge", action="store_true", help="also memory during upload, offload and download of a file of 2 GiB"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="number of rounds; results are their median (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
+    parser.add_argument("--connections", type=int, default=32, help="concurrent connections (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
     return parser
 
 
@@ -83,36 +93,40 @@ def _names(text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
     unknown = [name for name in names if name not in scenarios.ALL]
     if unknown:
-        raise argparse.ArgumentTypeError(f"unknown scenario {unknown[0]!r}; there are {', '.join(scenarios.ALL)}")
+        raise argparse.ArgumentTypeError(
+            f"unknown scenario {unknown[0]!r}: expected some of {', '.join(scenarios.ALL)}"
+        )
     return names
 
 
 def _scenarios(names: list[str], load: Load) -> list[report.Figures]:
-    chosen = [scenarios.ALL[name] for name in names]
-    with bed() as servers:
-        found = measure.rounds(servers, chosen, load, _progress)
-    results = [{"scenario": each.name, "budget": each.budget, **report.figures(found[each.name])} for each in chosen]
-    _show(report.scenario_table(results), f"CPU of a request at {load.connections} connections, against the floor")
+    selected = [scenarios.ALL[name] for name in names]
+    with environment() as servers:
+        found = measure.rounds(servers, selected, load, _progress)
+    results = [{"scenario": each.name, "budget": each.budget, **report.figures(found[each.name])} for each in selected]
+    _show(
+        report.scenario_table(results), f"CPU of a request at {load.connections} connections, relative to the baseline"
+    )
     return results
 
 
 def _large(_: Load) -> report.Figures:
-    with bed() as servers:
+    with environment() as servers:
         large = measure.large_upload(servers.service, _progress)
     _show(report.large_line(large))
     return {"growth_mib": large.growth_mib, "mib_per_second": large.mib_per_second, "errors": dict(large.errors)}
 
 
 def _backlog(load: Load) -> list[report.Figures]:
-    with bed() as servers:
+    with environment() as servers:
         found = list(measure.backlog(servers, LEVELS, load, _progress))
     results = [{"stored": stored, **report.figures(rounds)} for stored, rounds in found]
-    _show(report.backlog_table(results), "CPU of an upload by files stored, against itself without any")
+    _show(report.backlog_table(results), "CPU of an upload by number of stored files, relative to none")
     return results
 
 
 def _cold(load: Load) -> report.Figures:
-    with bed(delay=DELAY) as servers:
+    with environment(delay=DELAY) as servers:
         cold = measure.cold_reads(servers, load, _progress)
     _show(report.cold_line(cold))
     return {"read_p99_ms": cold.read_ms, "call_p99_ms": cold.call_ms, "errors": dict(cold.errors)}
@@ -120,44 +134,44 @@ def _cold(load: Load) -> report.Figures:
 
 def _unmeasured(load: Load) -> list[report.Figures]:
     read = replace(scenarios.ALL["get"], budget=METRICS_BUDGET)
-    with bed(against={"OTEL_METRICS_EXPORTER": "none"}) as servers:
+    with environment(baseline_env={"OTEL_METRICS_EXPORTER": "none"}) as servers:
         found = measure.rounds(servers, [read], load, _progress)
     results = [{"scenario": read.name, "budget": read.budget, **report.figures(found[read.name])}]
-    _show(report.scenario_table(results), "CPU of a request with metrics on, against metrics off (floor)")
+    _show(report.scenario_table(results), "CPU of a request with metrics on; baseline: metrics off")
     return results
 
 
 def _auth(load: Load) -> list[report.Figures]:
     results = []
-    for way in callers.WAYS:
-        read = replace(scenarios.ALL["get"], name=f"get, {way}", budget=AUTH_BUDGET)
-        with callers.asked(way) as asked, bed(against={}, asked=asked) as servers:
+    for method in authentication.METHODS:
+        read = replace(scenarios.ALL["get"], name=f"get, {method}", budget=AUTH_BUDGET)
+        with authentication.authentication(method) as auth, environment(baseline_env={}, auth=auth) as servers:
             found = measure.rounds(servers, [read], load, _progress)
         results.append({"scenario": read.name, "budget": read.budget, **report.figures(found[read.name])})
-    _show(report.scenario_table(results), "CPU of a request whose caller is asked for, against an open service (floor)")
+    _show(report.scenario_table(results), "CPU of a request with authentication; baseline: SUPPORT_AUTH=open")
     return results
 
 
 def _scrapes(_: Load) -> report.Figures:
-    done = subprocess.run([sys.executable, "-m", "benchmarks.scrapes"], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.scrape_delay"], check=True, capture_output=True, text=True)
     found: report.Figures = json.loads(done.stdout)
-    verdict = "ok" if found["typical"] <= scrapes.BUDGET_MS else "missed"
+    verdict = "ok" if found["typical"] <= scrape_delay.BUDGET_MS else "missed"
     _show(
-        f"{scrapes.SCRAPES} scrapes at once, {found['series']} series: the loop waits "
-        f"{found['typical']} ms at the longest (median of {found['longest']}, of {found['idle']} without a scrape; "
-        f"budget {scrapes.BUDGET_MS:g} ms: {verdict})"
+        f"{scrape_delay.SCRAPES} concurrent scrapes of {found['series']} series: longest event loop delay "
+        f"{found['typical']} ms (median of {found['longest']}, without scrapes {found['idle']}; "
+        f"budget {scrape_delay.BUDGET_MS:g} ms: {verdict})"
     )
     return found
 
 
 def _offload(_: Load) -> report.Figures:
-    found = moving.offload(_progress)
+    found = offload.offload(_progress)
     _show(report.offload_line(found))
     return asdict(found)
 
 
 def _huge(_: Load) -> report.Figures:
-    found = moving.huge(_progress)
+    found = offload.huge(_progress)
     _show(report.huge_line(found))
     return asdict(found)
 
@@ -177,7 +191,7 @@ PARTS: dict[str, Callable[[Load], Any]] = {
 def _failures(results: report.Figures) -> Counter[str]:
     """Count the failed requests of all results by kind."""
     compared = [each for part in ("scenarios", "backlog", "unmeasured", "auth") for each in results.get(part, [])]
-    parts = [each[side] for each in compared for side in ("service", "floor")]
+    parts = [each[side] for each in compared for side in ("service", "baseline")]
     single = [results[part] for part in ("large", "cold") if part in results]
     return sum((Counter(part["errors"]) for part in (*parts, *single)), Counter())
 

@@ -1,4 +1,4 @@
-"""The baseline server: the least work that can answer the service's routes, at the cost of hardware and HTTP stack.
+"""The baseline server: answers the service's routes with as little work as the HTTP stack allows.
 
 No validation, no schema, no telemetry. A create or a message is one SQLite insert, a read one primary-key lookup, a
 cached timeline one Redis GET, a cold one four concurrent calls and a SET, an upload one file written as it arrives.
@@ -18,11 +18,11 @@ import hiredis
 import uvloop
 from aiohttp import web
 
-from benchmarks.serving import READ_BUFFER, serve
+from benchmarks.bare_server import READ_BUFFER, serve
 
 CASES = "/support/cases"
 SOURCES = ("/orders/101", "/orders/101/events", "/payments/501", "/fulfillment/shipments/301")
-METRICS = "".join(f'floor_requests_total{{route="/r{n}",status="2xx"}} {n}.0\n' for n in range(120)).encode()
+METRICS = "".join(f'baseline_requests_total{{route="/r{n}",status="2xx"}} {n}.0\n' for n in range(120)).encode()
 
 
 class Redis(asyncio.Protocol):
@@ -61,7 +61,7 @@ class Redis(asyncio.Protocol):
         return waiter
 
 
-class Floor:
+class BaselineHandler:
     """A handler that dispatches the routes without a router."""
 
     def __init__(self, directory: Path, redis: Redis, http: aiohttp.ClientSession) -> None:
@@ -70,7 +70,7 @@ class Floor:
         self._redis = redis
         self._http = http
         self._fetches: dict[str, asyncio.Task[bytes]] = {}
-        self._db = sqlite3.connect(directory / "floor.db", isolation_level=None)
+        self._db = sqlite3.connect(directory / "baseline.db", isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("CREATE TABLE cases (id TEXT PRIMARY KEY, doc BLOB) WITHOUT ROWID")
@@ -153,7 +153,7 @@ async def main(port: int, directory: Path, redis_port: int, stub_url: str) -> No
     """Serve until SIGTERM."""
     redis = await Redis.connect(redis_port)
     async with aiohttp.ClientSession(stub_url, connector=aiohttp.TCPConnector(limit=0)) as http:
-        await serve(Floor(directory, redis, http), port=port)
+        await serve(BaselineHandler(directory, redis, http), port=port)
 
 
 if __name__ == "__main__":

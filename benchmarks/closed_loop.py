@@ -1,4 +1,7 @@
-"""Many clients in a closed loop: `python -m benchmarks.flooder PORT CASE CONNECTIONS SECONDS`; prints JSON."""
+"""Clients in a closed loop, each with one request at a time; prints JSON.
+
+`python -m benchmarks.closed_loop PORT CASE CONNECTIONS SECONDS`
+"""
 
 import asyncio
 import json
@@ -9,7 +12,7 @@ from time import perf_counter
 import uvloop
 
 ADDRESSES = 64
-AT_ONCE = 200  # connections opened concurrently
+CONNECT_BATCH = 200  # connections opened concurrently
 WARM_UP = 5.0  # seconds before answers count: the service has to detect the overload first
 
 
@@ -56,11 +59,11 @@ class Client(asyncio.Protocol):
             self._transport.write(self._request)
 
 
-async def _flood(port: int, case: str, connections: int, seconds: float) -> None:
+async def _run(port: int, case: str, connections: int, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     request = f"GET /support/cases/{case} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     answers: list[tuple[float, int, float]] = []
-    for first in range(0, connections, AT_ONCE):
+    for first in range(0, connections, CONNECT_BATCH):
         await asyncio.gather(
             *(
                 loop.create_connection(
@@ -69,7 +72,7 @@ async def _flood(port: int, case: str, connections: int, seconds: float) -> None
                     port,
                     local_addr=(f"127.0.1.{1 + number % ADDRESSES}", 0),
                 )
-                for number in range(first, min(first + AT_ONCE, connections))
+                for number in range(first, min(first + CONNECT_BATCH, connections))
             )
         )
     await asyncio.sleep(WARM_UP)
@@ -83,6 +86,6 @@ async def _flood(port: int, case: str, connections: int, seconds: float) -> None
 
 
 if __name__ == "__main__":
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    uvloop.run(_flood(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+    uvloop.run(_run(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import proc
-from benchmarks.callers import Asked
-from benchmarks.load import Failed
+from benchmarks import process_stats
+from benchmarks.authentication import Authentication
+from benchmarks.load_generator import Failed
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
@@ -32,19 +32,21 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Bed:
+class Environment:
     """The service, the baseline that it is compared with, and the stub of the upstream services."""
 
     service: Server
-    floor: Server
-    stub: Server
+    baseline: Server
+    upstream_stub: Server
 
 
 @contextlib.contextmanager
-def bed(*, against: Mapping[str, str] | None = None, asked: Asked | None = None, delay: float = 0.0) -> Iterator[Bed]:
+def environment(
+    *, baseline_env: Mapping[str, str] | None = None, auth: Authentication | None = None, delay: float = 0.0
+) -> Iterator[Environment]:
     """Start every process on a free loopback port with empty stores. At the end stop them and remove their files.
 
-    The baseline (`floor`) is the bare server, or the service itself with the variables `against`. With `asked` the
+    The baseline is the bare server, or the service itself with the variables `baseline_env`. With `auth` the
     service authenticates its callers. The stub upstream services answer after `delay` seconds. Raises Failed if
     redis-server is missing or a process does not start.
     """
@@ -60,24 +62,26 @@ def bed(*, against: Mapping[str, str] | None = None, asked: Asked | None = None,
             pid = stack.enter_context(running(server, port, command, cwd=cwd, env=env, log=directory / f"{server}.log"))
             return Server(server, port, pid)
 
-        redis, stub, floor, service = (free_port() for _ in range(4))
-        in_memory = ["--bind", "127.0.0.1", "--port", str(redis), "--save", "", "--appendonly", "no"]
-        start("redis", redis, [redis_server, *in_memory], directory, {})
-        upstream_stub = start("stub", stub, [sys.executable, "-m", "benchmarks.stub", str(stub), str(delay)], ROOT, {})
-        upstream_url = f"http://127.0.0.1:{stub}"
+        redis_port, stub_port, baseline_port, service_port = (free_port() for _ in range(4))
+        in_memory = ["--bind", "127.0.0.1", "--port", str(redis_port), "--save", "", "--appendonly", "no"]
+        start("redis", redis_port, [redis_server, *in_memory], directory, {})
+        command = [sys.executable, "-m", "benchmarks.upstream_stub", str(stub_port), str(delay)]
+        upstream_stub = start("stub", stub_port, command, ROOT, {})
+        upstream_url = f"http://127.0.0.1:{stub_port}"
         serve = [sys.executable, "-m", "support_service", "serve"]
-        if against is not None:
-            without = {**_settings(directory / "against", floor, redis, upstream_url), **against}
-            baseline = start("floor", floor, serve, directory, without)
+        if baseline_env is not None:
+            settings = _settings(directory / "baseline", baseline_port, redis_port, upstream_url) | dict(baseline_env)
+            baseline = start("baseline", baseline_port, serve, directory, settings)
         else:
-            bare = ["-m", "benchmarks.floor", str(floor), str(directory / "floor"), str(redis), upstream_url]
-            baseline = start("floor", floor, [sys.executable, *bare], ROOT, {})
-        settings = _settings(directory / "service", service, redis, upstream_url)
-        if asked is not None:
-            settings |= asked.variables
-        measured = start("service", service, serve, directory, settings)
-        measured = replace(measured, header=asked.header) if asked else measured
-        yield Bed(service=measured, floor=baseline, stub=upstream_stub)
+            arguments = [str(baseline_port), str(directory / "baseline"), str(redis_port), upstream_url]
+            command = [sys.executable, "-m", "benchmarks.baseline", *arguments]
+            baseline = start("baseline", baseline_port, command, ROOT, {})
+        settings = _settings(directory / "service", service_port, redis_port, upstream_url)
+        if auth is not None:
+            settings |= auth.variables
+        measured = start("service", service_port, serve, directory, settings)
+        measured = replace(measured, header=auth.header) if auth else measured
+        yield Environment(service=measured, baseline=baseline, upstream_stub=upstream_stub)
 
 
 def _settings(directory: Path, port: int, redis: int, upstream_url: str) -> dict[str, str]:
@@ -121,7 +125,7 @@ def running(name: str, port: int, command: list[str], *, cwd: Path, env: dict[st
 
 def _await_start(name: str, process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not proc.listens(process.pid, port):
+    while not process_stats.listens(process.pid, port):
         if process.poll() is not None or time.monotonic() > deadline:
             raise Failed(f"{name} did not start on port {port}")
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The server's CPU for a read, without events and with events at the budget's rate."""
+"""Server CPU time per read, without inbound events and with events at the budgeted rate."""
 
 import asyncio
 import itertools
@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.load import Client, Failed
-from benchmarks.proc import cpu_seconds
+from benchmarks.load_generator import Client, Failed
+from benchmarks.process_stats import cpu_seconds
 from benchmarks.scenarios import CASES, plain
 
 CONNECTIONS = 32
@@ -16,7 +16,7 @@ ROUNDS = 3
 
 
 @dataclass(slots=True)
-class Spent:
+class CpuUsage:
     """The server's CPU time in seconds, and the numbers of reads and events that it covers."""
 
     seconds: float = 0.0
@@ -31,7 +31,7 @@ class Spent:
 
 
 @dataclass(slots=True)
-class Stream:
+class EventStream:
     """Inbound events. `send` adds one; `handled` returns how many have been processed."""
 
     send: Callable[[], Coroutine[Any, Any, None]]
@@ -39,17 +39,19 @@ class Stream:
     rate: float  # events a second
 
 
-async def compare(port: int, pid: int, cases: list[str], stream: Stream, seconds: float) -> tuple[float, float, float]:
+async def compare(
+    port: int, pid: int, cases: list[str], stream: EventStream, seconds: float
+) -> tuple[float, float, float]:
     """Return the CPU of a read in ms without and with events, and the share of sent events that took effect meanwhile.
 
     The CPU of the events themselves is subtracted from the second figure, which shows their effect on the API.
     """
     requests = (plain("GET", f"{CASES}/{case}") for case in itertools.cycle(cases))
-    alone, quiet, both = Spent(), Spent(), Spent()
+    alone, events_only, both = CpuUsage(), CpuUsage(), CpuUsage()
     sent = 0
     async with Client(port, CONNECTIONS) as client:
-        for spent, reads, events in itertools.islice(
-            itertools.cycle(((alone, True, False), (quiet, False, True), (both, True, True))), 3 * ROUNDS
+        for usage, reads, events in itertools.islice(
+            itertools.cycle(((alone, True, False), (events_only, False, True), (both, True, True))), 3 * ROUNDS
         ):
             before, handled = cpu_seconds(pid), await stream.handled()
             sending = asyncio.create_task(_send(stream, seconds)) if events else None
@@ -57,16 +59,16 @@ async def compare(port: int, pid: int, cases: list[str], stream: Stream, seconds
             number = await sending if sending else 0
             if sample and sample.errors:
                 raise Failed(f"Reads failed: {dict(sample.errors)}")
-            spent.add(cpu_seconds(pid) - before, sample.started if sample else 0, await stream.handled() - handled)
+            usage.add(cpu_seconds(pid) - before, sample.started if sample else 0, await stream.handled() - handled)
             sent += number if reads else 0
             while await stream.handled() < handled + number:  # noqa: ASYNC110 - another process handles them
                 await asyncio.sleep(0.05)
-    event = quiet.seconds / quiet.events
-    beside = (both.seconds - both.events * event) / both.reads
-    return alone.seconds / alone.reads * 1000, beside * 1000, both.events / sent
+    event = events_only.seconds / events_only.events
+    with_events = (both.seconds - both.events * event) / both.reads
+    return alone.seconds / alone.reads * 1000, with_events * 1000, both.events / sent
 
 
-async def _send(stream: Stream, seconds: float) -> int:
+async def _send(stream: EventStream, seconds: float) -> int:
     """Send events at the stream's rate for `seconds` and return their number."""
     started = time.perf_counter()
     for number in range(int(stream.rate * seconds)):

@@ -1,7 +1,7 @@
-"""Measure events on PostgreSQL, Redis and one replica: how many take effect in a minute, and how late changes are told.
+"""Measure events with PostgreSQL, Redis and one replica: inbound events per minute, and the delay of published changes.
 
-Beside the inbound events clients read cases: in a burst their latency, and at the budget's rate the server's CPU for a
-read say what the API makes of it. It needs what `make services` installs. Figures belong to the machine.
+Clients read cases meanwhile. Their latency during a burst, and the server's CPU time per read at the budgeted rate,
+show the effect on the API. Needs the packages that `make services` installs. Absolute figures depend on the machine.
 """
 
 import argparse
@@ -23,13 +23,13 @@ import redis.asyncio as redis
 import uvloop
 from tests.support.servers import PostgresServer, RedisServer, free_port
 
-from benchmarks.beside import Stream, compare
+from benchmarks.event_cost import EventStream, compare
 from support_service.database import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = 500
-PATIENCE = 600.0  # seconds until all events must have taken effect
-A_MINUTE = 5000  # events; the budget's rate
+APPLY_TIMEOUT = 600.0  # seconds within which all events must be applied
+EVENTS_PER_MINUTE = 5000  # the budgeted rate
 WINDOW = 5.0  # seconds of each window: reads, events, and both
 
 
@@ -37,10 +37,12 @@ def main() -> int:
     """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.events", description=__doc__)
     parser.add_argument(
-        "--events", type=int, default=5000, help="inbound events of one case each (default: %(default)s)"
+        "--events", type=int, default=5000, help="inbound events, each for one case (default: %(default)s)"
     )
-    parser.add_argument("--rate", type=float, default=100, help="changes a second for the relay (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=20, help="of changes (default: %(default)s)")
+    parser.add_argument(
+        "--rate", type=float, default=100, help="changes per second for the relay (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=20, help="duration of the changes (default: %(default)s)")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="benchmark-events-"))
     for name in ("postgres", "redis"):
@@ -66,17 +68,17 @@ async def _measure(arguments: argparse.Namespace, folder: Path, url: str, redis_
         cases = [await _open(session, number) for number in range(CASES)]
         seconds, reads = await _inbound(session, stream, cases, arguments.events)
         rate = arguments.events / seconds * 60
-        print(f"inbound: {arguments.events} events in {seconds:.1f} s, {rate:,.0f} a minute (budget 5,000)")
-        print(f"  reads meanwhile: {len(reads)}, p50 {_ms(reads, 0.5)}, p99 {_ms(reads, 0.99)}")
+        print(f"inbound: {arguments.events} events in {seconds:.1f} s, {rate:,.0f} per minute (budget 5,000)")
+        print(f"  concurrent reads: {len(reads)}, p50 {_ms(reads, 0.5)}, p99 {_ms(reads, 0.99)}")
         lags = await _relay(session, stream, cases, arguments.rate, arguments.seconds)
         print(
-            f"relay: {len(lags)} changes at {arguments.rate:g} a second, lag p50 {_ms(lags, 0.5)}, "
-            f"p99 {_ms(lags, 0.99)}, most {_ms(lags, 1)} (budget p99 250 ms)"
+            f"relay: {len(lags)} changes at {arguments.rate:g} per second, delay p50 {_ms(lags, 0.5)}, "
+            f"p99 {_ms(lags, 0.99)}, max {_ms(lags, 1)} (budget p99 250 ms)"
         )
-        alone, beside, kept_up = await compare(port, pid, cases, _inbound_stream(stream), WINDOW)
+        alone, with_events, applied = await compare(port, pid, cases, _inbound_stream(stream), WINDOW)
         print(
-            f"reads at 32 connections: {alone:.3f} ms of CPU each, {beside:.3f} ms beside {A_MINUTE:,} events a minute "
-            f"({beside / alone:.2f}x); {kept_up:.0%} of those took effect meanwhile"
+            f"reads at 32 connections: {alone:.3f} ms of CPU each, {with_events:.3f} ms with {EVENTS_PER_MINUTE:,} "
+            f"events per minute ({with_events / alone:.2f}x); {applied:.0%} of the events were applied meanwhile"
         )
         await stream.aclose()
 
@@ -91,7 +93,7 @@ def _event(number: int, name: str = "e") -> str:
     return json.dumps(event | {"type": "fulfillment.shipment.updated.v1"})
 
 
-def _inbound_stream(stream: Any) -> Stream:
+def _inbound_stream(stream: Any) -> EventStream:
     sent = 0
 
     async def send() -> None:
@@ -103,7 +105,7 @@ def _inbound_stream(stream: Any) -> Stream:
         (group,) = await stream.xinfo_groups("support.inbound")
         return sent - int(group["lag"] or 0) - int(group["pending"])
 
-    return Stream(send, handled, A_MINUTE / 60)
+    return EventStream(send, handled, EVENTS_PER_MINUTE / 60)
 
 
 async def _open(session: aiohttp.ClientSession, number: int) -> str:
@@ -122,7 +124,7 @@ async def _inbound(
     started = time.perf_counter()
     await pipe.execute()
     reads: list[float] = []
-    while time.perf_counter() < started + PATIENCE:
+    while time.perf_counter() < started + APPLY_TIMEOUT:
         for _ in range(5):
             at = time.perf_counter()
             async with session.get(f"/support/cases/{cases[len(reads) % CASES]}") as response:

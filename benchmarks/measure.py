@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import uvloop
 
-from benchmarks import proc, scenarios
-from benchmarks.bed import Bed, Server
-from benchmarks.load import Client, Sample
+from benchmarks import process_stats, scenarios
+from benchmarks.environment import Environment, Server
+from benchmarks.load_generator import Client, Sample
 from benchmarks.scenarios import Scenario
 
 CASES = 256  # over which the requests of a run are spread
@@ -35,7 +35,7 @@ class Round:
     """One scenario on both servers, one after the other."""
 
     service: Sample
-    floor: Sample
+    baseline: Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,16 @@ class Cold:
 Progress = Callable[[str], None]
 
 
-def rounds(bed: Bed, chosen: list[Scenario], load: Load, progress: Progress) -> dict[str, list[Round]]:
+def rounds(env: Environment, selected: list[Scenario], load: Load, progress: Progress) -> dict[str, list[Round]]:
     """Run every scenario in every round and return the rounds by scenario name.
 
     The servers take turns in going first, so that drift affects both alike.
     """
-    found: dict[str, list[Round]] = {scenario.name: [] for scenario in chosen}
+    found: dict[str, list[Round]] = {scenario.name: [] for scenario in selected}
     for number in range(load.rounds):
-        for scenario in chosen:
+        for scenario in selected:
             samples: dict[str, Sample] = {}
-            for server in (bed.service, bed.floor) if number % 2 == 0 else (bed.floor, bed.service):
+            for server in (env.service, env.baseline) if number % 2 == 0 else (env.baseline, env.service):
                 progress(f"round {number + 1} of {load.rounds}: {scenario.name}, {server.name}")
                 samples[server.name] = uvloop.run(_run(server, scenario, load))
             found[scenario.name].append(Round(**samples))
@@ -82,9 +82,9 @@ async def _run(server: Server, scenario: Scenario, load: Load) -> Sample:
         await client.bodies(itertools.chain.from_iterable(map(scenario.warm, cases)))
         requests = (scenario.request(cases[number % CASES], number) for number in itertools.count())
         await client.drive(requests, seconds=load.seconds / 4, limit=limit)
-        before = proc.cpu_seconds(server.pid)
+        before = process_stats.cpu_seconds(server.pid)
         sample = await client.drive(requests, seconds=load.seconds, limit=limit)
-        sample.cpu_seconds = proc.cpu_seconds(server.pid) - before
+        sample.cpu_seconds = process_stats.cpu_seconds(server.pid) - before
         return sample
 
 
@@ -92,21 +92,21 @@ async def _cases(client: Client, count: int) -> list[str]:
     return [json.loads(body)["id"] for body in await client.bodies(map(scenarios.create, range(count)))]
 
 
-def cold_reads(bed: Bed, load: Load, progress: Progress) -> Cold:
+def cold_reads(env: Environment, load: Load, progress: Progress) -> Cold:
     """Measure consecutive cold reads, in turn with single calls to an upstream service."""
     progress("cold reads one after another")
-    return uvloop.run(_cold_reads(bed, load))
+    return uvloop.run(_cold_reads(env, load))
 
 
-async def _cold_reads(bed: Bed, load: Load) -> Cold:
-    async with Client(bed.service.port, 1) as client, Client(bed.stub.port, 1) as behind:
+async def _cold_reads(env: Environment, load: Load) -> Cold:
+    async with Client(env.service.port, 1) as client, Client(env.upstream_stub.port, 1) as upstream:
         read, call = Sample(), Sample()
         turns = load.rounds * 10
         # None of these cases has been read before.
         reads = map(scenarios.timeline, await _cases(client, turns * COLD_READS))
         calls = itertools.repeat(scenarios.plain("GET", "/orders/101"))
         for _ in range(turns):
-            for loop, requests, sample in ((client, reads, read), (behind, calls, call)):
+            for loop, requests, sample in ((client, reads, read), (upstream, calls, call)):
                 part = await loop.drive(requests, seconds=math.inf, limit=COLD_READS)
                 sample.latencies += part.latencies
                 sample.errors += part.errors
@@ -123,20 +123,22 @@ async def _large_upload(server: Server) -> Large:
     async with Client(server.port, 1) as client:
         [case] = await _cases(client, 1)
         await client.bodies([scenarios.upload(case)])
-        proc.reset_peak(server.pid)
-        before = proc.resident_mib(server.pid)
+        process_stats.reset_peak(server.pid)
+        before = process_stats.resident_mib(server.pid)
         sample = await client.drive(iter([scenarios.upload(case, LARGE_MIB << 20)]), seconds=math.inf, limit=1)
-        return Large(proc.peak_mib(server.pid) - before, LARGE_MIB / sample.seconds, sample.errors)
+        return Large(process_stats.peak_mib(server.pid) - before, LARGE_MIB / sample.seconds, sample.errors)
 
 
-def backlog(bed: Bed, levels: tuple[int, ...], load: Load, progress: Progress) -> Iterator[tuple[int, list[Round]]]:
+def backlog(
+    env: Environment, levels: tuple[int, ...], load: Load, progress: Progress
+) -> Iterator[tuple[int, list[Round]]]:
     """Run the upload scenario with growing numbers of stored files, and yield each level with its rounds."""
     scenario = replace(scenarios.ALL["upload"], limit=BACKLOG_UPLOADS)
     stored = 0
     for level in levels:
         progress(f"storing files up to {level:,}")
-        uvloop.run(_store(bed.service, level - stored))
-        found = rounds(bed, [scenario], load, progress)
+        uvloop.run(_store(env.service, level - stored))
+        found = rounds(env, [scenario], load, progress)
         yield level, found[scenario.name]
         stored = level + sum(len(each.service.latencies) for each in found[scenario.name])
 

@@ -22,9 +22,9 @@ import obstore
 import uvloop
 from obstore.store import S3Store
 
-from benchmarks import proc
-from benchmarks.bed import ROOT, free_port, running
-from benchmarks.load import Failed
+from benchmarks import process_stats
+from benchmarks.environment import ROOT, free_port, running
+from benchmarks.load_generator import Failed
 from support_service import database
 from support_service.attachments.component import configured_storages
 from support_service.attachments.maintenance.offload import OFFLOAD_WORKERS
@@ -63,7 +63,7 @@ class Huge:
 
 
 @contextlib.contextmanager
-def place() -> Iterator[dict[str, str]]:
+def s3_environment() -> Iterator[dict[str, str]]:
     """Run an S3 server and provide a directory during a `with` block; yield the service's variables for both."""
     os.environ.setdefault("AWS_ACCESS_KEY_ID", "benchmark")  # noqa: TID251 - the S3 client reads it from the environment
     os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "benchmark")  # noqa: TID251
@@ -88,7 +88,7 @@ def place() -> Iterator[dict[str, str]]:
 
 def offload(progress: Progress) -> Offload:
     """Move FILES small files, and copy the same number with a bare loop at the same concurrency."""
-    with place() as variables:
+    with s3_environment() as variables:
         settings = Settings.load(variables)
         migrate.upgrade(settings.database.url)
         return uvloop.run(_offload(settings, progress))
@@ -165,7 +165,7 @@ async def _store(settings: Settings) -> list[Path]:
 
 def huge(progress: Progress) -> Huge:
     """Upload a file of 2 GiB, move it to S3 and download it, and measure the memory of each process."""
-    with place() as variables:
+    with s3_environment() as variables:
         port = free_port()
         folder = Path(variables["SUPPORT_ATTACHMENT_DIR"]).parent
         env = {**os.environ, **variables, "SUPPORT_PORT": str(port)}  # noqa: TID251 - passed on
@@ -197,11 +197,11 @@ async def _huge(settings: Settings, address: str, pid: int, env: dict[str, str],
             async with session.post(f"/support/cases/{case}/attachments", data=form) as response:
                 answer = await response.json()
                 if response.status != 201 or answer["sha256"] != digest.hexdigest():
-                    raise Failed(f"the upload was answered with {answer}")
+                    raise Failed(f"the upload failed: {answer}")
         rates["up"] = mib / (time.perf_counter() - started)
         progress("to S3")
         started = time.perf_counter()
-        moved, moving = await asyncio.to_thread(_run_offload, env)
+        moved, offload_peak = await asyncio.to_thread(_run_offload, env)
         if moved != 1:
             raise Failed(f"{moved} files were moved")
         rates["to S3 and read back"] = mib / (time.perf_counter() - started)
@@ -212,9 +212,9 @@ async def _huge(settings: Settings, address: str, pid: int, env: dict[str, str],
             async for part in response.content.iter_any():
                 down.update(part)
         if down.hexdigest() != digest.hexdigest():
-            raise Failed("what came down is not what went up")
+            raise Failed("the downloaded file differs from the uploaded one")
         rates["down"] = mib / (time.perf_counter() - started)
-    return Huge({"service": proc.peak_mib(pid), "offload": moving}, rates)
+    return Huge({"service": process_stats.peak_mib(pid), "offload": offload_peak}, rates)
 
 
 def _run_offload(env: dict[str, str]) -> tuple[int, float]:
@@ -225,7 +225,7 @@ def _run_offload(env: dict[str, str]) -> tuple[int, float]:
         process = subprocess.Popen(command, env=env, stdout=output)
         while process.poll() is None:
             with contextlib.suppress(LookupError, OSError):  # the process may end between poll() and the read
-                peak = max(peak, proc.peak_mib(process.pid))
+                peak = max(peak, process_stats.peak_mib(process.pid))
             time.sleep(0.05)
         output.seek(0)
         *_, summary = output.read().splitlines() or ["{}"]

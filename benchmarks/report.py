@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.load import Sample
+from benchmarks.load_generator import Sample
 from benchmarks.measure import LARGE_MIB, Cold, Large, Round
-from benchmarks.moving import FILES, Huge, Offload
+from benchmarks.offload import FILES, Huge, Offload
 
 LARGE_BUDGET_MIB = 32
 COLD_BUDGET = 3.0  # multiple of one round trip to an upstream service
@@ -21,9 +21,9 @@ Figures = dict[str, Any]
 def figures(found: list[Round]) -> Figures:
     """Return the medians over the rounds."""
     return {
-        "ratio": statistics.median(each.service.cpu_ms / each.floor.cpu_ms for each in found),
+        "ratio": statistics.median(each.service.cpu_ms / each.baseline.cpu_ms for each in found),
         "service": _of([each.service for each in found]),
-        "floor": _of([each.floor for each in found]),
+        "baseline": _of([each.baseline for each in found]),
     }
 
 
@@ -48,8 +48,19 @@ def verdict(value: float, budget: float | None) -> str:
 
 def scenario_table(results: list[Figures]) -> str:
     """Return one line per scenario: CPU against the baseline and the budget, then the service's latency."""
-    head = ["scenario", "service ms", "floor ms", "ratio", "budget", "verdict", "p50 ms", "p99 ms", "req/s", "errors"]
-    return _table(head, [[result["scenario"], *_against_floor(result), *_latency(result)] for result in results])
+    head = [
+        "scenario",
+        "service ms",
+        "baseline ms",
+        "ratio",
+        "budget",
+        "verdict",
+        "p50 ms",
+        "p99 ms",
+        "req/s",
+        "errors",
+    ]
+    return _table(head, [[result["scenario"], *_against_baseline(result), *_latency(result)] for result in results])
 
 
 def backlog_table(results: list[Figures]) -> str:
@@ -57,8 +68,8 @@ def backlog_table(results: list[Figures]) -> str:
     head = [
         "stored",
         "service ms",
-        "floor ms",
-        "of the first",
+        "baseline ms",
+        "relative",
         "budget",
         "verdict",
         "p50 ms",
@@ -107,17 +118,17 @@ def huge_line(found: Huge) -> str:
     return f"2 GiB: {rates}; peak memory: {peaks}"
 
 
-def _against_floor(result: Figures) -> list[str]:
+def _against_baseline(result: Figures) -> list[str]:
     budget = "-" if result["budget"] is None else f"{result['budget']:.3g}x"
     return [*_times(result), f"{result['ratio']:.2f}x", budget, verdict(result["ratio"], result["budget"])]
 
 
 def _times(result: Figures) -> list[str]:
-    return [f"{result[side]['cpu_ms']:.3f}" for side in ("service", "floor")]
+    return [f"{result[side]['cpu_ms']:.3f}" for side in ("service", "baseline")]
 
 
 def _latency(result: Figures) -> list[str]:
-    service, errors = result["service"], sum(sum(result[side]["errors"].values()) for side in ("service", "floor"))
+    service, errors = result["service"], sum(sum(result[side]["errors"].values()) for side in ("service", "baseline"))
     times = [f"{service[key]:.1f}" for key in ("p50_ms", "p99_ms")]
     return [*times, f"{service['requests_per_second']:.0f}", str(errors)]
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.load import Request
+from benchmarks.load_generator import Request
 
 CASES = "/support/cases"
 BOUNDARY = "d41f8b52c7a94e06"
@@ -72,7 +72,7 @@ class Scenario:
     """One kind of request, repeated over many cases."""
 
     name: str
-    budget: float | None  # CPU of a request as a multiple of the floor's
+    budget: float | None  # CPU of a request as a multiple of the baseline's
     request: Callable[[str, int], Request]  # from a case id and a sequence number
     warm: Callable[[str], Iterable[Request]] = lambda _: ()
     limit: int | None = None  # requests per run, if each one fills the disk

@@ -1,4 +1,4 @@
-"""Event loop delay during concurrent scrapes, in a process of its own, with SERIES time series."""
+"""Event loop delay during concurrent scrapes, in a separate process, with SERIES time series."""
 
 import asyncio
 import gc
@@ -20,11 +20,11 @@ SCRAPES = 100
 ROUNDS = 5
 SERIES = 1_000
 BUDGET_MS = 10.0
-LOOK_EVERY = 0.0005  # seconds between reads of the clock
+TIMER_INTERVAL = 0.0005  # seconds between ticks of the timer
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LoopDelay:
     """The longest event loop delay of each round in ms: during scrapes, and for comparison without a scrape."""
 
     series: int
@@ -37,7 +37,7 @@ class Held:
         return statistics.median(self.longest)
 
 
-async def scrapes_at_once() -> Held:
+async def measure_scrape_delay() -> LoopDelay:
     """Run SCRAPES concurrent scrapes, and measure the event loop's delay meanwhile."""
     sys.setswitchinterval(server.THREAD_SWITCH_INTERVAL)
     metrics = Metrics(("prometheus",), build_resource())
@@ -51,21 +51,21 @@ async def scrapes_at_once() -> Held:
     idle, longest = [], []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        longest.append(await _worst(asyncio.gather(*(metrics.answer("", "gzip") for _ in range(SCRAPES)))))
-        idle.append(await _worst(asyncio.ensure_future(asyncio.sleep(time.perf_counter() - started))))
+        longest.append(await _longest_delay(asyncio.gather(*(metrics.answer("", "gzip") for _ in range(SCRAPES)))))
+        idle.append(await _longest_delay(asyncio.ensure_future(asyncio.sleep(time.perf_counter() - started))))
     metrics.close()
-    return Held(series, longest, idle)
+    return LoopDelay(series, longest, idle)
 
 
-async def _worst(work: "asyncio.Future[Any]") -> float:
+async def _longest_delay(work: "asyncio.Future[Any]") -> float:
     """Return the longest delay in ms of a timer on the event loop until `work` is done."""
-    worst, before = 0.0, time.perf_counter()
+    longest, before = 0.0, time.perf_counter()
     while not work.done():
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(TIMER_INTERVAL)
         now = time.perf_counter()
-        worst, before = max(worst, now - before - LOOK_EVERY), now
+        longest, before = max(longest, now - before - TIMER_INTERVAL), now
     await work
-    return round(worst * 1000, 2)
+    return round(longest * 1000, 2)
 
 
 def _series(metrics: Metrics) -> int:
@@ -73,5 +73,5 @@ def _series(metrics: Metrics) -> int:
 
 
 if __name__ == "__main__":
-    found = uvloop.run(scrapes_at_once())
+    found = uvloop.run(measure_scrape_delay())
     print(json.dumps({"series": found.series, "longest": found.longest, "typical": found.typical, "idle": found.idle}))

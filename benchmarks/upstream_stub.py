@@ -1,4 +1,4 @@
-"""A stub of the order, payment and fulfillment services: small fixed JSON, at once or after a delay."""
+"""A stub of the order, payment and fulfillment services: small fixed JSON, with an optional delay."""
 
 import asyncio
 import re
@@ -7,7 +7,7 @@ import sys
 import uvloop
 from aiohttp import web
 
-from benchmarks.serving import serve
+from benchmarks.bare_server import serve
 
 DELAY = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0  # seconds before each answer
 DATES = '"createdAt":"2026-01-02T03:04:05+00:00","updatedAt":"2026-01-02T03:04:05+00:00"'
