@@ -32,7 +32,7 @@ from support_service.attachments.service import AttachmentService
 from support_service.attachments.upload_validation import UploadLimits
 from support_service.cases.requests import NewCase
 from support_service.cases.service import CaseService
-from support_service.commands.maintenance import open_maintenance
+from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.database import migrate
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.settings import Settings

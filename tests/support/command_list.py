@@ -3,7 +3,7 @@
 from argparse import _SubParsersAction
 from collections.abc import Iterator
 
-from support_service.arguments.program import parser
+from support_service.arguments.parser import parser
 from support_service.arguments.subcommands import Parser
 
 

@@ -1,4 +1,4 @@
-"""Argument types. Each parses a text, and on failure states what is allowed."""
+"""Argument types for argparse. Each parses a text; the error says which values are expected."""
 
 import argparse
 import re
@@ -16,48 +16,51 @@ STREAM_ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 Value = TypeVar("Value")
 
 
-def argument_type(read: Callable[[str], Value]) -> Callable[[str], Value]:
-    """Return an argparse type for a function that raises ValueError with a description of what is allowed."""
+def argument_type(name: str) -> Callable[[Callable[[str], Value]], Callable[[str], Value]]:
+    """Return a decorator for a parser of `name` whose ValueError describes the expected values."""
 
-    def checked(text: str) -> Value:
-        try:
-            return read(text)
-        except ValueError as failure:
-            raise argparse.ArgumentTypeError(f"{text!r}: allowed is {failure}") from None
+    def decorate(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+        def parse_argument(text: str) -> Value:
+            try:
+                return parse(text)
+            except ValueError as failure:
+                raise argparse.ArgumentTypeError(f"invalid {name} {text!r}: expected {failure}") from None
 
-    return checked
+        return parse_argument
 
-
-duration = argument_type(units.parse_duration)
-byte_rate = argument_type(units.parse_byte_rate)
-positive_int = argument_type(units.parse_count)
-share = argument_type(units.parse_percentage)
-base_url = argument_type(urls.parse_base_url)
+    return decorate
 
 
-@argument_type
+duration = argument_type("duration")(units.parse_duration)
+byte_rate = argument_type("rate")(units.parse_byte_rate)
+positive_int = argument_type("number")(units.parse_count)
+share = argument_type("percentage")(units.parse_percentage)
+base_url = argument_type("URL")(urls.parse_base_url)
+
+
+@argument_type("duration")
 def seconds(text: str) -> float:
-    """Return the seconds of a duration above 0. A number without a unit counts seconds."""
+    """Return the seconds of a duration above 0. A number without a unit means seconds."""
     try:
         duration = units.parse_duration(text, default_unit="s")
     except ValueError:
         duration = timedelta(0)
     if not duration:
-        raise ValueError("a duration above 0, such as 1.5s, 60s or 5m; a number without a unit counts seconds")
+        raise ValueError("a duration above 0, such as 1.5s, 60s or 5m; a number without a unit means seconds")
     return duration.total_seconds()
 
 
-@argument_type
+@argument_type("rate")
 def request_rate(text: str) -> float:
     """Return requests per second; `300/min` is 5."""
     found = REQUEST_RATE.fullmatch(text.strip())
     rate = float(found[1]) / units.PERIODS[found[2] or "s"] if found else 0.0
     if not 0 < rate <= units.MAX_REQUESTS_PER_SECOND:
-        raise ValueError("a number of requests a second above 0, such as 5 or 0.5, or with /s, /min or /h")
+        raise ValueError("a number of requests per second above 0, such as 5 or 0.5, or a rate with /s, /min or /h")
     return rate
 
 
-@argument_type
+@argument_type("address")
 def address(text: str) -> tuple[str, int]:
     """Return the host and port to listen on. The default host is 127.0.0.1."""
     host, _, port = text.rpartition(":")
@@ -66,18 +69,18 @@ def address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-@argument_type
+@argument_type("header")
 def header(text: str) -> tuple[str, str]:
     """Return a header's name and value."""
     found = HEADER.fullmatch(text)
     if not found:
-        raise ValueError("NAME:VALUE, on one line and with a name that HTTP allows")
+        raise ValueError("NAME:VALUE on one line, with a valid HTTP header name")
     return found[1], found[2].strip()
 
 
-@argument_type
+@argument_type("id")
 def stream_entry(text: str) -> str:
     """Return a text that is the id of a Redis stream entry."""
     if not STREAM_ENTRY.fullmatch(text):
-        raise ValueError("an id as the list shows it")
+        raise ValueError("an id from the list, such as 1700000000000-0")
     return text

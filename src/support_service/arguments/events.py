@@ -6,29 +6,35 @@ from support_service.arguments.subcommands import Subcommands
 
 def add_to(commands: Subcommands) -> None:
     """Add `events` to the commands."""
-    kinds = commands.group("events", "look at events that were given up, and send them again", "KIND")
-    _add_dead_letters(kinds.group("dead-letters", "events of other services that could not take effect", "ACTION"))
-    _add_webhooks(kinds.group("webhooks", "deliveries of events to the endpoints of SUPPORT_WEBHOOKS", "ACTION"))
+    nouns = commands.group("events", "list and replay dead letters and webhook deliveries", "KIND")
+    _add_dead_letters(nouns.group("dead-letters", "inbound events that could not be applied", "ACTION"))
+    _add_webhooks(nouns.group("webhooks", "deliveries of events to the endpoints in SUPPORT_WEBHOOKS", "ACTION"))
 
 
 def _add_dead_letters(actions: Subcommands) -> None:
-    actions.add("list", "print them, one JSON object a line, with the reason", "events:list_dead_letters")
-    replay = actions.add("replay", "put them back at the end of their stream", "events:replay_dead_letters")
-    replay.add_argument(
-        "ids", nargs="*", type=argument_types.stream_entry, metavar="ID", help="as the list shows it (default: all)"
+    actions.add(
+        "list", "print dead letters with the reason, oldest first, one JSON object per line", "events:list_dead_letters"
     )
-    drop = actions.add("drop", "forget those that can never take effect", "events:drop_dead_letters")
-    drop.add_argument("ids", nargs="+", type=argument_types.stream_entry, metavar="ID", help="as the list shows it")
+    replay = actions.add(
+        "replay", "move dead letters to the end of their stream, to be applied again", "events:replay_dead_letters"
+    )
+    replay.add_argument(
+        "ids", nargs="*", type=argument_types.stream_entry, metavar="ID", help="id from the list (default: all)"
+    )
+    drop = actions.add("drop", "delete dead letters that can never be applied", "events:drop_dead_letters")
+    drop.add_argument("ids", nargs="+", type=argument_types.stream_entry, metavar="ID", help="id from the list")
 
 
 def _add_webhooks(actions: Subcommands) -> None:
-    listed = actions.add("list", "print them, newest first, one JSON object a line", "events:list_deliveries")
-    listed.add_argument("--state", choices=("pending", "delivered", "failed"), help="only those in this state")
-    replay = actions.add("replay", "make them again, for another day of tries", "events:replay_deliveries")
+    listed = actions.add("list", "print deliveries, newest first, one JSON object per line", "events:list_deliveries")
+    listed.add_argument("--state", choices=("pending", "delivered", "failed"), help="only deliveries in this state")
+    replay = actions.add(
+        "replay", "schedule deliveries again, with attempts for another day", "events:replay_deliveries"
+    )
     replay.add_argument(
         "ids",
         nargs="*",
         type=argument_types.positive_int,
         metavar="ID",
-        help="as the list shows it (default: all that failed)",
+        help="id from the list (default: all failed deliveries)",
     )

@@ -1,9 +1,8 @@
-"""Arguments of `serve` and `migrate`."""
+"""Arguments of `serve`."""
 
 from support_service.arguments.subcommands import Subcommands
 
 
 def add_to(commands: Subcommands) -> None:
-    """Add these commands."""
-    commands.add("serve", "serve the API until SIGTERM; a SQLite database is migrated first", "serve:serve")
-    commands.add("migrate", "bring the database to the newest schema", "migrate:migrate")
+    """Add `serve` to the commands."""
+    commands.add("serve", "serve the API until SIGTERM; a SQLite database is migrated first", "server:serve")

@@ -53,7 +53,7 @@ class Subcommands:
         self._parsers = parser.add_subparsers(required=required, metavar=metavar)
 
     def add(self, name: str, what: str, run: str, *, description: str = "", epilog: str = "") -> Parser:
-        """Add a command that runs the function `module:function` of `commands/`."""
+        """Add a command that runs the function `module:function` of `commands/`. An empty `what` hides it."""
         parser = self._add(name, what, description, epilog)
         parser.set_defaults(run=LazyCommand(run))
         return parser
@@ -64,6 +64,7 @@ class Subcommands:
 
     def _add(self, name: str, what: str, description: str, epilog: str) -> Parser:
         form = argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter
+        listed: dict[str, Any] = {"help": what} if what else {}
         return self._parsers.add_parser(
-            name, help=what, description=description or what, epilog=epilog or None, formatter_class=form
+            name, description=description or what, epilog=epilog or None, formatter_class=form, **listed
         )

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import aiofiles
 import aiohttp
 
-from support_service.commands.event_loop import run
-from support_service.commands.progress import Progress, show_progress
+from support_service.commands.runtime.event_loop import run
+from support_service.commands.runtime.progress import Progress, show_progress
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.urls import format_host
 from support_service.settings import Client, Settings

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from support_service.commands import upkeep
-from support_service.commands.base import load_migrated_settings
-from support_service.commands.event_loop import run
+from support_service.commands.runtime.database import load_migrated_settings
+from support_service.commands.runtime.event_loop import run
 
 
 def offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

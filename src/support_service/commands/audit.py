@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from support_service.audit import store
 from support_service.audit.verify import ChainVerification, verify_chain
-from support_service.commands.base import run_on_database
-from support_service.commands.progress import show_progress
+from support_service.commands.runtime.database import run_on_database
+from support_service.commands.runtime.progress import show_progress
 from support_service.core.errors import ValidationFailed
 from support_service.database import Database
 from support_service.settings import Settings
@@ -26,7 +26,7 @@ def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     expected_head = arguments.from_head
     if expected_head is not None and not SHA256_HEX.fullmatch(expected_head):
         raise ValidationFailed(
-            "wrong_head", f"--from-head {expected_head[:80]!r} is no head: it has 64 hexadecimal digits"
+            "wrong_head", f"invalid --from-head {expected_head[:80]!r}: expected 64 hexadecimal digits"
         )
 
     async def walk(database: Database) -> ChainVerification:
@@ -45,6 +45,6 @@ def _print_verdict(verdict: ChainVerification) -> None:
     if not sys.stdout.isatty():
         print(json.dumps({"holds": verdict.flaw is None, "entries": position, "head": head, "flaw": verdict.flaw}))
     elif verdict.flaw is None:
-        print(f"The chain holds: {position} entries. Its head, to be written down elsewhere: {head}")
+        print(f"The chain is intact: {position} entries. Store its head outside of the database: {head}")
     else:
-        print(f"The chain is broken: {verdict.flaw}. It holds up to position {position}, {head}.")
+        print(f"The chain is broken: {verdict.flaw}. It is intact up to position {position}, {head}.")

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping
 
-from support_service.commands.base import NEWER_DATABASE_MESSAGE
+from support_service.commands.runtime.database import NEWER_DATABASE_MESSAGE
 from support_service.database.migrate import upgrade
 from support_service.settings import Settings
 

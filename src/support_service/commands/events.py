@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from support_service.commands.base import run_on_database
-from support_service.commands.event_loop import run
+from support_service.commands.runtime.database import run_on_database
+from support_service.commands.runtime.event_loop import run
 from support_service.database import Database
 from support_service.events import webhook_store
 from support_service.events.broker.base import BrokerError, DeadLetter
@@ -81,7 +81,7 @@ async def _list_deliveries(base: Database, state: str | None) -> None:
 async def _replay_deliveries(base: Database, ids: Sequence[int]) -> None:
     async with base.transaction() as tx:
         replayed = await webhook_store.replay_deliveries(tx, datetime.now(UTC), ids or None)
-    print(f"{replayed} deliveries are made again.")
+    print(f"Scheduled {replayed} deliveries again.")
 
 
 async def _all_dead_letters(broker: RedisBroker, stream: str) -> AsyncIterator[DeadLetter]:
@@ -100,9 +100,7 @@ def _entry_order(entry_id: str) -> tuple[int, ...]:
 async def _broker(settings: Settings) -> AsyncIterator[tuple[RedisBroker, str]]:
     url = settings.events.redis_url or settings.timeline.redis_url
     if url is None:
-        raise WrongSetting(
-            "Set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL: without Redis dead letters live in the service"
-        )
+        raise WrongSetting("Dead letters are stored only in Redis: set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL")
     broker = RedisBroker(url)
     try:
         yield broker, settings.events.inbound_stream

@@ -11,11 +11,11 @@ import pydantic_core
 from support_service.cases import case_list, store
 from support_service.cases.masking import CaseMasker
 from support_service.cases.requests import MAX_PAGE_SIZE, CaseQuery
-from support_service.commands.base import load_migrated_settings
-from support_service.commands.event_loop import run
-from support_service.commands.maintenance import open_maintenance
-from support_service.commands.operator import cli_principal
-from support_service.commands.progress import show_progress
+from support_service.commands.runtime.cli_principal import cli_principal
+from support_service.commands.runtime.database import load_migrated_settings
+from support_service.commands.runtime.event_loop import run
+from support_service.commands.runtime.maintenance import open_maintenance
+from support_service.commands.runtime.progress import show_progress
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
 from support_service.core.principals import SYSTEM
@@ -35,7 +35,7 @@ def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     customer = arguments.id
     if not 1 <= len(customer) <= LENGTH:
         raise ValidationFailed(
-            "wrong_customer", f"{customer[:64]!r} is no customer's id: it has 1 to {LENGTH} characters"
+            "wrong_customer", f"invalid customer id {customer[:64]!r}: expected 1 to {LENGTH} characters"
         )
     sys.exit(run(_erase(load_migrated_settings(environ), customer, arguments)))
 
@@ -47,7 +47,7 @@ async def _erase(settings: Settings, customer: str, arguments: argparse.Namespac
         if arguments.dry_run:
             print(json.dumps({"dryRun": True, "cases": found}))
             return 0
-        if not arguments.yes and not await _confirm(f"Erase {customer!r} from {len(found)} cases, for good? [y/N] "):
+        if not arguments.yes and not await _confirm(f"Permanently erase {customer!r} from {len(found)} cases? [y/N] "):
             print("Nothing was erased.", file=sys.stderr)
             return INCOMPLETE_STATUS
         with show_progress("erase", None) as bar:
@@ -58,7 +58,9 @@ async def _erase(settings: Settings, customer: str, arguments: argparse.Namespac
 
 async def _confirm(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise ValidationFailed("not_confirmed", "An erasure can't be undone: say --yes where nobody can be asked")
+        raise ValidationFailed(
+            "not_confirmed", "An erasure can't be undone: confirm it with --yes if stdin is not a terminal"
+        )
     print(question, end="", flush=True)
     loop, answered = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin, answered.set)  # `input` would block the loop, so Ctrl-C could not cancel this

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 
-from support_service.commands.event_loop import run
+from support_service.commands.runtime.event_loop import run
 from support_service.probe.check import SyntheticCheck
 from support_service.probe.run import run_every, run_once
 from support_service.settings import Client

@@ -4,8 +4,8 @@ import argparse
 import logging
 from collections.abc import Mapping
 
-from support_service.commands.base import MIGRATIONS_MISSING_MESSAGE, NEWER_DATABASE_MESSAGE
-from support_service.commands.event_loop import run
+from support_service.commands.runtime.database import MIGRATIONS_MISSING_MESSAGE, NEWER_DATABASE_MESSAGE
+from support_service.commands.runtime.event_loop import run
 from support_service.database import migrate
 from support_service.server import serve as run_server
 from support_service.settings import Settings, WrongSetting
@@ -19,9 +19,9 @@ def serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     settings = Settings.to_serve(environ)
     logs.configure(settings.server.log_level)
     url = settings.database.url
-    standing = migrate.upgrade(url) if url.startswith("sqlite:") else migrate.schema_status(url)
-    if standing == "older":
+    schema = migrate.upgrade(url) if url.startswith("sqlite:") else migrate.schema_status(url)
+    if schema == "older":
         raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
-    if standing == "newer":
-        log.warning("%s; it works with what it knows of it", NEWER_DATABASE_MESSAGE)
+    if schema == "newer":
+        log.warning("%s; tables and columns that are unknown to this release are ignored", NEWER_DATABASE_MESSAGE)
     run(run_server(settings))

@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from support_service.commands.base import run_on_database
-from support_service.commands.operator import cli_principal
-from support_service.commands.tables import print_table
+from support_service.commands.runtime.cli_principal import cli_principal
+from support_service.commands.runtime.database import run_on_database
+from support_service.commands.runtime.tables import print_table
 from support_service.core import units
 from support_service.core.clock import utc_now
 from support_service.core.errors import ValidationFailed
@@ -21,7 +21,7 @@ from support_service.timeline.overrides import OVERRIDE_NAMES, REFRESH_INTERVAL,
 MAX_OVERRIDE_DURATION = timedelta(days=7)  # longest duration of an override
 TTL_RANGE = (1, 86_400)  # seconds
 REASON_LENGTH = 200  # characters; agents read the reason
-PROPAGATION_NOTE = f"Every replica follows within about {REFRESH_INTERVAL:g} s."
+PROPAGATION_NOTE = f"Every replica applies it within about {REFRESH_INTERVAL:g} s."
 
 
 def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -32,12 +32,10 @@ def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     settings = Settings.load(environ)
     if arguments.service not in UPSTREAM_SERVICES:
         raise ValidationFailed(
-            "unknown_service", f"{arguments.service!r} is no service: allowed is {', '.join(UPSTREAM_SERVICES)}"
+            "unknown_service", f"unknown service {arguments.service!r}: expected one of {', '.join(UPSTREAM_SERVICES)}"
         )
     if not arguments.reason.strip():
-        raise ValidationFailed(
-            "reason_missing", "--reason is empty: say why, since agents and the next on-call read it"
-        )
+        raise ValidationFailed("reason_missing", "--reason is empty: give a reason for agents and for the next on-call")
     _set_override(settings, arguments.service, None, arguments)
 
 
@@ -51,16 +49,16 @@ def ttl(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     text = arguments.seconds
     seconds = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) else 0.0
     if not low <= seconds <= high:
-        raise ValidationFailed(
-            "wrong_ttl", f"{text!r} is no time to live: allowed is a number of seconds from {low} to {high}"
-        )
+        raise ValidationFailed("wrong_ttl", f"invalid TTL {text!r}: expected a number of seconds from {low} to {high}")
     _set_override(settings, TTL_OVERRIDE, seconds, arguments)
 
 
 def _set_override(settings: Settings, name: str, value: float | None, arguments: argparse.Namespace) -> None:
     reason = " ".join(arguments.reason.split())
     if len(reason) > REASON_LENGTH or not reason.isprintable():
-        raise ValidationFailed("wrong_reason", f"--reason may have at most {REASON_LENGTH} printable characters")
+        raise ValidationFailed(
+            "wrong_reason", f"invalid --reason: expected at most {REASON_LENGTH} printable characters"
+        )
     now = utc_now()
     override = Override(name, value, reason, now + _duration(arguments.time), now)
 
@@ -72,25 +70,24 @@ def _set_override(settings: Settings, name: str, value: float | None, arguments:
     print(f"{name} is {override.text}. {PROPAGATION_NOTE}")
 
 
-def restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def clear(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Clear overrides before they expire. Raises ValidationFailed for an unknown override."""
     settings = Settings.load(environ)
     if arguments.override not in (*OVERRIDE_NAMES, "all"):
-        allowed = f"{', '.join(OVERRIDE_NAMES)} or all"
-        raise ValidationFailed("unknown_override", f"{arguments.override!r} is no override: allowed is {allowed}")
+        expected = f"{', '.join(OVERRIDE_NAMES)} or all"
+        raise ValidationFailed("unknown_override", f"unknown override {arguments.override!r}: expected {expected}")
+    names = OVERRIDE_NAMES if arguments.override == "all" else (arguments.override,)
 
-    async def clear(database: Database) -> list[Override]:
+    async def delete(database: Database) -> list[Override]:
         async with unit_of_work(database, WriteContext(cli_principal())) as work:
-            return await overrides.clear_overrides(
-                work, OVERRIDE_NAMES if arguments.override == "all" else (arguments.override,)
-            )
+            return await overrides.clear_overrides(work, names)
 
     now = utc_now()
-    cleared = [override.name for override in run_on_database(settings, clear) if override.until > now]
+    cleared = [override.name for override in run_on_database(settings, delete) if override.until > now]
     if cleared:
         print(f"Cleared: {', '.join(sorted(cleared))}. {PROPAGATION_NOTE}")
     else:
-        print("Nothing to clear: no such override is set.")
+        print("Nothing to clear: the override is not active.")
 
 
 def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -99,16 +96,16 @@ def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     now = utc_now()
     active = [override for override in run_on_database(settings, overrides.read_overrides) if override.until > now]
     if not active:
-        print("No override is set: each service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL is in effect.")
+        print("No override is active: every configured service is called, and SUPPORT_TIMELINE_CACHE_TTL applies.")
         return
     table = [("OVERRIDE", "VALUE", "UNTIL", "LEFT", "SET AT", "REASON")]
     table += [
         (
             override.name,
             "off" if override.value is None else f"{override.value:g} s",
-            _moment(override.until),
+            _format_time(override.until),
             f"{(override.until - now).total_seconds():.0f} s",
-            _moment(override.set_at),
+            _format_time(override.set_at),
             override.reason or "-",
         )
         for override in active
@@ -116,7 +113,7 @@ def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     print_table(table)
 
 
-def _moment(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
@@ -127,6 +124,7 @@ def _duration(text: str) -> timedelta:
         time = timedelta(0)
     if not timedelta(0) < time <= MAX_OVERRIDE_DURATION:
         raise ValidationFailed(
-            "wrong_duration", f"--for {text!r} is no duration: allowed is 90s, 30m, 2h or 1d, at most 7d"
+            "wrong_duration",
+            f"invalid --for {text!r}: expected a number with a unit, such as 90s, 30m, 2h or 1d, up to 7d",
         )
     return time

@@ -16,14 +16,16 @@ from support_service.access.token_file import (
     new_token,
     read_token_file,
 )
-from support_service.commands.tables import print_table
+from support_service.commands.runtime.tables import print_table
 from support_service.core import units
 from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, NotFound, ValidationFailed
 from support_service.core.principals import CASE_SCOPED_ROLES
 from support_service.settings import Access
 
-PROPAGATION_NOTE = f"Every service that reads it follows within about {AccessTimings().token_file_check_interval:g} s."
+PROPAGATION_NOTE = (
+    f"Every service that reads the file applies it within about {AccessTimings().token_file_check_interval:g} s."
+)
 
 
 def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -49,12 +51,12 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         previous = next((each for each in entries if each.name == entry.name), None)
         if previous is not None:
             if _state(previous, now) == "valid":
-                raise Conflict("name_taken", f"There is a valid token {entry.name!r}: take another name, or revoke it")
+                raise Conflict("name_taken", f"A valid token {entry.name!r} exists: choose another name, or revoke it")
             entries.remove(previous)
         entries.append(entry)
     print(token, flush=True)
-    until = "It never expires" if expires is None else f"It expires {_moment(expires)}"
-    print(f"This is shown once: keep it where {arguments.name} reads it. {until}. {PROPAGATION_NOTE}", file=sys.stderr)
+    validity = "It never expires" if expires is None else f"It expires {_format_time(expires)}"
+    print(f"Store the token now: it is not shown again. {validity}. {PROPAGATION_NOTE}", file=sys.stderr)
 
 
 def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -68,8 +70,8 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
             entry.role,
             entry.subject or "-",
             ",".join(entry.teams) or "-",
-            _moment(entry.created),
-            "never" if entry.expires is None else _moment(entry.expires),
+            _format_time(entry.created),
+            "never" if entry.expires is None else _format_time(entry.expires),
             _state(entry, now),
         )
         for entry in read_token_file(path)
@@ -80,30 +82,33 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
 def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Revoke a token. Raises NotFound if no token has the name."""
     path = Access.of(environ).tokens_file
-    read_token_file(path)  # raises Unavailable for a missing file, which `changing` would create empty
+    read_token_file(path)  # raises Unavailable for a missing file, which `edit_token_file` would create empty
     with edit_token_file(path) as entries:
         place = next((place for place, each in enumerate(entries) if each.name == arguments.name), None)
         if place is None:
             raise NotFound(
-                "unknown_token", f"There is no token {arguments.name!r}: `support-service token list` shows all"
+                "unknown_token", f"There is no token {arguments.name!r}: `support-service token list` lists all tokens"
             )
-        already = entries[place].revoked
-        entries[place] = entries[place].model_copy(update={"revoked": already or utc_now()})
-    print(f"{'Was revoked before' if already else 'Revoked'}: {arguments.name}. {PROPAGATION_NOTE}")
+        revoked_before = entries[place].revoked
+        entries[place] = entries[place].model_copy(update={"revoked": revoked_before or utc_now()})
+    print(f"{'Already revoked' if revoked_before else 'Revoked'}: {arguments.name}. {PROPAGATION_NOTE}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
     if not re.fullmatch(NAME_PATTERN, arguments.name):
         raise ValidationFailed(
-            "wrong_name", f"{arguments.name!r} is no name: allowed are 1 to 64 of A-Z a-z 0-9 . _ @ -"
+            "wrong_name", f"invalid name {arguments.name!r}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ @ -"
         )
     if arguments.role in CASE_SCOPED_ROLES and not arguments.subject:
         raise ValidationFailed(
-            "subject_missing", f"--subject is missing: say which {arguments.role}'s cases the token opens"
+            "subject_missing",
+            f"--subject is missing: a token of the role {arguments.role} needs the id of the {arguments.role}",
         )
     for option, value in (("--subject", arguments.subject), *(("--team", team) for team in arguments.teams)):
         if value is not None and not (re.fullmatch(ID_PATTERN, value) and value.isprintable()):
-            raise ValidationFailed("wrong_subject", f"{option} {value!r}: allowed are 1 to 36 printable characters")
+            raise ValidationFailed(
+                "wrong_subject", f"invalid {option} {value!r}: expected 1 to 36 printable characters"
+            )
 
 
 def _duration(text: str) -> timedelta:
@@ -112,7 +117,9 @@ def _duration(text: str) -> timedelta:
     except ValueError:
         time = timedelta(0)
     if time <= timedelta(0):
-        raise ValidationFailed("wrong_expiry", f"--expires {text!r} is no duration: allowed is 12h, 90d or 52w")
+        raise ValidationFailed(
+            "wrong_expiry", f"invalid --expires {text!r}: expected a number with a unit, such as 12h, 90d or 52w"
+        )
     return time
 
 
@@ -122,5 +129,5 @@ def _state(entry: TokenEntry, now: datetime) -> str:
     return "expired" if entry.expires is not None and entry.expires <= now else "valid"
 
 
-def _moment(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%SZ}"

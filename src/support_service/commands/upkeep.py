@@ -10,9 +10,9 @@ from support_service.attachments.maintenance.offload import OffloadResult
 from support_service.attachments.maintenance.reconcile import REPORTED, Finding
 from support_service.attachments.maintenance.scrub import ScrubResult
 from support_service.attachments.model import Attachment, FileTotals
-from support_service.commands.maintenance import open_maintenance
-from support_service.commands.operator import cli_principal
-from support_service.commands.progress import Progress, show_progress
+from support_service.commands.runtime.cli_principal import cli_principal
+from support_service.commands.runtime.maintenance import open_maintenance
+from support_service.commands.runtime.progress import Progress, show_progress
 from support_service.core.background import run_every, run_in_background
 from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError

@@ -19,37 +19,37 @@ MAX_REQUESTS_PER_SECOND = (
 def parse_duration(text: str, default_unit: str = "") -> timedelta:
     """Parse a duration: a number with `s`, `m`, `h`, `d` or `w`; with `default_unit` the unit may be left out.
 
-    Raises ValueError with the allowed form if it can't be parsed or is longer than MAX_DURATION.
+    Raises ValueError with the expected form if it can't be parsed or is longer than MAX_DURATION.
     """
     found = DURATION.fullmatch(text.strip())
     unit = found[2] or default_unit if found else ""
     seconds = float(found[1]) * SECONDS_PER_UNIT[unit] if found and unit else None
     if seconds is None or seconds > MAX_DURATION.total_seconds():
-        raise ValueError("a number with s, m, h, d or w, such as 30d")
+        raise ValueError("a number with a unit (s, m, h, d or w), such as 12h")
     return timedelta(seconds=seconds)
 
 
 def parse_byte_rate(text: str) -> float:
-    """Parse a rate such as `50MB/s` into bytes per second; raises ValueError with the allowed form."""
+    """Parse a rate such as `50MB/s` into bytes per second; raises ValueError with the expected form."""
     found = SIZE.fullmatch(text.strip().removesuffix("/s"))
     found_bytes = float(found[1]) * (1024 if found[3] else 1000) ** POWERS.index(found[2]) if found else 0.0
     if found_bytes <= 0:
-        raise ValueError("a number with B, kB, MB or GB a second, such as 50MB/s")
+        raise ValueError("a number of bytes per second with a unit (B, kB, MB, GB), such as 50MB/s")
     return found_bytes
 
 
 def parse_request_rate(text: str) -> tuple[int, int]:
-    """Parse `100/s` or `6000/min` into (requests, seconds); raises ValueError with the allowed form."""
+    """Parse `100/s` or `6000/min` into (requests, seconds); raises ValueError with the expected form."""
     found = REQUEST_RATE.fullmatch(text.strip())
     if not found or not 0 < int(found[1]) <= MAX_REQUESTS_PER_SECOND * PERIODS[found[2]]:
         raise ValueError(
-            f"a number of requests with /s, /min or /h, such as 100/s and up to {MAX_REQUESTS_PER_SECOND}/s, or off"
+            f"off, or a number of requests with /s, /min or /h, such as 100/s, up to {MAX_REQUESTS_PER_SECOND}/s"
         )
     return int(found[1]), PERIODS[found[2]]
 
 
 def parse_percentage(text: str) -> float:
-    """Parse a percentage such as `1%` into a fraction from 0 to 1; raises ValueError with the allowed form."""
+    """Parse a percentage such as `1%` into a fraction from 0 to 1; raises ValueError with the expected form."""
     try:
         part = float(text.strip().removesuffix("%")) / 100
     except ValueError:
@@ -60,10 +60,10 @@ def parse_percentage(text: str) -> float:
 
 
 def parse_count(text: str) -> int:
-    """Parse a whole number from 1 to MAX_INTEGER; raises ValueError with the allowed range."""
+    """Parse a whole number from 1 to MAX_INTEGER; raises ValueError with the expected range."""
     found = int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
     if not 1 <= found <= MAX_INTEGER:
-        raise ValueError(f"a number from 1 to {MAX_INTEGER}")
+        raise ValueError(f"an integer from 1 to {MAX_INTEGER}")
     return found
 
 

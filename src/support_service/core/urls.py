@@ -5,32 +5,32 @@ from urllib.parse import urlsplit
 
 
 def parse_http_url(value: str) -> str:
-    """Check an http or https URL and return it without trailing slashes; raises ValueError with the allowed form."""
+    """Check an http or https URL and return it without trailing slashes; raises ValueError with the expected form."""
     if not value.startswith(("http://", "https://")):
-        raise ValueError("an address that starts with http:// or https://")
+        raise ValueError("a URL that starts with http:// or https://")
     check_port(value)
     if not _is_host(urlsplit(value).hostname or "") or re.search(r"\s", value):
-        raise ValueError("an address that names a host after http:// or https://, and has no spaces")
+        raise ValueError("a URL with a host name and without spaces")
     return value.rstrip("/")
 
 
 def parse_base_url(value: str) -> str:
-    """Check a service's base URL, to which paths are appended, and return it like `http_url`.
+    """Check a service's base URL, to which paths are appended, and return it like `parse_http_url`.
 
-    Raises ValueError with the allowed form.
+    Raises ValueError with the expected form.
     """
     if "?" in value or "#" in value:
-        raise ValueError("an address without a query and a fragment, since paths are appended to it")
+        raise ValueError("a URL without a query and a fragment, because paths are appended to it")
     return parse_http_url(value)
 
 
 def check_port(value: str) -> None:
-    """Raise ValueError if a URL's port is invalid; the message has the allowed form and not the URL."""
+    """Raise ValueError if a URL's port is invalid; the message has the expected form and not the URL."""
     try:
         _ = urlsplit(value).port
     except ValueError:  # its text quotes the presumed port, which may be part of a password
         raise ValueError(
-            "an address whose port is a number up to 65535; in a password / is written %2F, ? %3F, # %23 and @ %40"
+            "a URL with a port up to 65535; encode / in a password as %2F, ? as %3F, # as %23 and @ as %40"
         ) from None
 
 

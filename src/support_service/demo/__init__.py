@@ -1,1 +1,1 @@
-"""The service with simulated upstream services and sample cases, for a first look."""
+"""The service with simulated upstream services and sample cases, for a first try."""

@@ -39,16 +39,17 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
                 defaults[url_variable(service)] = await stack.enter_async_context(serving(app, on_free_port))
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
         settings = Settings.to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
-        caller = Client.of(environ).headers
-        if settings.server.auth != "open" and not caller:
-            needs = "needs SUPPORT_TOKEN here, with which the sample cases are opened"
-            raise WrongSetting(f"SUPPORT_AUTH={settings.server.auth!r}: {needs}")
+        headers = Client.of(environ).headers
+        if settings.server.auth != "open" and not headers:
+            raise WrongSetting(
+                f"SUPPORT_AUTH={settings.server.auth!r} requires SUPPORT_TOKEN, with which the demo opens sample cases"
+            )
         logs.configure(settings.server.log_level)
         for line in settings.warnings:
             log.warning(line)
         await asyncio.to_thread(migrate.upgrade, settings.database.url)
         address = await stack.enter_async_context(serving(build(settings), settings.server))
-        cases = await open_samples(address, caller)
+        cases = await open_samples(address, headers)
         print(_welcome(address, cases[-1]["id"], len(cases)), flush=True)
         await stopped
         print("\nStopping.", flush=True)
@@ -70,5 +71,5 @@ Try:
   curl -s '{case}/messages' -H 'Content-Type: application/json' -d '{{"authorType": "agent", "message": "On it."}}'
   curl -s {address}/metrics | grep ^support_
 
-Ctrl-C stops it. Its data stays in {DATA_DIRECTORY}/.
+Press Ctrl-C to stop it. Its data is kept in {DATA_DIRECTORY}/.
 """

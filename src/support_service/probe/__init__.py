@@ -1,1 +1,1 @@
-"""The synthetic check: verifies from outside that a case works from its opening to its deletion."""
+"""The synthetic check: verifies from outside that a case works from opening to deletion."""

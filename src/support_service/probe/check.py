@@ -21,7 +21,7 @@ FILE_BYTES = 64 * 1024
 TIMELINE_POLL_INTERVAL = 0.1  # seconds between reads of the timeline
 STEP_TIMEOUT_MARGIN = 5.0  # seconds after a step's threshold until it is cancelled
 UNREACHABLE = (aiohttp.ClientConnectionError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, OSError, UnicodeError)
-TIMEOUT_MESSAGES = {"timeline": "the event was not in the timeline"}  # message for a cancelled step
+TIMEOUT_MESSAGES = {"timeline": "the event did not appear in the timeline within"}  # message for a cancelled step
 ACCEPTED_SOURCE_STATUSES = ("fresh", "cached", "off", "none")  # acceptable statuses of a timeline source
 
 
@@ -70,14 +70,14 @@ class SyntheticCheck:
         except UnexpectedAnswer as wrong:
             step.verdict, step.detail = "wrong", str(wrong)
         except TimeoutError:
-            missing = TIMEOUT_MESSAGES.get(step.step, "there was no answer")
-            step.verdict, step.detail = "wrong", f"{missing} {STEP_TIMEOUT_MARGIN:g} s after the threshold"
+            missing = TIMEOUT_MESSAGES.get(step.step, "no response within")
+            step.verdict, step.detail = "wrong", f"{missing} {step.threshold + STEP_TIMEOUT_MARGIN:g} s"
         except Exception as failure:  # noqa: BLE001 - any error is a result, and the case must still be deleted
             unreachable = step.step == "open" and isinstance(failure, UNREACHABLE)
             step.verdict, step.detail = "skipped" if unreachable else "wrong", f"{type(failure).__name__}: {failure}"
         step.seconds = time.perf_counter() - started
         if step.verdict == "good" and step.seconds > step.threshold:
-            step.verdict, step.detail = "slow", "over the threshold"
+            step.verdict, step.detail = "slow", "slower than the threshold"
 
     async def _open(self, session: aiohttp.ClientSession) -> None:
         context = [
@@ -92,7 +92,7 @@ class SyntheticCheck:
         message = {"authorType": "customer", "message": "Is anyone there?"}
         async with self._request(session, "POST", f"{self._case}/messages", 200, json=message) as response:
             if (await response.json())["message"] != message["message"]:
-                raise UnexpectedAnswer("the message came back as another")
+                raise UnexpectedAnswer("the response has a different message")
 
     async def _upload(self, session: aiohttp.ClientSession) -> None:
         form = aiohttp.FormData()
@@ -100,11 +100,11 @@ class SyntheticCheck:
         async with self._request(session, "POST", f"{self._case}/attachments", 201, data=form) as response:
             attachment = await response.json()
         self._uri = "/support/" + attachment["uri"].partition("/support/")[2]
-        self._compare(attachment["sha256"], "the service stored")
+        self._compare(attachment["sha256"], "the stored file")
 
     async def _download(self, session: aiohttp.ClientSession) -> None:
         async with self._request(session, "GET", self._uri, 200) as response:
-            self._compare(hashlib.sha256(await response.read()).hexdigest(), "the download gave")
+            self._compare(hashlib.sha256(await response.read()).hexdigest(), "the downloaded file")
 
     async def _event(self, session: aiohttp.ClientSession) -> None:
         now = datetime.now(UTC).isoformat()
@@ -138,7 +138,7 @@ class SyntheticCheck:
             await asyncio.sleep(TIMELINE_POLL_INTERVAL)
         kinds = {entry["type"] for entry in case["timeline"]}
         if not kinds >= {"conversation", "attachment"}:
-            raise UnexpectedAnswer(f"the timeline has only {', '.join(sorted(kinds))}")
+            raise UnexpectedAnswer(f"the timeline lacks entries: it has only {', '.join(sorted(kinds))}")
 
     async def _refresh(self, session: aiohttp.ClientSession) -> None:
         async with self._request(session, "POST", f"{self._case}/timeline/refresh", 200) as response:
@@ -162,22 +162,20 @@ class SyntheticCheck:
         async with session.request(method, self._base_url + path, **body) as response:
             if response.status != status:
                 text = " ".join((await response.text(errors="replace")).split())[:200]
-                raise UnexpectedAnswer(f"{method} answered {response.status} instead of {status}: {text}")
+                raise UnexpectedAnswer(f"{method} returned {response.status}, expected {status}: {text}")
             yield response
 
     def _compare(self, digest: str, what: str) -> None:
         if digest != hashlib.sha256(self._file).hexdigest():
-            raise UnexpectedAnswer(f"{what} other bytes than were sent")
+            raise UnexpectedAnswer(f"{what} differs from the uploaded one")
 
 
 def _expect_sources(case: dict[str, Any]) -> None:
-    """Raise Wrong if an upstream service of the timeline returned nothing or only stale data."""
+    """Raise UnexpectedAnswer if an upstream service of the timeline returned nothing or only stale data."""
     bad = {
         name: f"{source['status']} ({source['reason']})"
         for name, source in case["timelineSources"].items()
         if source["status"] not in ACCEPTED_SOURCE_STATUSES
     }
     if bad:
-        raise UnexpectedAnswer(
-            "; ".join(f"the {name} service's part of the timeline is {what}" for name, what in bad.items())
-        )
+        raise UnexpectedAnswer("; ".join(f"the timeline source {name} is {status}" for name, status in bad.items()))

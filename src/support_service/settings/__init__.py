@@ -110,25 +110,25 @@ class Settings(BaseModel):
                 *_warn_unknown(environ),
             ),
         )
-        for name, allowed in opentelemetry.first_invalid(
+        for name, expected in opentelemetry.first_invalid(
             environ, settings.telemetry.metrics, settings.telemetry.traces
         ):
-            raise WrongSetting(f"{name}={mask_secrets(name, environ[name])}: allowed is {allowed}")
+            raise WrongSetting(f"{name}={mask_secrets(name, environ[name])}: expected {expected}")
         if settings.events.stream == settings.events.inbound_stream:
             raise WrongSetting(
                 f"SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both {settings.events.stream!r}: "
-                "allowed are two streams, or the service would take its own events for those of others"
+                "expected two different streams, so that the service does not consume its own events"
             )
         if settings.server.auth == "jwt":
             for name in ("SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"):
                 if not environ.get(name):
-                    raise WrongSetting(f"SUPPORT_AUTH='jwt': needs {name}")
+                    raise WrongSetting(f"SUPPORT_AUTH='jwt' requires {name}")
         if settings.s3.bucket is None:
             if settings.attachments.store == "s3":
-                raise WrongSetting("SUPPORT_ATTACHMENT_STORE='s3': needs SUPPORT_S3_BUCKET")
+                raise WrongSetting("SUPPORT_ATTACHMENT_STORE='s3' requires SUPPORT_S3_BUCKET")
             if settings.s3.offload_after is not None:
                 raise WrongSetting(
-                    f"SUPPORT_OFFLOAD_AFTER={environ['SUPPORT_OFFLOAD_AFTER']!r}: needs SUPPORT_S3_BUCKET"
+                    f"SUPPORT_OFFLOAD_AFTER={environ['SUPPORT_OFFLOAD_AFTER']!r} requires SUPPORT_S3_BUCKET"
                 )
         return settings
 
@@ -143,13 +143,13 @@ class Settings(BaseModel):
         server, access = settings.server, settings.access
         if server.auth == "open" and server.host not in LOOPBACK:
             raise WrongSetting(
-                f"SUPPORT_HOST={server.host!r}: with SUPPORT_AUTH=open only a loopback address is allowed "
-                f"({', '.join(LOOPBACK)}), since anyone who reaches the port may read every case"
+                f"SUPPORT_HOST={server.host!r}: expected a loopback address with SUPPORT_AUTH=open "
+                f"({', '.join(LOOPBACK)}), because every client that reaches the port can read every case"
             )
         hosts = {server.host, access.admin_host}
         if access.admin_port and access.admin_port == server.port and (len(hosts) == 1 or hosts & WILDCARD_ADDRESSES):
             raise WrongSetting(
-                f"SUPPORT_ADMIN_PORT={access.admin_port}: allowed is another port than the API has (SUPPORT_PORT)"
+                f"SUPPORT_ADMIN_PORT={access.admin_port}: expected a port other than the API's, SUPPORT_PORT"
             )
         return settings
 
@@ -159,17 +159,17 @@ def _warn_unconsumed_events(environ: Mapping[str, str]) -> Iterator[str]:
     if not redis and not read_section(Events, environ).consume:
         given = environ["SUPPORT_EVENTS_CONSUME"]
         yield (
-            f"SUPPORT_EVENTS_CONSUME={given!r} leaves events to no one: without SUPPORT_EVENTS_REDIS_URL or "
-            "SUPPORT_REDIS_URL no other process can reach them"
+            f"SUPPORT_EVENTS_CONSUME={given!r} leaves inbound events without a consumer: other processes can consume "
+            "them only from Redis, set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL"
         )
 
 
 def _warn_ineffective(environ: Mapping[str, str]) -> Iterator[str]:
     auth = environ.get("SUPPORT_AUTH") or "open"
     if auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
-        yield f"SUPPORT_JWT_KEYS lets nobody in: SUPPORT_AUTH is {auth!r}, not 'jwt'"
+        yield f"SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is {auth!r}, not 'jwt'"
     if environ.get("SUPPORT_ATTACHMENT_DOWNLOAD") == "redirect" and not environ.get("SUPPORT_S3_BUCKET"):
-        yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' redirects nobody: without SUPPORT_S3_BUCKET no file lies on S3"
+        yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' has no effect: SUPPORT_S3_BUCKET is not set"
 
 
 def _warn_unknown(environ: Mapping[str, str]) -> Iterator[str]:
@@ -182,5 +182,5 @@ def _warn_unknown(environ: Mapping[str, str]) -> Iterator[str]:
         injected = KUBERNETES_VARIABLES.fullmatch(name) or (name.endswith("_PORT") and "://" in environ[name])
         if name.startswith("SUPPORT_") and environ[name] and not injected:
             matches = difflib.get_close_matches(name.removeprefix("SUPPORT_"), suffixes, 1)
-            nearest = f"; the nearest is SUPPORT_{matches[0]}" if matches else ""
-            yield f"{name} has no effect: there is no such setting{nearest}"
+            nearest = f"; did you mean SUPPORT_{matches[0]}?" if matches else ""
+            yield f"{name} has no effect: unknown setting{nearest}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from urllib.parse import urlsplit
 
 Environ = Mapping[str, str]
-Rule = tuple[Callable[[str], bool], str]  # predicate for valid values, and the allowed values as text
+Rule = tuple[Callable[[str], bool], str]  # predicate for valid values, and the expected values as text
 
 QUEUE, BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
 QUEUE_SIZE, BATCH_SIZE = 2048, 512  # the specification's defaults
@@ -50,19 +50,19 @@ def _patterns(text: str) -> bool:
     return True
 
 
-COUNT: Rule = (_count, f"a whole number above 0 and up to {MAX_VALUE}")
+COUNT: Rule = (_count, f"an integer above 0 and up to {MAX_VALUE}")
 LIMIT: Rule = (
     _limit,
-    f"a whole number from 0 up to {MAX_VALUE}",
+    f"an integer from 0 up to {MAX_VALUE}",
 )  # length bounds of the SDK's lists; none may be unlimited
 NUMBER: Rule = (_number, f"a number above 0 and up to {MAX_VALUE}")
-PATTERNS: Rule = (_patterns, "regular expressions with commas between")
-ENDPOINT: Rule = (_http, "an address that starts with http:// or https://")
-PROTOCOL: Rule = (lambda text: text == "http/protobuf", "http/protobuf, which is all that is built in")
+PATTERNS: Rule = (_patterns, "comma-separated regular expressions")
+ENDPOINT: Rule = (_http, "a URL that starts with http:// or https://")
+PROTOCOL: Rule = (lambda text: text == "http/protobuf", "http/protobuf, the only protocol that is built in")
 COMPRESSION: Rule = (lambda text: text.lower() in ("none", "gzip", "deflate"), "none, gzip or deflate")
 HEADERS: Rule = (
     lambda text: all(HEADER.fullmatch(part) for part in text.split(",") if part.strip()),
-    "name=value, several with commas between, values percent-encoded",
+    "comma-separated name=value pairs with percent-encoded values",
 )
 
 METRICS: dict[str, Rule] = {"OTEL_METRIC_EXPORT_INTERVAL": NUMBER, "OTEL_METRIC_EXPORT_TIMEOUT": NUMBER}
@@ -99,19 +99,19 @@ OTLP: dict[str, Rule] = {
 
 
 def first_invalid(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield (variable, allowed values) for the first invalid value that the configured exporters read."""
-    for variable, (right, allowed) in _rules(environ, metrics, traces).items():
-        if (given := environ.get(variable)) and not right(given.strip()):
-            yield variable, allowed
+    """Yield (variable, expected values) for the first invalid value that the configured exporters read."""
+    for variable, (is_valid, expected) in _rules(environ, metrics, traces).items():
+        if (given := environ.get(variable)) and not is_valid(given.strip()):
+            yield variable, expected
             return
     if not traces:
         return
     batch, queue = int(environ.get(BATCH) or BATCH_SIZE), int(environ.get(QUEUE) or QUEUE_SIZE)
     if batch > queue:
         if environ.get(QUEUE):
-            yield QUEUE, f"a whole number of at least {BATCH}, which is {batch}"
+            yield QUEUE, f"an integer of at least {batch}, the value of {BATCH}"
         else:
-            yield BATCH, f"a whole number of at most {QUEUE}, which is {queue}"
+            yield BATCH, f"an integer of at most {queue}, the value of {QUEUE}"
 
 
 def _rules(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> dict[str, Rule]:
@@ -132,7 +132,7 @@ def ineffective_warnings(environ: Environ) -> Iterator[str]:
     """Yield a warning for each variable that is set and has no effect."""
     given = environ.get("OTEL_PROPAGATORS", "")
     if not {name.strip().lower() for name in given.split(",")} <= PROPAGATORS:
-        yield f"OTEL_PROPAGATORS={given!r} is ignored: W3C trace context is what is read and passed on"
+        yield f"OTEL_PROPAGATORS={given!r} is ignored: only W3C trace context is supported"
     given = environ.get("OTEL_SDK_DISABLED", "")
     if given.strip().lower() not in ("", "true", "false"):
-        yield f"OTEL_SDK_DISABLED={given!r} counts as false: only true disables"
+        yield f"OTEL_SDK_DISABLED={given!r} is treated as false: expected true or false"

@@ -1,4 +1,4 @@
-"""Types of the variables' values; each one's error says which values are allowed."""
+"""Types of the variables' values; the error of each type says which values are expected."""
 
 import base64
 import re
@@ -35,12 +35,12 @@ POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "por
 
 
 class WrongSetting(UserError):
-    """An invalid setting; the text is one line with the variable, its value and the allowed values."""
+    """An invalid setting; the text is one line with the variable, its value and the expected values."""
 
 
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("an address that starts with redis://, rediss:// or unix://")
+        raise ValueError("a URL that starts with redis://, rediss:// or unix://")
     check_port(value)
     from redis.asyncio import (
         BlockingConnectionPool,
@@ -49,9 +49,7 @@ def _redis_url(value: str) -> str:
     try:
         BlockingConnectionPool.from_url(value).make_connection()  # type: ignore[no-untyped-call]  # opens no connection
     except (TypeError, ValueError):
-        raise ValueError(
-            "an address whose query, if there is one, has options of redis-py's connections alone"
-        ) from None
+        raise ValueError("a URL whose query, if any, has only connection options of redis-py") from None
     return value
 
 
@@ -59,46 +57,46 @@ def _database_url(value: str) -> str:
     if not value.startswith(("sqlite:///", "postgresql://")):
         raise ValueError("sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE")
     if ":memory:" in value or value == "sqlite:///":
-        raise ValueError("the path of a file, since a database in memory is gone with its connection")
+        raise ValueError("the path of a file, because a database in memory is lost with its connection")
     if value.startswith("postgresql:"):
         check_port(value)
         unknown = {name for name, _ in parse_qsl(urlsplit(value).query, keep_blank_values=True)} - POSTGRES_OPTIONS
         if unknown:
-            raise ValueError(f"an address whose query has none but these: {', '.join(sorted(POSTGRES_OPTIONS))}")
+            raise ValueError(f"a URL whose query has only these options: {', '.join(sorted(POSTGRES_OPTIONS))}")
     return value
 
 
-def _key_place(value: str) -> str:
+def _key_source(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
         check_port(value)
     elif "://" in value:
-        raise ValueError("an address that starts with https:// (http:// on loopback alone), or the path of a file")
+        raise ValueError("a URL that starts with https:// (http:// on loopback only), or the path of a file")
     return value
 
 
-# The allowed values, by pydantic error type, where pydantic's message is about its internals; {} is that message.
-ALLOWED_BY_ERROR_TYPE = {
+# The expected values, by pydantic error type, where pydantic's message is about its internals; {} is that message.
+EXPECTED_BY_ERROR_TYPE = {
     "bool_parsing": "true or false",
-    "extra_forbidden": "nothing, as there is no such field",
+    "extra_forbidden": "no such field",
     "float_parsing": "a number",
     "greater_than": "a number {}",
     "greater_than_equal": "a number {}",
-    "int_parsing": "a whole number",
-    "int_parsing_size": "a whole number",
+    "int_parsing": "an integer",
+    "int_parsing_size": "an integer",
     "less_than_equal": "a number {}",
-    "missing": "a value, and there is none",
-    "string_pattern_mismatch": "a text of the form {pattern}",
-    "string_type": "a text",
-    "too_short": "{min_length} characters or more",
+    "missing": "a value",
+    "string_pattern_mismatch": "a string that matches {pattern}",
+    "string_type": "a string",
+    "too_short": "at least {min_length} characters",
     "tuple_type": "a list",
 }
 
 
-def allowed_values(error: ErrorDetails) -> str:
-    """Return the allowed values for a pydantic error, as the end of a sentence."""
-    said = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return ALLOWED_BY_ERROR_TYPE.get(error["type"], "{}").format(said, **error.get("ctx", {}))
+def expected_values(error: ErrorDetails) -> str:
+    """Return the expected values for a pydantic error, as the end of a sentence."""
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return EXPECTED_BY_ERROR_TYPE.get(error["type"], "{}").format(message, **error.get("ctx", {}))
 
 
 def mask_secrets(name: str, value: str) -> str:
@@ -126,7 +124,7 @@ def _exporters(*allowed: str) -> BeforeValidator:
         if names == ("none",):
             return ()
         if not set(names) <= set(allowed):
-            raise ValueError(f"none, or any of {', '.join(allowed)} with commas between")
+            raise ValueError(f"none, or a comma-separated list of {', '.join(allowed)}")
         return names
 
     return BeforeValidator(split)
@@ -136,7 +134,7 @@ def _content_types(value: object) -> object:
     """Split a comma-separated list of content types; `image/*` matches every image type."""
     names = tuple(name.strip().lower() for name in str(value).split(","))
     if not all(re.fullmatch(r"[a-z0-9!#$&^_.+-]+/([a-z0-9!#$&^_.+-]+|\*)", name) for name in names):
-        raise ValueError("content types with commas between, such as application/pdf,image/*")
+        raise ValueError("comma-separated content types, such as application/pdf,image/*")
     return names
 
 
@@ -144,11 +142,11 @@ def _algorithms(value: object) -> object:
     """Split a comma-separated list of JWT algorithms."""
     names = tuple(name.strip() for name in str(value).split(","))
     if not set(names) <= set(JWT_ALGORITHMS):
-        raise ValueError(f"any of {', '.join(JWT_ALGORITHMS)} with commas between")
+        raise ValueError(f"a comma-separated list of {', '.join(JWT_ALGORITHMS)}")
     return names
 
 
-def _frequency(value: object) -> object:
+def _request_rate(value: object) -> object:
     """Parse a rate limit into (requests, seconds); `off` is (0, 0)."""
     return (0, 0) if str(value).strip().lower() == "off" else units.parse_request_rate(str(value))
 
@@ -158,14 +156,14 @@ def _networks(value: object) -> object:
     try:
         return tuple(ip_network(each.strip(), strict=False) for each in str(value).split(","))
     except ValueError:
-        raise ValueError("addresses and networks with commas between, such as 10.0.0.0/8,fd00::1") from None
+        raise ValueError("comma-separated IP addresses and networks, such as 10.0.0.0/8,fd00::1") from None
 
 
 def _origins(value: object) -> object:
     """Split a comma-separated list of origins in the form that browsers send; a wildcard is not supported."""
     names = tuple(each.strip() for each in str(value).split(","))
     if not all(re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", name) for name in names):
-        raise ValueError("origins with commas between, in small letters, such as https://desk.example")
+        raise ValueError("comma-separated origins in lower case, such as https://desk.example")
     return names
 
 
@@ -173,11 +171,11 @@ def _token(value: object) -> object:
     """Strip and check a token that is sent in a header; a token read from a file may end with a line break."""
     token = str(value).strip()
     if re.search(r"[\s\x00-\x1f\x7f]", token):
-        raise ValueError("a token without spaces and line breaks in it")
+        raise ValueError("a token without spaces and line breaks")
     return token
 
 
-RequestRate = Annotated[tuple[int, int], BeforeValidator(_frequency)]
+RequestRate = Annotated[tuple[int, int], BeforeValidator(_request_rate)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_content_types)]
@@ -189,7 +187,7 @@ Share = Annotated[float, BeforeValidator(units.parse_percentage)]
 MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
 TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
 Algorithms = Annotated[tuple[str, ...], BeforeValidator(_algorithms)]
-KeySource = Annotated[str, AfterValidator(_key_place)]
+KeySource = Annotated[str, AfterValidator(_key_source)]
 HttpUrl = Annotated[str, AfterValidator(parse_http_url)]
 BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
@@ -221,7 +219,7 @@ class WebhookEndpoint(BaseModel):
         return value
 
 
-WEBHOOKS_FORM = 'a JSON list of {"name", "url", "secret", "types"?}, each name once'
+WEBHOOKS_FORM = 'a JSON list of {"name", "url", "secret", "types"?}, with unique names'
 
 
 def _webhooks(value: object) -> object:
@@ -233,7 +231,7 @@ def _webhooks(value: object) -> object:
     except ValidationError as failure:
         first = failure.errors(include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{WEBHOOKS_FORM}{f'; {place}: {allowed_values(first)}' if place else ''}") from None
+        raise ValueError(f"{WEBHOOKS_FORM}{f'; {place}: {expected_values(first)}' if place else ''}") from None
     if len({each.name for each in found}) != len(found):
         raise ValueError(WEBHOOKS_FORM)
     return found

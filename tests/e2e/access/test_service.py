@@ -118,7 +118,7 @@ async def test_a_demonstration_with_tokens(variables, add_token):
         status, out, errors = await demonstration.ended(within=START)
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
-    assert line.startswith("support-service: SUPPORT_AUTH='token': needs SUPPORT_TOKEN")
+    assert line.startswith("support-service: SUPPORT_AUTH='token' requires SUPPORT_TOKEN")
     async with running("demo", **variables, SUPPORT_TOKEN=token) as demonstration:
         assert "5 cases" in await demonstration.printed(until="cases.")
 

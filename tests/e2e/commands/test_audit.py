@@ -73,5 +73,5 @@ async def test_what_is_no_head(command, head):
     """A head has 64 hexadecimal digits; anything else is refused in one line."""
     status, out, errors = await command("audit", "verify", "--from-head", head)
     assert (status, out) == (2, "")
-    assert errors.startswith("support-service: --from-head ")
+    assert errors.startswith("support-service: invalid --from-head ")
     assert errors.count("\n") == 1

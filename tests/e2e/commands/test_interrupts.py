@@ -37,7 +37,7 @@ main()
 STUBBORN = """
 import asyncio
 from support_service.core import interrupts
-from support_service.commands.event_loop import run
+from support_service.commands.runtime.event_loop import run
 async def stubborn():
     print("running", flush=True)
     try:
@@ -51,8 +51,11 @@ run(stubborn())
 START_UP = ["argparse", "support_service.arguments.tokens", "asyncio", "pydantic", "sqlalchemy"]
 SERVING = ["aiohttp", "support_service.telemetry.instruments", "prometheus_client", "uvloop", "support_service.app"]
 MOMENTS = [
-    *(("migrate", f"import:{name}") for name in (*START_UP, "alembic", "support_service.commands.base")),
-    *(("serve", f"import:{name}") for name in (*START_UP, *SERVING, "alembic", "support_service.commands.base")),
+    *(("migrate", f"import:{name}") for name in (*START_UP, "alembic", "support_service.commands.runtime.database")),
+    *(
+        ("serve", f"import:{name}")
+        for name in (*START_UP, *SERVING, "alembic", "support_service.commands.runtime.database")
+    ),
     *(("demo", f"import:{name}") for name in (*START_UP, *SERVING, "support_service.demo.services")),
     *((command, "sqlite3.connect") for command in ("migrate", "serve")),
     ("openapi", "import:support_service.api.openapi.document"),

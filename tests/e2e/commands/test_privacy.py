@@ -63,7 +63,7 @@ def terminal():
     os.close(theirs)
 
 
-ERASE_QUESTION = "Erase 'zaphod' from 1 cases, for good? [y/N] "
+ERASE_QUESTION = "Permanently erase 'zaphod' from 1 cases? [y/N] "
 
 
 async def test_ctrl_c_at_the_question_erases_nothing(case, variables, terminal):
@@ -126,6 +126,7 @@ async def test_where_there_is_no_database(variables, command):
     status, out, errors = await ended(*command.split(), **variables)
     assert (status, out) == (2, "")
     assert (
-        errors == "support-service: There is no database at var/support.db, where SUPPORT_DATABASE_URL looks for it\n"
+        errors == "support-service: There is no database at var/support.db: "
+        "check SUPPORT_DATABASE_URL, or run `support-service migrate`\n"
     )
     assert not (variables["cwd"] / "var" / "support.db").exists()

@@ -16,8 +16,8 @@ from tests.support.scrape import Scrape
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-NONE = "No override is set: each service is asked as configured, and SUPPORT_TIMELINE_CACHE_TTL is in effect.\n"
-AGAIN = "Every replica follows within about 2 s.\n"
+NONE = "No override is active: every configured service is called, and SUPPORT_TIMELINE_CACHE_TTL applies.\n"
+NOTE = "Every replica applies it within about 2 s.\n"
 
 
 @pytest.fixture
@@ -33,14 +33,14 @@ def timeline(tmp_path, database_url):
 
 @both_databases
 async def test_overrides_are_set_shown_and_cleared(timeline):
-    """An override shows in the status with its reason until it is cleared."""
+    """Status shows an override with its reason until it is cleared."""
     assert await timeline("status") == (0, NONE, "")
     status, out, errors = await timeline("degrade", "payment", "--for", "1h", "--reason", "  being\nrestored ")
     assert (status, errors) == (0, "")
-    assert re.fullmatch(rf"payment is switched off until [0-9: -]+Z: being restored\. {re.escape(AGAIN)}", out)
+    assert re.fullmatch(rf"payment is switched off until [0-9: -]+Z: being restored\. {re.escape(NOTE)}", out)
     status, out, errors = await timeline("ttl", "1800", "--for", "2h")
     assert (status, errors) == (0, "")
-    assert re.fullmatch(rf"ttl is set to 1800 s until [0-9: -]+Z\. {re.escape(AGAIN)}", out)
+    assert re.fullmatch(rf"ttl is set to 1800 s until [0-9: -]+Z\. {re.escape(NOTE)}", out)
     status, out, errors = await timeline("status")
     assert (status, errors) == (0, "")
     at = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
@@ -50,14 +50,14 @@ async def test_overrides_are_set_shown_and_cleared(timeline):
     assert 3000 <= int(left[1]) <= 3600
     left = re.fullmatch(rf"ttl +1800 s +{at} +(\d+) s +{at} +-", ttl)
     assert 7000 <= int(left[1]) <= 7200
-    assert await timeline("restore", "order") == (0, "Nothing to clear: no such override is set.\n", "")
-    assert await timeline("restore", "all") == (0, f"Cleared: payment, ttl. {AGAIN}", "")
+    assert await timeline("clear", "order") == (0, "Nothing to clear: the override is not active.\n", "")
+    assert await timeline("clear", "all") == (0, f"Cleared: payment, ttl. {NOTE}", "")
     assert await timeline("status") == (0, NONE, "")
 
 
 @both_databases
 async def test_every_replica_follows(timeline, make_client, upstream_services):
-    """What a command does reaches each replica on the database by itself, the way there and back."""
+    """Every replica applies a set or cleared override without a restart; `restore` is the former name of `clear`."""
     replicas = [Scrape((await make_client()).app) for _ in range(2)]
     in_use = dict.fromkeys(UPSTREAM_SERVICES, 1)
     for arguments, wanted in (
@@ -77,14 +77,14 @@ def shown(metrics):
 
 @both_databases
 async def test_an_expired_override_is_not_shown(timeline, database):
-    """An override that has expired is neither shown nor cleared."""
+    """An expired override is neither shown nor cleared."""
     now = overrides.utc_now()
     async with unit_of_work(database, SYSTEM_CONTEXT) as work:
         await overrides.set_override(
             work, Override("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1))
         )
     assert await timeline("status") == (0, NONE, "")
-    assert await timeline("restore", "all") == (0, "Nothing to clear: no such override is set.\n", "")
+    assert await timeline("clear", "all") == (0, "Nothing to clear: the override is not active.\n", "")
 
 
 async def test_a_database_that_is_not_there(timeline, tmp_path):
@@ -99,14 +99,14 @@ async def test_a_database_that_is_not_there(timeline, tmp_path):
     assert line.startswith("support-service: The database can't be used: ")
 
 
-@pytest.mark.parametrize("command", [("status",), ("restore", "all"), ("ttl", "900", "--for", "1m")])
+@pytest.mark.parametrize("command", [("status",), ("clear", "all"), ("ttl", "900", "--for", "1m")])
 async def test_a_sqlite_database_without_the_table(timeline, tmp_path, command):
     """A database that was never migrated is not used, and the line says what to run."""
     (tmp_path / "old.db").touch()
     await lacks_migrations(timeline, "sqlite:///old.db", command)
 
 
-@pytest.mark.parametrize("command", [("status",), ("restore", "all"), ("ttl", "900", "--for", "1m")])
+@pytest.mark.parametrize("command", [("status",), ("clear", "all"), ("ttl", "900", "--for", "1m")])
 async def test_a_postgresql_database_without_the_table(timeline, postgres, command):
     """The same holds on PostgreSQL."""
     name = postgres.create_database()

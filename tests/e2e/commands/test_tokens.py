@@ -7,13 +7,13 @@ import re
 import pytest
 
 from support_service.access.token_file import hash_token
-from support_service.arguments.program import parser
+from support_service.arguments.parser import parser
 from support_service.core.errors import SupportError
 from tests.support.process import START, running
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-FOLLOW = "Every service that reads it follows within about 2 s.\n"
+FOLLOW = "Every service that reads the file applies it within about 2 s.\n"
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def test_made_listed_and_revoked(token, path):
     assert status == 0
     assert re.fullmatch(r"sup_[A-Za-z0-9_-]{43}\n", out)
     at = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
-    assert re.fullmatch(rf"This is shown once: keep it where lan reads it\. It expires {at}\. {FOLLOW}", errors)
+    assert re.fullmatch(rf"Store the token now: it is not shown again\. It expires {at}\. {FOLLOW}", errors)
     assert (await token("create", "shop", "--role", "service"))[0] == 0
     assert hash_token(out.strip()) in path.read_text()
     assert out.strip() not in path.read_text()
@@ -55,7 +55,7 @@ async def test_made_listed_and_revoked(token, path):
     assert re.fullmatch(rf"lan +agent +agent-lan +returns,vip +{at} +{at} +valid", lan)
     assert re.fullmatch(rf"shop +service +- +- +{at} +never +valid", shop)
     assert await token("revoke", "lan") == (0, f"Revoked: lan. {FOLLOW}", "")
-    assert await token("revoke", "lan") == (0, f"Was revoked before: lan. {FOLLOW}", "")
+    assert await token("revoke", "lan") == (0, f"Already revoked: lan. {FOLLOW}", "")
     assert (await token("list"))[1].splitlines()[1].endswith("revoked")
 
 
@@ -83,13 +83,13 @@ async def test_commands_at_once_lose_nothing(token, path):
     [
         (("create", "lan", "--role", "agent"), "--subject is missing"),
         (("create", "lan", "--role", "customer", "--subject", ""), "--subject is missing"),
-        (("create", "a b", "--role", "service"), "'a b' is no name"),
-        (("create", "x" * 65, "--role", "service"), "is no name"),
+        (("create", "a b", "--role", "service"), "invalid name 'a b': "),
+        (("create", "x" * 65, "--role", "service"), "invalid name "),
         (("create", "x", "--role", "agent", "--subject", "y" * 37), "1 to 36 printable characters"),
         (("create", "x", "--role", "agent", "--subject", "y\n"), "1 to 36 printable characters"),
         (("create", "x", "--role", "service", "--team", ""), "--team ''"),
-        (("create", "x", "--role", "service", "--expires", "90"), "'90' is no duration"),
-        (("create", "x", "--role", "service", "--expires", "0d"), "'0d' is no duration"),
+        (("create", "x", "--role", "service", "--expires", "90"), "invalid --expires '90': expected "),
+        (("create", "x", "--role", "service", "--expires", "0d"), "invalid --expires '0d': expected "),
         (("revoke", "x"), "does not exist"),
         (("list",), "does not exist"),
     ],
@@ -107,7 +107,7 @@ def test_what_can_not_be(path, arguments, told):
 async def test_an_unknown_token(token):
     """Who revokes what is not there is told where to look."""
     await token("create", "x", "--role", "service")
-    await refused(token("revoke", "y"), "`support-service token list` shows all")
+    await refused(token("revoke", "y"), "`support-service token list` lists all tokens")
 
 
 async def test_an_unknown_role(token, path):

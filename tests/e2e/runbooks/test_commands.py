@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support_service.arguments.program import parser
+from support_service.arguments.parser import parser
 from support_service.core.references import SourceReferences
 from support_service.timeline.sources.registry import SOURCES
 from tests.support.promql import ROOT

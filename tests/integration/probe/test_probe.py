@@ -68,7 +68,7 @@ async def test_a_stopped_consumer(make_client, attachment_dir, tmp_path):
     assert (status, report["verdict"]) == (2, "wrong")
     assert steps["event"]["verdict"] == "good"
     assert steps["timeline"]["verdict"] == "wrong"
-    assert steps["timeline"]["detail"].startswith("the event was not in the timeline")
+    assert steps["timeline"]["detail"].startswith("the event did not appear in the timeline")
     assert steps["refresh"]["verdict"] == "skipped"
     assert steps["delete"]["verdict"] == "good"
     assert await nothing_is_left(client, attachment_dir)
@@ -81,7 +81,7 @@ async def test_a_source_that_hangs(make_client, orders, attachment_dir, tmp_path
     status, report, steps = await probe(address(client), tmp_path, *PATIENT)
     release.set()
     assert (status, report["verdict"]) == (2, "wrong")
-    assert "the order service's part of the timeline is unavailable" in steps["timeline"]["detail"]
+    assert "the timeline source order is unavailable" in steps["timeline"]["detail"]
     assert await nothing_is_left(client, attachment_dir)
 
 
@@ -109,7 +109,7 @@ async def test_a_corrupted_file(client, attachment_dir, tmp_path):
         status, report, steps = await probe(str(between.make_url("")).rstrip("/"), tmp_path, *PATIENT)
     assert (status, report["verdict"]) == (2, "wrong")
     assert steps["upload"]["verdict"] == "good"
-    assert steps["download"]["detail"] == "the download gave other bytes than were sent"
+    assert steps["download"]["detail"] == "the downloaded file differs from the uploaded one"
     assert await nothing_is_left(client, attachment_dir)
 
 
@@ -183,7 +183,7 @@ async def test_a_wrong_address_to_listen_on(tmp_path, address):
     async with running("probe", "--base-url", "x", "--interval", "5s", f"--listen={address}", cwd=tmp_path) as process:
         status, out, errors = await process.ended(LONG)
     assert (status, out) == (3, "")
-    allowed = f"argument --listen: {address!r}: allowed is HOST:PORT with a port from 0 to 65535"
+    allowed = f"argument --listen: invalid address {address!r}: expected HOST:PORT with a port from 0 to 65535"
     assert errors.endswith(f"support-service probe: error: {allowed}\n")
 
 

@@ -12,12 +12,12 @@ from support_service.commands.audit import _print_verdict
 @pytest.mark.parametrize(
     ("flaw", "told"),
     [
-        (None, "The chain holds: 2 entries. Its head, to be written down elsewhere: 6162\n"),
-        ("an entry is missing", "The chain is broken: an entry is missing. It holds up to position 2, 6162.\n"),
+        (None, "The chain is intact: 2 entries. Store its head outside of the database: 6162\n"),
+        ("an entry is missing", "The chain is broken: an entry is missing. It is intact up to position 2, 6162.\n"),
     ],
 )
 def test_a_verdict_on_a_terminal_is_a_sentence(monkeypatch, capsys, flaw, told):
-    """A person reads a sentence with the head, whether the chain holds or not."""
+    """A person reads a sentence with the head, whether the chain is intact or not."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     _print_verdict(ChainVerification(ChainHead(2, b"ab"), flaw))
     assert capsys.readouterr().out == told

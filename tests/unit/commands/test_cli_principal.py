@@ -2,7 +2,7 @@
 
 import os
 
-from support_service.commands.operator import cli_principal
+from support_service.commands.runtime.cli_principal import cli_principal
 
 
 def test_an_account_without_a_name_is_named_by_its_number(monkeypatch):

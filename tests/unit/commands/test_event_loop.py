@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.commands.event_loop import run
+from support_service.commands.runtime.event_loop import run
 
 
 def test_a_cancellation_that_is_no_interrupt_stays_one():

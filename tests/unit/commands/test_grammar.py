@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from support_service.arguments import argument_types
-from support_service.arguments.program import parser
+from support_service.arguments.parser import parser
 from support_service.arguments.subcommands import LazyCommand
 from support_service.commands import timeline
 from support_service.core.upstream_services import UPSTREAM_SERVICES
@@ -30,7 +30,7 @@ def test_help_of_overrides_names_every_service_and_the_bounds():
     """The help is written by hand, since the table of services is slow to import."""
     helps = {words: each.format_help() for words, each in every_command()}
     assert ", ".join(UPSTREAM_SERVICES) in helps["timeline", "degrade"]
-    assert f"{', '.join(OVERRIDE_NAMES)} or all" in helps["timeline", "restore"]
+    assert f"{', '.join(OVERRIDE_NAMES)} or all" in helps["timeline", "clear"]
     low, high = timeline.TTL_RANGE
     assert f"{low} to {high}" in helps["timeline", "ttl"]
 
@@ -56,8 +56,8 @@ def test_a_wrong_duration_is_refused_with_what_is_allowed(text, capsys):
         parser().parse_args([*PROBE, f"--interval={text}"])
     assert ended.value.code == 3
     assert capsys.readouterr().err.endswith(
-        f"--interval: {text!r}: allowed is a duration above 0, such as 1.5s, 60s or 5m; "
-        "a number without a unit counts seconds\n"
+        f"--interval: invalid duration {text!r}: expected a duration above 0, such as 1.5s, 60s or 5m; "
+        "a number without a unit means seconds\n"
     )
 
 
@@ -70,7 +70,7 @@ def test_request_rates_are_per_second_unless_they_say_otherwise(text, rate):
 @pytest.mark.parametrize("text", ["0", "5m", "-1", "fast", "1/day", "1000001"])
 def test_a_wrong_request_rate_is_refused_with_what_is_allowed(text):
     """Nothing else is a rate."""
-    with pytest.raises(argparse.ArgumentTypeError, match="allowed is a number of requests a second above 0"):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a number of requests per second above 0"):
         argument_types.request_rate(text)
 
 

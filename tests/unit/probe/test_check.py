@@ -26,12 +26,12 @@ async def answers():
 @pytest.mark.parametrize(
     ("step", "answer", "detail"),
     [
-        ("message", {"message": "another"}, "the message came back as another"),
+        ("message", {"message": "another"}, "the response has a different message"),
         ("close", {"status": "open"}, "the case is not closed"),
         (
             "timeline",
             {"timelineSources": {}, "timeline": [{"type": "conversation", "metadata": {"eventId": "e"}}]},
-            "the timeline has only conversation",
+            "the timeline lacks entries: it has only conversation",
         ),
     ],
 )
@@ -51,4 +51,4 @@ async def test_where_no_case_was_opened_none_is_deleted(answers):
     report = await SyntheticCheck(answers["url"], {}, 60, 60).run()
     assert (report.verdict, report.reason) == ("wrong", None)
     assert [step.verdict for step in report.steps] == ["wrong"] + ["skipped"] * (len(report.steps) - 1)
-    assert report.steps[0].detail.startswith("POST answered 500 instead of 201")
+    assert report.steps[0].detail.startswith("POST returned 500, expected 201")

@@ -13,7 +13,7 @@ from grafana.panel import runbook_of
 from observability import thresholds as t
 
 import support_service
-from support_service.arguments.program import parser
+from support_service.arguments.parser import parser
 from support_service.core import errors, problem_codes
 from support_service.database.protocols import DATABASE_BUSY
 from support_service.http.problems import CODE_BY_STATUS, STATUS_BY_ERROR

@@ -1,4 +1,4 @@
-"""Database access for commands, with one-line errors if the database can't be used."""
+"""Database access for commands; errors are one line."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from support_service.commands.event_loop import run
+from support_service.commands.runtime.event_loop import run
 from support_service.core.errors import Unavailable
 from support_service.database import Database, connect, migrate
 from support_service.database.protocols import StatementError
@@ -62,5 +62,6 @@ def _require_database(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     if url.startswith("sqlite:") and not path.exists():  # opening a missing file would create an empty database
         raise Unavailable(
-            "database_missing", f"There is no database at {path}, where SUPPORT_DATABASE_URL looks for it"
+            "database_missing",
+            f"There is no database at {path}: check SUPPORT_DATABASE_URL, or run `support-service migrate`",
         )
