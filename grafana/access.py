@@ -9,22 +9,22 @@ ACCESS = Row(
     (
         Panel(
             "Support authentications",
-            "Requests whose caller was asked for a token, by what came of it. Normal: accepted, and a few expired; "
-            "invalid in numbers is someone who guesses, unavailable is the issuer's keys. An open service asks nobody.",
+            "Authentications of requests by outcome. Normal: accepted, and a few expired. Many invalid: a client "
+            "guesses tokens; unavailable: the issuer's keys can't be read. No data with SUPPORT_AUTH=open.",
             (Query(rate("support_access_authentications_total", "outcome"), "{{outcome}}"),),
             "reqps",
         ),
         Panel(
             "Support age of the issuer's keys",
-            "Time since each replica last read the keys that JWTs are checked with. Normal: under 5 min; while it "
-            "grows the known keys stay. 0 without JWTs.",
+            "Time since each replica last read the keys that verify JWTs. Normal: under 5 min. While it grows, "
+            "replicas use the keys that they know. 0 without JWTs.",
             (Query(series("support_access_keys_age_seconds"), "{{instance}}"),),
             "s",
         ),
         Panel(
             "Support audit log",
-            "Age of the oldest entry that has no place in the chain yet (the line is its limit); on the right, entries "
-            "that have one. Normal: under 2 s.",
+            "Age of the oldest entry that is not sealed (the line is its limit); on the right, sealed entries. Normal: "
+            "under 2 s.",
             (
                 Query(highest("support_audit_unsealed_age_seconds"), "oldest not sealed"),
                 Query(highest("support_audit_sealed"), "sealed", right="short"),
@@ -35,16 +35,16 @@ ACCESS = Row(
         ),
         Panel(
             "Support requests turned away",
-            "Requests that were refused before any work. address, principal: over their rate (429); the others: "
-            "overload (503). Normal: 0, and a client now and then that asks too often.",
+            "Requests that admission refused. address, principal: over the rate limit (429); other reasons: overload "
+            "(503). Normal: 0, or a few from a client over its limit.",
             (Query(rate("support_request_turned_away_total", "reason"), "{{reason}}"),),
             "reqps",
             width=12,
         ),
         Panel(
             "Support connections",
-            "Connections of clients by replica; on the right, those that were refused or ended, by reason. Normal: "
-            "head and unread at 0, idle and share only near the bound.",
+            "Client connections by replica; on the right, refused and closed connections by reason. Normal: head and "
+            "unread at 0, idle and share only near the limit.",
             (
                 Query(series("support_connection_open"), "{{instance}}"),
                 Query(rate("support_connection_cut_total", "reason"), "cut: {{reason}}", right="cps"),

@@ -46,7 +46,7 @@ OBJECTIVES = Row(
         ),
         Panel(
             "Support API error budget left",
-            f"Of the 5xx answers that {t.OBJECTIVE_API:.1%} allow in 30 days. Under 0 the objective is missed.",
+            f"Remaining part of the 5xx responses that {t.OBJECTIVE_API:.1%} allows in 30 days. Below 0: missed.",
             _left(
                 rate(f"{REQUESTS}_count", where=FAILED, window=MONTH),
                 rate(f"{REQUESTS}_count", where=ROUTED, window=MONTH),
@@ -61,8 +61,8 @@ OBJECTIVES = Row(
         ),
         Panel(
             "Support timeline error budget left",
-            f"Of the reads that {t.OBJECTIVE_TIMELINE:.0%} allow to be partial, or to take {t.LATENCY_P95:g} s or "
-            "more, in 30 days. Under 0 the objective is missed.",
+            f"Remaining share of the reads that {t.OBJECTIVE_TIMELINE:.0%} allows to be partial, or to take "
+            f"{t.LATENCY_P95:g} s or more, in 30 days. Below 0: objective missed.",
             _left(f"({ALL_READS} - {GOOD_READS})", ALL_READS, t.OBJECTIVE_TIMELINE),
             "percentunit",
             0,
@@ -73,7 +73,7 @@ OBJECTIVES = Row(
         ),
         Panel(
             "Support API error budget",
-            f"How many times too fast the budget of {t.OBJECTIVE_API:.1%} burns, over each window. {BURN}",
+            f"Burn rate of the error budget of {t.OBJECTIVE_API:.1%} over each window. {BURN}",
             _burn("api_requests", t.OBJECTIVE_API),
             "suffix: x",
             t.BURN_FAST,
@@ -82,7 +82,7 @@ OBJECTIVES = Row(
         ),
         Panel(
             "Support timeline error budget",
-            f"How many times too fast the budget of {t.OBJECTIVE_TIMELINE:.0%} burns, over each window. {BURN}",
+            f"Burn rate of the error budget of {t.OBJECTIVE_TIMELINE:.0%} over each window. {BURN}",
             _burn("timeline_reads", t.OBJECTIVE_TIMELINE),
             "suffix: x",
             t.BURN_FAST,
@@ -107,8 +107,8 @@ API = Row(
         ),
         Panel(
             "Support API errors",
-            "The share of answers with a status of 5xx and of 4xx. The line is the share at which the month's budget "
-            f"burns {t.BURN_FAST:g} times too fast; 4xx are the caller's.",
+            "Share of responses with status 5xx and 4xx. The line is the share at which the month's budget burns "
+            f"{t.BURN_FAST:g} times too fast; 4xx are client errors.",
             (
                 Query(share(rate(f"{REQUESTS}_count", where=FAILED), rate(f"{REQUESTS}_count", where=ROUTED)), "5xx"),
                 Query(
@@ -131,14 +131,14 @@ API = Row(
         ),
         Panel(
             "Support API p95 latency by route",
-            "Where time goes.",
+            "95 of 100 requests of each route take at most this long.",
             (Query(quantile(0.95, REQUESTS, "http_route", ROUTED), "{{http_route}}"),),
             "s",
             width=12,
         ),
         Panel(
             "Support API requests in work",
-            "Requests that were begun and not answered, over all replicas.",
+            "Requests in progress over all replicas.",
             (Query(total("http_server_active_requests"), "in work"),),
             "short",
             width=12,

@@ -9,7 +9,7 @@ ATTACHMENTS = Row(
     (
         Panel(
             "Support attachment disk",
-            "Bytes free on the disk of local storage, on the replica that has the least.",
+            "Free bytes on the disk of local storage, on the replica with the least.",
             (Query(lowest("support_attachment_disk_free_bytes"), "free"),),
             "bytes",
             t.DISK_FREE,
@@ -25,15 +25,15 @@ ATTACHMENTS = Row(
         ),
         Panel(
             "Support attachment offload",
-            "Files an hour that were taken for a move between storages; every outcome but moved left them where they "
-            "were. Normal: moved alone.",
+            "Attempts per hour to move a file between storages, by outcome; only moved moves the file. Normal: only "
+            "moved.",
             (Query(hourly("support_attachment_offloaded_total", "to, outcome"), "to {{to}}: {{outcome}}"),),
             "suffix: /h",
             alerts=("SupportAttachmentOffloadFailing",),
         ),
         Panel(
             "Support attachment integrity",
-            "Files that the last sweep found missing or damaged (nothing until a process has swept), and that a "
+            "Files that the last sweep found missing or damaged (no data before the first sweep), and files that a "
             f"re-hash or a move found changed in the last {t.DAMAGE_WINDOW}. Normal: 0.",
             (
                 Query(highest("support_attachment_unrepaired", "kind"), "{{kind}}"),
@@ -51,7 +51,7 @@ ATTACHMENTS = Row(
         ),
         Panel(
             "Support attachment offloaded bytes",
-            "Bytes a second that were moved.",
+            "Moved bytes per second.",
             (Query(rate("support_attachment_offloaded_bytes_total", "to", 'outcome="moved"'), "to {{to}}"),),
             "Bps",
         ),
@@ -63,27 +63,27 @@ ATTACHMENTS = Row(
         ),
         Panel(
             "Support attachments stored",
-            "Files an hour, by the content type that their client declared.",
+            "Files per hour by the content type that the client declared.",
             (Query(hourly("support_attachment_stored_total", "content_type") + " > 0", "{{content_type}}"),),
             "suffix: /h",
             kind="stacked",
         ),
         Panel(
             "Support uploads refused",
-            "Uploads an hour that were refused or broke off, by reason. storage_full: the disk is at its reserve.",
+            "Refused and aborted uploads per hour, by reason. storage_full: the disk is at its reserve.",
             (Query(hourly("support_attachment_rejected_total", "reason") + " > 0", "{{reason}}"),),
             "suffix: /h",
             alerts=("SupportAttachmentDiskFull",),
         ),
         Panel(
             "Support uploads in progress",
-            "Over all replicas.",
+            "Uploads in progress over all replicas.",
             (Query(total("support_attachment_uploads"), "uploads"),),
             "short",
         ),
         Panel(
             "Support attachment sweep and deletions",
-            "Repairs of the hourly sweep, and deletions, an hour.",
+            "Repairs by the hourly sweep, and deletions, per hour.",
             (
                 Query(hourly("support_attachment_sweep_repairs_total", "kind"), "repaired: {{kind}}"),
                 Query(hourly("support_attachment_deleted_total", "reason"), "deleted: {{reason}}"),

@@ -17,8 +17,8 @@ TRAFFIC = Row(
     (
         Panel(
             "Support ticket traffic",
-            "New cases an hour, between what the same hour of the past 7 days makes usual. Dashed: where the alert "
-            f"begins, {t.TRAFFIC_SPIKE} times the upper edge and a floor, and {t.TRAFFIC_SILENCE:.0%} of the lower. "
+            "New cases per hour, with the usual range for this hour over the past 7 days. Dashed: limits of the alert, "
+            f"{t.TRAFFIC_SPIKE} times the upper edge plus a minimum, and {t.TRAFFIC_SILENCE:.0%} of the lower edge. "
             f"The band needs {t.TRAFFIC_DAYS} days of history.",
             (
                 Query(f'sum(rate({CREATED}{{job=~"$job",{REAL}}}[{t.SILENCE_WINDOW}])) * {HOUR}', "new cases"),
@@ -33,7 +33,7 @@ TRAFFIC = Row(
         ),
         Panel(
             "Support tickets by channel",
-            "New cases an hour. `synthetic` is the probe's.",
+            "New cases per hour. `synthetic` is the probe.",
             (Query(hourly(CREATED, "channel"), "{{channel}}"),),
             "suffix: /h",
             kind="stacked",
@@ -41,27 +41,27 @@ TRAFFIC = Row(
         ),
         Panel(
             "Support conversation",
-            "Messages an hour, by who wrote them.",
+            "Messages per hour by type of author.",
             (Query(hourly("support_conversation_added_total", "author_type"), "{{author_type}}"),),
             "suffix: /h",
             kind="stacked",
         ),
         Panel(
             "Support status changes",
-            "Cases an hour that were given a status.",
+            "Status changes per hour by new status.",
             (Query(hourly("support_ticket_status_changed_total", "status"), "{{status}}"),),
             "suffix: /h",
         ),
         Panel(
             "Support open cases",
-            "Cases that are open or pending, by the database.",
+            "Open and pending cases in the database.",
             (Query(highest("support_ticket_open", "status, priority"), "{{status}} {{priority}}"),),
             "short",
             kind="stacked",
         ),
         Panel(
             "Support oldest unanswered customer",
-            "Age of the oldest customer's word that no agent has answered.",
+            "Age of the oldest customer message without an agent's answer.",
             (Query(highest("support_ticket_oldest_unanswered_seconds"), "oldest"),),
             "s",
             width=12,

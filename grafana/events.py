@@ -11,8 +11,8 @@ EVENTS = Row(
     (
         Panel(
             "Support events",
-            "Age of the oldest event that is not published (the line is its limit); on the right, events that wait: "
-            "inbound, and dead letters. Normal: under 1 s, no dead letters.",
+            "Age of the oldest unpublished event (the line is its limit); on the right, waiting inbound events and "
+            "dead letters. Normal: under 1 s, no dead letters.",
             (
                 Query(highest("support_events_outbox_oldest_seconds"), "oldest not published"),
                 Query(highest("support_events_stream_lag"), "inbound, waiting", right="short"),
@@ -26,8 +26,8 @@ EVENTS = Row(
         ),
         Panel(
             "Support events published",
-            "Events of cases that were handed to the broker, by outcome. error counts each failed try; the event stays "
-            "in the outbox.",
+            "Events of cases by outcome of their publication to the broker. error counts failed attempts; the event "
+            "stays in the outbox.",
             (Query(rate("support_events_published_total", "type, outcome"), "{{type}} {{outcome}}"),),
             "ops",
             alerts=("SupportOutboxStalled",),
@@ -35,15 +35,15 @@ EVENTS = Row(
         ),
         Panel(
             "Support events consumed",
-            "Events of other services, by what came of them. failed comes again, dead was given up.",
+            "Inbound events by outcome. failed: delivered again; dead: moved to the dead letters.",
             (Query(rate("support_events_consumed_total", "outcome"), "{{outcome}}"),),
             "ops",
             alerts=("SupportEventsConsumerStalled", "SupportEventsDeadLettered"),
         ),
         Panel(
             "Support events lag",
-            "relay: from a change to its event in the broker, 99 of 100. delivery: from another service's event, by "
-            "its own clock, to its effect in the cases, 95 of 100.",
+            "relay: p99 from a change to its event in the broker. delivery: p95 from the time of an inbound event, by "
+            "the clock of its service, to its application to cases.",
             (
                 Query(quantile(0.99, "support_events_relay_lag_seconds", window="15m"), "relay p99"),
                 Query(quantile(0.95, "support_events_delivery_lag_seconds", window="15m"), "delivery p95"),
@@ -52,7 +52,7 @@ EVENTS = Row(
         ),
         Panel(
             "Support webhooks",
-            "Tries to deliver an event to a webhook; on the right, deliveries that are still to be made.",
+            "Attempts to deliver an event to a webhook; on the right, pending deliveries.",
             (
                 Query(rate("support_webhook_deliveries_total", "outcome"), "{{outcome}}"),
                 Query(highest("support_webhook_pending"), "waiting", right="short"),
@@ -66,7 +66,7 @@ SYNTHETIC = Row(
     (
         Panel(
             "Support probe",
-            "The last run of the synthetic check, which opens a case and waits until a made-up event is in its "
+            "The last run of the synthetic check, which opens a case and waits until a synthetic event is in its "
             "timeline.",
             (Query(highest("support_probe_success", job=PROBE), "probe"),),
             "short",
@@ -78,7 +78,7 @@ SYNTHETIC = Row(
         ),
         Panel(
             "Support probe steps",
-            "How long each step of the last run took.",
+            "Duration of each step of the last run.",
             (Query(highest("support_probe_step_seconds", "step", job=PROBE), "{{step}}"),),
             "s",
             alerts=("SupportProbeFailing",),

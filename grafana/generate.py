@@ -1,4 +1,4 @@
-"""Write the dashboard's JSON from the tables of panels; with --check, only say whether it is up to date.
+"""Write the dashboard's JSON from the tables of panels; with --check, only report if it is outdated.
 
 `python -m grafana.generate`, or `make dashboards`.
 """

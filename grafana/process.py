@@ -23,8 +23,8 @@ PROCESS = Row(
         ),
         Panel(
             "Support event loop lag",
-            "95 of 100 wake-ups of the event loop are at most this late. Every request waits that much besides its own "
-            "work. Normal: under 10 ms.",
+            "95 of 100 wake-ups of the event loop are at most this late. It adds to the duration of every request. "
+            "Normal: under 10 ms.",
             _each(quantile(0.95, "support_event_loop_lag_seconds", "instance", window=t.WINDOW)),
             "s",
             t.LOOP_LAG_P95,
@@ -72,7 +72,7 @@ PROCESS = Row(
         ),
         Panel(
             "Support database and Redis errors",
-            "The share of operations that fail. Normal: 0.",
+            "Share of operations that fail. Normal: 0.",
             (
                 Query(
                     share(
@@ -88,7 +88,7 @@ PROCESS = Row(
         ),
         Panel(
             "Support connection pools",
-            "The share of each pool's connections that are in use, by replica. At 100 % requests wait for one.",
+            "Share of each pool's connections in use, by replica. At 100 % requests wait for a connection.",
             (
                 Query(
                     share(

@@ -18,7 +18,7 @@ FIRST = Row(
     (
         Panel(
             "Support timeline p95 latency",
-            "95 of 100 timelines take at most this long. `remote` had to ask a service, `cache` did not. Normal: cache "
+            "95 of 100 timelines take at most this long. `remote`: called a service; `cache`: did not. Normal: cache "
             "under 50 ms, remote under 1 s.",
             (
                 Query(
@@ -33,8 +33,8 @@ FIRST = Row(
         ),
         Panel(
             "Support attachment backlog",
-            "Files on local storage, neither deleted nor moved away, at their real size; dashed: where the bytes stand "
-            f"in {t.GROWTH_HORIZON // 3600} h at the pace of the last {t.GROWTH_WINDOW}.",
+            "Files on local storage that are neither deleted nor offloaded, at their real size; dashed: prediction for "
+            f"{t.GROWTH_HORIZON // 3600} h at the growth of the last {t.GROWTH_WINDOW}.",
             (
                 Query(highest(BACKLOG), "bytes"),
                 Query(
@@ -62,8 +62,8 @@ FIRST = Row(
         ),
         Panel(
             "Support timeline failure stages",
-            "Failures while timelines are collected. http: no usable answer of a service; aggregate: an answer off the "
-            "contract; cache: Redis; cache_decode: a cached value that can't be read. Normal: none.",
+            "Failures while timelines are collected. http: no usable response of a service; aggregate: a response that "
+            "violates the contract; cache: Redis; cache_decode: an unreadable cached value. Normal: none.",
             (Query(rate("support_timeline_collection_failures_total", "stage"), "{{stage}}"),),
             "ops",
             alerts=("SupportTimelineCollectionFailures",),
@@ -77,7 +77,7 @@ READING = Row(
     (
         Panel(
             "Support timeline cache shares",
-            f"The share of reads that miss the cache, and of those that meet an error of it, over {t.SYMPTOM_WINDOW}. "
+            f"Share of reads that miss the cache, and share with a cache error, over {t.SYMPTOM_WINDOW}. "
             "The line is the limit for misses.",
             (
                 Query(share(rate(EVENTS, where='event="miss"', window=t.SYMPTOM_WINDOW), READS), "miss"),
@@ -90,15 +90,15 @@ READING = Row(
         ),
         Panel(
             "Support timeline completeness",
-            "What reads are worth: complete, stale (an older answer stands in for a service that failed), partial "
-            "(nothing could). Normal: all complete.",
+            "Reads by completeness: complete, stale (an older answer replaces a failed service), partial (no answer of "
+            "a service). Normal: all complete.",
             (Query(rate("support_timeline_read_seconds_count", "completeness"), "{{completeness}}"),),
             "reqps",
             kind="stacked",
         ),
         Panel(
             "Support timeline latency by quantile",
-            "Timelines that had to ask a service: half, 95 and 99 of 100 take at most this long.",
+            "Timelines that called a service: 50, 95 and 99 of 100 take at most this long.",
             tuple(
                 Query(
                     quantile(
@@ -119,7 +119,7 @@ SOURCES = Row(
     (
         Panel(
             "Support timeline sources",
-            "The share of calls to a service that fail, time out or are held back by its breaker. Normal: 0.",
+            "Share of calls to a service that fail, time out or are rejected by its circuit breaker. Normal: 0.",
             (
                 Query(
                     f"({rate(f'{CALLS}_count', 'service', FAILED, t.SOURCE_WINDOW)})"
@@ -134,20 +134,19 @@ SOURCES = Row(
         ),
         Panel(
             "Support timeline source p95 latency",
-            "95 of 100 calls that a service answered take at most this long.",
+            "95 of 100 answered calls to a service take at most this long.",
             (Query(quantile(0.95, CALLS, "service", 'outcome=~"ok|not_found"', t.WINDOW), "{{service}}"),),
             "s",
         ),
         Panel(
             "Support timeline source calls",
-            "Calls by service and outcome. open: held back by the breaker; invalid: an answer off the contract.",
+            "Calls by service and outcome. open: rejected by the breaker; invalid: violates the contract.",
             (Query(f"{rate(f'{CALLS}_count', 'service, outcome')} > 0", "{{service}} {{outcome}}"),),
             "reqps",
         ),
         Panel(
             "Support timeline breakers",
-            "Replicas whose breaker for a service is not closed: open keeps calls away, half_open tries one. Normal: "
-            "0.",
+            "Replicas whose breaker for a service is not closed: open rejects calls, half_open tries one. Normal: 0.",
             (Query(total("support_timeline_breaker", "service, state", 'state!="closed"'), "{{service}} {{state}}"),),
             "short",
             alerts=("SupportTimelineSourceDown",),
@@ -155,8 +154,8 @@ SOURCES = Row(
         ),
         Panel(
             "Support timeline sources enabled",
-            "Whether a service is asked: 0 while on-call has switched it off, or it is not configured "
-            "(`support-service timeline status` says which).",
+            "Whether a service is called: 0 while an override switches it off, or if it is not configured "
+            "(`support-service timeline status` shows overrides).",
             (Query(lowest("support_timeline_source_enabled", "service"), "{{service}}"),),
             "short",
             1,

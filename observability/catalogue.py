@@ -1,4 +1,4 @@
-"""Write observability/metrics.md from the table of instruments; with --check, only say whether it is up to date.
+"""Write observability/metrics.md from the table of instruments; with --check, only report if it is outdated.
 
 Panels and alerts are found by the metric's Prometheus name, in grafana/ and observability/prometheus/.
 """
@@ -18,9 +18,9 @@ PAGE = ROOT / "observability" / "metrics.md"
 HEAD = """\
 # Metrics
 
-Every instrument, written by `make catalogue` from the table in `telemetry/instruments.py`. The first name is
-OpenTelemetry's, as OTLP carries it; the second the family on `/metrics`. Label values in `code` are all there are;
-*open* labels take theirs from the service's own routes, statuses and releases, never from a client.
+Every instrument, written by `make catalogue` from the table in `telemetry/instruments.py`. The heading is the
+name in OpenTelemetry and OTLP, the name below it is the family on `/metrics`. Label values in `code` are complete;
+values of *open* labels are the service's own routes, statuses and releases, never a client's input.
 """
 KINDS = {
     "counter": "counter",

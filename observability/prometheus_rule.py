@@ -1,4 +1,4 @@
-"""Write the rules once more as the Prometheus operator takes them; with --check, only say whether they are current.
+"""Write the rules also as a PrometheusRule for the Prometheus operator; with --check, only report outdated files.
 
 `python -m observability.prometheus_rule`, or `make rules`.
 """

@@ -1,4 +1,4 @@
-"""Write Prometheus's rules and their tests from the tables of alerts; with --check, only say whether they are current.
+"""Write Prometheus's rules and their tests from the tables of alerts; with --check, only report outdated files.
 
 `python -m observability.rules`, or `make rules`.
 """
@@ -17,7 +17,7 @@ from observability.alerts.alert import OVERVIEW, Alert, of
 from observability.rule_tests import days, faults
 
 HERE = Path(__file__).parent / "prometheus"
-ROOMS: dict[str, ModuleType] = {
+GROUPS: dict[str, ModuleType] = {
     "timeline": timeline,
     "attachments": attachments,
     "events": events,
@@ -25,7 +25,7 @@ ROOMS: dict[str, ModuleType] = {
     "traffic": traffic,
     "objectives": objectives,
 }
-ALERTS: tuple[Alert, ...] = tuple(alert for room in ROOMS.values() for alert in room.ALERTS)
+ALERTS: tuple[Alert, ...] = tuple(alert for module in GROUPS.values() for alert in module.ALERTS)
 TESTS = {
     "faults": faults.faults,
     "quiet-night": days.quiet,
@@ -43,7 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m observability.rules", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
     check = parser.parse_args().check
-    wanted = {HERE / "rules" / f"{room}.yaml": dump(document) for room, document in documents().items()}
+    wanted = {HERE / "rules" / f"{name}.yaml": dump(document) for name, document in documents().items()}
     wanted |= {HERE / "tests" / f"{name}.yaml": dump(test()) for name, test in TESTS.items()}
     present = {path for folder in ("rules", "tests") for path in (HERE / folder).glob("*.yaml")}
     if check:
@@ -65,12 +65,12 @@ def documents(*, time: float = 1, size: int = 1) -> dict[str, dict[str, Any]]:
         expr = TOKEN.sub(lambda token: f"{float(token[2]) / (time if token[1] == 's' else size):.12g}", expr)
         return DURATION.sub(lambda found: divided(found[0], time), expr)
 
-    def group(name: str, room: ModuleType) -> dict[str, Any]:
-        records = [{"record": record.name, "expr": scaled(record.expr)} for record in getattr(room, "RECORDS", ())]
-        alerts = [_rule(alert, scaled(alert.expr), time) for alert in room.ALERTS]
+    def group(name: str, module: ModuleType) -> dict[str, Any]:
+        records = [{"record": record.name, "expr": scaled(record.expr)} for record in getattr(module, "RECORDS", ())]
+        alerts = [_rule(alert, scaled(alert.expr), time) for alert in module.ALERTS]
         return {"groups": [{"name": f"support-{name}", "rules": records + alerts}]}
 
-    return {name: group(name, room) for name, room in ROOMS.items()}
+    return {name: group(name, module) for name, module in GROUPS.items()}
 
 
 def divided(duration: str, by: float) -> str:

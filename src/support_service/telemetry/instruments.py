@@ -70,7 +70,7 @@ TIMELINE_COLLECT = InstrumentSpec(
     "support.timeline.collect",
     "histogram",
     "s",
-    "Time to collect a timeline; remote had to ask a service, cache did not",
+    "Time to collect a timeline; remote: called a service, cache: did not",
     {"source": labels.TIMELINE_ORIGINS},
     LATENCY_BUCKETS,
 )
@@ -78,8 +78,8 @@ TIMELINE_READ = InstrumentSpec(
     "support.timeline.read",
     "histogram",
     "s",
-    "Time to collect a timeline, by its worth: complete, stale (older answers stand in for a service that failed), "
-    "partial (nothing could)",
+    "Time to collect a timeline, by completeness: complete, stale (an older answer replaces a failed service), "
+    "partial (no answer of a service)",
     {"completeness": labels.COMPLETENESS},
     LATENCY_BUCKETS,
 )
@@ -87,21 +87,21 @@ TIMELINE_CACHE_EVENTS = InstrumentSpec(
     "support.timeline.cache_events",
     "counter",
     "{event}",
-    "Uses of the timeline cache; error counts every operation that failed",
+    "Uses of the timeline cache; error counts failed operations",
     {"event": labels.CACHE_EVENTS},
 )
 TIMELINE_COLLECTION_FAILURES = InstrumentSpec(
     "support.timeline.collection_failures",
     "counter",
     "{failure}",
-    "Failures while collecting: http (no usable answer), cache, cache_decode, aggregate (an answer off the contract)",
+    "Failures while collecting: http (no usable response), cache, cache_decode, aggregate (violates the contract)",
     {"stage": labels.FAILURE_STAGES},
 )
 TIMELINE_SOURCE = InstrumentSpec(
     "support.timeline.source",
     "histogram",
     "s",
-    "Time of one call to a service behind the timeline, by outcome",
+    "Time of one call to an upstream service, by outcome",
     {"service": UPSTREAM_SERVICES, "outcome": labels.SOURCE_OUTCOMES},
     LATENCY_BUCKETS,
 )
@@ -109,35 +109,35 @@ TIMELINE_BREAKER = InstrumentSpec(
     "support.timeline.breaker",
     "observed sum",
     "{breaker}",
-    "1 for the state that a service's circuit breaker is in, 0 for the others; an open one keeps calls away from it",
+    "1 for the current state of a service's circuit breaker, 0 for the others; open rejects calls",
     {"service": UPSTREAM_SERVICES, "state": labels.BREAKER_STATES},
 )
 TIMELINE_SOURCE_ENABLED = InstrumentSpec(
     "support.timeline.source_enabled",
     "gauge",
     "{source}",
-    "1 while a service behind the timeline is configured and not switched off by on-call, 0 otherwise",
+    "1 while an upstream service is configured and not switched off by an override, 0 otherwise",
     {"service": UPSTREAM_SERVICES},
 )
 ATTACHMENT_STORED = InstrumentSpec(
     "support.attachment.stored",
     "counter",
     "{attachment}",
-    "Attachments stored, by the content type their client declared",
+    "Stored attachments by the content type that the client declared",
     {"content_type": labels.CONTENT_TYPES},
 )
 ATTACHMENT_BACKLOG = InstrumentSpec(
     "support.attachment.backlog",
     "gauge",
     "By",
-    "Bytes on local storage, neither deleted nor moved away",
+    "Bytes on local storage that are neither deleted nor offloaded",
     {},
 )
 ATTACHMENT_BACKLOG_FILES = InstrumentSpec(
     "support.attachment.backlog_files",
     "gauge",
     "{file}",
-    "Files on local storage, neither deleted nor moved away",
+    "Files on local storage that are neither deleted nor offloaded",
     {},
 )
 TICKET_CREATED = InstrumentSpec(
@@ -151,22 +151,22 @@ CONVERSATION_ADDED = InstrumentSpec(
     "support.conversation.added",
     "counter",
     "{message}",
-    "Messages added to cases, a case's first one included",
+    "Messages added to cases, including the first one of a case",
     {"author_type": case_vocabulary.AUTHOR_TYPES},
 )
 TICKET_STATUS_CHANGED = InstrumentSpec(
     "support.ticket.status_changed",
     "counter",
     "1",
-    "Changes of a case's status, by the status it was given",
+    "Changes of a case's status, by new status",
     {"status": case_vocabulary.STATUSES},
 )
 HTTP_SERVER_DURATION = InstrumentSpec(
     "http.server.request.duration",
     "histogram",
     "s",
-    "Time to answer a request; of a download, to its last byte. A request that no route matches, "
-    "or that can't be read, has the method _OTHER",
+    "Time to answer a request; of a download, to its last byte. A request that matches no route, "
+    "or that can't be parsed, has the method _OTHER",
     # The conventions also require url.scheme: it is always http here, and clients rely on these four labels.
     {
         "http.request.method": labels.METHODS,
@@ -182,14 +182,14 @@ HTTP_SERVER_ACTIVE = InstrumentSpec(
     "http.server.active_requests",
     "observed sum",
     "{request}",
-    "Requests in work now",
+    "Requests in progress",
     {"http.request.method": labels.METHODS, "url.scheme": ("http",)},
 )
 ATTACHMENT_REJECTED = InstrumentSpec(
     "support.attachment.rejected",
     "counter",
     "{upload}",
-    "Uploads that were refused, or broke off",
+    "Refused and aborted uploads",
     {"reason": labels.REJECTIONS},
 )
 ATTACHMENT_UPLOADS = InstrumentSpec(
@@ -203,35 +203,35 @@ ATTACHMENT_BACKLOG_AGE = InstrumentSpec(
     "support.attachment.backlog_age",
     "gauge",
     "s",
-    "Age of the oldest file on local storage; 0 where there is none",
+    "Age of the oldest file on local storage; 0 if there is none",
     {},
 )
 ATTACHMENT_DISK_FREE = InstrumentSpec(
     "support.attachment.disk_free",
     "gauge",
     "By",
-    "Bytes free on the disk of local storage",
+    "Free bytes on the disk of local storage",
     {},
 )
 ATTACHMENT_OFFLOADED = InstrumentSpec(
     "support.attachment.offloaded",
     "counter",
     "{file}",
-    "Files taken for a move between storages; only moved ones left, every other outcome let them stay",
+    "Attempts to move a file between storages, by outcome; only moved moves the file",
     {"to": labels.STORAGES, "outcome": labels.OFFLOAD_OUTCOMES},
 )
 ATTACHMENT_OFFLOADED_BYTES = InstrumentSpec(
     "support.attachment.offloaded_bytes",
     "counter",
     "By",
-    "Their bytes",
+    "Bytes of the moved files",
     {"to": labels.STORAGES, "outcome": labels.OFFLOAD_OUTCOMES},
 )
 ATTACHMENT_OFFLOAD = InstrumentSpec(
     "support.attachment.offload",
     "histogram",
     "s",
-    "Time to copy a file, read it back and switch its row",
+    "Time to copy a file, read it back and update its row",
     {"to": labels.STORAGES},
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
 )
@@ -239,43 +239,43 @@ ATTACHMENT_DELETED = InstrumentSpec(
     "support.attachment.deleted",
     "counter",
     "{file}",
-    "Attachments deleted: by a client's request, because their case was settled long ago, or in an erasure",
+    "Deleted attachments: by a request, by retention, or by an erasure",
     {"reason": labels.DELETIONS},
 )
 ATTACHMENT_SWEEP_REPAIRS = InstrumentSpec(
     "support.attachment.sweep_repairs",
     "counter",
     "{repair}",
-    "What the sweep put right, by kind",
+    "Repairs by the sweep, by kind",
     {"kind": labels.REPAIRS},
 )
 ATTACHMENT_UNREPAIRED = InstrumentSpec(
     "support.attachment.unrepaired",
     "gauge",
     "{file}",
-    "Files that this process's last sweep found missing or of another size than their row says; "
-    "no value before the first",
+    "Files that the last sweep of this process found missing or with a size other than in their row; "
+    "no value before the first sweep",
     {"kind": labels.UNREPAIRED},
 )
 ATTACHMENT_SCRUBBED = InstrumentSpec(
     "support.attachment.scrubbed",
     "counter",
     "{file}",
-    "Stored files that were hashed again; a mismatch is a file that is not what it was",
+    "Stored files that were hashed again; mismatch: the file has changed",
     {"outcome": labels.SCRUBS},
 )
 TICKET_OPEN = InstrumentSpec(
     "support.ticket.open",
     "gauge",
     "{ticket}",
-    "Cases that are open or pending, by the database",
+    "Open and pending cases in the database",
     {"status": case_vocabulary.UNSETTLED, "priority": case_vocabulary.PRIORITIES},
 )
 TICKET_OLDEST_UNANSWERED = InstrumentSpec(
     "support.ticket.oldest_unanswered",
     "gauge",
     "s",
-    "Age of the oldest customer's word that no agent has answered, in open and pending cases; 0 where there is none",
+    "Age of the oldest customer message without an agent's answer, in open and pending cases; 0 if there is none",
     {},
 )
 TICKET_FIRST_RESPONSE = InstrumentSpec(
@@ -290,7 +290,7 @@ TICKET_RESOLUTION = InstrumentSpec(
     "support.ticket.resolution",
     "histogram",
     "s",
-    "Time from a case's opening to the moment it is resolved, or closed without that",
+    "Time from a case's opening until it is resolved, or closed without being resolved",
     {},
     RESPONSE_TIME_BUCKETS,
 )
@@ -298,7 +298,7 @@ DB_OPERATION = InstrumentSpec(
     "db.client.operation.duration",
     "histogram",
     "s",
-    "Time of an operation on the database or on Redis; a transaction counts with its waiting for a place",
+    "Time of an operation on the database or on Redis; for a transaction including the wait for a connection",
     {
         "db.system.name": labels.STORES,
         "db.operation.name": labels.DATABASE_OPERATIONS + labels.REDIS_OPERATIONS + labels.BROKER_OPERATIONS,
@@ -314,14 +314,14 @@ DB_CONNECTIONS = InstrumentSpec(
     "db.client.connections",
     "observed sum",
     "{connection}",
-    "Connections of a pool, by what they do",
+    "Connections of a pool, by state",
     {"db.client.connection.pool.name": labels.POOLS, "db.client.connection.state": labels.CONNECTION_STATES},
 )
 EVENTS_PUBLISHED = InstrumentSpec(
     "support.events.published",
     "counter",
     "{event}",
-    "Events of cases handed to the broker; error counts each that a failed try leaves for the next",
+    "Events of cases published to the broker; error counts the events of a failed attempt, which is repeated",
     {"type": labels.EVENTS_OUT, "outcome": labels.PUBLICATIONS},
 )
 EVENTS_RELAY_LAG = InstrumentSpec(
@@ -336,15 +336,15 @@ EVENTS_CONSUMED = InstrumentSpec(
     "support.events.consumed",
     "counter",
     "{event}",
-    "Events of other services, by what came of them: applied to a case or more, unmatched by any open case, duplicate, "
-    "ignored (an unknown type), failed (tried again later), dead (given up)",
+    "Inbound events by outcome: applied to at least one case, unmatched by any open case, duplicate, ignored (unknown "
+    "type), failed (retried later), dead (moved to the dead letters)",
     {"type": labels.EVENTS_IN, "outcome": labels.CONSUMPTIONS},
 )
 EVENTS_DELIVERY_LAG = InstrumentSpec(
     "support.events.delivery_lag",
     "histogram",
     "s",
-    "Time from an event of another service, by its own clock, to its effect in the cases that it concerns",
+    "Time from an inbound event, by the clock of its service, to its application to cases",
     {},
     (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0),
 )
@@ -355,7 +355,7 @@ EVENTS_OUTBOX_OLDEST = InstrumentSpec(
     "support.events.outbox_oldest",
     "gauge",
     "s",
-    "Age of the oldest event that is not published; 0 where there is none",
+    "Age of the oldest unpublished event; 0 if there is none",
     {},
 )
 EVENTS_STREAM_LAG = InstrumentSpec(
@@ -365,14 +365,14 @@ EVENTS_DEAD_LETTERS = InstrumentSpec(
     "support.events.dead_letters",
     "gauge",
     "{event}",
-    "Events of other services that were given up and not replayed",
+    "Inbound events in the dead letters",
     {},
 )
 WEBHOOK_DELIVERIES = InstrumentSpec(
     "support.webhook.deliveries",
     "counter",
     "{delivery}",
-    "Tries to deliver an event to a webhook; retried comes again later, failed was given up",
+    "Attempts to deliver an event to a webhook; retried: will be repeated, failed: no more attempts",
     {"outcome": labels.WEBHOOK_OUTCOMES},
 )
 WEBHOOK_PENDING = InstrumentSpec(
@@ -382,15 +382,15 @@ ACCESS_AUTHENTICATIONS = InstrumentSpec(
     "support.access.authentications",
     "counter",
     "{request}",
-    "Requests whose caller was asked for a token, by what came of it; unavailable is no fault of the caller's. An open "
-    "service asks nobody",
+    "Authentications of requests by outcome; unavailable: keys or tokens can't be read. No values with "
+    "SUPPORT_AUTH=open",
     {"outcome": labels.AUTHENTICATIONS},
 )
 ACCESS_KEYS_AGE = InstrumentSpec(
     "support.access.keys_age",
     "gauge",
     "s",
-    "Time since the keys that JWTs are checked with were last read, or tried to for the first time; 0 without JWTs",
+    "Time since the keys that verify JWTs were last read, or since the first attempt; 0 without JWTs",
     {},
 )
 AUDIT_SEALED = InstrumentSpec(
@@ -400,14 +400,14 @@ AUDIT_UNSEALED_AGE = InstrumentSpec(
     "support.audit.unsealed_age",
     "gauge",
     "s",
-    "Age of the oldest entry of the audit log that has no place in its chain yet; 0 where there is none",
+    "Age of the oldest entry of the audit log that is not sealed; 0 if there is none",
     {},
 )
 EVENT_LOOP_LAG = InstrumentSpec(
     "support.event_loop.lag",
     "histogram",
     "s",
-    "How late the event loop wakes a task that asked for a time: what every request waits besides its own work",
+    "Delay of timers of the event loop, which adds to the duration of every request",
     {},
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
@@ -418,23 +418,23 @@ CONNECTION_CUT = InstrumentSpec(
     "support.connection.cut",
     "counter",
     "{connection}",
-    "Connections that were refused or ended: full (no place and nobody idle), share (the same for one address), idle "
-    "(made room for another), head (no whole request head in time), unread (a client that takes no answer)",
+    "Refused and closed connections: full (limit reached and no idle connection), share (the same for one address), "
+    "idle (closed in favor of a new one), head (headers did not arrive in time), unread (response was not read)",
     {"reason": labels.CONNECTION_CUT_REASONS},
 )
 REQUEST_TURNED_AWAY = InstrumentSpec(
     "support.request.turned_away",
     "counter",
     "{request}",
-    "Requests that were refused before any work: over the rate of their address or principal (429), or because the "
-    "event loop was late or too many requests were in work (503)",
+    "Requests that admission refused: over the rate limit of their address or principal (429), or because of event "
+    "loop lag or too many concurrent requests (503)",
     {"reason": labels.REJECTED_REQUEST_REASONS},
 )
 BUILD_INFO = InstrumentSpec(
     "support.build.info",
     "gauge",
     "{build}",
-    "Always 1; its labels say what runs",
+    "Always 1; the labels are the versions in use",
     {"version": None, "python": None},
 )
 PROCESS_CPU = InstrumentSpec("process.cpu.time", "observed counter", "s", "CPU time", {"cpu.mode": labels.CPU_MODES})
@@ -518,7 +518,7 @@ PROBE_STEP = InstrumentSpec(
     "support.probe.step",
     "gauge",
     "s",
-    "Time that each step of the last synthetic check took",
+    "Duration of each step of the last synthetic check",
     {"step": labels.PROBE_STEPS},
 )
 PROBE_LAST_SUCCESS = InstrumentSpec(
