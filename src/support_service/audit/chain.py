@@ -81,12 +81,12 @@ def find_flaw(head: ChainHead, entry: AuditEntry) -> str | None:
     if entry.position is None or entry.position != head.position + 1:
         return f"there is no entry at position {head.position + 1}; the next is {entry.position}"
     if entry.digest is None or entry_hash(head.hash, entry, entry.position, entry.digest) != entry.hash:
-        return f"the entry at position {entry.position} is not the one that was sealed"
+        return f"the entry at position {entry.position} differs from the sealed one"
     erased = entry.changes is None and entry.salt is None
     if not erased and (
         entry.changes is None or entry.salt is None or changes_digest(entry.salt, entry.changes) != entry.digest
     ):
-        return f"the changes at position {entry.position} are not those that were sealed"
+        return f"the changes at position {entry.position} differ from the sealed ones"
     return None
 
 

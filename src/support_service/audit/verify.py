@@ -49,12 +49,10 @@ async def verify_chain(
             explained.update(entry.erased())
         advance(len(page))
     if not noted_found:
-        return ChainVerification(
-            head, "the hash that was noted is not in the chain: its end was cut off or written anew"
-        )
+        return ChainVerification(head, "the expected head is not in the chain: the chain was truncated or rewritten")
     if unexplained := sorted(erased - explained):
         return ChainVerification(
-            head, f"the changes at position {unexplained[0]} are gone, and no entry says that they were erased"
+            head, f"the changes at position {unexplained[0]} are missing, and no entry records their erasure"
         )
     return ChainVerification(head, await _check_ends(database, head))
 
@@ -63,7 +61,7 @@ async def _check_ends(database: Database, head: ChainHead) -> str | None:
     """Return a flaw outside a valid chain: an entry before its first, or another end than in the head's row."""
     stray = await store.find_stray_position(database)
     if stray is not None:
-        return f"an entry has position {stray}, which nobody sealed: positions begin at 1"
+        return f"an entry has position {stray}, which is invalid: positions begin at 1"
     last, _ = await store.read_head_and_oldest_unsealed(database)
     if last.position < head.position or (last.position == head.position and last.hash != head.hash):
         return f"the head says {last}, which is not the last entry"

@@ -30,7 +30,7 @@ def example_config(example: examples.Example) -> ConfigDict:
 
 
 class ApiModel(BaseModel):
-    """JSON in camelCase; fields that nobody knows are ignored, as clients of the old service send some."""
+    """JSON in camelCase; unknown fields are ignored, because clients of the old service send some."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, extra="ignore", json_schema_serialization_defaults_required=True
@@ -97,7 +97,7 @@ NOT_REQUESTED: Sources = dict.fromkeys(
 
 
 class Case(Ticket):
-    """A case with its conversation and attachments; its timeline is empty until someone collects it."""
+    """A case with its conversation and attachments; its timeline is empty until it is collected."""
 
     model_config = example_config(examples.CASE)
 

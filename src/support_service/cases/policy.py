@@ -65,7 +65,7 @@ def check_may_assign(principal: Principal, before: str | None, after: str | None
         return
     if principal.role == "agent" and before in (None, principal.subject) and after in (None, principal.subject):
         return
-    raise permission_missing("cases:assign", "Only a supervisor gives a case to someone else.")
+    raise permission_missing("cases:assign", "Only a supervisor can assign a case to another agent.")
 
 
 def redact(principal: Principal, case: Case) -> Case:

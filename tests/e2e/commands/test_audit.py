@@ -64,7 +64,7 @@ async def test_overrides_are_recorded_and_verified(command, database, backend):
         "holds": False,
         "entries": 1,
         "head": created.hash.hex(),
-        "flaw": "the entry at position 2 is not the one that was sealed",
+        "flaw": "the entry at position 2 differs from the sealed one",
     }
 
 

@@ -162,7 +162,7 @@ class RedisCache:
             if not isinstance(answer, ResponseError):
                 self.connection.mark_unavailable(str(answer) or type(answer).__name__)
         for each in waiting:
-            if not each.done():  # pragma: no branch - else whoever waited was cancelled a moment ago
+            if not each.done():  # pragma: no branch - else the waiting task was just cancelled
                 each.set_exception(CacheUnavailable(str(answer)))
 
 
