@@ -5,13 +5,13 @@ from support_service.api.problem_groups import DATABASE_PROBLEMS
 from support_service.api.route import Permission, Route, Tag
 from support_service.cases.model import Workload
 
-TAG = Tag("agents", "Agents: how much each has to do.")
+TAG = Tag("agents", "Agents: their workload.")
 
 
 async def workload(call: Call, agent_id: str) -> Reply[Workload]:
     """Count an agent's cases by status.
 
-    An agent whom nobody knows has none.
+    An unknown agent has none.
     """
     return Reply(await call.services.cases.workload(call.principal, agent_id))
 

@@ -1,4 +1,4 @@
-"""Descriptions: this API for programs and for people, and the events in both directions.
+"""Descriptions of this API, for programs and for people, and of inbound and published events.
 
 The modules that build the documents are imported on first use, because most processes never need them.
 """
@@ -13,11 +13,11 @@ from support_service.api.route import PUBLIC, Route, Tag
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"  # base URL of the page's curl examples if no public URL is set
 
-TAG = Tag("api_docs", "Descriptions: this API for programs and for people, and the events in both directions.")
+TAG = Tag("api_docs", "Descriptions of this API, for programs and for people, and of inbound and published events.")
 
 
 class Document(RootModel[dict[str, Any]]):
-    """A description in the form that its name says."""
+    """A description in the named format."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"info": {"title": "support-service", "version": "1.0.0"}}]},
@@ -26,9 +26,9 @@ class Document(RootModel[dict[str, Any]]):
 
 
 async def openapi(call: Call) -> web.Response:
-    """Describe every call for programs.
+    """Describe the API for programs.
 
-    An OpenAPI 3.1 document, which this page is made of. `support-service openapi` prints it too.
+    The OpenAPI 3.1 document behind the page `/docs`. `support-service openapi` prints it too.
     """
     from support_service.api.openapi import document
 
@@ -36,9 +36,9 @@ async def openapi(call: Call) -> web.Response:
 
 
 async def asyncapi(call: Call) -> web.Response:
-    """Describe every event for programs.
+    """Describe the events for programs.
 
-    An AsyncAPI 3.0 document: what goes out by Redis stream and webhook, and what comes in by stream and by HTTP.
+    An AsyncAPI 3.0 document: events published to a Redis stream and webhooks, and events received by stream and HTTP.
     """
     from support_service.api.openapi import asyncapi as events
 
@@ -46,9 +46,9 @@ async def asyncapi(call: Call) -> web.Response:
 
 
 async def docs(call: Call) -> web.Response:
-    """Describe every call for people.
+    """Describe the API for people.
 
-    This page. It runs no script, and loads nothing from anywhere else.
+    An HTML page without scripts and external resources.
     """
     from support_service.api.openapi import page
 

@@ -37,7 +37,7 @@ class UploadQuery(ApiModel):
 
 
 class FileForm(BaseModel):
-    """A form with a file; other parts are read over, but for one named `visibility`: that belongs into the query."""
+    """A form with a file; other parts are ignored, except `visibility`, which belongs in the query."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"file": "The parcel was left at the neighbour's."}]},
@@ -47,7 +47,7 @@ class FileForm(BaseModel):
     file: Annotated[
         bytes,
         WithJsonSchema({"contentMediaType": "application/octet-stream"}),  # no type: whatever a part holds is bytes
-        Field(description="the file's bytes, with a `filename` and a `Content-Type` of its own"),
+        Field(description="the file's bytes, in a part with a `filename` and a `Content-Type`"),
     ]
 
 
@@ -56,11 +56,11 @@ async def upload(
 ) -> Reply[Attachment]:
     """Add a file to a case.
 
-    The part `file` of a multipart body, with its name and type. It is kept once the whole body was read and, where a
-    checksum came along, is the one that was sent.
+    The part `file` of a multipart body, with its name and type. The file is stored after the whole body was received
+    and its checksum, if sent, matches.
 
-    With `visibility=internal` no customer sees it, from the start and until an agent's public message names it. An
-    internal note hides the file that it names, unless a public message has named it before.
+    With `visibility=internal` customers can't see it until a public message of an agent references it. An internal note
+    hides the file that it references, unless a public message has referenced the file before.
     """
     check_may_attach(call.principal, query.visibility)
     services = call.services
@@ -85,7 +85,7 @@ async def upload(
 async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
     """List a case's attachments, oldest first.
 
-    Each with the address of its bytes, its size and its SHA-256.
+    Each has the URI of its content, its size and its SHA-256.
     """
     services = call.services
     found = [present_attachment(services, stored) for stored in await services.attachments.of_case(case_id)]
@@ -95,8 +95,8 @@ async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
 async def download(call: Call, case_id: str, attachment_id: str, request: web.Request) -> web.StreamResponse:
     """Download an attachment, or a range of its bytes.
 
-    The type is that of the file. It is always to be saved, never shown. The name in the path is for people; only the
-    id counts.
+    The content type is that of the file. Browsers save it and do not display it. The name in the path is for people;
+    only the id counts.
     """
     service = call.services.attachments
     attachment = await service.get(case_id, attachment_id)
@@ -147,7 +147,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
 async def remove(call: Call, case_id: str, attachment_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Remove an attachment.
 
-    It is gone from the case at once; its bytes go with it, or later where their storage is out of reach.
+    It is removed from the case at once; its bytes are deleted at once, or later if their storage is unavailable.
     """
     await call.services.attachments.remove(case_id, attachment_id, expected, call.context)
     return Reply(None)
@@ -216,11 +216,9 @@ ROUTES = (
         media=("*/*",),
         headers=DOWNLOAD_HEADERS,
         other_responses=(
-            RouteResponse(
-                206, "The range that was asked for.", media=("*/*",), headers=(*DOWNLOAD_HEADERS, "Content-Range")
-            ),
-            RouteResponse(304, "The file is still the one that you have.", headers=("ETag",)),
-            RouteResponse(307, "The file lies at `Location` for a while.", headers=("ETag", "Location")),
+            RouteResponse(206, "The requested range.", media=("*/*",), headers=(*DOWNLOAD_HEADERS, "Content-Range")),
+            RouteResponse(304, "The file has not changed.", headers=("ETag",)),
+            RouteResponse(307, "The file is at `Location`, which expires.", headers=("ETag", "Location")),
         ),
         problems=(
             *DATABASE_PROBLEMS,

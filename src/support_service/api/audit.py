@@ -1,4 +1,4 @@
-"""The audit log: who changed what, from which to which, when."""
+"""The audit log: who changed what and when, with the values before and after."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from support_service.core import pagination
 from support_service.core.ids import is_valid_id
 from support_service.core.principals import Role
 
-TAG = Tag("audit", "The audit log: who changed what, from which to which, when.")
+TAG = Tag("audit", "The audit log: who changed what and when, with the values before and after.")
 
 
 class AuditQuery(ApiModel):
@@ -27,15 +27,15 @@ class AuditQuery(ApiModel):
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
         DEFAULT_PAGE_SIZE,
-        description="how many entries a page has at most; one whose changes have more than 4 MiB of JSON ends early",
+        description="maximum number of entries on a page; a page ends early at 4 MiB of JSON",
     )
     cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
-        None, description="`nextCursor` of the page before; without it the list starts with the newest entry"
+        None, description="`nextCursor` of the previous page; without it the list starts with the newest entry"
     )
 
 
 class AuditEntry(ApiModel):
-    """One change of a case, as it was made; `position` and `hash` come within seconds, with its place in the chain."""
+    """One change of a case; `position` and `hash` are set within seconds, when the entry is sealed."""
 
     model_config = example_config(examples.AUDIT_ENTRY)
 
@@ -43,16 +43,16 @@ class AuditEntry(ApiModel):
     actor: str = Field(description="the caller's name")
     role: Role
     action: log.Action
-    request_id: str | None = Field(description="finds the request in the log")
+    request_id: str | None = Field(description="identifies the request in the log")
     changes: dict[str, Annotated[list[Any], Field(min_length=2, max_length=2)]] | None = Field(
-        description="what each field was before, and after; null once it was erased"
+        description="the value of each field before and after the change; null after an erasure"
     )
-    position: int | None = Field(description="its place in the chain, counted from 1")
-    hash: str | None = Field(description="SHA-256 in hex of the hash before it and this entry")
+    position: int | None = Field(description="its position in the chain, starting at 1")
+    hash: str | None = Field(description="SHA-256 in hex of the previous hash and this entry")
 
 
 class AuditPage(ApiModel):
-    """A page of entries, newest first; `nextCursor` asks for the next page, null ends the list."""
+    """A page of entries, newest first; `nextCursor` requests the next page, and is null on the last one."""
 
     model_config = example_config(examples.AUDIT_PAGE)
 
@@ -61,9 +61,9 @@ class AuditPage(ApiModel):
 
 
 async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[AuditPage]:
-    """List what was changed of a case, newest first.
+    """List the changes of a case, newest first.
 
-    The entries of a case that was deleted stay. What messages say is not in them.
+    The entries of a deleted case are kept. They do not include the texts of messages.
     """
     before = pagination.decode_cursor(query.cursor)
     page, more = (

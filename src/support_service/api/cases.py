@@ -30,10 +30,10 @@ class CaseDetailQuery(ApiModel):
 
 
 async def open_case(call: Call, body: NewCase) -> Reply[Case]:
-    """Open a case, with its first message if one is sent.
+    """Open a case, optionally with its first message.
 
-    `Location` and `id` say where it is from now on. What `context` names is looked up in the order, payment and
-    fulfillment services whenever the timeline is read. Fields that nobody knows are ignored.
+    `Location` and `id` identify the new case. The references in `context` are looked up in the order, payment and
+    fulfillment services whenever the timeline is read. Unknown fields are ignored.
     """
     case = await call.services.cases.open_case(call.context, body)
     CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
@@ -43,8 +43,8 @@ async def open_case(call: Call, body: NewCase) -> Reply[Case]:
 async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     """List cases, newest first.
 
-    Every filter that is given must hold; an empty one counts as not given. `nextCursor` asks for the next page, and
-    is null on the last one. Made-up cases (channel `synthetic`) are in no list.
+    A case must match every given filter; an empty filter is ignored. `nextCursor` requests the next page, and is null
+    on the last one. Synthetic cases (channel `synthetic`) are not listed.
     """
     if call.is_masked and (query.q or query.customer_id):
         raise permission_missing("cases:search", "What is masked can't be searched for.")
@@ -55,10 +55,10 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
 
 
 async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: KnownTags) -> Reply[Case | None]:
-    """Read a case, with its messages and attachments.
+    """Get a case with its messages and attachments.
 
-    `includeTimeline=true` merges in what the order, payment and fulfillment services know, from the cache or asked now;
-    `timelineSources` says what each one's part is worth. A service that is down costs its own entries and nothing else.
+    `includeTimeline=true` adds entries of the order, payment and fulfillment services, from the cache or from a new
+    call; `timelineSources` reports the freshness of each part. If a service is down, only its entries are missing.
     """
     case = await call.services.cases.get_case(call.principal, case_id)
     if query.include_timeline:
@@ -75,8 +75,8 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
 async def change_case(call: Call, case_id: str, body: CaseChange, expected: ExpectedVersions) -> Reply[Ticket]:
     """Change some fields of a case.
 
-    Fields that are sent replace what was there, lists as a whole; the others stay as they are. A `description` or
-    `assignedAgentId` of null empties it.
+    Sent fields replace the stored values, lists as a whole; other fields stay unchanged. Null clears `description` or
+    `assignedAgentId`.
     """
     ticket = await call.services.cases.change_case(call.context, case_id, body, expected)
     if "context" in body.model_fields_set:
@@ -85,9 +85,10 @@ async def change_case(call: Call, case_id: str, body: CaseChange, expected: Expe
 
 
 async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> Reply[None]:
-    """Delete a made-up case with its files.
+    """Delete a synthetic case with its files.
 
-    The synthetic check removes so what it made. Cases of any channel but `synthetic` are refused: close them.
+    The synthetic check deletes its cases with this operation. Cases of other channels than `synthetic` can't be
+    deleted: close them.
     """
     files, removed = call.services.attachments, list[Attachment]()
 
@@ -136,7 +137,7 @@ ROUTES = (
         request_headers=("If-None-Match",),
         answer=Case,
         headers=("ETag",),
-        other_responses=(RouteResponse(304, "The case is still the one that you have.", headers=("ETag",)),),
+        other_responses=(RouteResponse(304, "The case has not changed.", headers=("ETag",)),),
         problems=(*CASE_PROBLEMS, "invalid_request"),
     ),
     Route(

@@ -1,4 +1,4 @@
-"""Events of other services, by HTTP."""
+"""Inbound events by HTTP."""
 
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from support_service.events.inbound_events import (
 )
 from support_service.http.json_body import media_type, read_json
 
-TAG = Tag("events", "Events of other services, by HTTP.")
+TAG = Tag("events", "Inbound events by HTTP.")
 
 Attribute = Annotated[str, Field(min_length=1, max_length=envelope.MAX_ATTRIBUTE_LENGTH)]
 BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
@@ -32,8 +32,8 @@ class CloudEventAttributes(BaseModel):
     model_config = ConfigDict(defer_build=True)
 
     specversion: Literal["1.0"] = "1.0"
-    id: Attribute = Field(description="with the source, what a repeat is known by")
-    source: Attribute = Field(description="where it comes from")
+    id: Attribute = Field(description="identifies the event together with the source; repeats have the same id")
+    source: Attribute = Field(description="the service that sent the event")
     time: AwareDatetime | None = Field(None, description="when it was sent")
 
 
@@ -59,7 +59,7 @@ class PaymentEvent(CloudEventAttributes):
 
 
 class OtherEvent(CloudEventAttributes):
-    """An event of any other type: it is taken, and nobody here minds it."""
+    """An event of any other type; it is accepted and ignored."""
 
     type: Attribute = Field(json_schema_extra={"not": {"enum": [*MODEL_BY_TYPE]}})
     data: Any = None
@@ -86,7 +86,7 @@ class SentEvent(RootModel[ShipmentEvent | OrderEvent | PaymentEvent | OtherEvent
 
 
 class Accepted(ApiModel):
-    """An event that was taken; it takes effect soon, and once however often it is sent."""
+    """An accepted event; it is applied soon, and only once if it is sent repeatedly."""
 
     model_config = example_config({"id": "e-1", "type": "fulfillment.shipment.updated.v1"})
 
@@ -95,12 +95,13 @@ class Accepted(ApiModel):
 
 
 async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:
-    """Take an event of another service.
+    """Receive an event of another service.
 
     A CloudEvent, structured as described or binary (its attributes as headers `ce-id`, `ce-source`, …, and `data` as
-    the body), or the plain payload of older senders: `eventType`, perhaps `eventId`, and the data beside them. It takes
-    effect soon, once however often it is sent: each open case that names the order, payment or shipment gets a bot's
-    message. A type that nobody here knows is taken and ignored. /asyncapi.json describes every event.
+    the body), or the plain payload of older senders: `eventType`, optionally `eventId`, and the data in the same
+    object. It is applied soon, and only once if it is sent repeatedly: each open case that references the order,
+    payment or shipment gets a message of a bot. An unknown type is accepted and ignored. /asyncapi.json describes every
+    event.
     """
     if media_type(request) == BATCH_MEDIA_TYPE:
         raise UnsupportedMediaType("unsupported_type", "Send events one at a time.")

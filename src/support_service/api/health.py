@@ -1,4 +1,4 @@
-"""Health: whether the loop turns, whether requests are welcome, and what the metrics say."""
+"""Health: liveness, readiness and metrics."""
 
 import asyncio
 import hmac
@@ -15,12 +15,12 @@ from support_service.cases.model import ApiModel, example_config
 from support_service.core.errors import Forbidden, Unauthenticated
 from support_service.timeline.cache.base import CacheUnavailable
 
-TAG = Tag("health", "Health: whether the loop turns, whether requests are welcome, and what the metrics say.")
+TAG = Tag("health", "Health: liveness, readiness and metrics.")
 ComponentStatus = Literal["ok", "unavailable"]
 
 
 class Health(ApiModel):
-    """What the clients of the old service know."""
+    """The status in the format of the old service."""
 
     model_config = example_config({"status": "ok"})
 
@@ -28,7 +28,7 @@ class Health(ApiModel):
 
 
 class Ready(ApiModel):
-    """Whether requests are welcome, and how each part is."""
+    """Whether the service is ready, and the status of each part."""
 
     model_config = example_config({"status": "ready", "database": "ok", "cache": "ok"})
 
@@ -38,25 +38,25 @@ class Ready(ApiModel):
 
 
 async def health() -> Reply[Health]:
-    """Say that the service is up.
+    """Get the status of the service.
 
-    For clients of the old service; orchestrators ask `/livez` and `/readyz`.
+    For clients of the old service; orchestrators use `/livez` and `/readyz`.
     """
     return Reply(Health(status="ok"))
 
 
 async def livez() -> Reply[Health]:
-    """Say that the process lives.
+    """Check liveness.
 
-    A process that can't say so, since its event loop does not turn, should be restarted.
+    Restart a process that does not answer: its event loop is blocked.
     """
     return Reply(Health(status="ok"))
 
 
 async def readyz(call: Call) -> Reply[Ready]:
-    """Say whether to send requests here.
+    """Check readiness.
 
-    They are welcome while the database answers and no stop has begun; the cache is not required.
+    The service is ready while the database answers and no shutdown has begun; the cache is not required.
     """
     database, cache = await asyncio.gather(_database_status(call.services), _cache_status(call.services))
     if not call.services.readiness.accepting:
@@ -67,9 +67,9 @@ async def readyz(call: Call) -> Reply[Ready]:
 
 
 async def metrics(call: Call, headers: Headers) -> web.Response:
-    """Give every metric.
+    """Get all metrics.
 
-    In Prometheus's text format, or OpenMetrics where `Accept` asks for it; compressed where the client takes that.
+    In the Prometheus text format, or in OpenMetrics if `Accept` asks for it; compressed if the client accepts that.
     """
     _expect_scraper(call.services.metrics_access, headers)
     exposition = await call.services.metrics.answer(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
@@ -144,6 +144,6 @@ ROUTES = (
         handler=readyz,
         access=PUBLIC,
         answer=Ready,
-        other_responses=(RouteResponse(503, "Send requests elsewhere.", Ready),),
+        other_responses=(RouteResponse(503, "Not ready: send requests to another replica.", Ready),),
     ),
 )

@@ -14,24 +14,25 @@ from support_service.core.optimistic_lock import ExpectedVersions
 async def add_message(call: Call, case_id: str, body: NewMessage, expected: ExpectedVersions) -> Reply[Message]:
     """Add a message to a case.
 
-    `authorType` says who wrote it; a file that belongs to it is sent before as an attachment, and named by its `uri`.
+    `authorType` is the type of the author. Upload a file of the message as an attachment first, and reference it by its
+    `uri`.
     """
     return Reply(await call.services.cases.add_message(call.context, case_id, body, expected))
 
 
 async def set_status(call: Call, case_id: str, body: StatusChange, expected: ExpectedVersions) -> Reply[Ticket]:
-    """Give a case a status, and an agent if one is named.
+    """Set the status of a case, and optionally its agent.
 
-    Both may come in the query or as JSON; the query has the last word, and one of the two must name a status.
+    Both can be in the query or in a JSON body; the query takes precedence, and one of them must have a status.
     """
     ticket = await call.services.cases.set_status(call.context, case_id, body, expected)
     return Reply(ticket, etag_header(call, ticket))
 
 
 async def close_case(call: Call, case_id: str, body: Closing, expected: ExpectedVersions) -> Reply[Case]:
-    """Close a case, with a last message if one is sent.
+    """Close a case, optionally with a last message.
 
-    A closed case stays closed, and takes the message all the same, unless it is its customer's.
+    Closing a closed case again has no effect; the message is added, unless a customer sends it.
     """
     case = await call.services.cases.close_case(call.context, case_id, body, expected)
     return Reply(with_attachment_urls(call.services, case), etag_header(call, case))

@@ -10,9 +10,9 @@ from support_service.cases.model import Case
 
 
 async def refresh_timeline(call: Call, case_id: str) -> Reply[Case]:
-    """Collect a case's timeline anew, whatever is cached.
+    """Refresh the timeline of a case, bypassing the cache.
 
-    Every service that the context refers to is asked; where one fails, what is known from before stands in for it.
+    Calls every service that the context refers to; if one fails, its last known answer is used.
     """
     case = await call.services.cases.get_case(call.principal, case_id)
     return Reply(await with_timeline(call, case, refresh=True), live_etag_header(call, case))

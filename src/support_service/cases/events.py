@@ -30,7 +30,7 @@ class CaseUpdated(ApiModel):
     previous_status: Status | None = Field(default=None, description="with status.changed")
     current_status: Status | None = Field(default=None, description="with status.changed")
     attachment: Attachment | None = Field(
-        default=None, description="with attachment.added, and as it was with attachment.removed"
+        default=None, description="with attachment.added; with attachment.removed its former values"
     )
     changed_fields: list[str] | None = Field(default=None, description="with case.changed")
 

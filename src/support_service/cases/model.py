@@ -75,7 +75,7 @@ class Ticket(ApiModel):
 
 
 class Attachment(ApiModel):
-    """A file of a case; `uri` gives its bytes, `sha256` is in hex."""
+    """A file of a case; `uri` is the address of its content, `sha256` is in hex."""
 
     model_config = example_config(examples.ATTACHMENT)
 
@@ -109,13 +109,13 @@ class Case(Ticket):
     )
     attachments: list[Attachment] = Field(description="oldest first")
     timeline_sources: Sources = Field(
-        default_factory=lambda: NOT_REQUESTED, description="what each service's part of the timeline is worth"
+        default_factory=lambda: NOT_REQUESTED, description="freshness of each service's part of the timeline"
     )
     timeline_epoch: SkipJsonSchema[int] = Field(default=0, exclude=True)  # snapshots of an older epoch are outdated
 
 
 class CasePage(ApiModel):
-    """A page of cases, newest first; `nextCursor` asks for the next page, null ends the list."""
+    """A page of cases, newest first; `nextCursor` requests the next page, and is null on the last one."""
 
     model_config = example_config(examples.CASE_PAGE)
 

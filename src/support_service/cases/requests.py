@@ -99,7 +99,7 @@ class NewCase(RequestModel):
 
 
 class CaseChange(ApiModel):
-    """What may be changed of a case; a field that is left out stays as it is."""
+    """Changes of a case; omitted fields stay unchanged."""
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
 
@@ -118,16 +118,16 @@ class CaseChange(ApiModel):
 
 
 class StatusChange(RequestModel):
-    """A status to give a case, and perhaps an agent."""
+    """The new status of a case, and optionally its agent."""
 
     model_config = ConfigDict(json_schema_extra=_without_required)
 
-    status: Status = Field(description="the status to give")
-    assigned_agent_id: Identifier | None = Field(None, description="the agent to give the case to")
+    status: Status = Field(description="the new status")
+    assigned_agent_id: Identifier | None = Field(None, description="the new agent")
 
 
 class Closing(RequestModel):
-    """How a case is closed: a last message and an agent, each if given."""
+    """An optional last message and an optional agent for a case that is closed."""
 
     model_config = example_config(examples.CLOSING)
 
@@ -163,12 +163,12 @@ class CaseQuery(ApiModel):
     priority: Priority | None = Field(None, description="only cases of this priority; `medium` is read as `normal`")
     channel: Channel | None = Field(None, description="only cases of this channel")
     q: Annotated[str, Field(max_length=200)] | None = Field(
-        None, description="words that subject, description or customer must have, whatever their case and diacritics"
+        None, description="words that subject, description or customer must contain, ignoring case and diacritics"
     )
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
         DEFAULT_PAGE_SIZE,
-        description="how many cases a page has at most; one whose cases have more than about 4 MiB of JSON ends early",
+        description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON",
     )
     cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
-        None, description="`nextCursor` of the page before; without it the list starts with the newest case"
+        None, description="`nextCursor` of the previous page; without it the list starts with the newest case"
     )

@@ -13,7 +13,7 @@ from support_service.core.upstream_services import SERVICE_BY_KIND
 
 Visibility = Annotated[
     Literal["public", "internal"],
-    Field(description="what is internal, be it a note or a file, is for agents' eyes, never for customers'"),
+    Field(description="`internal` notes and files are visible to agents only, never to customers"),
 ]
 Json = dict[str, Any]
 AnyJson = TypeVar("AnyJson", Json, list[Json])
@@ -76,7 +76,7 @@ Identifier = Annotated[str, Field(min_length=1, max_length=36)]
 Channel = Annotated[
     str,
     NOT_BLANK,
-    Field(max_length=32, description="where the customer writes from, as `email`, `chat` or `phone`"),
+    Field(max_length=32, description="channel of the customer, such as `email`, `chat` or `phone`"),
     AfterValidator(_not_blank),
 ]
 Text = Annotated[str, NOT_BLANK, Field(max_length=MAX_TEXT_LENGTH), AfterValidator(_not_blank)]
@@ -97,5 +97,7 @@ Metadata = Annotated[
     AfterValidator(_bounded),
 ]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)]
-Uri = Annotated[str, Field(max_length=2048, description="where a file that belongs to the message lies")]
-Sentiment = Annotated[str, Field(max_length=32, description="how it reads, as `negative`; kept as it is sent")]
+Uri = Annotated[str, Field(max_length=2048, description="URI of a file that belongs to the message")]
+Sentiment = Annotated[
+    str, Field(max_length=32, description="sentiment of the message, such as `negative`; stored as sent")
+]

@@ -15,10 +15,11 @@ MAX_REFERENCE_LENGTH = 200  # characters of an id
 
 
 class SourceStatus(TypedDict):
-    """What a service's part of a timeline is worth.
+    """The freshness of a service's part of a timeline.
 
-    `fresh` was asked just now, `cached` earlier; `unavailable` failed, and what it did give is not all; `off` is not
-    configured, and for `none` the case has no reference or the timeline was not asked for. The age is in seconds.
+    `fresh`: from a new call; `cached`: from an earlier call; `unavailable`: the call failed, and the part is
+    incomplete; `off`: not configured; `none`: the case has no reference, or the timeline was not requested. The age is
+    in seconds.
     """
 
     status: Literal["fresh", "cached", "stale", "unavailable", "off", "none"]

@@ -38,7 +38,7 @@ class InboundData(BaseModel):
     TYPE: ClassVar[str]
 
     status: StatusText
-    occurred_at: OptionalTime = Field(None, description="when it happened; without it the event's time counts")
+    occurred_at: OptionalTime = Field(None, description="when it happened; default: the time of the event")
 
     def references(self) -> list[tuple[str, str]]:
         """Return a (kind, value) pair for each order, payment or shipment that a case may reference."""
@@ -54,7 +54,7 @@ class InboundData(BaseModel):
 
 
 class ShipmentUpdated(InboundData):
-    """A shipment has a new status; it names its order, itself, or both."""
+    """A shipment has a new status; the event has an order id, a shipment id, or both."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -48,22 +48,22 @@ log = logging.getLogger(__name__)
 
 
 class FieldProblem(BaseModel):
-    """One thing wrong with one field."""
+    """One error of one field."""
 
     field: str = Field(description="the field's dotted path")
     message: str
 
 
 class Problem(BaseModel):
-    """A refusal or a failure, as RFC 9457 has it."""
+    """A problem as defined by RFC 9457."""
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str = Field(description="what to do next")
-    code: str = Field(description="stable; made for programs")
-    requestId: str | None = Field(description="finds the request in the log")  # noqa: N815 - JSON is in camelCase
-    errors: list[FieldProblem] | None = Field(default=None, description="each field that breaks a rule")
+    code: str = Field(description="stable code for programs")
+    requestId: str | None = Field(description="identifies the request in the log")  # noqa: N815 - JSON is in camelCase
+    errors: list[FieldProblem] | None = Field(default=None, description="each invalid field")
 
 
 @web.middleware

@@ -32,30 +32,30 @@ def document(out: str, inbound: str) -> dict[str, Any]:
         "info": {
             "title": "support-service events",
             "version": __version__,
-            "description": "CloudEvents 1.0. Delivery is at least once, in order for each case; know a repeat by id.",
+            "description": "CloudEvents 1.0. Delivery is at least once, in order per case; repeats keep their id.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": STRUCTURED_MEDIA_TYPE,
         "channels": {
-            "out": _channel(
-                out, "The Redis stream of what happens to cases: one field `event` in each entry.", PAYLOADS
-            ),
+            "out": _channel(out, "The Redis stream of changes of cases: each entry has one field `event`.", PAYLOADS),
             "webhooks": _channel(
-                None, "The same, POSTed to each endpoint, signed as Standard Webhooks has it.", PAYLOADS
+                None,
+                "The same events, sent by POST to each endpoint and signed according to Standard Webhooks.",
+                PAYLOADS,
             ),
             "in": _channel(
-                inbound, "The Redis stream that the service reads: a field `event` or `data` an entry.", received
+                inbound, "The Redis stream that the service reads: each entry has a field `event` or `data`.", received
             ),
-            "http": _channel("/support/events", "The same by HTTP POST, structured or binary.", received),
+            "http": _channel("/support/events", "The same events by HTTP POST, structured or binary.", received),
         },
         "operations": {
-            "publish": _operation("send", "out", PAYLOADS, "Tell what happened to a case."),
-            "deliver": _operation("send", "webhooks", PAYLOADS, "Tell an endpoint what happened to a case."),
+            "publish": _operation("send", "out", PAYLOADS, "Publish a change of a case."),
+            "deliver": _operation("send", "webhooks", PAYLOADS, "Send a change of a case to an endpoint."),
             "consume": _operation(
-                "receive", "in", received, f"Tell the open cases that name the {any_of(SERVICE_BY_KIND)}."
+                "receive", "in", received, f"Add a message to open cases that reference the {any_of(SERVICE_BY_KIND)}."
             ),
             "accept": _operation(
-                "receive", "http", received, "Take an event by HTTP, and treat it as one of the stream."
+                "receive", "http", received, "Receive an event by HTTP, and process it like an event of the stream."
             ),
         },
         "components": {"messages": sent_messages | received_messages, "schemas": definitions["$defs"]},

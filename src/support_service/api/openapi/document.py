@@ -27,27 +27,26 @@ Json = dict[str, Any]
 API_DESCRIPTION = """\
 Support cases, one merged timeline, and attachments.
 
-JSON is in camelCase, times are RFC 3339 in UTC, and no text may hold a NUL. Fields that nobody knows are ignored. Every
-GET answers HEAD too. Ids are opaque: one that nobody knows is 404, whatever it looks like.
+JSON is in camelCase, times are RFC 3339 in UTC, and texts must not contain NUL. Unknown fields are ignored. Every GET
+also supports HEAD. Ids are opaque: an unknown id is 404, whatever its format.
 
-A refusal is `application/problem+json`: `code` is stable and for programs, `detail` says what to do next, `errors`
-names each field that breaks a rule, and `requestId` finds the request in the log. Each call lists the codes that it may
-give; a path that nothing serves is 404 `route_not_found`, and a method that a path does not have 405
-`method_not_allowed`.
+An error is `application/problem+json`: `code` is stable and for programs, `detail` says what to do next, `errors` lists
+each invalid field, and `requestId` identifies the request in the log. Each operation lists its codes; an unknown path
+is 404 `route_not_found`, and an unsupported method is 405 `method_not_allowed`.
 """
 PATH_PARAMETERS = {
-    "agent_id": Header("The agent's id, as `assignedAgentId` has it.", headers.TEXT | {"examples": ["agent-7"]}),
+    "agent_id": Header("The agent's id, as in `assignedAgentId`.", headers.TEXT | {"examples": ["agent-7"]}),
     "attachment_id": Header(
         "The attachment's id.", headers.TEXT | {"examples": ["7c9e6679-7425-40de-944b-e07fc1f90ae7"]}
     ),
     "case_id": Header("The case's id.", headers.TEXT | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}),
-    "filename": Header("The file's name, as `uri` has it; any will do.", headers.TEXT | {"examples": ["label.png"]}),
+    "filename": Header("The file's name from `uri`; any name is accepted.", headers.TEXT | {"examples": ["label.png"]}),
 }
 SECURITY_SCHEMES = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A token of `support-service token create`, or a JWT, as `SUPPORT_AUTH` has it.",
+        "description": "A token of `support-service token create`, or a JWT, depending on `SUPPORT_AUTH`.",
     }
 }
 

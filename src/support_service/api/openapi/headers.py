@@ -19,51 +19,56 @@ class Header(NamedTuple):
 
 REQUEST_HEADERS = {
     "Content-Digest": Header(
-        "`sha-256=:…:` as RFC 9530 has it; the file is refused where it has another. Other algorithms are left aside.",
+        "`sha-256=:…:` of RFC 9530; the file is refused if its checksum differs. Other algorithms are ignored.",
         TEXT,
     ),
     "Idempotency-Key": Header(
-        "Names this request, for 24 hours: a repeat with the same key is not done again, and gets the same answer. Any "
-        "1 to 255 visible ASCII characters; a random UUID is best. A request that was refused may use its key again.",
+        "Identifies this request for 24 hours: a repeat with the same key is not executed again, and gets the same "
+        "response. 1 to 255 visible ASCII characters; a random UUID is best. The key of a "
+        "refused request may be used again.",
         TEXT | {"pattern": "^[!-~]{1,255}$"},
     ),
     "If-Match": Header(
-        "`ETag`s of the case, or `*`: the change is made only where one of them is still the case's, and else is 412.",
+        "`ETag`s of the case, or `*`: the change is made only if the case still has one of them; otherwise 412.",
         TEXT,
     ),
-    "If-None-Match": Header("An `ETag` that you have already: 304 where it is still that of what is asked for.", TEXT),
-    "If-Range": Header("The `ETag` of the file that `Range` is a part of; another file is sent whole.", TEXT),
-    "Range": Header("`bytes=0-1023`: send only these. What is no single range of bytes is left aside.", TEXT),
+    "If-None-Match": Header("An `ETag` that the client has: 304 if the resource still has it.", TEXT),
+    "If-Range": Header("The `ETag` of the file that `Range` refers to; if it differs, the whole file is sent.", TEXT),
+    "Range": Header(
+        "`bytes=0-1023`: send only these bytes. Anything other than a single range of bytes is ignored.", TEXT
+    ),
     "X-Checksum-Sha256": Header(
-        "The file's SHA-256, in hex or base64; the file is refused where it has another.",
+        "The file's SHA-256 in hex or base64; the file is refused if its checksum differs.",
         TEXT | {"pattern": "^([0-9A-Fa-f]{64}|[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)?$"},
     ),
     "X-Request-Id": Header(
-        "Names the request in the log and in the answer: 1 to 64 of `A-Za-z0-9._-`. Any other is replaced.", TEXT
+        "Identifies the request in the log and in the response: 1 to 64 characters of `A-Za-z0-9._-`. Another value "
+        "is replaced.",
+        TEXT,
     ),
 }
 
 RESPONSE_HEADERS = {
-    "Accept-Ranges": Header("`bytes`: parts of the file can be asked for.", {"const": "bytes"}),
-    "Content-Disposition": Header("The file's name, to save it under.", TEXT),
-    "Content-Range": Header("Which bytes of how many these are.", TEXT | {"pattern": "^bytes "}),
+    "Accept-Ranges": Header("`bytes`: ranges of the file can be requested.", {"const": "bytes"}),
+    "Content-Disposition": Header("The name under which to save the file.", TEXT),
+    "Content-Range": Header("The range of the content, and its total size.", TEXT | {"pattern": "^bytes "}),
     "ETag": Header(
-        "Changes when the content does, and differs where callers are shown different things.",
+        "Changes with the content, and differs between callers who see different content.",
         TEXT | {"pattern": '^(W/)?"'},
     ),
     "Idempotency-Replayed": Header(
-        "Only on a repeat: this is what the first request with this key was answered.", {"const": "true"}, always=False
+        "Only on a repeat: this is the stored response to the first request with this key.",
+        {"const": "true"},
+        always=False,
     ),
-    "Location": Header("Where what was made, or what was asked for, is found.", TEXT),
+    "Location": Header("URI of the created or requested resource.", TEXT),
     "RateLimit": Header(
-        "How many requests each policy still lets through, and seconds until all are.", TEXT, always=False
+        "Remaining requests of each policy, and seconds until the limit is restored.", TEXT, always=False
     ),
-    "RateLimit-Policy": Header(
-        "The rates that hold here: so many requests (`q`) in so many seconds (`w`).", TEXT, always=False
-    ),
-    "Retry-After": Header("Seconds after which to try again.", COUNT),
-    "WWW-Authenticate": Header("How to say who you are.", TEXT),
-    "X-Request-Id": Header("Finds the request in the log.", TEXT | {"pattern": "^[A-Za-z0-9._-]{1,64}$"}),
+    "RateLimit-Policy": Header("The rate limits: requests (`q`) per window in seconds (`w`).", TEXT, always=False),
+    "Retry-After": Header("Seconds after which to retry.", COUNT),
+    "WWW-Authenticate": Header("The supported authentication.", TEXT),
+    "X-Request-Id": Header("Identifies the request in the log.", TEXT | {"pattern": "^[A-Za-z0-9._-]{1,64}$"}),
 }
 
 COMMON_RESPONSE_HEADERS = ("X-Request-Id",)
