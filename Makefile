@@ -33,7 +33,7 @@ services: ## Install the Debian packages that tests need, where they are missing
 	have victoria-metrics || missing="$$missing victoria-metrics"; \
 	[ -z "$$missing" ] || .ci/debian-packages $$missing
 
-run: install ## Start the service with simulated neighbours and sample cases on 127.0.0.1:8000
+run: install ## Start the service with simulated upstream services and sample cases on 127.0.0.1:8000
 	@$(BIN)/support-service demo $(ARGS)
 
 # Most tests wait for servers and processes, so that more workers than cores finish sooner.
@@ -54,7 +54,7 @@ coverage: install services ## Run the tests and print the branches of src/ that 
 soak: install ## Let 32 clients write and read for about a minute: not one 5xx
 	LOAD_ROUNDS=250 $(LONG) tests/app/test_memory_under_load.py $(ARGS)
 
-soak-timeline: install services ## Let neighbours and Redis fail at random for five minutes while 32 clients read
+soak-timeline: install services ## Let upstream services and Redis fail at random for five minutes while 32 clients read
 	CHAOS_SECONDS=300 $(LONG) tests/e2e/timeline/test_chaos.py -s $(ARGS)
 
 crash: install ## Kill the service at 270 steps of what it does with files: nothing is lost, nothing is left

@@ -78,7 +78,7 @@ async def _expect_good(response: aiohttp.ClientResponse) -> None:
     if not response.ok:
         answer = await response.json() if "json" in response.content_type else {}
         reason = answer.get("detail") or f"the service answered {response.status}"
-        who = " as SUPPORT_TOKEN says" if response.status in AUTH_STATUSES else ""
+        who = " with SUPPORT_TOKEN" if response.status in AUTH_STATUSES else ""
         raise WrongSetting(f"The sample cases can't be opened{who}: {reason}")
 
 

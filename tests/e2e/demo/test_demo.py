@@ -51,9 +51,7 @@ async def test_the_demo_with_a_token_that_is_none(tmp_path):
         status, out, errors = await demo.ended(START)
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
-    assert line.startswith(
-        "support-service: The sample cases can't be opened as SUPPORT_TOKEN says: The token is none "
-    )
+    assert line.startswith("support-service: The sample cases can't be opened with SUPPORT_TOKEN: The token is unknown")
 
 
 async def test_the_demo_keeps_its_cases(tmp_path):

@@ -1,4 +1,4 @@
-"""Who may see a file; 0011 hides those that are there and are not for customers."""
+"""Add the visibility of files; 0011 hides existing files that customers must not see."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,8 +1,8 @@
-"""What is there: a conversation counts with the length of its texts, and a file that notes alone name stays hidden.
+"""Fill in existing rows: the length of conversations, and the visibility of files that only notes reference.
 
-In a revision of its own and a few rows at a time, since the service reads and writes meanwhile: a lock of the table, as
-the revisions that add the columns take it, would refuse all of that until the last row is filled in. Nobody asks for
-what is not filled in yet, as no release that knows the columns starts before it is.
+This is a separate revision that updates a few rows at a time, because the service reads and writes meanwhile: a lock of
+the table, as in the revisions that add the columns, would block the service until the last row is filled in. The empty
+values are never read, because a release that knows the columns does not start before this revision is done.
 """
 
 from contextlib import nullcontext
@@ -46,7 +46,7 @@ AND EXISTS ({NAMED} AND visibility = 'internal') AND NOT EXISTS ({NAMED} AND vis
 
 def upgrade() -> None:
     context = op.get_context()
-    # SQLite, where nobody waits to read, has all migrations in one transaction.
+    # SQLite runs all migrations in one transaction; its readers do not wait for it.
     with context.autocommit_block() if context.dialect.name == "postgresql" else nullcontext():
         connection = op.get_bind()
         for table, fill in (("tickets", COUNT), ("attachments", sa.text(HIDE))):
