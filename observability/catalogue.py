@@ -18,7 +18,7 @@ PAGE = ROOT / "observability" / "metrics.md"
 HEAD = """\
 # Metrics
 
-Every instrument, written by `make catalogue` from the table in `telemetry/instruments.py`. The heading is the
+Every instrument, written by `make catalogue` from the table in `telemetry/instruments/`. The heading is the
 name in OpenTelemetry and OTLP, the name below it is the family on `/metrics`. Label values in `code` are complete;
 values of *open* labels are the service's own routes, statuses and releases, never a client's input.
 """

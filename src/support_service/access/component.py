@@ -9,9 +9,9 @@ from support_service.access.authenticator import AnonymousAuthenticator, Authent
 from support_service.access.bearer import BearerAuthenticator, TokenVerifier
 from support_service.access.timings import AccessTimings
 from support_service.settings.sections import Access
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.component import INSTRUMENTS
 from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.instruments.access import ACCESS_KEYS_AGE
 
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 
@@ -34,7 +34,7 @@ def _authenticator(settings: Access, auth: str, instruments: Instruments, timing
     if auth == "jwt":
         verifier = _jwt_verifier(settings, instruments, timings)
     else:
-        instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(0, {})])  # without JWTs there are no keys
+        instruments.observe(ACCESS_KEYS_AGE, lambda: [(0, {})])  # without JWTs there are no keys
         if auth == "open":
             return AnonymousAuthenticator()
         from support_service.access.tokens import FileTokenVerifier
@@ -60,5 +60,5 @@ def _jwt_verifier(settings: Access, instruments: Instruments, timings: AccessTim
     verifier = JwtVerifier(
         create_key_source(keys_location), requirements, required="://" not in keys_location, timings=timings.jwks
     )
-    instruments.observe(rows.ACCESS_KEYS_AGE, lambda: [(verifier.keys.age, {})])
+    instruments.observe(ACCESS_KEYS_AGE, lambda: [(verifier.keys.age, {})])
     return verifier

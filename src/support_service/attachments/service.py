@@ -30,9 +30,17 @@ from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Database, Transaction
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
-from support_service.telemetry.labels import CONTENT_TYPES, REJECTIONS, known_or_other
+from support_service.telemetry.instruments.attachments import (
+    ATTACHMENT_BACKLOG,
+    ATTACHMENT_BACKLOG_AGE,
+    ATTACHMENT_BACKLOG_FILES,
+    ATTACHMENT_DISK_FREE,
+    ATTACHMENT_UPLOADS,
+    CONTENT_TYPES,
+    REJECTIONS,
+)
+from support_service.telemetry.labels import known_or_other
 
 PRESIGNED_URL_SECONDS = 300  # seconds in which a redirected download must start
 LOCAL = "local"
@@ -73,13 +81,11 @@ class AttachmentService:
         self._backlog: FileTotals | None = None
         self._oldest: datetime | None = None
         self._disk_free: int | None = None
-        instruments.observe(rows.ATTACHMENT_BACKLOG, lambda: [(self._backlog.bytes, {})] if self._backlog else [])
-        instruments.observe(rows.ATTACHMENT_BACKLOG_FILES, lambda: [(self._backlog.files, {})] if self._backlog else [])
-        instruments.observe(rows.ATTACHMENT_BACKLOG_AGE, self._backlog_age)
-        instruments.observe(
-            rows.ATTACHMENT_DISK_FREE, lambda: [] if self._disk_free is None else [(self._disk_free, {})]
-        )
-        instruments.observe(rows.ATTACHMENT_UPLOADS, lambda: [(self._active_uploads, {})])
+        instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._backlog.bytes, {})] if self._backlog else [])
+        instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._backlog.files, {})] if self._backlog else [])
+        instruments.observe(ATTACHMENT_BACKLOG_AGE, self._backlog_age)
+        instruments.observe(ATTACHMENT_DISK_FREE, lambda: [] if self._disk_free is None else [(self._disk_free, {})])
+        instruments.observe(ATTACHMENT_UPLOADS, lambda: [(self._active_uploads, {})])
 
     async def expect(self, case_id: str) -> CaseForUpload:
         """Return the fields of a case that an upload needs.

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from support_service.audit import chain, store
 from support_service.audit.chain import ChainHead
 from support_service.database import Database, Transaction
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
+from support_service.telemetry.instruments.audit import AUDIT_SEALED, AUDIT_UNSEALED_AGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Sealer:
         self._timings = timings
         self._length: int | None = None
         self._oldest: datetime | None = None
-        instruments.observe(rows.AUDIT_SEALED, lambda: [] if self._length is None else [(self._length, {})])
-        instruments.observe(rows.AUDIT_UNSEALED_AGE, self._age)
+        instruments.observe(AUDIT_SEALED, lambda: [] if self._length is None else [(self._length, {})])
+        instruments.observe(AUDIT_UNSEALED_AGE, self._age)
 
     async def look(self) -> None:
         """Read the length of the chain and the time of the oldest unsealed entry."""

@@ -6,8 +6,8 @@ from time import monotonic
 
 from support_service.cases import case_list
 from support_service.database import Database
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
+from support_service.telemetry.instruments.cases import TICKET_OLDEST_UNANSWERED, TICKET_OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class CaseGauges:
         self._refreshed_at: float | None = None
         self._open: dict[tuple[str, str], int] = {}
         self._waiting_since: datetime | None = None
-        instruments.observe(rows.TICKET_OPEN, self._open_cases)
-        instruments.observe(rows.TICKET_OLDEST_UNANSWERED, self._oldest_unanswered)
+        instruments.observe(TICKET_OPEN, self._open_cases)
+        instruments.observe(TICKET_OLDEST_UNANSWERED, self._oldest_unanswered)
 
     async def refresh(self) -> None:
         """Count the unsettled cases."""
@@ -42,9 +42,7 @@ class CaseGauges:
     def _open_cases(self) -> Observations:
         if not self._is_recent():
             return []
-        return [
-            (self._open.get((series["status"], series["priority"]), 0), series) for series in rows.TICKET_OPEN.series()
-        ]
+        return [(self._open.get((series["status"], series["priority"]), 0), series) for series in TICKET_OPEN.series()]
 
     def _oldest_unanswered(self) -> Observations:
         if not self._is_recent():

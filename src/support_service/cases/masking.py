@@ -14,7 +14,8 @@ from support_service.cases.model import Attachment, Case, Message, Ticket
 from support_service.cases.vocabulary import Json
 from support_service.core.case_vocabulary import CHANNELS
 from support_service.core.upstream_services import SERVICE_BY_KIND
-from support_service.telemetry.labels import CONTENT_TYPES, known_or_other
+from support_service.telemetry.instruments.attachments import CONTENT_TYPES
+from support_service.telemetry.labels import known_or_other
 
 MASKED = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: two customers share a pseudonym with a probability of 1 in 2^64

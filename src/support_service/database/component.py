@@ -8,7 +8,7 @@ from support_service.database import Database, connect
 from support_service.database.timings import DatabaseTimings
 from support_service.settings import sections
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
-from support_service.telemetry.labels import DATABASE_OPERATIONS
+from support_service.telemetry.instruments.stores import DATABASE_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
 
 DATABASE = web.AppKey("database", Database)

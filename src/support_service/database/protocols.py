@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import SupportError, Unavailable
-from support_service.telemetry.labels import OTHER_ERROR
+from support_service.telemetry.instruments.stores import OTHER_ERROR
 from support_service.telemetry.stores import RecordOperation
 
 DATABASE_BUSY = "database_busy"  # problem code of a database that is reachable but locked by other writers
@@ -54,7 +54,7 @@ class measured:  # noqa: N801 - named like a function; a class costs half of wha
 
 
 def _error(failure: BaseException) -> str:
-    """Return the value of labels.ERRORS for an exception."""
+    """Return the label value, one of ERRORS, for an exception."""
     if isinstance(failure, Unavailable):
         timeout = failure.code == DATABASE_BUSY or isinstance(failure.__cause__, TimeoutError | sa.exc.TimeoutError)
         return "timeout" if timeout else OTHER_ERROR

@@ -21,7 +21,7 @@ from support_service.events.webhooks import WebhookEndpoint, WebhookSender, Webh
 from support_service.http.component import READINESS
 from support_service.settings.sections import Events
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
-from support_service.telemetry.labels import BROKER_OPERATIONS
+from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
 
 EVENT_CONSUMER = web.AppKey("event_consumer", EventConsumer)

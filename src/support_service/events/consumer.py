@@ -26,9 +26,9 @@ from support_service.events import envelope
 from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
 from support_service.events.inbound_events import InboundEvent
 from support_service.events.retry import Backoff, run_repeatedly
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
-from support_service.telemetry.labels import EVENTS_IN, OTHER, known_or_other
+from support_service.telemetry.instruments.events import EVENTS_DEAD_LETTERS, EVENTS_IN, EVENTS_STREAM_LAG
+from support_service.telemetry.labels import OTHER, known_or_other
 
 ApplyOutcome = Literal["applied", "unmatched", "duplicate"]
 ApplyEvent = Callable[[InboundEvent], Awaitable[ApplyOutcome]]
@@ -82,8 +82,8 @@ class EventConsumer:
         self._name = f"{platform.node()}-{os.getpid()}-{new_id()[:8]}"
         self._claim_at = 0.0
         self._backlog: StreamBacklog | None = None
-        instruments.observe(rows.EVENTS_STREAM_LAG, self._observe_lag)
-        instruments.observe(rows.EVENTS_DEAD_LETTERS, lambda: [(self._backlog.dead, {})] if self._backlog else [])
+        instruments.observe(EVENTS_STREAM_LAG, self._observe_lag)
+        instruments.observe(EVENTS_DEAD_LETTERS, lambda: [(self._backlog.dead, {})] if self._backlog else [])
 
     async def run(self) -> None:
         """Consume events until cancelled; back off after a failure."""

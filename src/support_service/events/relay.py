@@ -19,8 +19,8 @@ from support_service.events import lease_store, outbox_store, webhook_store
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.retry import Backoff, run_repeatedly
 from support_service.events.webhooks import WebhookEndpoint
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
+from support_service.telemetry.instruments.events import EVENTS_OUTBOX_OLDEST, EVENTS_OUTBOX_PENDING
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,8 @@ class OutboxRelay:
         self._lease_ends_at = self._renew_at = 0.0  # monotonic clock
         self._lease_lock, self._fan_out_lock = asyncio.Lock(), asyncio.Lock()
         self._backlog: tuple[int, str | None] | None = None
-        instruments.observe(rows.EVENTS_OUTBOX_PENDING, lambda: [(self._backlog[0], {})] if self._backlog else [])
-        instruments.observe(rows.EVENTS_OUTBOX_OLDEST, self._observe_oldest)
+        instruments.observe(EVENTS_OUTBOX_PENDING, lambda: [(self._backlog[0], {})] if self._backlog else [])
+        instruments.observe(EVENTS_OUTBOX_OLDEST, self._observe_oldest)
 
     def is_leader(self) -> bool:
         """True while this process holds the lease."""

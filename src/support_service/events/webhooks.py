@@ -22,8 +22,8 @@ from support_service.database.batches import delete_in_batches
 from support_service.events import webhook_store
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.retry import Backoff, run_repeatedly
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.instruments.events import WEBHOOK_PENDING
 
 GONE_REASON = "The endpoint responded 410: it accepts no more events."
 
@@ -80,7 +80,7 @@ class WebhookSender:
         self._is_leader = is_leader
         self._timings = timings
         self._pending: int | None = None
-        instruments.observe(rows.WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
+        instruments.observe(WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
 
     async def run(self) -> None:
         """Deliver until cancelled, with one task per endpoint, so that a slow endpoint does not delay the others."""

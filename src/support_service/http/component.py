@@ -15,8 +15,8 @@ from support_service.http.readiness import Readiness
 from support_service.http.security import BrowserPolicy
 from support_service.limits.component import REQUEST_LIMITS
 from support_service.settings.sections import LimitSettings, Server
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.component import INSTRUMENTS, REQUEST_METRICS
+from support_service.telemetry.instruments.http import CONNECTION_OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def setup(app: web.Application, server: Server, limits: LimitSettings, timings: 
         lambda reason: instruments.connection_cut.add(1, {"reason": reason}),
         timings.connections,
     )
-    instruments.observe(rows.CONNECTION_OPEN, connections.open)
+    instruments.observe(CONNECTION_OPEN, connections.open)
     app.middlewares.extend(
         (
             instrumentation_middleware(app[REQUEST_METRICS], readiness, server.access_log),

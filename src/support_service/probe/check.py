@@ -15,7 +15,7 @@ import aiohttp
 
 from support_service.core.case_vocabulary import SYNTHETIC
 from support_service.probe.report import CheckReport, Step
-from support_service.telemetry.labels import PROBE_STEPS
+from support_service.telemetry.instruments.probe import PROBE_STEPS
 
 FILE_BYTES = 64 * 1024
 TIMELINE_POLL_INTERVAL = 0.1  # seconds between reads of the timeline

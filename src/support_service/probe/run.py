@@ -10,7 +10,8 @@ from support_service.probe.check import SyntheticCheck
 from support_service.probe.report import CheckReport
 from support_service.server import serving, stop_signal
 from support_service.settings import Server
-from support_service.telemetry.instruments import PROBE_LAST_SUCCESS, PROBE_STEP, PROBE_SUCCESS, Observations, observe
+from support_service.telemetry.instruments import Observations, observe
+from support_service.telemetry.instruments.probe import PROBE_LAST_SUCCESS, PROBE_STEP, PROBE_SUCCESS
 from support_service.telemetry.provider import Metrics, build_resource
 
 

@@ -22,23 +22,23 @@ class MeasurementBuffer:
     def __init__(self) -> None:
         self._pending: deque[tuple[Record, float, Attributes]] = deque()
 
-    def tell(self, take: Record, amount: float, attributes: Attributes) -> None:
+    def enqueue(self, record: Record, amount: float, attributes: Attributes) -> None:
         """Queue a measurement for the next batch; the caller must not modify `attributes` afterwards."""
-        self._pending.append((take, amount, attributes))
+        self._pending.append((record, amount, attributes))
         if len(self._pending) >= BATCH_SIZE:
-            self.hand_over()
+            self.flush()
 
-    def hand_over(self) -> None:
+    def flush(self) -> None:
         """Pass all queued measurements to the SDK.
 
         Metric readers call this in their own threads before they collect.
         """
         for _ in range(len(self._pending)):
             try:
-                take, amount, attributes = self._pending.popleft()
+                record, amount, attributes = self._pending.popleft()
             except IndexError:  # another thread took the last one
                 return
-            take(amount, attributes)
+            record(amount, attributes)
 
 
 class BatchedCounter(Counter):
@@ -46,7 +46,7 @@ class BatchedCounter(Counter):
 
     def __init__(self, counter: Counter, batches: MeasurementBuffer) -> None:
         self._add = counter.add
-        self._enqueue = batches.tell
+        self._enqueue = batches.enqueue
 
     def add(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:  # noqa: ARG002 - no exemplar needs it
         """Queue an increment."""
@@ -58,7 +58,7 @@ class BatchedHistogram(Histogram):
 
     def __init__(self, histogram: Histogram, batches: MeasurementBuffer) -> None:
         self._record = histogram.record
-        self._enqueue = batches.tell
+        self._enqueue = batches.enqueue
 
     def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:  # noqa: ARG002 - no exemplar needs it
         """Queue a measurement."""

@@ -8,9 +8,10 @@ from aiohttp import web
 
 from support_service.core.background import run_in_background
 from support_service.settings.sections import Telemetry
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.instruments.http import HTTP_SERVER_ACTIVE
+from support_service.telemetry.instruments.stores import DB_CONNECTIONS
 from support_service.telemetry.process import LoopLagSampler, observe_process
 from support_service.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource
 from support_service.telemetry.stores import connection_counts
@@ -42,8 +43,8 @@ def setup(app: web.Application, settings: Telemetry, timings: TelemetryTimings) 
     requests = app[REQUEST_METRICS] = RequestMetrics(instruments.http_server_duration)
     pools = app[CONNECTION_POOLS] = {}
     lag = app[LOOP_LAG] = LoopLagSampler(instruments.event_loop_lag, timings.lag_sample_interval)
-    instruments.observe(rows.HTTP_SERVER_ACTIVE, requests.active)
-    instruments.observe(rows.DB_CONNECTIONS, lambda: connection_counts(pools))
+    instruments.observe(HTTP_SERVER_ACTIVE, requests.active)
+    instruments.observe(DB_CONNECTIONS, lambda: connection_counts(pools))
     observe_process(instruments)
     app.middlewares.extend(tracing.of_servers())
 

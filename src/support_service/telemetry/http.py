@@ -3,7 +3,8 @@
 from opentelemetry.metrics import Histogram
 
 from support_service.telemetry.instruments import EMPTY_MEASUREMENT, Observations
-from support_service.telemetry.labels import METHODS, OTHER, OTHER_METHOD
+from support_service.telemetry.instruments.http import METHODS, OTHER_METHOD
+from support_service.telemetry.labels import OTHER
 
 # Scrapes and probes arrive every few seconds and would hide the latency that clients see.
 UNMEASURED_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/health"})

@@ -8,8 +8,15 @@ from collections.abc import Callable
 import psutil
 from opentelemetry.metrics import Histogram
 
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
+from support_service.telemetry.instruments.process import (
+    GC_COLLECTIONS,
+    PROCESS_CPU,
+    PROCESS_FILES,
+    PROCESS_MEMORY,
+    PROCESS_THREADS,
+    PROCESS_UPTIME,
+)
 
 MAX_MISSED_SAMPLES = 240  # missed samples that are recorded afterwards: a minute; a laptop that slept was not busy
 
@@ -29,12 +36,12 @@ def observe_process(instruments: Instruments) -> None:
             for number, generation in enumerate(gc.get_stats())
         ]
 
-    instruments.observe(rows.PROCESS_CPU, cpu)
-    instruments.observe(rows.PROCESS_MEMORY, lambda: [(process.memory_info().rss, {})])
-    instruments.observe(rows.PROCESS_THREADS, lambda: [(process.num_threads(), {})])
-    instruments.observe(rows.PROCESS_FILES, lambda: [(process.num_fds(), {})])
-    instruments.observe(rows.PROCESS_UPTIME, lambda: [(time.time() - started, {})])
-    instruments.observe(rows.GC_COLLECTIONS, collections)
+    instruments.observe(PROCESS_CPU, cpu)
+    instruments.observe(PROCESS_MEMORY, lambda: [(process.memory_info().rss, {})])
+    instruments.observe(PROCESS_THREADS, lambda: [(process.num_threads(), {})])
+    instruments.observe(PROCESS_FILES, lambda: [(process.num_fds(), {})])
+    instruments.observe(PROCESS_UPTIME, lambda: [(time.time() - started, {})])
+    instruments.observe(GC_COLLECTIONS, collections)
 
 
 class LoopLagSampler:

@@ -35,7 +35,7 @@ SHUTDOWN_TIMEOUT = 1.5  # seconds for the last export
 
 
 class ZeroedHistogram(ExplicitBucketHistogramAggregation):
-    """A histogram aggregation whose series can exist with a count of 0: a first value of NOTHING creates one.
+    """A histogram aggregation whose series can exist with a count of 0: a first value of EMPTY_MEASUREMENT creates one.
 
     The API has no call for this. Without it, `rate` misses the first value of a series, because the series only appears
     with that value. `_create_aggregation` is the SDK's internal extension point; the SDK is pinned to one release.

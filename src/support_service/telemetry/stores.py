@@ -6,7 +6,8 @@ from typing import Any, Protocol
 from opentelemetry.metrics import Histogram
 
 from support_service.telemetry.instruments import EMPTY_MEASUREMENT, Observations
-from support_service.telemetry.labels import CONNECTION_STATES, OTHER, OTHER_ERROR
+from support_service.telemetry.instruments.stores import CONNECTION_STATES, OTHER_ERROR
+from support_service.telemetry.labels import OTHER
 
 
 class RecordOperation(Protocol):
@@ -30,7 +31,7 @@ class OperationMetrics:
             duration.record(EMPTY_MEASUREMENT, labels)
 
     def record(self, operation: str, seconds: float, error: str = "", /) -> None:
-        """Record an operation and its duration in seconds; `error` is one of labels.ERRORS, or labels.OTHER."""
+        """Record an operation and its duration in seconds; `error` is one of ERRORS, or OTHER."""
         labels = self._success_labels[operation]
         if error:
             labels = {**labels, "error.type": OTHER_ERROR if error == OTHER else error}

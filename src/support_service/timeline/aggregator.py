@@ -48,7 +48,7 @@ class TimelineEntries:
 
     @property
     def completeness(self) -> str:
-        """How complete the entries are, a value of labels.COMPLETENESS."""
+        """How complete the entries are, a value of COMPLETENESS."""
         statuses = {source["status"] for source in self.sources.values()}
         return "partial" if "unavailable" in statuses else "stale" if "stale" in statuses else "complete"
 

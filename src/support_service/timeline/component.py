@@ -9,9 +9,9 @@ from support_service.core.background import run_every, run_in_background
 from support_service.core.upstream_services import UpstreamService
 from support_service.database.component import DATABASE
 from support_service.settings.sections import Timeline
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, TRACING
-from support_service.telemetry.labels import REDIS_OPERATIONS
+from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
+from support_service.telemetry.instruments.timeline import TIMELINE_BREAKER, TIMELINE_SOURCE_ENABLED
 from support_service.telemetry.stores import OperationMetrics
 from support_service.timeline.aggregator import AggregatorTimings, TimelineAggregator
 from support_service.timeline.breaker import BreakerTimings
@@ -49,7 +49,7 @@ def setup(
         cache = app[CACHE] = _create_cache(app, settings, timings.redis)
         overrides = Overrides(app[DATABASE])
         await overrides.refresh()
-        instruments.observe(rows.TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(upstream_urls))
+        instruments.observe(TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(upstream_urls))
         async with connector.create_session(app[TRACING].of_clients()) as session:
             sources = [
                 SourceClient(
@@ -63,7 +63,7 @@ def setup(
                 )
                 for service, url in upstream_urls.items()
             ]
-            instruments.observe(rows.TIMELINE_BREAKER, lambda: breaker_states(sources))
+            instruments.observe(TIMELINE_BREAKER, lambda: breaker_states(sources))
             timeline = app[TIMELINE] = TimelineAggregator(
                 sources,
                 cache,

@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from support_service.telemetry import labels
+from support_service.telemetry.instruments.attachments import REJECTIONS
 from tests.app.api.test_uploads import BODIES, END, MAX, PART, chunks, send, send_open, write_chunk
 from tests.support.calls import eventually, form, open_case, read_detail
 
@@ -82,7 +82,7 @@ async def test_a_file_that_is_kept_is_no_rejection(client, case, metrics):
     async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")) as response:
         assert response.status == 201
     assert metrics.moved(REJECTED) == {}
-    assert sorted(given["reason"] for given in metrics.series(REJECTED)) == sorted(labels.REJECTIONS)
+    assert sorted(given["reason"] for given in metrics.series(REJECTED)) == sorted(REJECTIONS)
 
 
 async def test_a_client_that_leaves_a_download(make_client, metrics):

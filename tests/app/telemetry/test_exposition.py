@@ -8,8 +8,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from support_service.core.case_vocabulary import CHANNELS
-from support_service.telemetry import labels
-from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, INSTRUMENTS
+from support_service.telemetry.instruments import INSTRUMENTS
+from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED, CONTENT_TYPES
+from support_service.telemetry.instruments.timeline import SOURCE_OUTCOMES
 from tests.support.calls import add_message, open_case, read_timeline, refused, upload
 from tests.support.scrape import Scrape, parse
 
@@ -21,7 +22,7 @@ FIRST = {
     "support_timeline_collection_failures_total": [
         {"stage": stage} for stage in ("http", "cache", "cache_decode", "aggregate")
     ],
-    "support_attachment_stored_total": [{"content_type": kind} for kind in labels.CONTENT_TYPES],
+    "support_attachment_stored_total": [{"content_type": kind} for kind in CONTENT_TYPES],
     "support_attachment_backlog_bytes": [{}],
     "support_attachment_backlog_files": [{}],
     "support_ticket_created_total": [{"channel": channel} for channel in (*CHANNELS, "other")],
@@ -49,7 +50,7 @@ async def test_the_first_scrape_has_every_instrument(client):
     """Each row of the table is exposed with its meaning from the first scrape on, but for what a sweep finds."""
     text, _ = await scrape(client)
     assert [row for row in INSTRUMENTS if row.meaning not in text] == [ATTACHMENT_UNREPAIRED]
-    services = [(one, two) for one in ("order", "payment", "fulfillment") for two in labels.SOURCE_OUTCOMES]
+    services = [(one, two) for one in ("order", "payment", "fulfillment") for two in SOURCE_OUTCOMES]
     found = [given for sample, given, _ in parse(text) if sample == "support_timeline_source_seconds_count"]
     assert sorted((given["service"], given["outcome"]) for given in found) == sorted(services)
 

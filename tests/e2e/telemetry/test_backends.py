@@ -4,7 +4,8 @@ from contextlib import suppress
 
 import pytest
 
-from support_service.telemetry.instruments import ATTACHMENT_UNREPAIRED, INSTRUMENTS
+from support_service.telemetry.instruments import INSTRUMENTS
+from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED
 from tests.support.backends import Prometheus
 from tests.support.calls import PATIENCE, eventually
 from tests.support.servers import MissingServer

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from support_service.telemetry.labels import PROBE_STEPS
+from support_service.telemetry.instruments.probe import PROBE_STEPS
 from tests.support.calls import PATIENCE, eventually, files, list_cases, open_case
 from tests.support.process import running
 from tests.support.scrape import parse

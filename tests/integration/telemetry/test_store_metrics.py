@@ -14,7 +14,7 @@ from support_service.cases.gauges import GaugeTimings
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.database.timings import DatabaseTimings, SqliteTimings
 from support_service.events.relay import RelayTimings
-from support_service.telemetry.labels import REDIS_OPERATIONS
+from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.component import CACHE, TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings

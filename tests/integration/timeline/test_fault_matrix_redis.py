@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from support_service.core import references
 from support_service.settings import Settings
-from support_service.telemetry.labels import REDIS_OPERATIONS
+from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.component import CACHE
 from tests.support.calls import PATIENCE, eventually, refresh

@@ -11,9 +11,9 @@ def test_a_full_batch_is_handed_over():
     """The SDK is told of so many at once, in their order, and nothing waits for more than a batch."""
     told, batches = [], MeasurementBuffer()
     for number in range(2 * BATCH_SIZE + 1):
-        batches.tell(lambda amount, attributes: told.append((amount, attributes)), number, {"of": "x"})
+        batches.enqueue(lambda amount, attributes: told.append((amount, attributes)), number, {"of": "x"})
         assert len(told) == (number + 1) // BATCH_SIZE * BATCH_SIZE
-    batches.hand_over()
+    batches.flush()
     assert told == [(number, {"of": "x"}) for number in range(2 * BATCH_SIZE + 1)]
 
 
@@ -23,17 +23,17 @@ def test_readers_that_hand_over_meanwhile():
 
     def read():
         while not done.is_set():
-            batches.hand_over()
+            batches.flush()
 
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
     for number in range(20_000):
-        batches.tell(lambda amount, _: told.append(amount), number, None)
+        batches.enqueue(lambda amount, _: told.append(amount), number, None)
     done.set()
     for reader in readers:
         reader.join()
-    batches.hand_over()
+    batches.flush()
     assert sorted(told) == list(range(20_000))
 
 

@@ -4,7 +4,9 @@ import pytest
 
 from support_service.core.case_vocabulary import CHANNELS
 from support_service.telemetry import labels
-from support_service.telemetry.instruments import ATTACHMENT_BACKLOG, INSTRUMENTS, LATENCY_BUCKETS, Instruments
+from support_service.telemetry.instruments import INSTRUMENTS, Instruments
+from support_service.telemetry.instruments.attachments import ATTACHMENT_BACKLOG
+from support_service.telemetry.instruments.timeline import LATENCY_BUCKETS
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.support.scrape import parse
 

@@ -16,8 +16,8 @@ from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.background import run_every, run_in_background
 from support_service.core.clock import utc_now
 from support_service.database import Database
-from support_service.telemetry import instruments as rows
 from support_service.telemetry.instruments import Instruments, Observations
+from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class AttachmentMaintenance:
         self.sweep = Reconciler(database, storages, self.remover, instruments)
         self.scrubber = Scrubber(database, storages, instruments)
         self.retention = RetentionJob(database, instruments, public_url=options.public_url)
-        instruments.observe(rows.ATTACHMENT_UNREPAIRED, self._unrepaired)
+        instruments.observe(ATTACHMENT_UNREPAIRED, self._unrepaired)
 
     def mover(self, *, reverse: bool = False) -> Offloader:
         """Return an Offloader from local storage to S3, or back with `reverse`. Raises KeyError if there is no S3."""

@@ -108,7 +108,7 @@ class SnapshotCache:
             log.debug("A lease could not be released")
 
     def count(self, event: str) -> None:
-        """Count an event of labels.CACHE_EVENTS."""
+        """Count an event of CACHE_EVENTS."""
         self._instruments.timeline_cache_events.add(1, {"event": event})
 
     async def _decode(self, case: Case, value: bytes | None) -> CachedSnapshots:

@@ -21,7 +21,7 @@ class CallFailure:
 
 @dataclass(frozen=True, slots=True)
 class SourceAnswer:
-    """The result of one call; `outcome` is a value of labels.OUTCOMES."""
+    """The result of one call; `outcome` is a value of SOURCE_OUTCOMES."""
 
     outcome: str
     entries: list[Entry]

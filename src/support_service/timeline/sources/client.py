@@ -14,7 +14,7 @@ from support_service.core.json_limits import exceeds_depth, has_too_many_contain
 from support_service.core.references import SourceReferences
 from support_service.core.upstream_services import UPSTREAM_SERVICES
 from support_service.telemetry.instruments import Instruments, Observations
-from support_service.telemetry.labels import BREAKER_STATES
+from support_service.telemetry.instruments.timeline import BREAKER_STATES
 from support_service.telemetry.traces import propagation_headers
 from support_service.timeline.breaker import BreakerTimings, CircuitBreaker
 from support_service.timeline.sources.answers import (

@@ -1,0 +1,19 @@
+"""Instruments of authentication."""
+
+from support_service.telemetry.instruments.spec import InstrumentSpec
+
+ACCESS_AUTHENTICATIONS = InstrumentSpec(
+    "support.access.authentications",
+    "counter",
+    "{request}",
+    "Authentications of requests by outcome; unavailable: keys or tokens can't be read. No values with "
+    "SUPPORT_AUTH=open",
+    {"outcome": ("accepted", "missing", "invalid", "expired", "unavailable")},
+)
+ACCESS_KEYS_AGE = InstrumentSpec(
+    "support.access.keys_age",
+    "gauge",
+    "s",
+    "Time since the keys that verify JWTs were last read, or since the first attempt; 0 without JWTs",
+    {},
+)

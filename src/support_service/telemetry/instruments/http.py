@@ -1,0 +1,49 @@
+"""Instruments of the HTTP server: requests, connections, and what the limits refused."""
+
+from support_service.telemetry.instruments.spec import InstrumentSpec
+
+OTHER_METHOD = "_OTHER"  # the semantic conventions' fallback value
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", OTHER_METHOD)
+
+HTTP_SERVER_DURATION = InstrumentSpec(
+    "http.server.request.duration",
+    "histogram",
+    "s",
+    "Time to answer a request; of a download, to its last byte. A request that matches no route, "
+    "or that can't be parsed, has the method _OTHER",
+    # The conventions also require url.scheme: it is always http here, and clients rely on these four labels.
+    {
+        "http.request.method": METHODS,
+        "http.route": None,
+        "http.response.status_code": None,
+        "error.type": None,
+    },
+    # The boundaries that the semantic conventions advise for this instrument, and the alert's threshold of 2 s.
+    (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 5.0, 7.5, 10.0),
+)
+HTTP_SERVER_ACTIVE = InstrumentSpec(
+    "http.server.active_requests",
+    "observed sum",
+    "{request}",
+    "Requests in progress",
+    {"http.request.method": METHODS, "url.scheme": ("http",)},
+)
+CONNECTION_OPEN = InstrumentSpec(
+    "support.connection.open", "observed sum", "{connection}", "Connections of clients", {}
+)
+CONNECTION_CUT = InstrumentSpec(
+    "support.connection.cut",
+    "counter",
+    "{connection}",
+    "Refused and closed connections: full (limit reached and no idle connection), share (the same for one address), "
+    "idle (closed in favor of a new one), head (headers did not arrive in time), unread (response was not read)",
+    {"reason": ("full", "share", "idle", "head", "unread")},
+)
+REQUEST_TURNED_AWAY = InstrumentSpec(
+    "support.request.turned_away",
+    "counter",
+    "{request}",
+    "Requests that admission refused: over the rate limit of their address or principal (429), or because of event "
+    "loop lag or too many concurrent requests (503)",
+    {"reason": ("address", "principal", "lag", "requests")},
+)

@@ -1,0 +1,33 @@
+"""Instruments of the process: event loop, CPU, memory, garbage collection, and build."""
+
+from support_service.telemetry.instruments.spec import InstrumentSpec
+
+EVENT_LOOP_LAG = InstrumentSpec(
+    "support.event_loop.lag",
+    "histogram",
+    "s",
+    "Delay of timers of the event loop, which adds to the duration of every request",
+    {},
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+)
+PROCESS_CPU = InstrumentSpec("process.cpu.time", "observed counter", "s", "CPU time", {"cpu.mode": ("user", "system")})
+PROCESS_MEMORY = InstrumentSpec("process.memory.usage", "observed sum", "By", "Resident memory", {})
+PROCESS_THREADS = InstrumentSpec("process.threads", "observed sum", "{thread}", "Threads", {})
+PROCESS_FILES = InstrumentSpec(
+    "process.unix.file_descriptors", "observed sum", "{file_descriptor}", "Open file descriptors", {}
+)
+PROCESS_UPTIME = InstrumentSpec("process.uptime", "gauge", "s", "Time since the process started", {})
+GC_COLLECTIONS = InstrumentSpec(
+    "cpython.gc.collections",
+    "observed counter",
+    "{collection}",
+    "Runs of the garbage collector",
+    {"cpython.gc.generation": ("0", "1", "2")},
+)
+BUILD_INFO = InstrumentSpec(
+    "support.build.info",
+    "gauge",
+    "{build}",
+    "Always 1; the labels are the versions in use",
+    {"version": None, "python": None},
+)
