@@ -19,8 +19,8 @@ from support_service.commands.runtime.progress import show_progress
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
 from support_service.core.principals import SYSTEM
-from support_service.erasure import CustomerErasure
 from support_service.idempotency.unit_of_work import WriteContext
+from support_service.privacy.erasure import CustomerErasure
 from support_service.settings import Settings
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 

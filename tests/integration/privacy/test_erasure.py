@@ -16,9 +16,9 @@ from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
-from support_service.erasure import CustomerErasure, ErasureTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.privacy.erasure import CustomerErasure, ErasureTimings
 from support_service.settings import Settings
 from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments

@@ -1,0 +1,1 @@
+"""Privacy: erasure of a customer across all capabilities."""
