@@ -19,9 +19,8 @@ from support_service.http.runner import Runner
 from support_service.settings import Server, Settings, WrongSetting
 
 DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight during shutdown
-THREAD_SWITCH_INTERVAL = (
-    0.001  # seconds that another thread, such as one that renders a scrape, may block the event loop
-)
+# Seconds that another thread, such as one that renders a scrape, may block the event loop.
+THREAD_SWITCH_INTERVAL = 0.001
 READ_BUFFER = 256 * 1024  # bytes read from a connection at once: fewer wake-ups for an upload
 RESERVED_DESCRIPTORS = 512  # descriptors reserved for databases, Redis, upstream services and files
 
