@@ -45,7 +45,6 @@ CHOSEN = [
 OPTIONAL = set[str]().union(*(packages for _, packages in CHOSEN)) | {
     "alembic",
     "asyncpg",
-    "botocore",
     "htpy",
     "sqlalchemy.dialects.postgresql",
     "sqlalchemy.ext.asyncio",

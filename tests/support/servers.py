@@ -6,6 +6,7 @@ A binary that is missing fails the run and says how to get it; nothing is skippe
 import itertools
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -258,6 +259,10 @@ class S3Server:
         """Open an upload that nobody ends."""
         self._call("POST", f"/{bucket}/{key}?uploads")
 
+    def multipart_uploads(self, bucket: str) -> list[str]:
+        """The keys of the uploads that are open."""
+        return re.findall("<Key>(.*?)</Key>", self._call("GET", f"/{bucket}?uploads").decode())
+
     def freeze(self) -> None:
         """Let it hold its connections and answer nothing."""
         self._process.send_signal(signal.SIGSTOP)
@@ -280,11 +285,11 @@ class S3Server:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
-    def _call(self, method: str, path: str, data: bytes | None = None) -> None:
+    def _call(self, method: str, path: str, data: bytes | None = None) -> bytes:
         request = urllib.request.Request(self.url + path, data=data, method=method)
         request.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=tests/20260101/us-east-1/s3/aws4_request")
-        with urllib.request.urlopen(request, timeout=10):
-            pass
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.read()
 
     def _answers(self) -> bool:
         try:

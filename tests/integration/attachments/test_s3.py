@@ -1,15 +1,20 @@
 """What only an object store has: addresses, attributes, open multipart uploads, and a server that can be gone."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+import json
+from datetime import UTC, datetime
+from pathlib import Path
 
 import aiohttp
+import botocore.session
 import pytest
 
 from support_service.attachments.storage.base import ResponseHeaders, new_key
 from support_service.attachments.storage.s3 import PART_BYTES, S3AttachmentStorage
 from support_service.core.errors import Unavailable
 from tests.support.attachments.streams import read, stream
+
+LIFECYCLE = Path(__file__).parents[2] / "docs" / "s3-lifecycle.json"
 
 
 @pytest.fixture
@@ -34,24 +39,44 @@ async def test_a_link_gives_the_file_with_its_headers(storage):
         assert response.headers["Content-Disposition"] == label.disposition
 
 
-async def test_an_open_multipart_upload_is_aborted_once_it_is_old(storage, s3, bucket):
-    """What a killed upload left open is found and aborted; what another program has open there is not."""
-    s3.begin_multipart_upload(bucket, new_key())
-    s3.begin_multipart_upload(bucket, "backups/2026.tar")
-    now = datetime.now(UTC)
-    assert await storage.sweep_unfinished(now - timedelta(days=36_500)) == 0
-    assert await storage.sweep_unfinished(now, dry_run=True) == 1
-    assert await storage.sweep_unfinished(now) == 1
-    assert await storage.sweep_unfinished(now) == 0
+async def test_an_open_multipart_upload_is_left_to_the_lifecycle_rule(storage, s3, bucket):
+    """What a killed upload left open is no file, and the storage does not touch it: the bucket's rule aborts it."""
+    key = new_key()
+    s3.begin_multipart_upload(bucket, key)
+    assert await storage.delete_unfinished(datetime.now(UTC)) == 0
+    assert [found async for found in storage.list()] == []
+    assert s3.multipart_uploads(bucket) == [key]
 
 
-async def test_two_sweeps_at_once(storage, s3, bucket):
-    """Whoever finds an upload aborted already goes on with the others."""
-    for _ in range(20):
-        s3.begin_multipart_upload(bucket, new_key())
-    now = datetime.now(UTC)
-    await asyncio.gather(*(storage.sweep_unfinished(now) for _ in range(4)))
-    assert await storage.sweep_unfinished(now) == 0
+async def test_a_multipart_upload_is_aborted_when_its_file_fails(storage, s3, bucket):
+    """An upload that breaks off after some parts were sent is open until then and is aborted at once."""
+    sent = []
+
+    async def broken():
+        for _ in range(3):
+            yield b"x" * PART_BYTES
+        while not sent:
+            sent.extend(s3.multipart_uploads(bucket))
+            await asyncio.sleep(0)
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await storage.put(broken())
+    assert len(sent) == 1
+    assert s3.multipart_uploads(bucket) == []
+
+
+def test_the_documented_lifecycle_rule_is_valid(s3, bucket):
+    """An S3 server takes the rule of the documentation: it aborts every upload that is open for a day."""
+    server = botocore.session.get_session().create_client(
+        "s3", endpoint_url=s3.url, region_name="us-east-1", aws_access_key_id="me", aws_secret_access_key="secret"
+    )
+    rule = json.loads(LIFECYCLE.read_text())
+    server.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rule)
+    (taken,) = server.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert taken["Status"] == "Enabled"
+    assert taken["Filter"] == {"Prefix": ""}
+    assert taken["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
 
 
 async def refusals(calls):
@@ -74,7 +99,6 @@ async def test_a_server_that_is_gone(storage, s3):
         "delete": lambda: storage.delete("ab/c"),
         "read": lambda: read(storage, "ab/c", 0, 1),
         "list": lambda: anext(storage.list()),
-        "unfinished": lambda: storage.sweep_unfinished(datetime.now(UTC)),
         # The number of a status is no sign of it in a key: this file is not shorter than it was.
         "read 416": lambda: read(storage, f"41/416{'0' * 29}", 0, 1),
     }
@@ -96,7 +120,6 @@ async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
             "delete": lambda: storage.delete("ab/c"),
             "read": lambda: read(storage, kept.key, 0, 1),
             "list": lambda: anext(storage.list()),
-            "unfinished": lambda: storage.sweep_unfinished(datetime.now(UTC)),
         }
         assert await refusals(calls) == dict.fromkeys(calls, "storage_unavailable")
     finally:

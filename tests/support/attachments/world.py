@@ -91,6 +91,6 @@ class World:
             for key, row in named.items():
                 data = await read(storage, key, 0, row.size_bytes)
                 assert hashlib.sha256(data).hexdigest() == row.sha256
-            assert await storage.sweep_unfinished(datetime.now(UTC) + timedelta(days=365), dry_run=True) == 0
+            assert await storage.delete_unfinished(datetime.now(UTC) + timedelta(days=365), dry_run=True) == 0
         assert await offload_queries.list_garbage(self.database) == []
         return rows

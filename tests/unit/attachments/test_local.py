@@ -199,9 +199,9 @@ async def test_an_unfinished_file_is_swept_once_nobody_touches_it(storage, tmp_p
         at = (datetime.now(UTC) - age).timestamp()
         os.utime(path, (at, at))
     before = datetime.now(UTC) - timedelta(hours=1)
-    assert await storage.sweep_unfinished(before, dry_run=True) == 1
+    assert await storage.delete_unfinished(before, dry_run=True) == 1
     assert len(files(tmp_path)) == 2
-    assert await storage.sweep_unfinished(before) == 1
+    assert await storage.delete_unfinished(before) == 1
     assert [path.name for path in files(tmp_path)] == ["young"]
 
 

@@ -1,6 +1,7 @@
 """What deploys the service is in step with it: settings, ports, files, names. No container engine is needed."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,14 @@ def test_our_containers_can_write_to_one_folder(name):
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_open_multipart_uploads_are_aborted_after_a_day():
+    """Where compose runs the S3 server, the server itself aborts what a killed upload left open."""
+    (mounted,) = [each["source"] for each in COMPOSE["services"]["s3"]["configs"] if "master" in each["target"]]
+    maintenance = tomllib.loads(COMPOSE["configs"][mounted]["content"])["master"]["maintenance"]
+    assert maintenance["scripts"] == "s3.clean.uploads -timeAgo=24h"
+    assert maintenance["sleep_minutes"] <= 60
 
 
 def test_mounted_folders_exist():

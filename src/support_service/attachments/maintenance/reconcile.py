@@ -94,7 +94,7 @@ class Reconciler:
 
     async def _check_storage(self, storage: AttachmentStorage, note: ReportFinding, *, dry_run: bool) -> None:
         before = self._clock() - MIN_ORPHAN_AGE[storage.name]
-        if number := await storage.sweep_unfinished(before, dry_run=dry_run):
+        if number := await storage.delete_unfinished(before, dry_run=dry_run):
             note(Finding("unfinished", storage.name, "uploads that were never finished", number))
         async for shard, files in _by_shard(storage):
             await self._check_shard(storage, shard, files, note, dry_run=dry_run)

@@ -83,7 +83,7 @@ class AttachmentStorage(Protocol):
     async def delete(self, key: str) -> None:
         """Delete a file. Deleting a missing file is not an error."""
 
-    async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
+    async def delete_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
         """Delete unfinished uploads that have not changed since `before`, or only count them. Return how many."""
 
     async def link(self, key: str, seconds: int) -> str | None:

@@ -88,7 +88,7 @@ class LocalAttachmentStorage:
             # A file smaller than one block needs only this one call in a thread.
             key = await self._finish(PendingFile(unfinished, block, blocks > 0, folder))
         except BaseException as failure:
-            with suppress(OSError):  # already gone, or the disk is not writable; `sweep_unfinished` deletes it later
+            with suppress(OSError):  # already gone, or the disk is not writable; `delete_unfinished` deletes it later
                 unfinished.unlink()
             if disk_io and isinstance(failure, OSError):
                 raise (
@@ -138,14 +138,14 @@ class LocalAttachmentStorage:
     async def delete(self, key: str) -> None:
         await _in_thread(_unlink, self._root / key)
 
-    async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
-        def sweep() -> int:
+    async def delete_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
+        def delete() -> int:
             old = [found for found in _list_folder(self._unfinished, "tmp") if found.changed_at < before]
             for found in () if dry_run else old:
                 _unlink(self._root / found.key)
             return len(old)
 
-        return await _in_thread(sweep)
+        return await _in_thread(delete)
 
     async def link(self, key: str, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no URLs
         return None

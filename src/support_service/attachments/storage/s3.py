@@ -1,7 +1,8 @@
 """Attachment storage in a bucket of any S3-compatible server.
 
-Credentials come from the standard AWS sources: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a profile, or the
-machine's role.
+Credentials come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a web identity, or the role of the container or
+machine. A large file is a multipart upload: if it fails, it is aborted here; if the process is killed, the bucket's
+lifecycle rule aborts it (docs/s3-lifecycle.json), because obstore can't list multipart uploads.
 """
 
 import asyncio
@@ -16,7 +17,6 @@ from obstore.store import S3Store
 
 from support_service.attachments.hashing_stream import HashingStream
 from support_service.attachments.storage.base import FileInfo, ResponseHeaders, StoredFile, new_key, unreadable_error
-from support_service.attachments.storage.s3_multipart_cleanup import MultipartCleanupFailed, abort_multipart_uploads
 from support_service.core.errors import Unavailable
 
 PART_BYTES = 5 * 1024 * 1024  # bytes; the smallest part that S3 accepts. A smaller file is sent in one request
@@ -41,7 +41,6 @@ class S3AttachmentStorage:
     name = "s3"
 
     def __init__(self, bucket: str, *, endpoint: str | None = None, region: str = "us-east-1") -> None:
-        self._bucket, self._endpoint, self._region = bucket, endpoint, region
         self._store = S3Store(
             bucket,
             config={"region": region, **({"endpoint": endpoint} if endpoint else {})},
@@ -149,19 +148,9 @@ class S3AttachmentStorage:
                 if NO_BUCKET in str(failure):  # pragma: no branch - else a server calls a missing key an error
                     raise
 
-    async def sweep_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
-        try:
-            return await asyncio.to_thread(
-                abort_multipart_uploads,
-                self._bucket,
-                self._endpoint,
-                self._region,
-                before,
-                within=RESPONSE_TIMEOUT,
-                dry_run=dry_run,
-            )
-        except MultipartCleanupFailed as failure:
-            raise _unavailable(failure) from failure
+    async def delete_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:  # noqa: ARG002
+        """Return 0: the bucket's lifecycle rule aborts unfinished multipart uploads."""
+        return 0
 
     async def link(self, key: str, seconds: int) -> str | None:
         # Check the object first, so that no client is redirected to a server that is down.
@@ -181,7 +170,7 @@ class S3AttachmentStorage:
     async def _undo_put(self, key: str, sending: asyncio.Future[Any]) -> None:
         """Delete a file whose upload was cancelled.
 
-        If the server hangs, a multipart upload may stay open until `sweep_unfinished` aborts it.
+        If the server hangs, a multipart upload may stay open until the bucket's lifecycle rule aborts it.
         """
         await asyncio.wait([sending], timeout=RESPONSE_TIMEOUT)
         if not sending.done():
