@@ -27,7 +27,7 @@ from benchmarks.environment import ROOT, free_port, running
 from benchmarks.load_generator import Failed
 from support_service import database
 from support_service.attachments.component import configured_storages
-from support_service.attachments.maintenance.offload import OFFLOAD_WORKERS
+from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.upload_validation import UploadLimits
 from support_service.cases.requests import NewCase
@@ -117,11 +117,11 @@ async def _offload(settings: Settings, progress: Progress) -> Offload:
     progress("a bare copy loop that reads back")
     copied_and_read = await _rate(paths, copy_and_read)
     progress("offload")
-    async with open_maintenance(settings) as upkeep:
+    async with open_maintenance(settings) as maintenance:
         started = time.perf_counter()
-        await upkeep.mover().run(datetime.now(UTC))
+        await maintenance.offloader().run(datetime.now(UTC))
         service = FILES / (time.perf_counter() - started)
-        left = await upkeep.mover().waiting(datetime.now(UTC))
+        left = await maintenance.offloader().pending(datetime.now(UTC))
     if left.files:
         raise Failed(f"{left.files} files were not moved")
     return Offload(service, copied, copied_and_read)
@@ -136,7 +136,7 @@ async def _rate(paths: list[Path], work: Callable[[Path], object]) -> float:
             await work(path)  # type: ignore[misc]
 
     started = time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(OFFLOAD_WORKERS)))
+    await asyncio.gather(*(worker() for _ in range(OffloadTimings().workers)))
     return len(paths) / (time.perf_counter() - started)
 
 
@@ -156,7 +156,7 @@ async def _store(settings: Settings) -> list[Path]:
         yield os.urandom(SMALL)
 
     for _ in range(FILES):
-        await service.add(case.id, "a.bin", None, chunks())
+        await service.add(SYSTEM_CONTEXT, case.id, "a.bin", None, chunks())
     await local.close()
     await connection.close()
     metrics.close()

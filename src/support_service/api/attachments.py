@@ -64,19 +64,19 @@ async def upload(
     """
     check_may_attach(call.principal, query.visibility)
     services = call.services
-    with services.attachments.uploading(), services.readiness.wait_for_client():
-        await services.attachments.expect_takes(case_id, expected)
+    with services.attachments.upload_slots.occupy(call.principal), services.readiness.wait_for_client():
+        await services.attachments.check_upload(call.principal, case_id, expected)
         incoming = FileUpload(request, services.options.uploads)
         await incoming.open()
         stored = await services.attachments.add(
+            call.context,
             case_id,
             incoming.filename,
             incoming.content_type,
             incoming.chunks(),
-            expected=request.content_length or 0,
+            size_hint=request.content_length or 0,
             visibility=query.visibility,
-            versions=expected,
-            context=call.context,
+            expected=expected,
         )
     attachment = present_attachment(services, stored)
     return Reply(attachment, {"Location": attachment.uri})
@@ -88,7 +88,8 @@ async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
     Each has the URI of its content, its size and its SHA-256.
     """
     services = call.services
-    found = [present_attachment(services, stored) for stored in await services.attachments.of_case(case_id)]
+    attachments = await services.attachments.list_by_case(call.principal, case_id)
+    found = [present_attachment(services, stored) for stored in attachments]
     return Reply([services.masker.attachment(each) for each in found] if call.is_masked else found)
 
 
@@ -99,7 +100,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
     only the id counts.
     """
     service = call.services.attachments
-    attachment = await service.get(case_id, attachment_id)
+    attachment = await service.get(call.principal, case_id, attachment_id)
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
@@ -111,7 +112,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
         return web.Response(status=304, headers=headers)
     # A presigned link is valid for GET only.
     redirects = call.services.options.redirect_downloads and request.method != "HEAD"
-    if redirects and (link := await service.link(attachment)):
+    if redirects and (link := await service.presigned_url(attachment)):
         return web.Response(status=307, headers=headers | {"Location": link})
     byte_range = _requested_range(request, attachment)
     if byte_range is None:
@@ -138,7 +139,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
                     block = await anext(blocks, b"")
                 await response.write_eof()
         except Unavailable as failure:
-            log.warning("The download of attachment %s broke off: %s", attachment.id, failure)
+            log.warning("The download of attachment %s was aborted: %s", attachment.id, failure)
             if request.transport:  # pragma: no branch - else the client left at the same moment
                 request.transport.abort()  # headers are sent, so aborting is the only way to signal an error
     return response
@@ -149,7 +150,7 @@ async def remove(call: Call, case_id: str, attachment_id: str, expected: Expecte
 
     It is removed from the case at once; its bytes are deleted at once, or later if their storage is unavailable.
     """
-    await call.services.attachments.remove(case_id, attachment_id, expected, call.context)
+    await call.services.attachments.remove(call.context, case_id, attachment_id, expected)
     return Reply(None)
 
 

@@ -96,7 +96,7 @@ async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> R
         removed.extend(await files.remove_all(work, case_id))
 
     await call.services.cases.remove_synthetic(call.context, case_id, remove_files, expected)
-    await files.discard(removed)
+    await files.delete_bytes(removed)
     return Reply(None)
 
 

@@ -58,7 +58,8 @@ async def respond_once(
     claim = await claims.take(key, digest, case_id if is_valid_id(case_id) else None)
     if isinstance(claim, StoredResponse):
         if claim.case_id is not None and call.scope == "own":
-            await call.services.attachments.expect(claim.case_id)  # the principal may have lost access since
+            # The principal may have lost access to the case since.
+            await call.services.attachments.get_case(call.principal, claim.case_id)
         if is_upload:
             await _expect_same_file(request, call, claim)
         return web.Response(status=claim.status, headers={**claim.headers, REPLAYED: "true"}, body=claim.body)
@@ -98,7 +99,7 @@ async def _request_digest(request: web.Request, *, with_body: bool) -> str:
 async def _expect_same_file(request: web.Request, call: Call, first: StoredResponse) -> None:
     """Read a repeated upload without storing it. Raises ValidationFailed if its file differs from the first one."""
     kept = pydantic_core.from_json(first.body)
-    with call.services.attachments.uploading(), call.services.readiness.wait_for_client():
+    with call.services.attachments.upload_slots.occupy(call.principal), call.services.readiness.wait_for_client():
         incoming = FileUpload(request, call.services.options.uploads)
         await incoming.open()
         digest, size = hashlib.sha256(), 0

@@ -27,7 +27,7 @@ def _add_attach(commands: Subcommands) -> None:
 
 def _add_offload(commands: Subcommands) -> None:
     what = "move files from the local disk to S3; each copy is read back and compared first"
-    command = commands.add("offload", what, "attachments:offload")
+    command = commands.add("offload", what, "offload:offload")
     command.add_argument(
         "--older-than",
         type=argument_types.duration,

@@ -21,9 +21,12 @@ ATTACHMENTS = web.AppKey("attachments", AttachmentService)
 
 @dataclass(frozen=True, slots=True)
 class AttachmentTimings:
-    """Times of the attachments component in seconds."""
+    """Intervals and limits of the attachments component."""
 
-    backlog_refresh_interval: float = 10.0  # between updates of the gauges, which include files of other replicas
+    max_files_per_case: int = 1000  # because reading a case reads all its attachments
+    backlog_refresh_interval: float = (
+        10.0  # seconds between updates of the gauges, which include files of other replicas
+    )
     maintenance: MaintenanceTimings = field(default_factory=MaintenanceTimings)
 
 
@@ -35,16 +38,16 @@ def setup(app: web.Application, settings: Attachments, s3: ObjectStore, timings:
         storages = configured_storages(settings, s3)
         for storage in storages.values():
             await storage.open()
-        limits = UploadLimits(settings.max_bytes, settings.types)
+        limits = UploadLimits(settings.max_bytes, settings.types, timings.max_files_per_case)
         service = app[ATTACHMENTS] = AttachmentService(
             database, storages, instruments, limits, settings.uploads, public_url=public_url
         )
         maintenance = AttachmentMaintenance(
             database, storages, instruments, maintenance_options(settings, s3, public_url), timings.maintenance
         )
-        await service.refresh_backlog()
-        refresh = run_every(timings.backlog_refresh_interval, service.refresh_backlog, "Reading the attachment backlog")
-        async with run_in_background(refresh), maintenance.by_itself():
+        await service.backlog.refresh()
+        refresh = run_every(timings.backlog_refresh_interval, service.backlog.refresh, "Reading the attachment backlog")
+        async with run_in_background(refresh), maintenance.scheduled():
             yield
         for storage in storages.values():
             await storage.close()

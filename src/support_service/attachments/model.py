@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 MAX_FILENAME_BYTES = 255  # bytes of UTF-8, the limit of most file systems on which clients save the file
-MAX_FILES_PER_CASE = 1000  # per case, because reading a case reads all its attachments
 UNKNOWN_TYPE = "application/octet-stream"
 CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,127}")
 
@@ -47,30 +46,30 @@ def attachment_url(public_url: str, case_id: str, attachment_id: str, filename: 
     return f"{public_url}/support/cases/{case_id}/attachments/{attachment_id}/{quote(filename, safe='')}"
 
 
-def attachment_view(kept: Attachment, public_url: str) -> dict[str, Any]:
+def attachment_view(attachment: Attachment, public_url: str) -> dict[str, Any]:
     """Return the JSON view of an attachment for clients and events: with its URL, without its storage location."""
     return {
-        "id": kept.id,
-        "ticketId": kept.ticket_id,
-        "filename": kept.filename,
-        "contentType": kept.content_type,
-        "sizeBytes": kept.size_bytes,
-        "sha256": kept.sha256,
-        "visibility": kept.visibility,
-        "uri": attachment_url(public_url, kept.ticket_id, kept.id, kept.filename),
-        "createdAt": kept.created_at,
+        "id": attachment.id,
+        "ticketId": attachment.ticket_id,
+        "filename": attachment.filename,
+        "contentType": attachment.content_type,
+        "sizeBytes": attachment.size_bytes,
+        "sha256": attachment.sha256,
+        "visibility": attachment.visibility,
+        "uri": attachment_url(public_url, attachment.ticket_id, attachment.id, attachment.filename),
+        "createdAt": attachment.created_at,
     }
 
 
-def audit_fields(kept: Attachment) -> dict[str, Any]:
+def audit_fields(attachment: Attachment) -> dict[str, Any]:
     """Return the fields that the audit log records when an attachment is added or removed."""
     return {
-        "attachmentId": kept.id,
-        "filename": kept.filename,
-        "contentType": kept.content_type,
-        "sizeBytes": kept.size_bytes,
-        "sha256": kept.sha256,
-        "visibility": kept.visibility,
+        "attachmentId": attachment.id,
+        "filename": attachment.filename,
+        "contentType": attachment.content_type,
+        "sizeBytes": attachment.size_bytes,
+        "sha256": attachment.sha256,
+        "visibility": attachment.visibility,
     }
 
 

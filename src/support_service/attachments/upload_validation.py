@@ -11,10 +11,11 @@ from support_service.core.errors import RequestTooLarge, UnsupportedMediaType, V
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Limits of one file: its size in bytes and its content types; if `types` is None, all types are allowed."""
+    """Limits of uploads: the size of a file in bytes, its content types (None allows all), and the files of a case."""
 
     max_bytes: int
     types: tuple[str, ...] | None = None
+    max_files_per_case: int = 1000
 
 
 class UploadValidator:
@@ -27,7 +28,7 @@ class UploadValidator:
         self._limits = limits
         self._head: bytearray | None = bytearray()
 
-    async def passing(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def validated(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield the chunks unchanged.
 
         Raises RequestTooLarge, UnsupportedMediaType, and ValidationFailed for an empty file.
@@ -48,7 +49,7 @@ class UploadValidator:
                     self._detect()
             yield chunk
         if not size:
-            raise ValidationFailed("attachment_empty", "The file is empty; nothing was kept.")
+            raise ValidationFailed("attachment_empty", "The file is empty; nothing was stored.")
         if self._head is not None:
             self._detect()
 
@@ -62,5 +63,5 @@ class UploadValidator:
 
 def _type_not_allowed(types: tuple[str, ...], content_type: str, how: str) -> UnsupportedMediaType:
     return UnsupportedMediaType(
-        "type_not_allowed", f"Files of type {content_type} ({how}) are not taken; send {', '.join(types)}."
+        "type_not_allowed", f"Files of type {content_type} ({how}) are not allowed; send {', '.join(types)}."
     )

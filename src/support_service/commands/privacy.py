@@ -41,8 +41,10 @@ def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
 
 
 async def _erase(settings: Settings, customer: str, arguments: argparse.Namespace) -> int:
-    async with open_maintenance(settings) as upkeep:
-        erasure = CustomerErasure(settings, upkeep.database, upkeep.remover, upkeep.instruments)
+    async with open_maintenance(settings) as maintenance:
+        erasure = CustomerErasure(
+            settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments
+        )
         found = await erasure.cases_of(customer)
         if arguments.dry_run:
             print(json.dumps({"dryRun": True, "cases": found}))
@@ -78,14 +80,14 @@ def export_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 
 async def _export(settings: Settings, *, masked: bool) -> None:
     mask = CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS)
-    async with open_maintenance(settings) as upkeep:
+    async with open_maintenance(settings) as maintenance:
         after, more = None, True
         while more:
-            page = await case_list.find(upkeep.database, CaseQuery(limit=MAX_PAGE_SIZE), after, SYSTEM)
+            page = await case_list.find(maintenance.database, CaseQuery(limit=MAX_PAGE_SIZE), after, SYSTEM)
             more = page.more
             for seq, ticket in page.tickets:
                 after = seq
-                case = await store.get(upkeep.database, ticket.id)
+                case = await store.get(maintenance.database, ticket.id)
                 if case is not None:  # pragma: no branch - else it was deleted after the page was read
                     line = mask.case(case) if masked else case
                     print(pydantic_core.to_json(line, by_alias=True, inf_nan_mode="null").decode())

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from support_service.attachments import store
-from support_service.attachments.maintenance import garbage_queries
+from support_service.attachments import ledger, store
+from support_service.attachments.maintenance import reconcile_queries
 from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.model import Attachment
-from support_service.attachments.service import audit_removal
+from support_service.attachments.removal import audit_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
 from support_service.core.case_vocabulary import SYNTHETIC
@@ -101,7 +101,7 @@ class CustomerErasure:
         left = [
             file
             for file in files
-            if await garbage_queries.is_referenced(self._database, file.storage, file.storage_key)
+            if await reconcile_queries.is_referenced(self._database, file.storage, file.storage_key)
         ]
         if left:
             receipt.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
@@ -124,14 +124,14 @@ class CustomerErasure:
         await store.lock_case(tx, case_id)
         files = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
         removed = await store.remove(tx, files, "erasure", utc_now()) if files else []
-        await garbage_queries.anonymise_deletions(tx, case_id, cases.ERASED_TEXT)
+        await store.anonymise_deletions(tx, case_id, cases.ERASED_TEXT)
         messages = await cases.erase_case(tx, case_id, mark)
         receipt.add({"messages": messages, "files": len(removed)})
         receipt.add(await events.rewrite_stored_events(tx, case_id, cases.erase_event))
         await audit_removal(work, removed, "erasure", utc_now())
         await answers.erase_case_responses(tx, case_id)
         receipt.add({"auditEntries": await audit.erase_cases(work, [case_id], utc_now())})
-        await store.subtract_from_ledger(tx, removed)
+        await ledger.subtract(tx, removed)
         return removed
 
     async def _erase_published_events(self, case_ids: Collection[str]) -> dict[str, int]:

@@ -6,9 +6,11 @@ import os
 import aiohttp
 import pytest
 
+from support_service.attachments.component import AttachmentTimings
 from tests.conftest import both_databases
 from tests.support.calls import files, open_case, read_case, read_timeline, refused, upload
 from tests.support.scrape import Scrape
+from tests.support.timings import patient_timings
 
 BYTES = "support_attachment_backlog_bytes"
 FILES = "support_attachment_backlog_files"
@@ -77,9 +79,11 @@ async def test_remove(client, case, kept, attachment_dir, metrics):
     assert (await read_case(client, case))["attachments"] == []
 
 
-async def test_a_case_that_is_full(client, case, kept, attachment_dir, monkeypatch):
+async def test_a_case_that_is_full(make_client, attachment_dir):
     """A file too many is told so before it is sent."""
-    monkeypatch.setattr("support_service.attachments.service.MAX_FILES_PER_CASE", 1)
+    client = await make_client(timings=patient_timings(attachments=AttachmentTimings(max_files_per_case=1)))
+    case = await open_case(client)
+    kept = await upload(client, case, DATA)
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "9999", "Expect": "100-continue"}
     path = f"/support/cases/{case['id']}/attachments"
     await refused(await client.post(path, data=b"", headers=headers), 409, "case_full")

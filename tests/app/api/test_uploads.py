@@ -5,7 +5,7 @@ import gzip
 
 import pytest
 
-from support_service.attachments import store
+from support_service.attachments import ledger
 from support_service.database.component import DATABASE
 from tests.support.calls import eventually, files, form, open_case, read_case, refused
 
@@ -34,7 +34,7 @@ async def nothing_stays(client, case, attachment_dir, metrics):
     yield
     assert files(attachment_dir) == []
     assert (await read_case(client, case))["attachments"] == []
-    backlog = await store.ledger_totals(client.app[DATABASE], "local")
+    backlog = await ledger.totals(client.app[DATABASE], "local")
     assert (backlog.files, backlog.bytes) == (0, 0)
     assert metrics.value("support_attachment_backlog_bytes") == 0
     assert metrics.total("support_attachment_stored_total") == 0

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import aiohttp
 
+from support_service.core.principals import SYSTEM
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.support.attachments.streams import stream
 from tests.support.calls import eventually, form
 from tests.support.process import START
@@ -110,7 +112,7 @@ class Offload(Scenario):
 
     async def finish(self, world):
         assert {moved.outcome for moved in await world.move()} <= {"moved"}
-        rows = [await world.service.get(world.case_id, name) for name in self.kept]
+        rows = [await world.service.get(SYSTEM, world.case_id, name) for name in self.kept]
         assert {row.storage for row in rows} == {"s3"}
 
 
@@ -122,11 +124,11 @@ class Reverse(Scenario):
     async def prepare(self, world):
         await super().prepare(world)
         await world.move()
-        await world.settle()
+        await world.reconcile_later()
         world.later = timedelta(0)
 
     async def finish(self, world):
-        await world.move(world.mover(reverse=True))
+        await world.move(world.offloader(reverse=True))
 
 
 class Retention(Scenario):
@@ -144,7 +146,7 @@ class Retention(Scenario):
         self.kept[young.id] = young.sha256
 
     async def finish(self, world):
-        await world.retention.run(world.clock())
+        await world.retention.run(SYSTEM_CONTEXT, world.clock())
 
 
 class Sweep(Scenario):

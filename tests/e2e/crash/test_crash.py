@@ -78,8 +78,8 @@ class Bench:
         return process.exitcode == -9
 
     async def _check(self, scenario, world):
-        await world.settle()
-        rows = {row.id: row for row in await world.check()}  # every row has its bytes, every byte its row
+        await world.reconcile_later()
+        rows = {row.id: row for row in await world.check_consistency()}  # every row has its bytes, every byte its row
         for name, digest in scenario.kept.items():
             assert rows[name].sha256 == digest
         assert not scenario.gone & rows.keys()
@@ -88,8 +88,8 @@ class Bench:
         self.unanswered += len(others)
         if type(scenario).finish is not Scenario.finish:
             await scenario.finish(world)
-            await world.settle()
-            await world.check()
+            await world.reconcile_later()
+            await world.check_consistency()
 
     def _world(self, folder, bucket):
         return _opened(folder, self._s3.url, bucket, self._instruments)

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 WATCHED = {
     str(victim.HOUSE / name)
     for name in (
+        "attachments/case_access.py",
         "attachments/service.py",
         "audit/log.py",
         "cases/changes.py",

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import support_service
 from support_service import cli
-from support_service.commands import attachments, server
+from support_service.commands import attachments, offload, server
 
 HOUSE = Path(support_service.__file__).parent
 # Imported here, so that lines which only define something are not points.
-COMMANDS = (attachments, server)
+COMMANDS = (attachments, offload, server)
 WATCHED = {
     *(str(path) for path in (HOUSE / "attachments").rglob("*.py")),
     str(HOUSE / "database" / "sqlite.py"),

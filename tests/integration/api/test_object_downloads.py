@@ -27,8 +27,8 @@ def environment(environment, s3):
 
 async def offload(environment):
     """Move every file."""
-    async with open_maintenance(Settings.load(environment)) as upkeep:
-        await upkeep.mover().run(utc_now())
+    async with open_maintenance(Settings.load(environment)) as maintenance:
+        await maintenance.offloader().run(utc_now())
 
 
 @both_databases

@@ -22,7 +22,7 @@ async def test_the_first_sweep_comes_minutes_after_the_start(world, monkeypatch)
     monkeypatch.setattr(asyncio, "sleep", sleep)
     kept = AttachmentMaintenance(world.database, world.storages, world.instruments)
     for _ in range(10):
-        async with kept.by_itself():
+        async with kept.scheduled():
             await resume(0)
     usual = MaintenanceTimings()
     soonest, latest = usual.first_reconcile_delay

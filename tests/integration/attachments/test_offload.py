@@ -6,24 +6,30 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import store
-from support_service.attachments.maintenance import garbage_queries, offload_queries
-from support_service.attachments.maintenance.garbage import BATCH_LEASE, RETRY_DELAY
-from support_service.attachments.maintenance.offload import (
-    CLAIM_LEASE,
-    DELETE_GRACE,
-    TARGET_FAILURE_RETRY_DELAY,
-    UNMOVABLE_RETRY_DELAY,
-)
+from support_service.attachments import garbage_queries, ledger, store
+from support_service.attachments.maintenance import offload_queries
+from support_service.attachments.maintenance.file_mover import OffloadTimings
+from support_service.attachments.maintenance.garbage import GarbageCollector, GarbageTimings
+from support_service.attachments.maintenance.offload import DELETE_GRACE
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import FileTotals
 from support_service.core.errors import NotFound, Unavailable
+from support_service.core.principals import SYSTEM
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases
 from tests.support.attachments.streams import stream
 from tests.support.attachments.world import LONG
 from tests.support.calls import eventually
 
 MOVED = "support_attachment_offloaded_total"
+OFFLOAD, GARBAGE = OffloadTimings(), GarbageTimings()
+
+
+async def switch(tx, claimed, run_id, due_at):
+    """Make the row of a claimed file name its copy on S3, for a run."""
+    return await offload_queries.switch_to_copy(
+        tx, claimed.attachment, "s3", claimed.copy_key, mover=run_id, due_at=due_at
+    )
 
 
 @both_databases
@@ -31,24 +37,24 @@ async def test_files_move_and_come_back(world, scrape):
     """Moved files are on S3 alone once the grace is over, with the same bytes; reversed, they are on the disk again."""
     kept = [await world.add(bytes([number]) * size) for number, size in enumerate((1, 1000, 6_000_000))]
     total = 6_001_001
-    assert await world.mover().waiting(world.clock()) == FileTotals(3, total)
+    assert await world.offloader().pending(world.clock()) == FileTotals(3, total)
     assert {moved.outcome for moved in await world.move()} == {"moved"}
-    assert len(await world.kept("local")) == 3  # for downloads that have just begun
+    assert len(await world.stored_keys("local")) == 3  # for downloads that have just begun
     world.later += DELETE_GRACE
-    assert await world.remover.run() == FileTotals(3, total)
-    assert await world.kept("local") == set()
-    assert [(await world.again(each)).storage for each in kept] == ["s3"] * 3
-    assert await store.ledger_totals(world.database, "local") == FileTotals(0, 0)
-    assert await store.ledger_totals(world.database, "s3") == FileTotals(3, total)
-    await world.check()
+    assert await world.garbage_collector.run() == FileTotals(3, total)
+    assert await world.stored_keys("local") == set()
+    assert [(await world.reload(each)).storage for each in kept] == ["s3"] * 3
+    assert await ledger.totals(world.database, "local") == FileTotals(0, 0)
+    assert await ledger.totals(world.database, "s3") == FileTotals(3, total)
+    await world.check_consistency()
     assert scrape.value(MOVED, to="s3", outcome="moved") == 3
     assert scrape.value("support_attachment_offloaded_bytes_total", to="s3", outcome="moved") == total
     assert scrape.value("support_attachment_offload_seconds_count", to="s3") == 3
 
-    await world.move(world.mover(reverse=True))
-    await world.settle()
-    assert [(await world.again(each)).storage for each in kept] == ["local"] * 3
-    assert len(await world.check()) == 3
+    await world.move(world.offloader(reverse=True))
+    await world.reconcile_later()
+    assert [(await world.reload(each)).storage for each in kept] == ["local"] * 3
+    assert len(await world.check_consistency()) == 3
 
 
 @both_databases
@@ -56,25 +62,24 @@ async def test_only_old_files_move_the_oldest_first(world):
     """A limit takes the oldest; files younger than asked for stay."""
     first, second, third = [await world.add(name=name) for name in "abc"]
     moved = []
-    await world.mover().run(second.created_at, limit=1, report=moved.append)
+    await world.offloader().run(second.created_at, limit=1, report=moved.append)
     assert [each.attachment.id for each in moved] == [first.id]
-    await world.mover().run(second.created_at)
-    assert [(await world.again(each)).storage for each in (first, second, third)] == ["s3", "s3", "local"]
+    await world.offloader().run(second.created_at)
+    assert [(await world.reload(each)).storage for each in (first, second, third)] == ["s3", "s3", "local"]
 
 
 @both_databases
-async def test_two_movers_never_move_the_same_file(world, monkeypatch):
+async def test_two_movers_never_move_the_same_file(world):
     """However many run at once, each file is moved by one of them."""
-    monkeypatch.setattr(
-        "support_service.attachments.maintenance.offload.CLAIM_BATCH", 8
-    )  # each mover claims several times
     kept = [await world.add(bytes([number])) for number in range(24)]
-    runs = await asyncio.gather(*(world.move(world.mover()) for _ in range(4)))
+    runs = await asyncio.gather(
+        *(world.move(world.offloader(claim_batch=8)) for _ in range(4))
+    )  # each claims several times
     moved = [each.attachment.id for run in runs for each in run]
     assert sorted(moved) == sorted(each.id for each in kept)
-    assert len(await world.kept("s3")) == 24
-    await world.settle()
-    assert len(await world.check()) == 24
+    assert len(await world.stored_keys("s3")) == 24
+    await world.reconcile_later()
+    assert len(await world.check_consistency()) == 24
 
 
 @both_databases
@@ -85,11 +90,11 @@ async def test_a_file_that_is_not_what_it_was_stays(world, scrape):
     (world.folder / short.storage_key).write_bytes(b"sho")
     outcomes = {moved.attachment.id: moved.outcome for moved in await world.move()}
     assert outcomes == {good.id: "moved", bad.id: "mismatch", short.id: "unreadable"}
-    assert (await world.again(bad)).storage == "local"
+    assert (await world.reload(bad)).storage == "local"
     assert await world.move() == []
-    await world.remover.run()
-    assert await world.kept("s3") == {(await world.again(good)).storage_key}
-    world.later += UNMOVABLE_RETRY_DELAY + timedelta(seconds=1)
+    await world.garbage_collector.run()
+    assert await world.stored_keys("s3") == {(await world.reload(good)).storage_key}
+    world.later += OFFLOAD.unmovable_retry_delay + timedelta(seconds=1)
     assert {moved.outcome for moved in await world.move()} == {"mismatch", "unreadable"}
     assert scrape.value(MOVED, to="s3", outcome="mismatch") == 2
 
@@ -108,49 +113,49 @@ async def test_a_copy_that_reads_back_otherwise_is_not_trusted(world, s3, monkey
     (moved,) = await world.move()
     assert moved.outcome == "mismatch"
     assert await world.bytes_of(kept) == b"hello"
-    assert (await world.again(kept)).storage == "local"
+    assert (await world.reload(kept)).storage == "local"
 
 
 @both_databases
 async def test_a_file_that_is_deleted_while_it_moves(world):
     """The deletion wins, and neither the file nor its copy stays."""
     kept = await world.add(b"hello")
-    mover = world.mover()
-    ((claimed, key),) = await mover.claim(world.clock(), "mover", 10)
-    await world.s3.put(world.local.read(claimed.storage_key, 0, 5), key=key)
-    await world.service.remove(world.case_id, kept.id)
+    mover = world.offloader().files
+    (claimed,) = await mover.claim(world.clock(), "mover", 10)
+    await world.s3.put(world.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
+    await world.service.remove(SYSTEM_CONTEXT, world.case_id, kept.id)
     async with world.database.transaction() as tx:
-        assert not await offload_queries.switch_to_copy(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
-    await world.settle()
-    assert await world.check() == []
+        assert not await switch(tx, claimed, "mover", world.clock())
+    await world.reconcile_later()
+    assert await world.check_consistency() == []
 
 
 @both_databases
 async def test_a_file_that_is_deleted_before_it_is_read(world, scrape):
     """Bytes that went because their file was deleted are no loss: nobody is told of an unreadable file."""
     kept = await world.add(b"hello")
-    mover = world.mover()
-    ((claimed, key),) = await mover.claim(world.clock(), "mover", 10)
-    await world.service.remove(world.case_id, kept.id)
-    assert (await mover.move(claimed, key, "mover", Throttle(None))).outcome == "gone"
+    mover = world.offloader().files
+    (claimed,) = await mover.claim(world.clock(), "mover", 10)
+    await world.service.remove(SYSTEM_CONTEXT, world.case_id, kept.id)
+    assert (await mover.move(claimed, "mover", Throttle(None))).outcome == "gone"
     assert scrape.value(MOVED, to="s3", outcome="unreadable") == 0
-    await world.settle()
-    assert await world.check() == []
+    await world.reconcile_later()
+    assert await world.check_consistency() == []
 
 
 @both_databases
 async def test_a_claim_that_ran_out_is_worth_nothing(world):
     """Once another run has taken a file over, the first can't switch its row; the file is moved once."""
     kept = await world.add(b"hello")
-    slow = world.mover()
-    ((claimed, key),) = await slow.claim(world.clock(), "slow", 10)
+    slow = world.offloader().files
+    (claimed,) = await slow.claim(world.clock(), "slow", 10)
     assert await world.move() == []
-    world.later += CLAIM_LEASE + timedelta(seconds=1)
+    world.later += OFFLOAD.claim_lease + timedelta(seconds=1)
     assert [moved.outcome for moved in await world.move()] == ["moved"]
     async with world.database.transaction() as tx:
-        assert not await offload_queries.switch_to_copy(tx, claimed, "s3", key, mover="slow", due_at=world.clock())
-    await world.settle()
-    (row,) = await world.check()
+        assert not await switch(tx, claimed, "slow", world.clock())
+    await world.reconcile_later()
+    (row,) = await world.check_consistency()
     assert (row.id, row.storage) == (kept.id, "s3")
 
 
@@ -158,26 +163,26 @@ async def test_a_claim_that_ran_out_is_worth_nothing(world):
 async def test_a_copy_that_is_being_removed_can_not_be_named(world):
     """From the moment at which the removal of a copy begins no row can name it: no row without its bytes."""
     await world.add(b"hello")
-    mover = world.mover()
-    ((claimed, key),) = await mover.claim(world.clock(), "mover", 10)
-    await world.s3.put(world.local.read(claimed.storage_key, 0, 5), key=key)
-    world.later += CLAIM_LEASE + timedelta(seconds=1)
+    mover = world.offloader().files
+    (claimed,) = await mover.claim(world.clock(), "mover", 10)
+    await world.s3.put(world.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
+    world.later += OFFLOAD.claim_lease + timedelta(seconds=1)
     async with world.database.transaction() as tx:
-        assert len(await offload_queries.claim_due_garbage(tx, world.clock(), 10, until=world.clock())) == 1
-        await offload_queries.renew_claims(tx, "mover", world.clock() + CLAIM_LEASE)
+        assert len(await garbage_queries.claim_due_garbage(tx, world.clock(), 10, until=world.clock())) == 1
+        await offload_queries.renew_claims(tx, "mover", world.clock() + OFFLOAD.claim_lease)
     async with world.database.transaction() as tx:
-        assert not await offload_queries.switch_to_copy(tx, claimed, "s3", key, mover="mover", due_at=world.clock())
+        assert not await switch(tx, claimed, "mover", world.clock())
 
 
 async def test_a_run_that_lasts_keeps_its_claims(world):
     """What a run holds stays its own, however long it takes."""
     await world.add(b"hello")
-    mover = world.mover()
+    mover = world.offloader().files
     await mover.claim(world.clock(), "mover", 10)
     for _ in range(3):
-        world.later += CLAIM_LEASE - timedelta(seconds=1)
-        await mover.hold("mover")
-        assert await world.remover.run() == FileTotals(0, 0)
+        world.later += OFFLOAD.claim_lease - timedelta(seconds=1)
+        await mover.renew_claims("mover")
+        assert await world.garbage_collector.run() == FileTotals(0, 0)
         assert await world.move() == []
 
 
@@ -187,12 +192,12 @@ async def test_an_object_storage_that_is_gone(world, gateway, scrape):
     await gateway.kill()
     moved = []
     with pytest.raises(Unavailable):
-        await world.mover().run(world.clock(), report=moved.append)
+        await world.offloader().run(world.clock(), report=moved.append)
     assert {each.outcome for each in moved} == {"failed"}
     assert scrape.value(MOVED, to="s3", outcome="moved") == 0
     assert [await world.bytes_of(each) for each in kept] == [bytes([number]) for number in range(40)]
-    world.later += TARGET_FAILURE_RETRY_DELAY + timedelta(seconds=1)
-    assert await world.mover().waiting(world.clock()) == FileTotals(40, 40)
+    world.later += OFFLOAD.target_failure_retry_delay + timedelta(seconds=1)
+    assert await world.offloader().pending(world.clock()) == FileTotals(40, 40)
 
 
 async def test_a_file_that_is_always_refused(world, monkeypatch):
@@ -207,13 +212,12 @@ async def test_a_file_that_is_always_refused(world, monkeypatch):
         return await put(chunks, expected=expected, **options)
 
     monkeypatch.setattr(world.s3, "put", refuse)
-    monkeypatch.setattr("support_service.attachments.maintenance.offload.OFFLOAD_WORKERS", 1)
     with pytest.raises(Unavailable):
-        await world.move()
-    assert [moved.outcome for moved in await world.move()] == ["moved"]
-    world.later += TARGET_FAILURE_RETRY_DELAY + timedelta(seconds=1)
+        await world.move(world.offloader(workers=1))
+    assert [moved.outcome for moved in await world.move(world.offloader(workers=1))] == ["moved"]
+    world.later += OFFLOAD.target_failure_retry_delay + timedelta(seconds=1)
     with pytest.raises(Unavailable):
-        await world.move()
+        await world.move(world.offloader(workers=1))
 
 
 @both_databases
@@ -228,20 +232,20 @@ async def test_removing_from_a_storage_that_is_gone(world, gateway, monkeypatch)
     for data in (b"one", b"two", b"three"):
         await world.add(data)
     await world.move()
-    await world.settle()
+    await world.reconcile_later()
     near = await world.add(b"near")
     monkeypatch.setattr(world.s3, "delete", noting)
-    monkeypatch.setattr("support_service.attachments.maintenance.garbage.GARBAGE_BATCH", 2)
-    rows = [row for _, row in await garbage_queries.list_page(world.database, 0, 10)]
+    remover = GarbageCollector(world.database, world.storages, world.clock, GarbageTimings(batch_size=2))
+    ids = [each.attachment.id for each in await store.list_page(world.database, 0, 10)]
     async with world.database.transaction() as tx:
-        await store.subtract_from_ledger(tx, await store.remove(tx, [row.id for row in rows], "request", world.clock()))
+        await ledger.subtract(tx, await store.remove(tx, ids, "request", world.clock()))
     await gateway.kill()
-    assert await world.remover.run() == FileTotals(1, near.size_bytes)
+    assert await remover.run() == FileTotals(1, near.size_bytes)
     assert len(asked) == 1
     await gateway.start()
-    world.later += 2 * RETRY_DELAY + timedelta(seconds=1)
-    assert (await world.remover.run()).files == 3
-    assert await world.check() == []
+    world.later += 2 * GARBAGE.retry_delay + timedelta(seconds=1)
+    assert (await remover.run()).files == 3
+    assert await world.check_consistency() == []
 
 
 @both_databases
@@ -252,11 +256,16 @@ async def test_two_removers_never_take_the_same(world):
         await store.remove(tx, [kept.id], "request", world.clock())
     async with world.database.transaction() as tx:
         assert (
-            len(await offload_queries.claim_due_garbage(tx, world.clock(), 10, until=world.clock() + BATCH_LEASE)) == 1
+            len(
+                await garbage_queries.claim_due_garbage(
+                    tx, world.clock(), 10, until=world.clock() + GARBAGE.batch_lease
+                )
+            )
+            == 1
         )
-    assert await world.remover.run() == FileTotals(0, 0)
-    world.later += BATCH_LEASE + timedelta(seconds=1)
-    assert await world.remover.run() == FileTotals(1, 5)
+    assert await world.garbage_collector.run() == FileTotals(0, 0)
+    world.later += GARBAGE.batch_lease + timedelta(seconds=1)
+    assert await world.garbage_collector.run() == FileTotals(1, 5)
 
 
 async def test_a_database_that_is_gone(world, database, monkeypatch):
@@ -271,8 +280,8 @@ async def test_a_database_that_is_gone(world, database, monkeypatch):
             patch.setattr(offload_queries, step, gone)
             with pytest.raises(Unavailable):
                 await world.move()
-    await world.settle()
-    (row,) = await world.check()
+    await world.reconcile_later()
+    (row,) = await world.check_consistency()
     assert row.storage == "local"
 
 
@@ -298,8 +307,8 @@ async def test_a_download_that_finds_its_file_moved(world):
     kept = await world.add(b"hello")
     await world.move()
     world.later += LONG
-    await world.remover.run()
-    assert await world.kept("local") == set()
+    await world.garbage_collector.run()
+    assert await world.stored_keys("local") == set()
     assert b"".join([block async for block in world.service.read(kept, 1, 3)]) == b"ell"
 
 
@@ -307,21 +316,21 @@ async def test_a_deleted_file_on_a_storage_that_is_gone(world, gateway):
     """A file can be deleted while S3 is down; its bytes are listed, and go when S3 is back."""
     kept = await world.add(b"hello")
     await world.move()
-    await world.settle()
+    await world.reconcile_later()
     await gateway.kill()
-    await world.service.remove(world.case_id, kept.id)
+    await world.service.remove(SYSTEM_CONTEXT, world.case_id, kept.id)
     with pytest.raises(NotFound):
-        await world.service.get(world.case_id, kept.id)
-    assert len(await offload_queries.list_garbage(world.database)) == 1
-    assert await world.remover.run() == FileTotals(0, 0)
+        await world.service.get(SYSTEM, world.case_id, kept.id)
+    assert len(await garbage_queries.list_garbage(world.database)) == 1
+    assert await world.garbage_collector.run() == FileTotals(0, 0)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_a_run_that_holds_its_claims_while_it_gives_one_back(world):
     """Both wait for the same rows in the same order, so that neither ends the other."""
     await world.add(b"hello")
-    mover = world.mover()
-    ((claimed, key),) = await mover.claim(world.clock(), "mover", 10)
+    mover = world.offloader().files
+    (claimed,) = await mover.claim(world.clock(), "mover", 10)
 
     async def holder_waits():
         rows = await world.database.fetch_all(
@@ -330,9 +339,9 @@ async def test_a_run_that_holds_its_claims_while_it_gives_one_back(world):
         return len(rows) > 0
 
     async with world.database.transaction() as tx:
-        await offload_queries.make_copy_due(tx, "s3", key, world.clock())
-        holding = asyncio.create_task(mover.hold("mover"))
+        await offload_queries.make_copy_due(tx, "s3", claimed.copy_key, world.clock())
+        holding = asyncio.create_task(mover.renew_claims("mover"))
         await eventually(holder_waits)
-        await offload_queries.release_claim(tx, claimed.id, "mover")
+        await offload_queries.release_claim(tx, claimed.attachment.id, "mover")
     await holding
-    assert await world.mover().waiting(world.clock()) == FileTotals(1, 5)
+    assert await world.offloader().pending(world.clock()) == FileTotals(1, 5)

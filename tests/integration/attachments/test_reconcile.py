@@ -22,9 +22,9 @@ async def test_a_world_in_step(world):
         await world.add(storage.encode())
         if storage == "local":
             await world.move()
-            await world.settle()
-    assert await world.settle() == NOTHING
-    assert len(await world.check()) == 2
+            await world.reconcile_later()
+    assert await world.reconcile_later() == NOTHING
+    assert len(await world.check_consistency()) == 2
 
 
 @both_databases
@@ -41,14 +41,14 @@ async def test_what_is_out_of_step_is_repaired(world, scrape):
     os.utime(half, (old, old))
 
     named = []
-    assert await world.sweep.run(dry_run=True, report=named.append) == NOTHING | {"ledger": 2}
+    assert await world.reconciler.run(dry_run=True, report=named.append) == NOTHING | {"ledger": 2}
     assert half.exists()
     world.later = LONG
-    assert await world.sweep.run(report=named.append) == NOTHING | {"orphan": 2, "unfinished": 1, "ledger": 2}
-    (row,) = await world.check()
+    assert await world.reconciler.run(report=named.append) == NOTHING | {"orphan": 2, "unfinished": 1, "ledger": 2}
+    (row,) = await world.check_consistency()
     assert row.id == kept.id
     assert scrape.moved("support_attachment_sweep_repairs_total") == {"orphan": 2, "unfinished": 1, "ledger": 2}
-    assert await world.settle() == NOTHING
+    assert await world.reconcile_later() == NOTHING
 
 
 @both_databases
@@ -58,15 +58,15 @@ async def test_what_is_lost_is_reported_and_left(world):
     (world.folder / missing.storage_key).unlink()
     (world.folder / damaged.storage_key).write_bytes(b"tw")
     named = []
-    assert world.sweep.unrepaired() == {}
+    assert world.reconciler.unrepaired() == {}
     world.later = LONG
-    await world.sweep.run(report=named.append)
+    await world.reconciler.run(report=named.append)
     assert {(finding.kind, finding.name.split()[0]) for finding in named} == {
         ("missing", missing.id),
         ("damaged", damaged.id),
     }
-    assert world.sweep.unrepaired() == {"missing": 1, "damaged": 1}
-    assert len(await world.kept("local")) == 2
+    assert world.reconciler.unrepaired() == {"missing": 1, "damaged": 1}
+    assert len(await world.stored_keys("local")) == 2
     assert await world.bytes_of(whole) == b"three"
 
 
@@ -77,11 +77,11 @@ async def test_an_upload_whose_row_is_not_committed_yet_is_safe(world):
     """
     near, far = await world.local.put(stream(b"hello")), await world.s3.put(stream(b"hello"))
     world.later = timedelta(minutes=59)
-    assert await world.sweep.run() == NOTHING
-    assert await world.kept("local") == {near.key}
+    assert await world.reconciler.run() == NOTHING
+    assert await world.stored_keys("local") == {near.key}
     world.later = timedelta(hours=23)
-    assert await world.sweep.run() == NOTHING | {"orphan": 1}
-    assert await world.kept("s3") == {far.key}
+    assert await world.reconciler.run() == NOTHING | {"orphan": 1}
+    assert await world.stored_keys("s3") == {far.key}
 
 
 async def test_what_is_not_ours_is_left_alone(world, s3):
@@ -89,22 +89,22 @@ async def test_what_is_not_ours_is_left_alone(world, s3):
     for key in ("backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"):
         s3.replace(world.bucket, key, b"not ours")
     (world.folder / "ab" / "README").write_text("not ours")
-    assert await world.settle() == NOTHING
-    assert await world.kept("s3") == {"backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"}
-    assert await world.kept("local") == {"ab/README"}
+    assert await world.reconcile_later() == NOTHING
+    assert await world.stored_keys("s3") == {"backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"}
+    assert await world.stored_keys("local") == {"ab/README"}
 
 
 async def test_a_storage_that_is_gone(world, gateway):
     """Where S3 is down the disk is swept all the same, nothing on S3 counts as missing, and the sweep says so."""
     await world.add(b"hello")
     await world.move()
-    await world.settle()
+    await world.reconcile_later()
     await world.local.put(stream(b"orphan"))
     await gateway.kill()
     world.later += LONG
     named = []
     with pytest.raises(Unavailable):
-        await world.sweep.run(report=named.append)
+        await world.reconciler.run(report=named.append)
     assert [finding.kind for finding in named] == ["orphan"]
 
 
@@ -112,11 +112,11 @@ async def test_what_no_sweep_has_seen_is_not_known(world, gateway):
     """A first sweep that does not reach everything leaves the number of lost files unknown, and does not call it 0."""
     await gateway.kill()
     with pytest.raises(Unavailable):
-        await world.sweep.run()
-    assert world.sweep.unrepaired() == {}
+        await world.reconciler.run()
+    assert world.reconciler.unrepaired() == {}
     await gateway.start()
-    await world.sweep.run()
-    assert world.sweep.unrepaired() == {"missing": 0, "damaged": 0}
+    await world.reconciler.run()
+    assert world.reconciler.unrepaired() == {"missing": 0, "damaged": 0}
 
 
 @both_databases
@@ -125,6 +125,6 @@ async def test_the_ledger_is_corrected_beside_uploads(world):
     await world.add(b"hello")
     async with world.database.transaction() as tx:
         await tx.execute(sa.update(attachment_ledger).values(files=0, bytes=0))
-    assert (await world.sweep.run())["ledger"] == 1
+    assert (await world.reconciler.run())["ledger"] == 1
     await world.add(b"world")
-    await world.check()
+    await world.check_consistency()

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments.maintenance import garbage_queries
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
+from support_service.attachments.maintenance.retention_queries import list_expired
 from support_service.attachments.model import FileTotals, attachment_url
 from support_service.cases.requests import Closing, NewCase
 from support_service.database.tables import attachment_deletions, outbox
@@ -42,16 +42,18 @@ async def test_files_of_closed_cases_go_when_they_are_old(world, scrape):
     await world.move(limit=1)
     await close(world)
     stays = await world.add(b"three")
-    assert await world.retention.run(world.clock() - timedelta(days=1)) == FileTotals(0, 0)
+    assert await world.retention.run(SYSTEM_CONTEXT, world.clock() - timedelta(days=1)) == FileTotals(0, 0)
     named = []
-    assert await world.retention.run(world.clock(), dry_run=True, report=named.append) == FileTotals(2, 6)
+    assert await world.retention.run(SYSTEM_CONTEXT, world.clock(), dry_run=True, report=named.append) == FileTotals(
+        2, 6
+    )
     assert [attachment.id for attachment in named] == [attachment.id for attachment in gone]
     assert await records(world) == []
-    assert await world.retention.run(world.clock()) == FileTotals(2, 6)
+    assert await world.retention.run(SYSTEM_CONTEXT, world.clock()) == FileTotals(2, 6)
     assert sorted(await records(world)) == sorted((each.id, "retention", each.sha256) for each in gone)
     assert scrape.moved("support_attachment_deleted_total") == {"retention": 2}
-    await world.settle()
-    (row,) = await world.check()
+    await world.reconcile_later()
+    (row,) = await world.check_consistency()
     assert row.id == stays.id
 
 
@@ -61,21 +63,21 @@ async def test_a_limit_and_other_statuses(world):
     for data in (b"one", b"two", b"three"):
         await world.add(data)
     await close(world)
-    assert await world.retention.run(world.clock(), ["resolved"]) == FileTotals(0, 0)
-    assert (await world.retention.run(world.clock(), ["resolved", "closed"], limit=2)).files == 2
-    await world.settle()
-    assert len(await world.check()) == 1
+    assert await world.retention.run(SYSTEM_CONTEXT, world.clock(), ["resolved"]) == FileTotals(0, 0)
+    assert (await world.retention.run(SYSTEM_CONTEXT, world.clock(), ["resolved", "closed"], limit=2)).files == 2
+    await world.reconcile_later()
+    assert len(await world.check_consistency()) == 1
 
 
 @both_databases
 async def test_who_hears_events_is_told_which_files_go(world):
     """Each file that goes by age or by request is an event, kept with its removal, as it was when it came."""
     told = [await world.add(data, f"{data.decode()}.txt") for data in (b"one", b"two", b"three")]
-    await world.service.remove(world.case_id, told[2].id)
+    await world.service.remove(SYSTEM_CONTEXT, world.case_id, told[2].id)
     case_id = world.case_id
     await close(world)
-    await world.retention.run(world.clock(), dry_run=True)
-    await world.retention.run(world.clock())
+    await world.retention.run(SYSTEM_CONTEXT, world.clock(), dry_run=True)
+    await world.retention.run(SYSTEM_CONTEXT, world.clock())
     come, gone = await heard(world, "attachment.added"), await heard(world, "attachment.removed")
     by_id = {data["attachment"]["id"]: data for data in gone}
     assert {data["attachment"]["id"]: data["attachment"] for data in come} == {
@@ -91,14 +93,14 @@ async def test_no_one_is_told_of_files_that_stay_or_of_made_up_ones(world):
     """A removal that does not take place is no event, nor is one from a made-up case."""
     kept = await world.add(b"one")
     answers = await asyncio.gather(
-        *(world.service.remove(world.case_id, kept.id) for _ in range(4)), return_exceptions=True
+        *(world.service.remove(SYSTEM_CONTEXT, world.case_id, kept.id) for _ in range(4)), return_exceptions=True
     )
     assert answers.count(None) == 1
     assert len(await heard(world, "attachment.removed")) == 1
     world.case_id = (await world.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="C", channel="synthetic"))).id
     await world.add(b"two")
     await close(world)
-    assert (await world.retention.run(world.clock())).files == 1
+    assert (await world.retention.run(SYSTEM_CONTEXT, world.clock())).files == 1
     assert len(await heard(world, "attachment.removed")) == 1
 
 
@@ -108,7 +110,7 @@ async def test_the_address_of_a_file_that_goes_by_its_age(world):
     await close(world)
     options = MaintenanceOptions(public_url="https://support.example")
     maintenance = AttachmentMaintenance(world.database, world.storages, world.instruments, options)
-    await maintenance.retention.run(world.clock())
+    await maintenance.retention.run(SYSTEM_CONTEXT, world.clock())
     (data,) = await heard(world, "attachment.removed")
     assert data["attachment"]["uri"] == attachment_url(
         "https://support.example", kept.ticket_id, kept.id, kept.filename
@@ -121,18 +123,18 @@ async def test_two_retentions_at_once(world):
     await world.add(b"one")
     await close(world)
     async with world.database.transaction() as tx:
-        assert len(await garbage_queries.expired(tx, world.clock(), ["closed"], 0, 10, lock=True)) == 1
-        assert await world.retention.run(world.clock()) == FileTotals(0, 0)
-        assert await world.retention.run(world.clock(), dry_run=True) == FileTotals(1, 3)
-    assert await world.retention.run(world.clock()) == FileTotals(1, 3)
+        assert len(await list_expired(tx, world.clock(), ["closed"], 0, 10, lock=True)) == 1
+        assert await world.retention.run(SYSTEM_CONTEXT, world.clock()) == FileTotals(0, 0)
+        assert await world.retention.run(SYSTEM_CONTEXT, world.clock(), dry_run=True) == FileTotals(1, 3)
+    assert await world.retention.run(SYSTEM_CONTEXT, world.clock()) == FileTotals(1, 3)
 
 
 async def test_a_removal_by_request_is_recorded(world):
     """What a client deletes is recorded too."""
     kept = await world.add(b"one")
-    await world.service.remove(world.case_id, kept.id)
+    await world.service.remove(SYSTEM_CONTEXT, world.case_id, kept.id)
     assert await records(world) == [(kept.id, "request", kept.sha256)]
-    await world.check()
+    await world.check_consistency()
 
 
 @both_databases
@@ -140,7 +142,7 @@ async def test_the_scrub_finds_every_wrong_byte(world, scrape):
     """A file of the right size with a wrong byte is found on either storage, named and counted; good ones are too."""
     files = [await world.add(bytes([number]) * 10) for number in range(4)]
     await world.move(limit=2)
-    await world.settle()
+    await world.reconcile_later()
     bad = files[3]
     (world.folder / bad.storage_key).write_bytes(b"\x03" * 9 + b"!")
     named = []

@@ -10,11 +10,11 @@ import botocore.session
 import pytest
 
 from support_service.attachments.storage.base import ResponseHeaders, new_key
-from support_service.attachments.storage.s3 import PART_BYTES, S3AttachmentStorage
+from support_service.attachments.storage.s3 import PART_BYTES, S3AttachmentStorage, S3Timings
 from support_service.core.errors import Unavailable
 from tests.support.attachments.streams import read, stream
 
-LIFECYCLE = Path(__file__).parents[2] / "docs" / "s3-lifecycle.json"
+LIFECYCLE = Path(__file__).parents[3] / "docs" / "s3-lifecycle.json"
 
 
 @pytest.fixture
@@ -29,11 +29,17 @@ def storage(s3, bucket):
     return S3AttachmentStorage(bucket, endpoint=s3.url)
 
 
+@pytest.fixture
+def impatient(s3, bucket):
+    """Return storages in the bucket, with timeouts of their own."""
+    return lambda **timings: S3AttachmentStorage(bucket, endpoint=s3.url, timings=S3Timings(**timings))
+
+
 async def test_a_link_gives_the_file_with_its_headers(storage):
     """Whoever has the address gets the bytes, with the type and the name that the file was kept with."""
     label = ResponseHeaders("application/pdf", "attachment; filename=\"a.pdf\"; filename*=UTF-8''%C4%91.pdf")
     stored = await storage.put(stream(b"hello"), label=label)
-    async with aiohttp.ClientSession() as session, session.get(await storage.link(stored.key, 60)) as response:
+    async with aiohttp.ClientSession() as session, session.get(await storage.presigned_url(stored.key, 60)) as response:
         assert await response.read() == b"hello"
         assert response.headers["Content-Type"] == "application/pdf"
         assert response.headers["Content-Disposition"] == label.disposition
@@ -108,10 +114,10 @@ async def test_a_server_that_is_gone(storage, s3):
     assert (await again.put(stream(b"hello"))).size == 5
 
 
-async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
+async def test_a_server_that_is_frozen(impatient, s3):
     """A server that takes connections and answers nothing holds nobody for long."""
-    kept = await storage.put(stream(b"hello"))
-    monkeypatch.setattr("support_service.attachments.storage.s3.RESPONSE_TIMEOUT", 0.2)
+    kept = await impatient().put(stream(b"hello"))
+    storage = impatient(response=0.2)
     s3.freeze()
     try:
         calls = {
@@ -127,10 +133,9 @@ async def test_a_server_that_is_frozen(storage, s3, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [PART_BYTES, 6 * PART_BYTES])
-async def test_a_server_that_freezes_in_a_large_file(storage, s3, monkeypatch, size):
+async def test_a_server_that_freezes_in_a_large_file(impatient, s3, size):
     """A large file that the server takes no more of, or gives no answer to, holds its sender for a bounded time."""
-    monkeypatch.setattr("support_service.attachments.storage.s3.STALL_TIMEOUT", 0.5)
-    monkeypatch.setattr("support_service.attachments.storage.s3.COMPLETE_TIMEOUT", 0.5)
+    storage = impatient(stall=0.5, complete=0.5)
 
     async def frozen_on_the_way():
         s3.freeze()
@@ -145,9 +150,9 @@ async def test_a_server_that_freezes_in_a_large_file(storage, s3, monkeypatch, s
         s3.thaw()
 
 
-async def test_a_sender_that_leaves_a_frozen_server(storage, s3, monkeypatch):
+async def test_a_sender_that_leaves_a_frozen_server(impatient, s3):
     """A task that is cancelled while the server is frozen ends soon."""
-    monkeypatch.setattr("support_service.attachments.storage.s3.RESPONSE_TIMEOUT", 0.2)
+    storage = impatient(response=0.2)
     waiting = asyncio.Event()
 
     async def endless():
@@ -166,9 +171,9 @@ async def test_a_sender_that_leaves_a_frozen_server(storage, s3, monkeypatch):
         s3.thaw()
 
 
-async def test_a_slow_client_is_no_stalled_server(storage, monkeypatch):
+async def test_a_slow_client_is_no_stalled_server(impatient, monkeypatch):
     """The time in which the client sends nothing is not the server's."""
-    monkeypatch.setattr("support_service.attachments.storage.s3.STALL_TIMEOUT", 0.2)
+    storage = impatient(stall=0.2)
     now = [1000.0]
     monkeypatch.setattr("support_service.attachments.hashing_stream.monotonic", lambda: now[0])
 
@@ -197,5 +202,5 @@ async def test_a_bucket_that_is_gone(s3, storage):
         "read": "storage_unavailable",
         "delete": "storage_unavailable",
     }
-    assert await storage.link(new_key(), 60) is None  # the file alone is gone
+    assert await storage.presigned_url(new_key(), 60) is None  # the file alone is gone
     assert storage.free() is None  # a bucket is never full

@@ -78,9 +78,11 @@ async def erase(environment):
 
     async def erase(relay_timeout=2.0, **changes):
         settings = Settings.load(environment | changes)
-        async with open_maintenance(settings) as upkeep:
+        async with open_maintenance(settings) as maintenance:
             timings = ErasureTimings(redis_timeout=PATIENCE, relay_timeout=relay_timeout)
-            erasure = CustomerErasure(settings, upkeep.database, upkeep.remover, upkeep.instruments, timings)
+            erasure = CustomerErasure(
+                settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments, timings
+            )
             return await erasure.run(SYSTEM_CONTEXT, CUSTOMER)
 
     return erase
@@ -284,8 +286,10 @@ async def test_erased_files_are_counted(client, spoken, environment):
     """Each file of a real case counts as deleted by an erasure; one of a made-up case counts nowhere."""
     await upload(client, await open_case(client, channel="synthetic", customerId=CUSTOMER))
     settings, metrics = Settings.load(environment), Metrics(("prometheus",), build_resource())
-    async with open_maintenance(settings) as upkeep:
-        erasure = CustomerErasure(settings, upkeep.database, upkeep.remover, Instruments(metrics.meter))
+    async with open_maintenance(settings) as maintenance:
+        erasure = CustomerErasure(
+            settings, maintenance.database, maintenance.garbage_collector, Instruments(metrics.meter)
+        )
         assert (await erasure.run(SYSTEM_CONTEXT, CUSTOMER)).erased["files"] == 2
     assert Scrape({METRICS: metrics}).moved("support_attachment_deleted_total") == {"erasure": 1}
     metrics.close()

@@ -3,7 +3,9 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from support_service.attachments.maintenance import garbage_queries, offload_queries
+from support_service.attachments import ledger, store
+from support_service.attachments.garbage_queries import list_garbage
+from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.maintenance.offload import Offloader
 from support_service.attachments.maintenance.reconcile import Reconciler
@@ -32,8 +34,8 @@ class World:
         self.later = timedelta(0)
         self.service = AttachmentService(database, self.storages, instruments, UploadLimits(10_000_000))
         self.cases = CaseService(database, instruments)
-        self.remover = GarbageCollector(database, self.storages, self.clock)
-        self.sweep = Reconciler(database, self.storages, self.remover, instruments, self.clock)
+        self.garbage_collector = GarbageCollector(database, self.storages, self.clock)
+        self.reconciler = Reconciler(database, self.storages, self.garbage_collector, instruments, self.clock)
         self.scrubber = Scrubber(database, self.storages, instruments)
         self.retention = RetentionJob(database, instruments, self.clock)
         self.case_id = ""
@@ -47,50 +49,50 @@ class World:
         await self.local.open()
         self.case_id = (await self.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))).id
 
-    def mover(self, *, reverse=False):
-        """A mover of its own, as another process has one."""
+    def offloader(self, *, reverse=False, **timings):
+        """An offloader of its own, as another process has one."""
         source, target = (self.s3, self.local) if reverse else (self.local, self.s3)
-        return Offloader(self.database, source, target, self.instruments, self.clock)
+        return Offloader(self.database, source, target, self.instruments, self.clock, timings=OffloadTimings(**timings))
 
     async def add(self, data=b"hello", name="a.txt"):
         """Keep a file."""
-        return await self.service.add(self.case_id, name, "text/plain", stream(data))
+        return await self.service.add(SYSTEM_CONTEXT, self.case_id, name, "text/plain", stream(data))
 
-    async def move(self, mover=None, **options):
+    async def move(self, offloader=None, **options):
         """Move all there is; gives what became of each."""
         moved = []
-        await (mover or self.mover()).run(self.clock(), report=moved.append, **options)
+        await (offloader or self.offloader()).run(self.clock(), report=moved.append, **options)
         return moved
 
-    async def again(self, attachment):
+    async def reload(self, attachment):
         """An attachment as its row has it now."""
-        return await garbage_queries.get_by_id(self.database, attachment.id)
+        return await store.get_by_id(self.database, attachment.id)
 
     async def bytes_of(self, attachment):
         """An attachment's bytes, wherever they are."""
-        row = await self.again(attachment)
+        row = await self.reload(attachment)
         return b"".join([block async for block in self.service.read(row, 0, row.size_bytes)])
 
-    async def kept(self, name):
+    async def stored_keys(self, name):
         """The keys on a storage."""
         return {found.key async for found in self.storages[name].list()}
 
-    async def settle(self):
+    async def reconcile_later(self):
         """Let enough time pass, and sweep; gives what the sweep found."""
         self.later += LONG
-        return await self.sweep.run()
+        return await self.reconciler.run()
 
-    async def check(self):
+    async def check_consistency(self):
         """Fails where rows, files and ledger are not in step to the last byte."""
-        for name, (ledger, rows) in (await garbage_queries.ledger_and_row_totals(self.database)).items():
-            assert ledger == rows, name
-        rows = [row for _, row in await garbage_queries.list_page(self.database, 0, 100_000)]
+        for each in await ledger.compare(self.database):
+            assert each.ledger == each.rows, each.storage
+        rows = [each.attachment for each in await store.list_page(self.database, 0, 100_000)]
         for name, storage in self.storages.items():
             named = {row.storage_key: row for row in rows if row.storage == name}
-            assert await self.kept(name) == set(named)
+            assert await self.stored_keys(name) == set(named)
             for key, row in named.items():
                 data = await read(storage, key, 0, row.size_bytes)
                 assert hashlib.sha256(data).hexdigest() == row.sha256
             assert await storage.delete_unfinished(datetime.now(UTC) + timedelta(days=365), dry_run=True) == 0
-        assert await offload_queries.list_garbage(self.database) == []
+        assert await list_garbage(self.database) == []
         return rows

@@ -126,7 +126,7 @@ async def take(declared, filename, head, types):
         yield head
 
     intake = UploadValidator(filename, declared, UploadLimits(100_000, tuple(types.split(","))))
-    assert b"".join([chunk async for chunk in intake.passing(chunks())]) == head
+    assert b"".join([chunk async for chunk in intake.validated(chunks())]) == head
 
 
 @pytest.mark.parametrize(("declared", "filename", "head"), TAKEN)

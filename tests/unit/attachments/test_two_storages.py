@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import store
-from support_service.attachments.maintenance import jobs, offload
+from support_service.attachments import ledger
+from support_service.attachments.garbage_queries import list_garbage
+from support_service.attachments.maintenance import jobs
 from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
-from support_service.attachments.maintenance.offload_queries import list_garbage
 from support_service.attachments.maintenance.reconcile import Finding
 from support_service.attachments.maintenance.scrub import Scrubber
 from support_service.attachments.model import FileTotals
@@ -59,7 +59,7 @@ async def moved(world, data=b"hello"):
     """A file that lies on the second storage."""
     kept = await world.add(data)
     assert [each.outcome for each in await world.move()] == ["moved"]
-    return await world.again(kept)
+    return await world.reload(kept)
 
 
 async def test_a_report_that_fails_ends_the_run_and_loses_nothing(disks):
@@ -70,7 +70,7 @@ async def test_a_report_that_fails_ends_the_run_and_loses_nothing(disks):
         raise LookupError("unforeseen")
 
     with pytest.raises(ExceptionGroup) as failures:
-        await disks.mover().run(disks.clock(), report=fail)
+        await disks.offloader().run(disks.clock(), report=fail)
     assert failures.group_contains(LookupError, match="unforeseen")
     assert await disks.bytes_of(kept) == b"hello"
 
@@ -82,33 +82,32 @@ async def test_a_copy_that_reads_back_otherwise_is_not_switched_to(disks, monkey
     (told,) = await disks.move()
     assert told.outcome == "mismatch"
     assert told.reason.startswith("its copy reads back with SHA-256 ")
-    assert (await disks.again(kept)).storage == "local"
+    assert (await disks.reload(kept)).storage == "local"
 
 
 async def test_claims_are_kept_while_a_run_goes_on(disks, monkeypatch, caplog):
     """A run renews its claims again and again, also after the database was out of reach for one renewal."""
-    monkeypatch.setattr(offload, "CLAIM_RENEWAL_INTERVAL", 0.0)
     await disks.add()
-    mover, renewals, renewed = disks.mover(), [], asyncio.Event()
-    hold = mover.hold
+    offloader, renewals, renewed = disks.offloader(claim_renewal_interval=0.0), [], asyncio.Event()
+    renew_claims = offloader.files.renew_claims
 
-    async def hold_after_a_failure(name):
+    async def renew_after_a_failure(name):
         renewals.append(name)
         if len(renewals) == 1:
             raise Unavailable("database_unavailable", "It is out of reach.")
-        await hold(name)
+        await renew_claims(name)
         renewed.set()
 
     async def slow(*_):
         await renewed.wait()
         yield b"hello"
 
-    monkeypatch.setattr(mover, "hold", hold_after_a_failure)
+    monkeypatch.setattr(offloader.files, "renew_claims", renew_after_a_failure)
     monkeypatch.setattr(disks.local, "read", slow)
-    assert [each.outcome for each in await disks.move(mover)] == ["moved"]
+    assert [each.outcome for each in await disks.move(offloader)] == ["moved"]
     assert len(set(renewals)) == 1
     assert [record.message for record in caplog.records] == [
-        "The claims of a run could not be kept; it is tried again in 0 s"
+        "Renewing the claims of an offload run failed; retrying in 0 s"
     ]
 
 
@@ -117,17 +116,17 @@ async def test_what_lies_on_a_storage_that_is_not_set_up_waits(disks, caplog):
     kept = await moved(disks)
     assert await Scrubber(disks.database, only_local(disks), disks.instruments).run(1.0) == {"ok": 0, "mismatch": 0}
     service = AttachmentService(disks.database, only_local(disks), disks.instruments, disks.service._limits)
-    await service.remove(disks.case_id, kept.id)
+    await service.remove(SYSTEM_CONTEXT, disks.case_id, kept.id)
     disks.later = LONG
     caplog.clear()
     assert await GarbageCollector(disks.database, only_local(disks), disks.clock).run() == FileTotals(
         1, 5
     )  # what the move left
     assert [record.message for record in caplog.records] == [
-        f"{kept.storage_key} of storage s3 waits to be removed: that storage is not set up"
+        f"Can't delete {kept.storage_key}: its storage s3 is not configured"
     ]
     assert [each.key for each in await list_garbage(disks.database)] == [kept.storage_key]
-    assert await disks.kept("s3") == {kept.storage_key}
+    assert await disks.stored_keys("s3") == {kept.storage_key}
 
 
 async def test_a_scrub_reads_a_sample(disks, monkeypatch):
@@ -144,7 +143,7 @@ async def test_a_file_that_is_moved_during_a_scrub_is_no_mismatch(disks, monkeyp
     kept = await disks.add()
 
     async def meanwhile(*_):
-        await disks.service.remove(disks.case_id, kept.id)
+        await disks.service.remove(SYSTEM_CONTEXT, disks.case_id, kept.id)
         yield b"other"
 
     monkeypatch.setattr(disks.local, "read", meanwhile)
@@ -164,9 +163,9 @@ async def test_a_dry_sweep_deletes_no_orphan(disks):
     """A sweep that only looks reports an orphan and leaves it."""
     orphan = await disks.local.put(stream(b"orphan"))
     disks.later, found = LONG, []
-    await disks.sweep.run(dry_run=True, report=found.append)
+    await disks.reconciler.run(dry_run=True, report=found.append)
     assert found == [Finding("orphan", "local", orphan.key)]
-    assert await disks.kept("local") == {orphan.key}
+    assert await disks.stored_keys("local") == {orphan.key}
 
 
 async def test_a_file_that_is_deleted_during_a_sweep_is_not_missing(disks, monkeypatch):
@@ -174,11 +173,11 @@ async def test_a_file_that_is_deleted_during_a_sweep_is_not_missing(disks, monke
     kept = await disks.add()
 
     async def meanwhile(_):
-        await disks.service.remove(disks.case_id, kept.id)
+        await disks.service.remove(SYSTEM_CONTEXT, disks.case_id, kept.id)
 
     monkeypatch.setattr(disks.local, "list", lambda: stream(b""))
     monkeypatch.setattr(disks.local, "stat", meanwhile)
-    assert (await disks.sweep.run())["missing"] == 0
+    assert (await disks.reconciler.run())["missing"] == 0
 
 
 async def test_what_a_commit_may_have_kept_is_not_deleted(disks, monkeypatch):
@@ -202,7 +201,7 @@ async def test_what_a_commit_may_have_kept_is_not_deleted(disks, monkeypatch):
     with pytest.raises(Unavailable):
         await disks.add()
     monkeypatch.undo()
-    assert len(await disks.check()) == 1
+    assert len(await disks.check_consistency()) == 1
 
 
 async def test_a_service_without_a_disk_knows_nothing_of_one(disks):
@@ -211,7 +210,7 @@ async def test_a_service_without_a_disk_knows_nothing_of_one(disks):
     scrape, instruments = Scrape({METRICS: metrics}), Instruments(metrics.meter)
     service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, disks.service._limits)
     assert scrape.series(BACKLOG) == []
-    await service.refresh_backlog()
+    await service.backlog.refresh()
     assert scrape.value(BACKLOG) == 0.0
     assert scrape.series("support_attachment_disk_free_bytes") == []
     metrics.close()
@@ -221,8 +220,8 @@ async def test_a_ledger_without_its_row_is_an_error(disks):
     """The row of a storage comes with the migrations; where it is gone that is said."""
     async with disks.database.transaction() as tx:
         await tx.execute(sa.delete(attachment_ledger))
-    with pytest.raises(LookupError, match="has lost the row of a storage"):
-        await store.ledger_totals(disks.database, "local")
+    with pytest.raises(LookupError, match="has no row for a storage"):
+        await ledger.totals(disks.database, "local")
 
 
 async def test_what_the_service_does_by_itself_is_logged_where_something_is_wrong(disks, monkeypatch, caplog):
@@ -245,13 +244,13 @@ async def test_what_the_service_does_by_itself_is_logged_where_something_is_wron
     (disks.folder / bad.storage_key).write_bytes(b"jello")
     with caplog.at_level(logging.INFO, jobs.__name__):
         await in_charge()._run_hourly_jobs()
-        assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} is not what it was"]
-        assert await disks.again(old) == old
+        assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} does not match its recorded hash"]
+        assert await disks.reload(old) == old
         await in_charge(retention=timedelta(days=1))._run_hourly_jobs()
         assert told()[0] == "Retention deleted 1 files of 3 bytes"
-        assert await disks.again(old) is None
+        assert await disks.reload(old) is None
         await in_charge(retention=timedelta(days=1))._run_hourly_jobs()
-        assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} is not what it was"]
-        await in_charge()._offload(timedelta(0))
-        assert [line.partition(": ")[0] for line in told()] == [f"Attachment {bad.id} stays"]
-        assert (await disks.again(good)).storage == "s3"
+        assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} does not match its recorded hash"]
+        await in_charge()._offload()
+        assert [line.partition(": ")[0] for line in told()] == [f"Attachment {bad.id} was not moved"]
+        assert (await disks.reload(good)).storage == "s3"

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service import database as databases
+from support_service.attachments import ledger
 from support_service.attachments import store as attachment_store
 from support_service.cases import store as case_store
 from support_service.core.errors import Unavailable
@@ -99,11 +100,11 @@ async def test_many_transactions_at_once_each_count(database):
 
     async def count():
         async with database.transaction() as tx:
-            row = await tx.fetch_one(attachment_store.UPDATE_LEDGER, {"of": "local", "more_files": 1, "more_bytes": 10})
+            row = await tx.fetch_one(ledger.UPDATE_LEDGER, {"of": "local", "more_files": 1, "more_bytes": 10})
             return row[0]
 
     assert sorted(await asyncio.gather(*(count() for _ in range(40)))) == list(range(1, 41))
-    assert tuple(await database.fetch_one(attachment_store.LEDGER, {"of": "local"})) == (40, 400)
+    assert tuple(await database.fetch_one(ledger.LEDGER, {"of": "local"})) == (40, 400)
 
 
 @both_databases
@@ -122,7 +123,7 @@ HOT = {
     "no case": (case_store.CASE_BY_ID, {"id": "other"}),
     "whose a case is": (attachment_store.SELECT_CASE, {"case_id": "case-1"}),
     "an attachment": (attachment_store.BY_ID, {"id": "file-1", "case_id": "case-1"}),
-    "the ledger": (attachment_store.UPDATE_LEDGER, {"of": "local", "more_files": 0, "more_bytes": 0}),
+    "the ledger": (ledger.UPDATE_LEDGER, {"of": "local", "more_files": 0, "more_bytes": 0}),
     "columns of every type": (
         compiled(sa.select(tickets).where(tickets.c.created_at >= sa.bindparam("at"))),
         {"at": AT},

@@ -2,29 +2,42 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from support_service.attachments.maintenance import offload_queries
-from support_service.attachments.maintenance.offload_queries import GarbageEntry
+from support_service.attachments import garbage_queries
+from support_service.attachments.garbage_queries import GarbageEntry
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.database import Database
 
-GARBAGE_BATCH = 100
-RETRY_DELAY = timedelta(minutes=1)  # retry delay for a storage that can't be reached
-BATCH_LEASE = timedelta(minutes=5)  # lease of a batch: others may take it over after a run has died
-
 log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class GarbageTimings:
+    """Batch size, lease and retry delay of the garbage collection."""
+
+    batch_size: int = 100
+    retry_delay: timedelta = timedelta(minutes=1)  # for a storage that can't be reached
+    batch_lease: timedelta = timedelta(minutes=5)  # after it, others may take over the batch of a dead run
 
 
 class GarbageCollector:
     """Deletes due bytes from their storage and from the list. If a run dies at any point, the next one continues."""
 
-    def __init__(self, database: Database, storages: Mapping[str, AttachmentStorage], clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        database: Database,
+        storages: Mapping[str, AttachmentStorage],
+        clock: Clock = utc_now,
+        timings: GarbageTimings = GarbageTimings(),
+    ) -> None:
         self._database = database
+        self._timings = timings
         self._storages = storages
         self._clock = clock
 
@@ -39,40 +52,38 @@ class GarbageCollector:
         while True:
             at = self._clock()
             async with self._database.transaction() as tx:
-                due = await offload_queries.claim_due_garbage(
-                    tx, at, GARBAGE_BATCH, until=at + BATCH_LEASE, besides=failed_storages
+                due = await garbage_queries.claim_due_garbage(
+                    tx, at, self._timings.batch_size, until=at + self._timings.batch_lease, besides=failed_storages
                 )
             if not due:
                 return FileTotals(files, size)
-            removed: list[GarbageEntry] = []
+            deleted: list[GarbageEntry] = []
             failed: list[GarbageEntry] = []
             untried: list[GarbageEntry] = []
-            for leftover in due:
-                if leftover.storage in failed_storages:
-                    untried.append(leftover)
-                elif await self._remove(leftover):
-                    removed.append(leftover)
+            for entry in due:
+                if entry.storage in failed_storages:
+                    untried.append(entry)
+                elif await self._delete(entry):
+                    deleted.append(entry)
                 else:
-                    failed.append(leftover)
-                    failed_storages.add(leftover.storage)
+                    failed.append(entry)
+                    failed_storages.add(entry.storage)
             async with self._database.transaction() as tx:
-                await offload_queries.delete_garbage_entries(tx, removed)
-                await offload_queries.postpone_garbage(tx, untried, self._clock() + RETRY_DELAY)
+                await garbage_queries.delete_garbage_entries(tx, deleted)
+                await garbage_queries.postpone_garbage(tx, untried, self._clock() + self._timings.retry_delay)
                 # Postpone for longer than the untried files, so that a file that always fails does not block them.
-                await offload_queries.postpone_garbage(tx, failed, self._clock() + 2 * RETRY_DELAY)
-            files += len(removed)
-            size += sum(leftover.size for leftover in removed)
+                await garbage_queries.postpone_garbage(tx, failed, self._clock() + 2 * self._timings.retry_delay)
+            files += len(deleted)
+            size += sum(entry.size for entry in deleted)
 
-    async def _remove(self, leftover: GarbageEntry) -> bool:
-        storage = self._storages.get(leftover.storage)
+    async def _delete(self, entry: GarbageEntry) -> bool:
+        storage = self._storages.get(entry.storage)
         if storage is None:
-            log.warning(
-                "%s of storage %s waits to be removed: that storage is not set up", leftover.key, leftover.storage
-            )
+            log.warning("Can't delete %s: its storage %s is not configured", entry.key, entry.storage)
             return False
         try:
-            await storage.delete(leftover.key)
+            await storage.delete(entry.key)
         except Unavailable as failure:
-            log.warning("%s of storage %s waits to be removed: %s", leftover.key, leftover.storage, failure)
+            log.warning("Deleting %s from storage %s failed; retrying later: %s", entry.key, entry.storage, failure)
             return False
         return True

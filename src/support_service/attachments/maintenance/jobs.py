@@ -2,13 +2,14 @@
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from support_service.attachments.maintenance.garbage import GarbageCollector
-from support_service.attachments.maintenance.offload import Offloader, OffloadResult
+from support_service.attachments.maintenance.file_mover import OffloadResult, OffloadTimings
+from support_service.attachments.maintenance.garbage import GarbageCollector, GarbageTimings
+from support_service.attachments.maintenance.offload import Offloader
 from support_service.attachments.maintenance.reconcile import Finding, Reconciler
 from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, ScrubResult
@@ -16,6 +17,7 @@ from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.background import run_every, run_in_background
 from support_service.core.clock import utc_now
 from support_service.database import Database
+from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED
 
@@ -24,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceTimings:
-    """Times of the maintenance jobs in seconds."""
+    """Intervals of the maintenance jobs in seconds, and the timings of single jobs."""
 
     garbage_collection_interval: float = 30.0
     offload_interval: float = 60.0
@@ -32,6 +34,8 @@ class MaintenanceTimings:
     # From the start to the first run, so that a process that lives for less than an hour also runs it. Random, because
     # replicas start together.
     first_reconcile_delay: tuple[float, float] = (60.0, 300.0)
+    garbage: GarbageTimings = field(default_factory=GarbageTimings)
+    offload: OffloadTimings = field(default_factory=OffloadTimings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class MaintenanceOptions:
 class AttachmentMaintenance:
     """The maintenance jobs: garbage collection, offload, reconcile, scrub and retention.
 
-    Commands run them one at a time; the service schedules all of them with `by_itself`.
+    Commands run them one at a time; the service schedules all of them with `scheduled`.
     """
 
     def __init__(
@@ -64,76 +68,83 @@ class AttachmentMaintenance:
         self._storages = storages
         self.database = database
         self.instruments = instruments
-        self.remover = GarbageCollector(database, storages)
-        self.sweep = Reconciler(database, storages, self.remover, instruments)
+        self.garbage_collector = GarbageCollector(database, storages, timings=timings.garbage)
+        self.reconciler = Reconciler(database, storages, self.garbage_collector, instruments)
         self.scrubber = Scrubber(database, storages, instruments)
         self.retention = RetentionJob(database, instruments, public_url=options.public_url)
         instruments.observe(ATTACHMENT_UNREPAIRED, self._unrepaired)
 
-    def mover(self, *, reverse: bool = False) -> Offloader:
+    def offloader(self, *, reverse: bool = False) -> Offloader:
         """Return an Offloader from local storage to S3, or back with `reverse`. Raises KeyError if there is no S3."""
         names = ("s3", "local") if reverse else ("local", "s3")
         source, target = (self._storages[name] for name in names)
-        return Offloader(self.database, source, target, self.instruments, grace=self._options.offload_grace)
+        return Offloader(
+            self.database,
+            source,
+            target,
+            self.instruments,
+            grace=self._options.offload_grace,
+            timings=self._timings.offload,
+        )
 
     @asynccontextmanager
-    async def by_itself(self) -> AsyncIterator[None]:
-        """Run the jobs that the settings enable on their schedules, in the background, while the block runs."""
-        options, timings = self._options, self._timings
+    async def scheduled(self) -> AsyncIterator[None]:
+        """Run the jobs that the options enable at their intervals, in the background, while the block runs."""
+        timings = self._timings
+        first = random.uniform(*timings.first_reconcile_delay)
+        jobs = [
+            run_every(timings.garbage_collection_interval, self._collect_garbage, "Collecting garbage"),
+            run_every(timings.reconcile_interval, self._run_hourly_jobs, "The sweep", first=first),
+        ]
+        if self._options.offload_after is not None:
+            jobs.append(run_every(timings.offload_interval, self._offload, "Moving files to S3"))
         async with AsyncExitStack() as stack:
-            work = [run_every(timings.garbage_collection_interval, self._collect_garbage, "Removing what is left over")]
-            first = random.uniform(*timings.first_reconcile_delay)
-            work.append(run_every(timings.reconcile_interval, self._run_hourly_jobs, "The sweep", first=first))
-            after = options.offload_after
-            if after is not None:
-                work.append(run_every(timings.offload_interval, lambda: self._offload(after), "Moving files to S3"))
-            for each in work:
-                await stack.enter_async_context(run_in_background(each))
+            for job in jobs:
+                await stack.enter_async_context(run_in_background(job))
             yield
 
     async def _collect_garbage(self) -> None:
-        await self.remover.run()
+        await self.garbage_collector.run()
 
-    async def _offload(self, after: timedelta) -> None:
-        def report(moved: OffloadResult) -> None:
-            if moved.outcome != "moved":
-                log.warning("Attachment %s stays: %s", moved.attachment.id, moved.reason or moved.outcome)
-
-        await self.mover().run(utc_now() - after, report=report)
+    async def _offload(self) -> None:
+        await self.offloader().run(
+            utc_now() - (self._options.offload_after or timedelta(0)), report=_log_failed_offload
+        )
 
     async def _run_hourly_jobs(self) -> None:
-        def report(finding: Finding) -> None:
-            log.warning("Sweep: %s %s %s", finding.kind, finding.storage, finding.name)
-
-        async def retain() -> None:
-            retention = self._options.retention
-            if retention is None:
-                return
-            deleted = await self.retention.run(utc_now() - retention)
-            if deleted.files:
-                log.info("Retention deleted %d files of %d bytes", deleted.files, deleted.bytes)
-
-        async def sweep() -> None:
-            await self.sweep.run(report=report)
-
-        async def scrub() -> None:
-            await self.scrubber.run(self._options.scrub_share, _log_mismatch)
-
-        parts: dict[str, Callable[[], Awaitable[None]]] = {
-            "Retention": retain,
-            "The sweep": sweep,
-            "The scrub": scrub,
-        }
-        for what, part in parts.items():
+        for name, job in (("Retention", self._retain), ("The sweep", self._reconcile), ("The scrub", self._scrub)):
             try:
-                await part()
+                await job()
             except Exception:  # the failure of one job must not stop the others
-                log.exception("%s failed; it is tried again in %g s", what, self._timings.reconcile_interval)
+                log.exception("%s failed; retrying in %g s", name, self._timings.reconcile_interval)
+
+    async def _retain(self) -> None:
+        retention = self._options.retention
+        if retention is None:
+            return
+        deleted = await self.retention.run(SYSTEM_CONTEXT, utc_now() - retention)
+        if deleted.files:
+            log.info("Retention deleted %d files of %d bytes", deleted.files, deleted.bytes)
+
+    async def _reconcile(self) -> None:
+        await self.reconciler.run(report=_log_finding)
+
+    async def _scrub(self) -> None:
+        await self.scrubber.run(self._options.scrub_share, _log_mismatch)
 
     def _unrepaired(self) -> Observations:
-        return [(number, {"kind": kind}) for kind, number in self.sweep.unrepaired().items()]
+        return [(number, {"kind": kind}) for kind, number in self.reconciler.unrepaired().items()]
+
+
+def _log_failed_offload(result: OffloadResult) -> None:
+    if result.outcome != "moved":
+        log.warning("Attachment %s was not moved: %s", result.attachment.id, result.reason or result.outcome)
+
+
+def _log_finding(finding: Finding) -> None:
+    log.warning("Sweep: %s %s %s", finding.kind, finding.storage, finding.name)
 
 
 def _log_mismatch(scrubbed: ScrubResult) -> None:
     if scrubbed.outcome == "mismatch":
-        log.error("Attachment %s is not what it was: %s", scrubbed.attachment.id, scrubbed.reason)
+        log.error("Attachment %s does not match its recorded hash: %s", scrubbed.attachment.id, scrubbed.reason)

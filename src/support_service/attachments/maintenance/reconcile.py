@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from support_service.attachments.maintenance import garbage_queries
+from support_service.attachments import ledger, store
+from support_service.attachments.maintenance import reconcile_queries
 from support_service.attachments.maintenance.garbage import Clock, GarbageCollector
 from support_service.attachments.storage.base import KEY_PATTERN, SHARDS, AttachmentStorage, FileInfo
 from support_service.core.clock import utc_now
@@ -49,13 +50,13 @@ class Reconciler:
         self,
         database: Database,
         storages: Mapping[str, AttachmentStorage],
-        remover: GarbageCollector,
+        garbage: GarbageCollector,
         instruments: Instruments,
         clock: Clock = utc_now,
     ) -> None:
         self._database = database
         self._storages = storages
-        self._remover = remover
+        self._garbage = garbage
         self._instruments = instruments
         self._clock = clock
         self._unrepaired: dict[str, int] = {}
@@ -78,17 +79,17 @@ class Reconciler:
                 self._instruments.attachment_sweep_repairs.add(finding.number, {"kind": finding.kind})
             report(finding)
 
-        if not dry_run and (removed := await self._remover.run()).files:
-            note(Finding("leftover", "", "bytes that no attachment names", removed.files))
-        out_of_reach: Unavailable | None = None
+        if not dry_run and (deleted := await self._garbage.run()).files:
+            note(Finding("leftover", "", "bytes that no attachment names", deleted.files))
+        failed: Unavailable | None = None
         for storage in self._storages.values():
             try:
                 await self._check_storage(storage, note, dry_run=dry_run)
             except Unavailable as failure:
-                out_of_reach = failure  # the other storages are still reconciled
+                failed = failure  # the other storages are still reconciled
         await self._check_ledger(note, dry_run=dry_run)
-        if out_of_reach is not None:
-            raise out_of_reach
+        if failed is not None:
+            raise failed
         self._unrepaired = {kind: found[kind] for kind in REPORTED}
         return found
 
@@ -109,7 +110,7 @@ class Reconciler:
         dry_run: bool,
     ) -> None:
         # The files were listed before this query, so each listed file has its row by now or was uploaded recently.
-        rows = await garbage_queries.list_by_key_prefix(self._database, storage.name, f"{shard}/")
+        rows = await reconcile_queries.list_by_key_prefix(self._database, storage.name, f"{shard}/")
         named = {row.storage_key for row in rows}
         for key in files.keys() - named:
             if await self._is_orphan(storage, files[key]):
@@ -120,7 +121,7 @@ class Reconciler:
             found = files.get(row.storage_key) or await storage.stat(row.storage_key)
             if found is not None and found.size == row.size_bytes:
                 continue
-            current = await garbage_queries.get_by_id(self._database, row.id)
+            current = await store.get_by_id(self._database, row.id)
             if current is None or (current.storage, current.storage_key) != (row.storage, row.storage_key):
                 continue  # deleted or moved in the meantime
             note(Finding("damaged" if found else "missing", storage.name, f"{row.id} ({row.filename})"))
@@ -128,20 +129,16 @@ class Reconciler:
     async def _is_orphan(self, storage: AttachmentStorage, found: FileInfo) -> bool:
         if found.changed_at > self._clock() - MIN_ORPHAN_AGE[storage.name]:
             return False
-        return not await garbage_queries.is_referenced(self._database, storage.name, found.key)
+        return not await reconcile_queries.is_referenced(self._database, storage.name, found.key)
 
     async def _check_ledger(self, note: ReportFinding, *, dry_run: bool) -> None:
-        differences = {
-            storage: (ledger, rows)
-            for storage, (ledger, rows) in (await garbage_queries.ledger_and_row_totals(self._database)).items()
-            if ledger != rows
-        }
+        differences = [each for each in await ledger.compare(self._database) if each.ledger != each.rows]
         if differences and not dry_run:
             async with self._database.transaction() as tx:
-                await garbage_queries.correct_ledger(tx)
-        for storage, (ledger, rows) in differences.items():
-            said = f"{ledger.files} files of {ledger.bytes} bytes, and the rows {rows.files} of {rows.bytes}"
-            note(Finding("ledger", storage, f"the ledger said {said}"))
+                await ledger.correct(tx)
+        for storage, said, rows in differences:
+            text = f"{said.files} files of {said.bytes} bytes, and the rows {rows.files} of {rows.bytes}"
+            note(Finding("ledger", storage, f"the ledger said {text}"))
 
 
 async def _by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str, dict[str, FileInfo]]]:

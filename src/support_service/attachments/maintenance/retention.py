@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from support_service.attachments import store
-from support_service.attachments.maintenance import garbage_queries
 from support_service.attachments.maintenance.garbage import Clock
+from support_service.attachments.maintenance.retention_queries import list_expired
 from support_service.attachments.model import Attachment, FileTotals
-from support_service.attachments.service import audit_removal, publish_removal
+from support_service.attachments.removal import remove_attachments
 from support_service.core.clock import utc_now
-from support_service.core.principals import CURRENT_PRINCIPAL
 from support_service.database import Database
 from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
 from support_service.telemetry.instruments import Instruments
@@ -30,6 +29,7 @@ class RetentionJob:
 
     async def run(
         self,
+        context: WriteContext,
         before: datetime,
         statuses: Sequence[str] = ("closed",),
         *,
@@ -45,24 +45,20 @@ class RetentionJob:
         while limit is None or files < limit:
             batch = RETENTION_BATCH if limit is None else min(RETENTION_BATCH, limit - files)
             if dry_run:
-                expired = await garbage_queries.expired(self._database, before, statuses, after, batch)
+                expired = await list_expired(self._database, before, statuses, after, batch)
                 deleted = [attachment for _, attachment in expired]
             else:
                 at = self._clock()
-                async with unit_of_work(self._database, WriteContext(CURRENT_PRINCIPAL.get())) as work:
-                    tx = work.tx
-                    expired = await garbage_queries.expired(tx, before, statuses, after, batch, lock=True)
+                async with unit_of_work(self._database, context) as work:
+                    expired = await list_expired(work.tx, before, statuses, after, batch, lock=True)
                     ids = [attachment.id for _, attachment in expired]
                     for case_id in sorted({attachment.ticket_id for _, attachment in expired}):
-                        await store.lock_case(tx, case_id)
-                    deleted = await store.remove(tx, ids, "retention", at) if ids else []
-                    await publish_removal(tx, deleted, self._public_url, at)
-                    await audit_removal(work, deleted, "retention", at)
-                    await store.subtract_from_ledger(tx, deleted)
+                        await store.lock_case(work.tx, case_id)
+                    deleted = await remove_attachments(work, ids, "retention", at, public_url=self._public_url)
                 self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
             if not expired:
                 break
-            after = expired[-1][0]
+            after = expired[-1].seq
             for attachment in deleted:
                 report(attachment)
             files += len(deleted)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from support_service.attachments.maintenance import garbage_queries
+from support_service.attachments import store
 from support_service.attachments.model import Attachment
 from support_service.attachments.storage.base import AttachmentStorage, sha256_of
 from support_service.core.errors import Unavailable
@@ -41,9 +41,9 @@ class Scrubber:
         if sample == 0:
             return counted
         after = 0
-        while rows := await garbage_queries.list_page(self._database, after, SCRUB_PAGE):
-            after = rows[-1][0]
-            for _, attachment in rows:
+        while page := await store.list_page(self._database, after, SCRUB_PAGE):
+            after = page[-1].seq
+            for _, attachment in page:
                 if random.random() >= sample:
                     continue
                 scrubbed = await self._scrub_file(attachment)
@@ -70,7 +70,7 @@ class Scrubber:
 
     async def _mismatch_unless_changed(self, attachment: Attachment, reason: str) -> ScrubResult | None:
         """Return a mismatch; None if the file was moved or deleted in the meantime."""
-        current = await garbage_queries.get_by_id(self._database, attachment.id)
+        current = await store.get_by_id(self._database, attachment.id)
         if current is None or (current.storage, current.storage_key) != (attachment.storage, attachment.storage_key):
             return None
         return ScrubResult(attachment, "mismatch", reason)

@@ -86,7 +86,7 @@ class AttachmentStorage(Protocol):
     async def delete_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
         """Delete unfinished uploads that have not changed since `before`, or only count them. Return how many."""
 
-    async def link(self, key: str, seconds: int) -> str | None:
+    async def presigned_url(self, key: str, seconds: int) -> str | None:
         """Return a URL that serves the bytes to any client for `seconds`; None if the storage can't serve files."""
 
     def free(self) -> int | None:

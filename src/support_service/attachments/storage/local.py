@@ -114,13 +114,13 @@ class LocalAttachmentStorage:
             with file:
                 while length > 0:
                     if not block:
-                        raise unreadable_error("The file is shorter than it was when it was kept.")
+                        raise unreadable_error("The file is shorter than when it was stored.")
                     length -= len(block)
                     yield block
                     block = await asyncio.to_thread(file.read, min(BLOCK_BYTES, length)) if length else b""
         except FileNotFoundError as failure:
             await _in_thread(os.stat, self._root / key[:2])  # raises Unavailable if the whole folder is missing
-            raise unreadable_error("The file is not in its folder; its row is still there.") from failure
+            raise unreadable_error("The file is missing from its folder, but its row exists.") from failure
         except OSError as failure:
             raise _disk_unavailable(failure) from failure
 
@@ -147,7 +147,7 @@ class LocalAttachmentStorage:
 
         return await _in_thread(delete)
 
-    async def link(self, key: str, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no URLs
+    async def presigned_url(self, key: str, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no URLs
         return None
 
     def free(self) -> int | None:

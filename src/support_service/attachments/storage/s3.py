@@ -8,6 +8,7 @@ lifecycle rule aborts it (docs/s3-lifecycle.json), because obstore can't list mu
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,13 +27,17 @@ LIST_PAGE_SIZE = 1000  # objects per list page, as in S3
 NO_BUCKET = "NoSuchBucket"
 # Not just "416": the error text also contains the key and the port, whose digits could match.
 RANGE_ERROR_TEXTS = ("status code: 416", "InvalidRange")
-RESPONSE_TIMEOUT = 15.0  # seconds to wait for any response except that to a large upload, in case the server hangs
-MIN_UPLOAD_BYTES_PER_SECOND = (
-    64 * 1024
-)  # bytes per second; an upload in one request may take size / SLOWEST seconds more than WITHIN
-STALL_TIMEOUT = 60.0  # seconds after which a large upload fails if the server accepts no more data
-COMPLETE_TIMEOUT = 300.0  # seconds that the server may take to assemble the parts of a large file
 CACHE_CONTROL = "private, no-cache"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Timings:
+    """Timeouts in seconds."""
+
+    response: float = 15.0  # for any response except that to a large upload, in case the server hangs
+    stall: float = 60.0  # a large upload fails if the server accepts no more data for this time
+    complete: float = 300.0  # for the server to assemble the parts of a large file
+    min_upload_rate: int = 64 * 1024  # bytes per second; an upload in one request may take its size / rate longer
 
 
 class S3AttachmentStorage:
@@ -40,7 +45,15 @@ class S3AttachmentStorage:
 
     name = "s3"
 
-    def __init__(self, bucket: str, *, endpoint: str | None = None, region: str = "us-east-1") -> None:
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        endpoint: str | None = None,
+        region: str = "us-east-1",
+        timings: S3Timings = S3Timings(),
+    ) -> None:
+        self._timings = timings
         self._store = S3Store(
             bucket,
             config={"region": region, **({"endpoint": endpoint} if endpoint else {})},
@@ -89,7 +102,7 @@ class S3AttachmentStorage:
                 )
             del start  # frees the memory once the bytes are sent
             try:
-                await _wait_until_sent(sending, source)
+                await self._wait_until_sent(sending, source)
             except asyncio.CancelledError:
                 source.stop()
                 with suppress(Unavailable):
@@ -108,25 +121,27 @@ class S3AttachmentStorage:
         with _translated_errors():
             try:
                 request = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
-                stream = (await asyncio.wait_for(request, RESPONSE_TIMEOUT)).stream(READ_BLOCK_BYTES)
-                while block := await asyncio.wait_for(anext(stream, b""), RESPONSE_TIMEOUT):
+                stream = (await asyncio.wait_for(request, self._timings.response)).stream(READ_BLOCK_BYTES)
+                while block := await asyncio.wait_for(anext(stream, b""), self._timings.response):
                     length -= len(block)
                     yield bytes(block)
             except FileNotFoundError as failure:
                 if NO_BUCKET in str(failure):
                     raise
-                raise unreadable_error("The object is not in its bucket; its row is still there.") from None
+                raise unreadable_error("The object is missing from the bucket, but its row exists.") from None
             except BaseError as failure:
                 if any(sign in str(failure) for sign in RANGE_ERROR_TEXTS):
-                    raise unreadable_error("The object is shorter than it was when it was kept.") from None
+                    raise unreadable_error("The object is shorter than when it was stored.") from None
                 raise
         if length > 0:
-            raise unreadable_error("The object is shorter than it was when it was kept.")
+            raise unreadable_error("The object is shorter than when it was stored.")
 
     async def stat(self, key: str) -> FileInfo | None:
         with _translated_errors():
             try:
-                return _to_found(await asyncio.wait_for(obstore.head_async(self._store, key), RESPONSE_TIMEOUT))
+                return _to_file_info(
+                    await asyncio.wait_for(obstore.head_async(self._store, key), self._timings.response)
+                )
             except FileNotFoundError:
                 return None
 
@@ -135,15 +150,15 @@ class S3AttachmentStorage:
         folder = f"{prefix.partition('/')[0]}/" if prefix else None
         with _translated_errors():
             pages = obstore.list(self._store, folder, chunk_size=LIST_PAGE_SIZE)
-            while page := await asyncio.wait_for(anext(pages, []), RESPONSE_TIMEOUT):
-                for found in map(_to_found, page):
+            while page := await asyncio.wait_for(anext(pages, []), self._timings.response):
+                for found in map(_to_file_info, page):
                     if found.key.startswith(prefix):
                         yield found
 
     async def delete(self, key: str) -> None:
         with _translated_errors():
             try:
-                await asyncio.wait_for(obstore.delete_async(self._store, key), RESPONSE_TIMEOUT)
+                await asyncio.wait_for(obstore.delete_async(self._store, key), self._timings.response)
             except FileNotFoundError as failure:
                 if NO_BUCKET in str(failure):  # pragma: no branch - else a server calls a missing key an error
                     raise
@@ -152,40 +167,40 @@ class S3AttachmentStorage:
         """Return 0: the bucket's lifecycle rule aborts unfinished multipart uploads."""
         return 0
 
-    async def link(self, key: str, seconds: int) -> str | None:
+    async def presigned_url(self, key: str, seconds: int) -> str | None:
         # Check the object first, so that no client is redirected to a server that is down.
         if await self.stat(key) is None:
             return None
         with _translated_errors():
             signed = obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
-            return str(await asyncio.wait_for(signed, RESPONSE_TIMEOUT))
+            return str(await asyncio.wait_for(signed, self._timings.response))
 
     def free(self) -> int | None:
         return None
 
     async def _put_object(self, key: str, data: bytes, attributes: Any) -> None:
-        within = RESPONSE_TIMEOUT + len(data) / MIN_UPLOAD_BYTES_PER_SECOND
+        within = self._timings.response + len(data) / self._timings.min_upload_rate
         await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), within)
+
+    async def _wait_until_sent(self, sending: asyncio.Future[Any], source: HashingStream) -> None:
+        """Wait until a file is sent. Raises TimeoutError if the server accepts no more data or does not respond."""
+        while not (await asyncio.wait([sending], timeout=self._timings.stall / 10))[0]:
+            completing = source.ended and source.failure is None
+            if source.stalled() > (self._timings.complete if completing else self._timings.stall):
+                sending.cancel()
+                raise TimeoutError
+        sending.result()
 
     async def _undo_put(self, key: str, sending: asyncio.Future[Any]) -> None:
         """Delete a file whose upload was cancelled.
 
         If the server hangs, a multipart upload may stay open until the bucket's lifecycle rule aborts it.
         """
-        await asyncio.wait([sending], timeout=RESPONSE_TIMEOUT)
+        await asyncio.wait([sending], timeout=self._timings.response)
         if not sending.done():
             sending.cancel()
         elif not sending.exception():  # pragma: no cover - it was whole in the moment of the cancellation
             await self.delete(key)
-
-
-async def _wait_until_sent(sending: asyncio.Future[Any], source: HashingStream) -> None:
-    """Wait until a file is sent. Raises TimeoutError if the server accepts no more data or does not respond."""
-    while not (await asyncio.wait([sending], timeout=STALL_TIMEOUT / 10))[0]:
-        if source.stalled() > (COMPLETE_TIMEOUT if source.ended and source.failure is None else STALL_TIMEOUT):
-            sending.cancel()
-            raise TimeoutError
-    sending.result()
 
 
 @contextmanager
@@ -194,14 +209,16 @@ def _translated_errors() -> Iterator[None]:
     try:
         yield
     except TimeoutError as failure:
-        raise Unavailable("storage_unavailable", "The object storage gives no answer") from failure
+        raise Unavailable("storage_unavailable", "The object storage does not respond") from failure
     except (BaseError, FileNotFoundError) as failure:  # a missing bucket is also "not found"
         raise _unavailable(failure) from failure
 
 
 def _unavailable(failure: Exception) -> Unavailable:
     first = str(failure).partition("\n")[0]
-    return Unavailable("storage_unavailable", f"The object storage can't be reached or refuses: {first[:300]}")
+    return Unavailable(
+        "storage_unavailable", f"The object storage can't be reached or rejects the request: {first[:300]}"
+    )
 
 
 def _attributes(label: ResponseHeaders | None) -> Any:
@@ -214,5 +231,5 @@ def _attributes(label: ResponseHeaders | None) -> Any:
     }
 
 
-def _to_found(meta: Any) -> FileInfo:
+def _to_file_info(meta: Any) -> FileInfo:
     return FileInfo(meta["path"], meta["size"], meta["last_modified"])

@@ -1,0 +1,59 @@
+"""The attachment backlog: files on local storage that wait for the offload, and their gauges."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from support_service.attachments import ledger, store
+from support_service.attachments.model import FileTotals
+from support_service.attachments.storage.base import AttachmentStorage
+from support_service.database import Database
+from support_service.telemetry.instruments import Instruments, Observations
+from support_service.telemetry.instruments.attachments import (
+    ATTACHMENT_BACKLOG,
+    ATTACHMENT_BACKLOG_AGE,
+    ATTACHMENT_BACKLOG_FILES,
+    ATTACHMENT_DISK_FREE,
+)
+
+LOCAL = "local"
+
+
+class AttachmentBacklog:
+    """The last known content of the local storage, for gauges. The gauges have no value before the first refresh.
+
+    `local` is None if this process has no local storage.
+    """
+
+    def __init__(self, database: Database, local: AttachmentStorage | None, instruments: Instruments) -> None:
+        self._database = database
+        self._local = local
+        self._totals: FileTotals | None = None
+        self._oldest: datetime | None = None
+        self._disk_free: int | None = None
+        instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._totals.bytes, {})] if self._totals else [])
+        instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._totals.files, {})] if self._totals else [])
+        instruments.observe(ATTACHMENT_BACKLOG_AGE, self._age)
+        instruments.observe(ATTACHMENT_DISK_FREE, lambda: [] if self._disk_free is None else [(self._disk_free, {})])
+
+    def update(self, storage: str, totals: FileTotals) -> None:
+        """Take over the content of a storage after an upload."""
+        if storage == LOCAL:
+            self._totals = totals
+
+    async def refresh(self) -> None:
+        """Update the gauges: free disk space, then the local ledger and the time of the oldest local file.
+
+        The disk is read first because it needs no database. The ledger is read again because other replicas change it.
+        """
+        if self._local is not None:
+            try:
+                self._disk_free = await asyncio.to_thread(self._local.free)
+            except OSError:
+                self._disk_free = None  # the disk is missing, so its free space is unknown
+        self._totals = await ledger.totals(self._database, LOCAL)
+        self._oldest = await store.oldest_created_at(self._database, LOCAL) if self._totals.files else None
+
+    def _age(self) -> Observations:
+        if self._totals is None:
+            return []
+        return [(max(0.0, (datetime.now(UTC) - self._oldest).total_seconds()) if self._oldest else 0.0, {})]

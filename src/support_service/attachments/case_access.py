@@ -1,0 +1,28 @@
+"""Which cases a principal may add files to or remove files from."""
+
+from support_service.attachments import store
+from support_service.attachments.store import CaseForUpload
+from support_service.core.errors import Conflict, case_not_found
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version
+from support_service.core.principals import Principal
+from support_service.idempotency.unit_of_work import UnitOfWork
+
+
+async def lock_visible_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions) -> CaseForUpload:
+    """Lock the case and increment its version. Raises NotFound and VersionConflict."""
+    case = require_visible(work.context.principal, case_id, await store.lock_case(work.tx, case_id))
+    expect_version(case.version - 1, expected)
+    return case
+
+
+def require_visible(principal: Principal, case_id: str, case: CaseForUpload | None) -> CaseForUpload:
+    """Return the case. Raises NotFound if there is none, or if the principal may not see it."""
+    if case is None or not principal.may_see(case.owner):
+        raise case_not_found(case_id)
+    return case
+
+
+def require_accepting_files(principal: Principal, case: CaseForUpload) -> None:
+    """Raise Conflict if the case is closed and the principal is its customer."""
+    if case.status == "closed" and principal.role == "customer":
+        raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")

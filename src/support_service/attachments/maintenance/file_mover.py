@@ -1,0 +1,173 @@
+"""FileMover: claim files of one storage, and move each to another.
+
+1. Claim the file, and put the copy's key on the garbage list before its first byte is written.
+2. Copy the file, read the copy back and compare its hash.
+3. In one transaction, make the row name the copy and put the old bytes on the garbage list instead.
+
+A crash at any point loses no file and leaves no orphan: when the claims of a dead run expire, other runs take over.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Literal, NamedTuple
+
+from support_service.attachments import store
+from support_service.attachments.garbage_queries import add_garbage
+from support_service.attachments.maintenance import offload_queries
+from support_service.attachments.maintenance.garbage import Clock
+from support_service.attachments.maintenance.throttle import Throttle
+from support_service.attachments.model import Attachment, content_disposition
+from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, new_key, sha256_of
+from support_service.core.errors import Unavailable
+from support_service.database import Database
+from support_service.telemetry.instruments import Instruments
+
+
+@dataclass(frozen=True, slots=True)
+class OffloadTimings:
+    """Concurrency, leases and retry delays of the offload."""
+
+    workers: int = 8
+    claim_batch: int = 32  # files claimed in one transaction
+    claim_lease: timedelta = timedelta(minutes=2)  # how long the claims of a dead run block its files
+    claim_renewal_interval: float = 30.0  # seconds
+    unmovable_retry_delay: timedelta = timedelta(hours=1)  # of a file that could not be moved
+    # Of a file at which the target failed: if the file is the cause, the other files are tried first.
+    target_failure_retry_delay: timedelta = timedelta(minutes=5)
+
+
+class ClaimedFile(NamedTuple):
+    """A file that a run has claimed, and the key of its copy."""
+
+    attachment: Attachment
+    copy_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class OffloadResult:
+    """The outcome for one file; `reason` explains why it was not moved."""
+
+    attachment: Attachment
+    outcome: Literal["moved", "mismatch", "unreadable", "gone", "failed"]
+    reason: str = ""
+
+
+class FileMover:
+    """Moves single files from `source` to `target` for runs, which are named by an id."""
+
+    def __init__(
+        self,
+        database: Database,
+        source: AttachmentStorage,
+        target: AttachmentStorage,
+        instruments: Instruments,
+        clock: Clock,
+        *,
+        grace: timedelta,
+        timings: OffloadTimings,
+    ) -> None:
+        self._database = database
+        self._source = source
+        self._target = target
+        self._instruments = instruments
+        self._clock = clock
+        self._grace = grace
+        self._timings = timings
+
+    async def claim(self, before: datetime, run_id: str, limit: int) -> list[ClaimedFile]:
+        """Claim at most `limit` files for a run. The copy of each is already on the garbage list."""
+        at = self._clock()
+        until = at + self._timings.claim_lease
+        async with self._database.transaction() as tx:
+            attachments = await offload_queries.claim(
+                tx, self._source.name, before, at, mover=run_id, until=until, limit=limit
+            )
+            claimed = [ClaimedFile(attachment, new_key()) for attachment in attachments]
+            for attachment, key in claimed:
+                await add_garbage(tx, self._target.name, key, attachment.size_bytes, until, mover=run_id)
+        return claimed
+
+    async def renew_claims(self, run_id: str) -> None:
+        """Renew the claims of a run."""
+        async with self._database.transaction() as tx:
+            await offload_queries.renew_claims(tx, run_id, self._clock() + self._timings.claim_lease)
+
+    async def release(self, claimed: ClaimedFile, run_id: str, *, retry_after: timedelta | None = None) -> None:
+        """Release a claim and make its copy due for deletion. With `retry_after`, block new claims for that time."""
+        at = self._clock()
+        async with self._database.transaction() as tx:
+            await offload_queries.make_copy_due(tx, self._target.name, claimed.copy_key, at)
+            until = at + retry_after if retry_after else None
+            await offload_queries.release_claim(tx, claimed.attachment.id, run_id, until)
+
+    async def move(self, claimed: ClaimedFile, run_id: str, throttle: Throttle) -> OffloadResult:
+        """Move one claimed file.
+
+        Raises Unavailable if a storage can't be reached, InsufficientStorage if the target is full.
+        """
+        started = perf_counter()
+        attachment = claimed.attachment
+        result = await self._copy(claimed, throttle)
+        if result is None and await self._switch(claimed, run_id):
+            result = OffloadResult(attachment, "moved")
+        elif result is not None and await self._is_current(attachment):
+            await self.release(claimed, run_id, retry_after=self._timings.unmovable_retry_delay)
+        else:
+            await self.release(claimed, run_id)
+            result = OffloadResult(attachment, "gone", "it was deleted, or another run has taken it over")
+        self._count(result)
+        self._instruments.attachment_offload.record(perf_counter() - started, {"to": self._target.name})
+        return result
+
+    def failed(self, claimed: ClaimedFile, reason: str) -> OffloadResult:
+        """Count and return the outcome of a file that failed because a storage was unavailable or full."""
+        result = OffloadResult(claimed.attachment, "failed", reason)
+        self._count(result)
+        return result
+
+    async def _switch(self, claimed: ClaimedFile, run_id: str) -> bool:
+        async with self._database.transaction() as tx:
+            return await offload_queries.switch_to_copy(
+                tx,
+                claimed.attachment,
+                self._target.name,
+                claimed.copy_key,
+                mover=run_id,
+                due_at=self._clock() + self._grace,
+            )
+
+    async def _is_current(self, attachment: Attachment) -> bool:
+        """Return whether the row still names these bytes. The bytes of a deleted attachment may already be gone."""
+        current = await store.get_by_id(self._database, attachment.id)
+        return current is not None and current.storage_key == attachment.storage_key
+
+    async def _copy(self, claimed: ClaimedFile, throttle: Throttle) -> OffloadResult | None:
+        """Copy a file and read it back. Return None if both hashes equal the row's, otherwise what went wrong."""
+        attachment, key = claimed
+        label = ResponseHeaders(attachment.content_type, content_disposition(attachment.filename))
+        blocks = throttle.over(self._source.read(attachment.storage_key, 0, attachment.size_bytes))
+        try:
+            stored = await self._target.put(blocks, key=key, expected=attachment.size_bytes, label=label)
+        except Unavailable as failure:
+            if failure.code == "attachment_unreadable":
+                return OffloadResult(attachment, "unreadable", str(failure))
+            raise
+        if stored.sha256 != attachment.sha256:
+            return OffloadResult(
+                attachment, "mismatch", f"its bytes have SHA-256 {stored.sha256}, its row {attachment.sha256}"
+            )
+        try:
+            copied = await sha256_of(self._target, key, attachment.size_bytes)
+        except Unavailable as failure:
+            if failure.code == "attachment_unreadable":
+                return OffloadResult(attachment, "mismatch", f"the copy: {failure}")
+            raise
+        if copied != attachment.sha256:
+            return OffloadResult(attachment, "mismatch", f"its copy reads back with SHA-256 {copied}")
+        return None
+
+    def _count(self, result: OffloadResult) -> None:
+        series = {"to": self._target.name, "outcome": result.outcome}
+        self._instruments.attachment_offloaded.add(1, series)
+        self._instruments.attachment_offloaded_bytes.add(result.attachment.size_bytes, series)

@@ -1,0 +1,28 @@
+"""SQL of the reconcile job."""
+
+import sqlalchemy as sa
+
+from support_service.attachments.model import Attachment
+from support_service.attachments.store import COLUMNS, to_attachment
+from support_service.database import Reader
+from support_service.database.tables import attachment_leftovers as garbage
+from support_service.database.tables import attachments
+
+
+async def list_by_key_prefix(reader: Reader, storage: str, prefix: str) -> list[Attachment]:
+    """Return the attachments on a storage whose keys start with `prefix`."""
+    last = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    rows = await reader.fetch_all(
+        sa.select(*COLUMNS).where(
+            attachments.c.storage == storage, attachments.c.storage_key >= prefix, attachments.c.storage_key < last
+        )
+    )
+    return [to_attachment(row) for row in rows]
+
+
+async def is_referenced(reader: Reader, storage: str, key: str) -> bool:
+    """Return whether an attachment or the garbage list names the bytes under a key."""
+    named = sa.exists().where(attachments.c.storage == storage, attachments.c.storage_key == key)
+    listed = sa.exists().where(garbage.c.storage == storage, garbage.c.storage_key == key)
+    row = await reader.fetch_one(sa.select(sa.or_(named, listed).label("referenced")))
+    return bool(row and row.referenced)

@@ -1,0 +1,31 @@
+"""Upload slots: how many uploads run at once, in total and for one customer or agent."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from support_service.attachments.upload_slots import UploadSlots
+from support_service.core.errors import Unavailable
+from support_service.core.principals import Principal
+
+
+@pytest.mark.parametrize("role", ["customer", "agent"])
+def test_one_customer_or_agent_has_a_quarter_of_the_upload_slots(instruments, role):
+    """A customer's or an agent's uploads leave room for those of others; a service's may take all there is."""
+    slots = UploadSlots(instruments, 8)
+    with ExitStack() as uploads:
+
+        def begin(role, name):
+            uploads.enter_context(slots.occupy(Principal(name, role, name)))
+
+        for name in ("one", "two"):
+            for _ in range(2):
+                begin(role, name)
+            with pytest.raises(Unavailable, match="Too many"):
+                begin(role, name)
+        for _ in range(4):
+            begin("service", "desk")
+        with pytest.raises(Unavailable, match="Too many"):
+            begin("service", "desk")
+    assert not slots._active_by_user
+    begin(role, "one")
