@@ -13,7 +13,7 @@ from support_service.cases.policy import permission_missing
 from support_service.cases.requests import CaseChange, CaseQuery, NewCase
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.idempotency.unit_of_work import UnitOfWork
-from support_service.telemetry.logs import CASE_ID
+from support_service.telemetry.logs import LOG_CASE_ID
 
 TAG = Tag("cases", "Cases: open, list, read, change, close.")
 CASES = "/support/cases"
@@ -36,7 +36,7 @@ async def open_case(call: Call, body: NewCase) -> Reply[Case]:
     fulfillment services whenever the timeline is read. Unknown fields are ignored.
     """
     case = await call.services.cases.open_case(call.context, body)
-    CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
+    LOG_CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
     return Reply(case, {"Location": f"{CASES}/{case.id}", **etag_header(call, case)})
 
 

@@ -28,9 +28,9 @@ from support_service.api.route import PUBLIC, Route
 from support_service.api.services import SERVICES
 from support_service.core.errors import Forbidden
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.core.principals import ANONYMOUS, CURRENT_PRINCIPAL
+from support_service.core.principals import ANONYMOUS
+from support_service.http.instrumentation import REQUEST_ID
 from support_service.http.json_body import json_response, read_body_and_query, read_model, read_query
-from support_service.telemetry.logs import REQUEST_ID
 
 AUTHORIZATION = istr("Authorization")
 
@@ -60,7 +60,7 @@ def compile_route(route: Route) -> Handler:
     if permission == PUBLIC:
 
         async def serve_public(request: web.Request) -> web.StreamResponse:
-            return await respond(request, Call(ANONYMOUS, "all", request.app[SERVICES], REQUEST_ID.get() or ""))
+            return await respond(request, Call(ANONYMOUS, "all", request.app[SERVICES], request[REQUEST_ID]))
 
         return serve_public
 
@@ -74,14 +74,10 @@ def compile_route(route: Route) -> Handler:
                 "permission_missing",
                 f"The permission {permission.name!r} is missing: {principal.role}s don't have it.",
             )
-        call = Call(principal, scope, services, REQUEST_ID.get() or "")
-        before = CURRENT_PRINCIPAL.set(principal)
-        try:
-            if is_write and IDEMPOTENCY_KEY in request.headers:
-                return await respond_once(request, call, route, respond)
-            return await respond(request, call)
-        finally:
-            CURRENT_PRINCIPAL.reset(before)
+        call = Call(principal, scope, services, request[REQUEST_ID])
+        if is_write and IDEMPOTENCY_KEY in request.headers:
+            return await respond_once(request, call, route, respond)
+        return await respond(request, call)
 
     return serve
 

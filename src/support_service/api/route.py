@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel
 
+from support_service.api.problem_groups import IDEMPOTENCY_PROBLEMS
 from support_service.core.principals import Role
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 
@@ -93,8 +94,9 @@ class Route:
 
     @property
     def problem_statuses(self) -> set[int]:
-        """The statuses of the problems that are specific to the operation."""
-        return {status for code in self.problems if (status := PROBLEM_CODES_BY_NAME[code].status)}
+        """The statuses of the problems that are specific to the operation, or to writes."""
+        codes = (*self.problems, *(IDEMPOTENCY_PROBLEMS if self.is_write else ()))
+        return {status for code in codes if (status := PROBLEM_CODES_BY_NAME[code].status)}
 
     @property
     def summary(self) -> str:

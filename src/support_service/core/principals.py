@@ -1,11 +1,9 @@
 """Principals: callers with a role, and the cases that each role may see.
 
-The HTTP layer sets `CURRENT_PRINCIPAL` for the duration of a request; background jobs and the command line run as
-`SYSTEM`.
+Endpoints pass the principal of a request to services; background jobs and the command line use `SYSTEM`.
 """
 
 from collections.abc import Set as AbstractSet
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -76,4 +74,3 @@ SYSTEM = Principal("support-service", "supervisor")  # principal of background j
 ANONYMOUS = Principal(
     "anyone", "supervisor"
 )  # principal of every request when authentication is off (SUPPORT_AUTH=open)
-CURRENT_PRINCIPAL: ContextVar[Principal] = ContextVar("caller", default=SYSTEM)

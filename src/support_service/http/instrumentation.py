@@ -12,11 +12,11 @@ from aiohttp.typedefs import Handler, Middleware
 from support_service.http.problems import CLIENT_CLOSED_REQUEST
 from support_service.http.readiness import Readiness
 from support_service.telemetry.http import RequestMetrics
-from support_service.telemetry.logs import CASE_ID, REQUEST_ID
+from support_service.telemetry.logs import LOG_CASE_ID, LOG_REQUEST_ID
 from support_service.telemetry.traces import continue_trace
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
+REQUEST_ID = web.RequestKey("request_id", str)
 
 log = logging.getLogger("support_service.access")
 
@@ -41,7 +41,8 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
             request_id = new_request_id()
         resource = request.match_info.route.resource
         route = resource.canonical if resource else None
-        tokens = REQUEST_ID.set(request_id), CASE_ID.set(request.match_info.get("case_id"))
+        request[REQUEST_ID] = request_id
+        tokens = LOG_REQUEST_ID.set(request_id), LOG_CASE_ID.set(request.match_info.get("case_id"))
         status = 500  # remains if the handler is cancelled at shutdown
         metrics.begin(request.method, route)
         readiness.in_progress += 1
@@ -70,8 +71,8 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
                         status,
                         extra={"route": route, "status": status, "seconds": round(seconds, 6)},
                     )
-                REQUEST_ID.reset(tokens[0])
-                CASE_ID.reset(tokens[1])
+                LOG_REQUEST_ID.reset(tokens[0])
+                LOG_CASE_ID.reset(tokens[1])
         return response
 
     return observe

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from support_service.core import errors
 from support_service.core.errors import FieldError, SupportError
-from support_service.telemetry.logs import REQUEST_ID
+from support_service.telemetry.logs import LOG_REQUEST_ID
 
 STATUS_BY_ERROR: dict[type[SupportError], int] = {
     errors.NotFound: 404,
@@ -118,7 +118,7 @@ def problem_response(status: int, code: str, detail: str, fields: Sequence[Field
         status=status,
         detail=detail,
         code=code,
-        requestId=REQUEST_ID.get(),
+        requestId=LOG_REQUEST_ID.get(),
         errors=[FieldProblem(field=field.field, message=field.message) for field in fields] or None,
     )
     headers = {"Retry-After": RETRY_AFTER_BY_STATUS[status]} if status in RETRY_AFTER_BY_STATUS else None

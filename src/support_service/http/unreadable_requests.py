@@ -12,7 +12,7 @@ from support_service.http.admission import Admission
 from support_service.http.instrumentation import new_request_id
 from support_service.http.problems import problem_response
 from support_service.telemetry.http import RequestMetrics
-from support_service.telemetry.logs import CLIENT_ERROR_LOGGER, REQUEST_ID
+from support_service.telemetry.logs import CLIENT_ERROR_LOGGER, LOG_REQUEST_ID
 
 MAX_URL_BYTES = 8190  # bytes of the request's URL
 # Bytes of one header. It differs from MAX_URL_BYTES, because aiohttp reports only the limit that was exceeded.
@@ -59,13 +59,13 @@ class UnreadableRequestResponder:
     def refuse(self, status: int, code: str, detail: str, cause: BaseException | None) -> web.Response:
         """Return a problem response with a new request id, and count and log the refusal."""
         request_id = new_request_id()
-        token = REQUEST_ID.set(request_id)
+        token = LOG_REQUEST_ID.set(request_id)
         self._metrics.refuse(status)
         reason = code if cause is None else f"{code}, {type(cause).__name__}"
         log.info("Refused an unreadable request: %d %s", status, reason, extra={"status": status})
         response = problem_response(status, code, detail)
         response.headers["X-Request-Id"] = request_id
-        REQUEST_ID.reset(token)
+        LOG_REQUEST_ID.reset(token)
         return response
 
     def _headers_too_large(self, cause: BaseException | None) -> web.Response:

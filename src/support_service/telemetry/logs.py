@@ -17,17 +17,17 @@ CLIENT_ERRORS = (HttpProcessingError, RequestPayloadError, ConnectionError)
 REPORT_EVERY = 60.0  # seconds
 MAX_KINDS = 64
 CLIENT_ERROR_LOGGER = "support_service.refused"  # logger for client input that could not be parsed
-REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-CASE_ID: ContextVar[str | None] = ContextVar("case_id", default=None)
+LOG_REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+LOG_CASE_ID: ContextVar[str | None] = ContextVar("case_id", default=None)
 
 
 class ContextFilter(logging.Filter):
     """Adds the request, trace and case ids of the current context to every record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.requestId = REQUEST_ID.get()
+        record.requestId = LOG_REQUEST_ID.get()
         record.traceId = trace_id()
-        record.caseId = CASE_ID.get()
+        record.caseId = LOG_CASE_ID.get()
         return True
 
 
