@@ -9,7 +9,7 @@ from functools import partial
 from support_service import cli, server
 from support_service.app import Timings, build
 from support_service.attachments.component import AttachmentTimings
-from support_service.attachments.maintenance import offload
+from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.audit.sealer import SealerTimings
 from support_service.events.component import EventTimings
@@ -29,8 +29,6 @@ def shorter(seconds: float) -> float:
     """A rest, divided."""
     return max(LEAST, seconds / TIME)
 
-
-offload.TARGET_FAILURE_RETRY_DELAY /= TIME
 
 USUAL = Timings()
 maintenance = USUAL.attachments.maintenance
@@ -62,6 +60,9 @@ server.build = partial(
                 offload_interval=shorter(maintenance.offload_interval),
                 reconcile_interval=reconcile_interval,
                 first_reconcile_delay=(first, last),
+                offload=OffloadTimings(
+                    target_failure_retry_delay=maintenance.offload.target_failure_retry_delay / TIME
+                ),
             ),
         ),
     ),

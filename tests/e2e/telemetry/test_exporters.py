@@ -147,7 +147,7 @@ async def test_another_propagator(serve, session, port, propagators):
     """A propagator that there is not gives one warning, and the service works."""
     _, _, lines = await lived(serve, session, port, OTEL_PROPAGATORS=propagators)
     assert [line["message"] for line in lines if line["level"] == "WARNING"] == [
-        f"OTEL_PROPAGATORS={propagators!r} is ignored: W3C trace context is what is read and passed on"
+        f"OTEL_PROPAGATORS={propagators!r} is ignored: only W3C trace context is supported"
     ]
 
 
