@@ -1,4 +1,4 @@
-"""What is asked of the services, how, and what becomes of the answers."""
+"""Which calls a timeline read makes to the upstream services, and how their answers are merged."""
 
 import asyncio
 
@@ -10,8 +10,8 @@ pytestmark = pytest.mark.usefixtures("upstream_services")
 ORDER = {"type": "order", "orderId": "ORD-1"}
 
 
-async def test_everything_is_merged_and_sorted(client, orders, payments, shipments):
-    """The case's own history and what three services know make one list, each entry with its type, sorted by time."""
+async def test_timeline_merges_case_history_and_all_sources_by_time(client, orders, payments, shipments):
+    """The case's own history and the entries of all three sources form one list, sorted by time."""
     orders.add("ORD-1", "order.created", "order.paid")
     payments.add("PAY-1", "ORD-1")
     shipments.add("SHP-1", "ORD-1")
@@ -28,7 +28,7 @@ async def test_everything_is_merged_and_sorted(client, orders, payments, shipmen
         "order",
         "payment",
         "shipment",
-        "order",  # the context entry has no time of its own: it counts as said when the case was opened
+        "order",  # the context entry has no timestamp: it gets the time at which the case was opened
         "conversation",
         "attachment",
     ]
@@ -61,34 +61,38 @@ async def test_everything_is_merged_and_sorted(client, orders, payments, shipmen
         "status": "in_transit",
         "trackingNumber": "VN1",
     }
-    said = by_type["conversation"]
-    assert (said["authorType"], said["message"], said["sentiment"], said["metadata"], said["attachmentUri"]) == (
-        ("agent", "Hello", "neutral", {"a": 1}, "https://x/y")
-    )
-    assert said["visibility"] == by_type["attachment"]["visibility"] == "public"
+    message = by_type["conversation"]
+    assert (
+        message["authorType"],
+        message["message"],
+        message["sentiment"],
+        message["metadata"],
+        message["attachmentUri"],
+    ) == (("agent", "Hello", "neutral", {"a": 1}, "https://x/y"))
+    assert message["visibility"] == by_type["attachment"]["visibility"] == "public"
     assert (by_type["attachment"]["filename"], by_type["attachment"]["uri"]) == ("a.txt", attachment["uri"])
     assert by_type["note"] == note
 
 
-async def test_all_calls_go_out_at_once(client, orders, payments, shipments):
-    """An order, its events, its payments and its shipments are asked for together: four calls are in flight at once."""
+async def test_calls_to_all_sources_run_concurrently(client, orders, payments, shipments):
+    """The order, its events, its payments and its shipments are requested concurrently: four calls are in flight."""
     orders.add("ORD-1", "order.created")
-    together = asyncio.Barrier(4)
+    barrier = asyncio.Barrier(4)
     for service in (orders, payments, shipments):
-        service.meet(together)
+        service.meet(barrier)
     detail = await read_detail(client, await open_case(client, context=ORDER))
     assert {source["status"] for source in detail["timelineSources"].values()} == {"fresh"}
 
 
-async def test_calls_to_one_source_are_bounded(make_client, orders):
-    """No more calls than configured are in flight to one service, and one case takes no more than half of them."""
+async def test_concurrent_calls_to_one_source_are_limited(make_client, orders):
+    """A source never gets more concurrent calls than configured, and one case uses at most half of them."""
     client = await make_client(SUPPORT_TIMELINE_CONNECTIONS="4")
     release = orders.hang()
     context = [{"type": "order", "orderId": f"ORD-{number}"} for number in range(4)]
     reading = []
-    for taken in (2, 4, 4):
+    for in_flight in (2, 4, 4):
         reading.append(asyncio.create_task(read_detail(client, await open_case(client, context=context))))
-        await eventually(lambda taken=taken: orders.waiting == taken)
+        await eventually(lambda in_flight=in_flight: orders.waiting == in_flight)
     assert len(orders.calls) == 4
     release.set()
     await asyncio.gather(*reading)
@@ -96,14 +100,14 @@ async def test_calls_to_one_source_are_bounded(make_client, orders):
 
 
 async def test_payments_and_shipments_without_an_id_are_looked_up_by_order(client, payments, shipments):
-    """A case that names an order alone asks for that order's payments and shipments, 50 at most."""
+    """A context with only an order requests the payments and shipments of that order, at most 50 of each."""
     await read_detail(client, await open_case(client, context=ORDER))
     assert payments.calls == ["/payments?orderId=ORD-1&limit=50"]
     assert shipments.calls == ["/fulfillment/shipments?orderId=ORD-1&limit=50"]
 
 
-async def test_things_with_an_id_are_asked_for_by_it(client, payments, shipments):
-    """A case that names a payment and a shipment asks for these, and not by order."""
+async def test_payments_and_shipments_with_an_id_are_requested_by_id(client, payments, shipments):
+    """A context with a payment id and a shipment id requests these, and makes no lookup by order."""
     context = [ORDER, {"type": "payment", "paymentId": "PAY-1"}, {"type": "shipment", "id": "SHP-1"}]
     await read_detail(client, await open_case(client, context=context))
     assert payments.calls == ["/payments/PAY-1"]
@@ -125,8 +129,8 @@ async def test_things_with_an_id_are_asked_for_by_it(client, payments, shipments
         ("a\r\nHost: evil", "a%0D%0AHost%3A%20evil"),
     ],
 )
-async def test_references_go_out_percent_encoded_as_given(client, orders, payments, reference, encoded):
-    """Whatever an order is called, it is one segment of a path and one value of a query, never a path of its own."""
+async def test_references_are_percent_encoded_in_path_and_query(client, orders, payments, reference, encoded):
+    """Any order id is sent as one path segment and one query value, and can't change the path."""
     orders.add(reference)
     detail = await read_detail(client, await open_case(client, context={"type": "order", "orderId": reference}))
     assert sorted(orders.calls) == [f"/orders/{encoded}", f"/orders/{encoded}/events"]
@@ -134,8 +138,8 @@ async def test_references_go_out_percent_encoded_as_given(client, orders, paymen
     assert [entry["orderId"] for entry in detail["timeline"] if "source" in entry] == [reference]
 
 
-async def test_nothing_there_is_an_answer(client, metrics):
-    """A 404 means that there is nothing: no failure, fresh, and cached like any answer."""
+async def test_not_found_is_a_fresh_and_cached_answer(client, metrics):
+    """A 404 means that the source has no entries: it is no failure, it is fresh, and it is cached."""
     case = await open_case(client, context=[ORDER, {"type": "payment", "paymentId": "PAY-9"}])
     detail = await read_detail(client, case)
     assert [entry["type"] for entry in detail["timeline"]] == ["order", "payment"]  # the context alone
@@ -145,8 +149,8 @@ async def test_nothing_there_is_an_answer(client, metrics):
     assert {s["status"] for s in (await read_detail(client, case))["timelineSources"].values()} == {"cached"}
 
 
-async def test_a_case_without_references_asks_nobody(client, metrics, orders, payments, shipments):
-    """Without a reference each service is `none`, nobody is asked, and no collection is counted."""
+async def test_case_without_references_calls_no_source(client, metrics, orders, payments, shipments):
+    """Without references each source has the status `none`, no call is made, and no collection is counted."""
     detail = await read_detail(client, await open_case(client))
     assert {source["status"] for source in detail["timelineSources"].values()} == {"none"}
     assert orders.calls + payments.calls + shipments.calls == []
@@ -154,8 +158,8 @@ async def test_a_case_without_references_asks_nobody(client, metrics, orders, pa
     assert metrics.total("support_timeline_cache_events_total") == 0
 
 
-async def test_a_source_that_is_not_configured_is_off(make_client, orders):
-    """A service without an address is `off`; the others give what they have."""
+async def test_source_without_an_address_is_off(make_client, orders):
+    """A source without a configured URL is `off`; the other sources return their entries."""
     orders.add("ORD-1")
     client = await make_client(SUPPORT_PAYMENT_URL=None, SUPPORT_FULFILLMENT_URL=None)
     sources = (await read_detail(client, await open_case(client, context=ORDER)))["timelineSources"]
@@ -166,8 +170,8 @@ async def test_a_source_that_is_not_configured_is_off(make_client, orders):
     }
 
 
-async def test_a_timeline_that_is_not_asked_for_is_empty(client, orders):
-    """Without the flag the timeline is empty, each service is `none`, and nobody is asked."""
+async def test_timeline_is_empty_unless_requested(client, orders):
+    """Without includeTimeline the timeline is empty, each source is `none`, and no call is made."""
     case = await open_case(client, context=ORDER)
     async with client.get(f"/support/cases/{case['id']}") as response:
         detail = await response.json()

@@ -1,4 +1,4 @@
-"""However many readers of one case there are, in however many processes, each source is asked once."""
+"""Concurrent readers of one case cause one call per source, even across several replicas."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ from tests.support.timings import patient_timings
 
 READERS = 200
 CONTEXT = {"type": "order", "orderId": "ORD-1"}
-ORDERED = {"order": SourceReferences(("A",))}
+ORDER_REFERENCES = {"order": SourceReferences(("A",))}
 EVENTS = "support_timeline_cache_events_total"
 
 pytestmark = pytest.mark.usefixtures("upstream_services")
@@ -38,59 +38,67 @@ pytestmark = pytest.mark.usefixtures("upstream_services")
 
 @pytest.fixture
 def services(orders, payments, shipments):
-    """All three services, each of which knows something of one order."""
+    """All three upstream services, each with entries for one order."""
     orders.add("ORD-1", "order.created")
     payments.add("PAY-1", "ORD-1")
     shipments.add("SHP-1", "ORD-1")
     return orders, payments, shipments
 
 
-def calls(services):
-    """How many calls the services had."""
+def call_count(services):
+    """Return the number of calls to all services."""
     return sum(len(service.calls) for service in services)
 
 
 def statuses(detail):
-    """What each service's part of a detail is worth."""
+    """Return the set of source statuses in a case."""
     return {source["status"] for source in detail["timelineSources"].values()}
 
 
-async def test_a_stampede_on_one_process_is_four_calls(client, metrics, services):
-    """200 readers of one cold case cause four calls, and every one of them gets the whole timeline."""
+async def test_concurrent_readers_of_one_replica_share_four_calls(client, metrics, services):
+    """200 concurrent readers of an uncached case cause four calls, and each gets the complete timeline."""
     case = await open_case(client, context=CONTEXT)
     details = await asyncio.gather(*(read_detail(client, case) for _ in range(READERS)))
-    assert calls(services) == 4
+    assert call_count(services) == 4
     assert {len(detail["timeline"]) for detail in details} == {5}
     assert metrics.value(EVENTS, event="hit") + metrics.value(EVENTS, event="miss") == READERS
     assert metrics.value(EVENTS, event="write") == 1
 
 
-async def test_a_stampede_on_two_processes_is_four_calls(services, redis, upstream_services, tmp_path):
-    """Two replicas that share a Redis ask once between them; readers of both get the whole timeline."""
+async def test_concurrent_readers_of_two_replicas_share_four_calls(services, redis, upstream_services, tmp_path):
+    """Two replicas that share Redis call each source once; readers of both get the complete timeline."""
     addresses = {port: f"http://127.0.0.1:{port}" for port in (free_port(), free_port())}
     async with AsyncExitStack() as stack:
         processes = []
         for port in addresses:
-            own = {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": redis.url}
-            # On a busy machine one replica may run long before the other does.
-            own |= {"SUPPORT_REDIS_TIMEOUT": "60", "module": "tests.support.long_timeouts", "PYTHONPATH": str(ROOT)}
-            processes.append(await stack.enter_async_context(running("serve", cwd=tmp_path, **upstream_services | own)))
+            variables = {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": redis.url}
+            # On a busy machine the replicas may start and run at different times.
+            variables |= {
+                "SUPPORT_REDIS_TIMEOUT": "60",
+                "module": "tests.support.long_timeouts",
+                "PYTHONPATH": str(ROOT),
+            }
+            processes.append(
+                await stack.enter_async_context(running("serve", cwd=tmp_path, **upstream_services | variables))
+            )
         starting = zip(processes, addresses.values(), strict=True)
         await asyncio.gather(*(process.answers(address) for process, address in starting))
         replicas = [await stack.enter_async_context(aiohttp.ClientSession(address)) for address in addresses.values()]
         case = await open_case(replicas[0], context=CONTEXT)
         reads = (read_detail(replica, case) for _ in range(READERS // 2) for replica in replicas)
         details = await asyncio.gather(*reads)
-    assert calls(services) == 4
+    assert call_count(services) == 4
     assert {len(detail["timeline"]) for detail in details} == {5}
     assert all(statuses(detail) <= {"fresh", "cached"} for detail in details)
 
 
-async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(make_client, services, redis, instruments):
-    """The claim of a dead replica expires: a reader on another replica waits for that, and then asks itself."""
+async def test_reader_calls_the_sources_once_the_lease_of_a_dead_replica_expires(
+    make_client, services, redis, instruments
+):
+    """A reader waits for the lease of a dead replica to expire, then calls the sources itself."""
     lease = 0.1
     client = await make_client(
-        timings=with_aggregator(single_flight=SingleFlightTimings(lease=lease)),
+        timings=timings_with_aggregator(single_flight=SingleFlightTimings(lease=lease)),
         SUPPORT_REDIS_URL=redis.url,
         SUPPORT_REDIS_TIMEOUT="60",
     )
@@ -98,14 +106,15 @@ async def test_a_replica_that_died_while_it_asked_is_not_waited_for_long(make_cl
     wanted = references.references_by_service([CONTEXT])
     await SnapshotCache(client.app[CACHE], instruments).claim(Case(case["id"], wanted, 0), lease)
     assert statuses(await read_detail(client, case)) == {"fresh"}
-    assert calls(services) == 4
+    assert call_count(services) == 4
 
 
-async def test_a_slow_source_is_asked_by_one_replica_for_both(make_client, services, redis):
-    """However long the services take, the replica that asks keeps its claim, and the other waits for what it finds."""
-    timings = with_aggregator(single_flight=SingleFlightTimings(lease=60))  # no test machine stands still for so long
-    own = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60"}
-    one, two = [await make_client(timings=timings, **own) for _ in range(2)]
+async def test_slow_source_is_called_by_one_replica_for_both(make_client, services, redis):
+    """The replica that calls a slow source extends its lease, and the other replica waits for the result."""
+    # The lease is longer than any stall of a test machine.
+    timings = timings_with_aggregator(single_flight=SingleFlightTimings(lease=60))
+    variables = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60"}
+    one, two = [await make_client(timings=timings, **variables) for _ in range(2)]
     orders, *_ = services
     release = orders.hang()
     case = await open_case(one, context=CONTEXT)
@@ -122,11 +131,11 @@ async def test_a_slow_source_is_asked_by_one_replica_for_both(make_client, servi
     release.set()
     assert statuses(await first) == {"fresh"}
     assert statuses(await second) == {"cached"}
-    assert calls(services) == 4
+    assert call_count(services) == 4
 
 
-async def test_a_reader_that_leaves_does_not_take_the_answer_away(client, metrics, services):
-    """The first reader goes while the services are asked: the second gets what was asked for the first."""
+async def test_disconnected_reader_does_not_cancel_a_shared_fetch(client, metrics, services):
+    """The first reader disconnects during the fetch; the second reader gets the result of that fetch."""
     orders, *_ = services
     release = orders.hang()
     case = await open_case(client, context=CONTEXT)
@@ -138,11 +147,11 @@ async def test_a_reader_that_leaves_does_not_take_the_answer_away(client, metric
     await eventually(lambda: metrics.value(EVENTS, event="miss") == 2)
     release.set()
     assert statuses(await second) == {"fresh"}
-    assert calls(services) == 4
+    assert call_count(services) == 4
 
 
-async def test_a_refresh_takes_no_answer_from_before(client, services):
-    """A refresh asks by itself though a read is being answered: what it shows was asked for after it came."""
+async def test_refresh_does_not_join_a_fetch_in_flight(client, services):
+    """A refresh makes its own calls while a read is in flight, so its result is newer than the request."""
     orders, *_ = services
     release = orders.hang()
     case = await open_case(client, context=CONTEXT)
@@ -154,8 +163,8 @@ async def test_a_refresh_takes_no_answer_from_before(client, services):
     assert statuses(await reading) == statuses(await refreshing) == {"fresh"}
 
 
-async def test_an_answer_that_was_asked_for_earlier_does_not_replace_a_later_one(client, services):
-    """A slow read that began before a refresh leaves the refresh's answer in the cache."""
+async def test_slow_read_does_not_overwrite_the_result_of_a_later_refresh(client, services):
+    """A slow read that started before a refresh leaves the refreshed snapshot in the cache."""
     orders, *_ = services
     case = await open_case(client, context=CONTEXT)
     release = orders.hang()
@@ -172,12 +181,12 @@ async def test_an_answer_that_was_asked_for_earlier_does_not_replace_a_later_one
     assert [entry["status"] for entry in detail["timeline"] if entry.get("source") == "order-service"] == ["delivered"]
 
 
-async def test_a_case_that_is_read_is_renewed_before_it_ends(client, services):
-    """Near its end a cached timeline is served at once, and renewed for the next reader without a wait."""
+async def test_cached_timeline_is_refreshed_ahead_of_expiry(client, services):
+    """Shortly before expiry a cached timeline is served at once and refreshed in the background."""
     orders, *_ = services
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
-    await age(client, case, AggregatorTimings().refresh_ahead_to * 300)
+    await age_snapshots(client, case, AggregatorTimings().refresh_ahead_to * 300)
     release = orders.hang()
     detail = await read_detail(client, case)
     assert statuses(detail) == {"cached"}
@@ -188,32 +197,32 @@ async def test_a_case_that_is_read_is_renewed_before_it_ends(client, services):
     await eventually(lambda: Scrape(client.app).value(EVENTS, event="write") == 2)
     detail = await read_detail(client, case)
     assert all(source["ageSeconds"] < 200 for source in detail["timelineSources"].values())
-    assert calls(services) == 8
+    assert call_count(services) == 8
 
 
-async def test_a_renewal_that_fails_is_not_tried_at_each_read(make_client, services):
-    """While a service is down, cached timelines that are near their end ask it once in a while, not once a read."""
-    client = await make_client(timings=with_aggregator(refresh_ahead_interval=3600.0))
+async def test_failed_refresh_ahead_is_not_retried_on_every_read(make_client, services):
+    """While a source is down, reads of timelines close to expiry call it once per interval, not once per read."""
+    client = await make_client(timings=timings_with_aggregator(refresh_ahead_interval=3600.0))
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
-    await age(client, case, AggregatorTimings().refresh_ahead_to * 300)
+    await age_snapshots(client, case, AggregatorTimings().refresh_ahead_to * 300)
     for service in services:
         service.fail_with(503)
     for _ in range(20):
         assert statuses(await read_detail(client, case)) == {"cached"}
-    await eventually(lambda: calls(services) == 8)
+    await eventually(lambda: call_count(services) == 8)
 
 
-async def test_nothing_there_is_believed_for_a_short_time_only(make_client, orders):
-    """A 404 is remembered for half a minute, not for the whole time of an answer."""
-    timings = with_aggregator(refresh_ahead_from=2.0, refresh_ahead_to=2.0)  # nothing is renewed before it ends
+async def test_not_found_answer_is_cached_for_a_short_time(make_client, orders):
+    """A 404 is cached for half a minute, and other answers for the full TTL."""
+    timings = timings_with_aggregator(refresh_ahead_from=2.0, refresh_ahead_to=2.0)  # no refresh ahead of expiry
     client = await make_client(timings=timings)
     case = await open_case(client, context=CONTEXT)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "fresh"
-    await age(client, case, AggregatorTimings().not_found_ttl - 10)
+    await age_snapshots(client, case, AggregatorTimings().not_found_ttl - 10)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "cached"
     orders.add("ORD-1")
-    await age(client, case, 11)
+    await age_snapshots(client, case, 11)
     detail = await read_detail(client, case)
     assert {name: source["status"] for name, source in detail["timelineSources"].items()} == {
         "order": "fresh",
@@ -222,28 +231,28 @@ async def test_nothing_there_is_believed_for_a_short_time_only(make_client, orde
     }
 
 
-def with_aggregator(**changes):
-    """The times of a service with some of the aggregator's changed."""
+def timings_with_aggregator(**changes):
+    """Return default timings with some aggregator timings replaced."""
     return patient_timings(timeline=TimelineTimings(aggregator=AggregatorTimings(**changes)))
 
 
-async def age(client, case, seconds):
+async def age_snapshots(client, case, seconds):
     """Make the cached snapshots of a case older by some seconds."""
     key = snapshots.cache_key(case["id"])
     cache = client.app[CACHE]
-    kept = snapshots.decode(await cache.get(key))
-    older = {name: known._replace(at=known.at - seconds) for name, known in kept.snapshots.items()}
-    await cache.set(key, snapshots.encode(older), 3600, kept.revision)
+    cached = snapshots.decode(await cache.get(key))
+    older = {name: known._replace(at=known.at - seconds) for name, known in cached.snapshots.items()}
+    await cache.set(key, snapshots.encode(older), 3600, cached.revision)
 
 
-def test_wanted_is_part_of_a_snapshot():
-    """What is cached says what it answers, and comes back as it was."""
-    known = {"order": Snapshot(1.5, SourceReferences(("A",), ("B",)), 3, [{"type": "order"}], "note", missing=True)}
-    assert snapshots.decode(snapshots.encode(known)).snapshots == known
+def test_snapshot_keeps_its_references_when_encoded():
+    """An encoded snapshot holds the references that it answers, and decodes to the same value."""
+    original = {"order": Snapshot(1.5, SourceReferences(("A",), ("B",)), 3, [{"type": "order"}], "note", missing=True)}
+    assert snapshots.decode(snapshots.encode(original)).snapshots == original
 
 
-async def pull(client, name, value=None, seconds=60.0):
-    """Set an override, and let the service see it at once."""
+async def set_override(client, name, value=None, seconds=60.0):
+    """Set an override, and make the service read it at once."""
     now = overrides.utc_now()
     async with unit_of_work(client.app[DATABASE], SYSTEM_CONTEXT) as work:
         await overrides.set_override(
@@ -252,18 +261,18 @@ async def pull(client, name, value=None, seconds=60.0):
     await client.app[TIMELINE].overrides.refresh()
 
 
-async def test_a_service_that_is_switched_off_is_not_asked(client, services):
-    """What it said before stands in for it while on-call keeps it switched off; where it said nothing it is `off`."""
+async def test_source_disabled_by_an_override_is_not_called(client, services):
+    """While an override disables a source, its cached snapshot is served; without a snapshot the source is `off`."""
     _, payments, _ = services
     case, other = [await open_case(client, context=CONTEXT) for _ in range(2)]
     await read_detail(client, case)
-    await pull(client, "payment")
-    asked = len(payments.calls)
+    await set_override(client, "payment")
+    calls_before = len(payments.calls)
     assert (await read_detail(client, case))["timelineSources"]["payment"]["status"] == "cached"
     refreshed = await refresh(client, case)
     assert refreshed["timelineSources"]["payment"]["status"] == "cached"
     assert refreshed["timelineSources"]["order"]["status"] == "fresh"
-    await age(client, case, 300)
+    await age_snapshots(client, case, 300)
     source = (await read_detail(client, case))["timelineSources"]["payment"]
     assert (source["status"], source["reason"].split()[0]) == ("stale", "switched")
     assert Scrape(client.app).value("support_timeline_read_seconds_count", completeness="stale") == 1
@@ -271,86 +280,86 @@ async def test_a_service_that_is_switched_off_is_not_asked(client, services):
     assert "PAY-1" not in {entry.get("paymentId") for entry in detail["timeline"]}
     assert detail["timelineSources"]["payment"]["status"] == "off"
     assert "being restored" in detail["timelineSources"]["payment"]["reason"]
-    assert len(payments.calls) == asked
-    await pull(client, "payment", seconds=-1)
+    assert len(payments.calls) == calls_before
+    await set_override(client, "payment", seconds=-1)
     assert (await read_detail(client, other))["timelineSources"]["payment"]["status"] == "fresh"
 
 
-async def test_a_longer_time_holds_for_what_is_cached_already(client, services):
-    """The `ttl` override makes what is cached current again, and ends by itself."""
+async def test_ttl_override_applies_to_cached_snapshots(client, services):
+    """The `ttl` override makes cached snapshots current again, until the override expires."""
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
-    await age(client, case, 1000)
-    await pull(client, "ttl", 5000.0)
+    await age_snapshots(client, case, 1000)
+    await set_override(client, "ttl", 5000.0)
     assert statuses(await read_detail(client, case)) == {"cached"}
-    assert calls(services) == 4
-    await pull(client, "ttl", 5000.0, seconds=-1)
+    assert call_count(services) == 4
+    await set_override(client, "ttl", 5000.0, seconds=-1)
     assert statuses(await read_detail(client, case)) == {"fresh"}
 
 
-async def test_two_replicas_that_write_at_once_lose_nothing(cache, instruments):
-    """Of each source the newest answer stays, whoever writes last and whatever each had seen before."""
+async def test_concurrent_writes_keep_the_newest_snapshot_of_each_source(cache, instruments):
+    """The newest snapshot of each source is kept, whatever the order of writes and whatever each writer had read."""
     wanted = {"order": SourceReferences(("A",)), "payment": SourceReferences(("B",))}
-    case, kept = Case("case", wanted, 0), SnapshotCache(cache, instruments)
+    case, snapshot_cache = Case("case", wanted, 0), SnapshotCache(cache, instruments)
 
     def at(moment, *names):
         return {name: Snapshot(moment, wanted[name], 0, [{"type": name, "timestamp": str(moment)}]) for name in names}
 
-    seen = await kept.read(case)
-    await kept.write(case, at(10.0, "order", "payment"), seen, 60)
-    await kept.write(case, at(5.0, "order"), seen, 60)  # asked earlier, done later
-    await kept.write(case, at(11.0, "payment"), seen, 60)
-    assert (await kept.read(case)).snapshots == at(10.0, "order") | at(11.0, "payment")
+    seen = await snapshot_cache.read(case)
+    await snapshot_cache.write(case, at(10.0, "order", "payment"), seen, 60)
+    await snapshot_cache.write(case, at(5.0, "order"), seen, 60)  # started earlier, finished later
+    await snapshot_cache.write(case, at(11.0, "payment"), seen, 60)
+    assert (await snapshot_cache.read(case)).snapshots == at(10.0, "order") | at(11.0, "payment")
 
 
-def answered(at, epoch=0):
-    """What the order service said at a time, in an epoch of the case."""
-    return {"order": Snapshot(at, ORDERED["order"], epoch, [{"type": "order", "timestamp": str(at)}])}
+def order_snapshot(at, epoch=0):
+    """Return a snapshot of the order service with this time, for an epoch of the case."""
+    return {"order": Snapshot(at, ORDER_REFERENCES["order"], epoch, [{"type": "order", "timestamp": str(at)}])}
 
 
-async def test_a_clock_that_is_ahead_keeps_no_newer_answer_out(cache, instruments):
-    """An answer takes the place of the one that was there when it was asked for, whatever that one's clock said."""
-    case, kept = Case("case", ORDERED, 0), SnapshotCache(cache, instruments)
+async def test_replica_clock_ahead_does_not_block_newer_snapshots(cache, instruments):
+    """A snapshot replaces the one that its writer had read, even if that one has a later time."""
+    case, snapshot_cache = Case("case", ORDER_REFERENCES, 0), SnapshotCache(cache, instruments)
     now = time.time()
-    await kept.write(case, answered(now + 20), await kept.read(case), 60)
-    seen = await kept.read(case)
-    await kept.write(case, answered(now), seen, 60)
-    assert (await kept.read(case)).snapshots == answered(now)
-    await kept.write(case, answered(now - 20), seen, 60)  # asked while the other was
-    assert (await kept.read(case)).snapshots == answered(now)
+    await snapshot_cache.write(case, order_snapshot(now + 20), await snapshot_cache.read(case), 60)
+    seen = await snapshot_cache.read(case)
+    await snapshot_cache.write(case, order_snapshot(now), seen, 60)
+    assert (await snapshot_cache.read(case)).snapshots == order_snapshot(now)
+    await snapshot_cache.write(case, order_snapshot(now - 20), seen, 60)  # concurrent with the previous write
+    assert (await snapshot_cache.read(case)).snapshots == order_snapshot(now)
 
 
-async def test_a_newer_epoch_stays(cache, instruments):
-    """Of two answers that were asked for at once the one from after an event stays, whoever's clock is ahead."""
-    case, kept = Case("case", ORDERED, 1), SnapshotCache(cache, instruments)
-    now, nothing = time.time(), await kept.read(case)
-    await kept.write(case, answered(now + 20, 0), nothing, 60)
-    await kept.write(case, answered(now, 1), nothing, 60)
-    await kept.write(case, answered(now + 30, 0), nothing, 60)
-    assert (await kept.read(case)).snapshots == answered(now, 1)
+async def test_snapshot_of_a_newer_epoch_is_kept(cache, instruments):
+    """Of two concurrent snapshots the one with the newer epoch is kept, even if its time is earlier."""
+    case, snapshot_cache = Case("case", ORDER_REFERENCES, 1), SnapshotCache(cache, instruments)
+    now, empty = time.time(), await snapshot_cache.read(case)
+    await snapshot_cache.write(case, order_snapshot(now + 20, 0), empty, 60)
+    await snapshot_cache.write(case, order_snapshot(now, 1), empty, 60)
+    await snapshot_cache.write(case, order_snapshot(now + 30, 0), empty, 60)
+    assert (await snapshot_cache.read(case)).snapshots == order_snapshot(now, 1)
 
 
-async def test_a_replica_with_a_clock_behind_is_heard(cache, instruments):
-    """What another replica has found meanwhile is taken, and nobody asked again, though its clock is behind."""
-    case, kept = Case("case", ORDERED, 1), SnapshotCache(cache, instruments)
+async def test_snapshot_of_a_replica_with_a_slow_clock_is_used(cache, instruments):
+    """A snapshot that another replica stored meanwhile is used without a call, even if its time is earlier."""
+    case, snapshot_cache = Case("case", ORDER_REFERENCES, 1), SnapshotCache(cache, instruments)
     now = time.time()
-    await kept.write(case, answered(now + 20, 0), await kept.read(case), 60)
-    seen = await kept.read(case)
-    await kept.write(case, answered(now, 1), seen, 60)
-    of_this = SingleFlight([], kept, lambda case, known: known.epoch >= case.epoch, lambda: 60)
+    await snapshot_cache.write(case, order_snapshot(now + 20, 0), await snapshot_cache.read(case), 60)
+    seen = await snapshot_cache.read(case)
+    await snapshot_cache.write(case, order_snapshot(now, 1), seen, 60)
+    single_flight = SingleFlight([], snapshot_cache, lambda case, known: known.epoch >= case.epoch, lambda: 60)
     deadline = asyncio.get_running_loop().time() + PATIENCE
-    found = await of_this.take(case, frozenset({"order"}), seen, deadline)
-    assert (found.asked, found.kept) == ({}, answered(now, 1))
-    await of_this.close()
+    found = await single_flight.take(case, frozenset({"order"}), seen, deadline)
+    assert (found.asked, found.kept) == ({}, order_snapshot(now, 1))
+    await single_flight.close()
 
 
-async def test_a_flight_that_is_in_the_air_at_the_end_is_given_up(instruments):
-    """A stop waits for no source."""
+async def test_shutdown_cancels_fetches_in_flight(instruments):
+    """Closing the single flight cancels a running fetch instead of waiting for a source."""
     cache = SnapshotCache(InProcessCache(), instruments)
-    made = SingleFlight([], cache, lambda *_: False, lambda: 60.0)
+    single_flight = SingleFlight([], cache, lambda *_: False, lambda: 60.0)
     case = Case("case-1", {}, 0)
-    flight = made.take(case, frozenset(), None, 0.0)
-    assert made.is_in_flight(case.id)
-    await made.close()
-    assert flight.cancelled()
-    await eventually(lambda: not made.is_in_flight(case.id))
+    fetch = single_flight.take(case, frozenset(), None, 0.0)
+    assert single_flight.is_in_flight(case.id)
+    await single_flight.close()
+    assert fetch.cancelled()
+    await eventually(lambda: not single_flight.is_in_flight(case.id))

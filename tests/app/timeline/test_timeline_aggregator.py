@@ -1,4 +1,4 @@
-"""The timeline through the cache, and the metrics that tell of it: one app, real upstreams, real cache."""
+"""Timeline reads through the cache, with their metrics: one app, fake upstream services over TCP, and a real cache."""
 
 import pytest
 
@@ -19,26 +19,26 @@ pytestmark = pytest.mark.usefixtures("upstream_services")
 
 
 @pytest.fixture
-def known(orders, payments, shipments):
-    """All three services know one order."""
+def order_in_all_sources(orders, payments, shipments):
+    """Add one order, with a payment and a shipment, to the upstream services."""
     orders.add("ORD-1", "order.created", "order.paid")
     payments.add("PAY-1", "ORD-1")
     shipments.add("SHP-1", "ORD-1")
 
 
 @pytest.fixture
-async def case(client, known):
+async def case(client, order_in_all_sources):
     """A case about that order."""
     return await open_case(client, context=CONTEXT)
 
 
 def statuses(detail):
-    """What each service's part of a detail is worth."""
+    """Return the status of each source in a case."""
     return {service: source["status"] for service, source in detail["timelineSources"].items()}
 
 
-async def test_a_first_read_is_a_miss_that_asks_and_writes(client, case, metrics):
-    """A timeline that nobody has read is one miss, one write and one remote collection."""
+async def test_first_read_misses_the_cache_and_stores_the_timeline(client, case, metrics):
+    """The first read counts one miss, one write and one remote collection."""
     detail = await read_detail(client, case)
     assert set(statuses(detail).values()) == {"fresh"}
     assert metrics.moved(EVENTS) == {"miss": 1, "write": 1}
@@ -47,8 +47,8 @@ async def test_a_first_read_is_a_miss_that_asks_and_writes(client, case, metrics
     assert metrics.moved(FAILURES) == {}
 
 
-async def test_a_second_read_is_a_hit_and_asks_nobody(client, case, metrics, orders, payments, shipments):
-    """A cached timeline is one hit and one cache collection, says its age, and asks no service."""
+async def test_second_read_is_served_from_the_cache(client, case, metrics, orders, payments, shipments):
+    """A cached timeline counts one hit and one cache collection, reports its age, and calls no source."""
     first = await read_detail(client, case)
     calls = len(orders.calls + payments.calls + shipments.calls)
     second = await read_detail(client, case)
@@ -60,8 +60,8 @@ async def test_a_second_read_is_a_hit_and_asks_nobody(client, case, metrics, ord
     assert metrics.moved(COLLECTED) == {"remote": 1, "cache": 1}
 
 
-async def test_a_message_does_not_throw_away_the_cached_timeline(client, case, metrics, orders):
-    """A message is in the next timeline, and that timeline still comes from the cache."""
+async def test_new_message_appears_in_the_cached_timeline(client, case, metrics, orders):
+    """A new message appears in the next timeline, whose snapshots still come from the cache."""
     await read_timeline(client, case)
     await add_message(client, case, "Any news?")
     timeline = await read_timeline(client, case)
@@ -70,8 +70,8 @@ async def test_a_message_does_not_throw_away_the_cached_timeline(client, case, m
     assert orders.count("/orders/ORD-1") == 1
 
 
-async def test_a_refresh_asks_again(client, case, metrics, orders):
-    """A refresh is an invalidation and a write, no hit and no miss, and shows what changed meanwhile."""
+async def test_refresh_replaces_the_cached_timeline(client, case, metrics, orders):
+    """A refresh counts one invalidation and one write, no hit and no miss, and returns changed data."""
     await read_timeline(client, case)
     orders.add("ORD-1", status="delivered")
     detail = await refresh(client, case)
@@ -81,8 +81,8 @@ async def test_a_refresh_asks_again(client, case, metrics, orders):
     assert metrics.moved(COLLECTED) == {"remote": 2}
 
 
-async def test_a_change_of_context_invalidates(client, case, metrics, orders):
-    """A case that refers to another order gets that order's timeline, never the cached one."""
+async def test_change_of_context_invalidates_the_cached_timeline(client, case, metrics, orders):
+    """A case whose context names another order gets the timeline of that order, not the cached one."""
     await read_timeline(client, case)
     orders.add("ORD-2", status="new")
     context = [{"type": "order", "orderId": "ORD-2"}]
@@ -94,8 +94,8 @@ async def test_a_change_of_context_invalidates(client, case, metrics, orders):
     assert metrics.value(EVENTS, event="miss") == 2
 
 
-async def test_a_change_of_anything_else_keeps_the_cache(client, case, metrics):
-    """A new subject or status says nothing about the services: the cached timeline stays."""
+async def test_other_changes_keep_the_cached_timeline(client, case, metrics):
+    """A new subject or status does not change the references, so the cached timeline is kept."""
     await read_timeline(client, case)
     async with client.patch(f"/support/cases/{case['id']}", json={"subject": "B", "status": "pending"}) as response:
         assert response.status == 200
@@ -103,8 +103,8 @@ async def test_a_change_of_anything_else_keeps_the_cache(client, case, metrics):
     assert metrics.value(EVENTS, event="invalidate") == 0
 
 
-async def test_one_dead_source_costs_its_own_entries_only(client, case, metrics, payments):
-    """A service that fails is unavailable with a reason, counts one http failure, and the others are complete."""
+async def test_timeline_is_partial_when_payment_service_is_down(client, case, metrics, payments):
+    """A failing source is unavailable with a reason and counts one http failure; other sources are complete."""
     payments.fail_with(503)
     detail = await read_detail(client, case)
     assert {entry["type"] for entry in detail["timeline"]} == {"order", "order-event", "shipment"}
@@ -115,8 +115,8 @@ async def test_one_dead_source_costs_its_own_entries_only(client, case, metrics,
     assert metrics.value("support_timeline_source_seconds_count", service="payment", outcome="error") == 1
 
 
-async def test_a_failure_is_never_cached_as_nothing(client, case, metrics, orders, payments):
-    """The read after a failure asks the service that failed, and no other."""
+async def test_failed_source_is_called_again_by_the_next_read(client, case, metrics, orders, payments):
+    """A failure is not cached: the next read calls the failed source, and no other."""
     payments.fail_with(500)
     await read_detail(client, case)
     payments.heal()
@@ -129,11 +129,11 @@ async def test_a_failure_is_never_cached_as_nothing(client, case, metrics, order
 
 
 @pytest.mark.parametrize(
-    ("disturb", "stage", "outcome", "calls"),
+    ("inject_fault", "stage", "outcome", "calls"),
     [
         (lambda service: service.fail_with(500), "http", "error", 1),
         (lambda service: service.fail_with(302, Location="/elsewhere"), "http", "error", 1),
-        (lambda service: service.drop(), "http", "error", 2),  # asked again, as no answer had begun
+        (lambda service: service.drop(), "http", "error", 2),  # one retry, since no response had started
         (lambda service: service.break_off(), "http", "error", 1),
         (lambda service: service.say("<html>no JSON</html>"), "aggregate", "invalid", 1),
         (lambda service: service.say(b"\xff\xfe"), "aggregate", "invalid", 1),
@@ -145,9 +145,9 @@ async def test_a_failure_is_never_cached_as_nothing(client, case, metrics, order
         (lambda service: service.answer_with(None), "aggregate", "invalid", 1),
     ],
 )
-async def test_failures_are_counted_by_their_stage(client, case, metrics, shipments, disturb, stage, outcome, calls):
-    """No usable answer counts as http, an answer off the contract as aggregate; neither costs the others."""
-    disturb(shipments)
+async def test_failures_are_counted_by_stage(client, case, metrics, shipments, inject_fault, stage, outcome, calls):
+    """A missing answer counts as http, an invalid one as aggregate; the other sources are unaffected."""
+    inject_fault(shipments)
     detail = await read_detail(client, case)
     assert statuses(detail) == {"order": "fresh", "payment": "fresh", "fulfillment": "unavailable"}
     assert "shipment" not in {entry["type"] for entry in detail["timeline"]}
@@ -155,10 +155,10 @@ async def test_failures_are_counted_by_their_stage(client, case, metrics, shipme
     assert metrics.value(CALLS, service="fulfillment", outcome=outcome) == len(shipments.calls) == calls
 
 
-async def test_a_source_that_hangs_is_given_up(make_client, known, shipments):
-    """A service that does not answer in time is unavailable, and counts as a timeout."""
+async def test_source_that_hangs_is_unavailable_after_its_timeout(make_client, order_in_all_sources, shipments):
+    """A source that does not answer in time is unavailable, and counts as a timeout."""
     client = await make_client(SUPPORT_TIMELINE_SOURCE_TIMEOUT="0.2")
-    for name in ("order", "payment"):  # which are late only where the machine stands still
+    for name in ("order", "payment"):  # generous: these are late only if the machine stalls
         client.app[TIMELINE].sources[name].timeout = 60.0
     case = await open_case(client, context=CONTEXT)
     release = shipments.hang()
@@ -172,10 +172,12 @@ async def test_a_source_that_hangs_is_given_up(make_client, known, shipments):
 
 
 @pytest.mark.parametrize(("not_found_ttl", "afterwards"), [(3600.0, "cached"), (0.0, "unavailable")])
-async def test_nothing_there_some_time_ago_is_no_answer(make_client, known, orders, not_found_ttl, afterwards):
-    """That a service knew nothing is believed for a short time; where it fails after that it is unavailable."""
-    of_aggregator = AggregatorTimings(not_found_ttl=not_found_ttl)
-    client = await make_client(timings=patient_timings(timeline=TimelineTimings(aggregator=of_aggregator)))
+async def test_expired_not_found_answer_does_not_replace_a_failed_source(
+    make_client, order_in_all_sources, orders, not_found_ttl, afterwards
+):
+    """A 404 counts for a short time only; if the source fails afterwards, it is unavailable."""
+    aggregator = AggregatorTimings(not_found_ttl=not_found_ttl)
+    client = await make_client(timings=patient_timings(timeline=TimelineTimings(aggregator=aggregator)))
     case = await open_case(client, context=CONTEXT)
     orders.fail_with(404)
     await refresh(client, case)

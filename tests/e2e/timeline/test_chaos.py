@@ -1,4 +1,4 @@
-"""Upstream services and Redis fail at random while 32 clients read: every read is in time, correct and complete."""
+"""Upstream services and Redis fail at random while 32 clients read: each read is on time, correct and complete."""
 
 import asyncio
 import os
@@ -22,21 +22,21 @@ pytestmark = pytest.mark.usefixtures("processes")
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "2"))  # `make soak-timeline` runs for five minutes
 LONG = SECONDS >= 60.0
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or (random.SystemRandom().randrange(1, 1_000_000) if LONG else 1)
-PACE = 1.0 if LONG else 0.25  # of the fault schedule
+PACE = 1.0 if LONG else 0.25  # multiplies the pauses of the fault schedule
 CLIENTS, CASES = 32, 24
 PAUSE = (0.05, 0.25)  # seconds between two reads of one client, so that the machine is not overloaded
-# Seconds; in the short form the machine may be busy with other tests' servers, or stall.
+# Seconds. The short form is generous, since the machine may stall or be busy with other tests.
 DEADLINE, SOURCE_TIMEOUT, SLACK = (1.5, 1.0, 0.2) if LONG else (6.0, 4.0, PATIENCE)
 SHED_LAG = 0.5 if LONG else 0.0  # seconds
-FORGIVEN = 40.0  # seconds after a source's last fault for which its circuit may still be open
-GROWTH = 48 * MEBIBYTE  # from the first quarter to the last
-GOOD = {"fresh", "cached"}
+RECOVERY_TIME = 40.0  # seconds after a source's last fault during which its circuit may still be open
+MAX_GROWTH = 48 * MEBIBYTE  # of memory, from the first quarter to the last
+UP_TO_DATE = {"fresh", "cached"}
 EXPECTED = {"order": ("ORD-{}", "e0"), "payment": ("PAY-{}",), "fulfillment": ("SHP-{}",)}
 
 
 @pytest.fixture
 def redis(tmp_path):
-    """A Redis for this test alone, which breaks it."""
+    """A Redis server for this test alone, since the test breaks it."""
     server = RedisServer(tmp_path)
     server.start()
     yield server
@@ -45,7 +45,7 @@ def redis(tmp_path):
 
 @asynccontextmanager
 async def serving(folder, template, **variables):
-    """Run the service as a process; yield a session with it and its psutil process."""
+    """Run the service as a process; yield an HTTP session and the psutil process."""
     (folder / "support.db").write_bytes(template.read_bytes())
     address = f"http://127.0.0.1:{(port := free_port())}"
     variables |= {
@@ -81,43 +81,43 @@ class Readers:
 
     @property
     def degraded(self):
-        """The number of sources that reads have shown as stale or unavailable."""
+        """The number of sources that reads have reported as stale or unavailable."""
         return self.statuses["stale"] + self.statuses["unavailable"]
 
-    async def client(self, chance, done):
-        """Read random cases until it is done."""
+    async def client(self, rng, done):
+        """Read random cases until `done` returns true."""
         while not done():
-            await self.read(chance.randrange(CASES))
-            await asyncio.sleep(chance.uniform(*PAUSE))
+            await self.read(rng.randrange(CASES))
+            await asyncio.sleep(rng.uniform(*PAUSE))
 
     async def read(self, number):
-        """Read a case; fail unless the answer is a 200, correct, and complete for every healthy source."""
+        """Read a case; fail unless the response is a correct 200, complete for every healthy source."""
         loop = asyncio.get_running_loop()
-        asked = loop.time()
+        started = loop.time()
         async with self._session.get(self._paths[number]) as response:
             detail = await response.json()
-        self.slowest = max(self.slowest, loop.time() - asked)
+        self.slowest = max(self.slowest, loop.time() - started)
         assert response.status == 200, detail
-        given = shown(detail)
+        entries = shown(detail)
         expected = {name: [text.format(number) for text in texts] for name, texts in EXPECTED.items()}
-        healthy = self._schedule.healthy_since(asked - FORGIVEN)
+        healthy = self._schedule.healthy_since(started - RECOVERY_TIME)
         for name, source in detail["timelineSources"].items():
             self.statuses[source["status"]] += 1
-            whole = all(given.count(entry) == 1 for entry in expected[name])
+            complete = all(entries.count(entry) == 1 for entry in expected[name])
             excused = source["status"] == "unavailable" and source["reason"] and name not in healthy
-            assert whole or excused, f"{name} is {source}, healthy: {healthy}; {given}"
-            assert source["status"] in GOOD | {"stale", "unavailable"}
-        assert set(given) <= {entry for entries in expected.values() for entry in entries}
+            assert complete or excused, f"{name} is {source}, healthy: {healthy}; {entries}"
+            assert source["status"] in UP_TO_DATE | {"stale", "unavailable"}
+        assert set(entries) <= {entry for names in expected.values() for entry in names}
         return detail["timelineSources"]
 
-    async def bad(self, number):
+    async def outdated_sources(self, number):
         """Return the sources of a case that are not up to date, each with the reason."""
         sources = await self.read(number)
-        return {name: source["reason"] for name, source in sources.items() if source["status"] not in GOOD}
+        return {name: source["reason"] for name, source in sources.items() if source["status"] not in UP_TO_DATE}
 
 
 async def sample_memory(process, done):
-    """Return the resident bytes of a process, sampled until it is done."""
+    """Return the resident sizes of a process in bytes, sampled until `done` returns true."""
     sizes = []
     while not done():
         await asyncio.sleep(SECONDS / 20)
@@ -125,9 +125,9 @@ async def sample_memory(process, done):
     return sizes
 
 
-async def test_chaos(tmp_path, redis, sqlite_template):
-    """No 5xx, no read past the deadline, no answer without a healthy source's entries, flat memory; and it heals."""
-    print(f"CHAOS_SEED={SEED} CHAOS_SECONDS={SECONDS:g}")  # noqa: T201 - pytest shows it where the test fails
+async def test_reads_stay_correct_and_on_time_during_random_faults(tmp_path, redis, sqlite_template):
+    """Reads return no 5xx, meet the deadline and hold each healthy source's entries; memory is stable; all recovers."""
+    print(f"CHAOS_SEED={SEED} CHAOS_SECONDS={SECONDS:g}")  # noqa: T201 - pytest shows it if the test fails
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services())
         for number in range(CASES):
@@ -145,38 +145,38 @@ async def test_chaos(tmp_path, redis, sqlite_template):
         schedule = FaultSchedule(services, redis, SEED, pace=PACE)
         readers = Readers(session, schedule)
         await readers.open_cases()
-        await asyncio.gather(*map(readers.read, range(CASES)))  # so that there are old answers to fall back on
+        await asyncio.gather(*map(readers.read, range(CASES)))  # fills the cache, so that stale snapshots exist
         loop = asyncio.get_running_loop()
         end = loop.time() + SECONDS
 
         def done():
-            """The time is over, however slow the machine was, once there were faults and reads that met them."""
+            """Return true once the time is over, at least one source failed, and some reads were degraded."""
             return loop.time() >= end and set(schedule.counts) > {"redis"} and readers.degraded > 0
 
-        async with asyncio.timeout(SECONDS + 3 * PATIENCE), asyncio.TaskGroup() as together:
-            together.create_task(schedule.run_services(done))
-            together.create_task(schedule.run_redis(done))
-            sampling = together.create_task(sample_memory(process, done))
+        async with asyncio.timeout(SECONDS + 3 * PATIENCE), asyncio.TaskGroup() as tasks:
+            tasks.create_task(schedule.run_services(done))
+            tasks.create_task(schedule.run_redis(done))
+            sampling = tasks.create_task(sample_memory(process, done))
             for number in range(CLIENTS):
-                together.create_task(readers.client(random.Random(SEED + 1 + number), done))
+                tasks.create_task(readers.client(random.Random(SEED + 1 + number), done))
         sizes = sampling.result()
-        grown = max(sizes[-5:]) - max(sizes[:5])
-        print(  # noqa: T201 - and this
-            f"slowest {readers.slowest:.3f} s, {dict(readers.statuses)}, {grown / MEBIBYTE:+.1f} MiB, "
+        growth = max(sizes[-5:]) - max(sizes[:5])
+        print(  # noqa: T201 - likewise
+            f"slowest {readers.slowest:.3f} s, {dict(readers.statuses)}, {growth / MEBIBYTE:+.1f} MiB, "
             f"faults {dict(schedule.counts)}"
         )
         assert readers.slowest < DEADLINE + SLACK
-        assert grown < GROWTH
+        assert growth < MAX_GROWTH
         assert set(schedule.counts) > {"redis"}
         assert readers.degraded > 0
-        await heals(readers)
+        await wait_for_recovery(readers)
 
 
-async def heals(readers):
-    """Every source becomes up to date again; the short form does not wait for a circuit to close."""
+async def wait_for_recovery(readers):
+    """Wait until every source is up to date; the short form does not wait for a circuit to close."""
 
-    async def healed():
-        bad = await readers.bad(0)
-        return not bad or (not LONG and set(bad.values()) == {"circuit open"})
+    async def recovered():
+        outdated = await readers.outdated_sources(0)
+        return not outdated or (not LONG and set(outdated.values()) == {"circuit open"})
 
-    await eventually(healed, within=FORGIVEN)
+    await eventually(recovered, within=RECOVERY_TIME)

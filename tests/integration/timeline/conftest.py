@@ -1,3 +1,3 @@
-"""A service with Redis and its three upstream services."""
+"""Fixtures: the service with Redis and fake upstream services."""
 
 from tests.support.timeline.fixtures import redis, services, store, timings, world  # noqa: F401 - fixtures

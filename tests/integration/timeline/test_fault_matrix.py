@@ -1,6 +1,6 @@
-"""What a read gives, says and counts for every way in which a source can fail: cold, and with old answers.
+"""What a read returns, reports and counts for each fault of one source: with an empty cache, and with a stale snapshot.
 
-The payment service fails, the others are in order: their entries are there in every case.
+The payment service fails. The other sources are healthy, and their entries are complete in every case.
 """
 
 from dataclasses import dataclass, field
@@ -25,54 +25,54 @@ from tests.support.timeline.world import (
 )
 from tests.support.upstream_faults import MEBIBYTE, Fault
 
-OTHERS = ["e0", "ORD-1", "SHP-1"]  # what the services in order know
+OTHERS = ["e0", "ORD-1", "SHP-1"]  # entries of the healthy sources
 
 
 @dataclass(frozen=True)
 class FaultCase:
-    """A fault and what it must come to; what is not given is the same for most."""
+    """A fault with its expected results; the defaults are the common ones."""
 
     name: str
     fault: Fault | None  # None: connections are refused
     reason: str | None
     failures: dict[str, int] = field(default_factory=dict)  # by stage
     calls: dict[str, int] = field(default_factory=dict)  # attempts by outcome
-    given: tuple[str, ...] = ()  # payments that the answer has though the cache is empty
-    fails: bool = True  # False: it is an answer like any other, if a strange one
+    payments: tuple[str, ...] = ()  # payments in the response although the cache is empty
+    fails: bool = True  # False: the response is unusual but valid
 
 
 def http(name: str, fault: Fault | None, reason: str, outcome: str = "error", attempts: int = 1) -> FaultCase:
-    """A fault without an answer that could be read."""
+    """Return a fault that yields no readable response."""
     return FaultCase(name, fault, reason, {"http": 1}, {outcome: attempts})
 
 
 def invalid(name: str, fault: Fault, reason: str = "unreadable answer") -> FaultCase:
-    """A fault whose answer came, and is off the contract."""
+    """Return a fault whose response breaks the contract."""
     return FaultCase(name, fault, reason, {"aggregate": 1}, {"invalid": 1})
 
 
-def fine(name: str, fault: Fault, *given: str, reason: str | None = None, outcome: str = "ok") -> FaultCase:
-    """An answer that looks like a fault and is none."""
-    return FaultCase(name, fault, reason, {}, {outcome: 1}, given, fails=False)
+def valid(name: str, fault: Fault, *payments: str, reason: str | None = None, outcome: str = "ok") -> FaultCase:
+    """Return an unusual response that is valid."""
+    return FaultCase(name, fault, reason, {}, {outcome: 1}, payments, fails=False)
 
 
 def page(*items: object) -> Fault:
-    """A page of payments."""
+    """Respond with a page of payments."""
     return faults.document({"items": items})
 
 
 def nested(depth: int) -> str:
-    """JSON of so many lists in one another."""
+    """Return JSON lists nested to this depth."""
     return "[" * depth + "]" * depth
 
 
 def amount(text: str) -> Fault:
-    """A payment whose amount is this text."""
+    """Respond with a payment whose amount is this JSON text."""
     return faults.body(f'{{"items": [{{"id": "PAY-1", "updatedAt": "2026-01-03T00:00:00Z", "amount": {text}}}]}}')
 
 
-def many(number: int) -> Fault:
-    """So many payments, the newest first."""
+def many_payments(number: int) -> Fault:
+    """Respond with this number of payments, the newest first."""
     return page(
         *(payment(f"PAY-{turn}", updatedAt=f"2026-02-01T00:00:00.{turn:06}Z") for turn in reversed(range(number)))
     )
@@ -84,59 +84,64 @@ ROWS = [
     http("closed before headers", faults.close_before_headers, "connection failed", attempts=2),
     http("reset in the body", faults.reset_in_body, "connection failed"),
     http("hang before headers", faults.hang_before_headers, "timeout", "timeout"),
-    http("one byte a second", faults.one_byte_a_second, "timeout", "timeout"),
-    http("headers, one byte a second", faults.slow_headers, "timeout", "timeout"),
+    http("body at one byte a second", faults.one_byte_a_second, "timeout", "timeout"),
+    http("headers at one byte a second", faults.slow_headers, "timeout", "timeout"),
     http("endless interim responses", faults.endless_interim_responses, "timeout", "timeout"),
-    http("no HTTP", faults.raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "connection failed"),
+    http("not HTTP", faults.raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "connection failed"),
     http("a header of 64 KiB", faults.status(200, "X: " + "x" * 65_536), "connection failed"),
     http("500", faults.status(500), "status 500"),
     http("503", faults.status(503, "Retry-After: 3600"), "status 503"),
     http("429", faults.status(429, "Retry-After: 3600"), "status 429"),
     http("401", faults.status(401), "status 401"),
-    fine("404", faults.status(404), outcome="not_found"),
+    valid("404", faults.status(404), outcome="not_found"),
     invalid("204", faults.raw(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")),
     invalid("empty", faults.body("")),
     invalid("not JSON", faults.body("<html>It works!</html>")),
     invalid("not UTF-8", faults.body(b'{"items": [{"id": "\xff"}]}')),
-    invalid("half a character", faults.body('{"items": [{"id": "\\ud800"}]}')),
-    invalid("half of JSON", faults.body('{"items": [')),
+    invalid("a lone surrogate", faults.body('{"items": [{"id": "\\ud800"}]}')),
+    invalid("truncated JSON", faults.body('{"items": [')),
     invalid("JSON of the wrong shape: null", faults.body("null")),
     invalid("JSON of the wrong shape: a list", faults.document([payment()])),
     invalid("JSON of the wrong shape: no items", faults.document({"payments": []})),
     invalid("JSON of the wrong shape: items in an object", faults.document({"items": {"PAY-1": payment()}})),
-    invalid("JSON of the wrong shape: a text among items", page(payment(), "PAY-2")),
+    invalid("JSON of the wrong shape: a string among items", page(payment(), "PAY-2")),
     invalid("JSON of the wrong shape: no id", page(payment(), {"status": "captured"})),
     invalid("NaN for an amount", amount("NaN")),
     invalid("infinity for an amount", amount("-Infinity")),
-    invalid("10,000 deep", faults.body(nested(10_000))),
-    invalid("10,000 deep in an amount", amount(nested(10_000)), "too large"),
+    invalid("nested 10,000 deep", faults.body(nested(10_000))),
+    invalid("amount nested 10,000 deep", amount(nested(10_000)), "too large"),
     invalid("200 MiB", faults.huge(size=200 * MEBIBYTE), "too large"),
     invalid("200 MiB in chunks", faults.huge(size=200 * MEBIBYTE, chunked=True), "too large"),
     invalid("one byte over 1 MiB", faults.body(b'{"items": []}'.ljust(MEBIBYTE + 1)), "too large"),
-    fine("1 MiB", faults.body(b'{"items": []}'.ljust(MEBIBYTE))),
+    valid("1 MiB", faults.body(b'{"items": []}'.ljust(MEBIBYTE))),
     invalid("a gzip bomb", faults.body(faults.gzip_bomb(512), "Content-Encoding: gzip")),
-    fine("no time", page(payment(updatedAt=None)), "PAY-1"),
-    fine("a time of another type", page(payment(updatedAt={"at": [1]}, createdAt=1e300)), "PAY-1"),
-    fine("a time that is none", page(payment(updatedAt="yesterday", createdAt="2026-02-30T25:61:61Z")), "PAY-1"),
-    fine("a time before all times", page(payment(updatedAt="0001-01-01T00:00:00+23:59")), "PAY-1"),
-    fine("a time after all times", page(payment(updatedAt="9999-12-31T23:59:59-23:59")), "PAY-1"),
-    fine("the last time there is", page(payment(updatedAt="9999-12-31T23:59:59Z")), "PAY-1"),
-    fine("a number beyond floating point", amount("1e400"), "PAY-1"),
-    fine("a number of 4,300 digits", amount("9" * 4300), "PAY-1"),
+    valid("no timestamp", page(payment(updatedAt=None)), "PAY-1"),
+    valid("a timestamp of another type", page(payment(updatedAt={"at": [1]}, createdAt=1e300)), "PAY-1"),
+    valid("an invalid timestamp", page(payment(updatedAt="yesterday", createdAt="2026-02-30T25:61:61Z")), "PAY-1"),
+    valid("a timestamp before year 1 in UTC", page(payment(updatedAt="0001-01-01T00:00:00+23:59")), "PAY-1"),
+    valid("a timestamp after year 9999 in UTC", page(payment(updatedAt="9999-12-31T23:59:59-23:59")), "PAY-1"),
+    valid("the latest timestamp", page(payment(updatedAt="9999-12-31T23:59:59Z")), "PAY-1"),
+    valid("a number beyond floating point", amount("1e400"), "PAY-1"),
+    valid("a number of 4,300 digits", amount("9" * 4300), "PAY-1"),
     invalid("a number of 5,000 digits", amount("9" * 5000)),
-    fine("a NUL", page(payment(status="\0")), "PAY-1"),
-    fine("100 deep in an amount", amount(nested(100)), "PAY-1"),
-    fine("20 deep in an amount", amount(nested(20)), "PAY-1"),
-    invalid("198 deep in an amount", amount(nested(198)), "nested too deep"),
-    fine("twice the same", page(payment(), payment()), "PAY-1", "PAY-1"),
-    fine("500 entries", many(500), *(f"PAY-{turn}" for turn in range(500))),
-    fine("600 entries", many(600), *(f"PAY-{turn}" for turn in range(100, 600)), reason="only the newest 500 entries"),
+    valid("a NUL", page(payment(status="\0")), "PAY-1"),
+    valid("amount nested 100 deep", amount(nested(100)), "PAY-1"),
+    valid("amount nested 20 deep", amount(nested(20)), "PAY-1"),
+    invalid("amount nested 198 deep", amount(nested(198)), "nested too deep"),
+    valid("a duplicate payment", page(payment(), payment()), "PAY-1", "PAY-1"),
+    valid("500 entries", many_payments(500), *(f"PAY-{turn}" for turn in range(500))),
+    valid(
+        "600 entries",
+        many_payments(600),
+        *(f"PAY-{turn}" for turn in range(100, 600)),
+        reason="only the newest 500 entries",
+    ),
 ]
 each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
 
-async def disturb(world: World, row: FaultCase) -> None:
-    """Give the payment service a fault; a service that does not answer in time is given up soon."""
+async def inject_fault(world: World, row: FaultCase) -> None:
+    """Give the payment service a fault; use a short timeout for a service that does not answer in time."""
     service = world.services["payment"]
     service.fault = row.fault
     if row.reason == "timeout":
@@ -145,8 +150,7 @@ async def disturb(world: World, row: FaultCase) -> None:
         await service.close()
 
 
-async def heal(world: World) -> None:
-    """End the fault."""
+async def remove_fault(world: World) -> None:
     service = world.services["payment"]
     service.heal()
     world.set_source_timeout("payment", PATIENT)
@@ -154,11 +158,11 @@ async def heal(world: World) -> None:
 
 
 @each_row
-async def test_a_fault_with_nothing_cached(world, services, row):
-    """The others' entries are all there; the fault is named, counted once by its stage, and gone with its cause."""
-    await disturb(world, row)
+async def test_source_fault_with_an_empty_cache(world, services, row):
+    """Other sources are complete; the fault is reported and counted once by stage, and ends with its cause."""
+    await inject_fault(world, row)
     detail = await world.read()
-    assert sorted(shown(detail)) == sorted([*OTHERS, *row.given])
+    assert sorted(shown(detail)) == sorted([*OTHERS, *row.payments])
     status = "unavailable" if row.fails else "fresh"
     assert freshness(detail) == {
         "order": ("fresh", None),
@@ -170,22 +174,22 @@ async def test_a_fault_with_nothing_cached(world, services, row):
     assert world.moved(CALLS, service="payment") == row.calls
     assert world.moved(EVENTS) == {"miss": 1, "write": 1}
     assert world.moved(COLLECTED) == {"remote": 1}
-    assert services["payment"].sent < 16 * MEBIBYTE  # what the system buffers on the way, and no more
-    await heal(world)
+    assert services["payment"].sent < 16 * MEBIBYTE  # no more than the socket buffers hold
+    await remove_fault(world)
     detail = await world.read()
     assert freshness(detail)["order"] == freshness(detail)["fulfillment"] == ("cached", None)
     assert freshness(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
-    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])
+    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.payments])
 
 
 @each_row
-async def test_a_fault_with_an_old_answer(world, services, store, row):
-    """The old answer stands in, with its age and the fault; it is kept, and gives way to the next good one."""
+async def test_source_fault_with_a_stale_snapshot(world, services, store, row):
+    """The stale snapshot is served with its age and the fault, kept, and replaced by the next good answer."""
     await world.read()
     kept = await age(store, world.case, TTL + 60)
-    await disturb(world, row)
+    await inject_fault(world, row)
     detail = await world.read()
-    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])
+    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.payments])
     status = "stale" if row.fails else "fresh"
     assert freshness(detail) == {
         "order": ("fresh", None),
@@ -199,7 +203,7 @@ async def test_a_fault_with_an_old_answer(world, services, store, row):
     assert world.moved(COLLECTED) == {"remote": 1}
     if row.fails:
         assert (await age(store, world.case, 0))["payment"] == kept["payment"]
-    await heal(world)
+    await remove_fault(world)
     detail = await world.read()
     assert freshness(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
-    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.given])
+    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.payments])

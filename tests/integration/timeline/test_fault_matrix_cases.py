@@ -1,4 +1,4 @@
-"""Faults of the sources that are more than one answer: of all at once, of a half, of many calls, and over time."""
+"""Faults of several sources, of a part of a source, of many calls, and over time."""
 
 import asyncio
 import json
@@ -30,8 +30,8 @@ from tests.support.timings import patient_timings
 OPEN_FOR_LONG = BreakerTimings(open_for=600.0)
 
 
-async def start(make_client, services, redis, **timings):
-    """The service under test with a Redis and other times, and its case."""
+async def start_service(make_client, services, redis, **timings):
+    """Start the service with Redis and these timings; return its harness with a case."""
 
     async def with_timings(**variables):
         return await make_client(timings=patient_timings(timeline=TimelineTimings(**timings)), **variables)
@@ -39,8 +39,8 @@ async def start(make_client, services, redis, **timings):
     return await World.start(with_timings, services, CONTEXT, SUPPORT_REDIS_URL=redis.url)
 
 
-async def test_all_sources_down_with_nothing_cached(world, services):
-    """The case's own history is there, every source says that it is missing, and nothing is written."""
+async def test_case_history_is_served_when_all_sources_are_down(world, services):
+    """The case's own history is returned, each source is reported as unavailable, and nothing is cached."""
     for service in services.values():
         await service.close()
     detail = await world.read()
@@ -53,8 +53,8 @@ async def test_all_sources_down_with_nothing_cached(world, services):
     assert sorted(shown(await world.read())) == ALL
 
 
-async def test_all_sources_down_with_old_answers(world, services, store):
-    """Every old answer stands in, and none is lost however often the sources fail."""
+async def test_stale_snapshots_are_served_when_all_sources_are_down(world, services, store):
+    """Each stale snapshot is served, and repeated failures do not remove it."""
     await world.read()
     await age(store, world.case, TTL + 60)
     for service in services.values():
@@ -70,8 +70,8 @@ async def test_all_sources_down_with_old_answers(world, services, store):
     assert set(freshness(await world.read()).values()) == {("fresh", None)}
 
 
-async def test_an_answer_that_is_too_old_does_not_stand_in(world, services, store):
-    """Beyond both its times an answer is not shown: the source is unavailable."""
+async def test_snapshot_older_than_the_stale_ttl_is_not_served(world, services, store):
+    """Once TTL and stale TTL are over, the snapshot is not shown and the source is unavailable."""
     await world.read()
     await age(store, world.case, TTL + STALE_TTL + 60)
     services["payment"].fail_with(503)
@@ -80,10 +80,10 @@ async def test_an_answer_that_is_too_old_does_not_stand_in(world, services, stor
     assert sorted(shown(detail)) == ["ORD-1", "SHP-1", "e0"]
 
 
-async def test_nothing_there_is_believed_for_a_moment_only(make_client, services, store, redis):
-    """A 404 is asked for again after half a minute, while what the others gave is still current."""
-    at_the_end = AggregatorTimings(refresh_ahead_from=2.0, refresh_ahead_to=2.0)  # nothing is renewed before it ends
-    world = await start(make_client, services, redis, aggregator=at_the_end)
+async def test_not_found_answer_is_requested_again_after_half_a_minute(make_client, services, store, redis):
+    """After half a minute a 404 is requested again, while the other snapshots are still current."""
+    aggregator = AggregatorTimings(refresh_ahead_from=2.0, refresh_ahead_to=2.0)  # no refresh ahead of expiry
+    world = await start_service(make_client, services, redis, aggregator=aggregator)
     services["payment"].fail_with(404)
     assert freshness(await world.read())["payment"] == ("fresh", None)
     await age(store, world.case, 20)
@@ -95,8 +95,8 @@ async def test_nothing_there_is_believed_for_a_moment_only(make_client, services
     assert sorted(shown(detail)) == ALL
 
 
-async def test_the_deadline_cuts_off_what_a_source_would_be_given(make_client, services):
-    """A source that may take longer than a whole read is cut off with it; so are all three, at the same time."""
+async def test_read_deadline_limits_all_source_calls(make_client, services):
+    """The deadline of the read cuts off sources with a longer timeout, all three at the same time."""
     world = await World.start(make_client, services, CONTEXT, SUPPORT_TIMELINE_DEADLINE="0.2")
     for service in services.values():
         service.fault = faults.hang_before_headers
@@ -104,8 +104,8 @@ async def test_the_deadline_cuts_off_what_a_source_would_be_given(make_client, s
     assert world.moved(FAILURES) == {"http": 4}
 
 
-async def test_half_a_source_is_not_a_whole_one(world, services, store):
-    """Where one of an order's calls fails, what the other gave is shown, and is never kept as all there is."""
+async def test_partial_answer_of_a_source_is_shown_but_not_cached(world, services, store):
+    """If one of an order's calls fails, the entries of the other are shown, and not cached as complete."""
     (history,) = [target for target in services["order"].documents if target.endswith("/events")]
     services["order"].know(history, "no list")
     detail = await world.read()
@@ -114,8 +114,8 @@ async def test_half_a_source_is_not_a_whole_one(world, services, store):
     assert "order" not in await age(store, world.case, 0)
 
 
-async def test_a_redirect_is_not_followed(world, services):
-    """A source can't send the service anywhere else: who is named in a redirect is never asked."""
+async def test_redirect_of_a_source_is_not_followed(world, services):
+    """A redirect counts as a failure, and its target is never called."""
     async with open_services() as others:
         elsewhere = others["payment"]
         for number in (301, 302, 303, 307, 308):
@@ -125,32 +125,32 @@ async def test_a_redirect_is_not_followed(world, services):
         assert elsewhere.calls == []
 
 
-async def test_a_source_that_keeps_failing_is_left_alone(make_client, services, redis):
-    """After five failures the circuit is open: the source is asked no more, and says so at once."""
-    world = await start(make_client, services, redis, breaker=OPEN_FOR_LONG)
+async def test_circuit_opens_after_five_failures(make_client, services, redis):
+    """After five failures the circuit is open: the source is not called, and the reason is reported at once."""
+    world = await start_service(make_client, services, redis, breaker=OPEN_FOR_LONG)
     services["payment"].fail_with(503)
     for _ in range(5):
         assert freshness(await world.read())["payment"] == ("unavailable", "status 503")
-    asked = len(services["payment"].calls)
+    calls_before = len(services["payment"].calls)
     assert freshness(await world.read())["payment"] == ("unavailable", "circuit open")
     assert world.moved(CALLS, service="payment") == {"open": 1}
     assert world.moved(FAILURES) == {}
-    assert len(services["payment"].calls) == asked == 5
+    assert len(services["payment"].calls) == calls_before == 5
 
 
-async def test_a_source_that_is_left_alone_still_has_its_old_answer(make_client, services, store, redis):
-    """Behind an open circuit the old answer stands in, without a call."""
-    world = await start(make_client, services, redis, breaker=OPEN_FOR_LONG)
+async def test_stale_snapshot_is_served_while_the_circuit_is_open(make_client, services, store, redis):
+    """While the circuit is open the stale snapshot is served without a call."""
+    world = await start_service(make_client, services, redis, breaker=OPEN_FOR_LONG)
     await world.read()
     await age(store, world.case, TTL + 60)
     services["payment"].fail_with(503)
     for _ in range(5):
         await world.read()
-    asked = len(services["payment"].calls)
+    calls_before = len(services["payment"].calls)
     detail = await world.read()
     assert freshness(detail)["payment"] == ("stale", "circuit open")
     assert sorted(shown(detail)) == ALL
-    assert len(services["payment"].calls) == asked
+    assert len(services["payment"].calls) == calls_before
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ async def test_a_source_that_is_left_alone_still_has_its_old_answer(make_client,
         ("http://elsewhere/", "http%3A%2F%2Felsewhere%2F"),
     ],
 )
-async def test_a_reference_is_one_segment(make_client, services, reference, encoded):
-    """An order's id is sent as one path segment and one query value, whatever characters it has."""
+async def test_reference_is_sent_as_one_path_segment(make_client, services, reference, encoded):
+    """An order id is sent as one path segment and one query value, whatever characters it has."""
     add_order(services, reference)
     world = await World.start(make_client, services, {"type": "order", "orderId": reference})
     detail = await world.read()
@@ -178,15 +178,15 @@ async def test_a_reference_is_one_segment(make_client, services, reference, enco
     assert services["fulfillment"].calls == [f"/fulfillment/shipments?orderId={encoded}&limit=50"]
 
 
-def references(number):
-    """A context with so many references: orders, payments and shipments in turn."""
+def context_of_references(number):
+    """Return a context with this number of references: orders, payments and shipments in turn."""
     kinds = ("order", "payment", "shipment")
     return [{"type": kinds[turn % 3], "id": f"{kinds[turn % 3]}-{turn}"} for turn in range(number)]
 
 
-async def test_a_case_with_200_references(make_client, services, redis):
-    """Each reference is asked for once, all within one deadline, and everything that is known is there."""
-    context = references(200)
+async def test_case_with_200_references_has_a_complete_timeline(make_client, services, redis):
+    """Each reference is requested once, within one deadline, and the timeline is complete."""
+    context = context_of_references(200)
     for entry in context:
         services["order"].add(entry["id"])
         services["payment"].add(entry["id"], "ORD-1")
@@ -201,16 +201,16 @@ async def test_a_case_with_200_references(make_client, services, redis):
     assert set(freshness(await world.read()).values()) == {("cached", None)}
 
 
-async def test_a_case_with_200_references_of_which_a_third_hang(make_client, services, monkeypatch):
-    """Calls that wait for a place are cut off by the deadline too; each is one failure, and the others are complete."""
-    context = references(200)
+async def test_deadline_cuts_off_queued_calls_of_a_hanging_source(make_client, services, monkeypatch):
+    """The deadline cuts off queued calls too; each counts as one failure, and other sources are complete."""
+    context = context_of_references(200)
     for entry in context:
         services["order"].add(entry["id"])
     services["payment"].fault = faults.hang_before_headers
     world = await World.start(make_client, services, context)
     payments = world.client.app[TIMELINE].sources["payment"]
     fetch, soon = payments.fetch, asyncio.get_running_loop().time() + 0.2
-    # The deadline is this source's alone: where the machine stands still, the others answer after it.
+    # Only this source gets the short deadline, since the others may exceed it when the machine stalls.
     monkeypatch.setattr(payments, "fetch", lambda call, _, allowance: fetch(call, soon, allowance))
     detail = await world.read()
     assert freshness(detail) == {
@@ -222,8 +222,8 @@ async def test_a_case_with_200_references_of_which_a_third_hang(make_client, ser
     assert len([name for name in shown(detail) if name.startswith("order-")]) == 67
 
 
-async def test_a_connection_that_was_kept_and_is_dead_costs_nothing(make_client, services):
-    """A source that closes a connection after its answer, without saying so, is asked on a new one."""
+async def test_closed_keep_alive_connection_causes_no_failure(make_client, services):
+    """If a source closes a kept-alive connection after its response, the next call uses a new connection."""
 
     async def respond_and_close(exchange):
         await exchange.send(faults.response(200, json.dumps({"items": [payment()]}).encode()))

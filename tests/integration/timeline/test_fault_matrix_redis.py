@@ -1,4 +1,4 @@
-"""What a read gives, says and counts for every way in which Redis can fail; the sources are in order, or fail too."""
+"""What a read returns, reports and counts for each fault of Redis, with healthy and with failing sources."""
 
 import asyncio
 from collections.abc import Callable
@@ -40,13 +40,13 @@ CACHED = dict.fromkeys(FRESH, ("cached", None))
 
 @dataclass(frozen=True)
 class RedisFaultCase:
-    """A fault of the whole Redis, and what a read counts during it."""
+    """A fault of the Redis server, and what a read counts during it."""
 
     name: str
     fault: RedisFault
     events: dict[str, int]
     failures: dict[str, int]
-    readable: bool  # what was cached before is still given; otherwise nothing is asked of it until it is back
+    readable: bool  # cached snapshots can still be read; otherwise Redis is skipped until it recovers
 
 
 ROWS = [
@@ -58,8 +58,8 @@ ROWS = [
 each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
 
-def value(*, at: str = "1.0", entries: str = "[]") -> str:
-    """A cached value with these parts."""
+def cached_value(*, at: str = "1.0", entries: str = "[]") -> str:
+    """Return a cached value with these parts."""
     rest = f'"epoch":0,"note":null,"missing":false,"entries":{entries}'
     return f'{{"revision":"0f","version":2,"sources":{{"order":{{"at":{at},"ids":["ORD-1"],"ofOrders":[],{rest}}}}}}}'
 
@@ -68,18 +68,18 @@ VALUES: dict[str, tuple[Callable[[Redis, str], object], dict[str, int]]] = {
     "a list": (lambda store, key: store.rpush(key, b"x"), {}),
     "a hash": (lambda store, key: store.hset(key, "a", "b"), {}),
     "a stream": (lambda store, key: store.xadd(key, {"a": "b"}), {}),
-    "nothing": (lambda store, key: store.set(key, b""), {"cache_decode": 1}),
-    "no JSON": (lambda store, key: store.set(key, b"\x80\x04N."), {"cache_decode": 1}),
-    "half of a value": (lambda store, key: store.set(key, b'{"revision":"0f","version":2,"sou'), {"cache_decode": 1}),
-    "another shape": (
+    "an empty value": (lambda store, key: store.set(key, b""), {"cache_decode": 1}),
+    "not JSON": (lambda store, key: store.set(key, b"\x80\x04N."), {"cache_decode": 1}),
+    "a truncated value": (lambda store, key: store.set(key, b'{"revision":"0f","version":2,"sou'), {"cache_decode": 1}),
+    "JSON of another shape": (
         lambda store, key: store.set(key, b'{"revision":"0f","version":2,"sources":[]}'),
         {"cache_decode": 1},
     ),
-    "too deep": (lambda store, key: store.set(key, b"[" * 10_000), {"cache_decode": 1}),
+    "nested too deep": (lambda store, key: store.set(key, b"[" * 10_000), {"cache_decode": 1}),
     "4 MiB of zeros": (lambda store, key: store.set(key, bytes(4 * MEBIBYTE)), {"cache_decode": 1}),
-    "NaN for a time": (lambda store, key: store.set(key, value(at="NaN")), {}),
-    "a time far ahead": (lambda store, key: store.set(key, value(at="1e300")), {}),
-    "an entry that is none": (lambda store, key: store.set(key, value(entries="[null]")), {"cache_decode": 1}),
+    "NaN for a timestamp": (lambda store, key: store.set(key, cached_value(at="NaN")), {}),
+    "a timestamp far in the future": (lambda store, key: store.set(key, cached_value(at="1e300")), {}),
+    "an invalid entry": (lambda store, key: store.set(key, cached_value(entries="[null]")), {"cache_decode": 1}),
     "an earlier version": (lambda store, key: store.set(key, b'{"version": 1, "sources": {}}'), {}),
     "a later version": (lambda store, key: store.set(key, b'{"revision":"0f","version":3,"parts":{}}'), {}),
     "two revisions": (
@@ -89,22 +89,22 @@ VALUES: dict[str, tuple[Callable[[Redis, str], object], dict[str, int]]] = {
 }
 
 
-def disturb(world: World, redis: RedisServer, row: RedisFaultCase) -> None:
-    """Break Redis; a Redis that answers nothing is given up soon."""
+def inject_fault(world: World, redis: RedisServer, row: RedisFaultCase) -> None:
+    """Break Redis; use a short timeout for a Redis that does not answer."""
     if row.fault is redis_faults.freeze:
         world.set_redis_timeout(IMPATIENT)
     row.fault(redis)
 
 
-async def heals(world: World, redis: RedisServer) -> None:
-    """Repair Redis; the service uses it again by itself."""
+async def repair_and_wait(world: World, redis: RedisServer) -> None:
+    """Repair Redis, and wait until the service uses it again."""
     redis_faults.repair(redis)
     world.set_redis_timeout(PATIENCE)
-    await cached_again(world)
+    await wait_until_cached(world)
     assert world.moved(EVENTS) == {"hit": 1}
 
 
-async def cached_again(world: World) -> None:
+async def wait_until_cached(world: World) -> None:
     """Read the case until its timeline comes from the cache."""
 
     async def is_cached() -> bool:
@@ -114,9 +114,9 @@ async def cached_again(world: World) -> None:
 
 
 @each_row
-async def test_a_redis_out_of_order_with_nothing_cached(world, services, redis, row):
-    """The timeline is whole and fresh, within the deadline; what was not done is counted, and it heals by itself."""
-    disturb(world, redis, row)
+async def test_timeline_is_complete_when_redis_fails_with_an_empty_cache(world, services, redis, row):
+    """The timeline is complete and fresh; failed operations are counted, and the service recovers by itself."""
+    inject_fault(world, redis, row)
     for _ in range(2):
         detail = await world.read()
         assert sorted(shown(detail)) == ALL
@@ -124,42 +124,42 @@ async def test_a_redis_out_of_order_with_nothing_cached(world, services, redis, 
         assert world.moved(EVENTS) == row.events
         assert world.moved(FAILURES) == row.failures
         assert world.moved(COLLECTED) == {"remote": 1}
-    await heals(world, redis)
+    await repair_and_wait(world, redis)
 
 
 @each_row
-async def test_a_redis_out_of_order_with_a_current_value(world, services, redis, row):
-    """What can still be read is used; what can't is asked for anew."""
+async def test_timeline_is_complete_when_redis_fails_with_a_current_snapshot(world, services, redis, row):
+    """A snapshot that Redis can still return is used; otherwise the sources are called."""
     await world.read()
-    disturb(world, redis, row)
+    inject_fault(world, redis, row)
     detail = await world.read()
     assert sorted(shown(detail)) == ALL
     assert freshness(detail) == (CACHED if row.readable else FRESH)
     assert world.moved(EVENTS) == ({"hit": 1} if row.readable else row.events)
     assert world.moved(FAILURES) == ({} if row.readable else row.failures)
-    await heals(world, redis)
+    await repair_and_wait(world, redis)
 
 
 @each_row
-async def test_a_redis_out_of_order_with_an_old_value(world, services, redis, store, row):
-    """An old answer is renewed though the new one can't be kept."""
+async def test_stale_snapshot_is_refreshed_when_redis_fails(world, services, redis, store, row):
+    """A stale snapshot is refreshed although the new one can't be stored."""
     await world.read()
     await age(store, world.case, TTL + 60)
-    disturb(world, redis, row)
+    inject_fault(world, redis, row)
     detail = await world.read()
     assert sorted(shown(detail)) == ALL
     assert freshness(detail) == FRESH
     assert world.moved(EVENTS) == row.events
     assert world.moved(FAILURES) == row.failures
-    await heals(world, redis)
+    await repair_and_wait(world, redis)
 
 
 @each_row
-async def test_a_redis_and_a_source_out_of_order(world, services, redis, store, row):
-    """Both at once cost that source's entries, or their freshness where the old ones can be read; then both heal."""
+async def test_timeline_is_partial_when_redis_and_a_source_fail(world, services, redis, store, row):
+    """The failed source is stale if Redis can return its snapshot, and otherwise unavailable; both recover."""
     await world.read()
     await age(store, world.case, TTL + 60)
-    disturb(world, redis, row)
+    inject_fault(world, redis, row)
     services["payment"].fail_with(503)
     detail = await world.read()
     status = "stale" if row.readable else "unavailable"
@@ -169,73 +169,73 @@ async def test_a_redis_and_a_source_out_of_order(world, services, redis, store, 
     assert world.moved(FAILURES) == row.failures | {"http": 1}
     services["payment"].heal()
     assert freshness(await world.read()) == FRESH
-    await heals(world, redis)
+    await repair_and_wait(world, redis)
 
 
 @each_row
-async def test_a_redis_and_all_sources_out_of_order(world, services, redis, row):
-    """With everything down the case's own history is still answered in time, and says what is missing."""
-    disturb(world, redis, row)
+async def test_case_history_is_served_when_redis_and_all_sources_fail(world, services, redis, row):
+    """The case's own history is returned in time, and each source is reported as unavailable."""
+    inject_fault(world, redis, row)
     for service in services.values():
         await service.close()
     detail = await world.read()
     assert [entry["type"] for entry in detail["timeline"]] == ["order"]  # the context
     assert set(freshness(detail).values()) == {("unavailable", "connection failed")}
     assert world.moved(EVENTS)["miss"] == 1
-    assert world.moved(FAILURES)["cache"] == 1  # the claim where it can be read, and there is nothing to write
+    assert world.moved(FAILURES)["cache"] == 1  # the lease if Redis is readable; there is nothing to write
     for service in services.values():
         await service.open()
-    await heals(world, redis)
+    await repair_and_wait(world, redis)
 
 
 @pytest.mark.parametrize("row", ROWS[:2], ids=["refusing", "frozen"])
-async def test_a_redis_that_is_known_to_be_bad_costs_nothing(world, services, redis, row):
-    """One read waits for one operation; after it none asks Redis for anything until it answers a ping of our own."""
-    disturb(world, redis, row)
+async def test_reads_skip_redis_after_a_failure_until_it_answers_a_ping(world, services, redis, row):
+    """One read waits for one operation; later reads send no command until Redis answers the service's ping."""
+    inject_fault(world, redis, row)
     await world.read()
-    assert _asked(world) == 1
+    assert _redis_operations(world) == 1
     for _ in range(10):
         assert freshness(await world.read()) == FRESH
-        assert _asked(world) == 0
-    await heals(world, redis)
+        assert _redis_operations(world) == 0
+    await repair_and_wait(world, redis)
 
 
-def test_a_redis_has_50_ms_at_most():
-    """What the one read that finds Redis out of order waits for it is within 50 ms, unless the settings say more."""
+def test_default_redis_timeout_is_at_most_50_ms():
+    """The read that detects a Redis failure waits at most 50 ms, unless the settings allow more."""
     assert Settings.load({}).timeline.redis_timeout <= 0.05
 
 
-def _asked(world):
-    """Redis operations that the last read made."""
-    made = world.moved(OPERATIONS, db_system_name="redis")
-    return sum(made.get(name, 0) for name in REDIS_OPERATIONS)  # those of events are not the read's
+def _redis_operations(world):
+    """Return the number of Redis operations that the last read made."""
+    counts = world.moved(OPERATIONS, db_system_name="redis")
+    return sum(counts.get(name, 0) for name in REDIS_OPERATIONS)  # the read makes no operations for events
 
 
-async def test_a_slow_redis_is_given_up_and_stays_so(make_client, services, redis):
-    """A Redis that answers later than its timeout delays one read, and none after it."""
+async def test_slow_redis_delays_one_read_only(make_client, services, redis):
+    """A Redis that answers after its timeout delays one read, and no read after it."""
     async with slow_proxy(redis.url) as (proxy, url):
         world = await World.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=url)
         assert freshness(await world.read()) == FRESH
         assert freshness(await world.read()) == CACHED
         world.set_redis_timeout(IMPATIENT)
-        proxy.delay = IMPATIENT  # each way
+        proxy.delay = IMPATIENT  # in each direction
         assert freshness(await world.read()) == FRESH
         assert world.moved(EVENTS) == {"miss": 1, "error": 2}
         assert world.moved(FAILURES) == {"cache": 2}
-        enough = proxy.chunks + 20  # of attempts to reach Redis, whose answers are late too
+        enough = proxy.chunks + 20  # chunks of reconnection attempts, whose answers are late too
         async with asyncio.timeout(3 * PATIENCE):
             while proxy.chunks < enough:
                 assert freshness(await world.read()) == FRESH
-                assert _asked(world) == 0
+                assert _redis_operations(world) == 0
         proxy.delay = 0.0
-        await heals(world, redis)
+        await repair_and_wait(world, redis)
 
 
 @pytest.mark.parametrize("name", VALUES)
-async def test_a_value_that_is_none(world, store, name):
-    """Whatever is kept under a case's key is a miss, is counted where it should have been a value, and is replaced."""
-    put, failures = VALUES[name]
-    await put(store, cache_key(world.case))
+async def test_invalid_cached_value_is_a_miss_and_is_replaced(world, store, name):
+    """Any invalid value under a case's key is a miss, is counted if it is not decodable, and is replaced."""
+    store_value, failures = VALUES[name]
+    await store_value(store, cache_key(world.case))
     detail = await world.read()
     assert sorted(shown(detail)) == ALL
     assert freshness(detail) == FRESH
@@ -246,10 +246,10 @@ async def test_a_value_that_is_none(world, store, name):
 
 
 @pytest.mark.parametrize("name", VALUES)
-async def test_a_value_that_is_none_with_a_source_out_of_order(world, services, store, name):
-    """It does not stand in for a source that fails either."""
-    put, failures = VALUES[name]
-    await put(store, cache_key(world.case))
+async def test_invalid_cached_value_does_not_replace_a_failed_source(world, services, store, name):
+    """An invalid cached value is not served for a source that fails."""
+    store_value, failures = VALUES[name]
+    await store_value(store, cache_key(world.case))
     services["order"].fail_with(503)
     detail = await world.read()
     assert freshness(detail) == FRESH | {"order": ("unavailable", "status 503")}
@@ -257,39 +257,39 @@ async def test_a_value_that_is_none_with_a_source_out_of_order(world, services, 
     assert world.moved(FAILURES) == failures | {"http": 2}
 
 
-async def test_a_claim_that_nobody_ends(world, store, instruments):
-    """What holds a claim's key without an end, or is no claim at all, is not waited for."""
+async def test_lease_key_without_a_valid_lease_is_not_waited_for(world, store, instruments):
+    """A lease key that never expires, expires late, or holds no lease delays no read."""
     wanted = references.references_by_service([CONTEXT])
     cache = SnapshotCache(world.client.app[CACHE], instruments)
-    claim = await cache.claim(Case(world.case["id"], wanted, 0), 1)
-    for put in (store.set(claim.key, b"for ever"), store.set(claim.key, b"x", ex=900), store.rpush(claim.key, b"x")):
-        await store.delete(cache_key(world.case), claim.key)
+    lease = await cache.claim(Case(world.case["id"], wanted, 0), 1)
+    for put in (store.set(lease.key, b"for ever"), store.set(lease.key, b"x", ex=900), store.rpush(lease.key, b"x")):
+        await store.delete(cache_key(world.case), lease.key)
         await put
         assert freshness(await world.read()) == FRESH
         assert world.moved(EVENTS) == {"miss": 1, "write": 1}
         assert freshness(await world.read()) == CACHED
 
 
-async def test_an_enormous_value_hurts_for_a_moment_only(world, store):
+async def test_oversized_cached_value_is_removed(world, store):
     """A value that takes longer to arrive than a read waits is removed, and the case is cached again."""
     await store.setrange(cache_key(world.case), 32 * MEBIBYTE, b"\0")
     world.set_redis_timeout(0.001)  # 32 MiB never arrive in a millisecond
     assert freshness(await world.read()) == FRESH
     world.set_redis_timeout(PATIENCE)
-    await cached_again(world)
+    await wait_until_cached(world)
     assert await store.strlen(cache_key(world.case)) < MEBIBYTE
 
 
-async def test_a_refresh_with_a_redis_out_of_order(world, services, redis):
-    """A refresh asks every source though neither the old value can be read nor the new one kept."""
+async def test_refresh_works_without_redis(world, services, redis):
+    """A refresh calls every source although it can neither read the old snapshots nor store the new ones."""
     await world.read()
     redis.kill()
     assert freshness(await refresh(world.client, world.case)) == FRESH
-    await heals(world, redis)
+    await repair_and_wait(world, redis)
 
 
-async def test_a_redis_that_can_not_forget(world, services, redis):
-    """What was cached of other references is never shown, though Redis refuses to remove it, and a source fails."""
+async def test_snapshots_of_a_former_context_are_never_shown(world, services, redis):
+    """Snapshots of former references are not shown, even if Redis refuses to delete them and a source fails."""
     await world.read()
     add_order(services, 2)
     redis_faults.make_read_only(redis)

@@ -1,4 +1,4 @@
-"""A read goes on whatever Redis does, and the metrics say what it did."""
+"""Reads succeed during any fault of Redis, and metrics count what happened."""
 
 import pytest
 
@@ -16,56 +16,55 @@ pytestmark = pytest.mark.usefixtures("upstream_services")
 
 @pytest.fixture
 def environment(environment, redis):
-    """A service with Redis, which on a busy machine takes its time."""
+    """A service with Redis and a generous Redis timeout."""
     return environment | {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60"}
 
 
 @pytest.fixture
 def upstream_services(orders, environment):
-    """One upstream service is enough here."""
+    """Configure the order service only."""
     orders.add("ORD-1")
     environment["SUPPORT_ORDER_URL"] = orders.url
 
 
 @pytest.fixture
 async def case(client):
-    """A case about its order."""
+    """A case about the order."""
     return await open_case(client, context={"type": "order", "orderId": "ORD-1"})
 
 
 async def order_status(client, case):
-    """What the order's part of the timeline is worth, having checked that the order is in it."""
+    """Return the status of the order source; fail unless the order is in the timeline."""
     detail = await read_detail(client, case)
     assert "order-service" in {entry.get("source") for entry in detail["timeline"]}
     return detail["timelineSources"]["order"]["status"]
 
 
 async def test_replicas_share_the_cache(client, make_client, upstream_services, case, orders):
-    """What one process has collected, another serves from the cache."""
+    """A timeline that one replica collected is served from the cache by another."""
     other = await make_client()
     assert await order_status(client, case) == "fresh"
     assert await order_status(other, case) == "cached"
     assert orders.count("/orders/ORD-1") == 1
 
 
-async def test_the_cached_value_ends_with_its_time(client, case, store):
-    """Redis forgets a timeline once it may not even stand in for a failure, after 300 s and 3600 s more."""
+async def test_cached_value_expires_after_ttl_and_stale_ttl(client, case, store):
+    """Redis deletes the snapshots once they can't be served even as stale: after 300 s and 3600 s more."""
     await order_status(client, case)
     assert 0 < await store.pttl(cache_key(case["id"])) <= 3_900_000
 
 
-async def test_a_dead_redis_costs_nothing_but_the_cache(client, case, metrics, redis):
-    """With Redis killed a read is a miss and goes on; each failed operation counts an error and a cache failure."""
+async def test_reads_succeed_when_redis_is_down(client, case, metrics, redis):
+    """A read is a miss and succeeds; each failed operation counts one error and one cache failure."""
     redis.kill()
     assert await order_status(client, case) == "fresh"
     assert metrics.moved(EVENTS) == {"miss": 1, "error": 2}  # the read and the write
     assert metrics.moved(FAILURES) == {"cache": 2}
     assert (await refresh(client, case))["timelineSources"]["order"]["status"] == "fresh"
-    assert metrics.moved(EVENTS) == {"miss": 1, "error": 4}  # the look for what may stand in, and the write
+    assert metrics.moved(EVENTS) == {"miss": 1, "error": 4}  # the read of stale snapshots, and the write
 
 
-async def test_a_redis_that_is_back_is_used_again(client, case, metrics, redis):
-    """Once Redis is there again, timelines are cached again."""
+async def test_redis_is_used_again_after_a_restart(client, case, metrics, redis):
     redis.kill()
     await order_status(client, case)
     redis.start()
@@ -77,20 +76,20 @@ async def test_a_redis_that_is_back_is_used_again(client, case, metrics, redis):
     assert metrics.value(EVENTS, event="hit") == 1
 
 
-async def test_a_frozen_redis_does_not_hold_a_read(client, make_client, case, redis):
-    """A Redis that takes connections and never answers is given up; the timeline is complete."""
-    hasty = await make_client(SUPPORT_REDIS_TIMEOUT="0.2")
+async def test_frozen_redis_does_not_block_a_read(client, make_client, case, redis):
+    """A Redis that accepts connections and never answers times out; the timeline is complete."""
+    impatient = await make_client(SUPPORT_REDIS_TIMEOUT="0.2")
     await order_status(client, case)
     redis.freeze()
     try:
-        assert await order_status(hasty, case) == "fresh"
+        assert await order_status(impatient, case) == "fresh"
     finally:
         redis.thaw()
-    assert Scrape(hasty.app).value(EVENTS, event="error") == 2  # the read, and the write that was not tried any more
+    assert Scrape(impatient.app).value(EVENTS, event="error") == 2  # the read, and the write that was skipped
 
 
-async def test_a_change_of_context_survives_a_dead_redis(client, case, metrics, redis):
-    """The change is made and answered though the cache can't be invalidated; the failure is counted."""
+async def test_context_can_be_changed_when_redis_is_down(client, case, metrics, redis):
+    """The change succeeds although the cache can't be invalidated; the failure is counted."""
     redis.kill()
     async with client.patch(f"/support/cases/{case['id']}", json={"context": []}) as response:
         assert response.status == 200
@@ -117,8 +116,8 @@ async def test_a_change_of_context_survives_a_dead_redis(client, case, metrics, 
         snapshots.encode({"order": Snapshot(9e9, SourceReferences(("ORD-1",)), 0, ["x"])}),
     ],
 )
-async def test_a_corrupt_value_is_a_miss_and_is_removed(client, case, metrics, store, value):
-    """A cached value that can't be decoded counts cache_decode and a miss, and gives way to a good one."""
+async def test_corrupt_cached_value_is_a_miss_and_is_replaced(client, case, metrics, store, value):
+    """A value that can't be decoded counts cache_decode and a miss, and is replaced."""
     await store.set(cache_key(case["id"]), value)
     assert await order_status(client, case) == "fresh"
     assert metrics.moved(FAILURES) == {"cache_decode": 1}
@@ -127,24 +126,23 @@ async def test_a_corrupt_value_is_a_miss_and_is_removed(client, case, metrics, s
     assert await order_status(client, case) == "cached"
 
 
-async def test_a_corrupt_value_is_removed_though_nothing_replaces_it(client, case, store, orders):
-    """Where the service is dead too, the corrupt value is gone all the same."""
+async def test_corrupt_cached_value_is_removed_even_if_the_source_fails(client, case, store, orders):
     await store.set(cache_key(case["id"]), b"not JSON")
     orders.fail_with(503)
     await read_detail(client, case)
     assert await store.get(cache_key(case["id"])) is None
 
 
-async def test_a_value_of_another_release_is_a_miss_only(client, case, metrics, store):
-    """A value of another version is no failure: during a rolling update each release asks anew."""
+async def test_cached_value_of_another_release_is_a_miss_without_failure(client, case, metrics, store):
+    """During a rolling update a value of another version is a miss, and no failure."""
     await store.set(cache_key(case["id"]), b'{"version": 0}')
     assert await order_status(client, case) == "fresh"
     assert metrics.moved(FAILURES) == {}
     assert metrics.value(EVENTS, event="miss") == 1
 
 
-async def test_a_key_of_another_type_is_a_miss(client, case, metrics, store):
-    """A key that holds no string at all is a miss, and gives way to a good value."""
+async def test_cache_key_of_another_redis_type_is_a_miss(client, case, metrics, store):
+    """A key that holds no string is a miss, and is replaced."""
     await store.rpush(cache_key(case["id"]), b"x")
     assert await order_status(client, case) == "fresh"
     assert metrics.value(EVENTS, event="miss") == 1

@@ -1,4 +1,4 @@
-"""A circuit breaker: opens on failures, tries with one call, closes on success."""
+"""The circuit breaker opens on failures, admits one trial call, and closes on success."""
 
 import pytest
 
@@ -8,7 +8,7 @@ TIMINGS = BreakerTimings()
 
 
 class Clock:
-    """A clock that goes as far as a test says."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -28,22 +28,22 @@ def breaker(clock):
 
 
 def call(breaker, *, good):
-    """A call that is admitted and reports."""
+    """Make an admitted call that reports its result."""
     admission = breaker.admit()
     assert admission is not None
     breaker.report(admission, good=good)
 
 
-def opened(breaker):
-    """The breaker after as many failures as open it."""
+def open_breaker(breaker):
+    """Return the breaker after the number of failures that opens it."""
     for _ in range(FAILURES_TO_OPEN):
         call(breaker, good=False)
     assert breaker.state == "open"
     return breaker
 
 
-def test_few_failures_among_the_last_calls_change_nothing(breaker):
-    """One failure fewer than the limit in any window of calls keeps the circuit closed."""
+def test_circuit_stays_closed_below_the_failure_limit(breaker):
+    """One failure less than the limit in each window of calls keeps the circuit closed."""
     for _ in range(20):
         for _ in range(FAILURES_TO_OPEN - 1):
             call(breaker, good=False)
@@ -52,16 +52,16 @@ def test_few_failures_among_the_last_calls_change_nothing(breaker):
     assert breaker.state == "closed"
 
 
-def test_answers_that_tell_nothing_do_not_count(breaker):
-    """A call that was cut off or refused for its own sake neither opens nor closes."""
+def test_calls_without_a_result_do_not_count(breaker):
+    """A call that was cut off or rejected by the service itself neither opens nor closes the circuit."""
     for _ in range(50):
         call(breaker, good=None)
     assert breaker.state == "closed"
 
 
-def test_an_open_circuit_admits_nobody_then_one(breaker, clock):
-    """While open no call is made; then one at a time is, and its success closes the circuit."""
-    opened(breaker)
+def test_open_circuit_admits_one_trial_call_after_a_while(breaker, clock):
+    """While open no call is admitted; then one trial call is, and its success closes the circuit."""
+    open_breaker(breaker)
     clock.now += TIMINGS.open_for * 0.79
     assert breaker.admit() is None
     clock.now += TIMINGS.open_for * 0.42
@@ -76,9 +76,9 @@ def test_an_open_circuit_admits_nobody_then_one(breaker, clock):
     assert breaker.state == "closed"
 
 
-def test_a_trial_that_fails_opens_for_twice_as_long_up_to_a_limit(breaker, clock):
-    """Each failed trial doubles the time, which has an end, and a trial that tells nothing is followed by another."""
-    opened(breaker)
+def test_failed_trial_doubles_the_open_time_up_to_a_limit(breaker, clock):
+    """Each failed trial doubles the open time up to a maximum; a trial without a result is followed by another."""
+    open_breaker(breaker)
     expected = TIMINGS.open_for
     for _ in range(6):
         clock.now += expected * 1.21
@@ -91,10 +91,10 @@ def test_a_trial_that_fails_opens_for_twice_as_long_up_to_a_limit(breaker, clock
         assert breaker.state == "open"
 
 
-def test_reports_from_before_are_ignored(breaker, clock):
-    """A call that was admitted before the circuit opened neither closes it nor ends the trial of another."""
+def test_results_of_calls_admitted_before_the_circuit_opened_are_ignored(breaker, clock):
+    """A call admitted before the circuit opened neither closes it nor ends the trial of another call."""
     early = [breaker.admit() for _ in range(4)]
-    opened(breaker)
+    open_breaker(breaker)
     breaker.report(early[0], good=True)
     assert breaker.state == "open"
     clock.now += TIMINGS.open_for * 1.21

@@ -1,4 +1,4 @@
-"""What every timeline cache does, and what only one of them can."""
+"""The timeline cache, in process and on Redis."""
 
 import asyncio
 
@@ -14,47 +14,44 @@ from tests.support.timeline.fixtures import RECOVERING_SOON
 from tests.support.timeline.world import IMPATIENT
 
 
-def value(text, revision="0a"):
-    """A value that begins as every cached one does, with its revision."""
+def cached_value(text, revision="0a"):
+    """Return a value with a revision, in the form that the cache expects."""
     return f'{{"revision":"{revision}","text":"{text}"}}'.encode()
 
 
-async def test_a_value_is_given_back(cache):
-    """What was set is given back, byte by byte, until it is set anew."""
+async def test_get_returns_the_stored_bytes(cache):
+    """A stored value is returned byte for byte until it is replaced."""
     assert await cache.set("key", b"\x00\xff", 60, "") is None
     assert await cache.get("key") == b"\x00\xff"
-    assert await cache.set("key", value("other"), 60, "") is None
-    assert await cache.get("key") == value("other")
+    assert await cache.set("key", cached_value("other"), 60, "") is None
+    assert await cache.get("key") == cached_value("other")
 
 
-async def test_a_value_that_the_writer_has_not_seen_stays(cache):
-    """Who writes in place of another value than the one that is there gets that one back, and may try again."""
-    await cache.set("key", value("first", "0a"), 60, "")
-    assert await cache.set("key", value("second", "0b"), 60, "") == value("first", "0a")
-    assert await cache.set("key", value("second", "0b"), 60, "0c") == value("first", "0a")
-    assert await cache.get("key") == value("first", "0a")
-    assert await cache.set("key", value("second", "0b"), 60, "0a") is None
-    assert await cache.get("key") == value("second", "0b")
+async def test_write_with_an_outdated_revision_is_refused(cache):
+    """A writer that names another revision than the current one gets the current value, and can retry."""
+    await cache.set("key", cached_value("first", "0a"), 60, "")
+    assert await cache.set("key", cached_value("second", "0b"), 60, "") == cached_value("first", "0a")
+    assert await cache.set("key", cached_value("second", "0b"), 60, "0c") == cached_value("first", "0a")
+    assert await cache.get("key") == cached_value("first", "0a")
+    assert await cache.set("key", cached_value("second", "0b"), 60, "0a") is None
+    assert await cache.get("key") == cached_value("second", "0b")
 
 
-async def test_a_key_that_nobody_set_is_none(cache):
-    """An unknown key is None, and may be deleted."""
+async def test_unknown_key_is_none_and_can_be_deleted(cache):
     assert await cache.get("key") is None
     await cache.delete("key")
 
 
-async def test_a_deleted_value_is_gone(cache):
-    """A deleted value is not given again, and others stay."""
-    await cache.set("key", value("a"), 60, "")
-    await cache.set("other", value("b"), 60, "")
+async def test_delete_removes_one_value_only(cache):
+    await cache.set("key", cached_value("a"), 60, "")
+    await cache.set("other", cached_value("b"), 60, "")
     await cache.delete("key")
     assert await cache.get("key") is None
-    assert await cache.get("other") == value("b")
+    assert await cache.get("other") == cached_value("b")
 
 
-async def test_a_value_ends_with_its_time(cache):
-    """A value whose time is over is not given."""
-    await cache.set("key", value("a"), 0.001, "")
+async def test_value_expires_after_its_ttl(cache):
+    await cache.set("key", cached_value("a"), 0.001, "")
 
     async def is_forgotten():
         return await cache.get("key") is None
@@ -62,81 +59,80 @@ async def test_a_value_ends_with_its_time(cache):
     await eventually(is_forgotten)
 
 
-async def test_reads_at_once_each_get_their_own_value(cache):
-    """Many keys asked for in one moment each give their own value, and one that gives up costs the others nothing."""
+async def test_concurrent_reads_each_get_their_own_value(cache):
+    """Each concurrent read gets the value of its key, and a cancelled read does not affect the others."""
     for number in range(0, 50, 2):
-        await cache.set(f"key-{number}", value(str(number)), 60, "")
-    gives_up = asyncio.ensure_future(cache.get("key-0"))
+        await cache.set(f"key-{number}", cached_value(str(number)), 60, "")
+    cancelled = asyncio.ensure_future(cache.get("key-0"))
     reads = asyncio.gather(*(cache.get(f"key-{number}") for number in range(50)), cache.get("key-48"))
     await asyncio.sleep(0)
-    gives_up.cancel()
-    expected = [None if number % 2 else value(str(number)) for number in range(50)]
-    assert await reads == [*expected, value("48")]
+    cancelled.cancel()
+    expected = [None if number % 2 else cached_value(str(number)) for number in range(50)]
+    assert await reads == [*expected, cached_value("48")]
 
 
-async def test_a_burst_is_no_fault(redis):
-    """Hundreds of different operations at once go out together over a few connections, and all are answered."""
+async def test_hundreds_of_concurrent_operations_share_few_connections(redis):
+    """Hundreds of concurrent operations are batched over a few connections, and all succeed."""
     cache = RedisCache(redis.url, PATIENCE)
-    claims = asyncio.gather(*(cache.claim(f"claim-{number}", 60) for number in range(300)))
-    writes = asyncio.gather(*(cache.set(f"key-{number}", value(str(number)), 60, "") for number in range(300)))
-    assert all(await claims)
+    leases = asyncio.gather(*(cache.claim(f"lease-{number}", 60) for number in range(300)))
+    writes = asyncio.gather(*(cache.set(f"key-{number}", cached_value(str(number)), 60, "") for number in range(300)))
+    assert all(await leases)
     assert set(await writes) == {None}
     assert await asyncio.gather(*(cache.get(f"key-{number}") for number in range(300))) == [
-        value(str(number)) for number in range(300)
+        cached_value(str(number)) for number in range(300)
     ]
     assert sum(cache.connection.usage()) <= MAX_BATCHES_IN_FLIGHT
     await cache.close()
 
 
-async def test_ping_answers(cache):
-    """A cache that is up says so without a fault."""
+async def test_ping_succeeds(cache):
     await cache.ping()
 
 
-async def test_the_process_cache_is_bounded_in_bytes():
-    """The least recently used value goes first, and one that is larger than the whole cache is not kept."""
-    cache = InProcessCache(2 * len(value("1")))
-    await cache.set("a", value("1"), 60, "")
-    await cache.set("b", value("2"), 60, "")
+async def test_in_process_cache_is_limited_in_bytes():
+    """The least recently used value is evicted first; a value larger than the whole cache is not stored."""
+    cache = InProcessCache(2 * len(cached_value("1")))
+    await cache.set("a", cached_value("1"), 60, "")
+    await cache.set("b", cached_value("2"), 60, "")
     await cache.get("a")
-    await cache.set("c", value("3"), 60, "")
-    await cache.set("d", value("4" * 100), 60, "")
+    await cache.set("c", cached_value("3"), 60, "")
+    await cache.set("d", cached_value("4" * 100), 60, "")
     kept = [await cache.get(key) for key in "abcd"]
-    assert kept == [value("1"), None, value("3"), None]
+    assert kept == [cached_value("1"), None, cached_value("3"), None]
 
 
 @pytest.fixture
 async def replicas(redis):
-    """Two replicas' caches over one Redis."""
+    """The caches of two replicas that share a Redis."""
     caches = RedisCache(redis.url, PATIENCE), RedisCache(redis.url, PATIENCE)
     yield caches
     for each in caches:
         await each.close()
 
 
-async def test_one_replica_has_a_claim(replicas):
-    """A claim is one replica's until it gives it back; nobody else can."""
+async def test_lease_is_held_by_one_replica(replicas):
+    """A lease is held by one replica until that replica releases it; no other can release it."""
     one, two = replicas
-    claim = await one.claim("key", 60)
-    assert claim
+    lease = await one.claim("key", 60)
+    assert lease
     assert await two.claim("key", 60) is None
     await two.release(Lease("key", "not the token"))
     assert await two.claim("key", 60) is None
-    await one.release(claim)
+    await one.release(lease)
     assert await two.claim("key", 60)
 
 
-async def test_a_claim_ends_by_itself_unless_it_is_extended(replicas, redis):
-    """The claim of a replica that died is free again after its time; that of one that is alive is not."""
+async def test_lease_expires_unless_it_is_extended(replicas, redis):
+    """The lease of a dead replica expires; only the current holder can extend it."""
     one, two = replicas
-    claim = await one.claim("key", 0.001)
+    lease = await one.claim("key", 0.001)
     await eventually(lambda: two.claim("key", 60))
-    await one.extend(claim, 600)  # is another's now
+    await one.extend(lease, 600)  # the other replica holds the lease now
     async with Redis.from_url(redis.url) as store:
         assert await store.pttl("key") <= 60_000
         await store.delete("key")
-        claim = await one.claim("key", 60)
-        await one.extend(claim, 600)
+        lease = await one.claim("key", 60)
+        await one.extend(lease, 600)
         assert await store.pttl("key") > 60_000
 
 
@@ -149,9 +145,9 @@ async def is_reachable(cache):
     return True
 
 
-USES = [
+OPERATIONS = [
     lambda cache: cache.get("key"),
-    lambda cache: cache.set("key", value("a"), 60, ""),
+    lambda cache: cache.set("key", cached_value("a"), 60, ""),
     lambda cache: cache.claim("key", 1),
     lambda cache: cache.extend(Lease("key", "token"), 1),
     lambda cache: cache.release(Lease("key", "token")),
@@ -160,43 +156,43 @@ USES = [
 ]
 
 
-@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("state", ["killed", "frozen"])
-async def test_a_redis_out_of_order_is_a_fault(redis, use, state):
-    """Every operation raises CacheFault, and nothing else, where Redis is dead or does not answer."""
+async def test_operations_raise_cache_unavailable_when_redis_fails(redis, operation, state):
+    """Each operation raises CacheUnavailable, and no other error, if Redis is down or does not answer."""
     cache = RedisCache(redis.url, PATIENCE)
     await cache.ping()
     cache.connection.timeout = IMPATIENT
     redis.kill() if state == "killed" else redis.freeze()
     try:
         with pytest.raises(CacheUnavailable):
-            await use(cache)
+            await operation(cache)
     finally:
         redis.thaw() if state == "frozen" else redis.start()
         await cache.close()
 
 
-@pytest.mark.parametrize("use", USES)
-async def test_connections_that_were_closed_while_they_lay_idle_are_no_fault(redis, use):
-    """A Redis that was restarted, or a line that ends what is idle, costs no operation: each finds a new connection."""
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_operations_reconnect_after_idle_connections_were_closed(redis, operation):
+    """If Redis restarted or the network closed idle connections, each operation opens a new one and succeeds."""
     cache = RedisCache(redis.url, PATIENCE)
     await asyncio.gather(*(cache.get(f"key-{number}") for number in range(20)), cache.ping())
     async with Redis.from_url(redis.url) as store:
         await store.client_kill_filter(_type="normal", skipme=True)
-    await use(cache)
+    await operation(cache)
     await cache.close()
 
 
-@pytest.mark.parametrize("answer", [b"+OK\r\n", b"*1\r\n$1\r\na\r\n", b"*2\r\n:1\r\n:2\r\n"])
-async def test_what_answers_as_no_redis_does_is_a_fault(answer):
-    """Where values are answered with something else, all who wait for one hear of it, and nobody waits for ever."""
+@pytest.mark.parametrize("response", [b"+OK\r\n", b"*1\r\n$1\r\na\r\n", b"*2\r\n:1\r\n:2\r\n"])
+async def test_invalid_redis_response_fails_all_waiting_reads(response):
+    """If a response is invalid, all waiting reads fail with CacheUnavailable, and none waits forever."""
     serving = []
 
     async def serve(reader, writer):
         serving.append(asyncio.current_task())
         while asked := await reader.read(65_536):
             commands = asked.count(b"\r\n*") + 1
-            writer.write(answer if b"MGET" in asked else b"+PONG\r\n" * commands)
+            writer.write(response if b"MGET" in asked else b"+PONG\r\n" * commands)
         writer.close()
         await writer.wait_closed()
 
@@ -206,14 +202,14 @@ async def test_what_answers_as_no_redis_does_is_a_fault(answer):
         await cache.ping()
         found = await asyncio.gather(cache.get("a"), cache.get("b"), return_exceptions=True)
         assert [type(each) for each in found] == [CacheUnavailable, CacheUnavailable]
-        await eventually(lambda: is_reachable(cache))  # its answers to pings are valid
+        await eventually(lambda: is_reachable(cache))  # its responses to pings are valid
         await cache.close()
         await asyncio.gather(*serving)
     server.close()
 
 
-async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
-    """After the first silence every operation fails without a wait and without a command, until Redis is back."""
+async def test_unavailable_redis_gets_no_commands_until_it_recovers(redis):
+    """After the first timeout each operation fails at once and sends no command, until Redis answers again."""
     measured = []
     cache = RedisCache(
         redis.url,
@@ -228,30 +224,30 @@ async def test_a_redis_known_to_be_out_of_order_is_not_asked(redis):
         with pytest.raises(CacheUnavailable):
             await cache.get("key")
         assert measured[-1] == ("MGET", "timeout")
-        known = len(measured)
-        for use in USES:
+        count = len(measured)
+        for operation in OPERATIONS:
             with pytest.raises(CacheUnavailable):
-                await use(cache)
-        assert len(measured) == known
+                await operation(cache)
+        assert len(measured) == count
     finally:
         redis.thaw()
     cache.connection.timeout = PATIENCE
     await eventually(lambda: is_reachable(cache))
-    await cache.set("key", value("a"), 60, "")
-    assert await cache.get("key") == value("a")
+    await cache.set("key", cached_value("a"), 60, "")
+    assert await cache.get("key") == cached_value("a")
     await cache.close()
 
 
-@pytest.mark.parametrize("use", USES)
-async def test_a_redis_that_froze_is_used_again_whatever_was_late(redis, use):
-    """Whichever operation found the silence out, and whatever its late answer is, Redis is used once it answers."""
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_redis_is_used_again_after_a_freeze(redis, operation):
+    """Redis is used again once it answers, whichever operation timed out and whatever it answers late."""
     cache = RedisCache(redis.url, PATIENCE, timings=RECOVERING_SOON)
     await cache.ping()
     cache.connection.timeout = IMPATIENT
     redis.freeze()
     try:
         with pytest.raises(CacheUnavailable):
-            await use(cache)
+            await operation(cache)
     finally:
         redis.thaw()
     cache.connection.timeout = PATIENCE
@@ -259,18 +255,18 @@ async def test_a_redis_that_froze_is_used_again_whatever_was_late(redis, use):
     await cache.close()
 
 
-async def test_a_value_is_kept_for_as_long_as_can_be_set(cache):
-    """A value of the longest time that the settings allow, current and stale together, is no fault."""
-    assert await cache.set("key", value("a"), 2 * MAX_DURATION.total_seconds(), "") is None
-    assert await cache.get("key") == value("a")
+async def test_longest_allowed_ttl_is_accepted(cache):
+    """A value with the longest TTL and stale TTL that the settings allow can be stored."""
+    assert await cache.set("key", cached_value("a"), 2 * MAX_DURATION.total_seconds(), "") is None
+    assert await cache.get("key") == cached_value("a")
 
 
-async def test_a_value_that_is_too_long_is_neither_kept_nor_given(redis):
-    """A long value is not sent to Redis; one that is there all the same is removed by the first who reads it."""
-    cache = RedisCache(redis.url, PATIENCE, timings=RedisCacheTimings(max_value_bytes=len(value("long")) - 1))
+async def test_oversized_value_is_neither_stored_nor_returned(redis):
+    """An oversized value is not sent to Redis; one that is stored already is removed by its first reader."""
+    cache = RedisCache(redis.url, PATIENCE, timings=RedisCacheTimings(max_value_bytes=len(cached_value("long")) - 1))
     async with Redis.from_url(redis.url) as store:
-        await store.set("key", value("long"))
-    assert await cache.set("other", value("long"), 60, "") is None
+        await store.set("key", cached_value("long"))
+    assert await cache.set("other", cached_value("long"), 60, "") is None
     assert await cache.get("other") is None
     assert await cache.get("key") is None
     async with Redis.from_url(redis.url) as store:

@@ -1,4 +1,4 @@
-"""What is on the line to a service: bounded, and an answer only where something was asked."""
+"""Connections to an upstream service: responses are limited in size, and matched to their requests."""
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
@@ -9,12 +9,12 @@ import pytest
 from support_service.timeline.sources import connector
 from tests.support.calls import PATIENCE, eventually
 
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
 
 @asynccontextmanager
-async def served(handle):
-    """A server of that handler, and a session that talks to it."""
+async def serve_with(handle):
+    """Run a server with this connection handler; yield a session and the URL."""
 
     async def until_done(reader, writer):
         try:
@@ -28,50 +28,50 @@ async def served(handle):
         yield session, f"http://{host}:{port}/"
 
 
-async def test_a_second_answer_to_one_question_is_never_the_answer_to_the_next():
-    """What comes while nothing is asked ends the connection; the next question goes out on another."""
-    more, gone = asyncio.Event(), asyncio.Event()
+async def test_late_extra_response_is_not_used_for_the_next_request():
+    """Data received while no request is pending closes the connection; the next request uses a new one."""
+    send_extra, closed = asyncio.Event(), asyncio.Event()
     connections = []
 
     async def handle(reader, writer):
         connections.append(writer)
         number = len(connections)
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(ANSWER % (5, b"right"))
+        writer.write(RESPONSE % (5, b"right"))
         await writer.drain()
         if number == 1:
-            await more.wait()
-            writer.write(ANSWER % (5, b"wrong"))
+            await send_extra.wait()
+            writer.write(RESPONSE % (5, b"wrong"))
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await reader.readexactly(1)
-            gone.set()
+            closed.set()
 
-    async with served(handle) as (session, url):
+    async with serve_with(handle) as (session, url):
         async with session.get(url) as response:
             assert await response.read() == b"right"
-        more.set()
-        await gone.wait()
+        send_extra.set()
+        await closed.wait()
         async with session.get(url) as response:
             assert await response.read() == b"right"
     assert len(connections) == 2
 
 
 @pytest.mark.parametrize("size", [5, 200_000, 500_000])
-async def test_a_second_answer_with_the_first_is_never_the_answer_to_the_next(size):
-    """What came together with an answer, which aiohttp may hold back with its end, ends the connection as well."""
+async def test_extra_response_sent_with_the_first_is_not_used_for_the_next_request(size):
+    """Data received together with a response, which aiohttp may buffer, closes the connection too."""
     connections = []
 
     async def handle(reader, writer):
         connections.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         if len(connections) > 1:
-            writer.write(ANSWER % (5, b"right"))
+            writer.write(RESPONSE % (5, b"right"))
         else:
-            writer.write(ANSWER % (size, b"r" * size) + ANSWER % (5, b"wrong"))
+            writer.write(RESPONSE % (size, b"r" * size) + RESPONSE % (5, b"wrong"))
             with suppress(ConnectionError):
                 await reader.read()
 
-    async with served(handle) as (session, url):
+    async with serve_with(handle) as (session, url):
         async with session.get(url) as response:
             assert await response.read() == b"r" * size
         async with session.get(url) as response:
@@ -79,24 +79,24 @@ async def test_a_second_answer_with_the_first_is_never_the_answer_to_the_next(si
     assert len(connections) == 2
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["whole before it is read", "in two parts"])
-async def test_a_connection_serves_one_question_after_another(whole):
-    """Whether an answer was there at once or bit by bit, its connection is kept for the next."""
+@pytest.mark.parametrize("whole", [True, False], ids=["complete before it is read", "in two parts"])
+async def test_connection_is_reused_for_consecutive_requests(whole):
+    """The connection is reused whether a response arrives at once or in parts."""
     connections = 0
     half = asyncio.Event()
 
     async def handle(reader, writer):
         nonlocal connections
         connections += 1
-        answer = ANSWER % (5, b"right")
+        response = RESPONSE % (5, b"right")
         with suppress(asyncio.IncompleteReadError):
             while await reader.readuntil(b"\r\n\r\n"):
                 if not whole:
-                    writer.write(answer[:-3])
+                    writer.write(response[:-3])
                     await half.wait()
-                writer.write(answer if whole else answer[-3:])
+                writer.write(response if whole else response[-3:])
 
-    async with served(handle) as (session, url):
+    async with serve_with(handle) as (session, url):
         for _ in range(5):
             half.clear()
             async with session.get(url) as response:
@@ -115,12 +115,12 @@ async def test_a_connection_serves_one_question_after_another(whole):
         (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
     ],
-    ids=["interim answers without end", "one byte in each chunk"],
+    ids=["endless interim responses", "one byte in each chunk"],
 )
-async def test_an_answer_is_bounded_with_all_that_is_around_it(head, flood):
-    """Once more has come than an answer may have in all, the connection is cut off, whatever it was."""
+async def test_response_is_limited_including_headers_and_chunk_framing(head, flood):
+    """Once a response exceeds the limit for all of its bytes, the connection is closed."""
     sent = 0
-    cut = asyncio.Event()
+    closed = asyncio.Event()
 
     async def handle(reader, writer):
         nonlocal sent
@@ -132,14 +132,14 @@ async def test_an_answer_is_bounded_with_all_that_is_around_it(head, flood):
                 await writer.drain()
                 sent += len(flood) * 1000
         except ConnectionError:
-            cut.set()
+            closed.set()
 
-    async with served(handle) as (session, url):
+    async with serve_with(handle) as (session, url):
         with pytest.raises(aiohttp.ClientError):
             async with session.get(url) as response:
                 await response.read()
-        await cut.wait()
-    assert sent < 16 * connector.MAX_RESPONSE_BYTES  # what the sockets between hold is not ours to bound
+        await closed.wait()
+    assert sent < 16 * connector.MAX_RESPONSE_BYTES  # the socket buffers are outside the limit
 
 
 async def test_aiohttp_does_not_retry_a_request_on_a_lost_connection():
@@ -151,7 +151,7 @@ async def test_aiohttp_does_not_retry_a_request_on_a_lost_connection():
         await reader.readuntil(b"\r\n\r\n")
         requests += 1
 
-    async with served(handle) as (session, url):
+    async with serve_with(handle) as (session, url):
         with pytest.raises(aiohttp.ClientConnectionError):
             await session.get(url)
     assert requests == 1

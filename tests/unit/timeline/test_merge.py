@@ -1,4 +1,4 @@
-"""The merge, whatever JSON came in."""
+"""The merge of a timeline, for arbitrary JSON input."""
 
 from collections import Counter
 from copy import deepcopy
@@ -24,8 +24,8 @@ json = st.recursive(
     max_leaves=12,
 )
 times = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30))  # noqa: DTZ001 - the offset varies
-texts_of_time = times.map(datetime.isoformat) | times.map(lambda at: f"{at.isoformat()}+07:00")
-odd_texts_of_time = st.sampled_from(
+time_texts = times.map(datetime.isoformat) | times.map(lambda at: f"{at.isoformat()}+07:00")
+odd_time_texts = st.sampled_from(
     [
         "0001-01-01T00:00:00+23:59",
         "9999-12-31T23:59:59.999999-23:59",
@@ -40,7 +40,7 @@ odd_texts_of_time = st.sampled_from(
         "\ud800",
     ]
 )
-timestamps = texts_of_time | odd_texts_of_time | json
+timestamps = time_texts | odd_time_texts | json
 contexts = st.lists(
     st.dictionaries(st.text(), json, max_size=3)
     | st.fixed_dictionaries({"type": json, "timestamp": timestamps}, optional={"orderId": json})
@@ -51,7 +51,7 @@ answers = json | st.fixed_dictionaries(
 
 
 def utc(at):
-    """A moment as readers write it."""
+    """Format a time as the readers of the sources do."""
     return merge.format_time(at.replace(tzinfo=UTC))
 
 
@@ -59,8 +59,8 @@ collected = st.lists(st.fixed_dictionaries({"type": st.text(min_size=1), "timest
 moments = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the zone is given
 
 
-def said(at, message="Hello"):
-    """A message."""
+def message_at(at, message="Hello"):
+    """Return a message with this time."""
     return SimpleNamespace(
         author_type="agent",
         message=message,
@@ -72,38 +72,37 @@ def said(at, message="Hello"):
     )
 
 
-def filed(at, filename="a.txt"):
-    """An attachment."""
+def attachment_at(at, filename="a.txt"):
+    """Return an attachment with this time."""
     return SimpleNamespace(filename=filename, uri=f"/{filename}", visibility="public", created_at=at)
 
 
-def moment(entry):
-    """When an entry was, however its time is written."""
+def entry_time(entry):
+    """Return the time of an entry as an aware datetime."""
     at = datetime.fromisoformat(entry["timestamp"])
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 @given(contexts, collected, st.lists(moments), st.lists(moments))
-def test_merge_sorts_and_loses_nothing(context, known, messages, attachments):
-    """Every entry is in the merge once, with a type and a time, and times never go back."""
-    merged = merge.merge_entries(OPENED, context, known, map(said, messages), map(filed, attachments))
+def test_merge_contains_each_entry_once_sorted_by_time(context, known, messages, attachments):
+    """Each entry appears once, with a type and a timestamp, and the timestamps are sorted."""
+    merged = merge.merge_entries(OPENED, context, known, map(message_at, messages), map(attachment_at, attachments))
     assert len(merged) == len(context) + len(known) + len(messages) + len(attachments)
     assert all(isinstance(entry["type"], str) and isinstance(entry["timestamp"], str) for entry in merged)
-    assert [moment(entry) for entry in merged] == sorted(map(moment, merged))
+    assert [entry_time(entry) for entry in merged] == sorted(map(entry_time, merged))
 
 
 @given(st.lists(st.sampled_from([OPENED, OPENED + timedelta(hours=1)]), max_size=20))
-def test_merge_is_stable(moments_):
-    """Entries of one moment keep the order in which they were given."""
-    messages = [said(at, str(number)) for number, at in enumerate(moments_)]
+def test_entries_with_equal_times_keep_their_order(moments_):
+    messages = [message_at(at, str(number)) for number, at in enumerate(moments_)]
     merged = merge.merge_entries(OPENED, [], [], messages, [])
     expected = [str(number) for number, _ in sorted(enumerate(moments_), key=lambda pair: pair[1])]
     assert [entry["message"] for entry in merged] == expected
 
 
 @given(contexts)
-def test_a_context_entry_is_given_as_it_came(context):
-    """Nothing of a context entry is changed but a type or a time that is none."""
+def test_context_entries_are_unchanged(context):
+    """Only an invalid type or timestamp of a context entry is replaced."""
     merged = merge.merge_entries(OPENED, context, [], [], [])
     for entry in context:
         kept = {name: value for name, value in entry.items() if name not in ("type", "timestamp")}
@@ -115,8 +114,8 @@ def _holds(entry, wanted):
 
 
 @given(answers)
-def test_readers_never_raise_but_off_contract(answer):
-    """Whatever JSON a service answers, a reader gives entries with a type, or says that it is off the contract."""
+def test_readers_raise_only_contract_violations(answer):
+    """For any JSON, a reader returns entries with a type or raises ContractViolation."""
     for read in (*READERS, *map(page_reader, READERS)):
         try:
             entries = read(answer)
@@ -131,8 +130,8 @@ ways = st.sampled_from(KINDS)
 
 
 @given(st.lists(st.tuples(ways, st.sampled_from([OPENED, OPENED + timedelta(hours=1)])), max_size=20))
-def test_entries_of_one_moment_keep_their_kinds_order(given_):
-    """Of one moment come the context, then what services know, messages and attachments, each as they were given."""
+def test_entries_with_equal_times_are_ordered_by_kind(given_):
+    """At one time the order is: context, source entries, messages, attachments, each in input order."""
     numbered = {way: [(number, at) for number, (kind, at) in enumerate(given_) if kind == way] for way in KINDS}
     merged = merge.merge_entries(
         OPENED,
@@ -144,8 +143,8 @@ def test_entries_of_one_moment_keep_their_kinds_order(given_):
             {"type": "order", "timestamp": merge.format_time(at), "number": str(number)}
             for number, at in numbered["service"]
         ],
-        [said(at, str(number)) for number, at in numbered["message"]],
-        [filed(at, str(number)) for number, at in numbered["attachment"]],
+        [message_at(at, str(number)) for number, at in numbered["message"]],
+        [attachment_at(at, str(number)) for number, at in numbered["attachment"]],
     )
     expected = sorted(((at, KINDS.index(way), number) for way in KINDS for number, at in numbered[way]))
     numbers = [int(entry.get("number") or entry.get("message") or entry["filename"]) for entry in merged]
@@ -153,26 +152,26 @@ def test_entries_of_one_moment_keep_their_kinds_order(given_):
 
 
 @given(contexts, collected, st.lists(moments, max_size=5), st.data())
-def test_merge_depends_on_no_order_but_for_ties(context, known, messages, data):
-    """However the entries are shuffled, the same ones come out at the same moments."""
-    once = merge.merge_entries(OPENED, context, known, map(said, messages), [])
+def test_merge_result_does_not_depend_on_input_order(context, known, messages, data):
+    """Shuffled input yields the same entries at the same times; only ties may be ordered differently."""
+    once = merge.merge_entries(OPENED, context, known, map(message_at, messages), [])
     shuffled = [data.draw(st.permutations(entries)) for entries in (context, known, messages)]
-    again = merge.merge_entries(OPENED, shuffled[0], shuffled[1], map(said, shuffled[2]), [])
+    again = merge.merge_entries(OPENED, shuffled[0], shuffled[1], map(message_at, shuffled[2]), [])
     assert _multiset(again) == _multiset(once)
-    assert list(map(moment, again)) == list(map(moment, once))
+    assert list(map(entry_time, again)) == list(map(entry_time, once))
 
 
 @given(contexts, collected)
-def test_merge_leaves_what_it_was_given(context, known):
-    """Neither the context nor the snapshots, which are read again, are changed."""
+def test_merge_does_not_change_its_input(context, known):
+    """Neither the context nor the snapshots, which are used again, are changed."""
     before = deepcopy((context, known))
     merge.merge_entries(OPENED, context, known, [], [])
     assert (context, known) == before
 
 
 @given(collected)
-def test_each_service_entry_is_there_once(known):
-    """What a service gave is in the merge as it is, as often as it was given, with a time where it had none."""
+def test_each_source_entry_is_in_the_merge_unchanged(known):
+    """Each source entry appears unchanged, as often as it was given; a missing timestamp is filled in."""
     opening = merge.format_time(OPENED)
     expected = [entry | {"timestamp": entry["timestamp"] or opening} for entry in known]
     assert _multiset(merge.merge_entries(OPENED, [], known, [], [])) == _multiset(expected)
@@ -182,10 +181,10 @@ def _multiset(entries):
     return Counter(map(repr, entries))
 
 
-wild_numbers = st.sampled_from(
+unusual_numbers = st.sampled_from(
     ["1e400", "-1e400", "-0.0", "1E-400", "9" * 400, "0.1" + "0" * 400 + "1", "NaN", "Infinity"]
 )
-wild_texts = st.sampled_from(
+unusual_texts = st.sampled_from(
     [r'"\ud800"', r'"\u0000"', '"\u202e"', '"2026-01-01T00:00:00Z"', '"x"', "null", "true", "[]", "{}"]
 )
 names = st.sampled_from(["id", "orderId", "status", "createdAt", "updatedAt", "items", "type", "payload", "amount"])
@@ -196,9 +195,9 @@ def _object_of(fields):
 
 
 bodies = st.recursive(
-    wild_numbers | wild_texts,
+    unusual_numbers | unusual_texts,
     lambda inner: (
-        st.lists(st.tuples(names, inner), max_size=5).map(_object_of)  # names may come twice
+        st.lists(st.tuples(names, inner), max_size=5).map(_object_of)  # names may be repeated
         | st.lists(inner, max_size=4).map(lambda values: f"[{','.join(values)}]")
     ),
     max_leaves=12,
@@ -206,8 +205,8 @@ bodies = st.recursive(
 
 
 @given(st.binary() | st.text().map(lambda text: text.encode(errors="replace")) | bodies.map(str.encode))
-def test_whatever_bytes_a_service_sends(body):
-    """Bytes that are no JSON, or JSON of any shape, become entries that can be merged and sent on, or a ValueError."""
+def test_arbitrary_response_bytes_are_merged_or_rejected(body):
+    """Any bytes become entries that can be merged and serialised, or raise a ValueError."""
     for read in (*READERS, *map(page_reader, READERS)):
         try:
             entries = read(pydantic_core.from_json(body, allow_inf_nan=False))
@@ -231,12 +230,11 @@ def test_whatever_bytes_a_service_sends(body):
         (None, None),
     ],
 )
-def test_times_are_normalised(given_, expected):
-    """A time with an offset, or without one, becomes UTC to the microsecond; what is no time becomes none."""
+def test_timestamps_are_normalised_to_utc(given_, expected):
+    """A timestamp becomes UTC with microseconds; an invalid one becomes None."""
     assert orders.read_order({"id": "ORD-1", "createdAt": given_})[0]["timestamp"] == expected
 
 
-def test_an_answer_without_a_time_counts_as_of_the_opening():
-    """An entry whose time is missing stands where the case was opened."""
+def test_entry_without_a_timestamp_gets_the_opening_time_of_the_case():
     entries = payments.read_payment({"id": "PAY-1"})
     assert merge.merge_entries(OPENED, [], entries, [], [])[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"

@@ -1,4 +1,4 @@
-"""Timeline overrides: stored in the database, applied by every replica, expired by the clock."""
+"""Timeline overrides are stored in the database, applied by every replica, and expire by the clock."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -33,24 +33,24 @@ def clock():
 
 
 @pytest.fixture
-def known(database, clock):
-    """The overrides that a replica knows."""
+def loaded(database, clock):
+    """The overrides that one replica has loaded."""
     return Overrides(database, clock)
 
 
 @pytest.fixture
-def said(caplog):
-    """What the overrides have logged since it was last asked, with the level."""
+def new_log_lines(caplog):
+    """Return the level and text of the log lines since the last call."""
     caplog.set_level(logging.INFO, overrides.__name__)
 
-    def said():
+    def new_log_lines():
         lines = [
             (record.levelname, record.getMessage()) for record in caplog.records if record.name == overrides.__name__
         ]
         caplog.clear()
         return lines
 
-    return said
+    return new_log_lines
 
 
 async def set_all(database, *wanted):
@@ -66,14 +66,14 @@ async def clear(database, *names):
         return await overrides.clear_overrides(work, names)
 
 
-def shown(metrics):
-    """The gauge's value for each service."""
+def source_enabled(metrics):
+    """Return the gauge's value for each source."""
     return {name: metrics.value(ENABLED, service=name) for name in SERVICES}
 
 
 @both_databases
-async def test_the_store_gives_back_what_it_keeps(database):
-    """Overrides are read as they were set, by name; a second one replaces the first."""
+async def test_stored_overrides_are_read_by_name(database):
+    """Overrides are returned as they were set, sorted by name; a second one of a name replaces the first."""
     assert await overrides.read_overrides(database) == []
     await set_all(database, TTL, PAYMENT)
     assert await overrides.read_overrides(database) == [PAYMENT, TTL]
@@ -83,113 +83,114 @@ async def test_the_store_gives_back_what_it_keeps(database):
 
 
 @both_databases
-async def test_cleared_overrides_are_gone(database):
-    """Clearing returns the overrides that it found, and leaves others."""
+async def test_clearing_removes_only_the_named_overrides(database):
+    """Clearing returns the overrides that it removed, and keeps the others."""
     await set_all(database, TTL, PAYMENT)
     assert await clear(database, "order") == []
     assert await clear(database, "payment", "order") == [PAYMENT]
     assert await overrides.read_overrides(database) == [TTL]
 
 
-def test_why_is_not_for_customers():
-    """A customer reads what is switched off and until when; what on-call wrote beside it is for agents."""
+def test_reason_of_an_override_is_hidden_from_customers():
+    """A customer reads what is switched off and until when; only agents read the reason."""
     assert PAYMENT.text_for(Principal("customer", "customer", "customer-1")) == "switched off until 12:30Z"
     assert PAYMENT.text_for(Principal("agent", "agent", "agent-1")) == "switched off until 12:30Z: being restored"
 
 
 @both_databases
-async def test_an_override_is_in_effect_until_it_expires(database, known, clock):
-    """An override is in effect from the refresh on, says why, and expires by the clock alone, without a read."""
+async def test_override_is_in_effect_until_it_expires(database, loaded, clock):
+    """An override takes effect at the next refresh, reports its reason, and expires by the clock without a query."""
     await set_all(database, PAYMENT, TTL)
-    assert known.in_effect("payment") is None
-    assert known.ttl(300) == 300
-    await known.refresh()
-    assert known.in_effect("payment").text == "switched off until 12:30Z: being restored"
-    assert known.in_effect("order") is None
-    assert known.ttl(300) == 900
+    assert loaded.in_effect("payment") is None
+    assert loaded.ttl(300) == 300
+    await loaded.refresh()
+    assert loaded.in_effect("payment").text == "switched off until 12:30Z: being restored"
+    assert loaded.in_effect("order") is None
+    assert loaded.ttl(300) == 900
     clock.time = PAYMENT.until - timedelta(microseconds=1)
-    assert known.in_effect("payment")
+    assert loaded.in_effect("payment")
     clock.time = PAYMENT.until
-    assert known.in_effect("payment") is None
-    assert known.ttl(300) == 900
+    assert loaded.in_effect("payment") is None
+    assert loaded.ttl(300) == 900
     clock.time = TTL.until
-    assert known.ttl(300) == 300
+    assert loaded.ttl(300) == 300
 
 
-async def test_an_expired_override_has_no_effect(database, known, said):
-    """An expired row has no effect, and is not logged."""
+async def test_expired_override_is_ignored(database, loaded, new_log_lines):
+    """An expired row has no effect and is not logged."""
     await set_all(database, Override("order", None, "x", NOON, NOON - timedelta(hours=1)))
-    await known.refresh()
-    assert known.in_effect("order") is None
-    assert said() == []
+    await loaded.refresh()
+    assert loaded.in_effect("order") is None
+    assert new_log_lines() == []
 
 
 @pytest.mark.parametrize("value", [None, 0.0, -5.0])
-async def test_a_ttl_that_is_none(database, known, value):
-    """A row that someone wrote by hand can't make answers expire at once or never."""
+async def test_invalid_ttl_override_is_ignored(database, loaded, value):
+    """An invalid row that was inserted by hand can't make snapshots expire at once or never."""
     await set_all(database, Override("ttl", value, "x", TTL.until, NOON))
-    await known.refresh()
-    assert known.ttl(300) == 300
+    await loaded.refresh()
+    assert loaded.ttl(300) == 300
 
 
-def test_the_day_is_named_where_it_is_another():
-    """The text has the date if the override does not end today."""
+def test_override_text_has_the_date_unless_it_ends_today():
     assert TTL.text == "set to 900 s until 2026-05-05 12:00Z"
 
 
 @both_databases
-async def test_every_change_is_logged_once(database, known, clock, said):
+async def test_each_change_of_an_override_is_logged_once(database, loaded, clock, new_log_lines):
     """A replica logs when an override is set, changed, cleared or expired, and nothing in between."""
     await set_all(database, PAYMENT)
     for lines in ([("WARNING", "Override payment: switched off until 12:30Z: being restored")], []):
-        await known.refresh()
-        assert said() == lines
+        await loaded.refresh()
+        assert new_log_lines() == lines
     await set_all(database, Override("payment", None, "still down", PAYMENT.until, NOON), TTL)
-    await known.refresh()
-    assert said() == [
+    await loaded.refresh()
+    assert new_log_lines() == [
         ("WARNING", "Override payment: switched off until 12:30Z: still down"),
         ("WARNING", "Override ttl: set to 900 s until 2026-05-05 12:00Z"),
     ]
     await clear(database, "ttl")
-    await known.refresh()
-    assert said() == [("WARNING", "Override ttl is cleared")]
+    await loaded.refresh()
+    assert new_log_lines() == [("WARNING", "Override ttl is cleared")]
     clock.time = PAYMENT.until
     for lines in ([("WARNING", "Override payment is expired")], []):
-        await known.refresh()
-        assert said() == lines
+        await loaded.refresh()
+        assert new_log_lines() == lines
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_overrides_stay_in_effect_without_the_database(database, known, postgres, clock, said):
-    """The known overrides stay in effect while the database is away, which is logged once, as is its return."""
+async def test_overrides_stay_in_effect_when_the_database_is_down(database, loaded, postgres, clock, new_log_lines):
+    """Loaded overrides stay in effect; the outage and the recovery are logged once each."""
     await set_all(database, PAYMENT, TTL)
-    await known.refresh()
-    said()
+    await loaded.refresh()
+    new_log_lines()
     postgres.stop()
     for number in (1, 0, 0):
-        await known.refresh()
-        assert len(said()) == number
-        assert known.in_effect("payment")
+        await loaded.refresh()
+        assert len(new_log_lines()) == number
+        assert loaded.in_effect("payment")
     clock.time = PAYMENT.until
-    assert known.in_effect("payment") is None
-    await known.refresh()
-    assert said() == [("WARNING", "Override payment is expired")]
+    assert loaded.in_effect("payment") is None
+    await loaded.refresh()
+    assert new_log_lines() == [("WARNING", "Override payment is expired")]
     postgres.start()
     await clear(database, "ttl")
-    await known.refresh()
-    assert said() == [("INFO", "The timeline overrides can be read again"), ("WARNING", "Override ttl is cleared")]
+    await loaded.refresh()
+    assert new_log_lines() == [
+        ("INFO", "The timeline overrides can be read again"),
+        ("WARNING", "Override ttl is cleared"),
+    ]
 
 
-async def test_the_gauge_knows_what_is_configured(make_client, upstream_services):
-    """A service without an address stands at 0 from the first scrape, one that is in use at 1."""
+async def test_source_enabled_gauge_reflects_the_configuration(make_client, upstream_services):
+    """From the first scrape on, a source without an address is 0 and one with an address is 1."""
     client = await make_client(SUPPORT_FULFILLMENT_URL=None)
-    assert shown(Scrape(client.app)) == {"order": 1, "payment": 1, "fulfillment": 0}
+    assert source_enabled(Scrape(client.app)) == {"order": 1, "payment": 1, "fulfillment": 0}
 
 
 @both_databases
-async def test_an_override_from_before_the_start(database, make_client, upstream_services):
-    """A replica that starts applies the overrides from its first scrape on."""
+async def test_existing_override_applies_from_the_first_scrape(database, make_client, upstream_services):
     now = overrides.utc_now()
     await set_all(database, Override("order", None, "x", now + timedelta(hours=1), now))
     client = await make_client()
-    assert shown(Scrape(client.app)) == {"order": 0, "payment": 1, "fulfillment": 1}
+    assert source_enabled(Scrape(client.app)) == {"order": 0, "payment": 1, "fulfillment": 1}

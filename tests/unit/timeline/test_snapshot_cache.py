@@ -1,4 +1,4 @@
-"""Snapshots beside a cache that another replica writes to, or that is out of order."""
+"""The snapshot cache when another replica writes concurrently, or when the cache is unavailable."""
 
 import logging
 
@@ -16,20 +16,20 @@ from tests.support.scrape import Scrape
 CASE = Case("case-1", {}, 0)
 
 
-class Contested:
-    """A cache to which another replica has always just written."""
+class ContestedCache:
+    """A cache in which another replica has always stored a newer value."""
 
     def __init__(self):
         self.sets = 0
 
     async def set(self, *_):
-        """Give back what is there."""
+        """Return the value that the other replica stored."""
         self.sets += 1
         return snapshots.encode({})
 
 
-class Broken:
-    """A cache that is out of order."""
+class UnavailableCache:
+    """A cache that is unavailable."""
 
     async def extend(self, *_):
         """Fail."""
@@ -38,9 +38,9 @@ class Broken:
     release = extend
 
 
-async def test_a_write_that_others_always_overtake_is_given_up():
-    """After a few attempts the other replicas' value stays; that is no fault, and no write."""
-    metrics, cache = Metrics(("prometheus",), build_resource()), Contested()
+async def test_write_gives_up_after_repeated_conflicts():
+    """After a few attempts the other replicas' value is kept; this is no fault, and no write is counted."""
+    metrics, cache = Metrics(("prometheus",), build_resource()), ContestedCache()
     await SnapshotCache(cache, Instruments(metrics.meter)).write(CASE, {}, CachedSnapshots(), 60)
     assert cache.sets == MAX_WRITE_ATTEMPTS
     assert Scrape({METRICS: metrics}).moved("support_timeline_cache_events_total") == {}
@@ -48,14 +48,14 @@ async def test_a_write_that_others_always_overtake_is_given_up():
 
 
 @pytest.mark.parametrize(
-    ("act", "told"),
+    ("operation", "message"),
     [
-        (lambda cache, claim: cache.extend(claim, 1), "A lease could not be extended"),
-        (lambda cache, claim: cache.release(claim), "A lease could not be released"),
+        (lambda cache, lease: cache.extend(lease, 1), "A lease could not be extended"),
+        (lambda cache, lease: cache.release(lease), "A lease could not be released"),
     ],
 )
-async def test_a_claim_that_is_lost_is_no_failure(instruments, caplog, act, told):
-    """A claim ends by itself, so that a cache out of order costs no reader anything."""
+async def test_lost_lease_is_logged_and_raises_nothing(instruments, caplog, operation, message):
+    """A lease expires by itself, so an unavailable cache does not fail the reader."""
     with caplog.at_level(logging.DEBUG):
-        await act(SnapshotCache(Broken(), instruments), Lease("key", "token"))
-    assert [record.message for record in caplog.records] == [told]
+        await operation(SnapshotCache(UnavailableCache(), instruments), Lease("key", "token"))
+    assert [record.message for record in caplog.records] == [message]

@@ -1,4 +1,4 @@
-"""One client of one service: which calls it makes, and what it makes of each answer."""
+"""The client of one source: which calls it makes, and how it interprets each response."""
 
 import asyncio
 import json
@@ -20,8 +20,8 @@ ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01
 DEEP = json.loads("[" * 150 + "]" * 150)
 
 
-class Answer(aiohttp.ClientResponse):
-    """An answer as aioresponses makes it; it does not know yet that aiohttp asks for the request's writer."""
+class MockedResponse(aiohttp.ClientResponse):
+    """A response for aioresponses, which does not yet pass the stream writer that aiohttp requires."""
 
     def __init__(self, *arguments, **named) -> None:
         super().__init__(*arguments, **named, stream_writer=SimpleNamespace(output_size=0))
@@ -41,12 +41,12 @@ def client(session, instruments):
 
 
 def in_five_seconds():
-    """A deadline that no test reaches."""
+    """Return a deadline that no test reaches."""
     return asyncio.get_running_loop().time() + 5
 
 
-def test_the_calls_of_each_service():
-    """An order is two calls, a payment or a shipment one, and so is each order to look them up by."""
+def test_calls_made_for_each_source():
+    """An order takes two calls; a payment, a shipment and each lookup by order take one."""
     assert [call.path for call in SOURCES["order"].calls(SourceReferences(("A", "B")))] == [
         "/orders/A",
         "/orders/A/events",
@@ -81,18 +81,18 @@ def test_the_calls_of_each_service():
         ({"exception": TimeoutError()}, CallFailure("http", "timeout")),
     ],
 )
-async def test_what_an_answer_is_worth(client, answer, expected):
-    """Every answer that is no entries is a failure with its stage and a short reason, a 404 aside; none raises."""
+async def test_unusable_response_is_a_failure_with_stage_and_reason(client, answer, expected):
+    """A response without entries is a failure with a stage and a short reason, except a 404; nothing is raised."""
     (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as orders:
-        orders.get("http://orders/orders/ORD-1", response_class=Answer, repeat=True, **answer)
+        orders.get("http://orders/orders/ORD-1", response_class=MockedResponse, repeat=True, **answer)
         given = await client.fetch(call, in_five_seconds(), client.allowance())
     assert given.failure == expected
     assert given.entries == []
 
 
-class Lines(logging.Handler):
-    """The lines that the service's own handler would let through."""
+class RateLimitedLines(logging.Handler):
+    """Collects the log lines that pass the rate limit of the service's handler."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,14 +100,14 @@ class Lines(logging.Handler):
         self.lines: list[tuple[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = re.sub(r"[\d.]+ s$", "0 s", record.getMessage())  # no clock in the verdict
+        line = re.sub(r"[\d.]+ s$", "0 s", record.getMessage())  # the result must not depend on the clock
         self.lines.append((record.levelname, line))
 
 
 @pytest.fixture
-def logged():
-    """What is logged, as (level, line)."""
-    handler = Lines()
+def logged_lines():
+    """The log lines, as (level, text)."""
+    handler = RateLimitedLines()
     logging.getLogger().addHandler(handler)
     yield handler.lines
     logging.getLogger().removeHandler(handler)
@@ -125,48 +125,47 @@ def logged():
         ({"exception": TimeoutError()}, "{} did not answer {} within 0 s"),
     ],
 )
-async def test_why_a_service_fails_is_logged_once_a_minute(client, session, instruments, logged, answer, line):
-    """However often each of them fails: the line names the service, and the path where one was answered or awaited."""
+async def test_failure_of_a_source_is_logged_once_a_minute(client, session, instruments, logged_lines, answer, line):
+    """Repeated failures log one line that names the source, and the path if a request was sent."""
     payments = SourceClient(SOURCES["payment"], "http://pay", session, instruments, timeout=5, connections=2)
     (order, _), _ = client.calls(SourceReferences(("ORD-1",)))
     (payment,), _ = payments.calls(SourceReferences(("PAY-1",)))
     with aioresponses() as services:
-        services.get("http://orders/orders/ORD-1", response_class=Answer, repeat=True, **answer)
-        services.get("http://pay/payments/PAY-1", response_class=Answer, repeat=True, **answer)
+        services.get("http://orders/orders/ORD-1", response_class=MockedResponse, repeat=True, **answer)
+        services.get("http://pay/payments/PAY-1", response_class=MockedResponse, repeat=True, **answer)
         for _ in range(50):
             await client.fetch(order, in_five_seconds(), client.allowance())
             await payments.fetch(payment, in_five_seconds(), payments.allowance())
-    assert logged == [
+    assert logged_lines == [
         ("WARNING", line.format("order", "/orders/ORD-1")),
         ("WARNING", line.format("payment", "/payments/PAY-1")),
     ]
 
 
-async def test_an_order(client):
-    """An order becomes one entry."""
+async def test_order_becomes_one_entry(client):
     (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as orders:
-        orders.get("http://orders/orders/ORD-1", response_class=Answer, payload=ORDER)
+        orders.get("http://orders/orders/ORD-1", response_class=MockedResponse, payload=ORDER)
         (entry,) = (await client.fetch(call, in_five_seconds(), client.allowance())).entries
     assert (entry["type"], entry["orderId"], entry["total"]) == ("order", "ORD-1", 1)
 
 
-def test_a_case_makes_a_bounded_number_of_calls(client):
-    """A case may name whatever it likes: a source is asked so often for it and no more, and the reader is told."""
+def test_calls_of_one_case_are_limited(client):
+    """However many references a case has, a source gets a limited number of calls, and the reader gets a note."""
     calls, note = client.calls(SourceReferences(tuple(map(str, range(MAX_CALLS // 2)))))
     assert (len(calls), note) == (MAX_CALLS, None)
     calls, note = client.calls(SourceReferences(tuple(map(str, range(30_000)))))
     assert (len(calls), note) == (MAX_CALLS, "only the first 500 calls")
 
 
-async def test_a_call_that_has_no_turn_before_the_deadline(client):
-    """A call that waits for a place until the deadline is not made, and is no failure of the service."""
+async def test_call_still_queued_at_the_deadline_is_not_made(client):
+    """A call that is queued until the deadline is not made, and is no failure of the source."""
     past = asyncio.get_running_loop().time()
     (call, *_), _ = client.calls(SourceReferences(("ORD-1",)))
-    crowded = client.allowance()
-    while not crowded.places.locked():
-        await crowded.places.acquire()
-    answer = await client.fetch(call, past, crowded)
+    full_allowance = client.allowance()
+    while not full_allowance.places.locked():
+        await full_allowance.places.acquire()
+    answer = await client.fetch(call, past, full_allowance)
     assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
     while not client._slots.locked():
         await client._slots.acquire()
@@ -174,21 +173,21 @@ async def test_a_call_that_has_no_turn_before_the_deadline(client):
     assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
 
 
-async def test_more_calls_than_may_wait_are_refused(session, instruments):
-    """A service with too many calls in its queue is not asked, and is not called broken for it."""
+async def test_calls_beyond_the_queue_limit_are_refused(session, instruments):
+    """A source whose queue is full is not called, and does not count as failed."""
     full = SourceClient(
         SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=0
-    )  # and no queue
+    )  # no queue either
     (call, *_), _ = full.calls(SourceReferences(("ORD-1",)))
     answer = await full.fetch(call, in_five_seconds(), full.allowance())
     assert (answer.outcome, answer.failure) == ("open", CallFailure(None, "too many calls"))
 
 
-async def test_a_second_call_is_made_while_there_is_a_stock_of_them(client):
-    """Once the stock of second calls is used up a connection that fails costs one call and no more."""
+async def test_retries_are_limited_by_a_budget(client):
+    """Once the retry budget is used up, a failed connection costs one call only."""
     (call, *_), _ = client.calls(SourceReferences(("ORD-1",)))
-    for stock, expected in ((1, 2), (0, 1)):
-        client._retries = stock
+    for budget, expected in ((1, 2), (0, 1)):
+        client._retries = budget
         with aioresponses() as mocked:
             mocked.get(re.compile("http://orders.*"), exception=aiohttp.ClientConnectionError("refused"), repeat=True)
             answer = await client.fetch(call, in_five_seconds(), client.allowance())
