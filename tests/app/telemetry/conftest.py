@@ -1,3 +1,3 @@
-"""Backends of telemetry, and a workload."""
+"""Fixtures: an OTLP receiver."""
 
 from tests.support.telemetry.fixtures import sink  # noqa: F401 - fixtures

@@ -1,4 +1,4 @@
-"""Clients that try to make series, and scrapers that come all at once."""
+"""Label cardinality under random requests, and concurrent scrapes."""
 
 import asyncio
 import random
@@ -19,8 +19,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", 
 PATHS = (*(re.sub(r"{\w+}", "{}", route.path) for route in ROUTES), "/{}/{}", "/metrics/{}", "//{}")
 
 
-def series(scrape):
-    """Every label set of every instrument; a histogram's buckets are one with it."""
+def label_sets(scrape):
+    """Return every label set of every instrument; the samples of a histogram count as one."""
     return {
         (
             name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum"),
@@ -31,47 +31,44 @@ def series(scrape):
 
 
 @pytest.fixture
-def chance():
-    """The same chance in every run."""
+def rng():
+    """A random generator with the same seed in every run."""
     return random.Random(20_260_101)
 
 
-def word(chance, letters=string.ascii_letters + string.digits):
-    """Something made up."""
-    return "".join(chance.choices(letters, k=chance.randint(1, 24)))
+def random_word(rng, letters=string.ascii_letters + string.digits):
+    return "".join(rng.choices(letters, k=rng.randint(1, 24)))
 
 
-def request(chance, case):
-    """The bytes of a request that nobody foresaw, or nearly somebody did."""
-    method = chance.choice(METHODS)
+def random_request(rng, case):
+    """Return the method and the bytes of a random request, which may be almost valid."""
+    method = rng.choice(METHODS)
     path = (
-        chance.choice(PATHS)
-        .replace("{}", chance.choice((case, word(chance), word(chance))), 1)
-        .replace("{}", word(chance))
+        rng.choice(PATHS)
+        .replace("{}", rng.choice((case, random_word(rng), random_word(rng))), 1)
+        .replace("{}", random_word(rng))
     )
     body = b""
     if method in ("POST", "PUT", "PATCH"):
-        author, channel = word(chance), word(chance)
+        author, channel = random_word(rng), random_word(rng)
         text = f'{{"subject":"{author}","channel":"{channel}","authorType":"{author}","message":"x"}}'
-        body = text.encode() if chance.random() < 0.8 else word(chance).encode()
+        body = text.encode() if rng.random() < 0.8 else random_word(rng).encode()
     headers = {
-        "Host": f"{word(chance)}.localhost",
-        "User-Agent": word(chance),
-        "Content-Type": chance.choice(("application/json", f"{word(chance)}/{word(chance)}")),
-        "X-Request-Id": word(chance, string.ascii_letters + string.punctuation),
-        "traceparent": chance.choice(
-            (word(chance), f"00-{chance.getrandbits(128):032x}-{chance.getrandbits(64):016x}-01")
-        ),
+        "Host": f"{random_word(rng)}.localhost",
+        "User-Agent": random_word(rng),
+        "Content-Type": rng.choice(("application/json", f"{random_word(rng)}/{random_word(rng)}")),
+        "X-Request-Id": random_word(rng, string.ascii_letters + string.punctuation),
+        "traceparent": rng.choice((random_word(rng), f"00-{rng.getrandbits(128):032x}-{rng.getrandbits(64):016x}-01")),
         "Content-Length": str(len(body)),
     }
-    head = f"{method} {path}?q={word(chance)} HTTP/1.1\r\n" + "".join(
+    head = f"{method} {path}?q={random_word(rng)} HTTP/1.1\r\n" + "".join(
         f"{name}: {value}\r\n" for name, value in headers.items()
     )
     return method, f"{head}\r\n".encode() + body
 
 
-async def answer(reader, method):
-    """Read an answer to its end; gives its status."""
+async def read_response(reader, method):
+    """Read a whole response; return its status, and whether the server closes the connection."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(
         (line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), b"0"
@@ -81,15 +78,15 @@ async def answer(reader, method):
     return int(head.split()[1]), b"connection: close" in head.lower()
 
 
-async def attack(client, chance, case, number):
-    """Send requests one after another on a connection; gives the statuses."""
+async def send_random_requests(client, rng, case, number):
+    """Send random requests one after another on a connection; return the statuses."""
     statuses, writer = set(), None
     for _ in range(number):
         if writer is None:
             reader, writer = await asyncio.open_connection(client.host, client.port)
-        method, raw = request(chance, case)
+        method, raw = random_request(rng, case)
         writer.write(raw)
-        status, closes = await answer(reader, method)
+        status, closes = await read_response(reader, method)
         statuses.add(status)
         if closes:
             writer.close()
@@ -99,23 +96,25 @@ async def attack(client, chance, case, number):
     return statuses
 
 
-async def test_no_client_makes_series(client, metrics, chance):
-    """10,000 random requests add at most 20 label sets; a histogram's buckets, sum and count are one."""
+async def test_random_requests_do_not_create_label_sets(client, metrics, rng):
+    """10,000 random requests add at most 20 label sets, all of the request histogram."""
     case = (await open_case(client))["id"]
-    before = series(metrics)
-    share = REQUESTS // CONNECTIONS
-    answers = await asyncio.gather(*(attack(client, chance, case, share) for _ in range(CONNECTIONS)))
-    assert {status for statuses in answers for status in statuses} >= {200, 201, 404, 405, 415, 422}
+    before = label_sets(metrics)
+    requests_each = REQUESTS // CONNECTIONS
+    results = await asyncio.gather(
+        *(send_random_requests(client, rng, case, requests_each) for _ in range(CONNECTIONS))
+    )
+    assert {status for statuses in results for status in statuses} >= {200, 201, 404, 405, 415, 422}
     assert metrics.total("http_server_request_duration_seconds_count") > REQUESTS * 0.9
-    added = series(metrics) - before
+    added = label_sets(metrics) - before
     assert {name for name, _ in added} == {"http_server_request_duration_seconds"}
-    made = [dict(given) for _, given in added]
-    assert len(made) <= 20, sorted(map(str, made))
-    assert {given["http_route"] for given in made} <= {route.path for route in ROUTES} | {"other"}
+    new_labels = [dict(given) for _, given in added]
+    assert len(new_labels) <= 20, sorted(map(str, new_labels))
+    assert {given["http_route"] for given in new_labels} <= {route.path for route in ROUTES} | {"other"}
 
 
-async def test_a_hundred_scrapes_at_once(client, metrics):
-    """Each of 100 scrapes at once is complete and right, while cases are opened."""
+async def test_concurrent_scrapes_are_complete_and_consistent(client, metrics):
+    """Each of 100 concurrent scrapes is complete and consistent while cases are opened."""
     await asyncio.gather(*(open_case(client) for _ in range(10)))
     names = {(name, str(given)) for name, given, _ in metrics.samples()}
 
@@ -126,17 +125,17 @@ async def test_a_hundred_scrapes_at_once(client, metrics):
 
     *scrapes, _ = await asyncio.gather(*(scrape() for _ in range(100)), open_case(client, channel="chat"))
     assert len(scrapes) == 100
-    for samples in map(parse, {*scrapes}):  # those that share a rendering have the same text
+    for samples in map(parse, {*scrapes}):  # scrapes that share a rendering have the same text
         assert {(name, str(given)) for name, given, _ in samples} == names
         values = {(name, str(given)): value for name, given, value in samples}
         assert values["support_ticket_created_total", "{'channel': 'email'}"] == 10
         assert values["support_ticket_created_total", "{'channel': 'chat'}"] in (0, 1)
-        post = [
+        counts = [
             given
             for name, given, value in samples
             if name.endswith("duration_seconds_bucket") and given["le"] == "+Inf"
         ]
-        for given in post:
+        for given in counts:
             family = (
                 "http_server_request_duration_seconds"
                 if "http_route" in given
@@ -146,34 +145,34 @@ async def test_a_hundred_scrapes_at_once(client, metrics):
             assert values[f"{family}_count", str(rest)] == values[f"{family}_bucket", str(given)]
 
 
-async def test_scrapes_that_wait_share_a_turn(client):
-    """However many scrapes come while one is rendered, or left meanwhile, the next waits for one more alone."""
+async def test_waiting_scrapes_share_one_rendering(client):
+    """Scrapes that arrive during a rendering share the next one, even if one of them is cancelled."""
     metrics = client.app[METRICS]
-    began, release, rendered = threading.Event(), threading.Event(), []
+    started, release, renderings = threading.Event(), threading.Event(), []
 
     def observe(_options):
-        rendered.append(1)
-        began.set()
+        renderings.append(1)
+        started.set()
         release.wait(PATIENCE)
         return []
 
-    metrics.meter.create_observable_gauge("held", [observe])  # which each rendering observes once
+    metrics.meter.create_observable_gauge("held", [observe])  # each rendering observes it once
     first = asyncio.create_task(metrics.answer("", ""))
-    await asyncio.to_thread(began.wait, PATIENCE)
-    left, *others = [asyncio.create_task(metrics.answer("", "")) for _ in range(100)]
-    packed = asyncio.create_task(metrics.answer("", "gzip"))
-    await asyncio.sleep(0)  # each has asked
-    left.cancel()
+    await asyncio.to_thread(started.wait, PATIENCE)
+    cancelled, *others = [asyncio.create_task(metrics.answer("", "")) for _ in range(100)]
+    compressed = asyncio.create_task(metrics.answer("", "gzip"))
+    await asyncio.sleep(0)  # lets each scrape start
+    cancelled.cancel()
     await open_case(client)
     release.set()
     count = 'support_ticket_created_total{channel="email"} 1.0'
     assert {count in (await each).body.decode() for each in others} == {True}
-    assert ((await first).content_encoding, (await packed).content_encoding) == (None, "gzip")
-    assert len(rendered) == 3
+    assert ((await first).content_encoding, (await compressed).content_encoding) == (None, "gzip")
+    assert len(renderings) == 3
 
 
-async def test_two_apps_under_load_stay_apart(make_client):
-    """Two apps in one process count their own requests, cases and refusals, whatever the other does."""
+async def test_two_apps_in_one_process_count_separately_under_load(make_client):
+    """Two apps in one process count only their own requests and cases."""
     one, two = await make_client(), await make_client()
     await asyncio.gather(*(open_case(one) for _ in range(20)), *(open_case(two, channel="chat") for _ in range(30)))
     await asyncio.gather(*(two.get("/nowhere") for _ in range(5)))

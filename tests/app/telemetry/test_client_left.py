@@ -1,4 +1,4 @@
-"""Clients that leave, and every reason for which an upload is refused."""
+"""Metrics of clients that disconnect and of rejected uploads."""
 
 import asyncio
 import errno
@@ -15,43 +15,39 @@ HTTP = "http_server_request_duration_seconds_count"
 
 @pytest.fixture
 def environment(environment):
-    """A service that takes small files."""
+    """A service with a small size limit for attachments."""
     return environment | {"SUPPORT_ATTACHMENT_MAX_BYTES": str(MAX)}
 
 
 @pytest.fixture
 async def case(client):
-    """A case."""
+    """An open case."""
     return await open_case(client)
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_a_refused_upload_is_counted_by_its_reason(client, case, metrics, name):
-    """Each body that is refused counts once, under the code that its client was told."""
+async def test_rejected_upload_is_counted_by_problem_code(client, case, metrics, name):
+    """Each rejected body counts once, under the code of the problem that the client got."""
     body, content_type, _, code = BODIES[name]
     async with await send(client, case, body, content_type) as response:
         assert (await response.json(content_type=None))["code"] == code
     assert metrics.moved(REJECTED) == {code: 1}
 
 
-async def test_too_much_beside_the_file(client, case, metrics):
-    """What is not the file is bounded, and counted as body_too_large."""
+async def test_oversized_data_around_the_file_is_counted_as_body_too_large(client, case, metrics):
     body = chunks(PART, b"x" * 10, END, *[b"y" * 10_000] * 20)
     async with await send(client, case, body) as response:
         assert response.status == 413
     assert metrics.moved(REJECTED) == {"body_too_large": 1}
 
 
-async def test_an_unknown_case_is_a_reason(client, metrics):
-    """A file for a case that does not exist counts as case_not_found."""
+async def test_upload_to_an_unknown_case_is_counted_as_case_not_found(client, metrics):
     async with client.post("/support/cases/nobody/attachments", data=form(b"x")) as response:
         assert response.status == 404
     assert metrics.moved(REJECTED) == {"case_not_found": 1}
 
 
-async def test_a_full_disk_is_a_reason(client, case, metrics, attachment_dir, monkeypatch):
-    """A disk without space counts as storage_full."""
-
+async def test_upload_to_a_full_disk_is_counted_as_storage_full(client, case, metrics, attachment_dir, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -65,8 +61,8 @@ async def test_a_full_disk_is_a_reason(client, case, metrics, attachment_dir, mo
 
 
 @pytest.mark.parametrize("sent", [b"", PART[:20], PART, PART + b"x" * 10])
-async def test_a_client_that_leaves_an_upload(client, case, metrics, sent):
-    """An upload that breaks off counts once as client_left, as a rejection and as a request."""
+async def test_aborted_upload_is_counted_as_client_left(client, case, metrics, sent):
+    """An aborted upload counts once as client_left, as a rejection and as a request."""
     async with send_open(client, case) as (_, writer):
         await write_chunk(writer, sent)
     await eventually(lambda: metrics.moved(REJECTED) == {"client_left": 1})
@@ -77,16 +73,16 @@ async def test_a_client_that_leaves_an_upload(client, case, metrics, sent):
     assert metrics.total("http_server_active_requests") == 0
 
 
-async def test_a_file_that_is_kept_is_no_rejection(client, case, metrics):
-    """An upload that is kept leaves every reason at 0."""
+async def test_stored_upload_counts_no_rejection(client, case, metrics):
+    """After a successful upload each rejection reason is 0."""
     async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")) as response:
         assert response.status == 201
     assert metrics.moved(REJECTED) == {}
     assert sorted(given["reason"] for given in metrics.series(REJECTED)) == sorted(REJECTIONS)
 
 
-async def test_a_client_that_leaves_a_download(make_client, metrics):
-    """A download whose client leaves in the middle is timed to its end as client_left, not as a success."""
+async def test_aborted_download_is_counted_as_client_left(make_client, metrics):
+    """A download that the client aborts is counted as client_left, and not as a success."""
     client = await make_client(SUPPORT_ATTACHMENT_MAX_BYTES="100000000")
     case = await open_case(client)
     async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x" * 30_000_000)) as response:
@@ -102,8 +98,8 @@ async def test_a_client_that_leaves_a_download(make_client, metrics):
     assert (counted["http_request_method"], counted["error_type"]) == ("GET", "client_left")
 
 
-async def test_a_client_that_leaves_a_slow_read(make_client, metrics, orders):
-    """A client that leaves while its answer is being collected counts as client_left, one that stays as answered."""
+async def test_aborted_timeline_read_is_counted_as_client_left(make_client, metrics, orders):
+    """A read whose client disconnects counts as client_left, and one whose client waits counts as 200."""
     client = await make_client(SUPPORT_ORDER_URL=orders.url)
     scrape = type(metrics)(client.app)
     case = await open_case(client, context=[{"type": "order", "orderId": "ORD-1"}])

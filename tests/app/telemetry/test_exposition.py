@@ -1,4 +1,4 @@
-"""The scrape: which series there are from the start, in which formats, and that no client makes one."""
+"""The scrape: its series from the start on, its formats, and its limits on label values."""
 
 import asyncio
 import gzip
@@ -33,21 +33,21 @@ HTTP = "http_server_request_duration_seconds_count"
 
 
 async def scrape(client, **headers):
-    """The exposition's text and its content type."""
+    """Return the text and the content type of a scrape."""
     async with client.get("/metrics", headers=headers) as response:
         assert response.status == 200
         return await response.text(), response.headers["Content-Type"]
 
 
 @pytest.mark.parametrize("name", FIRST)
-async def test_every_series_stands_at_zero_from_the_start(client, name):
-    """The first scrape has each series of the contract, at 0, with these labels and no others."""
+async def test_contract_series_are_zero_on_the_first_scrape(client, name):
+    """The first scrape has exactly the contract's label sets, each with the value 0."""
     found = [(given, value) for sample, given, value in parse((await scrape(client))[0]) if sample == name]
     assert sorted(map(str, found)) == sorted(str((wanted, 0.0)) for wanted in FIRST[name])
 
 
-async def test_the_first_scrape_has_every_instrument(client):
-    """Each row of the table is exposed with its meaning from the first scrape on, but for what a sweep finds."""
+async def test_first_scrape_has_every_instrument(client):
+    """Each instrument is exposed with its meaning from the first scrape on, except the results of a reconcile."""
     text, _ = await scrape(client)
     assert [row for row in INSTRUMENTS if row.meaning not in text] == [ATTACHMENT_UNREPAIRED]
     services = [(one, two) for one in ("order", "payment", "fulfillment") for two in SOURCE_OUTCOMES]
@@ -55,13 +55,12 @@ async def test_the_first_scrape_has_every_instrument(client):
     assert sorted((given["service"], given["outcome"]) for given in found) == sorted(services)
 
 
-async def test_the_http_histogram_is_there_from_the_start(client):
-    """The family of requests is on the first scrape, before any request."""
+async def test_request_histogram_is_on_the_first_scrape(client):
     assert "http_server_request_duration_seconds" in (await scrape(client))[0]
 
 
-async def test_histograms_have_the_thresholds_as_edges(client):
-    """2 s, which alerts ask for, is an edge of every histogram."""
+async def test_alert_threshold_is_a_bucket_of_every_latency_histogram(client):
+    """2 s, the threshold of alerts, is a bucket boundary of every histogram."""
     await open_case(client)
     samples = parse((await scrape(client))[0])
     for name in ("support_timeline_collect", "support_timeline_source", "http_server_request_duration"):
@@ -69,16 +68,15 @@ async def test_histograms_have_the_thresholds_as_edges(client):
         assert {"2.0", "+Inf", "0.025"} <= edges
 
 
-async def test_two_apps_in_one_process_are_apart(make_client):
-    """An app's scrape has its own counts and not another's."""
+async def test_two_apps_in_one_process_count_separately(make_client):
     one, two = await make_client(), await make_client()
     await open_case(one)
     assert Scrape(one.app).moved("support_ticket_created_total") == {"email": 1}
     assert Scrape(two.app).moved("support_ticket_created_total") == {}
 
 
-async def test_requests_are_labelled_by_template(client, metrics):
-    """A request is counted by method, route and status, never by its path; health and scrapes are not counted."""
+async def test_requests_are_labelled_by_route_template(client, metrics):
+    """A request counts by method, route and status, never by path; health checks and scrapes do not count."""
     case = await open_case(client)
     await read_timeline(client, case)
     await refused(await client.get("/support/cases/nobody"), 404, "case_not_found")
@@ -94,8 +92,8 @@ async def test_requests_are_labelled_by_template(client, metrics):
     assert metrics.total(HTTP) == 4
 
 
-async def test_no_client_makes_a_series(client, metrics):
-    """Channels, content types, methods, paths and hosts of a client's own making become `other`, or nothing."""
+async def test_values_chosen_by_clients_become_other(client, metrics):
+    """Channels, content types, methods, paths and hosts that a client invents become `other` or no label."""
     before = {(name, str(given)) for name, given, _ in metrics.samples() if not name.startswith("http")}
     for number in range(5):
         case = await open_case(client, channel=f"channel-{number}", priority="low")
@@ -112,8 +110,8 @@ async def test_no_client_makes_a_series(client, metrics):
     assert len(metrics.counted(HTTP)) <= 6
 
 
-async def test_openmetrics(client):
-    """A scraper that prefers OpenMetrics gets it, whole and with its end."""
+async def test_openmetrics_is_served_when_preferred(client):
+    """A scraper that prefers OpenMetrics gets a complete exposition in that format."""
     await open_case(client)
     text, content_type = await scrape(client, Accept="application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
@@ -125,8 +123,8 @@ async def test_openmetrics(client):
     assert (await scrape(client))[1].startswith("text/plain; version=")
 
 
-async def test_compression(client):
-    """A scraper that takes gzip gets it, and the same series with the same values, but for those that move."""
+async def test_compressed_scrape_equals_the_plain_scrape(client):
+    """A scraper that accepts gzip gets the same series and values, except those that change by themselves."""
     await open_case(client)
     async with client.get("/metrics", headers={"Accept-Encoding": "gzip"}, auto_decompress=False) as response:
         assert response.headers["Content-Encoding"] == "gzip"
@@ -166,14 +164,13 @@ async def test_compression(client):
         ("gzip;q=odd", False),
     ],
 )
-async def test_compression_as_asked_for(client, header, compressed):
-    """Gzip is given to those who take it, and to nobody who refuses it or asks for something of a like name."""
+async def test_scrape_is_compressed_only_if_gzip_is_accepted(client, header, compressed):
     async with client.get("/metrics", headers={"Accept-Encoding": header}, auto_decompress=False) as response:
         assert response.headers.get("Content-Encoding") == ("gzip" if compressed else None)
 
 
-async def test_promtool_finds_no_fault(client, promtool):
-    """Prometheus's own linter has nothing to say about a live scrape."""
+async def test_promtool_accepts_a_live_scrape(client, promtool):
+    """`promtool check metrics` reports nothing."""
     case = await open_case(client, initialMessage={"authorType": "bot", "message": "Hi"})
     await upload(client, case)
     await read_timeline(client, case)
@@ -184,7 +181,7 @@ async def test_promtool_finds_no_fault(client, promtool):
 
 
 async def test_metrics_can_be_turned_off(make_client):
-    """With the exporter `none` a scrape is empty and the service works."""
+    """With the exporter `none` a scrape is empty, and the service works."""
     client = await make_client(OTEL_METRICS_EXPORTER="none")
     await open_case(client)
     assert (await scrape(client))[0].strip() in ("", "# EOF")

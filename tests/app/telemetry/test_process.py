@@ -1,4 +1,4 @@
-"""The process's own series: what it takes, what runs, and how late its loop is."""
+"""Metrics of the process: CPU, memory, threads, file descriptors, uptime and event loop lag."""
 
 import asyncio
 import gc
@@ -14,8 +14,8 @@ from tests.support.calls import eventually, open_case
 LAG = "support_event_loop_lag_seconds"
 
 
-async def test_cpu_is_counted_by_mode(metrics):
-    """CPU time is this process's, user and system apart, and never falls."""
+async def test_cpu_time_is_counted_by_mode(metrics):
+    """CPU time is that of this process, split into user and system, and never decreases."""
     before = {mode: metrics.value("process_cpu_time_seconds_total", cpu_mode=mode) for mode in ("user", "system")}
     sum(range(3_000_000))
     times = os.times()
@@ -25,17 +25,17 @@ async def test_cpu_is_counted_by_mode(metrics):
     assert before["system"] <= metrics.value("process_cpu_time_seconds_total", cpu_mode="system")
 
 
-async def test_memory_threads_and_files(metrics, tmp_path):
-    """Memory is at least an interpreter's; threads are what Python knows at least; each open file counts once."""
+async def test_memory_threads_and_open_files_are_measured(metrics, tmp_path):
+    """Memory and threads are plausible, and each open file counts once."""
     assert metrics.value("process_memory_usage_bytes") > 20 * 2**20
     assert metrics.value("process_threads") >= 1
     name = "process_unix_file_descriptors"
-    for _ in range(20):  # the service opens and closes files of its own now and then, which may fall in between
+    for _ in range(20):  # the service may open or close its own files in between
         before = metrics.value(name)
         assert before > 3
-        held = [(tmp_path / f"{number}").open("w") for number in range(10)]
+        opened = [(tmp_path / f"{number}").open("w") for number in range(10)]
         more = metrics.value(name)
-        for file in held:
+        for file in opened:
             file.close()
         after = metrics.value(name)
         if (more, after) == (before + 10, before):
@@ -44,15 +44,14 @@ async def test_memory_threads_and_files(metrics, tmp_path):
         pytest.fail(f"ten files made {before} {more}, and then {after}")
 
 
-async def test_uptime_goes_on(metrics):
+async def test_uptime_increases(metrics):
     """Uptime is the time since the process started."""
     first = metrics.value("process_uptime_seconds")
     assert 0 < first < 24 * 3600
     assert metrics.value("process_uptime_seconds") > first
 
 
-async def test_collections_are_counted_by_generation(metrics):
-    """A full collection counts in its generation, and in no other."""
+async def test_garbage_collections_are_counted_by_generation(metrics):
     name = "cpython_gc_collections_total"
     assert sorted(given["cpython_gc_generation"] for given in metrics.series(name)) == ["0", "1", "2"]
     before = metrics.value(name, cpython_gc_generation="2")
@@ -60,25 +59,23 @@ async def test_collections_are_counted_by_generation(metrics):
     assert metrics.value(name, cpython_gc_generation="2") > before
 
 
-async def test_build_info(metrics):
-    """One series at 1 says which release runs on which Python."""
+async def test_build_info_has_release_and_python_version(metrics):
     labels = {"version": __version__, "python": platform.python_version()}
     assert metrics.series("support_build_info") == [labels]
     assert metrics.value("support_build_info", **labels) == 1
 
 
-async def test_a_blocked_loop_is_lag(metrics):
-    """What blocks the event loop shows as a lag of that order, in each missed look; a quiet loop is sampled too."""
+async def test_blocked_event_loop_is_measured_as_lag(metrics):
+    """A blocked event loop counts as lag in each missed sample; an idle loop is sampled too."""
     await eventually(lambda: metrics.value(f"{LAG}_count") >= 1)
-    late = metrics.value(f"{LAG}_bucket", le="0.025")
-    long = metrics.value(f"{LAG}_count") - late
-    time.sleep(0.6)  # noqa: ASYNC251 - blocking the loop is what is tested
-    await eventually(lambda: metrics.value(f"{LAG}_count") - metrics.value(f"{LAG}_bucket", le="0.025") >= long + 2)
+    on_time = metrics.value(f"{LAG}_bucket", le="0.025")
+    late = metrics.value(f"{LAG}_count") - on_time
+    time.sleep(0.6)  # noqa: ASYNC251 - the test blocks the loop on purpose
+    await eventually(lambda: metrics.value(f"{LAG}_count") - metrics.value(f"{LAG}_bucket", le="0.025") >= late + 2)
     assert metrics.value(f"{LAG}_sum") >= 0.3
 
 
-async def test_sampling_ends_with_the_app(make_client):
-    """A stopped app leaves no task behind."""
+async def test_stopped_app_leaves_no_task(make_client):
     client = await make_client()
     await open_case(client)
     await client.close()

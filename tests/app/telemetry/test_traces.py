@@ -1,4 +1,4 @@
-"""W3C trace context in and out, with spans and without; and nothing of it outlives an app."""
+"""W3C trace context is accepted and propagated, with and without spans, and leaves no global state behind."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.support.calls import open_case, upload
 from tests.support.timings import patient_timings
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-# Contrib inherits from aiohttp's Application, which aiohttp discourages.
+# The OpenTelemetry instrumentation inherits from aiohttp's Application, which aiohttp warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class _Instrumented:DeprecationWarning")
 SENT = f"00-{TRACE}-b7ad6b7169203331-01"
 MALFORMED = (
@@ -26,13 +26,13 @@ MALFORMED = (
 
 @pytest.fixture
 def timings():
-    """Time for the last export."""
+    """Timings with time for the last export."""
     return patient_timings(telemetry=TelemetryTimings(shutdown_timeout=60.0))
 
 
 @pytest.fixture
-def traced(upstream_services, monkeypatch):
-    """A service with all upstream services; the variables that it sets are taken back."""
+def tracing_environment(upstream_services, monkeypatch):
+    """A service with all upstream services; variables that tracing sets are restored."""
     for name in ("OTEL_SEMCONV_STABILITY_OPT_IN", "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -40,13 +40,13 @@ def traced(upstream_services, monkeypatch):
 
 
 @pytest.fixture
-def passed_on(orders, payments, shipments):
-    """What the three services were sent: the traceparents, in no order."""
+def propagated(orders, payments, shipments):
+    """Return the traceparents that the upstream services received, in no order."""
     return lambda: [*orders.traceparents, *payments.traceparents, *shipments.traceparents]
 
 
-async def read(client, **headers):
-    """Read a timeline that asks all three services."""
+async def read_timeline(client, **headers):
+    """Read a timeline that calls all three services."""
     case = await open_case(client, context=[{"type": "order", "orderId": "ORD-1"}])
     path = f"/support/cases/{case['id']}"
     async with client.get(path, params={"includeTimeline": "true"}, headers=headers) as response:
@@ -54,36 +54,35 @@ async def read(client, **headers):
         assert {source["status"] for source in (await response.json())["timelineSources"].values()} == {"fresh"}
 
 
-async def test_a_trace_passes_through(traced, client, passed_on):
-    """Without an exporter each call to the three services carries the caller's trace on, unchanged."""
-    await read(client, traceparent=SENT, tracestate="vendor=1")
-    assert passed_on() == [SENT] * 4
+async def test_trace_context_is_propagated_unchanged_without_an_exporter(tracing_environment, client, propagated):
+    """Without an exporter each upstream call carries the client's traceparent."""
+    await read_timeline(client, traceparent=SENT, tracestate="vendor=1")
+    assert propagated() == [SENT] * 4
 
 
-async def test_no_trace_is_invented(traced, client, passed_on):
-    """Where the caller has no trace, the services are sent none; a request's trace does not leak into the next."""
-    await read(client, traceparent=SENT)
-    await read(client)
-    assert passed_on().count(None) == 4
+async def test_request_without_a_trace_propagates_none(tracing_environment, client, propagated):
+    """Without a client trace none is sent, and the trace of one request does not leak into the next."""
+    await read_timeline(client, traceparent=SENT)
+    await read_timeline(client)
+    assert propagated().count(None) == 4
 
 
 @pytest.mark.parametrize("value", MALFORMED)
-async def test_a_malformed_trace_is_ignored(traced, client, passed_on, value):
-    """What is no traceparent is answered as ever, and goes no further."""
-    await read(client, traceparent=value)
-    assert passed_on() == [None] * 4
+async def test_malformed_traceparent_is_ignored(tracing_environment, client, propagated, value):
+    """A request with an invalid traceparent succeeds, and the value is not propagated."""
+    await read_timeline(client, traceparent=value)
+    assert propagated() == [None] * 4
 
 
-async def test_traces_at_once_are_not_mixed(traced, client, passed_on):
-    """Requests at once keep their own traces."""
+async def test_concurrent_requests_keep_their_own_traces(tracing_environment, client, propagated):
     traces = [f"00-{number:032x}-{number:016x}-01" for number in range(1, 21)]
-    await asyncio.gather(*(read(client, traceparent=trace) for trace in traces))
-    assert sorted(passed_on()) == sorted(traces * 4)
+    await asyncio.gather(*(read_timeline(client, traceparent=trace) for trace in traces))
+    assert sorted(propagated()) == sorted(traces * 4)
 
 
 @pytest.mark.parametrize("exporter", ["otlp", "console"])
-async def test_aiohttp_is_left_as_it_was(traced, sink, make_client, exporter, monkeypatch):
-    """Tracing one app changes nothing for other applications of the process, nor for an app without it."""
+async def test_tracing_one_app_does_not_change_aiohttp(tracing_environment, sink, make_client, exporter, monkeypatch):
+    """Tracing one app does not affect other applications of the process."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
     application = web.Application
     await make_client(OTEL_TRACES_EXPORTER=exporter)
@@ -91,8 +90,8 @@ async def test_aiohttp_is_left_as_it_was(traced, sink, make_client, exporter, mo
     assert type(web.Application()) is application
 
 
-async def test_two_traced_apps_stay_apart(traced, sink, make_client, monkeypatch):
-    """Of two apps in one process each sends the spans of its own requests, once."""
+async def test_two_traced_apps_export_their_own_spans(tracing_environment, sink, make_client, monkeypatch):
+    """Each of two apps in one process exports the spans of its own requests, once."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "app=one")
     one = await make_client(OTEL_TRACES_EXPORTER="otlp")
@@ -103,29 +102,33 @@ async def test_two_traced_apps_stay_apart(traced, sink, make_client, monkeypatch
     for client in (two, two, silent):
         await open_case(client)
     for client in (one, two, silent):
-        await client.close()  # the last spans go out with the stop
+        await client.close()  # closing exports the last spans
     assert sorted(span.resource["app"] for span in sink.spans) == ["one", "two", "two"]
 
 
-async def test_a_traced_app_still_passes_traces_on(traced, sink, make_client, passed_on, monkeypatch):
-    """With spans too the services are sent the caller's trace, each with a parent of our own."""
+async def test_trace_is_propagated_with_spans_as_parents(
+    tracing_environment, sink, make_client, propagated, monkeypatch
+):
+    """With spans the upstream services get the client's trace id, with the service's spans as parents."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
     client = await make_client(OTEL_TRACES_EXPORTER="otlp")
-    await read(client, traceparent=SENT)
-    assert {sent.split("-")[1] for sent in passed_on()} == {TRACE}
-    assert SENT not in passed_on()
+    await read_timeline(client, traceparent=SENT)
+    assert {sent.split("-")[1] for sent in propagated()} == {TRACE}
+    assert SENT not in propagated()
 
 
-async def test_a_malformed_trace_keeps_the_calls_with_their_request(traced, sink, make_client, passed_on, monkeypatch):
-    """With spans a malformed traceparent starts a new trace, which the calls to the services belong to."""
+async def test_malformed_traceparent_starts_one_new_trace(
+    tracing_environment, sink, make_client, propagated, monkeypatch
+):
+    """With spans a malformed traceparent starts a new trace, which all upstream calls belong to."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
     client = await make_client(OTEL_TRACES_EXPORTER="otlp")
-    await read(client, traceparent="nonsense")
-    assert len({sent.split("-")[1] for sent in passed_on()}) == 1
+    await read_timeline(client, traceparent="nonsense")
+    assert len({sent.split("-")[1] for sent in propagated()}) == 1
 
 
-async def test_only_probes_go_untraced(traced, sink, make_client, monkeypatch):
-    """Paths that have a probe's name somewhere are traced; what the operator excludes is not, nor are the probes."""
+async def test_only_probes_and_excluded_paths_are_untraced(tracing_environment, sink, make_client, monkeypatch):
+    """Paths that merely contain a probe's name are traced; probes and paths that the operator excludes are not."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
     monkeypatch.setenv("OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS", "nobody")
     client = await make_client(OTEL_TRACES_EXPORTER="otlp")
@@ -140,8 +143,8 @@ async def test_only_probes_go_untraced(traced, sink, make_client, monkeypatch):
     assert sorted(span.attributes["url.path"] for span in sink.spans) == sorted(posted + paths)
 
 
-async def test_a_query_is_not_in_a_span(traced, sink, make_client, monkeypatch):
-    """What people search for is not exported; that there was a query is."""
+async def test_query_values_are_redacted_in_spans(tracing_environment, sink, make_client, monkeypatch):
+    """A span shows that there was a query, and none of its values."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
     client = await make_client(OTEL_TRACES_EXPORTER="otlp")
     await (await client.get("/support/cases", params={"q": "s3cr3t", "token": "s3cr3t"})).read()

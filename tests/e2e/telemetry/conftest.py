@@ -1,3 +1,3 @@
-"""Backends of telemetry, and a workload."""
+"""Fixtures: telemetry backends and a workload."""
 
 from tests.support.telemetry.fixtures import port, serve, session, sink, victoria, work  # noqa: F401 - fixtures

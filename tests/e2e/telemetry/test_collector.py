@@ -1,4 +1,4 @@
-"""Metrics and spans through a real collector, rotel, to an OTLP receiver behind it."""
+"""Metrics and spans pass through a real collector, rotel, to an OTLP receiver."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from tests.support.calls import eventually, open_case
 from tests.support.servers import MissingServer
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-CALLER = "b7ad6b7169203331"
+CLIENT_SPAN = "b7ad6b7169203331"
 READ = "/support/cases/{case_id}"
 
 
 @pytest.fixture
 async def collector(servers, sink, tmp_path):
-    """The collector, which hands on to the sink."""
+    """A collector that forwards to the OTLP receiver."""
     try:
         collector = Collector(tmp_path / "collector", sink.url)
     except MissingServer as missing:
@@ -24,7 +24,7 @@ async def collector(servers, sink, tmp_path):
 
 @pytest.fixture
 def variables(collector):
-    """A service that sends everything to the collector, and soon."""
+    """Settings of a service that exports everything to the collector at short intervals."""
     return {
         "OTEL_METRICS_EXPORTER": "prometheus,otlp",
         "OTEL_TRACES_EXPORTER": "otlp",
@@ -35,26 +35,26 @@ def variables(collector):
     }
 
 
-async def test_metrics_arrive(serve, variables, session, port, sink, work):
-    """Our metrics come out of the collector with the resource that names service, version, instance and environment."""
+async def test_metrics_arrive_with_the_service_resource(serve, variables, session, port, sink, work):
+    """Metrics leave the collector with service name, version, instance and environment."""
     async with serve(**variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
         await work(session)
         await eventually(lambda: {"support.ticket.created", "http.server.request.duration"} <= sink.metrics.keys())
-    who = sink.metrics["support.ticket.created"]
-    assert who["service.name"] == "support-service"
-    assert who["deployment.environment.name"] == "tests"
-    assert who["service.version"]
-    assert who["service.instance.id"]
+    resource = sink.metrics["support.ticket.created"]
+    assert resource["service.name"] == "support-service"
+    assert resource["deployment.environment.name"] == "tests"
+    assert resource["service.version"]
+    assert resource["service.instance.id"]
 
 
-async def read_in_a_trace(serve, variables, session, port, sink):
-    """The spans that a timeline's read in a caller's trace has given: the server's, and those of the calls."""
+async def read_timeline_in_a_trace(serve, variables, session, port, sink):
+    """Read a timeline within a client's trace; return the path, the server span and the client spans."""
     async with serve(**variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
         case = await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}])
         path = f"/support/cases/{case['id']}"
-        headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
+        headers = {"traceparent": f"00-{TRACE}-{CLIENT_SPAN}-01"}
         async with session.get(path, params={"includeTimeline": "true"}, headers=headers) as response:
             assert response.status == 200
         await eventually(lambda: len(sink.of_trace(TRACE)) == 5)
@@ -63,10 +63,10 @@ async def read_in_a_trace(serve, variables, session, port, sink):
     return path, server, [span for span in spans if span.kind == "client"]
 
 
-async def test_a_request_is_a_server_span(serve, variables, session, port, sink):
-    """A request's span continues its caller's trace, with the stable conventions: method, template, path, status."""
-    path, server, _ = await read_in_a_trace(serve, variables, session, port, sink)
-    assert server.parent == CALLER
+async def test_request_is_a_server_span_in_the_clients_trace(serve, variables, session, port, sink):
+    """The server span continues the client's trace, with the stable HTTP conventions."""
+    path, server, _ = await read_timeline_in_a_trace(serve, variables, session, port, sink)
+    assert server.parent == CLIENT_SPAN
     assert server.name == f"GET {READ}"
     assert server.attributes["http.request.method"] == "GET"
     assert server.attributes["http.route"] == READ
@@ -76,11 +76,9 @@ async def test_a_request_is_a_server_span(serve, variables, session, port, sink)
     assert server.resource["service.name"] == "support-service"
 
 
-async def test_calls_to_the_sources_are_client_spans(
-    serve, variables, session, port, sink, orders, payments, shipments
-):
-    """Each call to a source is a client span with the stable conventions, and what it sends on names that span."""
-    _, _, calls = await read_in_a_trace(serve, variables, session, port, sink)
+async def test_upstream_calls_are_client_spans(serve, variables, session, port, sink, orders, payments, shipments):
+    """Each upstream call is a client span with the stable HTTP conventions, and propagates that span."""
+    _, _, calls = await read_timeline_in_a_trace(serve, variables, session, port, sink)
     assert len(calls) == 4
     for call in calls:
         assert call.attributes["http.request.method"] == "GET"
@@ -90,14 +88,12 @@ async def test_calls_to_the_sources_are_client_spans(
     assert sorted(sent) == sorted(f"00-{TRACE}-{call.id}-01" for call in calls)
 
 
-async def test_calls_belong_to_the_request(serve, variables, session, port, sink):
-    """The parent of each call's span is the request's span, so that the trace reads from caller to source."""
-    _, server, calls = await read_in_a_trace(serve, variables, session, port, sink)
+async def test_upstream_spans_are_children_of_the_server_span(serve, variables, session, port, sink):
+    _, server, calls = await read_timeline_in_a_trace(serve, variables, session, port, sink)
     assert [call.parent for call in calls] == [server.id] * 4
 
 
-async def test_probes_and_scrapes_give_no_spans(serve, variables, session, port, sink):
-    """What comes every few seconds for ever is not traced."""
+async def test_probes_and_scrapes_create_no_spans(serve, variables, session, port, sink):
     async with serve(**variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
         for path in ("/metrics", "/livez", "/health"):

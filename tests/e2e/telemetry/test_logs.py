@@ -1,4 +1,4 @@
-"""The log: JSON lines that lead from a request to its trace and its case, and no secrets in them."""
+"""The log: JSON lines that link a request to its trace and its case, without secrets."""
 
 import logging
 import sqlite3
@@ -14,8 +14,8 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 SECRET = "s3cr3t-that-must-not-be-logged"
 
 
-async def acted(serve, session, port, act, **variables):
-    """What a service logs while a client acts, as lines, and as they stand."""
+async def log_of(serve, session, port, act, **variables):
+    """Run a client's requests against a service; return the log as entries and as text."""
     async with serve(SUPPORT_ACCESS_LOG="1", SUPPORT_LOG_LEVEL="debug", **variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
         await act(session)
@@ -26,27 +26,25 @@ async def acted(serve, session, port, act, **variables):
 
 
 @pytest.mark.parametrize("traces", ["none", "otlp"])
-async def test_a_line_names_request_trace_and_case(serve, session, port, sink, traces):
-    """A request's line has its request id, the caller's trace id and its case, with spans and without."""
-    known = {}
+async def test_access_log_line_has_request_trace_and_case_ids(serve, session, port, sink, traces):
+    """The ids are logged with spans and without."""
+    opened = {}
 
     async def act(session):
-        known["case"] = (await open_case(session))["id"]
+        opened["case"] = (await open_case(session))["id"]
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-Id": "my-request"}
-        await (await session.get(f"/support/cases/{known['case']}", headers=headers)).read()
+        await (await session.get(f"/support/cases/{opened['case']}", headers=headers)).read()
 
     variables = {"OTEL_TRACES_EXPORTER": traces, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
-    lines, _ = await acted(serve, session, port, act, **variables)
+    lines, _ = await log_of(serve, session, port, act, **variables)
     (entry,) = [line for line in lines if line["requestId"] == "my-request"]
     assert (entry["level"], entry["logger"]) == ("INFO", "support_service.access")
-    assert entry["caseId"] == known["case"]
+    assert entry["caseId"] == opened["case"]
     assert entry["traceId"] == TRACE
     assert {"time", "message", "route", "status", "seconds"} <= entry.keys()
 
 
-async def test_what_a_source_does_is_logged_with_the_request(serve, session, port, orders):
-    """A warning from deep below has the ids of the request that it belongs to."""
-
+async def test_source_warning_is_logged_with_the_ids_of_its_request(serve, session, port, orders):
     async def act(session):
         case = await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}])
         orders.say("not JSON")
@@ -54,15 +52,15 @@ async def test_what_a_source_does_is_logged_with_the_request(serve, session, por
         path = f"/support/cases/{case['id']}?includeTimeline=true"
         await (await session.get(path, headers=headers)).read()
 
-    lines, _ = await acted(serve, session, port, act)
+    lines, _ = await log_of(serve, session, port, act)
     warnings = [line for line in lines if line["level"] == "WARNING"]
     assert warnings
     assert {(line["requestId"], line["traceId"]) for line in warnings} == {("my-request", TRACE)}
     assert all(line["caseId"] for line in warnings)
 
 
-async def test_no_secret_is_logged(serve, session, port):
-    """Words, files, credentials, cookies, query values and what is refused of a body are never in the log."""
+async def test_no_content_or_credential_is_logged(serve, session, port):
+    """Messages, files, credentials, cookies, query values and rejected bodies are never in the log."""
     headers = {"Authorization": f"Bearer {SECRET}", "Cookie": f"token={SECRET}"}
 
     async def act(session):
@@ -80,49 +78,47 @@ async def test_no_secret_is_logged(serve, session, port):
         for method, target, arguments in calls:
             await (await session.request(method, target, headers=headers, **arguments)).read()
 
-    lines, log = await acted(serve, session, port, act)
+    lines, log = await log_of(serve, session, port, act)
     assert SECRET not in log
     assert len([line for line in lines if line["logger"] == "support_service.access"]) >= 8
 
 
 @pytest.mark.parametrize("down", ["SUPPORT_REDIS_URL", "SUPPORT_ORDER_URL"])
-async def test_no_password_of_an_address_is_logged(serve, session, port, down):
-    """The password in the address of a neighbour that is out of reach is not in the log."""
+async def test_password_in_the_url_of_an_unreachable_server_is_not_logged(serve, session, port, down):
     scheme = "redis" if down == "SUPPORT_REDIS_URL" else "http"
 
     async def act(session):
         await read_detail(session, await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}]))
 
-    _, log = await acted(serve, session, port, act, **{down: f"{scheme}://user:{SECRET}@127.0.0.1:9"})
+    _, log = await log_of(serve, session, port, act, **{down: f"{scheme}://user:{SECRET}@127.0.0.1:9"})
     assert SECRET not in log
 
 
-async def test_no_password_of_a_database_is_logged(serve):
-    """A start that fails on its database does not say its password."""
+async def test_password_in_the_database_url_is_not_logged(serve):
+    """A start that fails on its database does not log the password."""
     async with serve(SUPPORT_DATABASE_URL=f"postgresql://user:{SECRET}@127.0.0.1:9/x") as service:
         status, out, errors = await service.ended()
     assert status == 2
     assert SECRET not in out + errors
 
 
-async def test_the_line_of_an_opened_case_names_it(serve, session, port):
-    """The request that opens a case is found by the case's id."""
-    known = {}
+async def test_request_that_opens_a_case_is_logged_with_the_case_id(serve, session, port):
+    opened = {}
 
     async def act(session):
-        known["case"] = (await open_case(session))["id"]
+        opened["case"] = (await open_case(session))["id"]
 
-    lines, _ = await acted(serve, session, port, act)
+    lines, _ = await log_of(serve, session, port, act)
     (entry,) = [line for line in lines if line["message"].startswith("POST /support/cases")]
-    assert entry["caseId"] == known["case"]
+    assert entry["caseId"] == opened["case"]
 
 
 @both_databases
 @pytest.mark.parametrize("quoting", [False, True])
-async def test_no_word_of_a_message_that_the_database_refuses_is_logged(
+async def test_message_rejected_by_the_database_is_not_logged(
     serve, session, port, database_url, backend, postgres, quoting
 ):
-    """A trigger that refuses a message, or a rule whose refusal quotes the row, leaves the cause but not the words."""
+    """If a trigger or a constraint rejects a message, the log has the cause and not the text."""
     if backend == "sqlite":
         refuse = "CREATE TRIGGER refuse BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'no more'); END"
         with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
@@ -142,21 +138,21 @@ async def test_no_word_of_a_message_that_the_database_refuses_is_logged(
         body = {"authorType": "agent", "message": SECRET, "metadata": {"token": SECRET}}
         await refused(await session.post(f"/support/cases/{case['id']}/messages", json=body), 500, "internal_error")
 
-    lines, log = await acted(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
+    lines, log = await log_of(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
     assert SECRET not in log
     (failure,) = [line for line in lines if line["logger"] == "support_service.http.problems"]
     assert "IntegrityError" in failure["exc_info"] or "StatementError: " in failure["exc_info"]
     assert "add_message" in failure["exc_info"]
 
 
-def test_a_failure_of_the_client_is_told_without_its_words():
-    """What aiohttp logs with a trace where the client failed becomes one harmless line; other failures stay errors."""
-    for failure, level, told in (
+def test_client_error_is_logged_without_its_content():
+    """A client error that aiohttp logs with a traceback becomes one INFO line; other errors stay errors."""
+    for failure, level, message in (
         (ConnectionResetError(SECRET), "INFO", "A client failed: ConnectionResetError"),
-        (LookupError("ours"), "ERROR", "Error handling request"),
+        (LookupError("server error"), "ERROR", "Error handling request"),
     ):
         cause = (type(failure), failure, None)
         record = logging.LogRecord("aiohttp.server", logging.ERROR, "", 1, "Error handling request", (), cause)
         assert ClientErrorFilter().filter(record)
-        assert (record.levelname, record.getMessage()) == (level, told)
+        assert (record.levelname, record.getMessage()) == (level, message)
         assert bool(record.exc_info) == (level == "ERROR")

@@ -1,4 +1,4 @@
-"""Every panel of the dashboard against a live Prometheus that scrapes a service which has worked."""
+"""Every dashboard panel against a live Prometheus that scrapes a service with traffic."""
 
 import asyncio
 import math
@@ -19,18 +19,18 @@ DAY, STEP = 86_400, 300  # seconds
 QUERIES = [(panel.title, query.expr) for row in generate.ROWS for panel in row.panels for query in panel.queries]
 
 
-def remember(data, samples):
-    """Lay down what Prometheus would know, had it run for days."""
+def write_history(data, samples):
+    """Write samples as blocks of Prometheus, as if it had been running for days."""
     text = data.parent / "history.txt"
     text.write_text(f"# TYPE {HISTORY} gauge\n" + "".join(samples) + "# EOF\n")
     promtool = find_binary("promtool")
-    # Blocks of up to 192 h: each block takes a third of a second, and with 2 h each there would be 95 of them.
+    # Each block takes a third of a second; with the default of 2 h there would be 95 of them.
     command = (promtool, "tsdb", "create-blocks-from", "--max-block-duration=192h", "openmetrics", text, data)
     subprocess.run(command, check=True, capture_output=True)
 
 
-def usual(now):
-    """Eight days of cases, a few a minute, up to three hours ago."""
+def usual_traffic(now):
+    """Return eight days of samples, a few cases a minute, up to three hours ago."""
     return [f"{HISTORY} {0.05 + at % 7 / 100} {at}\n" for at in range(now - 8 * DAY, now - 3 * 3600, STEP)]
 
 
@@ -42,11 +42,11 @@ def probe_port():
 
 @pytest.fixture
 def prometheus(servers, tmp_path, port, probe_port):
-    """A Prometheus with a history, the project's rules and the service's address."""
+    """A Prometheus with a history and the project's rules that scrapes service and probe."""
     folder = tmp_path / "prometheus"
     folder.mkdir()
     try:
-        remember(folder / "data", usual(int(time.time())))
+        write_history(folder / "data", usual_traffic(int(time.time())))
         server = Prometheus(folder, f"127.0.0.1:{port}", rules=RULES, probe=f"127.0.0.1:{probe_port}")
     except MissingServer as missing:
         pytest.exit(str(missing), returncode=1)
@@ -54,13 +54,13 @@ def prometheus(servers, tmp_path, port, probe_port):
     server.close()
 
 
-def probing(folder, port, probe_port):
-    """The synthetic check, every second, by whose clock nothing is slow."""
-    where = (f"--base-url=http://127.0.0.1:{port}", f"--listen=127.0.0.1:{probe_port}")
-    return running("probe", *where, "--interval=1s", "--threshold=30", "--event-threshold=30", cwd=folder)
+def running_probe(folder, port, probe_port):
+    """Run the probe every second, with thresholds that no step exceeds."""
+    addresses = (f"--base-url=http://127.0.0.1:{port}", f"--listen=127.0.0.1:{probe_port}")
+    return running("probe", *addresses, "--interval=1s", "--threshold=30", "--event-threshold=30", cwd=folder)
 
 
-async def tell(session):
+async def send_event(session):
     """Send an event of the fulfillment service."""
     event = {"specversion": "1.0", "id": "e-1", "source": "/tests", "type": "fulfillment.shipment.updated.v1"}
     data = {"orderId": "ORD-1", "shipmentId": "SHP-1", "trackingNumber": "T", "status": "in_transit"}
@@ -69,23 +69,23 @@ async def tell(session):
         assert answer.status == 202
 
 
-def asked(expr):
-    """A query as Grafana sends it."""
+def as_grafana_sends(expr):
+    """Return a query as Grafana sends it."""
     return expr.replace("$job", ".+").replace("$__rate_interval", "1m")
 
 
-def empty(prometheus):
-    """The queries that give no number now."""
+def queries_without_a_value(prometheus):
+    """Return the queries that yield no number at present."""
     return [
         (title, expr)
         for title, expr in QUERIES
-        if not any(math.isfinite(value) for _, value in prometheus.query(asked(expr)))
+        if not any(math.isfinite(value) for _, value in prometheus.query(as_grafana_sends(expr)))
     ]
 
 
 @pytest.fixture
-def offloading(redis, s3):
-    """A service that moves files to S3 within seconds, as in a drill."""
+def offload_variables(redis, s3):
+    """Settings of a service that offloads files to S3 within seconds, with the short timings of a drill."""
     return {
         "module": "tests.e2e.drill.command",
         "PYTHONPATH": str(ROOT),
@@ -96,19 +96,21 @@ def offloading(redis, s3):
     }
 
 
-async def test_every_panel_shows_something(serve, session, work, prometheus, offloading, port, probe_port, tmp_path):
-    """After some traffic each query of each panel gives a number."""
-    async with serve(**offloading) as service:
+async def test_every_panel_query_returns_a_value(
+    serve, session, work, prometheus, offload_variables, port, probe_port, tmp_path
+):
+    """After some traffic each query of each panel yields a number."""
+    async with serve(**offload_variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
-        # What follows is seen as an increase.
+        # Prometheus knows the service, so later requests count as increases.
         await eventually(lambda: prometheus.query("support_build_info"))
-        async with probing(tmp_path, port, probe_port):
+        async with running_probe(tmp_path, port, probe_port):
             await work(session)
-            await tell(session)
+            await send_event(session)
             give_up = time.monotonic() + 6 * PATIENCE
-            while (without := empty(prometheus)) and time.monotonic() < give_up:
-                await work(session)  # again: what is counted for the first time is no increase
+            while (missing := queries_without_a_value(prometheus)) and time.monotonic() < give_up:
+                await work(session)  # repeat: the first sample of a counter is no increase
                 await asyncio.sleep(1)
-            assert without == []
+            assert missing == []
         for _, expr in QUERIES:
-            prometheus.query(asked(expr))  # raises for what Prometheus can't read
+            prometheus.query(as_grafana_sends(expr))  # raises if the query is invalid

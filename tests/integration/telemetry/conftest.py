@@ -1,3 +1,3 @@
-"""Backends of telemetry, and a workload."""
+"""Fixtures: a workload."""
 
 from tests.support.telemetry.fixtures import work  # noqa: F401 - fixtures

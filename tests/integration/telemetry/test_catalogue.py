@@ -1,4 +1,4 @@
-"""The table of instruments and a live scrape say the same, both ways."""
+"""The table of instruments and a live scrape agree in both directions."""
 
 import re
 
@@ -12,7 +12,7 @@ from tests.support.timings import patient_timings
 
 ROWS = {row.prometheus: row for row in INSTRUMENTS}
 HISTOGRAM = re.compile(r"_(bucket|count|sum)$")
-OPEN = {
+UNLISTED_VALUES = {
     "http_route": {route.path for route in ROUTES} | {"other"},
     "http_response_status_code": {str(status) for status in range(200, 600)},
     "version": None,
@@ -20,18 +20,18 @@ OPEN = {
 }
 
 
-def closed(row):
-    """Each label of a row as a scrape has it, with its values; None where any is right."""
+def allowed_labels(row):
+    """Return the labels of a row as a scrape names them, with the allowed values; None allows any value."""
     return {
-        label.replace(".", "_"): set(values) if values is not None else OPEN.get(label.replace(".", "_"))
+        label.replace(".", "_"): set(values) if values is not None else UNLISTED_VALUES.get(label.replace(".", "_"))
         for label, values in row.labels.items()
     }
 
 
-async def test_a_live_scrape_is_the_table(upstream_services, redis, make_client, work):
-    """After work of every kind the families are those of the table, of its kinds, with its labels and their values."""
-    at_once = MaintenanceTimings(first_reconcile_delay=(0.0, 0.0))
-    timings = patient_timings(attachments=AttachmentTimings(maintenance=at_once))
+async def test_live_scrape_matches_the_table_of_instruments(upstream_services, redis, make_client, work):
+    """After a workload the scrape has exactly the table's families, types, labels and label values."""
+    immediate = MaintenanceTimings(first_reconcile_delay=(0.0, 0.0))
+    timings = patient_timings(attachments=AttachmentTimings(maintenance=immediate))
     client = await make_client(SUPPORT_REDIS_URL=redis.url, timings=timings)
     await work(client)
     await eventually(lambda: Scrape(client.app).series("support_attachment_unrepaired"), 6 * PATIENCE)
@@ -46,7 +46,7 @@ async def test_a_live_scrape_is_the_table(upstream_services, redis, make_client,
     for sample, given, _ in parse(text):
         name = sample if sample in ROWS else HISTOGRAM.sub("", sample)
         seen.add(name)
-        allowed = closed(ROWS[name])
+        allowed = allowed_labels(ROWS[name])
         labels = {label: value for label, value in given.items() if label != "le"}
         assert labels.keys() <= allowed.keys(), sample
         for label, value in labels.items():

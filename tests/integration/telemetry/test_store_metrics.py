@@ -1,4 +1,4 @@
-"""Operations on the database and on Redis, the pools, and requests in work."""
+"""Metrics of database and Redis operations, of connection pools, and of active requests."""
 
 import asyncio
 import sqlite3
@@ -29,7 +29,7 @@ READ = "/support/cases/{case_id}"
 
 
 def operations(metrics, system):
-    """How many operations a system has done, by name and error."""
+    """Return the number of operations of a system, by name and error."""
     counted = [
         (given["db_operation_name"], given.get("error_type", ""), value)
         for name, given, value in metrics.samples()
@@ -39,14 +39,14 @@ def operations(metrics, system):
 
 
 @pytest.fixture(autouse=True)
-def only_what_the_test_does(environment):
-    """No look at overrides, cases, files and outbox, no consumer, sealing or hold on a claim: each would count, too."""
+def no_background_work(environment):
+    """Disable background work that would count as operations: the event consumer and the relay."""
     environment["SUPPORT_EVENTS_CONSUME"] = "false"
 
 
 @pytest.fixture
 def timings():
-    """Nothing is done at intervals while a test runs."""
+    """Timings with no periodic work while a test runs."""
     return patient_timings(
         audit=SealerTimings(seal_interval=3600.0),
         cases=GaugeTimings(refresh_interval=3600.0),
@@ -61,41 +61,40 @@ def timings():
 
 @pytest.fixture
 def with_redis(environment, redis, orders):
-    """A service with a Redis and an order service."""
+    """A service with Redis and an order service."""
     orders.add("ORD-1")
     environment |= {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60", "SUPPORT_ORDER_URL": orders.url}
     return redis
 
 
 @both_databases
-async def test_database_operations(client, metrics, backend):
-    """A read is one SELECT and a change one TRANSACTION, under the name of the database that is configured."""
-    made = []
-    for _ in range(20):  # the service looks at its database by itself now and then, which may fall between two scrapes
+async def test_database_operations_are_counted_by_kind(client, metrics, backend):
+    """A read counts one SELECT and a change one TRANSACTION, under the configured database's name."""
+    counts = []
+    for _ in range(20):  # background work may use the database between two scrapes
         before = operations(metrics, backend)
         assert set(before) == {("SELECT", ""), ("TRANSACTION", "")}
         case = await open_case(client)
         await read_case(client, case)
         await read_case(client, case)
         after = operations(metrics, backend)
-        made.append({name: after[name, ""] - before[name, ""] for name in ("TRANSACTION", "SELECT")})
-        if made[-1] == {"TRANSACTION": 1, "SELECT": 2}:
+        counts.append({name: after[name, ""] - before[name, ""] for name in ("TRANSACTION", "SELECT")})
+        if counts[-1] == {"TRANSACTION": 1, "SELECT": 2}:
             break
     else:
-        pytest.fail(f"never one transaction and two reads: {made}")
+        pytest.fail(f"never one transaction and two reads: {counts}")
     assert {given["db_system_name"] for given in metrics.series(f"{TIME}_count")} == {backend}
 
 
 @both_databases
-async def test_a_refusal_is_no_error_of_the_database(client, metrics, backend):
-    """A case that is not there leaves the operations without an error."""
+async def test_not_found_is_no_database_error(client, metrics, backend):
     await refused(await client.post("/support/cases/nobody/status", params={"status": "closed"}), 404, "case_not_found")
     assert {error for _, error in operations(metrics, backend)} == {""}
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_stopped_postgresql_is_an_error(client, metrics, postgres, caplog):
-    """Each operation on a database that is gone counts with an error and warns, and without one again afterwards."""
+async def test_operations_count_an_error_while_postgresql_is_down(client, metrics, postgres, caplog):
+    """Each operation counts an error and logs a warning; after the restart operations count without an error."""
     case = await open_case(client)
     postgres.stop()
     await refused(await client.get(f"/support/cases/{case['id']}"), 503, "database_unavailable")
@@ -105,40 +104,40 @@ async def test_a_stopped_postgresql_is_an_error(client, metrics, postgres, caplo
     found = operations(metrics, "postgresql")
     assert (found["SELECT", "_OTHER"], found["TRANSACTION", "_OTHER"]) == (1, 1)
     postgres.start()
-    good = found["SELECT", ""]
+    successes = found["SELECT", ""]
     await read_case(client, case)
-    assert operations(metrics, "postgresql")["SELECT", ""] == good + 1
+    assert operations(metrics, "postgresql")["SELECT", ""] == successes + 1
 
 
 @both_databases
-async def test_a_block_that_breaks_is_an_error(database_url, backend):
-    """An error of ours or the database's own within a transaction is `_OTHER`, a refusal of the domain's is none."""
-    told = []
-    database = databases.connect(database_url, measure=lambda *operation: told.append((operation[0], operation[2])))
+async def test_failed_transaction_counts_an_error(database_url, backend):
+    """An unexpected error within a transaction counts as `_OTHER`; a domain error counts as none."""
+    measured = []
+    database = databases.connect(database_url, measure=lambda *operation: measured.append((operation[0], operation[2])))
     await database.open()
-    told.clear()
-    broken = sa.text("INSERT INTO messages (id) VALUES ('m')")
+    measured.clear()
+    invalid_insert = sa.text("INSERT INTO messages (id) VALUES ('m')")
 
     async def change(failure):
         async with database.transaction() as tx:
             if failure is None:
-                await tx.execute(broken)
+                await tx.execute(invalid_insert)
             raise failure
 
     for failure, wanted in ((ZeroDivisionError(), "_OTHER"), (case_not_found("x"), ""), (None, "_OTHER")):
         with pytest.raises(type(failure) if failure else Exception):
             await change(failure)
-        assert told.pop() == ("TRANSACTION", wanted)
+        assert measured.pop() == ("TRANSACTION", wanted)
     await database.close()
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_lock_that_is_not_had_in_time(database_url, backend):
-    """A change that waits for a lock in vain is `timeout`, and its client is told that the database is busy."""
-    told = []
+async def test_lock_timeout_is_counted_as_timeout(database_url, backend):
+    """A change that can't get its lock in time counts as `timeout` and raises `database_busy`."""
+    measured = []
     database = databases.connect(
         database_url,
-        measure=lambda *operation: told.append((operation[0], operation[2])),
+        measure=lambda *operation: measured.append((operation[0], operation[2])),
         timings=DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05)),
     )
     await database.open()
@@ -149,17 +148,17 @@ async def test_a_lock_that_is_not_had_in_time(database_url, backend):
             async with database.transaction() as second:
                 await second.execute(lock)
     assert refusal.value.code == "database_busy"
-    assert told[-2:] == [("TRANSACTION", "timeout"), ("TRANSACTION", "")]
+    assert measured[-2:] == [("TRANSACTION", "timeout"), ("TRANSACTION", "")]
     await database.close()
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_a_sqlite_that_stays_busy(database_url, backend):
-    """A change that another process's write holds up for too long is `timeout`."""
-    told = []
+async def test_busy_sqlite_is_counted_as_timeout(database_url, backend):
+    """A change that waits too long for another process's write counts as `timeout`."""
+    measured = []
     database = databases.connect(
         database_url,
-        measure=lambda *operation: told.append((operation[0], operation[2])),
+        measure=lambda *operation: measured.append((operation[0], operation[2])),
         timings=DatabaseTimings(sqlite=SqliteTimings(busy_timeout=0.05)),
     )
     await database.open()
@@ -170,22 +169,22 @@ async def test_a_sqlite_that_stays_busy(database_url, backend):
             pass
     other.execute("ROLLBACK")
     other.close()
-    assert told[-1] == ("TRANSACTION", "timeout")
+    assert measured[-1] == ("TRANSACTION", "timeout")
     await database.close()
 
 
-async def test_redis_operations(with_redis, client, metrics):
-    """A cold read looks, claims, looks again, keeps, releases; one from the cache looks; a refresh looks and keeps."""
-    of_the_cache = {(name, "") for name in REDIS_OPERATIONS}
-    assert {name: operations(metrics, "redis")[name] for name in of_the_cache} == dict.fromkeys(of_the_cache, 0)
+async def test_redis_operations_of_reads_and_refreshes(with_redis, client, metrics):
+    """A cold read takes two reads, a lease, a write and a release; a cached read takes one; a refresh takes two."""
+    cache_operations = {(name, "") for name in REDIS_OPERATIONS}
+    assert {name: operations(metrics, "redis")[name] for name in cache_operations} == dict.fromkeys(cache_operations, 0)
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
     await read_detail(client, case)
     await refresh(client, case)
     await (await client.get("/readyz")).read()
-    await eventually(lambda: operations(metrics, "redis")["EVAL", ""] == 4)  # the release waits for nobody
+    await eventually(lambda: operations(metrics, "redis")["EVAL", ""] == 4)  # the release runs in the background
     found = operations(metrics, "redis")
-    assert {name: found[name] for name in of_the_cache} == {
+    assert {name: found[name] for name in cache_operations} == {
         ("MGET", ""): 4,
         ("EVAL", ""): 4,
         ("DEL", ""): 0,
@@ -193,8 +192,8 @@ async def test_redis_operations(with_redis, client, metrics):
     }
 
 
-async def test_a_dead_redis_is_an_error(with_redis, client, metrics):
-    """Operations on a Redis that is gone count as `_OTHER`, on one that hangs as `timeout`."""
+async def test_redis_failures_are_counted_by_error(with_redis, client, metrics):
+    """Operations on a Redis that is down count as `_OTHER`, and on one that hangs as `timeout`."""
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
     client.app[CACHE].connection.timeout = 0.2
@@ -217,8 +216,8 @@ async def test_a_dead_redis_is_an_error(with_redis, client, metrics):
 
 
 @both_databases
-async def test_pools(with_redis, client, metrics, backend):
-    """Each pool says how many of its connections are used and how many are idle; at rest none is used."""
+async def test_pools_report_used_and_idle_connections(with_redis, client, metrics, backend):
+    """Each pool reports its used and idle connections; none is used without traffic."""
     await asyncio.gather(*(open_case(client) for _ in range(5)))
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
@@ -234,8 +233,8 @@ async def test_pools(with_redis, client, metrics, backend):
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_connection_in_use_is_counted(client, metrics, postgres, database):
-    """A transaction that waits for a lock holds one connection of the pool, and gives it back."""
+async def test_connection_of_a_waiting_transaction_is_counted_as_used(client, metrics, postgres, database):
+    """A transaction that waits for a lock uses one connection, and returns it to the pool."""
     case = await open_case(client)
     used = {"db_client_connection_pool_name": "database", "db_client_connection_state": "used"}
     async with database.transaction() as other:
@@ -249,13 +248,12 @@ async def test_a_connection_in_use_is_counted(client, metrics, postgres, databas
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "_OTHER"])
-async def test_no_request_is_in_work_at_first(metrics, method):
-    """Each method stands at 0 from the start."""
+async def test_active_requests_are_zero_at_the_start(metrics, method):
     assert metrics.value(ACTIVE, http_request_method=method, url_scheme="http") == 0
 
 
-async def test_a_request_that_hangs_is_in_work(with_redis, client, metrics, orders):
-    """Requests that wait for a source are counted as in work by their method until they are answered."""
+async def test_requests_waiting_for_a_source_are_active(with_redis, client, metrics, orders):
+    """Requests count as active by method until they are answered."""
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     get = {"http_request_method": "GET", "url_scheme": "http"}
     release = orders.hang()
@@ -268,8 +266,8 @@ async def test_a_request_that_hangs_is_in_work(with_redis, client, metrics, orde
 
 
 @pytest.mark.parametrize("method", ["LOCK", "DELETE", "GET"])
-async def test_a_refused_request_is_no_longer_in_work(client, metrics, method):
-    """A refusal ends a request as an answer does, of an unknown method too."""
+async def test_rejected_request_is_no_longer_active(client, metrics, method):
+    """A rejected request ends like any other, even with an unknown method."""
     async with client.request(method, "/support/cases/nobody") as response:
         assert response.status in (404, 405)
     assert metrics.total("http_server_request_duration_seconds_count") == 1

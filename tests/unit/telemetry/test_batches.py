@@ -1,4 +1,4 @@
-"""Records that reach the SDK by batches: none is lost, and every reader sees all of them."""
+"""The measurement buffer: no measurement is lost, and every reader sees all of them."""
 
 import threading
 
@@ -7,19 +7,19 @@ from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 
 
-def test_a_full_batch_is_handed_over():
-    """The SDK is told of so many at once, in their order, and nothing waits for more than a batch."""
-    told, batches = [], MeasurementBuffer()
+def test_full_batch_is_passed_to_the_sdk():
+    """Measurements reach the SDK in batches and in order; at most one batch is buffered."""
+    received, batches = [], MeasurementBuffer()
     for number in range(2 * BATCH_SIZE + 1):
-        batches.enqueue(lambda amount, attributes: told.append((amount, attributes)), number, {"of": "x"})
-        assert len(told) == (number + 1) // BATCH_SIZE * BATCH_SIZE
+        batches.enqueue(lambda amount, attributes: received.append((amount, attributes)), number, {"of": "x"})
+        assert len(received) == (number + 1) // BATCH_SIZE * BATCH_SIZE
     batches.flush()
-    assert told == [(number, {"of": "x"}) for number in range(2 * BATCH_SIZE + 1)]
+    assert received == [(number, {"of": "x"}) for number in range(2 * BATCH_SIZE + 1)]
 
 
-def test_readers_that_hand_over_meanwhile():
-    """Whatever a reader's thread takes while others are told, each record arrives once."""
-    told, batches, done = [], MeasurementBuffer(), threading.Event()
+def test_concurrent_readers_receive_each_measurement_once():
+    """Reader threads flush the buffer while measurements arrive; each measurement arrives once."""
+    received, batches, done = [], MeasurementBuffer(), threading.Event()
 
     def read():
         while not done.is_set():
@@ -29,16 +29,16 @@ def test_readers_that_hand_over_meanwhile():
     for reader in readers:
         reader.start()
     for number in range(20_000):
-        batches.enqueue(lambda amount, _: told.append(amount), number, None)
+        batches.enqueue(lambda amount, _: received.append(amount), number, None)
     done.set()
     for reader in readers:
         reader.join()
     batches.flush()
-    assert sorted(told) == list(range(20_000))
+    assert sorted(received) == list(range(20_000))
 
 
-def test_a_reader_misses_nothing():
-    """What was told a moment ago is in the next export, be it one record."""
+def test_scrape_contains_the_latest_measurement():
+    """A measurement is in the next scrape, even if it is the only one in the buffer."""
     metrics = Metrics(("prometheus",), build_resource())
     instruments = Instruments(metrics.meter)
     for number in range(1, BATCH_SIZE + 2):

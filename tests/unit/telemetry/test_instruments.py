@@ -1,4 +1,4 @@
-"""The table of instruments is the contract: names, kinds, units and labels."""
+"""The table of instruments is a contract: names, kinds, units and labels."""
 
 import pytest
 
@@ -81,15 +81,15 @@ CONTRACT = {
 
 @pytest.fixture
 def scrape():
-    """A provider, and what it exposes."""
+    """A provider of metrics, and a function that returns its samples."""
     metrics = Metrics(("prometheus",), build_resource())
     yield metrics, lambda: parse(metrics.scrape("", "").body.decode())
     metrics.close()
 
 
 @pytest.mark.parametrize("row", INSTRUMENTS, ids=lambda row: row.name)
-def test_a_row_is_as_the_contract_says(row):
-    """Kind, unit and labels of each instrument are those of the contract, and each says what it means."""
+def test_instrument_matches_the_contract(row):
+    """Kind, unit and labels are those of the contract, and each instrument has a meaning."""
     kind, unit, names = CONTRACT[row.name]
     assert (row.kind, set(row.labels)) == (kind, names)
     assert row.unit == (unit or row.unit)
@@ -98,14 +98,13 @@ def test_a_row_is_as_the_contract_says(row):
     assert list(row.buckets) == sorted(row.buckets)
 
 
-def test_the_table_is_whole():
-    """Every instrument of the contract is in the table, once."""
+def test_every_instrument_of_the_contract_is_in_the_table_once():
     assert [row.name for row in INSTRUMENTS if row.name not in CONTRACT] == []
     assert len(INSTRUMENTS) == len(CONTRACT)
 
 
-def test_a_gauge_that_knows_nothing_has_no_series(scrape):
-    """A gauge shows what is known at the scrape, and nothing while nothing is."""
+def test_gauge_without_a_value_has_no_series(scrape):
+    """A gauge shows the value known at the scrape, and no series while no value is known."""
     metrics, samples = scrape
     known = []
     Instruments(metrics.meter).observe(ATTACHMENT_BACKLOG, lambda: [(known[-1], {})] if known else [])
@@ -116,8 +115,8 @@ def test_a_gauge_that_knows_nothing_has_no_series(scrape):
         assert [value for sample, _, value in samples() if sample == name] == [size]
 
 
-def test_a_series_at_zero_is_not_a_measurement(scrape):
-    """A histogram's series stands at 0 without a count or a sum, and measures from its first value on."""
+def test_initial_zero_series_of_a_histogram_counts_no_measurement(scrape):
+    """A histogram's series starts with count and sum 0, and counts from its first value on."""
     metrics, samples = scrape
     instruments = Instruments(metrics.meter)
 
@@ -135,13 +134,13 @@ def test_a_series_at_zero_is_not_a_measurement(scrape):
     assert collected("sum") == {"cache": 0, "remote": 0.25}
 
 
-def test_the_threshold_of_the_alert_is_an_edge():
-    """2 s, which alerts ask for, is a bucket's edge, so that no quantile is guessed around it."""
+def test_alert_threshold_is_a_bucket_boundary():
+    """2 s, the threshold of alerts, is a bucket boundary, so the alert does not depend on interpolation."""
     assert 2.0 in LATENCY_BUCKETS
 
 
 @pytest.mark.parametrize("value", ["", "EMAIL", "email ", "other", "x" * 1000, "\0", "é"])
-def test_what_is_not_in_a_vocabulary_is_other(value):
-    """A value that the vocabulary does not have becomes `other`, to the letter."""
+def test_value_outside_a_vocabulary_becomes_other(value):
+    """The comparison is exact."""
     assert labels.known_or_other(value, CHANNELS) == "other"
     assert labels.known_or_other("email", CHANNELS) == "email"
