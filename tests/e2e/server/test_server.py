@@ -1,4 +1,4 @@
-"""`support-service serve`, as a process: it starts, serves, and stops in good order."""
+"""`support-service serve` as a process: it starts, serves and stops cleanly."""
 
 import asyncio
 import json
@@ -25,13 +25,13 @@ def port():
 
 @pytest.fixture
 def variables(port, tmp_path):
-    """A service in a folder of its own."""
+    """Variables of a service with its own folder."""
     return {"SUPPORT_PORT": str(port), "cwd": tmp_path}
 
 
 @pytest.fixture
 def newer_schema(request, backend, database_url):
-    """A database as a newer release might leave it; gives its address."""
+    """Change a database as a newer release might; return its URL."""
     statements = (
         "ALTER TABLE tickets ADD COLUMN mood VARCHAR(16) NOT NULL DEFAULT 'calm'",
         "CREATE TABLE moods (name VARCHAR(16) PRIMARY KEY)",
@@ -47,13 +47,13 @@ def newer_schema(request, backend, database_url):
 
 @pytest.fixture
 async def session(port):
-    """A client of it."""
+    """A client of the service."""
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
 
 
-async def test_serve_sets_up_what_it_needs(variables, session, port, tmp_path):
-    """With no setting but the port it makes its database, serves, and what it was told is there after a restart."""
+async def test_serve_creates_its_database_and_keeps_cases_over_a_restart(variables, session, port, tmp_path):
+    """The port is the only required setting."""
     for turn in range(2):
         async with running("serve", **variables, forked=False) as service:
             await service.answers(f"http://127.0.0.1:{port}")
@@ -69,11 +69,11 @@ async def test_serve_sets_up_what_it_needs(variables, session, port, tmp_path):
     assert (tmp_path / "var" / "support.db").exists()
 
 
-async def test_a_request_in_flight_ends_before_the_stop(variables, session, port, orders):
-    """SIGTERM lets a slow request finish with its whole answer, and the process ends with status 0."""
+async def test_stop_waits_for_requests_in_flight(variables, session, port, orders):
+    """After SIGTERM a slow request gets its complete response, and the exit status is 0."""
     orders.add("ORD-1")
-    patience = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "30", "SUPPORT_TIMELINE_DEADLINE": "30"}
-    async with running("serve", **variables, **patience, SUPPORT_ORDER_URL=orders.url) as service:
+    timeouts = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "30", "SUPPORT_TIMELINE_DEADLINE": "30"}
+    async with running("serve", **variables, **timeouts, SUPPORT_ORDER_URL=orders.url) as service:
         await service.answers(f"http://127.0.0.1:{port}")
         case = await open_case(session, context={"type": "order", "orderId": "ORD-1"})
         release = orders.hang()
@@ -87,8 +87,8 @@ async def test_a_request_in_flight_ends_before_the_stop(variables, session, port
         assert (await service.ended())[0] == 0
 
 
-async def test_readiness_goes_off_before_the_stop(variables, session, port):
-    """While the stop waits for the load balancer, readiness is off and requests are still served."""
+async def test_readiness_is_off_during_the_stop_delay(variables, session, port):
+    """While the stop waits for the load balancer, the service is not ready but still serves requests."""
     async with running("serve", **variables, SUPPORT_STOP_DELAY="60") as service:
         await service.answers(f"http://127.0.0.1:{port}")
         service.stop()
@@ -103,8 +103,8 @@ async def test_readiness_goes_off_before_the_stop(variables, session, port):
             assert response.status == 200
 
 
-async def test_a_killed_process_loses_no_case(variables, session, port):
-    """What was answered is there after a crash."""
+async def test_cases_survive_a_killed_process(variables, session, port):
+    """Each case that was acknowledged exists after a crash."""
     async with running("serve", **variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
         cases = await asyncio.gather(*(open_case(session) for _ in range(20)))
@@ -116,15 +116,14 @@ async def test_a_killed_process_loses_no_case(variables, session, port):
             assert await read_case(session, case) == case
 
 
-async def test_a_very_long_id_is_an_unknown_case(variables, session, port):
-    """An id as long as a request line may be is a case that does not exist, like any other."""
+async def test_very_long_case_id_is_not_found(variables, session, port):
     async with running("serve", **variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
         await refused(await session.get(f"/support/cases/{'x' * 8_000}"), 404, "case_not_found")
 
 
-async def test_only_loopback_without_authentication(variables):
-    """An address that others reach is refused with one line and status 2, before anything is made."""
+async def test_serving_on_other_addresses_requires_authentication(variables):
+    """The start is refused with one line and status 2, before any file is created."""
     async with running("serve", **variables, SUPPORT_HOST="0.0.0.0") as service:
         status, out, errors = await service.ended()
     assert (status, out) == (2, "")
@@ -133,13 +132,12 @@ async def test_only_loopback_without_authentication(variables):
     assert list(variables["cwd"].iterdir()) == []
 
 
-async def test_a_port_in_use(variables, port):
-    """A port that someone else has is refused with one line and status 2."""
+async def test_port_in_use_stops_the_start_with_one_line(variables, port):
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
     async with server, running("serve", **variables) as service:
         status, _, errors = await service.ended()
     assert status == 2
-    assert f"SUPPORT_PORT={port}" in refusal(errors)
+    assert f"SUPPORT_PORT={port}" in error_line(errors)
 
 
 @pytest.mark.parametrize(
@@ -150,25 +148,25 @@ async def test_a_port_in_use(variables, port):
         ("SUPPORT_ATTACHMENT_DIR", "/proc/nowhere"),
         ("SUPPORT_PORT", "eighty"),
         ("SUPPORT_ADMIN_HOST", "a..b"),
-        ("SUPPORT_CONNECTIONS", "1000000000"),  # more than any system lets one process open
+        ("SUPPORT_CONNECTIONS", "1000000000"),  # more than any system allows one process
     ],
 )
-async def test_a_start_that_can_not_be(variables, variable, value):
-    """A part that can't be used stops the start with one line that says why, and status 2."""
+async def test_unusable_setting_stops_the_start_with_one_line(variables, variable, value):
+    """The line says why, and the exit status is 2."""
     async with running("serve", **{"SUPPORT_ADMIN_PORT": "0"} | variables | {variable: value}) as service:
         status, _, errors = await service.ended()
     assert status == 2, errors
-    assert refusal(errors)
+    assert error_line(errors)
 
 
-async def test_a_postgresql_without_migrations(variables, postgres):
-    """`serve` does not change a PostgreSQL schema: it says to run `migrate`, which then suffices."""
+async def test_serve_requires_a_migrated_postgresql(variables, postgres):
+    """`serve` does not change the schema but asks for `migrate`, which is then sufficient."""
     name = postgres.create_database()
     url = {"SUPPORT_DATABASE_URL": postgres.url(name)}
     async with running("serve", **variables, **url) as service:
         status, _, errors = await service.ended()
     assert status == 2
-    assert "support-service migrate" in refusal(errors)
+    assert "support-service migrate" in error_line(errors)
     async with running("migrate", **variables, **url) as migration:
         assert (await migration.ended())[0] == 0
     async with running("serve", **variables, **url) as service:
@@ -179,8 +177,8 @@ async def test_a_postgresql_without_migrations(variables, postgres):
 
 
 @both_databases
-async def test_a_schema_of_a_newer_release(variables, session, port, newer_schema):
-    """A release that was rolled back starts, with one warning, as its commands do; `migrate` changes nothing."""
+async def test_older_release_works_with_a_newer_schema(variables, session, port, newer_schema):
+    """After a rollback the service starts with one warning, its commands work, and `migrate` changes nothing."""
     url = {"SUPPORT_DATABASE_URL": newer_schema}
     async with running("migrate", **variables, **url) as migration:
         assert await migration.ended() == (0, "The database is newer than this release: nothing was changed.\n", "")
@@ -201,8 +199,7 @@ async def test_a_schema_of_a_newer_release(variables, session, port, newer_schem
         assert (status, bool(out), errors) == (0, True, "")
 
 
-async def test_the_access_log_is_json_with_the_request_id(variables, session, port):
-    """A logged request has its id, its route and its status, each in a field of its own."""
+async def test_access_log_is_json_with_request_id_route_and_status(variables, session, port):
     async with running("serve", **variables, SUPPORT_ACCESS_LOG="1") as service:
         await service.answers(f"http://127.0.0.1:{port}")
         async with session.get("/support/cases/nobody", headers={"X-Request-Id": "my-request"}) as response:
@@ -215,8 +212,7 @@ async def test_the_access_log_is_json_with_the_request_id(variables, session, po
     assert {"time", "level", "logger", "message"} <= entry.keys()
 
 
-async def test_a_request_that_is_none_is_one_line_in_the_log(variables, port):
-    """What is no HTTP is answered with 400, and logged without a trace."""
+async def test_invalid_http_is_answered_with_400_and_logged_without_a_traceback(variables, port):
     async with running("serve", **variables) as service:
         await service.answers(f"http://127.0.0.1:{port}")
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -230,8 +226,8 @@ async def test_a_request_that_is_none_is_one_line_in_the_log(variables, port):
     assert all(json.loads(line)["message"] for line in log.splitlines())
 
 
-async def test_the_database_is_whole_after_a_stop(variables, port, tmp_path):
-    """A graceful stop leaves one SQLite file, its log checkpointed into it."""
+async def test_sqlite_database_is_checkpointed_at_the_stop(variables, port, tmp_path):
+    """A graceful stop leaves a single SQLite file, with the write-ahead log merged into it."""
     async with running("serve", **variables) as service, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         await service.answers(f"http://127.0.0.1:{port}")
         await open_case(session)
@@ -243,8 +239,8 @@ async def test_the_database_is_whole_after_a_stop(variables, port, tmp_path):
     connection.close()
 
 
-def refusal(errors):
-    """The one line that says why; beside it there is nothing but the log, in JSON and without a fault."""
+def error_line(errors):
+    """Return the line with the reason; fail unless the rest is a log in JSON without warnings."""
     *log, line = errors.splitlines()
     assert {json.loads(entry)["level"] for entry in log} <= {"INFO"}
     assert line.startswith("support-service: ")

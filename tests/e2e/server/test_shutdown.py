@@ -1,4 +1,4 @@
-"""What a stop owes to those who are in the middle of something."""
+"""A stop completes uploads, requests and events that are in progress."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 @pytest.fixture
 async def service(tmp_path):
-    """A service as a process, and its address."""
+    """A service process and its base URL."""
     port = free_port()
     async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port)) as process:
         address = f"http://127.0.0.1:{port}"
@@ -34,8 +34,8 @@ async def _refuses_connections(address):
         return True
 
 
-async def test_an_upload_that_is_coming_in_is_kept(service):
-    """A file whose second half comes after SIGTERM is stored and answered, and the process ends with status 0."""
+async def test_upload_in_progress_completes_during_the_stop(service):
+    """An upload whose second half arrives after SIGTERM is stored and answered; the exit status is 0."""
     process, address = service
     more = asyncio.Event()
 
@@ -60,8 +60,8 @@ async def test_an_upload_that_is_coming_in_is_kept(service):
     assert (await process.ended())[0] == 0
 
 
-async def test_clients_that_go_on_are_sent_away_with_an_answer(service):
-    """Clients that send one request after another across SIGTERM get an answer to each that they could send."""
+async def test_every_accepted_request_is_answered_during_the_stop(service):
+    """Clients that keep sending requests across SIGTERM get a response to each one that was accepted."""
     process, address = service
     broken = []
 
@@ -74,7 +74,7 @@ async def test_clients_that_go_on_are_sent_away_with_an_answer(service):
                         if number == 20:
                             process.stop()
                 except aiohttp.ClientConnectorError:
-                    return  # no new connection is taken: this client was told to go
+                    return  # new connections are refused: the stop has begun
                 except aiohttp.ClientError as failure:
                     broken.append(failure)
                     return
@@ -85,36 +85,35 @@ async def test_clients_that_go_on_are_sent_away_with_an_answer(service):
     assert (await process.ended())[0] == 0
 
 
-async def test_events_that_wait_in_the_process_take_effect(tmp_path):
-    """Without Redis every event that was accepted takes effect before the process ends."""
+async def test_accepted_events_are_applied_before_the_exit_without_redis(tmp_path):
     port, admin = free_port(), free_port()
     variables = {"SUPPORT_PORT": str(port), "SUPPORT_ADMIN_PORT": str(admin), "SUPPORT_STOP_TIMEOUT": str(6 * PATIENCE)}
     async with running("serve", cwd=tmp_path, **variables) as process:
         await process.answers(f"http://127.0.0.1:{port}")
-        async with _events_wait(f"http://127.0.0.1:{port}", tmp_path, 100):
+        async with _accept_but_block_events(f"http://127.0.0.1:{port}", tmp_path, 100):
             process.stop()
-            # This port is closed when all requests have ended.
+            # The admin port is closed once all requests have ended.
             await eventually(lambda: _refuses_connections(f"http://127.0.0.1:{admin}"))
         status, _, log = await process.ended(6 * PATIENCE)
-    assert (status, _told(tmp_path), "lost" in log) == (0, 100, False)
+    assert (status, _message_count(tmp_path), "lost" in log) == (0, 100, False)
 
 
-async def test_a_stop_does_not_wait_for_events_for_ever(tmp_path):
-    """Where events can't take effect the process ends all the same, and says how many are lost."""
+async def test_stop_timeout_limits_the_wait_for_events(tmp_path):
+    """If events can't be applied, the process still exits, and reports how many are lost."""
     port = free_port()
     async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_STOP_TIMEOUT="0.2") as process:
         await process.answers(f"http://127.0.0.1:{port}")
-        async with _events_wait(f"http://127.0.0.1:{port}", tmp_path, 3):
+        async with _accept_but_block_events(f"http://127.0.0.1:{port}", tmp_path, 3):
             process.stop()
             status, _, log = await process.ended()
-    assert (status, _told(tmp_path)) == (0, 0)
+    assert (status, _message_count(tmp_path)) == (0, 0)
     warnings = [line["message"] for line in map(json.loads, log.splitlines()) if line["level"] == "WARNING"]
     assert any(message.startswith("3 events ") for message in warnings)
 
 
 @asynccontextmanager
-async def _events_wait(address, folder, number):
-    """Let so many events about a case be accepted, and none take effect within the block: the database is locked."""
+async def _accept_but_block_events(address, folder, number):
+    """Have this number of events accepted; a lock on the database blocks them for the length of the block."""
     async with aiohttp.ClientSession(address) as session:
         await open_case(session, context={"type": "order", "orderId": "order-456"})
         with closing(sqlite3.connect(folder / "var" / "support.db", isolation_level=None)) as other:
@@ -125,7 +124,7 @@ async def _events_wait(address, folder, number):
             yield
 
 
-def _told(folder):
+def _message_count(folder):
     with closing(sqlite3.connect(folder / "var" / "support.db")) as database:
         return database.execute("SELECT count(*) FROM messages").fetchone()[0]
 

@@ -1,4 +1,4 @@
-"""What compose starts as Alertmanager finds its secrets, and so tells those whom it should."""
+"""Alertmanager, as compose starts it, finds its secrets and sends notifications."""
 
 import asyncio
 import re
@@ -18,8 +18,8 @@ from tests.support.servers import MissingServer, find_binary, free_port
 
 ROOT = Path(__file__).parents[3]
 SERVICE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["alertmanager"]
-HOME = "/alertmanager"  # the image's own working directory
-STARTS = PurePosixPath(SERVICE.get("working_dir", HOME))
+HOME = "/alertmanager"  # the image's working directory
+WORKING_DIRECTORY = PurePosixPath(SERVICE.get("working_dir", HOME))
 CONFIG = "observability/alertmanager/alertmanager.yml"
 ALERTS = [
     {"labels": {"alertname": "Watchdog", "severity": "none", "service": "support-service"}},
@@ -31,19 +31,19 @@ ALERTS = [
 
 
 def mounts():
-    """Folder of the container -> folder of the repository."""
+    """Return the mounted folders: container path -> repository path."""
     pairs = [volume.split(":") for volume in SERVICE["volumes"]]
     return {PurePosixPath(target): ROOT / source for source, target, *_ in pairs if source.startswith(".")}
 
 
 def secrets():
-    """The files that the configuration names, as it names them."""
+    """Return the secret files as the configuration names them."""
     return re.findall(r"\w+_file: (\S+)", (ROOT / CONFIG).read_text())
 
 
 @asynccontextmanager
 async def alertmanager(root):
-    """Compose's command, with `root` for the container's root, in compose's working directory; gives its address."""
+    """Run compose's command in its working directory, with `root` as the container's root; yield the URL."""
     port = free_port()
     command = [part.replace("=/", f"={root}/") for part in SERVICE["command"]]
     with (root / "log").open("wb") as log:
@@ -52,7 +52,7 @@ async def alertmanager(root):
             *command,
             f"--web.listen-address=127.0.0.1:{port}",
             "--cluster.listen-address=",
-            cwd=f"{root}{STARTS}",
+            cwd=f"{root}{WORKING_DIRECTORY}",
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -65,7 +65,7 @@ async def alertmanager(root):
 
 @pytest.fixture
 async def receiver():
-    """What Slack, the pager and the dead man's switch would get."""
+    """A receiver in place of Slack, the pager and the dead man's switch."""
     receiver = Receiver()
     await receiver.open()
     yield receiver
@@ -74,7 +74,7 @@ async def receiver():
 
 @pytest.fixture
 def root(servers, tmp_path, receiver):
-    """The container's root: what compose mounts, with secrets, and without what would wait or find no mail server."""
+    """The container's root: the mounts of compose, with secrets, without e-mail and without group waits."""
     (tmp_path / HOME[1:]).mkdir()
     for target, source in mounts().items():
         shutil.copytree(source, f"{tmp_path}{target}", ignore=shutil.ignore_patterns("secrets"))
@@ -83,28 +83,28 @@ def root(servers, tmp_path, receiver):
     for each in config["receivers"]:
         each.pop("email_configs", None)
     file.write_text(yaml.safe_dump(config))
-    beside = file.parent / "secrets"
-    beside.mkdir()
+    secrets_folder = file.parent / "secrets"
+    secrets_folder.mkdir()
     for name, path in (("slack_api_url", "/slack"), ("pager_url", "/pager"), ("dead_mans_switch_url", "/watchdog")):
-        (beside / name).write_text(receiver.url(path))
-    (beside / "smtp_password").write_text("none")
+        (secrets_folder / name).write_text(receiver.url(path))
+    (secrets_folder / "smtp_password").write_text("none")
     return tmp_path
 
 
-def test_secrets_lie_where_they_are_looked_for():
-    """From the working directory each relative path leads to the folder `secrets` beside the mounted configuration."""
+def test_secret_paths_resolve_to_the_secrets_folder():
+    """From the working directory each relative path leads to `secrets` beside the configuration."""
     assert len(secrets()) == 4
     for secret in secrets():
-        (lies,) = {source / (STARTS / secret).relative_to(target) for target, source in mounts().items()}
-        assert lies.parent == (ROOT / CONFIG).parent / "secrets"
+        (location,) = {source / (WORKING_DIRECTORY / secret).relative_to(target) for target, source in mounts().items()}
+        assert location.parent == (ROOT / CONFIG).parent / "secrets"
 
 
-async def test_notifications_leave(root, receiver):
-    """Slack, the pager and the dead man's switch each hear of what is theirs."""
+async def test_each_receiver_gets_its_notifications(root, receiver):
+    """Slack, the pager and the dead man's switch each receive their alerts."""
     try:
         async with alertmanager(root) as address, aiohttp.ClientSession(address) as session:
             alerts = [{"startsAt": datetime.now(UTC).isoformat(), **alert} for alert in ALERTS]
-            await eventually(lambda: _taken(session, alerts))
+            await eventually(lambda: _accepts(session, alerts))
             await eventually(lambda: receiver.beats and receiver.paged and receiver.slack)
     except MissingServer as missing:
         pytest.exit(str(missing), returncode=1)
@@ -114,7 +114,7 @@ async def test_notifications_leave(root, receiver):
     assert receiver.slack[0].alert == "SupportServiceDown"
 
 
-async def _taken(session, alerts):
+async def _accepts(session, alerts):
     try:
         async with session.post("/api/v2/alerts", json=alerts) as response:
             return response.status == 200

@@ -1,4 +1,4 @@
-"""Work beside the requests ends with them, and does not get in the way of whoever ends it."""
+"""Background work ends with its block, and does not block or hide a cancellation."""
 
 import asyncio
 
@@ -7,8 +7,7 @@ import pytest
 from support_service.core.background import cancel_all, run_every, run_in_background
 
 
-async def test_work_ends_with_its_block():
-    """The work runs for the length of the block."""
+async def test_background_work_ends_with_its_block():
     ended = asyncio.Event()
 
     async def work():
@@ -37,8 +36,8 @@ async def test_task_that_ignores_its_cancellation_is_abandoned():
     release.set()
 
 
-async def test_a_cancelled_caller_stays_cancelled():
-    """Whoever is cancelled while the work ends is cancelled, and not silently let go on."""
+async def test_cancellation_while_work_ends_is_not_lost():
+    """A task that is cancelled while it waits for the end of its work stays cancelled."""
     ending, release = asyncio.Event(), asyncio.Event()
 
     async def work():
@@ -61,7 +60,7 @@ async def test_a_cancelled_caller_stays_cancelled():
 
 
 async def test_work_that_swallows_a_cancellation_is_cancelled_again():
-    """A library that ends its own waiting in the same moment does not keep its task alive."""
+    """A library may swallow a cancellation that coincides with the end of its own wait."""
     swallowed = 0
 
     async def work():
@@ -79,27 +78,24 @@ async def test_work_that_swallows_a_cancellation_is_cancelled_again():
     assert task.cancelled()
 
 
-async def test_the_first_pause_may_be_another(monkeypatch):
-    """The first turn comes when it is asked for, the others each after the usual pause."""
-    did = []
+async def test_run_every_can_start_with_a_different_pause(monkeypatch):
+    steps = []
 
     async def sleep(seconds):
-        did.append(seconds)
-        if len(did) == 5:
+        steps.append(seconds)
+        if len(steps) == 5:
             raise asyncio.CancelledError
 
     async def work():
-        did.append("work")
+        steps.append("work")
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
         await run_every(3600, work, "Work", first=90)
-    assert did == [90, "work", 3600, "work", 3600]
+    assert steps == [90, "work", 3600, "work", 3600]
 
 
-async def test_work_that_failed_fails_its_block():
-    """What ended the work before its block is raised at the end of the block."""
-
+async def test_failure_of_background_work_is_raised_at_the_end_of_its_block():
     async def work():
         raise LookupError("no such thing")
 

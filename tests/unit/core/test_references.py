@@ -1,4 +1,4 @@
-"""What a case refers to, out of whatever its context holds."""
+"""References to orders, payments and shipments are found in any context."""
 
 import pytest
 from hypothesis import given
@@ -56,13 +56,12 @@ ORDER = {"type": "order", "orderId": "ORD-1"}
         ),
     ],
 )
-def test_find(context, wanted):
-    """Orders, payments and shipments are found by their ids, each once and in order; by order where there is no id."""
+def test_references_are_grouped_by_service(context, wanted):
+    """Each id is found once and in order; without an id the lookup is by order."""
     assert references_by_service(context) == wanted
 
 
-def test_rows_are_the_ids_by_kind():
-    """The index has one row for each id that a context names."""
+def test_index_rows_hold_each_id_once():
     context = [ORDER, ORDER, {"type": "shipment", "id": 7}, {"type": "payment", "orderId": "ORD-1"}]
     assert reference_rows(context) == [("order", "ORD-1"), ("shipment", "7")]
 
@@ -79,8 +78,8 @@ typed = entries.flatmap(
 
 
 @given(st.lists(entries | typed))
-def test_any_context_can_be_searched(context):
-    """Whatever JSON a context holds, each reference found is a text that the index can keep, and is there once."""
+def test_references_of_arbitrary_json_fit_the_index(context):
+    """For any JSON, each reference is a text that fits the index, and is found once."""
     for wanted in references_by_service(context).values():
         assert wanted.ids or wanted.of_orders
         assert len(set(wanted.ids)) == len(wanted.ids)

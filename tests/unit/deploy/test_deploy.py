@@ -1,4 +1,4 @@
-"""What deploys the service is in step with it: settings, ports, files, names. No container engine is needed."""
+"""Deployment files match the service: settings, ports, files and names. No container engine is needed."""
 
 import re
 import tomllib
@@ -13,23 +13,23 @@ from support_service.settings import Settings, SettingsSection
 ROOT = Path(__file__).parents[3]
 KUBERNETES = ROOT / "observability" / "kubernetes"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-OURS = {"support-service", "migrate", "probe"}
-# Read by OpenTelemetry's and the object store's own code.
-NOT_OURS = {"OTEL_EXPORTER_OTLP_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+SERVICE_CONTAINERS = {"support-service", "migrate", "probe"}
+# Variables that OpenTelemetry and the object store library read.
+LIBRARY_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
 
 def manifests():
-    """Every resource for Kubernetes."""
+    """Return every Kubernetes resource."""
     files = [path for path in sorted(KUBERNETES.glob("*.yaml")) if path.name != "kustomization.yaml"]
     return [resource for path in files for resource in yaml.safe_load_all(path.read_text())]
 
 
-def kind(name):
+def resources_of_kind(name):
     return [resource for resource in manifests() if resource["kind"] == name]
 
 
-def known():
-    """Every variable that the service reads."""
+def known_variables():
+    """Return every variable that the service reads."""
     sections = [
         each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, SettingsSection)
     ]
@@ -37,24 +37,24 @@ def known():
 
 
 def environments():
-    """The service's variables in each deployment, with something in the place of what the operator fills in."""
+    """Return the service's variables in each deployment, with placeholders filled in."""
     filled = {
         name: re.sub(r"\$\{[A-Z0-9_]+:?-([^}]*)\}", r"\1", re.sub(r"\$\{[A-Z0-9_]+:\?[^}]*\}", "secret", str(value)))
         for name, value in COMPOSE["x-environment"].items()
     }
-    return {"compose": filled, "kubernetes": kind("ConfigMap")[0]["data"]}
+    return {"compose": filled, "kubernetes": resources_of_kind("ConfigMap")[0]["data"]}
 
 
 @pytest.mark.parametrize("where", ["compose", "kubernetes"])
-def test_settings_are_settings(where):
-    """Every variable is one that the service reads, and the service starts with their values."""
+def test_deployed_settings_are_valid(where):
+    """Each variable is one that the service reads, and the service accepts the values."""
     given = environments()[where]
-    assert given.keys() - known() - NOT_OURS == set()
+    assert given.keys() - known_variables() - LIBRARY_VARIABLES == set()
     Settings.to_serve(given)
 
 
-def test_a_proxy_can_be_named():
-    """Who stands in front is not known here: compose hands on what `.env` names, the manifest shows where it goes."""
+def test_trusted_proxies_can_be_configured():
+    """Compose passes the value of `.env`, and the manifest shows where to set it."""
     assert Settings.load(environments()["compose"]).limits.trusted_proxies == ()
     assert COMPOSE["x-environment"]["SUPPORT_TRUSTED_PROXIES"] == "${SUPPORT_TRUSTED_PROXIES:-}"
     (shown,) = re.findall(
@@ -63,8 +63,8 @@ def test_a_proxy_can_be_named():
     assert Settings.load(environments()["kubernetes"] | yaml.safe_load(shown)).limits.trusted_proxies
 
 
-def test_what_removes_files_can_be_stopped():
-    """By empty lines in `.env`, which are not the default: what the runbook of damaged files has written there."""
+def test_jobs_that_remove_files_can_be_disabled():
+    """The empty `.env` lines from the runbook about damaged files disable offload and retention."""
     given = environments()["compose"]
     assert Settings.load(given).s3.offload_after
     runbook = (ROOT / "runbooks" / "support-attachment-integrity.md").read_text()
@@ -77,7 +77,7 @@ def test_what_removes_files_can_be_stopped():
 
 
 def test_every_image_is_pinned():
-    """Nothing is `latest`, in compose and in what the image is made of."""
+    """No image of compose or of the Dockerfile is `latest`."""
     images = {service["image"] for service in COMPOSE["services"].values() if "image" in service}
     images.add(COMPOSE["x-service"]["image"])
     images.add("python:" + re.search(r"^ARG PYTHON=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1])
@@ -85,8 +85,8 @@ def test_every_image_is_pinned():
         assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)*", image), image
 
 
-def test_the_image_is_made_of_the_lock_and_runs_without_root():
-    """Hashes are required, wheels alone are taken, the last user is a number, a health check is there."""
+def test_image_uses_the_lock_file_and_runs_without_root():
+    """Hashes are required, only wheels are used, the user is a number, and there is a health check."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     for command in re.findall(r"pip .*install[^&\n]*", dockerfile):
         assert "--require-hashes" in command or "--no-deps dist/" in command
@@ -94,8 +94,8 @@ def test_the_image_is_made_of_the_lock_and_runs_without_root():
     assert "HEALTHCHECK" in dockerfile
 
 
-def test_profiles_separate_the_service_from_what_watches_it():
-    """Each part of compose is in exactly one of the two profiles."""
+def test_compose_profiles_separate_service_and_monitoring():
+    """Each service of compose is in exactly one of the two profiles."""
     profiles = {name: service["profiles"] for name, service in COMPOSE["services"].items()}
     assert {name for name, given in profiles.items() if given == ["monitoring"]} == {
         "prometheus",
@@ -103,7 +103,7 @@ def test_profiles_separate_the_service_from_what_watches_it():
         "grafana",
         "otel-collector",
     }
-    assert {name for name, given in profiles.items() if given == ["app"]} == OURS | {
+    assert {name for name, given in profiles.items() if given == ["app"]} == SERVICE_CONTAINERS | {
         "postgres",
         "redis",
         "s3",
@@ -114,9 +114,9 @@ def test_profiles_separate_the_service_from_what_watches_it():
             assert profiles[needed] == profiles[name]
 
 
-@pytest.mark.parametrize("name", sorted(OURS))
-def test_our_containers_can_write_to_one_folder(name):
-    """Read-only root, no capabilities, and ports on loopback alone."""
+@pytest.mark.parametrize("name", sorted(SERVICE_CONTAINERS))
+def test_service_containers_are_locked_down(name):
+    """The root is read-only, capabilities are dropped, and ports are on loopback only."""
     service = COMPOSE["services"][name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
@@ -132,15 +132,15 @@ def test_open_multipart_uploads_are_aborted_after_a_day():
 
 
 def test_mounted_folders_exist():
-    """Every folder that compose mounts from here is in the repository."""
+    """Each folder that compose mounts from the repository exists."""
     for service in COMPOSE["services"].values():
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
             assert not source.startswith(".") or (ROOT / source).is_dir(), volume
 
 
-def test_prometheus_finds_its_targets():
-    """Each target is a service of compose and a port that it listens on."""
+def test_prometheus_targets_are_services_of_compose():
+    """Each target names a service of compose and a port on which it listens."""
     config = yaml.safe_load((ROOT / "observability" / "prometheus" / "prometheus.yml").read_text())
     targets = {
         target
@@ -154,8 +154,8 @@ def test_prometheus_finds_its_targets():
     assert any("0.0.0.0:9101" in part for part in COMPOSE["services"]["probe"]["command"])
 
 
-def test_grafana_is_given_what_the_dashboard_asks_for():
-    """The datasource is the one that the dashboard begins with, and dashboards lie where they are sought."""
+def test_grafana_provisioning_matches_the_dashboard():
+    """The datasource is the dashboard's default, and the dashboards are mounted at the provisioned path."""
     provisioning = ROOT / "grafana" / "provisioning"
     source = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"][0]
     dashboard = yaml.safe_load((ROOT / "grafana" / "dashboards" / "support-overview.json").read_text())
@@ -165,8 +165,8 @@ def test_grafana_is_given_what_the_dashboard_asks_for():
     assert f"./grafana/dashboards:{path}:ro" in COMPOSE["services"]["grafana"]["volumes"]
 
 
-def test_the_collectors_pipelines_are_made_of_parts_that_exist():
-    """Every receiver, processor and exporter that a pipeline names is configured, and each is used."""
+def test_collector_pipelines_use_configured_components():
+    """Each component that a pipeline names is configured, and each configured one is used."""
     config = yaml.safe_load((ROOT / "observability" / "otel-collector" / "config.yaml").read_text())
     used = {"receivers": set(), "processors": set(), "exporters": set()}
     for pipeline in config["service"]["pipelines"].values():
@@ -175,8 +175,8 @@ def test_the_collectors_pipelines_are_made_of_parts_that_exist():
     assert used == {part: config[part].keys() for part in used}
 
 
-def test_secrets_are_not_committed():
-    """What the README has written here of tokens, passwords and keys, and Alertmanager's secrets, is nothing to git."""
+def test_secrets_are_ignored_by_git():
+    """Files in which the README stores tokens, passwords and keys, and Alertmanager's secrets, are in .gitignore."""
     readme = (ROOT / "README.md").read_text()
     written = [*re.findall(r"--from-file=(\S+)", readme), *re.findall(r"-out (\S+\.pem)", readme)]
     written += re.findall(r"done > (\.env)$", readme, re.MULTILINE)
@@ -188,15 +188,14 @@ def test_secrets_are_not_committed():
     assert set(written) <= ignored
 
 
-def test_kustomization_lists_every_file():
-    """No manifest is forgotten."""
+def test_kustomization_lists_every_manifest():
     listed = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
     assert sorted([*listed, "kustomization.yaml"]) == sorted(path.name for path in KUBERNETES.glob("*.yaml"))
 
 
 def test_pods_are_locked_down():
-    """No root, a read-only root, no capabilities, no token of the cluster, and memory that is bounded."""
-    for deployment in kind("Deployment"):
+    """Pods have no root user, a read-only root, no capabilities, no cluster token, and a memory limit."""
+    for deployment in resources_of_kind("Deployment"):
         pod = deployment["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"]
         assert not pod["automountServiceAccountToken"]
@@ -206,19 +205,19 @@ def test_pods_are_locked_down():
             assert "memory" in container["resources"]["limits"]
 
 
-def test_monitors_find_services_and_ports():
-    """Each ServiceMonitor selects a Service with the port that it names, and gives the job that rules know."""
-    services = {service["metadata"]["labels"]["app"]: service for service in kind("Service")}
-    for monitor in kind("ServiceMonitor"):
+def test_service_monitors_select_existing_services_and_ports():
+    """Each ServiceMonitor names a port of its Service, and sets the job that the rules use."""
+    services = {service["metadata"]["labels"]["app"]: service for service in resources_of_kind("Service")}
+    for monitor in resources_of_kind("ServiceMonitor"):
         service = services[monitor["spec"]["selector"]["matchLabels"]["app"]]
         for endpoint in monitor["spec"]["endpoints"]:
             assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
             assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": monitor["metadata"]["name"]}]
 
 
-def test_the_operator_gets_the_same_rules():
-    """The PrometheusRule holds the groups of observability/prometheus/rules/, each once."""
+def test_prometheus_rule_resource_holds_the_rule_files():
+    """The PrometheusRule holds each group of observability/prometheus/rules/ once."""
     files = sorted((ROOT / "observability" / "prometheus" / "rules").glob("*.yaml"))
     groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
-    held = kind("PrometheusRule")[0]["spec"]["groups"]
+    held = resources_of_kind("PrometheusRule")[0]["spec"]["groups"]
     assert sorted(held, key=lambda group: group["name"]) == sorted(groups, key=lambda group: group["name"])

@@ -1,4 +1,4 @@
-"""The committed dashboard is what the tables say, and each panel says what a person on call needs of it."""
+"""The committed dashboard matches its tables, and each panel has what on-call needs."""
 
 import json
 
@@ -21,24 +21,24 @@ FIRST = (
 each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 
 
-def test_the_committed_file_is_what_the_tables_say():
-    """Nobody changed the JSON by hand, and nobody forgot `make dashboards`."""
+def test_committed_dashboard_is_generated_from_the_tables():
+    """The JSON has no manual changes; `make dashboards` has been run."""
     assert generate.FILE.read_text() == generate.rendered()
 
 
-def test_the_first_panels():
-    """The four panels have their exact titles, and are what one sees without scrolling."""
+def test_first_four_panels_have_the_required_titles():
+    """These four panels are visible without scrolling."""
     assert [panel["title"] for panel in PANELS[:4]] == list(FIRST)
 
 
-def test_titles_and_ids_are_unique():
-    """An alert finds its panel by the title, a link by the id."""
+def test_panel_titles_and_ids_are_unique():
+    """Alerts refer to panels by title, and links by id."""
     assert len({panel["title"] for panel in PANELS}) == len(PANELS)
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
 def test_panels_do_not_overlap():
-    """Every panel has a place of its own in the grid of 24 columns."""
+    """Each panel has its own cells in the grid of 24 columns."""
     taken = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
@@ -49,8 +49,8 @@ def test_panels_do_not_overlap():
 
 
 @each_panel
-def test_a_panel_says_what_it_shows(panel):
-    """Description, unit and datasource are there; the datasource is the variable."""
+def test_panel_has_description_unit_and_datasource(panel):
+    """The datasource is the dashboard's variable."""
     assert len(panel["description"]) > 8
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
@@ -60,15 +60,15 @@ def test_a_panel_says_what_it_shows(panel):
 
 
 @each_panel
-def test_a_panel_asks_for_what_there_is(panel):
-    """Every metric is in the table of instruments, or recorded by a rule."""
+def test_panel_queries_use_existing_metrics(panel):
+    """Each metric is in the table of instruments, or recorded by a rule."""
     for target in panel["targets"]:
         assert names(target["expr"]) <= known()
 
 
 @each_panel
-def test_runbooks_that_a_panel_leads_to_exist(panel):
-    """Every link ends at a file of runbooks/."""
+def test_runbook_links_of_panels_exist(panel):
+    """Each link leads to a file of runbooks/."""
     for link in panel.get("links", []):
         base, _, file = link["url"].partition("/")
         assert base == "${runbooks}"
@@ -76,8 +76,8 @@ def test_runbooks_that_a_panel_leads_to_exist(panel):
 
 
 @pytest.mark.parametrize("panel", TABLES, ids=lambda panel: panel.title)
-def test_gauges_of_what_all_replicas_share_are_not_summed(panel: Panel):
-    """Ten replicas that see one backlog do not show ten backlogs."""
+def test_gauges_shared_by_all_replicas_are_not_summed(panel: Panel):
+    """Ten replicas that report one backlog must not show ten backlogs."""
     shared = (
         "support_attachment_backlog",
         "support_attachment_unrepaired",
@@ -98,8 +98,7 @@ def test_gauges_of_what_all_replicas_share_are_not_summed(panel: Panel):
             assert "max" in query.expr or "min" in query.expr
 
 
-def test_thresholds_are_the_alerts_own():
-    """The lines of the panels are the constants that alerts are made of."""
+def test_panel_thresholds_equal_the_alert_thresholds():
     limits = {panel.title: panel.limit for panel in TABLES}
     assert limits["Support timeline p95 latency"] == thresholds.LATENCY_P95
     assert limits["Support attachment backlog"] == thresholds.BACKLOG_BYTES
@@ -108,8 +107,8 @@ def test_thresholds_are_the_alerts_own():
         assert [step["value"] for step in shown[title]] == ([None] if limit is None else [None, limit])
 
 
-def test_deployments_and_alerts_are_marked():
-    """A new version and a firing alert are marks on every panel."""
+def test_deployments_and_alerts_are_annotated():
+    """A new version and a firing alert are annotations on every panel."""
     marks = {mark["name"]: mark["expr"] for mark in DASHBOARD["annotations"]["list"]}
     assert marks.keys() == {"Deployments", "Alerts"}
     assert names(marks["Deployments"]) == {"support_build_info"}
@@ -123,6 +122,6 @@ def test_deployments_and_alerts_are_marked():
         ("Watchdog", "watchdog.md"),
     ],
 )
-def test_a_runbook_has_its_alerts_name(alert, file):
-    """In kebab case."""
+def test_runbook_file_is_named_after_its_alert(alert, file):
+    """The name is in kebab case."""
     assert runbook_of(alert) == file

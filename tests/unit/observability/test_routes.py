@@ -1,4 +1,4 @@
-"""Who is told what: the routing table and the inhibitions, as amtool reads them."""
+"""Alertmanager's routing and inhibitions, as amtool reads them."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ RECEIVERS = {"critical": "pager,data-ops", "warning": "data-ops", "none": "dead-
 
 @pytest.fixture(scope="module")
 def amtool(servers: None) -> str:
-    """Alertmanager's tool."""
+    """The path of Alertmanager's command-line tool."""
     try:
         return find_binary("amtool")
     except MissingServer as missing:
@@ -24,37 +24,35 @@ def amtool(servers: None) -> str:
 
 @pytest.fixture(scope="module")
 def config():
-    """The configuration."""
+    """The configuration of Alertmanager."""
     return yaml.safe_load(CONFIG.read_text())
 
 
 def run(*command: object) -> str:
-    """What a command prints; fails where the command does."""
+    """Run a command and return its output; fail if the command fails."""
     done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def test_amtool_takes_the_configuration(amtool):
-    """`amtool check-config` reads it, and its templates."""
+def test_amtool_accepts_the_configuration_and_its_templates(amtool):
     assert "1 templates" in run(amtool, "check-config", CONFIG)
 
 
 @pytest.mark.parametrize("alert", rules.ALERTS, ids=lambda alert: alert.name)
-def test_an_alert_reaches_whom_its_severity_names(amtool, alert):
-    """Critical ones call the pager and stand in Slack, warnings stand in Slack, the watchdog feeds its switch."""
+def test_alert_is_routed_by_its_severity(amtool, alert):
+    """Critical alerts go to the pager and Slack, warnings to Slack, the watchdog to the dead man's switch."""
     labels = [f"alertname={alert.name}", f"severity={alert.severity}", "team=data-ops", "service=support-service"]
     receivers = RECEIVERS[alert.severity]
     run(amtool, "config", "routes", "test", "--config.file", CONFIG, f"--verify.receivers={receivers}", *labels)
 
 
-def test_what_nobody_thought_of_reaches_slack(amtool):
-    """An alert with a severity of its own is read by people, and not lost."""
+def test_alert_with_an_unknown_severity_reaches_slack(amtool):
     run(amtool, "config", "routes", "test", "--config.file", CONFIG, "--verify.receivers=data-ops", "severity=odd")
 
 
-def test_slack_gets_it_in_data_ops_with_the_runbook(config):
-    """The channel is #data-ops, the title leads to the runbook, and what is over is said too."""
+def test_slack_message_has_channel_runbook_and_resolution(config):
+    """The channel is #data-ops, the title links to the runbook, and resolved alerts are sent too."""
     (receiver,) = (receiver for receiver in config["receivers"] if receiver["name"] == "data-ops")
     (slack,) = receiver["slack_configs"]
     assert slack["channel"] == "#data-ops"
@@ -63,8 +61,8 @@ def test_slack_gets_it_in_data_ops_with_the_runbook(config):
     assert receiver["email_configs"]
 
 
-def test_secrets_are_in_files(config):
-    """No secret stands in the configuration: each is read from a file."""
+def test_secrets_are_read_from_files(config):
+    """The configuration itself contains no secret."""
     text = CONFIG.read_text()
     assert config["global"].keys() >= {"slack_api_url_file", "smtp_auth_password_file"}
     assert "hooks.slack.com" not in text
@@ -73,8 +71,8 @@ def test_secrets_are_in_files(config):
             assert set(webhook) & {"url", "url_file"} == {"url_file"}
 
 
-def test_inhibitions_name_alerts_that_exist(config):
-    """An inhibition of an alert that is none would silence nothing, and nobody would know."""
+def test_inhibitions_refer_to_existing_alerts(config):
+    """An inhibition of an unknown alert would have no effect and no error."""
     names = {alert.name for alert in rules.ALERTS}
     for rule in config["inhibit_rules"]:
         for matcher in rule["source_matchers"] + rule["target_matchers"]:
@@ -84,8 +82,8 @@ def test_inhibitions_name_alerts_that_exist(config):
         assert rule["equal"] == ["service"]
 
 
-def test_nothing_inhibits_the_watchdog(config):
-    """The dead man's switch must not go off because something else fires."""
+def test_watchdog_is_never_inhibited(config):
+    """The dead man's switch must not trigger because another alert fires."""
     (down,) = (rule for rule in config["inhibit_rules"] if "SupportServiceDown" in rule["source_matchers"][0])
     assert "Watchdog" in down["target_matchers"][0]
     for rule in config["inhibit_rules"]:

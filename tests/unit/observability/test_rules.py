@@ -1,4 +1,4 @@
-"""The rules: as the tables say, as promtool takes them, and in step with instruments and runbooks."""
+"""The Prometheus rules match their tables, the instruments and the runbooks, and promtool accepts them."""
 
 import ast
 import os
@@ -19,7 +19,7 @@ from support_service.telemetry import instruments
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "observability" / "prometheus"
 RUNBOOKS = ROOT / "runbooks"
-NOT_OF_ALERTS = {"README", "errors", "drill", "timeline-slow-or-attachment-backlog"}
+OTHER_RUNBOOKS = {"README", "errors", "drill", "timeline-slow-or-attachment-backlog"}
 TABLE = (*instruments.INSTRUMENTS, *instruments.PROBE_INSTRUMENTS)
 PROMETHEUS_OWN = {"up", "ALERTS"}
 
@@ -37,8 +37,8 @@ def alerts():
 
 
 def run(*command: object, cwd: Path = ROOT) -> str:
-    """What a command prints; fails where the command does."""
-    variables = os.environ | {"GOGC": "400"}  # promtool spends a third of its time on collecting garbage otherwise
+    """Run a command and return its output; fail if the command fails."""
+    variables = os.environ | {"GOGC": "400"}  # otherwise promtool spends a third of its time on garbage collection
     done = subprocess.run(
         [*map(str, command)], cwd=cwd, env=variables, check=False, capture_output=True, text=True, timeout=900
     )
@@ -47,31 +47,29 @@ def run(*command: object, cwd: Path = ROOT) -> str:
 
 
 @pytest.mark.usefixtures("processes")
-def test_the_files_are_written_from_the_tables():
-    """`make lint` would say so too: what Prometheus loads is what the tables say."""
+def test_rule_files_are_generated_from_the_tables():
+    """`make lint` checks the same."""
     run(sys.executable, "-m", "observability.rules", "--check")
 
 
-def test_promtool_takes_configuration_and_rules(promtool):
-    """`promtool check` finds nothing to complain of, in the rules and in what loads them."""
+def test_promtool_accepts_configuration_and_rules(promtool):
     assert "FAILED" not in run(promtool, "check", "config", "--lint=all", "--lint-fatal", PROMETHEUS / "prometheus.yml")
 
 
 @pytest.mark.parametrize("file", [path.name for path in sorted((PROMETHEUS / "tests").glob("*.yaml"))])
-def test_rules_fire_and_stay_silent(promtool, file):
-    """Each alert fires before a fault is repaired; none does five evaluations later, nor on a healthy day or night."""
+def test_alerts_fire_on_faults_and_only_then(promtool, file):
+    """Each alert fires during its fault, none five evaluations after the repair, and none on a healthy day or night."""
     assert "SUCCESS" in run(promtool, "test", "rules", file, cwd=PROMETHEUS / "tests")
 
 
-def test_every_alert_has_a_test_that_it_fires():
-    """No alert is without a fault that makes it fire."""
+def test_every_alert_has_a_fault_that_makes_it_fire():
     fired = {alert.partition("{")[0] for fault in FAULTS.values() for alert in fault.alerts}
     fired.add("SupportTicketTrafficAnomaly")  # in tests/traffic.yaml, since it takes days
     assert fired | {"Watchdog"} == {alert.name for alert in rules.ALERTS}
 
 
-def test_every_alert_says_what_on_call_needs(alerts):
-    """Labels to route by, a summary, a value with its limit, a runbook and a dashboard."""
+def test_every_alert_has_what_on_call_needs(alerts):
+    """An alert has routing labels, a summary, a value with its limit, a runbook and a dashboard."""
     for alert in alerts:
         assert alert["labels"].keys() == {"severity", "team", "service"}
         notes = alert["annotations"]
@@ -85,13 +83,13 @@ def test_every_alert_says_what_on_call_needs(alerts):
 
 @pytest.mark.parametrize("language", [".", "vi"])
 def test_every_alert_has_one_runbook_in_each_language(language):
-    """One file for each alert, and no file for an alert that is none."""
-    written = {path.name for path in (RUNBOOKS / language).glob("*.md")} - {f"{name}.md" for name in NOT_OF_ALERTS}
+    """There is one file for each alert, and no file for an unknown alert."""
+    written = {path.name for path in (RUNBOOKS / language).glob("*.md")} - {f"{name}.md" for name in OTHER_RUNBOOKS}
     assert written == {alert.runbook for alert in rules.ALERTS}
 
 
-def test_rules_name_only_metrics_that_are_recorded(alerts):
-    """Every metric in a rule is in the table of instruments, or Prometheus's own."""
+def test_rules_use_only_existing_metrics(alerts):
+    """Each metric in a rule is in the table of instruments, or is one of Prometheus's own."""
     families = {row.prometheus for row in TABLE}
     recorded = {
         rule["record"]
@@ -110,8 +108,8 @@ def test_rules_name_only_metrics_that_are_recorded(alerts):
     assert families_named <= families | PROMETHEUS_OWN
 
 
-def test_thresholds_stand_in_one_place():
-    """No alert spells a number or a duration of its own: they come from thresholds.py, each with its reason."""
+def test_thresholds_are_defined_in_one_module():
+    """Alerts take numbers and durations from thresholds.py, where each has its reason."""
     for path in (ROOT / "observability" / "alerts").glob("*.py"):
         if path.name in ("alert.py", "__init__.py"):
             continue
@@ -123,34 +121,33 @@ def test_thresholds_stand_in_one_place():
             assert "  # " in line or line.endswith(('m")', 'h")')), f"no reason: {line}"
 
 
-def test_prometheus_looks_as_often_as_the_thresholds_say():
-    """Windows and waits are reckoned in evaluations: the configuration must evaluate so often."""
+def test_prometheus_intervals_equal_those_of_the_thresholds():
+    """Windows and waits are counted in evaluations, so the configured intervals must match."""
     configured = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["global"]
     assert configured["scrape_interval"] == thresholds.SCRAPE_EVERY
     assert configured["evaluation_interval"] == thresholds.EVALUATE_EVERY
 
 
-def test_the_limit_of_the_timeline_is_an_edge():
-    """The seconds that alerts ask for are an edge of the buckets of what they look at."""
+def test_latency_thresholds_are_bucket_boundaries():
     edges = {row.name: row.buckets for row in TABLE if row.buckets}
     for name in ("support.timeline.collect", "support.timeline.read"):
         assert thresholds.LATENCY_P95 in edges[name]
     assert thresholds.LOOP_LAG_P95 in edges["support.event_loop.lag"]
 
 
-def test_the_last_word_on_lost_files_stands_until_the_next():
-    """The alert on them looks back beyond a first sweep and what it takes, and beyond one more where that fails."""
-    usual = MaintenanceTimings()
-    first, again = usual.first_reconcile_delay[1], usual.reconcile_interval
+def test_lost_files_alert_covers_the_interval_between_reconciles():
+    """The alert looks back beyond the first reconcile, and beyond another one if that fails."""
+    timings = MaintenanceTimings()
+    first, interval = timings.first_reconcile_delay[1], timings.reconcile_interval
     assert of(thresholds.SWEEP_KEPT) >= 2 * first
-    assert of(thresholds.SWEEP_UNHEARD) >= first + again + of(thresholds.SWEEP_KEPT)
+    assert of(thresholds.SWEEP_UNHEARD) >= first + interval + of(thresholds.SWEEP_KEPT)
 
 
-def test_times_and_bytes_of_a_drill_are_divided():
-    """Divided rules are the same rules, with every duration, age and size divided and nothing else."""
+def test_drill_rules_differ_only_in_times_and_sizes():
+    """A drill uses the same rules, with each duration, age and size divided."""
     real, fast = (rules.documents(**scale) for scale in ({}, {"time": 60, "size": 1024}))
-    for room, document in real.items():
-        for rule, quick in zip(document["groups"][0]["rules"], fast[room]["groups"][0]["rules"], strict=True):
+    for name, document in real.items():
+        for rule, quick in zip(document["groups"][0]["rules"], fast[name]["groups"][0]["rules"], strict=True):
             assert not re.search(r"[{]s:|[{]B:", rule["expr"] + quick["expr"])
             assert not re.search(r"\[\d+[mhd]\]", quick["expr"])
             assert rules.divided(rule.get("for", "1m"), 60) == quick.get("for", "1000ms")

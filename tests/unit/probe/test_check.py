@@ -1,4 +1,4 @@
-"""One check against a service that answers wrongly in one place: no process and no Redis."""
+"""The synthetic check against a stub that answers each request alike, without a process and without Redis."""
 
 import pytest
 from aiohttp import ClientSession, web
@@ -9,18 +9,18 @@ from support_service.probe.report import Step
 
 
 @pytest.fixture
-async def answers():
-    """Serve one JSON answer with one status to everything; a test changes both."""
-    told = {"status": 200, "json": {}}
+async def stub_response():
+    """Answer every request with one status and one JSON body; a test changes both."""
+    response = {"status": 200, "json": {}}
 
     async def answer(_):
-        return web.json_response(told["json"], status=told["status"])
+        return web.json_response(response["json"], status=response["status"])
 
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)
     async with TestServer(app) as server:
-        told["url"] = str(server.make_url("")).rstrip("/")
-        yield told
+        response["url"] = str(server.make_url("")).rstrip("/")
+        yield response
 
 
 @pytest.mark.parametrize(
@@ -35,20 +35,20 @@ async def answers():
         ),
     ],
 )
-async def test_an_answer_that_is_not_what_was_asked_for_is_wrong(answers, step, answer, detail):
-    """A step whose answer has the right status and the wrong content is wrong, and says why."""
-    answers["json"] = answer
-    check, done = SyntheticCheck(answers["url"], {}, 60, 60), Step(step, 60)
+async def test_step_with_wrong_content_is_wrong(stub_response, step, answer, detail):
+    """A response with the right status and the wrong content makes its step wrong, with a reason."""
+    stub_response["json"] = answer
+    check, done = SyntheticCheck(stub_response["url"], {}, 60, 60), Step(step, 60)
     check._case, check._sent["id"] = "/support/cases/c-1", "e"
     async with ClientSession() as session:
         await check._run_step(session, done)
     assert (done.verdict, done.detail) == ("wrong", detail)
 
 
-async def test_where_no_case_was_opened_none_is_deleted(answers):
-    """A service that refuses to open a case is wrong, and every other step is skipped."""
-    answers["status"] = 500
-    report = await SyntheticCheck(answers["url"], {}, 60, 60).run()
+async def test_other_steps_are_skipped_if_no_case_can_be_opened(stub_response):
+    """If opening the case fails, the check is wrong, and every other step is skipped."""
+    stub_response["status"] = 500
+    report = await SyntheticCheck(stub_response["url"], {}, 60, 60).run()
     assert (report.verdict, report.reason) == ("wrong", None)
     assert [step.verdict for step in report.steps] == ["wrong"] + ["skipped"] * (len(report.steps) - 1)
     assert report.steps[0].detail.startswith("POST returned 500, expected 201")

@@ -1,4 +1,4 @@
-"""One process that serves: its signals, and the descriptors that it may have."""
+"""The stop signals and the file descriptor limit of a serving process."""
 
 import asyncio
 import logging
@@ -11,8 +11,8 @@ from support_service.server import RESERVED_DESCRIPTORS, fit_connection_limit, s
 from support_service.settings import Settings, WrongSetting
 
 
-async def test_two_signals_at_once_are_one_stop():
-    """The first of several signals that come before the loop looks is the one that counts."""
+async def test_concurrent_stop_signals_cause_one_stop():
+    """The first of several signals that arrive before the loop runs is reported."""
     stopped = asyncio.ensure_future(stop_signal())
     await asyncio.sleep(0)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -20,10 +20,10 @@ async def test_two_signals_at_once_are_one_stop():
     assert await stopped == "SIGTERM"
 
 
-def test_a_default_that_is_too_large_is_made_smaller(monkeypatch, caplog):
-    """Where few files may be open there are fewer connections, which is logged; a number that was chosen is refused."""
-    may_have = RESERVED_DESCRIPTORS + 100
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (may_have, may_have))
+def test_default_connection_limit_fits_the_descriptor_limit(monkeypatch, caplog):
+    """The default is lowered with a warning; an explicit setting that does not fit is refused."""
+    descriptor_limit = RESERVED_DESCRIPTORS + 100
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptor_limit, descriptor_limit))
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
     with caplog.at_level(logging.WARNING):
         assert fit_connection_limit(Settings.load({})).limits.connections == 100

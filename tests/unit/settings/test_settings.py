@@ -1,4 +1,4 @@
-"""The environment is read once, and a wrong value stops the start with one line."""
+"""Settings are read once from the environment, and an invalid value stops the start with one line."""
 
 import re
 from datetime import timedelta
@@ -11,8 +11,8 @@ from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_P
 from support_service.settings import LOOPBACK, Settings, SettingsSection, WrongSetting, opentelemetry
 
 
-def test_the_defaults_serve_a_laptop():
-    """Without a variable the service listens on loopback, keeps SQLite and files below `var`, and asks nobody."""
+def test_defaults_work_on_a_laptop():
+    """Without variables the service listens on loopback, stores below `var`, and calls no other service."""
     settings = Settings.load({})
     assert (settings.server.host, settings.server.port, settings.server.auth) == ("127.0.0.1", 8000, "open")
     assert settings.database.url == "sqlite:///var/support.db"
@@ -24,8 +24,8 @@ def test_the_defaults_serve_a_laptop():
     assert (timeline.cache_ttl, timeline.source_timeout, timeline.deadline) == (300, 1.5, 2.0)
 
 
-def test_every_variable_is_read():
-    """What the environment sets counts; an empty variable counts as not set; others are left alone."""
+def test_variables_set_their_settings():
+    """Variables set their settings; an empty variable counts as unset; unrelated variables are ignored."""
     settings = Settings.load(
         {
             "SUPPORT_PORT": "0",
@@ -64,13 +64,13 @@ def test_every_variable_is_read():
         ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "otlp"}, ("prometheus",), ("otlp",)),
     ],
 )
-def test_exporters(variables, metrics, traces):
-    """Exporters are lists; `none` and OTEL_SDK_DISABLED empty them, and an empty variable is one not set."""
+def test_exporters_are_lists_and_can_be_disabled(variables, metrics, traces):
+    """`none` and OTEL_SDK_DISABLED disable all exporters; an empty variable counts as unset."""
     telemetry = Settings.load(variables).telemetry
     assert (telemetry.metrics, telemetry.traces) == (metrics, traces)
 
 
-WRONG = [
+INVALID_VALUES = [
     ("SUPPORT_PORT", "eighty", "an integer"),
     ("SUPPORT_PORT", "-1", "0"),
     ("SUPPORT_PORT", "65536", "65535"),
@@ -153,21 +153,21 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("variable", "value", "allowed"), WRONG)
-def test_a_wrong_value(variable, value, allowed):
-    """A wrong value is refused by one line that names the variable, the value and what is allowed."""
+@pytest.mark.parametrize(("variable", "value", "allowed"), INVALID_VALUES)
+def test_invalid_value_is_refused_with_what_is_allowed(variable, value, allowed):
+    """One line names the variable, its value and the allowed values."""
     with pytest.raises(WrongSetting) as refusal:
         Settings.load({variable: value})
     line = str(refusal.value)
     assert "\n" not in line
     assert line.startswith(f"{variable}={value!r}: expected ")
     assert allowed in line.partition("expected ")[2]
-    assert not re.search("[Ii]nput|[Vv]alid|pars", line)  # words of pydantic's, about its own workings
+    assert not re.search("[Ii]nput|[Vv]alid|pars", line)  # pydantic's own terms
 
 
 @pytest.mark.parametrize(("variable", "value"), [("SUPPORT_ATTACHMENT_STORE", "s3"), ("SUPPORT_OFFLOAD_AFTER", "30d")])
-def test_what_needs_a_bucket(variable, value):
-    """What only makes sense with a bucket is refused without one, in one line that says so."""
+def test_s3_settings_require_a_bucket(variable, value):
+    """Settings that need a bucket are refused without one, and the line says so."""
     with pytest.raises(WrongSetting) as refusal:
         Settings.load({variable: value})
     assert str(refusal.value) == f"{variable}={value!r} requires SUPPORT_S3_BUCKET"
@@ -175,8 +175,7 @@ def test_what_needs_a_bucket(variable, value):
     assert (settings.s3.bucket, settings.s3.region, settings.s3.endpoint) == ("files", "us-east-1", None)
 
 
-def test_quantities():
-    """Durations, shares and lists of types are read as people write them."""
+def test_durations_shares_and_types_are_parsed():
     settings = Settings.load(
         {
             "SUPPORT_S3_BUCKET": "files",
@@ -192,8 +191,8 @@ def test_quantities():
     assert settings.attachments.types == ("image/*", "application/pdf")
 
 
-def test_limits():
-    """Rates, networks and origins are read as people write them; on loopback no rate is the default."""
+def test_rates_networks_and_origins_are_parsed():
+    """The default on loopback is no rate limit."""
     settings = Settings.load(
         {
             "SUPPORT_RATE_LIMIT": "6000/min",
@@ -213,14 +212,13 @@ STREAMS = ("SUPPORT_EVENTS_STREAM", "SUPPORT_EVENTS_INBOUND_STREAM")
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
-def test_loopback_is_open(host):
-    """Without authentication the service listens where only this machine reaches it."""
+def test_open_mode_is_allowed_on_loopback(host):
     assert Settings.load({"SUPPORT_HOST": host}).server.host == host
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "support.example", "127.0.0.1.evil.example", " "])
-def test_nothing_else_is_open(host):
-    """Without authentication any other address is refused, in one line, where the service would listen there."""
+def test_open_mode_is_refused_on_other_addresses(host):
+    """Without authentication any other address is refused for serving, in one line."""
     with pytest.raises(WrongSetting) as refusal:
         Settings.to_serve({"SUPPORT_HOST": host})
     assert str(refusal.value).startswith(f"SUPPORT_HOST={host!r}: ")
@@ -230,8 +228,8 @@ def test_nothing_else_is_open(host):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
-def test_two_ports(host):
-    """Metrics on the API's own port are refused, and blamed; a free port is none of these, nor is another host's."""
+def test_admin_port_must_differ_from_the_api_port(host):
+    """The error names the admin port; a free port is allowed, and so is the port on another host."""
     environ = {"SUPPORT_HOST": host, "SUPPORT_AUTH": "token", "SUPPORT_ADMIN_PORT": "8000"}
     with pytest.raises(WrongSetting, match=r"^SUPPORT_ADMIN_PORT=8000: expected a port other than the API"):
         Settings.to_serve(environ)
@@ -240,21 +238,21 @@ def test_two_ports(host):
 
 
 @pytest.mark.parametrize("given", [{"SUPPORT_EVENTS_STREAM": "support.inbound"}, dict.fromkeys(STREAMS, "events")])
-def test_two_streams(given):
-    """A stream for both directions is refused: the service would hear itself."""
+def test_inbound_and_outbound_streams_must_differ(given):
+    """With one stream for both directions the service would consume its own events."""
     with pytest.raises(WrongSetting, match=r"^SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both '"):
         Settings.load(given)
 
 
-def test_no_two_fields_read_one_variable():
-    """Each variable is read by one field, and its name says whose it is."""
+def test_each_variable_is_read_by_one_field():
+    """Each name starts with SUPPORT_ or OTEL_."""
     names = [field.alias for section in SettingsSection.__subclasses__() for field in section.model_fields.values()]
     assert len(set(names)) == len(names)
     assert all(name.startswith(("SUPPORT_", "OTEL_")) for name in names)
 
 
 OTLP = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp"}
-WRONG_OTEL = [
+INVALID_OTEL_VALUES = [
     ("OTEL_METRIC_EXPORT_INTERVAL", "0", "above 0"),
     ("OTEL_METRIC_EXPORT_INTERVAL", "-5", "above 0"),
     ("OTEL_METRIC_EXPORT_INTERVAL", "1e300", "up to 1000000000"),
@@ -289,9 +287,9 @@ WRONG_OTEL = [
 ]
 
 
-@pytest.mark.parametrize(("variable", "value", "allowed"), WRONG_OTEL)
-def test_a_wrong_value_of_opentelemetrys(variable, value, allowed):
-    """A value that OpenTelemetry would break on is refused in one line, and left alone where nothing reads it."""
+@pytest.mark.parametrize(("variable", "value", "allowed"), INVALID_OTEL_VALUES)
+def test_invalid_opentelemetry_value_is_refused(variable, value, allowed):
+    """A value that OpenTelemetry would fail on is refused in one line, and ignored if nothing reads it."""
     with pytest.raises(WrongSetting) as refusal:
         Settings.load(OTLP | {variable: value})
     line = str(refusal.value)
@@ -302,8 +300,7 @@ def test_a_wrong_value_of_opentelemetrys(variable, value, allowed):
     Settings.load(OTLP | {variable: value, "OTEL_SDK_DISABLED": "true"})
 
 
-def test_right_values_of_opentelemetrys():
-    """What the specification allows is taken."""
+def test_valid_opentelemetry_values_are_accepted():
     Settings.load(
         OTLP
         | {
@@ -331,8 +328,7 @@ def test_right_values_of_opentelemetrys():
         ("SUPPORT_ATTACHMENT_DOWNLOAD", "redirect"),
     ],
 )
-def test_a_value_without_effect(variable, value):
-    """What is set and has no effect gives a line to log, and the start goes on."""
+def test_value_without_effect_gives_a_warning(variable, value):
     (line,) = Settings.load({variable: value}).warnings
     assert line.startswith(f"{variable}={value!r} ")
     assert Settings.load({variable: ""}).warnings == ()
@@ -346,14 +342,14 @@ def test_a_value_without_effect(variable, value):
         ("SUPPORT_XYZ", ""),
     ],
 )
-def test_a_misspelt_variable(variable, near):
-    """A variable that nothing reads is told, with the one that was meant if there is one, and without its value."""
+def test_unknown_variable_gives_a_warning_with_the_nearest_name(variable, near):
+    """The warning does not show the value."""
     (line,) = Settings.load({variable: "9", "SUPPORT_PORT": "0", "PATH": "/bin"}).warnings
     assert line == f"{variable} has no effect: unknown setting{near}"
 
 
-def test_what_kubernetes_sets():
-    """Variables for services that are called support-… are nobody's mistake."""
+def test_variables_injected_by_kubernetes_give_no_warning():
+    """Kubernetes sets such variables for services whose names start with support-."""
     injected = {
         "SUPPORT_SERVICE_PORT": "tcp://10.0.0.7:8000",
         "SUPPORT_SERVICE_PORT_8000_TCP_ADDR": "10.0.0.7",
@@ -386,8 +382,8 @@ SECRETS = [
 
 
 @pytest.mark.parametrize(("variable", "value"), SECRETS)
-def test_no_secret_of_a_wrong_value_is_shown(variable, value):
-    """Whatever is wrong with an address or a header, what may be a password in it is not said."""
+def test_secrets_in_an_invalid_value_are_not_shown(variable, value):
+    """Whatever is wrong with a URL or a header, parts that may be a password are masked."""
     with pytest.raises(WrongSetting) as refusal:
         Settings.load(OTLP | {variable: value})
     assert str(refusal.value).startswith(f"{variable}=")
@@ -397,14 +393,14 @@ def test_no_secret_of_a_wrong_value_is_shown(variable, value):
 
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
-ONE = f'{{"name": "crm", "url": "http://a", "secret": "{SECRET}"}}'
+WEBHOOK = f'{{"name": "crm", "url": "http://a", "secret": "{SECRET}"}}'
 
 
 @pytest.mark.parametrize(
     "url", ["https://user:pass/word@host/", r"https:\/\/host\/password", "https://host/?a=password"]
 )
-def test_no_credential_of_a_webhook_is_shown(url):
-    """Nothing of a webhook's address is said but its scheme: many have their credential in the path."""
+def test_webhook_credentials_are_not_shown(url):
+    """Only the scheme of a webhook's URL is shown, since many URLs have a credential in the path."""
     with pytest.raises(WrongSetting) as refusal:
         Settings.load({"SUPPORT_WEBHOOKS": f'[{{"name": "crm", "url": "{url}", "types": 7}}]'})
     assert "word@host" not in str(refusal.value)
@@ -412,8 +408,7 @@ def test_no_credential_of_a_webhook_is_shown(url):
     assert "***" in str(refusal.value)
 
 
-def test_webhooks():
-    """Endpoints come as JSON, each with its secret."""
+def test_webhooks_are_read_as_json():
     settings = Settings.load({"SUPPORT_WEBHOOKS": f'[{{"name": "crm", "url": "http://crm/", "secret": "{SECRET}"}}]'})
     (hook,) = settings.events.webhooks
     assert (hook.name, hook.url, hook.secret, hook.types) == ("crm", "http://crm", SECRET, ())
@@ -432,11 +427,11 @@ def test_webhooks():
         f'[{{"name": "crm", "url": "http://crm", "secret": "{SECRET[:20]}"}}]',
         f'[{{"name": "crm", "url": "http://crm", "secret": "{SECRET[6:]}"}}]',
         ", ".join([f'[{{"name": "crm", "url": "http://crm", "secret": "{SECRET}"}}'] * 2) + "]",
-        f"[{ONE}, {ONE}]",
+        f"[{WEBHOOK}, {WEBHOOK}]",
     ],
 )
-def test_wrong_webhooks(value):
-    """What is no list of endpoints is refused in one line that says what is, and never shows a secret."""
+def test_invalid_webhooks_are_refused(value):
+    """One line says what is allowed, and shows no secret."""
     with pytest.raises(WrongSetting) as refused:
         Settings.load({"SUPPORT_WEBHOOKS": value})
     text = str(refused.value)
@@ -447,44 +442,42 @@ def test_wrong_webhooks(value):
 
 
 @pytest.mark.parametrize("missing", ["SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"])
-def test_what_jwt_needs(missing):
-    """Without keys, issuer or audience a token would prove nothing: the start is refused, and what lacks is named."""
-    whole = {
+def test_jwt_mode_requires_keys_issuer_and_audience(missing):
+    """Without these a token would prove nothing, so the start is refused and names the missing variable."""
+    complete = {
         "SUPPORT_AUTH": "jwt",
         "SUPPORT_HOST": "0.0.0.0",
         "SUPPORT_JWT_KEYS": "https://id.example/jwks",
         "SUPPORT_JWT_ISSUER": "https://id.example/",
         "SUPPORT_JWT_AUDIENCE": "support",
     }
-    assert Settings.load(whole).access.jwt_algorithms == ("RS256", "ES256", "EdDSA")
+    assert Settings.load(complete).access.jwt_algorithms == ("RS256", "ES256", "EdDSA")
     with pytest.raises(WrongSetting) as refusal:
-        Settings.load({name: value for name, value in whole.items() if name != missing})
+        Settings.load({name: value for name, value in complete.items() if name != missing})
     assert str(refusal.value) == f"SUPPORT_AUTH='jwt' requires {missing}"
 
 
 @pytest.mark.parametrize(
     "place", ["https://id.example/jwks", "http://localhost:8080/jwks", "/etc/keys.json", "key.pem"]
 )
-def test_where_keys_may_be(place):
-    """Keys come over TLS, from this machine, or out of a file."""
+def test_jwt_keys_are_read_over_tls_from_loopback_or_a_file(place):
     assert Settings.load({"SUPPORT_JWT_KEYS": place}).access.jwt_keys == place
 
 
-def test_keys_from_elsewhere():
-    """An address that only looks like loopback is refused, and what may be a password in it is not shown."""
+def test_jwt_keys_over_plain_http_are_refused():
+    """A URL that only looks like loopback is refused, and its possible password is masked."""
     with pytest.raises(WrongSetting, match=re.escape("SUPPORT_JWT_KEYS='http://***@id.example/jwks': expected ")):
         Settings.load({"SUPPORT_JWT_KEYS": "http://127.0.0.1@id.example/jwks"})
 
 
-def test_keys_that_let_nobody_in():
-    """Who names keys and forgets to ask for tokens is told at the start."""
+def test_jwt_keys_without_jwt_mode_give_a_warning():
     given = {"SUPPORT_JWT_KEYS": "https://id.example/jwks"}
     (warning,) = Settings.load(given).warnings
     assert warning == "SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is 'open', not 'jwt'"
 
 
-def test_the_token_of_metrics_comes_out_of_a_file():
-    """What a secret's file has around a token is no part of it; what is within is refused, and not shown."""
+def test_metrics_token_is_stripped_and_checked():
+    """White space around the token is removed; white space within is refused, and the token is not shown."""
     for value in ("0123456789abcdef\n", " 0123456789abcdef\r\n"):
         token = Settings.load({"SUPPORT_METRICS_TOKEN": value}).access.metrics_token
         assert token is not None
@@ -496,8 +489,8 @@ def test_the_token_of_metrics_comes_out_of_a_file():
         Settings.load({"SUPPORT_METRICS_TOKEN": "0123456789abcde\n"})
 
 
-def test_the_token_of_metrics_is_shown_nowhere():
-    """Neither the settings as text nor an error has it."""
+def test_metrics_token_is_never_shown():
+    """Neither the settings' representation nor an error contains it."""
     assert "0123456789abcdef" not in repr(Settings.load({"SUPPORT_METRICS_TOKEN": "0123456789abcdef"}))
     with pytest.raises(WrongSetting, match=r"SUPPORT_METRICS_TOKEN=\*\*\*: expected .*16") as refusal:
         Settings.load({"SUPPORT_METRICS_TOKEN": "tooshort"})
@@ -513,14 +506,13 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize("variable", NUMBERS)
-def test_no_number_is_without_end(variable):
-    """A number that is larger than what it sets can take is refused at the start: or nothing would work, in silence."""
+def test_every_number_has_an_upper_limit(variable):
+    """A number that is too large is refused at the start, and does not fail later without a message."""
     with pytest.raises(WrongSetting, match=f"^{variable}='9{{30}}': expected "):
         Settings.load({variable: "9" * 30})
 
 
-def test_the_longest_and_the_most():
-    """The largest numbers are taken."""
+def test_largest_numbers_are_accepted():
     settings = Settings.load(
         {
             "SUPPORT_TIMELINE_CACHE_TTL": str(MAX_DURATION.total_seconds()),
@@ -534,8 +526,8 @@ def test_the_longest_and_the_most():
     assert (settings.rate, settings.address_rate) == ((MAX_REQUESTS_PER_SECOND, 1), (999_999_999, 3600))
 
 
-def test_only_the_first_wrong_value_of_opentelemetrys_is_told():
-    """Of several wrong values one is told, as the others may be right once that is."""
+def test_only_the_first_invalid_opentelemetry_value_is_reported():
+    """The other values may be valid once the first one is corrected."""
     environ = {"OTEL_METRIC_EXPORT_INTERVAL": "soon", "OTEL_METRIC_EXPORT_TIMEOUT": "soon"}
     assert [variable for variable, _ in opentelemetry.first_invalid(environ, ["otlp"], [])] == [
         "OTEL_METRIC_EXPORT_INTERVAL"
