@@ -1,4 +1,4 @@
-"""What every test can ask for. Nothing of our own is mocked: databases, caches and upstreams are real."""
+"""Fixtures of all tests. Nothing of the service is mocked: databases, caches and upstream services are real."""
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,7 +21,7 @@ from support_service.telemetry.provider import Metrics, build_resource
 from support_service.timeline.cache.base import SnapshotStore
 from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.redis import RedisCache
-from tests.support.calls import PATIENCE
+from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.scrape import Scrape
 from tests.support.servers import PostgresServer
 from tests.support.sessions import (  # noqa: F401 - fixtures
@@ -38,7 +38,7 @@ from tests.support.sessions import (  # noqa: F401 - fixtures
 from tests.support.timings import PATIENT_DATABASE, patient_timings
 from tests.support.upstream import OrderService, PagedService, Upstream, fulfillment_service, payment_service
 
-# The same examples in every run, and no clock in the verdict.
+# Each run uses the same examples, and no result depends on the clock.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
 
@@ -50,13 +50,13 @@ both_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], in
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> str:
-    """Which database a test runs on: SQLite, unless the test is marked with `both_databases`."""
+    """The database of a test: SQLite, unless the test is marked with `both_databases`."""
     return getattr(request, "param", "sqlite")
 
 
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -> Iterator[str]:
-    """The address of a migrated, empty database."""
+    """The URL of a migrated, empty database."""
     if backend == "sqlite":
         path = tmp_path / "support.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
@@ -80,11 +80,11 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture(params=["in-process", "redis"])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[SnapshotStore]:
-    """Each cache there is."""
+    """Each kind of timeline cache."""
     cache = (
         InProcessCache()
         if request.param == "in-process"
-        else RedisCache(request.getfixturevalue("redis").url, PATIENCE)
+        else RedisCache(request.getfixturevalue("redis").url, GENEROUS_TIMEOUT)
     )
     yield cache
     await cache.close()
@@ -92,7 +92,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[SnapshotStore]:
 
 @pytest.fixture
 def instruments() -> Iterator[Instruments]:
-    """Instruments of their own."""
+    """Instruments with their own metrics provider."""
     metrics = Metrics(("prometheus",), build_resource())
     yield Instruments(metrics.meter)
     metrics.close()
@@ -123,13 +123,13 @@ async def shipments() -> AsyncIterator[PagedService]:
 def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
     """The variables of a service without upstream services."""
     return {
-        # After a stall of the machine a source that is in order looks late.
+        # A healthy source looks late after a stall of the machine.
         "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
         "SUPPORT_TIMELINE_DEADLINE": "60",
         "SUPPORT_DATABASE_URL": database_url,
         "SUPPORT_ATTACHMENT_DIR": str(tmp_path / "attachments"),
         "SUPPORT_ACCESS_LOG": "0",
-        "SUPPORT_SHED_LAG": "0",  # a busy machine is no failure
+        "SUPPORT_SHED_LAG": "0",  # a busy machine must not shed load
     }
 
 
@@ -154,13 +154,13 @@ def settings(environment: dict[str, str]) -> Settings:
 
 @pytest.fixture
 def timings() -> Timings:
-    """The times of the service under test."""
+    """The timings of the service under test."""
     return patient_timings()
 
 
 @pytest.fixture
 def make_client(aiohttp_client: MakeClient, environment: dict[str, str], timings: Timings) -> MakeClient:
-    """Start a service and give a client of it; keywords change its variables, None unsets one; `timings` its times."""
+    """Start a service and return its client; keywords change its variables (None unsets one) and its timings."""
 
     async def make(*, timings: Timings = timings, **changes: str | None) -> TestClient:
         wanted = environment | changes
@@ -184,12 +184,12 @@ def metrics(client: TestClient) -> Scrape:
 
 @pytest.fixture
 def attachment_dir(environment: dict[str, str]) -> Path:
-    """Where the service keeps its files."""
+    """The directory in which the service stores attachments."""
     return Path(environment["SUPPORT_ATTACHMENT_DIR"])
 
 
 class ServiceServer(TestServer):
-    """Runs an app as `support-service serve` does: aiohttp's test server would cancel a handler whose client left."""
+    """Runs an app as `support-service serve` does. aiohttp's test server would cancel handlers of clients that left."""
 
     async def _make_runner(self, **_: Any) -> web.BaseRunner:
         return Runner(self.app, access_log=None, read_bufsize=READ_BUFFER)

@@ -33,6 +33,6 @@ async def test_32_clients_write_and_read(client, metrics):
     await asyncio.gather(*(work(number) for number in range(CLIENTS)))
     assert answers == {200: CLIENTS * ROUNDS * 5, 201: CLIENTS * ROUNDS}
     assert len((await list_cases(client, limit="200"))["items"]) == CLIENTS
-    assert metrics.moved("support_conversation_added_total") == {"agent": CLIENTS * ROUNDS}
+    assert metrics.nonzero("support_conversation_added_total") == {"agent": CLIENTS * ROUNDS}
     assert metrics.value("support_attachment_backlog_files") == CLIENTS * ROUNDS
     assert metrics.value("support_attachment_backlog_bytes") == CLIENTS * ROUNDS * 2000

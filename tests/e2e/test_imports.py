@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.support.process import START, environment
+from tests.support.process import START_TIMEOUT, environment
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -66,7 +66,7 @@ def loaded(sqlite_template, tmp_path):
             env=environment(**variables),
             capture_output=True,
             text=True,
-            timeout=START,
+            timeout=START_TIMEOUT,
         )
         assert ended.returncode == 0, ended.stderr
         return OPTIONAL & set(ended.stdout.split())

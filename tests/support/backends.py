@@ -1,4 +1,4 @@
-"""The real backends of telemetry that tests export to, or are scraped by: VictoriaMetrics, Prometheus, rotel."""
+"""Real telemetry backends: VictoriaMetrics, Prometheus, and the collector rotel."""
 
 import json
 import subprocess
@@ -9,54 +9,54 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tests.support.servers import _until, find_binary, free_port
+from tests.support.servers import find_binary, free_port, wait_until_ready
 
 Series = dict[str, str]
 
 
 class Backend:
-    """A server with a port of its own, started at once; it is ended by its own process id."""
+    """A server process on a free port, started by the constructor and ended by its process id."""
 
     def __init__(self, folder: Path, port: int, ready: str, *command: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self._ready = ready
+        self._ready_path = ready
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "server.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
         try:
-            _until(self._answers, self._process, log)
+            wait_until_ready(self._is_ready, self._process, log)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """End it, in whatever state it is."""
+        """Kill the process, whatever its state."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
 
     def query(self, promql: str) -> list[tuple[Series, float]]:
-        """What an instant query gives now: label sets and values."""
+        """Return the result of an instant query: label sets and values."""
         answer = self.get("/api/v1/query", query=promql)
         return [(found["metric"], float(found["value"][1])) for found in answer["data"]["result"]]
 
     def get(self, path: str, **query: str) -> Any:
-        """The JSON that a path answers."""
+        """Return the JSON of a path."""
         with urllib.request.urlopen(f"{self.url}{path}?{urllib.parse.urlencode(query)}", timeout=10) as answer:
             return json.load(answer)
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(self.url + self._ready, timeout=1) as answer:
+            with urllib.request.urlopen(self.url + self._ready_path, timeout=1) as answer:
                 return answer.status == 200
         except OSError as failure:
-            # A collector has no page to show: any answer of HTTP's means that it listens.
-            return not self._ready and hasattr(failure, "code")
+            # A collector has no readiness page: any HTTP response means that it listens.
+            return not self._ready_path and hasattr(failure, "code")
 
 
 class VictoriaMetrics(Backend):
-    """Debian's VictoriaMetrics, which takes OTLP and names its series as Prometheus does."""
+    """Debian's VictoriaMetrics, which accepts OTLP and uses Prometheus's naming of series."""
 
     def __init__(self, folder: Path) -> None:
         port = free_port()
@@ -68,19 +68,19 @@ class VictoriaMetrics(Backend):
             f"-httpListenAddr=127.0.0.1:{port}",
             f"-storageDataPath={folder / 'data'}",
             "-opentelemetry.usePrometheusNaming",
-            "-search.latencyOffset=0s",  # a test asks for what came a moment ago
+            "-search.latencyOffset=0s",  # makes the latest samples visible at once
             "-search.disableCache",
         )
         self.otlp = f"{self.url}/opentelemetry/v1/metrics"
 
     def query(self, promql: str) -> list[tuple[Series, float]]:
-        """What an instant query gives now, with all that has come in; by itself that may take ten seconds."""
+        """Flush, which may otherwise take ten seconds, and return the result of an instant query."""
         urllib.request.urlopen(f"{self.url}/internal/force_flush", timeout=10).close()
         return super().query(promql)
 
 
 class Prometheus(Backend):
-    """Debian's Prometheus, which evaluates rules each second, and scrapes targets every three; `others` are by name."""
+    """Debian's Prometheus; evaluates rules every second and scrapes every three. `others` are targets by job."""
 
     def __init__(self, folder: Path, target: str, rules: Sequence[Path] = (), **others: str) -> None:
         port = free_port()
@@ -104,19 +104,19 @@ class Prometheus(Backend):
 
 
 class Collector(Backend):
-    """The collector that PyPI's rotel ships; it takes OTLP over HTTP and hands it on to `sink`."""
+    """The collector rotel from PyPI; accepts OTLP over HTTP and exports to `endpoint`."""
 
-    def __init__(self, folder: Path, sink: str) -> None:
+    def __init__(self, folder: Path, endpoint: str) -> None:
         port = free_port()
         spec = find_spec("rotel")
-        place = str(Path(spec.origin).parent) if spec and spec.origin else "/nowhere"
+        directory = str(Path(spec.origin).parent) if spec and spec.origin else "/nowhere"
         super().__init__(
             folder,
             port,
             "",
-            find_binary("rotel-agent", place),
+            find_binary("rotel-agent", directory),
             *("start", "--exporter", "otlp", "--otlp-exporter-protocol", "http", "--batch-timeout", "100ms"),
             *("--otlp-http-endpoint", f"127.0.0.1:{port}", "--otlp-grpc-endpoint", f"127.0.0.1:{free_port()}"),
-            *("--otlp-exporter-endpoint", sink, "--pid-file", str(folder / "rotel.pid")),
+            *("--otlp-exporter-endpoint", endpoint, "--pid-file", str(folder / "rotel.pid")),
             *("--log-file", str(folder / "rotel.log")),
         )

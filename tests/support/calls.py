@@ -1,4 +1,4 @@
-"""What clients of the service do again and again, and what they expect of a refusal."""
+"""Requests that tests send to the service, and checks of its responses."""
 
 import asyncio
 import inspect
@@ -13,35 +13,35 @@ from aiohttp.test_utils import TestClient
 
 Case = dict[str, Any]
 Value = TypeVar("Value")
-PATIENCE = 20.0  # seconds that something which must happen may take
+GENEROUS_TIMEOUT = 20.0  # seconds to wait for what must happen, on a busy machine
 
 
 async def open_case(client: TestClient, **fields: Any) -> Case:
-    """Open a case; what is not given is made up."""
+    """Open a case, with default fields unless given."""
     async with client.post("/support/cases", json={"subject": "A parcel", "channel": "email"} | fields) as response:
         assert response.status == 201, await response.text()
         return await response.json()
 
 
 async def read_case(client: TestClient, case: Case, **query: str) -> Case:
-    """A case's detail."""
+    """Return a case."""
     async with client.get(f"/support/cases/{case['id']}", params=query) as response:
         assert response.status == 200, await response.text()
         return await response.json()
 
 
 async def read_detail(client: TestClient, case: Case) -> Case:
-    """A case's detail with its timeline."""
+    """Return a case with its timeline."""
     return await read_case(client, case, includeTimeline="true")
 
 
 async def read_timeline(client: TestClient, case: Case) -> list[dict[str, Any]]:
-    """A case's timeline."""
+    """Return the timeline of a case."""
     return (await read_detail(client, case))["timeline"]
 
 
 async def refresh(client: TestClient, case: Case) -> Case:
-    """A case's detail, collected anew."""
+    """Refresh the timeline of a case; return the case with it."""
     async with client.post(f"/support/cases/{case['id']}/timeline/refresh") as response:
         assert response.status == 200, await response.text()
         return await response.json()
@@ -56,33 +56,33 @@ async def add_message(client: TestClient, case: Case, message: str = "Hello", **
 
 
 async def list_cases(client: TestClient, **query: str) -> dict[str, Any]:
-    """A page of cases."""
+    """Return a page of cases."""
     async with client.get("/support/cases", params=query) as response:
         assert response.status == 200, await response.text()
         return await response.json()
 
 
-async def found(client: TestClient, **query: str) -> list[str]:
-    """The subjects of the cases on a page."""
+async def list_subjects(client: TestClient, **query: str) -> list[str]:
+    """Return the subjects of a page of cases."""
     return [case["subject"] for case in (await list_cases(client, **query))["items"]]
 
 
 def form(data: bytes, filename: str = "note.txt", content_type: str = "text/plain") -> aiohttp.FormData:
-    """A form with a file."""
+    """Return a multipart form with one file."""
     document = aiohttp.FormData(quote_fields=False)
     document.add_field("file", io.BytesIO(data), filename=filename, content_type=content_type)
     return document
 
 
 async def upload(client: TestClient, case: Case, data: bytes = b"hello", **file: str) -> dict[str, Any]:
-    """Add a file to a case."""
+    """Upload a file to a case."""
     async with client.post(f"/support/cases/{case['id']}/attachments", data=form(data, **file)) as response:
         assert response.status == 201, await response.text()
         return await response.json()
 
 
-async def refused(response: aiohttp.ClientResponse, status: int, code: str) -> dict[str, Any]:
-    """The problem that an answer is; fails where it is another, or none."""
+async def expect_problem(response: aiohttp.ClientResponse, status: int, code: str) -> dict[str, Any]:
+    """Return the problem of a response; fail unless it has this status and code."""
     async with response:
         assert response.status == status, await response.text()
         assert response.content_type == "application/problem+json"
@@ -95,7 +95,7 @@ async def refused(response: aiohttp.ClientResponse, status: int, code: str) -> d
     return problem
 
 
-async def eventually(condition: Callable[[], Value | Awaitable[Value]], within: float = PATIENCE) -> Value:
+async def eventually(condition: Callable[[], Value | Awaitable[Value]], within: float = GENEROUS_TIMEOUT) -> Value:
     """Poll a condition, plain or async, until it is true; return its value.
 
     Fails after `within` seconds with the last value, so that the report shows what was there instead.
@@ -116,12 +116,12 @@ async def eventually(condition: Callable[[], Value | Awaitable[Value]], within: 
         raise AssertionError(f"still {value!r} after {within} s") from None
 
 
-def logged(lines: str) -> list[dict[str, Any]]:
-    """What a service that ended has logged, without what it says where it was too slow to hand on its last events."""
+def parse_log(lines: str) -> list[dict[str, Any]]:
+    """Return the log entries of a stopped service, except warnings about events left in the outbox."""
     entries = [json.loads(line) for line in lines.splitlines()]
     return [entry for entry in entries if not entry["message"].startswith("Events stay in the outbox")]
 
 
-def files(directory: Path) -> list[Path]:
-    """Every file below an attachment folder, the unfinished ones too."""
+def stored_files(directory: Path) -> list[Path]:
+    """Return every file below an attachment directory, including unfinished uploads."""
     return [path for path in directory.rglob("*") if path.is_file()]

@@ -8,7 +8,7 @@ from support_service.arguments.subcommands import Parser
 
 
 def every_command(below: Parser | None = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Parser]]:
-    """The words that name each command, at every depth, with its parser; the first is the program, without words."""
+    """Yield the words and the parser of each command at every depth, starting with the program itself."""
     below = below or parser()
     yield words, below
     for action in below._actions:

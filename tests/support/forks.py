@@ -1,7 +1,7 @@
 """Processes that are forked from one that has already imported the service.
 
-The import takes a second of CPU, and more than a hundred tests start the service. What differs from a new interpreter
-is only the import; `running(..., forked=False)` starts one where a test is about the interpreter's start or end.
+The import takes a second of CPU, and more than a hundred tests start the service. Forks differ from new interpreters
+only in this; `running(..., forked=False)` starts a new interpreter for tests of the interpreter's start or end.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class ForkedProcess:
     @classmethod
     async def start(cls, module: str, arguments: tuple[str, ...], cwd: Path, output: int, env: dict[str, str]) -> Self:
         """Run a module as `python -m` does; its output goes to an open file, or to a pipe."""
-        # The forkserver starts it, so that no audit event tells the guard of tests/support/plugins/tiers.py.
+        # The forkserver raises no audit event here, so raise it for the guard of tests/support/plugins/tiers.py.
         sys.audit("subprocess.Popen", sys.executable, ["-m", module, *arguments], cwd, env)
         reads_output = output == asyncio.subprocess.PIPE
         out, out_end = os.pipe() if reads_output else (-1, os.dup(output))
@@ -53,7 +53,7 @@ class ForkedProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     def send_signal(self, number: int) -> None:
@@ -62,11 +62,11 @@ class ForkedProcess:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End the process without asking it."""
+        """Kill the process."""
         self.send_signal(signal.SIGKILL)
 
     async def communicate(self) -> tuple[bytes | None, bytes]:
-        """Wait for its end; return what it wrote that was not read yet."""
+        """Wait for the end of the process; return its output that was not read yet."""
         out, errors = await asyncio.gather(self.stdout.read() if self.stdout else _nothing(), self.stderr.read())
         await self._ended.wait()
         return out, errors
@@ -90,7 +90,7 @@ class ForkedProcess:
 
 
 async def _nothing() -> None:
-    """What was written to a file is read there."""
+    """Return no output, since it was written to a file."""
 
 
 def _run(

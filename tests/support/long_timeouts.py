@@ -1,4 +1,4 @@
-"""`support-service` that gives up nothing soon, for tests whose machine may stand still."""
+"""`support-service` with long timeouts, for tests during which the machine may stall."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Import everything that a process of the service imports, so that its forks start without importing anything."""
+"""Import every module of the service, so that forked processes start without importing anything."""
 
 import pkgutil
 from importlib import import_module
@@ -10,5 +10,5 @@ DRIVERS = ("aiosqlite", "asyncpg", "sqlalchemy.dialects.postgresql.asyncpg", "sq
 for found in pkgutil.walk_packages(support_service.__path__, f"{support_service.__name__}."):
     if not found.name.endswith(".__main__") and ".migrations" not in found.name:
         import_module(found.name)
-for name in DRIVERS:  # the ones that SQLAlchemy imports with the first engine
+for name in DRIVERS:  # SQLAlchemy imports these with the first engine
     import_module(name)

@@ -1,4 +1,4 @@
-"""The service as a process of its own, as an operator starts it."""
+"""`support-service` as a process, as an operator starts it."""
 
 import asyncio
 import os
@@ -10,20 +10,20 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.support.calls import PATIENCE, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.forks import ForkedProcess
 
-START = 120.0  # seconds, on a busy machine
-COVERAGE = {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}  # coverage.py measures new interpreters
-OURS = ("SUPPORT_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
+START_TIMEOUT = 120.0  # seconds, on a busy machine
+COVERAGE = {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}  # coverage.py measures new interpreters only
+SERVICE_VARIABLES = ("SUPPORT_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment without variables of ours, and those given.
+    """Return this process's environment without variables of the service, plus those given.
 
-    Bytecode is kept whatever that environment says: to compile the service anew takes 0.2 s at each start.
+    Bytecode is always written, since compiling the service takes 0.2 s at each start.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(SERVICE_VARIABLES)}
     return inherited | variables
 
 
@@ -32,28 +32,28 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         self._process = process
-        self._patience = START + PATIENCE
+        self._exit_timeout = START_TIMEOUT + GENEROUS_TIMEOUT
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Ask it to stop, for which it has less time than for a start and all that a command does."""
-        self._patience = PATIENCE
+        """Send a stop signal; from then on the shorter exit timeout applies."""
+        self._exit_timeout = GENEROUS_TIMEOUT
         self._process.send_signal(number)
 
-    async def ended(self, within: float | None = None) -> tuple[int, str, str]:
-        """Its exit status, what it printed and what it logged, once it has ended."""
-        async with asyncio.timeout(within or self._patience):
+    async def wait_for_exit(self, within: float | None = None) -> tuple[int, str, str]:
+        """Wait for the exit; return the exit status, stdout and stderr."""
+        async with asyncio.timeout(within or self._exit_timeout):
             out, errors = await self._process.communicate()
         return self._process.returncode, (out or b"").decode(), errors.decode()
 
-    async def printed(self, *, until: str) -> str:
-        """What it prints, up to a line that has the text."""
+    async def read_output(self, *, until: str) -> str:
+        """Return the output up to a line that contains a text."""
         lines = ""
-        async with asyncio.timeout(START):
+        async with asyncio.timeout(START_TIMEOUT):
             while until not in lines:
                 line = await self._process.stdout.readline()
                 if not line:
@@ -61,15 +61,15 @@ class Process:
                 lines += line.decode()
         return lines
 
-    async def asked(self, question: str) -> None:
-        """Wait until it prints a question, which has no line of its own."""
-        async with asyncio.timeout(START):
+    async def wait_for_prompt(self, question: str) -> None:
+        """Wait until the process prints a prompt, which ends without a newline."""
+        async with asyncio.timeout(START_TIMEOUT):
             await self._process.stdout.readuntil(question.encode())
 
-    async def answers(self, address: str) -> None:
-        """Wait until it serves."""
+    async def wait_until_ready(self, address: str) -> None:
+        """Wait until the service is ready."""
         async with aiohttp.ClientSession() as session:
-            await eventually(lambda: self._is_ready(session, address), START)
+            await eventually(lambda: self._is_ready(session, address), START_TIMEOUT)
 
     async def _is_ready(self, session: aiohttp.ClientSession, address: str) -> bool:
         try:
@@ -91,10 +91,10 @@ async def running(
     forked: bool = True,
     **variables: str,
 ) -> AsyncIterator[Process]:
-    """A command for the length of a block; it is killed at the end if it still runs.
+    """Run a command for the length of a block, and kill it at the end if it still runs.
 
-    What it prints can be read, unless there is an open file that it goes to. It runs in a new interpreter, as an
-    operator starts it, if it is not forked or reads from `stdin`.
+    Its output can be read unless it goes to an open file. If it is not forked or reads from `stdin`, it runs in a new
+    interpreter, as for an operator.
     """
     env = environment(**variables)
     if forked and stdin == asyncio.subprocess.DEVNULL and not COVERAGE & env.keys():

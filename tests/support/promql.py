@@ -1,4 +1,4 @@
-"""What queries name, and what there is."""
+"""The series that PromQL queries use, and the series that exist."""
 
 import re
 from pathlib import Path
@@ -11,23 +11,23 @@ RULES = sorted((ROOT / "observability" / "prometheus" / "rules").glob("*.yaml"))
 NAME = re.compile(
     r"\b(?:support|http_server|db_client|process|cpython)_[a-z0-9_]+\b|\b(?:support|source|service):[\w:]+"
 )
-PLACES = re.compile(r"\{[^}]*\}|\b(?:by|on|ignoring|without|group_left|group_right) ?\([^)]*\)")
+LABEL_LISTS = re.compile(r"\{[^}]*\}|\b(?:by|on|ignoring|without|group_left|group_right) ?\([^)]*\)")
 SUFFIXES = ("_bucket", "_sum", "_count")
 
 
-def known() -> set[str]:
-    """Every series that an instrument or a recording rule makes, without what a histogram's samples append."""
+def known_series() -> set[str]:
+    """Return the series of all instruments and recording rules, without suffixes of histograms."""
     recorded = {name for path in RULES for name in re.findall(r"record: (\S+)", path.read_text())}
     return {row.prometheus for row in TABLE} | recorded
 
 
-def names(expr: str) -> set[str]:
-    """The series that a query asks for, without what a histogram's samples append."""
-    return {family(name) for name in NAME.findall(PLACES.sub(" ", expr))}
+def queried_series(expr: str) -> set[str]:
+    """Return the series that a query uses, without suffixes of histograms."""
+    return {series_family(name) for name in NAME.findall(LABEL_LISTS.sub(" ", expr))}
 
 
-def family(name: str) -> str:
-    """A sample's name without what a histogram appends, where a histogram has that name."""
+def series_family(name: str) -> str:
+    """Return the name of a sample without the suffix of a histogram."""
     histograms = {row.prometheus for row in TABLE if row.kind == "histogram"}
     for suffix in SUFFIXES:
         bare = name.removesuffix(suffix)

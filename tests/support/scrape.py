@@ -1,4 +1,4 @@
-"""The metrics of an app as Prometheus reads them: out of the rendered exposition."""
+"""The metrics of an app as Prometheus reads them, from the rendered exposition."""
 
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
@@ -9,7 +9,7 @@ Labels = dict[str, str]
 
 
 def parse(text: str) -> list[tuple[str, Labels, float]]:
-    """Every sample of an exposition: its name, its labels, its value."""
+    """Return every sample of an exposition: name, labels and value."""
     return [
         (sample.name, dict(sample.labels), float(sample.value))
         for family in text_string_to_metric_families(text)
@@ -18,7 +18,7 @@ def parse(text: str) -> list[tuple[str, Labels, float]]:
 
 
 class Scrape:
-    """Reads an app's metrics; each question renders them again."""
+    """Reads an app's metrics; each method renders them again."""
 
     def __init__(self, app: web.Application) -> None:
         self._metrics = app[METRICS]
@@ -32,23 +32,23 @@ class Scrape:
         return parse(text)
 
     def value(self, name: str, **labels: str) -> float | None:
-        """The value of the one series with exactly these labels; None where there is no such series."""
+        """Return the value of the series with exactly these labels, or None if there is none."""
         found = [value for _, given, value in self.samples(name) if given == labels]
         assert len(found) <= 1, f"{name}{labels} is exposed {len(found)} times"
         return found[0] if found else None
 
-    def series(self, name: str) -> list[Labels]:
-        """The label sets that a name has."""
+    def label_sets(self, name: str) -> list[Labels]:
+        """Return the label sets of a name."""
         return [labels for _, labels, _ in self.samples(name)]
 
-    def counted(self, name: str) -> list[Labels]:
-        """The label sets of a name that do not stand at 0."""
+    def nonzero_labels(self, name: str) -> list[Labels]:
+        """Return the label sets of a name whose value is not 0."""
         return [labels for _, labels, value in self.samples(name) if value]
 
     def total(self, name: str) -> float:
-        """The sum over every series of a name."""
+        """Return the sum of all series of a name."""
         return sum(value for _, _, value in self.samples(name))
 
-    def moved(self, name: str) -> dict[str, float]:
-        """The series of a name with one label that do not stand at 0, by that label's value."""
+    def nonzero(self, name: str) -> dict[str, float]:
+        """Return the values of a name that are not 0, by the value of its only label."""
         return {next(iter(labels.values())): value for _, labels, value in self.samples(name) if value}

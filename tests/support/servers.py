@@ -1,6 +1,6 @@
-"""The real servers that tests run against: started here, on free ports, and ended by their own process ids.
+"""Real servers for the tests, started on free ports and ended by their process ids.
 
-A binary that is missing fails the run and says how to get it; nothing is skipped.
+A missing binary fails the run and reports how to install it; nothing is skipped.
 """
 
 import itertools
@@ -24,9 +24,9 @@ import psutil
 import redis
 
 START_TIMEOUT = 120.0  # seconds, on a busy machine
-PORTS = range(10_000, 32_000)  # below those that Linux gives out by itself: a test's server once got another's that way
+PORTS = range(10_000, 32_000)  # below the ephemeral ports, which Linux may assign to other servers
 
-# Each run begins somewhere else, and its workers, whose parent it is, so far apart that none comes to another's.
+# Each run starts at another port, and its workers so far apart that their ports do not overlap.
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
 _ports = itertools.count((os.getppid() * 997 + int(_worker) * 2000) if _worker else os.getpid() * 997)
 
@@ -35,16 +35,18 @@ class MissingServer(Exception):
     """A server that the tests need is not installed."""
 
 
-def find_binary(name: str, *places: str) -> str:
-    """Where a server's binary lies; raises MissingServer with the way to get it."""
-    found = shutil.which(name, path=os.pathsep.join([*places, os.environ.get("PATH", ""), "/usr/bin", "/usr/sbin"]))
+def find_binary(name: str, *directories: str) -> str:
+    """Return the path of a server's binary; raise MissingServer with the way to install it."""
+    found = shutil.which(
+        name, path=os.pathsep.join([*directories, os.environ.get("PATH", ""), "/usr/bin", "/usr/sbin"])
+    )
     if found is None:
         raise MissingServer(f"The tests need {name}, which is not installed: run `make services` first.")
     return found
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on, and that nobody gets who asks the system for any before it is used."""
+    """Return a loopback port that is free, and that the system does not assign to others before it is used."""
     for number in _ports:
         with socket.socket() as listener:
             try:
@@ -52,20 +54,20 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
-    raise AssertionError("a count does not end")
+    raise AssertionError("an endless count ended")
 
 
-def _until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server that was just started answers."""
-    give_up = time.monotonic() + START_TIMEOUT
+def wait_until_ready(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server that was just started is ready."""
+    deadline = time.monotonic() + START_TIMEOUT
     while not ready():
-        if process.poll() is not None or time.monotonic() > give_up:
+        if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{process.args} did not start:\n{log.read_text()[-2000:]}")
         time.sleep(0.02)
 
 
 class RedisServer:
-    """A Redis, without persistence unless asked; it can be killed, frozen and started again at the same address."""
+    """A Redis, by default without persistence, that can be killed, frozen and restarted at the same address."""
 
     def __init__(self, folder: Path, appendonly: str = "no") -> None:
         self._binary = find_binary("redis-server")
@@ -76,7 +78,7 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
     def start(self) -> None:
-        """Start it where it does not run; without persistence it is empty then."""
+        """Start the server unless it runs; without persistence it is empty."""
         if self._process is not None and self._process.poll() is None:
             return
         options = {"port": self._port, "bind": "127.0.0.1", "save": "", "appendonly": self._appendonly}
@@ -85,35 +87,35 @@ class RedisServer:
         log = self._folder / "redis.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen([self._binary, *arguments], stdout=output, stderr=output)
-        _until(self._answers, self._process, log)
+        wait_until_ready(self._is_ready, self._process, log)
 
     def empty(self) -> None:
-        """Forget every key."""
+        """Delete every key."""
         with redis.Redis.from_url(self.url) as client:
             client.flushall()
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill the server, as a crash would."""
         self._signal(signal.SIGKILL)
         self._process.wait()
 
     def freeze(self) -> None:
-        """Let it hold its connections and answer nothing."""
+        """Suspend the server: it keeps its connections and answers nothing."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the server."""
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End it, in whatever state it is."""
+        """Kill the server, whatever its state."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
     def _signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             with redis.Redis.from_url(self.url, socket_timeout=1) as client:
                 return bool(client.ping())
@@ -122,13 +124,13 @@ class RedisServer:
 
 
 class PostgresServer:
-    """A PostgreSQL cluster of the tests' own; root runs it as the user `postgres`, which PostgreSQL insists on."""
+    """A PostgreSQL cluster for the tests; root runs it as the user `postgres`, as PostgreSQL requires."""
 
     def __init__(self, folder: Path) -> None:
         versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
-        places = [str(path) for path in versions]
+        directories = [str(path) for path in versions]
         self._initdb, self._postgres, self._psql = (
-            find_binary(name, *places) for name in ("initdb", "postgres", "psql")
+            find_binary(name, *directories) for name in ("initdb", "postgres", "psql")
         )
         self._folder = folder
         self._port = free_port()
@@ -150,11 +152,11 @@ class PostgresServer:
         )
 
     def url(self, database: str = "postgres") -> str:
-        """The address of a database in this cluster."""
+        """Return the URL of a database in this cluster."""
         return f"postgresql://tests@127.0.0.1:{self._port}/{database}"
 
     def start(self) -> None:
-        """Start it where it does not run, with the data that it had."""
+        """Start the server unless it runs, with its previous data."""
         if self._process is not None and self._process.poll() is None:
             return
         settings = {"port": self._port, "unix_socket_directories": self._folder, "listen_addresses": "127.0.0.1"}
@@ -169,37 +171,37 @@ class PostgresServer:
                 cwd=self._folder,
                 **self._user,
             )
-        _until(self._answers, self._process, log)
+        wait_until_ready(self._is_ready, self._process, log)
 
     def stop(self) -> None:
-        """End it without waiting for its clients; what was committed is there again after the next start."""
+        """Stop the server without waiting for clients; committed data survives."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
 
     def freeze(self) -> None:
-        """Let it and all its children hold their connections and answer nothing."""
+        """Suspend the server and its children: they keep their connections and answer nothing."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the server."""
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End it, in whatever state it is."""
+        """Stop the server, whatever its state."""
         if self._process is not None and self._process.poll() is None:
             self.thaw()
             self.stop()
 
     def _signal(self, number: int) -> None:
-        # The server first: once it stands, its children are all there are.
+        # Suspend the server first, so that it can't fork more children.
         server = psutil.Process(self._process.pid)
         server.send_signal(number)
         for child in server.children():
-            with suppress(psutil.NoSuchProcess):  # a backend whose client has left ends once it may go on
+            with suppress(psutil.NoSuchProcess):  # a backend whose client has disconnected ends when it is resumed
                 child.send_signal(number)
 
     def run(self, sql: str, database: str = "postgres") -> str:
-        """Run a statement as the superuser; gives psql's bare output."""
+        """Run a statement as the superuser; return psql's unaligned output."""
         done = subprocess.run(
             [self._psql, "-h", self._folder, "-p", str(self._port), "-U", "tests", "-XAtqc", sql, database],
             check=True,
@@ -210,16 +212,16 @@ class PostgresServer:
         return done.stdout.strip()
 
     def create_database(self, template: str = "template0") -> str:
-        """A new database, a copy of the template; gives its name."""
+        """Create a database as a copy of the template; return its name."""
         name = f"t{uuid4().hex}"
         self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return name
 
     def drop_database(self, name: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Drop a database, and disconnect its clients."""
         self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             return self.run("SELECT 1") == "1"
         except subprocess.CalledProcessError:
@@ -227,7 +229,7 @@ class PostgresServer:
 
 
 class S3Server:
-    """moto's S3 as a process: it keeps everything in memory, and is empty after each start."""
+    """moto's S3 as a process; it stores everything in memory, and is empty after each start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -236,7 +238,7 @@ class S3Server:
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start it where it does not run."""
+        """Start the server unless it runs."""
         if self._process is not None and self._process.poll() is None:
             return
         log = self._folder / "s3.log"
@@ -247,16 +249,16 @@ class S3Server:
                 stderr=output,
                 env={"PATH": os.environ.get("PATH", ""), "AWS_DEFAULT_REGION": "us-east-1", "PYTHONWARNINGS": "ignore"},
             )
-        _until(self._answers, self._process, log)
+        wait_until_ready(self._is_ready, self._process, log)
 
     def create_bucket(self, name: str | None = None) -> str:
-        """A new, empty bucket; gives its name."""
+        """Create an empty bucket; return its name."""
         name = name or f"b{uuid4().hex}"
         self._call("PUT", f"/{name}")
         return name
 
     def begin_multipart_upload(self, bucket: str, key: str) -> None:
-        """Open an upload that nobody ends."""
+        """Start a multipart upload that is never completed."""
         self._call("POST", f"/{bucket}/{key}?uploads")
 
     def multipart_uploads(self, bucket: str) -> list[str]:
@@ -264,24 +266,24 @@ class S3Server:
         return re.findall("<Key>(.*?)</Key>", self._call("GET", f"/{bucket}?uploads").decode())
 
     def freeze(self) -> None:
-        """Let it hold its connections and answer nothing."""
+        """Suspend the server: it keeps its connections and answers nothing."""
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the server."""
         self._process.send_signal(signal.SIGCONT)
 
     def replace(self, bucket: str, key: str, data: bytes) -> None:
-        """Put other bytes under a key."""
+        """Replace the bytes of a key."""
         self._call("PUT", f"/{bucket}/{key}", data)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the server."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """End it, in whatever state it is."""
+        """Kill the server, whatever its state."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
@@ -291,7 +293,7 @@ class S3Server:
         with urllib.request.urlopen(request, timeout=10) as response:
             return response.read()
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             self._call("GET", "/")
         except urllib.error.HTTPError:

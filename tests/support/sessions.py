@@ -1,4 +1,4 @@
-"""The servers that one run of the tests shares, as fixtures; conftest.py hands them on."""
+"""Servers that one test run shares, as fixtures that conftest.py imports."""
 
 import os
 import shutil
@@ -15,14 +15,14 @@ from tests.support.servers import MissingServer, PostgresServer, RedisServer, S3
 
 
 def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Do blocking work that runs an event loop of its own; gives what it gives."""
+    """Run blocking work that uses its own event loop in a thread; return its result."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(work, *arguments).result()
 
 
 @pytest.fixture(scope="session")
 def redis_server(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """The session's Redis."""
+    """The Redis of the session."""
     try:
         server = RedisServer(tmp_path_factory.mktemp("redis"))
     except MissingServer as missing:
@@ -36,8 +36,8 @@ def redis_server(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="session")
 def postgres_server(servers: None) -> Iterator[PostgresServer]:
-    """The session's PostgreSQL, with a migrated template."""
-    # Not below pytest's own folder, which the user `postgres` may not enter.
+    """The PostgreSQL of the session."""
+    # The user `postgres` may not enter pytest's own directory.
     folder = Path(tempfile.mkdtemp(prefix="support-postgres-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
     server = None
     try:
@@ -70,7 +70,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def promtool(servers: None) -> str:
-    """Prometheus's linter."""
+    """The path of Prometheus's linter."""
     try:
         return find_binary("promtool")
     except MissingServer as missing:
@@ -79,7 +79,7 @@ def promtool(servers: None) -> str:
 
 @pytest.fixture(scope="session")
 def s3_server(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """The session's S3."""
+    """The S3 server of the session."""
     server = S3Server(tmp_path_factory.mktemp("s3"))
     try:
         server.start()
@@ -90,7 +90,7 @@ def s3_server(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """A running S3, and credentials for it."""
+    """A running S3 server, with credentials in the environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
     s3_server.start()

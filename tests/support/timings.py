@@ -1,4 +1,4 @@
-"""Timings of services under test: more time than a busy machine takes. Processes have what operators give."""
+"""Generous timings of services under test. Services that run as processes use the defaults."""
 
 from dataclasses import replace
 
@@ -7,11 +7,13 @@ from support_service.database.timings import DatabaseTimings, PostgresTimings
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.component import EventTimings
 from support_service.events.relay import RelayTimings
-from tests.support.calls import PATIENCE
+from tests.support.calls import GENEROUS_TIMEOUT
 
-PATIENT_POSTGRES = PostgresTimings(connect_timeout=6 * PATIENCE, pool_timeout=6 * PATIENCE, lock_timeout=6 * PATIENCE)
+PATIENT_POSTGRES = PostgresTimings(
+    connect_timeout=6 * GENEROUS_TIMEOUT, pool_timeout=6 * GENEROUS_TIMEOUT, lock_timeout=6 * GENEROUS_TIMEOUT
+)
 PATIENT_DATABASE = DatabaseTimings(postgres=PATIENT_POSTGRES)
-PATIENT_REDIS = RedisBrokerTimings(timeout=2 * PATIENCE)
+PATIENT_REDIS = RedisBrokerTimings(timeout=2 * GENEROUS_TIMEOUT)
 
 
 def patient_timings(**changes: object) -> Timings:
@@ -26,4 +28,4 @@ def patient_events(**changes: object) -> EventTimings:
 
 
 SHORT_LEASE = patient_timings(events=patient_events(relay=RelayTimings(lease_duration=1.0)))
-"""A relay that was stopped late keeps its lease for a short time only."""
+"""Timings with a short lease, so that the lease of a stopped relay expires soon."""

@@ -1,4 +1,4 @@
-"""Fake order, payment and fulfillment services over TCP: they know documents, record calls and fail as a test says."""
+"""Fake order, payment and fulfillment services over TCP, which record calls and fail on demand."""
 
 import asyncio
 import json
@@ -12,16 +12,16 @@ from tests.support.upstream_faults import Exchange, Fault
 
 
 class Upstream:
-    """A service that answers the targets that it knows with their documents, others with 404, and all as `fault` says.
+    """Answers known targets with their documents and others with 404, unless `fault` is set.
 
-    Without `keep_alive` each response closes its connection, so that no call meets a connection from before a fault.
+    Without `keep_alive` each response closes its connection, so that no call uses a connection from before a fault.
     """
 
     def __init__(self, *, keep_alive: bool = True) -> None:
         self.fault: Fault | None = None
         self.calls: list[str] = []  # targets of the requests, percent-encoded as received
         self.traceparents: list[str | None] = []  # of the requests
-        self.waiting = 0  # requests that are being held
+        self.waiting = 0  # requests that are held back
         self.sent = 0  # bytes
         self.documents: dict[str, bytes] = {}  # JSON by target
         self._keep_alive = keep_alive
@@ -44,7 +44,7 @@ class Upstream:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    def know(self, target: str, document: Any) -> None:
+    def serve_document(self, target: str, document: Any) -> None:
         """Answer a target with a document."""
         self.documents[target] = json.dumps(document).encode()
 
@@ -56,11 +56,11 @@ class Upstream:
         """Answer every request with a status."""
         self.fault = faults.status(status, *(f"{name.replace('_', '-')}: {text}" for name, text in headers.items()))
 
-    def say(self, body: bytes | str) -> None:
-        """Answer every request with these bytes, labelled as JSON."""
+    def answer_with_bytes(self, body: bytes | str) -> None:
+        """Answer every request with these bytes, as JSON content."""
         self.fault = faults.body(body)
 
-    def answer_with(self, document: Any) -> None:
+    def answer_with_document(self, document: Any) -> None:
         """Answer every request with this document, whatever its shape."""
         self.fault = faults.document(document)
 
@@ -84,8 +84,8 @@ class Upstream:
         self.fault = wait
         return release
 
-    def meet(self, barrier: asyncio.Barrier) -> None:
-        """Answer only once as many requests as the barrier has parties are in flight together."""
+    def answer_at_barrier(self, barrier: asyncio.Barrier) -> None:
+        """Answer once as many requests as the barrier has parties are in flight."""
 
         async def wait(exchange: Exchange) -> None:
             await asyncio.wait_for(barrier.wait(), faults.HOLD_FOR)
@@ -97,7 +97,7 @@ class Upstream:
         """Close every connection without a response."""
         self.fault = faults.close_before_headers
 
-    def break_off(self) -> None:
+    def close_in_body(self) -> None:
         """Start every response and close the connection in the middle of the body."""
         self.fault = faults.close_in_body
 
@@ -107,8 +107,8 @@ class Upstream:
 
     async def answer(self, exchange: Exchange) -> None:
         """Answer a request normally, whatever `fault` is."""
-        known = self.documents.get(exchange.target)
-        await exchange.respond(404 if known is None else 200, known or b"")
+        document = self.documents.get(exchange.target)
+        await exchange.respond(404 if document is None else 200, document or b"")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -144,12 +144,12 @@ class OrderService(Upstream):
     def add(self, order: str, *events: str, status: str = "paid", at: str = "2026-01-02T00:00:00Z") -> None:
         """Add an order, with events of these types an hour apart."""
         placed = {"id": order, "status": status, "grandTotal": "12.50", "createdAt": "2026-01-01T00:00:00Z"}
-        self.know(f"/orders/{_segment(order)}", placed | {"updatedAt": at})
+        self.serve_document(f"/orders/{_segment(order)}", placed | {"updatedAt": at})
         history = [
             {"type": kind, "payload": {"step": step}, "createdAt": f"2026-01-01T{step:02}:00:00Z"}
             for step, kind in enumerate(events)
         ]
-        self.know(f"/orders/{_segment(order)}/events", history)
+        self.serve_document(f"/orders/{_segment(order)}/events", history)
 
 
 class PagedService(Upstream):
@@ -164,10 +164,10 @@ class PagedService(Upstream):
     def add(self, item: str, order: str, at: str = "2026-01-03T00:00:00Z") -> None:
         """Add an item of an order, or replace it."""
         document = {"id": item, "orderId": order, "createdAt": at, "updatedAt": at} | self._fields
-        self.know(f"{self._path}/{_segment(item)}", document)
+        self.serve_document(f"{self._path}/{_segment(item)}", document)
         page = self._pages.setdefault(order, {})
         page[item] = document
-        self.know(f"{self._path}?orderId={_segment(order)}&limit=50", {"items": list(page.values())})
+        self.serve_document(f"{self._path}?orderId={_segment(order)}&limit=50", {"items": list(page.values())})
 
     async def answer(self, exchange: Exchange) -> None:
         """Answer normally; an order without items has an empty page."""

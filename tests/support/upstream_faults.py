@@ -1,4 +1,4 @@
-"""One request to a fake upstream service, and the ways in which the service can fail to answer it."""
+"""A request to a fake upstream service, and the ways in which the service can fail to answer it."""
 
 import asyncio
 import gzip
@@ -106,7 +106,7 @@ async def hang_before_headers(_: Exchange) -> None:
 
 
 async def one_byte_a_second(exchange: Exchange) -> None:
-    """Send the headers, then one byte of white space a second, which is valid JSON so far."""
+    """Send the headers, then one blank a second, which is valid JSON so far."""
     await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
     for _ in range(round(HOLD_FOR)):
         await exchange.send(b" ")

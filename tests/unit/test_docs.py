@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.promql import NAME, ROOT, family, known
+from tests.support.promql import NAME, ROOT, known_series, series_family
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "observability").rglob("*.md"))]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -38,4 +38,4 @@ def test_metrics_are_those_there_are(page: Path):
     """Every metric of ours that a page names is in the table."""
     named = {name for name in NAME.findall(page.read_text()) if name.startswith("support_")}
     tree = {"support_service"}  # the package
-    assert {family(name) for name in named} - tree <= known()
+    assert {series_family(name) for name in named} - tree <= known_series()

@@ -8,7 +8,7 @@ import pytest
 
 from support_service.attachments.component import AttachmentTimings
 from tests.conftest import both_databases
-from tests.support.calls import files, open_case, read_case, read_timeline, refused, upload
+from tests.support.calls import expect_problem, open_case, read_case, read_timeline, stored_files, upload
 from tests.support.scrape import Scrape
 from tests.support.timings import patient_timings
 
@@ -50,7 +50,7 @@ async def test_upload_and_download(client, case, metrics):
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Content-Security-Policy"] == "sandbox"
         assert response.headers["Content-Disposition"].startswith('attachment; filename="a b.bin"')
-    assert metrics.moved("support_attachment_stored_total") == {"image/png": 1}
+    assert metrics.nonzero("support_attachment_stored_total") == {"image/png": 1}
     assert (metrics.value(BYTES), metrics.value(FILES)) == (len(data), 1)
 
 
@@ -68,14 +68,14 @@ async def test_attachments_are_listed_with_the_case(client, case):
 async def test_remove(client, case, kept, attachment_dir, metrics):
     """Removing takes the row and the file, and the gauges with them; a second time there is nothing to remove."""
     address = f"/support/cases/{case['id']}/attachments/{kept['id']}"
-    assert len(files(attachment_dir)) == 1
+    assert len(stored_files(attachment_dir)) == 1
     async with client.delete(address) as response:
         assert response.status == 204
-    assert files(attachment_dir) == []
+    assert stored_files(attachment_dir) == []
     assert (metrics.value(BYTES), metrics.value(FILES)) == (0, 0)
-    assert metrics.moved("support_attachment_deleted_total") == {"request": 1}
-    await refused(await client.delete(address), 404, "attachment_not_found")
-    await refused(await client.get(kept["uri"]), 404, "attachment_not_found")
+    assert metrics.nonzero("support_attachment_deleted_total") == {"request": 1}
+    await expect_problem(await client.delete(address), 404, "attachment_not_found")
+    await expect_problem(await client.get(kept["uri"]), 404, "attachment_not_found")
     assert (await read_case(client, case))["attachments"] == []
 
 
@@ -86,8 +86,8 @@ async def test_a_case_that_is_full(make_client, attachment_dir):
     kept = await upload(client, case, DATA)
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "9999", "Expect": "100-continue"}
     path = f"/support/cases/{case['id']}/attachments"
-    await refused(await client.post(path, data=b"", headers=headers), 409, "case_full")
-    assert len(files(attachment_dir)) == 1
+    await expect_problem(await client.post(path, data=b"", headers=headers), 409, "case_full")
+    assert len(stored_files(attachment_dir)) == 1
     assert await read_case(client, case) == case | {"attachments": [kept]}
 
 
@@ -131,7 +131,7 @@ async def test_a_range_gives_its_bytes(client, kept, asked, first, last):
 async def test_a_range_without_a_byte_is_refused(client, kept, asked):
     """A range that holds nothing is a problem, with the size to choose from."""
     response = await client.get(kept["uri"], headers={"Range": asked})
-    await refused(response, 416, "range_not_satisfiable")
+    await expect_problem(response, 416, "range_not_satisfiable")
     assert response.headers["Content-Range"] == "bytes */1024"
 
 
@@ -175,15 +175,15 @@ async def test_head(client, kept):
 
 async def test_a_file_that_is_gone_from_the_disk(client, kept, attachment_dir):
     """A row whose file is missing is a problem that says so, never half an answer."""
-    for path in files(attachment_dir):
+    for path in stored_files(attachment_dir):
         path.unlink()
-    await refused(await client.get(kept["uri"]), 503, "attachment_unreadable")
+    await expect_problem(await client.get(kept["uri"]), 503, "attachment_unreadable")
 
 
 async def test_a_file_that_breaks_off(client, case, attachment_dir):
     """A file that turns out too short in the middle of a download breaks the connection, never ends as if whole."""
     kept = await upload(client, case, b"x" * 3_000_000)
-    (path,) = files(attachment_dir)
+    (path,) = stored_files(attachment_dir)
     os.truncate(path, 1_000_000)
     async with client.get(kept["uri"]) as response:
         assert response.status == 200

@@ -6,7 +6,7 @@ from support_service.audit.sealer import Sealer
 from support_service.audit.verify import verify_chain
 from support_service.database.component import DATABASE
 from tests.conftest import both_databases
-from tests.support.calls import add_message, eventually, form, open_case, refused, upload
+from tests.support.calls import add_message, eventually, expect_problem, form, open_case, upload
 
 
 async def audit(client, case, **query):
@@ -124,7 +124,7 @@ async def test_pages_from_the_newest_on(client):
         await add_message(client, case)
     assert [each["action"] for each in seen] == ["message.added"] * 6 + ["case.opened"]
     response = await client.get(f"/support/cases/{case['id']}/audit", params={"cursor": "x"})
-    await refused(response, 422, "invalid_request")
+    await expect_problem(response, 422, "invalid_request")
 
 
 @both_databases
@@ -149,7 +149,7 @@ async def test_a_page_of_large_changes_ends_early(client):
 @pytest.mark.parametrize("name", ["nobody", "x" * 40, "%00", "đ"])
 async def test_of_an_unknown_case(client, name):
     """A case that never was is 404."""
-    await refused(await client.get(f"/support/cases/{name}/audit"), 404, "case_not_found")
+    await expect_problem(await client.get(f"/support/cases/{name}/audit"), 404, "case_not_found")
 
 
 @both_databases

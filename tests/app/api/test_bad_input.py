@@ -11,7 +11,7 @@ from yarl import URL
 from support_service.app import Timings
 from support_service.http.component import READINESS, HttpTimings
 from tests.conftest import both_databases
-from tests.support.calls import eventually, open_case, read_case, refused
+from tests.support.calls import eventually, expect_problem, open_case, read_case
 
 JSON = {"Content-Type": "application/json"}
 CASE = {"subject": "A", "channel": "email"}
@@ -63,7 +63,7 @@ def nested(depth):
 )
 async def test_a_body_that_is_no_json(client, body):
     """What is no JSON, or nests too deep, is 400 and says so."""
-    await refused(await post(client, body), 400, "malformed_json")
+    await expect_problem(await post(client, body), 400, "malformed_json")
 
 
 @both_databases
@@ -73,7 +73,7 @@ async def test_a_context_may_be_deep_but_not_too_deep(client):
         assert response.status == 201
         case = await response.json()
     assert (await read_case(client, case))["context"] == case["context"] == json.loads(nested(32))["context"]
-    await refused(await post(client, nested(33)), 400, "malformed_json")
+    await expect_problem(await post(client, nested(33)), 400, "malformed_json")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ async def test_a_context_may_be_deep_but_not_too_deep(client):
 )
 async def test_a_wrong_field_is_named(client, metrics, change, named):
     """A body that breaks rules is 422, and each field that does is named; nothing is opened."""
-    assert fields(await refused(await post(client, json.dumps(CASE | change)), 422, "invalid_request")) == named
+    assert fields(await expect_problem(await post(client, json.dumps(CASE | change)), 422, "invalid_request")) == named
     assert metrics.total("support_ticket_created_total") == 0
 
 
@@ -130,11 +130,13 @@ async def test_json_of_any_kind_is_bounded(client):
     context[0]["a"] += "x"
     metadata["a"] += "x"
     refusals = [
-        await refused(await client.patch(path, json={"context": context}), 422, "invalid_request"),
-        await refused(
+        await expect_problem(await client.patch(path, json={"context": context}), 422, "invalid_request"),
+        await expect_problem(
             await client.post(f"{path}/messages", json=SAID | {"metadata": metadata}), 422, "invalid_request"
         ),
-        await refused(await client.post(f"{path}/close", json=SAID | {"metadata": metadata}), 422, "invalid_request"),
+        await expect_problem(
+            await client.post(f"{path}/close", json=SAID | {"metadata": metadata}), 422, "invalid_request"
+        ),
     ]
     said = "must have at most 65,536 bytes as compact JSON"
     assert [problem["errors"] for problem in refusals] == [
@@ -171,13 +173,13 @@ async def test_json_counts_as_it_is_read(client, value, length):
     metadata["a"][-1] += "x"
     said = client.post(f"{path}/messages", json=SAID | {"metadata": metadata})
     for change in (said, client.patch(path, json={"context": metadata})):
-        await refused(await change, 422, "invalid_request")
+        await expect_problem(await change, 422, "invalid_request")
 
 
 @pytest.mark.parametrize("body", ["[]", "1", "null", '"text"', "true"])
 async def test_json_that_is_no_object(client, body):
     """JSON that is no object is 422."""
-    assert fields(await refused(await post(client, body), 422, "invalid_request")) == {"body"}
+    assert fields(await expect_problem(await post(client, body), 422, "invalid_request")) == {"body"}
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ async def test_json_that_is_no_object(client, body):
 @both_databases
 async def test_a_nul_is_refused_wherever_it_is(client, document):
     """No text may hold a NUL, be it in a field, a key or deep in a context."""
-    await refused(await post(client, json.dumps(document)), 422, "invalid_request")
+    await expect_problem(await post(client, json.dumps(document)), 422, "invalid_request")
 
 
 @both_databases
@@ -225,7 +227,7 @@ async def test_a_nul_or_a_broken_letter_in_an_address_breaks_nothing(client, met
 async def test_a_body_beside_a_query(client, body):
     """A body whose wrong field the query would replace is refused all the same; one that leaves it out is none."""
     path = f"/support/cases/{(await open_case(client))['id']}/status?status=pending&assignedAgentId=agent-7"
-    await refused(await post(client, body, path), 422, "invalid_request")
+    await expect_problem(await post(client, body, path), 422, "invalid_request")
     async with await post(client, "{}", path) as response:
         assert (response.status, (await response.json())["status"]) == (200, "pending")
 
@@ -240,7 +242,7 @@ async def test_a_body_over_a_mebibyte(client, size, chunked):
         for start in range(0, size, 65_536):
             yield body[start : start + 65_536]
 
-    await refused(await post(client, parts() if chunked else io.BytesIO(body)), 413, "body_too_large")
+    await expect_problem(await post(client, parts() if chunked else io.BytesIO(body)), 413, "body_too_large")
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
@@ -250,7 +252,7 @@ async def test_a_body_that_is_not_declared_as_json(client, content_type, path):
     case = await open_case(client)
     headers = {"Content-Type": content_type}
     response = await post(client, json.dumps(CASE), "/support/cases" + path.format(id=case["id"]), headers)
-    await refused(response, 415, "unsupported_type")
+    await expect_problem(response, 415, "unsupported_type")
 
 
 @pytest.mark.parametrize(
@@ -274,22 +276,22 @@ async def test_a_client_that_leaves_in_a_json_body(client, metrics):
     await eventually(lambda: client.app[READINESS].in_progress == 1)
     writer.transport.abort()
     name = "http_server_request_duration_seconds_count"
-    await eventually(lambda: metrics.counted(name) != [])
-    assert [labels["http_response_status_code"] for labels in metrics.counted(name)] == ["499"]
+    await eventually(lambda: metrics.nonzero_labels(name) != [])
+    assert [labels["http_response_status_code"] for labels in metrics.nonzero_labels(name)] == ["499"]
 
 
 @pytest.mark.parametrize(("entries", "told"), [(200_000, 1), (500, 100)])
 async def test_a_context_of_nonsense(client, entries, told):
     """Whatever is wrong with how many entries, the answer names some of it; too many are not looked at one by one."""
     response = await post(client, json.dumps(CASE | {"context": [0] * entries}))
-    assert len((await refused(response, 422, "invalid_request"))["errors"]) == told
+    assert len((await expect_problem(response, 422, "invalid_request"))["errors"]) == told
 
 
 @pytest.mark.parametrize("unit", ["[],", "[[]],", '{"a":{}},'])
 async def test_a_body_of_nothing_but_brackets(client, unit):
     """More lists and objects than anyone needs are refused before they are read; in a text they are none."""
     body = f'{{"subject": "A", "channel": "email", "context": [{unit * 10_000}1]}}'
-    problem = await refused(await post(client, body), 400, "malformed_json")
+    problem = await expect_problem(await post(client, body), 400, "malformed_json")
     assert "10,000 objects and lists" in problem["detail"]
     text = '\\" ' + "[{" * 10_000
     async with await post(client, json.dumps(CASE | {"description": text})) as response:
@@ -308,7 +310,7 @@ async def test_a_body_that_does_not_come(make_client):
     headers = {"Content-Type": "application/json"}
     async with client.post("/support/cases", data=unfinished(), headers=headers) as response:
         answered.set()
-        await refused(response, 408, "body_too_slow")
+        await expect_problem(response, 408, "body_too_slow")
         assert response.headers["Connection"] == "close"
 
 

@@ -6,7 +6,7 @@ import pytest
 from yarl import URL
 
 from tests.conftest import both_databases
-from tests.support.calls import form, refused
+from tests.support.calls import expect_problem, form
 
 IDS = {
     "plain": "nobody",
@@ -49,7 +49,7 @@ async def test_an_unknown_case(client, metrics, name):
         more = {"data": form(b"hello")} if (method, path) == ("POST", "/attachments") else arguments
         address = URL(f"/support/cases/{quote(IDS[name], safe='')}{path}", encoded=True)
         code = "attachment_not_found" if path.startswith("/attachments/") else "case_not_found"
-        problem = await refused(await client.request(method, address, **more), 404, code)
+        problem = await expect_problem(await client.request(method, address, **more), 404, code)
         assert len(problem["detail"]) < 400
     for counter in ("conversation_added", "ticket_status_changed", "attachment_stored", "ticket_created"):
         assert metrics.total(f"support_{counter}_total") == 0
@@ -59,7 +59,7 @@ async def test_an_unknown_case(client, metrics, name):
 async def test_an_id_that_is_no_text(client, raw):
     """Bytes that are no UTF-8, or no encoding at all, name no case."""
     response = await client.get(URL(f"/support/cases/{raw}", encoded=True))
-    await refused(response, 404, "case_not_found")
+    await expect_problem(response, 404, "case_not_found")
 
 
 async def test_an_id_with_braces(client):
@@ -71,4 +71,4 @@ async def test_an_id_with_braces(client):
 
 async def test_a_long_id(client):
     """An id of some kilobytes is an unknown case like any other; tests/e2e/server/test_server.py has one of ten."""
-    await refused(await client.get(f"/support/cases/{'x' * 5000}"), 404, "case_not_found")
+    await expect_problem(await client.get(f"/support/cases/{'x' * 5000}"), 404, "case_not_found")

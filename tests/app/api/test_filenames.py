@@ -5,7 +5,7 @@ from urllib.parse import unquote
 import aiohttp
 import pytest
 
-from tests.support.calls import files, open_case
+from tests.support.calls import open_case, stored_files
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_filenames(client, case, attachment_dir, sent, shown):
         assert response.status == 201, await response.text()
         answer = await response.json()
     assert answer["filename"] == shown
-    (path,) = files(attachment_dir)
+    (path,) = stored_files(attachment_dir)
     assert len(path.relative_to(attachment_dir).parts) == 2
     assert path.name.isalnum()
     async with client.get(answer["uri"]) as response:

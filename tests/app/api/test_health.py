@@ -9,7 +9,7 @@ from support_service.api.services import ApiTimings
 from support_service.core.errors import Unavailable
 from support_service.database.component import DATABASE
 from support_service.http.component import READINESS
-from tests.support.calls import eventually, refused
+from tests.support.calls import eventually, expect_problem
 from tests.support.timings import patient_timings
 
 
@@ -43,7 +43,7 @@ async def test_a_request_id_is_taken_over(client):
         async with client.get(path, headers={"X-Request-Id": "abc-1.2_3"}) as response:
             assert response.headers["X-Request-Id"] == "abc-1.2_3"
     response = await client.get("/support/cases/nobody", headers={"X-Request-Id": "abc"})
-    assert (await refused(response, 404, "case_not_found"))["requestId"] == "abc"
+    assert (await expect_problem(response, 404, "case_not_found"))["requestId"] == "abc"
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "é", '"><script>'])

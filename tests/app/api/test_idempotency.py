@@ -9,7 +9,7 @@ from support_service.database.component import DATABASE
 from support_service.database.tables import idempotency_keys
 from support_service.idempotency.component import CLAIMS
 from tests.conftest import both_databases
-from tests.support.calls import files, form, open_case, read_case, refused
+from tests.support.calls import expect_problem, form, open_case, read_case, stored_files
 
 KEY = {"Idempotency-Key": "0b6f7c0e-6a3c-4a0e"}
 SAID = {"authorType": "agent", "message": "Hello"}
@@ -81,7 +81,7 @@ async def test_another_request_is_refused(client):
         ("PATCH", path, {"json": SAID}),
         ("POST", f"{path}/attachments", {"data": form(b"x")}),
     ):
-        await refused(await client.request(method, url, headers=KEY, **sent), 422, "idempotency_key_reused")
+        await expect_problem(await client.request(method, url, headers=KEY, **sent), 422, "idempotency_key_reused")
     assert len((await read_case(client, case))["messages"]) == 1
 
 
@@ -89,13 +89,13 @@ async def test_another_request_is_refused(client):
 async def test_what_is_no_key(client, key):
     """A key has 1 to 255 visible ASCII characters; anything else is refused before anything is done."""
     headers = {"Idempotency-Key": key}
-    await refused(
+    await expect_problem(
         await client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=headers),
         422,
         "idempotency_key_invalid",
     )
     headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
-    await refused(await client.post("/support/cases", headers=headers), 422, "idempotency_key_invalid")
+    await expect_problem(await client.post("/support/cases", headers=headers), 422, "idempotency_key_invalid")
     assert await kept(client) == []
 
 
@@ -117,7 +117,7 @@ async def test_a_failure_is_not_kept(make_client, attachment_dir):
     client = await make_client(SUPPORT_ATTACHMENT_DISK_RESERVE=str(2**62))
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/attachments"
-    await refused(await client.post(path, data=form(b"x"), headers=KEY), 507, "storage_full")
+    await expect_problem(await client.post(path, data=form(b"x"), headers=KEY), 507, "storage_full")
     assert await kept(client) == []
     client = await make_client()
     async with client.post(path, data=form(b"x"), headers=KEY) as response:
@@ -134,11 +134,11 @@ async def test_an_upload_is_known_by_its_file(client, attachment_dir):
     assert answers[0][:3] == answers[1][:3]
     assert answers[1][3] == "true"
     for other in (form(b"y" * 100_000), form(b"x" * 100_001), form(b"x" * 99_999), form(b"x" * 100_000, "other.txt")):
-        await refused(
+        await expect_problem(
             await client.post(path, data=other, headers={"Idempotency-Key": "k"}), 422, "idempotency_key_reused"
         )
     assert len((await read_case(client, case))["attachments"]) == 1
-    assert len(files(attachment_dir)) == 1
+    assert len(stored_files(attachment_dir)) == 1
 
 
 @both_databases
@@ -167,7 +167,7 @@ async def test_without_a_key_nothing_is_kept(client):
     case = await open_case(client)
     async with client.get(f"/support/cases/{case['id']}", headers=KEY) as response:
         assert response.status == 200
-    await refused(await client.post("/nowhere", headers=KEY), 404, "route_not_found")
+    await expect_problem(await client.post("/nowhere", headers=KEY), 404, "route_not_found")
     assert await kept(client) == []
 
 
@@ -180,7 +180,7 @@ async def test_a_lost_answer_is_told(client):
     async with client.app[DATABASE].transaction() as tx:
         lost = {"state": "applied", "status": None, "headers": None, "body": None}
         await tx.execute(idempotency_keys.update().values(lost | {"until": idempotency_keys.c.created_at}))
-    await refused(await client.post(path, json=SAID, headers=KEY), 409, "idempotency_answer_lost")
+    await expect_problem(await client.post(path, json=SAID, headers=KEY), 409, "idempotency_answer_lost")
     assert len((await read_case(client, case))["messages"]) == 1
 
 

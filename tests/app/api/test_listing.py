@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from tests.conftest import both_databases
-from tests.support.calls import found, list_cases, open_case, refused
+from tests.support.calls import expect_problem, list_cases, list_subjects, open_case
 
 pytestmark = both_databases
 
@@ -49,14 +49,14 @@ async def test_newest_first(client, cases):
 )
 async def test_filters(client, cases, query, subjects):
     """Every filter given must hold; an empty one counts as not given."""
-    assert await found(client, **query) == list(subjects)
+    assert await list_subjects(client, **query) == list(subjects)
 
 
 async def test_the_status_filter_follows_changes(client, cases):
     """A case is listed under its present status."""
     await client.post(f"/support/cases/{cases[1]['id']}/status", params={"status": "pending"})
-    assert await found(client, status="pending") == ["B"]
-    assert await found(client, status="open") == ["C", "A"]
+    assert await list_subjects(client, status="pending") == ["B"]
+    assert await list_subjects(client, status="open") == ["C", "A"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def test_the_status_filter_follows_changes(client, cases):
 )
 async def test_a_filter_that_can_not_be_is_refused(client, query):
     """A wrong filter is 422 and named."""
-    problem = await refused(await client.get("/support/cases", params=query), 422, "invalid_request")
+    problem = await expect_problem(await client.get("/support/cases", params=query), 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == list(query)
 
 
@@ -117,7 +117,9 @@ async def test_pages_keep_to_the_filter(client, cases):
 )
 async def test_a_cursor_that_is_none_is_refused(client, cursor):
     """A cursor that no list gave is 422 and named, whatever it is."""
-    problem = await refused(await client.get("/support/cases", params={"cursor": cursor}), 422, "invalid_request")
+    problem = await expect_problem(
+        await client.get("/support/cases", params={"cursor": cursor}), 422, "invalid_request"
+    )
     assert [error["field"] for error in problem["errors"]] == ["cursor"]
 
 
@@ -151,22 +153,22 @@ async def library(client):
 )
 async def test_search(client, library, q, subject):
     """A search finds subject, description and customer, without case or diacritics, each word by its beginning."""
-    assert await found(client, q=q) == [subject]
+    assert await list_subjects(client, q=q) == [subject]
 
 
 @pytest.mark.parametrize("q", ["parcel twice", "arcel", "nothing", "*", '"', "zz OR", "' OR 1=1 --", "😀"])
 async def test_a_search_without_a_match_is_empty(client, library, q):
     """Every word must be there from its beginning; signs are no words and never an error."""
-    assert await found(client, q=q) == []
+    assert await list_subjects(client, q=q) == []
 
 
 async def test_a_search_follows_changes(client):
     """A case is found by its new subject and no more by its old one; filters narrow a search."""
     case = await open_case(client, subject="Before", customerId="c-1")
     await client.patch(f"/support/cases/{case['id']}", json={"subject": "After"})
-    assert await found(client, q="before") == []
-    assert await found(client, q="after", customerId="c-1") == ["After"]
-    assert await found(client, q="after", customerId="c-2") == []
+    assert await list_subjects(client, q="before") == []
+    assert await list_subjects(client, q="after", customerId="c-1") == ["After"]
+    assert await list_subjects(client, q="after", customerId="c-2") == []
 
 
 async def test_a_description_of_signs_that_stand_for_words(client):
@@ -175,8 +177,8 @@ async def test_a_description_of_signs_that_stand_for_words(client):
     words = ["".join(pair) + "\u3316" * 9 for pair in product(squares, repeat=2)][:5460]
     case = await open_case(client, description=(text := " ".join(["kilometre", *words[1:], "late"])))
     assert case["description"] == text
-    assert await found(client, q="kilometre") == await found(client, q=words[1]) == ["A parcel"]
+    assert await list_subjects(client, q="kilometre") == await list_subjects(client, q=words[1]) == ["A parcel"]
     async with client.patch(f"/support/cases/{case['id']}", json={"description": text + "!"}) as response:
         assert response.status == 200, await response.text()
-    assert await found(client, q="kilometre") == ["A parcel"]
-    assert await found(client, q="late") == []
+    assert await list_subjects(client, q="kilometre") == ["A parcel"]
+    assert await list_subjects(client, q="late") == []

@@ -8,7 +8,7 @@ import pytest
 from support_service.cases import store as cases_store
 from support_service.database.tables import attachment_leftovers, tickets
 from tests.conftest import both_databases
-from tests.support.calls import add_message, files, form, open_case, read_case, refused, upload
+from tests.support.calls import add_message, expect_problem, form, open_case, read_case, stored_files, upload
 
 
 async def tag(client, case, **query):
@@ -80,7 +80,7 @@ async def test_a_change_of_an_old_version_is_refused(client, case):
     now = await read_case(client, case)
     for method, path, sent in changes(case):
         response = await client.request(method, path, headers={"If-Match": old}, **sent)
-        await refused(response, 412, "case_changed")
+        await expect_problem(response, 412, "case_changed")
     assert await read_case(client, case) == now
 
 
@@ -97,11 +97,11 @@ async def test_a_made_up_case_goes_in_one_step(client, case, metrics, attachment
     with monkeypatch.context() as patch:
         patch.setattr(cases_store, "lock", late)
         response = await client.delete(f"/support/cases/{case['id']}", headers={"If-Match": old})
-        await refused(response, 412, "case_changed")
-    assert len((await read_case(client, case))["attachments"]) == len(files(attachment_dir)) == 2
+        await expect_problem(response, 412, "case_changed")
+    assert len((await read_case(client, case))["attachments"]) == len(stored_files(attachment_dir)) == 2
     async with client.delete(f"/support/cases/{case['id']}", headers={"If-Match": old}) as response:
         assert response.status == 204
-    assert files(attachment_dir) == []
+    assert stored_files(attachment_dir) == []
     assert metrics.value("support_attachment_backlog_files") == 0
     assert metrics.value("support_attachment_deleted_total", reason="request") == 0  # a made-up case counts nowhere
     assert await database.fetch_all(attachment_leftovers.select()) == []
@@ -158,7 +158,9 @@ async def test_a_timeline_is_live(client):
         assert response.headers["ETag"] != seen
     async with client.patch(path, json={"subject": "B"}, headers={"If-Match": seen}) as response:
         assert response.status == 200
-    await refused(await client.patch(path, json={"subject": "C"}, headers={"If-Match": seen}), 412, "case_changed")
+    await expect_problem(
+        await client.patch(path, json={"subject": "C"}, headers={"If-Match": seen}), 412, "case_changed"
+    )
 
 
 @both_databases

@@ -13,7 +13,7 @@ from support_service.core.principals import ROLES
 from support_service.database.component import DATABASE
 from support_service.database.tables import tickets
 from tests.conftest import both_databases
-from tests.support.calls import form, refused
+from tests.support.calls import expect_problem, form
 
 SUBJECTS = {"agent": "agent-1", "customer": "customer-1"}
 EVENT = {
@@ -134,7 +134,7 @@ async def test_a_role_may_do_what_the_table_says(people, theirs, operation, role
             assert response.status == 409 if operation == "delete_case" else response.status < 300
         return
     before = await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}")
-    problem = await refused(response, 403, "permission_missing")
+    problem = await expect_problem(response, 403, "permission_missing")
     assert f"'{PERMISSIONS[operation].name}'" in problem["detail"]
     assert await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}") == before
 
@@ -177,12 +177,14 @@ async def test_a_customer_of_nobody_else(people):
         {"initialMessage": SAID | {"authorType": "agent"}},
         {"initialMessage": SAID | {"visibility": "internal"}},
     ):
-        await refused(
+        await expect_problem(
             await people.ask("customer", "POST", "/support/cases", json=new | more), 403, "permission_missing"
         )
     messages = f"/support/cases/{case['id']}/messages"
     for wrong in ({"authorType": "agent"}, {"authorType": "bot"}, {"visibility": "internal"}):
-        await refused(await people.ask("customer", "POST", messages, json=SAID | wrong), 403, "permission_missing")
+        await expect_problem(
+            await people.ask("customer", "POST", messages, json=SAID | wrong), 403, "permission_missing"
+        )
     assert (await people.told("supervisor", "GET", f"/support/cases/{case['id']}"))["messages"] == []
 
 
@@ -243,10 +245,10 @@ async def test_an_internal_file(people, theirs, of_case):
     assert await of_case.seen("customer", uris) == {"plain.txt"}
     path = f"/support/cases/{theirs[0]}/attachments"
     mine = people.ask("customer", "POST", f"{path}?visibility=internal", data=form(b"x"))
-    problem = await refused(await mine, 403, "permission_missing")
+    problem = await expect_problem(await mine, 403, "permission_missing")
     assert "attachments:write-internal" in problem["detail"]
     wrong = people.ask("agent", "POST", f"{path}?visibility=secret", data=form(b"x"))
-    problem = await refused(await wrong, 422, "invalid_request")
+    problem = await expect_problem(await wrong, 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == ["visibility"]
     listed = await people.told("agent", "GET", path)
     assert [file["visibility"] for file in listed] == ["public", "internal", "public"]
@@ -270,7 +272,7 @@ async def test_what_a_role_is_shown_is_not_taken_for_what_another_is(people, the
         changed = people.ask("agent", "PATCH", path, json={"priority": priority}, headers={"If-Match": kept[reader]})
         async with changed as response:
             assert response.status == (200 if reader == "agent" else 412)  # of the version, which is old by then
-    await refused(
+    await expect_problem(
         await people.ask("customer", "POST", f"{path}/messages", json=SAID, headers={"If-Match": kept["customer"]}),
         *(412, "case_changed"),
     )
@@ -299,7 +301,7 @@ async def test_a_repeat_tells_nothing_of_a_case_that_is_theirs_no_more(people, t
                 assert (response.status < 300, response.headers.get("Idempotency-Replayed")) == (True, replayed)
     await people.told("supervisor", "PATCH", path, json={"assignedAgentId": "agent-2", "team": "billing"})
     for request in asked():
-        await refused(await request, 404, "case_not_found")
+        await expect_problem(await request, 404, "case_not_found")
     for _ in range(2):  # to open a case for another team is right, and so is to do it again
         case = await people.told("agent", "POST", "/support/cases", json=new, headers={"Idempotency-Key": "d"})
     async with people.ask("agent", "GET", f"/support/cases/{case['id']}") as response:
@@ -317,7 +319,9 @@ async def test_a_customers_repeat_of_an_opening(people):
     assert await people.told("customer", "POST", "/support/cases", json=new, headers=key) == case
     async with people.client.app[DATABASE].transaction() as tx:
         await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id="customer-2"))
-    await refused(await people.ask("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found")
+    await expect_problem(
+        await people.ask("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found"
+    )
 
 
 @pytest.mark.parametrize("operation", [name for name, (method, _, _) in REQUESTS.items() if method == "GET"])
@@ -337,7 +341,7 @@ async def test_a_visibility_in_the_form(people, theirs):
         fields = [("visibility", "internal", {}), ("file", io.BytesIO(b"secret"), {"filename": "secret.txt"})]
         for name, value, more in fields if first else reversed(fields):
             sent.add_field(name, value, **more)
-        await refused(await people.ask("agent", "POST", path, data=sent), 422, "invalid_request")
+        await expect_problem(await people.ask("agent", "POST", path, data=sent), 422, "invalid_request")
     assert len(await people.told("agent", "GET", path)) == 1
 
 
@@ -372,13 +376,13 @@ async def test_an_agent_takes_no_case_from_another(people, way):
         method, path, sent = ways[way](who)
         return people.ask(caller, method, path, **sent)
 
-    await refused(await give("agent-2", "agent"), 403, "permission_missing")
+    await expect_problem(await give("agent-2", "agent"), 403, "permission_missing")
     async with give("agent-1", "agent") as response:
         assert response.status == 200
-    await refused(await give("agent-2", "agent"), 403, "permission_missing")
+    await expect_problem(await give("agent-2", "agent"), 403, "permission_missing")
     async with give("agent-2", "supervisor") as response:
         assert response.status == 200
-    await refused(await give("agent-1", "agent"), 403, "permission_missing")
+    await expect_problem(await give("agent-1", "agent"), 403, "permission_missing")
     assert (await people.told("supervisor", "GET", f"/support/cases/{case}"))["assignedAgentId"] == "agent-2"
 
 
@@ -394,13 +398,13 @@ async def test_an_analyst_counts_and_does_not_read(people, theirs):
     assert (case["status"], case["channel"], case["messages"][0]["authorType"]) == ("open", "email", "customer")
     assert files[0]["sizeBytes"] == 5
     for query in ("q=Ann", "customerId=customer-1"):
-        await refused(await people.ask("analyst", "GET", f"/support/cases?{query}"), 403, "permission_missing")
+        await expect_problem(await people.ask("analyst", "GET", f"/support/cases?{query}"), 403, "permission_missing")
 
 
 async def test_an_agent_sees_their_own_workload(people):
     """An agent's workload is theirs to see; a supervisor and an analyst see everybody's."""
     path = "/support/agents/agent-2/workload"
-    await refused(await people.ask("agent", "GET", path), 403, "permission_missing")
+    await expect_problem(await people.ask("agent", "GET", path), 403, "permission_missing")
     for caller in ("other-agent", "supervisor", "analyst"):
         assert (await people.told(caller, "GET", path))["agentId"] == "agent-2"
 
@@ -414,7 +418,7 @@ def opening(**given):
 async def test_a_customer_speaks_for_nobody_else(people, kind):
     """What a customer puts into a case can't look like what a service or an agent said, nor be a case nobody sees."""
     entry = {"type": kind, "status": "captured", "authorType": "agent", "message": "We promise a full refund."}
-    problem = await refused(
+    problem = await expect_problem(
         await people.ask("customer", "POST", "/support/cases", **opening(context=[entry])), 403, "permission_missing"
     )
     assert "cases:refer" in problem["detail"]
@@ -430,7 +434,7 @@ async def test_who_makes_cases_up(people, caller, may):
         async with answer as response:
             assert response.status == 201
     else:
-        problem = await refused(await answer, 403, "permission_missing")
+        problem = await expect_problem(await answer, 403, "permission_missing")
         assert "cases:create-synthetic" in problem["detail"]
 
 
@@ -467,7 +471,9 @@ async def test_a_closed_case_takes_nothing_of_its_customer(people, theirs):
     """A customer's file is refused on a closed case, as their message is; an agent's is taken."""
     path = f"/support/cases/{theirs[0]}"
     await people.told("agent", "POST", f"{path}/close")
-    await refused(await people.ask("customer", "POST", f"{path}/attachments", data=form(b"x")), 409, "case_closed")
+    await expect_problem(
+        await people.ask("customer", "POST", f"{path}/attachments", data=form(b"x")), 409, "case_closed"
+    )
     said = {"authorType": "customer", "message": "And yet"}
-    await refused(await people.ask("customer", "POST", f"{path}/messages", json=said), 409, "case_closed")
+    await expect_problem(await people.ask("customer", "POST", f"{path}/messages", json=said), 409, "case_closed")
     await people.told("agent", "POST", f"{path}/attachments", data=form(b"x"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.calls import refused
+from tests.support.calls import expect_problem
 
 
 @pytest.mark.parametrize(
@@ -10,7 +10,7 @@ from tests.support.calls import refused
 )
 async def test_an_unknown_route(client, path):
     """A path that nothing serves is a problem like any other."""
-    await refused(await client.get(path), 404, "route_not_found")
+    await expect_problem(await client.get(path), 404, "route_not_found")
 
 
 @pytest.mark.parametrize(
@@ -26,5 +26,5 @@ async def test_an_unknown_route(client, path):
 async def test_a_wrong_method(client, method, path, allowed):
     """A method that a path does not have is 405, and says which it has."""
     response = await client.request(method, path)
-    await refused(response, 405, "method_not_allowed")
+    await expect_problem(response, 405, "method_not_allowed")
     assert {name.strip() for name in response.headers["Allow"].split(",")} == allowed

@@ -7,7 +7,7 @@ import pytest
 
 from support_service.attachments import ledger
 from support_service.database.component import DATABASE
-from tests.support.calls import eventually, files, form, open_case, read_case, refused
+from tests.support.calls import eventually, expect_problem, form, open_case, read_case, stored_files
 
 MAX = 1000  # bytes, as configured here
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
@@ -32,7 +32,7 @@ async def case(client):
 async def nothing_stays(client, case, attachment_dir, metrics):
     """After the test there is no file, no row, nothing in the ledger and nothing counted."""
     yield
-    assert files(attachment_dir) == []
+    assert stored_files(attachment_dir) == []
     assert (await read_case(client, case))["attachments"] == []
     backlog = await ledger.totals(client.app[DATABASE], "local")
     assert (backlog.files, backlog.bytes) == (0, 0)
@@ -97,7 +97,7 @@ BODIES = {
 async def test_a_body_that_is_not_in_order(client, case, nothing_stays, name):
     """Each kind of wrong body is a problem with its own stable code, and leaves nothing behind."""
     body, content_type, status, code = BODIES[name]
-    await refused(await send(client, case, body, content_type), status, code)
+    await expect_problem(await send(client, case, body, content_type), status, code)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip"])
@@ -107,14 +107,14 @@ async def test_a_compressed_body(client, case, nothing_stays, encoding, content_
     path = f"/support/cases/{case['id']}/" + ("attachments" if content_type == FORM else "messages")
     for body in (b"this is not compressed", gzip.compress(PART + b"hello" + END)):
         headers = {"Content-Type": content_type, "Content-Encoding": encoding}
-        await refused(await client.post(path, data=body, headers=headers), 415, "unsupported_type")
+        await expect_problem(await client.post(path, data=body, headers=headers), 415, "unsupported_type")
 
 
 @pytest.mark.parametrize("size", [MAX + 1, 200_000])
 async def test_a_body_over_the_limit_without_a_length(client, case, nothing_stays, size):
     """A body that does not say its length is refused as soon as it is over the limit."""
     response = await send(client, case, chunks(PART, *[b"x" * 1000] * (size // 1000), b"x", END))
-    await refused(response, 413, "attachment_too_large")
+    await expect_problem(response, 413, "attachment_too_large")
 
 
 @pytest.mark.parametrize("before", [b"", OTHER])
@@ -135,7 +135,7 @@ async def test_exactly_the_limit_is_kept(client, case, attachment_dir):
         async with await send(client, case, body) as response:
             assert response.status == 201
             assert (await response.json())["sizeBytes"] == MAX
-    assert len(files(attachment_dir)) == 2
+    assert len(stored_files(attachment_dir)) == 2
 
 
 async def test_a_nested_multipart_is_stored_as_its_bytes(client, case):
@@ -159,7 +159,7 @@ async def test_an_upload_to_an_unknown_case(client, case, nothing_stays):
     """A file for a case that does not exist is refused, whatever the id looks like."""
     for unknown in ("nobody", "%00", "..%2F..%2Fetc", "x" * 5000):
         response = await client.post(f"/support/cases/{unknown}/attachments", data=form(b"hello"))
-        await refused(response, 404, "case_not_found")
+        await expect_problem(response, 404, "case_not_found")
 
 
 @pytest.mark.parametrize("sent", [b"", PART[:20], PART, PART + b"x" * 10])
@@ -179,13 +179,13 @@ async def test_a_client_that_leaves_a_large_file(make_client, environment, attac
         await write_chunk(writer, PART)
         for _ in range(20):
             await write_chunk(writer, b"x" * 65_536)
-        await eventually(lambda: len(files(attachment_dir)) == 1)
-    await eventually(lambda: files(attachment_dir) == [])
+        await eventually(lambda: len(stored_files(attachment_dir)) == 1)
+    await eventually(lambda: stored_files(attachment_dir) == [])
 
 
 def statuses(metrics, route):
     """The statuses that a route has answered with."""
-    counted = metrics.counted("http_server_request_duration_seconds_count")
+    counted = metrics.nonzero_labels("http_server_request_duration_seconds_count")
     return [labels["http_response_status_code"] for labels in counted if labels["http_route"] == route]
 
 

@@ -51,7 +51,7 @@ async def test_a_service_below_a_path(tmp_path):
         url = str(below.make_url("/desk/"))
         arguments = ("--base-url", url, "--rate", "0.00001", "--duration", "3")
         async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
-            assert await process.ended(90) == (0, "1 2xx\n", "")
+            assert await process.wait_for_exit(90) == (0, "1 2xx\n", "")
     assert paths == ["/desk/support/cases"]
 
 
@@ -61,7 +61,7 @@ async def test_the_command(client, tmp_path):
     url = str(client.make_url("")).rstrip("/")
     arguments = ("--base-url", url, "--rate", "100", "--duration", "3s", "--faults")
     async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
-        status, out, errors = await process.ended(90)
+        status, out, errors = await process.wait_for_exit(90)
     assert (status, errors) == (0, "")
     assert "2xx" in out
 

@@ -21,7 +21,7 @@ from support_service.http.connection_limits import (
     ConnectionTimings,
 )
 from support_service.limits.addresses import TrustedProxies
-from tests.support.calls import PATIENCE, eventually, open_case, upload
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, upload
 from tests.support.scrape import Scrape
 
 RETRY_INTERVAL = ConnectionTimings().eviction_retry_interval
@@ -48,7 +48,7 @@ async def narrow(client, size):
 async def ask(reader, writer, raw=GOOD):
     """Send a request; gives the status."""
     writer.write(raw)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(GENEROUS_TIMEOUT):
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
         await reader.readexactly(length)
@@ -57,7 +57,7 @@ async def ask(reader, writer, raw=GOOD):
 
 async def ends(reader):
     """Wait until the service ends a connection, cleanly or not; gives what it said before."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(GENEROUS_TIMEOUT):
         try:
             return await reader.read()
         except ConnectionError:
@@ -106,7 +106,7 @@ async def test_a_head_that_never_ends(make_client, name):
         if b"livez" in raw:
             writer.write(b"x")
     assert ended.result() == b""
-    assert metrics.moved(CUT) == {"head": 1}
+    assert metrics.nonzero(CUT) == {"head": 1}
     writer.close()
 
 
@@ -148,7 +148,7 @@ async def test_a_client_that_takes_no_answer(make_client):
     await asyncio.get_running_loop().sock_sendall(deaf, f"GET {file} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     for number in (1, 0):  # what is looked at costs nothing: a look at metrics holds up the service in this process
         await eventually(lambda number=number: client.app[READINESS].in_progress == number)
-    assert metrics.moved(CUT) == {"unread": 1}
+    assert metrics.nonzero(CUT) == {"unread": 1}
     deaf.close()
 
 
@@ -191,7 +191,7 @@ async def test_the_longest_idle_make_room(make_client):
     assert await ask(*made[-1]) == 200
     assert await ends(made[1][0]) == b""
     assert await ask(*made[0]) == 200
-    assert metrics.moved(CUT) == {"idle": 1}
+    assert metrics.nonzero(CUT) == {"idle": 1}
     assert metrics.value(OPEN) == 8
     for _, writer in made:
         writer.close()
@@ -210,7 +210,7 @@ async def test_no_room_and_nobody_idle(make_client):
     reader, writer = await connect(client, "127.0.0.9")
     assert await ends(reader) == b""
     writer.close()
-    assert metrics.moved(CUT) == {"full": 1}
+    assert metrics.nonzero(CUT) == {"full": 1}
     busy[0][1].close()
     await eventually(lambda: metrics.value(OPEN) == 7)
     reader, writer = await connect(client, "127.0.0.9")
@@ -227,7 +227,7 @@ async def test_one_address_has_its_share(make_client):
     metrics = Scrape(client.app)
     async with connections(client, 4, "127.0.0.2") as others, connections(client, 12, "127.0.0.3"):
         assert metrics.value(OPEN) == 8
-        assert metrics.moved(CUT) == {"idle": 8}
+        assert metrics.nonzero(CUT) == {"idle": 8}
         for reader, writer in others:
             assert await ask(reader, writer) == 200
         busy = []

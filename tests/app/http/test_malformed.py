@@ -83,13 +83,13 @@ async def test_nothing_of_it_is_logged(tmp_path):
     """Many such requests give few lines, at INFO, and none quotes what was sent."""
     port = free_port()
     async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_LOG_LEVEL="debug") as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         large = [raw.encode() for raw, *_ in TOO_LARGE.values()]
         for raw in (*MALFORMED.values(), *large, CHUNKED + f"{SECRET}\r\n".encode()):
             for _ in range(10):
                 assert (await send("127.0.0.1", port, raw))[0] in (400, 414, 431)
         service.stop()
-        status, _, log = await service.ended()
+        status, _, log = await service.wait_for_exit()
     assert status == 0
     assert SECRET not in log
     lines = [json.loads(line) for line in log.splitlines()]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.calls import PATIENCE
+from tests.support.calls import GENEROUS_TIMEOUT
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET /livez HTTP/1.1\r\n" + HOST
@@ -106,7 +106,7 @@ async def exchange(address, raw, pieces=None):
                 await writer.drain()
                 if pieces:
                     await asyncio.sleep(0)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(GENEROUS_TIMEOUT):
                 return await reader.read()
         except ConnectionError:
             return b""
@@ -202,7 +202,7 @@ async def test_anything(client, address, parts, cut):
             await asyncio.sleep(0)
         writer.write_eof()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(GENEROUS_TIMEOUT):
                 answer = await reader.read()
         except ConnectionError:
             answer = b""

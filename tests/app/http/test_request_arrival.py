@@ -9,7 +9,7 @@ import pytest
 from support_service.app import Timings
 from support_service.http.component import HttpTimings
 from tests.app.api.test_uploads import END, FORM, PART, send, send_open, write_chunk
-from tests.support.calls import eventually, files, form, open_case, refused
+from tests.support.calls import eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Scrape
 
 DATA = b"hello"
@@ -66,10 +66,10 @@ WRONG = {
 async def test_a_file_that_is_not_what_was_sent(client, case, attachment_dir, metrics, name):
     """A checksum that is wrong refuses the file by the header's name, and nothing is kept."""
     headers, field = WRONG[name]
-    problem = await refused(await post(client, case, PART + DATA + END, **headers), 422, "checksum_mismatch")
+    problem = await expect_problem(await post(client, case, PART + DATA + END, **headers), 422, "checksum_mismatch")
     assert [error["field"] for error in problem["errors"]] == [field]
-    assert files(attachment_dir) == []
-    assert metrics.moved("support_attachment_rejected_total") == {"checksum_mismatch": 1}
+    assert stored_files(attachment_dir) == []
+    assert metrics.nonzero("support_attachment_rejected_total") == {"checksum_mismatch": 1}
 
 
 async def test_a_checksum_of_the_part(client, case):
@@ -113,8 +113,8 @@ async def test_a_header_that_comes_again(client, case, headers, status):
 )
 async def test_a_checksum_that_can_not_be_read(client, case, attachment_dir, headers):
     """What is no checksum is refused, and not taken for none."""
-    await refused(await post(client, case, PART + DATA + END, **headers), 400, "malformed_checksum")
-    assert files(attachment_dir) == []
+    await expect_problem(await post(client, case, PART + DATA + END, **headers), 400, "malformed_checksum")
+    assert stored_files(attachment_dir) == []
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ async def test_a_list_of_types(make_client, attachment_dir, sent, declared, stat
     body = PART.replace(b"text/plain", declared.encode()) + sent + END
     response = await post(client, case, body)
     if status == 415:
-        await refused(response, 415, "type_not_allowed")
-        assert files(attachment_dir) == []
+        await expect_problem(response, 415, "type_not_allowed")
+        assert stored_files(attachment_dir) == []
     else:
         async with response:
             assert response.status == status, await response.text()
@@ -186,7 +186,7 @@ async def test_no_more_uploads_at_once_than_there_may_be(make_client):
         await eventually(lambda: metrics.value(gauge) == 2)
         response = await client.post(f"/support/cases/{case['id']}/attachments", data=form(DATA))
         assert response.headers["Retry-After"]
-        await refused(response, 503, "uploads_busy")
+        await expect_problem(response, 503, "uploads_busy")
     await eventually(lambda: metrics.value(gauge) == 0)
     async with await send(client, case, PART + DATA + END) as response:
         assert response.status == 201
@@ -199,8 +199,8 @@ async def test_the_reserve_of_the_disk(make_client, attachment_dir):
     case = await open_case(client)
     response = await client.post(f"/support/cases/{case['id']}/attachments", data=form(DATA))
     assert response.headers["Retry-After"] == "60"
-    await refused(response, 507, "storage_full")
-    assert files(attachment_dir) == []
+    await expect_problem(response, 507, "storage_full")
+    assert stored_files(attachment_dir) == []
     metrics = Scrape(client.app)
     assert metrics.value("support_attachment_rejected_total", reason="storage_full") == 1
     assert metrics.value("support_attachment_disk_free_bytes") > 0

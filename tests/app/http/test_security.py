@@ -3,7 +3,7 @@
 import pytest
 
 from tests.app.http.test_malformed import MALFORMED, TOO_LARGE, send
-from tests.support.calls import form, open_case, refused, upload
+from tests.support.calls import expect_problem, form, open_case, upload
 
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
@@ -87,7 +87,7 @@ async def test_an_open_service_answers_to_loopbacks_names(client, host):
 @pytest.mark.parametrize("path", ["/support/cases", "/metrics", "/nowhere"])
 async def test_an_open_service_answers_to_no_other_name(client, host, path):
     """Without authentication no other name is served, since a page with DNS of its own would read every case."""
-    await refused(await client.get(path, headers={"Host": host}), 421, "host_not_allowed")
+    await expect_problem(await client.get(path, headers={"Host": host}), 421, "host_not_allowed")
 
 
 async def test_the_public_name_is_one(make_client):
@@ -104,7 +104,7 @@ async def test_no_foreign_page_calls_an_open_service(client, metrics, origin):
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/attachments"
     response = await client.post(path, data=form(b"x"), headers={"Origin": origin})
-    await refused(response, 403, "origin_not_allowed")
+    await expect_problem(response, 403, "origin_not_allowed")
     assert metrics.total("support_attachment_stored_total") == 0
     own = {"Origin": f"http://{client.host}:{client.port}"}
     async with client.post(path, data=form(b"x"), headers=own) as response:
@@ -144,7 +144,7 @@ async def test_a_listed_origin_may_call(make_client):
     async with client.get("/metrics") as response:
         assert response.headers.getall("Vary") == ["Accept, Accept-Encoding", "Origin"]
         assert "Access-Control-Allow-Origin" not in response.headers
-    await refused(
+    await expect_problem(
         await client.options("/support/cases", headers=asked | {"Origin": FOREIGN}), 403, "origin_not_allowed"
     )
 

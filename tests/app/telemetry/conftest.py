@@ -1,3 +1,3 @@
 """Fixtures: an OTLP receiver."""
 
-from tests.support.telemetry.fixtures import sink  # noqa: F401 - fixtures
+from tests.support.telemetry.fixtures import otlp_receiver  # noqa: F401 - fixtures

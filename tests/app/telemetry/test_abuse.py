@@ -10,7 +10,7 @@ import pytest
 
 from support_service.api.routes import ROUTES
 from support_service.telemetry.component import METRICS
-from tests.support.calls import PATIENCE, open_case
+from tests.support.calls import GENEROUS_TIMEOUT, open_case
 from tests.support.scrape import Scrape, parse
 
 REQUESTS = 10_000
@@ -153,12 +153,12 @@ async def test_waiting_scrapes_share_one_rendering(client):
     def observe(_options):
         renderings.append(1)
         started.set()
-        release.wait(PATIENCE)
+        release.wait(GENEROUS_TIMEOUT)
         return []
 
     metrics.meter.create_observable_gauge("held", [observe])  # each rendering observes it once
     first = asyncio.create_task(metrics.answer("", ""))
-    await asyncio.to_thread(started.wait, PATIENCE)
+    await asyncio.to_thread(started.wait, GENEROUS_TIMEOUT)
     cancelled, *others = [asyncio.create_task(metrics.answer("", "")) for _ in range(100)]
     compressed = asyncio.create_task(metrics.answer("", "gzip"))
     await asyncio.sleep(0)  # lets each scrape start
@@ -177,7 +177,7 @@ async def test_two_apps_in_one_process_count_separately_under_load(make_client):
     await asyncio.gather(*(open_case(one) for _ in range(20)), *(open_case(two, channel="chat") for _ in range(30)))
     await asyncio.gather(*(two.get("/nowhere") for _ in range(5)))
     first, second = Scrape(one.app), Scrape(two.app)
-    assert first.moved("support_ticket_created_total") == {"email": 20}
-    assert second.moved("support_ticket_created_total") == {"chat": 30}
+    assert first.nonzero("support_ticket_created_total") == {"email": 20}
+    assert second.nonzero("support_ticket_created_total") == {"chat": 30}
     assert first.total("http_server_request_duration_seconds_count") == 20
     assert second.total("http_server_request_duration_seconds_count") == 35

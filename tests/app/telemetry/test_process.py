@@ -53,7 +53,7 @@ async def test_uptime_increases(metrics):
 
 async def test_garbage_collections_are_counted_by_generation(metrics):
     name = "cpython_gc_collections_total"
-    assert sorted(given["cpython_gc_generation"] for given in metrics.series(name)) == ["0", "1", "2"]
+    assert sorted(given["cpython_gc_generation"] for given in metrics.label_sets(name)) == ["0", "1", "2"]
     before = metrics.value(name, cpython_gc_generation="2")
     gc.collect()
     assert metrics.value(name, cpython_gc_generation="2") > before
@@ -61,7 +61,7 @@ async def test_garbage_collections_are_counted_by_generation(metrics):
 
 async def test_build_info_has_release_and_python_version(metrics):
     labels = {"version": __version__, "python": platform.python_version()}
-    assert metrics.series("support_build_info") == [labels]
+    assert metrics.label_sets("support_build_info") == [labels]
     assert metrics.value("support_build_info", **labels) == 1
 
 

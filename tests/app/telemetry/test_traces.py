@@ -81,18 +81,20 @@ async def test_concurrent_requests_keep_their_own_traces(tracing_environment, cl
 
 
 @pytest.mark.parametrize("exporter", ["otlp", "console"])
-async def test_tracing_one_app_does_not_change_aiohttp(tracing_environment, sink, make_client, exporter, monkeypatch):
+async def test_tracing_one_app_does_not_change_aiohttp(
+    tracing_environment, otlp_receiver, make_client, exporter, monkeypatch
+):
     """Tracing one app does not affect other applications of the process."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
     application = web.Application
     await make_client(OTEL_TRACES_EXPORTER=exporter)
     assert web.Application is application
     assert type(web.Application()) is application
 
 
-async def test_two_traced_apps_export_their_own_spans(tracing_environment, sink, make_client, monkeypatch):
+async def test_two_traced_apps_export_their_own_spans(tracing_environment, otlp_receiver, make_client, monkeypatch):
     """Each of two apps in one process exports the spans of its own requests, once."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "app=one")
     one = await make_client(OTEL_TRACES_EXPORTER="otlp")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "app=two")
@@ -103,14 +105,14 @@ async def test_two_traced_apps_export_their_own_spans(tracing_environment, sink,
         await open_case(client)
     for client in (one, two, silent):
         await client.close()  # closing exports the last spans
-    assert sorted(span.resource["app"] for span in sink.spans) == ["one", "two", "two"]
+    assert sorted(span.resource["app"] for span in otlp_receiver.spans) == ["one", "two", "two"]
 
 
 async def test_trace_is_propagated_with_spans_as_parents(
-    tracing_environment, sink, make_client, propagated, monkeypatch
+    tracing_environment, otlp_receiver, make_client, propagated, monkeypatch
 ):
     """With spans the upstream services get the client's trace id, with the service's spans as parents."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
     client = await make_client(OTEL_TRACES_EXPORTER="otlp")
     await read_timeline(client, traceparent=SENT)
     assert {sent.split("-")[1] for sent in propagated()} == {TRACE}
@@ -118,18 +120,20 @@ async def test_trace_is_propagated_with_spans_as_parents(
 
 
 async def test_malformed_traceparent_starts_one_new_trace(
-    tracing_environment, sink, make_client, propagated, monkeypatch
+    tracing_environment, otlp_receiver, make_client, propagated, monkeypatch
 ):
     """With spans a malformed traceparent starts a new trace, which all upstream calls belong to."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
     client = await make_client(OTEL_TRACES_EXPORTER="otlp")
     await read_timeline(client, traceparent="nonsense")
     assert len({sent.split("-")[1] for sent in propagated()}) == 1
 
 
-async def test_only_probes_and_excluded_paths_are_untraced(tracing_environment, sink, make_client, monkeypatch):
+async def test_only_probes_and_excluded_paths_are_untraced(
+    tracing_environment, otlp_receiver, make_client, monkeypatch
+):
     """Paths that merely contain a probe's name are traced; probes and paths that the operator excludes are not."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
     monkeypatch.setenv("OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS", "nobody")
     client = await make_client(OTEL_TRACES_EXPORTER="otlp")
     case = await open_case(client)
@@ -140,15 +144,15 @@ async def test_only_probes_and_excluded_paths_are_untraced(tracing_environment, 
     await client.close()
     assert stored["uri"].endswith("/metrics")
     posted = ["/support/cases", f"/support/cases/{case['id']}/attachments"]
-    assert sorted(span.attributes["url.path"] for span in sink.spans) == sorted(posted + paths)
+    assert sorted(span.attributes["url.path"] for span in otlp_receiver.spans) == sorted(posted + paths)
 
 
-async def test_query_values_are_redacted_in_spans(tracing_environment, sink, make_client, monkeypatch):
+async def test_query_values_are_redacted_in_spans(tracing_environment, otlp_receiver, make_client, monkeypatch):
     """A span shows that there was a query, and none of its values."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
     client = await make_client(OTEL_TRACES_EXPORTER="otlp")
     await (await client.get("/support/cases", params={"q": "s3cr3t", "token": "s3cr3t"})).read()
     await client.close()
-    (span,) = sink.spans
+    (span,) = otlp_receiver.spans
     assert span.attributes["url.query"] == "REDACTED"
     assert "s3cr3t" not in str(span.attributes)

@@ -21,7 +21,7 @@ from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.cache.snapshots import Snapshot
 from support_service.timeline.component import CACHE, TIMELINE, TimelineTimings
 from support_service.timeline.single_flight import SingleFlight, SingleFlightTimings
-from tests.support.calls import PATIENCE, eventually, open_case, read_detail, refresh
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, read_detail, refresh
 from tests.support.process import running
 from tests.support.promql import ROOT
 from tests.support.scrape import Scrape
@@ -82,7 +82,7 @@ async def test_concurrent_readers_of_two_replicas_share_four_calls(services, red
                 await stack.enter_async_context(running("serve", cwd=tmp_path, **upstream_services | variables))
             )
         starting = zip(processes, addresses.values(), strict=True)
-        await asyncio.gather(*(process.answers(address) for process, address in starting))
+        await asyncio.gather(*(process.wait_until_ready(address) for process, address in starting))
         replicas = [await stack.enter_async_context(aiohttp.ClientSession(address)) for address in addresses.values()]
         case = await open_case(replicas[0], context=CONTEXT)
         reads = (read_detail(replica, case) for _ in range(READERS // 2) for replica in replicas)
@@ -347,7 +347,7 @@ async def test_snapshot_of_a_replica_with_a_slow_clock_is_used(cache, instrument
     seen = await snapshot_cache.read(case)
     await snapshot_cache.write(case, order_snapshot(now, 1), seen, 60)
     single_flight = SingleFlight([], snapshot_cache, lambda case, known: known.epoch >= case.epoch, lambda: 60)
-    deadline = asyncio.get_running_loop().time() + PATIENCE
+    deadline = asyncio.get_running_loop().time() + GENEROUS_TIMEOUT
     found = await single_flight.take(case, frozenset({"order"}), seen, deadline)
     assert (found.asked, found.kept) == ({}, order_snapshot(now, 1))
     await single_flight.close()

@@ -7,9 +7,9 @@ from functools import partial
 import aiohttp
 import pytest
 
-from tests.support.access.fixtures import AUDIENCE, ISSUER, put_token
-from tests.support.calls import eventually, open_case, refused
-from tests.support.process import START, running
+from tests.support.access.fixtures import AUDIENCE, ISSUER, write_token
+from tests.support.calls import eventually, expect_problem, open_case
+from tests.support.process import START_TIMEOUT, running
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -33,7 +33,7 @@ def run(tmp_path):
 
     async def run(*arguments, status=0, **variables):
         async with running(*arguments, cwd=tmp_path, **variables) as command:
-            found, out, errors = await command.ended(within=START)
+            found, out, errors = await command.wait_for_exit(within=START_TIMEOUT)
         assert found == status, errors
         return out.strip()
 
@@ -43,7 +43,7 @@ def run(tmp_path):
 @pytest.fixture
 def add_token(tmp_path):
     """Put a token into the service's file without a command, where the command is not what is tested."""
-    return partial(put_token, tmp_path / "var" / "tokens.json")
+    return partial(write_token, tmp_path / "var" / "tokens.json")
 
 
 async def until(address, token, status):
@@ -69,7 +69,7 @@ async def test_tokens_come_and_go_while_it_runs(variables, address, run, add_tok
     """
     first = add_token("first", role="supervisor")
     async with running("serve", **variables) as service:
-        await service.answers(address)
+        await service.wait_until_ready(address)
         await until(address, first, 200)
         second = await run("token", "create", "second", "--role", "supervisor")
         await until(address, second, 200)
@@ -94,7 +94,7 @@ async def test_tokens_come_and_go_while_it_runs(variables, address, run, add_tok
         async with aiohttp.ClientSession(address) as session:
             await session.get("/support/cases", headers=sent(first + "x"), params={"q": "x"})
         service.stop()
-        status, _, log = await service.ended()
+        status, _, log = await service.wait_for_exit()
     assert status == 0
     assert first not in log
     assert second not in log
@@ -104,7 +104,7 @@ async def test_tokens_come_and_go_while_it_runs(variables, address, run, add_tok
 async def test_no_start_without_a_file(variables, tmp_path):
     """A service that can't know anybody is not started: one line, status 2, and nothing is made."""
     async with running("serve", **variables | {"SUPPORT_TOKENS_FILE": "nowhere.json"}) as service:
-        status, out, errors = await service.ended(within=START)
+        status, out, errors = await service.wait_for_exit(within=START_TIMEOUT)
     assert (status, out) == (2, "")
     line = errors.splitlines()[-1]
     assert line.startswith("support-service: The token file nowhere.json does not exist")
@@ -115,12 +115,12 @@ async def test_a_demonstration_with_tokens(variables, add_token):
     """A demonstration that asks for tokens opens its cases by SUPPORT_TOKEN, and is refused at once without it."""
     token = add_token("x", role="supervisor")
     async with running("demo", **variables) as demonstration:
-        status, out, errors = await demonstration.ended(within=START)
+        status, out, errors = await demonstration.wait_for_exit(within=START_TIMEOUT)
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
     assert line.startswith("support-service: SUPPORT_AUTH='token' requires SUPPORT_TOKEN")
     async with running("demo", **variables, SUPPORT_TOKEN=token) as demonstration:
-        assert "5 cases" in await demonstration.printed(until="cases.")
+        assert "5 cases" in await demonstration.read_output(until="cases.")
 
 
 async def test_the_admin_port_is_the_last_to_go(variables, address, add_token):
@@ -129,9 +129,9 @@ async def test_the_admin_port_is_the_last_to_go(variables, address, add_token):
     other = f"http://127.0.0.1:{free_port()}"
     admin = {"SUPPORT_ADMIN_PORT": other.rpartition(":")[2], "SUPPORT_STOP_DELAY": "60"}
     async with running("serve", **variables, **admin) as service:
-        await service.answers(address)
+        await service.wait_until_ready(address)
         async with aiohttp.ClientSession(address) as main, aiohttp.ClientSession(other) as session:
-            await refused(await main.get("/metrics"), 403, "metrics_closed")
+            await expect_problem(await main.get("/metrics"), 403, "metrics_closed")
             service.stop()
 
             async def not_ready():
@@ -148,12 +148,12 @@ async def test_a_stop_ends_both_ports(variables, address, add_token):
     add_token("x")
     other = f"http://127.0.0.1:{free_port()}"
     async with running("serve", **variables, SUPPORT_ADMIN_PORT=other.rpartition(":")[2]) as service:
-        await service.answers(address)
+        await service.wait_until_ready(address)
         async with aiohttp.ClientSession(address) as main, aiohttp.ClientSession(other) as session:
             for each in (main, session):
                 assert (await each.get("/livez")).status == 200
             service.stop()
-            status, _, log = await service.ended()
+            status, _, log = await service.wait_for_exit()
     assert status == 0
     assert any(other in json.loads(line)["message"] for line in log.splitlines())
 
@@ -164,7 +164,7 @@ async def test_an_admin_port_in_use(variables, add_token):
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = str(server.sockets[0].getsockname()[1])
     async with server, running("serve", **variables, SUPPORT_ADMIN_PORT=port) as service:
-        status, _, errors = await service.ended(within=START)
+        status, _, errors = await service.wait_for_exit(within=START_TIMEOUT)
     assert status == 2
     assert f"SUPPORT_ADMIN_PORT={port}: can't listen there" in errors.splitlines()[-1]
     assert "Traceback" not in errors
@@ -173,22 +173,24 @@ async def test_an_admin_port_in_use(variables, add_token):
 async def test_jwts_on_a_real_address(variables, issuer):
     """With an issuer the service may listen where others reach it, and knows them by what the issuer signed."""
     port = variables["SUPPORT_PORT"]
-    jwt = {"SUPPORT_JWT_KEYS": issuer.place, "SUPPORT_JWT_ISSUER": ISSUER, "SUPPORT_JWT_AUDIENCE": AUDIENCE}
+    jwt = {"SUPPORT_JWT_KEYS": issuer.jwks_location, "SUPPORT_JWT_ISSUER": ISSUER, "SUPPORT_JWT_AUDIENCE": AUDIENCE}
     address = f"http://127.0.0.1:{port}"
     changed = {"SUPPORT_AUTH": "jwt", "SUPPORT_HOST": "0.0.0.0", "SUPPORT_METRICS_TOKEN": "m" * 16, **jwt}
     async with running("serve", **variables | changed) as service:
-        await service.answers(address)
+        await service.wait_until_ready(address)
         token = issuer.sign()
         async with aiohttp.ClientSession(address) as session:
             assert (await session.get("/support/cases", headers=sent(token))).status == 200
-            await refused(await session.get("/support/cases", headers=sent(issuer.sign(aud="x"))), 401, "token_invalid")
-            issuer.add("new", "EC", "P-256")
+            await expect_problem(
+                await session.get("/support/cases", headers=sent(issuer.sign(aud="x"))), 401, "token_invalid"
+            )
+            issuer.add_key("new", "EC", "P-256")
             new = issuer.sign("new", "ES256", role="service")
-            await refused(await session.get("/support/cases", headers=sent(new)), 403, "permission_missing")
+            await expect_problem(await session.get("/support/cases", headers=sent(new)), 403, "permission_missing")
             async with session.get("/metrics", headers=sent("m" * 16)) as response:
                 text = await response.text()
         service.stop()
-        status, _, log = await service.ended()
+        status, _, log = await service.wait_for_exit()
     assert status == 0
     assert 'support_access_authentications_total{outcome="accepted"} 2.0' in text
     assert "\nsupport_access_keys_age_seconds " in text

@@ -44,12 +44,12 @@ async def test_the_service_does_what_it_says(tmp_path):
         "SUPPORT_LOG_LEVEL": "error",
     }
     async with running("token", "create", "tests", "--role", "supervisor", cwd=tmp_path, **variables) as command:
-        _, token, _ = await command.ended()
+        _, token, _ = await command.wait_for_exit()
     async with running("serve", cwd=tmp_path, **variables) as service:
-        await service.answers(address)
+        await service.wait_until_ready(address)
         status, summary = await schemathesis(f"{address}/openapi.json", token.strip(), tmp_path)
         service.stop()
-        _, _, errors = await service.ended()
+        _, _, errors = await service.wait_for_exit()
     print(summary)  # noqa: T201 - what `make schemathesis` is run for
     assert status == 0, summary + errors
     assert errors == ""

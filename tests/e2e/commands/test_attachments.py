@@ -13,7 +13,7 @@ import termios
 import aiohttp
 import pytest
 
-from tests.support.calls import eventually, files, open_case, read_case, upload
+from tests.support.calls import eventually, open_case, read_case, stored_files, upload
 from tests.support.process import environment, running
 from tests.support.servers import free_port
 
@@ -38,14 +38,14 @@ async def session(variables):
     """A client of that service, which runs for the length of a test."""
     address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
     async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
-        await service.answers(address)
+        await service.wait_until_ready(address)
         yield session
 
 
 async def command(variables, *arguments):
     """Run a command; gives its status, its lines of JSON, and its errors."""
     async with running(*arguments, **variables) as process:
-        status, out, errors = await process.ended()
+        status, out, errors = await process.wait_for_exit()
     return status, [json.loads(line) for line in out.splitlines()], errors
 
 
@@ -66,7 +66,7 @@ async def test_moving_files_there_and_back(variables, session, tmp_path):
     removed = lines[-1]["removed"]  # the service removes some where its turn comes first
     freed = {"removed": removed, "freedBytes": 1000 * removed}
     assert lines[-1] == {"summary": True, "moved": 2, "movedBytes": 2000, **freed}
-    await eventually(lambda: len(files(tmp_path / "var" / "attachments")) == 1)
+    await eventually(lambda: len(stored_files(tmp_path / "var" / "attachments")) == 1)
     for each in kept:
         async with session.get(each["uri"]) as response:
             assert len(await response.read()) == 1000
@@ -83,7 +83,7 @@ async def test_a_report_that_nobody_takes(variables, session):
     os.close(reader)
     async with running("offload", "--older-than", "0s", output=writer, **variables) as process:
         os.close(writer)
-        assert await process.ended() == (141, "", "")
+        assert await process.wait_for_exit() == (141, "", "")
     async with session.get(kept["uri"]) as response:
         assert await response.read() == b"a"
     status, lines, _ = await command(variables, "offload", "--older-than", "0s")
@@ -138,14 +138,14 @@ async def test_attach(variables, session, tmp_path):
     case = await open_case(session)
     for name, size in (("a.txt", 10), ("đơn hàng.bin", 3_000_000), ("empty", 0)):
         (tmp_path / name).write_bytes(os.urandom(size))
-    files = [str(tmp_path / name) for name in ("a.txt", "empty", "nowhere", "đơn hàng.bin")]
-    status, lines, errors = await command(variables, "attach", case["id"], *files)
+    paths = [str(tmp_path / name) for name in ("a.txt", "empty", "nowhere", "đơn hàng.bin")]
+    status, lines, errors = await command(variables, "attach", case["id"], *paths)
     assert status == 1
     assert [line["filename"] for line in lines] == ["a.txt", "đơn hàng.bin"]
     assert [line.split(": ")[1].rpartition("/")[2] for line in errors.splitlines()] == ["empty", "nowhere"]
     async with session.get(lines[1]["uri"]) as response:
         assert await response.read() == (tmp_path / "đơn hàng.bin").read_bytes()
-    status, _, errors = await command(variables, "attach", "nobody", files[0])
+    status, _, errors = await command(variables, "attach", "nobody", paths[0])
     assert status == 1
     assert "There is no case 'nobody'" in errors
 

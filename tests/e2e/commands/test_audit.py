@@ -19,7 +19,7 @@ def command(tmp_path, database_url):
 
     async def run(*arguments):
         async with running(*arguments, cwd=tmp_path, SUPPORT_DATABASE_URL=database_url) as process:
-            return await process.ended()
+            return await process.wait_for_exit()
 
     return run
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from support_service.commands.events import DEAD_LETTER_PAGE
 from tests.integration.events.test_inbound_events import SENTENCE, about, wait_for_messages
 from tests.support.calls import eventually, open_case
-from tests.support.events.fixtures import send, shipment
+from tests.support.events.fixtures import send_inbound, shipment_event
 from tests.support.process import running
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 async def command(tmp_path, *arguments, **variables):
     """What a command prints; fails where it fails."""
     async with running("events", *arguments, cwd=tmp_path, **variables) as process:
-        status, out, errors = await process.ended(90)
+        status, out, errors = await process.wait_for_exit(90)
     assert status == 0, errors
     return out
 
@@ -28,9 +28,9 @@ async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path
     case = await open_case(client, **about("order", "order-456"))
     variables = {"SUPPORT_REDIS_URL": redis.url}
     async with Redis.from_url(redis.url) as stream:
-        await send(stream, b"{")
+        await send_inbound(stream, b"{")
         await stream.xadd(
-            "support.inbound.dead", {"event": json.dumps(shipment()), "reason": "why", "tries": 5, "at": "then"}
+            "support.inbound.dead", {"event": json.dumps(shipment_event()), "reason": "why", "tries": 5, "at": "then"}
         )
 
         async def both_given_up():
@@ -38,7 +38,7 @@ async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path
 
         await eventually(both_given_up)
     listed = [json.loads(line) for line in (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()]
-    assert {letter["event"] for letter in listed} == {"{", json.dumps(shipment())}
+    assert {letter["event"] for letter in listed} == {"{", json.dumps(shipment_event())}
     assert all(letter["reason"] and letter["id"] and letter["at"] and letter["tries"] for letter in listed)
     (wanted,) = (letter["id"] for letter in listed if letter["reason"] == "why")
     assert "Replayed 1 " in await command(tmp_path, "dead-letters", "replay", wanted, **variables)
@@ -100,7 +100,7 @@ async def test_what_someone_else_has_put_there(redis, tmp_path):
 async def test_what_is_no_id(tmp_path, kind, action, number):
     """An id that can't be one is wrong usage: status 2, before anything is asked."""
     async with running("events", kind, action, number, cwd=tmp_path) as process:
-        status, _, errors = await process.ended(90)
+        status, _, errors = await process.wait_for_exit(90)
     assert status == 2
     assert "argument ID" in errors
 
@@ -108,7 +108,7 @@ async def test_what_is_no_id(tmp_path, kind, action, number):
 async def test_without_redis_there_is_nothing_to_list(tmp_path):
     """Without Redis the command says what to set, with status 2."""
     async with running("events", "dead-letters", "list", cwd=tmp_path) as process:
-        status, out, errors = await process.ended(90)
+        status, out, errors = await process.wait_for_exit(90)
     assert (status, out) == (2, "")
     assert "SUPPORT_EVENTS_REDIS_URL" in errors
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.support.process import START, Process, environment, running
+from tests.support.process import START_TIMEOUT, Process, environment, running
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -100,11 +100,11 @@ async def test_ctrl_c_while_a_command_waits_for_an_answer(tmp_path):
         server.settimeout(0)
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         async with running("probe", "--base-url", url, "--threshold", "10m", cwd=tmp_path) as command:
-            async with asyncio.timeout(START):
+            async with asyncio.timeout(START_TIMEOUT):
                 connection, _ = await loop.sock_accept(server)
             with connection:
                 command.stop(signal.SIGINT)
-                assert await command.ended() == (130, "", "")
+                assert await command.wait_for_exit() == (130, "", "")
 
 
 async def test_a_second_ctrl_c_does_not_wait_for_the_first(tmp_path):
@@ -112,9 +112,9 @@ async def test_a_second_ctrl_c_does_not_wait_for_the_first(tmp_path):
     async with started("-c", STUBBORN, cwd=tmp_path) as process:
         command = Process(process)
         for printed in ("running", "cancelled"):
-            await command.printed(until=printed)
+            await command.read_output(until=printed)
             command.stop(signal.SIGINT)
-        assert await command.ended() == (130, "", "")
+        assert await command.wait_for_exit() == (130, "", "")
 
 
 @pytest.mark.parametrize("arguments", ["--version", "openapi --check", "probe --base-url http://127.0.0.1:1", "--what"])
@@ -131,9 +131,9 @@ async def test_ctrl_c_while_the_interpreter_ends_after_serving(tmp_path):
     port = free_port()
     async with started("-c", AT_EXIT, "serve", cwd=tmp_path, SUPPORT_PORT=str(port)) as process:
         service = Process(process)
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         service.stop(signal.SIGTERM)
-        status, _, errors = await service.ended()
+        status, _, errors = await service.wait_for_exit()
     assert status == 130
     assert "Traceback" not in errors
     assert "Stopped" in errors

@@ -26,7 +26,7 @@ async def case(variables):
     """A customer's case in that service."""
     address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
     async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
-        await service.answers(address)
+        await service.wait_until_ready(address)
         case = await open_case(session, customerId="zaphod", subject="Zaphod's parcel", priority="high")
         await add_message(session, case, "Dear Zaphod")
     return case
@@ -35,7 +35,7 @@ async def case(variables):
 async def ended(*arguments, **variables):
     """How a command ended, and what it printed."""
     async with running(*arguments, **variables) as process:
-        return await process.ended(60)
+        return await process.wait_for_exit(60)
 
 
 async def test_erase_prints_a_receipt(case, variables):
@@ -69,9 +69,9 @@ ERASE_QUESTION = "Permanently erase 'zaphod' from 1 cases? [y/N] "
 async def test_ctrl_c_at_the_question_erases_nothing(case, variables, terminal):
     """One Ctrl-C is enough while an erasure asks whether it is meant."""
     async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
-        await process.asked(ERASE_QUESTION)
+        await process.wait_for_prompt(ERASE_QUESTION)
         process.stop(signal.SIGINT)
-        assert await process.ended() == (130, "", "")
+        assert await process.wait_for_exit() == (130, "", "")
     status, out, _ = await ended("erase", "customer", "zaphod", "--dry-run", **variables)
     assert (status, json.loads(out)["cases"]) == (0, [case["id"]])
 
@@ -80,13 +80,13 @@ async def test_an_erasure_follows_the_answer_to_its_question(case, variables, te
     """The end of the input and anything but yes leave the case as it is; yes erases it."""
     for typed in (b"\x04", b"no\n", b"\n"):
         async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
-            await process.asked(ERASE_QUESTION)
+            await process.wait_for_prompt(ERASE_QUESTION)
             os.write(terminal[0], typed)
-            assert await process.ended() == (1, "", "Nothing was erased.\n")
+            assert await process.wait_for_exit() == (1, "", "Nothing was erased.\n")
     async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
-        await process.asked(ERASE_QUESTION)
+        await process.wait_for_prompt(ERASE_QUESTION)
         os.write(terminal[0], b"Yes\n")
-        status, out, errors = await process.ended()
+        status, out, errors = await process.wait_for_exit()
     assert (status, json.loads(out)["cases"], errors) == (0, [case["id"]], "")
 
 
@@ -109,7 +109,7 @@ async def test_an_export_of_large_cases_is_whole(variables):
     address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
     large = {"context": {"a": "x" * 65_000}, "description": "\u00a0" * 65_000}  # two bytes each
     async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
-        await service.answers(address)
+        await service.wait_until_ready(address)
         cases = [await open_case(session, **large) for _ in range(23)]
     status, out, _ = await ended("export", **variables)
     assert status == 0

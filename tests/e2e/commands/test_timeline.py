@@ -26,7 +26,7 @@ def timeline(tmp_path, database_url):
 
     async def run(*arguments, url=database_url):
         async with running("timeline", *arguments, cwd=tmp_path, SUPPORT_DATABASE_URL=url) as command:
-            return await command.ended()
+            return await command.wait_for_exit()
 
     return run
 

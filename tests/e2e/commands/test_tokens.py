@@ -9,7 +9,7 @@ import pytest
 from support_service.access.token_file import hash_token
 from support_service.arguments.parser import parser
 from support_service.core.errors import SupportError
-from tests.support.process import START, running
+from tests.support.process import START_TIMEOUT, running
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -30,7 +30,7 @@ def token(tmp_path, path):
         async with running(
             "token", *arguments, cwd=tmp_path, **{"SUPPORT_TOKENS_FILE": str(path)} | variables
         ) as command:
-            return await command.ended(within=START)
+            return await command.wait_for_exit(within=START_TIMEOUT)
 
     return run
 

@@ -12,14 +12,14 @@ from support_service.core.principals import SYSTEM
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.support.attachments.streams import stream
 from tests.support.calls import eventually, form
-from tests.support.process import START
+from tests.support.process import START_TIMEOUT
 from tests.support.servers import free_port
 
 SMALL, BLOCKS, PARTS = b"small" * 100, bytes(range(256)) * 2400, bytes(range(256)) * 22_000
 
 
 class Scenario:
-    """A command on a world that was made ready for it."""
+    """A command on a harness that was made ready for it."""
 
     arguments = ()
     variables = {}  # noqa: RUF012 - each scenario's own constant
@@ -30,18 +30,18 @@ class Scenario:
         self.case_id = ""
         self.unsure = set()  # hashes of what was sent, or asked to be deleted, without an answer
 
-    async def prepare(self, world):
+    async def prepare(self, harness):
         """Keep some files."""
-        self.case_id = world.case_id
+        self.case_id = harness.case_id
         for data in (SMALL, b"1", b"22", BLOCKS, PARTS):
-            kept = await world.add(data)
+            kept = await harness.add(data)
             self.kept[kept.id] = kept.sha256
 
     async def drive(self, process):
         """Do something with the running process, until it ends."""
         await asyncio.to_thread(process.join)
 
-    async def finish(self, world):
+    async def finish(self, harness):
         """Do again what was interrupted."""
 
 
@@ -55,8 +55,8 @@ class Serve(Scenario):
         self.port = free_port()
         self.variables = self.variables | {"SUPPORT_PORT": str(self.port)}
 
-    async def prepare(self, world):
-        self.case_id = world.case_id
+    async def prepare(self, harness):
+        self.case_id = harness.case_id
 
     async def drive(self, process):
         async with aiohttp.ClientSession(f"http://127.0.0.1:{self.port}") as session:
@@ -69,7 +69,7 @@ class Serve(Scenario):
         await super().drive(process)
 
     async def _talk(self, session, process):
-        await eventually(lambda: self._answers(session, process), START)
+        await eventually(lambda: self._answers(session, process), START_TIMEOUT)
         address = f"/support/cases/{self.case_id}/attachments"
         first = None
         for data in (SMALL, BLOCKS, PARTS):
@@ -110,9 +110,9 @@ class Offload(Scenario):
 
     arguments = ("offload", "--older-than", "0s")
 
-    async def finish(self, world):
-        assert {moved.outcome for moved in await world.move()} <= {"moved"}
-        rows = [await world.service.get(SYSTEM, world.case_id, name) for name in self.kept]
+    async def finish(self, harness):
+        assert {moved.outcome for moved in await harness.offload()} <= {"moved"}
+        rows = [await harness.service.get(SYSTEM, harness.case_id, name) for name in self.kept]
         assert {row.storage for row in rows} == {"s3"}
 
 
@@ -121,14 +121,14 @@ class Reverse(Scenario):
 
     arguments = ("offload", "--reverse")
 
-    async def prepare(self, world):
-        await super().prepare(world)
-        await world.move()
-        await world.reconcile_later()
-        world.later = timedelta(0)
+    async def prepare(self, harness):
+        await super().prepare(harness)
+        await harness.offload()
+        await harness.reconcile_later()
+        harness.clock_offset = timedelta(0)
 
-    async def finish(self, world):
-        await world.move(world.offloader(reverse=True))
+    async def finish(self, harness):
+        await harness.offload(harness.offloader(reverse=True))
 
 
 class Retention(Scenario):
@@ -136,17 +136,17 @@ class Retention(Scenario):
 
     arguments = ("retention", "--older-than", "0s")
 
-    async def prepare(self, world):
-        await super().prepare(world)
-        await world.move(limit=3)
-        await world.close_case()
+    async def prepare(self, harness):
+        await super().prepare(harness)
+        await harness.offload(limit=3)
+        await harness.close_case()
         self.unsure = set(self.kept.values())
         self.kept.clear()
-        young = await world.add(b"young")
+        young = await harness.add(b"young")
         self.kept[young.id] = young.sha256
 
-    async def finish(self, world):
-        await world.retention.run(SYSTEM_CONTEXT, world.clock())
+    async def finish(self, harness):
+        await harness.retention.run(SYSTEM_CONTEXT, harness.clock())
 
 
 class Sweep(Scenario):
@@ -154,13 +154,13 @@ class Sweep(Scenario):
 
     arguments = ("sweep",)
 
-    async def prepare(self, world):
-        await super().prepare(world)
-        await world.move(limit=2)
+    async def prepare(self, harness):
+        await super().prepare(harness)
+        await harness.offload(limit=2)
         old = (datetime.now(UTC) - timedelta(hours=2)).timestamp()
-        stored = await world.local.put(stream(b"orphan"))
-        (world.folder / "tmp" / "half").write_bytes(b"half")
-        for path in (world.folder / stored.key, world.folder / "tmp" / "half"):
+        stored = await harness.local.put(stream(b"orphan"))
+        (harness.folder / "tmp" / "half").write_bytes(b"half")
+        for path in (harness.folder / stored.key, harness.folder / "tmp" / "half"):
             os.utime(path, (old, old))
 
 

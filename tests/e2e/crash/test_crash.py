@@ -16,7 +16,7 @@ from support_service.cases.requests import Closing, NewCase
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.e2e.crash import victim
 from tests.e2e.crash.scenarios import SCENARIOS, Scenario
-from tests.support.attachments.world import World
+from tests.support.attachments.harness import AttachmentHarness
 from tests.support.forks import context
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -26,8 +26,8 @@ TRIES = 3  # points that may stand for one
 WITHIN = 120.0  # seconds for one run, on a busy machine
 
 
-class CrashWorld(World):
-    """A world whose case can be closed while another is opened."""
+class CrashHarness(AttachmentHarness):
+    """A harness whose case can be closed while another is opened."""
 
     async def close_case(self):
         """Close the case, and take another for what comes."""
@@ -51,8 +51,8 @@ class Bench:
         shutil.copy(self._template, folder / "support.db")
         bucket = self._s3.create_bucket()
         scenario = kind()
-        async with self._world(folder, bucket) as world:
-            await scenario.prepare(world)
+        async with self._harness(folder, bucket) as harness:
+            await scenario.prepare(harness)
         variables = {
             "SUPPORT_DATABASE_URL": f"sqlite:///{folder / 'support.db'}",
             "SUPPORT_ATTACHMENT_DIR": str(folder / "files"),
@@ -71,15 +71,15 @@ class Bench:
             await scenario.drive(process)
         process.join()
         assert process.exitcode in (0, -9), (point, (folder / "victim.log").read_text()[-3000:])
-        async with self._world(folder, bucket) as world:
-            world.case_id = scenario.case_id
-            await self._check(scenario, world)
+        async with self._harness(folder, bucket) as harness:
+            harness.case_id = scenario.case_id
+            await self._check(scenario, harness)
         shutil.rmtree(folder)
         return process.exitcode == -9
 
-    async def _check(self, scenario, world):
-        await world.reconcile_later()
-        rows = {row.id: row for row in await world.check_consistency()}  # every row has its bytes, every byte its row
+    async def _check(self, scenario, harness):
+        await harness.reconcile_later()
+        rows = {row.id: row for row in await harness.check_consistency()}  # every row has its bytes, every byte its row
         for name, digest in scenario.kept.items():
             assert rows[name].sha256 == digest
         assert not scenario.gone & rows.keys()
@@ -87,26 +87,26 @@ class Bench:
         assert {row.sha256 for row in others} <= scenario.unsure
         self.unanswered += len(others)
         if type(scenario).finish is not Scenario.finish:
-            await scenario.finish(world)
-            await world.reconcile_later()
-            await world.check_consistency()
+            await scenario.finish(harness)
+            await harness.reconcile_later()
+            await harness.check_consistency()
 
-    def _world(self, folder, bucket):
+    def _harness(self, folder, bucket):
         return _opened(folder, self._s3.url, bucket, self._instruments)
 
 
 class _opened:  # noqa: N801 - reads as the verb that it is
     def __init__(self, folder, url, bucket, instruments):
         self._database = databases.connect(f"sqlite:///{folder / 'support.db'}")
-        self._world = CrashWorld(self._database, folder / "files", url, bucket, instruments)
+        self._harness = CrashHarness(self._database, folder / "files", url, bucket, instruments)
 
     async def __aenter__(self):
         await self._database.open()
-        await self._world.open()
-        return self._world
+        await self._harness.open()
+        return self._harness
 
     async def __aexit__(self, *_):
-        await self._world.local.close()
+        await self._harness.local.close()
         await self._database.close()
 
 

@@ -6,8 +6,8 @@ import signal
 import aiohttp
 import pytest
 
-from tests.support.calls import list_cases, logged, read_detail
-from tests.support.process import START, running
+from tests.support.calls import list_cases, parse_log, read_detail
+from tests.support.process import START_TIMEOUT, running
 from tests.support.scrape import parse
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -17,7 +17,7 @@ async def test_the_demo_has_a_merged_timeline(tmp_path):
     """On a free port it serves sample cases with messages and files, merged with three services; Ctrl-C stops it."""
     patience = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60", "SUPPORT_TIMELINE_DEADLINE": "60"}
     async with running("demo", "--port", "0", cwd=tmp_path, **patience) as demo:
-        welcome = await demo.printed(until="Ctrl-C")
+        welcome = await demo.read_output(until="Ctrl-C")
         address = re.search(r"http://127\.0\.0\.1:\d+", welcome)[0]
         assert welcome.count("curl ") == 3
         async with aiohttp.ClientSession(address) as session:
@@ -38,17 +38,17 @@ async def test_the_demo_has_a_merged_timeline(tmp_path):
         created = {name: value for name, _, value in samples if name.startswith("support_ticket_created") and value}
         assert created
         demo.stop(signal.SIGINT)
-        status, _, log = await demo.ended()
-        assert (status, logged(log)) == (0, [])
+        status, _, log = await demo.wait_for_exit()
+        assert (status, parse_log(log)) == (0, [])
 
 
 async def test_the_demo_with_a_token_that_is_none(tmp_path):
     """A token that lets nobody in ends the demo with one line that names it and says why, and status 2."""
     async with running("token", "create", "boss", "--role", "supervisor", cwd=tmp_path) as command:
-        assert (await command.ended())[0] == 0
+        assert (await command.wait_for_exit())[0] == 0
     wrong = {"SUPPORT_AUTH": "token", "SUPPORT_TOKEN": "sup_wrong"}
     async with running("demo", "--port", "0", cwd=tmp_path, **wrong) as demo:
-        status, out, errors = await demo.ended(START)
+        status, out, errors = await demo.wait_for_exit(START_TIMEOUT)
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
     assert line.startswith("support-service: The sample cases can't be opened with SUPPORT_TOKEN: The token is unknown")
@@ -59,9 +59,9 @@ async def test_the_demo_keeps_its_cases(tmp_path):
     seen = []
     for _ in range(2):
         async with running("demo", "--port", "0", cwd=tmp_path) as demo:
-            address = re.search(r"http://127\.0\.0\.1:\d+", await demo.printed(until="Ctrl-C"))[0]
+            address = re.search(r"http://127\.0\.0\.1:\d+", await demo.read_output(until="Ctrl-C"))[0]
             async with aiohttp.ClientSession(address) as session:
                 seen.append((await list_cases(session))["items"])
             demo.stop()
-            assert (await demo.ended())[0] == 0
+            assert (await demo.wait_for_exit())[0] == 0
     assert seen[0] == seen[1]

@@ -55,7 +55,7 @@ async def payment_fails(stage: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def payment_talks_nonsense(stage: Stage) -> AsyncIterator[None]:
-    stage.payments.answer_with({"nonsense": True})
+    stage.payments.answer_with_document({"nonsense": True})
     yield
     stage.payments.heal()
 

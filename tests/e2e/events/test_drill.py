@@ -15,7 +15,7 @@ from support_service.events.consumer import EventConsumer
 from tests.conftest import both_databases
 from tests.integration.events.test_consumer import there
 from tests.support.calls import add_message, eventually, open_case, read_case
-from tests.support.events.fixtures import patient_broker, published, send, shipment
+from tests.support.events.fixtures import patient_broker, read_published, send_inbound, shipment_event
 from tests.support.process import running
 from tests.support.servers import free_port
 
@@ -48,13 +48,15 @@ async def test_sigkill_while_consuming(environment, durable_redis, tmp_path):
     async with Redis.from_url(durable_redis.url) as stream:
         for life in range(KILLS + 1):
             async with running("serve", cwd=tmp_path, **variables) as service:
-                await service.answers(address)
+                await service.wait_until_ready(address)
                 async with aiohttp.ClientSession(address) as session:
                     while len(cases) < CASES:
                         context = {"type": "order", "orderId": f"order-{len(cases)}"}
                         cases.append(await open_case(session, context=context))
                     for event in waiting[life * share : (life + 1) * share]:
-                        await send(stream, shipment(event, f"order-{int(event[2:]) % CASES}", trackingNumber=event))
+                        await send_inbound(
+                            stream, shipment_event(event, f"order-{int(event[2:]) % CASES}", trackingNumber=event)
+                        )
                     if life < KILLS:
                         await asyncio.sleep(draw.uniform(0, 0.2))  # the kill comes at any moment
                         continue  # `running` kills
@@ -101,7 +103,7 @@ async def test_redis_is_killed_under_load(make_client, durable_redis):
 
         async def all_published():
             try:
-                events = await published(stream)
+                events = await read_published(stream)
             except RedisError:
                 return None
             return events if len({event["id"] for event in events}) >= total else None
@@ -116,7 +118,7 @@ async def test_redis_is_killed_under_load(make_client, durable_redis):
 async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
     """An event that was handed out ten times and never came to an end is a dead letter, and the others go on."""
     broker = patient_broker(redis.url)
-    await broker.publish("s", [json.dumps(shipment("bad"))], max_length=10)
+    await broker.publish("s", [json.dumps(shipment_event("bad"))], max_length=10)
     await broker.receive("s", "dead", count=1, wait=0.1)
     for _ in range(9):
         assert len(await broker.claim("s", "dead", count=9, min_idle=0, isolate_after=5)) == 1
@@ -127,7 +129,7 @@ async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
         return "applied"
 
     consumer = EventConsumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=there)
-    await broker.publish("s", [json.dumps(shipment("good"))], max_length=10)
+    await broker.publish("s", [json.dumps(shipment_event("good"))], max_length=10)
     running_ = asyncio.create_task(consumer.run())
     letters = await eventually(lambda: broker.dead_letters("s", 9))
     await eventually(lambda: applied)

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.conftest import both_databases
-from tests.support.calls import eventually, logged, open_case, read_case, read_detail, refused
+from tests.support.calls import eventually, expect_problem, open_case, parse_log, read_case, read_detail
 from tests.support.process import running
 from tests.support.servers import free_port
 
@@ -56,14 +56,14 @@ async def test_serve_creates_its_database_and_keeps_cases_over_a_restart(variabl
     """The port is the only required setting."""
     for turn in range(2):
         async with running("serve", **variables, forked=False) as service:
-            await service.answers(f"http://127.0.0.1:{port}")
+            await service.wait_until_ready(f"http://127.0.0.1:{port}")
             if turn == 0:
                 case = await open_case(session)
             assert await read_case(session, case) == case
             service.stop(signal.SIGTERM if turn else signal.SIGINT)
-            status, out, log = await service.ended()
+            status, out, log = await service.wait_for_exit()
             assert (status, out) == (0, "")
-            lines = logged(log)
+            lines = parse_log(log)
             assert {line["level"] for line in lines} == {"INFO"}
             assert any(f"http://127.0.0.1:{port}" in line["message"] for line in lines)
     assert (tmp_path / "var" / "support.db").exists()
@@ -74,7 +74,7 @@ async def test_stop_waits_for_requests_in_flight(variables, session, port, order
     orders.add("ORD-1")
     timeouts = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "30", "SUPPORT_TIMELINE_DEADLINE": "30"}
     async with running("serve", **variables, **timeouts, SUPPORT_ORDER_URL=orders.url) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         case = await open_case(session, context={"type": "order", "orderId": "ORD-1"})
         release = orders.hang()
         reading = asyncio.create_task(read_detail(session, case))
@@ -84,13 +84,13 @@ async def test_stop_waits_for_requests_in_flight(variables, session, port, order
         assert not reading.done()
         release.set()
         assert (await reading)["timelineSources"]["order"]["status"] == "fresh"
-        assert (await service.ended())[0] == 0
+        assert (await service.wait_for_exit())[0] == 0
 
 
 async def test_readiness_is_off_during_the_stop_delay(variables, session, port):
     """While the stop waits for the load balancer, the service is not ready but still serves requests."""
     async with running("serve", **variables, SUPPORT_STOP_DELAY="60") as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         service.stop()
 
         async def not_ready():
@@ -106,26 +106,26 @@ async def test_readiness_is_off_during_the_stop_delay(variables, session, port):
 async def test_cases_survive_a_killed_process(variables, session, port):
     """Each case that was acknowledged exists after a crash."""
     async with running("serve", **variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         cases = await asyncio.gather(*(open_case(session) for _ in range(20)))
         service.stop(signal.SIGKILL)
-        assert (await service.ended())[0] == -signal.SIGKILL
+        assert (await service.wait_for_exit())[0] == -signal.SIGKILL
     async with running("serve", **variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         for case in cases:
             assert await read_case(session, case) == case
 
 
 async def test_very_long_case_id_is_not_found(variables, session, port):
     async with running("serve", **variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
-        await refused(await session.get(f"/support/cases/{'x' * 8_000}"), 404, "case_not_found")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
+        await expect_problem(await session.get(f"/support/cases/{'x' * 8_000}"), 404, "case_not_found")
 
 
 async def test_serving_on_other_addresses_requires_authentication(variables):
     """The start is refused with one line and status 2, before any file is created."""
     async with running("serve", **variables, SUPPORT_HOST="0.0.0.0") as service:
-        status, out, errors = await service.ended()
+        status, out, errors = await service.wait_for_exit()
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
     assert line.startswith("support-service: SUPPORT_HOST='0.0.0.0': ")
@@ -135,7 +135,7 @@ async def test_serving_on_other_addresses_requires_authentication(variables):
 async def test_port_in_use_stops_the_start_with_one_line(variables, port):
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
     async with server, running("serve", **variables) as service:
-        status, _, errors = await service.ended()
+        status, _, errors = await service.wait_for_exit()
     assert status == 2
     assert f"SUPPORT_PORT={port}" in error_line(errors)
 
@@ -154,7 +154,7 @@ async def test_port_in_use_stops_the_start_with_one_line(variables, port):
 async def test_unusable_setting_stops_the_start_with_one_line(variables, variable, value):
     """The line says why, and the exit status is 2."""
     async with running("serve", **{"SUPPORT_ADMIN_PORT": "0"} | variables | {variable: value}) as service:
-        status, _, errors = await service.ended()
+        status, _, errors = await service.wait_for_exit()
     assert status == 2, errors
     assert error_line(errors)
 
@@ -164,15 +164,15 @@ async def test_serve_requires_a_migrated_postgresql(variables, postgres):
     name = postgres.create_database()
     url = {"SUPPORT_DATABASE_URL": postgres.url(name)}
     async with running("serve", **variables, **url) as service:
-        status, _, errors = await service.ended()
+        status, _, errors = await service.wait_for_exit()
     assert status == 2
     assert "support-service migrate" in error_line(errors)
     async with running("migrate", **variables, **url) as migration:
-        assert (await migration.ended())[0] == 0
+        assert (await migration.wait_for_exit())[0] == 0
     async with running("serve", **variables, **url) as service:
-        await service.answers(f"http://127.0.0.1:{variables['SUPPORT_PORT']}")
+        await service.wait_until_ready(f"http://127.0.0.1:{variables['SUPPORT_PORT']}")
         service.stop()
-        assert (await service.ended())[0] == 0
+        assert (await service.wait_for_exit())[0] == 0
     postgres.drop_database(name)
 
 
@@ -181,31 +181,35 @@ async def test_older_release_works_with_a_newer_schema(variables, session, port,
     """After a rollback the service starts with one warning, its commands work, and `migrate` changes nothing."""
     url = {"SUPPORT_DATABASE_URL": newer_schema}
     async with running("migrate", **variables, **url) as migration:
-        assert await migration.ended() == (0, "The database is newer than this release: nothing was changed.\n", "")
+        assert await migration.wait_for_exit() == (
+            0,
+            "The database is newer than this release: nothing was changed.\n",
+            "",
+        )
     async with running("serve", **variables, **url) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         case = await open_case(session)
         assert await read_case(session, case) == case
         service.stop()
-        status, _, log = await service.ended()
+        status, _, log = await service.wait_for_exit()
     assert status == 0
-    warnings = [entry["message"] for entry in logged(log) if entry["level"] != "INFO"]
+    warnings = [entry["message"] for entry in parse_log(log) if entry["level"] != "INFO"]
     assert warnings == [
         "The database is newer than this release; tables and columns that are unknown to this release are ignored"
     ]
     for command in ("sweep", "export", "timeline status"):
         async with running(*command.split(), **variables, **url) as process:
-            status, out, errors = await process.ended()
+            status, out, errors = await process.wait_for_exit()
         assert (status, bool(out), errors) == (0, True, "")
 
 
 async def test_access_log_is_json_with_request_id_route_and_status(variables, session, port):
     async with running("serve", **variables, SUPPORT_ACCESS_LOG="1") as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         async with session.get("/support/cases/nobody", headers={"X-Request-Id": "my-request"}) as response:
             assert response.headers["X-Request-Id"] == "my-request"
         service.stop()
-        _, _, log = await service.ended()
+        _, _, log = await service.wait_for_exit()
     lines = [json.loads(line) for line in log.splitlines()]
     (entry,) = [line for line in lines if line["requestId"] == "my-request"]
     assert (entry["route"], entry["status"]) == ("/support/cases/{case_id}", 404)
@@ -214,13 +218,13 @@ async def test_access_log_is_json_with_request_id_route_and_status(variables, se
 
 async def test_invalid_http_is_answered_with_400_and_logged_without_a_traceback(variables, port):
     async with running("serve", **variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
         assert b" 400 " in await reader.readline()
         writer.close()
         service.stop()
-        status, _, log = await service.ended()
+        status, _, log = await service.wait_for_exit()
     assert status == 0
     assert "Traceback" not in log
     assert all(json.loads(line)["message"] for line in log.splitlines())
@@ -229,10 +233,10 @@ async def test_invalid_http_is_answered_with_400_and_logged_without_a_traceback(
 async def test_sqlite_database_is_checkpointed_at_the_stop(variables, port, tmp_path):
     """A graceful stop leaves a single SQLite file, with the write-ahead log merged into it."""
     async with running("serve", **variables) as service, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         await open_case(session)
         service.stop()
-        assert (await service.ended())[0] == 0
+        assert (await service.wait_for_exit())[0] == 0
     assert [path.name for path in (tmp_path / "var").glob("support.db*")] == ["support.db"]
     connection = sqlite3.connect(tmp_path / "var" / "support.db")
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, closing
 import aiohttp
 import pytest
 
-from tests.support.calls import PATIENCE, eventually, open_case
-from tests.support.events.fixtures import shipment
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case
+from tests.support.events.fixtures import shipment_event
 from tests.support.process import running
 from tests.support.servers import free_port
 
@@ -22,7 +22,7 @@ async def service(tmp_path):
     port = free_port()
     async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port)) as process:
         address = f"http://127.0.0.1:{port}"
-        await process.answers(address)
+        await process.wait_until_ready(address)
         yield process, address
 
 
@@ -57,7 +57,7 @@ async def test_upload_in_progress_completes_during_the_stop(service):
             assert response.status == 201
             assert (await response.json())["sizeBytes"] == len(b"first half, second half")
             assert response.headers["Connection"] == "close"
-    assert (await process.ended())[0] == 0
+    assert (await process.wait_for_exit())[0] == 0
 
 
 async def test_every_accepted_request_is_answered_during_the_stop(service):
@@ -79,22 +79,26 @@ async def test_every_accepted_request_is_answered_during_the_stop(service):
                     broken.append(failure)
                     return
 
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(GENEROUS_TIMEOUT):
         await asyncio.gather(*(client() for _ in range(8)))
     assert not broken
-    assert (await process.ended())[0] == 0
+    assert (await process.wait_for_exit())[0] == 0
 
 
 async def test_accepted_events_are_applied_before_the_exit_without_redis(tmp_path):
     port, admin = free_port(), free_port()
-    variables = {"SUPPORT_PORT": str(port), "SUPPORT_ADMIN_PORT": str(admin), "SUPPORT_STOP_TIMEOUT": str(6 * PATIENCE)}
+    variables = {
+        "SUPPORT_PORT": str(port),
+        "SUPPORT_ADMIN_PORT": str(admin),
+        "SUPPORT_STOP_TIMEOUT": str(6 * GENEROUS_TIMEOUT),
+    }
     async with running("serve", cwd=tmp_path, **variables) as process:
-        await process.answers(f"http://127.0.0.1:{port}")
+        await process.wait_until_ready(f"http://127.0.0.1:{port}")
         async with _accept_but_block_events(f"http://127.0.0.1:{port}", tmp_path, 100):
             process.stop()
             # The admin port is closed once all requests have ended.
             await eventually(lambda: _refuses_connections(f"http://127.0.0.1:{admin}"))
-        status, _, log = await process.ended(6 * PATIENCE)
+        status, _, log = await process.wait_for_exit(6 * GENEROUS_TIMEOUT)
     assert (status, _message_count(tmp_path), "lost" in log) == (0, 100, False)
 
 
@@ -102,10 +106,10 @@ async def test_stop_timeout_limits_the_wait_for_events(tmp_path):
     """If events can't be applied, the process still exits, and reports how many are lost."""
     port = free_port()
     async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_STOP_TIMEOUT="0.2") as process:
-        await process.answers(f"http://127.0.0.1:{port}")
+        await process.wait_until_ready(f"http://127.0.0.1:{port}")
         async with _accept_but_block_events(f"http://127.0.0.1:{port}", tmp_path, 3):
             process.stop()
-            status, _, log = await process.ended()
+            status, _, log = await process.wait_for_exit()
     assert (status, _message_count(tmp_path)) == (0, 0)
     warnings = [line["message"] for line in map(json.loads, log.splitlines()) if line["level"] == "WARNING"]
     assert any(message.startswith("3 events ") for message in warnings)
@@ -119,7 +123,7 @@ async def _accept_but_block_events(address, folder, number):
         with closing(sqlite3.connect(folder / "var" / "support.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             for event in range(number):
-                async with session.post("/support/events", json=shipment(f"e-{event}")) as response:
+                async with session.post("/support/events", json=shipment_event(f"e-{event}")) as response:
                     assert response.status == 202
             yield
 

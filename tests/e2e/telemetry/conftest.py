@@ -1,3 +1,3 @@
 """Fixtures: telemetry backends and a workload."""
 
-from tests.support.telemetry.fixtures import port, serve, session, sink, victoria, work  # noqa: F401 - fixtures
+from tests.support.telemetry.fixtures import otlp_receiver, port, serve, session, victoria_metrics, workload  # noqa: F401 - fixtures

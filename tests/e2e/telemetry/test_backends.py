@@ -7,7 +7,7 @@ import pytest
 from support_service.telemetry.instruments import INSTRUMENTS
 from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED
 from tests.support.backends import Prometheus
-from tests.support.calls import PATIENCE, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.servers import MissingServer
 
 SERVICE_SERIES = '{__name__=~"(support|http|db|process|cpython)_.+"}'
@@ -41,11 +41,11 @@ def stable_series(series):
 
 
 @pytest.fixture
-async def scraped_and_exported(serve, session, victoria, work, port, tmp_path):
+async def scraped_and_exported(serve, session, victoria_metrics, workload, port, tmp_path):
     """The series of both backends, once both have the complete workload of an idle service."""
     exporters = {
         "OTEL_METRICS_EXPORTER": "prometheus,otlp",
-        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": victoria.otlp,
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": victoria_metrics.otlp,
         "OTEL_METRIC_EXPORT_INTERVAL": "500",
         "OTEL_SERVICE_NAME": "compared",
     }
@@ -55,20 +55,20 @@ async def scraped_and_exported(serve, session, victoria, work, port, tmp_path):
         pytest.exit(str(missing), returncode=1)
     try:
         async with serve(**exporters) as service:
-            await service.answers(f"http://127.0.0.1:{port}")
-            await work(session)
+            await service.wait_until_ready(f"http://127.0.0.1:{port}")
+            await workload(session)
             exported_query = SERVICE_SERIES.replace("}", ',service_name="compared"}')
 
             scraped, exported = {}, {}
 
             def equal():
                 nonlocal scraped, exported
-                scraped, exported = read_series(prometheus), read_series(victoria, exported_query)
+                scraped, exported = read_series(prometheus), read_series(victoria_metrics, exported_query)
                 last = sum(value for _, value in prometheus.query(LAST_REQUEST))
                 return last and scraped.keys() == exported.keys() and stable_series(scraped) == stable_series(exported)
 
             with suppress(AssertionError):  # the test reports the difference
-                await eventually(equal, 3 * PATIENCE)
+                await eventually(equal, 3 * GENEROUS_TIMEOUT)
             yield scraped, exported
     finally:
         prometheus.close()

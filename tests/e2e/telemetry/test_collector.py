@@ -12,10 +12,10 @@ READ = "/support/cases/{case_id}"
 
 
 @pytest.fixture
-async def collector(servers, sink, tmp_path):
+async def collector(servers, otlp_receiver, tmp_path):
     """A collector that forwards to the OTLP receiver."""
     try:
-        collector = Collector(tmp_path / "collector", sink.url)
+        collector = Collector(tmp_path / "collector", otlp_receiver.url)
     except MissingServer as missing:
         pytest.exit(str(missing), returncode=1)
     yield collector
@@ -35,37 +35,39 @@ def variables(collector):
     }
 
 
-async def test_metrics_arrive_with_the_service_resource(serve, variables, session, port, sink, work):
+async def test_metrics_arrive_with_the_service_resource(serve, variables, session, port, otlp_receiver, workload):
     """Metrics leave the collector with service name, version, instance and environment."""
     async with serve(**variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
-        await work(session)
-        await eventually(lambda: {"support.ticket.created", "http.server.request.duration"} <= sink.metrics.keys())
-    resource = sink.metrics["support.ticket.created"]
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
+        await workload(session)
+        await eventually(
+            lambda: {"support.ticket.created", "http.server.request.duration"} <= otlp_receiver.metrics.keys()
+        )
+    resource = otlp_receiver.metrics["support.ticket.created"]
     assert resource["service.name"] == "support-service"
     assert resource["deployment.environment.name"] == "tests"
     assert resource["service.version"]
     assert resource["service.instance.id"]
 
 
-async def read_timeline_in_a_trace(serve, variables, session, port, sink):
+async def read_timeline_in_a_trace(serve, variables, session, port, otlp_receiver):
     """Read a timeline within a client's trace; return the path, the server span and the client spans."""
     async with serve(**variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         case = await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}])
         path = f"/support/cases/{case['id']}"
         headers = {"traceparent": f"00-{TRACE}-{CLIENT_SPAN}-01"}
         async with session.get(path, params={"includeTimeline": "true"}, headers=headers) as response:
             assert response.status == 200
-        await eventually(lambda: len(sink.of_trace(TRACE)) == 5)
-    spans = sink.of_trace(TRACE)
+        await eventually(lambda: len(otlp_receiver.spans_of(TRACE)) == 5)
+    spans = otlp_receiver.spans_of(TRACE)
     (server,) = [span for span in spans if span.kind == "server"]
     return path, server, [span for span in spans if span.kind == "client"]
 
 
-async def test_request_is_a_server_span_in_the_clients_trace(serve, variables, session, port, sink):
+async def test_request_is_a_server_span_in_the_clients_trace(serve, variables, session, port, otlp_receiver):
     """The server span continues the client's trace, with the stable HTTP conventions."""
-    path, server, _ = await read_timeline_in_a_trace(serve, variables, session, port, sink)
+    path, server, _ = await read_timeline_in_a_trace(serve, variables, session, port, otlp_receiver)
     assert server.parent == CLIENT_SPAN
     assert server.name == f"GET {READ}"
     assert server.attributes["http.request.method"] == "GET"
@@ -76,9 +78,11 @@ async def test_request_is_a_server_span_in_the_clients_trace(serve, variables, s
     assert server.resource["service.name"] == "support-service"
 
 
-async def test_upstream_calls_are_client_spans(serve, variables, session, port, sink, orders, payments, shipments):
+async def test_upstream_calls_are_client_spans(
+    serve, variables, session, port, otlp_receiver, orders, payments, shipments
+):
     """Each upstream call is a client span with the stable HTTP conventions, and propagates that span."""
-    _, _, calls = await read_timeline_in_a_trace(serve, variables, session, port, sink)
+    _, _, calls = await read_timeline_in_a_trace(serve, variables, session, port, otlp_receiver)
     assert len(calls) == 4
     for call in calls:
         assert call.attributes["http.request.method"] == "GET"
@@ -88,18 +92,18 @@ async def test_upstream_calls_are_client_spans(serve, variables, session, port, 
     assert sorted(sent) == sorted(f"00-{TRACE}-{call.id}-01" for call in calls)
 
 
-async def test_upstream_spans_are_children_of_the_server_span(serve, variables, session, port, sink):
-    _, server, calls = await read_timeline_in_a_trace(serve, variables, session, port, sink)
+async def test_upstream_spans_are_children_of_the_server_span(serve, variables, session, port, otlp_receiver):
+    _, server, calls = await read_timeline_in_a_trace(serve, variables, session, port, otlp_receiver)
     assert [call.parent for call in calls] == [server.id] * 4
 
 
-async def test_probes_and_scrapes_create_no_spans(serve, variables, session, port, sink):
+async def test_probes_and_scrapes_create_no_spans(serve, variables, session, port, otlp_receiver):
     async with serve(**variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         for path in ("/metrics", "/livez", "/health"):
             await (await session.get(path)).read()
         await open_case(session)
-        await eventually(lambda: sink.spans != [])
+        await eventually(lambda: otlp_receiver.spans != [])
         service.stop()
-        assert (await service.ended())[0] == 0
-    assert {span.attributes["url.path"] for span in sink.spans} == {"/support/cases"}
+        assert (await service.wait_for_exit())[0] == 0
+    assert {span.attributes["url.path"] for span in otlp_receiver.spans} == {"/support/cases"}

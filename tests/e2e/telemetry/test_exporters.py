@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource
 from support_service.telemetry.traces import create_tracing
-from tests.support.calls import PATIENCE, eventually, logged, open_case
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, parse_log
 from tests.support.promql import ROOT
 from tests.support.scrape import parse
 
@@ -31,23 +31,23 @@ async def run_service(serve, session, port, **variables):
     The last export has as much time as it needs.
     """
     async with serve(module="tests.support.long_timeouts", PYTHONPATH=str(ROOT), **variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         await open_case(session)
         samples = await scrape(session)
         service.stop()
-        status, out, log = await service.ended()
+        status, out, log = await service.wait_for_exit()
     assert status == 0, log
-    return samples, out, logged(log)
+    return samples, out, parse_log(log)
 
 
 @pytest.mark.parametrize("variables", [{"OTEL_METRICS_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}])
-async def test_disabled_telemetry_exports_nothing(serve, session, port, sink, variables):
+async def test_disabled_telemetry_exports_nothing(serve, session, port, otlp_receiver, variables):
     """With the exporter `none`, or without the SDK, a scrape is empty, nothing is exported, and the service works."""
-    everything = {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
+    everything = {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_receiver.url}
     if "OTEL_SDK_DISABLED" in variables:
         everything |= {"OTEL_METRICS_EXPORTER": "prometheus,otlp", "OTEL_TRACES_EXPORTER": "otlp"}
     samples, out, _ = await run_service(serve, session, port, **everything | variables)
-    assert (samples, out, sink.metrics, sink.spans) == ([], "", {}, [])
+    assert (samples, out, otlp_receiver.metrics, otlp_receiver.spans) == ([], "", {}, [])
 
 
 async def test_console_exporter_prints_metrics_as_json(serve, session, port):
@@ -58,7 +58,7 @@ async def test_console_exporter_prints_metrics_as_json(serve, session, port):
     json.loads(out)
 
 
-async def test_stop_exports_the_last_values(serve, session, port, sink):
+async def test_stop_exports_the_last_values(serve, session, port, otlp_receiver):
     """A stop exports what was measured since the last export, with the configured name and attributes."""
     samples, _, _ = await run_service(
         serve,
@@ -66,43 +66,43 @@ async def test_stop_exports_the_last_values(serve, session, port, sink):
         port,
         OTEL_METRICS_EXPORTER="otlp",
         OTEL_TRACES_EXPORTER="otlp",
-        OTEL_EXPORTER_OTLP_ENDPOINT=sink.url,
+        OTEL_EXPORTER_OTLP_ENDPOINT=otlp_receiver.url,
         OTEL_SERVICE_NAME="support-eu",
         OTEL_RESOURCE_ATTRIBUTES="service.version=9,team=blue,service.name=overruled",
     )
     assert samples == []
-    resource = sink.metrics["support.ticket.created"]
+    resource = otlp_receiver.metrics["support.ticket.created"]
     assert (resource["service.name"], resource["service.version"], resource["team"]) == ("support-eu", "9", "blue")
     assert len(resource["service.instance.id"]) == 36
     assert (resource["telemetry.sdk.name"], resource["telemetry.sdk.language"]) == ("opentelemetry", "python")
     assert resource["telemetry.sdk.version"]
-    assert [span.attributes["http.route"] for span in sink.spans] == ["/support/cases"]
-    assert sink.spans[0].resource == resource
+    assert [span.attributes["http.route"] for span in otlp_receiver.spans] == ["/support/cases"]
+    assert otlp_receiver.spans[0].resource == resource
 
 
-async def test_each_process_is_a_separate_instance(serve, session, port, victoria):
+async def test_each_process_is_a_separate_instance(serve, session, port, victoria_metrics):
     """Name, version and instance are labels in the OTLP backend, and each process is an instance."""
     query = 'support_ticket_created_total{service_name="instances",channel="email"}'
-    variables = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": victoria.otlp}
+    variables = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": victoria_metrics.otlp}
     for number in (1, 2):
         await run_service(serve, session, port, OTEL_SERVICE_NAME="instances", **variables)
-        await eventually(lambda number=number: len(victoria.query(query)) == number)
-    found = [labels for labels, value in victoria.query(query) if value == 1]
+        await eventually(lambda number=number: len(victoria_metrics.query(query)) == number)
+    found = [labels for labels, value in victoria_metrics.query(query) if value == 1]
     assert len({labels["service_instance_id"] for labels in found}) == 2
     assert all(labels["service_version"] for labels in found)
 
 
-async def test_two_exporters_both_get_all_metrics(serve, session, port, sink):
+async def test_two_exporters_both_get_all_metrics(serve, session, port, otlp_receiver):
     samples, _, _ = await run_service(
-        serve, session, port, OTEL_METRICS_EXPORTER="prometheus,otlp", OTEL_EXPORTER_OTLP_ENDPOINT=sink.url
+        serve, session, port, OTEL_METRICS_EXPORTER="prometheus,otlp", OTEL_EXPORTER_OTLP_ENDPOINT=otlp_receiver.url
     )
     assert ("support_ticket_created_total", {"channel": "email"}, 1) in samples
-    assert {"support.ticket.created", "process.uptime", "db.client.operation.duration"} <= sink.metrics.keys()
+    assert {"support.ticket.created", "process.uptime", "db.client.operation.duration"} <= otlp_receiver.metrics.keys()
 
 
 async def test_unknown_exporter_stops_the_start_with_one_line(serve):
     async with serve(OTEL_METRICS_EXPORTER="statsd") as service:
-        status, out, errors = await service.ended()
+        status, out, errors = await service.wait_for_exit()
     assert (status, out) == (2, "")
     assert errors.startswith("support-service: OTEL_METRICS_EXPORTER='statsd': ")
     assert len(errors.splitlines()) == 1
@@ -120,18 +120,18 @@ async def test_unreachable_collector_does_not_affect_the_service(serve, session,
         "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
     }
     async with serve(**variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
 
         async def two_seconds_later():  # by the service's own clock; meanwhile the exporters retry
             await open_case(session)
             samples = await scrape(session)
             return sum(value for name, _, value in samples if name == "support_event_loop_lag_seconds_count") >= 8
 
-        await eventually(two_seconds_later, 6 * PATIENCE)
+        await eventually(two_seconds_later, 6 * GENEROUS_TIMEOUT)
         service.stop()
-        status, _, log = await service.ended()
+        status, _, log = await service.wait_for_exit()
     assert status == 0
-    lines = logged(log)
+    lines = parse_log(log)
     # For metrics and for spans: why an attempt failed, that it was abandoned, and what was lost.
     assert 1 <= len([line for line in lines if line["logger"].startswith("opentelemetry")]) <= 6
     assert "Traceback" not in log
@@ -162,7 +162,7 @@ async def test_value_that_a_component_rejects_stops_the_start_with_one_line(serv
     """This holds for values that fail only when a component is created or imported."""
     exporters = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp"}
     async with serve(**exporters, **{variable: value}) as service:
-        status, _, errors = await service.ended()
+        status, _, errors = await service.wait_for_exit()
     assert status == 2
     assert len(errors.splitlines()) == 1
     assert "secret" not in errors

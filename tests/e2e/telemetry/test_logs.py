@@ -8,7 +8,7 @@ import pytest
 
 from support_service.telemetry.logs import ClientErrorFilter
 from tests.conftest import both_databases
-from tests.support.calls import add_message, form, logged, open_case, read_detail, refused
+from tests.support.calls import add_message, expect_problem, form, open_case, parse_log, read_detail
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SECRET = "s3cr3t-that-must-not-be-logged"
@@ -17,16 +17,16 @@ SECRET = "s3cr3t-that-must-not-be-logged"
 async def log_of(serve, session, port, act, **variables):
     """Run a client's requests against a service; return the log as entries and as text."""
     async with serve(SUPPORT_ACCESS_LOG="1", SUPPORT_LOG_LEVEL="debug", **variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         await act(session)
         service.stop()
-        status, out, log = await service.ended()
+        status, out, log = await service.wait_for_exit()
     assert (status, out) == (0, "")
-    return logged(log), log
+    return parse_log(log), log
 
 
 @pytest.mark.parametrize("traces", ["none", "otlp"])
-async def test_access_log_line_has_request_trace_and_case_ids(serve, session, port, sink, traces):
+async def test_access_log_line_has_request_trace_and_case_ids(serve, session, port, otlp_receiver, traces):
     """The ids are logged with spans and without."""
     opened = {}
 
@@ -35,7 +35,7 @@ async def test_access_log_line_has_request_trace_and_case_ids(serve, session, po
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-Id": "my-request"}
         await (await session.get(f"/support/cases/{opened['case']}", headers=headers)).read()
 
-    variables = {"OTEL_TRACES_EXPORTER": traces, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
+    variables = {"OTEL_TRACES_EXPORTER": traces, "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_receiver.url}
     lines, _ = await log_of(serve, session, port, act, **variables)
     (entry,) = [line for line in lines if line["requestId"] == "my-request"]
     assert (entry["level"], entry["logger"]) == ("INFO", "support_service.access")
@@ -47,7 +47,7 @@ async def test_access_log_line_has_request_trace_and_case_ids(serve, session, po
 async def test_source_warning_is_logged_with_the_ids_of_its_request(serve, session, port, orders):
     async def act(session):
         case = await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}])
-        orders.say("not JSON")
+        orders.answer_with_bytes("not JSON")
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-Id": "my-request"}
         path = f"/support/cases/{case['id']}?includeTimeline=true"
         await (await session.get(path, headers=headers)).read()
@@ -97,7 +97,7 @@ async def test_password_in_the_url_of_an_unreachable_server_is_not_logged(serve,
 async def test_password_in_the_database_url_is_not_logged(serve):
     """A start that fails on its database does not log the password."""
     async with serve(SUPPORT_DATABASE_URL=f"postgresql://user:{SECRET}@127.0.0.1:9/x") as service:
-        status, out, errors = await service.ended()
+        status, out, errors = await service.wait_for_exit()
     assert status == 2
     assert SECRET not in out + errors
 
@@ -136,7 +136,9 @@ async def test_message_rejected_by_the_database_is_not_logged(
     async def act(session):
         case = await open_case(session)
         body = {"authorType": "agent", "message": SECRET, "metadata": {"token": SECRET}}
-        await refused(await session.post(f"/support/cases/{case['id']}/messages", json=body), 500, "internal_error")
+        await expect_problem(
+            await session.post(f"/support/cases/{case['id']}/messages", json=body), 500, "internal_error"
+        )
 
     lines, log = await log_of(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
     assert SECRET not in log

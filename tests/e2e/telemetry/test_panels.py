@@ -9,7 +9,7 @@ import pytest
 from grafana import generate
 
 from tests.support.backends import Prometheus
-from tests.support.calls import PATIENCE, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.process import running
 from tests.support.promql import ROOT, RULES
 from tests.support.servers import MissingServer, find_binary, free_port
@@ -97,19 +97,19 @@ def offload_variables(redis, s3):
 
 
 async def test_every_panel_query_returns_a_value(
-    serve, session, work, prometheus, offload_variables, port, probe_port, tmp_path
+    serve, session, workload, prometheus, offload_variables, port, probe_port, tmp_path
 ):
     """After some traffic each query of each panel yields a number."""
     async with serve(**offload_variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         # Prometheus knows the service, so later requests count as increases.
         await eventually(lambda: prometheus.query("support_build_info"))
         async with running_probe(tmp_path, port, probe_port):
-            await work(session)
+            await workload(session)
             await send_event(session)
-            give_up = time.monotonic() + 6 * PATIENCE
+            give_up = time.monotonic() + 6 * GENEROUS_TIMEOUT
             while (missing := queries_without_a_value(prometheus)) and time.monotonic() < give_up:
-                await work(session)  # repeat: the first sample of a counter is no increase
+                await workload(session)  # repeat: the first sample of a counter is no increase
                 await asyncio.sleep(1)
             assert missing == []
         for _, expr in QUERIES:

@@ -10,11 +10,11 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.support.calls import PATIENCE, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.process import running
 from tests.support.servers import RedisServer, free_port
 from tests.support.timeline.fault_schedule import FaultSchedule
-from tests.support.timeline.world import add_order, open_services, shown
+from tests.support.timeline.harness import add_order, open_services, source_entries
 from tests.support.upstream_faults import MEBIBYTE
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -26,7 +26,7 @@ PACE = 1.0 if LONG else 0.25  # multiplies the pauses of the fault schedule
 CLIENTS, CASES = 32, 24
 PAUSE = (0.05, 0.25)  # seconds between two reads of one client, so that the machine is not overloaded
 # Seconds. The short form is generous, since the machine may stall or be busy with other tests.
-DEADLINE, SOURCE_TIMEOUT, SLACK = (1.5, 1.0, 0.2) if LONG else (6.0, 4.0, PATIENCE)
+DEADLINE, SOURCE_TIMEOUT, SLACK = (1.5, 1.0, 0.2) if LONG else (6.0, 4.0, GENEROUS_TIMEOUT)
 SHED_LAG = 0.5 if LONG else 0.0  # seconds
 RECOVERY_TIME = 40.0  # seconds after a source's last fault during which its circuit may still be open
 MAX_GROWTH = 48 * MEBIBYTE  # of memory, from the first quarter to the last
@@ -56,7 +56,7 @@ async def serving(folder, template, **variables):
     }
     async with AsyncExitStack() as stack:
         process = await stack.enter_async_context(running("serve", cwd=folder, **variables))
-        await process.answers(address)
+        await process.wait_until_ready(address)
         connector = aiohttp.TCPConnector(limit=0)
         session = await stack.enter_async_context(aiohttp.ClientSession(address, connector=connector))
         yield session, psutil.Process(process.pid)
@@ -98,7 +98,7 @@ class Readers:
             detail = await response.json()
         self.slowest = max(self.slowest, loop.time() - started)
         assert response.status == 200, detail
-        entries = shown(detail)
+        entries = source_entries(detail)
         expected = {name: [text.format(number) for text in texts] for name, texts in EXPECTED.items()}
         healthy = self._schedule.healthy_since(started - RECOVERY_TIME)
         for name, source in detail["timelineSources"].items():
@@ -153,7 +153,7 @@ async def test_reads_stay_correct_and_on_time_during_random_faults(tmp_path, red
             """Return true once the time is over, at least one source failed, and some reads were degraded."""
             return loop.time() >= end and set(schedule.counts) > {"redis"} and readers.degraded > 0
 
-        async with asyncio.timeout(SECONDS + 3 * PATIENCE), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(SECONDS + 3 * GENEROUS_TIMEOUT), asyncio.TaskGroup() as tasks:
             tasks.create_task(schedule.run_services(done))
             tasks.create_task(schedule.run_redis(done))
             sampling = tasks.create_task(sample_memory(process, done))

@@ -10,7 +10,7 @@ from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.settings import Settings
 from tests.conftest import both_databases
-from tests.support.calls import PATIENCE, eventually, files, open_case, refused, upload
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, stored_files, upload
 from tests.support.scrape import Scrape
 from tests.support.timings import patient_timings
 
@@ -85,7 +85,7 @@ async def test_a_redirect_to_a_server_that_is_down(make_client, environment, s3)
     try:
         response = await client.get(kept["uri"], allow_redirects=False)
         assert response.headers["Retry-After"]
-        await refused(response, 503, "storage_unavailable")
+        await expect_problem(response, 503, "storage_unavailable")
     finally:
         s3.start()
 
@@ -96,7 +96,7 @@ async def test_new_files_go_straight_to_s3(make_client, environment, attachment_
     case = await open_case(client)
     kept = await upload(client, case, DATA)
     assert kept["sha256"] == hashlib.sha256(DATA).hexdigest()
-    assert files(attachment_dir) == []
+    assert stored_files(attachment_dir) == []
     async with client.get(kept["uri"]) as response:
         assert await response.read() == DATA
     metrics = Scrape(client.app)
@@ -121,7 +121,7 @@ async def test_s3_is_down(make_client, environment, s3, attachment_dir):
     s3.kill()
     response = await client.get(far["uri"])
     assert response.headers["Retry-After"]
-    await refused(response, 503, "storage_unavailable")
+    await expect_problem(response, 503, "storage_unavailable")
     async with client.get(near["uri"]) as response:
         assert await response.read() == b"near"
     await client.close()
@@ -131,7 +131,7 @@ async def test_s3_is_down(make_client, environment, s3, attachment_dir):
         data=b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--\r\n',
         headers={"Content-Type": "multipart/form-data; boundary=b"},
     )
-    await refused(response, 503, "storage_unavailable")
+    await expect_problem(response, 503, "storage_unavailable")
     s3.start()
 
 
@@ -141,7 +141,7 @@ async def test_a_bucket_that_is_not_set_up_any_more(make_client, environment):
     kept = await upload(client, await open_case(client), DATA)
     await offload(environment)
     without = await make_client(**environment | {"SUPPORT_S3_BUCKET": None})
-    problem = await refused(await without.get(kept["uri"]), 503, "attachment_unreadable")
+    problem = await expect_problem(await without.get(kept["uri"]), 503, "attachment_unreadable")
     assert "s3" in problem["detail"]
 
 
@@ -163,7 +163,7 @@ async def test_the_service_moves_files_by_itself(make_client, environment, attac
     )
     metrics = Scrape(client.app)
     kept = await upload(client, await open_case(client), DATA)
-    await eventually(lambda: files(attachment_dir) == [])
+    await eventually(lambda: stored_files(attachment_dir) == [])
     await shown(metrics, "support_attachment_backlog_files", lambda value: value == 0)
     await shown(metrics, "support_attachment_unrepaired", lambda value: value == 0, kind="missing")
     await shown(metrics, "support_attachment_scrubbed_total", lambda value: value > 0, outcome="ok")
@@ -187,4 +187,6 @@ async def test_the_sweep_fails_and_the_scrub_does_not(make_client, environment, 
 
 async def shown(metrics, name, right, **labels):
     """Wait until a series has a value that is right."""
-    await eventually(lambda: (value := metrics.value(name, **labels)) is not None and right(value), 6 * PATIENCE)
+    await eventually(
+        lambda: (value := metrics.value(name, **labels)) is not None and right(value), 6 * GENEROUS_TIMEOUT
+    )

@@ -1,3 +1,3 @@
 """Storages and databases with attachments."""
 
-from tests.support.attachments.fixtures import counted, gateway, scrape, storage, world  # noqa: F401 - fixtures
+from tests.support.attachments.fixtures import gateway, harness, metrics_and_scrape, scrape, storage  # noqa: F401 - fixtures

@@ -4,14 +4,14 @@ import asyncio
 
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceTimings
-from tests.support.calls import PATIENCE, eventually, files, open_case, upload
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, stored_files, upload
 from tests.support.scrape import Scrape
 from tests.support.timings import patient_timings
 
 UNREPAIRED = "support_attachment_unrepaired"
 
 
-async def test_the_first_sweep_comes_minutes_after_the_start(world, monkeypatch):
+async def test_the_first_sweep_comes_minutes_after_the_start(harness, monkeypatch):
     """A process that lives for less than an hour sweeps too, and replicas that start together do not do so at once."""
     pauses, resume = [], asyncio.sleep
 
@@ -20,7 +20,7 @@ async def test_the_first_sweep_comes_minutes_after_the_start(world, monkeypatch)
         await asyncio.Event().wait()
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    kept = AttachmentMaintenance(world.database, world.storages, world.instruments)
+    kept = AttachmentMaintenance(harness.database, harness.storages, harness.instruments)
     for _ in range(10):
         async with kept.scheduled():
             await resume(0)
@@ -36,13 +36,13 @@ async def test_a_process_that_has_not_swept_does_not_say_that_all_files_are_ther
     """What one process found missing, the next does not call found: it says nothing until it has swept."""
     client = await make_client()
     await upload(client, await open_case(client))
-    assert Scrape(client.app).series(UNREPAIRED) == []
-    for file in files(attachment_dir):
+    assert Scrape(client.app).label_sets(UNREPAIRED) == []
+    for file in stored_files(attachment_dir):
         file.unlink()
     swept = await restarted(client, make_client, first=0.0)
-    await eventually(lambda: swept.series(UNREPAIRED) != [], 6 * PATIENCE)
-    assert swept.moved(UNREPAIRED) == {"missing": 1}
-    assert (await restarted(client, make_client, first=3600.0)).series(UNREPAIRED) == []
+    await eventually(lambda: swept.label_sets(UNREPAIRED) != [], 6 * GENEROUS_TIMEOUT)
+    assert swept.nonzero(UNREPAIRED) == {"missing": 1}
+    assert (await restarted(client, make_client, first=3600.0)).label_sets(UNREPAIRED) == []
 
 
 async def restarted(client, make_client, *, first):

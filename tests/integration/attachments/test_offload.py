@@ -17,8 +17,8 @@ from support_service.core.errors import NotFound, Unavailable
 from support_service.core.principals import SYSTEM
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases
+from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
 from tests.support.attachments.streams import stream
-from tests.support.attachments.world import LONG
 from tests.support.calls import eventually
 
 MOVED = "support_attachment_offloaded_total"
@@ -33,244 +33,244 @@ async def switch(tx, claimed, run_id, due_at):
 
 
 @both_databases
-async def test_files_move_and_come_back(world, scrape):
+async def test_files_move_and_come_back(harness, scrape):
     """Moved files are on S3 alone once the grace is over, with the same bytes; reversed, they are on the disk again."""
-    kept = [await world.add(bytes([number]) * size) for number, size in enumerate((1, 1000, 6_000_000))]
+    kept = [await harness.add(bytes([number]) * size) for number, size in enumerate((1, 1000, 6_000_000))]
     total = 6_001_001
-    assert await world.offloader().pending(world.clock()) == FileTotals(3, total)
-    assert {moved.outcome for moved in await world.move()} == {"moved"}
-    assert len(await world.stored_keys("local")) == 3  # for downloads that have just begun
-    world.later += DELETE_GRACE
-    assert await world.garbage_collector.run() == FileTotals(3, total)
-    assert await world.stored_keys("local") == set()
-    assert [(await world.reload(each)).storage for each in kept] == ["s3"] * 3
-    assert await ledger.totals(world.database, "local") == FileTotals(0, 0)
-    assert await ledger.totals(world.database, "s3") == FileTotals(3, total)
-    await world.check_consistency()
+    assert await harness.offloader().pending(harness.clock()) == FileTotals(3, total)
+    assert {moved.outcome for moved in await harness.offload()} == {"moved"}
+    assert len(await harness.stored_keys("local")) == 3  # for downloads that have just begun
+    harness.clock_offset += DELETE_GRACE
+    assert await harness.garbage_collector.run() == FileTotals(3, total)
+    assert await harness.stored_keys("local") == set()
+    assert [(await harness.reload(each)).storage for each in kept] == ["s3"] * 3
+    assert await ledger.totals(harness.database, "local") == FileTotals(0, 0)
+    assert await ledger.totals(harness.database, "s3") == FileTotals(3, total)
+    await harness.check_consistency()
     assert scrape.value(MOVED, to="s3", outcome="moved") == 3
     assert scrape.value("support_attachment_offloaded_bytes_total", to="s3", outcome="moved") == total
     assert scrape.value("support_attachment_offload_seconds_count", to="s3") == 3
 
-    await world.move(world.offloader(reverse=True))
-    await world.reconcile_later()
-    assert [(await world.reload(each)).storage for each in kept] == ["local"] * 3
-    assert len(await world.check_consistency()) == 3
+    await harness.offload(harness.offloader(reverse=True))
+    await harness.reconcile_later()
+    assert [(await harness.reload(each)).storage for each in kept] == ["local"] * 3
+    assert len(await harness.check_consistency()) == 3
 
 
 @both_databases
-async def test_only_old_files_move_the_oldest_first(world):
+async def test_only_old_files_move_the_oldest_first(harness):
     """A limit takes the oldest; files younger than asked for stay."""
-    first, second, third = [await world.add(name=name) for name in "abc"]
+    first, second, third = [await harness.add(name=name) for name in "abc"]
     moved = []
-    await world.offloader().run(second.created_at, limit=1, report=moved.append)
+    await harness.offloader().run(second.created_at, limit=1, report=moved.append)
     assert [each.attachment.id for each in moved] == [first.id]
-    await world.offloader().run(second.created_at)
-    assert [(await world.reload(each)).storage for each in (first, second, third)] == ["s3", "s3", "local"]
+    await harness.offloader().run(second.created_at)
+    assert [(await harness.reload(each)).storage for each in (first, second, third)] == ["s3", "s3", "local"]
 
 
 @both_databases
-async def test_two_movers_never_move_the_same_file(world):
+async def test_two_movers_never_move_the_same_file(harness):
     """However many run at once, each file is moved by one of them."""
-    kept = [await world.add(bytes([number])) for number in range(24)]
+    kept = [await harness.add(bytes([number])) for number in range(24)]
     runs = await asyncio.gather(
-        *(world.move(world.offloader(claim_batch=8)) for _ in range(4))
+        *(harness.offload(harness.offloader(claim_batch=8)) for _ in range(4))
     )  # each claims several times
     moved = [each.attachment.id for run in runs for each in run]
     assert sorted(moved) == sorted(each.id for each in kept)
-    assert len(await world.stored_keys("s3")) == 24
-    await world.reconcile_later()
-    assert len(await world.check_consistency()) == 24
+    assert len(await harness.stored_keys("s3")) == 24
+    await harness.reconcile_later()
+    assert len(await harness.check_consistency()) == 24
 
 
 @both_databases
-async def test_a_file_that_is_not_what_it_was_stays(world, scrape):
+async def test_a_file_that_is_not_what_it_was_stays(harness, scrape):
     """A damaged file is not moved: it is named with the reason, counted, left alone for a while, and its copy goes."""
-    good, bad, short = await world.add(b"good"), await world.add(b"bad!"), await world.add(b"short")
-    (world.folder / bad.storage_key).write_bytes(b"BAD!")
-    (world.folder / short.storage_key).write_bytes(b"sho")
-    outcomes = {moved.attachment.id: moved.outcome for moved in await world.move()}
+    good, bad, short = await harness.add(b"good"), await harness.add(b"bad!"), await harness.add(b"short")
+    (harness.folder / bad.storage_key).write_bytes(b"BAD!")
+    (harness.folder / short.storage_key).write_bytes(b"sho")
+    outcomes = {moved.attachment.id: moved.outcome for moved in await harness.offload()}
     assert outcomes == {good.id: "moved", bad.id: "mismatch", short.id: "unreadable"}
-    assert (await world.reload(bad)).storage == "local"
-    assert await world.move() == []
-    await world.garbage_collector.run()
-    assert await world.stored_keys("s3") == {(await world.reload(good)).storage_key}
-    world.later += OFFLOAD.unmovable_retry_delay + timedelta(seconds=1)
-    assert {moved.outcome for moved in await world.move()} == {"mismatch", "unreadable"}
+    assert (await harness.reload(bad)).storage == "local"
+    assert await harness.offload() == []
+    await harness.garbage_collector.run()
+    assert await harness.stored_keys("s3") == {(await harness.reload(good)).storage_key}
+    harness.clock_offset += OFFLOAD.unmovable_retry_delay + timedelta(seconds=1)
+    assert {moved.outcome for moved in await harness.offload()} == {"mismatch", "unreadable"}
     assert scrape.value(MOVED, to="s3", outcome="mismatch") == 2
 
 
-async def test_a_copy_that_reads_back_otherwise_is_not_trusted(world, s3, monkeypatch):
+async def test_a_copy_that_reads_back_otherwise_is_not_trusted(harness, s3, monkeypatch):
     """The copy is read back before the row names it."""
-    kept = await world.add(b"hello")
-    put = world.s3.put
+    kept = await harness.add(b"hello")
+    put = harness.s3.put
 
     async def spoiled(*arguments, **options):
         stored = await put(*arguments, **options)
-        s3.replace(world.bucket, stored.key, b"HELLO")
+        s3.replace(harness.bucket, stored.key, b"HELLO")
         return stored
 
-    monkeypatch.setattr(world.s3, "put", spoiled)
-    (moved,) = await world.move()
+    monkeypatch.setattr(harness.s3, "put", spoiled)
+    (moved,) = await harness.offload()
     assert moved.outcome == "mismatch"
-    assert await world.bytes_of(kept) == b"hello"
-    assert (await world.reload(kept)).storage == "local"
+    assert await harness.read_content(kept) == b"hello"
+    assert (await harness.reload(kept)).storage == "local"
 
 
 @both_databases
-async def test_a_file_that_is_deleted_while_it_moves(world):
+async def test_a_file_that_is_deleted_while_it_moves(harness):
     """The deletion wins, and neither the file nor its copy stays."""
-    kept = await world.add(b"hello")
-    mover = world.offloader().files
-    (claimed,) = await mover.claim(world.clock(), "mover", 10)
-    await world.s3.put(world.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
-    await world.service.remove(SYSTEM_CONTEXT, world.case_id, kept.id)
-    async with world.database.transaction() as tx:
-        assert not await switch(tx, claimed, "mover", world.clock())
-    await world.reconcile_later()
-    assert await world.check_consistency() == []
+    kept = await harness.add(b"hello")
+    mover = harness.offloader().files
+    (claimed,) = await mover.claim(harness.clock(), "mover", 10)
+    await harness.s3.put(harness.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
+    await harness.service.remove(SYSTEM_CONTEXT, harness.case_id, kept.id)
+    async with harness.database.transaction() as tx:
+        assert not await switch(tx, claimed, "mover", harness.clock())
+    await harness.reconcile_later()
+    assert await harness.check_consistency() == []
 
 
 @both_databases
-async def test_a_file_that_is_deleted_before_it_is_read(world, scrape):
+async def test_a_file_that_is_deleted_before_it_is_read(harness, scrape):
     """Bytes that went because their file was deleted are no loss: nobody is told of an unreadable file."""
-    kept = await world.add(b"hello")
-    mover = world.offloader().files
-    (claimed,) = await mover.claim(world.clock(), "mover", 10)
-    await world.service.remove(SYSTEM_CONTEXT, world.case_id, kept.id)
+    kept = await harness.add(b"hello")
+    mover = harness.offloader().files
+    (claimed,) = await mover.claim(harness.clock(), "mover", 10)
+    await harness.service.remove(SYSTEM_CONTEXT, harness.case_id, kept.id)
     assert (await mover.move(claimed, "mover", Throttle(None))).outcome == "gone"
     assert scrape.value(MOVED, to="s3", outcome="unreadable") == 0
-    await world.reconcile_later()
-    assert await world.check_consistency() == []
+    await harness.reconcile_later()
+    assert await harness.check_consistency() == []
 
 
 @both_databases
-async def test_a_claim_that_ran_out_is_worth_nothing(world):
+async def test_a_claim_that_ran_out_is_worth_nothing(harness):
     """Once another run has taken a file over, the first can't switch its row; the file is moved once."""
-    kept = await world.add(b"hello")
-    slow = world.offloader().files
-    (claimed,) = await slow.claim(world.clock(), "slow", 10)
-    assert await world.move() == []
-    world.later += OFFLOAD.claim_lease + timedelta(seconds=1)
-    assert [moved.outcome for moved in await world.move()] == ["moved"]
-    async with world.database.transaction() as tx:
-        assert not await switch(tx, claimed, "slow", world.clock())
-    await world.reconcile_later()
-    (row,) = await world.check_consistency()
+    kept = await harness.add(b"hello")
+    slow = harness.offloader().files
+    (claimed,) = await slow.claim(harness.clock(), "slow", 10)
+    assert await harness.offload() == []
+    harness.clock_offset += OFFLOAD.claim_lease + timedelta(seconds=1)
+    assert [moved.outcome for moved in await harness.offload()] == ["moved"]
+    async with harness.database.transaction() as tx:
+        assert not await switch(tx, claimed, "slow", harness.clock())
+    await harness.reconcile_later()
+    (row,) = await harness.check_consistency()
     assert (row.id, row.storage) == (kept.id, "s3")
 
 
 @both_databases
-async def test_a_copy_that_is_being_removed_can_not_be_named(world):
+async def test_a_copy_that_is_being_removed_can_not_be_named(harness):
     """From the moment at which the removal of a copy begins no row can name it: no row without its bytes."""
-    await world.add(b"hello")
-    mover = world.offloader().files
-    (claimed,) = await mover.claim(world.clock(), "mover", 10)
-    await world.s3.put(world.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
-    world.later += OFFLOAD.claim_lease + timedelta(seconds=1)
-    async with world.database.transaction() as tx:
-        assert len(await garbage_queries.claim_due_garbage(tx, world.clock(), 10, until=world.clock())) == 1
-        await offload_queries.renew_claims(tx, "mover", world.clock() + OFFLOAD.claim_lease)
-    async with world.database.transaction() as tx:
-        assert not await switch(tx, claimed, "mover", world.clock())
+    await harness.add(b"hello")
+    mover = harness.offloader().files
+    (claimed,) = await mover.claim(harness.clock(), "mover", 10)
+    await harness.s3.put(harness.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
+    harness.clock_offset += OFFLOAD.claim_lease + timedelta(seconds=1)
+    async with harness.database.transaction() as tx:
+        assert len(await garbage_queries.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock())) == 1
+        await offload_queries.renew_claims(tx, "mover", harness.clock() + OFFLOAD.claim_lease)
+    async with harness.database.transaction() as tx:
+        assert not await switch(tx, claimed, "mover", harness.clock())
 
 
-async def test_a_run_that_lasts_keeps_its_claims(world):
+async def test_a_run_that_lasts_keeps_its_claims(harness):
     """What a run holds stays its own, however long it takes."""
-    await world.add(b"hello")
-    mover = world.offloader().files
-    await mover.claim(world.clock(), "mover", 10)
+    await harness.add(b"hello")
+    mover = harness.offloader().files
+    await mover.claim(harness.clock(), "mover", 10)
     for _ in range(3):
-        world.later += OFFLOAD.claim_lease - timedelta(seconds=1)
+        harness.clock_offset += OFFLOAD.claim_lease - timedelta(seconds=1)
         await mover.renew_claims("mover")
-        assert await world.garbage_collector.run() == FileTotals(0, 0)
-        assert await world.move() == []
+        assert await harness.garbage_collector.run() == FileTotals(0, 0)
+        assert await harness.offload() == []
 
 
-async def test_an_object_storage_that_is_gone(world, gateway, scrape):
+async def test_an_object_storage_that_is_gone(harness, gateway, scrape):
     """A run ends where the target is out of reach, and says so; nothing is lost, and the next run goes on."""
-    kept = [await world.add(bytes([number])) for number in range(40)]
+    kept = [await harness.add(bytes([number])) for number in range(40)]
     await gateway.kill()
     moved = []
     with pytest.raises(Unavailable):
-        await world.offloader().run(world.clock(), report=moved.append)
+        await harness.offloader().run(harness.clock(), report=moved.append)
     assert {each.outcome for each in moved} == {"failed"}
     assert scrape.value(MOVED, to="s3", outcome="moved") == 0
-    assert [await world.bytes_of(each) for each in kept] == [bytes([number]) for number in range(40)]
-    world.later += OFFLOAD.target_failure_retry_delay + timedelta(seconds=1)
-    assert await world.offloader().pending(world.clock()) == FileTotals(40, 40)
+    assert [await harness.read_content(each) for each in kept] == [bytes([number]) for number in range(40)]
+    harness.clock_offset += OFFLOAD.target_failure_retry_delay + timedelta(seconds=1)
+    assert await harness.offloader().pending(harness.clock()) == FileTotals(40, 40)
 
 
-async def test_a_file_that_is_always_refused(world, monkeypatch):
+async def test_a_file_that_is_always_refused(harness, monkeypatch):
     """A file at which the target fails ends the run; the next leaves it for a while, and moves the others."""
-    await world.add(b"poison")
-    await world.add(b"hello")
-    put = world.s3.put
+    await harness.add(b"poison")
+    await harness.add(b"hello")
+    put = harness.s3.put
 
     async def refuse(chunks, *, expected, **options):
         if expected == len(b"poison"):
             raise Unavailable("storage_unavailable", "The object storage refuses")
         return await put(chunks, expected=expected, **options)
 
-    monkeypatch.setattr(world.s3, "put", refuse)
+    monkeypatch.setattr(harness.s3, "put", refuse)
     with pytest.raises(Unavailable):
-        await world.move(world.offloader(workers=1))
-    assert [moved.outcome for moved in await world.move(world.offloader(workers=1))] == ["moved"]
-    world.later += OFFLOAD.target_failure_retry_delay + timedelta(seconds=1)
+        await harness.offload(harness.offloader(workers=1))
+    assert [moved.outcome for moved in await harness.offload(harness.offloader(workers=1))] == ["moved"]
+    harness.clock_offset += OFFLOAD.target_failure_retry_delay + timedelta(seconds=1)
     with pytest.raises(Unavailable):
-        await world.move(world.offloader(workers=1))
+        await harness.offload(harness.offloader(workers=1))
 
 
 @both_databases
-async def test_removing_from_a_storage_that_is_gone(world, gateway, monkeypatch):
+async def test_removing_from_a_storage_that_is_gone(harness, gateway, monkeypatch):
     """One failure ends the turn for what lies on that storage; what lies on another goes, the rest when it is back."""
-    asked, delete = [], world.s3.delete
+    asked, delete = [], harness.s3.delete
 
     async def noting(key):
         asked.append(key)
         await delete(key)
 
     for data in (b"one", b"two", b"three"):
-        await world.add(data)
-    await world.move()
-    await world.reconcile_later()
-    near = await world.add(b"near")
-    monkeypatch.setattr(world.s3, "delete", noting)
-    remover = GarbageCollector(world.database, world.storages, world.clock, GarbageTimings(batch_size=2))
-    ids = [each.attachment.id for each in await store.list_page(world.database, 0, 10)]
-    async with world.database.transaction() as tx:
-        await ledger.subtract(tx, await store.remove(tx, ids, "request", world.clock()))
+        await harness.add(data)
+    await harness.offload()
+    await harness.reconcile_later()
+    near = await harness.add(b"near")
+    monkeypatch.setattr(harness.s3, "delete", noting)
+    remover = GarbageCollector(harness.database, harness.storages, harness.clock, GarbageTimings(batch_size=2))
+    ids = [each.attachment.id for each in await store.list_page(harness.database, 0, 10)]
+    async with harness.database.transaction() as tx:
+        await ledger.subtract(tx, await store.remove(tx, ids, "request", harness.clock()))
     await gateway.kill()
     assert await remover.run() == FileTotals(1, near.size_bytes)
     assert len(asked) == 1
     await gateway.start()
-    world.later += 2 * GARBAGE.retry_delay + timedelta(seconds=1)
+    harness.clock_offset += 2 * GARBAGE.retry_delay + timedelta(seconds=1)
     assert (await remover.run()).files == 3
-    assert await world.check_consistency() == []
+    assert await harness.check_consistency() == []
 
 
 @both_databases
-async def test_two_removers_never_take_the_same(world):
+async def test_two_removers_never_take_the_same(harness):
     """What one has taken the other leaves to it, until it must have died."""
-    kept = await world.add(b"hello")
-    async with world.database.transaction() as tx:
-        await store.remove(tx, [kept.id], "request", world.clock())
-    async with world.database.transaction() as tx:
+    kept = await harness.add(b"hello")
+    async with harness.database.transaction() as tx:
+        await store.remove(tx, [kept.id], "request", harness.clock())
+    async with harness.database.transaction() as tx:
         assert (
             len(
                 await garbage_queries.claim_due_garbage(
-                    tx, world.clock(), 10, until=world.clock() + GARBAGE.batch_lease
+                    tx, harness.clock(), 10, until=harness.clock() + GARBAGE.batch_lease
                 )
             )
             == 1
         )
-    assert await world.garbage_collector.run() == FileTotals(0, 0)
-    world.later += GARBAGE.batch_lease + timedelta(seconds=1)
-    assert await world.garbage_collector.run() == FileTotals(1, 5)
+    assert await harness.garbage_collector.run() == FileTotals(0, 0)
+    harness.clock_offset += GARBAGE.batch_lease + timedelta(seconds=1)
+    assert await harness.garbage_collector.run() == FileTotals(1, 5)
 
 
-async def test_a_database_that_is_gone(world, database, monkeypatch):
+async def test_a_database_that_is_gone(harness, database, monkeypatch):
     """A run whose database fails ends with what a client of it is told, and nothing else."""
-    await world.add(b"hello")
+    await harness.add(b"hello")
 
     async def gone(*_, **__):
         raise Unavailable("database_unavailable", "The database can't be reached; try again")
@@ -279,9 +279,9 @@ async def test_a_database_that_is_gone(world, database, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(offload_queries, step, gone)
             with pytest.raises(Unavailable):
-                await world.move()
-    await world.reconcile_later()
-    (row,) = await world.check_consistency()
+                await harness.offload()
+    await harness.reconcile_later()
+    (row,) = await harness.check_consistency()
     assert row.storage == "local"
 
 
@@ -302,46 +302,46 @@ async def test_a_rate(monkeypatch):
 
 
 @both_databases
-async def test_a_download_that_finds_its_file_moved(world):
+async def test_a_download_that_finds_its_file_moved(harness):
     """A reader whose row is older than the move gets the bytes from where they are now."""
-    kept = await world.add(b"hello")
-    await world.move()
-    world.later += LONG
-    await world.garbage_collector.run()
-    assert await world.stored_keys("local") == set()
-    assert b"".join([block async for block in world.service.read(kept, 1, 3)]) == b"ell"
+    kept = await harness.add(b"hello")
+    await harness.offload()
+    harness.clock_offset += ALL_CLAIMS_EXPIRED
+    await harness.garbage_collector.run()
+    assert await harness.stored_keys("local") == set()
+    assert b"".join([block async for block in harness.service.read(kept, 1, 3)]) == b"ell"
 
 
-async def test_a_deleted_file_on_a_storage_that_is_gone(world, gateway):
+async def test_a_deleted_file_on_a_storage_that_is_gone(harness, gateway):
     """A file can be deleted while S3 is down; its bytes are listed, and go when S3 is back."""
-    kept = await world.add(b"hello")
-    await world.move()
-    await world.reconcile_later()
+    kept = await harness.add(b"hello")
+    await harness.offload()
+    await harness.reconcile_later()
     await gateway.kill()
-    await world.service.remove(SYSTEM_CONTEXT, world.case_id, kept.id)
+    await harness.service.remove(SYSTEM_CONTEXT, harness.case_id, kept.id)
     with pytest.raises(NotFound):
-        await world.service.get(SYSTEM, world.case_id, kept.id)
-    assert len(await garbage_queries.list_garbage(world.database)) == 1
-    assert await world.garbage_collector.run() == FileTotals(0, 0)
+        await harness.service.get(SYSTEM, harness.case_id, kept.id)
+    assert len(await garbage_queries.list_garbage(harness.database)) == 1
+    assert await harness.garbage_collector.run() == FileTotals(0, 0)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_run_that_holds_its_claims_while_it_gives_one_back(world):
+async def test_a_run_that_holds_its_claims_while_it_gives_one_back(harness):
     """Both wait for the same rows in the same order, so that neither ends the other."""
-    await world.add(b"hello")
-    mover = world.offloader().files
-    (claimed,) = await mover.claim(world.clock(), "mover", 10)
+    await harness.add(b"hello")
+    mover = harness.offloader().files
+    (claimed,) = await mover.claim(harness.clock(), "mover", 10)
 
     async def holder_waits():
-        rows = await world.database.fetch_all(
+        rows = await harness.database.fetch_all(
             sa.select(sa.text("1")).select_from(sa.text("pg_locks WHERE NOT granted"))
         )
         return len(rows) > 0
 
-    async with world.database.transaction() as tx:
-        await offload_queries.make_copy_due(tx, "s3", claimed.copy_key, world.clock())
+    async with harness.database.transaction() as tx:
+        await offload_queries.make_copy_due(tx, "s3", claimed.copy_key, harness.clock())
         holding = asyncio.create_task(mover.renew_claims("mover"))
         await eventually(holder_waits)
         await offload_queries.release_claim(tx, claimed.attachment.id, "mover")
     await holding
-    assert await world.offloader().pending(world.clock()) == FileTotals(1, 5)
+    assert await harness.offloader().pending(harness.clock()) == FileTotals(1, 5)

@@ -9,122 +9,122 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.database.tables import attachment_ledger
 from tests.conftest import both_databases
+from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
 from tests.support.attachments.streams import stream
-from tests.support.attachments.world import LONG
 
 NOTHING = dict.fromkeys(("unfinished", "orphan", "leftover", "ledger", "missing", "damaged"), 0)
 
 
 @both_databases
-async def test_a_world_in_step(world):
+async def test_a_world_in_step(harness):
     """Where everything is in step the sweep finds nothing and touches nothing."""
     for storage in ("local", "s3"):
-        await world.add(storage.encode())
+        await harness.add(storage.encode())
         if storage == "local":
-            await world.move()
-            await world.reconcile_later()
-    assert await world.reconcile_later() == NOTHING
-    assert len(await world.check_consistency()) == 2
+            await harness.offload()
+            await harness.reconcile_later()
+    assert await harness.reconcile_later() == NOTHING
+    assert len(await harness.check_consistency()) == 2
 
 
 @both_databases
-async def test_what_is_out_of_step_is_repaired(world, scrape):
+async def test_what_is_out_of_step_is_repaired(harness, scrape):
     """Files without a row, unfinished uploads and a wrong ledger are put right, and counted by kind."""
-    kept = await world.add(b"hello")
-    for storage in world.storages.values():
+    kept = await harness.add(b"hello")
+    for storage in harness.storages.values():
         await storage.put(stream(b"orphan"))
-    half = world.folder / "tmp" / "half"
+    half = harness.folder / "tmp" / "half"
     half.write_bytes(b"half")
-    async with world.database.transaction() as tx:
+    async with harness.database.transaction() as tx:
         await tx.execute(attachment_ledger.update().values(files=7, bytes=7))
     old = (datetime.now(UTC) - timedelta(minutes=5)).timestamp()
     os.utime(half, (old, old))
 
     named = []
-    assert await world.reconciler.run(dry_run=True, report=named.append) == NOTHING | {"ledger": 2}
+    assert await harness.reconciler.run(dry_run=True, report=named.append) == NOTHING | {"ledger": 2}
     assert half.exists()
-    world.later = LONG
-    assert await world.reconciler.run(report=named.append) == NOTHING | {"orphan": 2, "unfinished": 1, "ledger": 2}
-    (row,) = await world.check_consistency()
+    harness.clock_offset = ALL_CLAIMS_EXPIRED
+    assert await harness.reconciler.run(report=named.append) == NOTHING | {"orphan": 2, "unfinished": 1, "ledger": 2}
+    (row,) = await harness.check_consistency()
     assert row.id == kept.id
-    assert scrape.moved("support_attachment_sweep_repairs_total") == {"orphan": 2, "unfinished": 1, "ledger": 2}
-    assert await world.reconcile_later() == NOTHING
+    assert scrape.nonzero("support_attachment_sweep_repairs_total") == {"orphan": 2, "unfinished": 1, "ledger": 2}
+    assert await harness.reconcile_later() == NOTHING
 
 
 @both_databases
-async def test_what_is_lost_is_reported_and_left(world):
+async def test_what_is_lost_is_reported_and_left(harness):
     """A row without its file, and a file of another size, are named; nothing is deleted for it."""
-    missing, damaged, whole = await world.add(b"one"), await world.add(b"two"), await world.add(b"three")
-    (world.folder / missing.storage_key).unlink()
-    (world.folder / damaged.storage_key).write_bytes(b"tw")
+    missing, damaged, whole = await harness.add(b"one"), await harness.add(b"two"), await harness.add(b"three")
+    (harness.folder / missing.storage_key).unlink()
+    (harness.folder / damaged.storage_key).write_bytes(b"tw")
     named = []
-    assert world.reconciler.unrepaired() == {}
-    world.later = LONG
-    await world.reconciler.run(report=named.append)
+    assert harness.reconciler.unrepaired() == {}
+    harness.clock_offset = ALL_CLAIMS_EXPIRED
+    await harness.reconciler.run(report=named.append)
     assert {(finding.kind, finding.name.split()[0]) for finding in named} == {
         ("missing", missing.id),
         ("damaged", damaged.id),
     }
-    assert world.reconciler.unrepaired() == {"missing": 1, "damaged": 1}
-    assert len(await world.stored_keys("local")) == 2
-    assert await world.bytes_of(whole) == b"three"
+    assert harness.reconciler.unrepaired() == {"missing": 1, "damaged": 1}
+    assert len(await harness.stored_keys("local")) == 2
+    assert await harness.read_content(whole) == b"three"
 
 
-async def test_an_upload_whose_row_is_not_committed_yet_is_safe(world):
+async def test_an_upload_whose_row_is_not_committed_yet_is_safe(harness):
     """A file without a row stays for an hour, on S3 for a day: its upload may be about to commit.
 
     A large object is as old as the beginning of its upload, which may have taken hours.
     """
-    near, far = await world.local.put(stream(b"hello")), await world.s3.put(stream(b"hello"))
-    world.later = timedelta(minutes=59)
-    assert await world.reconciler.run() == NOTHING
-    assert await world.stored_keys("local") == {near.key}
-    world.later = timedelta(hours=23)
-    assert await world.reconciler.run() == NOTHING | {"orphan": 1}
-    assert await world.stored_keys("s3") == {far.key}
+    near, far = await harness.local.put(stream(b"hello")), await harness.s3.put(stream(b"hello"))
+    harness.clock_offset = timedelta(minutes=59)
+    assert await harness.reconciler.run() == NOTHING
+    assert await harness.stored_keys("local") == {near.key}
+    harness.clock_offset = timedelta(hours=23)
+    assert await harness.reconciler.run() == NOTHING | {"orphan": 1}
+    assert await harness.stored_keys("s3") == {far.key}
 
 
-async def test_what_is_not_ours_is_left_alone(world, s3):
+async def test_what_is_not_ours_is_left_alone(harness, s3):
     """Objects and files that this service never wrote stay, however old they are and wherever they lie."""
     for key in ("backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"):
-        s3.replace(world.bucket, key, b"not ours")
-    (world.folder / "ab" / "README").write_text("not ours")
-    assert await world.reconcile_later() == NOTHING
-    assert await world.stored_keys("s3") == {"backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"}
-    assert await world.stored_keys("local") == {"ab/README"}
+        s3.replace(harness.bucket, key, b"not ours")
+    (harness.folder / "ab" / "README").write_text("not ours")
+    assert await harness.reconcile_later() == NOTHING
+    assert await harness.stored_keys("s3") == {"backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"}
+    assert await harness.stored_keys("local") == {"ab/README"}
 
 
-async def test_a_storage_that_is_gone(world, gateway):
+async def test_a_storage_that_is_gone(harness, gateway):
     """Where S3 is down the disk is swept all the same, nothing on S3 counts as missing, and the sweep says so."""
-    await world.add(b"hello")
-    await world.move()
-    await world.reconcile_later()
-    await world.local.put(stream(b"orphan"))
+    await harness.add(b"hello")
+    await harness.offload()
+    await harness.reconcile_later()
+    await harness.local.put(stream(b"orphan"))
     await gateway.kill()
-    world.later += LONG
+    harness.clock_offset += ALL_CLAIMS_EXPIRED
     named = []
     with pytest.raises(Unavailable):
-        await world.reconciler.run(report=named.append)
+        await harness.reconciler.run(report=named.append)
     assert [finding.kind for finding in named] == ["orphan"]
 
 
-async def test_what_no_sweep_has_seen_is_not_known(world, gateway):
+async def test_what_no_sweep_has_seen_is_not_known(harness, gateway):
     """A first sweep that does not reach everything leaves the number of lost files unknown, and does not call it 0."""
     await gateway.kill()
     with pytest.raises(Unavailable):
-        await world.reconciler.run()
-    assert world.reconciler.unrepaired() == {}
+        await harness.reconciler.run()
+    assert harness.reconciler.unrepaired() == {}
     await gateway.start()
-    await world.reconciler.run()
-    assert world.reconciler.unrepaired() == {"missing": 0, "damaged": 0}
+    await harness.reconciler.run()
+    assert harness.reconciler.unrepaired() == {"missing": 0, "damaged": 0}
 
 
 @both_databases
-async def test_the_ledger_is_corrected_beside_uploads(world):
+async def test_the_ledger_is_corrected_beside_uploads(harness):
     """A wrong ledger is put right once; what is added after that is counted on top."""
-    await world.add(b"hello")
-    async with world.database.transaction() as tx:
+    await harness.add(b"hello")
+    async with harness.database.transaction() as tx:
         await tx.execute(sa.update(attachment_ledger).values(files=0, bytes=0))
-    assert (await world.reconciler.run())["ledger"] == 1
-    await world.add(b"world")
-    await world.check_consistency()
+    assert (await harness.reconciler.run())["ledger"] == 1
+    await harness.add(b"world")
+    await harness.check_consistency()

@@ -6,7 +6,7 @@ import pytest
 
 from support_service.api.services import ApiTimings
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from tests.support.calls import eventually, open_case, read_case, refused, upload
+from tests.support.calls import eventually, expect_problem, open_case, read_case, upload
 from tests.support.process import running
 from tests.support.servers import free_port
 from tests.support.timings import patient_timings
@@ -42,7 +42,7 @@ async def test_a_stopped_database(client, postgres):
     ]
     for call in calls:
         response = await call
-        await refused(response, 503, "database_unavailable")
+        await expect_problem(response, 503, "database_unavailable")
         assert int(response.headers["Retry-After"]) > 0
     async with client.get("/readyz") as response:
         assert response.status == 503
@@ -103,10 +103,10 @@ async def test_a_stop_with_a_frozen_database(tmp_path, database_url, frozen):
     port = free_port()
     variables = {"SUPPORT_PORT": str(port), "SUPPORT_DATABASE_URL": database_url}
     async with running("serve", cwd=tmp_path, **variables) as service:
-        await service.answers(f"http://127.0.0.1:{port}")
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
         frozen()
         service.stop()
-        assert (await service.ended())[0] == 0
+        assert (await service.wait_for_exit())[0] == 0
 
 
 async def test_a_database_that_goes_right_after_a_removal(client, postgres, monkeypatch):

@@ -17,8 +17,8 @@ from support_service.events.consumer import ConsumerTimings, EventConsumer
 from support_service.events.retry import Backoff
 from tests.conftest import both_databases
 from tests.integration.events.test_inbound_events import SENTENCE, about, consumed, messages, wait_for_messages
-from tests.support.calls import PATIENCE, eventually, open_case
-from tests.support.events.fixtures import patient_broker, send, shipment
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case
+from tests.support.events.fixtures import patient_broker, send_inbound, shipment_event
 
 STREAM = "support.inbound"
 MAX_TRIES = ConsumerTimings().max_tries
@@ -52,7 +52,7 @@ async def consuming(broker, instruments, apply, ping, **timings):
         broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping, timings=ConsumerTimings(**timings)
     )
     running = asyncio.create_task(hearing.run())
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(GENEROUS_TIMEOUT):
         yield
     running.cancel()
 
@@ -72,8 +72,8 @@ async def test_what_fails_is_given_up_after_five_tries(stream, broker, instrumen
         done.set()
         return "applied"
 
-    await send(stream, shipment("bad"))
-    await send(stream, shipment("good"))
+    await send_inbound(stream, shipment_event("bad"))
+    await send_inbound(stream, shipment_event("good"))
     async with consuming(broker, instruments, apply, there):
         await done.wait()
         letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
@@ -93,7 +93,7 @@ async def test_a_database_that_answers_is_not_waited_for(stream, broker, instrum
         if tries and len(tries) <= down:
             raise Unavailable("database_unavailable", "no")
 
-    await send(stream, shipment("bad"))
+    await send_inbound(stream, shipment_event("bad"))
     async with consuming(broker, instruments, apply, ping):
         letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
     assert (letters[0].tries, len(tries)) == (5, down + 5)
@@ -115,7 +115,7 @@ async def test_a_lock_is_waited_for(stream, broker, instruments):
         applied.set()
         return "applied"
 
-    await send(stream, shipment())
+    await send_inbound(stream, shipment_event())
     async with consuming(broker, instruments, apply, there, backoff=Backoff(0.001, 0.001)):
         await applied.wait()
 
@@ -130,8 +130,8 @@ async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments
         done.set()
         return "applied"
 
-    await send(stream, shipment("bad"))
-    await send(stream, shipment("good"))
+    await send_inbound(stream, shipment_event("bad"))
+    await send_inbound(stream, shipment_event("good"))
     async with consuming(broker, instruments, apply, there, lock_wait=0):
         await done.wait()
         letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
@@ -152,7 +152,7 @@ async def test_what_waits_for_the_database_is_not_tried(stream, broker, instrume
             assert (await stream.xpending_range(STREAM, GROUP, "-", "+", 1))[0]["times_delivered"] == 1
             raise Unavailable("database_unavailable", "no")
 
-    await send(stream, shipment())
+    await send_inbound(stream, shipment_event())
     await broker.receive(STREAM, "another", count=1, wait=0.1)
     async with consuming(broker, instruments, apply, ping):
         await applied.wait()
@@ -165,8 +165,8 @@ async def test_dead_letters_that_redis_refuses(client, stream, metrics):
     case = await open_case(client, **about("order", "order-456"))
     await stream.set(f"{STREAM}.dead", "not a stream")
     async with stream.pipeline(transaction=True) as together:
-        for event in (b"{", shipment()):
-            await send(together, event)
+        for event in (b"{", shipment_event()):
+            await send_inbound(together, event)
         await together.execute()
 
     async def tried_three_times():
@@ -202,7 +202,7 @@ async def test_an_unforeseen_failure_does_not_end_the_consumer(instruments, capl
         done.set()
         return "applied"
 
-    await broker.publish(STREAM, [json.dumps(shipment())], max_length=9)
+    await broker.publish(STREAM, [json.dumps(shipment_event())], max_length=9)
     async with consuming(broker, instruments, apply, there):
         await done.wait()
     assert [record.message for record in caplog.records] == ["Consuming events failed and is retried"]
@@ -225,6 +225,6 @@ async def test_an_event_that_nobody_knows_is_ignored_while_the_broker_is_down(in
         return "applied"
 
     consumer = EventConsumer(Down(), apply, instruments, stream=STREAM, claim_after=1, ping=there)
-    for event in (shipment("known"), shipment("unknown") | {"type": "of.another.v1"}):
+    for event in (shipment_event("known"), shipment_event("unknown") | {"type": "of.another.v1"}):
         await consumer.accept(envelope.parse(json.dumps(event).encode()))
     assert applied == ["known"]

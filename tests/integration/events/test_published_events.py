@@ -15,8 +15,8 @@ from support_service.database.tables import leases, outbox
 from support_service.events import lease_store, outbox_store
 from support_service.events.component import EventTimings
 from tests.conftest import both_databases
-from tests.support.calls import PATIENCE, add_message, eventually, open_case, read_case, upload
-from tests.support.events.fixtures import outbox_is_empty, published, wait_for_events
+from tests.support.calls import GENEROUS_TIMEOUT, add_message, eventually, open_case, read_case, upload
+from tests.support.events.fixtures import outbox_is_empty, read_published, wait_for_events
 from tests.support.timings import SHORT_LEASE, patient_timings
 
 
@@ -29,7 +29,7 @@ def environment(environment, redis):
 @pytest.fixture
 async def stream(redis):
     """Redis, past the service, and with time for 100 MB at once."""
-    async with Redis.from_url(redis.url, socket_timeout=6 * PATIENCE) as connection:
+    async with Redis.from_url(redis.url, socket_timeout=6 * GENEROUS_TIMEOUT) as connection:
         yield connection
 
 
@@ -115,10 +115,10 @@ async def test_a_dead_redis_holds_no_one_up(client, stream, redis, metrics):
     for case in cases:
         mine = [event["data"] for event in events if event["subject"] == case["id"]]
         assert [data["conversation"]["message"] for data in mine[1:]] == list("01234")
-    published = "support_events_published_total"
+    published_total = "support_events_published_total"
     for kind, number in (("opened", 3), ("updated", 15)):
         labels = {"type": f"support.case.{kind}.v1", "outcome": "ok"}  # counted once they have left the outbox
-        await eventually(lambda labels=labels, number=number: metrics.value(published, **labels) == number)
+        await eventually(lambda labels=labels, number=number: metrics.value(published_total, **labels) == number)
     await eventually(lambda: metrics.value("support_events_relay_lag_seconds_count") >= 1)
 
 
@@ -155,7 +155,7 @@ async def test_a_stop_hands_over(client, make_client, stream):
 
     async def three_events():
         told = {}  # the first of each id counts: where a stop is cut short, an event is published again
-        for event in await published(stream):
+        for event in await read_published(stream):
             told.setdefault(event["id"], event["data"])
         return [*told.values()] if len(told) >= 3 else None
 
@@ -236,9 +236,9 @@ async def test_large_events_are_published(client, stream, redis):
             row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": json.dumps(event | {"id": number})}
             await tx.execute(outbox.insert(), row)
     redis.start()
-    await eventually(lambda: outbox_is_empty(database), 6 * PATIENCE)
+    await eventually(lambda: outbox_is_empty(database), 6 * GENEROUS_TIMEOUT)
     # What was late to be taken on a busy machine was taken all the same, and came again.
-    assert list(dict.fromkeys(event["id"] for event in await published(stream))) == list(range(100))
+    assert list(dict.fromkeys(event["id"] for event in await read_published(stream))) == list(range(100))
 
 
 async def test_the_numbers_of_an_emptied_outbox_are_not_given_out_again(client, stream):

@@ -10,7 +10,7 @@ from support_service.core.background import run_in_background
 from support_service.limits import shared as sharing
 from support_service.limits.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.limits.shared import SharedRateLimits
-from tests.support.calls import PATIENCE, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.unit.limits.test_rates import Clock
 
 REPLICAS = 3
@@ -19,7 +19,7 @@ SETTLED = 0.2  # of that hour, as often as the interval is in a rate of a second
 LARGE = Rate(10_000, 10_000 * 3600)  # more than a test spends by looking, and nothing of it is given back meanwhile
 
 
-TIMINGS = RateSyncTimings(redis_timeout=PATIENCE)  # a working Redis does not time out on a busy machine
+TIMINGS = RateSyncTimings(redis_timeout=GENEROUS_TIMEOUT)  # a working Redis does not time out on a busy machine
 
 
 def expect_success(operation, _seconds, error=""):

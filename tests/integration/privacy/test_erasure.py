@@ -25,14 +25,14 @@ from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
 from tests.support.calls import (
-    PATIENCE,
+    GENEROUS_TIMEOUT,
     add_message,
     eventually,
-    files,
+    expect_problem,
     open_case,
     read_case,
     read_detail,
-    refused,
+    stored_files,
     upload,
 )
 from tests.support.events.fixtures import outbox_is_empty, wait_for_events
@@ -79,7 +79,7 @@ async def erase(environment):
     async def erase(relay_timeout=2.0, **changes):
         settings = Settings.load(environment | changes)
         async with open_maintenance(settings) as maintenance:
-            timings = ErasureTimings(redis_timeout=PATIENCE, relay_timeout=relay_timeout)
+            timings = ErasureTimings(redis_timeout=GENEROUS_TIMEOUT, relay_timeout=relay_timeout)
             erasure = CustomerErasure(
                 settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments, timings
             )
@@ -92,7 +92,7 @@ async def kept(database, attachment_dir, redis):
     """All that the service keeps, as one text in lower case."""
     rows = [row for table in metadata.tables.values() for row in await database.fetch_all(sa.select(table))]
     parts = [str(tuple(row)) for row in rows]  # a row of SQLAlchemy's shows only the ends of a long text
-    parts += [path.read_bytes().decode(errors="replace") for path in files(attachment_dir)]
+    parts += [path.read_bytes().decode(errors="replace") for path in stored_files(attachment_dir)]
     async with Redis.from_url(redis.url) as server:
         for key in await server.keys("*"):
             kind = await server.type(key)
@@ -156,7 +156,7 @@ async def test_the_audit_log_and_answers_forget(client, spoken, erase, database,
     receipt = await erase()
     assert receipt.erased["auditEntries"] >= 6
     assert WORD not in await kept(database, attachment_dir, redis)
-    await refused(await client.patch(path, **sent), 409, "idempotency_answer_lost")
+    await expect_problem(await client.patch(path, **sent), 409, "idempotency_answer_lost")
     assert (await verify_chain(database)).flaw is None
     entries, _ = await audit_store.read_case_entries(database, case["id"], None, 100)
     assert (entries[0].action, entries[-1].action) == ("case.erased", "case.opened")
@@ -177,7 +177,7 @@ async def test_an_answer_that_is_under_way_is_not_kept(make_client, erase, datab
     answered.set()
     async with await first as response:
         assert WORD in await response.text()
-    await refused(await client.post(**refreshing), 409, "idempotency_key_in_use")
+    await expect_problem(await client.post(**refreshing), 409, "idempotency_key_in_use")
     assert WORD not in str([tuple(row) for row in await database.fetch_all(sa.select(idempotency_keys))])
 
 
@@ -222,7 +222,7 @@ async def test_an_event_that_is_being_published_is_erased_too(client, spoken, er
     monkeypatch.setattr(RedisBroker, "publish", late)
     await add_message(client, case, f"Where is {WORD}'s parcel?")
     await at_work.wait()
-    erasing = asyncio.create_task(erase(relay_timeout=PATIENCE))
+    erasing = asyncio.create_task(erase(relay_timeout=GENEROUS_TIMEOUT))
     await asyncio.wait([erasing], timeout=1)  # by when one that waits for no relay would be done
     go_on.set()
     assert (await erasing).unreached == []
@@ -291,5 +291,5 @@ async def test_erased_files_are_counted(client, spoken, environment):
             settings, maintenance.database, maintenance.garbage_collector, Instruments(metrics.meter)
         )
         assert (await erasure.run(SYSTEM_CONTEXT, CUSTOMER)).erased["files"] == 2
-    assert Scrape({METRICS: metrics}).moved("support_attachment_deleted_total") == {"erasure": 1}
+    assert Scrape({METRICS: metrics}).nonzero("support_attachment_deleted_total") == {"erasure": 1}
     metrics.close()

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from support_service.telemetry.instruments.probe import PROBE_STEPS
-from tests.support.calls import PATIENCE, eventually, files, list_cases, open_case
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, list_cases, open_case, stored_files
 from tests.support.process import running
 from tests.support.scrape import parse
 
@@ -24,7 +24,7 @@ def environment(environment, redis):
     """A service with Redis and generous timeouts for the timeline."""
     return environment | {
         "SUPPORT_REDIS_URL": redis.url,
-        "SUPPORT_REDIS_TIMEOUT": str(PATIENCE),
+        "SUPPORT_REDIS_TIMEOUT": str(GENEROUS_TIMEOUT),
         "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
         "SUPPORT_TIMELINE_DEADLINE": "60",
     }
@@ -38,7 +38,7 @@ def base_url_of(client):
 async def run_probe(base_url, tmp_path, *arguments):
     """Run one check; return its exit status, its report, and its steps by name."""
     async with running("probe", "--base-url", base_url, *arguments, cwd=tmp_path) as process:
-        status, out, errors = await process.ended(COMMAND_TIMEOUT)
+        status, out, errors = await process.wait_for_exit(COMMAND_TIMEOUT)
     report = json.loads(out)
     assert errors == ""
     assert report["baseUrl"] == base_url
@@ -47,7 +47,7 @@ async def run_probe(base_url, tmp_path, *arguments):
 
 async def everything_is_deleted(client, attachment_dir):
     """Return whether a check deleted its case and its file."""
-    return not (await list_cases(client, channel="synthetic"))["items"] and files(attachment_dir) == []
+    return not (await list_cases(client, channel="synthetic"))["items"] and stored_files(attachment_dir) == []
 
 
 async def test_healthy_service_is_good(client, attachment_dir, tmp_path):
@@ -173,7 +173,7 @@ async def test_response_of_another_shape_is_wrong(tmp_path):
 )
 async def test_invalid_arguments_exit_with_status_3(tmp_path, arguments):
     async with running("probe", *arguments, cwd=tmp_path) as process:
-        status, out, errors = await process.ended(COMMAND_TIMEOUT)
+        status, out, errors = await process.wait_for_exit(COMMAND_TIMEOUT)
     assert (status, out) == (3, "")
     assert errors.startswith("usage: support-service probe")
 
@@ -182,7 +182,7 @@ async def test_invalid_arguments_exit_with_status_3(tmp_path, arguments):
 async def test_invalid_listen_address_is_refused(tmp_path, address):
     """The error message says which addresses are allowed."""
     async with running("probe", "--base-url", "x", "--interval", "5s", f"--listen={address}", cwd=tmp_path) as process:
-        status, out, errors = await process.ended(COMMAND_TIMEOUT)
+        status, out, errors = await process.wait_for_exit(COMMAND_TIMEOUT)
     assert (status, out) == (3, "")
     allowed = f"argument --listen: invalid address {address!r}: expected HOST:PORT with a port from 0 to 65535"
     assert errors.endswith(f"support-service probe: error: {allowed}\n")
@@ -195,7 +195,7 @@ async def test_unavailable_listen_address_exits_with_status_3(tmp_path, host):
     address = f"{host}:{server.sockets[0].getsockname()[1]}"
     arguments = ("--base-url", "http://127.0.0.1:1", "--interval", "5s", "--listen", address)
     async with server, running("probe", *arguments, cwd=tmp_path) as process:
-        status, out, errors = await process.ended(COMMAND_TIMEOUT)
+        status, out, errors = await process.wait_for_exit(COMMAND_TIMEOUT)
     assert (status, out) == (3, "")
     (line,) = errors.splitlines()
     assert line.startswith(f"support-service: --listen {address}: can't listen there: ")
@@ -217,17 +217,17 @@ async def test_interval_mode_exposes_the_last_check_as_metrics(client, orders, a
         return await eventually(reported)
 
     async with running("probe", "--base-url", base_url_of(client), *arguments, cwd=tmp_path) as process:
-        metrics_url = json.loads(await process.printed(until="metrics"))["metrics"]
-        await process.printed(until='"good"')
+        metrics_url = json.loads(await process.read_output(until="metrics"))["metrics"]
+        await process.read_output(until='"good"')
         good = await metrics_after(1)
         assert good["support_probe_last_success_timestamp_seconds", None] > 1_700_000_000
         assert {step for name, step in good if name == "support_probe_step_seconds"} == set(PROBE_STEPS)
         orders.fail_with(503)
-        await process.printed(until='"wrong"')
+        await process.read_output(until='"wrong"')
         bad = await metrics_after(0)
         assert bad["support_probe_last_success_timestamp_seconds", None] > 1_700_000_000
         process.stop()
-        assert (await process.ended(COMMAND_TIMEOUT))[0] == 0
+        assert (await process.wait_for_exit(COMMAND_TIMEOUT))[0] == 0
     assert await everything_is_deleted(client, attachment_dir)
 
 
@@ -235,7 +235,7 @@ async def test_synthetic_cases_are_not_counted_or_listed(client, metrics, tmp_pa
     """A check changes no metric of real cases; synthetic cases are in no workload, and in a list only on request."""
     synthetic = await open_case(client, channel="synthetic", assignedAgentId="a", priority="high")
     await run_probe(base_url_of(client), tmp_path, *GENEROUS_THRESHOLDS)
-    assert metrics.moved("support_ticket_created_total") == {"synthetic": 2}
+    assert metrics.nonzero("support_ticket_created_total") == {"synthetic": 2}
     for name in ("support_conversation_added_total", "support_ticket_status_changed_total"):
         assert metrics.total(name) == 0
     assert metrics.total("support_attachment_stored_total") == 0

@@ -1,3 +1,3 @@
 """Fixtures: a workload."""
 
-from tests.support.telemetry.fixtures import work  # noqa: F401 - fixtures
+from tests.support.telemetry.fixtures import workload  # noqa: F401 - fixtures

@@ -6,7 +6,7 @@ from support_service.api.routes import ROUTES
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.telemetry.instruments import INSTRUMENTS
-from tests.support.calls import PATIENCE, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.scrape import Scrape, parse
 from tests.support.timings import patient_timings
 
@@ -28,13 +28,13 @@ def allowed_labels(row):
     }
 
 
-async def test_live_scrape_matches_the_table_of_instruments(upstream_services, redis, make_client, work):
+async def test_live_scrape_matches_the_table_of_instruments(upstream_services, redis, make_client, workload):
     """After a workload the scrape has exactly the table's families, types, labels and label values."""
     immediate = MaintenanceTimings(first_reconcile_delay=(0.0, 0.0))
     timings = patient_timings(attachments=AttachmentTimings(maintenance=immediate))
     client = await make_client(SUPPORT_REDIS_URL=redis.url, timings=timings)
-    await work(client)
-    await eventually(lambda: Scrape(client.app).series("support_attachment_unrepaired"), 6 * PATIENCE)
+    await workload(client)
+    await eventually(lambda: Scrape(client.app).label_sets("support_attachment_unrepaired"), 6 * GENEROUS_TIMEOUT)
     async with client.get("/metrics") as response:
         text = await response.text()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))

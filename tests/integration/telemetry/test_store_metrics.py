@@ -19,7 +19,7 @@ from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.component import CACHE, TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
 from tests.conftest import both_databases
-from tests.support.calls import PATIENCE, eventually, open_case, read_case, read_detail, refresh, refused
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, read_case, read_detail, refresh
 from tests.support.timings import PATIENT_POSTGRES, patient_events, patient_timings
 
 TIME = "db_client_operation_duration_seconds"
@@ -83,12 +83,14 @@ async def test_database_operations_are_counted_by_kind(client, metrics, backend)
             break
     else:
         pytest.fail(f"never one transaction and two reads: {counts}")
-    assert {given["db_system_name"] for given in metrics.series(f"{TIME}_count")} == {backend}
+    assert {given["db_system_name"] for given in metrics.label_sets(f"{TIME}_count")} == {backend}
 
 
 @both_databases
 async def test_not_found_is_no_database_error(client, metrics, backend):
-    await refused(await client.post("/support/cases/nobody/status", params={"status": "closed"}), 404, "case_not_found")
+    await expect_problem(
+        await client.post("/support/cases/nobody/status", params={"status": "closed"}), 404, "case_not_found"
+    )
     assert {error for _, error in operations(metrics, backend)} == {""}
 
 
@@ -97,9 +99,9 @@ async def test_operations_count_an_error_while_postgresql_is_down(client, metric
     """Each operation counts an error and logs a warning; after the restart operations count without an error."""
     case = await open_case(client)
     postgres.stop()
-    await refused(await client.get(f"/support/cases/{case['id']}"), 503, "database_unavailable")
+    await expect_problem(await client.get(f"/support/cases/{case['id']}"), 503, "database_unavailable")
     body = {"subject": "A", "channel": "email"}
-    await refused(await client.post("/support/cases", json=body), 503, "database_unavailable")
+    await expect_problem(await client.post("/support/cases", json=body), 503, "database_unavailable")
     assert [entry.levelname for entry in caplog.records if entry.name == "support_service.access"] == ["WARNING"] * 2
     found = operations(metrics, "postgresql")
     assert (found["SELECT", "_OTHER"], found["TRANSACTION", "_OTHER"]) == (1, 1)
@@ -202,7 +204,7 @@ async def test_redis_failures_are_counted_by_error(with_redis, client, metrics):
         await read_detail(client, case)
     finally:
         with_redis.thaw()
-    client.app[CACHE].connection.timeout = PATIENCE
+    client.app[CACHE].connection.timeout = GENEROUS_TIMEOUT
     assert operations(metrics, "redis")["MGET", "timeout"] == 1
 
     async def cached():

@@ -1,3 +1,3 @@
 """Fixtures: the service with Redis and fake upstream services."""
 
-from tests.support.timeline.fixtures import redis, services, store, timings, world  # noqa: F401 - fixtures
+from tests.support.timeline.fixtures import harness, redis, services, store, timings  # noqa: F401 - fixtures

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.support import upstream_faults as faults
-from tests.support.timeline.world import (
-    ALL,
+from tests.support.timeline.harness import (
+    ALL_ENTRIES,
     CALLS,
-    COLLECTED,
+    COLLECTIONS,
     EVENTS,
     FAILURES,
-    IMPATIENT,
-    PATIENT,
+    LONG_TIMEOUT,
+    SHORT_TIMEOUT,
     TTL,
-    World,
-    age,
-    freshness,
+    TimelineHarness,
+    age_snapshots,
     payment,
-    shown,
+    source_entries,
+    source_freshness,
 )
 from tests.support.upstream_faults import MEBIBYTE, Fault
 
@@ -140,70 +140,70 @@ ROWS = [
 each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
 
-async def inject_fault(world: World, row: FaultCase) -> None:
+async def inject_fault(harness: TimelineHarness, row: FaultCase) -> None:
     """Give the payment service a fault; use a short timeout for a service that does not answer in time."""
-    service = world.services["payment"]
+    service = harness.services["payment"]
     service.fault = row.fault
     if row.reason == "timeout":
-        world.set_source_timeout("payment", IMPATIENT)
+        harness.set_source_timeout("payment", SHORT_TIMEOUT)
     if row.fault is None:
         await service.close()
 
 
-async def remove_fault(world: World) -> None:
-    service = world.services["payment"]
+async def remove_fault(harness: TimelineHarness) -> None:
+    service = harness.services["payment"]
     service.heal()
-    world.set_source_timeout("payment", PATIENT)
+    harness.set_source_timeout("payment", LONG_TIMEOUT)
     await service.open()
 
 
 @each_row
-async def test_source_fault_with_an_empty_cache(world, services, row):
+async def test_source_fault_with_an_empty_cache(harness, services, row):
     """Other sources are complete; the fault is reported and counted once by stage, and ends with its cause."""
-    await inject_fault(world, row)
-    detail = await world.read()
-    assert sorted(shown(detail)) == sorted([*OTHERS, *row.payments])
+    await inject_fault(harness, row)
+    detail = await harness.read()
+    assert sorted(source_entries(detail)) == sorted([*OTHERS, *row.payments])
     status = "unavailable" if row.fails else "fresh"
-    assert freshness(detail) == {
+    assert source_freshness(detail) == {
         "order": ("fresh", None),
         "payment": (status, row.reason),
         "fulfillment": ("fresh", None),
     }
     assert detail["timelineSources"]["payment"]["ageSeconds"] == (None if row.fails else 0)
-    assert world.moved(FAILURES) == row.failures
-    assert world.moved(CALLS, service="payment") == row.calls
-    assert world.moved(EVENTS) == {"miss": 1, "write": 1}
-    assert world.moved(COLLECTED) == {"remote": 1}
+    assert harness.metric_changes(FAILURES) == row.failures
+    assert harness.metric_changes(CALLS, service="payment") == row.calls
+    assert harness.metric_changes(EVENTS) == {"miss": 1, "write": 1}
+    assert harness.metric_changes(COLLECTIONS) == {"remote": 1}
     assert services["payment"].sent < 16 * MEBIBYTE  # no more than the socket buffers hold
-    await remove_fault(world)
-    detail = await world.read()
-    assert freshness(detail)["order"] == freshness(detail)["fulfillment"] == ("cached", None)
-    assert freshness(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
-    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.payments])
+    await remove_fault(harness)
+    detail = await harness.read()
+    assert source_freshness(detail)["order"] == source_freshness(detail)["fulfillment"] == ("cached", None)
+    assert source_freshness(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
+    assert sorted(source_entries(detail)) == sorted(ALL_ENTRIES if row.fails else [*OTHERS, *row.payments])
 
 
 @each_row
-async def test_source_fault_with_a_stale_snapshot(world, services, store, row):
+async def test_source_fault_with_a_stale_snapshot(harness, services, store, row):
     """The stale snapshot is served with its age and the fault, kept, and replaced by the next good answer."""
-    await world.read()
-    kept = await age(store, world.case, TTL + 60)
-    await inject_fault(world, row)
-    detail = await world.read()
-    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.payments])
+    await harness.read()
+    kept = await age_snapshots(store, harness.case, TTL + 60)
+    await inject_fault(harness, row)
+    detail = await harness.read()
+    assert sorted(source_entries(detail)) == sorted(ALL_ENTRIES if row.fails else [*OTHERS, *row.payments])
     status = "stale" if row.fails else "fresh"
-    assert freshness(detail) == {
+    assert source_freshness(detail) == {
         "order": ("fresh", None),
         "payment": (status, row.reason),
         "fulfillment": ("fresh", None),
     }
     assert 0 <= detail["timelineSources"]["payment"]["ageSeconds"] - (TTL + 60 if row.fails else 0) < 30
-    assert world.moved(FAILURES) == row.failures
-    assert world.moved(CALLS, service="payment") == row.calls
-    assert world.moved(EVENTS) == {"miss": 1, "write": 1}
-    assert world.moved(COLLECTED) == {"remote": 1}
+    assert harness.metric_changes(FAILURES) == row.failures
+    assert harness.metric_changes(CALLS, service="payment") == row.calls
+    assert harness.metric_changes(EVENTS) == {"miss": 1, "write": 1}
+    assert harness.metric_changes(COLLECTIONS) == {"remote": 1}
     if row.fails:
-        assert (await age(store, world.case, 0))["payment"] == kept["payment"]
-    await remove_fault(world)
-    detail = await world.read()
-    assert freshness(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
-    assert sorted(shown(detail)) == sorted(ALL if row.fails else [*OTHERS, *row.payments])
+        assert (await age_snapshots(store, harness.case, 0))["payment"] == kept["payment"]
+    await remove_fault(harness)
+    detail = await harness.read()
+    assert source_freshness(detail)["payment"] == (("fresh", None) if row.fails else ("cached", row.reason))
+    assert sorted(source_entries(detail)) == sorted(ALL_ENTRIES if row.fails else [*OTHERS, *row.payments])

@@ -9,21 +9,21 @@ from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.component import TIMELINE, TimelineTimings
 from tests.support import upstream_faults as faults
-from tests.support.timeline.world import (
-    ALL,
+from tests.support.timeline.harness import (
+    ALL_ENTRIES,
     CALLS,
     CONTEXT,
     EVENTS,
     FAILURES,
     STALE_TTL,
     TTL,
-    World,
+    TimelineHarness,
     add_order,
-    age,
-    freshness,
+    age_snapshots,
     open_services,
     payment,
-    shown,
+    source_entries,
+    source_freshness,
 )
 from tests.support.timings import patient_timings
 
@@ -36,120 +36,124 @@ async def start_service(make_client, services, redis, **timings):
     async def with_timings(**variables):
         return await make_client(timings=patient_timings(timeline=TimelineTimings(**timings)), **variables)
 
-    return await World.start(with_timings, services, CONTEXT, SUPPORT_REDIS_URL=redis.url)
+    return await TimelineHarness.start(with_timings, services, CONTEXT, SUPPORT_REDIS_URL=redis.url)
 
 
-async def test_case_history_is_served_when_all_sources_are_down(world, services):
+async def test_case_history_is_served_when_all_sources_are_down(harness, services):
     """The case's own history is returned, each source is reported as unavailable, and nothing is cached."""
     for service in services.values():
         await service.close()
-    detail = await world.read()
+    detail = await harness.read()
     assert [entry["type"] for entry in detail["timeline"]] == ["order"]  # the context
-    assert set(freshness(detail).values()) == {("unavailable", "connection failed")}
-    assert world.moved(FAILURES) == {"http": 4}
-    assert world.moved(EVENTS) == {"miss": 1}
+    assert set(source_freshness(detail).values()) == {("unavailable", "connection failed")}
+    assert harness.metric_changes(FAILURES) == {"http": 4}
+    assert harness.metric_changes(EVENTS) == {"miss": 1}
     for service in services.values():
         await service.open()
-    assert sorted(shown(await world.read())) == ALL
+    assert sorted(source_entries(await harness.read())) == ALL_ENTRIES
 
 
-async def test_stale_snapshots_are_served_when_all_sources_are_down(world, services, store):
+async def test_stale_snapshots_are_served_when_all_sources_are_down(harness, services, store):
     """Each stale snapshot is served, and repeated failures do not remove it."""
-    await world.read()
-    await age(store, world.case, TTL + 60)
+    await harness.read()
+    await age_snapshots(store, harness.case, TTL + 60)
     for service in services.values():
         await service.close()
     for _ in range(2):
-        detail = await world.read()
-        assert sorted(shown(detail)) == ALL
-        assert set(freshness(detail).values()) == {("stale", "connection failed")}
-        assert world.moved(FAILURES) == {"http": 4}
-        assert world.moved(EVENTS) == {"miss": 1}
+        detail = await harness.read()
+        assert sorted(source_entries(detail)) == ALL_ENTRIES
+        assert set(source_freshness(detail).values()) == {("stale", "connection failed")}
+        assert harness.metric_changes(FAILURES) == {"http": 4}
+        assert harness.metric_changes(EVENTS) == {"miss": 1}
     for service in services.values():
         await service.open()
-    assert set(freshness(await world.read()).values()) == {("fresh", None)}
+    assert set(source_freshness(await harness.read()).values()) == {("fresh", None)}
 
 
-async def test_snapshot_older_than_the_stale_ttl_is_not_served(world, services, store):
+async def test_snapshot_older_than_the_stale_ttl_is_not_served(harness, services, store):
     """Once TTL and stale TTL are over, the snapshot is not shown and the source is unavailable."""
-    await world.read()
-    await age(store, world.case, TTL + STALE_TTL + 60)
+    await harness.read()
+    await age_snapshots(store, harness.case, TTL + STALE_TTL + 60)
     services["payment"].fail_with(503)
-    detail = await world.read()
-    assert freshness(detail)["payment"] == ("unavailable", "status 503")
-    assert sorted(shown(detail)) == ["ORD-1", "SHP-1", "e0"]
+    detail = await harness.read()
+    assert source_freshness(detail)["payment"] == ("unavailable", "status 503")
+    assert sorted(source_entries(detail)) == ["ORD-1", "SHP-1", "e0"]
 
 
 async def test_not_found_answer_is_requested_again_after_half_a_minute(make_client, services, store, redis):
     """After half a minute a 404 is requested again, while the other snapshots are still current."""
     aggregator = AggregatorTimings(refresh_ahead_from=2.0, refresh_ahead_to=2.0)  # no refresh ahead of expiry
-    world = await start_service(make_client, services, redis, aggregator=aggregator)
+    harness = await start_service(make_client, services, redis, aggregator=aggregator)
     services["payment"].fail_with(404)
-    assert freshness(await world.read())["payment"] == ("fresh", None)
-    await age(store, world.case, 20)
-    assert freshness(await world.read())["payment"] == ("cached", None)
+    assert source_freshness(await harness.read())["payment"] == ("fresh", None)
+    await age_snapshots(store, harness.case, 20)
+    assert source_freshness(await harness.read())["payment"] == ("cached", None)
     services["payment"].heal()
-    await age(store, world.case, 11)
-    detail = await world.read()
-    assert freshness(detail) == {"order": ("cached", None), "payment": ("fresh", None), "fulfillment": ("cached", None)}
-    assert sorted(shown(detail)) == ALL
+    await age_snapshots(store, harness.case, 11)
+    detail = await harness.read()
+    assert source_freshness(detail) == {
+        "order": ("cached", None),
+        "payment": ("fresh", None),
+        "fulfillment": ("cached", None),
+    }
+    assert sorted(source_entries(detail)) == ALL_ENTRIES
 
 
 async def test_read_deadline_limits_all_source_calls(make_client, services):
     """The deadline of the read cuts off sources with a longer timeout, all three at the same time."""
-    world = await World.start(make_client, services, CONTEXT, SUPPORT_TIMELINE_DEADLINE="0.2")
+    harness = await TimelineHarness.start(make_client, services, CONTEXT, SUPPORT_TIMELINE_DEADLINE="0.2")
     for service in services.values():
         service.fault = faults.hang_before_headers
-    assert set(freshness(await world.read()).values()) == {("unavailable", "timeout")}
-    assert world.moved(FAILURES) == {"http": 4}
+    assert set(source_freshness(await harness.read()).values()) == {("unavailable", "timeout")}
+    assert harness.metric_changes(FAILURES) == {"http": 4}
 
 
-async def test_partial_answer_of_a_source_is_shown_but_not_cached(world, services, store):
+async def test_partial_answer_of_a_source_is_shown_but_not_cached(harness, services, store):
     """If one of an order's calls fails, the entries of the other are shown, and not cached as complete."""
     (history,) = [target for target in services["order"].documents if target.endswith("/events")]
-    services["order"].know(history, "no list")
-    detail = await world.read()
-    assert freshness(detail)["order"] == ("unavailable", "unreadable answer")
-    assert sorted(shown(detail)) == ["ORD-1", "PAY-1", "SHP-1"]
-    assert "order" not in await age(store, world.case, 0)
+    services["order"].serve_document(history, "no list")
+    detail = await harness.read()
+    assert source_freshness(detail)["order"] == ("unavailable", "unreadable answer")
+    assert sorted(source_entries(detail)) == ["ORD-1", "PAY-1", "SHP-1"]
+    assert "order" not in await age_snapshots(store, harness.case, 0)
 
 
-async def test_redirect_of_a_source_is_not_followed(world, services):
+async def test_redirect_of_a_source_is_not_followed(harness, services):
     """A redirect counts as a failure, and its target is never called."""
     async with open_services() as others:
         elsewhere = others["payment"]
         for number in (301, 302, 303, 307, 308):
             services["payment"].fault = faults.status(number, f"Location: {elsewhere.url}/payments/PAY-1")
-            assert freshness(await world.read())["payment"] == ("unavailable", f"status {number}")
-            assert world.moved(FAILURES) == {"http": 1}
+            assert source_freshness(await harness.read())["payment"] == ("unavailable", f"status {number}")
+            assert harness.metric_changes(FAILURES) == {"http": 1}
         assert elsewhere.calls == []
 
 
 async def test_circuit_opens_after_five_failures(make_client, services, redis):
     """After five failures the circuit is open: the source is not called, and the reason is reported at once."""
-    world = await start_service(make_client, services, redis, breaker=OPEN_FOR_LONG)
+    harness = await start_service(make_client, services, redis, breaker=OPEN_FOR_LONG)
     services["payment"].fail_with(503)
     for _ in range(5):
-        assert freshness(await world.read())["payment"] == ("unavailable", "status 503")
+        assert source_freshness(await harness.read())["payment"] == ("unavailable", "status 503")
     calls_before = len(services["payment"].calls)
-    assert freshness(await world.read())["payment"] == ("unavailable", "circuit open")
-    assert world.moved(CALLS, service="payment") == {"open": 1}
-    assert world.moved(FAILURES) == {}
+    assert source_freshness(await harness.read())["payment"] == ("unavailable", "circuit open")
+    assert harness.metric_changes(CALLS, service="payment") == {"open": 1}
+    assert harness.metric_changes(FAILURES) == {}
     assert len(services["payment"].calls) == calls_before == 5
 
 
 async def test_stale_snapshot_is_served_while_the_circuit_is_open(make_client, services, store, redis):
     """While the circuit is open the stale snapshot is served without a call."""
-    world = await start_service(make_client, services, redis, breaker=OPEN_FOR_LONG)
-    await world.read()
-    await age(store, world.case, TTL + 60)
+    harness = await start_service(make_client, services, redis, breaker=OPEN_FOR_LONG)
+    await harness.read()
+    await age_snapshots(store, harness.case, TTL + 60)
     services["payment"].fail_with(503)
     for _ in range(5):
-        await world.read()
+        await harness.read()
     calls_before = len(services["payment"].calls)
-    detail = await world.read()
-    assert freshness(detail)["payment"] == ("stale", "circuit open")
-    assert sorted(shown(detail)) == ALL
+    detail = await harness.read()
+    assert source_freshness(detail)["payment"] == ("stale", "circuit open")
+    assert sorted(source_entries(detail)) == ALL_ENTRIES
     assert len(services["payment"].calls) == calls_before
 
 
@@ -169,10 +173,10 @@ async def test_stale_snapshot_is_served_while_the_circuit_is_open(make_client, s
 async def test_reference_is_sent_as_one_path_segment(make_client, services, reference, encoded):
     """An order id is sent as one path segment and one query value, whatever characters it has."""
     add_order(services, reference)
-    world = await World.start(make_client, services, {"type": "order", "orderId": reference})
-    detail = await world.read()
-    assert sorted(shown(detail)) == sorted(["e0", reference, f"PAY-{reference}", f"SHP-{reference}"])
-    assert set(freshness(detail).values()) == {("fresh", None)}
+    harness = await TimelineHarness.start(make_client, services, {"type": "order", "orderId": reference})
+    detail = await harness.read()
+    assert sorted(source_entries(detail)) == sorted(["e0", reference, f"PAY-{reference}", f"SHP-{reference}"])
+    assert set(source_freshness(detail).values()) == {("fresh", None)}
     assert sorted(services["order"].calls) == [f"/orders/{encoded}", f"/orders/{encoded}/events"]
     assert services["payment"].calls == [f"/payments?orderId={encoded}&limit=50"]
     assert services["fulfillment"].calls == [f"/fulfillment/shipments?orderId={encoded}&limit=50"]
@@ -191,14 +195,14 @@ async def test_case_with_200_references_has_a_complete_timeline(make_client, ser
         services["order"].add(entry["id"])
         services["payment"].add(entry["id"], "ORD-1")
         services["fulfillment"].add(entry["id"], "ORD-1")
-    world = await World.start(make_client, services, context, SUPPORT_REDIS_URL=redis.url)
-    detail = await world.read()
-    assert set(freshness(detail).values()) == {("fresh", None)}
-    assert sorted(shown(detail)) == sorted(entry["id"] for entry in context)
-    assert world.moved(FAILURES) == {}
+    harness = await TimelineHarness.start(make_client, services, context, SUPPORT_REDIS_URL=redis.url)
+    detail = await harness.read()
+    assert set(source_freshness(detail).values()) == {("fresh", None)}
+    assert sorted(source_entries(detail)) == sorted(entry["id"] for entry in context)
+    assert harness.metric_changes(FAILURES) == {}
     targets = [target for service in services.values() for target in service.calls]
     assert len(targets) == len(set(targets)) == 200 + 67
-    assert set(freshness(await world.read()).values()) == {("cached", None)}
+    assert set(source_freshness(await harness.read()).values()) == {("cached", None)}
 
 
 async def test_deadline_cuts_off_queued_calls_of_a_hanging_source(make_client, services, monkeypatch):
@@ -207,19 +211,19 @@ async def test_deadline_cuts_off_queued_calls_of_a_hanging_source(make_client, s
     for entry in context:
         services["order"].add(entry["id"])
     services["payment"].fault = faults.hang_before_headers
-    world = await World.start(make_client, services, context)
-    payments = world.client.app[TIMELINE].sources["payment"]
+    harness = await TimelineHarness.start(make_client, services, context)
+    payments = harness.client.app[TIMELINE].sources["payment"]
     fetch, soon = payments.fetch, asyncio.get_running_loop().time() + 0.2
     # Only this source gets the short deadline, since the others may exceed it when the machine stalls.
     monkeypatch.setattr(payments, "fetch", lambda call, _, allowance: fetch(call, soon, allowance))
-    detail = await world.read()
-    assert freshness(detail) == {
+    detail = await harness.read()
+    assert source_freshness(detail) == {
         "order": ("fresh", None),
         "payment": ("unavailable", "timeout"),
         "fulfillment": ("fresh", None),
     }
-    assert world.moved(FAILURES) == {"http": 67}
-    assert len([name for name in shown(detail) if name.startswith("order-")]) == 67
+    assert harness.metric_changes(FAILURES) == {"http": 67}
+    assert len([name for name in source_entries(detail) if name.startswith("order-")]) == 67
 
 
 async def test_closed_keep_alive_connection_causes_no_failure(make_client, services):
@@ -229,7 +233,7 @@ async def test_closed_keep_alive_connection_causes_no_failure(make_client, servi
         await exchange.send(faults.response(200, json.dumps({"items": [payment()]}).encode()))
 
     services["payment"].fault = respond_and_close
-    world = await World.start(make_client, services, CONTEXT)
+    harness = await TimelineHarness.start(make_client, services, CONTEXT)
     for _ in range(3):
-        async with world.client.post(f"/support/cases/{world.case['id']}/timeline/refresh") as response:
-            assert freshness(await response.json())["payment"] == ("fresh", None)
+        async with harness.client.post(f"/support/cases/{harness.case['id']}/timeline/refresh") as response:
+            assert source_freshness(await response.json())["payment"] == ("fresh", None)

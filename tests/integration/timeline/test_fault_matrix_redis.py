@@ -12,26 +12,26 @@ from support_service.settings import Settings
 from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.component import CACHE
-from tests.support.calls import PATIENCE, eventually, refresh
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, refresh
 from tests.support.servers import RedisServer
 from tests.support.timeline import redis_faults
-from tests.support.timeline.redis_faults import RedisFault, slow_proxy
-from tests.support.timeline.world import (
-    ALL,
-    COLLECTED,
+from tests.support.timeline.harness import (
+    ALL_ENTRIES,
+    COLLECTIONS,
     CONTEXT,
     EVENTS,
     FAILURES,
-    IMPATIENT,
     OPERATIONS,
+    SHORT_TIMEOUT,
     TTL,
-    World,
+    TimelineHarness,
     add_order,
-    age,
+    age_snapshots,
     cache_key,
-    freshness,
-    shown,
+    source_entries,
+    source_freshness,
 )
+from tests.support.timeline.redis_faults import RedisFault, slow_proxy
 from tests.support.upstream_faults import MEBIBYTE
 
 FRESH = dict.fromkeys(("order", "payment", "fulfillment"), ("fresh", None))
@@ -89,115 +89,115 @@ VALUES: dict[str, tuple[Callable[[Redis, str], object], dict[str, int]]] = {
 }
 
 
-def inject_fault(world: World, redis: RedisServer, row: RedisFaultCase) -> None:
+def inject_fault(harness: TimelineHarness, redis: RedisServer, row: RedisFaultCase) -> None:
     """Break Redis; use a short timeout for a Redis that does not answer."""
     if row.fault is redis_faults.freeze:
-        world.set_redis_timeout(IMPATIENT)
+        harness.set_redis_timeout(SHORT_TIMEOUT)
     row.fault(redis)
 
 
-async def repair_and_wait(world: World, redis: RedisServer) -> None:
+async def repair_and_wait(harness: TimelineHarness, redis: RedisServer) -> None:
     """Repair Redis, and wait until the service uses it again."""
     redis_faults.repair(redis)
-    world.set_redis_timeout(PATIENCE)
-    await wait_until_cached(world)
-    assert world.moved(EVENTS) == {"hit": 1}
+    harness.set_redis_timeout(GENEROUS_TIMEOUT)
+    await wait_until_cached(harness)
+    assert harness.metric_changes(EVENTS) == {"hit": 1}
 
 
-async def wait_until_cached(world: World) -> None:
+async def wait_until_cached(harness: TimelineHarness) -> None:
     """Read the case until its timeline comes from the cache."""
 
     async def is_cached() -> bool:
-        return freshness(await world.read()) == CACHED
+        return source_freshness(await harness.read()) == CACHED
 
-    await eventually(is_cached, within=3 * PATIENCE)
+    await eventually(is_cached, within=3 * GENEROUS_TIMEOUT)
 
 
 @each_row
-async def test_timeline_is_complete_when_redis_fails_with_an_empty_cache(world, services, redis, row):
+async def test_timeline_is_complete_when_redis_fails_with_an_empty_cache(harness, services, redis, row):
     """The timeline is complete and fresh; failed operations are counted, and the service recovers by itself."""
-    inject_fault(world, redis, row)
+    inject_fault(harness, redis, row)
     for _ in range(2):
-        detail = await world.read()
-        assert sorted(shown(detail)) == ALL
-        assert freshness(detail) == FRESH
-        assert world.moved(EVENTS) == row.events
-        assert world.moved(FAILURES) == row.failures
-        assert world.moved(COLLECTED) == {"remote": 1}
-    await repair_and_wait(world, redis)
+        detail = await harness.read()
+        assert sorted(source_entries(detail)) == ALL_ENTRIES
+        assert source_freshness(detail) == FRESH
+        assert harness.metric_changes(EVENTS) == row.events
+        assert harness.metric_changes(FAILURES) == row.failures
+        assert harness.metric_changes(COLLECTIONS) == {"remote": 1}
+    await repair_and_wait(harness, redis)
 
 
 @each_row
-async def test_timeline_is_complete_when_redis_fails_with_a_current_snapshot(world, services, redis, row):
+async def test_timeline_is_complete_when_redis_fails_with_a_current_snapshot(harness, services, redis, row):
     """A snapshot that Redis can still return is used; otherwise the sources are called."""
-    await world.read()
-    inject_fault(world, redis, row)
-    detail = await world.read()
-    assert sorted(shown(detail)) == ALL
-    assert freshness(detail) == (CACHED if row.readable else FRESH)
-    assert world.moved(EVENTS) == ({"hit": 1} if row.readable else row.events)
-    assert world.moved(FAILURES) == ({} if row.readable else row.failures)
-    await repair_and_wait(world, redis)
+    await harness.read()
+    inject_fault(harness, redis, row)
+    detail = await harness.read()
+    assert sorted(source_entries(detail)) == ALL_ENTRIES
+    assert source_freshness(detail) == (CACHED if row.readable else FRESH)
+    assert harness.metric_changes(EVENTS) == ({"hit": 1} if row.readable else row.events)
+    assert harness.metric_changes(FAILURES) == ({} if row.readable else row.failures)
+    await repair_and_wait(harness, redis)
 
 
 @each_row
-async def test_stale_snapshot_is_refreshed_when_redis_fails(world, services, redis, store, row):
+async def test_stale_snapshot_is_refreshed_when_redis_fails(harness, services, redis, store, row):
     """A stale snapshot is refreshed although the new one can't be stored."""
-    await world.read()
-    await age(store, world.case, TTL + 60)
-    inject_fault(world, redis, row)
-    detail = await world.read()
-    assert sorted(shown(detail)) == ALL
-    assert freshness(detail) == FRESH
-    assert world.moved(EVENTS) == row.events
-    assert world.moved(FAILURES) == row.failures
-    await repair_and_wait(world, redis)
+    await harness.read()
+    await age_snapshots(store, harness.case, TTL + 60)
+    inject_fault(harness, redis, row)
+    detail = await harness.read()
+    assert sorted(source_entries(detail)) == ALL_ENTRIES
+    assert source_freshness(detail) == FRESH
+    assert harness.metric_changes(EVENTS) == row.events
+    assert harness.metric_changes(FAILURES) == row.failures
+    await repair_and_wait(harness, redis)
 
 
 @each_row
-async def test_timeline_is_partial_when_redis_and_a_source_fail(world, services, redis, store, row):
+async def test_timeline_is_partial_when_redis_and_a_source_fail(harness, services, redis, store, row):
     """The failed source is stale if Redis can return its snapshot, and otherwise unavailable; both recover."""
-    await world.read()
-    await age(store, world.case, TTL + 60)
-    inject_fault(world, redis, row)
+    await harness.read()
+    await age_snapshots(store, harness.case, TTL + 60)
+    inject_fault(harness, redis, row)
     services["payment"].fail_with(503)
-    detail = await world.read()
+    detail = await harness.read()
     status = "stale" if row.readable else "unavailable"
-    assert freshness(detail) == FRESH | {"payment": (status, "status 503")}
-    assert sorted(shown(detail)) == [name for name in ALL if row.readable or name != "PAY-1"]
-    assert world.moved(EVENTS) == row.events
-    assert world.moved(FAILURES) == row.failures | {"http": 1}
+    assert source_freshness(detail) == FRESH | {"payment": (status, "status 503")}
+    assert sorted(source_entries(detail)) == [name for name in ALL_ENTRIES if row.readable or name != "PAY-1"]
+    assert harness.metric_changes(EVENTS) == row.events
+    assert harness.metric_changes(FAILURES) == row.failures | {"http": 1}
     services["payment"].heal()
-    assert freshness(await world.read()) == FRESH
-    await repair_and_wait(world, redis)
+    assert source_freshness(await harness.read()) == FRESH
+    await repair_and_wait(harness, redis)
 
 
 @each_row
-async def test_case_history_is_served_when_redis_and_all_sources_fail(world, services, redis, row):
+async def test_case_history_is_served_when_redis_and_all_sources_fail(harness, services, redis, row):
     """The case's own history is returned in time, and each source is reported as unavailable."""
-    inject_fault(world, redis, row)
+    inject_fault(harness, redis, row)
     for service in services.values():
         await service.close()
-    detail = await world.read()
+    detail = await harness.read()
     assert [entry["type"] for entry in detail["timeline"]] == ["order"]  # the context
-    assert set(freshness(detail).values()) == {("unavailable", "connection failed")}
-    assert world.moved(EVENTS)["miss"] == 1
-    assert world.moved(FAILURES)["cache"] == 1  # the lease if Redis is readable; there is nothing to write
+    assert set(source_freshness(detail).values()) == {("unavailable", "connection failed")}
+    assert harness.metric_changes(EVENTS)["miss"] == 1
+    assert harness.metric_changes(FAILURES)["cache"] == 1  # the lease if Redis is readable; there is nothing to write
     for service in services.values():
         await service.open()
-    await repair_and_wait(world, redis)
+    await repair_and_wait(harness, redis)
 
 
 @pytest.mark.parametrize("row", ROWS[:2], ids=["refusing", "frozen"])
-async def test_reads_skip_redis_after_a_failure_until_it_answers_a_ping(world, services, redis, row):
+async def test_reads_skip_redis_after_a_failure_until_it_answers_a_ping(harness, services, redis, row):
     """One read waits for one operation; later reads send no command until Redis answers the service's ping."""
-    inject_fault(world, redis, row)
-    await world.read()
-    assert _redis_operations(world) == 1
+    inject_fault(harness, redis, row)
+    await harness.read()
+    assert _redis_operations(harness) == 1
     for _ in range(10):
-        assert freshness(await world.read()) == FRESH
-        assert _redis_operations(world) == 0
-    await repair_and_wait(world, redis)
+        assert source_freshness(await harness.read()) == FRESH
+        assert _redis_operations(harness) == 0
+    await repair_and_wait(harness, redis)
 
 
 def test_default_redis_timeout_is_at_most_50_ms():
@@ -205,98 +205,98 @@ def test_default_redis_timeout_is_at_most_50_ms():
     assert Settings.load({}).timeline.redis_timeout <= 0.05
 
 
-def _redis_operations(world):
+def _redis_operations(harness):
     """Return the number of Redis operations that the last read made."""
-    counts = world.moved(OPERATIONS, db_system_name="redis")
+    counts = harness.metric_changes(OPERATIONS, db_system_name="redis")
     return sum(counts.get(name, 0) for name in REDIS_OPERATIONS)  # the read makes no operations for events
 
 
 async def test_slow_redis_delays_one_read_only(make_client, services, redis):
     """A Redis that answers after its timeout delays one read, and no read after it."""
     async with slow_proxy(redis.url) as (proxy, url):
-        world = await World.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=url)
-        assert freshness(await world.read()) == FRESH
-        assert freshness(await world.read()) == CACHED
-        world.set_redis_timeout(IMPATIENT)
-        proxy.delay = IMPATIENT  # in each direction
-        assert freshness(await world.read()) == FRESH
-        assert world.moved(EVENTS) == {"miss": 1, "error": 2}
-        assert world.moved(FAILURES) == {"cache": 2}
+        harness = await TimelineHarness.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=url)
+        assert source_freshness(await harness.read()) == FRESH
+        assert source_freshness(await harness.read()) == CACHED
+        harness.set_redis_timeout(SHORT_TIMEOUT)
+        proxy.delay = SHORT_TIMEOUT  # in each direction
+        assert source_freshness(await harness.read()) == FRESH
+        assert harness.metric_changes(EVENTS) == {"miss": 1, "error": 2}
+        assert harness.metric_changes(FAILURES) == {"cache": 2}
         enough = proxy.chunks + 20  # chunks of reconnection attempts, whose answers are late too
-        async with asyncio.timeout(3 * PATIENCE):
+        async with asyncio.timeout(3 * GENEROUS_TIMEOUT):
             while proxy.chunks < enough:
-                assert freshness(await world.read()) == FRESH
-                assert _redis_operations(world) == 0
+                assert source_freshness(await harness.read()) == FRESH
+                assert _redis_operations(harness) == 0
         proxy.delay = 0.0
-        await repair_and_wait(world, redis)
+        await repair_and_wait(harness, redis)
 
 
 @pytest.mark.parametrize("name", VALUES)
-async def test_invalid_cached_value_is_a_miss_and_is_replaced(world, store, name):
+async def test_invalid_cached_value_is_a_miss_and_is_replaced(harness, store, name):
     """Any invalid value under a case's key is a miss, is counted if it is not decodable, and is replaced."""
     store_value, failures = VALUES[name]
-    await store_value(store, cache_key(world.case))
-    detail = await world.read()
-    assert sorted(shown(detail)) == ALL
-    assert freshness(detail) == FRESH
+    await store_value(store, cache_key(harness.case))
+    detail = await harness.read()
+    assert sorted(source_entries(detail)) == ALL_ENTRIES
+    assert source_freshness(detail) == FRESH
     removed = {"invalidate": 1} if failures else {}
-    assert world.moved(EVENTS) == {"miss": 1, "write": 1} | removed
-    assert world.moved(FAILURES) == failures
-    assert freshness(await world.read()) == CACHED
+    assert harness.metric_changes(EVENTS) == {"miss": 1, "write": 1} | removed
+    assert harness.metric_changes(FAILURES) == failures
+    assert source_freshness(await harness.read()) == CACHED
 
 
 @pytest.mark.parametrize("name", VALUES)
-async def test_invalid_cached_value_does_not_replace_a_failed_source(world, services, store, name):
+async def test_invalid_cached_value_does_not_replace_a_failed_source(harness, services, store, name):
     """An invalid cached value is not served for a source that fails."""
     store_value, failures = VALUES[name]
-    await store_value(store, cache_key(world.case))
+    await store_value(store, cache_key(harness.case))
     services["order"].fail_with(503)
-    detail = await world.read()
-    assert freshness(detail) == FRESH | {"order": ("unavailable", "status 503")}
-    assert sorted(shown(detail)) == ["PAY-1", "SHP-1"]
-    assert world.moved(FAILURES) == failures | {"http": 2}
+    detail = await harness.read()
+    assert source_freshness(detail) == FRESH | {"order": ("unavailable", "status 503")}
+    assert sorted(source_entries(detail)) == ["PAY-1", "SHP-1"]
+    assert harness.metric_changes(FAILURES) == failures | {"http": 2}
 
 
-async def test_lease_key_without_a_valid_lease_is_not_waited_for(world, store, instruments):
+async def test_lease_key_without_a_valid_lease_is_not_waited_for(harness, store, instruments):
     """A lease key that never expires, expires late, or holds no lease delays no read."""
     wanted = references.references_by_service([CONTEXT])
-    cache = SnapshotCache(world.client.app[CACHE], instruments)
-    lease = await cache.claim(Case(world.case["id"], wanted, 0), 1)
+    cache = SnapshotCache(harness.client.app[CACHE], instruments)
+    lease = await cache.claim(Case(harness.case["id"], wanted, 0), 1)
     for put in (store.set(lease.key, b"for ever"), store.set(lease.key, b"x", ex=900), store.rpush(lease.key, b"x")):
-        await store.delete(cache_key(world.case), lease.key)
+        await store.delete(cache_key(harness.case), lease.key)
         await put
-        assert freshness(await world.read()) == FRESH
-        assert world.moved(EVENTS) == {"miss": 1, "write": 1}
-        assert freshness(await world.read()) == CACHED
+        assert source_freshness(await harness.read()) == FRESH
+        assert harness.metric_changes(EVENTS) == {"miss": 1, "write": 1}
+        assert source_freshness(await harness.read()) == CACHED
 
 
-async def test_oversized_cached_value_is_removed(world, store):
+async def test_oversized_cached_value_is_removed(harness, store):
     """A value that takes longer to arrive than a read waits is removed, and the case is cached again."""
-    await store.setrange(cache_key(world.case), 32 * MEBIBYTE, b"\0")
-    world.set_redis_timeout(0.001)  # 32 MiB never arrive in a millisecond
-    assert freshness(await world.read()) == FRESH
-    world.set_redis_timeout(PATIENCE)
-    await wait_until_cached(world)
-    assert await store.strlen(cache_key(world.case)) < MEBIBYTE
+    await store.setrange(cache_key(harness.case), 32 * MEBIBYTE, b"\0")
+    harness.set_redis_timeout(0.001)  # 32 MiB never arrive in a millisecond
+    assert source_freshness(await harness.read()) == FRESH
+    harness.set_redis_timeout(GENEROUS_TIMEOUT)
+    await wait_until_cached(harness)
+    assert await store.strlen(cache_key(harness.case)) < MEBIBYTE
 
 
-async def test_refresh_works_without_redis(world, services, redis):
+async def test_refresh_works_without_redis(harness, services, redis):
     """A refresh calls every source although it can neither read the old snapshots nor store the new ones."""
-    await world.read()
+    await harness.read()
     redis.kill()
-    assert freshness(await refresh(world.client, world.case)) == FRESH
-    await repair_and_wait(world, redis)
+    assert source_freshness(await refresh(harness.client, harness.case)) == FRESH
+    await repair_and_wait(harness, redis)
 
 
-async def test_snapshots_of_a_former_context_are_never_shown(world, services, redis):
+async def test_snapshots_of_a_former_context_are_never_shown(harness, services, redis):
     """Snapshots of former references are not shown, even if Redis refuses to delete them and a source fails."""
-    await world.read()
+    await harness.read()
     add_order(services, 2)
     redis_faults.make_read_only(redis)
     context = [{"type": "order", "orderId": "ORD-2"}]
-    async with world.client.patch(f"/support/cases/{world.case['id']}", json={"context": context}) as response:
+    async with harness.client.patch(f"/support/cases/{harness.case['id']}", json={"context": context}) as response:
         assert response.status == 200
     services["payment"].fail_with(503)
-    detail = await world.read()
-    assert freshness(detail) == FRESH | {"payment": ("unavailable", "status 503")}
-    assert sorted(shown(detail)) == ["ORD-2", "SHP-2", "e0"]
+    detail = await harness.read()
+    assert source_freshness(detail) == FRESH | {"payment": ("unavailable", "status 503")}
+    assert sorted(source_entries(detail)) == ["ORD-2", "SHP-2", "e0"]

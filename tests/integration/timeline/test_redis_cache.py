@@ -58,10 +58,10 @@ async def test_reads_succeed_when_redis_is_down(client, case, metrics, redis):
     """A read is a miss and succeeds; each failed operation counts one error and one cache failure."""
     redis.kill()
     assert await order_status(client, case) == "fresh"
-    assert metrics.moved(EVENTS) == {"miss": 1, "error": 2}  # the read and the write
-    assert metrics.moved(FAILURES) == {"cache": 2}
+    assert metrics.nonzero(EVENTS) == {"miss": 1, "error": 2}  # the read and the write
+    assert metrics.nonzero(FAILURES) == {"cache": 2}
     assert (await refresh(client, case))["timelineSources"]["order"]["status"] == "fresh"
-    assert metrics.moved(EVENTS) == {"miss": 1, "error": 4}  # the read of stale snapshots, and the write
+    assert metrics.nonzero(EVENTS) == {"miss": 1, "error": 4}  # the read of stale snapshots, and the write
 
 
 async def test_redis_is_used_again_after_a_restart(client, case, metrics, redis):
@@ -93,7 +93,7 @@ async def test_context_can_be_changed_when_redis_is_down(client, case, metrics, 
     redis.kill()
     async with client.patch(f"/support/cases/{case['id']}", json={"context": []}) as response:
         assert response.status == 200
-    assert metrics.moved(FAILURES) == {"cache": 1}
+    assert metrics.nonzero(FAILURES) == {"cache": 1}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ async def test_corrupt_cached_value_is_a_miss_and_is_replaced(client, case, metr
     """A value that can't be decoded counts cache_decode and a miss, and is replaced."""
     await store.set(cache_key(case["id"]), value)
     assert await order_status(client, case) == "fresh"
-    assert metrics.moved(FAILURES) == {"cache_decode": 1}
+    assert metrics.nonzero(FAILURES) == {"cache_decode": 1}
     assert metrics.value(EVENTS, event="miss") == 1
     assert metrics.value(EVENTS, event="invalidate") == 1
     assert await order_status(client, case) == "cached"
@@ -137,7 +137,7 @@ async def test_cached_value_of_another_release_is_a_miss_without_failure(client,
     """During a rolling update a value of another version is a miss, and no failure."""
     await store.set(cache_key(case["id"]), b'{"version": 0}')
     assert await order_status(client, case) == "fresh"
-    assert metrics.moved(FAILURES) == {}
+    assert metrics.nonzero(FAILURES) == {}
     assert metrics.value(EVENTS, event="miss") == 1
 
 

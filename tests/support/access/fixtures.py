@@ -1,4 +1,4 @@
-"""An issuer of JWTs: keys, a real server of its JWKS, and tokens signed as a test says."""
+"""A JWT issuer with keys, a JWKS server, and tokens that tests sign."""
 
 import time
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from joserfc.jwk import generate_key
 from support_service.access.jwt import JwtRequirements, JwtVerifier
 from support_service.access.key_source import create_key_source
 from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
-from tests.support.calls import PATIENCE
+from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.upstream import Upstream
 from tests.support.upstream_faults import huge
 
@@ -20,44 +20,44 @@ AUDIENCE = "support"
 
 
 class Issuer(Upstream):
-    """Serves its keys at /jwks, and signs with any of them."""
+    """Serves its keys at /jwks, and signs tokens with any of them."""
 
     def __init__(self):
         super().__init__()
         self.keys = {"rsa": rsa_key()}
-        self.know("/jwks", self.document)
+        self.serve_document("/jwks", self.document)
 
     @property
-    def place(self):
-        """What SUPPORT_JWT_KEYS is set to."""
+    def jwks_location(self):
+        """The value of SUPPORT_JWT_KEYS."""
         return f"{self.url}/jwks"
 
     @property
     def document(self):
-        """The JWKS as it is now."""
+        """The current JWKS."""
         return {"keys": [key.as_dict(private=False) for key in self.keys.values()]}
 
-    def add(self, key_id, kind, size, **parameters):
-        """A new key, served from now on."""
+    def add_key(self, key_id, kind, size, **parameters):
+        """Create a key, and serve it from now on."""
         self.keys[key_id] = generate_key(kind, size, {"kid": key_id, **parameters})
-        self.know("/jwks", self.document)
+        self.serve_document("/jwks", self.document)
 
-    def remove(self, key_id):
-        """A key is served no more; gives it."""
+    def remove_key(self, key_id):
+        """Stop serving a key; return it."""
         key = self.keys.pop(key_id)
-        self.know("/jwks", self.document)
+        self.serve_document("/jwks", self.document)
         return key
 
-    def flood(self):
+    def serve_huge_body(self):
         """Answer every request with 1 GiB of blanks, as far as the client reads them."""
         self.fault = huge(size=1 << 30)
 
     def sign(self, key_id="rsa", algorithm="RS256", *, key=None, header=None, **claims):
-        """A token; claims that are None are left out, and what is not given is as it should be."""
-        whole = good() | claims
+        """Return a token with valid claims, except for those given; a claim of None is left out."""
+        all_claims = valid_claims() | claims
         return jwt.encode(
             {"alg": algorithm, "kid": key_id} | (header or {}),
-            {name: value for name, value in whole.items() if value is not None},
+            {name: value for name, value in all_claims.items() if value is not None},
             key or self.keys[key_id],
             [algorithm],
         )
@@ -65,12 +65,12 @@ class Issuer(Upstream):
 
 @cache
 def rsa_key():
-    """The key that every issuer begins with; making one takes longer than most tests."""
+    """Return the first key of every issuer. It is cached, since generating one takes longer than most tests."""
     return generate_key("RSA", 2048, {"kid": "rsa"})
 
 
-def good():
-    """Claims that let a supervisor in."""
+def valid_claims():
+    """Return claims of a supervisor."""
     now = int(time.time())
     return {
         "iss": ISSUER,
@@ -83,8 +83,8 @@ def good():
     }
 
 
-def put_token(path, name, **fields):
-    """Add a token to a file of tokens, as `token create` does. Return the token."""
+def write_token(path, name, **fields):
+    """Add a token to a token file, as `token create` does; return the token."""
     token = new_token()
     entry = {"name": name, "sha256": hash_token(token), "role": "service", "created": datetime.now(UTC)} | fields
     with edit_token_file(path) as entries:
@@ -94,7 +94,7 @@ def put_token(path, name, **fields):
 
 @pytest.fixture
 async def issuer():
-    """The issuer, up and well."""
+    """A running issuer."""
     issuer = Issuer()
     await issuer.open()
     yield issuer
@@ -102,14 +102,14 @@ async def issuer():
 
 
 @pytest.fixture
-async def open_jwt(issuer):
-    """Open an authenticator that follows the issuer, a file or another source; keywords change its requirements."""
+async def open_verifier(issuer):
+    """Open a verifier that reads keys from the issuer, a file or another source; keywords change its options."""
     opened = []
 
     async def start(file=None, *, keys=None, options=None, now=time.time, clock=time.monotonic, **requirements):
         requirements = {"algorithms": ("RS256", "ES256", "EdDSA")} | requirements
-        keys = keys or create_key_source(file or issuer.place, 6 * PATIENCE)
-        made = JwtVerifier(
+        keys = keys or create_key_source(file or issuer.jwks_location, 6 * GENEROUS_TIMEOUT)
+        verifier = JwtVerifier(
             keys,
             JwtRequirements(ISSUER, AUDIENCE, **requirements),
             required=file is not None,
@@ -117,9 +117,9 @@ async def open_jwt(issuer):
             clock=clock,
             **options or {},
         )
-        await made.open()
-        opened.append(made)
-        return made
+        await verifier.open()
+        opened.append(verifier)
+        return verifier
 
     yield start
     for each in opened:

@@ -1,4 +1,4 @@
-"""A world of attachments for the tests of what moves, sweeps and deletes them."""
+"""Fixtures for attachments: storages, S3 behind a proxy, and a harness with a database and both storages."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.support.attachments.gateway import Gateway
-from tests.support.attachments.world import World
+from tests.support.attachments.harness import AttachmentHarness
 from tests.support.scrape import Scrape
 from tests.support.servers import free_port
 
 
 @pytest.fixture
 async def storage(tmp_path):
-    """An open storage on a disk."""
+    """An open local storage."""
     storage = LocalAttachmentStorage(tmp_path)
     await storage.open()
     yield storage
@@ -22,8 +22,8 @@ async def storage(tmp_path):
 
 
 @pytest.fixture
-def counted():
-    """A provider of metrics, and what it exposes."""
+def metrics_and_scrape():
+    """A metrics provider, and a scrape of it."""
     metrics = Metrics(("prometheus",), build_resource())
     yield metrics, Scrape({METRICS: metrics})
     metrics.close()
@@ -31,7 +31,7 @@ def counted():
 
 @pytest.fixture
 async def gateway(s3):
-    """The way to S3, which a test can break."""
+    """A proxy in front of S3, which a test can stop."""
     gateway = Gateway(s3.url, free_port())
     await gateway.start()
     yield gateway
@@ -39,15 +39,17 @@ async def gateway(s3):
 
 
 @pytest.fixture
-async def world(database, tmp_path, s3, gateway, counted):
-    """An empty world."""
-    world = World(database, tmp_path / "files", gateway.url, s3.create_bucket(), Instruments(counted[0].meter))
-    await world.open()
-    yield world
-    await world.local.close()
+async def harness(database, tmp_path, s3, gateway, metrics_and_scrape):
+    """An empty attachment harness."""
+    harness = AttachmentHarness(
+        database, tmp_path / "files", gateway.url, s3.create_bucket(), Instruments(metrics_and_scrape[0].meter)
+    )
+    await harness.open()
+    yield harness
+    await harness.local.close()
 
 
 @pytest.fixture
-def scrape(counted):
-    """What that world counts."""
-    return counted[1]
+def scrape(metrics_and_scrape):
+    """A scrape of the harness's metrics."""
+    return metrics_and_scrape[1]

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server: clients see the server go away and come back, without the seconds of a restart."""
+"""A TCP proxy in front of a server. Stopping it is faster than a restart of the server."""
 
 import asyncio
 from contextlib import suppress
@@ -8,7 +8,7 @@ BLOCK = 65_536
 
 
 class Gateway:
-    """Passes connections on to a server; while it is down, connections are broken and new ones refused."""
+    """Forwards connections to a server; while stopped, open connections are broken and new ones refused."""
 
     def __init__(self, target: str, port: int) -> None:
         self._target = urlsplit(target)
@@ -19,7 +19,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Accept connections."""
-        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self._port)
 
     async def kill(self) -> None:
         """Break every connection, and refuse new ones."""
@@ -31,7 +31,7 @@ class Gateway:
         await self._server.wait_closed()
         self._server = None
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = {writer}
         self._writers |= writers
         with suppress(OSError):

@@ -1,12 +1,12 @@
-"""Bytes as uploads bring them, and as reads give them."""
+"""Byte streams of uploads and downloads."""
 
 
 async def stream(data, size=65_536):
-    """Bytes as an upload brings them."""
+    """Yield data in blocks, as an upload does."""
     for start in range(0, len(data), size):
         yield data[start : start + size]
 
 
 async def read(storage, key, offset, length):
-    """All that a read gives."""
+    """Return all bytes of a read."""
     return b"".join([block async for block in storage.read(key, offset, length)])

@@ -1,4 +1,4 @@
-"""Events as other services send them, and a service that hears them."""
+"""Inbound and published events, and the brokers that carry them."""
 
 import json
 from collections.abc import AsyncIterator
@@ -20,13 +20,13 @@ from tests.support.timings import PATIENT_REDIS
 
 
 def patient_broker(url: str) -> RedisBroker:
-    """A broker that gives Redis more time to answer than a busy machine takes."""
+    """Return a broker with a generous Redis timeout."""
     return RedisBroker(url, timings=PATIENT_REDIS)
 
 
 @pytest.fixture(params=["in-process", "redis"])
 async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
-    """Each broker there is."""
+    """Each kind of broker."""
     broker = InMemoryBroker() if request.param == "in-process" else patient_broker(request.getfixturevalue("redis").url)
     yield broker
     await broker.close()
@@ -34,7 +34,7 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def durable_redis(servers: None, tmp_path: Path) -> Any:
-    """A Redis of the test's own that keeps what it was told when it is killed."""
+    """A separate Redis that keeps its data when it is killed."""
     folder = tmp_path / "redis"
     folder.mkdir()
     server = RedisServer(folder, appendonly="yes")
@@ -43,8 +43,8 @@ def durable_redis(servers: None, tmp_path: Path) -> Any:
     server.close()
 
 
-def shipment(event_id: str = "e-1", order: str = "order-456", **fields: Any) -> dict[str, Any]:
-    """A fulfillment event, as a structured CloudEvent."""
+def shipment_event(event_id: str = "e-1", order: str = "order-456", **fields: Any) -> dict[str, Any]:
+    """Return a fulfillment event as a structured CloudEvent."""
     data = {
         "orderId": order,
         "shipmentId": "SHP-9",
@@ -63,26 +63,26 @@ def shipment(event_id: str = "e-1", order: str = "order-456", **fields: Any) -> 
     }
 
 
-async def send(redis: Redis, event: Any, stream: str = "support.inbound") -> None:
-    """Put an event into the inbound stream, past the service."""
+async def send_inbound(redis: Redis, event: Any, stream: str = "support.inbound") -> None:
+    """Add an event to the inbound stream directly."""
     await redis.xadd(stream, {"event": event if isinstance(event, bytes | str) else json.dumps(event)})
 
 
-async def published(redis: Redis, stream: str = "support.events") -> list[dict[str, Any]]:
-    """Every event that the service has published, in order."""
+async def read_published(redis: Redis, stream: str = "support.events") -> list[dict[str, Any]]:
+    """Return every event that the service has published, in order."""
     return [json.loads(fields[b"event"]) for _, fields in await redis.xrange(stream)]
 
 
 async def wait_for_events(redis: Redis, number: int) -> list[dict[str, Any]]:
-    """Wait until the service has published at least so many events; return all of them, in order."""
+    """Wait until at least this number of events is published; return all of them, in order."""
 
     async def enough() -> list[dict[str, Any]] | None:
-        events = await published(redis)
+        events = await read_published(redis)
         return events if len(events) >= number else None
 
     return await eventually(enough)
 
 
 async def outbox_is_empty(database: Database) -> bool:
-    """Whether every event of the outbox was published and removed."""
+    """Return whether every event of the outbox was published and removed."""
     return await database.fetch_one(sa.select(outbox.c.seq).limit(1)) is None

@@ -1,6 +1,6 @@
-"""Isolation of tests: global state is the same before and after each, and temporary files are in memory.
+"""Isolation of tests: global state is the same before and after each test, and temporary files are in memory.
 
-Logging is restored, since many tests configure it through the command line; any other change fails the test.
+Logging is restored, since many tests configure it through the command line. Any other change fails the test.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from aiohttp import web_app
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 
-MEMORY = Path("/dev/shm")
-ROOM = 4 * 1024**3  # bytes that all workers may need there
+MEMORY_DIRECTORY = Path("/dev/shm")
+REQUIRED_SPACE = 4 * 1024**3  # bytes that all workers may need
 
 Levels = dict[logging.Logger, tuple[Any, ...]]
 LOGGING = pytest.StashKey[Levels]()
@@ -28,9 +28,9 @@ STATE = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_configure() -> None:
-    """Put temporary directories into memory where there is room; PYTEST_DEBUG_TEMPROOT chooses another place."""
-    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    """Put temporary directories into memory if there is space; PYTEST_DEBUG_TEMPROOT overrides this."""
+    if MEMORY_DIRECTORY.is_dir() and shutil.disk_usage(MEMORY_DIRECTORY).free > REQUIRED_SPACE:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DIRECTORY))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -41,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_collection_finish() -> None:
-    """Exclude what exists before the first test from garbage collections, which would visit it every few tests."""
+    """Exclude all existing objects from garbage collections, which run every few tests."""
     gc.collect()
     gc.freeze()
 
@@ -56,7 +56,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """Restore logging after the test's fixtures are torn down; fail where anything else differs."""
+    """Restore logging after the test's fixtures are torn down; fail if anything else differs."""
     yield
     _restore(item.stash[LOGGING])
     web_app._cached_build_middleware.cache_clear()  # it would keep 1,024 applications with all their parts

@@ -1,6 +1,6 @@
-"""The tiers of the test suite: derived from the fixtures that a test uses, and enforced while it runs.
+"""The tiers of the test suite, derived from the fixtures that a test uses, and enforced while it runs.
 
-Each tier may use what the tiers before it use. `make test-fast` runs `unit` and `app`, which need no installed server.
+A tier may use everything that lower tiers use. `make test-fast` runs `unit` and `app`, which need no installed server.
 """
 
 import sys
@@ -13,7 +13,7 @@ TIERS = {
     "unit": "no server of any kind",
     "app": "the application on SQLite, and fake upstream services, all inside the test's own process",
     "servers": "real servers and tools: Redis, PostgreSQL, S3, Prometheus, promtool, a collector",
-    "processes": "`support-service` and other commands as processes of their own",
+    "processes": "`support-service` and other commands as separate processes",
 }
 ROOTS = {  # the tier of a test that uses one of these fixtures, directly or through another fixture
     "sqlite_template": "app",
@@ -30,7 +30,7 @@ ORDER = list(TIERS)
 
 
 class Guard:
-    """An audit hook that refuses to start a process in a test whose fixtures don't declare it."""
+    """An audit hook that forbids starting a process unless the test's fixtures declare it."""
 
     def __init__(self) -> None:
         self.running: pytest.Item | None = None
@@ -60,7 +60,7 @@ def processes() -> None:
 
 
 def tier_of(item: pytest.Item) -> str:
-    """Return the highest tier that an item's fixtures and parameters ask for."""
+    """Return the highest tier among a test's fixtures and parameters."""
     names = getattr(item, "fixturenames", ())
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     found = [ROOTS[name] for name in names if name in ROOTS]
@@ -72,10 +72,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register a marker for each tier, and the guard."""
     for tier, meaning in TIERS.items():
         config.addinivalue_line("markers", f"{tier}: {meaning}")
-    # sys.settrace raises an audit event and refuses to run twice at once. A hook in Python lets the threads switch in
-    # between, so that a thread which coverage.py traces dies as it starts: `make test` checks the tiers instead.
+    # sys.settrace raises an audit event and must not run concurrently. A hook in Python lets threads switch in between,
+    # so a thread that coverage.py traces dies as it starts. `make test` checks the tiers instead.
     if not config.getoption("--cov", default=None):
-        sys.addaudithook(guard)  # cannot be removed; it does nothing between tests
+        sys.addaudithook(guard)  # can't be removed; it does nothing between tests
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
@@ -87,7 +87,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Let the guard know which test runs."""
+    """Tell the guard which test runs."""
     guard.running = item
     try:
         return (yield)

@@ -1,18 +1,18 @@
-"""What telemetry's tests share: backends, and a workload that touches every instrument."""
+"""Fixtures of the telemetry tests: backends, and a workload that uses every instrument."""
 
 import aiohttp
 import pytest
 
 from tests.support.backends import VictoriaMetrics
-from tests.support.calls import add_message, form, open_case, read_timeline, refresh, refused, upload
+from tests.support.calls import add_message, expect_problem, form, open_case, read_timeline, refresh, upload
 from tests.support.process import running
 from tests.support.servers import MissingServer, free_port
-from tests.support.telemetry.otlp_receiver import Sink
+from tests.support.telemetry.otlp_receiver import OtlpReceiver
 
 
 @pytest.fixture(scope="session")
-def victoria(servers, tmp_path_factory):
-    """The session's OTLP backend."""
+def victoria_metrics(servers, tmp_path_factory):
+    """The VictoriaMetrics of the session, an OTLP backend."""
     try:
         server = VictoriaMetrics(tmp_path_factory.mktemp("victoria"))
     except MissingServer as missing:
@@ -22,12 +22,12 @@ def victoria(servers, tmp_path_factory):
 
 
 @pytest.fixture
-async def sink():
+async def otlp_receiver():
     """An OTLP receiver in this process."""
-    sink = Sink()
-    await sink.open()
-    yield sink
-    await sink.close()
+    otlp_receiver = OtlpReceiver()
+    await otlp_receiver.open()
+    yield otlp_receiver
+    await otlp_receiver.close()
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def port():
 
 @pytest.fixture
 async def session(port):
-    """A client of a service that runs as a process."""
+    """A client of the service process."""
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
 
@@ -48,7 +48,7 @@ def serve(processes, port, tmp_path, orders, payments, shipments):
     """Run `support-service serve` with all three upstream services for the length of a block."""
 
     def serve(**variables):
-        known = {
+        defaults = {
             "SUPPORT_PORT": str(port),
             "SUPPORT_ORDER_URL": orders.url,
             "SUPPORT_PAYMENT_URL": payments.url,
@@ -57,16 +57,16 @@ def serve(processes, port, tmp_path, orders, payments, shipments):
             "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
             "SUPPORT_TIMELINE_DEADLINE": "60",
         }
-        return running("serve", cwd=tmp_path, **known | variables)
+        return running("serve", cwd=tmp_path, **defaults | variables)
 
     return serve
 
 
 @pytest.fixture
-def work(orders, payments, shipments):
-    """Something of everything: cases, messages, statuses, uploads, timelines, refusals and a source that fails."""
+def workload(orders, payments, shipments):
+    """Use every feature: cases, messages, statuses, uploads, timelines, rejected requests and a failing source."""
 
-    async def work(client):
+    async def workload(client):
         orders.add("ORD-1", "placed", "paid")
         payments.add("PAY-1", "ORD-1")
         shipments.add("SHP-1", "ORD-1")
@@ -82,11 +82,11 @@ def work(orders, payments, shipments):
             payments.heal()
             await upload(client, case)
             path = f"/support/cases/{case['id']}"
-            await refused(await client.post(f"{path}/attachments", data=form(b"")), 422, "attachment_empty")
-            await refused(await client.post(f"{path}/attachments", data=b"x"), 415, "unsupported_type")
+            await expect_problem(await client.post(f"{path}/attachments", data=form(b"")), 422, "attachment_empty")
+            await expect_problem(await client.post(f"{path}/attachments", data=b"x"), 415, "unsupported_type")
             await (await client.post(f"{path}/status", params={"status": "pending"})).read()
         await (await client.post(f"{path}/close", json={})).read()
-        await refused(await client.get("/support/cases/nobody"), 404, "case_not_found")
-        await refused(await client.get("/nowhere"), 404, "route_not_found")
+        await expect_problem(await client.get("/support/cases/nobody"), 404, "case_not_found")
+        await expect_problem(await client.get("/nowhere"), 404, "route_not_found")
 
-    return work
+    return workload

@@ -1,4 +1,4 @@
-"""Where telemetry ends in a test: an OTLP receiver over HTTP that decodes what it is sent."""
+"""An OTLP receiver over HTTP that decodes and keeps what it receives."""
 
 import gzip
 
@@ -8,11 +8,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
-class Sink:
-    """Takes OTLP in protobuf on /v1/metrics and /v1/traces, and keeps it."""
+class OtlpReceiver:
+    """Accepts OTLP in protobuf on /v1/metrics and /v1/traces."""
 
     def __init__(self) -> None:
-        self.metrics: dict[str, dict[str, str]] = {}  # the resource that sent each metric, by the metric's name
+        self.metrics: dict[str, dict[str, str]] = {}  # resource attributes by the name of the metric
         self.spans: list[Span] = []
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/v1/metrics", self._take_metrics)
@@ -24,35 +24,35 @@ class Sink:
         await self._server.start_server()
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop listening."""
         await self._server.close()
 
     @property
     def url(self) -> str:
-        """The address to export to, without a path."""
+        """The endpoint to export to, without a path."""
         return str(self._server.make_url("")).rstrip("/")
 
-    def of_trace(self, trace: str) -> list["Span"]:
-        """The spans of a trace."""
+    def spans_of(self, trace: str) -> list["Span"]:
+        """Return the spans of a trace."""
         return [span for span in self.spans if span.trace == trace]
 
     async def _take_metrics(self, request: web.Request) -> web.Response:
         message = ExportMetricsServiceRequest.FromString(await _body(request))
         for resource in message.resource_metrics:
-            who = _attributes(resource.resource.attributes)
-            self.metrics |= {metric.name: who for scope in resource.scope_metrics for metric in scope.metrics}
+            attributes = _attributes(resource.resource.attributes)
+            self.metrics |= {metric.name: attributes for scope in resource.scope_metrics for metric in scope.metrics}
         return web.Response(content_type="application/x-protobuf")
 
     async def _take_traces(self, request: web.Request) -> web.Response:
         message = ExportTraceServiceRequest.FromString(await _body(request))
         for resource in message.resource_spans:
-            who = _attributes(resource.resource.attributes)
-            self.spans += [Span(span, who) for scope in resource.scope_spans for span in scope.spans]
+            attributes = _attributes(resource.resource.attributes)
+            self.spans += [Span(span, attributes) for scope in resource.scope_spans for span in scope.spans]
         return web.Response(content_type="application/x-protobuf")
 
 
 class Span:
-    """A span as OTLP has it, in hex and text."""
+    """A received span, with ids in hex."""
 
     def __init__(self, span, resource: dict[str, str]) -> None:
         self.trace = span.trace_id.hex()
@@ -69,5 +69,5 @@ def _attributes(pairs) -> dict[str, str]:
 
 
 async def _body(request: web.Request) -> bytes:
-    body = await request.read()  # aiohttp takes the gzip off where the header names it
+    body = await request.read()  # aiohttp decompresses only if the header names gzip
     return gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body

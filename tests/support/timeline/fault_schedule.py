@@ -11,7 +11,7 @@ from tests.support.timeline import redis_faults
 from tests.support.upstream import Upstream
 from tests.support.upstream_faults import MEBIBYTE, Fault
 
-SPARED_FOR = 100.0  # seconds until another service is the one without faults
+HEALTHY_PERIOD = 100.0  # seconds until another service is the one without faults
 REDIS_FAULTS = (redis_faults.kill, redis_faults.freeze, redis_faults.fill, redis_faults.make_read_only)
 FAULTS = (
     None,  # connections are refused
@@ -34,7 +34,7 @@ FAULTS = (
 
 
 class FaultSchedule:
-    """Breaks and heals the services and Redis. One service at a time is spared; which one changes.
+    """Breaks and heals the services and Redis. One service at a time has no faults; which one changes.
 
     All pauses are multiplied by `pace`.
     """
@@ -44,7 +44,7 @@ class FaultSchedule:
         self._services = services
         self._redis = redis
         self._random = random.Random(seed)
-        self._redis_random = random.Random(seed)  # its own: two tasks would draw from one in no fixed order
+        self._redis_random = random.Random(seed)  # separate: two tasks would share one in no fixed order
         self._pace = pace
         # By the loop's clock; infinite while a service has a fault.
         self._healthy_since = dict.fromkeys(services, float("-inf"))
@@ -54,25 +54,25 @@ class FaultSchedule:
         return {name for name, since in self._healthy_since.items() if since < moment}
 
     async def run_services(self, done: Callable[[], bool]) -> None:
-        """Break and heal services until it is done, then heal all of them."""
+        """Break and heal services until `done` returns true, then heal all of them."""
         loop = asyncio.get_running_loop()
-        spared, next_spared = next(iter(self._services)), loop.time() + SPARED_FOR
+        healthy, next_change = next(iter(self._services)), loop.time() + HEALTHY_PERIOD
         while not done():
-            if loop.time() > next_spared:
-                spared, next_spared = self._random.choice(list(self._services)), loop.time() + SPARED_FOR
-                await self._heal(spared)
-            name = self._random.choice([name for name in self._services if name != spared])
+            if loop.time() > next_change:
+                healthy, next_change = self._random.choice(list(self._services)), loop.time() + HEALTHY_PERIOD
+                await self._heal(healthy)
+            name = self._random.choice([name for name in self._services if name != healthy])
             if self._random.random() < 0.6:
                 await self._heal(name)
             else:
                 await self._break(name, self._random.choice(FAULTS))
             await asyncio.sleep(self._pace * self._random.uniform(0.1, 0.8))
-        for name in self._services.keys() - {spared}:
+        for name in self._services.keys() - {healthy}:
             await self._services[name].close()  # ends the requests that hang
             await self._heal(name)
 
     async def run_redis(self, done: Callable[[], bool]) -> None:
-        """Break and repair Redis until it is done."""
+        """Break and repair Redis until `done` returns true."""
         while not done():
             await asyncio.sleep(self._pace * self._redis_random.uniform(0.3, 1.5))
             fault = self._redis_random.choice(REDIS_FAULTS)

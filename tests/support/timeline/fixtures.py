@@ -1,27 +1,27 @@
-"""A service under test with a Redis, one case about one order, and its three upstream services."""
+"""Fixtures: a service with Redis, one case about one order, and three fake upstream services."""
 
 import pytest
 from redis.asyncio import Redis
 
 from support_service.timeline.cache.base import RedisCacheTimings
 from support_service.timeline.component import TimelineTimings
-from tests.support.calls import PATIENCE
+from tests.support.calls import GENEROUS_TIMEOUT
+from tests.support.timeline.harness import CONTEXT, TimelineHarness, open_services
 from tests.support.timeline.redis_faults import repair
-from tests.support.timeline.world import CONTEXT, World, open_services
 from tests.support.timings import patient_timings
 
-RECOVERING_SOON = RedisCacheTimings(reconnect_interval=0.02)
+FAST_RECONNECT = RedisCacheTimings(reconnect_interval=0.02)
 
 
 @pytest.fixture
 def timings():
-    """The service finds a repaired Redis sooner than in production."""
-    return patient_timings(timeline=TimelineTimings(redis=RECOVERING_SOON))
+    """Timings with which the service reconnects to a repaired Redis sooner than in production."""
+    return patient_timings(timeline=TimelineTimings(redis=FAST_RECONNECT))
 
 
 @pytest.fixture
 def redis(redis):
-    """A Redis that is repaired at the end, as later tests use it too."""
+    """A Redis that is repaired after the test, since later tests use it."""
     yield redis
     repair(redis)
 
@@ -34,13 +34,13 @@ async def services():
 
 
 @pytest.fixture
-async def world(make_client, services, redis):
-    """The service under test with a Redis, and its case."""
-    return await World.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=redis.url)
+async def harness(make_client, services, redis):
+    """The service under test with Redis, and its case."""
+    return await TimelineHarness.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=redis.url)
 
 
 @pytest.fixture
 async def store(redis):
-    """A client of Redis, with time for large values on a busy machine."""
-    async with Redis.from_url(redis.url, socket_timeout=6 * PATIENCE) as connection:
+    """A client of Redis with a generous timeout for large values."""
+    async with Redis.from_url(redis.url, socket_timeout=6 * GENEROUS_TIMEOUT) as connection:
         yield connection

@@ -23,15 +23,15 @@ def freeze(server: RedisServer) -> None:
 
 
 def fill(server: RedisServer) -> None:
-    """Refuse whatever needs memory; stored values can still be read."""
+    """Refuse commands that need memory; stored values can still be read."""
     with redis.Redis.from_url(server.url) as client:
         client.mset({f"filling:{number}": bytes(10_000) for number in range(400)})
         client.config_set("maxmemory-policy", "noeviction")
-        client.config_set("maxmemory", "1mb")  # far below what is stored, so that no small value fits either
+        client.config_set("maxmemory", "1mb")  # far below what is stored, so that even small values are refused
 
 
 def make_read_only(server: RedisServer) -> None:
-    """Become the replica of a server that does not exist: reads work, every write is refused."""
+    """Make it the replica of a server that does not exist: reads work, every write is refused."""
     with redis.Redis.from_url(server.url) as client:
         client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
 

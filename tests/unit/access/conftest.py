@@ -1,3 +1,3 @@
 """An issuer of JWTs."""
 
-from tests.support.access.fixtures import issuer, open_jwt  # noqa: F401 - fixtures
+from tests.support.access.fixtures import issuer, open_verifier  # noqa: F401 - fixtures

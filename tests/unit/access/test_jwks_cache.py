@@ -13,7 +13,7 @@ from support_service.access.keys import parse_key_set
 from support_service.access.timings import JwksTimings
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.core.principals import Principal
-from tests.support.calls import PATIENCE, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 
 
 class Clock:
@@ -31,7 +31,7 @@ class RetimedSource:
     """The issuer's keys, with a timeout that can be shortened while the source is open."""
 
     def __init__(self, url):
-        self._usual, self._hurried = create_key_source(url, 6 * PATIENCE), create_key_source(url, 0.1)
+        self._usual, self._hurried = create_key_source(url, 6 * GENEROUS_TIMEOUT), create_key_source(url, 0.1)
         self.short_timeout = False
 
     async def open(self):
@@ -65,18 +65,18 @@ def complaints(caplog, package=""):
     ]
 
 
-async def test_a_new_key_is_found_at_once(issuer, open_jwt):
+async def test_a_new_key_is_found_at_once(issuer, open_verifier):
     """A token that names a key nobody knew makes the keys be read again, and is let in."""
-    jwt = await open_jwt()
-    issuer.add("new", "RSA", 2048)
+    jwt = await open_verifier()
+    issuer.add_key("new", "RSA", 2048)
     assert (await jwt.verify(issuer.sign("new"))).name == "user-17"
     assert len(issuer.calls) == 2
 
 
-async def test_unknown_keys_without_end(issuer, open_jwt):
+async def test_unknown_keys_without_end(issuer, open_verifier):
     """However many tokens name keys that are none, the issuer is asked once in 30 s; known keys work meanwhile."""
     clock = Clock()
-    jwt = await open_jwt(clock=clock)
+    jwt = await open_verifier(clock=clock)
     token = issuer.sign()
     forged = [issuer.sign(header={"kid": f"forged-{number}"}) for number in range(50)]
     for turn in range(3):
@@ -90,10 +90,10 @@ async def test_unknown_keys_without_end(issuer, open_jwt):
         clock.now += 0.2
 
 
-async def test_one_question_at_a_time(issuer, open_jwt):
+async def test_one_question_at_a_time(issuer, open_verifier):
     """While the issuer is asked, everyone who waits for a new key waits for that one answer."""
-    jwt = await open_jwt()
-    issuer.add("new", "RSA", 2048)
+    jwt = await open_verifier()
+    issuer.add_key("new", "RSA", 2048)
     release = issuer.hang()
     known, new = issuer.sign(), issuer.sign("new")
     waiting = [asyncio.create_task(jwt.verify(new)) for _ in range(20)]
@@ -107,10 +107,10 @@ async def test_one_question_at_a_time(issuer, open_jwt):
     assert len(issuer.calls) == 2
 
 
-async def test_a_caller_who_leaves(issuer, open_jwt):
+async def test_a_caller_who_leaves(issuer, open_verifier):
     """Who gives up while the issuer is asked takes the answer away from nobody."""
-    jwt = await open_jwt()
-    issuer.add("new", "RSA", 2048)
+    jwt = await open_verifier()
+    issuer.add_key("new", "RSA", 2048)
     release = issuer.hang()
     token = issuer.sign("new")
     first, second = (asyncio.create_task(jwt.verify(token)) for _ in range(2))
@@ -120,36 +120,36 @@ async def test_a_caller_who_leaves(issuer, open_jwt):
     assert (await second).name == "user-17"
 
 
-async def test_a_key_that_is_gone(issuer, open_jwt):
+async def test_a_key_that_is_gone(issuer, open_verifier):
     """A key that the issuer serves no more lets nobody in after the next refresh, also who was in before."""
-    issuer.add("other", "RSA", 2048)
-    jwt = await open_jwt()
+    issuer.add_key("other", "RSA", 2048)
+    jwt = await open_verifier()
     leaked, good = issuer.sign("other"), issuer.sign()
     assert await jwt.verify(leaked)
-    issuer.remove("other")
+    issuer.remove_key("other")
     assert await jwt.verify(leaked)
     await jwt.keys.refresh()
     assert await refused(jwt, leaked) == "token_invalid"
     assert await jwt.verify(good)
 
 
-async def test_an_id_with_another_key(issuer, open_jwt):
+async def test_an_id_with_another_key(issuer, open_verifier):
     """A key that takes over another's id takes over none of its tokens."""
-    jwt = await open_jwt()
+    jwt = await open_verifier()
     old = issuer.sign()
     assert await jwt.verify(old)
-    issuer.add("rsa", "RSA", 2048)
+    issuer.add_key("rsa", "RSA", 2048)
     await jwt.keys.refresh()
     assert await refused(jwt, old) == "token_invalid"
     assert await jwt.verify(issuer.sign())
 
 
-async def test_an_emptied_set(issuer, open_jwt, caplog):
+async def test_an_emptied_set(issuer, open_verifier, caplog):
     """An issuer that withdraws all keys is believed, and that is told."""
-    jwt = await open_jwt()
+    jwt = await open_verifier()
     token = issuer.sign()
     assert await jwt.verify(token)
-    issuer.remove("rsa")
+    issuer.remove_key("rsa")
     with caplog.at_level(logging.ERROR):
         await jwt.keys.refresh()
     assert await refused(jwt, token) == "token_invalid"
@@ -160,25 +160,25 @@ TROUBLES = {
     "500": lambda issuer: issuer.fail_with(500),
     "404": lambda issuer: issuer.fail_with(404),
     "a redirect": lambda issuer: issuer.fail_with(302, Location=f"{issuer.url}/elsewhere"),
-    "garbage": lambda issuer: issuer.say(b"\x00\xff{"),
-    "no JSON": lambda issuer: issuer.say("<html>"),
-    "no set": lambda issuer: issuer.answer_with({"error": "x"}),
-    "no list": lambda issuer: issuer.answer_with({"keys": {"kty": "RSA"}}),
-    "a list": lambda issuer: issuer.answer_with([]),
-    "too deep": lambda issuer: issuer.say("[" * 100_000),
-    "twice": lambda issuer: issuer.say('{"keys": [], "keys": []}'),
+    "garbage": lambda issuer: issuer.answer_with_bytes(b"\x00\xff{"),
+    "no JSON": lambda issuer: issuer.answer_with_bytes("<html>"),
+    "no set": lambda issuer: issuer.answer_with_document({"error": "x"}),
+    "no list": lambda issuer: issuer.answer_with_document({"keys": {"kty": "RSA"}}),
+    "a list": lambda issuer: issuer.answer_with_document([]),
+    "too deep": lambda issuer: issuer.answer_with_bytes("[" * 100_000),
+    "twice": lambda issuer: issuer.answer_with_bytes('{"keys": [], "keys": []}'),
     "a hang": lambda issuer: issuer.hang(),
-    "a broken answer": lambda issuer: issuer.break_off(),
+    "a broken answer": lambda issuer: issuer.close_in_body(),
     "no answer": lambda issuer: issuer.drop(),
-    "1 GiB": lambda issuer: issuer.flood(),
+    "1 GiB": lambda issuer: issuer.serve_huge_body(),
 }
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_an_issuer_in_trouble(issuer, open_jwt, trouble, caplog):
+async def test_an_issuer_in_trouble(issuer, open_verifier, trouble, caplog):
     """Whatever becomes of the issuer, the keys that are known stay and their age grows; that is told once."""
-    clock, keys = Clock(), RetimedSource(issuer.place)
-    jwt = await open_jwt(keys=keys, clock=clock)
+    clock, keys = Clock(), RetimedSource(issuer.jwks_location)
+    jwt = await open_verifier(keys=keys, clock=clock)
     known = issuer.sign()
     keys.short_timeout = trouble == "a hang"  # the other troubles end before any timeout
     TROUBLES[trouble](issuer)
@@ -192,25 +192,25 @@ async def test_an_issuer_in_trouble(issuer, open_jwt, trouble, caplog):
     (line,) = complaints(caplog, "support_service")
     assert line.startswith("SUPPORT_JWT_KEYS can't be loaded: ")
     issuer.heal()
-    issuer.add("new", "RSA", 2048)
+    issuer.add_key("new", "RSA", 2048)
     assert (await jwt.verify(issuer.sign("new"))).name == "user-17"
     assert jwt.keys.age == 0
     assert "/elsewhere" not in issuer.calls
 
 
-async def test_an_answer_without_end(issuer, open_jwt):
+async def test_an_answer_without_end(issuer, open_verifier):
     """Of an answer that has no end about a megabyte is read."""
-    jwt = await open_jwt()
-    issuer.flood()
+    jwt = await open_verifier()
+    issuer.serve_huge_body()
     await jwt.keys.refresh()
     assert (1 << 20) < issuer.sent < (16 << 20)  # what the kernel's buffers hold comes on top
 
 
-async def test_a_start_without_the_issuer(issuer, open_jwt):
+async def test_a_start_without_the_issuer(issuer, open_verifier):
     """A service starts while its issuer is down; it can't tell who anyone is until the issuer is back, and says so."""
     issuer.fail_with(503)
     # The clock stands still, so that after the first token no unknown key causes a refresh.
-    jwt = await open_jwt(clock=Clock(), options={"timings": JwksTimings(retry_interval=0.01)})
+    jwt = await open_verifier(clock=Clock(), options={"timings": JwksTimings(retry_interval=0.01)})
     token = issuer.sign()
     assert await refused(jwt, token, Unavailable) == "keys_unavailable"
     assert await refused(jwt, "x") == "token_invalid"
@@ -223,29 +223,29 @@ async def test_a_start_without_the_issuer(issuer, open_jwt):
     assert await eventually(verified) == Principal("user-17", "supervisor", "user-17")
 
 
-async def test_keys_are_read_again_in_the_background(issuer, open_jwt):
+async def test_keys_are_read_again_in_the_background(issuer, open_verifier):
     """Nobody has to ask for the keys to follow the issuer's."""
-    jwt = await open_jwt(options={"timings": JwksTimings(refresh_interval=0.01)})
+    jwt = await open_verifier(options={"timings": JwksTimings(refresh_interval=0.01)})
     leaked = issuer.sign()
-    issuer.add("rsa", "RSA", 2048)
+    issuer.add_key("rsa", "RSA", 2048)
     seen = len(issuer.calls)
     await eventually(lambda: len(issuer.calls) > seen + 2)
     assert await refused(jwt, leaked) == "token_invalid"
 
 
-async def test_a_stop_while_the_issuer_hangs(issuer, open_jwt):
+async def test_a_stop_while_the_issuer_hangs(issuer, open_verifier):
     """A stop waits for no issuer, and who waits for a key is sent away."""
-    jwt = await open_jwt()
+    jwt = await open_verifier()
     issuer.hang()
     waiting = asyncio.create_task(jwt.verify(issuer.sign(header={"kid": "new"})))
     await eventually(lambda: issuer.waiting == 1)
-    async with asyncio.timeout(PATIENCE):  # a question is given up after six times that
+    async with asyncio.timeout(GENEROUS_TIMEOUT):  # a question is given up after six times that
         await jwt.close()
         assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], Unauthenticated)
 
 
 @pytest.mark.parametrize("kind", ["jwks", "jwk", "pem"])
-async def test_keys_out_of_a_file(issuer, open_jwt, tmp_path, kind):
+async def test_keys_out_of_a_file(issuer, open_verifier, tmp_path, kind):
     """A file may hold a JWKS, one JWK or PEM; it is read again like an address, and PEM has no ids to go by."""
     path = tmp_path / "keys"
 
@@ -259,10 +259,10 @@ async def test_keys_out_of_a_file(issuer, open_jwt, tmp_path, kind):
         path.write_bytes(forms[kind])
 
     write()
-    jwt = await open_jwt(str(path))
+    jwt = await open_verifier(str(path))
     old = issuer.sign()
     assert await jwt.verify(old)
-    issuer.add("rsa", "RSA", 2048)
+    issuer.add_key("rsa", "RSA", 2048)
     write()
     await jwt.keys.refresh()
     assert await jwt.verify(issuer.sign())
@@ -274,7 +274,7 @@ async def test_keys_out_of_a_file(issuer, open_jwt, tmp_path, kind):
 
 @pytest.mark.filterwarnings("ignore:Key size should be")
 @pytest.mark.parametrize("content", ["missing", "garbage", "none", "private", "small", "small PEM"])
-async def test_no_start_without_keys_in_a_file(open_jwt, tmp_path, content):
+async def test_no_start_without_keys_in_a_file(open_verifier, tmp_path, content):
     """A file without a key that can be used stops the start, in one line; private and weak keys are no use."""
     path = tmp_path / "keys"
     private, small = generate_key("RSA", 2048), generate_key("RSA", 1024)
@@ -288,7 +288,7 @@ async def test_no_start_without_keys_in_a_file(open_jwt, tmp_path, content):
     if content in contents:
         path.write_bytes(contents[content])
     with pytest.raises(Unavailable) as refusal:
-        await open_jwt(str(path))
+        await open_verifier(str(path))
     assert refusal.value.code == "keys_unavailable"
     assert "\n" not in refusal.value.message
 

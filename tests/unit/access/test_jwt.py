@@ -18,7 +18,7 @@ from support_service.access.jwt import JwtRequirements, JwtVerifier, _Signatures
 from support_service.core.errors import Unauthenticated
 from support_service.core.principals import Principal
 from support_service.settings import JWT_ALGORITHMS
-from tests.support.access.fixtures import AUDIENCE, ISSUER, good
+from tests.support.access.fixtures import AUDIENCE, ISSUER, valid_claims
 
 KEYS = [
     ("RSA", 2048, "RS256"),
@@ -52,9 +52,9 @@ def signed(header, payload, key):
     return f"{text}.{encoded(JWSRegistry.algorithms['RS256'].sign(text.encode(), key))}"
 
 
-async def test_a_token_makes_a_caller(issuer, open_jwt):
+async def test_a_token_makes_a_caller(issuer, open_verifier):
     """Name, role, subject and teams are those of the claims."""
-    jwt = await open_jwt()
+    jwt = await open_verifier()
     token = issuer.sign(role="agent", teams=["returns", "vip"])
     expected = Principal("user-17", "agent", "user-17", frozenset({"returns", "vip"}))
     assert await jwt.verify(token) == expected
@@ -63,18 +63,18 @@ async def test_a_token_makes_a_caller(issuer, open_jwt):
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # signing, as an issuer does; checking warns of nothing
 @pytest.mark.parametrize(("kind", "size", "algorithm"), KEYS)
-async def test_algorithms(issuer, open_jwt, kind, size, algorithm):
+async def test_algorithms(issuer, open_verifier, kind, size, algorithm):
     """Each kind of algorithm works where it is allowed, and is refused where it is not."""
-    issuer.add("other", kind, size)
+    issuer.add_key("other", kind, size)
     token = issuer.sign("other", algorithm)
-    assert (await (await open_jwt(algorithms=(algorithm,))).verify(token)).name == "user-17"
-    strict = await open_jwt(algorithms=tuple({*JWT_ALGORITHMS} - {algorithm}))
+    assert (await (await open_verifier(algorithms=(algorithm,))).verify(token)).name == "user-17"
+    strict = await open_verifier(algorithms=tuple({*JWT_ALGORITHMS} - {algorithm}))
     assert "algorithm" in await refusal(strict, token)
 
 
-async def test_claims_by_other_names(issuer, open_jwt):
+async def test_claims_by_other_names(issuer, open_verifier):
     """Role, subject and teams may stand elsewhere, and a role in a list of its own."""
-    jwt = await open_jwt(role_claim="https://id.example/roles", subject_claim="agent_id", teams_claim="groups")
+    jwt = await open_verifier(role_claim="https://id.example/roles", subject_claim="agent_id", teams_claim="groups")
     claims = {"https://id.example/roles": ["agent"], "agent_id": "agent-lan", "groups": ["vip"], "role": None}
     assert await jwt.verify(issuer.sign(**claims)) == Principal("user-17", "agent", "agent-lan", frozenset({"vip"}))
     await refusal(jwt, issuer.sign(**claims | {"agent_id": None}))
@@ -83,17 +83,17 @@ async def test_claims_by_other_names(issuer, open_jwt):
 
 
 @pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "None"}, {"alg": "NONE", "kid": "rsa"}, {}, {"alg": None}])
-async def test_no_algorithm(open_jwt, header):
+async def test_no_algorithm(open_verifier, header):
     """A token that nobody signed is nobody's, however it says so."""
-    jwt = await open_jwt()
+    jwt = await open_verifier()
     for signature in ("", "x", encoded(b"\x00" * 32)):
-        await refusal(jwt, f"{encoded(header)}.{encoded(good())}.{signature}")
+        await refusal(jwt, f"{encoded(header)}.{encoded(valid_claims())}.{signature}")
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
-async def test_key_confusion(issuer, open_jwt, algorithm):
+async def test_key_confusion(issuer, open_verifier, algorithm):
     """The public key, which everyone has, is no secret to sign with, in whatever form it is taken."""
-    jwt = await open_jwt()
+    jwt = await open_verifier()
     public = issuer.keys["rsa"]
     forms = [
         public.as_pem(private=False),
@@ -101,16 +101,16 @@ async def test_key_confusion(issuer, open_jwt, algorithm):
         json.dumps(public.as_dict(private=False)).encode(),
     ]
     for secret in (*forms, forms[0].strip(), b""):
-        text = f"{encoded({'alg': algorithm, 'kid': 'rsa'})}.{encoded(good())}"
+        text = f"{encoded({'alg': algorithm, 'kid': 'rsa'})}.{encoded(valid_claims())}"
         digest = f"sha{algorithm[2:]}"
         await refusal(jwt, f"{text}.{encoded(hmac.new(secret, text.encode(), digest).digest())}")
 
 
-async def test_a_shared_secret_in_the_set_is_left_out(issuer, open_jwt):
+async def test_a_shared_secret_in_the_set_is_left_out(issuer, open_verifier):
     """A JWKS that holds a secret does not make it a key."""
     secret = OctKey.import_key("s" * 32, {"kid": "secret"})
-    issuer.know("/jwks", {"keys": [*issuer.document["keys"], secret.as_dict(private=True)]})
-    jwt = await open_jwt()
+    issuer.serve_document("/jwks", {"keys": [*issuer.document["keys"], secret.as_dict(private=True)]})
+    jwt = await open_verifier()
     await refusal(jwt, issuer.sign("secret", "HS256", key=secret))
     assert await jwt.verify(issuer.sign())
 
@@ -118,18 +118,20 @@ async def test_a_shared_secret_in_the_set_is_left_out(issuer, open_jwt):
 @pytest.mark.parametrize(
     ("algorithm", "designed"), [("ES256", "P-384"), ("ES384", "P-256"), ("RS256", "P-256"), ("EdDSA", "P-256")]
 )
-async def test_an_algorithm_that_does_not_fit_the_key(issuer, open_jwt, algorithm, designed):
+async def test_an_algorithm_that_does_not_fit_the_key(issuer, open_verifier, algorithm, designed):
     """A key is for the algorithms of its kind and its curve alone."""
-    issuer.add("ec", "EC", designed)
-    jwt = await open_jwt(algorithms=JWT_ALGORITHMS)
-    assert "unknown key" in await refusal(jwt, f"{encoded({'alg': algorithm, 'kid': 'ec'})}.{encoded(good())}.AAAA")
+    issuer.add_key("ec", "EC", designed)
+    jwt = await open_verifier(algorithms=JWT_ALGORITHMS)
+    assert "unknown key" in await refusal(
+        jwt, f"{encoded({'alg': algorithm, 'kid': 'ec'})}.{encoded(valid_claims())}.AAAA"
+    )
 
 
-async def test_a_key_with_its_own_rules(issuer, open_jwt):
+async def test_a_key_with_its_own_rules(issuer, open_verifier):
     """A key that is laid down for one algorithm, or for encryption, serves nothing else."""
-    issuer.add("ps", "RSA", 2048, alg="PS256")
-    issuer.add("enc", "RSA", 2048, use="enc")
-    jwt = await open_jwt(algorithms=("RS256", "PS256"))
+    issuer.add_key("ps", "RSA", 2048, alg="PS256")
+    issuer.add_key("enc", "RSA", 2048, use="enc")
+    jwt = await open_verifier(algorithms=("RS256", "PS256"))
     assert await jwt.verify(issuer.sign("ps", "PS256"))
     bare = {name: issuer.keys[name].as_dict(private=True) for name in ("ps", "enc")}
     for name, described in bare.items():
@@ -137,9 +139,9 @@ async def test_a_key_with_its_own_rules(issuer, open_jwt):
         await refusal(jwt, issuer.sign(name, "RS256", key=free))
 
 
-async def test_a_stranger_signs(issuer, open_jwt):
+async def test_a_stranger_signs(issuer, open_verifier):
     """A good signature of another's key is none, whatever the header says about where that key is."""
-    jwt = await open_jwt()
+    jwt = await open_verifier()
     stranger = generate_key("RSA", 2048, {"kid": "rsa"})
     public = stranger.as_dict(private=False)
     issuer_of_lies = f"{issuer.url}/lies"
@@ -151,7 +153,7 @@ async def test_a_stranger_signs(issuer, open_jwt):
         {"x5c": ["MIIB"]},
         {"x5t": "AAAA"},
     ):
-        await refusal(jwt, signed(header, good(), stranger))
+        await refusal(jwt, signed(header, valid_claims(), stranger))
     assert issuer.calls == ["/jwks"]
 
 
@@ -159,25 +161,25 @@ async def test_a_stranger_signs(issuer, open_jwt):
     "key_id",
     ["other", "", "../../../dev/null", "/dev/null", "rsa' OR '1'='1", "rsa\x00", "http://127.0.0.1/jwks", "x" * 300],
 )
-async def test_an_unknown_key(issuer, open_jwt, key_id):
+async def test_an_unknown_key(issuer, open_verifier, key_id):
     """A key's id is looked up among those known, and used for nothing else."""
-    assert "unknown key" in await refusal(await open_jwt(), issuer.sign("rsa", header={"kid": key_id}))
+    assert "unknown key" in await refusal(await open_verifier(), issuer.sign("rsa", header={"kid": key_id}))
 
 
 @pytest.mark.parametrize("key_id", [1, True, [], ["rsa"], {"kid": "rsa"}, 1.5])
-async def test_a_key_id_that_is_no_text(issuer, open_jwt, key_id):
+async def test_a_key_id_that_is_no_text(issuer, open_verifier, key_id):
     """An id of another type is none."""
     token = f"{encoded({'alg': 'RS256', 'kid': key_id})}.{issuer.sign().partition('.')[2]}"
-    await refusal(await open_jwt(), token)
+    await refusal(await open_verifier(), token)
 
 
-async def test_no_key_id(issuer, open_jwt):
+async def test_no_key_id(issuer, open_verifier):
     """Without an id the one key that fits is taken; where two fit, none is."""
-    token = signed({"kid": None}, good(), issuer.keys["rsa"])
-    issuer.add("ec", "EC", "P-256")
-    assert await (await open_jwt()).verify(token)
-    issuer.add("second", "RSA", 2048)
-    await refusal(await open_jwt(), token)
+    token = signed({"kid": None}, valid_claims(), issuer.keys["rsa"])
+    issuer.add_key("ec", "EC", "P-256")
+    assert await (await open_verifier()).verify(token)
+    issuer.add_key("second", "RSA", 2048)
+    await refusal(await open_verifier(), token)
 
 
 @pytest.mark.parametrize(
@@ -191,10 +193,10 @@ async def test_no_key_id(issuer, open_jwt):
         {"crit": ["http://example.invalid/x"], "http://example.invalid/x": True},
     ],
 )
-async def test_what_the_header_calls_critical(issuer, open_jwt, header):
+async def test_what_the_header_calls_critical(issuer, open_verifier, header):
     """An extension that must be understood is not understood here."""
-    token = signed(header, good(), issuer.keys["rsa"])
-    assert "header" in await refusal(await open_jwt(), token)
+    token = signed(header, valid_claims(), issuer.keys["rsa"])
+    assert "header" in await refusal(await open_verifier(), token)
 
 
 NOW = 1_800_000_000  # s since the epoch, of a clock that the tests turn
@@ -218,23 +220,23 @@ WRONG_CLAIMS = [
 
 
 @pytest.mark.parametrize("claims", WRONG_CLAIMS, ids=str)
-async def test_a_claim_that_can_not_be(issuer, open_jwt, claims):
+async def test_a_claim_that_can_not_be(issuer, open_verifier, claims):
     """A claim that is missing, of another type or of another value is refused, and named."""
-    whole = {name: value for name, value in (good() | claims).items() if value is not None}
-    message = await refusal(await open_jwt(), signed({}, whole, issuer.keys["rsa"]))
+    whole = {name: value for name, value in (valid_claims() | claims).items() if value is not None}
+    message = await refusal(await open_verifier(), signed({}, whole, issuer.keys["rsa"]))
     assert repr(next(reversed(claims))) in message
 
 
 @pytest.mark.parametrize("aud", [AUDIENCE, [AUDIENCE], ["other", AUDIENCE]])
-async def test_audiences(issuer, open_jwt, aud):
+async def test_audiences(issuer, open_verifier, aud):
     """One audience of several suffices."""
-    assert await (await open_jwt()).verify(issuer.sign(aud=aud))
+    assert await (await open_verifier()).verify(issuer.sign(aud=aud))
 
 
-async def test_time(issuer, open_jwt):
+async def test_time(issuer, open_verifier):
     """A token counts from `nbf` to `exp`, give or take the leeway, also where it was known before."""
     clock = [float(NOW)]
-    jwt = await open_jwt(now=lambda: clock[0], leeway=10)
+    jwt = await open_verifier(now=lambda: clock[0], leeway=10)
     token = issuer.sign(nbf=NOW, iat=NOW - 60, exp=NOW + 60)
     clock[0] = NOW - 11
     assert "'nbf'" in await refusal(jwt, token)
@@ -242,7 +244,7 @@ async def test_time(issuer, open_jwt):
         assert await jwt.verify(token)
     clock[0] = NOW + 70
     await refusal(jwt, token, "token_expired")
-    fresh = await open_jwt(now=lambda: clock[0], leeway=10)
+    fresh = await open_verifier(now=lambda: clock[0], leeway=10)
     await refusal(fresh, token, "token_expired")
 
 
@@ -264,15 +266,15 @@ async def test_time(issuer, open_jwt):
         b"",
     ],
 )
-async def test_a_payload_with_two_readings(issuer, open_jwt, payload):
+async def test_a_payload_with_two_readings(issuer, open_verifier, payload):
     """Well signed or not: claims that come twice, and what is no plain JSON object, are refused."""
-    inside = json.dumps(good()).encode()[1:-1]
-    await refusal(await open_jwt(), signed({}, payload.replace(b"%s", inside), issuer.keys["rsa"]))
+    inside = json.dumps(valid_claims()).encode()[1:-1]
+    await refusal(await open_verifier(), signed({}, payload.replace(b"%s", inside), issuer.keys["rsa"]))
 
 
-async def test_a_header_with_two_readings(issuer, open_jwt):
+async def test_a_header_with_two_readings(issuer, open_verifier):
     """The same of the header, where the algorithm could come twice."""
-    jwt = await open_jwt()
+    jwt = await open_verifier()
     rest = issuer.sign().partition(".")[2]
     for header in (
         b'{"alg": "none", "alg": "RS256", "kid": "rsa"}',
@@ -287,12 +289,12 @@ async def test_a_header_with_two_readings(issuer, open_jwt):
         await refusal(jwt, f"{encoded(header)}.{rest}")
 
 
-async def test_a_token_that_was_touched(issuer, open_jwt):
+async def test_a_token_that_was_touched(issuer, open_verifier):
     """Not one character can be changed, left out or added."""
-    jwt = await open_jwt()
+    jwt = await open_verifier()
     token = issuer.sign()
     head, payload, signature = token.split(".")
-    other = encoded(good() | {"sub": "someone-else"})
+    other = encoded(valid_claims() | {"sub": "someone-else"})
     touched = [
         f"{head}.{other}.{signature}",
         f"{head}.{payload}.",
@@ -325,9 +327,9 @@ async def test_a_token_that_was_touched(issuer, open_jwt):
     assert await jwt.verify(token)
 
 
-async def test_another_spelling_of_a_signature(issuer, open_jwt):
+async def test_another_spelling_of_a_signature(issuer, open_verifier):
     """The last character of base64 has bits that count for nothing: another spelling of them is refused."""
-    jwt = await open_jwt()
+    jwt = await open_verifier()
     token = issuer.sign()
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     spelled = token[:-1] + alphabet[alphabet.index(token[-1]) ^ 1]
@@ -360,9 +362,9 @@ class EmptySource:
         return b'{"keys": []}'
 
 
-async def test_what_is_remembered_is_bounded(issuer, open_jwt):
+async def test_what_is_remembered_is_bounded(issuer, open_verifier):
     """Tokens without end fill no memory, and what is remembered is a hash and no token."""
-    jwt = await open_jwt(options={"max_cached_tokens": 3})
+    jwt = await open_verifier(options={"max_cached_tokens": 3})
     tokens = [issuer.sign(sub=f"user-{number}") for number in range(5)]
     for token in tokens:
         await jwt.verify(token)

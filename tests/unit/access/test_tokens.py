@@ -14,7 +14,7 @@ from support_service.access.token_file import edit_token_file, hash_token, new_t
 from support_service.access.tokens import FileTokenVerifier
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.core.principals import Principal
-from tests.support.access.fixtures import put_token
+from tests.support.access.fixtures import write_token
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -30,7 +30,7 @@ def add(path):
     """Put a token into the file; gives it."""
 
     def put(name="lan", **fields):
-        return put_token(path, name, **{"created": NOW} | fields)
+        return write_token(path, name, **{"created": NOW} | fields)
 
     return put
 

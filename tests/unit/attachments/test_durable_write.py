@@ -15,7 +15,7 @@ from support_service.attachments.storage.durable_write import THREADS
 from support_service.attachments.storage.local import BLOCK_BYTES
 from support_service.core.errors import InsufficientStorage, Unavailable
 from tests.support.attachments.streams import read, stream
-from tests.support.calls import PATIENCE, eventually, files
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, stored_files
 
 TOGETHER = 10
 FIRST, SHARED = "00", "ab"  # folders
@@ -28,7 +28,7 @@ async def held(storage, monkeypatch):
 
     def slow(descriptor):
         flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        go_on.wait(6 * PATIENCE)
+        go_on.wait(6 * GENEROUS_TIMEOUT)
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
@@ -97,7 +97,7 @@ async def test_one_that_fails_does_so_alone(storage, held, monkeypatch, tmp_path
     assert [number for number, each in enumerate(outcomes) if isinstance(each, InsufficientStorage)] == [3]
     kept = [each for number, each in enumerate(outcomes) if number != 3]
     assert all([await read(storage, stored.key, 0, stored.size) for stored in kept])
-    await eventually(lambda: len(files(tmp_path)) == TOGETHER - 1 + THREADS)
+    await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 1 + THREADS)
 
 
 async def test_a_folder_that_can_not_be_flushed_keeps_none_of_them(storage, held, monkeypatch, tmp_path):
@@ -115,7 +115,7 @@ async def test_a_folder_that_can_not_be_flushed_keeps_none_of_them(storage, held
     go_on.set()
     outcomes = await asyncio.gather(*puts, return_exceptions=True)
     assert [type(each) for each in outcomes] == [Unavailable] * TOGETHER
-    await eventually(lambda: len(files(tmp_path)) == THREADS)
+    await eventually(lambda: len(stored_files(tmp_path)) == THREADS)
 
 
 async def test_one_that_is_cancelled_leaves_nothing(storage, held, tmp_path):
@@ -127,7 +127,7 @@ async def test_one_that_is_cancelled_leaves_nothing(storage, held, tmp_path):
     go_on.set()
     outcomes = await asyncio.gather(*puts, return_exceptions=True)
     assert [isinstance(each, asyncio.CancelledError) for each in outcomes] == [each == 4 for each in range(TOGETHER)]
-    await eventually(lambda: len(files(tmp_path)) == TOGETHER - 1 + THREADS)
+    await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 1 + THREADS)
 
 
 async def test_a_large_file_holds_up_no_small_one(storage, monkeypatch):
@@ -137,7 +137,7 @@ async def test_a_large_file_holds_up_no_small_one(storage, monkeypatch):
     def slow(descriptor):
         if os.fstat(descriptor).st_size > BLOCK_BYTES:
             at_work.set()
-            go_on.wait(6 * PATIENCE)
+            go_on.wait(6 * GENEROUS_TIMEOUT)
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)

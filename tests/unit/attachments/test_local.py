@@ -16,7 +16,7 @@ import pytest
 from support_service.attachments.storage.local import BLOCK_BYTES, SPACE_CHECK_BLOCKS, LocalAttachmentStorage
 from support_service.core.errors import InsufficientStorage, Unavailable
 from tests.support.attachments.streams import read, stream
-from tests.support.calls import eventually, files
+from tests.support.calls import eventually, stored_files
 
 
 @pytest.mark.parametrize("moment", ["file", "folder"])
@@ -42,7 +42,7 @@ async def test_a_put_that_is_cancelled_at_its_end_leaves_nothing(storage, tmp_pa
     with pytest.raises(asyncio.CancelledError):
         await task
     await eventually(done.is_set)
-    await eventually(lambda: files(tmp_path) == [])
+    await eventually(lambda: stored_files(tmp_path) == [])
 
 
 async def test_an_unfinished_file_that_is_removed(storage, tmp_path):
@@ -50,13 +50,13 @@ async def test_an_unfinished_file_that_is_removed(storage, tmp_path):
 
     async def swept():
         yield b"x" * BLOCK_BYTES
-        for path in files(tmp_path):
+        for path in stored_files(tmp_path):
             path.unlink()
         yield b"y"
 
     with pytest.raises(Unavailable):
         await storage.put(swept())
-    assert files(tmp_path) == []
+    assert stored_files(tmp_path) == []
 
 
 async def test_a_folder_that_can_not_be_made(tmp_path):
@@ -84,7 +84,7 @@ async def test_a_full_disk(storage, tmp_path, monkeypatch, code):
     with pytest.raises(InsufficientStorage) as refusal:
         await storage.put(stream(b"hello"))
     assert refusal.value.code == "storage_full"
-    assert files(tmp_path) == []
+    assert stored_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("moment", ["file", "folder"])
@@ -103,7 +103,7 @@ async def test_a_disk_that_fails(storage, tmp_path, monkeypatch, moment, code):
     with pytest.raises(Unavailable) as refusal:
         await storage.put(stream(b"hello"))
     assert refusal.value.code == "storage_unavailable"
-    assert files(tmp_path) == []
+    assert stored_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("size", [5, 2 * BLOCK_BYTES])
@@ -155,7 +155,7 @@ async def test_a_disk_that_is_full(tmp_path, size):
         ballast.write_bytes(b"x" * (storage.free() - 20_000))
         with pytest.raises(InsufficientStorage):
             await storage.put(stream(os.urandom(size)))
-        assert files(disk) == [ballast]
+        assert stored_files(disk) == [ballast]
         ballast.unlink()
         stored = await storage.put(stream(b"hello"))
         assert await read(storage, stored.key, 0, 5) == b"hello"
@@ -186,7 +186,7 @@ async def test_the_reserve_stays_free(tmp_path):
     with pytest.raises(InsufficientStorage):
         await tight.put(endless())
     assert len(taken) == 2 * SPACE_CHECK_BLOCKS
-    assert files(tmp_path) == []
+    assert stored_files(tmp_path) == []
     for storage in (plain, full, tight):
         await storage.close()
 
@@ -200,9 +200,9 @@ async def test_an_unfinished_file_is_swept_once_nobody_touches_it(storage, tmp_p
         os.utime(path, (at, at))
     before = datetime.now(UTC) - timedelta(hours=1)
     assert await storage.delete_unfinished(before, dry_run=True) == 1
-    assert len(files(tmp_path)) == 2
+    assert len(stored_files(tmp_path)) == 2
     assert await storage.delete_unfinished(before) == 1
-    assert [path.name for path in files(tmp_path)] == ["young"]
+    assert [path.name for path in stored_files(tmp_path)] == ["young"]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Val
 from support_service.core.principals import SYSTEM
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases
-from tests.support.calls import files
+from tests.support.calls import stored_files
 
 pytestmark = both_databases
 
@@ -51,7 +51,7 @@ async def test_the_ledger_counts_what_is_kept_and_removed(service, database, cas
     await service.remove(SYSTEM_CONTEXT, case_id, kept[1].id)
     assert await ledger.totals(database, "local") == FileTotals(files=2, bytes=101)
     assert await service.list_by_case(SYSTEM, case_id) == [kept[0], kept[2]]
-    assert {path.name for path in files(tmp_path / "files")} == {
+    assert {path.name for path in stored_files(tmp_path / "files")} == {
         attachment.storage_key.rpartition("/")[2] for attachment in (kept[0], kept[2])
     }
 
@@ -78,7 +78,7 @@ async def test_what_is_refused_leaves_nothing(service, database, case_id, tmp_pa
     """A refused file is neither on the disk nor in the database."""
     with pytest.raises(error):
         await service.add(SYSTEM_CONTEXT, case or case_id, "a.txt", "text/plain", stream(*chunks))
-    assert files(tmp_path / "files") == []
+    assert stored_files(tmp_path / "files") == []
     assert await ledger.totals(database, "local") == FileTotals(files=0, bytes=0)
 
 
@@ -90,7 +90,7 @@ async def test_a_case_that_is_full(service, database, instruments, case_id, tmp_
     )
     assert [each.code for each in added if isinstance(each, Conflict)] == ["case_full"] * 5
     kept = await service.list_by_case(SYSTEM, case_id)
-    assert len(kept) == len(files(tmp_path / "files")) == 3
+    assert len(kept) == len(stored_files(tmp_path / "files")) == 3
     assert await ledger.totals(database, "local") == FileTotals(files=3, bytes=30)
     assert (await service.get_case(SYSTEM, case_id)).version == 4
     with pytest.raises(Conflict, match="open another case"):
@@ -109,7 +109,7 @@ async def test_many_at_once(service, database, case_id, tmp_path):
     )
     await asyncio.gather(*(service.remove(SYSTEM_CONTEXT, case_id, attachment.id) for attachment in kept[:15]))
     assert await ledger.totals(database, "local") == FileTotals(files=5, bytes=50)
-    assert len(files(tmp_path / "files")) == 5
+    assert len(stored_files(tmp_path / "files")) == 5
 
 
 async def test_removed_twice_at_once_counts_once(service, database, case_id):

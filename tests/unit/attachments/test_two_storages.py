@@ -25,8 +25,8 @@ from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
+from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED, AttachmentHarness
 from tests.support.attachments.streams import stream
-from tests.support.attachments.world import LONG, World
 from tests.support.scrape import Scrape
 
 BACKLOG = "support_attachment_backlog_age_seconds"
@@ -39,27 +39,29 @@ class Elsewhere(LocalAttachmentStorage):
 
 
 @pytest.fixture
-async def disks(database, tmp_path, counted):
-    """A world whose second storage is a folder too."""
-    world = World(database, tmp_path / "files", "http://127.0.0.1:1", "bucket", Instruments(counted[0].meter))
-    world.s3 = world.storages["s3"] = Elsewhere(tmp_path / "elsewhere")
-    await world.open()
-    await world.s3.open()
-    yield world
-    await world.local.close()
-    await world.s3.close()
+async def disks(database, tmp_path, metrics_and_scrape):
+    """A harness whose second storage is a folder too."""
+    harness = AttachmentHarness(
+        database, tmp_path / "files", "http://127.0.0.1:1", "bucket", Instruments(metrics_and_scrape[0].meter)
+    )
+    harness.s3 = harness.storages["s3"] = Elsewhere(tmp_path / "elsewhere")
+    await harness.open()
+    await harness.s3.open()
+    yield harness
+    await harness.local.close()
+    await harness.s3.close()
 
 
-def only_local(world):
+def only_local(harness):
     """The storages of a process to which the second one is not set up."""
-    return {"local": world.local}
+    return {"local": harness.local}
 
 
-async def moved(world, data=b"hello"):
+async def moved(harness, data=b"hello"):
     """A file that lies on the second storage."""
-    kept = await world.add(data)
-    assert [each.outcome for each in await world.move()] == ["moved"]
-    return await world.reload(kept)
+    kept = await harness.add(data)
+    assert [each.outcome for each in await harness.offload()] == ["moved"]
+    return await harness.reload(kept)
 
 
 async def test_a_report_that_fails_ends_the_run_and_loses_nothing(disks):
@@ -72,14 +74,14 @@ async def test_a_report_that_fails_ends_the_run_and_loses_nothing(disks):
     with pytest.raises(ExceptionGroup) as failures:
         await disks.offloader().run(disks.clock(), report=fail)
     assert failures.group_contains(LookupError, match="unforeseen")
-    assert await disks.bytes_of(kept) == b"hello"
+    assert await disks.read_content(kept) == b"hello"
 
 
 async def test_a_copy_that_reads_back_otherwise_is_not_switched_to(disks, monkeypatch):
     """A target that gives other bytes than it was sent is a mismatch, and the row stays with the old file."""
     kept = await disks.add()
     monkeypatch.setattr(disks.s3, "read", lambda *_: stream(b"other"))
-    (told,) = await disks.move()
+    (told,) = await disks.offload()
     assert told.outcome == "mismatch"
     assert told.reason.startswith("its copy reads back with SHA-256 ")
     assert (await disks.reload(kept)).storage == "local"
@@ -104,7 +106,7 @@ async def test_claims_are_kept_while_a_run_goes_on(disks, monkeypatch, caplog):
 
     monkeypatch.setattr(offloader.files, "renew_claims", renew_after_a_failure)
     monkeypatch.setattr(disks.local, "read", slow)
-    assert [each.outcome for each in await disks.move(offloader)] == ["moved"]
+    assert [each.outcome for each in await disks.offload(offloader)] == ["moved"]
     assert len(set(renewals)) == 1
     assert [record.message for record in caplog.records] == [
         "Renewing the claims of an offload run failed; retrying in 0 s"
@@ -117,7 +119,7 @@ async def test_what_lies_on_a_storage_that_is_not_set_up_waits(disks, caplog):
     assert await Scrubber(disks.database, only_local(disks), disks.instruments).run(1.0) == {"ok": 0, "mismatch": 0}
     service = AttachmentService(disks.database, only_local(disks), disks.instruments, disks.service._limits)
     await service.remove(SYSTEM_CONTEXT, disks.case_id, kept.id)
-    disks.later = LONG
+    disks.clock_offset = ALL_CLAIMS_EXPIRED
     caplog.clear()
     assert await GarbageCollector(disks.database, only_local(disks), disks.clock).run() == FileTotals(
         1, 5
@@ -162,7 +164,7 @@ async def test_a_scrub_ends_where_a_storage_is_out_of_reach(disks):
 async def test_a_dry_sweep_deletes_no_orphan(disks):
     """A sweep that only looks reports an orphan and leaves it."""
     orphan = await disks.local.put(stream(b"orphan"))
-    disks.later, found = LONG, []
+    disks.clock_offset, found = ALL_CLAIMS_EXPIRED, []
     await disks.reconciler.run(dry_run=True, report=found.append)
     assert found == [Finding("orphan", "local", orphan.key)]
     assert await disks.stored_keys("local") == {orphan.key}
@@ -209,10 +211,10 @@ async def test_a_service_without_a_disk_knows_nothing_of_one(disks):
     metrics = Metrics(("prometheus",), build_resource())
     scrape, instruments = Scrape({METRICS: metrics}), Instruments(metrics.meter)
     service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, disks.service._limits)
-    assert scrape.series(BACKLOG) == []
+    assert scrape.label_sets(BACKLOG) == []
     await service.backlog.refresh()
     assert scrape.value(BACKLOG) == 0.0
-    assert scrape.series("support_attachment_disk_free_bytes") == []
+    assert scrape.label_sets("support_attachment_disk_free_bytes") == []
     metrics.close()
 
 
@@ -226,7 +228,7 @@ async def test_a_ledger_without_its_row_is_an_error(disks):
 
 async def test_what_the_service_does_by_itself_is_logged_where_something_is_wrong(disks, monkeypatch, caplog):
     """A file that can't be moved and one that is not what it was are logged, and so is what a retention deleted."""
-    monkeypatch.setattr(jobs, "utc_now", lambda: disks.clock() + LONG)
+    monkeypatch.setattr(jobs, "utc_now", lambda: disks.clock() + ALL_CLAIMS_EXPIRED)
 
     def in_charge(retention=None):
         options = MaintenanceOptions(scrub_share=1.0, retention=retention)

@@ -100,7 +100,7 @@ async def test_a_reopening_counts(client, metrics):
     for _ in range(2):
         async with client.post(f"{path}/messages", json={"authorType": "customer", "message": "?"}) as response:
             assert response.status == 200
-    assert metrics.moved("support_ticket_status_changed_total") == {"resolved": 1, "open": 1}
+    assert metrics.nonzero("support_ticket_status_changed_total") == {"resolved": 1, "open": 1}
 
 
 @both_databases

@@ -16,7 +16,7 @@ from support_service.api.routes import ROUTES
 from support_service.commands import documents
 from support_service.database import migrate
 from support_service.timeline.overrides import OVERRIDE_NAMES
-from tests.support.process import START, running
+from tests.support.process import START_TIMEOUT, running
 
 COMMANDS = ["serve", "demo", "migrate", "openapi", "timeline", "attach", "offload", "sweep", "scrub", "retention"]
 WRONG = [
@@ -231,7 +231,7 @@ async def test_output_that_nobody_takes(tmp_path, command):
     os.close(reader)
     async with running(*command.split(), cwd=tmp_path, output=writer, forked=False) as process:
         os.close(writer)
-        assert await process.ended(START) == (141, "", "")
+        assert await process.wait_for_exit(START_TIMEOUT) == (141, "", "")
 
 
 @pytest.mark.usefixtures("processes")
@@ -240,7 +240,11 @@ async def test_output_that_finds_no_room(tmp_path):
     full = os.open("/dev/full", os.O_WRONLY)
     async with running("asyncapi", cwd=tmp_path, output=full, forked=False) as process:
         os.close(full)
-        assert await process.ended(START) == (2, "", "support-service: [Errno 28] No space left on device\n")
+        assert await process.wait_for_exit(START_TIMEOUT) == (
+            2,
+            "",
+            "support-service: [Errno 28] No space left on device\n",
+        )
 
 
 def test_the_package_has_the_version_of_the_source():
@@ -252,4 +256,4 @@ def test_the_package_has_the_version_of_the_source():
 async def test_version(tmp_path):
     """`python -m support_service` is the same command; `--version` says which release it is."""
     async with running("--version", cwd=tmp_path, forked=False) as command:
-        assert await command.ended() == (0, f"support-service {__version__}\n", "")
+        assert await command.wait_for_exit() == (0, f"support-service {__version__}\n", "")

@@ -17,7 +17,7 @@ from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_ledger, attachments, messages, ticket_references, tickets
 from support_service.database.timings import DatabaseTimings, SqliteTimings
 from tests.conftest import both_databases
-from tests.support.calls import PATIENCE
+from tests.support.calls import GENEROUS_TIMEOUT
 
 AT = datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC)
 TICKET = {
@@ -181,7 +181,7 @@ async def test_two_processes_that_write_one_sqlite_file(database, database_url):
         assert await into.fetch_one(BY_ID, {"case_id": str(number)})
 
     await asyncio.gather(*(write((database, second)[number % 2], number) for number in range(200)))
-    async with asyncio.timeout(3 * PATIENCE):
+    async with asyncio.timeout(3 * GENEROUS_TIMEOUT):
         assert [await process.wait() for process in others] == [0, 0]
     assert len(await ids(database)) == 200
     await second.close()

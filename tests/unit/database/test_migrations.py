@@ -17,7 +17,7 @@ from support_service.core.errors import Unavailable
 from support_service.database import migrate
 from support_service.database.tables import metadata
 from support_service.database.timings import MigrationTimings
-from tests.support.calls import PATIENCE, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.sessions import in_thread
 
 SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which no table here describes
@@ -241,7 +241,7 @@ async def test_cases_are_read_while_rows_are_filled_in(busy):
         await holder.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
         migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
         await waits(holder, "messages", "AccessShareLock")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(GENEROUS_TIMEOUT):
             assert await user.execute("UPDATE tickets SET subject = 'read'") == "UPDATE 1"
             assert await user.fetchval("SELECT subject FROM tickets") == "read"
     assert await migrating == "newest"
@@ -256,7 +256,7 @@ async def test_a_table_in_use_is_waited_for_with_patience(busy):
         await holder.fetchval("SELECT count(*) FROM tickets")
         migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url, timings=timings))
         await waits(holder, "tickets", "AccessExclusiveLock")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(GENEROUS_TIMEOUT):
             assert await user.fetchval("SELECT count(*) FROM tickets") == 1
         assert not migrating.done()
     assert await migrating == "newest"

@@ -8,7 +8,7 @@ from hypothesis import strategies
 
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
 from support_service.events import envelope
-from tests.support.events.fixtures import shipment
+from tests.support.events.fixtures import shipment_event
 
 TYPES = ["fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.status.changed.v1"]
 
@@ -19,10 +19,10 @@ def read(document):
 
 def test_a_structured_event():
     """All that the event says is read, and written again the same."""
-    event = read(shipment())
+    event = read(shipment_event())
     assert (event.id, event.source, event.type) == ("e-1", "/fulfillment", TYPES[0])
     assert event.data.references() == [("order", "order-456"), ("shipment", "SHP-9")]
-    assert event.data.fields() == shipment()["data"]
+    assert event.data.fields() == shipment_event()["data"]
     assert event.happened_at.isoformat() == "2026-01-02T03:04:05+00:00"
     assert envelope.parse(envelope.serialize(event)) == event
 
@@ -30,7 +30,7 @@ def test_a_structured_event():
 @pytest.mark.parametrize(
     ("kind", "data", "sentence"),
     [
-        (0, shipment()["data"], "Shipment ZX123 updated to In transit for order order-456"),
+        (0, shipment_event()["data"], "Shipment ZX123 updated to In transit for order order-456"),
         (0, {"shipmentId": 9, "status": "DELIVERED"}, "Shipment 9 updated to Delivered"),
         (0, {"orderId": "o", "status": "In transit"}, "Shipment updated to In transit for order o"),
         (1, {"orderId": "o", "status": "out-for-delivery"}, "Order o updated to Out for delivery"),
@@ -39,13 +39,13 @@ def test_a_structured_event():
 )
 def test_what_a_case_is_told(kind, data, sentence):
     """Each event has a sentence for the conversation."""
-    assert read(shipment() | {"type": TYPES[kind], "data": data}).data.sentence() == sentence
+    assert read(shipment_event() | {"type": TYPES[kind], "data": data}).data.sentence() == sentence
 
 
 @pytest.mark.parametrize("nested", [None, "payload", "data"])
 def test_a_plain_payload(nested):
     """A payload with `eventType` is an event too; without an id its content is one, so that a repeat is known."""
-    data = shipment()["data"]
+    data = shipment_event()["data"]
     plain = {"eventType": TYPES[0]} | ({nested: data} if nested else data)
     event = read(plain)
     assert event.data.fields() == data
@@ -70,12 +70,12 @@ def test_what_no_text_may_have(name, text):
     """A byte in a header that is no UTF-8, which the server reads as a surrogate, or a control character is refused."""
     headers = {"ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f", "ce-type": TYPES[0]}
     with pytest.raises(ValidationFailed):
-        envelope.parse_binary(headers | {f"ce-{name}": f"a{text}"}, shipment()["data"])
+        envelope.parse_binary(headers | {f"ce-{name}": f"a{text}"}, shipment_event()["data"])
 
 
 def test_an_unknown_type_is_an_event():
     """An event of a type that nobody here knows is read, whatever its data."""
-    assert read(shipment() | {"type": "other.v1", "data": [1]}).data is None
+    assert read(shipment_event() | {"type": "other.v1", "data": [1]}).data is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_an_unknown_type_is_an_event():
 def test_what_is_no_event(change):
     """A rule that is broken is named."""
     with pytest.raises(ValidationFailed):
-        read(shipment() | change)
+        read(shipment_event() | change)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b'{"a": NaN}', b" " * (5 << 20)])
@@ -128,10 +128,10 @@ JSON = strategies.recursive(
 )
 
 
-@hypothesis.given(strategies.dictionaries(strategies.sampled_from([*shipment(), "eventType", "payload"]), JSON))
+@hypothesis.given(strategies.dictionaries(strategies.sampled_from([*shipment_event(), "eventType", "payload"]), JSON))
 def test_any_document_is_read_or_refused(document):
     """Whatever JSON comes in, it is an event or a refusal, and never breaks the reader."""
     try:
-        read(shipment() | document)
+        read(shipment_event() | document)
     except SupportError as refusal:
         assert refusal.code in ("invalid_event", "malformed_json")  # noqa: PT017

@@ -92,7 +92,7 @@ async def test_a_relay_that_has_not_looked_says_nothing(database):
     metrics = Metrics(("prometheus",), build_resource())
     scrape = Scrape({METRICS: metrics})
     relay = OutboxRelay(database, InMemoryBroker(), Instruments(metrics.meter), stream=STREAM, max_stream_length=9)
-    assert scrape.series(OLDEST) == []
+    assert scrape.label_sets(OLDEST) == []
     await relay.refresh_backlog()
     assert scrape.value(OLDEST) == 0.0
     metrics.close()

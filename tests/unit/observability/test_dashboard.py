@@ -7,7 +7,7 @@ from grafana import generate
 from grafana.panel import Panel, runbook_of
 from observability import thresholds
 
-from tests.support.promql import ROOT, known, names
+from tests.support.promql import ROOT, known_series, queried_series
 
 DASHBOARD = json.loads(generate.FILE.read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -63,7 +63,7 @@ def test_panel_has_description_unit_and_datasource(panel):
 def test_panel_queries_use_existing_metrics(panel):
     """Each metric is in the table of instruments, or recorded by a rule."""
     for target in panel["targets"]:
-        assert names(target["expr"]) <= known()
+        assert queried_series(target["expr"]) <= known_series()
 
 
 @each_panel
@@ -93,7 +93,7 @@ def test_gauges_shared_by_all_replicas_are_not_summed(panel: Panel):
         "support_probe",
     )
     for query in panel.queries:
-        if any(name.startswith(shared) for name in names(query.expr)):
+        if any(name.startswith(shared) for name in queried_series(query.expr)):
             assert "sum" not in query.expr
             assert "max" in query.expr or "min" in query.expr
 
@@ -111,7 +111,7 @@ def test_deployments_and_alerts_are_annotated():
     """A new version and a firing alert are annotations on every panel."""
     marks = {mark["name"]: mark["expr"] for mark in DASHBOARD["annotations"]["list"]}
     assert marks.keys() == {"Deployments", "Alerts"}
-    assert names(marks["Deployments"]) == {"support_build_info"}
+    assert queried_series(marks["Deployments"]) == {"support_build_info"}
 
 
 @pytest.mark.parametrize(

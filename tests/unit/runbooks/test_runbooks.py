@@ -17,7 +17,7 @@ from support_service.arguments.parser import parser
 from support_service.core import errors, problem_codes
 from support_service.database.protocols import DATABASE_BUSY
 from support_service.http.problems import CODE_BY_STATUS, STATUS_BY_ERROR
-from tests.support.promql import NAME, ROOT, RULES, family, known, names
+from tests.support.promql import NAME, ROOT, RULES, known_series, queried_series, series_family
 
 ENGLISH = ROOT / "runbooks"
 VIETNAMESE = ENGLISH / "vi"
@@ -211,9 +211,9 @@ def test_the_first_page_guides_a_newly_paged_engineer(folder):
 def test_metrics_are_those_there_are(page):
     """Every metric of ours that a page names is in the table."""
     for query in blocks(page, "promql"):
-        assert names(query) <= known(), query
+        assert queried_series(query) <= known_series(), query
     prose = BLOCK.sub("", text(ENGLISH, page))
-    assert {family(name) for name in NAME.findall(prose) if name.startswith("support_")} <= known()
+    assert {series_family(name) for name in NAME.findall(prose) if name.startswith("support_")} <= known_series()
 
 
 def test_queries_are_queries(promtool, tmp_path):

@@ -9,9 +9,9 @@ from support_service.core.units import MAX_DURATION
 from support_service.timeline.cache.base import CacheUnavailable, Lease, RedisCacheTimings
 from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.redis import MAX_BATCHES_IN_FLIGHT, RedisCache
-from tests.support.calls import PATIENCE, eventually
-from tests.support.timeline.fixtures import RECOVERING_SOON
-from tests.support.timeline.world import IMPATIENT
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.timeline.fixtures import FAST_RECONNECT
+from tests.support.timeline.harness import SHORT_TIMEOUT
 
 
 def cached_value(text, revision="0a"):
@@ -73,7 +73,7 @@ async def test_concurrent_reads_each_get_their_own_value(cache):
 
 async def test_hundreds_of_concurrent_operations_share_few_connections(redis):
     """Hundreds of concurrent operations are batched over a few connections, and all succeed."""
-    cache = RedisCache(redis.url, PATIENCE)
+    cache = RedisCache(redis.url, GENEROUS_TIMEOUT)
     leases = asyncio.gather(*(cache.claim(f"lease-{number}", 60) for number in range(300)))
     writes = asyncio.gather(*(cache.set(f"key-{number}", cached_value(str(number)), 60, "") for number in range(300)))
     assert all(await leases)
@@ -104,7 +104,7 @@ async def test_in_process_cache_is_limited_in_bytes():
 @pytest.fixture
 async def replicas(redis):
     """The caches of two replicas that share a Redis."""
-    caches = RedisCache(redis.url, PATIENCE), RedisCache(redis.url, PATIENCE)
+    caches = RedisCache(redis.url, GENEROUS_TIMEOUT), RedisCache(redis.url, GENEROUS_TIMEOUT)
     yield caches
     for each in caches:
         await each.close()
@@ -160,9 +160,9 @@ OPERATIONS = [
 @pytest.mark.parametrize("state", ["killed", "frozen"])
 async def test_operations_raise_cache_unavailable_when_redis_fails(redis, operation, state):
     """Each operation raises CacheUnavailable, and no other error, if Redis is down or does not answer."""
-    cache = RedisCache(redis.url, PATIENCE)
+    cache = RedisCache(redis.url, GENEROUS_TIMEOUT)
     await cache.ping()
-    cache.connection.timeout = IMPATIENT
+    cache.connection.timeout = SHORT_TIMEOUT
     redis.kill() if state == "killed" else redis.freeze()
     try:
         with pytest.raises(CacheUnavailable):
@@ -175,7 +175,7 @@ async def test_operations_raise_cache_unavailable_when_redis_fails(redis, operat
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_operations_reconnect_after_idle_connections_were_closed(redis, operation):
     """If Redis restarted or the network closed idle connections, each operation opens a new one and succeeds."""
-    cache = RedisCache(redis.url, PATIENCE)
+    cache = RedisCache(redis.url, GENEROUS_TIMEOUT)
     await asyncio.gather(*(cache.get(f"key-{number}") for number in range(20)), cache.ping())
     async with Redis.from_url(redis.url) as store:
         await store.client_kill_filter(_type="normal", skipme=True)
@@ -197,8 +197,10 @@ async def test_invalid_redis_response_fails_all_waiting_reads(response):
         await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    cache = RedisCache(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", PATIENCE, timings=RECOVERING_SOON)
-    async with asyncio.timeout(PATIENCE):
+    cache = RedisCache(
+        f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", GENEROUS_TIMEOUT, timings=FAST_RECONNECT
+    )
+    async with asyncio.timeout(GENEROUS_TIMEOUT):
         await cache.ping()
         found = await asyncio.gather(cache.get("a"), cache.get("b"), return_exceptions=True)
         assert [type(each) for each in found] == [CacheUnavailable, CacheUnavailable]
@@ -213,12 +215,12 @@ async def test_unavailable_redis_gets_no_commands_until_it_recovers(redis):
     measured = []
     cache = RedisCache(
         redis.url,
-        PATIENCE,
+        GENEROUS_TIMEOUT,
         lambda name, _seconds, error="": measured.append((name, error)),
-        RECOVERING_SOON,
+        FAST_RECONNECT,
     )
     await cache.ping()
-    cache.connection.timeout = IMPATIENT
+    cache.connection.timeout = SHORT_TIMEOUT
     redis.freeze()
     try:
         with pytest.raises(CacheUnavailable):
@@ -231,7 +233,7 @@ async def test_unavailable_redis_gets_no_commands_until_it_recovers(redis):
         assert len(measured) == count
     finally:
         redis.thaw()
-    cache.connection.timeout = PATIENCE
+    cache.connection.timeout = GENEROUS_TIMEOUT
     await eventually(lambda: is_reachable(cache))
     await cache.set("key", cached_value("a"), 60, "")
     assert await cache.get("key") == cached_value("a")
@@ -241,16 +243,16 @@ async def test_unavailable_redis_gets_no_commands_until_it_recovers(redis):
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_redis_is_used_again_after_a_freeze(redis, operation):
     """Redis is used again once it answers, whichever operation timed out and whatever it answers late."""
-    cache = RedisCache(redis.url, PATIENCE, timings=RECOVERING_SOON)
+    cache = RedisCache(redis.url, GENEROUS_TIMEOUT, timings=FAST_RECONNECT)
     await cache.ping()
-    cache.connection.timeout = IMPATIENT
+    cache.connection.timeout = SHORT_TIMEOUT
     redis.freeze()
     try:
         with pytest.raises(CacheUnavailable):
             await operation(cache)
     finally:
         redis.thaw()
-    cache.connection.timeout = PATIENCE
+    cache.connection.timeout = GENEROUS_TIMEOUT
     await eventually(lambda: is_reachable(cache))
     await cache.close()
 
@@ -263,7 +265,9 @@ async def test_longest_allowed_ttl_is_accepted(cache):
 
 async def test_oversized_value_is_neither_stored_nor_returned(redis):
     """An oversized value is not sent to Redis; one that is stored already is removed by its first reader."""
-    cache = RedisCache(redis.url, PATIENCE, timings=RedisCacheTimings(max_value_bytes=len(cached_value("long")) - 1))
+    cache = RedisCache(
+        redis.url, GENEROUS_TIMEOUT, timings=RedisCacheTimings(max_value_bytes=len(cached_value("long")) - 1)
+    )
     async with Redis.from_url(redis.url) as store:
         await store.set("key", cached_value("long"))
     assert await cache.set("other", cached_value("long"), 60, "") is None

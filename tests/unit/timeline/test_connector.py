@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from support_service.timeline.sources import connector
-from tests.support.calls import PATIENCE, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
@@ -24,7 +24,7 @@ async def serve_with(handle):
 
     server = await asyncio.start_server(until_done, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    async with server, connector.create_session([]) as session, asyncio.timeout(PATIENCE):
+    async with server, connector.create_session([]) as session, asyncio.timeout(GENEROUS_TIMEOUT):
         yield session, f"http://{host}:{port}/"
 
 

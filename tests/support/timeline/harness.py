@@ -1,4 +1,4 @@
-"""A service under test with one case, and its three upstream services, which fail as a test says."""
+"""A service under test with one case, and three fake upstream services."""
 
 import asyncio
 import json
@@ -10,33 +10,33 @@ from typing import Any
 from redis.asyncio import Redis
 
 from support_service.timeline.component import CACHE, TIMELINE
-from tests.support.calls import PATIENCE, Case, open_case, read_detail
+from tests.support.calls import GENEROUS_TIMEOUT, Case, open_case, read_detail
 from tests.support.scrape import Scrape
 from tests.support.upstream import OrderService, Upstream, fulfillment_service, payment_service
 
 TTL, STALE_TTL = 300, 3600  # seconds
-# Seconds. PATIENT is for a healthy dependency, which looks late when the machine stalls. IMPATIENT is for one that
-# never answers.
-PATIENT, IMPATIENT = 60.0, 0.05
-# Seconds that a read may take when everything succeeds or is given up, on a busy machine. A read that waits for a
-# silent service takes upstream_faults.HOLD_FOR.
-IN_TIME = 1.5 + PATIENT
+# Seconds. LONG_TIMEOUT is for healthy dependencies, which look late when the machine stalls. SHORT_TIMEOUT is for those
+# that never answer.
+LONG_TIMEOUT, SHORT_TIMEOUT = 60.0, 0.05
+# Seconds that a read may take on a busy machine if all calls succeed or time out. A read that waits for a silent
+# service takes upstream_faults.HOLD_FOR.
+MAX_READ_SECONDS = 1.5 + LONG_TIMEOUT
 
 EVENTS = "support_timeline_cache_events_total"
 FAILURES = "support_timeline_collection_failures_total"
-COLLECTED = "support_timeline_collect_seconds_count"
+COLLECTIONS = "support_timeline_collect_seconds_count"
 CALLS = "support_timeline_source_seconds_count"
 OPERATIONS = "db_client_operation_duration_seconds_count"
 MAIN_LABEL = {
     EVENTS: "event",
     FAILURES: "stage",
-    COLLECTED: "source",
+    COLLECTIONS: "source",
     CALLS: "outcome",
     OPERATIONS: "db_operation_name",
 }
 
 CONTEXT = {"type": "order", "orderId": "ORD-1"}
-ALL = ["ORD-1", "PAY-1", "SHP-1", "e0"]  # what the services know about that order, sorted
+ALL_ENTRIES = ["ORD-1", "PAY-1", "SHP-1", "e0"]  # the sources' entries for that order, sorted
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -48,15 +48,15 @@ def payment(name: str = "PAY-1", **fields: Any) -> dict[str, Any]:
 
 
 def add_order(services: dict[str, Upstream], number: int | str = 1) -> None:
-    """Add an order with an event, a payment and a shipment, all of one number; a text is the order's whole id."""
+    """Add an order with an event, a payment and a shipment of one number; a text is the complete order id."""
     order = number if isinstance(number, str) else f"ORD-{number}"
     services["order"].add(order, "e0")
     services["payment"].add(f"PAY-{number}", order)
     services["fulfillment"].add(f"SHP-{number}", order)
 
 
-def shown(detail: Case) -> list[str]:
-    """Return the names of the entries that came from services, without the case's own entries."""
+def source_entries(detail: Case) -> list[str]:
+    """Return the names of the entries that came from sources, without the case's own entries."""
     return [
         str(entry.get("shipmentId") or entry.get("paymentId") or entry.get("eventType") or entry.get("orderId"))
         for entry in detail["timeline"]
@@ -64,14 +64,14 @@ def shown(detail: Case) -> list[str]:
     ]
 
 
-def freshness(detail: Case) -> dict[str, tuple[str, str | None]]:
+def source_freshness(detail: Case) -> dict[str, tuple[str, str | None]]:
     """Return the status of each source with its reason."""
     return {name: (source["status"], source["reason"]) for name, source in detail["timelineSources"].items()}
 
 
 @asynccontextmanager
 async def open_services() -> AsyncIterator[dict[str, Upstream]]:
-    """Open the three services, which know one order."""
+    """Open the three services, each with entries of one order."""
     async with AsyncExitStack() as stack:
         services = {
             "order": OrderService(keep_alive=False),
@@ -85,8 +85,8 @@ async def open_services() -> AsyncIterator[dict[str, Upstream]]:
         yield services
 
 
-class World:
-    """The service under test, its case, and what a read of the case changes in the metrics."""
+class TimelineHarness:
+    """The service under test, its case, and the changes that a read of the case makes to metrics."""
 
     def __init__(self, client: Any, case: Case, services: dict[str, Upstream]) -> None:
         self.client = client
@@ -97,15 +97,17 @@ class World:
         self._after: Samples | None = None
 
     @classmethod
-    async def start(cls, make_client: Any, services: dict[str, Upstream], context: Any, **variables: str) -> "World":
+    async def start(
+        cls, make_client: Any, services: dict[str, Upstream], context: Any, **variables: str
+    ) -> "TimelineHarness":
         """Start the service, and open a case."""
         addresses = {f"SUPPORT_{name.upper()}_URL": service.url for name, service in services.items()}
         variables = {
-            "SUPPORT_TIMELINE_DEADLINE": str(PATIENT),
-            "SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(PATIENT),
+            "SUPPORT_TIMELINE_DEADLINE": str(LONG_TIMEOUT),
+            "SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(LONG_TIMEOUT),
             "SUPPORT_TIMELINE_CACHE_TTL": str(TTL),
             "SUPPORT_TIMELINE_STALE_TTL": str(STALE_TTL),
-            "SUPPORT_REDIS_TIMEOUT": str(PATIENCE),
+            "SUPPORT_REDIS_TIMEOUT": str(GENEROUS_TIMEOUT),
         } | variables
         client = await make_client(**addresses | variables)
         case = await open_case(client, context=context)
@@ -120,16 +122,16 @@ class World:
         self.client.app[CACHE].connection.timeout = seconds
 
     async def read(self) -> Case:
-        """Return the case's detail; fail where a read takes longer than it may."""
+        """Return the case with its timeline; fail if the read takes too long."""
         loop = asyncio.get_running_loop()
         self._before, self._after = self._samples(), None
         started = loop.time()
         detail = await read_detail(self.client, self.case)
-        assert loop.time() - started < IN_TIME
+        assert loop.time() - started < MAX_READ_SECONDS
         return detail
 
-    def moved(self, name: str, **labels: str) -> dict[str, float]:
-        """Return what the last read added to a metric's series with these labels, by its main label."""
+    def metric_changes(self, name: str, **labels: str) -> dict[str, float]:
+        """Return by how much the last read changed a metric's series with these labels, by main label."""
         if self._after is None:
             self._after = self._samples()
         found: Counter[str] = Counter()
@@ -148,7 +150,7 @@ def cache_key(case: Case) -> str:
     return f"support:timeline:{case['id']}"
 
 
-async def age(store: Redis, case: Case, seconds: float) -> dict[str, Any]:
+async def age_snapshots(store: Redis, case: Case, seconds: float) -> dict[str, Any]:
     """Make the cached snapshots of a case older by some seconds; return them by source."""
     value = json.loads(await store.get(cache_key(case)))
     for source in value["sources"].values():

@@ -1,4 +1,4 @@
-"""Attachments with everything around them: rows, a disk, a bucket, and a clock that can be set."""
+"""Attachments with a database, a local folder, a bucket, and a clock that a test can advance."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -20,18 +20,18 @@ from support_service.cases.service import CaseService
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.support.attachments.streams import read, stream
 
-LONG = timedelta(hours=30)  # after this every claim has run out, and everything unfinished is old
+ALL_CLAIMS_EXPIRED = timedelta(hours=30)  # by then every claim has expired, and all unfinished files are old
 
 
-class World:
-    """One database, one folder, one bucket, and the parts over them."""
+class AttachmentHarness:
+    """The attachment components over one database, one local folder and one bucket."""
 
     def __init__(self, database, folder, s3_url, bucket, instruments):
         self.database, self.folder, self.bucket, self.instruments = database, folder, bucket, instruments
         self.local = LocalAttachmentStorage(folder)
         self.s3 = S3AttachmentStorage(bucket, endpoint=s3_url)
         self.storages = {"local": self.local, "s3": self.s3}
-        self.later = timedelta(0)
+        self.clock_offset = timedelta(0)
         self.service = AttachmentService(database, self.storages, instruments, UploadLimits(10_000_000))
         self.cases = CaseService(database, instruments)
         self.garbage_collector = GarbageCollector(database, self.storages, self.clock)
@@ -41,56 +41,56 @@ class World:
         self.case_id = ""
 
     def clock(self):
-        """The time, as it was set."""
-        return datetime.now(UTC) + self.later
+        """Return the current time plus `clock_offset`."""
+        return datetime.now(UTC) + self.clock_offset
 
     async def open(self):
-        """Make the folder, and a case."""
+        """Create the folder and a case."""
         await self.local.open()
         self.case_id = (await self.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))).id
 
     def offloader(self, *, reverse=False, **timings):
-        """An offloader of its own, as another process has one."""
+        """Return a separate offloader, as another process has; `reverse` moves files back to the local folder."""
         source, target = (self.s3, self.local) if reverse else (self.local, self.s3)
         return Offloader(self.database, source, target, self.instruments, self.clock, timings=OffloadTimings(**timings))
 
     async def add(self, data=b"hello", name="a.txt"):
-        """Keep a file."""
+        """Store a file."""
         return await self.service.add(SYSTEM_CONTEXT, self.case_id, name, "text/plain", stream(data))
 
-    async def move(self, offloader=None, **options):
-        """Move all there is; gives what became of each."""
+    async def offload(self, offloader=None, **options):
+        """Move all files that are due; return the outcome of each."""
         moved = []
         await (offloader or self.offloader()).run(self.clock(), report=moved.append, **options)
         return moved
 
     async def reload(self, attachment):
-        """An attachment as its row has it now."""
+        """Return an attachment as its row is now."""
         return await store.get_by_id(self.database, attachment.id)
 
-    async def bytes_of(self, attachment):
-        """An attachment's bytes, wherever they are."""
+    async def read_content(self, attachment):
+        """Return the bytes of an attachment, wherever they are stored."""
         row = await self.reload(attachment)
         return b"".join([block async for block in self.service.read(row, 0, row.size_bytes)])
 
     async def stored_keys(self, name):
-        """The keys on a storage."""
+        """Return the keys in a storage."""
         return {found.key async for found in self.storages[name].list()}
 
     async def reconcile_later(self):
-        """Let enough time pass, and sweep; gives what the sweep found."""
-        self.later += LONG
+        """Advance the clock until all claims have expired, and reconcile; return the report."""
+        self.clock_offset += ALL_CLAIMS_EXPIRED
         return await self.reconciler.run()
 
     async def check_consistency(self):
-        """Fails where rows, files and ledger are not in step to the last byte."""
+        """Fail unless rows, files and ledger agree to the last byte; return the rows."""
         for each in await ledger.compare(self.database):
             assert each.ledger == each.rows, each.storage
         rows = [each.attachment for each in await store.list_page(self.database, 0, 100_000)]
         for name, storage in self.storages.items():
-            named = {row.storage_key: row for row in rows if row.storage == name}
-            assert await self.stored_keys(name) == set(named)
-            for key, row in named.items():
+            rows_by_key = {row.storage_key: row for row in rows if row.storage == name}
+            assert await self.stored_keys(name) == set(rows_by_key)
+            for key, row in rows_by_key.items():
                 data = await read(storage, key, 0, row.size_bytes)
                 assert hashlib.sha256(data).hexdigest() == row.sha256
             assert await storage.delete_unfinished(datetime.now(UTC) + timedelta(days=365), dry_run=True) == 0
