@@ -1,7 +1,7 @@
-"""The drill: the service, Redis, Prometheus and Alertmanager as processes; one thing after another is broken.
+"""The alert drill: inject one fault after another into a running service with Redis, Prometheus and Alertmanager.
 
-Every wait of rules and routes is divided by TIME and every size by SIZE, so that an hour of on-call takes a minute. A
-machine that is busy with other things needs more time: `DRILL_TIME=30`.
+Every wait of rules and routes is divided by TIME and every size by SIZE, so that an hour of on-call takes a minute. Set
+`DRILL_TIME=30` on a busy machine, which needs more time.
 """
 
 import os
@@ -9,4 +9,4 @@ import os
 TIME = int(os.environ.get("DRILL_TIME", "60"))
 SIZE = 1024
 EVALUATION = 60 / TIME  # seconds
-SCRAPE = f"{30_000 // TIME}ms"  # twice what the configuration has: the machine that scrapes also works
+SCRAPE = f"{30_000 // TIME}ms"  # twice the configured interval, since the drill itself loads the machine

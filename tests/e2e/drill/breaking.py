@@ -1,4 +1,4 @@
-"""Faults that last for a block and are repaired after it: of upstream services, Redis, events, processes, traffic."""
+"""Faults of upstream services, Redis, events, processes and traffic, held for a block and repaired after it."""
 
 import asyncio
 import json
@@ -7,188 +7,188 @@ from contextlib import asynccontextmanager
 
 import redis.asyncio as redis
 
-from tests.e2e.drill.stage import Stage
+from tests.e2e.drill.environment import DrillEnvironment
 
 INBOUND = "support.inbound"
 
 
 @asynccontextmanager
-async def again_and_again(do: Callable[[], Awaitable[object]], every: float) -> AsyncIterator[None]:
-    """Do something on and on for the length of a block, and end what is being done rather than break it off."""
-    over = asyncio.Event()
+async def repeatedly(operation: Callable[[], Awaitable[object]], interval: float) -> AsyncIterator[None]:
+    """Repeat an operation for the length of a block; let the last repetition finish."""
+    done = asyncio.Event()
 
     async def repeat() -> None:
-        while not over.is_set():
-            await do()
-            await asyncio.sleep(every)
+        while not done.is_set():
+            await operation()
+            await asyncio.sleep(interval)
 
     task = asyncio.create_task(repeat())
     try:
         yield
     finally:
-        over.set()
+        done.set()
         await task
 
 
 @asynccontextmanager
-async def order_hangs(stage: Stage) -> AsyncIterator[None]:
-    release = stage.orders.hang()
+async def order_hangs(environment: DrillEnvironment) -> AsyncIterator[None]:
+    release = environment.orders.hang()
     yield
     release.set()
-    stage.orders.heal()
+    environment.orders.heal()
 
 
 @asynccontextmanager
-async def order_is_slow(stage: Stage) -> AsyncIterator[None]:
-    release = stage.orders.delay(2.5)
+async def order_is_slow(environment: DrillEnvironment) -> AsyncIterator[None]:
+    release = environment.orders.delay(2.5)
     yield
     release.set()
-    stage.orders.heal()
+    environment.orders.heal()
 
 
 @asynccontextmanager
-async def payment_fails(stage: Stage) -> AsyncIterator[None]:
-    stage.payments.fail_with(500)
+async def payment_fails(environment: DrillEnvironment) -> AsyncIterator[None]:
+    environment.payments.fail_with(500)
     yield
-    stage.payments.heal()
+    environment.payments.heal()
 
 
 @asynccontextmanager
-async def payment_talks_nonsense(stage: Stage) -> AsyncIterator[None]:
-    stage.payments.answer_with_document({"nonsense": True})
+async def payment_answers_are_invalid(environment: DrillEnvironment) -> AsyncIterator[None]:
+    environment.payments.answer_with_document({"nonsense": True})
     yield
-    stage.payments.heal()
+    environment.payments.heal()
 
 
 @asynccontextmanager
-async def sources_are_down(stage: Stage) -> AsyncIterator[None]:
-    for source in stage.sources:
+async def sources_are_down(environment: DrillEnvironment) -> AsyncIterator[None]:
+    for source in environment.sources:
         source.drop()
     yield
-    for source in stage.sources:
+    for source in environment.sources:
         source.heal()
 
 
 @asynccontextmanager
-async def redis_is_killed(stage: Stage) -> AsyncIterator[None]:
-    stage.redis.kill()
+async def redis_is_killed(environment: DrillEnvironment) -> AsyncIterator[None]:
+    environment.redis.kill()
     yield
-    await asyncio.to_thread(stage.redis.start)
+    await asyncio.to_thread(environment.redis.start)
 
 
 @asynccontextmanager
-async def redis_freezes(stage: Stage) -> AsyncIterator[None]:
-    stage.redis.freeze()
+async def redis_freezes(environment: DrillEnvironment) -> AsyncIterator[None]:
+    environment.redis.freeze()
     yield
-    stage.redis.thaw()
+    environment.redis.thaw()
 
 
 @asynccontextmanager
-async def cache_is_corrupt(stage: Stage) -> AsyncIterator[None]:
-    async with redis.Redis.from_url(stage.redis.url) as client:
+async def cache_is_corrupt(environment: DrillEnvironment) -> AsyncIterator[None]:
+    async with redis.Redis.from_url(environment.redis.url) as client:
 
-        async def spoil() -> None:
+        async def corrupt() -> None:
             async for key in client.scan_iter("support:timeline:*", count=1000):
                 if not key.endswith(b"claim"):
                     await client.set(key, b"not a timeline", xx=True, keepttl=True)
 
-        async with again_and_again(spoil, 0.02):
+        async with repeatedly(corrupt, 0.02):
             yield
         await client.flushdb()
 
 
 @asynccontextmanager
-async def cache_forgets(stage: Stage) -> AsyncIterator[None]:
-    async with redis.Redis.from_url(stage.redis.url) as client, again_and_again(client.flushdb, 0.02):
+async def cache_is_emptied(environment: DrillEnvironment) -> AsyncIterator[None]:
+    async with redis.Redis.from_url(environment.redis.url) as client, repeatedly(client.flushdb, 0.02):
         yield
 
 
 @asynccontextmanager
-async def loop_is_held(stage: Stage) -> AsyncIterator[None]:
-    async def hold() -> None:
-        stage.service.freeze()
+async def event_loop_is_blocked(environment: DrillEnvironment) -> AsyncIterator[None]:
+    async def block_loop() -> None:
+        environment.service.freeze()
         try:
-            await asyncio.sleep(0.38)  # a scrape waits 0.5 s
+            await asyncio.sleep(0.38)  # shorter than the scrape timeout of 0.5 s
         finally:
-            stage.service.thaw()
+            environment.service.thaw()
 
-    async with again_and_again(hold, 0.2):
+    async with repeatedly(block_loop, 0.2):
         yield
 
 
 @asynccontextmanager
-async def service_is_killed(stage: Stage) -> AsyncIterator[None]:
-    stage.service.kill()
+async def service_is_killed(environment: DrillEnvironment) -> AsyncIterator[None]:
+    environment.service.kill()
     yield
-    await stage.service.start()
+    await environment.service.start()
 
 
 @asynccontextmanager
-async def tickets_flood(stage: Stage) -> AsyncIterator[None]:
-    stage.traffic.unread = 45.0
+async def case_volume_is_high(environment: DrillEnvironment) -> AsyncIterator[None]:
+    environment.traffic.unread_cases = 45.0
     yield
-    stage.traffic.unread = 0.0
+    environment.traffic.unread_cases = 0.0
 
 
 @asynccontextmanager
-async def tickets_stop(stage: Stage) -> AsyncIterator[None]:
-    stage.traffic.opened = 0.0
+async def no_cases_are_opened(environment: DrillEnvironment) -> AsyncIterator[None]:
+    environment.traffic.cases = 0.0
     yield
-    stage.traffic.opened = 4.0
+    environment.traffic.cases = 4.0
 
 
 @asynccontextmanager
-async def probe_stops(stage: Stage) -> AsyncIterator[None]:
-    stage.probe.kill()
+async def probe_stops(environment: DrillEnvironment) -> AsyncIterator[None]:
+    environment.probe.kill()
     yield
-    await stage.probe.start()
+    await environment.probe.start()
 
 
 @asynccontextmanager
-async def events_redis_is_down(stage: Stage) -> AsyncIterator[None]:
-    stage.events.kill()
+async def events_redis_is_down(environment: DrillEnvironment) -> AsyncIterator[None]:
+    environment.events.kill()
     yield
-    await asyncio.to_thread(stage.events.start)
+    await asyncio.to_thread(environment.events.start)
 
 
 @asynccontextmanager
-async def consumer_may_not_read(stage: Stage) -> AsyncIterator[None]:
-    """Redis refuses the one command that events are read with, as after a wrong change of its users' rights."""
-    async with redis.Redis.from_url(stage.events_url) as client:
+async def consumer_may_not_read(environment: DrillEnvironment) -> AsyncIterator[None]:
+    """Redis refuses the command that reads events, as after a wrong change of user permissions."""
+    async with redis.Redis.from_url(environment.events_url) as client:
         await client.execute_command("ACL", "SETUSER", "default", "-xreadgroup")
         yield
         await client.execute_command("ACL", "SETUSER", "default", "+xreadgroup")
 
 
 @asynccontextmanager
-async def consumer_is_stuck(stage: Stage) -> AsyncIterator[None]:
+async def consumer_is_stuck(environment: DrillEnvironment) -> AsyncIterator[None]:
     data = {"orderId": "ORD-1", "status": "in_transit"}
     event = {"specversion": "1.0", "source": "/fulfillment", "type": "fulfillment.shipment.updated.v1", "data": data}
-    async with consumer_may_not_read(stage), redis.Redis.from_url(stage.events_url) as client:
+    async with consumer_may_not_read(environment), redis.Redis.from_url(environment.events_url) as client:
         for number in range(300):
             await client.xadd(INBOUND, {"event": json.dumps(event | {"id": f"e-{number}"})})
         yield
 
 
 @asynccontextmanager
-async def event_is_poison(stage: Stage) -> AsyncIterator[None]:
-    async with redis.Redis.from_url(stage.events_url) as client:
+async def event_is_invalid(environment: DrillEnvironment) -> AsyncIterator[None]:
+    async with redis.Redis.from_url(environment.events_url) as client:
         await client.xadd(INBOUND, {"event": "no event"})
     yield
-    (letter,) = map(json.loads, (await stage.service.run("events", "dead-letters", "list")).splitlines())
-    await stage.service.run("events", "dead-letters", "drop", letter["id"])
+    (letter,) = map(json.loads, (await environment.service.run("events", "dead-letters", "list")).splitlines())
+    await environment.service.run("events", "dead-letters", "drop", letter["id"])
 
 
 @asynccontextmanager
-async def sealing_is_refused(stage: Stage) -> AsyncIterator[None]:
-    """The head of the chain can't be moved, as where someone restored it with other rights; changes go on."""
-    await stage.service.change_database(
+async def sealing_is_refused(environment: DrillEnvironment) -> AsyncIterator[None]:
+    """The head of the audit chain can't be updated, as after a restore with other permissions; changes succeed."""
+    await environment.service.change_database(
         "CREATE TRIGGER drill BEFORE UPDATE ON audit_head BEGIN SELECT RAISE(ABORT, 'a drill'); END"
     )
     yield
-    await stage.service.change_database("DROP TRIGGER drill")
+    await environment.service.change_database("DROP TRIGGER drill")
 
 
 @asynccontextmanager
-async def nothing(_: Stage) -> AsyncIterator[None]:
+async def no_fault(_: DrillEnvironment) -> AsyncIterator[None]:
     yield

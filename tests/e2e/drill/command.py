@@ -1,6 +1,6 @@
-"""`support-service` with its own rests divided as the waits of rules are, where they would be seen.
+"""`support-service` with its intervals divided like the waits of the rules.
 
-Nothing rests for less than a quarter of a second, and the relay's lease keeps a second, since this machine is busy.
+No interval is shorter than a quarter of a second, and the relay's lease lasts at least a second: the machine is busy.
 """
 
 import os
@@ -22,16 +22,16 @@ from support_service.timeline.cache.base import RedisCacheTimings
 from support_service.timeline.component import TimelineTimings
 from tests.e2e.drill import TIME
 
-LEAST = 0.25  # seconds
+MINIMUM = 0.25  # seconds
 
 
 def shorter(seconds: float) -> float:
-    """A rest, divided."""
-    return max(LEAST, seconds / TIME)
+    """Return an interval divided by TIME, or the minimum."""
+    return max(MINIMUM, seconds / TIME)
 
 
-USUAL = Timings()
-maintenance = USUAL.attachments.maintenance
+DEFAULTS = Timings()
+maintenance = DEFAULTS.attachments.maintenance
 reconcile_interval = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(maintenance.reconcile_interval)))
 first, last = (min(reconcile_interval, shorter(seconds)) for seconds in maintenance.first_reconcile_delay)
 server.build = partial(
@@ -39,22 +39,22 @@ server.build = partial(
     timings=Timings(
         timeline=TimelineTimings(
             breaker=BreakerTimings(
-                open_for=USUAL.timeline.breaker.open_for / TIME,
-                max_open_for=USUAL.timeline.breaker.max_open_for / TIME,
+                open_for=DEFAULTS.timeline.breaker.open_for / TIME,
+                max_open_for=DEFAULTS.timeline.breaker.max_open_for / TIME,
             ),
-            redis=RedisCacheTimings(reconnect_interval=USUAL.timeline.redis.reconnect_interval / TIME),
+            redis=RedisCacheTimings(reconnect_interval=DEFAULTS.timeline.redis.reconnect_interval / TIME),
         ),
-        audit=SealerTimings(seal_interval=shorter(USUAL.audit.seal_interval)),
+        audit=SealerTimings(seal_interval=shorter(DEFAULTS.audit.seal_interval)),
         events=EventTimings(
-            backlog_refresh_interval=shorter(USUAL.events.backlog_refresh_interval),
-            consumer=ConsumerTimings(backoff=Backoff(LEAST, shorter(USUAL.events.consumer.backoff.maximum))),
+            backlog_refresh_interval=shorter(DEFAULTS.events.backlog_refresh_interval),
+            consumer=ConsumerTimings(backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.consumer.backoff.maximum))),
             relay=RelayTimings(
-                backoff=Backoff(LEAST, shorter(USUAL.events.relay.backoff.maximum)),
-                lease_duration=max(1.0, USUAL.events.relay.lease_duration / TIME),
+                backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.relay.backoff.maximum)),
+                lease_duration=max(1.0, DEFAULTS.events.relay.lease_duration / TIME),
             ),
         ),
         attachments=AttachmentTimings(
-            backlog_refresh_interval=shorter(USUAL.attachments.backlog_refresh_interval),
+            backlog_refresh_interval=shorter(DEFAULTS.attachments.backlog_refresh_interval),
             maintenance=MaintenanceTimings(
                 garbage_collection_interval=shorter(maintenance.garbage_collection_interval),
                 offload_interval=shorter(maintenance.offload_interval),

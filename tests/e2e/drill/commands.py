@@ -1,4 +1,4 @@
-"""The service and the probe as processes, started, killed and started again at the same address."""
+"""The service and the probe as processes that can be killed and restarted at the same address."""
 
 import asyncio
 import signal
@@ -15,14 +15,14 @@ from tests.support.process import environment
 from tests.support.servers import find_binary, free_port
 
 ROOT = Path(__file__).parents[3]
-START = 60.0  # seconds, on a busy machine
-OURS = (sys.executable, "-m", "tests.e2e.drill.command")
-# A disk of its own for one process and whoever it starts: nobody else sees it, and it is gone with them.
-ON_A_DISK = 'mount -t tmpfs -o size="$0" none "$1" && shift && exec "$@"'
+START_TIMEOUT = 60.0  # seconds, on a busy machine
+COMMAND = (sys.executable, "-m", "tests.e2e.drill.command")
+# A separate disk for a process and its children: invisible to others, and gone when they end.
+WITH_SEPARATE_DISK = 'mount -t tmpfs -o size="$0" none "$1" && shift && exec "$@"'
 
 
 class Command:
-    """A `support-service` command that listens; it is there once its path answers with 200."""
+    """A `support-service` command that listens; it is ready once its path answers with 200."""
 
     def __init__(self, folder: Path, name: str, path: str) -> None:
         self._port = free_port()
@@ -35,27 +35,27 @@ class Command:
         self.process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Start it and wait until it is there."""
+        """Start the process, and wait until it is ready."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
         async with aiohttp.ClientSession() as session:
-            await eventually(lambda: self._is_there(session), START)
+            await eventually(lambda: self._is_ready(session), START_TIMEOUT)
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill the process, as a crash would."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
     def freeze(self) -> None:
-        """Let it do nothing for a while."""
+        """Suspend the process."""
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         self.process.send_signal(signal.SIGCONT)
 
-    async def _is_there(self, session: aiohttp.ClientSession) -> bool:
+    async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
             async with session.get(self._ready_at) as response:
                 return response.status == 200
@@ -66,7 +66,7 @@ class Command:
 
 
 class Service(Command):
-    """`support-service serve`, on this machine's disk or, with `disk` bytes, on one of its own."""
+    """`support-service serve`, on this machine's disk or, with `disk` bytes, on a separate one."""
 
     def __init__(self, folder: Path, disk: int | None, **variables: str) -> None:
         super().__init__(folder, "service", "/readyz")
@@ -81,29 +81,29 @@ class Service(Command):
             SUPPORT_LOG_LEVEL="warning",
             **variables,
         )
-        self._command = (*OURS, "serve")
+        self._command = (*COMMAND, "serve")
         if disk is not None:
-            apart = (find_binary("unshare"), "--mount", "--map-root-user", "sh", "-c", ON_A_DISK)
-            self._command = (*apart, str(disk), str(self.files), *self._command)
+            unshare = (find_binary("unshare"), "--mount", "--map-root-user", "sh", "-c", WITH_SEPARATE_DISK)
+            self._command = (*unshare, str(disk), str(self.files), *self._command)
 
     @property
     def disk(self) -> Path:
-        """The folder of files as the service sees it."""
+        """The attachment directory as the service sees it."""
         return Path(f"/proc/{self.process.pid}/root{self.files}")
 
     async def change_database(self, statement: str) -> None:
-        """Change its database behind its back."""
+        """Run a statement on the service's database."""
 
         def change() -> None:
-            with closing(sqlite3.connect(self._database, timeout=START, isolation_level=None)) as connection:
+            with closing(sqlite3.connect(self._database, timeout=START_TIMEOUT, isolation_level=None)) as connection:
                 connection.execute(statement)
 
         await asyncio.to_thread(change)
 
     async def run(self, *arguments: str) -> str:
-        """What another command prints in the service's environment; raises where it fails."""
+        """Run another command in the service's environment; return its output, or raise if it fails."""
         process = await asyncio.create_subprocess_exec(
-            *(*OURS, *arguments), cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            *(*COMMAND, *arguments), cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         out, errors = await process.communicate()
         if process.returncode:
@@ -117,5 +117,5 @@ class Probe(Command):
     def __init__(self, folder: Path, service: Service, interval: float, *arguments: str) -> None:
         super().__init__(folder, "probe", "/metrics")
         self.environment = environment()
-        where = (f"--base-url={service.address}", f"--listen={self.target}", f"--interval={interval:g}s")
-        self._command = (*OURS, "probe", *where, "--event-threshold=1s", *arguments)
+        addresses = (f"--base-url={service.address}", f"--listen={self.target}", f"--interval={interval:g}s")
+        self._command = (*COMMAND, "probe", *addresses, "--event-threshold=1s", *arguments)

@@ -1,4 +1,4 @@
-"""What is broken, how it is repaired, and which alerts are to be told of it: these and no others."""
+"""Each fault of the drill: how it is injected, and exactly which alerts it must raise."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -6,24 +6,24 @@ from dataclasses import dataclass, field
 
 from tests.e2e.drill import breaking, breaking_files
 from tests.e2e.drill.breaking_files import GIB
-from tests.e2e.drill.stage import Scene, Stage
+from tests.e2e.drill.environment import DrillEnvironment, Scenario
 
-Broken = Callable[[Stage], AbstractAsyncContextManager[None]]
+Injection = Callable[[DrillEnvironment], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that breaks: `broken` holds it so for the length of a block, and leaves it repaired."""
+    """A fault; `inject` holds it for the length of a block, and repairs it."""
 
     name: str
-    alerts: frozenset[str]  # with the label that tells them apart, as `SupportTimelineSourceDown[order]`
-    broken: Broken
-    before: Callable[[Stage], Awaitable[None]] | None = None  # done before anyone watches
-    scene: Scene = field(default_factory=Scene)
+    alerts: frozenset[str]  # with their distinguishing label, such as `SupportTimelineSourceDown[order]`
+    inject: Injection
+    before: Callable[[DrillEnvironment], Awaitable[None]] | None = None  # runs before monitoring starts
+    scenario: Scenario = field(default_factory=Scenario)
 
 
-def _fault(name: str, alerts: str, broken: Broken, **more: object) -> Fault:
-    return Fault(name, frozenset(alerts.split()), broken, **more)
+def _fault(name: str, alerts: str, inject: Injection, **more: object) -> Fault:
+    return Fault(name, frozenset(alerts.split()), inject, **more)
 
 
 BURN = "SupportTimelineErrorBudgetBurnFast"
@@ -35,53 +35,63 @@ FAULTS = (
         "order is slow",
         "SupportTimelineLatencyHigh",
         breaking.order_is_slow,
-        scene=Scene(
+        scenario=Scenario(
             settings={
                 "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "4",
                 "SUPPORT_TIMELINE_DEADLINE": "5",
-                "SUPPORT_TIMELINE_CONNECTIONS": "128",  # slow, and not short of places
+                "SUPPORT_TIMELINE_CONNECTIONS": "128",  # slow, but with enough connections
             },
-            probe=("--threshold=5s", "--event-threshold=10s"),  # who lets timelines take 5 s tells the probe
-            load={"opened": 8.0, "reads": 70.0},  # of the reads, few are late: no budget burns
+            probe=("--threshold=5s", "--event-threshold=10s"),  # the probe must accept timelines of 5 s too
+            load={"cases": 8.0, "reads": 70.0},  # few reads are late, so that no error budget burns
         ),
     ),
     _fault("payment answers 500", f"{DOWN}[payment] {BURN}", breaking.payment_fails),
     _fault(
-        "payment answers nonsense",
+        "payment answers are invalid",
         f"SupportTimelineCollectionFailures[aggregate] {PROBE} {BURN}",
-        breaking.payment_talks_nonsense,
+        breaking.payment_answers_are_invalid,
     ),
     _fault("all sources down", f"{DOWN}[order] {DOWN}[payment] {DOWN}[fulfillment] {BURN}", breaking.sources_are_down),
     _fault("Redis killed", "SupportTimelineCacheErrors", breaking.redis_is_killed),
     _fault("Redis frozen", "SupportTimelineCacheErrors", breaking.redis_freezes),
     _fault("cache corrupt", "SupportTimelineCollectionFailures[cache_decode]", breaking.cache_is_corrupt),
-    _fault("cache forgets", "SupportTimelineCacheMissSurge", breaking.cache_forgets),
-    _fault("backlog high", "SupportAttachmentBacklogHigh", breaking_files.backlog_is_high, before=breaking_files.fill),
+    _fault("cache emptied", "SupportTimelineCacheMissSurge", breaking.cache_is_emptied),
+    _fault(
+        "backlog high",
+        "SupportAttachmentBacklogHigh",
+        breaking_files.backlog_is_high,
+        before=breaking_files.fill_backlog,
+    ),
     _fault(
         "disk nearly full",
         "SupportAttachmentDiskFull",
         breaking_files.disk_fills_up,
-        scene=Scene(disk=18 * GIB, settings={"SUPPORT_ATTACHMENT_DISK_RESERVE": str(GIB // 4)}),
+        scenario=Scenario(disk=18 * GIB, settings={"SUPPORT_ATTACHMENT_DISK_RESERVE": str(GIB // 4)}),
     ),
-    _fault("fast growth", "SupportAttachmentGrowthRapid", breaking_files.files_pour_in),
-    _fault("S3 down", "SupportAttachmentOffloadFailing", breaking_files.s3_is_down, scene=Scene(s3=True)),
+    _fault("fast growth", "SupportAttachmentGrowthRapid", breaking_files.files_grow_fast),
+    _fault("S3 down", "SupportAttachmentOffloadFailing", breaking_files.s3_is_down, scenario=Scenario(s3=True)),
     _fault(
         "file missing",
         "SupportAttachmentIntegrity",
         breaking_files.file_is_missing,
-        before=breaking_files.keep_one,
-        scene=Scene(settings={"DRILL_SWEEP_EVERY": "1"}),  # an hour is no part of the drill
+        before=breaking_files.upload_large_file,
+        scenario=Scenario(settings={"DRILL_SWEEP_EVERY": "1"}),  # the default of an hour is too long for a drill
     ),
-    _fault("relay stuck", "SupportOutboxStalled", breaking.events_redis_is_down, scene=Scene(events_apart=True)),
+    _fault(
+        "relay stuck",
+        "SupportOutboxStalled",
+        breaking.events_redis_is_down,
+        scenario=Scenario(separate_events_redis=True),
+    ),
     _fault("consumer stuck", f"SupportEventsConsumerStalled {PROBE}", breaking.consumer_is_stuck),
-    _fault("poison event", "SupportEventsDeadLettered", breaking.event_is_poison),
-    _fault("probe fails", PROBE, breaking.consumer_may_not_read),  # too few events for anyone else to notice
+    _fault("invalid event", "SupportEventsDeadLettered", breaking.event_is_invalid),
+    _fault("probe fails", PROBE, breaking.consumer_may_not_read),  # too few events for the other alerts
     _fault("probe stopped", "SupportProbeMissing", breaking.probe_stops),
     _fault("service killed", "SupportServiceDown", breaking.service_is_killed),
-    _fault("event loop held", "SupportEventLoopLag", breaking.loop_is_held),
+    _fault("event loop blocked", "SupportEventLoopLag", breaking.event_loop_is_blocked),
     _fault("audit log not sealed", "SupportAuditUnsealed", breaking.sealing_is_refused),
     _fault("5 % of requests fail", f"SupportApiErrorBudgetBurnFast {PROBE}", breaking_files.uploads_fail),
-    _fault("ticket flood", "SupportTicketTrafficAnomaly[spike]", breaking.tickets_flood),
-    _fault("ticket silence", "SupportTicketTrafficAnomaly[silence]", breaking.tickets_stop),
-    _fault("a healthy hour", "", breaking.nothing, scene=Scene(s3=True)),
+    _fault("many new cases", "SupportTicketTrafficAnomaly[spike]", breaking.case_volume_is_high),
+    _fault("no new cases", "SupportTicketTrafficAnomaly[silence]", breaking.no_cases_are_opened),
+    _fault("a healthy hour", "", breaking.no_fault, scenario=Scenario(s3=True)),
 )

@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager with the committed configuration, its waits divided, and a past to compare with."""
+"""Prometheus and Alertmanager with the committed configuration, divided waits, and a history to compare with."""
 
 import re
 import shutil
@@ -19,15 +19,15 @@ from tests.support.calls import eventually
 from tests.support.servers import find_binary, free_port
 
 OBSERVABILITY = Path(rules.__file__).parent
-START = 120.0  # seconds, on a busy machine
+START_TIMEOUT = 120.0  # seconds, on a busy machine
 WAIT = re.compile(r"((?:_wait|_interval): )(\d+[smh])")
-STEP = 5.0  # seconds between the samples of the past
-# What a healthy week would have left, at the pace of `Traffic`.
+STEP = 5.0  # seconds between samples of the history
+# What a healthy week would have recorded, at the rates of `Traffic`.
 TICKETS = {"support:tickets_created:rate15m": 4.0}
 CACHE = {"support:timeline_cache_misses:increase": 10.0, "support:timeline_cache_reads:increase": 25.0}
-OURS = 'job="support-service",http_route="/support/cases",http_response_status_code="200"'
-COUNTED = {  # a second
-    f"http_server_request_duration_seconds_count{{{OURS}}}": 30.0,
+LABELS = 'job="support-service",http_route="/support/cases",http_response_status_code="200"'
+COUNTERS = {  # increase per second
+    f"http_server_request_duration_seconds_count{{{LABELS}}}": 30.0,
     'support_timeline_read_seconds_count{completeness="complete"}': 12.0,
     'support_timeline_read_seconds_bucket{completeness="complete",le="2.0"}': 12.0,
 }
@@ -35,7 +35,7 @@ COUNTED = {  # a second
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of rules: when it was last evaluated, and which of its alerts fire, Watchdog aside."""
+    """A rule group: when it was last evaluated, and which of its alerts fire, except Watchdog."""
 
     name: str
     evaluated: str
@@ -43,7 +43,7 @@ class Group:
 
 
 class Monitoring:
-    """Both, as processes on free ports."""
+    """Prometheus and Alertmanager as processes on free ports."""
 
     def __init__(self, folder: Path, targets: dict[str, list[str]], receiver: Receiver) -> None:
         self._folder = folder
@@ -54,10 +54,10 @@ class Monitoring:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Start both and wait until they answer."""
+        """Start both, and wait until they are ready."""
         self._configure_prometheus()
         self._configure_alertmanager()
-        self._remember()
+        self._write_history()
         self._run(
             find_binary("prometheus-alertmanager"),
             "--config.file=alertmanager.yml",
@@ -75,21 +75,21 @@ class Monitoring:
         )
         self._session = aiohttp.ClientSession()
         for port in (self._prometheus, self._alertmanager):
-            await eventually(lambda port=port: self._ready(port), START)
+            await eventually(lambda port=port: self._ready(port), START_TIMEOUT)
 
     async def watch(self) -> None:
-        """Load the rules, once every target has been scraped.
+        """Load the rules once every target has been scraped.
 
-        Prometheus takes 5 s to find its targets: nothing against real waits, and an outage against divided ones.
+        Prometheus takes 5 s to find its targets, which divided waits would count as an outage.
         """
         for name, document in rules.documents(time=TIME, size=SIZE).items():
             (self._folder / "rules" / f"{name}.yaml").write_text(rules.dump(document))
-        await eventually(lambda: self._value("min(up)"), START)
+        await eventually(lambda: self._value("min(up)"), START_TIMEOUT)
         self._prometheus_process.send_signal(signal.SIGHUP)
-        await eventually(self.groups, START)
+        await eventually(self.groups, START_TIMEOUT)
 
     async def close(self) -> None:
-        """End both."""
+        """Kill both."""
         if self._session is not None:
             await self._session.close()
         for process in self._processes:
@@ -97,12 +97,12 @@ class Monitoring:
             process.wait()
 
     async def active(self) -> set[str]:
-        """The alerts that Alertmanager neither inhibits nor holds back, with the label that tells them apart."""
+        """Return the alerts that Alertmanager neither inhibits nor silences, with their distinguishing label."""
         found = await self._get(self._alertmanager, "/api/v2/alerts?active=true&inhibited=false&silenced=false")
-        return {_named(alert["labels"]) for alert in found} - {"Watchdog"}
+        return {_name(alert["labels"]) for alert in found} - {"Watchdog"}
 
     async def groups(self) -> list[Group]:
-        """The groups of rules as they stand."""
+        """Return the rule groups."""
         found = await self._get(self._prometheus, "/api/v1/rules?type=alert")
         return [
             Group(
@@ -114,7 +114,7 @@ class Monitoring:
         ]
 
     async def _value(self, query: str) -> float | None:
-        """The value of a query with one result."""
+        """Return the value of a query with one result."""
         found = await self._get(self._prometheus, f"/api/v1/query?query={query}")
         result = found["data"]["result"]
         return float(result[0]["value"][1]) if result else None
@@ -151,7 +151,7 @@ class Monitoring:
         )
         config = yaml.safe_load(text)
         for receiver in config["receivers"]:
-            receiver.pop("email_configs", None)  # no mail server runs here
+            receiver.pop("email_configs", None)  # there is no mail server in the drill
         (self._folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
         secrets = self._folder / "secrets"
         secrets.mkdir()
@@ -160,8 +160,8 @@ class Monitoring:
         (secrets / "dead_mans_switch_url").write_text(self._receiver.url("/watchdog"))
         (secrets / "smtp_password").write_text("none")
 
-    def _remember(self) -> None:
-        """Write the past: seven days of traffic, one of the cache, three of what the objectives count."""
+    def _write_history(self) -> None:
+        """Write the history: seven days of traffic, one of the cache, three of what the objectives count."""
         now = time.time()
         lines: list[str] = []
 
@@ -171,18 +171,18 @@ class Monitoring:
                 family = name.partition("{")[0]
                 lines.append(f"# TYPE {family} unknown\n") if f"# TYPE {family} unknown\n" not in lines else None
                 for step in range(steps):
-                    reached = value * step * STEP if counter else value
-                    lines.append(f"{name} {reached:g} {now - (steps - step) * STEP:.3f}\n")
+                    sample = value * step * STEP if counter else value
+                    lines.append(f"{name} {sample:g} {now - (steps - step) * STEP:.3f}\n")
 
         series(TICKETS, 7.1)
         series(CACHE, 1)
-        series(COUNTED, 3, counter=True)
-        past = self._folder / "past.txt"
-        past.write_text("".join(lines) + "# EOF\n")
+        series(COUNTERS, 3, counter=True)
+        history = self._folder / "history.txt"
+        history.write_text("".join(lines) + "# EOF\n")
         subprocess.run(
             [
                 *(find_binary("promtool"), "tsdb", "create-blocks-from", "--max-block-duration=192h"),
-                *("openmetrics", past, self._folder / "data"),
+                *("openmetrics", history, self._folder / "data"),
             ],
             check=True,
             stdout=subprocess.DEVNULL,
@@ -196,6 +196,6 @@ class Monitoring:
         return process
 
 
-def _named(labels: dict[str, str]) -> str:
+def _name(labels: dict[str, str]) -> str:
     detail = labels.get("dependency") or labels.get("stage") or labels.get("direction")
     return f"{labels['alertname']}[{detail}]" if detail else labels["alertname"]

@@ -1,4 +1,4 @@
-"""What Slack, the pager and the dead man's switch would get: a receiver that keeps every post."""
+"""A receiver in place of Slack, the pager and the dead man's switch, which keeps every message."""
 
 import asyncio
 import re
@@ -24,12 +24,12 @@ class Post:
 
 
 class Receiver:
-    """Listens where the secrets say that Slack and the pager are."""
+    """Listens at the addresses that the secrets give for Slack, the pager and the dead man's switch."""
 
     def __init__(self) -> None:
         self.slack: list[Post] = []
-        self.paged: list[str] = []  # alerts that the pager was given
-        self.beats = 0  # of the watchdog
+        self.paged: list[str] = []  # alerts that the pager received
+        self.beats = 0  # notifications of the watchdog
         app = web.Application()
         app.router.add_post("/slack", self._slack)
         app.router.add_post("/pager", self._pager)
@@ -41,11 +41,11 @@ class Receiver:
         await self._server.start_server()
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop listening."""
         await self._server.close()
 
     def url(self, path: str) -> str:
-        """The address of one of the three."""
+        """Return the URL of one of the three."""
         return str(self._server.make_url(path))
 
     async def _slack(self, request: web.Request) -> web.Response:

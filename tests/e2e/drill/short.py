@@ -1,22 +1,21 @@
-"""The drill in its short form, with real Prometheus and Alertmanager; `make drill` has all of it.
+"""The short form of the drill, with real Prometheus and Alertmanager; `make drill` runs all faults.
 
-It holds seconds against rules whose waits are divided, so `make test` runs it once the other tests are done,
-and not so fast.
+It depends on seconds of real time, so `make test` runs it after the other tests, and at a slower pace.
 """
 
 import pytest
 from observability import rules
 
 from tests.e2e.drill.faults import FAULTS
-from tests.e2e.drill.play import play
+from tests.e2e.drill.run import run_fault
 from tests.support.servers import MissingServer, find_binary
 
-NAMED = {fault.name: fault for fault in FAULTS}
-SHORT = [NAMED[name] for name in ("payment answers 500", "service killed", "poison event")]
+FAULTS_BY_NAME = {fault.name: fault for fault in FAULTS}
+SHORT_FORM = [FAULTS_BY_NAME[name] for name in ("payment answers 500", "service killed", "invalid event")]
 
 
 @pytest.fixture(autouse=True)
-def _programs(processes):
+def _required_programs(processes):
     for program in ("prometheus", "promtool", "prometheus-alertmanager"):
         try:
             find_binary(program)
@@ -24,10 +23,10 @@ def _programs(processes):
             pytest.exit(str(missing), returncode=1)
 
 
-@pytest.mark.parametrize("fault", SHORT, ids=lambda fault: fault.name)
-async def test_on_call_is_told_exactly_what_is_broken(fault):
-    """A fault brings its alerts and no others to #data-ops, with their runbooks, and all are over in time."""
-    outcome = await play(fault)
+@pytest.mark.parametrize("fault", SHORT_FORM, ids=lambda fault: fault.name)
+async def test_fault_raises_exactly_its_alerts_with_runbooks(fault):
+    """The alerts reach #data-ops with their runbooks, and are resolved in time."""
+    outcome = await run_fault(fault)
     assert outcome.good, outcome
     runbooks = {alert.name: alert.runbook for alert in rules.ALERTS}
-    assert outcome.runbooks == {name: runbooks[name] for name in outcome.told}
+    assert outcome.runbooks == {name: runbooks[name] for name in outcome.alerts}

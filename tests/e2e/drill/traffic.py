@@ -1,4 +1,4 @@
-"""Load as agents make it: new cases that are read once, cases that are read again, small files."""
+"""The usual load: new cases that are read once, cases that are read again, and small files."""
 
 import asyncio
 import random
@@ -14,24 +14,29 @@ RECENT = 20  # cases that are read again
 
 @dataclass
 class Traffic:
-    """How much of what comes, a second; a fault may change it while it runs."""
+    """Rates per second; a fault may change them while the load runs."""
 
     address: str
-    opened: float = 4.0
+    cases: float = 4.0
     reads: float = 8.0
-    files: float = 1.0
+    uploads: float = 1.0
     file_size: int = 100
-    unread: float = 0.0  # cases that are opened and not looked at: a flood
+    unread_cases: float = 0.0  # cases that are opened and never read
     _recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
     _session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Traffic"]:
-        """Load for the length of a block; answers are not looked at, which is what the alerts are for."""
+        """Generate load for the length of a block; responses are not checked, since the alerts do that."""
         timeout = aiohttp.ClientTimeout(total=8)
         async with aiohttp.ClientSession(self.address, timeout=timeout) as self._session:
-            sources = ((self._open, "opened"), (self._read, "reads"), (self._file, "files"), (self._flood, "unread"))
-            tasks = [asyncio.create_task(self._repeat(call, rate)) for call, rate in sources]
+            calls = (
+                (self._open, "cases"),
+                (self._read, "reads"),
+                (self._file, "uploads"),
+                (self._open_unread, "unread_cases"),
+            )
+            tasks = [asyncio.create_task(self._repeat(call, rate)) for call, rate in calls]
             try:
                 yield self
             finally:
@@ -40,7 +45,7 @@ class Traffic:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def open_case(self, *, read: bool = True) -> str:
-        """A case about an order of its own, read once."""
+        """Open a case about its own order; `read` reads it once."""
         body = {"subject": "A parcel", "channel": "email"}
         body["context"] = [{"type": "order", "orderId": f"ORD-{random.randrange(10**9)}"}]
         async with self._session.post("/support/cases", json=body) as response:
@@ -51,7 +56,7 @@ class Traffic:
         return case
 
     async def upload(self, case: str, size: int) -> str:
-        """A file; gives its path."""
+        """Upload a file; return its id."""
         form = aiohttp.FormData()
         form.add_field("file", random.randbytes(size), filename="photo.bin")
         async with self._session.post(f"/support/cases/{case}/attachments", data=form) as response:
@@ -63,13 +68,13 @@ class Traffic:
             pass
 
     async def _repeat(self, call: Callable[[], Awaitable[object]], rate: str) -> None:
-        """Start a call as often as its rate says, whether or not earlier ones have ended."""
+        """Make calls at the given rate, whether or not earlier calls have ended."""
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
-                wanted = getattr(self, rate)
-                await asyncio.sleep(1 / wanted if wanted else 0.1)
-                if wanted and len(running) < 100:
+                per_second = getattr(self, rate)
+                await asyncio.sleep(1 / per_second if per_second else 0.1)
+                if per_second and len(running) < 100:
                     task = asyncio.create_task(self._once(call))
                     running.add(task)
                     task.add_done_callback(running.discard)
@@ -85,7 +90,7 @@ class Traffic:
     async def _open(self) -> None:
         await self.open_case()
 
-    async def _flood(self) -> None:
+    async def _open_unread(self) -> None:
         await self.open_case(read=False)
 
     async def _read(self) -> None:

@@ -1,4 +1,4 @@
-"""Everything that a fault is played on, fresh for each: nothing of one fault is left when the next begins."""
+"""The environment of a fault. Each fault gets a new one, so that faults do not affect each other."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,58 +13,60 @@ from tests.e2e.drill.traffic import Traffic
 from tests.support.servers import RedisServer, S3Server
 from tests.support.upstream import OrderService, PagedService, fulfillment_service, payment_service
 
-SETTLE = 6 * EVALUATION  # of load, before anything is broken: every window of the alerts has seen health
+SETTLE = 6 * EVALUATION  # of load before the fault, so that every window of the alerts has healthy samples
 BUCKET = "case-files"
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What a fault needs beside the usual."""
+class Scenario:
+    """What a fault needs in addition to the usual environment."""
 
     settings: dict[str, str] = field(default_factory=dict)  # of the service
-    load: dict[str, float] = field(default_factory=dict)  # other than usual
+    load: dict[str, float] = field(default_factory=dict)  # rates of `Traffic` that differ
     probe: tuple[str, ...] = ()  # arguments
-    s3: bool = False  # files move there within a second
-    events_apart: bool = False  # a Redis for events alone
-    disk: int | None = None  # bytes, where the service has a disk of its own
+    s3: bool = False  # files are offloaded within a second
+    separate_events_redis: bool = False
+    disk: int | None = None  # bytes, if the service has a separate disk
 
 
-class Stage:
-    """The parts of one play."""
+class DrillEnvironment:
+    """The components that a fault runs with."""
 
-    def __init__(self, folder: Path, scene: Scene) -> None:
+    def __init__(self, folder: Path, scenario: Scenario) -> None:
         self._folder = folder
-        self._scene = scene
+        self._scenario = scenario
         self.redis = RedisServer(folder)
-        self.events = RedisServer(folder) if scene.events_apart else self.redis
+        self.events = RedisServer(folder) if scenario.separate_events_redis else self.redis
         self.s3 = S3Server(folder)
         self.orders, self.payments, self.shipments = OrderService(), payment_service(), fulfillment_service()
         self.receiver = Receiver()
-        self.kept: list[tuple[str, str]] = []  # files, by their case
-        self.disk = scene.disk
+        self.large_files: list[tuple[str, str]] = []  # as (case, attachment)
+        self.disk = scenario.disk
         self.service = Service(folder, self.disk, **self._variables())
-        self.probe = Probe(folder, self.service, EVALUATION, *scene.probe)
+        self.probe = Probe(folder, self.service, EVALUATION, *scenario.probe)
         self.traffic = Traffic(self.service.address)
         self.monitoring: Monitoring
 
     @property
     def sources(self) -> tuple[OrderService, PagedService, PagedService]:
-        """The services behind the timeline."""
+        """The upstream services of the timeline."""
         return self.orders, self.payments, self.shipments
 
     @property
     def events_url(self) -> str:
-        """Where the streams of events are: in another database than the cache, which may be emptied."""
+        """The URL of the event streams: another database than that of the cache, which may be flushed."""
         return f"{self.events.url.removesuffix('0')}1"
 
     @asynccontextmanager
-    async def open(self, before: Callable[["Stage"], Awaitable[None]] | None = None) -> AsyncIterator["Stage"]:
-        """Start everything, with load; something may be done before anyone watches."""
+    async def open(
+        self, before: Callable[["DrillEnvironment"], Awaitable[None]] | None = None
+    ) -> AsyncIterator["DrillEnvironment"]:
+        """Start all components with load; `before` runs before monitoring starts."""
         async with AsyncExitStack() as stack:
-            for server in (self.redis, self.events, *([self.s3] if self._scene.s3 else [])):
+            for server in (self.redis, self.events, *([self.s3] if self._scenario.s3 else [])):
                 server.start()
                 stack.callback(server.close)
-            if self._scene.s3:
+            if self._scenario.s3:
                 self.s3.create_bucket(BUCKET)
             for part in (*self.sources, self.receiver):
                 await part.open()
@@ -82,17 +84,17 @@ class Stage:
             stack.push_async_callback(self.monitoring.close)
             await self.monitoring.open()
             await self.monitoring.watch()
-            for name, value in self._scene.load.items():
+            for name, value in self._scenario.load.items():
                 setattr(self.traffic, name, value)
             yield self
 
     def _variables(self) -> dict[str, str]:
         variables = {
             "SUPPORT_REDIS_URL": self.redis.url,
-            "SUPPORT_REDIS_TIMEOUT": "1",  # the machine of a drill is busy with everything else
+            "SUPPORT_REDIS_TIMEOUT": "1",  # the machine of a drill is busy
             "SUPPORT_EVENTS_REDIS_URL": self.events_url,
         }
-        if self._scene.s3:
+        if self._scenario.s3:
             variables |= {
                 "SUPPORT_S3_BUCKET": BUCKET,
                 "SUPPORT_S3_ENDPOINT": self.s3.url,
@@ -101,4 +103,4 @@ class Stage:
                 "AWS_ACCESS_KEY_ID": "tests",
                 "AWS_SECRET_ACCESS_KEY": "tests",
             }
-        return variables | self._scene.settings
+        return variables | self._scenario.settings
