@@ -124,7 +124,7 @@ async def test_openmetrics_is_served_when_preferred(client):
 
 
 async def test_compressed_scrape_equals_the_plain_scrape(client):
-    """A scraper that accepts gzip gets the same series and values, except those that change by themselves."""
+    """A scraper that accepts gzip gets the same series and values, except volatile ones."""
     await open_case(client)
     async with client.get("/metrics", headers={"Accept-Encoding": "gzip"}, auto_decompress=False) as response:
         assert response.headers["Content-Encoding"] == "gzip"

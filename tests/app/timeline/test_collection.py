@@ -139,7 +139,7 @@ async def test_references_are_percent_encoded_in_path_and_query(client, orders, 
 
 
 async def test_not_found_is_a_fresh_and_cached_answer(client, metrics):
-    """A 404 means that the source has no entries: it is no failure, it is fresh, and it is cached."""
+    """A 404 means that the source has no entries: the source is fresh, and the answer is cached."""
     case = await open_case(client, context=[ORDER, {"type": "payment", "paymentId": "PAY-9"}])
     detail = await read_detail(client, case)
     assert [entry["type"] for entry in detail["timeline"]] == ["order", "payment"]  # the context alone

@@ -39,7 +39,7 @@ class UnavailableCache:
 
 
 async def test_write_gives_up_after_repeated_conflicts():
-    """After a few attempts the other replicas' value is kept; this is no fault, and no write is counted."""
+    """After a few attempts the other replicas' value is kept; no failure and no write are counted."""
     metrics, cache = Metrics(("prometheus",), build_resource()), ContestedCache()
     await SnapshotCache(cache, Instruments(metrics.meter)).write(CASE, {}, CachedSnapshots(), 60)
     assert cache.sets == MAX_WRITE_ATTEMPTS

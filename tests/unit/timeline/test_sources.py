@@ -151,7 +151,7 @@ async def test_order_becomes_one_entry(client):
 
 
 def test_calls_of_one_case_are_limited(client):
-    """However many references a case has, a source gets a limited number of calls, and the reader gets a note."""
+    """Each source gets a limited number of calls for one case, and the reader gets a note about the rest."""
     calls, note = client.calls(SourceReferences(tuple(map(str, range(MAX_CALLS // 2)))))
     assert (len(calls), note) == (MAX_CALLS, None)
     calls, note = client.calls(SourceReferences(tuple(map(str, range(30_000)))))
@@ -159,7 +159,7 @@ def test_calls_of_one_case_are_limited(client):
 
 
 async def test_call_still_queued_at_the_deadline_is_not_made(client):
-    """A call that is queued until the deadline is not made, and is no failure of the source."""
+    """A call that is queued until the deadline is not made, and does not count as a failure."""
     past = asyncio.get_running_loop().time()
     (call, *_), _ = client.calls(SourceReferences(("ORD-1",)))
     full_allowance = client.allowance()
