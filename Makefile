@@ -106,7 +106,7 @@ slow-clients: install ## Measure regular clients while 10,000 idle and 1,000 slo
 
 siege: slow-clients # the former name
 
-COMPILE = uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+COMPILE = uv pip compile --quiet --no-strip-extras --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command 'make lock' $(ARGS)
 BUILD_BACKEND = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
