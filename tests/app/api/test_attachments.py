@@ -1,4 +1,4 @@
-"""Files of cases: what goes in comes out, and the gauges tell what lies there."""
+"""Attachments of cases: upload, download, ranges, conditional requests, removal, and the gauges of the backlog."""
 
 import hashlib
 import os
@@ -19,19 +19,19 @@ DATA = bytes(range(256)) * 4  # 1,024 bytes
 
 @pytest.fixture
 async def case(client):
-    """A case."""
+    """An open case."""
     return await open_case(client)
 
 
 @pytest.fixture
-async def kept(client, case):
-    """Its file."""
+async def attachment(client, case):
+    """An attachment of the case."""
     return await upload(client, case, DATA, filename="data.bin", content_type="application/pdf")
 
 
 @both_databases
-async def test_upload_and_download(client, case, metrics):
-    """A file is answered with its size and hash, is at its Location and uri, and comes back byte by byte."""
+async def test_uploaded_file_is_downloaded_unchanged(client, case, metrics):
+    """The response has size and hash, and the same bytes are at its URI with safe headers."""
     data = b"x" * 700_000 + b"\r\n--boundary\r\n" + DATA
     answer = await upload(client, case, data, filename="a b.bin", content_type="image/png")
     names = ("id", "ticketId", "filename", "contentType", "sizeBytes", "sha256", "visibility", "uri", "createdAt")
@@ -56,7 +56,7 @@ async def test_upload_and_download(client, case, metrics):
 
 @both_databases
 async def test_attachments_are_listed_with_the_case(client, case):
-    """The list, the detail and the timeline have each file, the oldest first, at the same uri."""
+    """The list, the case and its timeline have every file at the same URI, oldest first."""
     answers = [await upload(client, case, filename=name) for name in ("a.txt", "b.txt")]
     async with client.get(f"/support/cases/{case['id']}/attachments") as response:
         assert await response.json() == answers
@@ -65,9 +65,9 @@ async def test_attachments_are_listed_with_the_case(client, case):
 
 
 @both_databases
-async def test_remove(client, case, kept, attachment_dir, metrics):
-    """Removing takes the row and the file, and the gauges with them; a second time there is nothing to remove."""
-    address = f"/support/cases/{case['id']}/attachments/{kept['id']}"
+async def test_removed_attachment_is_gone(client, case, attachment, attachment_dir, metrics):
+    """Removal deletes the row and the file and lowers the gauges. A second removal is 404."""
+    address = f"/support/cases/{case['id']}/attachments/{attachment['id']}"
     assert len(stored_files(attachment_dir)) == 1
     async with client.delete(address) as response:
         assert response.status == 204
@@ -75,40 +75,39 @@ async def test_remove(client, case, kept, attachment_dir, metrics):
     assert (metrics.value(BYTES), metrics.value(FILES)) == (0, 0)
     assert metrics.nonzero("support_attachment_deleted_total") == {"request": 1}
     await expect_problem(await client.delete(address), 404, "attachment_not_found")
-    await expect_problem(await client.get(kept["uri"]), 404, "attachment_not_found")
+    await expect_problem(await client.get(attachment["uri"]), 404, "attachment_not_found")
     assert (await read_case(client, case))["attachments"] == []
 
 
-async def test_a_case_that_is_full(make_client, attachment_dir):
-    """A file too many is told so before it is sent."""
+async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_client, attachment_dir):
+    """The client waits for `100 Continue` and gets the problem instead."""
     client = await make_client(timings=patient_timings(attachments=AttachmentTimings(max_files_per_case=1)))
     case = await open_case(client)
-    kept = await upload(client, case, DATA)
+    attachment = await upload(client, case, DATA)
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "9999", "Expect": "100-continue"}
     path = f"/support/cases/{case['id']}/attachments"
     await expect_problem(await client.post(path, data=b"", headers=headers), 409, "case_full")
     assert len(stored_files(attachment_dir)) == 1
-    assert await read_case(client, case) == case | {"attachments": [kept]}
+    assert await read_case(client, case) == case | {"attachments": [attachment]}
 
 
-async def test_the_backlog_survives_a_restart(make_client, client, case, metrics):
-    """A new process on the same database starts with what lies on the disk, before the first upload."""
+async def test_backlog_gauges_are_right_after_a_restart(make_client, client, case, metrics):
+    """A new process reports the stored files before its first upload."""
     await upload(client, case, DATA)
     await upload(client, case, b"12345")
     await client.close()
-    again = Scrape((await make_client()).app)
-    assert (again.value(BYTES), again.value(FILES)) == (len(DATA) + 5, 2)
+    restarted = Scrape((await make_client()).app)
+    assert (restarted.value(BYTES), restarted.value(FILES)) == (len(DATA) + 5, 2)
 
 
-async def test_the_uri_has_the_public_address(make_client):
-    """Where the service is known by another address, files are found there."""
+async def test_attachment_uri_starts_with_the_public_url(make_client):
     client = await make_client(SUPPORT_PUBLIC_URL="https://support.example/")
     answer = await upload(client, await open_case(client))
     assert answer["uri"].startswith("https://support.example/support/cases/")
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "last"),
+    ("requested", "first", "last"),
     [
         ("bytes=0-0", 0, 0),
         ("bytes=0-99", 0, 99),
@@ -118,74 +117,72 @@ async def test_the_uri_has_the_public_address(make_client):
         ("bytes=1023-1023", 1023, 1023),
     ],
 )
-async def test_a_range_gives_its_bytes(client, kept, asked, first, last):
-    """A range is 206 with exactly its bytes, whether it has a start, an end, or a length from the end."""
-    async with client.get(kept["uri"], headers={"Range": asked}) as response:
+async def test_range_request_returns_exactly_its_bytes(client, attachment, requested, first, last):
+    """A range has a start and an end, only a start, or a length counted from the end."""
+    async with client.get(attachment["uri"], headers={"Range": requested}) as response:
         assert response.status == 206
         assert response.headers["Content-Range"] == f"bytes {first}-{last}/1024"
         assert response.headers["Content-Length"] == str(last - first + 1)
         assert await response.read() == DATA[first : last + 1]
 
 
-@pytest.mark.parametrize("asked", ["bytes=1024-", "bytes=5000-6000"])
-async def test_a_range_without_a_byte_is_refused(client, kept, asked):
-    """A range that holds nothing is a problem, with the size to choose from."""
-    response = await client.get(kept["uri"], headers={"Range": asked})
+@pytest.mark.parametrize("requested", ["bytes=1024-", "bytes=5000-6000"])
+async def test_range_beyond_the_end_of_the_file_is_refused(client, attachment, requested):
+    """Content-Range has the size of the file."""
+    response = await client.get(attachment["uri"], headers={"Range": requested})
     await expect_problem(response, 416, "range_not_satisfiable")
     assert response.headers["Content-Range"] == "bytes */1024"
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=9-1", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes=", "bytes=-0", "bytes=-9999"]
+    "requested", ["bytes=9-1", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes=", "bytes=-0", "bytes=-9999"]
 )
-async def test_what_is_no_single_range_gives_all(client, kept, asked):
-    """A range that is none, or more than one, is left aside: the whole file comes."""
-    async with client.get(kept["uri"], headers={"Range": asked}) as response:
+async def test_invalid_or_multiple_ranges_return_the_whole_file(client, attachment, requested):
+    async with client.get(attachment["uri"], headers={"Range": requested}) as response:
         assert response.status == 200
         assert await response.read() == DATA
 
 
-async def test_if_range(client, kept):
-    """A range is given for the file that the client knows, and the whole file where it knows another."""
-    etag = f'"{kept["sha256"]}"'
+async def test_if_range_returns_a_range_only_of_the_known_version(client, attachment):
+    """Another ETag or a date returns the whole file."""
+    etag = f'"{attachment["sha256"]}"'
     for known, status in ((etag, 206), ('"other"', 200), ("Wed, 21 Oct 2015 07:28:00 GMT", 200)):
-        async with client.get(kept["uri"], headers={"Range": "bytes=0-9", "If-Range": known}) as response:
+        async with client.get(attachment["uri"], headers={"Range": "bytes=0-9", "If-Range": known}) as response:
             assert response.status == status
             assert len(await response.read()) == (10 if status == 206 else 1024)
 
 
-async def test_if_none_match(client, kept):
-    """A client that has the file already gets 304 and no byte."""
-    etag = f'"{kept["sha256"]}"'
+async def test_known_file_is_not_sent_again(client, attachment):
+    """If-None-Match takes one ETag, a list, a weak ETag, or a star."""
+    etag = f'"{attachment["sha256"]}"'
     for known, status in ((etag, 304), (f'"a", {etag}', 304), (f"W/{etag}", 304), ("*", 304), ('"other"', 200)):
-        async with client.get(kept["uri"], headers={"If-None-Match": known}) as response:
+        async with client.get(attachment["uri"], headers={"If-None-Match": known}) as response:
             assert response.status == status
             assert response.headers["ETag"] == etag
             assert await response.read() == (b"" if status == 304 else DATA)
 
 
-async def test_head(client, kept):
-    """HEAD gives the head of the download, and no byte."""
-    async with client.head(kept["uri"]) as response:
+async def test_head_returns_the_headers_of_the_download(client, attachment):
+    async with client.head(attachment["uri"]) as response:
         assert response.status == 200
         assert response.headers["Content-Length"] == "1024"
-        assert response.headers["ETag"] == f'"{kept["sha256"]}"'
+        assert response.headers["ETag"] == f'"{attachment["sha256"]}"'
         assert await response.read() == b""
 
 
-async def test_a_file_that_is_gone_from_the_disk(client, kept, attachment_dir):
-    """A row whose file is missing is a problem that says so, never half an answer."""
+async def test_download_of_a_missing_file_is_a_problem(client, attachment, attachment_dir):
+    """The response is 503 before any byte of the file is sent."""
     for path in stored_files(attachment_dir):
         path.unlink()
-    await expect_problem(await client.get(kept["uri"]), 503, "attachment_unreadable")
+    await expect_problem(await client.get(attachment["uri"]), 503, "attachment_unreadable")
 
 
-async def test_a_file_that_breaks_off(client, case, attachment_dir):
-    """A file that turns out too short in the middle of a download breaks the connection, never ends as if whole."""
-    kept = await upload(client, case, b"x" * 3_000_000)
+async def test_download_of_a_truncated_file_breaks_the_connection(client, case, attachment_dir):
+    """The client must not take a truncated file for a complete one."""
+    attachment = await upload(client, case, b"x" * 3_000_000)
     (path,) = stored_files(attachment_dir)
     os.truncate(path, 1_000_000)
-    async with client.get(kept["uri"]) as response:
+    async with client.get(attachment["uri"]) as response:
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()

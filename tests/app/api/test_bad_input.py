@@ -1,4 +1,4 @@
-"""Requests that can't be right: each gets a clear problem, none breaks the service."""
+"""Malformed and invalid requests: each gets a problem that names the error, and the service keeps working."""
 
 import asyncio
 import io
@@ -15,11 +15,11 @@ from tests.support.calls import eventually, expect_problem, open_case, read_case
 
 JSON = {"Content-Type": "application/json"}
 CASE = {"subject": "A", "channel": "email"}
-SAID = {"authorType": "agent", "message": "x"}
+MESSAGE = {"authorType": "agent", "message": "x"}
 
 
-def fields(problem):
-    """The fields that a problem names."""
+def named_fields(problem):
+    """Return the fields that a problem names."""
     return {error["field"] for error in problem["errors"]}
 
 
@@ -28,8 +28,8 @@ async def post(client, body, path="/support/cases", headers=None):
     return await client.post(path, data=body, headers=headers or JSON)
 
 
-def nested(depth):
-    """A case whose body nests this deep: the context's own depth counts, and the case's."""
+def nested_case(depth):
+    """Return the body of a case that nests `depth` levels deep; the case and its context are two of them."""
     inner = depth - 2
     opening = '{"a":' * inner
     return '{"subject":"A","channel":"email","context":[' + opening + "1" + "}" * inner + "]}"
@@ -57,23 +57,23 @@ def nested(depth):
         b'{"subject": "A", "channel": "email"} {}',
         b"[" * 10_000 + b"]" * 10_000,
         b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
-        nested(40).encode(),
+        nested_case(40).encode(),
         b'{"n": ' + b"9" * 5000 + b"}",
     ],
 )
-async def test_a_body_that_is_no_json(client, body):
-    """What is no JSON, or nests too deep, is 400 and says so."""
+async def test_malformed_or_too_deep_json_is_refused(client, body):
+    """The response is 400 with the code `malformed_json`."""
     await expect_problem(await post(client, body), 400, "malformed_json")
 
 
 @both_databases
-async def test_a_context_may_be_deep_but_not_too_deep(client):
-    """A body of 32 levels is kept and given back, one of 33 refused."""
-    async with await post(client, nested(32)) as response:
+async def test_context_is_stored_up_to_32_levels_deep(client):
+    """A body of 32 levels is stored and returned unchanged. A body of 33 levels is refused."""
+    async with await post(client, nested_case(32)) as response:
         assert response.status == 201
         case = await response.json()
-    assert (await read_case(client, case))["context"] == case["context"] == json.loads(nested(32))["context"]
-    await expect_problem(await post(client, nested(33)), 400, "malformed_json")
+    assert (await read_case(client, case))["context"] == case["context"] == json.loads(nested_case(32))["context"]
+    await expect_problem(await post(client, nested_case(33)), 400, "malformed_json")
 
 
 @pytest.mark.parametrize(
@@ -107,23 +107,26 @@ async def test_a_context_may_be_deep_but_not_too_deep(client):
         ({"tags": ["x" * 65]}, {"tags.0"}),
         ({"initialMessage": "Hello"}, {"initialMessage"}),
         ({"initialMessage": {}}, {"initialMessage.authorType", "initialMessage.message"}),
-        ({"initialMessage": SAID | {"metadata": {"a": "x" * 65_530}}}, {"initialMessage.metadata"}),
+        ({"initialMessage": MESSAGE | {"metadata": {"a": "x" * 65_530}}}, {"initialMessage.metadata"}),
         ({"initialMessage": {"authorType": "ghost", "message": "x"}}, {"initialMessage.authorType"}),
         ({"subject": None, "channel": 1, "priority": 2}, {"subject", "channel", "priority"}),
     ],
 )
-async def test_a_wrong_field_is_named(client, metrics, change, named):
-    """A body that breaks rules is 422, and each field that does is named; nothing is opened."""
-    assert fields(await expect_problem(await post(client, json.dumps(CASE | change)), 422, "invalid_request")) == named
+async def test_every_invalid_field_is_named(client, metrics, change, named):
+    """The response is 422, the problem names each invalid field, and no case is opened."""
+    assert (
+        named_fields(await expect_problem(await post(client, json.dumps(CASE | change)), 422, "invalid_request"))
+        == named
+    )
     assert metrics.total("support_ticket_created_total") == 0
 
 
 @both_databases
-async def test_json_of_any_kind_is_bounded(client):
-    """A context and a message's metadata have 64 KiB as compact JSON, however they are sent; beyond is refused."""
+async def test_context_and_metadata_are_limited_to_64_kib(client):
+    """The limit applies to the compact JSON, whatever whitespace the client sends."""
     context, metadata = [{"a": "đ" * 32_763}], {"a": "x" * 65_528}
     assert len(to_json(context)) == len(to_json(metadata)) == 65_536
-    opening = CASE | {"context": context, "initialMessage": SAID | {"metadata": metadata}}
+    opening = CASE | {"context": context, "initialMessage": MESSAGE | {"metadata": metadata}}
     async with await post(client, json.dumps(opening, indent=9)) as response:
         assert response.status == 201
         path = f"/support/cases/{(case := await response.json())['id']}"
@@ -132,15 +135,15 @@ async def test_json_of_any_kind_is_bounded(client):
     refusals = [
         await expect_problem(await client.patch(path, json={"context": context}), 422, "invalid_request"),
         await expect_problem(
-            await client.post(f"{path}/messages", json=SAID | {"metadata": metadata}), 422, "invalid_request"
+            await client.post(f"{path}/messages", json=MESSAGE | {"metadata": metadata}), 422, "invalid_request"
         ),
         await expect_problem(
-            await client.post(f"{path}/close", json=SAID | {"metadata": metadata}), 422, "invalid_request"
+            await client.post(f"{path}/close", json=MESSAGE | {"metadata": metadata}), 422, "invalid_request"
         ),
     ]
-    said = "must have at most 65,536 bytes as compact JSON"
+    limit = "must have at most 65,536 bytes as compact JSON"
     assert [problem["errors"] for problem in refusals] == [
-        [{"field": field, "message": said}] for field in ("context", "metadata", "metadata")
+        [{"field": field, "message": limit}] for field in ("context", "metadata", "metadata")
     ]
     assert await read_case(client, case) == case
 
@@ -159,27 +162,27 @@ async def test_json_of_any_kind_is_bounded(client):
         ("đ", 4),
     ],
 )
-async def test_json_counts_as_it_is_read(client, value, length):
-    """Numbers count without exponents, as PostgreSQL gives them back, and texts as they are written in JSON."""
+async def test_json_size_counts_numbers_and_text_as_returned(client, value, length):
+    """Numbers count without exponents, as PostgreSQL returns them, and text counts with its JSON escapes."""
     number, rest = divmod(65_536 - len('{"a":[""]}'), length + len(","))
     metadata = {"a": [value] * number + ["x" * rest]}
-    async with await post(client, json.dumps(CASE | {"initialMessage": SAID | {"metadata": metadata}})) as response:
+    async with await post(client, json.dumps(CASE | {"initialMessage": MESSAGE | {"metadata": metadata}})) as response:
         assert response.status == 201, await response.text()
         path = f"/support/cases/{(await response.json())['id']}"
     async with client.get(path) as response:
         assert len(await response.read()) < 65_536 + 1000
-        kept = (await response.json())["messages"][0]["metadata"]["a"]
-    assert [type(value)(each) for each in kept[:-1]] == [value] * number
+        stored = (await response.json())["messages"][0]["metadata"]["a"]
+    assert [type(value)(each) for each in stored[:-1]] == [value] * number
     metadata["a"][-1] += "x"
-    said = client.post(f"{path}/messages", json=SAID | {"metadata": metadata})
-    for change in (said, client.patch(path, json={"context": metadata})):
+    new_message = client.post(f"{path}/messages", json=MESSAGE | {"metadata": metadata})
+    for change in (new_message, client.patch(path, json={"context": metadata})):
         await expect_problem(await change, 422, "invalid_request")
 
 
 @pytest.mark.parametrize("body", ["[]", "1", "null", '"text"', "true"])
-async def test_json_that_is_no_object(client, body):
-    """JSON that is no object is 422."""
-    assert fields(await expect_problem(await post(client, body), 422, "invalid_request")) == {"body"}
+async def test_json_body_that_is_not_an_object_is_refused(client, body):
+    """The response is 422 and names the body."""
+    assert named_fields(await expect_problem(await post(client, body), 422, "invalid_request")) == {"body"}
 
 
 @pytest.mark.parametrize(
@@ -192,8 +195,8 @@ async def test_json_that_is_no_object(client, body):
     ],
 )
 @both_databases
-async def test_a_nul_is_refused_wherever_it_is(client, document):
-    """No text may hold a NUL, be it in a field, a key or deep in a context."""
+async def test_nul_character_is_refused_in_every_field(client, document):
+    """This holds for fields, for keys, and for values deep in a context."""
     await expect_problem(await post(client, json.dumps(document)), 422, "invalid_request")
 
 
@@ -213,8 +216,8 @@ async def test_a_nul_is_refused_wherever_it_is(client, document):
         ("DELETE", "/support/cases/{id}/attachments/%00"),
     ],
 )
-async def test_a_nul_or_a_broken_letter_in_an_address_breaks_nothing(client, method, path):
-    """What no text can hold is refused or finds nothing, in a query as in a path: it is no failure of the service."""
+async def test_nul_or_invalid_utf8_in_a_url_is_no_server_error(client, method, path):
+    """The request is refused or matches nothing, in a query as in a path."""
     case = await open_case(client)
     async with client.request(method, URL(path.format(id=case["id"]), encoded=True)) as response:
         assert response.status in (200, 404, 422), await response.text()
@@ -224,8 +227,8 @@ async def test_a_nul_or_a_broken_letter_in_an_address_breaks_nothing(client, met
 @pytest.mark.parametrize(
     "body", ['{"status": "lost"}', '{"assignedAgentId": 7}', '{"status": "open", "assignedAgentId": ""}']
 )
-async def test_a_body_beside_a_query(client, body):
-    """A body whose wrong field the query would replace is refused all the same; one that leaves it out is none."""
+async def test_body_is_validated_although_the_query_overrides_it(client, body):
+    """An invalid field of the body is refused even if the query replaces it. An empty object is accepted."""
     path = f"/support/cases/{(await open_case(client))['id']}/status?status=pending&assignedAgentId=agent-7"
     await expect_problem(await post(client, body, path), 422, "invalid_request")
     async with await post(client, "{}", path) as response:
@@ -234,8 +237,8 @@ async def test_a_body_beside_a_query(client, body):
 
 @pytest.mark.parametrize("size", [1_048_577, 3_000_000])
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_over_a_mebibyte(client, size, chunked):
-    """A JSON body over 1 MiB is 413, whether it says its length or not."""
+async def test_json_body_over_1_mib_is_refused(client, size, chunked):
+    """The response is 413, with a Content-Length or in chunks."""
     body = json.dumps(CASE | {"description": ""})[:-2].encode().ljust(size - 2, b"x") + b'"}'
 
     async def parts():
@@ -247,8 +250,8 @@ async def test_a_body_over_a_mebibyte(client, size, chunked):
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 @pytest.mark.parametrize("path", ["", "/{id}/messages", "/{id}/status", "/{id}/close"])
-async def test_a_body_that_is_not_declared_as_json(client, content_type, path):
-    """Only a body that is declared as JSON is read as JSON, as a browser sends other types across origins."""
+async def test_body_of_another_content_type_is_refused(client, content_type, path):
+    """Browsers send other content types across origins without a preflight request."""
     case = await open_case(client)
     headers = {"Content-Type": content_type}
     response = await post(client, json.dumps(CASE), "/support/cases" + path.format(id=case["id"]), headers)
@@ -260,14 +263,14 @@ async def test_a_body_that_is_not_declared_as_json(client, content_type, path):
     ["application/json; charset=utf-8", "application/merge-patch+json", "application/json; " + "(" * 4000]
     + [f"Application/JSON{odd * 1000}" for odd in (";a", ';1"', "; (")],
 )
-async def test_json_by_another_name(client, content_type):
-    """Parameters and `+json` types are JSON too."""
+async def test_json_content_type_may_have_parameters_or_a_suffix(client, content_type):
+    """Types with `+json` and types with parameters, even malformed ones, are accepted."""
     async with await post(client, json.dumps(CASE), headers={"Content-Type": content_type}) as response:
         assert response.status == 201
 
 
-async def test_a_client_that_leaves_in_a_json_body(client, metrics):
-    """A client that goes away before its body is whole is no failure of the service."""
+async def test_client_that_disconnects_while_sending_json_is_no_server_error(client, metrics):
+    """The request counts with the status 499."""
     _, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(
         b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\n"
@@ -280,16 +283,16 @@ async def test_a_client_that_leaves_in_a_json_body(client, metrics):
     assert [labels["http_response_status_code"] for labels in metrics.nonzero_labels(name)] == ["499"]
 
 
-@pytest.mark.parametrize(("entries", "told"), [(200_000, 1), (500, 100)])
-async def test_a_context_of_nonsense(client, entries, told):
-    """Whatever is wrong with how many entries, the answer names some of it; too many are not looked at one by one."""
+@pytest.mark.parametrize(("entries", "reported"), [(200_000, 1), (500, 100)])
+async def test_number_of_reported_errors_is_limited(client, entries, reported):
+    """A problem lists at most 100 errors. A context with too many entries is a single error."""
     response = await post(client, json.dumps(CASE | {"context": [0] * entries}))
-    assert len((await expect_problem(response, 422, "invalid_request"))["errors"]) == told
+    assert len((await expect_problem(response, 422, "invalid_request"))["errors"]) == reported
 
 
 @pytest.mark.parametrize("unit", ["[],", "[[]],", '{"a":{}},'])
-async def test_a_body_of_nothing_but_brackets(client, unit):
-    """More lists and objects than anyone needs are refused before they are read; in a text they are none."""
+async def test_json_with_too_many_objects_and_lists_is_refused(client, unit):
+    """The body is refused before it is parsed. Brackets in a text do not count."""
     body = f'{{"subject": "A", "channel": "email", "context": [{unit * 10_000}1]}}'
     problem = await expect_problem(await post(client, body), 400, "malformed_json")
     assert "10,000 objects and lists" in problem["detail"]
@@ -298,8 +301,8 @@ async def test_a_body_of_nothing_but_brackets(client, unit):
         assert (response.status, (await response.json())["description"]) == (201, text)
 
 
-async def test_a_body_that_does_not_come(make_client):
-    """A client that begins a body and sends no more is refused, and its connection is closed."""
+async def test_request_times_out_when_its_body_does_not_arrive(make_client):
+    """The response is 408, and the connection is closed."""
     client = await make_client(timings=Timings(http=HttpTimings(body_timeout=0.0)))
     answered = asyncio.Event()
 
@@ -314,7 +317,7 @@ async def test_a_body_that_does_not_come(make_client):
         assert response.headers["Connection"] == "close"
 
 
-async def test_words_that_look_like_a_nul_character_are_taken(client):
-    """Six characters that spell an escaped NUL are text like any other."""
+async def test_text_that_spells_an_escaped_nul_is_accepted(client):
+    """A backslash, the letter u and four zeros are ordinary text."""
     case = await open_case(client, subject="\\u0000")
     assert (await read_case(client, case))["subject"] == "\\u0000"

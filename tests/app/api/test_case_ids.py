@@ -1,4 +1,4 @@
-"""An id may be any text: an unknown one is 404 on every route, never 500 and never 422."""
+"""A case id may be any text: an unknown id is 404 on every route, never 422 or 500."""
 
 from urllib.parse import quote
 
@@ -14,7 +14,7 @@ IDS = {
     "NUL": "\0",
     "NUL inside": "a\0b",
     "a slash": "a/b",
-    "a step up": "../../etc/passwd",
+    "a path traversal": "../../etc/passwd",
     "a space": " ",
     "unicode": "đơn-😀",
     "a right-to-left mark": "\u202e",
@@ -43,8 +43,8 @@ CALLS = [
 
 @both_databases
 @pytest.mark.parametrize("name", IDS)
-async def test_an_unknown_case(client, metrics, name):
-    """Every call about a case that does not exist is 404, whatever its id looks like, and counts nothing."""
+async def test_unknown_case_id_is_not_found_on_every_route(client, metrics, name):
+    """This holds for any form of the id, and nothing is counted."""
     for method, path, arguments in CALLS:
         more = {"data": form(b"hello")} if (method, path) == ("POST", "/attachments") else arguments
         address = URL(f"/support/cases/{quote(IDS[name], safe='')}{path}", encoded=True)
@@ -56,19 +56,19 @@ async def test_an_unknown_case(client, metrics, name):
 
 
 @pytest.mark.parametrize("raw", ["%FF", "%C3%28", "%", "%zz", "%ED%A0%80"])
-async def test_an_id_that_is_no_text(client, raw):
-    """Bytes that are no UTF-8, or no encoding at all, name no case."""
+async def test_case_id_that_is_not_utf8_is_not_found(client, raw):
+    """Invalid percent-encoding names no case either."""
     response = await client.get(URL(f"/support/cases/{raw}", encoded=True))
     await expect_problem(response, 404, "case_not_found")
 
 
-async def test_an_id_with_braces(client):
-    """Braces, which templates of routes are made of, name no case either."""
+async def test_case_id_with_braces_is_not_found(client):
+    """Braces have a meaning in the templates of routes."""
     async with client.get(URL("/support/cases/%7Bcase_id%7D", encoded=True)) as response:
         assert response.status == 404
         assert response.content_type == "application/problem+json"
 
 
-async def test_a_long_id(client):
-    """An id of some kilobytes is an unknown case like any other; tests/e2e/server/test_server.py has one of ten."""
+async def test_long_case_id_is_not_found(client):
+    """tests/e2e/server/test_server.py covers an id of ten kilobytes."""
     await expect_problem(await client.get(f"/support/cases/{'x' * 5000}"), 404, "case_not_found")

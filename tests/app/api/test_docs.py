@@ -1,4 +1,4 @@
-"""The page for people: every call, nothing from elsewhere, and no script."""
+"""The documentation page: it shows every operation, and loads no scripts and nothing from other hosts."""
 
 import base64
 import hashlib
@@ -14,8 +14,8 @@ from support_service.api.routes import ROUTES
 from support_service.core.problem_codes import PROBLEM_CODES
 
 
-async def test_the_page_shows_every_call(client):
-    """Each call stands there with its command of curl, each code with its meaning; each link leads to a place there."""
+async def test_page_shows_every_operation(client):
+    """Each operation has a curl command, each problem code has an entry, and each link has a target."""
     async with client.get("/docs") as response:
         assert (response.status, response.content_type) == (200, "text/html")
         page = await response.text()
@@ -23,14 +23,14 @@ async def test_the_page_shows_every_call(client):
         assert f"<code>{route.path}</code>" in page
         assert f'id="{route.operation}"' in page
     assert page.count("<pre><code>curl ") == len(ROUTES)
-    places = re.findall(r'id="([^"]+)"', page)
-    assert len(set(places)) == len(places)
-    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(places)
-    assert {code.name for code in PROBLEM_CODES} <= set(places)
+    anchors = re.findall(r'id="([^"]+)"', page)
+    assert len(set(anchors)) == len(anchors)
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(anchors)
+    assert {code.name for code in PROBLEM_CODES} <= set(anchors)
 
 
-async def test_the_page_loads_nothing_else(client):
-    """No script and no other host; the browser is told to take the page's own style alone, by its hash."""
+async def test_page_loads_no_scripts_and_no_other_hosts(client):
+    """The Content-Security-Policy allows only the style of the page, by its hash."""
     async with client.get("/docs") as response:
         policy = response.headers["Content-Security-Policy"]
         page = await response.text()
@@ -45,8 +45,8 @@ async def test_the_page_loads_nothing_else(client):
     assert "style=" not in page
 
 
-async def test_a_command_of_the_page_works(client):
-    """What a reader copies opens a case, and sends an event."""
+async def test_curl_commands_of_the_page_work(client):
+    """The copied commands open a case and send an event."""
     described = document.document()
     base = str(client.make_url("")).rstrip("/")
     for path, status in (("/support/cases", 201), ("/support/events", 202)):

@@ -1,4 +1,4 @@
-"""What a client calls its file, and what becomes of it."""
+"""Names of uploaded files: what the client sends, what is shown, and what is stored."""
 
 from urllib.parse import unquote
 
@@ -10,12 +10,12 @@ from tests.support.calls import open_case, stored_files
 
 @pytest.fixture
 async def case(client):
-    """A case."""
+    """An open case."""
     return await open_case(client)
 
 
-async def test_a_filename_as_aiohttp_sends_it(client, case):
-    """Letters beyond ASCII arrive percent-encoded from some clients, and are shown as they were meant."""
+async def test_percent_encoded_filename_is_decoded(client, case):
+    """Some clients, such as aiohttp, percent-encode characters beyond ASCII."""
     document = aiohttp.FormData()  # quotes the filename
     document.add_field("file", b"hello", filename="đơn hàng 100%.txt", content_type="text/plain")
     async with client.post(f"/support/cases/{case['id']}/attachments", data=document) as response:
@@ -42,9 +42,9 @@ async def test_a_filename_as_aiohttp_sends_it(client, case):
         ("..hidden", "..hidden"),
     ],
 )
-async def test_filenames(client, case, attachment_dir, sent, shown):
-    """Whatever the client calls its file, it is shown without path and control characters, and kept under our key."""
-    body = _body(sent)
+async def test_filename_is_shown_without_path_and_control_characters(client, case, attachment_dir, sent, shown):
+    """The file is stored under a generated key, whatever its name."""
+    body = _form_with_filename(sent)
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     async with client.post(f"/support/cases/{case['id']}/attachments", data=body, headers=headers) as response:
         assert response.status == 201, await response.text()
@@ -59,8 +59,8 @@ async def test_filenames(client, case, attachment_dir, sent, shown):
         assert unquote(disposition.rpartition("filename*=UTF-8''")[2]) == shown
 
 
-def _body(filename: str) -> bytes:
-    """A form with this filename, as raw as it is."""
+def _form_with_filename(filename: str) -> bytes:
+    """Return a form with this unencoded filename."""
     name = filename.replace("\\", "\\\\").replace('"', '\\"') if "\\" in filename or '"' in filename else filename
     head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
     return head.encode() + b"hello\r\n--b--\r\n"

@@ -1,4 +1,4 @@
-"""What probes and operators ask: health, liveness, readiness, and the id of each request."""
+"""Health, liveness, readiness, and request ids."""
 
 import asyncio
 import gc
@@ -14,22 +14,21 @@ from tests.support.timings import patient_timings
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez"])
-async def test_health_as_the_old_clients_know_it(client, path):
-    """A service that is up says `ok`."""
+async def test_health_of_a_running_service_is_ok(client, path):
+    """Clients of the previous service rely on this response."""
     async with client.get(path) as response:
         assert response.status == 200
         assert await response.json() == {"status": "ok"}
 
 
-async def test_readiness(client):
-    """A service that can work says so, part by part."""
+async def test_readiness_reports_each_part(client):
     async with client.get("/readyz") as response:
         assert response.status == 200
         assert await response.json() == {"status": "ready", "database": "ok", "cache": "ok"}
 
 
 async def test_readiness_does_not_need_redis(make_client, redis):
-    """A dead Redis is reported, and requests are welcome all the same."""
+    """An unreachable Redis is reported, and the service still accepts requests."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     redis.kill()
     async with client.get("/readyz") as response:
@@ -37,8 +36,8 @@ async def test_readiness_does_not_need_redis(make_client, redis):
         assert await response.json() == {"status": "ready", "database": "ok", "cache": "unavailable"}
 
 
-async def test_a_request_id_is_taken_over(client):
-    """A client's request id comes back, in answers and in problems."""
+async def test_request_id_of_the_client_is_returned(client):
+    """It is in the headers of every response, and in problems."""
     for path in ("/health", "/support/cases", "/metrics"):
         async with client.get(path, headers={"X-Request-Id": "abc-1.2_3"}) as response:
             assert response.headers["X-Request-Id"] == "abc-1.2_3"
@@ -47,8 +46,8 @@ async def test_a_request_id_is_taken_over(client):
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "é", '"><script>'])
-async def test_a_request_id_of_another_form_is_replaced(client, sent):
-    """An id that could do harm in a log is replaced by one of our own, a new one each time."""
+async def test_unsafe_request_id_is_replaced(client, sent):
+    """An id that could corrupt a log is replaced by a generated one, which is new for each request."""
     given = []
     for _ in range(2):
         async with client.get("/health", headers={"X-Request-Id": sent}) as response:
@@ -58,8 +57,8 @@ async def test_a_request_id_of_another_form_is_replaced(client, sent):
     assert all(identifier.isalnum() for identifier in given)
 
 
-async def test_readiness_ends_before_the_stop(client):
-    """A service that is about to stop says so, part by part, and asks for no more requests."""
+async def test_stopping_service_is_not_ready(client):
+    """The response is 503, and still reports each part."""
     client.app[READINESS].accepting = False
     async with client.get("/readyz") as response:
         assert response.status == 503
@@ -67,10 +66,10 @@ async def test_readiness_ends_before_the_stop(client):
 
 
 @pytest.mark.parametrize("fails", [True, False])
-async def test_a_database_that_answers_too_late_is_no_complaint(make_client, monkeypatch, fails):
-    """A ping that was given up ends or fails later; asyncio does not complain of an error that nobody took note of."""
-    complaints = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+async def test_late_end_of_a_database_ping_is_not_reported_as_an_error(make_client, monkeypatch, fails):
+    """A ping that timed out may fail later, and asyncio must not report that its exception was never retrieved."""
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context["message"]))
     client = await make_client(timings=patient_timings(api=ApiTimings(ping_timeout=0.0)))
 
     async def hang():
@@ -89,4 +88,4 @@ async def test_a_database_that_answers_too_late_is_no_complaint(make_client, mon
     await asyncio.sleep(0)
     readiness.ping = None
     gc.collect()
-    assert complaints == []
+    assert reports == []

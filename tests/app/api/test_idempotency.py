@@ -1,4 +1,4 @@
-"""Idempotency-Key over HTTP: a repeat of a write gets the first answer, and nothing is done again."""
+"""Idempotency-Key over HTTP: a retried write gets the stored response and has no further effect."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tests.conftest import both_databases
 from tests.support.calls import expect_problem, form, open_case, read_case, stored_files
 
 KEY = {"Idempotency-Key": "0b6f7c0e-6a3c-4a0e"}
-SAID = {"authorType": "agent", "message": "Hello"}
+MESSAGE = {"authorType": "agent", "message": "Hello"}
 EVENT = {
     "specversion": "1.0",
     "id": "e",
@@ -23,12 +23,12 @@ EVENT = {
 
 
 def writes(case):
-    """Every write, as (method, path, a maker of keywords)."""
+    """Return every write as (method, path, function that returns the keywords)."""
     path = f"/support/cases/{case['id']}"
     return [
         ("POST", "/support/cases", lambda: {"json": {"subject": "New", "channel": "email"}}),
         ("PATCH", path, lambda: {"json": {"subject": "B"}}),
-        ("POST", f"{path}/messages", lambda: {"json": SAID}),
+        ("POST", f"{path}/messages", lambda: {"json": MESSAGE}),
         ("POST", f"{path}/status?status=pending", dict),
         ("POST", f"{path}/timeline/refresh", dict),
         ("POST", f"{path}/attachments", lambda: {"data": form(b"new")}),
@@ -38,15 +38,15 @@ def writes(case):
     ]
 
 
-async def kept(client):
-    """How many keys are kept."""
+async def key_states(client):
+    """Return the sorted states of all stored keys."""
     rows = await client.app[DATABASE].fetch_all(sa.select(idempotency_keys.c.state))
     return sorted(state for (state,) in rows)
 
 
 @both_databases
-async def test_every_write_is_done_once(client, metrics):
-    """A repeat of each write gets the same status, headers and bytes, is marked as a repeat, and changes nothing."""
+async def test_every_write_is_executed_once(client, metrics):
+    """A retry gets the same status, headers and body, is marked as replayed, and changes nothing."""
     case = await open_case(client, channel="synthetic")
     for number, (method, path, sent) in enumerate(writes(case)):
         first, second = [await send(client, method, path, f"k{number}", sent()) for _ in range(2)]
@@ -56,29 +56,29 @@ async def test_every_write_is_done_once(client, metrics):
         if method != "DELETE":
             now = await read_case(client, case)
             assert len(now["attachments"]) <= 1
-            assert len(now["messages"]) == len({said["message"] for said in now["messages"]})
-    assert await kept(client) == ["done"] * 9
+            assert len(now["messages"]) == len({each["message"] for each in now["messages"]})
+    assert await key_states(client) == ["done"] * 9
     assert metrics.value("support_ticket_created_total", channel="email") == 1
 
 
 async def send(client, method, path, key, sent):
-    """Send a request with a key; its status, the headers that count, its body, and whether it is a repeat."""
+    """Send a request with a key; return status, compared headers, body, and Idempotency-Replayed."""
     async with client.request(method, path, headers={"Idempotency-Key": key}, **sent) as response:
-        counted = {name: response.headers.get(name) for name in ("ETag", "Location", "Content-Type")}
-        return response.status, counted, await response.read(), response.headers.get("Idempotency-Replayed")
+        compared = {name: response.headers.get(name) for name in ("ETag", "Location", "Content-Type")}
+        return response.status, compared, await response.read(), response.headers.get("Idempotency-Replayed")
 
 
-async def test_another_request_is_refused(client):
-    """A key that was used for another method, path, query or body is refused, and nothing is done."""
+async def test_key_of_another_request_is_refused(client):
+    """A key belongs to one method, path, query and body."""
     case, other = await open_case(client), await open_case(client)
     path = f"/support/cases/{case['id']}"
-    async with client.post(f"{path}/messages", json=SAID, headers=KEY) as response:
+    async with client.post(f"{path}/messages", json=MESSAGE, headers=KEY) as response:
         assert response.status == 200
     for method, url, sent in (
-        ("POST", f"{path}/messages", {"json": SAID | {"message": "Bye"}}),
-        ("POST", f"{path}/messages?x=1", {"json": SAID}),
-        ("POST", f"/support/cases/{other['id']}/messages", {"json": SAID}),
-        ("PATCH", path, {"json": SAID}),
+        ("POST", f"{path}/messages", {"json": MESSAGE | {"message": "Bye"}}),
+        ("POST", f"{path}/messages?x=1", {"json": MESSAGE}),
+        ("POST", f"/support/cases/{other['id']}/messages", {"json": MESSAGE}),
+        ("PATCH", path, {"json": MESSAGE}),
         ("POST", f"{path}/attachments", {"data": form(b"x")}),
     ):
         await expect_problem(await client.request(method, url, headers=KEY, **sent), 422, "idempotency_key_reused")
@@ -86,8 +86,8 @@ async def test_another_request_is_refused(client):
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "a b", "đ", "a\tb"])
-async def test_what_is_no_key(client, key):
-    """A key has 1 to 255 visible ASCII characters; anything else is refused before anything is done."""
+async def test_invalid_key_is_refused(client, key):
+    """A key has 1 to 255 visible ASCII characters, and a request has at most one key."""
     headers = {"Idempotency-Key": key}
     await expect_problem(
         await client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=headers),
@@ -96,29 +96,31 @@ async def test_what_is_no_key(client, key):
     )
     headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     await expect_problem(await client.post("/support/cases", headers=headers), 422, "idempotency_key_invalid")
-    assert await kept(client) == []
+    assert await key_states(client) == []
 
 
-async def test_a_refusal_is_not_kept(client):
-    """A request that was refused may be repaired and sent with the same key."""
+async def test_refused_request_may_be_corrected_and_retried(client):
+    """Only the successful response is stored under the key."""
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/messages"
-    for sent, status in (({}, 422), ({"authorType": "agent"}, 422), (SAID, 200), (SAID, 200)):
+    for sent, status in (({}, 422), ({"authorType": "agent"}, 422), (MESSAGE, 200), (MESSAGE, 200)):
         async with client.post(path, json=sent, headers=KEY) as response:
             assert response.status == status
-    async with client.post("/support/cases/nobody/messages", json=SAID, headers={"Idempotency-Key": "b"}) as response:
+    async with client.post(
+        "/support/cases/nobody/messages", json=MESSAGE, headers={"Idempotency-Key": "b"}
+    ) as response:
         assert response.status == 404
-    assert await kept(client) == ["done"]
+    assert await key_states(client) == ["done"]
     assert len((await read_case(client, case))["messages"]) == 1
 
 
-async def test_a_failure_is_not_kept(make_client, attachment_dir):
-    """A request that failed for want of space is done when it is sent again with the same key."""
+async def test_failed_request_may_be_retried(make_client, attachment_dir):
+    """A request that failed for lack of disk space is executed when it is sent again."""
     client = await make_client(SUPPORT_ATTACHMENT_DISK_RESERVE=str(2**62))
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/attachments"
     await expect_problem(await client.post(path, data=form(b"x"), headers=KEY), 507, "storage_full")
-    assert await kept(client) == []
+    assert await key_states(client) == []
     client = await make_client()
     async with client.post(path, data=form(b"x"), headers=KEY) as response:
         assert response.status == 201
@@ -126,8 +128,8 @@ async def test_a_failure_is_not_kept(make_client, attachment_dir):
 
 
 @both_databases
-async def test_an_upload_is_known_by_its_file(client, attachment_dir):
-    """A repeated upload is known by name and bytes, whatever its boundary; another file is refused; one is stored."""
+async def test_retried_upload_is_recognized_by_its_file(client, attachment_dir):
+    """The filename and the bytes identify an upload, the boundary does not. One file is stored."""
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/attachments"
     answers = [await send(client, "POST", path, "k", {"data": form(b"x" * 100_000)}) for _ in range(2)]
@@ -143,14 +145,14 @@ async def test_an_upload_is_known_by_its_file(client, attachment_dir):
 
 @both_databases
 @pytest.mark.parametrize("replicas", [1, 2])
-async def test_many_at_once(make_client, replicas):
-    """The same request many times at once, to one replica or two: done once; the others wait or get its answer."""
+async def test_concurrent_retries_are_executed_once(make_client, replicas):
+    """On one replica or two, the others get the same response or `idempotency_key_in_use`."""
     clients = [await make_client() for _ in range(replicas)]
     case = await open_case(clients[0])
     path = f"/support/cases/{case['id']}/messages"
 
     async def attempt(number):
-        async with clients[number % replicas].post(path, json=SAID, headers=KEY) as response:
+        async with clients[number % replicas].post(path, json=MESSAGE, headers=KEY) as response:
             body = await response.json(content_type=None)
             return response.status, body.get("id") or body.get("code")
 
@@ -159,47 +161,46 @@ async def test_many_at_once(make_client, replicas):
     assert len(done) == 1
     assert {answer for answer in answers if answer[0] != 200} <= {(409, "idempotency_key_in_use")}
     assert await asyncio.gather(*(attempt(number) for number in range(4))) == [(200, *done)] * 4
-    assert [said["id"] for said in (await read_case(clients[-1], case))["messages"]] == [*done]
+    assert [each["id"] for each in (await read_case(clients[-1], case))["messages"]] == [*done]
 
 
-async def test_without_a_key_nothing_is_kept(client):
-    """A request without a key, and a read with one, leave no trace."""
+async def test_requests_without_a_key_and_reads_store_nothing(client):
     case = await open_case(client)
     async with client.get(f"/support/cases/{case['id']}", headers=KEY) as response:
         assert response.status == 200
     await expect_problem(await client.post("/nowhere", headers=KEY), 404, "route_not_found")
-    assert await kept(client) == []
+    assert await key_states(client) == []
 
 
-async def test_a_lost_answer_is_told(client):
-    """Where the change was committed and its answer not kept, a repeat is told so, and changes nothing."""
+async def test_retry_learns_that_the_response_was_lost(client):
+    """The change was committed but its response was not stored. The retry changes nothing."""
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/messages"
-    async with client.post(path, json=SAID, headers=KEY) as response:
+    async with client.post(path, json=MESSAGE, headers=KEY) as response:
         assert response.status == 200
     async with client.app[DATABASE].transaction() as tx:
         lost = {"state": "applied", "status": None, "headers": None, "body": None}
         await tx.execute(idempotency_keys.update().values(lost | {"until": idempotency_keys.c.created_at}))
-    await expect_problem(await client.post(path, json=SAID, headers=KEY), 409, "idempotency_answer_lost")
+    await expect_problem(await client.post(path, json=MESSAGE, headers=KEY), 409, "idempotency_answer_lost")
     assert len((await read_case(client, case))["messages"]) == 1
 
 
 @pytest.mark.parametrize("operation", ["refresh", "status"])
-async def test_what_calls_itself_a_form(client, operation):
-    """A repeat is answered, whatever type its body says it has: only an upload is a file."""
+async def test_retry_is_recognized_whatever_its_content_type(client, operation):
+    """Only an upload is compared by its file."""
     case = await open_case(client)
-    ways = {"refresh": "timeline/refresh", "status": "status?status=pending"}
+    paths = {"refresh": "timeline/refresh", "status": "status?status=pending"}
     headers = KEY | {"Content-Type": "multipart/form-data; boundary=x"}
     answers = []
     for _ in range(2):
-        async with client.post(f"/support/cases/{case['id']}/{ways[operation]}", headers=headers) as response:
+        async with client.post(f"/support/cases/{case['id']}/{paths[operation]}", headers=headers) as response:
             answers.append((response.status, await response.read()))
     assert answers[0][0] == 200
     assert answers[1] == answers[0]
 
 
-async def test_a_header_that_is_no_text(client):
-    """Bytes that are no text in a header of an event break nothing: such a header says nothing to a case."""
+async def test_header_that_is_not_utf8_is_accepted(client):
+    """An invalid `ce-` header does not matter to a request that is not an event."""
     head = "POST /support/cases HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nIdempotency-Key: k\r\n"
     body = b'{"subject": "A", "channel": "email"}'
     reader, writer = await asyncio.open_connection(client.host, client.port)
@@ -210,8 +211,8 @@ async def test_a_header_that_is_no_text(client):
     assert answer.startswith(b"HTTP/1.1 201 ")
 
 
-async def test_an_answer_that_can_not_be_kept_is_given_all_the_same(client, monkeypatch, caplog):
-    """What the write did stays done and is answered; that a repeat may not be known is logged."""
+async def test_response_is_sent_even_if_it_cannot_be_stored(client, monkeypatch, caplog):
+    """The change stays committed, and the log warns that a retry may not be recognized."""
 
     async def fail(*_):
         raise LookupError("unforeseen")

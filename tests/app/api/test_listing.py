@@ -13,7 +13,7 @@ pytestmark = both_databases
 
 @pytest.fixture
 async def cases(client):
-    """Three cases that differ in everything."""
+    """Three cases that differ in every field."""
     return [
         await open_case(client, subject="A", customerId="c-1", assignedAgentId="a-1", priority="low", channel="email"),
         await open_case(client, subject="B", customerId="c-2", assignedAgentId="a-2", priority="high", channel="chat"),
@@ -21,8 +21,8 @@ async def cases(client):
     ]
 
 
-async def test_newest_first(client, cases):
-    """A list has tickets, the newest first, and ends with a null cursor."""
+async def test_list_has_the_newest_case_first(client, cases):
+    """Listed cases have no messages, and the last page has a null cursor."""
     page = await list_cases(client)
     assert page.keys() == {"items", "nextCursor"}
     assert [item["id"] for item in page["items"]] == [case["id"] for case in reversed(cases)]
@@ -47,13 +47,12 @@ async def test_newest_first(client, cases):
         ({"limit": "2"}, "CB"),
     ],
 )
-async def test_filters(client, cases, query, subjects):
-    """Every filter given must hold; an empty one counts as not given."""
+async def test_listed_cases_match_all_given_filters(client, cases, query, subjects):
+    """An empty filter counts as not given, and an unknown one is ignored."""
     assert await list_subjects(client, **query) == list(subjects)
 
 
-async def test_the_status_filter_follows_changes(client, cases):
-    """A case is listed under its present status."""
+async def test_status_filter_follows_status_changes(client, cases):
     await client.post(f"/support/cases/{cases[1]['id']}/status", params={"status": "pending"})
     assert await list_subjects(client, status="pending") == ["B"]
     assert await list_subjects(client, status="open") == ["C", "A"]
@@ -71,14 +70,14 @@ async def test_the_status_filter_follows_changes(client, cases):
         {"q": "x" * 201},
     ],
 )
-async def test_a_filter_that_can_not_be_is_refused(client, query):
-    """A wrong filter is 422 and named."""
+async def test_invalid_filter_is_refused(client, query):
+    """The response is 422 and names the filter."""
     problem = await expect_problem(await client.get("/support/cases", params=query), 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == list(query)
 
 
-async def test_pages_have_every_case_once(client):
-    """All pages together have every case once, newest first, though cases are opened while they are read."""
+async def test_every_case_is_on_exactly_one_page(client):
+    """Cases that are opened while the pages are read do not shift the others."""
     cases = [await open_case(client, subject=str(number)) for number in range(7)]
     seen, cursor = [], None
     while True:
@@ -91,8 +90,8 @@ async def test_pages_have_every_case_once(client):
     assert seen == [case["id"] for case in reversed(cases)]
 
 
-async def test_large_cases_have_pages_of_their_own(client):
-    """A page ends early once its cases have some 4 MiB, and its cursor goes on right there."""
+async def test_page_ends_early_when_cases_are_large(client):
+    """A page ends at about 4 MiB, and its cursor continues there."""
     large = {"context": {"a": "x" * 65_000}, "description": "\u00a0" * 65_000}  # two bytes each
     cases = [await open_case(client, subject=str(number), **large) for number in range(23)]
     first = await list_cases(client, limit="30")
@@ -103,8 +102,7 @@ async def test_large_cases_have_pages_of_their_own(client):
     assert listed == [case["id"] for case in reversed(cases)]
 
 
-async def test_pages_keep_to_the_filter(client, cases):
-    """A cursor goes on within the same filter."""
+async def test_next_page_continues_within_the_filter(client, cases):
     first = await list_cases(client, customerId="c-2", limit="1")
     second = await list_cases(client, customerId="c-2", limit="1", cursor=first["nextCursor"])
     assert [page["items"][0]["subject"] for page in (first, second)] == ["C", "B"]
@@ -115,8 +113,8 @@ async def test_pages_keep_to_the_filter(client, cases):
     "cursor",
     ["x", "!!!", "AAAA", "é", "A" * 64, base64.urlsafe_b64encode(b"\xff" * 8).decode().rstrip("="), "../.."],
 )
-async def test_a_cursor_that_is_none_is_refused(client, cursor):
-    """A cursor that no list gave is 422 and named, whatever it is."""
+async def test_invalid_cursor_is_refused(client, cursor):
+    """The response is 422 and names the cursor."""
     problem = await expect_problem(
         await client.get("/support/cases", params={"cursor": cursor}), 422, "invalid_request"
     )
@@ -124,7 +122,7 @@ async def test_a_cursor_that_is_none_is_refused(client, cursor):
 
 
 @pytest.fixture
-async def library(client):
+async def searchable_cases(client):
     """Cases to search."""
     await open_case(client, subject="Đơn hàng giao thiếu", description="Hai trong ba món", customerId="khách-9")
     await open_case(client, subject="Parcel has not arrived", description="The tracking page is STUCK", customerId="x")
@@ -151,19 +149,19 @@ async def library(client):
         ("e-mail", "Charged twice"),
     ],
 )
-async def test_search(client, library, q, subject):
-    """A search finds subject, description and customer, without case or diacritics, each word by its beginning."""
+async def test_search_finds_cases_by_the_beginning_of_words(client, searchable_cases, q, subject):
+    """The search covers subject, description and customer, and ignores case and diacritics."""
     assert await list_subjects(client, q=q) == [subject]
 
 
 @pytest.mark.parametrize("q", ["parcel twice", "arcel", "nothing", "*", '"', "zz OR", "' OR 1=1 --", "😀"])
-async def test_a_search_without_a_match_is_empty(client, library, q):
-    """Every word must be there from its beginning; signs are no words and never an error."""
+async def test_search_without_a_match_is_empty(client, searchable_cases, q):
+    """Every word must match from its beginning. Punctuation is ignored and never an error."""
     assert await list_subjects(client, q=q) == []
 
 
-async def test_a_search_follows_changes(client):
-    """A case is found by its new subject and no more by its old one; filters narrow a search."""
+async def test_search_follows_changes_of_the_subject(client):
+    """A case is found only by its new subject, and filters narrow a search."""
     case = await open_case(client, subject="Before", customerId="c-1")
     await client.patch(f"/support/cases/{case['id']}", json={"subject": "After"})
     assert await list_subjects(client, q="before") == []
@@ -171,9 +169,9 @@ async def test_a_search_follows_changes(client):
     assert await list_subjects(client, q="after", customerId="c-2") == []
 
 
-async def test_a_description_of_signs_that_stand_for_words(client):
-    """Where a description's words are more than an index takes it is kept whole, and found by its first words."""
-    squares = map(chr, range(0x3300, 0x3358))  # each stands for up to six letters of three bytes
+async def test_description_beyond_the_search_limit_is_stored_whole(client):
+    """The case is found by the first words of the description."""
+    squares = map(chr, range(0x3300, 0x3358))  # each expands to up to six letters of three bytes
     words = ["".join(pair) + "\u3316" * 9 for pair in product(squares, repeat=2)][:5460]
     case = await open_case(client, description=(text := " ".join(["kilometre", *words[1:], "late"])))
     assert case["description"] == text

@@ -1,4 +1,4 @@
-"""The description of the API is what the app serves."""
+"""The OpenAPI document describes exactly what the app serves."""
 
 import copy
 import re
@@ -27,7 +27,7 @@ PROBLEM = "application/problem+json"
 
 @pytest.fixture
 async def document(client):
-    """The document as clients get it."""
+    """The document as clients receive it."""
     async with client.get("/openapi.json") as response:
         assert response.status == 200
         assert response.content_type == "application/json"
@@ -35,7 +35,7 @@ async def document(client):
 
 
 def operations(document):
-    """Each operation with its method and path."""
+    """Return each operation by its method and path."""
     return {
         (method.upper(), path): operation
         for path, methods in document["paths"].items()
@@ -43,8 +43,8 @@ def operations(document):
     }
 
 
-def follow(document, thing):
-    """What a reference leads to; fails where it leads nowhere. What is none is itself."""
+def resolve(document, thing):
+    """Return the target of a reference, or `thing` itself if it is not a reference. Fail if there is no target."""
     if "$ref" not in thing:
         return thing
     for part in thing["$ref"].removeprefix("#/").split("/"):
@@ -53,22 +53,22 @@ def follow(document, thing):
 
 
 def references(thing):
-    """Every reference in a document."""
+    """Return every reference in a document."""
     if isinstance(thing, dict):
         own = [thing] if "$ref" in thing else []
         return own + [each for value in thing.values() for each in references(value)]
     return [each for value in thing for each in references(value)] if isinstance(thing, list) else []
 
 
-async def test_it_is_openapi(document):
-    """The document keeps every rule of OpenAPI 3.1, with authentication and without."""
+async def test_document_is_valid_openapi(document):
+    """This holds for OpenAPI 3.1, with authentication and without."""
     assert document["openapi"].startswith("3.1.")
     openapi_spec_validator.validate(document)
     openapi_spec_validator.validate(openapi.document(secured=True))
 
 
 async def test_every_route_is_described(client, document):
-    """Whatever the app serves is described, and nothing else is; every GET, and no other, answers HEAD too."""
+    """Nothing else is described. Every GET, and no other method, also answers HEAD."""
     served = {(route.method, route.resource.canonical) for route in client.app.router.routes()}
     heads = {path for method, path in served if method == "HEAD"}
     assert {each for each in served if each[0] != "HEAD"} == set(operations(document))
@@ -77,45 +77,45 @@ async def test_every_route_is_described(client, document):
     assert len(set(names)) == len(names)
 
 
-async def test_nothing_is_left_out(document):
-    """Every call, parameter, body and answer has its description, schema and example."""
+async def test_document_has_no_gaps(document):
+    """Every operation, parameter, body and response has a description, a schema and an example."""
     assert gaps(document) == []
 
 
 @pytest.mark.parametrize(
-    ("lack", "break_it"),
+    ("gap", "remove"),
     [
         ("has no summary", lambda call: call.pop("summary")),
         ("has no description", lambda call: call.update(description="")),
         ("has no tags", lambda call: call.pop("tags")),
         ("the parameter case_id has no description", lambda call: call["parameters"][0].pop("description")),
-        ("the body as application/json has no schema", lambda call: sent(call).pop("schema")),
-        ("the body as application/json has no example", lambda call: sent(call).pop("example")),
+        ("the body as application/json has no schema", lambda call: request_media(call).pop("schema")),
+        ("the body as application/json has no example", lambda call: request_media(call).pop("example")),
         ("the answer 200 has no description", lambda call: call["responses"]["200"].pop("description")),
         ("the answer 200 has no body", lambda call: call["responses"]["200"].pop("content")),
-        ("the answer 200 as application/json has no schema", lambda call: answered(call).pop("schema")),
-        ("the answer 200 has no example", lambda call: answered(call).pop("example")),
+        ("the answer 200 as application/json has no schema", lambda call: response_media(call).pop("schema")),
+        ("the answer 200 has no example", lambda call: response_media(call).pop("example")),
     ],
 )
-def test_a_gap_is_told(lack, break_it):
-    """What a route does not say is told by the check that `make lint` runs."""
+def test_lint_reports_a_gap(gap, remove):
+    """`make lint` runs this check."""
     document = copy.deepcopy(openapi.document())
-    break_it(document["paths"]["/support/cases/{case_id}/messages"]["post"])
-    assert gaps(document) == [f"POST /support/cases/{{case_id}}/messages: {lack}"]
+    remove(document["paths"]["/support/cases/{case_id}/messages"]["post"])
+    assert gaps(document) == [f"POST /support/cases/{{case_id}}/messages: {gap}"]
 
 
-def sent(call):
+def request_media(call):
     return call["requestBody"]["content"]["application/json"]
 
 
-def answered(call):
+def response_media(call):
     return call["responses"]["200"]["content"]["application/json"]
 
 
-async def test_every_reference_leads_somewhere(document):
-    """Each `$ref` names a component, each part of a path is a parameter, each link has all that its call needs."""
+async def test_every_reference_resolves(document):
+    """Each path has its parameters, and each link sets all parameters of its operation."""
     for reference in references(document):
-        follow(document, reference)
+        resolve(document, reference)
     called = {operation["operationId"]: (path, operation) for (_, path), operation in operations(document).items()}
     for (_, path), operation in operations(document).items():
         in_path = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"}
@@ -126,25 +126,25 @@ async def test_every_reference_leads_somewhere(document):
     assert "get_case" in document["paths"]["/support/cases"]["post"]["responses"]["201"]["links"]
 
 
-async def test_every_code_is_listed_where_it_may_come(document):
-    """Each problem names the codes that it may have: those of its route, with the status of the table, and no other."""
+async def test_every_operation_lists_exactly_its_problem_codes(document):
+    """Each code is listed under its status in the table of problem codes."""
     for route in ROUTES:
         answers = operations(document)[route.method, route.path]["responses"]
         listed = set()
-        for status, answer in ((status, follow(document, each)) for status, each in answers.items()):
+        for status, answer in ((status, resolve(document, each)) for status, each in answers.items()):
             if PROBLEM in answer.get("content", {}):
                 schema = answer["content"][PROBLEM]["schema"]["properties"]
                 assert schema["status"] == {"const": int(status)}
                 assert {PROBLEM_CODES_BY_NAME[code].status for code in schema["code"]["enum"]} == {int(status)}
                 listed |= set(schema["code"]["enum"])
-        gate = () if route.path in UNMEASURED_PATHS else ADMISSION_PROBLEMS
-        door = () if route.access == PUBLIC else AUTHENTICATION_PROBLEMS
-        repeats = () if route.method == "GET" else IDEMPOTENCY_PROBLEMS
-        assert listed == {*COMMON_PROBLEMS, *gate, *door, *repeats, *route.problems}, route.operation
+        admission = () if route.path in UNMEASURED_PATHS else ADMISSION_PROBLEMS
+        authentication = () if route.access == PUBLIC else AUTHENTICATION_PROBLEMS
+        idempotency = () if route.method == "GET" else IDEMPOTENCY_PROBLEMS
+        assert listed == {*COMMON_PROBLEMS, *admission, *authentication, *idempotency, *route.problems}, route.operation
 
 
-def test_examples_are_examples():
-    """Each body's example is one that the service takes, each answer's one that it could give."""
+def test_examples_are_valid():
+    """The service accepts the example of each body, and the example of each response has all fields."""
     for route in ROUTES:
         for model in filter(None, (route.body, route.answer, *(other.model for other in route.other_responses))):
             example = openapi.schemas.example(model)
@@ -155,8 +155,8 @@ def test_examples_are_examples():
                 assert set(read.model_dump(by_alias=True)) == set(example), model
 
 
-async def test_answers_have_the_fields_that_are_described(client, document):
-    """What the service answers has exactly the fields of the schema, all of which are required."""
+async def test_responses_have_exactly_the_described_fields(client, document):
+    """All fields are required."""
     case = await open_case(client, initialMessage={"authorType": "agent", "message": "Hi"})
     attachment = await upload(client, case)
     schemas = document["components"]["schemas"]
@@ -164,16 +164,16 @@ async def test_answers_have_the_fields_that_are_described(client, document):
         assert set(schemas[name]["properties"]) == set(schemas[name]["required"]) == set(answer), name
 
 
-async def test_filters_are_described(document):
-    """Each filter of the list is a parameter that may be left out."""
+async def test_list_filters_are_described(document):
+    """Each filter is optional."""
     parameters = [each for each in operations(document)["GET", "/support/cases"]["parameters"] if each["in"] == "query"]
     names = {parameter["name"] for parameter in parameters}
     assert names == {"status", "customerId", "assignedAgentId", "team", "priority", "channel", "q", "limit", "cursor"}
     assert not any(parameter["required"] for parameter in parameters)
 
 
-def test_a_closed_service_says_so():
-    """Only where callers must say who they are the document asks for a token, and not for what is public."""
+def test_document_requires_a_token_when_authentication_is_on():
+    """Public operations need no token."""
     opened, closed = openapi.document(), openapi.document(secured=True)
     assert "security" not in opened
     assert closed["security"] == [{"bearer": []}]
@@ -183,8 +183,8 @@ def test_a_closed_service_says_so():
     assert page.page("http://a", secured=True).count("Authorization: Bearer") == len(ROUTES) - len(public)
 
 
-def test_headers_are_described_once():
-    """Every header that a route or a status names has its description."""
+def test_every_header_is_described():
+    """No header has a description without being used."""
     named = {name for route in ROUTES for name in route.headers} | {
         "Idempotency-Replayed",
         *headers.COMMON_RESPONSE_HEADERS,

@@ -1,4 +1,4 @@
-"""Conditional requests: a case's version is its ETag, and a change may be meant for certain versions alone."""
+"""Conditional requests: the ETag of a case is its version, and If-Match limits a change to certain versions."""
 
 import asyncio
 import json
@@ -11,15 +11,15 @@ from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, form, open_case, read_case, stored_files, upload
 
 
-async def tag(client, case, **query):
-    """The ETag of a case's detail."""
+async def read_etag(client, case, **query):
+    """Return the ETag of a case's detail."""
     async with client.get(f"/support/cases/{case['id']}", params=query) as response:
         assert response.status == 200
         return response.headers["ETag"]
 
 
 def changes(case):
-    """Each change that a case can be put to, as (method, path, keywords)."""
+    """Return every change of a case as (method, path, keywords)."""
     path = f"/support/cases/{case['id']}"
     return [
         ("PATCH", path, {"json": {"subject": "B"}}),
@@ -35,20 +35,20 @@ def changes(case):
 
 @pytest.fixture
 async def case(client):
-    """A made-up case, which can be deleted too, with a file."""
+    """A synthetic case, which can be deleted, with a file."""
     case = await open_case(client, channel="synthetic")
     await upload(client, case)
     return await read_case(client, case)
 
 
-async def test_every_change_makes_a_version(client, case):
-    """Each change of a case, of a message or a file too, gives it another ETag; what changes nothing does not."""
-    seen = [await tag(client, case)]
+async def test_every_change_gives_the_case_a_new_etag(client, case):
+    """Changes of messages and files count too. A request without effect keeps the ETag."""
+    seen = [await read_etag(client, case)]
     for method, path, sent in changes(case)[:-1]:
         async with client.request(method, path, headers={"If-Match": seen[-1]}, **sent) as response:
             assert response.status < 300, await response.text()
             answered = response.headers.get("ETag")
-        seen.append(await tag(client, case))
+        seen.append(await read_etag(client, case))
         assert answered in (None, seen[-1])
     assert len(set(seen)) == len(seen)
     async with client.post(f"/support/cases/{case['id']}/close") as response:
@@ -58,8 +58,8 @@ async def test_every_change_makes_a_version(client, case):
 
 
 @both_databases
-async def test_what_is_sent_again_changes_nothing(client):
-    """The same context makes no new version, though a database may keep its members in an order of its own."""
+async def test_resending_the_same_context_keeps_the_etag(client):
+    """The order of members does not matter, because a database may store them in its own order."""
     case = await open_case(client)
     path, tags = f"/support/cases/{case['id']}", []
     for context in ([{"type": "order", "orderId": 1, "a": {"bb": [1, 2], "c": None}}], [{"type": "note", "a": True}]):
@@ -73,9 +73,9 @@ async def test_what_is_sent_again_changes_nothing(client):
     assert len(set(tags)) == len(tags) - 2
 
 
-async def test_a_change_of_an_old_version_is_refused(client, case):
-    """A change that is meant for a version that is no more is 412, and does nothing."""
-    old = await tag(client, case)
+async def test_change_of_an_outdated_version_is_refused(client, case):
+    """The response is 412, and the case stays unchanged."""
+    old = await read_etag(client, case)
     await add_message(client, case)
     now = await read_case(client, case)
     for method, path, sent in changes(case):
@@ -85,17 +85,19 @@ async def test_a_change_of_an_old_version_is_refused(client, case):
 
 
 @both_databases
-async def test_a_made_up_case_goes_in_one_step(client, case, metrics, attachment_dir, database, monkeypatch):
-    """A case that someone changes while it is deleted keeps all its files; otherwise it goes with every one of them."""
+async def test_synthetic_case_is_deleted_with_all_its_files_or_not_at_all(
+    client, case, metrics, attachment_dir, database, monkeypatch
+):
+    """A case that changes during its deletion keeps every file."""
     await upload(client, case, b"another")
-    old, lock = await tag(client, case), cases_store.lock
+    old, lock = await read_etag(client, case), cases_store.lock
 
-    async def late(tx, case_id):
-        await tx.execute(tickets.update().values(version=tickets.c.version + 1))  # as one who was a little faster
+    async def change_case_first(tx, case_id):
+        await tx.execute(tickets.update().values(version=tickets.c.version + 1))  # as a faster request would
         return await lock(tx, case_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cases_store, "lock", late)
+        patch.setattr(cases_store, "lock", change_case_first)
         response = await client.delete(f"/support/cases/{case['id']}", headers={"If-Match": old})
         await expect_problem(response, 412, "case_changed")
     assert len((await read_case(client, case))["attachments"]) == len(stored_files(attachment_dir)) == 2
@@ -103,7 +105,7 @@ async def test_a_made_up_case_goes_in_one_step(client, case, metrics, attachment
         assert response.status == 204
     assert stored_files(attachment_dir) == []
     assert metrics.value("support_attachment_backlog_files") == 0
-    assert metrics.value("support_attachment_deleted_total", reason="request") == 0  # a made-up case counts nowhere
+    assert metrics.value("support_attachment_deleted_total", reason="request") == 0  # synthetic cases do not count
     assert await database.fetch_all(attachment_leftovers.select()) == []
 
 
@@ -122,20 +124,20 @@ async def test_a_made_up_case_goes_in_one_step(client, case, metrics, attachment
         ('"a", "b"', 412),
     ],
 )
-async def test_forms_of_a_condition(client, header, status):
-    """If-Match takes a star and a list; weak tags, and what is no tag, match nothing."""
+async def test_if_match_takes_a_star_or_a_list_of_strong_etags(client, header, status):
+    """Weak and malformed ETags match nothing."""
     case = await open_case(client)
-    sent = header.format(tag=await tag(client, case))
+    sent = header.format(tag=await read_etag(client, case))
     async with client.patch(
         f"/support/cases/{case['id']}", json={"subject": "B"}, headers={"If-Match": sent}
     ) as response:
         assert response.status == status
 
 
-async def test_a_version_that_is_known_is_not_sent_again(client):
-    """A read of a version that the client has is 304, by GET and HEAD, until the case changes."""
+async def test_known_version_is_not_sent_again(client):
+    """GET and HEAD return 304 until the case changes."""
     case = await open_case(client)
-    path, known = f"/support/cases/{case['id']}", await tag(client, case)
+    path, known = f"/support/cases/{case['id']}", await read_etag(client, case)
     for method in ("GET", "HEAD"):
         for given in (known, f"W/{known}", f'"x", {known}', "*"):
             async with client.request(method, path, headers={"If-None-Match": given}) as response:
@@ -148,10 +150,10 @@ async def test_a_version_that_is_known_is_not_sent_again(client):
         assert response.status == 200
 
 
-async def test_a_timeline_is_live(client):
-    """A detail with its timeline is never known already, and a change may still be meant for its version."""
+async def test_case_with_its_timeline_is_always_sent(client):
+    """The ETag differs in each response, and If-Match still takes it."""
     case = await open_case(client)
-    seen = await tag(client, case, includeTimeline="true")
+    seen = await read_etag(client, case, includeTimeline="true")
     path, headers = f"/support/cases/{case['id']}", {"If-None-Match": seen}
     async with client.get(path, params={"includeTimeline": "true"}, headers=headers) as response:
         assert response.status == 200
@@ -165,9 +167,9 @@ async def test_a_timeline_is_live(client):
 
 @both_databases
 @pytest.mark.parametrize("change", range(7))
-async def test_of_two_writers_one_wins(client, case, change):
-    """Of many who change the same version at once exactly one does, whatever the change is; the others get 412."""
-    version = await tag(client, case)
+async def test_one_of_many_concurrent_writers_wins(client, case, change):
+    """Of eight concurrent changes of the same version one succeeds, and the others are refused."""
+    version = await read_etag(client, case)
 
     async def attempt():
         method, path, sent = changes(case)[change]

@@ -1,4 +1,4 @@
-"""Who may do what: every route of the app against every role, and every case against those whose it is not."""
+"""Permissions: every route against every role, and cases outside the scope of a principal."""
 
 import io
 from datetime import UTC, datetime
@@ -23,9 +23,9 @@ EVENT = {
     "type": "fulfillment.shipment.updated.v1",
     "data": {"orderId": "ORD-1", "shipmentId": "SHP-1", "status": "in_transit"},
 }
-SAID = {"authorType": "customer", "message": "Hello"}
+MESSAGE = {"authorType": "customer", "message": "Hello"}
 PERMISSIONS = {route.operation: route.access for route in ROUTES if route.access != PUBLIC}
-# One good request for each operation that needs a permission: method, path, and what is sent.
+# One valid request for each operation that needs a permission: method, path, keywords.
 REQUESTS = {
     "open_case": ("POST", "/support/cases", {"json": {"subject": "A parcel", "channel": "email"}}),
     "list_cases": ("GET", "/support/cases", {}),
@@ -34,7 +34,7 @@ REQUESTS = {
     "set_status": ("POST", "/support/cases/{case}/status?status=pending", {}),
     "close_case": ("POST", "/support/cases/{case}/close", {}),
     "delete_case": ("DELETE", "/support/cases/{case}", {}),
-    "add_message": ("POST", "/support/cases/{case}/messages", {"json": SAID}),
+    "add_message": ("POST", "/support/cases/{case}/messages", {"json": MESSAGE}),
     "refresh_timeline": ("POST", "/support/cases/{case}/timeline/refresh", {}),
     "upload": ("POST", "/support/cases/{case}/attachments", None),
     "list_attachments": ("GET", "/support/cases/{case}/attachments", {}),
@@ -46,8 +46,8 @@ REQUESTS = {
 }
 
 
-class People:
-    """A service that asks for tokens, and one token of each kind."""
+class Principals:
+    """A service that requires tokens, and the tokens of its principals."""
 
     def __init__(self, client, path):
         self.client = client
@@ -55,67 +55,73 @@ class People:
         self._tokens = {}
 
     def add(self, name, role, **fields):
-        """Give someone a token."""
+        """Create a token for a principal."""
         self._tokens[name] = new_token()
         digest = hash_token(self._tokens[name])
         with edit_token_file(self._path) as entries:
             entries.append(TokenEntry(name=name, sha256=digest, role=role, created=datetime.now(UTC), **fields))
 
-    def ask(self, name, method, path, headers=(), **sent):
-        """A request of someone."""
+    def request(self, name, method, path, headers=(), **sent):
+        """Return a request of a principal."""
         headers = {"Authorization": f"Bearer {self._tokens[name]}", **dict(headers)}
         return self.client.request(method, path, headers=headers, **sent)
 
-    async def told(self, name, method, path, **sent):
-        """What someone is answered; fails where they are refused."""
-        async with self.ask(name, method, path, **sent) as response:
+    async def read_json(self, name, method, path, **sent):
+        """Return the JSON of a response; fail if the request is refused."""
+        async with self.request(name, method, path, **sent) as response:
             assert response.status < 300, await response.text()
             return await response.json()
 
-    def does(self, name, operation, case, file="none"):
-        """The request of an operation, on a case and its file."""
+    def perform(self, name, operation, case, file="none"):
+        """Return a request for an operation on a case and its file."""
         method, path, sent = REQUESTS[operation]
         sent = {"data": form(b"hello")} if sent is None else sent
-        return self.ask(name, method, path.format(case=case, file=file), **sent)
+        return self.request(name, method, path.format(case=case, file=file), **sent)
 
 
 @pytest.fixture
-async def people(tmp_path, make_client):
-    """One of each role, and others of the same roles whose cases are not theirs."""
+async def principals(tmp_path, make_client):
+    """A principal of each role, and a second agent and customer."""
     path = tmp_path / "tokens.json"
-    people = People(None, path)
+    principals = Principals(None, path)
     for role in ROLES:
-        people.add(role, role, subject=SUBJECTS.get(role), teams=["returns"] if role == "agent" else [])
-    people.add("other-agent", "agent", subject="agent-2", teams=["billing"])
-    people.add("other-customer", "customer", subject="customer-2")
-    people.client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
-    return people
+        principals.add(role, role, subject=SUBJECTS.get(role), teams=["returns"] if role == "agent" else [])
+    principals.add("other-agent", "agent", subject="agent-2", teams=["billing"])
+    principals.add("other-customer", "customer", subject="customer-2")
+    principals.client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
+    return principals
 
 
 @pytest.fixture
-async def theirs(people):
-    """A case of customer-1 and agent-1, with a file and an internal note."""
-    return await opened(people, customerId="customer-1", assignedAgentId="agent-1", team="returns")
+async def own_case(principals):
+    """The ids of a case of customer-1 and agent-1 and of its file. The case has an internal note."""
+    return await open_case_with_note_and_file(
+        principals, customerId="customer-1", assignedAgentId="agent-1", team="returns"
+    )
 
 
 @pytest.fixture
-async def foreign(people):
-    """A case of customer-2 and agent-2."""
-    return await opened(people, customerId="customer-2", assignedAgentId="agent-2", team="billing")
+async def other_case(principals):
+    """The ids of a case of customer-2 and agent-2 and of its file."""
+    return await open_case_with_note_and_file(
+        principals, customerId="customer-2", assignedAgentId="agent-2", team="billing"
+    )
 
 
-async def opened(people, **owner):
-    new = {"subject": "Where is Ann's parcel?", "channel": "email", "initialMessage": SAID, **owner}
-    case = await people.told("supervisor", "POST", "/support/cases", json=new)
+async def open_case_with_note_and_file(principals, **owner):
+    new = {"subject": "Where is Ann's parcel?", "channel": "email", "initialMessage": MESSAGE, **owner}
+    case = await principals.read_json("supervisor", "POST", "/support/cases", json=new)
     note = {"authorType": "agent", "message": "She is cross.", "visibility": "internal"}
-    await people.told("supervisor", "POST", f"/support/cases/{case['id']}/messages", json=note)
-    file = await people.told("supervisor", "POST", f"/support/cases/{case['id']}/attachments", data=form(b"hello"))
+    await principals.read_json("supervisor", "POST", f"/support/cases/{case['id']}/messages", json=note)
+    file = await principals.read_json(
+        "supervisor", "POST", f"/support/cases/{case['id']}/attachments", data=form(b"hello")
+    )
     return case["id"], file["id"]
 
 
-async def test_every_route_has_a_rule(people):
-    """What the app serves is what the table speaks of, and what this walk asks for."""
-    served = {(route.method, route.resource.canonical) for route in people.client.app.router.routes()}
+async def test_every_route_is_in_the_permission_table(principals):
+    """The served routes, the table, and the requests of this module are the same."""
+    served = {(route.method, route.resource.canonical) for route in principals.client.app.router.routes()}
     table = {(route.method, route.path) for route in ROUTES}
     assert served == table | {("HEAD", path) for method, path in table if method == "GET"}
     assert PERMISSIONS.keys() == REQUESTS.keys()
@@ -125,256 +131,262 @@ async def test_every_route_has_a_rule(people):
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("operation", REQUESTS)
-async def test_a_role_may_do_what_the_table_says(people, theirs, operation, role):
-    """Who has the permission is served; who lacks it is told which one is missing, and nothing is done."""
-    response = await people.does(role, operation, *theirs)
+async def test_role_may_do_exactly_what_its_permissions_say(principals, own_case, operation, role):
+    """A refusal names the missing permission, and nothing changes."""
+    response = await principals.perform(role, operation, *own_case)
     if role in PERMISSIONS[operation].scopes:
         async with response:
-            # Only made-up cases can be deleted, so the one who may is told that this is none.
+            # Only synthetic cases can be deleted, and this case is not synthetic.
             assert response.status == 409 if operation == "delete_case" else response.status < 300
         return
-    before = await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}")
+    before = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
     problem = await expect_problem(response, 403, "permission_missing")
     assert f"'{PERMISSIONS[operation].name}'" in problem["detail"]
-    assert await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}") == before
+    assert await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}") == before
 
 
 @both_databases
 @pytest.mark.parametrize("role", ["agent", "customer"])
-async def test_what_is_not_theirs_does_not_exist(people, foreign, role):
-    """Every call about somebody else's case is answered as for one that never was, and changes nothing."""
-    before = await people.told("supervisor", "GET", f"/support/cases/{foreign[0]}")
-    of_cases = [
+async def test_case_outside_the_scope_looks_nonexistent(principals, other_case, role):
+    """Requests about it are answered as for an unknown case, and change nothing."""
+    before = await principals.read_json("supervisor", "GET", f"/support/cases/{other_case[0]}")
+    operations = [
         name for name, (_, path, _) in REQUESTS.items() if "{case}" in path and role in PERMISSIONS[name].scopes
     ]
-    assert len(of_cases) >= 5
-    for operation in of_cases:
-        said = []
-        for case, file in (foreign, ("never", "never")):
-            async with people.does(role, operation, case, file) as response:
+    assert len(operations) >= 5
+    for operation in operations:
+        responses = []
+        for case, file in (other_case, ("never", "never")):
+            async with principals.perform(role, operation, case, file) as response:
                 problem = await response.json(content_type=None)
-            said.append((response.status, problem["code"], problem["detail"].replace(case, "").replace(file, "")))
-        assert said[0] == said[1]
-        assert said[0][0] == 404
-    assert (await people.told(role, "GET", "/support/cases"))["items"] == []
-    assert (await people.told(role, "GET", "/support/cases?q=parcel"))["items"] == []
-    assert await people.told("supervisor", "GET", f"/support/cases/{foreign[0]}") == before
-    audit = await people.told("supervisor", "GET", f"/support/cases/{foreign[0]}/audit")
+            responses.append((response.status, problem["code"], problem["detail"].replace(case, "").replace(file, "")))
+        assert responses[0] == responses[1]
+        assert responses[0][0] == 404
+    assert (await principals.read_json(role, "GET", "/support/cases"))["items"] == []
+    assert (await principals.read_json(role, "GET", "/support/cases?q=parcel"))["items"] == []
+    assert await principals.read_json("supervisor", "GET", f"/support/cases/{other_case[0]}") == before
+    audit = await principals.read_json("supervisor", "GET", f"/support/cases/{other_case[0]}/audit")
     assert {entry["actor"] for entry in audit["items"]} == {"supervisor"}
 
 
-async def test_a_customer_of_nobody_else(people):
-    """A customer opens cases of their own alone, speaks for themselves alone, and gives them to nobody."""
+async def test_customer_acts_only_in_their_own_name(principals):
+    """A customer cannot set another customer, an agent, a team, a reference, or another author."""
     new = {"subject": "A parcel", "channel": "web"}
-    case = await people.told("customer", "POST", "/support/cases", json=new)
+    case = await principals.read_json("customer", "POST", "/support/cases", json=new)
     assert case["customerId"] == "customer-1"
     for more in (
         {"customerId": "customer-2"},
         {"assignedAgentId": "agent-1"},
         {"team": "returns"},
-        {"context": [{"type": "order", "orderId": "ORD-1"}]},  # which may be somebody else's
+        {"context": [{"type": "order", "orderId": "ORD-1"}]},  # may belong to another customer
         {"context": [{"type": "shipment", "id": 7}]},
-        {"initialMessage": SAID | {"authorType": "agent"}},
-        {"initialMessage": SAID | {"visibility": "internal"}},
+        {"initialMessage": MESSAGE | {"authorType": "agent"}},
+        {"initialMessage": MESSAGE | {"visibility": "internal"}},
     ):
         await expect_problem(
-            await people.ask("customer", "POST", "/support/cases", json=new | more), 403, "permission_missing"
+            await principals.request("customer", "POST", "/support/cases", json=new | more), 403, "permission_missing"
         )
     messages = f"/support/cases/{case['id']}/messages"
     for wrong in ({"authorType": "agent"}, {"authorType": "bot"}, {"visibility": "internal"}):
         await expect_problem(
-            await people.ask("customer", "POST", messages, json=SAID | wrong), 403, "permission_missing"
+            await principals.request("customer", "POST", messages, json=MESSAGE | wrong), 403, "permission_missing"
         )
-    assert (await people.told("supervisor", "GET", f"/support/cases/{case['id']}"))["messages"] == []
+    assert (await principals.read_json("supervisor", "GET", f"/support/cases/{case['id']}"))["messages"] == []
 
 
-async def test_internal_notes(people, theirs):
-    """A note is for agents: its customer finds it neither in the conversation nor in the timeline."""
-    path = f"/support/cases/{theirs[0]}?includeTimeline=true"
+async def test_internal_note_is_hidden_from_the_customer(principals, own_case):
+    """The note is in neither the conversation nor the timeline that the customer sees."""
+    path = f"/support/cases/{own_case[0]}?includeTimeline=true"
     for reader, sees in (("agent", True), ("supervisor", True), ("customer", False)):
-        case = await people.told(reader, "GET", path)
+        case = await principals.read_json(reader, "GET", path)
         assert ("She is cross." in str(case)) is sees
         assert len(case["messages"]) == 1 + sees
 
 
-class Files:
-    """What becomes of the files of a case that messages name."""
+class CaseFiles:
+    """The files of a case, and which of them a principal sees."""
 
-    def __init__(self, people, case):
-        self._people = people
+    def __init__(self, principals, case):
+        self._principals = principals
         self._path = f"/support/cases/{case}"
 
     async def add(self, name, visibility=None):
-        """Let an agent add a file; gives its address."""
+        """Upload a file as an agent; return its URI."""
         query = f"?visibility={visibility}" if visibility else ""
         path = f"{self._path}/attachments{query}"
-        return (await self._people.told("agent", "POST", path, data=form(b"secret", name)))["uri"]
+        return (await self._principals.read_json("agent", "POST", path, data=form(b"secret", name)))["uri"]
 
-    async def name(self, speaker, visibility, uri):
-        """Let someone name a file in a message."""
-        said = {"authorType": speaker, "message": "Look.", "visibility": visibility, "attachmentUri": uri}
-        await self._people.told(speaker, "POST", f"{self._path}/messages", json=said)
+    async def mention(self, author, visibility, uri):
+        """Add a message that refers to a file."""
+        message = {"authorType": author, "message": "Look.", "visibility": visibility, "attachmentUri": uri}
+        await self._principals.read_json(author, "POST", f"{self._path}/messages", json=message)
 
-    async def seen(self, reader, uris):
-        """The names of those files that someone is shown: the same, whichever way they look."""
-        listed = await self._people.told(reader, "GET", f"{self._path}/attachments")
-        whole = await self._people.told(reader, "GET", f"{self._path}?includeTimeline=true")
-        dated = [entry["uri"] for entry in whole["timeline"] if entry["type"] == "attachment"]
-        assert [file["uri"] for file in listed] == [file["uri"] for file in whole["attachments"]] == dated
+    async def visible(self, reader, uris):
+        """Return the names of the files that a principal sees; lists, timeline and downloads must agree."""
+        listed = await self._principals.read_json(reader, "GET", f"{self._path}/attachments")
+        whole = await self._principals.read_json(reader, "GET", f"{self._path}?includeTimeline=true")
+        in_timeline = [entry["uri"] for entry in whole["timeline"] if entry["type"] == "attachment"]
+        assert [file["uri"] for file in listed] == [file["uri"] for file in whole["attachments"]] == in_timeline
         for method in ("GET", "HEAD"):
             served = []
             for uri in uris:
-                async with self._people.ask(reader, method, uri) as response:
+                async with self._principals.request(reader, method, uri) as response:
                     assert response.status in (200, 404)
                     served += [uri] if response.status == 200 else []
-            assert served == [uri for uri in dated if uri in uris]
+            assert served == [uri for uri in in_timeline if uri in uris]
         return {uri.rpartition("/")[2] for uri in served}
 
 
 @pytest.fixture
-def of_case(people, theirs):
+def case_files(principals, own_case):
     """The files of customer-1's case."""
-    return Files(people, theirs[0])
+    return CaseFiles(principals, own_case[0])
 
 
 @both_databases
-async def test_an_internal_file(people, theirs, of_case):
-    """An internal file is hidden from its customer from the moment it is there; who adds one must be no customer."""
-    uris = [await of_case.add("secret.txt", "internal"), await of_case.add("plain.txt")]
-    assert await of_case.seen("agent", uris) == {"secret.txt", "plain.txt"}
-    assert await of_case.seen("customer", uris) == {"plain.txt"}
-    path = f"/support/cases/{theirs[0]}/attachments"
-    mine = people.ask("customer", "POST", f"{path}?visibility=internal", data=form(b"x"))
+async def test_internal_file_is_hidden_from_the_customer(principals, own_case, case_files):
+    """It is hidden from its upload on, and a customer cannot upload one."""
+    uris = [await case_files.add("secret.txt", "internal"), await case_files.add("plain.txt")]
+    assert await case_files.visible("agent", uris) == {"secret.txt", "plain.txt"}
+    assert await case_files.visible("customer", uris) == {"plain.txt"}
+    path = f"/support/cases/{own_case[0]}/attachments"
+    mine = principals.request("customer", "POST", f"{path}?visibility=internal", data=form(b"x"))
     problem = await expect_problem(await mine, 403, "permission_missing")
     assert "attachments:write-internal" in problem["detail"]
-    wrong = people.ask("agent", "POST", f"{path}?visibility=secret", data=form(b"x"))
+    wrong = principals.request("agent", "POST", f"{path}?visibility=secret", data=form(b"x"))
     problem = await expect_problem(await wrong, 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == ["visibility"]
-    listed = await people.told("agent", "GET", path)
+    listed = await principals.read_json("agent", "GET", path)
     assert [file["visibility"] for file in listed] == ["public", "internal", "public"]
 
 
-async def test_what_a_role_is_shown_is_not_taken_for_what_another_is(people, theirs):
-    """Each view of a version has a tag of its own, which is no 304 for other roles; a change takes any of them."""
-    path, kept = f"/support/cases/{theirs[0]}", {}
+async def test_each_view_of_a_case_has_its_own_etag(principals, own_case):
+    """The ETag of one view is no 304 for another view, but If-Match takes any of them."""
+    path, etags = f"/support/cases/{own_case[0]}", {}
     for reader in ("agent", "analyst", "customer"):
-        async with people.ask(reader, "GET", path) as response:
-            kept[reader] = response.headers["ETag"]
-    assert len(set(kept.values())) == 3
-    for reader, own in kept.items():
-        for tag in kept.values():
-            async with people.ask(reader, "GET", path, headers={"If-None-Match": tag}) as response:
+        async with principals.request(reader, "GET", path) as response:
+            etags[reader] = response.headers["ETag"]
+    assert len(set(etags.values())) == 3
+    for reader, own in etags.items():
+        for tag in etags.values():
+            async with principals.request(reader, "GET", path, headers={"If-None-Match": tag}) as response:
                 assert response.status == (304 if tag == own else 200)
                 assert response.headers["ETag"] == own
-    async with people.ask("supervisor", "GET", path, headers={"If-None-Match": kept["agent"]}) as response:
-        assert response.status == 304  # who is shown the same is told the same
+    async with principals.request("supervisor", "GET", path, headers={"If-None-Match": etags["agent"]}) as response:
+        assert response.status == 304  # supervisors and agents have the same view
     for reader, priority in (("agent", "high"), ("customer", "low")):
-        changed = people.ask("agent", "PATCH", path, json={"priority": priority}, headers={"If-Match": kept[reader]})
+        changed = principals.request(
+            "agent", "PATCH", path, json={"priority": priority}, headers={"If-Match": etags[reader]}
+        )
         async with changed as response:
-            assert response.status == (200 if reader == "agent" else 412)  # of the version, which is old by then
+            assert response.status == (200 if reader == "agent" else 412)  # the version is outdated by then
     await expect_problem(
-        await people.ask("customer", "POST", f"{path}/messages", json=SAID, headers={"If-Match": kept["customer"]}),
+        await principals.request(
+            "customer", "POST", f"{path}/messages", json=MESSAGE, headers={"If-Match": etags["customer"]}
+        ),
         *(412, "case_changed"),
     )
-    async with people.ask("customer", "GET", path) as response:
+    async with principals.request("customer", "GET", path) as response:
         now = response.headers["ETag"]
-    await people.told("customer", "POST", f"{path}/messages", json=SAID, headers={"If-Match": now})
+    await principals.read_json("customer", "POST", f"{path}/messages", json=MESSAGE, headers={"If-Match": now})
 
 
 @both_databases
-async def test_a_repeat_tells_nothing_of_a_case_that_is_theirs_no_more(people, theirs):
-    """Who lost a case within the day gets no stored answer of it, and who still has it gets theirs as before."""
-    path = f"/support/cases/{theirs[0]}"
-    said = {"authorType": "agent", "message": "Hello"}
+async def test_retry_reveals_nothing_of_a_case_that_left_the_scope(principals, own_case):
+    """An agent who lost the case gets 404, and the stored response once the case is theirs again."""
+    path = f"/support/cases/{own_case[0]}"
+    message = {"authorType": "agent", "message": "Hello"}
     new = {"subject": "A parcel", "channel": "email", "team": "billing"}
 
-    def asked():
+    def requests():
         return [
-            people.ask("agent", "PATCH", path, json={"priority": "high"}, headers={"Idempotency-Key": "a"}),
-            people.ask("agent", "POST", f"{path}/messages", json=said, headers={"Idempotency-Key": "b"}),
-            people.ask("agent", "POST", f"{path}/attachments", data=form(b"x"), headers={"Idempotency-Key": "c"}),
+            principals.request("agent", "PATCH", path, json={"priority": "high"}, headers={"Idempotency-Key": "a"}),
+            principals.request("agent", "POST", f"{path}/messages", json=message, headers={"Idempotency-Key": "b"}),
+            principals.request(
+                "agent", "POST", f"{path}/attachments", data=form(b"x"), headers={"Idempotency-Key": "c"}
+            ),
         ]
 
     for replayed in (None, "true"):
-        for request in asked():
+        for request in requests():
             async with request as response:
                 assert (response.status < 300, response.headers.get("Idempotency-Replayed")) == (True, replayed)
-    await people.told("supervisor", "PATCH", path, json={"assignedAgentId": "agent-2", "team": "billing"})
-    for request in asked():
+    await principals.read_json("supervisor", "PATCH", path, json={"assignedAgentId": "agent-2", "team": "billing"})
+    for request in requests():
         await expect_problem(await request, 404, "case_not_found")
-    for _ in range(2):  # to open a case for another team is right, and so is to do it again
-        case = await people.told("agent", "POST", "/support/cases", json=new, headers={"Idempotency-Key": "d"})
-    async with people.ask("agent", "GET", f"/support/cases/{case['id']}") as response:
+    for _ in range(2):  # an agent may open a case for another team, and retry that
+        case = await principals.read_json("agent", "POST", "/support/cases", json=new, headers={"Idempotency-Key": "d"})
+    async with principals.request("agent", "GET", f"/support/cases/{case['id']}") as response:
         assert response.status == 404
-    await people.told("supervisor", "PATCH", path, json={"assignedAgentId": "agent-1"})
-    for request in asked():
+    await principals.read_json("supervisor", "PATCH", path, json={"assignedAgentId": "agent-1"})
+    for request in requests():
         async with request as response:
             assert response.headers["Idempotency-Replayed"] == "true"
 
 
-async def test_a_customers_repeat_of_an_opening(people):
-    """A customer whose case was given to somebody else is not told of it by the key with which they opened it."""
+async def test_retried_opening_reveals_nothing_of_a_case_with_another_customer(principals):
+    """The customer gets 404 once the case belongs to somebody else."""
     new, key = {"subject": "A parcel", "channel": "web"}, {"Idempotency-Key": "a"}
-    case = await people.told("customer", "POST", "/support/cases", json=new, headers=key)
-    assert await people.told("customer", "POST", "/support/cases", json=new, headers=key) == case
-    async with people.client.app[DATABASE].transaction() as tx:
+    case = await principals.read_json("customer", "POST", "/support/cases", json=new, headers=key)
+    assert await principals.read_json("customer", "POST", "/support/cases", json=new, headers=key) == case
+    async with principals.client.app[DATABASE].transaction() as tx:
         await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id="customer-2"))
     await expect_problem(
-        await people.ask("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found"
+        await principals.request("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found"
     )
 
 
 @pytest.mark.parametrize("operation", [name for name, (method, _, _) in REQUESTS.items() if method == "GET"])
-async def test_nothing_for_one_caller_is_kept_for_others(people, theirs, operation):
-    """Whatever depends on who asks is kept by no cache that others share, and by none at all but for files."""
-    async with people.does("supervisor", operation, *theirs) as response:
+async def test_responses_are_never_stored_in_shared_caches(principals, own_case, operation):
+    """Only downloads may be stored, and only by the client itself."""
+    async with principals.perform("supervisor", operation, *own_case) as response:
         assert response.status == 200
         expected = "private, no-cache" if operation == "download" else "no-store"
         assert response.headers["Cache-Control"] == expected
 
 
-async def test_a_visibility_in_the_form(people, theirs):
-    """Who says in the form that a file is internal is told where to say it, and no file is kept."""
-    path = f"/support/cases/{theirs[0]}/attachments"
+async def test_visibility_as_a_form_field_is_refused(principals, own_case):
+    """The visibility belongs in the query, and no file is stored."""
+    path = f"/support/cases/{own_case[0]}/attachments"
     for first in (True, False):
         sent = aiohttp.FormData()
         fields = [("visibility", "internal", {}), ("file", io.BytesIO(b"secret"), {"filename": "secret.txt"})]
         for name, value, more in fields if first else reversed(fields):
             sent.add_field(name, value, **more)
-        await expect_problem(await people.ask("agent", "POST", path, data=sent), 422, "invalid_request")
-    assert len(await people.told("agent", "GET", path)) == 1
+        await expect_problem(await principals.request("agent", "POST", path, data=sent), 422, "invalid_request")
+    assert len(await principals.read_json("agent", "GET", path)) == 1
 
 
 @both_databases
-async def test_the_file_of_a_message(people, theirs, of_case):
-    """A note hides the file that it names, unless a public message has; an agent's public message shows it."""
+async def test_message_sets_the_visibility_of_its_file(principals, own_case, case_files):
+    """A note hides its file unless a public message refers to it. An agent's public message shows it."""
     kinds = ("hidden", "answered", "shown", "begged")
-    uri = {kind: await of_case.add(kind, "internal" if kind in ("shown", "begged") else None) for kind in kinds}
-    await of_case.name("agent", "internal", uri["hidden"])
-    await of_case.name("customer", "public", uri["answered"])
-    await of_case.name("agent", "internal", uri["answered"])
-    await of_case.name("agent", "public", uri["shown"])
-    await of_case.name("customer", "public", uri["begged"])  # they know its address, and gain nothing by it
-    assert await of_case.seen("agent", uri.values()) == {*kinds}
-    assert await of_case.seen("customer", uri.values()) == {"answered", "shown"}
-    entries = (await people.told("supervisor", "GET", f"/support/cases/{theirs[0]}/audit"))["items"]
+    uri = {kind: await case_files.add(kind, "internal" if kind in ("shown", "begged") else None) for kind in kinds}
+    await case_files.mention("agent", "internal", uri["hidden"])
+    await case_files.mention("customer", "public", uri["answered"])
+    await case_files.mention("agent", "internal", uri["answered"])
+    await case_files.mention("agent", "public", uri["shown"])
+    await case_files.mention("customer", "public", uri["begged"])  # knowing its URI gives the customer no access
+    assert await case_files.visible("agent", uri.values()) == {*kinds}
+    assert await case_files.visible("customer", uri.values()) == {"answered", "shown"}
+    entries = (await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}/audit"))["items"]
     moved = [entry["changes"].get("attachmentVisibility") for entry in entries if entry["action"] == "message.added"]
     assert moved[:5] == [None, ["internal", "public"], None, None, ["public", "internal"]]
 
 
 @pytest.mark.parametrize("way", ["change", "status", "close"])
-async def test_an_agent_takes_no_case_from_another(people, way):
-    """An agent takes a case that is nobody's and gives up their own; a supervisor alone gives one to somebody else."""
-    case, _ = await opened(people, team="returns")
+async def test_only_a_supervisor_takes_a_case_from_an_agent(principals, way):
+    """An agent may only take a case that has no agent."""
+    case, _ = await open_case_with_note_and_file(principals, team="returns")
     ways = {
-        "change": lambda who: ("PATCH", f"/support/cases/{case}", {"json": {"assignedAgentId": who}}),
-        "status": lambda who: ("POST", f"/support/cases/{case}/status?status=pending&assignedAgentId={who}", {}),
-        "close": lambda who: ("POST", f"/support/cases/{case}/close", {"json": {"assignedAgentId": who}}),
+        "change": lambda agent: ("PATCH", f"/support/cases/{case}", {"json": {"assignedAgentId": agent}}),
+        "status": lambda agent: ("POST", f"/support/cases/{case}/status?status=pending&assignedAgentId={agent}", {}),
+        "close": lambda agent: ("POST", f"/support/cases/{case}/close", {"json": {"assignedAgentId": agent}}),
     }
 
-    def give(who, caller):
-        method, path, sent = ways[way](who)
-        return people.ask(caller, method, path, **sent)
+    def give(agent, principal):
+        method, path, sent = ways[way](agent)
+        return principals.request(principal, method, path, **sent)
 
     await expect_problem(await give("agent-2", "agent"), 403, "permission_missing")
     async with give("agent-1", "agent") as response:
@@ -383,53 +395,56 @@ async def test_an_agent_takes_no_case_from_another(people, way):
     async with give("agent-2", "supervisor") as response:
         assert response.status == 200
     await expect_problem(await give("agent-1", "agent"), 403, "permission_missing")
-    assert (await people.told("supervisor", "GET", f"/support/cases/{case}"))["assignedAgentId"] == "agent-2"
+    assert (await principals.read_json("supervisor", "GET", f"/support/cases/{case}"))["assignedAgentId"] == "agent-2"
 
 
-async def test_an_analyst_counts_and_does_not_read(people, theirs):
-    """An analyst sees what can be counted, one pseudonym for one customer, and cannot search for what is masked."""
-    case = await people.told("analyst", "GET", f"/support/cases/{theirs[0]}?includeTimeline=true")
-    page = await people.told("analyst", "GET", "/support/cases")
-    files = await people.told("analyst", "GET", f"/support/cases/{theirs[0]}/attachments")
-    told = f"{case} {page} {files}"
-    for secret in ("customer-1", "Ann", "cross", "Hello", "note.txt", ".txt", theirs[1] + "/"):
-        assert secret not in told
+async def test_analyst_sees_masked_cases(principals, own_case):
+    """A customer has one pseudonym, and masked fields cannot be searched."""
+    case = await principals.read_json("analyst", "GET", f"/support/cases/{own_case[0]}?includeTimeline=true")
+    page = await principals.read_json("analyst", "GET", "/support/cases")
+    files = await principals.read_json("analyst", "GET", f"/support/cases/{own_case[0]}/attachments")
+    shown = f"{case} {page} {files}"
+    for secret in ("customer-1", "Ann", "cross", "Hello", "note.txt", ".txt", own_case[1] + "/"):
+        assert secret not in shown
     assert case["customerId"] == page["items"][0]["customerId"]
     assert (case["status"], case["channel"], case["messages"][0]["authorType"]) == ("open", "email", "customer")
     assert files[0]["sizeBytes"] == 5
     for query in ("q=Ann", "customerId=customer-1"):
-        await expect_problem(await people.ask("analyst", "GET", f"/support/cases?{query}"), 403, "permission_missing")
+        await expect_problem(
+            await principals.request("analyst", "GET", f"/support/cases?{query}"), 403, "permission_missing"
+        )
 
 
-async def test_an_agent_sees_their_own_workload(people):
-    """An agent's workload is theirs to see; a supervisor and an analyst see everybody's."""
+async def test_agent_sees_only_their_own_workload(principals):
+    """A supervisor and an analyst see the workload of every agent."""
     path = "/support/agents/agent-2/workload"
-    await expect_problem(await people.ask("agent", "GET", path), 403, "permission_missing")
-    for caller in ("other-agent", "supervisor", "analyst"):
-        assert (await people.told(caller, "GET", path))["agentId"] == "agent-2"
+    await expect_problem(await principals.request("agent", "GET", path), 403, "permission_missing")
+    for principal in ("other-agent", "supervisor", "analyst"):
+        assert (await principals.read_json(principal, "GET", path))["agentId"] == "agent-2"
 
 
 def opening(**given):
-    """A customer's own case."""
+    """Return the request in which a customer opens a case."""
     return {"json": {"subject": "Help", "channel": "email", **given}}
 
 
 @pytest.mark.parametrize("kind", ["order", "order-event", "payment", "shipment", "conversation", "attachment"])
-async def test_a_customer_speaks_for_nobody_else(people, kind):
-    """What a customer puts into a case can't look like what a service or an agent said, nor be a case nobody sees."""
+async def test_customer_cannot_forge_entries_of_the_timeline(principals, kind):
+    """A context that looks like an entry of a service or an agent is refused."""
     entry = {"type": kind, "status": "captured", "authorType": "agent", "message": "We promise a full refund."}
     problem = await expect_problem(
-        await people.ask("customer", "POST", "/support/cases", **opening(context=[entry])), 403, "permission_missing"
+        await principals.request("customer", "POST", "/support/cases", **opening(context=[entry])),
+        403,
+        "permission_missing",
     )
     assert "cases:refer" in problem["detail"]
     for mine in ([{"type": "page", "path": "/orders"}], [{"note": "no type"}], []):
-        await people.told("customer", "POST", "/support/cases", **opening(context=mine))
+        await principals.read_json("customer", "POST", "/support/cases", **opening(context=mine))
 
 
-@pytest.mark.parametrize(("caller", "may"), [("customer", False), ("agent", False), ("supervisor", True)])
-async def test_who_makes_cases_up(people, caller, may):
-    """Cases that nobody sees are for those who run the service."""
-    answer = people.ask(caller, "POST", "/support/cases", **opening(channel="synthetic"))
+@pytest.mark.parametrize(("principal", "may"), [("customer", False), ("agent", False), ("supervisor", True)])
+async def test_only_a_supervisor_opens_synthetic_cases(principals, principal, may):
+    answer = principals.request(principal, "POST", "/support/cases", **opening(channel="synthetic"))
     if may:
         async with answer as response:
             assert response.status == 201
@@ -438,42 +453,44 @@ async def test_who_makes_cases_up(people, caller, may):
         assert "cases:create-synthetic" in problem["detail"]
 
 
-async def test_what_only_looks_harmless_is_masked(people):
-    """Free text where words of a vocabulary are usual, and numbers that may be somebody's, are not shown."""
+async def test_personal_data_in_vocabulary_fields_is_masked(principals):
+    """Free text and numbers in fields of a vocabulary may identify a person."""
     number, name = "0901234567", "John Doe"
     context = [
         {"type": "page", "source": f"doe.{number}", "status": "0901-234-567", "timestamp": number},
         {f"{name} {number}": "y", "Doe": "z", "path": {"/doe": 1}},
         {"type": "page", "source": int(number), "status": float(number), "total": number, "amount": int(number)},
     ]
-    case = await people.told(
+    case = await principals.read_json(
         "customer", "POST", "/support/cases", **opening(channel=name, tags=[f"+{number}", "late"], context=context)
     )
     data = form(b"x", content_type=f"x/doe.{number}")
-    await people.told("customer", "POST", f"/support/cases/{case['id']}/attachments", data=data)
-    shown = await people.told("analyst", "GET", f"/support/cases/{case['id']}?includeTimeline=true")
-    files = await people.told("analyst", "GET", f"/support/cases/{case['id']}/attachments")
+    await principals.read_json("customer", "POST", f"/support/cases/{case['id']}/attachments", data=data)
+    shown = await principals.read_json("analyst", "GET", f"/support/cases/{case['id']}?includeTimeline=true")
+    files = await principals.read_json("analyst", "GET", f"/support/cases/{case['id']}/attachments")
     assert not [secret for secret in (number, number[1:], "0901", name, "doe") if secret in f"{shown} {files}"]
     assert (shown["channel"], shown["tags"][1], files[0]["contentType"]) == ("other", "late", "other")
     assert shown["context"][0]["type"] == "page"
 
 
 @pytest.mark.parametrize("amount", ["125.50", "1250000", "-3.5", 99.5, 125000, None])
-async def test_an_analyst_adds_up(people, amount):
-    """What an order or a payment comes to is shown, as a number or as a text; another text in its place is not."""
+async def test_analyst_sees_amounts(principals, amount):
+    """Amounts are shown as numbers or as text. Other text in their place is masked."""
     context = [{"type": "payment", "amount": amount}, {"type": "order", "total": "call 0901234567"}]
-    case = await people.told("agent", "POST", "/support/cases", **opening(context=context))
-    shown = (await people.told("analyst", "GET", f"/support/cases/{case['id']}"))["context"]
+    case = await principals.read_json("agent", "POST", "/support/cases", **opening(context=context))
+    shown = (await principals.read_json("analyst", "GET", f"/support/cases/{case['id']}"))["context"]
     assert (shown[0]["amount"], shown[1]["total"]) == (amount, "[masked]")
 
 
-async def test_a_closed_case_takes_nothing_of_its_customer(people, theirs):
-    """A customer's file is refused on a closed case, as their message is; an agent's is taken."""
-    path = f"/support/cases/{theirs[0]}"
-    await people.told("agent", "POST", f"{path}/close")
+async def test_closed_case_refuses_files_and_messages_of_its_customer(principals, own_case):
+    """A file of an agent is accepted."""
+    path = f"/support/cases/{own_case[0]}"
+    await principals.read_json("agent", "POST", f"{path}/close")
     await expect_problem(
-        await people.ask("customer", "POST", f"{path}/attachments", data=form(b"x")), 409, "case_closed"
+        await principals.request("customer", "POST", f"{path}/attachments", data=form(b"x")), 409, "case_closed"
     )
-    said = {"authorType": "customer", "message": "And yet"}
-    await expect_problem(await people.ask("customer", "POST", f"{path}/messages", json=said), 409, "case_closed")
-    await people.told("agent", "POST", f"{path}/attachments", data=form(b"x"))
+    message = {"authorType": "customer", "message": "And yet"}
+    await expect_problem(
+        await principals.request("customer", "POST", f"{path}/messages", json=message), 409, "case_closed"
+    )
+    await principals.read_json("agent", "POST", f"{path}/attachments", data=form(b"x"))

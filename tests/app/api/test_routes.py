@@ -1,4 +1,4 @@
-"""Paths and methods that are not served are problems like any other."""
+"""Unknown paths and methods get a problem."""
 
 import pytest
 
@@ -8,8 +8,7 @@ from tests.support.calls import expect_problem
 @pytest.mark.parametrize(
     "path", ["/", "/support", "/support/case", "/support/cases/", "/metrics/", "/support/cases/a/b"]
 )
-async def test_an_unknown_route(client, path):
-    """A path that nothing serves is a problem like any other."""
+async def test_unknown_path_is_not_found(client, path):
     await expect_problem(await client.get(path), 404, "route_not_found")
 
 
@@ -23,8 +22,8 @@ async def test_an_unknown_route(client, path):
         ("LOCK", "/support/cases", {"GET", "HEAD", "POST"}),
     ],
 )
-async def test_a_wrong_method(client, method, path, allowed):
-    """A method that a path does not have is 405, and says which it has."""
+async def test_unsupported_method_is_refused(client, method, path, allowed):
+    """The response is 405 and lists the allowed methods."""
     response = await client.request(method, path)
     await expect_problem(response, 405, "method_not_allowed")
     assert {name.strip() for name in response.headers["Allow"].split(",")} == allowed

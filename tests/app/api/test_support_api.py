@@ -1,4 +1,4 @@
-"""The API of cases as clients rely on it, and the metrics that each call moves."""
+"""The case API that clients rely on, and the metrics that each call changes."""
 
 from datetime import datetime
 from uuid import UUID
@@ -9,10 +9,10 @@ from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, open_case, read_case
 
 pytestmark = both_databases
-CREATED = "support_ticket_created_total"
-SAID = "support_conversation_added_total"
-CHANGED = "support_ticket_status_changed_total"
-TICKET = {
+CASES_CREATED = "support_ticket_created_total"
+MESSAGES_ADDED = "support_conversation_added_total"
+STATUS_CHANGES = "support_ticket_status_changed_total"
+CASE_FIELDS = {
     "id",
     "subject",
     "description",
@@ -27,8 +27,8 @@ TICKET = {
     "createdAt",
     "updatedAt",
 }
-DETAIL = TICKET | {"messages", "timeline", "attachments", "timelineSources"}
-MESSAGE = {
+DETAIL_FIELDS = CASE_FIELDS | {"messages", "timeline", "attachments", "timelineSources"}
+MESSAGE_FIELDS = {
     "id",
     "ticketId",
     "authorType",
@@ -39,7 +39,7 @@ MESSAGE = {
     "visibility",
     "createdAt",
 }
-NEW = {
+NEW_CASE = {
     "subject": "Đơn hàng ORD-1",
     "description": "It is late.\nVery late.",
     "customerId": "customer-1",
@@ -52,53 +52,52 @@ NEW = {
 }
 
 
-async def test_open_a_case(client, metrics):
-    """A case is opened as sent, is at its Location, and counts once by its channel."""
-    async with client.post("/support/cases", json=NEW) as response:
+async def test_case_is_opened_as_sent(client, metrics):
+    """The case is at its Location and counts once under its channel."""
+    async with client.post("/support/cases", json=NEW_CASE) as response:
         assert response.status == 201
         assert response.content_type == "application/json"
         case = await response.json()
         assert response.headers["Location"] == f"/support/cases/{case['id']}"
-    assert case.keys() == DETAIL
-    assert {name: case[name] for name in NEW} == NEW
+    assert case.keys() == DETAIL_FIELDS
+    assert {name: case[name] for name in NEW_CASE} == NEW_CASE
     assert (case["status"], case["messages"], case["timeline"], case["attachments"]) == ("open", [], [], [])
     assert case["timelineSources"].keys() == {"order", "payment", "fulfillment"}
     assert UUID(case["id"])
     assert datetime.fromisoformat(case["createdAt"]).tzinfo
-    async with client.get(response.headers["Location"]) as again:
-        assert await again.json() == case
-    assert metrics.nonzero(CREATED) == {"email": 1}
-    assert metrics.nonzero(SAID) == {}
+    async with client.get(response.headers["Location"]) as reread:
+        assert await reread.json() == case
+    assert metrics.nonzero(CASES_CREATED) == {"email": 1}
+    assert metrics.nonzero(MESSAGES_ADDED) == {}
 
 
-async def test_open_a_case_with_its_first_message(client, metrics):
-    """The first message is in the answer, and counts by its author like any other."""
+async def test_case_is_opened_with_a_first_message(client, metrics):
+    """The message is in the response and counts by its author."""
     first = {"authorType": "customer", "message": "Where is it?", "sentiment": "negative", "metadata": {"k": [1]}}
     case = await open_case(client, initialMessage=first)
     (message,) = case["messages"]
-    assert message.keys() == MESSAGE
+    assert message.keys() == MESSAGE_FIELDS
     assert {name: message[name] for name in first} == first
     assert (message["ticketId"], message["attachmentUri"]) == (case["id"], None)
     assert await read_case(client, case) == case
-    assert metrics.nonzero(SAID) == {"customer": 1}
+    assert metrics.nonzero(MESSAGES_ADDED) == {"customer": 1}
 
 
-async def test_the_least_that_a_case_needs(client):
-    """Subject and channel suffice; the rest has its defaults."""
+async def test_case_needs_only_subject_and_channel(client):
+    """The other fields have defaults."""
     case = await open_case(client)
     assert (case["priority"], case["context"], case["tags"]) == ("normal", [], [])
     assert {case[name] for name in ("description", "customerId", "assignedAgentId")} == {None}
 
 
-async def test_null_counts_as_left_out(client):
-    """A field that a client sends as null has its default."""
-    nothing = dict.fromkeys(("description", "customerId", "priority", "context", "tags", "initialMessage"))
-    case = await open_case(client, **nothing)
+async def test_null_field_gets_its_default(client):
+    nulls = dict.fromkeys(("description", "customerId", "priority", "context", "tags", "initialMessage"))
+    case = await open_case(client, **nulls)
     assert (case["priority"], case["context"], case["tags"], case["messages"]) == ("normal", [], [], [])
 
 
-async def test_medium_is_read_as_normal(client):
-    """The old service's priority `medium` is `normal`, in a case, in a change and in a filter."""
+async def test_priority_medium_is_read_as_normal(client):
+    """Clients of the previous service send `medium` in new cases, changes and filters."""
     case = await open_case(client, priority="medium")
     assert case["priority"] == "normal"
     async with client.patch(f"/support/cases/{case['id']}", json={"priority": "medium"}) as response:
@@ -107,8 +106,8 @@ async def test_medium_is_read_as_normal(client):
         assert [item["id"] for item in (await response.json())["items"]] == [case["id"]]
 
 
-async def test_a_single_context_object_is_a_list_of_one(client):
-    """Context may be one object, as clients of the old service send it."""
+async def test_single_context_object_becomes_a_list(client):
+    """Clients of the previous service send one object."""
     case = await open_case(client, context={"type": "order", "id": 7})
     assert case["context"] == [{"type": "order", "id": 7}]
     async with client.patch(f"/support/cases/{case['id']}", json={"context": {"type": "note"}}) as response:
@@ -116,29 +115,29 @@ async def test_a_single_context_object_is_a_list_of_one(client):
 
 
 async def test_unknown_fields_are_ignored(client):
-    """Fields that nobody knows are not refused and not kept."""
+    """They are neither refused nor stored."""
     case = await open_case(client, legacy=True, initialMessage={"authorType": "bot", "message": "Hi", "old": 1})
-    assert case.keys() == DETAIL
+    assert case.keys() == DETAIL_FIELDS
     message = await add_message(client, case, legacy={"a": 1})
-    assert message.keys() == MESSAGE
+    assert message.keys() == MESSAGE_FIELDS
 
 
-async def test_add_a_message(client, metrics):
-    """A message is answered with 200, is last in the case, touches it, and counts by its author."""
+async def test_message_is_added_to_the_conversation(client, metrics):
+    """It is the last message, sets the time of the last change, and counts by its author."""
     case = await open_case(client)
     await add_message(client, case, "One", authorType="bot")
     message = await add_message(client, case, "Two", attachmentUri="https://x/y", sentiment="ok", metadata={"a": 1})
     assert (message["authorType"], message["message"], message["ticketId"]) == ("agent", "Two", case["id"])
     detail = await read_case(client, case)
-    assert [said["message"] for said in detail["messages"]] == ["One", "Two"]
+    assert [each["message"] for each in detail["messages"]] == ["One", "Two"]
     assert detail["messages"][1] == message
     assert detail["updatedAt"] == message["createdAt"]
-    assert metrics.nonzero(SAID) == {"bot": 1, "agent": 1}
+    assert metrics.nonzero(MESSAGES_ADDED) == {"bot": 1, "agent": 1}
 
 
 @pytest.mark.parametrize("how", ["query", "json", "both"])
-async def test_set_a_status(client, metrics, how):
-    """A status and an agent are set by query or by JSON, the query has the last word, and the change counts once."""
+async def test_status_and_agent_are_set_by_query_or_body(client, metrics, how):
+    """The query overrides the body. A repeated request counts once."""
     case = await open_case(client)
     sent = {"status": "pending", "assignedAgentId": "agent-2"}
     query = {"json": {}, "query": sent, "both": sent}[how]
@@ -146,60 +145,60 @@ async def test_set_a_status(client, metrics, how):
     for _ in range(2):
         async with client.post(f"/support/cases/{case['id']}/status", params=query, json=body) as response:
             assert response.status == 200
-            ticket = await response.json()
-    assert ticket.keys() == TICKET
-    assert (ticket["status"], ticket["assignedAgentId"]) == ("pending", "agent-2")
-    assert metrics.nonzero(CHANGED) == {"pending": 1}
+            changed = await response.json()
+    assert changed.keys() == CASE_FIELDS
+    assert (changed["status"], changed["assignedAgentId"]) == ("pending", "agent-2")
+    assert metrics.nonzero(STATUS_CHANGES) == {"pending": 1}
 
 
-async def test_an_unknown_status_is_refused(client, metrics):
-    """A status that nobody knows is 422, names its field, and makes no series."""
+async def test_unknown_status_is_refused(client, metrics):
+    """The response is 422, names the field, and adds no metric series."""
     case = await open_case(client)
     response = await client.post(f"/support/cases/{case['id']}/status", params={"status": "lost"})
     problem = await expect_problem(response, 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == ["status"]
     await expect_problem(await client.post(f"/support/cases/{case['id']}/status"), 422, "invalid_request")
-    assert metrics.nonzero(CHANGED) == {}
+    assert metrics.nonzero(STATUS_CHANGES) == {}
 
 
-async def test_change_a_case(client, metrics):
-    """Only the fields sent change; the same values again change nothing, not even the time of the last change."""
+async def test_only_the_sent_fields_change(client, metrics):
+    """Repeating the change modifies nothing, not even the time of the last change."""
     case = await open_case(client, description="old", tags=["a"])
     change = {"subject": "New", "description": None, "priority": "urgent", "assignedAgentId": "agent-3"}
     change |= {"context": [{"type": "note"}], "tags": ["b"], "status": "resolved"}
     async with client.patch(f"/support/cases/{case['id']}", json=change) as response:
         assert response.status == 200
-        ticket = await response.json()
-    assert ticket.keys() == TICKET
-    assert {name: ticket[name] for name in change} == change
-    assert ticket["updatedAt"] > case["updatedAt"]
+        changed = await response.json()
+    assert changed.keys() == CASE_FIELDS
+    assert {name: changed[name] for name in change} == change
+    assert changed["updatedAt"] > case["updatedAt"]
     async with client.patch(f"/support/cases/{case['id']}", json=change) as response:
-        assert await response.json() == ticket
+        assert await response.json() == changed
     async with client.patch(f"/support/cases/{case['id']}", json={}) as response:
-        assert await response.json() == ticket
-    assert metrics.nonzero(CHANGED) == {"resolved": 1}
-    assert metrics.nonzero(CREATED) == {"email": 1}
+        assert await response.json() == changed
+    assert metrics.nonzero(STATUS_CHANGES) == {"resolved": 1}
+    assert metrics.nonzero(CASES_CREATED) == {"email": 1}
 
 
-async def test_close_a_case(client, metrics):
-    """Closing takes a last message and an agent, answers the detail, and counts once though it is done twice."""
+async def test_case_is_closed_with_an_optional_message(client, metrics):
+    """A second closing may add a message and an agent, and does not count as a status change."""
     case = await open_case(client)
     async with client.post(f"/support/cases/{case['id']}/close") as response:
         assert response.status == 200
         detail = await response.json()
-    assert detail.keys() == DETAIL
+    assert detail.keys() == DETAIL_FIELDS
     assert detail["status"] == "closed"
     closing = {"message": "Solved", "authorType": "bot", "sentiment": "positive", "assignedAgentId": "agent-4"}
     async with client.post(f"/support/cases/{case['id']}/close", json=closing) as response:
         detail = await response.json()
     assert (detail["status"], detail["assignedAgentId"]) == ("closed", "agent-4")
-    assert [(said["authorType"], said["message"]) for said in detail["messages"]] == [("bot", "Solved")]
-    assert metrics.nonzero(CHANGED) == {"closed": 1}
-    assert metrics.nonzero(SAID) == {"bot": 1}
+    assert [(each["authorType"], each["message"]) for each in detail["messages"]] == [("bot", "Solved")]
+    assert metrics.nonzero(STATUS_CHANGES) == {"closed": 1}
+    assert metrics.nonzero(MESSAGES_ADDED) == {"bot": 1}
 
 
-async def test_an_agents_workload(client):
-    """An agent's cases are counted by status; an agent nobody knows has none."""
+async def test_workload_counts_the_cases_of_an_agent_by_status(client):
+    """An unknown agent has no cases."""
     for status in ("open", "open", "pending", "closed"):
         case = await open_case(client, assignedAgentId="agent-5")
         await client.post(f"/support/cases/{case['id']}/status", params={"status": status})

@@ -1,4 +1,4 @@
-"""Uploads that can't be kept: each is told why, and nothing stays behind."""
+"""Refused uploads: each problem has a stable code, and no file, row or count remains."""
 
 import asyncio
 import gzip
@@ -18,19 +18,19 @@ FORM = "multipart/form-data; boundary=b"
 
 @pytest.fixture
 def environment(environment):
-    """A service that takes small files."""
+    """The variables of a service with a small limit on file size."""
     return environment | {"SUPPORT_ATTACHMENT_MAX_BYTES": str(MAX)}
 
 
 @pytest.fixture
 async def case(client):
-    """A case."""
+    """An open case."""
     return await open_case(client)
 
 
 @pytest.fixture
-async def nothing_stays(client, case, attachment_dir, metrics):
-    """After the test there is no file, no row, nothing in the ledger and nothing counted."""
+async def nothing_is_stored(client, case, attachment_dir, metrics):
+    """Check after the test that no file, row or total was stored and nothing was counted."""
     yield
     assert stored_files(attachment_dir) == []
     assert (await read_case(client, case))["attachments"] == []
@@ -41,13 +41,13 @@ async def nothing_stays(client, case, attachment_dir, metrics):
 
 
 async def send(client, case, body, content_type=FORM):
-    """Upload a raw body; an iterator is sent in chunks, without a length."""
+    """Upload a raw body. An iterator is sent in chunks, without a Content-Length."""
     headers = {"Content-Type": content_type} if content_type else {}
     return await client.post(f"/support/cases/{case['id']}/attachments", data=body, headers=headers)
 
 
 async def chunks(*parts):
-    """A body of unknown length."""
+    """Yield the parts of a body of unknown length."""
     for part in parts:
         yield part
 
@@ -61,30 +61,35 @@ BODIES = {
     "an empty body": (b"", FORM, 400, "malformed_multipart"),
     "a body without the boundary": (b"x" * 500, FORM, 400, "malformed_multipart"),
     "a long body without the boundary": (b"x" * 50_000, FORM, 400, "malformed_multipart"),
-    "a body of another boundary": (PART + b"x" + END, "multipart/form-data; boundary=c", 400, "malformed_multipart"),
+    "a body with another boundary": (PART + b"x" + END, "multipart/form-data; boundary=c", 400, "malformed_multipart"),
     "a body that ends in the file": (PART + b"half", FORM, 400, "malformed_multipart"),
     "a body that ends in a header": (b"--b\r\nContent-Dispo", FORM, 400, "malformed_multipart"),
-    "a part without its name": (b"--b\r\nContent-Type: text/plain\r\n\r\nx" + END, FORM, 400, "malformed_multipart"),
+    "a part without a name": (b"--b\r\nContent-Type: text/plain\r\n\r\nx" + END, FORM, 400, "malformed_multipart"),
     "too many parts": (OTHER * 40 + PART + b"x" + END, FORM, 400, "malformed_multipart"),
     "too many parts after the file": (PART + b"x\r\n" + OTHER * 40 + b"--b--\r\n", FORM, 400, "malformed_multipart"),
     "too many headers": (b"--b\r\n" + b"A: b\r\n" * 50 + b"\r\nx" + END, FORM, 400, "malformed_multipart"),
     "a header too long": (b"--b\r\nA: " + b"b" * 20_000 + b"\r\n\r\nx" + END, FORM, 400, "malformed_multipart"),
-    "a filename in no encoding": (PART.replace(b"a.txt", b"\xff\xfe") + b"x" + END, FORM, 400, "malformed_multipart"),
-    "one byte too many": (PART + b"x" * (MAX + 1) + END, FORM, 413, "attachment_too_large"),
-    "far too many bytes": (PART + b"x" * 200_000 + END, FORM, 413, "attachment_too_large"),
-    "no boundary in the type": (PART + b"x" + END, "multipart/form-data", 415, "unsupported_type"),
+    "a filename that is not UTF-8": (
+        PART.replace(b"a.txt", b"\xff\xfe") + b"x" + END,
+        FORM,
+        400,
+        "malformed_multipart",
+    ),
+    "one byte over the limit": (PART + b"x" * (MAX + 1) + END, FORM, 413, "attachment_too_large"),
+    "many bytes over the limit": (PART + b"x" * 200_000 + END, FORM, 413, "attachment_too_large"),
+    "no boundary in the content type": (PART + b"x" + END, "multipart/form-data", 415, "unsupported_type"),
     "an empty boundary": (PART + b"x" + END, 'multipart/form-data; boundary=""', 415, "unsupported_type"),
     "JSON": (b"{}", "application/json", 415, "unsupported_type"),
     "another multipart": (PART + b"x" + END, "multipart/mixed; boundary=b", 415, "unsupported_type"),
-    "no type": (PART + b"x" + END, "", 415, "unsupported_type"),
-    "a type that is none": (PART + b"x" + END, ";;;=", 415, "unsupported_type"),
+    "no content type": (PART + b"x" + END, "", 415, "unsupported_type"),
+    "an invalid content type": (PART + b"x" + END, ";;;=", 415, "unsupported_type"),
     "a boundary too long": (
         PART + b"x" + END,
         f"multipart/form-data; boundary={'b' * 5000}",
         400,
         "malformed_multipart",
     ),
-    "a boundary of other letters": (
+    "a boundary that is not ASCII": (
         PART + b"x" + END,
         'multipart/form-data; boundary="bé"',
         400,
@@ -94,16 +99,16 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_a_body_that_is_not_in_order(client, case, nothing_stays, name):
-    """Each kind of wrong body is a problem with its own stable code, and leaves nothing behind."""
+async def test_invalid_upload_is_refused(client, case, nothing_is_stored, name):
+    """Each kind of invalid body has its own stable code, and nothing is stored."""
     body, content_type, status, code = BODIES[name]
     await expect_problem(await send(client, case, body, content_type), status, code)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip"])
 @pytest.mark.parametrize("content_type", [FORM, "application/json"])
-async def test_a_compressed_body(client, case, nothing_stays, encoding, content_type):
-    """A compressed body is refused, and nobody unpacks it, be it sound or not: 1 MB may stand for 1 GB."""
+async def test_compressed_body_is_refused(client, case, nothing_is_stored, encoding, content_type):
+    """The service never decompresses a body, valid or not: 1 MB could expand to 1 GB."""
     path = f"/support/cases/{case['id']}/" + ("attachments" if content_type == FORM else "messages")
     for body in (b"this is not compressed", gzip.compress(PART + b"hello" + END)):
         headers = {"Content-Type": content_type, "Content-Encoding": encoding}
@@ -111,26 +116,26 @@ async def test_a_compressed_body(client, case, nothing_stays, encoding, content_
 
 
 @pytest.mark.parametrize("size", [MAX + 1, 200_000])
-async def test_a_body_over_the_limit_without_a_length(client, case, nothing_stays, size):
-    """A body that does not say its length is refused as soon as it is over the limit."""
+async def test_chunked_upload_over_the_limit_is_refused(client, case, nothing_is_stored, size):
+    """The upload is refused as soon as it exceeds the limit."""
     response = await send(client, case, chunks(PART, *[b"x" * 1000] * (size // 1000), b"x", END))
     await expect_problem(response, 413, "attachment_too_large")
 
 
 @pytest.mark.parametrize("before", [b"", OTHER])
-async def test_a_preamble_or_a_field_without_an_end(client, case, nothing_stays, before):
-    """What is not the file is bounded too, though its length is not said."""
+async def test_endless_preamble_or_field_is_refused(client, case, nothing_is_stored, before):
+    """The limit also applies to the parts of a chunked body that are not the file."""
     async with send_open(client, case) as (reader, writer):
         await write_chunk(writer, before[:-3] + b"\r\n")
         writer.transport.set_write_buffer_limits(0)
-        writing = asyncio.create_task(_write_for_ever(writer))
+        writing = asyncio.create_task(_write_endlessly(writer))
         status = await reader.readline()
         writing.cancel()
         assert status.split()[1] in (b"400", b"413")
 
 
-async def test_exactly_the_limit_is_kept(client, case, attachment_dir):
-    """A file of the greatest size is kept, with or without a length."""
+async def test_file_of_exactly_the_size_limit_is_stored(client, case, attachment_dir):
+    """This holds with and without a Content-Length."""
     for body in (PART + b"x" * MAX + END, chunks(PART, b"x" * MAX, END)):
         async with await send(client, case, body) as response:
             assert response.status == 201
@@ -138,8 +143,8 @@ async def test_exactly_the_limit_is_kept(client, case, attachment_dir):
     assert len(stored_files(attachment_dir)) == 2
 
 
-async def test_a_nested_multipart_is_stored_as_its_bytes(client, case):
-    """A part that is itself a multipart is a file like any other, and is not looked into."""
+async def test_nested_multipart_is_stored_unparsed(client, case):
+    """A part that is itself a multipart body is an ordinary file."""
     nested = b"--n\r\nContent-Disposition: form-data; name=file\r\n\r\ninner\r\n--n--\r\n"
     part = PART.replace(b"text/plain", b"multipart/mixed; boundary=n")
     async with await send(client, case, part + nested + END) as response:
@@ -149,22 +154,22 @@ async def test_a_nested_multipart_is_stored_as_its_bytes(client, case):
         assert await response.read() == nested
 
 
-async def test_other_fields_are_left_aside(client, case):
-    """Fields before and after the file don't hurt, and are not in it."""
+async def test_other_form_fields_are_ignored(client, case):
+    """Fields before and after the file are not part of it."""
     async with await send(client, case, OTHER + PART + b"hello\r\n" + OTHER + b"--b--\r\n") as response:
         assert (await response.json())["sizeBytes"] == 5
 
 
-async def test_an_upload_to_an_unknown_case(client, case, nothing_stays):
-    """A file for a case that does not exist is refused, whatever the id looks like."""
+async def test_upload_to_an_unknown_case_is_not_found(client, case, nothing_is_stored):
+    """This holds for any form of the id."""
     for unknown in ("nobody", "%00", "..%2F..%2Fetc", "x" * 5000):
         response = await client.post(f"/support/cases/{unknown}/attachments", data=form(b"hello"))
         await expect_problem(response, 404, "case_not_found")
 
 
 @pytest.mark.parametrize("sent", [b"", PART[:20], PART, PART + b"x" * 10])
-async def test_a_client_that_leaves_leaves_nothing(client, case, nothing_stays, sent, metrics):
-    """A client that goes away in the middle of an upload leaves no file, and is no failure of the service."""
+async def test_nothing_is_stored_when_the_client_disconnects(client, case, nothing_is_stored, sent, metrics):
+    """The request counts with the status 499, and not as a server error."""
     async with send_open(client, case) as (_, writer):
         await write_chunk(writer, sent)
     upload = "/support/cases/{case_id}/attachments"
@@ -172,8 +177,8 @@ async def test_a_client_that_leaves_leaves_nothing(client, case, nothing_stays, 
     assert statuses(metrics, upload) == ["499"]
 
 
-async def test_a_client_that_leaves_a_large_file(make_client, environment, attachment_dir):
-    """Blocks that were written already are removed when the client goes away."""
+async def test_partial_file_is_removed_when_the_client_disconnects(make_client, environment, attachment_dir):
+    """Blocks that were already written are deleted."""
     client = await make_client(SUPPORT_ATTACHMENT_MAX_BYTES="10000000")
     async with send_open(client, await open_case(client)) as (_, writer):
         await write_chunk(writer, PART)
@@ -184,13 +189,13 @@ async def test_a_client_that_leaves_a_large_file(make_client, environment, attac
 
 
 def statuses(metrics, route):
-    """The statuses that a route has answered with."""
+    """Return the response statuses that were counted for a route."""
     counted = metrics.nonzero_labels("http_server_request_duration_seconds_count")
     return [labels["http_response_status_code"] for labels in counted if labels["http_route"] == route]
 
 
-class send_open:  # noqa: N801 - reads as the verb that it is
-    """A connection on which an upload in chunks has begun; it is cut at the end of the block."""
+class send_open:  # noqa: N801 - used like a function
+    """A connection on which a chunked upload has begun. It is aborted at the end of the block."""
 
     def __init__(self, client, case) -> None:
         self._client, self._case = client, case
@@ -207,12 +212,12 @@ class send_open:  # noqa: N801 - reads as the verb that it is
 
 
 async def write_chunk(writer, data: bytes) -> None:
-    """One chunk of a body; nothing where there is nothing to send."""
+    """Write one chunk of a body. Empty data is skipped, because an empty chunk ends the body."""
     if data:
         writer.write(b"%x\r\n%b\r\n" % (len(data), data))
         await writer.drain()
 
 
-async def _write_for_ever(writer) -> None:
+async def _write_endlessly(writer) -> None:
     while True:
         await write_chunk(writer, b"x" * 1000)

@@ -1,8 +1,8 @@
-"""The service does what its OpenAPI document says, whatever is made of the document and sent to it.
+"""The service conforms to its OpenAPI document under generated requests.
 
-The short form makes the same requests in every run. `make schemathesis` goes on for SCHEMATHESIS_SECONDS with a new
-seed, which the summary names. Who asks is a supervisor with a token, so that what comes without one is held against the
-document too.
+The short form sends the same requests in every run. `make schemathesis` runs for SCHEMATHESIS_SECONDS with a new seed,
+which the summary shows. The requests have the token of a supervisor, so that responses to requests without a token are
+checked too.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.usefixtures("processes")
 SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "0"))
 CONFIG = Path(__file__).parent / "schemathesis.toml"
 HOOKS = Path(__file__).parent / "schemathesis_hooks.py"
-WITHIN = 600  # seconds, for a run that hangs
-SHORT = ("--max-examples", "3", "--seed", "1")
+TIMEOUT = 600  # seconds, after which a run counts as hanging
+SHORT_RUN = ("--max-examples", "3", "--seed", "1")
 
 
-async def test_the_service_does_what_it_says(tmp_path):
-    """All checks hold for every call, alone and in sequences along the document's links."""
+async def test_service_conforms_to_its_openapi_document(tmp_path):
+    """All checks pass for every operation, alone and in sequences along the document's links."""
     address = f"http://127.0.0.1:{free_port()}"
     variables = {
         "SUPPORT_PORT": address.rpartition(":")[2],
@@ -36,10 +36,8 @@ async def test_the_service_does_what_it_says(tmp_path):
         "SUPPORT_ATTACHMENT_DIR": str(tmp_path / "attachments"),
         "SUPPORT_AUTH": "token",
         "SUPPORT_TOKENS_FILE": str(tmp_path / "tokens"),
-        **dict.fromkeys(
-            ("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS"), "off"
-        ),  # they would answer for all others
-        "SUPPORT_SHED_LAG": "0",  # a busy machine is no failure
+        **dict.fromkeys(("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS"), "off"),  # 429 would hide other responses
+        "SUPPORT_SHED_LAG": "0",  # a busy machine must not cause failures
         "SUPPORT_ACCESS_LOG": "0",
         "SUPPORT_LOG_LEVEL": "error",
     }
@@ -50,19 +48,19 @@ async def test_the_service_does_what_it_says(tmp_path):
         status, summary = await schemathesis(f"{address}/openapi.json", token.strip(), tmp_path)
         service.stop()
         _, _, errors = await service.wait_for_exit()
-    print(summary)  # noqa: T201 - what `make schemathesis` is run for
+    print(summary)  # noqa: T201 - the result of `make schemathesis`
     assert status == 0, summary + errors
     assert errors == ""
-    described = len(ROUTES) - 1  # it leaves out the call that gives the document itself
+    described = len(ROUTES) - 1  # the operation that serves the document is not tested
     assert re.search(rf"Tested: {described}$", summary, re.MULTILINE), summary
 
 
 async def schemathesis(location: str, token: str, folder: Path) -> tuple[int, str]:
-    """Run it; gives its exit status and what it printed."""
-    length = ("--max-time", str(SECONDS), "--seed", str(random.randrange(2**32))) if SECONDS else SHORT
+    """Run schemathesis; return its exit status and its output."""
+    run_length = ("--max-time", str(SECONDS), "--seed", str(random.randrange(2**32))) if SECONDS else SHORT_RUN
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", location, "--checks", "all"),
-        *("--continue-on-failure", "--no-color", "--generation-database", "none", *length),
+        *("--continue-on-failure", "--no-color", "--generation-database", "none", *run_length),
         cwd=folder,
         env=environment(SCHEMATHESIS_HOOKS=str(HOOKS), SCHEMATHESIS_TOKEN=token),
         stdin=asyncio.subprocess.DEVNULL,
@@ -70,7 +68,7 @@ async def schemathesis(location: str, token: str, folder: Path) -> tuple[int, st
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(WITHIN + SECONDS):
+        async with asyncio.timeout(TIMEOUT + SECONDS):
             printed, _ = await process.communicate()
     finally:
         if process.returncode is None:

@@ -1,4 +1,4 @@
-"""Files on S3 are served as those on the disk are: through the service, or by an address of their own."""
+"""Downloads of attachments on S3: through the service, or by redirect to a presigned URL."""
 
 import hashlib
 
@@ -21,25 +21,25 @@ SAME += ("X-Content-Type-Options", "Content-Security-Policy")
 
 @pytest.fixture
 def environment(environment, s3):
-    """A service with a bucket."""
+    """The variables of a service with a bucket."""
     return environment | {"SUPPORT_S3_BUCKET": s3.create_bucket(), "SUPPORT_S3_ENDPOINT": s3.url}
 
 
 async def offload(environment):
-    """Move every file."""
+    """Move every file to S3."""
     async with open_maintenance(Settings.load(environment)) as maintenance:
         await maintenance.offloader().run(utc_now())
 
 
 @both_databases
-async def test_a_moved_file_is_served_as_before(client, environment):
-    """The same bytes, the same headers, the same ranges, the same 304 and HEAD, before and after the move."""
-    kept = await upload(client, await open_case(client), DATA, filename="a b.pdf", content_type="application/pdf")
+async def test_offloaded_file_is_served_as_before(client, environment):
+    """Bytes, headers, ranges, 304 and HEAD are the same before and after the move."""
+    attachment = await upload(client, await open_case(client), DATA, filename="a b.pdf", content_type="application/pdf")
 
-    async def look(method, **headers):
-        async with client.request(method, kept["uri"], headers=headers | {"X-Request-Id": "same"}) as response:
-            shown = {name: response.headers.get(name) for name in (*SAME, "Content-Range")}
-            return response.status, shown, await response.read()
+    async def fetch(method, **headers):
+        async with client.request(method, attachment["uri"], headers=headers | {"X-Request-Id": "same"}) as response:
+            headers_seen = {name: response.headers.get(name) for name in (*SAME, "Content-Range")}
+            return response.status, headers_seen, await response.read()
 
     requests = [
         ("GET", {}),
@@ -47,62 +47,62 @@ async def test_a_moved_file_is_served_as_before(client, environment):
         ("GET", {"Range": "bytes=10-99"}),
         ("GET", {"Range": "bytes=-1"}),
         ("GET", {"Range": "bytes=5000-"}),
-        ("GET", {"If-None-Match": f'"{kept["sha256"]}"'}),
+        ("GET", {"If-None-Match": f'"{attachment["sha256"]}"'}),
     ]
-    before = [await look(method, **headers) for method, headers in requests]
+    before = [await fetch(method, **headers) for method, headers in requests]
     await offload(environment)
-    assert [await look(method, **headers) for method, headers in requests] == before
+    assert [await fetch(method, **headers) for method, headers in requests] == before
     assert before[0][2] == DATA
 
 
-async def test_a_redirected_download(make_client, environment):
-    """With `redirect` the client is sent to the bucket, which gives bytes, type and name; local files are not."""
+async def test_download_is_redirected_to_the_bucket(make_client, environment):
+    """The bucket serves bytes, type and name. Local files and HEAD are not redirected."""
     client = await make_client(**environment, SUPPORT_ATTACHMENT_DOWNLOAD="redirect")
     case = await open_case(client)
-    kept = await upload(client, case, DATA, filename="a.pdf", content_type="application/pdf")
+    attachment = await upload(client, case, DATA, filename="a.pdf", content_type="application/pdf")
     await offload(environment)
-    young = await upload(client, case, b"young")
-    async with client.get(kept["uri"], allow_redirects=False) as response:
+    local_file = await upload(client, case, b"young")
+    async with client.get(attachment["uri"], allow_redirects=False) as response:
         assert response.status == 307
-        assert response.headers["ETag"] == f'"{kept["sha256"]}"'
+        assert response.headers["ETag"] == f'"{attachment["sha256"]}"'
         assert response.headers["Location"].startswith(environment["SUPPORT_S3_ENDPOINT"])
-    async with client.session.get(client.make_url(kept["uri"])) as response:
+    async with client.session.get(client.make_url(attachment["uri"])) as response:
         assert await response.read() == DATA
         assert response.headers["Content-Type"] == "application/pdf"
         assert response.headers["Content-Disposition"].startswith('attachment; filename="a.pdf"')
-    async with client.get(young["uri"], allow_redirects=False) as response:
+    async with client.get(local_file["uri"], allow_redirects=False) as response:
         assert await response.read() == b"young"
-    async with client.head(kept["uri"], allow_redirects=False) as response:  # the address is signed for GET alone
+    async with client.head(attachment["uri"], allow_redirects=False) as response:  # the URL is signed for GET only
         assert (response.status, response.headers["Content-Length"]) == (200, str(len(DATA)))
 
 
-async def test_a_redirect_to_a_server_that_is_down(make_client, environment, s3):
-    """Nobody is sent to where nothing answers: a file on S3 is 503, as without redirects."""
+async def test_download_is_not_redirected_to_an_unavailable_bucket(make_client, environment, s3):
+    """The response is 503, as without redirects."""
     client = await make_client(**environment, SUPPORT_ATTACHMENT_DOWNLOAD="redirect")
-    kept = await upload(client, await open_case(client), DATA)
+    attachment = await upload(client, await open_case(client), DATA)
     await offload(environment)
     s3.kill()
     try:
-        response = await client.get(kept["uri"], allow_redirects=False)
+        response = await client.get(attachment["uri"], allow_redirects=False)
         assert response.headers["Retry-After"]
         await expect_problem(response, 503, "storage_unavailable")
     finally:
         s3.start()
 
 
-async def test_new_files_go_straight_to_s3(make_client, environment, attachment_dir):
-    """With `s3` as the store nothing touches the disk, its gauges stay at 0, and a removal takes the object."""
+async def test_uploads_go_directly_to_s3_when_it_is_the_store(make_client, environment, attachment_dir):
+    """The local disk stays empty, its gauges stay at 0, and a removal deletes the object."""
     client = await make_client(**environment, SUPPORT_ATTACHMENT_STORE="s3")
     case = await open_case(client)
-    kept = await upload(client, case, DATA)
-    assert kept["sha256"] == hashlib.sha256(DATA).hexdigest()
+    attachment = await upload(client, case, DATA)
+    assert attachment["sha256"] == hashlib.sha256(DATA).hexdigest()
     assert stored_files(attachment_dir) == []
-    async with client.get(kept["uri"]) as response:
+    async with client.get(attachment["uri"]) as response:
         assert await response.read() == DATA
     metrics = Scrape(client.app)
     assert metrics.value("support_attachment_backlog_files") == 0
     assert metrics.value("support_attachment_backlog_age_seconds") == 0
-    async with client.delete(f"/support/cases/{case['id']}/attachments/{kept['id']}") as response:
+    async with client.delete(f"/support/cases/{case['id']}/attachments/{attachment['id']}") as response:
         assert response.status == 204
     settings = Settings.load(environment)
     bucket = configured_storages(settings.attachments, settings.s3)["s3"]
@@ -111,18 +111,18 @@ async def test_new_files_go_straight_to_s3(make_client, environment, attachment_
     await bucket.close()
 
 
-async def test_s3_is_down(make_client, environment, s3, attachment_dir):
-    """Files on S3 are 503 with the time to come again, an upload to it too; files on the disk are served."""
+async def test_files_on_s3_are_unavailable_while_s3_is_down(make_client, environment, s3, attachment_dir):
+    """Downloads and uploads get 503 with Retry-After. Files on the local disk are served."""
     client = await make_client(**environment)
     case = await open_case(client)
-    far = await upload(client, case, b"far")
+    on_s3 = await upload(client, case, b"far")
     await offload(environment)
-    near = await upload(client, case, b"near")
+    on_disk = await upload(client, case, b"near")
     s3.kill()
-    response = await client.get(far["uri"])
+    response = await client.get(on_s3["uri"])
     assert response.headers["Retry-After"]
     await expect_problem(response, 503, "storage_unavailable")
-    async with client.get(near["uri"]) as response:
+    async with client.get(on_disk["uri"]) as response:
         assert await response.read() == b"near"
     await client.close()
     direct = await make_client(**environment, SUPPORT_ATTACHMENT_STORE="s3")
@@ -135,25 +135,25 @@ async def test_s3_is_down(make_client, environment, s3, attachment_dir):
     s3.start()
 
 
-async def test_a_bucket_that_is_not_set_up_any_more(make_client, environment):
-    """A file on a storage that this process was not told of is 503, and says why."""
+async def test_file_in_an_unconfigured_bucket_is_unreadable(make_client, environment):
+    """The response is 503 and names the storage."""
     client = await make_client(**environment)
-    kept = await upload(client, await open_case(client), DATA)
+    attachment = await upload(client, await open_case(client), DATA)
     await offload(environment)
     without = await make_client(**environment | {"SUPPORT_S3_BUCKET": None})
-    problem = await expect_problem(await without.get(kept["uri"]), 503, "attachment_unreadable")
+    problem = await expect_problem(await without.get(attachment["uri"]), 503, "attachment_unreadable")
     assert "s3" in problem["detail"]
 
 
-async def test_the_service_moves_files_by_itself(make_client, environment, attachment_dir):
-    """With SUPPORT_OFFLOAD_AFTER files leave the disk without a command, and the gauges follow."""
-    shorter = MaintenanceTimings(
+async def test_service_offloads_files_in_the_background(make_client, environment, attachment_dir):
+    """SUPPORT_OFFLOAD_AFTER needs no command, and the gauges follow."""
+    frequent = MaintenanceTimings(
         offload_interval=0.05,
         garbage_collection_interval=0.05,
         first_reconcile_delay=(0.5, 0.5),
         reconcile_interval=0.5,
     )
-    timings = patient_timings(attachments=AttachmentTimings(backlog_refresh_interval=0.05, maintenance=shorter))
+    timings = patient_timings(attachments=AttachmentTimings(backlog_refresh_interval=0.05, maintenance=frequent))
     client = await make_client(
         timings=timings,
         **environment,
@@ -162,31 +162,33 @@ async def test_the_service_moves_files_by_itself(make_client, environment, attac
         SUPPORT_SCRUB_SAMPLE="100%",
     )
     metrics = Scrape(client.app)
-    kept = await upload(client, await open_case(client), DATA)
+    attachment = await upload(client, await open_case(client), DATA)
     await eventually(lambda: stored_files(attachment_dir) == [])
-    await shown(metrics, "support_attachment_backlog_files", lambda value: value == 0)
-    await shown(metrics, "support_attachment_unrepaired", lambda value: value == 0, kind="missing")
-    await shown(metrics, "support_attachment_scrubbed_total", lambda value: value > 0, outcome="ok")
+    await wait_for_value(metrics, "support_attachment_backlog_files", lambda value: value == 0)
+    await wait_for_value(metrics, "support_attachment_unrepaired", lambda value: value == 0, kind="missing")
+    await wait_for_value(metrics, "support_attachment_scrubbed_total", lambda value: value > 0, outcome="ok")
     assert metrics.value("support_attachment_scrubbed_total", outcome="mismatch") == 0
-    async with client.get(kept["uri"]) as response:
+    async with client.get(attachment["uri"]) as response:
         assert await response.read() == DATA
 
 
-async def test_the_sweep_fails_and_the_scrub_does_not(make_client, environment, s3):
-    """What the service does each hour fails part by part: with S3 down files on the disk are hashed all the same."""
-    soon = MaintenanceTimings(first_reconcile_delay=(0.2, 0.2), reconcile_interval=0.2)
-    timings = patient_timings(attachments=AttachmentTimings(maintenance=soon))
+async def test_scrub_runs_although_reconciliation_fails(make_client, environment, s3):
+    """While S3 is down, files on the local disk are still hashed."""
+    frequent = MaintenanceTimings(first_reconcile_delay=(0.2, 0.2), reconcile_interval=0.2)
+    timings = patient_timings(attachments=AttachmentTimings(maintenance=frequent))
     client = await make_client(timings=timings, **environment, SUPPORT_SCRUB_SAMPLE="100%")
     await upload(client, await open_case(client), DATA)
     s3.kill()
     try:
-        await shown(Scrape(client.app), "support_attachment_scrubbed_total", lambda value: value > 0, outcome="ok")
+        await wait_for_value(
+            Scrape(client.app), "support_attachment_scrubbed_total", lambda value: value > 0, outcome="ok"
+        )
     finally:
         s3.start()
 
 
-async def shown(metrics, name, right, **labels):
-    """Wait until a series has a value that is right."""
+async def wait_for_value(metrics, name, condition, **labels):
+    """Wait until the value of a series meets a condition."""
     await eventually(
-        lambda: (value := metrics.value(name, **labels)) is not None and right(value), 6 * GENEROUS_TIMEOUT
+        lambda: (value := metrics.value(name, **labels)) is not None and condition(value), 6 * GENEROUS_TIMEOUT
     )

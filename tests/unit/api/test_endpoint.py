@@ -51,13 +51,13 @@ def route(handler, path="/new", **declared):
     return Route(handler=handler, path=path, **row | declared)
 
 
-def test_the_routes_of_the_table_fit_their_handlers():
+def test_all_routes_fit_their_handlers():
     """Every row compiles, and no two rows share an operation id."""
     assert all(compile_route(row) for row in ROUTES)
     assert len({row.operation for row in ROUTES}) == len(ROUTES)
 
 
-def test_a_handler_may_take_all_that_its_route_declares():
+def test_handler_may_take_everything_that_its_route_declares():
     """Every kind of parameter is provided."""
     permission = Permission("new:write", {"agent": "own"})
     headers = ("If-Match", "If-None-Match")
@@ -65,8 +65,8 @@ def test_a_handler_may_take_all_that_its_route_declares():
     assert compile_route(row)
 
 
-def test_a_route_without_access_is_refused():
-    """Nobody can forget to decide who may call an operation."""
+def test_route_without_access_is_refused():
+    """Every route must state who may call it."""
     with pytest.raises(LookupError, match=r"new: the route needs an access"):
         compile_route(route(no_parameters, access=None))
 
@@ -81,13 +81,13 @@ def test_a_route_without_access_is_refused():
         ({"path": "/{case_id}"}, "case_id"),
     ],
 )
-def test_a_declaration_that_the_handler_does_not_take_is_refused(declared, missing):
-    """What is declared, and so documented, has an effect."""
+def test_unused_declaration_of_a_route_is_refused(declared, missing):
+    """A documented parameter must have an effect."""
     with pytest.raises(LookupError, match=f"new: the handler does not take what the route declares: {missing}"):
         compile_route(route(no_parameters, **declared))
 
 
-def test_a_handler_that_streams_reads_the_request_itself_but_for_the_query():
+def test_streaming_handler_reads_the_request_itself_except_the_query():
     """A handler that takes the request needs no parameters for the body, the path and the preconditions."""
     assert compile_route(route(streams, "/{case_id}", body=Body, request_headers=("If-Match",)))
     with pytest.raises(LookupError, match=r"new: the handler does not take what the route declares: Query"):
@@ -95,7 +95,7 @@ def test_a_handler_that_streams_reads_the_request_itself_but_for_the_query():
 
 
 @pytest.mark.parametrize("handler", [takes_a_number, takes_untyped, takes_expected, takes_everything])
-def test_a_parameter_that_the_route_does_not_declare_is_refused(handler):
-    """A handler takes only what the route provides, and so what the document describes."""
+def test_undeclared_parameter_of_a_handler_is_refused(handler):
+    """A handler takes only documented parameters."""
     with pytest.raises(TypeError, match=r"new: the route declares nothing for the handler's parameter"):
         compile_route(route(handler))
