@@ -1,10 +1,10 @@
-"""What it costs to find the cases that an event concerns."""
+"""The cost of finding the cases that an inbound event concerns."""
 
 import pytest
 import sqlalchemy as sa
 
 from support_service.cases import store
-from tests.unit.cases.test_store import keep, ticket  # noqa: F401 - a fixture
+from tests.unit.cases.test_store import add_cases, ticket  # noqa: F401 - a fixture
 
 READ = sa.text(
     "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = 'ticket_references'"
@@ -12,11 +12,11 @@ READ = sa.text(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_references_are_looked_up_once(database, keep):  # noqa: F811 - the fixture
-    """However many cases are open, and though PostgreSQL has no statistics yet, references are read once."""
+async def test_references_are_read_once_per_event(database, add_cases):  # noqa: F811 - the fixture
+    """Each reference row is read at most once, even before PostgreSQL has statistics."""
     cases = 500
     for number in range(cases):
-        await keep(ticket(number), references=[("order", f"o-{number}")])
+        await add_cases(ticket(number), references=[("order", f"o-{number}")])
     async with database.transaction() as tx:
         found = await store.lock_cases_with_references(tx, [("order", "o-7"), ("shipment", "s-7")], 0, 100)
         (read,) = await tx.fetch_one(READ)

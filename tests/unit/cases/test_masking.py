@@ -1,4 +1,4 @@
-"""What an analyst sees of a case."""
+"""Masking: what an analyst sees of a case."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from support_service.core.upstream_services import OBJECTS, UPSTREAM_SERVICES
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS, SOURCES
 
 
-def test_an_id_in_an_entry_becomes_a_pseudonym():
+def test_id_in_an_entry_becomes_a_pseudonym():
     """The same id has the same pseudonym under one key, as a text and as a number; other values are masked."""
     text, number, other = CaseMasker("key", {}, ())._entries(
         [{"type": "order", "orderId": "7"}, {"type": "order", "orderId": 7}, {"type": "order", "orderId": ["7"]}]
@@ -21,7 +21,7 @@ def test_an_id_in_an_entry_becomes_a_pseudonym():
 
 @pytest.mark.parametrize("service", UPSTREAM_SERVICES)
 def test_each_source_declares_its_entries_and_their_personal_members(service):
-    """A source has the entry types of its row, and says of each member whether it is an amount or personal."""
+    """A source has the entry types of its row, and declares each member as an amount or as personal."""
     source = SOURCES[service]
     reader, *more = [call.read for call in source.calls(SourceReferences(("1",)))]
     entries = [*reader({"id": "1"}), *(entry for read in more for entry in read([{}]))]
@@ -31,8 +31,8 @@ def test_each_source_declares_its_entries_and_their_personal_members(service):
 
 
 @pytest.mark.parametrize("service", UPSTREAM_SERVICES)
-def test_an_analyst_sees_amounts_and_no_personal_members_of_a_source(service):
-    """Amounts that look like amounts stay; personal members are masked, and keep their names."""
+def test_analyst_sees_amounts_and_no_personal_members_of_a_source(service):
+    """Values that look like amounts stay. Personal members are masked and keep their names."""
     source, kind = SOURCES[service], OBJECTS[service].kind
     entry = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, "12.50")
     (masked,) = CaseMasker("key", AMOUNTS, PERSONAL_MEMBERS)._entries([entry | {"nickname": "word"}])

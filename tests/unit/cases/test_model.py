@@ -1,4 +1,4 @@
-"""The words of a search, and what a change holds."""
+"""Search words of a text, and the fields of a change."""
 
 import unicodedata
 
@@ -26,21 +26,21 @@ from support_service.cases.search import MAX_SEARCH_TEXT_BYTES, MAX_SEARCH_WORD_
         ("?! — …", []),
     ],
 )
-def test_words(text, words):
-    """Words are lower case and without diacritics; signs are none."""
+def test_search_words_are_lower_case_without_diacritics(text, words):
+    """Punctuation is dropped, and a long word is cut."""
     assert search_words(text) == words
 
 
 @given(st.text(), st.text())
-def test_words_of_any_text(one, two):
-    """Whatever the texts, their words are each text's own, and hold no sign that a query could stumble on."""
+def test_search_words_of_any_text_are_alphanumeric(one, two):
+    """They never contain query syntax, and words of two texts are never joined."""
     words = search_words(one, two)
     assert all(word.isalnum() and len(word) <= MAX_SEARCH_WORD_LENGTH for word in words)
     assert search_words(one) + search_words(two) == words
 
 
-def test_a_run_of_marks_is_never_sorted(monkeypatch):
-    """Python sorts marks one by one, for seconds where there are many: none comes so far, and words stay the same."""
+def test_long_run_of_combining_marks_is_never_normalized(monkeypatch):
+    """Python sorts combining marks one by one, which takes seconds for a long run."""
     seen, normalize = [], unicodedata.normalize
     monkeypatch.setattr(
         "support_service.cases.search.unicodedata.normalize",
@@ -50,12 +50,12 @@ def test_a_run_of_marks_is_never_sorted(monkeypatch):
     assert not any(map(unicodedata.combining, "".join(seen)))
 
 
-def test_what_no_search_finds_is_not_folded():
-    """Signs that stand for many letters each are taken apart as far as their words are kept."""
+def test_text_beyond_the_search_limit_is_not_folded():
+    """Characters that stand for many letters are expanded only as far as their words are indexed."""
     assert len("".join(search_words("\ufdfa" * 65_536))) < MAX_SEARCH_TEXT_BYTES
 
 
-def test_a_change_holds_what_was_sent():
-    """A field that was not sent is not in a change; one that was sent as null is."""
+def test_change_has_only_the_sent_fields():
+    """A field that was sent as null is part of the change."""
     change = CaseChange.model_validate({"description": None, "priority": "medium", "unknown": 1})
     assert change.given() == {"description": None, "priority": "normal"}

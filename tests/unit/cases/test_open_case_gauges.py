@@ -1,4 +1,4 @@
-"""The work itself, on either database: open cases, waiting customers, first answers and resolutions."""
+"""Metrics of open cases on both databases: open cases, waiting customers, first responses and resolutions."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +20,7 @@ OPEN = "support_ticket_open"
 OLDEST = "support_ticket_oldest_unanswered_seconds"
 ANSWERED = "support_ticket_first_response_seconds"
 RESOLVED = "support_ticket_resolution_seconds"
-ALL = [
+OPEN_LABELS = [
     {"status": status, "priority": level}
     for status in ("open", "pending")
     for level in ("low", "normal", "high", "urgent")
@@ -29,7 +29,7 @@ ALL = [
 
 @pytest.fixture
 def metrics():
-    """A provider of its own."""
+    """A metrics provider for this test only."""
     metrics = Metrics(("prometheus",), build_resource())
     yield metrics
     metrics.close()
@@ -37,7 +37,7 @@ def metrics():
 
 @pytest.fixture
 def service(database, metrics):
-    """The service of cases."""
+    """The case service."""
     return CaseService(database, Instruments(metrics.meter))
 
 
@@ -49,61 +49,61 @@ def gauges(database, metrics):
 
 @pytest.fixture
 def exposed(metrics):
-    """The samples of a name: label sets and values."""
+    """Return the label sets and values of a metric."""
     return lambda name: [
         (given, value) for sample, given, value in parse(metrics.scrape("", "").body.decode()) if sample == name
     ]
 
 
 @pytest.fixture
-def oldest(gauges, exposed):
-    """The age of the oldest unanswered word, by the database."""
+def oldest_age(gauges, exposed):
+    """Refresh the gauges; return the age of the oldest unanswered message."""
 
-    async def oldest():
+    async def oldest_age():
         await gauges.refresh()
         ((_, age),) = exposed(OLDEST)
         return age
 
-    return oldest
+    return oldest_age
 
 
 @pytest.fixture
-def made_older(database):
-    """Let a case's customer have waited for an hour longer."""
+def wait_one_hour_longer(database):
+    """Let the customer of a case have waited for an hour longer."""
 
-    async def older(case):
+    async def wait(case):
         async with database.transaction() as tx:
             row = await tx.fetch_one(sa.select(tickets.c.waiting_since).where(tickets.c.id == case.id))
             since = row[0] - timedelta(hours=1)
             await tx.execute(tickets.update().where(tickets.c.id == case.id).values(waiting_since=since))
 
-    return older
+    return wait
 
 
-def said(author, text="Hello"):
-    """A message."""
+def message_from(author, text="Hello"):
+    """Return a message of an author."""
     return NewMessage.model_validate({"authorType": author, "message": text})
 
 
-def new(author=None, **fields):
-    """A case to open, with a first message if someone speaks."""
+def new_case(author=None, **fields):
+    """Return a case to open, with a first message if an author is given."""
     first = {"initialMessage": {"authorType": author, "message": "Hello"}} if author else {}
     return NewCase.model_validate({"subject": "A", "channel": "email"} | first | fields)
 
 
-async def test_nothing_is_shown_before_the_first_reading(gauges, exposed):
-    """What the database was not asked yet is no series, rather than a 0 that says that all is well."""
+async def test_gauges_have_no_series_before_the_first_refresh(gauges, exposed):
+    """A 0 would report that no customer waits."""
     assert exposed(OPEN) == exposed(OLDEST) == []
 
 
-async def test_open_cases_by_status_and_priority(service, gauges, exposed):
-    """Each open or pending case counts under its status and priority; all other combinations stand at 0."""
+async def test_open_cases_are_counted_by_status_and_priority(service, gauges, exposed):
+    """Each combination without an open or pending case is 0."""
     await gauges.refresh()
     assert sorted((given["status"], given["priority"], value) for given, value in exposed(OPEN)) == sorted(
-        (given["status"], given["priority"], 0) for given in ALL
+        (given["status"], given["priority"], 0) for given in OPEN_LABELS
     )
     cases = [
-        await service.open_case(SYSTEM_CONTEXT, new(priority=level))
+        await service.open_case(SYSTEM_CONTEXT, new_case(priority=level))
         for level in ("low", "high", "high", "urgent", "normal")
     ]
     await service.set_status(SYSTEM_CONTEXT, cases[1].id, StatusChange(status="pending"))
@@ -111,7 +111,7 @@ async def test_open_cases_by_status_and_priority(service, gauges, exposed):
     await service.set_status(SYSTEM_CONTEXT, cases[4].id, StatusChange(status="closed"))
     await gauges.refresh()
     counted = {(given["status"], given["priority"]): value for given, value in exposed(OPEN)}
-    assert len(counted) == len(ALL)
+    assert len(counted) == len(OPEN_LABELS)
     assert {each: value for each, value in counted.items() if value} == {
         ("open", "low"): 1,
         ("open", "high"): 1,
@@ -119,94 +119,96 @@ async def test_open_cases_by_status_and_priority(service, gauges, exposed):
     }
 
 
-async def test_a_customer_waits_until_an_agent_answers(service, oldest, made_older):
-    """A customer's word ages, a second word and a bot change nothing, an agent's answer makes it 0."""
-    assert await oldest() == 0
-    case = await service.open_case(SYSTEM_CONTEXT, new())
-    assert await oldest() == 0
-    await service.add_message(SYSTEM_CONTEXT, case.id, said("customer"))
-    assert await oldest() > 0
-    await made_older(case)
-    assert await oldest() >= 3600
-    await service.add_message(SYSTEM_CONTEXT, case.id, said("customer"))
-    await service.add_message(SYSTEM_CONTEXT, case.id, said("bot"))
-    assert await oldest() >= 3600
-    await service.add_message(SYSTEM_CONTEXT, case.id, said("agent"))
-    assert await oldest() == 0
-    await service.add_message(SYSTEM_CONTEXT, case.id, said("customer"))
-    assert 0 < await oldest() < 3600
+async def test_customer_waits_until_an_agent_responds(service, oldest_age, wait_one_hour_longer):
+    """A second message and a message of a bot change nothing. A message of an agent resets the age to 0."""
+    assert await oldest_age() == 0
+    case = await service.open_case(SYSTEM_CONTEXT, new_case())
+    assert await oldest_age() == 0
+    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer"))
+    assert await oldest_age() > 0
+    await wait_one_hour_longer(case)
+    assert await oldest_age() >= 3600
+    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer"))
+    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("bot"))
+    assert await oldest_age() >= 3600
+    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("agent"))
+    assert await oldest_age() == 0
+    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer"))
+    assert 0 < await oldest_age() < 3600
 
 
-async def test_the_oldest_of_all_counts(service, oldest, made_older):
-    """Of several waiting customers the longest waiting one counts, from the case's first message on."""
-    cases = [await service.open_case(SYSTEM_CONTEXT, new("customer")) for _ in range(3)]
+async def test_gauge_reports_the_customer_who_waits_longest(service, oldest_age, wait_one_hour_longer):
+    """A customer waits from the first message of the case."""
+    cases = [await service.open_case(SYSTEM_CONTEXT, new_case("customer")) for _ in range(3)]
     for _ in range(2):
-        await made_older(cases[1])
-    await made_older(cases[2])
-    assert 7200 <= await oldest() < 10_800
-    await service.add_message(SYSTEM_CONTEXT, cases[1].id, said("agent"))
-    assert 3600 <= await oldest() < 7200
+        await wait_one_hour_longer(cases[1])
+    await wait_one_hour_longer(cases[2])
+    assert 7200 <= await oldest_age() < 10_800
+    await service.add_message(SYSTEM_CONTEXT, cases[1].id, message_from("agent"))
+    assert 3600 <= await oldest_age() < 7200
 
 
 @pytest.mark.parametrize("status", ["resolved", "closed"])
-async def test_a_settled_case_waits_for_nobody(service, oldest, made_older, status):
-    """An unanswered word in a resolved or closed case does not count; one in a pending case does."""
-    case = await service.open_case(SYSTEM_CONTEXT, new("customer"))
-    await made_older(case)
+async def test_customer_of_a_resolved_or_closed_case_does_not_wait(service, oldest_age, wait_one_hour_longer, status):
+    """An unanswered message in a pending case counts."""
+    case = await service.open_case(SYSTEM_CONTEXT, new_case("customer"))
+    await wait_one_hour_longer(case)
     await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status="pending"))
-    assert await oldest() >= 3600
+    assert await oldest_age() >= 3600
     await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=status))
-    assert await oldest() == 0
+    assert await oldest_age() == 0
 
 
-async def test_the_first_answer_alone_is_timed(service, exposed):
-    """The time to the first response is the first agent's message's, once a case, whoever spoke before."""
+async def test_only_the_first_response_is_timed(service, exposed):
+    """It is the first message of an agent, whatever messages precede it."""
     started = datetime.now(UTC)
-    case = await service.open_case(SYSTEM_CONTEXT, new("customer"))
+    case = await service.open_case(SYSTEM_CONTEXT, new_case("customer"))
     for author in ("bot", "customer"):
-        await service.add_message(SYSTEM_CONTEXT, case.id, said(author))
+        await service.add_message(SYSTEM_CONTEXT, case.id, message_from(author))
     assert exposed(f"{ANSWERED}_count") == [({}, 0)]
     for author in ("agent", "customer", "agent"):
-        await service.add_message(SYSTEM_CONTEXT, case.id, said(author))
+        await service.add_message(SYSTEM_CONTEXT, case.id, message_from(author))
     await service.close_case(SYSTEM_CONTEXT, case.id, Closing.model_validate({"message": "Bye"}))
     assert exposed(f"{ANSWERED}_count") == [({}, 1)]
     ((_, seconds),) = exposed(f"{ANSWERED}_sum")
     assert 0 < seconds <= (datetime.now(UTC) - started).total_seconds()
 
 
-async def test_a_closing_word_may_be_the_first_answer(service, exposed):
-    """A case that is closed with a message has been answered by it; one closed in silence has not."""
+async def test_closing_message_may_be_the_first_response(service, exposed):
+    """A case that is closed without a message has no response."""
     await service.close_case(
-        SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new())).id, Closing.model_validate({})
+        SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new_case())).id, Closing.model_validate({})
     )
     assert exposed(f"{ANSWERED}_count") == [({}, 0)]
     closing = Closing.model_validate({"message": "Bye", "authorType": "agent"})
-    await service.close_case(SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new("customer"))).id, closing)
+    await service.close_case(
+        SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new_case("customer"))).id, closing
+    )
     assert exposed(f"{ANSWERED}_count") == [({}, 1)]
 
 
-async def test_a_case_is_resolved_once(service, exposed):
-    """From open or pending to resolved or closed is a resolution; from resolved to closed is none."""
+async def test_resolution_of_a_case_is_timed_once(service, exposed):
+    """A change from open or pending to resolved or closed is a resolution. One from resolved to closed is not."""
     for turn, steps in enumerate((("resolved", "closed"), ("pending", "closed"), ("closed", "closed")), 1):
-        case = await service.open_case(SYSTEM_CONTEXT, new())
+        case = await service.open_case(SYSTEM_CONTEXT, new_case())
         for status in steps:
             await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=status))
         assert exposed(f"{RESOLVED}_count") == [({}, turn)]
     await service.close_case(
-        SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new())).id, Closing.model_validate({})
+        SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new_case())).id, Closing.model_validate({})
     )
     assert exposed(f"{RESOLVED}_count") == [({}, 4)]
 
 
-async def test_an_old_count_is_not_told(service, gauges, exposed, monkeypatch):
-    """While no newer count can be had, the gauges fall silent instead of standing at what was true once."""
+async def test_outdated_gauges_have_no_series(service, gauges, exposed, monkeypatch):
+    """Without a recent refresh the gauges would report old values."""
     now = [1000.0]
     monkeypatch.setattr("support_service.cases.gauges.monotonic", lambda: now[0])
     assert exposed(OPEN) == []
     await gauges.refresh()
     now[0] += GaugeTimings().max_age - 1
-    assert len(exposed(OPEN)) == len(ALL)
+    assert len(exposed(OPEN)) == len(OPEN_LABELS)
     now[0] += 1
     assert (exposed(OPEN), exposed(OLDEST)) == ([], [])
     await gauges.refresh()
-    assert (len(exposed(OPEN)), len(exposed(OLDEST))) == (len(ALL), 1)
+    assert (len(exposed(OPEN)), len(exposed(OLDEST))) == (len(OPEN_LABELS), 1)

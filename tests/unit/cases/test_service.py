@@ -1,4 +1,4 @@
-"""SupportService: each change is made whole or not at all, on either database, and counted once."""
+"""CaseService: each change is applied completely or not at all, on both databases, and counted once."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -25,52 +25,51 @@ HELLO = NewMessage.model_validate({"authorType": "agent", "message": "Hello"})
 
 @pytest.fixture
 def service(database, instruments):
-    """The service of cases."""
+    """The case service."""
     return CaseService(database, instruments)
 
 
-async def test_an_opened_case_is_what_is_read(service):
-    """What opening a case gives is what reading it gives."""
+async def test_opened_case_equals_the_case_that_is_read(service):
     opened = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
     assert await service.get_case(SYSTEM, opened.id) == opened
 
 
-async def test_a_closing_that_fails_changes_nothing(service):
-    """Where the last message can't be added, the case is not closed either."""
+async def test_failed_closing_changes_nothing(service):
+    """If the last message cannot be stored, the case stays open."""
     case = await service.open_case(SYSTEM_CONTEXT, NEW)
-    closing = Closing.model_construct(message="Bye", author_type=None)  # no database takes that
-    with pytest.raises(Exception):  # noqa: B017 - each database has its own
+    closing = Closing.model_construct(message="Bye", author_type=None)  # both databases refuse this
+    with pytest.raises(Exception):  # noqa: B017 - each database raises its own exception
         await service.close_case(SYSTEM_CONTEXT, case.id, closing)
     assert await service.get_case(SYSTEM, case.id) == case
 
 
 async def conversation_bytes(database, case):
-    """What a case counts of its conversation."""
+    """Return the stored size of a case's conversation."""
     statement = sa.select(tickets.c.conversation_bytes).where(tickets.c.id == case.id)
     return (await database.fetch_one(statement))[0]
 
 
-def size(messages):
-    """The bytes of messages as clients get them, of each so many at least."""
+def json_size(messages):
+    """Return the size of messages as JSON; a small message counts with the minimum size."""
     return sum(max(MIN_MESSAGE_BYTES, len(to_json(message, by_alias=True))) for message in messages)
 
 
-async def test_a_conversation_counts(service, database):
-    """Each message counts with its bytes as JSON: the first one, one that is added, and the last one."""
+async def test_conversation_size_counts_every_message(service, database):
+    """The first, an added and the closing message count with their bytes as JSON."""
     silent = await service.open_case(SYSTEM_CONTEXT, NEW)
     assert await conversation_bytes(database, silent) == 0
     case = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
-    assert await conversation_bytes(database, case) == size(case.messages) > 0
+    assert await conversation_bytes(database, case) == json_size(case.messages) > 0
     await service.add_message(
         SYSTEM_CONTEXT, case.id, HELLO.model_copy(update={"message": "đ\t", "metadata": {"a": ["đ"] * 1000}})
     )
     closed = await service.close_case(SYSTEM_CONTEXT, case.id, Closing(message="Bye"))
     assert len(closed.messages) == 3
-    assert await conversation_bytes(database, case) == size(closed.messages)
+    assert await conversation_bytes(database, case) == json_size(closed.messages)
 
 
-async def test_a_message_counts_with_its_numbers_in_full(service, database):
-    """A number of few signs counts with as many as it has where it is read: PostgreSQL keeps no exponents."""
+async def test_conversation_size_counts_numbers_in_full(service, database):
+    """PostgreSQL returns numbers without exponents."""
     case = await service.open_case(SYSTEM_CONTEXT, NEW)
     await service.add_message(
         SYSTEM_CONTEXT, case.id, HELLO.model_copy(update={"metadata": {"a": [1e308] * 100 + [5e-324] * 100}})
@@ -78,33 +77,32 @@ async def test_a_message_counts_with_its_numbers_in_full(service, database):
     assert 100 * (309 + 326) < await conversation_bytes(database, case) < 100 * (310 + 327) + 500
 
 
-async def test_a_full_case(service, database, instruments):
-    """A message that a case has no room for is refused, with a closing and beside others too; nothing changes."""
+async def test_message_to_a_full_case_is_refused(service, database, instruments):
+    """This holds for concurrent messages and for a closing message, and nothing changes."""
     case = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
-    service = CaseService(database, instruments, CaseLimits(max_conversation_bytes=3 * size(case.messages)))
-    said = await asyncio.gather(
+    service = CaseService(database, instruments, CaseLimits(max_conversation_bytes=3 * json_size(case.messages)))
+    results = await asyncio.gather(
         *(service.add_message(SYSTEM_CONTEXT, case.id, HELLO) for _ in range(5)), return_exceptions=True
     )
-    refusals = [each for each in said if isinstance(each, Conflict)]
+    refusals = [each for each in results if isinstance(each, Conflict)]
     assert [refusal.code for refusal in refusals] == ["case_full"] * 3
     full = await service.get_case(SYSTEM, case.id)
     assert (len(full.messages), full.version) == (3, 3)
-    customers = HELLO.model_copy(update={"author_type": "customer"})
+    customer_message = HELLO.model_copy(update={"author_type": "customer"})
     closing = Closing(message="Bye", metadata={"a": 1})
     for attempt in (
-        service.add_message(SYSTEM_CONTEXT, case.id, customers),
+        service.add_message(SYSTEM_CONTEXT, case.id, customer_message),
         service.close_case(SYSTEM_CONTEXT, case.id, closing),
     ):
         with pytest.raises(Conflict, match="full; open another case") as refusal:
             await attempt
         assert refusal.value.code == "case_full"
     assert await service.get_case(SYSTEM, case.id) == full
-    assert await conversation_bytes(database, case) == size(full.messages)
+    assert await conversation_bytes(database, case) == json_size(full.messages)
     assert (await service.close_case(SYSTEM_CONTEXT, case.id, Closing())).status == "closed"
 
 
-async def test_changes_at_once_are_all_kept(service):
-    """Clients that change different fields of one case at once all have their way."""
+async def test_concurrent_changes_of_different_fields_are_all_applied(service):
     case = await service.open_case(SYSTEM_CONTEXT, NEW)
     changes = [{"subject": "B"}, {"priority": "high"}, {"tags": ["x"]}, {"assignedAgentId": "a"}, {"status": "pending"}]
     await asyncio.gather(
@@ -117,8 +115,8 @@ async def test_changes_at_once_are_all_kept(service):
     assert len(case.messages) == 10
 
 
-async def test_a_status_is_changed_once(service):
-    """Of many clients that close one case at once, each gets it closed."""
+async def test_concurrent_closings_change_the_status_once(service):
+    """Each client gets the closed case."""
     case = await service.open_case(SYSTEM_CONTEXT, NEW)
     closed = await asyncio.gather(
         *(service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status="closed")) for _ in range(10))
@@ -126,8 +124,8 @@ async def test_a_status_is_changed_once(service):
     assert len({ticket.updated_at for ticket in closed}) == 1
 
 
-async def test_pages_while_cases_are_opened(service):
-    """A cursor leads to what was opened before, whatever is opened meanwhile."""
+async def test_pages_are_stable_while_cases_are_opened(service):
+    """A cursor leads to cases that were opened before the first page was read."""
     for _ in range(4):
         await service.open_case(SYSTEM_CONTEXT, NEW)
     first = await service.list_cases(SYSTEM, CaseQuery(limit=2))
@@ -138,8 +136,8 @@ async def test_pages_while_cases_are_opened(service):
 
 
 @pytest.mark.parametrize("case_id", ["nobody", "\0", "x" * 37, "", "đ"])
-async def test_an_unknown_case(service, case_id):
-    """Each use case raises NotFound for a case that does not exist, whatever its id."""
+async def test_every_use_case_raises_not_found_for_an_unknown_case(service, case_id):
+    """This holds for any form of the id."""
     for use in (
         service.get_case(SYSTEM, case_id),
         service.change_case(SYSTEM_CONTEXT, case_id, CaseChange.model_validate({"subject": "B"})),
@@ -151,8 +149,8 @@ async def test_an_unknown_case(service, case_id):
             await use
 
 
-async def test_a_made_up_case_goes_with_its_files_or_not_at_all(service):
-    """Its files are removed in the transaction that removes the case: where that fails, it stays."""
+async def test_synthetic_case_is_removed_with_its_files_or_not_at_all(service):
+    """Case and files are removed in one transaction."""
     case = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"channel": "synthetic"}))
 
     async def fail(_):
@@ -169,8 +167,8 @@ async def test_a_made_up_case_goes_with_its_files_or_not_at_all(service):
         await service.get_case(SYSTEM, case.id)
 
 
-async def test_old_events_are_forgotten_in_chunks(database):
-    """Old events that are done are forgotten, however many; those that are not done, and new ones, are kept."""
+async def test_old_inbound_events_are_deleted_in_batches(database):
+    """Unfinished events and new events stay."""
     timings = InboxTimings(purge_batch=2)
     now = datetime.now(UTC)
     old = now - timings.retention - timedelta(days=1)

@@ -1,4 +1,4 @@
-"""Status moves: what a case may become, what a customer's message does to it, and that each move is counted once."""
+"""Status changes: which are allowed, how a customer's message changes the status, and how changes are counted."""
 
 import asyncio
 from itertools import product
@@ -19,19 +19,19 @@ from tests.conftest import both_databases
 STATUSES = get_args(Status)
 
 
-def says(author):
-    """A message."""
+def message_from(author):
+    """Return a message of an author."""
     return NewMessage.model_validate({"authorType": author, "message": "Hello"})
 
 
 @pytest.fixture
 def service(database, instruments):
-    """The service of cases."""
+    """The case service."""
     return CaseService(database, instruments)
 
 
 @pytest.fixture
-def case_that_is(service):
+def case_with_status(service):
     """Open a case and bring it to a status."""
 
     async def make(status):
@@ -42,21 +42,21 @@ def case_that_is(service):
     return make
 
 
-def test_the_table_of_moves():
-    """Every status is in the table, can be closed, and can be left; no status is a move to itself."""
+def test_every_status_can_be_closed_and_left():
+    """The table has every status, and no change from a status to itself."""
     assert set(ALLOWED_STATUS_CHANGES) == set(STATUSES)
     assert all("closed" in moves for status, moves in ALLOWED_STATUS_CHANGES.items() if status != "closed")
     assert all(moves and status not in moves for status, moves in ALLOWED_STATUS_CHANGES.items())
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(STATUSES, repeat=2)))
-async def test_every_move(service, case_that_is, before, after):
-    """A move of the table is made; staying is none and nothing changes; any other is refused and names what is not."""
-    case = await case_that_is(before)
-    was = await service.get_case(SYSTEM, case.id)
+async def test_status_changes_only_as_the_table_allows(service, case_with_status, before, after):
+    """Keeping the status changes nothing. A refused change names the allowed statuses."""
+    case = await case_with_status(before)
+    original = await service.get_case(SYSTEM, case.id)
     if before == after or after in ALLOWED_STATUS_CHANGES[before]:
         ticket = await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=after))
-        assert (ticket.status, ticket.version) == (after, was.version + (before != after))
+        assert (ticket.status, ticket.version) == (after, original.version + (before != after))
         return
     change = CaseChange.model_validate({"status": after, "subject": "B"})
     for attempt in (
@@ -67,23 +67,22 @@ async def test_every_move(service, case_that_is, before, after):
             await attempt
         assert refusal.value.code == "status_move_not_allowed"
         assert all(status in refusal.value.message for status in ALLOWED_STATUS_CHANGES[before])
-    assert await service.get_case(SYSTEM, case.id) == was
+    assert await service.get_case(SYSTEM, case.id) == original
 
 
-def test_staying_is_no_move():
-    """A status that a case has already is always allowed."""
+def test_keeping_the_status_is_always_allowed():
     for status in STATUSES:
         check_status_change(status, status)
 
 
 @both_databases
-async def test_a_customer_reopens_a_resolved_case(service, database, case_that_is, instruments):
-    """A customer's message opens a resolved case again, and that is told; an agent's and a bot's do not."""
-    case = await case_that_is("resolved")
+async def test_customer_message_reopens_a_resolved_case(service, database, case_with_status, instruments):
+    """The change is published as an event. Messages of agents and bots do not reopen the case."""
+    case = await case_with_status("resolved")
     for author in ("agent", "bot"):
-        await service.add_message(SYSTEM_CONTEXT, case.id, says(author))
+        await service.add_message(SYSTEM_CONTEXT, case.id, message_from(author))
         assert (await service.get_case(SYSTEM, case.id)).status == "resolved"
-    await service.add_message(SYSTEM_CONTEXT, case.id, says("customer"))
+    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer"))
     reopened = await service.get_case(SYSTEM, case.id)
     assert (reopened.status, len(reopened.messages)) == ("open", 3)
     kept = [event for (event,) in await database.fetch_all(sa.select(outbox.c.event).order_by(outbox.c.seq))]
@@ -91,8 +90,7 @@ async def test_a_customer_reopens_a_resolved_case(service, database, case_that_i
     assert '"changeType":"conversation.added"' in kept[-1]
 
 
-async def test_a_reopening_counts(client, metrics):
-    """A reopening by a customer's message counts as a change to open, once."""
+async def test_reopening_counts_as_one_status_change(client, metrics):
     async with client.post("/support/cases", json={"subject": "A", "channel": "email"}) as response:
         path = f"/support/cases/{(await response.json())['id']}"
     async with client.post(f"{path}/status", json={"status": "resolved"}):
@@ -104,38 +102,38 @@ async def test_a_reopening_counts(client, metrics):
 
 
 @both_databases
-async def test_a_closed_case(service, case_that_is):
-    """A closed case takes no customer's message, not even with another closing; agents and bots may still note."""
-    case = await case_that_is("closed")
+async def test_closed_case_refuses_customer_messages(service, case_with_status):
+    """This includes a message with a second closing. Agents and bots may still add messages."""
+    case = await case_with_status("closed")
     closing = Closing.model_validate({"message": "Hello", "authorType": "customer"})
     for attempt in (
-        service.add_message(SYSTEM_CONTEXT, case.id, says("customer")),
+        service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer")),
         service.close_case(SYSTEM_CONTEXT, case.id, closing),
     ):
         with pytest.raises(Conflict) as refusal:
             await attempt
         assert refusal.value.code == "case_closed"
     for author in ("agent", "bot"):
-        await service.add_message(SYSTEM_CONTEXT, case.id, says(author))
+        await service.add_message(SYSTEM_CONTEXT, case.id, message_from(author))
     closed = await service.get_case(SYSTEM, case.id)
-    assert (closed.status, [said.author_type for said in closed.messages]) == ("closed", ["agent", "bot"])
+    assert (closed.status, [message.author_type for message in closed.messages]) == ("closed", ["agent", "bot"])
 
 
 @pytest.mark.parametrize("status", ["open", "pending", "resolved"])
-async def test_a_customers_word_closes(service, case_that_is, status):
-    """A closing may carry the customer's last word, from any status that is not closed."""
-    case = await case_that_is(status)
+async def test_closing_may_carry_the_customers_last_message(service, case_with_status, status):
+    """This holds for every status except closed."""
+    case = await case_with_status(status)
     closed = await service.close_case(
         SYSTEM_CONTEXT, case.id, Closing.model_validate({"message": "Thanks", "authorType": "customer"})
     )
-    assert (closed.status, [said.message for said in closed.messages]) == ("closed", ["Thanks"])
+    assert (closed.status, [message.message for message in closed.messages]) == ("closed", ["Thanks"])
 
 
 @both_databases
-async def test_customers_who_speak_at_once(service, case_that_is):
-    """However many messages reach a resolved case at once, it is reopened once, and all are kept."""
-    case = await case_that_is("resolved")
+async def test_concurrent_customer_messages_reopen_a_case_once(service, case_with_status):
+    """All messages are stored."""
+    case = await case_with_status("resolved")
     before = await service.get_case(SYSTEM, case.id)
-    await asyncio.gather(*(service.add_message(SYSTEM_CONTEXT, case.id, says("customer")) for _ in range(8)))
+    await asyncio.gather(*(service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer")) for _ in range(8)))
     after = await service.get_case(SYSTEM, case.id)
     assert (after.status, len(after.messages), after.version) == ("open", 8, before.version + 9)

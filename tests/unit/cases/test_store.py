@@ -1,4 +1,4 @@
-"""All SQL of cases, on either database."""
+"""SQL of cases, on both databases."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +18,7 @@ AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 
 
 def ticket(number=1, **fields):
-    """A ticket that nothing has written yet."""
+    """Return a case that is not stored."""
     values = {
         "id": f"case-{number}",
         "subject": "Đơn hàng",
@@ -38,65 +38,65 @@ def ticket(number=1, **fields):
 
 
 def message(number=1, case=1, **fields):
-    """A message that nothing has written yet."""
+    """Return a message that is not stored."""
     values = {"author_type": "agent", "message": "Hello", "attachment_uri": None, "sentiment": None, "metadata": None}
     values["visibility"] = "public"
     identity = {"id": f"message-{number}", "ticket_id": f"case-{case}", "created_at": AT}
     return Message.model_construct(**identity | values | fields)
 
 
-def spoken(answered_at, *said):
-    """What a ticket is once messages were added."""
-    size = store.MIN_MESSAGE_BYTES * len(said)
-    return store.CaseState(AT, answered_at, "email", "open", None, None, None, 1 + len(said), size)
+def state_after(answered_at, *messages):
+    """Return the state of a case after these messages were added."""
+    size = store.MIN_MESSAGE_BYTES * len(messages)
+    return store.CaseState(AT, answered_at, "email", "open", None, None, None, 1 + len(messages), size)
 
 
 @pytest.fixture
-def keep(database):
-    """Keep tickets."""
+def add_cases(database):
+    """Store cases."""
 
-    async def keep(*kept, references=()):
+    async def add_cases(*stored, references=()):
         async with database.transaction() as tx:
-            for each in kept:
+            for each in stored:
                 await store.add_case(tx, each, references)
 
-    return keep
+    return add_cases
 
 
 async def references(database):
-    """Every row of the index of references."""
+    """Return every row of the reference index."""
     statement = sa.select(ticket_references.c.ticket_id, ticket_references.c.kind, ticket_references.c.value)
     return sorted(tuple(row) for row in await database.fetch_all(statement))
 
 
 async def listed(database, query, after=None, **bound):
-    """The ids of a page, and whether there are more."""
+    """Return the case ids of a page, and whether more pages follow."""
     page = await case_list.find(database, query, after, SYSTEM, **bound)
     return [each.id for _, each in page.tickets], page.more
 
 
-async def test_a_case_comes_back_whole(database, keep):
-    """A case is read with its conversation in order, and every value as it was, in one statement."""
+async def test_case_is_read_as_it_was_stored(database, add_cases):
+    """The conversation is in order, and every value is unchanged."""
     context = [{"type": "order", "orderId": "ORD-1", "deep": {"a": [1, 2.5, None, True, 'đ\n"\\']}}]
-    kept = ticket(context=context, tags=["a", "b"], description="x\ty", customer_id="c", assigned_agent_id="a")
-    await keep(kept, ticket(2))
-    said = [message(number, message=f"{number} 😀", metadata={"n": [number]}) for number in range(12)]
+    stored = ticket(context=context, tags=["a", "b"], description="x\ty", customer_id="c", assigned_agent_id="a")
+    await add_cases(stored, ticket(2))
+    messages = [message(number, message=f"{number} 😀", metadata={"n": [number]}) for number in range(12)]
     async with database.transaction() as tx:
-        for each in said:
+        for each in messages:
             await store.add_message(tx, each)
         await store.add_message(tx, message(99, case=2))
     case = await store.get(database, "case-1")
-    assert Ticket.model_construct(**{name: getattr(case, name) for name in Ticket.model_fields}) == kept.model_copy(
+    assert Ticket.model_construct(**{name: getattr(case, name) for name in Ticket.model_fields}) == stored.model_copy(
         update={"version": 13}
     )
-    assert case.messages == said
+    assert case.messages == messages
     assert case.attachments == []
     assert await store.get(database, "nobody") is None
 
 
-async def test_only_what_is_named_changes(database, keep):
-    """A change writes the fields named and the time; the search follows the subject."""
-    await keep(ticket())
+async def test_update_writes_only_the_named_fields(database, add_cases):
+    """The time of the change and the search index follow."""
+    await add_cases(ticket())
     later = ticket(subject="New", status="closed", priority="high", updated_at=AT + timedelta(hours=1))
     async with database.transaction() as tx:
         assert (await store.lock(tx, "case-1")).subject == "Đơn hàng"
@@ -108,10 +108,10 @@ async def test_only_what_is_named_changes(database, keep):
     assert await listed(database, CaseQuery(q="don")) == ([], False)
 
 
-async def test_references_are_indexed_rows(database, keep):
-    """The ids that a context names are rows that lead to the case, and are replaced with it."""
-    await keep(ticket(1), references=[("order", "ORD-1"), ("payment", "PAY-1")])
-    await keep(ticket(2), references=[("order", "ORD-1")])
+async def test_references_lead_to_their_case(database, add_cases):
+    """New references replace the old ones of the same case."""
+    await add_cases(ticket(1), references=[("order", "ORD-1"), ("payment", "PAY-1")])
+    await add_cases(ticket(2), references=[("order", "ORD-1")])
     assert await references(database) == [
         ("case-1", "order", "ORD-1"),
         ("case-1", "payment", "PAY-1"),
@@ -122,18 +122,18 @@ async def test_references_are_indexed_rows(database, keep):
     assert await references(database) == [("case-1", "shipment", "SHP-1"), ("case-2", "order", "ORD-1")]
 
 
-async def test_a_list_is_in_the_order_of_opening(database, keep):
-    """Tickets of one moment are listed by the order of their opening; whether there are more is told."""
-    await keep(*(ticket(number) for number in range(4)))
+async def test_cases_with_equal_times_are_listed_in_reverse_order_of_opening(database, add_cases):
+    """A page says whether more cases follow."""
+    await add_cases(*(ticket(number) for number in range(4)))
     assert await listed(database, CaseQuery(limit=2)) == (["case-3", "case-2"], True)
     page = await case_list.find(database, CaseQuery(limit=2), None, SYSTEM)
     assert await listed(database, CaseQuery(limit=2), page.tickets[-1][0]) == (["case-1", "case-0"], False)
 
 
 @pytest.mark.parametrize("large", [{"context": [{"a": "đ" * 1024}]}, {"description": "đ" * 1024}])
-async def test_a_page_of_large_tickets_ends_early(database, keep, large):
-    """Once a page's tickets have MAX_PAGE bytes no further one is on it, but one always is; the next goes on there."""
-    await keep(*(ticket(number, **large) for number in range(5)), ticket(5))
+async def test_page_of_large_cases_ends_early(database, add_cases, large):
+    """A page has at least one case, and ends at MAX_PAGE_BYTES. The next page continues there."""
+    await add_cases(*(ticket(number, **large) for number in range(5)), ticket(5))
     for bound, pages in ((3 * 2048, [4, 2]), (1, [1] * 6), (6 * 3072, [6])):
         seen, sizes, after, more = [], [], None, True
         while more:
@@ -145,34 +145,33 @@ async def test_a_page_of_large_tickets_ends_early(database, keep, large):
         assert sizes == pages
 
 
-async def test_signs_count_as_they_are_written(database, keep):
-    """A sign that JSON escapes counts with all that stands for it: a page of such texts ends as early as others."""
-    await keep(*(ticket(number, description="\x01" * 341) for number in range(5)))  # 2,046 bytes in JSON
+async def test_escaped_characters_count_in_full_for_the_size_of_a_page(database, add_cases):
+    """A character that JSON escapes counts with its escape sequence."""
+    await add_cases(*(ticket(number, description="\x01" * 341) for number in range(5)))  # 2,046 bytes in JSON
     bound = {"max_bytes": 2 * 2048}
     assert await listed(database, CaseQuery(), **bound) == (["case-4", "case-3"], True)
     page = await case_list.find(database, CaseQuery(), None, SYSTEM, **bound)
     assert await listed(database, CaseQuery(), page.tickets[-1][0], **bound) == (["case-2", "case-1"], True)
 
 
-async def test_a_message_touches_its_case(database, keep):
-    """A message moves its case's last change; its answer says what the case is by then."""
-    await keep(ticket())
+async def test_adding_a_message_updates_its_case(database, add_cases):
+    """The result is the state of the case after the message."""
+    await add_cases(ticket())
     later = AT + timedelta(days=1)
     asked = message(1, author_type="customer", created_at=AT + timedelta(hours=1))
     answer = message(2, created_at=later, message="đ\n", metadata={"a": ["đ", 1]}, attachment_uri="/a")
     another = message(3, created_at=later + timedelta(days=1))
     async with database.transaction() as tx:
-        assert await store.add_message(tx, asked) == spoken(None, asked)
-        assert await store.add_message(tx, answer) == spoken(later, asked, answer)
-        assert await store.add_message(tx, another) == spoken(later, asked, answer, another)
+        assert await store.add_message(tx, asked) == state_after(None, asked)
+        assert await store.add_message(tx, answer) == state_after(later, asked, answer)
+        assert await store.add_message(tx, another) == state_after(later, asked, answer, another)
         assert await store.add_message(tx, message(4, case=7)) is None
     assert (await store.get(database, "case-1")).updated_at == later + timedelta(days=1)
 
 
-async def test_workload(database, keep):
-    """An agent's cases are counted by status."""
-    await keep(*(ticket(number, assigned_agent_id="a", status="open") for number in range(3)))
-    await keep(ticket(7, assigned_agent_id="a", status="closed"), ticket(8, assigned_agent_id="b"))
+async def test_workload_counts_the_cases_of_an_agent_by_status(database, add_cases):
+    await add_cases(*(ticket(number, assigned_agent_id="a", status="open") for number in range(3)))
+    await add_cases(ticket(7, assigned_agent_id="a", status="closed"), ticket(8, assigned_agent_id="b"))
     assert await case_list.workload(database, "a") == {"open": 3, "closed": 1}
     assert await case_list.workload(database, "nobody") == {}
 
@@ -183,8 +182,8 @@ WORDS = (
 
 
 @pytest.mark.parametrize("word", search_words(WORDS))
-async def test_every_word_is_found_by_itself_and_its_beginning(database, keep, word):
-    """Each word of a subject finds its case, whole or cut short, on either database."""
-    await keep(ticket(1, subject=WORDS), ticket(2, subject="qqq"))
+async def test_every_word_is_found_by_each_of_its_prefixes(database, add_cases, word):
+    """This holds on both databases."""
+    await add_cases(ticket(1, subject=WORDS), ticket(2, subject="qqq"))
     for length in range(1, len(word) + 1):
         assert await listed(database, CaseQuery(q=word[:length])) == (["case-1"], False), word[:length]
