@@ -1,4 +1,4 @@
-"""The chain of the audit log: whatever is altered in it is found, and the database refuses to alter it at all."""
+"""The audit chain: verification finds every alteration, and the database refuses to alter sealed entries."""
 
 import asyncio
 import shutil
@@ -28,8 +28,8 @@ AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 ENTRIES = 12
 ERASED_CASE = "case-1"
 TRIGGERS = ("audit_log_keeps", "audit_log_stays")
-# What someone who can write to the database might put into each column.
-FORGERIES = {
+# Values that an attacker with write access to the database could put into each column.
+FORGED_VALUES = {
     "at": st.integers(1, 10**9).map(lambda seconds: AT + timedelta(days=1, seconds=seconds)),
     "actor": st.text("abc", max_size=5),
     "role": st.sampled_from(["agent", "customer", "service"]),
@@ -45,7 +45,7 @@ FORGERIES = {
 
 
 async def fill(database):
-    """Entries of several cases, all sealed, those of one case erased."""
+    """Record and seal entries of several cases, and erase one of the cases."""
     for number in range(ENTRIES):
         async with unit_of_work(database, SYSTEM_CONTEXT) as work:
             changes = {"subject": (f"before {number}", f"after {number}")}
@@ -55,20 +55,20 @@ async def fill(database):
 
 
 @pytest.fixture
-async def filled(database):
+async def sealed_log(database):
     """A database with a sealed log."""
     await fill(database)
     return database
 
 
 @pytest.fixture(scope="module")
-def template(sqlite_template, tmp_path_factory):
-    """A SQLite file with a sealed log and, as someone with all rights would leave it, without triggers."""
+def unprotected_log(sqlite_template, tmp_path_factory):
+    """A SQLite file with a sealed log and no triggers, as an attacker with all rights would leave it."""
     path = tmp_path_factory.mktemp("chain") / "support.db"
     shutil.copy(sqlite_template, path)
 
     async def make():
-        async with opened(path) as database:
+        async with opened_database(path) as database:
             await fill(database)
             async with database.transaction() as tx:
                 for name in TRIGGERS:
@@ -78,8 +78,8 @@ def template(sqlite_template, tmp_path_factory):
     return path
 
 
-class opened:  # noqa: N801 - reads as the verb that it is
-    """A SQLite file as a database, for the length of a block."""
+class opened_database:  # noqa: N801 - used like a function
+    """A SQLite file as an open database, for the length of a block."""
 
     def __init__(self, path):
         self._database = databases.connect(f"sqlite:///{path}")
@@ -93,38 +93,40 @@ class opened:  # noqa: N801 - reads as the verb that it is
 
 
 async def rows(database):
-    """Every entry, in the order of the chain."""
+    """Return every sealed entry, in the order of the chain."""
     return await store.read_sealed(database, 0, 1000)
 
 
 @both_databases
-async def test_a_log_that_nobody_touched_holds(filled):
-    """What was recorded and sealed holds, erased changes too, and its places have no gap."""
-    verdict = await verify_chain(filled)
+async def test_unaltered_log_is_valid(sealed_log):
+    """Erased changes keep the chain valid, and positions have no gap."""
+    verdict = await verify_chain(sealed_log)
     assert verdict.flaw is None
-    assert [each.position for each in await rows(filled)] == list(range(1, ENTRIES + 2))
-    assert verdict.head == (await store.read_head_and_oldest_unsealed(filled))[0]
-    assert (await verify_chain(filled, verdict.head.hash)).flaw is None
-    assert (await verify_chain(filled, GENESIS)).flaw is None
+    assert [each.position for each in await rows(sealed_log)] == list(range(1, ENTRIES + 2))
+    assert verdict.head == (await store.read_head_and_oldest_unsealed(sealed_log))[0]
+    assert (await verify_chain(sealed_log, verdict.head.hash)).flaw is None
+    assert (await verify_chain(sealed_log, GENESIS)).flaw is None
 
 
 @settings(max_examples=150)
 @given(st.data())
-def test_whatever_is_altered_is_found(template, tmp_path_factory, data):
-    """One column of one entry is another, or an entry is gone: the chain is broken there, or where it is told."""
+def test_every_alteration_of_an_entry_is_found(unprotected_log, tmp_path_factory, data):
+    """An altered column or a deleted entry breaks the chain."""
     path = tmp_path_factory.mktemp("altered") / "support.db"
-    shutil.copy(template, path)
+    shutil.copy(unprotected_log, path)
 
     async def alter():
-        async with opened(path) as database:
+        async with opened_database(path) as database:
             entry = data.draw(st.sampled_from(await rows(database)), "entry")
-            column = data.draw(st.sampled_from([*FORGERIES, "all of it"]), "column")
+            column = data.draw(st.sampled_from([*FORGED_VALUES, "all of it"]), "column")
             async with database.transaction() as tx:
                 mine = audit_log.c.seq == entry.seq
                 if column == "all of it":
                     await tx.execute(audit_log.delete().where(mine))
                 else:
-                    value = data.draw(FORGERIES[column].filter(lambda value: value != getattr(entry, column)), "value")
+                    value = data.draw(
+                        FORGED_VALUES[column].filter(lambda value: value != getattr(entry, column)), "value"
+                    )
                     await tx.execute(audit_log.update().where(mine).values({column: value}))
             verdict = await verify_chain(database)
             assert verdict.flaw is not None
@@ -135,13 +137,13 @@ def test_whatever_is_altered_is_found(template, tmp_path_factory, data):
 
 @settings(max_examples=30)
 @given(st.integers(0, ENTRIES - 1), st.booleans())
-def test_a_chain_made_anew_lacks_the_head_that_was_noted(template, tmp_path_factory, kept, rewritten):
-    """Who cuts the end off or writes it anew, and mends the head's row, is found by a head noted elsewhere alone."""
+def test_rewritten_chain_is_found_by_a_head_noted_before(unprotected_log, tmp_path_factory, kept, rewritten):
+    """An attacker who truncates or rewrites the chain and repairs its head is found only by such a head."""
     path = tmp_path_factory.mktemp("anew") / "support.db"
-    shutil.copy(template, path)
+    shutil.copy(unprotected_log, path)
 
     async def forge():
-        async with opened(path) as database:
+        async with opened_database(path) as database:
             before = await rows(database)
             head = ChainHead(kept, before[kept - 1].hash if kept else GENESIS)
             async with database.transaction() as tx:
@@ -159,11 +161,11 @@ def test_a_chain_made_anew_lacks_the_head_that_was_noted(template, tmp_path_fact
     asyncio.run(forge())
 
 
-async def test_a_mended_row_without_its_head_is_found(template, tmp_path):
-    """An end that was cut off, with the head's row left as it was, is found without a noted head."""
+async def test_truncated_chain_is_found_by_its_head(unprotected_log, tmp_path):
+    """The row of the head still counts the deleted entry."""
     path = tmp_path / "cut.db"
-    shutil.copy(template, path)
-    async with opened(path) as database:
+    shutil.copy(unprotected_log, path)
+    async with opened_database(path) as database:
         async with database.transaction() as tx:
             await tx.execute(audit_log.delete().where(audit_log.c.position == ENTRIES + 1))
         assert (
@@ -173,19 +175,19 @@ async def test_a_mended_row_without_its_head_is_found(template, tmp_path):
 
 @both_databases
 @pytest.mark.parametrize("position", [0, -1])
-async def test_an_entry_before_the_first_is_found(filled, position):
-    """Triggers let anyone add an entry; one whose place is before the chain would be listed, and never sealed."""
-    async with filled.transaction() as tx:
+async def test_entry_inserted_before_the_first_is_found(sealed_log, position):
+    """The triggers allow inserts. Such an entry would be listed but never sealed."""
+    async with sealed_log.transaction() as tx:
         forged = replace((await store.read_sealed(tx, 0, 1))[0], seq=ENTRIES + 99, actor="nobody", position=position)
         await tx.execute(audit_log.insert(), asdict(forged))
-    assert f"position {position}," in str((await verify_chain(filled)).flaw)
+    assert f"position {position}," in str((await verify_chain(sealed_log)).flaw)
 
 
 @both_databases
-@pytest.mark.parametrize("column", [*FORGERIES, "seq"])
-async def test_the_database_refuses_to_alter(filled, column):
-    """No column of a sealed entry can be updated, and no entry deleted, without taking the triggers away first."""
-    entry = (await rows(filled))[2]
+@pytest.mark.parametrize("column", [*FORGED_VALUES, "seq"])
+async def test_database_refuses_to_update_or_delete_sealed_entries(sealed_log, column):
+    """This holds for every column as long as the triggers exist."""
+    entry = (await rows(sealed_log))[2]
     assert entry.changes is not None
     value = {"at": AT + timedelta(days=9), "position": 99, "seq": 99}.get(column)
     value = value or (b"x" if column in ("salt", "digest", "hash") else "x")
@@ -195,44 +197,44 @@ async def test_the_database_refuses_to_alter(filled, column):
         audit_log.delete().where(audit_log.c.seq == entry.seq),
     ):
         with pytest.raises(Exception, match=r"append-only|RestrictViolation"):
-            async with filled.transaction() as tx:
+            async with sealed_log.transaction() as tx:
                 await tx.execute(statement)
-    assert (await rows(filled))[2] == entry
-    assert (await verify_chain(filled)).flaw is None
+    assert (await rows(sealed_log))[2] == entry
+    assert (await verify_chain(sealed_log)).flaw is None
 
 
 @both_databases
-async def test_erasing_leaves_who_and_when(filled):
-    """Erased entries keep who did what to which case and when; what changed, and its salt, are gone; it is told."""
-    erased = [each for each in await rows(filled) if each.case_id == ERASED_CASE]
+async def test_erasure_keeps_principal_action_and_time(sealed_log):
+    """The changes and their salt are deleted, and an entry records the erasure."""
+    erased = [each for each in await rows(sealed_log) if each.case_id == ERASED_CASE]
     assert [each.action for each in erased] == ["case.changed"] * (ENTRIES // 3) + ["case.erased"]
     assert all((each.changes, each.salt) == (None, None) for each in erased[:-1])
     assert erased[-1].erased() == [each.position for each in erased[:-1]]
-    async with unit_of_work(filled, SYSTEM_CONTEXT) as work:
+    async with unit_of_work(sealed_log, SYSTEM_CONTEXT) as work:
         assert await log.erase_cases(work, [ERASED_CASE, "nobody"], AT) == 0
-    assert (await verify_chain(filled)).flaw is None
+    assert (await verify_chain(sealed_log)).flaw is None
 
 
 @both_databases
-async def test_many_sealers(database, database_url, instruments):
-    """Replicas that seal at once while others write make one chain without a gap, and lose nothing."""
-    others = [databases.connect(database_url) for _ in range(3)]
-    for other in others:
-        await other.open()
+async def test_concurrent_sealers_make_one_chain(database, database_url, instruments):
+    """Replicas that seal while others write leave no gap and lose no entry."""
+    replicas = [databases.connect(database_url) for _ in range(3)]
+    for replica in replicas:
+        await replica.open()
     done = asyncio.Event()
 
     async def write(number):
         for turn in range(15):
-            async with unit_of_work(others[number], SYSTEM_CONTEXT) as work:
+            async with unit_of_work(replicas[number], SYSTEM_CONTEXT) as work:
                 await log.record(work, f"case-{number}", "case.changed", AT, {"subject": (turn, turn + 1)})
             await asyncio.sleep(0)
 
-    async def seal(base):
+    async def seal(replica):
         while not done.is_set():
-            await Sealer(base, instruments, SealerTimings(batch_size=7)).run()
+            await Sealer(replica, instruments, SealerTimings(batch_size=7)).run()
             await asyncio.sleep(0.001)
 
-    sealing = [asyncio.create_task(seal(base)) for base in others]
+    sealing = [asyncio.create_task(seal(replica)) for replica in replicas]
     await asyncio.gather(*(write(number) for number in range(3)))
     done.set()
     await asyncio.gather(*sealing)
@@ -243,14 +245,14 @@ async def test_many_sealers(database, database_url, instruments):
     for number in range(3):
         mine = [each.changes for each in entries if each.case_id == f"case-{number}"]
         assert mine == [f'{{"subject":[{turn},{turn + 1}]}}' for turn in range(15)]
-    for other in others:
-        await other.close()
+    for replica in replicas:
+        await replica.close()
 
 
-async def test_who_acts_is_recorded(database):
-    """An entry names its caller and their role, a customer in what can be erased; beside requests it is the service."""
-    for caller in (Principal("lan", "agent", "agent-7"), Principal("mai@example.org", "customer", "mai")):
-        async with unit_of_work(database, WriteContext(caller)) as work:
+async def test_entry_records_the_principal_and_role(database):
+    """A customer's name is recorded where it can be erased. Background jobs act as the service."""
+    for principal in (Principal("lan", "agent", "agent-7"), Principal("mai@example.org", "customer", "mai")):
+        async with unit_of_work(database, WriteContext(principal)) as work:
             await log.record(work, "case", "case.changed", AT, {"subject": ("a", "b")})
     async with unit_of_work(database, SYSTEM_CONTEXT) as work:
         await log.record(work, "case", "case.changed", AT, {})
@@ -264,22 +266,20 @@ async def test_who_acts_is_recorded(database):
     assert entries[1].changes == '{"subject":["a","b"],"by":[null,"mai@example.org"]}'
 
 
-async def test_what_is_undone_is_not_recorded(database):
-    """An entry is kept with its change or not at all."""
-
-    async def break_off():
+async def test_rolled_back_change_leaves_no_entry(database):
+    async def write_and_fail():
         async with unit_of_work(database, SYSTEM_CONTEXT) as work:
             await log.record(work, "case", "case.changed", AT, {})
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await break_off()
+        await write_and_fail()
     assert await store.read_case_entries(database, "case", None, 10) == ([], False)
 
 
 @both_databases
-async def test_large_changes_are_read_in_parts(database):
-    """Few large entries are sealed and verified at once, and in the end all of them."""
+async def test_large_entries_are_sealed_and_verified_in_batches(database):
+    """A batch has few large entries, and all batches together have every entry."""
     async with unit_of_work(database, SYSTEM_CONTEXT) as work:
         for number in range(7):
             await log.record(work, f"case-{number}", "case.changed", AT, {"description": (None, "đ" * 200)})
@@ -291,34 +291,34 @@ async def test_large_changes_are_read_in_parts(database):
 
 
 @pytest.mark.parametrize("moved", [-1, 0, 5])
-async def test_a_head_that_was_altered_is_found(filled, moved):
-    """The head's row is not part of the chain; one that says another end than the last entry is found."""
-    head, _ = await store.read_head_and_oldest_unsealed(filled)
-    async with filled.transaction() as tx:
+async def test_altered_head_is_found(sealed_log, moved):
+    """The row of the head is outside the chain, so it is compared with the last entry."""
+    head, _ = await store.read_head_and_oldest_unsealed(sealed_log)
+    async with sealed_log.transaction() as tx:
         await tx.execute(audit_head.update().values(position=head.position + moved, hash=b"x" * 32))
-    verdict = await verify_chain(filled)
+    verdict = await verify_chain(sealed_log)
     assert verdict.head == head
     assert f"the head says {ChainHead(head.position + moved, b'x' * 32)}" in verdict.flaw
     assert ("missing" in verdict.flaw) == (moved > 0)
 
 
-async def test_a_log_without_its_head_is_an_error(filled):
-    """Without the head's row nothing can be sealed, and that is said."""
-    async with filled.transaction() as tx:
+async def test_missing_head_is_an_error(sealed_log):
+    """Nothing can be sealed without the row of the head."""
+    async with sealed_log.transaction() as tx:
         await tx.execute(audit_head.delete())
         for read in (store.read_head_and_oldest_unsealed, store.lock_head):
             with pytest.raises(LookupError, match="has lost the row of its head"):
                 await read(tx)
 
 
-async def test_a_sealer_that_has_not_looked_says_nothing(filled):
-    """Before the first look the length and the lag are unknown, which is not 0."""
+async def test_sealer_gauges_have_no_series_before_the_first_look(sealed_log):
+    """An unknown length or lag must not be reported as 0."""
     metrics = Metrics(("prometheus",), build_resource())
     scrape, names = (
         Scrape({METRICS: metrics}),
         ("support_audit_sealed", "support_audit_unsealed_age_seconds"),
     )
-    sealing = Sealer(filled, Instruments(metrics.meter))
+    sealing = Sealer(sealed_log, Instruments(metrics.meter))
     assert scrape.samples(*names) == []
     await sealing.look()
     assert [value for _, _, value in scrape.samples(*names)] == [ENTRIES + 1, 0.0]

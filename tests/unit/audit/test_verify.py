@@ -1,4 +1,4 @@
-"""What `audit verify` says on a terminal; elsewhere it prints JSON."""
+"""The output of `audit verify` on a terminal. Elsewhere the command prints JSON."""
 
 import sys
 
@@ -10,14 +10,14 @@ from support_service.commands.audit import _print_verdict
 
 
 @pytest.mark.parametrize(
-    ("flaw", "told"),
+    ("flaw", "expected"),
     [
         (None, "The chain is intact: 2 entries. Store its head outside of the database: 6162\n"),
         ("an entry is missing", "The chain is broken: an entry is missing. It is intact up to position 2, 6162.\n"),
     ],
 )
-def test_a_verdict_on_a_terminal_is_a_sentence(monkeypatch, capsys, flaw, told):
-    """A person reads a sentence with the head, whether the chain is intact or not."""
+def test_verdict_on_a_terminal_is_a_sentence(monkeypatch, capsys, flaw, expected):
+    """The sentence has the head, whether the chain is valid or not."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     _print_verdict(ChainVerification(ChainHead(2, b"ab"), flaw))
-    assert capsys.readouterr().out == told
+    assert capsys.readouterr().out == expected

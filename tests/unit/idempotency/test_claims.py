@@ -1,4 +1,4 @@
-"""Claims: of all who hold a key, whoever is taken for dead, one commits."""
+"""Claims: of all requests that hold a key, exactly one commits, even after a takeover."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -16,31 +16,31 @@ from support_service.idempotency.claims import IdempotencyService, IdempotencyTi
 from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
 from tests.conftest import both_databases
 
-ANSWER = StoredResponse(201, {"ETag": '"1"'}, b"{}", "case")
+RESPONSE = StoredResponse(201, {"ETag": '"1"'}, b"{}", "case")
 RETENTION = IdempotencyTimings().retention
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
 def claims(database):
-    """Claims on a database."""
+    """The claims of a database."""
     return IdempotencyService(database)
 
 
 @pytest.fixture
-def alter(database):
-    """Change the row of every key, as time or a death would."""
+def update_keys(database):
+    """Update the row of every key, as elapsed time or a crash would."""
 
-    async def alter(**values):
+    async def update_keys(**values):
         async with database.transaction() as tx:
             await tx.execute(idempotency_keys.update().values(values))
 
-    return alter
+    return update_keys
 
 
 @pytest.fixture
 def changes(database):
-    """Make a change as the request of a claim does, and count the changes that were made."""
+    """Make a change as the request of a claim does, and count the changes."""
 
     class Changes:
         async def make(self, claim):
@@ -54,21 +54,21 @@ def changes(database):
 
 
 @both_databases
-async def test_an_answer_is_given_again(claims, changes):
-    """What was answered is given to whoever asks the same again, and nobody else."""
+async def test_stored_response_is_returned_to_a_retry(claims, changes):
+    """Another request with the same key is refused, and another key has no response."""
     claim = await claims.take("k", "r")
     await changes.make(claim)
-    await claims.keep(claim, ANSWER)
-    assert await claims.take("k", "r") == ANSWER
+    await claims.keep(claim, RESPONSE)
+    assert await claims.take("k", "r") == RESPONSE
     with pytest.raises(ValidationFailed) as refusal:
         await claims.take("k", "another")
     assert refusal.value.code == "idempotency_key_reused"
-    assert await claims.take("another", "r") != ANSWER
+    assert await claims.take("another", "r") != RESPONSE
 
 
 @both_databases
-async def test_of_many_one_claims(claims):
-    """However many ask at once, one gets the claim; the others are told to wait."""
+async def test_one_of_many_concurrent_requests_gets_the_claim(claims):
+    """The others get `idempotency_key_in_use`."""
     taken = await asyncio.gather(*(claims.take("k", "r") for _ in range(16)), return_exceptions=True)
     refusals = [each for each in taken if isinstance(each, Conflict)]
     assert len(refusals) == 15
@@ -76,8 +76,8 @@ async def test_of_many_one_claims(claims):
 
 
 @both_databases
-async def test_a_claim_without_effect_is_freed(claims, changes, database):
-    """A refused request frees its key, for another request too; one that has taken effect does not."""
+async def test_claim_without_effect_is_released(claims, changes, database):
+    """A refused request frees its key for another request. A claim that took effect is kept."""
     claim = await claims.take("k", "r")
     await claims.release(claim)
     claim = await claims.take("k", "another")
@@ -88,23 +88,23 @@ async def test_a_claim_without_effect_is_freed(claims, changes, database):
 
 
 @both_databases
-async def test_a_dead_one_is_taken_over(claims, changes, alter):
-    """Who died before the commit is taken over once the time is over, not before; the change is made once."""
+async def test_claim_of_a_dead_replica_is_taken_over(claims, changes, update_keys):
+    """The claim is taken over once its time has passed, not before, and the change is made once."""
     await claims.take("k", "r")
     with pytest.raises(Conflict):
         await claims.take("k", "r")
-    await alter(until=AT)
+    await update_keys(until=AT)
     claim = await claims.take("k", "r")
     await changes.make(claim)
-    await claims.keep(claim, ANSWER)
-    assert (await claims.take("k", "r"), await changes.count()) == (ANSWER, 1)
+    await claims.keep(claim, RESPONSE)
+    assert (await claims.take("k", "r"), await changes.count()) == (RESPONSE, 1)
 
 
 @both_databases
-async def test_who_was_taken_for_dead_can_not_commit(claims, changes, alter):
-    """A slow one whose claim was taken over changes nothing, and spoils neither the other's claim nor its answer."""
+async def test_request_that_lost_its_claim_cannot_commit(claims, changes, update_keys):
+    """It damages neither the new claim nor its response."""
     slow = await claims.take("k", "r")
-    await alter(until=AT)
+    await update_keys(until=AT)
     fast = await claims.take("k", "r")
     with pytest.raises(Conflict) as refusal:
         await changes.make(slow)
@@ -112,27 +112,26 @@ async def test_who_was_taken_for_dead_can_not_commit(claims, changes, alter):
     await claims.release(slow)
     await claims.renew(slow)
     await changes.make(fast)
-    await claims.keep(fast, ANSWER)
+    await claims.keep(fast, RESPONSE)
     await claims.keep(slow, StoredResponse(200, {}, b"wrong"))
-    assert (await claims.take("k", "r"), await changes.count()) == (ANSWER, 1)
+    assert (await claims.take("k", "r"), await changes.count()) == (RESPONSE, 1)
 
 
 @both_databases
-async def test_a_sign_of_life_keeps_a_claim(claims, alter):
-    """A claim that is renewed is not taken over."""
+async def test_renewed_claim_is_not_taken_over(claims, update_keys):
     claim = await claims.take("k", "r")
-    await alter(until=AT)
+    await update_keys(until=AT)
     await claims.renew(claim)
     with pytest.raises(Conflict):
         await claims.take("k", "r")
 
 
 @both_databases
-async def test_two_who_commit_at_once(claims, changes, alter):
-    """A commit and a takeover at the same moment: the change is made once, whoever is first."""
+async def test_concurrent_commit_and_takeover_make_one_change(claims, changes, update_keys):
+    """This holds whichever of them is first."""
     for turn in range(1, 11):
         claim = await claims.take(f"k{turn}", "r")
-        await alter(until=AT)
+        await update_keys(until=AT)
         outcome, other = await asyncio.gather(changes.make(claim), claims.take(f"k{turn}", "r"), return_exceptions=True)
         if isinstance(outcome, Conflict):
             await changes.make(other)
@@ -143,25 +142,25 @@ async def test_two_who_commit_at_once(claims, changes, alter):
 
 
 @both_databases
-async def test_a_lost_answer(claims, changes, alter):
-    """Who died after the commit leaves an effect that is told of and not repeated."""
+async def test_retry_learns_that_the_response_was_lost(claims, changes, update_keys):
+    """The replica died after the commit, so the change is not repeated."""
     await changes.make(await claims.take("k", "r"))
     with pytest.raises(Conflict) as refusal:
         await claims.take("k", "r")
     assert refusal.value.code == "idempotency_key_in_use"
-    await alter(until=AT)
+    await update_keys(until=AT)
     with pytest.raises(Conflict) as refusal:
         await claims.take("k", "r")
     assert refusal.value.code == "idempotency_answer_lost"
 
 
 @both_databases
-async def test_a_very_large_answer_is_not_kept(database, changes):
-    """Of an answer that is too large to keep a repeat is told at once that it is lost, and changes nothing."""
+async def test_very_large_response_is_not_stored(database, changes):
+    """A retry learns at once that the response was lost, and changes nothing."""
     claims = IdempotencyService(database, IdempotencyTimings(max_body_bytes=1))
     claim = await claims.take("k", "r")
     await changes.make(claim)
-    await claims.keep(claim, ANSWER)
+    await claims.keep(claim, RESPONSE)
     with pytest.raises(Conflict) as refusal:
         await claims.take("k", "r")
     assert refusal.value.code == "idempotency_answer_lost"
@@ -169,12 +168,12 @@ async def test_a_very_large_answer_is_not_kept(database, changes):
 
 @both_databases
 @pytest.mark.parametrize("age", [timedelta(0), RETENTION, RETENTION + timedelta(minutes=1)])
-async def test_keys_are_forgotten(alter, database, age):
-    """After a day a key is free, whether it was swept by then or not; before, it stays."""
+async def test_keys_expire_after_the_retention(update_keys, database, age):
+    """An expired key is free, whether it was deleted yet or not. A younger key stays."""
     claims = IdempotencyService(database, IdempotencyTimings(cleanup_batch_size=2))
     for number in range(5):
-        await claims.keep(await claims.take(f"k{number}", "r"), ANSWER)
-    await alter(created_at=datetime.now(UTC) - age)
+        await claims.keep(await claims.take(f"k{number}", "r"), RESPONSE)
+    await update_keys(created_at=datetime.now(UTC) - age)
     old = bool(age)
     assert isinstance(await claims.take("k0", "another" if old else "r"), StoredResponse) != old
     await claims.delete_expired()
@@ -182,20 +181,20 @@ async def test_keys_are_forgotten(alter, database, age):
     assert len(left) == (1 if old else 5)
 
 
-def test_keys_belong_to_their_caller():
-    """The same key of two callers is two keys, however their names and keys are cut."""
-    names = [
+def test_keys_belong_to_their_principal():
+    """The same key of two principals is two keys, even if names and keys join to the same text."""
+    principals = [
         Principal("a", "agent"),
         Principal("ab", "agent"),
         Principal("a", "customer", "b"),
         Principal("a", "customer", "c"),
     ]
-    assert len({stored_key(caller, key) for caller in names for key in ("k", "bk")}) == 8
+    assert len({stored_key(principal, key) for principal in principals for key in ("k", "bk")}) == 8
 
 
 @both_databases
-async def test_an_answer_that_comes_after_its_cases_erasure(claims, changes, database):
-    """What a request is answered is not kept where its case was erased between its effect and its answer."""
+async def test_response_is_not_stored_after_its_case_was_erased(claims, changes, database):
+    """The case was erased between the effect and the response of the request."""
     claim = await claims.take("key", "request")
     await changes.make(claim)
     async with database.transaction() as tx:
@@ -208,8 +207,8 @@ async def test_an_answer_that_comes_after_its_cases_erasure(claims, changes, dat
 
 
 @both_databases
-async def test_an_answer_without_effect_that_comes_after_its_cases_erasure(claims, changes, database, alter):
-    """Nor is it where its request has changed nothing; and who comes too late changes nothing any more."""
+async def test_request_without_effect_loses_its_claim_when_its_case_is_erased(claims, changes, database, update_keys):
+    """Its response is not stored, and it cannot change anything afterwards."""
     claim = await claims.take("key", "request", "case")
     async with database.transaction() as tx:
         await store.erase_case_responses(tx, "case")
@@ -218,6 +217,6 @@ async def test_an_answer_without_effect_that_comes_after_its_cases_erasure(claim
         await changes.make(claim)
     with pytest.raises(Conflict, match="in work"):
         await claims.take("key", "request", "case")
-    await alter(until=AT)
+    await update_keys(until=AT)
     await changes.make(await claims.take("key", "request", "case"))
     assert await changes.count() == 1

@@ -25,7 +25,7 @@ def idempotency(database):
 
 @pytest.fixture
 def expire_claims(database):
-    """Let the lease of every claim end."""
+    """Let every claim expire."""
 
     async def expire():
         async with database.transaction() as tx:
@@ -48,7 +48,7 @@ async def count_writes(database):
 
 
 @both_databases
-async def test_a_write_without_an_audit_entry_is_not_repeated(database, idempotency, expire_claims):
+async def test_write_without_an_audit_entry_is_not_repeated(database, idempotency, expire_claims):
     """After a replica died between the commit and the response, a retry learns that the write has taken effect."""
     await write(database, await idempotency.take("key", "request"))
     await expire_claims()
@@ -59,7 +59,7 @@ async def test_a_write_without_an_audit_entry_is_not_repeated(database, idempote
 
 
 @both_databases
-async def test_a_write_whose_claim_was_taken_over_is_rolled_back(database, idempotency, expire_claims):
+async def test_write_whose_claim_was_taken_over_is_rolled_back(database, idempotency, expire_claims):
     """Another request holds the claim, so the slow request fails at its commit and leaves nothing behind."""
     slow = await idempotency.take("key", "request")
     await expire_claims()
@@ -77,14 +77,14 @@ async def test_a_write_whose_claim_was_taken_over_is_rolled_back(database, idemp
     ("cases", "marked"),
     [((), "addressed"), (("changed",), "changed"), (("changed", "changed"), "changed"), (("one", "other"), None)],
 )
-async def test_a_claim_names_the_case_that_changed(database, idempotency, cases, marked):
-    """The mark names the changed case, without one the case that the request addresses, and none of several."""
+async def test_claim_names_the_case_that_changed(database, idempotency, cases, marked):
+    """Without a change it names the case of the request, and after changes of several cases none."""
     await write(database, await idempotency.take("key", "request", "addressed"), cases)
     row = await database.fetch_one(sa.select(idempotency_keys.c.state, idempotency_keys.c.case_id))
     assert tuple(row) == ("applied", marked)
 
 
-async def test_a_write_without_a_claim_is_committed(database):
+async def test_write_without_a_claim_is_committed(database):
     """Background jobs and requests without an Idempotency-Key have no claim to mark."""
     await write(database, None)
     assert await count_writes(database) == 1
