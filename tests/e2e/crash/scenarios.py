@@ -1,4 +1,4 @@
-"""What is done to the service until it is killed, and what must hold after that."""
+"""Scenarios that run until the service is killed, and what must hold afterwards."""
 
 import asyncio
 import hashlib
@@ -19,34 +19,34 @@ SMALL, BLOCKS, PARTS = b"small" * 100, bytes(range(256)) * 2400, bytes(range(256
 
 
 class Scenario:
-    """A command on a harness that was made ready for it."""
+    """A command that runs on a prepared harness."""
 
     arguments = ()
     variables = {}  # noqa: RUF012 - each scenario's own constant
 
     def __init__(self):
-        self.kept = {}  # id -> hash: what was acknowledged, and not asked to be deleted
-        self.gone = set()  # what was acknowledged to be deleted
+        self.acknowledged = {}  # id -> hash of each acknowledged upload that no request deletes
+        self.deleted = set()  # ids of acknowledged deletions
         self.case_id = ""
-        self.unsure = set()  # hashes of what was sent, or asked to be deleted, without an answer
+        self.unacknowledged = set()  # hashes of uploads and deletions without a response
 
     async def prepare(self, harness):
-        """Keep some files."""
+        """Store some files."""
         self.case_id = harness.case_id
         for data in (SMALL, b"1", b"22", BLOCKS, PARTS):
-            kept = await harness.add(data)
-            self.kept[kept.id] = kept.sha256
+            attachment = await harness.add(data)
+            self.acknowledged[attachment.id] = attachment.sha256
 
     async def drive(self, process):
-        """Do something with the running process, until it ends."""
+        """Act on the running process until it ends."""
         await asyncio.to_thread(process.join)
 
     async def finish(self, harness):
-        """Do again what was interrupted."""
+        """Complete what was interrupted."""
 
 
 class Serve(Scenario):
-    """Clients upload, read and delete."""
+    """Clients upload, read and delete files."""
 
     arguments = ("serve",)
 
@@ -74,20 +74,20 @@ class Serve(Scenario):
         first = None
         for data in (SMALL, BLOCKS, PARTS):
             digest = hashlib.sha256(data).hexdigest()
-            self.unsure.add(digest)
+            self.unacknowledged.add(digest)
             async with session.post(address, data=form(data)) as response:
                 assert response.status == 201, await response.text()
                 answer = await response.json()
-            self.unsure.discard(digest)
-            self.kept[answer["id"]] = digest
+            self.unacknowledged.discard(digest)
+            self.acknowledged[answer["id"]] = digest
             first = first or answer
         async with session.get(first["uri"]) as response:
             assert await response.read() == SMALL
-        self.unsure.add(self.kept.pop(first["id"]))
+        self.unacknowledged.add(self.acknowledged.pop(first["id"]))
         async with session.delete(f"{address}/{first['id']}") as response:
             assert response.status == 204
-        self.unsure.discard(first["sha256"])
-        self.gone.add(first["id"])
+        self.unacknowledged.discard(first["sha256"])
+        self.deleted.add(first["id"])
 
     async def _answers(self, session, process):
         try:
@@ -100,7 +100,7 @@ class Serve(Scenario):
 
 
 class ServeToS3(Serve):
-    """The same, with files that go straight to S3."""
+    """Clients of a service that stores new files on S3."""
 
     variables = {"SUPPORT_ATTACHMENT_STORE": "s3"}  # noqa: RUF012
 
@@ -112,12 +112,12 @@ class Offload(Scenario):
 
     async def finish(self, harness):
         assert {moved.outcome for moved in await harness.offload()} <= {"moved"}
-        rows = [await harness.service.get(SYSTEM, harness.case_id, name) for name in self.kept]
+        rows = [await harness.service.get(SYSTEM, harness.case_id, name) for name in self.acknowledged]
         assert {row.storage for row in rows} == {"s3"}
 
 
 class Reverse(Scenario):
-    """Files come back."""
+    """Files move back to local storage."""
 
     arguments = ("offload", "--reverse")
 
@@ -132,7 +132,7 @@ class Reverse(Scenario):
 
 
 class Retention(Scenario):
-    """Files of a closed case are deleted, from either storage."""
+    """Files of a closed case are deleted from both storages."""
 
     arguments = ("retention", "--older-than", "0s")
 
@@ -140,17 +140,17 @@ class Retention(Scenario):
         await super().prepare(harness)
         await harness.offload(limit=3)
         await harness.close_case()
-        self.unsure = set(self.kept.values())
-        self.kept.clear()
-        young = await harness.add(b"young")
-        self.kept[young.id] = young.sha256
+        self.unacknowledged = set(self.acknowledged.values())
+        self.acknowledged.clear()
+        recent = await harness.add(b"young")
+        self.acknowledged[recent.id] = recent.sha256
 
     async def finish(self, harness):
         await harness.retention.run(SYSTEM_CONTEXT, harness.clock())
 
 
 class Sweep(Scenario):
-    """What is out of step is repaired."""
+    """Differences between rows, files and the ledger are repaired."""
 
     arguments = ("sweep",)
 

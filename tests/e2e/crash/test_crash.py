@@ -1,6 +1,6 @@
-"""A process that is killed at any step loses no file that it acknowledged, and leaves none that nobody knows.
+"""A process that is killed at any step loses no acknowledged file, and leaves no file without a row.
 
-CRASH_KILLS says how often each command is killed: a few times with every test, and often by `make crash`.
+CRASH_KILLS is the number of kills of each command: a few in every test run, and many in `make crash`.
 """
 
 import asyncio
@@ -21,36 +21,36 @@ from tests.support.forks import context
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-KILLS = int(os.environ.get("CRASH_KILLS", "2"))  # of each scenario
-TRIES = 3  # points that may stand for one
-WITHIN = 120.0  # seconds for one run, on a busy machine
+KILLS = int(os.environ.get("CRASH_KILLS", "2"))  # per scenario
+TRIES = 3  # points of a part that are tried in turn until one is reached
+RUN_TIMEOUT = 120.0  # seconds for one run, on a busy machine
 
 
 class CrashHarness(AttachmentHarness):
     """A harness whose case can be closed while another is opened."""
 
     async def close_case(self):
-        """Close the case, and take another for what comes."""
+        """Close the case, and open another one for later files."""
         await self.cases.close_case(SYSTEM_CONTEXT, self.case_id, Closing())
         self.case_id = (await self.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))).id
 
 
-class Bench:
-    """Runs scenarios, each in a folder and a bucket of its own."""
+class ScenarioRunner:
+    """Runs scenarios, each with a folder and a bucket of its own."""
 
     def __init__(self, folder, template, s3, instruments):
         self._folder, self._template, self._s3, self._instruments = folder, template, s3, instruments
         self._number = 0
-        self.unanswered = 0  # whole files of uploads and deletions that were killed before they could answer
+        self.unanswered = 0  # complete files whose upload or deletion was killed before its response
 
-    async def run(self, kind, point=None, *, record=None):
-        """Run a scenario to its end, or to a point; checks what must hold, and gives whether it was killed."""
+    async def run(self, scenario_class, point=None, *, record=None):
+        """Run a scenario to its end or to a point, and check it; return whether the process was killed."""
         self._number += 1
         folder = self._folder / str(self._number)
         folder.mkdir()
         shutil.copy(self._template, folder / "support.db")
         bucket = self._s3.create_bucket()
-        scenario = kind()
+        scenario = scenario_class()
         async with self._harness(folder, bucket) as harness:
             await scenario.prepare(harness)
         variables = {
@@ -59,7 +59,7 @@ class Bench:
             "SUPPORT_S3_BUCKET": bucket,
             "SUPPORT_S3_ENDPOINT": self._s3.url,
             "SUPPORT_OFFLOAD_GRACE": "0s",
-            "SUPPORT_SHED_LAG": "0",  # a traced process is late
+            "SUPPORT_SHED_LAG": "0",  # a traced process is slow
             "AWS_ACCESS_KEY_ID": "tests",
             "AWS_SECRET_ACCESS_KEY": "tests",
             **scenario.variables,
@@ -67,7 +67,7 @@ class Bench:
         arguments = (scenario.arguments, variables, folder, point, record)
         process = context.Process(target=victim.run, args=arguments)
         process.start()
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(RUN_TIMEOUT):
             await scenario.drive(process)
         process.join()
         assert process.exitcode in (0, -9), (point, (folder / "victim.log").read_text()[-3000:])
@@ -79,12 +79,13 @@ class Bench:
 
     async def _check(self, scenario, harness):
         await harness.reconcile_later()
-        rows = {row.id: row for row in await harness.check_consistency()}  # every row has its bytes, every byte its row
-        for name, digest in scenario.kept.items():
+        # Every row has its file, and every file its row.
+        rows = {row.id: row for row in await harness.check_consistency()}
+        for name, digest in scenario.acknowledged.items():
             assert rows[name].sha256 == digest
-        assert not scenario.gone & rows.keys()
-        others = [row for name, row in rows.items() if name not in scenario.kept]
-        assert {row.sha256 for row in others} <= scenario.unsure
+        assert not scenario.deleted & rows.keys()
+        others = [row for name, row in rows.items() if name not in scenario.acknowledged]
+        assert {row.sha256 for row in others} <= scenario.unacknowledged
         self.unanswered += len(others)
         if type(scenario).finish is not Scenario.finish:
             await scenario.finish(harness)
@@ -95,7 +96,7 @@ class Bench:
         return _opened(folder, self._s3.url, bucket, self._instruments)
 
 
-class _opened:  # noqa: N801 - reads as the verb that it is
+class _opened:  # noqa: N801 - used like a function
     def __init__(self, folder, url, bucket, instruments):
         self._database = databases.connect(f"sqlite:///{folder / 'support.db'}")
         self._harness = CrashHarness(self._database, folder / "files", url, bucket, instruments)
@@ -111,40 +112,42 @@ class _opened:  # noqa: N801 - reads as the verb that it is
 
 
 @pytest.fixture
-def bench(tmp_path, sqlite_template, s3, instruments):
+def runner(tmp_path, sqlite_template, s3, instruments):
     """Runs scenarios."""
-    return Bench(tmp_path, sqlite_template, s3, instruments)
+    return ScenarioRunner(tmp_path, sqlite_template, s3, instruments)
 
 
-@pytest.mark.parametrize("kind", SCENARIOS, ids=lambda kind: kind.__name__)
-async def test_a_kill_at_any_step(bench, kind, tmp_path):
-    """Killed before any line that keeps, moves or deletes, then started again and swept: all is whole and in step."""
+@pytest.mark.parametrize("scenario_class", SCENARIOS, ids=lambda scenario_class: scenario_class.__name__)
+async def test_files_are_intact_after_a_kill_at_any_step(runner, scenario_class, tmp_path):
+    """The command is killed before a line that stores, moves or deletes. A sweep then restores consistency."""
     record = tmp_path / "points.json"
-    assert not await bench.run(kind, record=record)
-    met = json.loads(record.read_text())
-    points, killed = stretches(met, KILLS), []
+    assert not await runner.run(scenario_class, record=record)
+    executed = json.loads(record.read_text())
+    points, killed = stretches(executed, KILLS), []
     for stretch in points:
-        for point in stretch[:TRIES]:  # a line that only time meets is not met each time: another stands for it
-            if await bench.run(kind, point):
+        for point in stretch[:TRIES]:  # some lines depend on timing: try the next point of the part
+            if await runner.run(scenario_class, point):
                 killed.append(point)
                 break
-    text = f"{len(killed)} kills at {len(points)} of {len(met)} lines"
-    figures(f"{kind.__name__}: {text}; {bench.unanswered} changes were cut off before their answer, and whole")
+    text = f"{len(killed)} kills at {len(points)} of {len(executed)} lines"
+    print_figures(f"{scenario_class.__name__}: {text}; {runner.unanswered} changes were complete without a response")
     assert len(killed) >= len(points) * 0.9, [stretch[:TRIES] for stretch in points if not {*stretch} & {*killed}]
 
 
-def figures(line):
-    """Show a line of figures, which `make crash` is run for."""
+def print_figures(line):
+    """Print a line of figures, the result of `make crash`."""
     sys.stdout.write(f"\n{line}\n")
 
 
-def spread(met, number):
-    """So many points, evenly over all steps in the order in which they were first met; one amid each loop too."""
-    return [stretch[0] for stretch in stretches(met, number)]
+def spread(executed, number):
+    """Return this number of points, spread evenly over all steps in order of execution, and over loops."""
+    return [stretch[0] for stretch in stretches(executed, number)]
 
 
-def stretches(met, number):
-    """All points in so many parts, the first points of which are spread evenly."""
-    points = [(line, 1) for line in met] + [(line, (times + 1) // 2) for line, times in met.items() if times > 2]
+def stretches(executed, number):
+    """Divide all points into this number of parts, whose first points are spread evenly."""
+    points = [(line, 1) for line in executed] + [
+        (line, (times + 1) // 2) for line, times in executed.items() if times > 2
+    ]
     number = min(number, len(points))
     return [points[index * len(points) // number : (index + 1) * len(points) // number] for index in range(number)]

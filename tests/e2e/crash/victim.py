@@ -1,7 +1,7 @@
-"""A process of the service that kills itself before a chosen line of its own code, without a word in that code for it.
+"""A service process that kills itself before a chosen line of its own code, without support in that code.
 
-A line of the rooms that keep files, met for the n-th time, is a point. Every step that touches a file, an object or a
-row stands on a line of its own, so that the points lie between all of them.
+A point is the n-th execution of a line in the modules that store files. Every step that touches a file, an object or a
+row is on a line of its own, so points lie between all steps.
 """
 
 import json
@@ -15,31 +15,31 @@ import support_service
 from support_service import cli
 from support_service.commands import attachments, offload, server
 
-HOUSE = Path(support_service.__file__).parent
-# Imported here, so that lines which only define something are not points.
+PACKAGE = Path(support_service.__file__).parent
+# Imported before tracing starts, so that definitions are not points.
 COMMANDS = (attachments, offload, server)
 WATCHED = {
-    *(str(path) for path in (HOUSE / "attachments").rglob("*.py")),
-    str(HOUSE / "database" / "sqlite.py"),
-    str(HOUSE / "api" / "attachments.py"),
-    str(HOUSE / "http" / "uploads.py"),
+    *(str(path) for path in (PACKAGE / "attachments").rglob("*.py")),
+    str(PACKAGE / "database" / "sqlite.py"),
+    str(PACKAGE / "api" / "attachments.py"),
+    str(PACKAGE / "http" / "uploads.py"),
 }
 
 
 def run(arguments, variables, folder, point, record, watched=WATCHED):
-    """Run a command in a folder: to its end, with the points that it met written to `record`, or to a point."""
+    """Run a command in a folder, either to a point, or to its end; then write the executed points to `record`."""
     os.chdir(folder)
     os.environ.update(variables)
-    silence = os.open(folder / "victim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
-    met: dict[str, int] = {}
+    log = os.open(folder / "victim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    executed: dict[str, int] = {}
 
     def line(frame, event, _):
         if event == "line":
             here = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-            met[here] = met.get(here, 0) + 1
-            if point == (here, met[here]):
+            executed[here] = executed.get(here, 0) + 1
+            if point == (here, executed[here]):
                 os.kill(os.getpid(), signal.SIGKILL)
         return line
 
@@ -55,4 +55,4 @@ def run(arguments, variables, folder, point, record, watched=WATCHED):
         sys.settrace(None)
         threading.settrace(None)
         if record is not None:
-            record.write_text(json.dumps(met))
+            record.write_text(json.dumps(executed))

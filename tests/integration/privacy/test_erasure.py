@@ -1,4 +1,4 @@
-"""Erasing a customer: afterwards nothing that the service keeps holds what they said."""
+"""Erasure of a customer: afterwards nothing that the service stores has what they wrote."""
 
 import asyncio
 import hashlib
@@ -38,7 +38,7 @@ from tests.support.calls import (
 from tests.support.events.fixtures import outbox_is_empty, wait_for_events
 from tests.support.scrape import Scrape
 
-WORD = "zaphod"  # stands in everything that the customer says
+WORD = "zaphod"  # is in everything that the customer writes
 CUSTOMER = f"{WORD}-1"
 FILES = (f"a file of {WORD}".encode(), b"another")
 HASHES = tuple(hashlib.sha256(data).hexdigest() for data in FILES)
@@ -46,13 +46,13 @@ HASHES = tuple(hashlib.sha256(data).hexdigest() for data in FILES)
 
 @pytest.fixture
 def environment(environment, redis):
-    """A service with Redis, so that events and timelines lie there too, and nothing that gives up Redis soon."""
+    """The variables of a service with Redis for events and timelines, and a generous timeout for Redis."""
     return environment | {"SUPPORT_REDIS_URL": redis.url}
 
 
 @pytest.fixture
-async def spoken(client):
-    """A case in which a customer said a lot, and one of somebody else."""
+async def two_cases(client):
+    """A case with personal data in every field, and a case of another customer."""
     case = await open_case(
         client,
         subject=f"{WORD}'s parcel",
@@ -74,7 +74,7 @@ async def spoken(client):
 
 @pytest.fixture
 async def erase(environment):
-    """Erase the customer."""
+    """Erase the customer; return the receipt."""
 
     async def erase(relay_timeout=2.0, **changes):
         settings = Settings.load(environment | changes)
@@ -88,10 +88,10 @@ async def erase(environment):
     return erase
 
 
-async def kept(database, attachment_dir, redis):
-    """All that the service keeps, as one text in lower case."""
+async def stored_text(database, attachment_dir, redis):
+    """Return everything that the service stores, as one text in lower case."""
     rows = [row for table in metadata.tables.values() for row in await database.fetch_all(sa.select(table))]
-    parts = [str(tuple(row)) for row in rows]  # a row of SQLAlchemy's shows only the ends of a long text
+    parts = [str(tuple(row)) for row in rows]  # the text of a SQLAlchemy row abbreviates long values
     parts += [path.read_bytes().decode(errors="replace") for path in stored_files(attachment_dir)]
     async with Redis.from_url(redis.url) as server:
         for key in await server.keys("*"):
@@ -101,26 +101,26 @@ async def kept(database, attachment_dir, redis):
     return " ".join(parts).lower()
 
 
-async def published(redis, number):
-    """Wait until so many events are in the stream."""
+async def wait_until_published(redis, number):
+    """Wait until the stream has this many events."""
     async with Redis.from_url(redis.url) as server:
         await wait_for_events(server, number)
 
 
 @both_databases
-async def test_nothing_is_left(client, spoken, erase, database, attachment_dir, redis):
-    """What the customer said is nowhere, in no table, file, event or cache; others' cases are as they were."""
-    case, other = spoken
-    await published(redis, 6)
+async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, erase, database, attachment_dir, redis):
+    """No table, file, event or cache has it, and cases of other customers are unchanged."""
+    case, other = two_cases
+    await wait_until_published(redis, 6)
     before = await read_case(client, other)
-    before_it = await kept(database, attachment_dir, redis)
-    assert all(each in before_it for each in (WORD, *HASHES))
+    text_before = await stored_text(database, attachment_dir, redis)
+    assert all(each in text_before for each in (WORD, *HASHES))
     receipt = await erase()
     assert receipt.cases == [case["id"]]
     assert (receipt.erased["messages"], receipt.erased["files"], receipt.unreached) == (2, 1, [])
     assert receipt.erased["publishedEvents"] >= 5
-    after_it = await kept(database, attachment_dir, redis)
-    assert not [each for each in (WORD, *HASHES) if each in after_it]
+    text_after = await stored_text(database, attachment_dir, redis)
+    assert not [each for each in (WORD, *HASHES) if each in text_after]
     assert await read_case(client, other) == before
     erased = await read_case(client, case)
     assert (erased["customerId"], erased["status"], len(erased["messages"])) == (None, "open", 2)
@@ -131,8 +131,8 @@ async def test_nothing_is_left(client, spoken, erase, database, attachment_dir, 
         await erase()
 
 
-async def test_the_search_index_forgets(client, spoken, erase, database):
-    """SQLite's index, which only marks words as deleted, has those of the customer in none of its pages."""
+async def test_search_index_has_no_erased_words(client, two_cases, erase, database):
+    """SQLite only marks words as deleted, so the erasure rewrites the pages of the index."""
     pages = sa.text("SELECT block FROM ticket_search_data")
     await open_case(client, subject="Another parcel")
     assert any(WORD.encode() in page for (page,) in await database.fetch_all(pages))
@@ -143,10 +143,12 @@ async def test_the_search_index_forgets(client, spoken, erase, database):
 
 
 @both_databases
-async def test_the_audit_log_and_answers_forget(client, spoken, erase, database, attachment_dir, redis):
-    """An erasure takes what changed out of the log, whose chain holds, and kept answers, whose requests stay done."""
-    case, _ = spoken
-    await published(redis, 6)
+async def test_audit_log_and_stored_responses_have_no_erased_data(
+    client, two_cases, erase, database, attachment_dir, redis
+):
+    """The chain stays valid, and a retry of an erased response is not executed again."""
+    case, _ = two_cases
+    await wait_until_published(redis, 6)
     path, sent = (
         f"/support/cases/{case['id']}",
         {"json": {"subject": f"{WORD} again"}, "headers": {"Idempotency-Key": "k"}},
@@ -155,7 +157,7 @@ async def test_the_audit_log_and_answers_forget(client, spoken, erase, database,
         assert response.status == 200
     receipt = await erase()
     assert receipt.erased["auditEntries"] >= 6
-    assert WORD not in await kept(database, attachment_dir, redis)
+    assert WORD not in await stored_text(database, attachment_dir, redis)
     await expect_problem(await client.patch(path, **sent), 409, "idempotency_answer_lost")
     assert (await verify_chain(database)).flaw is None
     entries, _ = await audit_store.read_case_entries(database, case["id"], None, 100)
@@ -163,10 +165,10 @@ async def test_the_audit_log_and_answers_forget(client, spoken, erase, database,
     assert "attachment.removed" in {entry.action for entry in entries}
 
 
-async def test_an_answer_that_is_under_way_is_not_kept(make_client, erase, database, payments):
-    """What a refresh is answered, which changes nothing, is not kept either where the case was erased meanwhile."""
-    patient = {"SUPPORT_TIMELINE_DEADLINE": "20", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "20"}
-    client = await make_client(SUPPORT_PAYMENT_URL=payments.url, **patient)
+async def test_response_in_progress_during_an_erasure_is_not_stored(make_client, erase, database, payments):
+    """This holds even for a refresh, which changes nothing."""
+    generous_timeouts = {"SUPPORT_TIMELINE_DEADLINE": "20", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "20"}
+    client = await make_client(SUPPORT_PAYMENT_URL=payments.url, **generous_timeouts)
     context = [{"type": "payment", "paymentId": "PAY-1"}]
     case = await open_case(client, customerId=CUSTOMER, subject=WORD, context=context)
     refreshing = {"path": f"/support/cases/{case['id']}/timeline/refresh", "headers": {"Idempotency-Key": "k"}}
@@ -181,10 +183,10 @@ async def test_an_answer_that_is_under_way_is_not_kept(make_client, erase, datab
     assert WORD not in str([tuple(row) for row in await database.fetch_all(sa.select(idempotency_keys))])
 
 
-async def test_events_that_wait_are_rewritten(client, spoken, erase, database, attachment_dir, redis):
-    """While Redis is down the receipt names what could not be reached; the next erasure ends it."""
-    case, other = spoken
-    await published(redis, 6)
+async def test_pending_events_are_erased_while_redis_is_down(client, two_cases, erase, database, attachment_dir, redis):
+    """The receipt names what could not be reached, and the next erasure completes it."""
+    case, other = two_cases
+    await wait_until_published(redis, 6)
     (file,) = (await read_case(client, case))["attachments"]
     redis.kill()
     await add_message(client, case, f"Where is {WORD}'s parcel?")
@@ -196,7 +198,8 @@ async def test_events_that_wait_are_rewritten(client, spoken, erase, database, a
     waiting = [event for (event,) in await database.fetch_all(sa.select(outbox.c.event).order_by(outbox.c.seq))]
     assert not [event for event in waiting if WORD in event or file["sha256"] in event]
     events = [json.loads(event) for event in waiting]
-    assert {event["subject"] for event in events} <= {case["id"], other["id"]}  # the other's may be on its way out
+    # An event of the other case may not be published yet.
+    assert {event["subject"] for event in events} <= {case["id"], other["id"]}
     removed = events[-1]["data"]
     assert (removed["changeType"], removed["attachment"]["id"]) == ("attachment.removed", file["id"])
     row = await database.fetch_one(sa.select(tickets.c.customer_id).where(tickets.c.id == case["id"]))
@@ -205,26 +208,26 @@ async def test_events_that_wait_are_rewritten(client, spoken, erase, database, a
     assert (await erase()).unreached == []
     async with Redis.from_url(redis.url) as server:
         assert file["sha256"] not in str(await server.xrange("support.events"))
-    assert WORD not in await kept(database, attachment_dir, redis)
+    assert WORD not in await stored_text(database, attachment_dir, redis)
 
 
-async def test_an_event_that_is_being_published_is_erased_too(client, spoken, erase, database, redis, monkeypatch):
-    """What a relay read before the erasure and publishes after it is taken out of the stream as well."""
-    case, _ = spoken
-    await published(redis, 6)
-    at_work, go_on, publish = asyncio.Event(), asyncio.Event(), RedisBroker.publish
+async def test_event_published_during_an_erasure_is_erased_too(client, two_cases, erase, database, redis, monkeypatch):
+    """The relay read the event before the erasure and publishes it afterwards."""
+    case, _ = two_cases
+    await wait_until_published(redis, 6)
+    publishing, resume, publish = asyncio.Event(), asyncio.Event(), RedisBroker.publish
 
-    async def late(*arguments, **options):
-        at_work.set()
-        await go_on.wait()
+    async def delayed_publish(*arguments, **options):
+        publishing.set()
+        await resume.wait()
         return await publish(*arguments, **options)
 
-    monkeypatch.setattr(RedisBroker, "publish", late)
+    monkeypatch.setattr(RedisBroker, "publish", delayed_publish)
     await add_message(client, case, f"Where is {WORD}'s parcel?")
-    await at_work.wait()
+    await publishing.wait()
     erasing = asyncio.create_task(erase(relay_timeout=GENEROUS_TIMEOUT))
-    await asyncio.wait([erasing], timeout=1)  # by when one that waits for no relay would be done
-    go_on.set()
+    await asyncio.wait([erasing], timeout=1)  # an erasure that does not wait for the relay ends within this time
+    resume.set()
     assert (await erasing).unreached == []
     await eventually(lambda: outbox_is_empty(database))
     async with Redis.from_url(redis.url) as server:
@@ -232,21 +235,22 @@ async def test_an_event_that_is_being_published_is_erased_too(client, spoken, er
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_an_erasure_holds_up_no_upload(client, spoken, erase, database):
-    """However long an erasure takes, files of other cases are kept meanwhile: it counts its own at the very end."""
-    _, other = spoken
-    of_it = "relation = 'webhook_deliveries'::regclass AND mode = 'RowShareLock'"
-    waits = sa.text(f"SELECT 1 FROM pg_locks WHERE {of_it} AND NOT granted")
+async def test_erasure_does_not_block_uploads(client, two_cases, erase, database):
+    """The erasure updates the ledger last, so files of other cases are stored meanwhile."""
+    _, other = two_cases
+    lock_request = "relation = 'webhook_deliveries'::regclass AND mode = 'RowShareLock'"
+    waits = sa.text(f"SELECT 1 FROM pg_locks WHERE {lock_request} AND NOT granted")
     async with database.transaction() as tx:
-        await tx.execute(sa.text("LOCK TABLE webhook_deliveries IN ACCESS EXCLUSIVE MODE"))  # which no upload asks for
+        # Uploads do not use this table.
+        await tx.execute(sa.text("LOCK TABLE webhook_deliveries IN ACCESS EXCLUSIVE MODE"))
         erasing = asyncio.create_task(erase())
         await eventually(lambda: database.fetch_one(waits))
         await upload(client, other, FILES[0])
     assert (await erasing).erased["files"] == 1
 
 
-async def test_a_customer_of_many_cases(erase, database):
-    """However many cases a customer has, be they more than SQLite takes terms of an expression, one run ends it."""
+async def test_customer_with_many_cases_is_erased_in_one_run(erase, database):
+    """This holds for more cases than SQLite allows terms in an expression."""
     row = {"subject": WORD, "status": "open", "priority": "low", "channel": "email", "customer_id": CUSTOMER}
     row |= {"context": [], "tags": [], "search_text": WORD, "created_at": utc_now(), "updated_at": utc_now()}
     async with database.transaction() as tx:
@@ -258,22 +262,22 @@ async def test_a_customer_of_many_cases(erase, database):
 
 
 @both_databases
-async def test_who_saw_the_mark_sees_that_it_is_gone(client, database):
-    """A client that has a case as it is in the midst of an erasure gets it anew once no customer stands in it."""
-    path, mark = f"/support/cases/{(await open_case(client, customerId=CUSTOMER))['id']}", tombstone_of(CUSTOMER)
+async def test_client_that_read_the_tombstone_sees_its_removal(client, database):
+    """A case that was read during an erasure has another ETag after it."""
+    path, tombstone = f"/support/cases/{(await open_case(client, customerId=CUSTOMER))['id']}", tombstone_of(CUSTOMER)
     async with database.transaction() as tx:
-        await erase_case(tx, path.rpartition("/")[2], mark)
+        await erase_case(tx, path.rpartition("/")[2], tombstone)
     async with client.get(path) as response:
         known = response.headers["ETag"]
-        assert (await response.json())["customerId"] == mark
+        assert (await response.json())["customerId"] == tombstone
     async with database.transaction() as tx:
-        await clear_tombstone(tx, mark)
+        await clear_tombstone(tx, tombstone)
     async with client.get(path, headers={"If-None-Match": known}) as response:
         assert (response.status, (await response.json())["customerId"]) == (200, None)
 
 
-async def test_a_file_that_can_not_be_removed_is_told(spoken, erase, s3, database):
-    """Where the bytes of a file are out of reach, the receipt says so, and the service removes them later."""
+async def test_receipt_names_files_that_could_not_be_removed(two_cases, erase, s3, database):
+    """The service removes their bytes later."""
     bucket = {"SUPPORT_S3_BUCKET": s3.create_bucket(), "SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}
     async with database.transaction() as tx:
         await tx.execute(sa.text("UPDATE attachments SET storage = 's3'"))
@@ -282,8 +286,8 @@ async def test_a_file_that_can_not_be_removed_is_told(spoken, erase, s3, databas
     assert json.dumps(receipt.erased)
 
 
-async def test_erased_files_are_counted(client, spoken, environment):
-    """Each file of a real case counts as deleted by an erasure; one of a made-up case counts nowhere."""
+async def test_erased_files_are_counted(client, two_cases, environment):
+    """Files of real cases count as deleted by an erasure. Files of synthetic cases do not count."""
     await upload(client, await open_case(client, channel="synthetic", customerId=CUSTOMER))
     settings, metrics = Settings.load(environment), Metrics(("prometheus",), build_resource())
     async with open_maintenance(settings) as maintenance:
