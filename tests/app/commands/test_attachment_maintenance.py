@@ -1,4 +1,4 @@
-"""The commands about attachments, in the test's own process."""
+"""The attachment commands, in the test's own process."""
 
 import json
 from datetime import timedelta
@@ -9,24 +9,24 @@ from support_service.commands.offload import FormerCopies
 from tests.support.calls import open_case, upload
 
 
-async def test_a_scrub_of_whole_files_says_so(client, settings, capsys):
-    """Where every file is what it was the summary is the only line, and the status is 0."""
+async def test_scrub_of_intact_files_prints_only_a_summary(client, settings, capsys):
+    """The status is 0."""
     await upload(client, await open_case(client))
     capsys.readouterr()
     assert await run_scrub(settings, sample=1.0) == 0
     assert json.loads(capsys.readouterr().out) == {"summary": True, "ok": 1, "mismatch": 0}
 
 
-class Due:
-    """A remover that finds a file of five bytes at each turn."""
+class FiveByteRemover:
+    """A garbage collector that removes a file of five bytes in each run."""
 
     async def run(self):
-        """Remove it."""
+        """Return the totals of one removed file."""
         return FileTotals(1, 5)
 
 
-async def test_what_is_removed_during_a_move_counts():
-    """The sum has what the turns in between removed, and the last one."""
-    copies = FormerCopies(Due(), timedelta(0))
+async def test_files_removed_during_an_offload_count():
+    """The totals include the removals during the offload and the last one."""
+    copies = FormerCopies(FiveByteRemover(), timedelta(0))
     await copies.run()
     assert await copies.finish(wait=True) == FileTotals(2, 10)

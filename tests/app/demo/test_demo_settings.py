@@ -1,4 +1,4 @@
-"""The demo beside what the environment sets, in the test's own process."""
+"""The demo with settings of the environment, in the test's own process."""
 
 import asyncio
 import logging
@@ -8,21 +8,21 @@ from support_service.demo import run as demo
 from tests.support.calls import eventually
 
 
-async def test_a_service_that_is_given_is_not_simulated(orders, tmp_path, monkeypatch, capsys, caplog):
-    """The demo asks the service that a variable names, and logs what the settings warn of."""
+async def test_demo_uses_a_configured_upstream_service(orders, tmp_path, monkeypatch, capsys, caplog):
+    """It does not simulate that service, and it logs warnings about the settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("support_service.telemetry.logs.configure", lambda _: None)  # it would replace caplog's handler
     environ = {"SUPPORT_ORDER_URL": orders.url, "OTEL_PROPAGATORS": "b3", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60"}
     shown = ""
 
-    def welcomed():
+    def welcome_is_printed():
         nonlocal shown
         shown += capsys.readouterr().out
         return "Ctrl-C" in shown
 
     with caplog.at_level(logging.WARNING):
         running = asyncio.create_task(demo.run(environ, 0))
-        await eventually(lambda: running.done() or welcomed())
+        await eventually(lambda: running.done() or welcome_is_printed())
         assert not running.done(), running.exception()
         signal.raise_signal(signal.SIGTERM)
         await running

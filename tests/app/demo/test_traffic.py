@@ -1,4 +1,4 @@
-"""`support-service demo traffic` feeds a service, and with faults what broken clients send, too."""
+"""`support-service demo traffic` sends requests of clients, and with `--faults` invalid requests too."""
 
 import asyncio
 import signal
@@ -15,8 +15,8 @@ from tests.support.process import running
 from tests.support.servers import free_port
 
 
-async def test_traffic_is_what_clients_do(client, metrics):
-    """Its requests open, read, change and close cases, add files and send events; without faults none is refused."""
+async def test_traffic_covers_what_clients_do(client, metrics):
+    """Cases are opened, read, changed and closed, files and events are sent, and no request is refused."""
     async with aiohttp.ClientSession(str(client.make_url("/"))) as session:
         traffic = TrafficGenerator(session, faults=False, seed=6)
         for _ in range(150):
@@ -27,8 +27,8 @@ async def test_traffic_is_what_clients_do(client, metrics):
     await eventually(lambda: metrics.total("support_events_consumed_total"))
 
 
-async def test_faults_are_refused_and_harm_nothing(client):
-    """What broken clients send is refused with 4xx, and nothing with 5xx."""
+async def test_faulty_requests_are_refused(client):
+    """Invalid requests get 4xx, and no request gets 5xx."""
     async with aiohttp.ClientSession(str(client.make_url("/"))) as session:
         traffic = TrafficGenerator(session, faults=True, seed=6)
         for _ in range(150):
@@ -37,8 +37,8 @@ async def test_faults_are_refused_and_harm_nothing(client):
 
 
 @pytest.mark.usefixtures("processes")
-async def test_a_service_below_a_path(tmp_path):
-    """An address with a path is a service's too, and one request in a day ends in time all the same."""
+async def test_traffic_reaches_a_service_below_a_path(tmp_path):
+    """A rate of about one request a day still ends after its duration."""
     paths = []
 
     async def answer(request):
@@ -56,8 +56,8 @@ async def test_a_service_below_a_path(tmp_path):
 
 
 @pytest.mark.usefixtures("processes")
-async def test_the_command(client, tmp_path):
-    """It runs as long as it is told, and says what was answered."""
+async def test_traffic_command_ends_after_its_duration(client, tmp_path):
+    """It prints the counts of responses."""
     url = str(client.make_url("")).rstrip("/")
     arguments = ("--base-url", url, "--rate", "100", "--duration", "3s", "--faults")
     async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
@@ -66,28 +66,28 @@ async def test_the_command(client, tmp_path):
     assert "2xx" in out
 
 
-async def test_a_service_that_does_not_answer_is_counted():
-    """Traffic goes on where nobody listens, and says how often it had no answer."""
+async def test_traffic_counts_requests_without_a_response():
+    """Traffic continues while the service is unreachable."""
     async with aiohttp.ClientSession(f"http://127.0.0.1:{free_port()}/") as session:
         traffic = TrafficGenerator(session, faults=False, seed=6)
         await traffic.act()
     assert traffic.answers == {"no answer": 1}
 
 
-async def test_what_is_answered_is_told_while_traffic_goes_on(client, monkeypatch, capsys):
-    """No more requests are under way at once than are allowed, and what was answered is told again and again."""
+async def test_traffic_reports_its_progress(client, monkeypatch, capsys):
+    """The counts are printed repeatedly, even while all allowed requests are in progress."""
     monkeypatch.setattr(traffic_module, "MAX_CONCURRENT_REQUESTS", 1)
     monkeypatch.setattr(traffic_module, "REPORT_INTERVAL", 0.0)
     url = str(client.make_url("")).rstrip("/")
     running = asyncio.create_task(traffic_module.run(url, {}, 1000.0, None, faults=False))
     shown = ""
 
-    def told():
+    def progress_is_printed():
         nonlocal shown
         shown += capsys.readouterr().out
         return "2xx" in shown
 
-    await eventually(told)
+    await eventually(progress_is_printed)
     signal.raise_signal(signal.SIGTERM)
     await running
     assert "nothing yet" in shown

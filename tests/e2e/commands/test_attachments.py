@@ -1,4 +1,4 @@
-"""The commands about attachments, as processes: what they print, how they end, and what they do to the files."""
+"""The attachment commands as processes: output, exit status, and effect on the files."""
 
 import asyncio
 import fcntl
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 @pytest.fixture
 def variables(tmp_path, s3):
-    """A service in a folder of its own, with a bucket."""
+    """The variables of a service with a folder and a bucket of its own."""
     return {
         "cwd": tmp_path,
         "SUPPORT_PORT": str(free_port()),
@@ -35,7 +35,7 @@ def variables(tmp_path, s3):
 
 @pytest.fixture
 async def session(variables):
-    """A client of that service, which runs for the length of a test."""
+    """A client session of that service, which runs during the test."""
     address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
     async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
         await service.wait_until_ready(address)
@@ -43,16 +43,16 @@ async def session(variables):
 
 
 async def command(variables, *arguments):
-    """Run a command; gives its status, its lines of JSON, and its errors."""
+    """Run a command; return its status, its lines of JSON, and its errors."""
     async with running(*arguments, **variables) as process:
         status, out, errors = await process.wait_for_exit()
     return status, [json.loads(line) for line in out.splitlines()], errors
 
 
-async def test_moving_files_there_and_back(variables, session, tmp_path):
-    """`offload` names each file and sums up, `--dry-run` moves nothing, `--limit` is kept, `--reverse` brings back."""
+async def test_offload_moves_files_to_s3_and_back(variables, session, tmp_path):
+    """`--dry-run` moves nothing, `--limit` bounds the number of files, and `--reverse` moves them back."""
     case = await open_case(session)
-    kept = [await upload(session, case, bytes([number]) * 1000, filename=f"{number}.bin") for number in range(3)]
+    uploaded = [await upload(session, case, bytes([number]) * 1000, filename=f"{number}.bin") for number in range(3)]
     status, lines, _ = await command(variables, "offload", "--older-than", "0s", "--dry-run")
     assert (status, lines) == (0, [{"summary": True, "dryRun": True, "files": 3, "bytes": 3000}])
     status, lines, _ = await command(variables, "offload", "--older-than", "0s", "--dry-run", "--limit", "2")
@@ -62,12 +62,12 @@ async def test_moving_files_there_and_back(variables, session, tmp_path):
     status, lines, _ = await command(variables, "offload", "--older-than", "0s", "--limit", "2", "--rate", "50MB/s")
     assert status == 0
     assert [line["outcome"] for line in lines[:-1]] == ["moved"] * 2
-    assert {line["id"] for line in lines[:-1]} == {each["id"] for each in kept[:2]}
-    removed = lines[-1]["removed"]  # the service removes some where its turn comes first
+    assert {line["id"] for line in lines[:-1]} == {each["id"] for each in uploaded[:2]}
+    removed = lines[-1]["removed"]  # the service may remove some files first
     freed = {"removed": removed, "freedBytes": 1000 * removed}
     assert lines[-1] == {"summary": True, "moved": 2, "movedBytes": 2000, **freed}
     await eventually(lambda: len(stored_files(tmp_path / "var" / "attachments")) == 1)
-    for each in kept:
+    for each in uploaded:
         async with session.get(each["uri"]) as response:
             assert len(await response.read()) == 1000
     status, lines, _ = await command(variables, "offload", "--reverse")
@@ -75,16 +75,16 @@ async def test_moving_files_there_and_back(variables, session, tmp_path):
     assert await command(variables, "sweep") == (0, [{"summary": True, **dict.fromkeys(KINDS, 0)}], "")
 
 
-async def test_a_report_that_nobody_takes(variables, session):
-    """`offload` without a reader for its lines ends quietly, and what it has moved is moved."""
+async def test_offload_without_a_reader_still_moves_files(variables, session):
+    """The command ends quietly."""
     case = await open_case(session)
-    kept = await upload(session, case, b"a", filename="a")
+    uploaded = await upload(session, case, b"a", filename="a")
     reader, writer = os.pipe()
     os.close(reader)
     async with running("offload", "--older-than", "0s", output=writer, **variables) as process:
         os.close(writer)
         assert await process.wait_for_exit() == (141, "", "")
-    async with session.get(kept["uri"]) as response:
+    async with session.get(uploaded["uri"]) as response:
         assert await response.read() == b"a"
     status, lines, _ = await command(variables, "offload", "--older-than", "0s")
     assert (status, lines[-1]["moved"]) == (0, 0)
@@ -93,8 +93,8 @@ async def test_a_report_that_nobody_takes(variables, session):
 KINDS = ("unfinished", "orphan", "leftover", "ledger", "missing", "damaged")
 
 
-async def test_files_that_are_not_what_they_were(variables, session, tmp_path):
-    """`sweep`, `scrub` and `offload` name the file that is wrong, and end with status 1."""
+async def test_damaged_and_missing_files_are_named(variables, session, tmp_path):
+    """`sweep`, `scrub` and `offload` name them, and end with status 1."""
     case = await open_case(session)
     bad, lost = [await upload(session, case, name.encode(), filename=name) for name in ("bad", "lost")]
     for path in (tmp_path / "var" / "attachments").rglob("*"):
@@ -117,15 +117,15 @@ async def test_files_that_are_not_what_they_were(variables, session, tmp_path):
     assert (lines[-1]["moved"], lines[-1]["mismatch"], lines[-1]["unreadable"]) == (0, 1, 1)
 
 
-async def test_retention(variables, session):
-    """`retention` names what it would delete, then deletes it; only files of closed cases."""
+async def test_retention_deletes_only_files_of_closed_cases(variables, session):
+    """`--dry-run` names the files and deletes nothing."""
     closed, still_open = await open_case(session), await open_case(session)
-    gone = await upload(session, closed)
+    deleted = await upload(session, closed)
     await upload(session, still_open)
     async with session.post(f"/support/cases/{closed['id']}/close") as response:
         assert response.status == 200
     status, lines, _ = await command(variables, "retention", "--older-than", "0s", "--dry-run")
-    assert (status, lines[0]["id"], lines[0]["outcome"]) == (0, gone["id"], "would be deleted")
+    assert (status, lines[0]["id"], lines[0]["outcome"]) == (0, deleted["id"], "would be deleted")
     assert len((await read_case(session, closed))["attachments"]) == 1
     status, lines, _ = await command(variables, "retention", "--older-than", "0s")
     assert (status, lines[-1]["files"]) == (0, 1)
@@ -133,8 +133,8 @@ async def test_retention(variables, session):
     assert len((await read_case(session, still_open))["attachments"]) == 1
 
 
-async def test_attach(variables, session, tmp_path):
-    """`attach` uploads each file and says where it is; one that is not taken is named, the others are uploaded."""
+async def test_attach_uploads_files_and_names_failures(variables, session, tmp_path):
+    """The URI of each uploaded file is printed. A file that cannot be uploaded does not stop the others."""
     case = await open_case(session)
     for name, size in (("a.txt", 10), ("đơn hàng.bin", 3_000_000), ("empty", 0)):
         (tmp_path / name).write_bytes(os.urandom(size))
@@ -150,8 +150,8 @@ async def test_attach(variables, session, tmp_path):
     assert "There is no case 'nobody'" in errors
 
 
-async def test_attach_says_why_a_file_can_not_be_opened(variables, session, tmp_path):
-    """The reason is in plain words, without the name of an exception and without an error number."""
+async def test_attach_says_why_a_file_cannot_be_opened(variables, session, tmp_path):
+    """The reason has no exception name and no error number."""
     (tmp_path / "folder").mkdir()
     case = await open_case(session)
     status, lines, errors = await command(variables, "attach", case["id"], "nowhere", "folder")
@@ -162,8 +162,8 @@ async def test_attach_says_why_a_file_can_not_be_opened(variables, session, tmp_
     ]
 
 
-async def test_attach_takes_any_name(variables, session, tmp_path):
-    """Whatever the system lets a file be called, it is uploaded, and keeps of its name what can be shown."""
+async def test_attach_accepts_any_filename(variables, session, tmp_path):
+    """The attachment keeps the characters of the name that can be shown."""
     case = await open_case(session)
     names = {b"a\xff.txt": "a\ufffd.txt", b"two\nlines": "twolines", b'q"u;o%41.txt': 'q"u;o%41.txt', b"-x": "-x"}
     for name in names:
@@ -173,8 +173,8 @@ async def test_attach_takes_any_name(variables, session, tmp_path):
     assert [line["filename"] for line in lines] == list(names.values())
 
 
-async def test_attach_of_what_can_not_be(variables, session, tmp_path):
-    """A name that no system takes is told as any file that isn't there, and a case whose id is no text as unknown."""
+async def test_attach_reports_impossible_filenames_and_case_ids(variables, session, tmp_path):
+    """A filename that is too long is reported like a missing file, and an undecodable id like an unknown case."""
     (tmp_path / "a.txt").write_bytes(b"a")
     case = await open_case(session)
     status, lines, errors = await command(variables, "attach", case["id"], "b" * 300, "a.txt")
@@ -185,8 +185,8 @@ async def test_attach_of_what_can_not_be(variables, session, tmp_path):
     assert (status, lines, errors) == (1, [], "support-service: a.txt: There is no case '%FF'.\n")
 
 
-async def test_attach_for_agents_alone(variables, session, tmp_path):
-    """`attach --internal` uploads a file that no customer is shown."""
+async def test_attach_uploads_an_internal_file(variables, session, tmp_path):
+    """Without `--internal` the file is public."""
     case = await open_case(session)
     (tmp_path / "a.txt").write_bytes(b"hello")
     for option, visibility in (([], "public"), (["--internal"], "internal")):
@@ -194,65 +194,63 @@ async def test_attach_for_agents_alone(variables, session, tmp_path):
         assert (status, lines[0]["visibility"]) == (0, visibility)
 
 
-async def on_a_terminal(variables, *arguments):
-    """Run a command on a terminal; gives its status and what is shown."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+async def run_on_a_terminal(variables, *arguments):
+    """Run a command on a terminal; return its status and what is shown."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "support_service", *arguments),
         cwd=variables["cwd"],
         env=environment(**{name: value for name, value in variables.items() if name != "cwd"}, TERM="xterm"),
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
+        stdout=terminal,
+        stderr=terminal,
     )
-    os.close(theirs)
+    os.close(terminal)
     status = await process.wait()
-    shown = os.read(ours, 65_536).decode()
-    os.close(ours)
+    shown = os.read(controller, 65_536).decode()
+    os.close(controller)
     return status, shown
 
 
-async def test_a_terminal_gets_a_bar(variables, session):
-    """On a terminal there is a progress bar and a sentence instead of JSON."""
+async def test_offload_shows_a_progress_bar_on_a_terminal(variables, session):
+    """A sentence replaces the JSON."""
     await upload(session, await open_case(session), b"x" * 1000)
-    status, shown = await on_a_terminal(variables, "offload", "--older-than", "0s")
+    status, shown = await run_on_a_terminal(variables, "offload", "--older-than", "0s")
     assert status == 0, shown
     assert "to S3: 100%" in shown
-    # The service removes it where its turn comes first.
+    # The service may remove the file first.
     assert re.search(r"Moved 1 files \(1\.0 kB\) to S3; removed (1 files \(1\.0 kB\)|0 files \(0 B\))", shown)
 
 
-async def test_a_dry_retention_on_a_terminal(variables, session):
-    """What would be deleted is named on a terminal too."""
+async def test_retention_dry_run_names_files_on_a_terminal(variables, session):
     case = await open_case(session)
-    kept = await upload(session, case)
+    uploaded = await upload(session, case)
     async with session.post(f"/support/cases/{case['id']}/close") as response:
         assert response.status == 200
-    status, shown = await on_a_terminal(variables, "retention", "--older-than", "0s", "--dry-run")
+    status, shown = await run_on_a_terminal(variables, "retention", "--older-than", "0s", "--dry-run")
     assert status == 0, shown
-    assert f"Would delete {kept['id']} ({kept['filename']}) of case {case['id']}" in shown
+    assert f"Would delete {uploaded['id']} ({uploaded['filename']}) of case {case['id']}" in shown
 
 
 @pytest.mark.parametrize(
-    ("arguments", "changes", "says"),
+    ("arguments", "changes", "expected"),
     [
         (["offload"], {"SUPPORT_S3_BUCKET": ""}, "SUPPORT_S3_BUCKET"),
         (["offload", "--older-than", "0s"], {"SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}, "object storage"),
         (["sweep"], {"SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}, "object storage"),
     ],
 )
-async def test_a_command_that_can_not_be(variables, session, arguments, changes, says):
-    """What a command needs and has not got is said in one line, with status 2."""
+async def test_command_names_what_it_lacks(variables, session, arguments, changes, expected):
+    """The error is one line, with status 2."""
     await upload(session, await open_case(session))
     status, _, errors = await command(variables | changes, *arguments)
     assert status == 2
-    assert says in errors.splitlines()[-1]
+    assert expected in errors.splitlines()[-1]
     assert "Traceback" not in errors
 
 
-async def test_a_database_without_migrations(variables):
-    """A command says to run `migrate` first."""
+async def test_command_on_a_database_without_migrations_says_to_migrate(variables):
     empty = variables["cwd"] / "var" / "support.db"
     empty.parent.mkdir(exist_ok=True)
     empty.touch()

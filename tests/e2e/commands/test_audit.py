@@ -1,4 +1,4 @@
-"""`support-service audit verify`, as a process of its own, and what on-call's overrides leave in the log."""
+"""`support-service audit verify` as a process, and the audit entries of overrides."""
 
 import json
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 @pytest.fixture
 def command(tmp_path, database_url):
-    """Run a command; gives its status, its output and its errors."""
+    """Run a command; return its status, output and errors."""
 
     async def run(*arguments):
         async with running(*arguments, cwd=tmp_path, SUPPORT_DATABASE_URL=database_url) as process:
@@ -24,8 +24,8 @@ def command(tmp_path, database_url):
     return run
 
 
-async def entries(database):
-    """Every entry, sealed."""
+async def sealed_entries(database):
+    """Seal and return every entry."""
     async with database.transaction() as tx:
         await sealer.seal_all(tx)
     return await store.read_sealed(database, 0, 100)
@@ -33,11 +33,11 @@ async def entries(database):
 
 @both_databases
 async def test_overrides_are_recorded_and_verified(command, database, backend):
-    """An override that is set, changed and cleared leaves who did it and what stood before; the chain holds."""
+    """Each change records its principal and the previous override, and verification finds a forged entry."""
     await command("timeline", "degrade", "payment", "--for", "90s", "--reason", "being restored")
     await command("timeline", "degrade", "payment", "--for", "1h", "--reason", "still")
     await command("timeline", "restore", "all")
-    created, changed, cleared = await entries(database)
+    created, changed, cleared = await sealed_entries(database)
     assert [each.action for each in (created, changed, cleared)] == ["lever.pulled", "lever.pulled", "lever.released"]
     assert all(each.actor.startswith("operator ") and each.case_id is None for each in (created, changed, cleared))
     before, after = json.loads(changed.changes)["payment"]
@@ -46,9 +46,9 @@ async def test_overrides_are_recorded_and_verified(command, database, backend):
     assert json.loads(cleared.changes)["payment"] == [after, None]
 
     status, out, errors = await command("audit", "verify")
-    told = json.loads(out)
+    verdict = json.loads(out)
     assert (status, errors) == (0, "")
-    assert told == {"holds": True, "entries": 3, "head": cleared.hash.hex(), "flaw": None}
+    assert verdict == {"holds": True, "entries": 3, "head": cleared.hash.hex(), "flaw": None}
     status, out, _ = await command("audit", "verify", "--from-head", created.hash.hex())
     assert (status, json.loads(out)["holds"]) == (0, True)
     status, out, _ = await command("audit", "verify", "--from-head", "ab" * 32)
@@ -69,8 +69,8 @@ async def test_overrides_are_recorded_and_verified(command, database, backend):
 
 
 @pytest.mark.parametrize("head", ["", "abc", "g" * 64])
-async def test_what_is_no_head(command, head):
-    """A head has 64 hexadecimal digits; anything else is refused in one line."""
+async def test_invalid_head_is_refused(command, head):
+    """A head has 64 hexadecimal digits."""
     status, out, errors = await command("audit", "verify", "--from-head", head)
     assert (status, out) == (2, "")
     assert errors.startswith("support-service: invalid --from-head ")

@@ -1,4 +1,4 @@
-"""What an operator can do from the command line: list and replay what was given up."""
+"""The event commands: list, replay and drop dead letters, list and replay webhook deliveries."""
 
 import json
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 
 async def command(tmp_path, *arguments, **variables):
-    """What a command prints; fails where it fails."""
+    """Run a command that must succeed; return its output."""
     async with running("events", *arguments, cwd=tmp_path, **variables) as process:
         status, out, errors = await process.wait_for_exit(90)
     assert status == 0, errors
@@ -23,7 +23,7 @@ async def command(tmp_path, *arguments, **variables):
 
 
 async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path):
-    """A dead letter is shown with its reason; replayed it takes effect, where what was wrong is right by now."""
+    """A dead letter is listed with its reason. A replayed one takes effect once its cause is fixed."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_EVENTS_CLAIM_AFTER="0.05")
     case = await open_case(client, **about("order", "order-456"))
     variables = {"SUPPORT_REDIS_URL": redis.url}
@@ -33,10 +33,10 @@ async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path
             "support.inbound.dead", {"event": json.dumps(shipment_event()), "reason": "why", "tries": 5, "at": "then"}
         )
 
-        async def both_given_up():
+        async def both_are_dead_letters():
             return await stream.xlen("support.inbound.dead") >= 2
 
-        await eventually(both_given_up)
+        await eventually(both_are_dead_letters)
     listed = [json.loads(line) for line in (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()]
     assert {letter["event"] for letter in listed} == {"{", json.dumps(shipment_event())}
     assert all(letter["reason"] and letter["id"] and letter["at"] and letter["tries"] for letter in listed)
@@ -47,7 +47,7 @@ async def test_dead_letters_are_listed_and_replayed(make_client, redis, tmp_path
 
 
 async def test_dead_letters_are_dropped(redis, tmp_path):
-    """What can never be read is dropped by its id, and the others stay."""
+    """An unreadable event is dropped by its id, and the others stay."""
     variables = {"SUPPORT_REDIS_URL": redis.url}
     async with Redis.from_url(redis.url) as stream:
         for event in ("{", "another"):
@@ -60,8 +60,7 @@ async def test_dead_letters_are_dropped(redis, tmp_path):
     assert json.loads(left)["event"] == "another"
 
 
-async def test_many_dead_letters(redis, tmp_path):
-    """However many dead letters there are, each is listed and replayed."""
+async def test_more_dead_letters_than_a_page_are_listed_and_replayed(redis, tmp_path):
     variables = {"SUPPORT_REDIS_URL": redis.url}
     letters = 2 * DEAD_LETTER_PAGE + 1
     async with Redis.from_url(redis.url) as stream:
@@ -75,8 +74,8 @@ async def test_many_dead_letters(redis, tmp_path):
         assert await stream.xlen("support.inbound") == letters
 
 
-async def test_what_someone_else_has_put_there(redis, tmp_path):
-    """A dead letter that is not of the service's making is listed with what it has, and goes back as it is."""
+async def test_dead_letter_of_another_program_is_listed_and_replayed(redis, tmp_path):
+    """It is listed with the fields that it has, and goes back unchanged."""
     variables = {"SUPPORT_REDIS_URL": redis.url}
     async with Redis.from_url(redis.url) as stream:
         await stream.xadd("support.inbound.dead", {"event": "x", "tries": "many"})
@@ -84,7 +83,7 @@ async def test_what_someone_else_has_put_there(redis, tmp_path):
         listed = (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()
         assert [json.loads(line)["event"] for line in listed] == ["x", ""]
         assert "Replayed 2 " in await command(tmp_path, "dead-letters", "replay", **variables)
-        assert [has for _, has in await stream.xrange("support.inbound")] == [{b"event": b"x"}, {b"data": b"y"}]
+        assert [fields for _, fields in await stream.xrange("support.inbound")] == [{b"event": b"x"}, {b"data": b"y"}]
         assert "Replayed 0 " in await command(tmp_path, "dead-letters", "replay", **variables)
 
 
@@ -97,16 +96,16 @@ async def test_what_someone_else_has_put_there(redis, tmp_path):
         ("webhooks", "replay", "1_0"),
     ],
 )
-async def test_what_is_no_id(tmp_path, kind, action, number):
-    """An id that can't be one is wrong usage: status 2, before anything is asked."""
+async def test_invalid_id_is_refused(tmp_path, kind, action, number):
+    """The status is 2, and neither Redis nor the database is used."""
     async with running("events", kind, action, number, cwd=tmp_path) as process:
         status, _, errors = await process.wait_for_exit(90)
     assert status == 2
     assert "argument ID" in errors
 
 
-async def test_without_redis_there_is_nothing_to_list(tmp_path):
-    """Without Redis the command says what to set, with status 2."""
+async def test_listing_dead_letters_needs_redis(tmp_path):
+    """The error names the setting, with status 2."""
     async with running("events", "dead-letters", "list", cwd=tmp_path) as process:
         status, out, errors = await process.wait_for_exit(90)
     assert (status, out) == (2, "")
@@ -114,7 +113,7 @@ async def test_without_redis_there_is_nothing_to_list(tmp_path):
 
 
 async def test_webhook_deliveries_are_listed_and_replayed(make_client, environment, tmp_path):
-    """A delivery to an endpoint that is not there is listed as pending with the reason, and made again by a replay."""
+    """A delivery to an unreachable endpoint is pending with its reason, and a replay sends it again."""
     hooks = [{"name": "gone", "url": "http://127.0.0.1:1/hook", "secret": "whsec_" + "c2VjcmV0" * 4}]
     client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
     await open_case(client)

@@ -1,8 +1,8 @@
 """Ctrl-C never prints a traceback: while the program starts, while it runs and while it ends.
 
 The moments are steps that the process itself takes, so no clock decides which one is tested. They begin with the first
-import after `support_service.cli.main` was called. A signal before that meets the interpreter's own start-up, or the
-import of `support_service.cli`, which loads only two small modules of ours; nothing can be promised there.
+import after `support_service.cli.main` was called. Before that, the interpreter starts and imports
+`support_service.cli`, which loads only two small modules of the service; the effect of a signal is then undefined.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ MOMENTS = [
 
 @asynccontextmanager
 async def started(*command, cwd, **variables):
-    """A process of Python for the length of a block; it is killed at the end if it still runs."""
+    """A process of Python for the length of a block. It is killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *command),
         cwd=cwd,
@@ -82,19 +82,19 @@ async def started(*command, cwd, **variables):
 
 
 async def ended(*command, cwd, **variables):
-    """Run Python; gives its status, its output and its errors."""
+    """Run Python; return its status, output and errors."""
     async with started(*command, cwd=cwd, **variables) as process:
         return await Process(process).ended()
 
 
 @pytest.mark.parametrize(("command", "moment"), MOMENTS)
 async def test_ctrl_c_while_a_command_starts(tmp_path, command, moment):
-    """The process ends with status 130 and says nothing, whichever import or step the signal meets."""
+    """The process ends with status 130 and no output, at whichever import or step the signal arrives."""
     assert await ended("-c", AT, moment, command, cwd=tmp_path, SUPPORT_PORT="0") == (130, "", "")
 
 
-async def test_ctrl_c_while_a_command_waits_for_an_answer(tmp_path):
-    """A command that waits for an answer is cancelled, and ends with status 130 and without a word."""
+async def test_ctrl_c_while_a_command_waits_for_a_response(tmp_path):
+    """The command is cancelled, and ends with status 130 and no output."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
@@ -108,7 +108,7 @@ async def test_ctrl_c_while_a_command_waits_for_an_answer(tmp_path):
 
 
 async def test_a_second_ctrl_c_does_not_wait_for_the_first(tmp_path):
-    """The first cancels what runs; where that takes too long, the second ends the process."""
+    """The first cancels the command. If that takes too long, the second ends the process."""
     async with started("-c", STUBBORN, cwd=tmp_path) as process:
         command = Process(process)
         for printed in ("running", "cancelled"):
@@ -119,7 +119,7 @@ async def test_a_second_ctrl_c_does_not_wait_for_the_first(tmp_path):
 
 @pytest.mark.parametrize("arguments", ["--version", "openapi --check", "probe --base-url http://127.0.0.1:1", "--what"])
 async def test_ctrl_c_while_the_interpreter_ends(tmp_path, arguments):
-    """Ctrl-C after a command's last line gives status 130, and no traceback is added to what it printed."""
+    """A signal after the command's last line gives status 130, and adds no traceback to the output."""
     status, out, errors = await ended("-c", AT_EXIT, *arguments.split(), cwd=tmp_path)
     assert status == 130
     assert "Traceback" not in out + errors
@@ -127,7 +127,7 @@ async def test_ctrl_c_while_the_interpreter_ends(tmp_path, arguments):
 
 
 async def test_ctrl_c_while_the_interpreter_ends_after_serving(tmp_path):
-    """The same after an event loop that handled the signal by itself."""
+    """The event loop has handled SIGTERM before."""
     port = free_port()
     async with started("-c", AT_EXIT, "serve", cwd=tmp_path, SUPPORT_PORT=str(port)) as process:
         service = Process(process)
@@ -140,8 +140,8 @@ async def test_ctrl_c_while_the_interpreter_ends_after_serving(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", ["--version", "openapi --check"])
-async def test_an_ignored_ctrl_c_stays_ignored(tmp_path, arguments):
-    """A command that a script runs in its background is not ended by the Ctrl-C of the script's foreground."""
+async def test_ignored_ctrl_c_stays_ignored(tmp_path, arguments):
+    """Ctrl-C in a script does not end the commands that the script runs in the background."""
     ignored = f"import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n{AT}"
     status, _, errors = await ended("-c", ignored, "import:argparse", *arguments.split(), cwd=tmp_path)
     assert (status, errors) == (0, "")

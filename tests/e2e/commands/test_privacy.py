@@ -1,4 +1,4 @@
-"""`erase` and `export` as processes: what they print, what they ask, and how they end."""
+"""`erase` and `export` as processes: output, confirmation, and exit status."""
 
 import json
 import os
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 @pytest.fixture
 def variables(tmp_path):
-    """A service in a folder of its own."""
+    """The variables of a service with a folder of its own."""
     return {"cwd": tmp_path, "SUPPORT_PORT": str(free_port()), "SUPPORT_LOG_LEVEL": "warning"}
 
 
 @pytest.fixture
 async def case(variables):
-    """A customer's case in that service."""
+    """A case of a customer; the service that stored it has ended."""
     address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
     async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
         await service.wait_until_ready(address)
@@ -32,52 +32,52 @@ async def case(variables):
     return case
 
 
-async def ended(*arguments, **variables):
-    """How a command ended, and what it printed."""
+async def run(*arguments, **variables):
+    """Run a command; return its status, output and errors."""
     async with running(*arguments, **variables) as process:
         return await process.wait_for_exit(60)
 
 
 async def test_erase_prints_a_receipt(case, variables):
-    """An erasure wants a yes, names the cases, and finds nothing a second time."""
-    status, _, errors = await ended("erase", "customer", "zaphod", **variables)
+    """The command needs `--yes`, names the erased cases, and finds nothing a second time."""
+    status, _, errors = await run("erase", "customer", "zaphod", **variables)
     assert (status, "--yes" in errors) == (2, True)
-    status, out, _ = await ended("erase", "customer", "zaphod", "--dry-run", **variables)
+    status, out, _ = await run("erase", "customer", "zaphod", "--dry-run", **variables)
     assert (status, json.loads(out)["cases"]) == (0, [case["id"]])
-    status, out, errors = await ended("erase", "customer", "zaphod", "--yes", **variables)
+    status, out, errors = await run("erase", "customer", "zaphod", "--yes", **variables)
     receipt = json.loads(out)
     assert (status, receipt["cases"], receipt["messages"], receipt["unreached"]) == (0, [case["id"]], 1, []), errors
-    status, _, errors = await ended("erase", "customer", "zaphod", "--yes", **variables)
+    status, _, errors = await run("erase", "customer", "zaphod", "--yes", **variables)
     assert (status, errors.count("\n")) == (2, 1)
     assert "zaphod" in errors
-    status, _, errors = await ended("erase", "customer", "z" * 37, "--yes", **variables)
+    status, _, errors = await run("erase", "customer", "z" * 37, "--yes", **variables)
     assert (status, "1 to 36" in errors) == (2, True)
 
 
 @pytest.fixture
 def terminal():
-    """A terminal: our end, which types, and the end that a command reads."""
-    ours, theirs = pty.openpty()
-    yield ours, theirs
-    os.close(ours)
-    os.close(theirs)
+    """Both ends of a terminal: the controller, which types, and the end that a command reads."""
+    controller, command_end = pty.openpty()
+    yield controller, command_end
+    os.close(controller)
+    os.close(command_end)
 
 
 ERASE_QUESTION = "Permanently erase 'zaphod' from 1 cases? [y/N] "
 
 
 async def test_ctrl_c_at_the_question_erases_nothing(case, variables, terminal):
-    """One Ctrl-C is enough while an erasure asks whether it is meant."""
+    """A single Ctrl-C ends the command."""
     async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
         await process.wait_for_prompt(ERASE_QUESTION)
         process.stop(signal.SIGINT)
         assert await process.wait_for_exit() == (130, "", "")
-    status, out, _ = await ended("erase", "customer", "zaphod", "--dry-run", **variables)
+    status, out, _ = await run("erase", "customer", "zaphod", "--dry-run", **variables)
     assert (status, json.loads(out)["cases"]) == (0, [case["id"]])
 
 
-async def test_an_erasure_follows_the_answer_to_its_question(case, variables, terminal):
-    """The end of the input and anything but yes leave the case as it is; yes erases it."""
+async def test_erase_needs_a_yes_at_the_question(case, variables, terminal):
+    """The end of the input and any other text erase nothing."""
     for typed in (b"\x04", b"no\n", b"\n"):
         async with running("erase", "customer", "zaphod", stdin=terminal[1], **variables) as process:
             await process.wait_for_prompt(ERASE_QUESTION)
@@ -90,28 +90,28 @@ async def test_an_erasure_follows_the_answer_to_its_question(case, variables, te
     assert (status, json.loads(out)["cases"], errors) == (0, [case["id"]], "")
 
 
-async def test_an_export_is_masked(case, variables):
-    """An export has each case as a line, without what says who the customer is, unless it is asked for."""
-    status, out, _ = await ended("export", **variables)
+async def test_export_is_masked_by_default(case, variables):
+    """An export has one line per case. Personal data needs `--unmasked`."""
+    status, out, _ = await run("export", **variables)
     (line,) = out.splitlines()
     exported = json.loads(line)
     assert (status, exported["id"], exported["priority"]) == (0, case["id"], "high")
     assert exported["messages"][0]["authorType"] == "agent"
     assert "zaphod" not in out.lower()
-    status, out, _ = await ended("export", **variables, SUPPORT_MASKING_KEY="\udcff")  # a key may be any bytes
+    status, out, _ = await run("export", **variables, SUPPORT_MASKING_KEY="\udcff")  # a key may be any bytes
     assert (status, "zaphod" in out.lower()) == (0, False)
-    status, out, _ = await ended("export", "--unmasked", **variables)
+    status, out, _ = await run("export", "--unmasked", **variables)
     assert (status, json.loads(out)["subject"]) == (0, "Zaphod's parcel")
 
 
-async def test_an_export_of_large_cases_is_whole(variables):
-    """An export has each case once, also where it takes more than one page because they are large."""
+async def test_export_of_large_cases_is_complete(variables):
+    """Each case is exported once, although the cases take several pages."""
     address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
     large = {"context": {"a": "x" * 65_000}, "description": "\u00a0" * 65_000}  # two bytes each
     async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
         await service.wait_until_ready(address)
         cases = [await open_case(session, **large) for _ in range(23)]
-    status, out, _ = await ended("export", **variables)
+    status, out, _ = await run("export", **variables)
     assert status == 0
     assert [json.loads(line)["id"] for line in out.splitlines()] == [case["id"] for case in reversed(cases)]
 
@@ -121,9 +121,9 @@ async def test_an_export_of_large_cases_is_whole(variables):
     ["export", "erase customer zaphod --yes", "sweep", "offload", "audit verify", "timeline status"]
     + [f"events webhooks {action}" for action in ("list", "replay")],
 )
-async def test_where_there_is_no_database(variables, command):
-    """A command that looks in the wrong place says which, and makes no empty database there."""
-    status, out, errors = await ended(*command.split(), **variables)
+async def test_command_without_a_database_creates_none(variables, command):
+    """The error names the path of the database."""
+    status, out, errors = await run(*command.split(), **variables)
     assert (status, out) == (2, "")
     assert (
         errors == "support-service: There is no database at var/support.db: "

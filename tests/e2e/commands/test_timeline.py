@@ -1,4 +1,4 @@
-"""`support-service timeline`: on-call's commands, as processes of their own, on either database."""
+"""`support-service timeline`: the commands of on-call, as processes, on both databases."""
 
 import re
 from datetime import timedelta
@@ -16,13 +16,13 @@ from tests.support.scrape import Scrape
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-NONE = "No override is active: every configured service is called, and SUPPORT_TIMELINE_CACHE_TTL applies.\n"
+NO_OVERRIDES = "No override is active: every configured service is called, and SUPPORT_TIMELINE_CACHE_TTL applies.\n"
 NOTE = "Every replica applies it within about 2 s.\n"
 
 
 @pytest.fixture
 def timeline(tmp_path, database_url):
-    """Run a command; gives its status, its output and its errors."""
+    """Run a timeline command; return its status, output and errors."""
 
     async def run(*arguments, url=database_url):
         async with running("timeline", *arguments, cwd=tmp_path, SUPPORT_DATABASE_URL=url) as command:
@@ -34,7 +34,7 @@ def timeline(tmp_path, database_url):
 @both_databases
 async def test_overrides_are_set_shown_and_cleared(timeline):
     """Status shows an override with its reason until it is cleared."""
-    assert await timeline("status") == (0, NONE, "")
+    assert await timeline("status") == (0, NO_OVERRIDES, "")
     status, out, errors = await timeline("degrade", "payment", "--for", "1h", "--reason", "  being\nrestored ")
     assert (status, errors) == (0, "")
     assert re.fullmatch(rf"payment is switched off until [0-9: -]+Z: being restored\. {re.escape(NOTE)}", out)
@@ -52,43 +52,42 @@ async def test_overrides_are_set_shown_and_cleared(timeline):
     assert 7000 <= int(left[1]) <= 7200
     assert await timeline("clear", "order") == (0, "Nothing to clear: the override is not active.\n", "")
     assert await timeline("clear", "all") == (0, f"Cleared: payment, ttl. {NOTE}", "")
-    assert await timeline("status") == (0, NONE, "")
+    assert await timeline("status") == (0, NO_OVERRIDES, "")
 
 
 @both_databases
-async def test_every_replica_follows(timeline, make_client, upstream_services):
+async def test_every_replica_applies_overrides(timeline, make_client, upstream_services):
     """Every replica applies a set or cleared override without a restart; `restore` is the former name of `clear`."""
     replicas = [Scrape((await make_client()).app) for _ in range(2)]
     in_use = dict.fromkeys(UPSTREAM_SERVICES, 1)
-    for arguments, wanted in (
+    for arguments, expected in (
         (("status",), in_use),
         (("degrade", "payment", "--for", "30m", "--reason", "being restored"), in_use | {"payment": 0}),
         (("restore", "payment"), in_use),
     ):
         status, _, errors = await timeline(*arguments)
         assert (status, errors) == (0, "")
-        await eventually(lambda wanted=wanted: all(shown(metrics) == wanted for metrics in replicas))
+        await eventually(lambda expected=expected: all(enabled_sources(metrics) == expected for metrics in replicas))
 
 
-def shown(metrics):
-    """The gauge's value for each service."""
+def enabled_sources(metrics):
+    """Return the value of the gauge for each source."""
     return {name: metrics.value("support_timeline_source_enabled", service=name) for name in UPSTREAM_SERVICES}
 
 
 @both_databases
-async def test_an_expired_override_is_not_shown(timeline, database):
-    """An expired override is neither shown nor cleared."""
+async def test_expired_override_is_neither_shown_nor_cleared(timeline, database):
     now = overrides.utc_now()
     async with unit_of_work(database, SYSTEM_CONTEXT) as work:
         await overrides.set_override(
             work, Override("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1))
         )
-    assert await timeline("status") == (0, NONE, "")
+    assert await timeline("status") == (0, NO_OVERRIDES, "")
     assert await timeline("clear", "all") == (0, "Nothing to clear: the override is not active.\n", "")
 
 
-async def test_a_database_that_is_not_there(timeline, tmp_path):
-    """A wrong path is said to be so, and makes no file; a server that does not answer is said to be so too."""
+async def test_missing_or_unreachable_database_is_reported(timeline, tmp_path):
+    """The error is one line, and a wrong path creates no file."""
     status, out, errors = await timeline("status", url="sqlite:///elsewhere/support.db")
     assert (status, out) == (2, "")
     assert errors.startswith("support-service: There is no database at elsewhere/support.db")
@@ -100,25 +99,24 @@ async def test_a_database_that_is_not_there(timeline, tmp_path):
 
 
 @pytest.mark.parametrize("command", [("status",), ("clear", "all"), ("ttl", "900", "--for", "1m")])
-async def test_a_sqlite_database_without_the_table(timeline, tmp_path, command):
-    """A database that was never migrated is not used, and the line says what to run."""
+async def test_sqlite_database_without_migrations_is_refused(timeline, tmp_path, command):
+    """The error says to migrate."""
     (tmp_path / "old.db").touch()
-    await lacks_migrations(timeline, "sqlite:///old.db", command)
+    await check_missing_migrations(timeline, "sqlite:///old.db", command)
 
 
 @pytest.mark.parametrize("command", [("status",), ("clear", "all"), ("ttl", "900", "--for", "1m")])
-async def test_a_postgresql_database_without_the_table(timeline, postgres, command):
-    """The same holds on PostgreSQL."""
+async def test_postgresql_database_without_migrations_is_refused(timeline, postgres, command):
     name = postgres.create_database()
-    await lacks_migrations(timeline, postgres.url(name), command)
+    await check_missing_migrations(timeline, postgres.url(name), command)
     postgres.drop_database(name)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_database_that_only_reads(timeline, postgres, database_url):
-    """A replica of the database, as after a failover, shows the overrides and refuses to set one with one line."""
+async def test_read_only_database_shows_overrides_and_refuses_changes(timeline, postgres, database_url):
+    """A database may be read-only after a failover. The error is one line."""
     postgres.run(f"ALTER DATABASE {database_url.rpartition('/')[2]} SET default_transaction_read_only = on")
-    assert await timeline("status") == (0, NONE, "")
+    assert await timeline("status") == (0, NO_OVERRIDES, "")
     status, out, errors = await timeline("ttl", "900", "--for", "1m")
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
@@ -126,9 +124,9 @@ async def test_a_database_that_only_reads(timeline, postgres, database_url):
     assert "ReadOnlySQLTransactionError" in line
 
 
-async def lacks_migrations(timeline, url, command):
-    """Expect the refusal."""
-    wanted = "support-service: The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` "
+async def check_missing_migrations(timeline, url, command):
+    """Check that a command refuses a database without migrations."""
+    expected = "support-service: The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` "
     status, out, errors = await timeline(*command, url=url)
     assert (status, out) == (2, "")
-    assert errors == f"{wanted}first\n"
+    assert errors == f"{expected}first\n"

@@ -1,4 +1,4 @@
-"""`support-service token`, as processes of their own on one file."""
+"""`support-service token`: processes that share one token file."""
 
 import asyncio
 import json
@@ -18,13 +18,13 @@ FOLLOW = "Every service that reads the file applies it within about 2 s.\n"
 
 @pytest.fixture
 def path(tmp_path):
-    """Where the file of tokens is."""
+    """The path of the token file."""
     return tmp_path / "tokens.json"
 
 
 @pytest.fixture
-def token(tmp_path, path):
-    """Run a command; gives its status, its output and its errors."""
+def run_token(tmp_path, path):
+    """Run a token command; return its status, output and errors."""
 
     async def run(*arguments, **variables):
         async with running(
@@ -35,9 +35,9 @@ def token(tmp_path, path):
     return run
 
 
-async def test_made_listed_and_revoked(token, path):
-    """The token alone is on standard output, once; the list shows what is known of it, and never the token."""
-    status, out, errors = await token(
+async def test_token_is_created_listed_and_revoked(run_token, path):
+    """The new token is printed once, on standard output, and the list never shows it."""
+    status, out, errors = await run_token(
         *("create", "lan", "--role", "agent", "--subject", "agent-lan"),
         *("--team", "returns", "--team", "vip", "--expires", "90d"),
     )
@@ -45,41 +45,40 @@ async def test_made_listed_and_revoked(token, path):
     assert re.fullmatch(r"sup_[A-Za-z0-9_-]{43}\n", out)
     at = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
     assert re.fullmatch(rf"Store the token now: it is not shown again\. It expires {at}\. {FOLLOW}", errors)
-    assert (await token("create", "shop", "--role", "service"))[0] == 0
+    assert (await run_token("create", "shop", "--role", "service"))[0] == 0
     assert hash_token(out.strip()) in path.read_text()
     assert out.strip() not in path.read_text()
-    status, listed, errors = await token("list")
+    status, listed, errors = await run_token("list")
     assert (status, errors) == (0, "")
     head, lan, shop = listed.splitlines()
     assert head.split() == ["NAME", "ROLE", "SUBJECT", "TEAMS", "CREATED", "EXPIRES", "STATE"]
     assert re.fullmatch(rf"lan +agent +agent-lan +returns,vip +{at} +{at} +valid", lan)
     assert re.fullmatch(rf"shop +service +- +- +{at} +never +valid", shop)
-    assert await token("revoke", "lan") == (0, f"Revoked: lan. {FOLLOW}", "")
-    assert await token("revoke", "lan") == (0, f"Already revoked: lan. {FOLLOW}", "")
-    assert (await token("list"))[1].splitlines()[1].endswith("revoked")
+    assert await run_token("revoke", "lan") == (0, f"Revoked: lan. {FOLLOW}", "")
+    assert await run_token("revoke", "lan") == (0, f"Already revoked: lan. {FOLLOW}", "")
+    assert (await run_token("list"))[1].splitlines()[1].endswith("revoked")
 
 
-async def test_a_name_is_free_again_when_its_token_is_void(token):
-    """A valid token's name can't be taken; that of a revoked one can, and then names the new one alone."""
-    await token("create", "shop", "--role", "service")
-    await refused(token("create", "shop", "--role", "service"), "revoke it")
-    await token("revoke", "shop")
-    assert (await token("create", "shop", "--role", "supervisor"))[0] == 0
-    _, listed, _ = await token("list")
+async def test_name_of_a_revoked_token_is_free(run_token):
+    """The name of a valid token is taken. A new token replaces the revoked one in the list."""
+    await run_token("create", "shop", "--role", "service")
+    await refused(run_token("create", "shop", "--role", "service"), "revoke it")
+    await run_token("revoke", "shop")
+    assert (await run_token("create", "shop", "--role", "supervisor"))[0] == 0
+    _, listed, _ = await run_token("list")
     (shop,) = listed.splitlines()[1:]
     assert re.fullmatch(r"shop +supervisor .* valid", shop)
 
 
-async def test_commands_at_once_lose_nothing(token, path):
-    """Two people who make tokens at the same moment both find theirs in the file."""
-    made = await asyncio.gather(*(token("create", f"name-{number}", "--role", "service") for number in range(4)))
-    assert {status for status, _, _ in made} == {0}
+async def test_concurrent_commands_lose_no_token(run_token, path):
+    created = await asyncio.gather(*(run_token("create", f"name-{number}", "--role", "service") for number in range(4)))
+    assert {status for status, _, _ in created} == {0}
     known = {entry["sha256"] for entry in json.loads(path.read_text())["tokens"]}
-    assert known == {hash_token(out.strip()) for _, out, _ in made}
+    assert known == {hash_token(out.strip()) for _, out, _ in created}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("create", "lan", "--role", "agent"), "--subject is missing"),
         (("create", "lan", "--role", "customer", "--subject", ""), "--subject is missing"),
@@ -94,64 +93,65 @@ async def test_commands_at_once_lose_nothing(token, path):
         (("list",), "does not exist"),
     ],
 )
-def test_what_can_not_be(path, arguments, told):
-    """What breaks a rule is refused in one line, and nothing is written."""
+def test_invalid_arguments_are_refused(path, arguments, expected):
+    """The error is one line, and nothing is written."""
     parsed = parser().parse_args(["token", *arguments])
     with pytest.raises(SupportError) as refusal:
         parsed.run(parsed, {"SUPPORT_TOKENS_FILE": str(path)})
-    assert told in refusal.value.message
+    assert expected in refusal.value.message
     assert "\n" not in refusal.value.message
     assert not path.exists()
 
 
-async def test_an_unknown_token(token):
-    """Who revokes what is not there is told where to look."""
-    await token("create", "x", "--role", "service")
-    await refused(token("revoke", "y"), "`support-service token list` lists all tokens")
+async def test_revoking_an_unknown_token_is_refused(run_token):
+    """The error names the command that lists all tokens."""
+    await run_token("create", "x", "--role", "service")
+    await refused(run_token("revoke", "y"), "`support-service token list` lists all tokens")
 
 
-async def test_an_unknown_role(token, path):
-    """A role that is none is wrong usage, and all roles are named."""
-    status, out, errors = await token("create", "x", "--role", "root")
+async def test_unknown_role_is_refused(run_token, path):
+    """The error lists all roles."""
+    status, out, errors = await run_token("create", "x", "--role", "root")
     assert (status, out) == (2, "")
     assert "'agent', 'supervisor', 'analyst', 'customer', 'service'" in errors
     assert not path.exists()
 
 
-async def test_a_broken_file_is_left_alone(token, path):
-    """A file that can't be read is not written over: what it held may still be saved."""
+async def test_invalid_token_file_is_not_overwritten(run_token, path):
+    """Its content may still be recovered."""
     path.write_text("{")
     for command in (("create", "x", "--role", "service"), ("revoke", "x"), ("list",)):
-        await refused(token(*command), "is invalid")
+        await refused(run_token(*command), "is invalid")
     assert path.read_text() == "{"
 
 
-async def test_a_folder_that_can_not_be_written(token):
-    """One line says what is wrong, and no token is shown that nobody could use."""
-    await refused(token("create", "x", "--role", "service", SUPPORT_TOKENS_FILE="/proc/nowhere/tokens.json"), "written")
+async def test_no_token_is_shown_if_the_file_cannot_be_written(run_token):
+    """The error is one line."""
+    await refused(
+        run_token("create", "x", "--role", "service", SUPPORT_TOKENS_FILE="/proc/nowhere/tokens.json"), "written"
+    )
 
 
-async def test_a_link_that_leads_nowhere(token, path):
-    """A file that is a link to itself holds no token, and gives way to one that does."""
+async def test_link_to_itself_is_replaced_by_a_token_file(run_token, path):
+    """Such a link cannot be read and has no token."""
     path.symlink_to(path)
-    await refused(token("list"), "can't be read")
-    assert (await token("create", "x", "--role", "service"))[0] == 0
-    assert "x " in (await token("list"))[1]
+    await refused(run_token("list"), "can't be read")
+    assert (await run_token("create", "x", "--role", "service"))[0] == 0
+    assert "x " in (await run_token("list"))[1]
 
 
 @pytest.mark.parametrize("command", [(), ("create",), ("list",), ("revoke",)])
 def test_help_has_examples(command, capsys):
-    """Each command says how it is used, by example."""
     with pytest.raises(SystemExit) as ended:
         parser().parse_args(["token", *command, "--help"])
     assert ended.value.code == 0
     assert re.search(r"examples?:\n  support-service token ", capsys.readouterr().out)
 
 
-async def refused(command, told):
-    """The command ends with status 2 and one line."""
+async def refused(command, expected):
+    """Check that a command ends with status 2 and one line that has the expected text."""
     status, out, errors = await command
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
     assert line.startswith("support-service: ")
-    assert told in line
+    assert expected in line

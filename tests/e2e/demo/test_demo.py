@@ -1,4 +1,4 @@
-"""`support-service demo`: a newcomer sees a merged timeline and live metrics at once."""
+"""`support-service demo`: a new user sees a merged timeline and live metrics at once."""
 
 import re
 import signal
@@ -13,10 +13,10 @@ from tests.support.scrape import parse
 pytestmark = pytest.mark.usefixtures("processes")
 
 
-async def test_the_demo_has_a_merged_timeline(tmp_path):
-    """On a free port it serves sample cases with messages and files, merged with three services; Ctrl-C stops it."""
-    patience = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60", "SUPPORT_TIMELINE_DEADLINE": "60"}
-    async with running("demo", "--port", "0", cwd=tmp_path, **patience) as demo:
+async def test_demo_shows_merged_timelines(tmp_path):
+    """Sample cases are merged with three upstream services, on a free port. Ctrl-C stops the demo."""
+    generous_timeouts = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60", "SUPPORT_TIMELINE_DEADLINE": "60"}
+    async with running("demo", "--port", "0", cwd=tmp_path, **generous_timeouts) as demo:
         welcome = await demo.read_output(until="Ctrl-C")
         address = re.search(r"http://127\.0\.0\.1:\d+", welcome)[0]
         assert welcome.count("curl ") == 3
@@ -42,8 +42,8 @@ async def test_the_demo_has_a_merged_timeline(tmp_path):
         assert (status, parse_log(log)) == (0, [])
 
 
-async def test_the_demo_with_a_token_that_is_none(tmp_path):
-    """A token that lets nobody in ends the demo with one line that names it and says why, and status 2."""
+async def test_demo_with_an_invalid_token_ends_with_an_error(tmp_path):
+    """One line names the setting and the reason, with status 2."""
     async with running("token", "create", "boss", "--role", "supervisor", cwd=tmp_path) as command:
         assert (await command.wait_for_exit())[0] == 0
     wrong = {"SUPPORT_AUTH": "token", "SUPPORT_TOKEN": "sup_wrong"}
@@ -54,8 +54,8 @@ async def test_the_demo_with_a_token_that_is_none(tmp_path):
     assert line.startswith("support-service: The sample cases can't be opened with SUPPORT_TOKEN: The token is unknown")
 
 
-async def test_the_demo_keeps_its_cases(tmp_path):
-    """Started again in the same folder it has the same cases, not twice as many."""
+async def test_demo_keeps_its_cases_across_restarts(tmp_path):
+    """A second start in the same folder adds no cases."""
     seen = []
     for _ in range(2):
         async with running("demo", "--port", "0", cwd=tmp_path) as demo:

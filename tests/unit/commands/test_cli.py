@@ -1,6 +1,6 @@
-"""The command line: each command has its help, prints what it says, and refuses with one line.
+"""The command line: each command has its help, prints its result, and reports an error in one line.
 
-The commands run in this process; test_server.py, test_demo.py and commands/ run them as processes of their own.
+Here the commands run in this process. Tests in tests/e2e run them as processes of their own.
 """
 
 import json
@@ -19,7 +19,7 @@ from support_service.timeline.overrides import OVERRIDE_NAMES
 from tests.support.process import START_TIMEOUT, running
 
 COMMANDS = ["serve", "demo", "migrate", "openapi", "timeline", "attach", "offload", "sweep", "scrub", "retention"]
-WRONG = [
+INVALID_ARGUMENTS = [
     ["attach", "case"],
     ["offload", "--older-than", "30"],
     ["offload", "--rate", "fast"],
@@ -37,7 +37,7 @@ WRONG = [
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder; gives its status, its output and its errors."""
+    """Run a command in an empty folder; return its status, output and errors."""
 
     def command(*arguments, **variables):
         for name in [name for name in os.environ if name.startswith(("SUPPORT_", "OTEL_"))]:
@@ -56,12 +56,11 @@ def run(monkeypatch, capsys, tmp_path):
 
     handler = signal.getsignal(signal.SIGINT)
     yield command
-    signal.signal(signal.SIGINT, handler)  # the commands end this process on Ctrl-C, and pytest has more to say
+    signal.signal(signal.SIGINT, handler)  # the commands let Ctrl-C end the process, but pytest must report first
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help(run, command):
-    """`--help` says what a command does."""
+def test_help_names_the_command_and_its_subcommands(run, command):
     status, out, errors = run(*command.split(), "--help")
     assert (status, errors) == (0, "")
     assert out.startswith(f"usage: support-service {command}".rstrip())
@@ -69,17 +68,18 @@ def test_help(run, command):
         assert all(name in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--fast"], ["demo", "--port", "eighty"], *WRONG])
-def test_a_command_that_does_not_exist(run, arguments):
-    """An unknown command or option, or none at all, is refused with the usage and status 2."""
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["serve", "--fast"], ["demo", "--port", "eighty"], *INVALID_ARGUMENTS]
+)
+def test_invalid_usage_is_refused(run, arguments):
+    """An unknown command, an invalid option or no command prints the usage, with status 2."""
     status, out, errors = run(*arguments)
     assert (status, out) == (2, "")
     assert errors.startswith("usage: support-service")
     assert "invalid _" not in errors
 
 
-def test_openapi(run):
-    """`openapi` prints valid JSON that has every route."""
+def test_openapi_prints_every_route(run):
     status, out, errors = run("openapi")
     assert (status, errors) == (0, "")
     document = json.loads(out)
@@ -87,22 +87,22 @@ def test_openapi(run):
     assert described == {(route.method, route.path) for route in ROUTES}
 
 
-def test_openapi_of_a_closed_service(run):
-    """`openapi` asks for a token where SUPPORT_AUTH does, as the served document would."""
+def test_openapi_requires_a_token_when_authentication_is_on(run):
+    """The printed document is the one that the service would serve."""
     assert "security" not in json.loads(run("openapi")[1])
     _, out, _ = run("openapi", SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE="tokens")
     assert json.loads(out)["security"] == [{"bearer": []}]
 
 
-def test_a_description_with_gaps(run, monkeypatch):
-    """`openapi --check` says nothing of a whole description, and names what another lacks."""
+def test_openapi_check_names_gaps(run, monkeypatch):
+    """A complete document prints nothing."""
     assert run("openapi", "--check") == (0, "", "")
     monkeypatch.setattr(documents, "gaps", lambda _: ["GET /a: has no summary", "GET /b: has no tags"])
     assert run("openapi", "--check") == ("GET /a: has no summary\nGET /b: has no tags", "", "")
 
 
-def test_asyncapi(run):
-    """`asyncapi` prints valid JSON that has events of both directions."""
+def test_asyncapi_prints_events_of_both_directions(run):
+    """The names of the streams are those of the settings."""
     status, out, errors = run("asyncapi")
     assert (status, errors) == (0, "")
     channels = json.loads(out)["channels"]
@@ -113,8 +113,8 @@ def test_asyncapi(run):
     assert (channels["out"]["address"], channels["in"]["address"]) == ("told", "heard")
 
 
-def test_migrate(run, tmp_path):
-    """`migrate` makes the database and its folder, and may be run again."""
+def test_migrate_creates_the_database_and_may_be_repeated(run, tmp_path):
+    """The folder of the database is created too."""
     for _ in range(2):
         status, out, _ = run("migrate", SUPPORT_DATABASE_URL="sqlite:///data/cases.db")
         assert status == 0
@@ -123,8 +123,8 @@ def test_migrate(run, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "demo", "offload", "sweep", "scrub"])
-def test_a_wrong_setting(run, command):
-    """A wrong setting stops any command that reads it with one line and status 2."""
+def test_invalid_setting_stops_the_command(run, command):
+    """The error is one line, with status 2."""
     status, out, errors = run(command, SUPPORT_DATABASE_URL="mysql://db")
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
@@ -132,25 +132,24 @@ def test_a_wrong_setting(run, command):
 
 
 @pytest.mark.parametrize("command", ["sweep", "export", "audit verify", "timeline status", "events webhooks list"])
-def test_a_schema_that_is_older(run, tmp_path, command):
-    """A command on a database that lacks migrations says what to run first."""
+def test_command_on_an_outdated_schema_says_to_migrate(run, tmp_path, command):
+    """The error is one line, with status 2."""
     (tmp_path / "old.db").touch()
     status, out, errors = run(*command.split(), SUPPORT_DATABASE_URL="sqlite:///old.db")
     assert (status, out) == (2, "")
-    lacking = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
-    assert errors == f"support-service: {lacking}\n"
+    message = "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
+    assert errors == f"support-service: {message}\n"
 
 
-def test_a_path_that_no_system_takes(run):
-    """What the system refuses is told in one line too."""
+def test_error_of_the_operating_system_is_one_line(run):
     status, _, errors = run("sweep", SUPPORT_DATABASE_URL=f"sqlite:///{'a' * 5000}")
     assert status == 2
     (line,) = errors.splitlines()
     assert line.startswith("support-service: [Errno 36] File name too long")
 
 
-def test_a_token_of_two_lines(run):
-    """A token that no header can have is refused before anything is asked, and not shown."""
+def test_token_with_a_line_break_is_refused(run):
+    """It is refused before any request, and not shown."""
     status, _, errors = run("attach", "case", "file", SUPPORT_TOKEN="one\ntwo\n")
     assert (status, errors) == (
         2,
@@ -158,8 +157,8 @@ def test_a_token_of_two_lines(run):
     )
 
 
-def test_a_database_out_of_reach(run):
-    """A database that can't be reached stops `migrate` with one line and status 2."""
+def test_migrate_reports_an_unreachable_database(run):
+    """The error is one line, with status 2."""
     status, _, errors = run("migrate", SUPPORT_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     assert status == 2
     (line,) = errors.splitlines()
@@ -196,8 +195,8 @@ def test_a_database_out_of_reach(run):
         (("clear", "cart"), f"unknown override 'cart': expected {', '.join(OVERRIDE_NAMES)} or all"),
     ],
 )
-def test_a_wrong_argument_of_an_override(run, arguments, refusal):
-    """A wrong argument is refused with one line that says what is expected, and sets nothing."""
+def test_invalid_argument_of_an_override_is_refused(run, arguments, refusal):
+    """The error is one line that says what is expected."""
     status, out, errors = run("timeline", *arguments)
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
@@ -205,16 +204,15 @@ def test_a_wrong_argument_of_an_override(run, arguments, refusal):
 
 
 @pytest.mark.parametrize("arguments", [(), ("degrade", "order"), ("degrade", "order", "--for", "1m"), ("ttl", "900")])
-def test_a_missing_argument_of_an_override(run, arguments):
-    """An override without an end, or a service switched off without a reason, is refused with the usage."""
+def test_override_needs_an_end_and_a_reason(run, arguments):
+    """A missing option prints the usage, with status 2."""
     status, out, errors = run("timeline", *arguments)
     assert (status, out) == (2, "")
     assert errors.startswith("usage: support-service timeline")
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("degrade", "--help"), ("ttl", "--help"), ("clear", "--help")])
-def test_the_help_of_an_override_has_an_example(run, arguments):
-    """Each command's help shows a line to type."""
+def test_help_of_overrides_has_an_example(run, arguments):
     status, out, errors = run("timeline", *arguments)
     assert (status, errors) == (0, "")
     assert "\n  support-service timeline " in out
@@ -224,8 +222,8 @@ def test_the_help_of_an_override_has_an_example(run, arguments):
     "command", ["openapi", "migrate", "sweep", "demo --port 0", "probe --base-url http://127.0.0.1:1"]
 )
 @pytest.mark.usefixtures("processes")
-async def test_output_that_nobody_takes(tmp_path, command):
-    """A command whose reader has gone, as of `export | head`, ends quietly, with the status that shells give it."""
+async def test_command_ends_quietly_when_its_reader_is_gone(tmp_path, command):
+    """The status is that of a shell when a pipe such as `export | head` closes."""
     migrate.upgrade(f"sqlite:///{tmp_path}/var/support.db")
     reader, writer = os.pipe()
     os.close(reader)
@@ -235,8 +233,8 @@ async def test_output_that_nobody_takes(tmp_path, command):
 
 
 @pytest.mark.usefixtures("processes")
-async def test_output_that_finds_no_room(tmp_path):
-    """A command whose output can't be kept, as on a full disk, says so in one line, with status 2."""
+async def test_command_reports_output_that_cannot_be_written(tmp_path):
+    """The error is one line, with status 2, for example on a full disk."""
     full = os.open("/dev/full", os.O_WRONLY)
     async with running("asyncapi", cwd=tmp_path, output=full, forked=False) as process:
         os.close(full)
@@ -247,13 +245,13 @@ async def test_output_that_finds_no_room(tmp_path):
         )
 
 
-def test_the_package_has_the_version_of_the_source():
-    """The version stands in one place, which the package is built from."""
+def test_package_has_the_version_of_the_source():
+    """The package is built from the version in the source."""
     assert metadata.version("support-service") == __version__
 
 
 @pytest.mark.usefixtures("processes")
-async def test_version(tmp_path):
-    """`python -m support_service` is the same command; `--version` says which release it is."""
+async def test_version_option_prints_the_release(tmp_path):
+    """`python -m support_service` is the same command."""
     async with running("--version", cwd=tmp_path, forked=False) as command:
         assert await command.wait_for_exit() == (0, f"support-service {__version__}\n", "")

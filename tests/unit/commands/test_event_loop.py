@@ -1,4 +1,4 @@
-"""The event loop of a command."""
+"""The event loop in which commands run."""
 
 import asyncio
 
@@ -7,8 +7,8 @@ import pytest
 from support_service.commands.runtime.event_loop import run
 
 
-def test_a_cancellation_that_is_no_interrupt_stays_one():
-    """Only Ctrl-C becomes KeyboardInterrupt; the handler of SIGINT that a caller has set is left alone."""
+def test_cancellation_without_an_interrupt_stays_a_cancellation():
+    """Only Ctrl-C becomes KeyboardInterrupt."""
 
     async def cancelled():
         raise asyncio.CancelledError
@@ -17,8 +17,8 @@ def test_a_cancellation_that_is_no_interrupt_stays_one():
         run(cancelled())
 
 
-def test_a_command_gives_what_its_coroutine_returns():
-    """The loop is one of uvloop's, and closed at the end."""
+def test_run_returns_the_result_of_the_coroutine():
+    """The event loop is uvloop's."""
 
     async def module():
         return type(asyncio.get_running_loop()).__module__

@@ -1,4 +1,4 @@
-"""The command line's grammar is in step with what it names, and reads values as people write them."""
+"""The grammar of the command line matches what it names, and reads values in their usual forms."""
 
 import argparse
 import inspect
@@ -27,7 +27,7 @@ def test_every_command_names_a_function_that_exists():
 
 
 def test_help_of_overrides_names_every_service_and_the_bounds():
-    """The help is written by hand, since the table of services is slow to import."""
+    """The help is plain text, because the table of services is slow to import."""
     helps = {words: each.format_help() for words, each in every_command()}
     assert ", ".join(UPSTREAM_SERVICES) in helps["timeline", "degrade"]
     assert f"{', '.join(OVERRIDE_NAMES)} or all" in helps["timeline", "clear"]
@@ -50,7 +50,7 @@ def test_durations_have_a_unit_or_are_seconds(command, option, text, seconds):
 
 
 @pytest.mark.parametrize("text", ["0", "0s", "-1", "", "s", "5 minutes", "5min", "1e3", "inf", "nan", "9" * 400])
-def test_a_wrong_duration_is_refused_with_what_is_allowed(text, capsys):
+def test_invalid_duration_is_refused_with_the_expected_form(text, capsys):
     """The error quotes the value and shows each form."""
     with pytest.raises(SystemExit) as ended:
         parser().parse_args([*PROBE, f"--interval={text}"])
@@ -62,18 +62,17 @@ def test_a_wrong_duration_is_refused_with_what_is_allowed(text, capsys):
 
 
 @pytest.mark.parametrize(("text", "rate"), [("5", 5.0), ("0.5", 0.5), ("5/s", 5.0), ("300/min", 5.0), ("36/h", 0.01)])
-def test_request_rates_are_per_second_unless_they_say_otherwise(text, rate):
+def test_request_rates_are_per_second_without_a_unit(text, rate):
     """`--rate` of traffic is a number, or a number with /s, /min or /h."""
     assert parser().parse_args([*TRAFFIC, "--rate", text]).rate == rate
 
 
 @pytest.mark.parametrize("text", ["0", "5m", "-1", "fast", "1/day", "1000001"])
-def test_a_wrong_request_rate_is_refused_with_what_is_allowed(text):
-    """Nothing else is a rate."""
+def test_invalid_request_rate_is_refused_with_the_expected_form(text):
     with pytest.raises(argparse.ArgumentTypeError, match="expected a number of requests per second above 0"):
         argument_types.request_rate(text)
 
 
-def test_a_header_is_a_name_and_a_value():
-    """A header is split at its first colon; what is around its value is left out."""
+def test_header_is_split_into_name_and_value():
+    """A header is split at its first colon, and spaces around the value are removed."""
     assert argument_types.header("X-Tenant:  blue:green ") == ("X-Tenant", "blue:green")
