@@ -29,8 +29,8 @@ from support_service import database
 from support_service.attachments.component import configured_storages
 from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.service import AttachmentService
-from support_service.attachments.upload_validation import UploadLimits
-from support_service.cases.requests import NewCase
+from support_service.attachments.upload.validation import UploadLimits
+from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.database import migrate

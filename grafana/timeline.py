@@ -3,7 +3,7 @@
 from observability import thresholds as t
 
 from grafana.panel import Panel, Query, Row, highest, lowest, quantile, rate, series, share, total
-from support_service.core.upstream_services import UPSTREAM_SERVICES
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 
 RUNBOOK = "timeline-slow-or-attachment-backlog.md"
 EVENTS = "support_timeline_cache_events_total"

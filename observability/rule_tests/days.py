@@ -5,7 +5,7 @@ from typing import Any
 
 from observability import thresholds as t
 from observability.rule_tests.notation import file_of, firing
-from support_service.core.upstream_services import UPSTREAM_SERVICES
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 
 DAY = 1440  # minutes
 NIGHT = 480  # minutes; longer than every window that an alert on rates needs (6 h)

@@ -11,7 +11,7 @@ from aiohttp import web
 from support_service.access import component as access
 from support_service.access.timings import AccessTimings
 from support_service.api import component as api
-from support_service.api.services import ApiTimings
+from support_service.api.routing.services import ApiTimings
 from support_service.attachments import component as attachments
 from support_service.attachments.component import AttachmentTimings
 from support_service.audit import component as audit

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from support_service.core.principals import ANONYMOUS, Principal
+from support_service.core.domain.principals import ANONYMOUS, Principal
 
 
 class Authenticator(Protocol):

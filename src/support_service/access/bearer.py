@@ -5,8 +5,8 @@ from typing import Protocol
 
 from opentelemetry.metrics import Counter
 
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.core.principals import Principal
 
 MAX_TOKEN_LENGTH = 8192  # characters; a longer token is refused
 ACCEPTED_LABELS = {"outcome": "accepted"}

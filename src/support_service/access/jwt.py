@@ -17,8 +17,8 @@ from support_service.access.jwks_cache import JwksCache
 from support_service.access.key_source import KeySource
 from support_service.access.strict_json import parse_object
 from support_service.access.timings import JwksTimings
+from support_service.core.domain.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
 from support_service.core.errors import Unauthenticated
-from support_service.core.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
 
 MAX_CACHED_TOKENS = 10_000  # default number of verified tokens in the cache
 MAX_NAME_LENGTH = 128  # characters

@@ -15,8 +15,8 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from support_service.core.domain.principals import CASE_SCOPED_ROLES, Role
 from support_service.core.errors import Unavailable
-from support_service.core.principals import CASE_SCOPED_ROLES, Role
 
 TOKEN_PREFIX = "sup_"  # noqa: S105 - no secret; it lets people and secret scanners recognize a token
 TOKEN_BYTES = 32

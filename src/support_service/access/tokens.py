@@ -13,8 +13,8 @@ from support_service.access.timings import AccessTimings
 from support_service.access.token_file import hash_token, read_token_file
 from support_service.core.background import run_every, run_in_background
 from support_service.core.clock import utc_now
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.core.principals import Principal
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from support_service.api import health
-from support_service.api.endpoint import compile_route
-from support_service.api.services import SERVICES, MetricsAccess
+from support_service.api.routing.endpoint import compile_route
+from support_service.api.routing.services import SERVICES, MetricsAccess
 from support_service.core import background
 from support_service.core.errors import Unavailable
 from support_service.core.urls import format_host

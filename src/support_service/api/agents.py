@@ -1,9 +1,9 @@
 """Agents: their workload."""
 
-from support_service.api.call import Call, Reply
-from support_service.api.problem_groups import DATABASE_PROBLEMS
-from support_service.api.route import Permission, Route, Tag
-from support_service.cases.model import Workload
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
+from support_service.api.routing.route import Permission, Route, Tag
+from support_service.cases.model.case import Workload
 
 TAG = Tag("agents", "Agents: their workload.")
 

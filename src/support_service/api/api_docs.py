@@ -8,8 +8,8 @@ from typing import Any
 from aiohttp import web
 from pydantic import ConfigDict, RootModel
 
-from support_service.api.call import Call
-from support_service.api.route import PUBLIC, Route, Tag
+from support_service.api.routing.call import Call
+from support_service.api.routing.route import PUBLIC, Route, Tag
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"  # base URL of the page's curl examples if no public URL is set
 

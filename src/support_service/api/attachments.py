@@ -7,16 +7,16 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from support_service.api.call import Call, Reply
 from support_service.api.case_presenter import present_attachment
 from support_service.api.cases import CASE
-from support_service.api.problem_groups import BODY_PROBLEMS, CASE_PROBLEMS, DATABASE_PROBLEMS
-from support_service.api.route import Permission, Route, RouteResponse, Tag
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.problem_groups import BODY_PROBLEMS, CASE_PROBLEMS, DATABASE_PROBLEMS
+from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.attachments.model import Attachment as StoredAttachment
 from support_service.attachments.model import content_disposition
-from support_service.cases.model import ApiModel, Attachment
+from support_service.cases.model.case import ApiModel, Attachment
+from support_service.cases.model.vocabulary import Visibility
 from support_service.cases.policy import check_may_attach
-from support_service.cases.vocabulary import Visibility
 from support_service.core.errors import Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.http.problems import problem_response

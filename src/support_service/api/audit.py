@@ -6,18 +6,18 @@ from typing import Annotated, Any
 import pydantic_core
 from pydantic import Field
 
-from support_service.api.call import Call, Reply
 from support_service.api.cases import CASE
-from support_service.api.problem_groups import CASE_PROBLEMS
-from support_service.api.route import Permission, Route, Tag
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.problem_groups import CASE_PROBLEMS
+from support_service.api.routing.route import Permission, Route, Tag
 from support_service.audit import log, store
 from support_service.audit.chain import AuditEntry as Entry
-from support_service.cases import examples
-from support_service.cases.model import ApiModel, example_config
-from support_service.cases.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from support_service.cases.model import examples
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from support_service.core import pagination
+from support_service.core.domain.principals import Role
 from support_service.core.ids import is_valid_id
-from support_service.core.principals import Role
 
 TAG = Tag("audit", "The audit log: who changed what and when, with the values before and after.")
 

@@ -2,15 +2,15 @@
 
 from pydantic import Field
 
-from support_service.api.call import Call, Reply
 from support_service.api.case_presenter import with_attachment_urls, with_timeline
-from support_service.api.etags import KnownTags, etag_header, is_known, live_etag_header
-from support_service.api.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.route import Permission, Route, RouteResponse, Tag
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
+from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
+from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.attachments.model import Attachment
-from support_service.cases.model import ApiModel, Case, CasePage, Ticket
+from support_service.cases.model.case import ApiModel, Case, CasePage, Ticket
+from support_service.cases.model.requests import CaseChange, CaseQuery, NewCase
 from support_service.cases.policy import permission_missing
-from support_service.cases.requests import CaseChange, CaseQuery, NewCase
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.logs import LOG_CASE_ID

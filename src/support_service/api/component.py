@@ -8,9 +8,9 @@ from aiohttp import web
 from support_service.access.authenticator import AnonymousAuthenticator
 from support_service.access.component import AUTHENTICATOR
 from support_service.api.admin import admin_server
-from support_service.api.endpoint import compile_route
 from support_service.api.routes import ROUTES
-from support_service.api.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
+from support_service.api.routing.endpoint import compile_route
+from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
 from support_service.attachments.component import ATTACHMENTS
 from support_service.cases.component import CASE_MASKER, CASES
 from support_service.database.component import DATABASE

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
-from support_service.api.call import Call, Reply
-from support_service.api.problem_groups import JSON_BODY_PROBLEMS
-from support_service.api.route import JSON, Permission, Route, Tag
-from support_service.cases.model import ApiModel, example_config
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.problem_groups import JSON_BODY_PROBLEMS
+from support_service.api.routing.route import JSON, Permission, Route, Tag
+from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
 from support_service.events import envelope
 from support_service.events.inbound_events import (

@@ -7,11 +7,11 @@ from typing import Literal
 from aiohttp import web
 
 from support_service.access.bearer import extract_bearer_token
-from support_service.api.call import Call, Reply
-from support_service.api.endpoint import Headers
-from support_service.api.route import PUBLIC, Route, RouteResponse, Tag
-from support_service.api.services import MetricsAccess, Services
-from support_service.cases.model import ApiModel, example_config
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.endpoint import Headers
+from support_service.api.routing.route import PUBLIC, Route, RouteResponse, Tag
+from support_service.api.routing.services import MetricsAccess, Services
+from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.errors import Forbidden, Unauthenticated
 from support_service.timeline.cache.base import CacheUnavailable
 

@@ -1,13 +1,13 @@
 """Messages of a case, and the changes of its status that may come with one."""
 
-from support_service.api.call import Call, Reply
 from support_service.api.case_presenter import with_attachment_urls
 from support_service.api.cases import CASE, TAG, WRITE
-from support_service.api.etags import etag_header
-from support_service.api.problem_groups import CASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.route import Permission, Route
-from support_service.cases.model import Case, Message, Ticket
-from support_service.cases.requests import Closing, NewMessage, StatusChange
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.etags import etag_header
+from support_service.api.routing.problem_groups import CASE_PROBLEMS, JSON_BODY_PROBLEMS
+from support_service.api.routing.route import Permission, Route
+from support_service.cases.model.case import Case, Message, Ticket
+from support_service.cases.model.requests import Closing, NewMessage, StatusChange
 from support_service.core.optimistic_lock import ExpectedVersions
 
 

@@ -1,12 +1,12 @@
 """The timeline of a case: collect it again."""
 
-from support_service.api.call import Call, Reply
 from support_service.api.case_presenter import with_timeline
 from support_service.api.cases import CASE, TAG
-from support_service.api.etags import live_etag_header
-from support_service.api.problem_groups import CASE_PROBLEMS
-from support_service.api.route import Permission, Route
-from support_service.cases.model import Case
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.etags import live_etag_header
+from support_service.api.routing.problem_groups import CASE_PROBLEMS
+from support_service.api.routing.route import Permission, Route
+from support_service.cases.model.case import Case
 
 
 async def refresh_timeline(call: Call, case_id: str) -> Reply[Case]:

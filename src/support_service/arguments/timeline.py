@@ -1,7 +1,7 @@
 """Arguments of `timeline`, which sets, clears and shows overrides."""
 
 from support_service.arguments.subcommands import Subcommands
-from support_service.core.upstream_services import UPSTREAM_SERVICES, any_of
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, any_of
 
 EXAMPLES = """\
 examples:

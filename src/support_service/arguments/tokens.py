@@ -1,7 +1,7 @@
 """Arguments of `token`."""
 
 from support_service.arguments.subcommands import Subcommands
-from support_service.core.principals import ROLES
+from support_service.core.domain.principals import ROLES
 
 EXAMPLES = """\
 examples:

@@ -2,9 +2,9 @@
 
 from support_service.attachments import store
 from support_service.attachments.store import CaseForUpload
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, case_not_found
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
-from support_service.core.principals import Principal
 from support_service.idempotency.unit_of_work import UnitOfWork
 
 

@@ -9,7 +9,7 @@ from support_service.attachments.maintenance.jobs import AttachmentMaintenance, 
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.attachments.upload_validation import UploadLimits
+from support_service.attachments.upload.validation import UploadLimits
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.http.component import PUBLIC_URL

@@ -13,14 +13,14 @@ from support_service.attachments.model import Attachment, FileTotals, attachment
 from support_service.attachments.removal import remove_attachments
 from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders
 from support_service.attachments.store import CaseForUpload
-from support_service.attachments.upload_slots import UploadSlots
-from support_service.attachments.upload_validation import UploadLimits, UploadValidator
+from support_service.attachments.upload.slots import UploadSlots
+from support_service.attachments.upload.validation import UploadLimits, UploadValidator
 from support_service.audit import log as audit
-from support_service.core.case_vocabulary import SYNTHETIC
+from support_service.core.domain.case_vocabulary import SYNTHETIC
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, NotFound, Unavailable
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
-from support_service.core.principals import Principal
 from support_service.database import Database
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work

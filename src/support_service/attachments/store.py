@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support_service.attachments import ledger
 from support_service.attachments.garbage_queries import add_garbage
 from support_service.attachments.model import Attachment, FileTotals
-from support_service.core.principals import CaseOwnership
+from support_service.core.domain.principals import CaseOwnership
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_deletions, attachments, tickets

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from support_service.audit import log as audit
-from support_service.cases import store
-from support_service.cases.model import Case, Message, Ticket, check_status_change
+from support_service.cases.model.case import Case, Message, Ticket, check_status_change
+from support_service.cases.model.requests import CaseChange, NewMessage
 from support_service.cases.policy import check_may_assign, check_may_write
-from support_service.cases.requests import CaseChange, NewMessage
-from support_service.core import references
-from support_service.core.case_vocabulary import UNSETTLED, Status
+from support_service.cases.store import case_store
+from support_service.core.domain import references
+from support_service.core.domain.case_vocabulary import UNSETTLED, Status
 from support_service.core.errors import Conflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
@@ -40,14 +40,14 @@ class AddedMessage:
 async def add_case(work: UnitOfWork, case: Case, first: Message | None) -> None:
     """Insert a new case, with its first message if it has one."""
     at = case.created_at
-    await store.add_case(work.tx, case, references.reference_rows(case.context), first)
+    await case_store.add_case(work.tx, case, references.reference_rows(case.context), first)
     await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, at, initialMessage=first)
     await audit.record(work, case.id, "case.opened", at, _opening_changes(case, first))
 
 
 async def lock_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions = None) -> Ticket:
     """Lock a case until the unit of work ends, and return it. Raises NotFound and VersionConflict."""
-    ticket = await store.lock(work.tx, case_id) if is_valid_id(case_id) else None
+    ticket = await case_store.lock(work.tx, case_id) if is_valid_id(case_id) else None
     if ticket is None or not work.context.principal.may_see(ticket):
         raise case_not_found(case_id)
     expect_version(ticket.version, expected)
@@ -71,7 +71,7 @@ async def append_message(
     check_may_write(principal, new)
     message = build_message(case_id, new, datetime.now(UTC))
     at, reopened = message.created_at, None
-    state = await store.add_message(work.tx, message) if is_valid_id(case_id) else None
+    state = await case_store.add_message(work.tx, message) if is_valid_id(case_id) else None
     if state is None or not principal.may_see(state):
         raise case_not_found(case_id)  # rolls the message back
     expect_version(state.version - 1, expected)
@@ -86,7 +86,7 @@ async def append_message(
         work.tx, case_id, outbox.CASE_UPDATED, at, changeType="conversation.added", conversation=message
     )
     visibility_changes = (
-        _visibility_changes(message) if await store.update_attachment_visibility(work.tx, message) else {}
+        _visibility_changes(message) if await case_store.update_attachment_visibility(work.tx, message) else {}
     )
     await audit.record(work, case_id, "message.added", at, {**_message_changes(message), **visibility_changes})
     first_answer = message.author_type == "agent" and state.answered_at == at
@@ -113,7 +113,7 @@ async def change_fields(work: UnitOfWork, before: Ticket, changed: dict[str, Any
     if "status" in changed:
         check_status_change(before.status, changed["status"])
     ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC), "version": before.version + 1})
-    await store.update(work.tx, ticket, changed)
+    await case_store.update(work.tx, ticket, changed)
     await _append_change_events(work.tx, before, ticket, changed)
     changes = {to_camel(name): (getattr(before, name), value) for name, value in changed.items()}
     await audit.record(work, ticket.id, _audit_action(before, ticket), ticket.updated_at, changes)

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from support_service.cases.model import ApiModel, Attachment, Message, Ticket
-from support_service.core.case_vocabulary import Status
+from support_service.cases.model.case import ApiModel, Attachment, Message, Ticket
+from support_service.core.domain.case_vocabulary import Status
 from support_service.events import outbox
 
 

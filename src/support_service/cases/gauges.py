@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
-from support_service.cases import case_list
+from support_service.cases.store import case_list
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.cases import TICKET_OLDEST_UNANSWERED, TICKET_OPEN

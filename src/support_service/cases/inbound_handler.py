@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from support_service.audit import log as audit
-from support_service.cases import store
-from support_service.cases.model import Message
-from support_service.core.case_vocabulary import SYNTHETIC
+from support_service.cases.model.case import Message
+from support_service.cases.store import case_store
+from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.ids import new_id
 from support_service.database import Database
 from support_service.events import inbox, outbox
@@ -53,9 +53,11 @@ class InboundEventHandler:
             after = await inbox.begin_applying(work.tx, event)
             if after is None:
                 return None
-            found = await store.lock_cases_with_references(work.tx, event.data.references(), after, self._batch_size)
+            found = await case_store.lock_cases_with_references(
+                work.tx, event.data.references(), after, self._batch_size
+            )
             messages = [_message(case.id, event, at) for case in found]
-            await store.add_bot_messages(work.tx, messages)
+            await case_store.add_bot_messages(work.tx, messages)
             changes = [
                 (each.ticket_id, {"changeType": "conversation.added", "conversation": each}) for each in messages
             ]

@@ -10,10 +10,10 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from support_service.cases.model import Attachment, Case, Message, Ticket
-from support_service.cases.vocabulary import Json
-from support_service.core.case_vocabulary import CHANNELS
-from support_service.core.upstream_services import SERVICE_BY_KIND
+from support_service.cases.model.case import Attachment, Case, Message, Ticket
+from support_service.cases.model.vocabulary import Json
+from support_service.core.domain.case_vocabulary import CHANNELS
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.telemetry.instruments.attachments import CONTENT_TYPES
 from support_service.telemetry.labels import known_or_other
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from support_service.cases.model import Case
-from support_service.cases.requests import NewCase, NewMessage
-from support_service.cases.vocabulary import Visibility
-from support_service.core import references
-from support_service.core.case_vocabulary import SYNTHETIC
+from support_service.cases.model.case import Case
+from support_service.cases.model.requests import NewCase, NewMessage
+from support_service.cases.model.vocabulary import Visibility
+from support_service.core.domain import references
+from support_service.core.domain.case_vocabulary import SYNTHETIC
+from support_service.core.domain.principals import Principal
+from support_service.core.domain.upstream_services import ENTRY_TYPES
 from support_service.core.errors import Forbidden
-from support_service.core.principals import Principal
-from support_service.core.upstream_services import ENTRY_TYPES
 
 RESERVED_ENTRY_TYPES = frozenset({*ENTRY_TYPES, "conversation", "attachment"})
 """Timeline entry types that only services or the conversation may provide; customers may not use them."""

@@ -5,22 +5,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from support_service.audit import log as audit
-from support_service.cases import case_list, changes, store
+from support_service.cases import changes
 from support_service.cases.changes import AddedMessage
-from support_service.cases.model import Case, CasePage, Message, Ticket, Workload
+from support_service.cases.model.case import Case, CasePage, Message, Ticket, Workload
+from support_service.cases.model.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.policy import (
     authorize_new_case,
     check_may_assign,
     permission_missing,
     redact,
 )
-from support_service.cases.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
-from support_service.core import pagination, references
-from support_service.core.case_vocabulary import CHANNELS, SYNTHETIC, UNSETTLED
+from support_service.cases.store import case_list
+from support_service.cases.store import case_store as store
+from support_service.core import pagination
+from support_service.core.domain import references
+from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC, UNSETTLED
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.core.principals import Principal
 from support_service.database import Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
 from support_service.telemetry.instruments import Instruments

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 
 import pydantic_core
 
-from support_service.cases import case_list, store
 from support_service.cases.masking import CaseMasker
-from support_service.cases.requests import MAX_PAGE_SIZE, CaseQuery
+from support_service.cases.model.requests import MAX_PAGE_SIZE, CaseQuery
+from support_service.cases.store import case_list, case_store
 from support_service.commands.runtime.cli_principal import cli_principal
 from support_service.commands.runtime.database import load_migrated_settings
 from support_service.commands.runtime.event_loop import run
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.commands.runtime.progress import show_progress
+from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
-from support_service.core.principals import SYSTEM
 from support_service.idempotency.unit_of_work import WriteContext
 from support_service.privacy.erasure import CustomerErasure
 from support_service.settings import Settings
@@ -87,7 +87,7 @@ async def _export(settings: Settings, *, masked: bool) -> None:
             more = page.more
             for seq, ticket in page.tickets:
                 after = seq
-                case = await store.get(maintenance.database, ticket.id)
+                case = await case_store.get(maintenance.database, ticket.id)
                 if case is not None:  # pragma: no branch - else it was deleted after the page was read
                     line = mask.case(case) if masked else case
                     print(pydantic_core.to_json(line, by_alias=True, inf_nan_mode="null").decode())

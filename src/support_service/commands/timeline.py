@@ -10,8 +10,8 @@ from support_service.commands.runtime.database import run_on_database
 from support_service.commands.runtime.tables import print_table
 from support_service.core import units
 from support_service.core.clock import utc_now
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import ValidationFailed
-from support_service.core.upstream_services import UPSTREAM_SERVICES
 from support_service.database import Database
 from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
 from support_service.settings import Settings

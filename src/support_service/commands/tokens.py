@@ -19,8 +19,8 @@ from support_service.access.token_file import (
 from support_service.commands.runtime.tables import print_table
 from support_service.core import units
 from support_service.core.clock import utc_now
+from support_service.core.domain.principals import CASE_SCOPED_ROLES
 from support_service.core.errors import Conflict, NotFound, ValidationFailed
-from support_service.core.principals import CASE_SCOPED_ROLES
 from support_service.settings import Access
 
 PROPAGATION_NOTE = (

@@ -6,7 +6,7 @@ that return it. Tests compare all three, and the code that raises it, with this 
 
 from typing import NamedTuple
 
-from support_service.core.upstream_services import UPSTREAM_SERVICES, any_of
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, any_of
 
 
 class ProblemCode(NamedTuple):

@@ -23,9 +23,9 @@ def connect(
     Imports only that database's module: PostgreSQL's driver and SQLAlchemy dialect take 0.1 s to import.
     """
     if url.startswith("sqlite:"):
-        from support_service.database.sqlite import SqliteDatabase
+        from support_service.database.sqlite.engine import SqliteDatabase
 
         return SqliteDatabase(url, synchronous=synchronous, measure=measure, timings=timings.sqlite)
-    from support_service.database.postgres import PostgresDatabase
+    from support_service.database.postgres.engine import PostgresDatabase
 
     return PostgresDatabase(url, pool_size=pool_size, measure=measure, timings=timings.postgres)

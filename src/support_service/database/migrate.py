@@ -88,9 +88,9 @@ def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTi
     try:
         if url.startswith("sqlite:"):
             return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), work, timings)
-        from support_service.database import postgres_migrate
+        from support_service.database.postgres import migrate
 
-        return postgres_migrate.run_locked(url, work, timings)
+        return migrate.run_locked(url, work, timings)
     except (TypeError, ValueError) as failure:  # the driver can't parse the URL
         raise invalid_url_error(failure) from failure
     except (OSError, TimeoutError, sa.exc.DBAPIError) as failure:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support_service import __version__
 from support_service.app import build
-from support_service.core.upstream_services import UPSTREAM_SERVICES, url_variable
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.database import migrate
 from support_service.demo.samples import open_samples
 from support_service.demo.services import simulated_service

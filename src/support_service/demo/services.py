@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from support_service.core.upstream_services import OBJECTS, UpstreamService
+from support_service.core.domain.upstream_services import OBJECTS, UpstreamService
 from support_service.timeline.sources.registry import SOURCES
 
 STARTED = datetime.now(UTC).replace(microsecond=0)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from support_service.core.references import MAX_REFERENCE_LENGTH
+from support_service.core.domain.references import MAX_REFERENCE_LENGTH
 
 
 def _number_to_text(value: object) -> object:

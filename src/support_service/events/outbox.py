@@ -11,7 +11,7 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.core.case_vocabulary import SYNTHETIC
+from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.ids import new_id
 from support_service.database import Transaction
 from support_service.database.compiled import compiled

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from support_service.core.background import run_every, run_in_background
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, ValidationFailed
 from support_service.core.ids import new_id
-from support_service.core.principals import Principal
 from support_service.database import Database
 from support_service.database.batches import delete_in_batches
 from support_service.idempotency import store

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from support_service.core.principals import SYSTEM, Principal
+from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.database import Database, Transaction
 from support_service.idempotency import store
 from support_service.idempotency.claims import IdempotencyClaim, key_in_use_error

@@ -16,8 +16,8 @@ from support_service.attachments.model import Attachment
 from support_service.attachments.removal import audit_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
-from support_service.core.case_vocabulary import SYNTHETIC
 from support_service.core.clock import utc_now
+from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.errors import NotFound
 from support_service.database import Database
 from support_service.events import erasure as events

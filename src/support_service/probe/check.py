@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from support_service.core.case_vocabulary import SYNTHETIC
+from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.probe.report import CheckReport, Step
 from support_service.telemetry.instruments.probe import PROBE_STEPS
 

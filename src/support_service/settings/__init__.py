@@ -11,7 +11,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from support_service.core.upstream_services import UpstreamService
+from support_service.core.domain.upstream_services import UpstreamService
 from support_service.settings import opentelemetry
 from support_service.settings.sections import (
     Access,

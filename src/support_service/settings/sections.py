@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from support_service.core import units
-from support_service.core.upstream_services import UPSTREAM_SERVICES, url_variable
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.settings.values import (
     Algorithms,
     BaseUrl,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from cachetools import TTLCache
 
-from support_service.core.principals import Principal
-from support_service.core.references import SourceReferences, SourceStatus
-from support_service.core.upstream_services import UPSTREAM_SERVICES, UpstreamService
+from support_service.core.domain.principals import Principal
+from support_service.core.domain.references import SourceReferences, SourceStatus
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline.cache.base import CacheUnavailable, SnapshotStore
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache

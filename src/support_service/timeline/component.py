@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from support_service.core.background import run_every, run_in_background
-from support_service.core.upstream_services import UpstreamService
+from support_service.core.domain.upstream_services import UpstreamService
 from support_service.database.component import DATABASE
 from support_service.settings.sections import Timeline
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, TRACING

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from support_service.audit import log as audit
 from support_service.core.clock import utc_now
+from support_service.core.domain.principals import Principal
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import Unavailable
-from support_service.core.principals import Principal
-from support_service.core.upstream_services import UPSTREAM_SERVICES
 from support_service.database import Database, Reader
 from support_service.database.tables import timeline_levers
 from support_service.idempotency.unit_of_work import UnitOfWork

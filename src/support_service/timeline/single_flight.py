@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from support_service.core.background import run_in_background
-from support_service.core.upstream_services import UpstreamService
+from support_service.core.domain.upstream_services import UpstreamService
 from support_service.timeline.cache.base import CacheUnavailable, Lease
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
 from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshot, Snapshots, newer_snapshots

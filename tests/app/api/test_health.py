@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from support_service.api.services import ApiTimings
+from support_service.api.routing.services import ApiTimings
 from support_service.core.errors import Unavailable
 from support_service.database.component import DATABASE
 from support_service.http.component import READINESS

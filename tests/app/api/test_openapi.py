@@ -10,14 +10,14 @@ import pytest
 from support_service.api.openapi import document as openapi
 from support_service.api.openapi import headers, page
 from support_service.api.openapi.lint import gaps
-from support_service.api.problem_groups import (
+from support_service.api.routes import ROUTES
+from support_service.api.routing.problem_groups import (
     ADMISSION_PROBLEMS,
     AUTHENTICATION_PROBLEMS,
     COMMON_PROBLEMS,
     IDEMPOTENCY_PROBLEMS,
 )
-from support_service.api.route import PUBLIC
-from support_service.api.routes import ROUTES
+from support_service.api.routing.route import PUBLIC
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.telemetry.http import UNMEASURED_PATHS
 from tests.support.calls import open_case, upload

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from support_service.cases import store as cases_store
+from support_service.cases.store import case_store as cases_store
 from support_service.database.tables import attachment_leftovers, tickets
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, form, open_case, read_case, stored_files, upload

@@ -7,9 +7,9 @@ import aiohttp
 import pytest
 
 from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
-from support_service.api.route import PUBLIC
 from support_service.api.routes import ROUTES
-from support_service.core.principals import ROLES
+from support_service.api.routing.route import PUBLIC
+from support_service.core.domain.principals import ROLES
 from support_service.database.component import DATABASE
 from support_service.database.tables import tickets
 from tests.conftest import both_databases

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
-from support_service.core.case_vocabulary import CHANNELS
+from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.telemetry.instruments import INSTRUMENTS
 from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED, CONTENT_TYPES
 from support_service.telemetry.instruments.timeline import SOURCE_OUTCOMES

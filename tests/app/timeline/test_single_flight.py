@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from redis import Redis
 
-from support_service.core import references
-from support_service.core.references import SourceReferences
+from support_service.core.domain import references
+from support_service.core.domain.references import SourceReferences
 from support_service.database.component import DATABASE
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
 from support_service.timeline import overrides

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import aiohttp
 
-from support_service.core.principals import SYSTEM
+from support_service.core.domain.principals import SYSTEM
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.support.attachments.streams import stream
 from tests.support.calls import eventually, form

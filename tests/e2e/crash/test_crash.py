@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from support_service import database as databases
-from support_service.cases.requests import Closing, NewCase
+from support_service.cases.model.requests import Closing, NewCase
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.e2e.crash import victim
 from tests.e2e.crash.scenarios import SCENARIOS, Scenario

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from support_service import database as databases
 from support_service.audit import sealer
 from support_service.audit.verify import verify_chain
-from support_service.cases import store
-from support_service.cases.requests import NewCase
+from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
+from support_service.cases.store import case_store
 from support_service.database.tables import idempotency_keys, tickets
 from support_service.idempotency.claims import IdempotencyService
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
@@ -42,7 +42,7 @@ WATCHED = {
         "idempotency/claims.py",
         "idempotency/store.py",
         "idempotency/unit_of_work.py",
-        "api/idempotency.py",
+        "api/routing/idempotency.py",
     )
 }
 WRITES = {
@@ -128,7 +128,7 @@ async def _answers_or_ended(session, process):
 async def _effects(database, case_id):
     """Return how often the write was applied."""
     others = await database.fetch_one(sa.select(sa.func.count()).where(tickets.c.id != case_id))
-    case = await store.get(database, case_id)
+    case = await case_store.get(database, case_id)
     return others[0] + max(len(case.messages), len(case.attachments))
 
 

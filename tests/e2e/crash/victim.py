@@ -20,7 +20,7 @@ PACKAGE = Path(support_service.__file__).parent
 COMMANDS = (attachments, offload, server)
 WATCHED = {
     *(str(path) for path in (PACKAGE / "attachments").rglob("*.py")),
-    str(PACKAGE / "database" / "sqlite.py"),
+    str(PACKAGE / "database" / "sqlite" / "engine.py"),
     str(PACKAGE / "api" / "attachments.py"),
     str(PACKAGE / "http" / "uploads.py"),
 }

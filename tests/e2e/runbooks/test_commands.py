@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from support_service.arguments.parser import parser
-from support_service.core.references import SourceReferences
+from support_service.core.domain.references import SourceReferences
 from support_service.timeline.sources.registry import SOURCES
 from tests.support.promql import ROOT
 from tests.unit.runbooks.test_runbooks import BLOCK, ENGLISH, PAGES, blocks, text

@@ -13,8 +13,8 @@ from support_service.attachments.maintenance.garbage import GarbageCollector, Ga
 from support_service.attachments.maintenance.offload import DELETE_GRACE
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import FileTotals
+from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import NotFound, Unavailable
-from support_service.core.principals import SYSTEM
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED

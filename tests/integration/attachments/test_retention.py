@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
 from support_service.attachments.maintenance.retention_queries import list_expired
 from support_service.attachments.model import FileTotals, attachment_url
-from support_service.cases.requests import Closing, NewCase
+from support_service.cases.model.requests import Closing, NewCase
 from support_service.database.tables import attachment_deletions, outbox
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases

@@ -175,7 +175,7 @@ async def test_a_slow_client_is_no_stalled_server(impatient, monkeypatch):
     """The time in which the client sends nothing is not the server's."""
     storage = impatient(stall=0.2)
     now = [1000.0]
-    monkeypatch.setattr("support_service.attachments.hashing_stream.monotonic", lambda: now[0])
+    monkeypatch.setattr("support_service.attachments.upload.hashing_stream.monotonic", lambda: now[0])
 
     async def slow():
         yield b"x" * PART_BYTES

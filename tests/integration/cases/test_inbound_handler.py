@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases import store
+from support_service.cases.store import case_store as store
 from tests.unit.cases.test_store import add_cases, ticket  # noqa: F401 - a fixture
 
 READ = sa.text(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.api.services import ApiTimings
+from support_service.api.routing.services import ApiTimings
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from tests.support.calls import eventually, expect_problem, open_case, read_case, upload
 from tests.support.process import running

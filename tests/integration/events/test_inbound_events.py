@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from support_service.cases.component import CASES
 from support_service.cases.service import CaseLimits
-from support_service.cases.store import MIN_MESSAGE_BYTES
+from support_service.cases.store.case_store import MIN_MESSAGE_BYTES
 from support_service.database.tables import tickets
 from support_service.events.consumer import ConsumerTimings
 from tests.conftest import both_databases

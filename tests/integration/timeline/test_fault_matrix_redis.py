@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from redis.asyncio import Redis
 
-from support_service.core import references
+from support_service.core.domain import references
 from support_service.settings import Settings
 from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache

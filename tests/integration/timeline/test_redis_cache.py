@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.core.references import SourceReferences
+from support_service.core.domain.references import SourceReferences
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.snapshots import Snapshot, cache_key
 from tests.support.calls import eventually, open_case, read_detail, refresh

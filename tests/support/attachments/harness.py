@@ -14,8 +14,8 @@ from support_service.attachments.maintenance.scrub import Scrubber
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.storage.s3 import S3AttachmentStorage
-from support_service.attachments.upload_validation import UploadLimits
-from support_service.cases.requests import NewCase
+from support_service.attachments.upload.validation import UploadLimits
+from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.support.attachments.streams import read, stream

@@ -11,8 +11,8 @@ from joserfc.jwk import generate_key
 from support_service.access.key_source import create_key_source
 from support_service.access.keys import parse_key_set
 from support_service.access.timings import JwksTimings
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.core.principals import Principal
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 
 

@@ -4,11 +4,11 @@ import pytest
 from aiohttp import web
 from pydantic import BaseModel
 
-from support_service.api.call import Call, Reply
-from support_service.api.endpoint import Headers, compile_route
-from support_service.api.etags import KnownTags
-from support_service.api.route import PUBLIC, Permission, Route, Tag
 from support_service.api.routes import ROUTES
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.endpoint import Headers, compile_route
+from support_service.api.routing.etags import KnownTags
+from support_service.api.routing.route import PUBLIC, Permission, Route, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
 
 

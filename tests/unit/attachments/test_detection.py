@@ -2,7 +2,7 @@
 
 import puremagic
 
-from support_service.attachments.detection import detect
+from support_service.attachments.upload.detection import detect
 
 
 def test_what_the_table_fails_at_has_no_type(monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.attachments.hashing_stream import HashingStream, StreamStopped
+from support_service.attachments.upload.hashing_stream import HashingStream, StreamStopped
 from tests.support.attachments.streams import stream
 
 

@@ -6,8 +6,8 @@ import zipfile
 
 import pytest
 
-from support_service.attachments.mime_types import ALIASES, SHARED_CONTAINERS
-from support_service.attachments.upload_validation import UploadLimits, UploadValidator
+from support_service.attachments.upload.mime_types import ALIASES, SHARED_CONTAINERS
+from support_service.attachments.upload.validation import UploadLimits, UploadValidator
 from support_service.core.errors import UnsupportedMediaType
 
 OOXML = "application/vnd.openxmlformats-officedocument."

@@ -8,11 +8,11 @@ from support_service.attachments import ledger
 from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.attachments.upload_validation import UploadLimits
-from support_service.cases.requests import NewCase
+from support_service.attachments.upload.validation import UploadLimits
+from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
+from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, ValidationFailed
-from support_service.core.principals import SYSTEM
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases
 from tests.support.calls import stored_files

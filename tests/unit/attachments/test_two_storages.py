@@ -18,7 +18,7 @@ from support_service.attachments.maintenance.scrub import Scrubber
 from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.cases.requests import Closing, NewCase
+from support_service.cases.model.requests import Closing, NewCase
 from support_service.core.errors import Unavailable
 from support_service.database.tables import attachment_ledger
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT

@@ -4,9 +4,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from support_service.attachments.upload_slots import UploadSlots
+from support_service.attachments.upload.slots import UploadSlots
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
-from support_service.core.principals import Principal
 
 
 @pytest.mark.parametrize("role", ["customer", "agent"])

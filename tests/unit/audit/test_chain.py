@@ -15,7 +15,7 @@ from support_service.audit import chain, log, sealer, store
 from support_service.audit.chain import GENESIS, ChainHead
 from support_service.audit.sealer import Sealer, SealerTimings
 from support_service.audit.verify import VerifyLimits, verify_chain
-from support_service.core.principals import Principal
+from support_service.core.domain.principals import Principal
 from support_service.database.tables import audit_head, audit_log
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, WriteContext, unit_of_work
 from support_service.telemetry.component import METRICS

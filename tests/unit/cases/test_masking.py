@@ -3,8 +3,8 @@
 import pytest
 
 from support_service.cases.masking import KNOWN_MEMBER_NAMES, MASKED, PSEUDONYM_LENGTH, CaseMasker
-from support_service.core.references import SourceReferences
-from support_service.core.upstream_services import OBJECTS, UPSTREAM_SERVICES
+from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.upstream_services import OBJECTS, UPSTREAM_SERVICES
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS, SOURCES
 
 

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases.gauges import CaseGauges, GaugeTimings
-from support_service.cases.requests import Closing, NewCase, NewMessage, StatusChange
+from support_service.cases.model.requests import Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
 from support_service.database.tables import tickets
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT

@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 from pydantic_core import to_json
 
-from support_service.cases.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
+from support_service.cases.model.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseLimits, CaseService
-from support_service.cases.store import MIN_MESSAGE_BYTES
+from support_service.cases.store.case_store import MIN_MESSAGE_BYTES
+from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound
-from support_service.core.principals import SYSTEM
 from support_service.database.tables import inbound_events, tickets
 from support_service.events import inbox
 from support_service.events.inbox import InboxTimings

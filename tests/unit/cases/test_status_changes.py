@@ -7,11 +7,11 @@ from typing import get_args
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.model import ALLOWED_STATUS_CHANGES, Status, check_status_change
-from support_service.cases.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
+from support_service.cases.model.case import ALLOWED_STATUS_CHANGES, Status, check_status_change
+from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
+from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict
-from support_service.core.principals import SYSTEM
 from support_service.database.tables import outbox
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
 from tests.conftest import both_databases

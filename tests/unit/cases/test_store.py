@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases import case_list, store
-from support_service.cases.model import Message, Ticket
-from support_service.cases.requests import CaseQuery
-from support_service.cases.search import search_words
-from support_service.core.principals import SYSTEM
+from support_service.cases.model.case import Message, Ticket
+from support_service.cases.model.requests import CaseQuery
+from support_service.cases.store import case_list, case_store
+from support_service.cases.store.search import search_words
+from support_service.core.domain.principals import SYSTEM
 from support_service.database.tables import ticket_references
 from tests.conftest import both_databases
 
@@ -47,8 +47,8 @@ def message(number=1, case=1, **fields):
 
 def state_after(answered_at, *messages):
     """Return the state of a case after these messages were added."""
-    size = store.MIN_MESSAGE_BYTES * len(messages)
-    return store.CaseState(AT, answered_at, "email", "open", None, None, None, 1 + len(messages), size)
+    size = case_store.MIN_MESSAGE_BYTES * len(messages)
+    return case_store.CaseState(AT, answered_at, "email", "open", None, None, None, 1 + len(messages), size)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def add_cases(database):
     async def add_cases(*stored, references=()):
         async with database.transaction() as tx:
             for each in stored:
-                await store.add_case(tx, each, references)
+                await case_store.add_case(tx, each, references)
 
     return add_cases
 
@@ -83,15 +83,15 @@ async def test_case_is_read_as_it_was_stored(database, add_cases):
     messages = [message(number, message=f"{number} 😀", metadata={"n": [number]}) for number in range(12)]
     async with database.transaction() as tx:
         for each in messages:
-            await store.add_message(tx, each)
-        await store.add_message(tx, message(99, case=2))
-    case = await store.get(database, "case-1")
+            await case_store.add_message(tx, each)
+        await case_store.add_message(tx, message(99, case=2))
+    case = await case_store.get(database, "case-1")
     assert Ticket.model_construct(**{name: getattr(case, name) for name in Ticket.model_fields}) == stored.model_copy(
         update={"version": 13}
     )
     assert case.messages == messages
     assert case.attachments == []
-    assert await store.get(database, "nobody") is None
+    assert await case_store.get(database, "nobody") is None
 
 
 async def test_update_writes_only_the_named_fields(database, add_cases):
@@ -99,9 +99,9 @@ async def test_update_writes_only_the_named_fields(database, add_cases):
     await add_cases(ticket())
     later = ticket(subject="New", status="closed", priority="high", updated_at=AT + timedelta(hours=1))
     async with database.transaction() as tx:
-        assert (await store.lock(tx, "case-1")).subject == "Đơn hàng"
-        await store.update(tx, later, {"subject"})
-    case = await store.get(database, "case-1")
+        assert (await case_store.lock(tx, "case-1")).subject == "Đơn hàng"
+        await case_store.update(tx, later, {"subject"})
+    case = await case_store.get(database, "case-1")
     assert (case.subject, case.status, case.priority) == ("New", "open", "normal")
     assert case.updated_at == AT + timedelta(hours=1)
     assert await listed(database, CaseQuery(q="new")) == (["case-1"], False)
@@ -118,7 +118,7 @@ async def test_references_lead_to_their_case(database, add_cases):
         ("case-2", "order", "ORD-1"),
     ]
     async with database.transaction() as tx:
-        await store.replace_references(tx, "case-1", [("shipment", "SHP-1")])
+        await case_store.replace_references(tx, "case-1", [("shipment", "SHP-1")])
     assert await references(database) == [("case-1", "shipment", "SHP-1"), ("case-2", "order", "ORD-1")]
 
 
@@ -162,11 +162,11 @@ async def test_adding_a_message_updates_its_case(database, add_cases):
     answer = message(2, created_at=later, message="đ\n", metadata={"a": ["đ", 1]}, attachment_uri="/a")
     another = message(3, created_at=later + timedelta(days=1))
     async with database.transaction() as tx:
-        assert await store.add_message(tx, asked) == state_after(None, asked)
-        assert await store.add_message(tx, answer) == state_after(later, asked, answer)
-        assert await store.add_message(tx, another) == state_after(later, asked, answer, another)
-        assert await store.add_message(tx, message(4, case=7)) is None
-    assert (await store.get(database, "case-1")).updated_at == later + timedelta(days=1)
+        assert await case_store.add_message(tx, asked) == state_after(None, asked)
+        assert await case_store.add_message(tx, answer) == state_after(later, asked, answer)
+        assert await case_store.add_message(tx, another) == state_after(later, asked, answer, another)
+        assert await case_store.add_message(tx, message(4, case=7)) is None
+    assert (await case_store.get(database, "case-1")).updated_at == later + timedelta(days=1)
 
 
 async def test_workload_counts_the_cases_of_an_agent_by_status(database, add_cases):

@@ -9,7 +9,7 @@ from support_service.arguments import argument_types
 from support_service.arguments.parser import parser
 from support_service.arguments.subcommands import LazyCommand
 from support_service.commands import timeline
-from support_service.core.upstream_services import UPSTREAM_SERVICES
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.timeline.overrides import OVERRIDE_NAMES
 from tests.support.command_list import every_command
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.core.references import (
+from support_service.core.domain.references import (
     MAX_REFERENCE_LENGTH,
     SourceReferences,
     reference_rows,

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from support_service.database.sqlite import SqliteDatabase
+from support_service.database.sqlite.engine import SqliteDatabase
 from support_service.database.tables import audit_head
 from support_service.database.timings import SqliteTimings
 from tests.support.calls import eventually

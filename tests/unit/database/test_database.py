@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from support_service import database as databases
 from support_service.attachments import ledger
 from support_service.attachments import store as attachment_store
-from support_service.cases import store as case_store
+from support_service.cases.store import case_store
 from support_service.core.errors import Unavailable
 from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_ledger, attachments, messages, ticket_references, tickets

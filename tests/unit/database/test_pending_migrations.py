@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service import database as databases
-from support_service.cases import store
+from support_service.cases.store import case_store as store
 from support_service.database import migrate
 from support_service.database.dialect import UtcDateTime
 from support_service.database.tables import tickets

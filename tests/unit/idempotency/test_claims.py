@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from support_service.audit import log
 from support_service.audit import store as audit_store
+from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, ValidationFailed
-from support_service.core.principals import SYSTEM, Principal
 from support_service.database.tables import idempotency_keys
 from support_service.idempotency import store
 from support_service.idempotency.claims import IdempotencyService, IdempotencyTimings, StoredResponse, stored_key

@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.audit import log
+from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict
-from support_service.core.principals import SYSTEM
 from support_service.database.tables import idempotency_keys, timeline_levers
 from support_service.idempotency.claims import IdempotencyService
 from support_service.idempotency.unit_of_work import WriteContext, unit_of_work

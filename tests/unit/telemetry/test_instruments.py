@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.core.case_vocabulary import CHANNELS
+from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.telemetry import labels
 from support_service.telemetry.instruments import INSTRUMENTS, Instruments
 from support_service.telemetry.instruments.attachments import ATTACHMENT_BACKLOG

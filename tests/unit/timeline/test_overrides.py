@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support_service.core.principals import Principal
+from support_service.core.domain.principals import Principal
 from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.overrides import Override, Overrides

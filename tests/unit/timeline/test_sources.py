@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 
-from support_service.core.references import SourceReferences
+from support_service.core.domain.references import SourceReferences
 from support_service.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
 from support_service.timeline.sources.answers import CallFailure
 from support_service.timeline.sources.client import MAX_CALLS, SourceClient

@@ -10,14 +10,14 @@ from pydantic import BaseModel
 from support_service import __version__
 from support_service.api.openapi import headers, schemas
 from support_service.api.openapi.headers import Header
-from support_service.api.problem_groups import (
+from support_service.api.routes import ROUTES
+from support_service.api.routing.problem_groups import (
     ADMISSION_PROBLEMS,
     AUTHENTICATION_PROBLEMS,
     COMMON_PROBLEMS,
     IDEMPOTENCY_PROBLEMS,
 )
-from support_service.api.route import JSON, PUBLIC, Route
-from support_service.api.routes import ROUTES
+from support_service.api.routing.route import JSON, PUBLIC, Route
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.http.problems import Problem
 from support_service.telemetry.http import UNMEASURED_PATHS

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from support_service.api.route import Route
+from support_service.api.routing.route import Route
 from support_service.http.problems import Problem
 
 TEMPLATE = "#/components/schemas/{model}"

@@ -16,8 +16,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from support_service.attachments.hashing_stream import HashingStream
 from support_service.attachments.storage.base import FileInfo, ResponseHeaders, StoredFile, new_key, unreadable_error
+from support_service.attachments.upload.hashing_stream import HashingStream
 from support_service.core.errors import Unavailable
 
 PART_BYTES = 5 * 1024 * 1024  # bytes; the smallest part that S3 accepts. A smaller file is sent in one request

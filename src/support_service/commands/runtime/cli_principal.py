@@ -3,7 +3,7 @@
 import os
 import pwd
 
-from support_service.core.principals import Principal
+from support_service.core.domain.principals import Principal
 
 
 def cli_principal() -> Principal:

@@ -1,6 +1,6 @@
 """Instruments of cases and their messages."""
 
-from support_service.core import case_vocabulary
+from support_service.core.domain import case_vocabulary
 from support_service.telemetry.instruments.spec import InstrumentSpec
 from support_service.telemetry.labels import OTHER
 

@@ -1,6 +1,6 @@
 """Instruments of the timeline: reads, the cache, and calls to the upstream services."""
 
-from support_service.core.upstream_services import UPSTREAM_SERVICES
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.telemetry.instruments.spec import InstrumentSpec
 
 SOURCE_OUTCOMES = ("ok", "not_found", "timeout", "error", "invalid", "open")

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from zlib import crc32
 
-from support_service.core.references import SourceReferences
-from support_service.core.upstream_services import UpstreamService
+from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.upstream_services import UpstreamService
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.base import CacheUnavailable, Lease, SnapshotStore

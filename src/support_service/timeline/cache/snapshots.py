@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pydantic_core
 
-from support_service.core.references import SourceReferences
-from support_service.core.upstream_services import UpstreamService
+from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.upstream_services import UpstreamService
 from support_service.timeline.cache.base import REVISION_PATTERN
 from support_service.timeline.merge import Entry
 

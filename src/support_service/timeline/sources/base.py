@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from support_service.core.references import SourceReferences
-from support_service.core.upstream_services import OBJECTS, UpstreamService
+from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.upstream_services import OBJECTS, UpstreamService
 from support_service.timeline.merge import Entry, normalise_time
 
 MAX_ITEMS_PER_ORDER = 50  # objects requested for one order

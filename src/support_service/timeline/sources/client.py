@@ -10,9 +10,9 @@ import aiohttp
 import pydantic_core
 from yarl import URL
 
+from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.json_limits import exceeds_depth, has_too_many_containers
-from support_service.core.references import SourceReferences
-from support_service.core.upstream_services import UPSTREAM_SERVICES
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.timeline import BREAKER_STATES
 from support_service.telemetry.traces import propagation_headers

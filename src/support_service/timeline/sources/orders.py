@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from support_service.core.references import SourceReferences
+from support_service.core.domain.references import SourceReferences
 from support_service.timeline.merge import Entry, normalise_time
 from support_service.timeline.sources.base import Source, SourceCall, object_reader, path_segment, require_objects
 

@@ -1,6 +1,6 @@
 """The registry of timeline sources: the source of each upstream service, and what others need to know of all."""
 
-from support_service.core.upstream_services import OBJECTS, UpstreamService
+from support_service.core.domain.upstream_services import OBJECTS, UpstreamService
 from support_service.timeline.sources import fulfillment, orders, payments
 from support_service.timeline.sources.base import Source
 

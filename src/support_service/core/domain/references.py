@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on only
 
-from support_service.core.upstream_services import SERVICE_BY_KIND, UpstreamService
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND, UpstreamService
 
 MAX_REFERENCE_LENGTH = 200  # characters of an id
 

@@ -15,8 +15,8 @@ import pydantic_core
 from aiohttp import web
 from multidict import istr
 
-from support_service.api.call import Call
-from support_service.api.route import Route
+from support_service.api.routing.call import Call
+from support_service.api.routing.route import Route
 from support_service.attachments.model import clean_filename
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import is_valid_id

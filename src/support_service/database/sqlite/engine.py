@@ -21,9 +21,9 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
 from support_service.database.dialect import to_json
-from support_service.database.group_commit import GroupCommit
 from support_service.database.protocols import DATABASE_BUSY, Parameters, Row, measured
-from support_service.database.sqlite_connection import SqliteConnection, SqliteTransaction
+from support_service.database.sqlite.connection import SqliteConnection, SqliteTransaction
+from support_service.database.sqlite.group_commit import GroupCommit
 from support_service.database.timings import SqliteTimings
 from support_service.telemetry.stores import RecordOperation, discard_operation
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import pydantic_core
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from support_service.core import case_vocabulary
+from support_service.core.domain import case_vocabulary
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.json_limits import JSON_STRING
-from support_service.core.upstream_services import SERVICE_BY_KIND
 
 Visibility = Annotated[
     Literal["public", "internal"],

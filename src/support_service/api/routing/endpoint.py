@@ -21,14 +21,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDictProxy, istr
 
-from support_service.api.call import Call, Reply
-from support_service.api.etags import KnownTags, if_match_versions, known_tags
-from support_service.api.idempotency import IDEMPOTENCY_KEY, respond_once
-from support_service.api.route import PUBLIC, Route
-from support_service.api.services import SERVICES
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags
+from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_once
+from support_service.api.routing.route import PUBLIC, Route
+from support_service.api.routing.services import SERVICES
+from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import Forbidden
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.core.principals import ANONYMOUS
 from support_service.http.instrumentation import REQUEST_ID
 from support_service.http.json_body import json_response, read_body_and_query, read_model, read_query
 

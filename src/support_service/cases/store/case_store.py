@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.cases.model import Case, Message, Ticket
-from support_service.cases.projections import CASE_JSON, TICKET_JSON
-from support_service.cases.search import search_text
-from support_service.cases.vocabulary import length_without_exponents
-from support_service.core.case_vocabulary import UNSETTLED
+from support_service.cases.model.case import Case, Message, Ticket
+from support_service.cases.model.vocabulary import length_without_exponents
+from support_service.cases.store.projections import CASE_JSON, TICKET_JSON
+from support_service.cases.store.search import search_text
+from support_service.core.domain.case_vocabulary import UNSETTLED
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
 from support_service.database.dialect import UtcDateTime

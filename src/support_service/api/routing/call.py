@@ -6,9 +6,9 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from support_service.api.route import Scope
-from support_service.api.services import Services
-from support_service.core.principals import Principal
+from support_service.api.routing.route import Scope
+from support_service.api.routing.services import Services
+from support_service.core.domain.principals import Principal
 from support_service.idempotency.claims import IdempotencyClaim
 from support_service.idempotency.unit_of_work import WriteContext
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from support_service.database.postgres import driver_url
+from support_service.database.postgres.engine import driver_url
 from support_service.database.protocols import invalid_url_error, unusable_database_error
 from support_service.database.timings import MigrationTimings
 

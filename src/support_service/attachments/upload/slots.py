@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError, Unavailable
-from support_service.core.principals import Principal
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.attachments import ATTACHMENT_UPLOADS, REJECTIONS
 from support_service.telemetry.labels import known_or_other

@@ -5,8 +5,8 @@ from typing import NewType
 
 from multidict import CIMultiDictProxy, istr
 
-from support_service.api.call import Call
-from support_service.cases.model import Ticket
+from support_service.api.routing.call import Call
+from support_service.cases.model.case import Ticket
 from support_service.core.optimistic_lock import ExpectedVersions
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")

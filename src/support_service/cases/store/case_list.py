@@ -8,12 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.cases.model import MAX_PAGE_BYTES, Ticket
-from support_service.cases.projections import TICKET_JSON
-from support_service.cases.requests import CaseQuery
-from support_service.cases.search import search_words
-from support_service.core.case_vocabulary import SYNTHETIC, UNSETTLED
-from support_service.core.principals import Principal
+from support_service.cases.model.case import MAX_PAGE_BYTES, Ticket
+from support_service.cases.model.requests import CaseQuery
+from support_service.cases.store.projections import TICKET_JSON
+from support_service.cases.store.search import search_words
+from support_service.core.domain.case_vocabulary import SYNTHETIC, UNSETTLED
+from support_service.core.domain.principals import Principal
 from support_service.database import Reader
 from support_service.database.dialect import octets, search_matches
 from support_service.database.pages import limit_by_bytes

@@ -6,9 +6,9 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from support_service.cases import examples
-from support_service.cases.model import ApiModel, example_config
-from support_service.cases.vocabulary import (
+from support_service.cases.model import examples
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.vocabulary import (
     Channel,
     Context,
     Description,
@@ -22,7 +22,7 @@ from support_service.cases.vocabulary import (
     Uri,
     Visibility,
 )
-from support_service.core.case_vocabulary import AuthorType, Status
+from support_service.core.domain.case_vocabulary import AuthorType, Status
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200

@@ -7,12 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
-from support_service.cases import examples
-from support_service.cases.vocabulary import Json, Priority, Visibility
-from support_service.core.case_vocabulary import AuthorType, Status
+from support_service.cases.model import examples
+from support_service.cases.model.vocabulary import Json, Priority, Visibility
+from support_service.core.domain.case_vocabulary import AuthorType, Status
+from support_service.core.domain.references import SourceStatus
+from support_service.core.domain.upstream_services import ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Conflict
-from support_service.core.references import SourceStatus
-from support_service.core.upstream_services import ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 
 # Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
 ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from support_service.attachments.detection import HEAD_BYTES, detect
-from support_service.attachments.mime_types import detected_type_allowed, type_allowed
 from support_service.attachments.model import clean_content_type, clean_filename
+from support_service.attachments.upload.detection import HEAD_BYTES, detect
+from support_service.attachments.upload.mime_types import detected_type_allowed, type_allowed
 from support_service.core.errors import RequestTooLarge, UnsupportedMediaType, ValidationFailed
 
 

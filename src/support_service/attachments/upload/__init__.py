@@ -1,0 +1,1 @@
+"""Parts of an upload: slots, validation, type detection and hashing."""

@@ -1,0 +1,1 @@
+"""SQL of cases: reads, changes, the list and its search."""
