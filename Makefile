@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format catalogue rules dashboards drill drill-short bench slow-clients siege lock clean
+.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format configuration catalogue rules dashboards drill drill-short bench slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,7 @@ lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 	$(BIN)/support-service openapi --check
+	$(BIN)/python docs/configuration.py --check
 	$(BIN)/python observability/catalogue.py --check
 	$(BIN)/python -m observability.rules --check
 	$(BIN)/python -m observability.prometheus_rule --check
@@ -81,6 +82,9 @@ lint: install ## Check format, lint rules, types and import layers
 format: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+configuration: install ## Write docs/configuration.md again, from the settings
+	$(BIN)/python docs/configuration.py
 
 catalogue: install ## Write observability/metrics.md again, from the table of instruments
 	$(BIN)/python observability/catalogue.py

@@ -8,7 +8,7 @@ from aiohttp import web
 from support_service.access.authenticator import AnonymousAuthenticator, Authenticator
 from support_service.access.bearer import BearerAuthenticator, TokenVerifier
 from support_service.access.timings import AccessTimings
-from support_service.settings.sections import Access
+from support_service.settings.process import Access
 from support_service.telemetry.component import INSTRUMENTS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.access import ACCESS_KEYS_AGE

@@ -18,7 +18,8 @@ from support_service.events.component import EVENT_CONSUMER
 from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
 from support_service.http.uploads import UploadOptions
 from support_service.idempotency.component import CLAIMS
-from support_service.settings.sections import Access, Attachments, Events
+from support_service.settings.process import Access
+from support_service.settings.resources import Attachments, Events
 from support_service.telemetry.component import METRICS, REQUEST_METRICS
 from support_service.timeline.component import CACHE, TIMELINE
 

@@ -13,7 +13,7 @@ from support_service.attachments.upload.validation import UploadLimits
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.http.component import PUBLIC_URL
-from support_service.settings.sections import Attachments, ObjectStore
+from support_service.settings.resources import Attachments, ObjectStore
 from support_service.telemetry.component import INSTRUMENTS
 
 ATTACHMENTS = web.AppKey("attachments", AttachmentService)

@@ -19,7 +19,7 @@ from support_service.events.inbox import InboxTimings
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
 from support_service.http.component import READINESS
-from support_service.settings.sections import Events
+from support_service.settings.resources import Events
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
 from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics

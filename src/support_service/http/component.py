@@ -14,7 +14,7 @@ from support_service.http.problems import problem_middleware
 from support_service.http.readiness import Readiness
 from support_service.http.security import BrowserPolicy
 from support_service.limits.component import REQUEST_LIMITS
-from support_service.settings.sections import LimitSettings, Server
+from support_service.settings.process import LimitSettings, Server
 from support_service.telemetry.component import INSTRUMENTS, REQUEST_METRICS
 from support_service.telemetry.instruments.http import CONNECTION_OPEN
 

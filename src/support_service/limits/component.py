@@ -10,7 +10,7 @@ from support_service.core.background import run_in_background
 from support_service.limits.addresses import TrustedProxies
 from support_service.limits.overload import LoadShedder
 from support_service.limits.rates import Rate, RateLimiter, RateSyncTimings
-from support_service.settings.sections import LimitSettings
+from support_service.settings.process import LimitSettings
 from support_service.telemetry.component import INSTRUMENTS, LOOP_LAG
 from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics

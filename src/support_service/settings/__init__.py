@@ -1,6 +1,6 @@
 """Settings, read from the environment and validated once at startup; no other module reads the environment.
 
-Each variable, such as `SUPPORT_PORT`, is defined in sections.py.
+Each variable, such as `SUPPORT_PORT`, is defined in process.py or resources.py.
 """
 
 import difflib
@@ -13,21 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.settings import opentelemetry
-from support_service.settings.sections import (
-    Access,
-    Attachments,
-    Client,
-    Database,
-    Events,
-    LimitSettings,
-    ObjectStore,
-    Server,
-    SettingsSection,
-    Telemetry,
-    Timeline,
-    UpstreamUrls,
-    read_section,
-)
+from support_service.settings.process import Access, Client, LimitSettings, Server, Telemetry
+from support_service.settings.resources import Attachments, Database, Events, ObjectStore, Timeline, UpstreamUrls
+from support_service.settings.section import SettingsSection, read_section
 from support_service.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, mask_secrets
 
 __all__ = [

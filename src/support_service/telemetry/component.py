@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from support_service.core.background import run_in_background
-from support_service.settings.sections import Telemetry
+from support_service.settings.process import Telemetry
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.http import HTTP_SERVER_ACTIVE

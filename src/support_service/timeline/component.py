@@ -8,7 +8,7 @@ from aiohttp import web
 from support_service.core.background import run_every, run_in_background
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.database.component import DATABASE
-from support_service.settings.sections import Timeline
+from support_service.settings.resources import Timeline
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, TRACING
 from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.telemetry.instruments.timeline import TIMELINE_BREAKER, TIMELINE_SOURCE_ENABLED

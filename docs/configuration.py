@@ -1,0 +1,128 @@
+"""Write docs/configuration.md from the settings; with --check, only say whether it is up to date."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from support_service.core.units import MAX_DURATION, MAX_INTEGER
+from support_service.settings import values
+from support_service.settings.section import SettingsSection
+
+PAGE = Path(__file__).parent / "configuration.md"
+HEAD = """\
+# Configuration
+
+All settings come from environment variables. `make configuration` generates this page from
+`src/support_service/settings/`. An invalid value stops the start with one line that names the variable, the value and
+the expected values. An unknown `SUPPORT_` variable causes a warning. An empty value counts as unset. Durations are a
+number with a unit: `s`, `m`, `h`, `d` or `w`.
+"""
+FORMS = [  # first match wins; compared as types with their metadata
+    (values.Networks, "IP addresses and networks, comma-separated"),
+    (values.Origins, "origins, comma-separated"),
+    (values.ContentTypes, "content types, comma-separated"),
+    (values.RequestRate, "rate, such as `100/s`, `6000/min`, or `off`"),
+    (values.Duration, "duration, such as `30d`"),
+    (values.Seconds, "seconds"),
+    (values.Count, "integer"),
+    (values.Share, "percentage, such as `1%`"),
+    (values.MetricsExporters, "`prometheus`, `otlp`, `console`, comma-separated, or `none`"),
+    (values.TracesExporters, "`otlp`, `console`, comma-separated, or `none`"),
+    (values.Algorithms, "JWT algorithms, comma-separated"),
+    (values.KeySource, "URL of a JWKS, or path of a file with a JWKS or PEM keys"),
+    (values.BaseUrl, "URL"),
+    (values.RedisUrl, "URL: `redis://`, `rediss://` or `unix://`"),
+    (values.DatabaseUrl, "URL: `sqlite:///PATH` or `postgresql://…`"),
+    (values.Token, "token"),
+    (values.Webhooks, "JSON list"),
+    (bool, "`true` or `false`"),
+    (int, "integer"),
+    (float, "number"),
+    (Path, "path"),
+    (str, "text"),
+]
+UNBOUNDED = (MAX_DURATION.total_seconds(), MAX_INTEGER)  # bounds of the databases, far beyond any sensible value
+
+
+def main() -> int:
+    """Write or check the page and return the exit status."""
+    parser = argparse.ArgumentParser(prog="docs/configuration.py", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
+    text = page()
+    if not parser.parse_args().check:
+        PAGE.write_text(text)
+        return 0
+    if PAGE.exists() and PAGE.read_text() == text:
+        return 0
+    print("docs/configuration.md is out of date: run `make configuration`", file=sys.stderr)
+    return 1
+
+
+def page() -> str:
+    """Return the page for the current settings."""
+    return HEAD + "".join(_section(section) for section in SettingsSection.__subclasses__())
+
+
+def _section(section: type[SettingsSection]) -> str:
+    hints = get_type_hints(section, include_extras=True)
+    rows = [_row(hints[name], field) for name, field in section.model_fields.items()]
+    title = (section.__doc__ or "").partition("\n")[0]
+    head = [f"\n## {title.removesuffix('.')}\n", "| variable | type | default | meaning |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _row(hint: Any, field: FieldInfo) -> str:
+    form = _form(hint)
+    bounds = _bounds(field)
+    meaning = field.description or ""
+    return f"| `{field.alias}` | {form}{f', {bounds}' if bounds else ''} | {_default(field.default)} | {meaning} |"
+
+
+def _form(hint: Any) -> str:
+    """Return how a value is written. Raises LookupError for a type that is not in FORMS."""
+    options = [each for each in get_args(hint) if each is not NoneType]
+    if len(options) == 1 and NoneType in get_args(hint):
+        hint = options[0]
+    if get_origin(hint) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(hint))
+    base = getattr(hint, "__origin__", hint)
+    for known, form in FORMS:
+        if known in (hint, base):
+            return form
+    raise LookupError(f"docs/configuration.py has no form for {hint}")
+
+
+def _bounds(field: FieldInfo) -> str:
+    return ", ".join(f"{sign} {limit:,}" for sign, limit in _limits(field) if limit not in UNBOUNDED)
+
+
+def _limits(field: FieldInfo) -> Iterator[tuple[str, float]]:
+    for each in field.metadata:
+        for name, sign in (("gt", "greater than"), ("ge", "at least"), ("le", "at most")):
+            if (limit := getattr(each, name, None)) is not None:
+                yield sign, limit
+        if (length := getattr(each, "min_length", None)) is not None:
+            yield "at least characters:", length
+
+
+def _default(default: object) -> str:
+    if default is None or default == () or isinstance(default, SecretStr):
+        return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, timedelta):
+        return f"`{default.total_seconds():g}s`"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
+    return f"`{default}`"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
