@@ -34,6 +34,8 @@ class HttpConnection(web.RequestHandler):
         "_responder",
         "_unread",
         "_unread_since",
+        "is_head_bounded",
+        "is_too_old",
     )
 
     def __init__(
@@ -50,6 +52,8 @@ class HttpConnection(web.RequestHandler):
         self._head_bytes = 0  # bytes of the incomplete head
         self._head_end: bytes | None = b""  # its last bytes, or None once it is complete
         self._head_too_large = False
+        self.is_too_old = False  # the request in progress has a version before HTTP/1.0
+        self.is_head_bounded = False  # its head has at most MAX_HEAD_BYTES for certain
         self._unread = 0  # bytes that the client had not read at the last check
         self._unread_since = 0.0
 
@@ -77,16 +81,18 @@ class HttpConnection(web.RequestHandler):
             self._head_since = self._head_since or asyncio.get_running_loop().time()
             if self._idle_since is not None and self._head_end is not None:
                 self._measure_head(data, self._head_end)
-                if self._head_bytes > MAX_HEAD_BYTES:
+                if self._head_end is not None and self._head_bytes > MAX_HEAD_BYTES:
                     self._head_too_large = True
                     super().data_received(INVALID_INPUT)  # aiohttp answers with `handle_error`
                     self.close()
                     return
         super().data_received(data)
 
-    def begin_request(self, body: StreamReader) -> None:
+    def begin_request(self, body: StreamReader, *, is_too_old: bool) -> None:
         """Note that the head of a request is complete; the server calls this before its handler."""
         self._body = body
+        self.is_too_old = is_too_old
+        self.is_head_bounded = self._head_end is None and self._head_bytes <= MAX_HEAD_BYTES
         self._idle_since = None
         self._head_since, self._head_bytes, self._head_end = 0.0, 0, b""
 
@@ -137,7 +143,8 @@ class HttpConnection(web.RequestHandler):
         if not self._head_bytes:
             data = data.lstrip(b"\r\n")  # a client may send empty lines before a request
         if HEAD_END in last + data[: len(HEAD_END)] or HEAD_END in data:
-            self._head_bytes, self._head_end = 0, None  # `check_head` measures a complete head
+            # An upper bound, because the body may begin in the same data. `check_head` measures a head that it allows.
+            self._head_bytes, self._head_end = self._head_bytes + len(data), None
         else:
             self._head_bytes += len(data)
             self._head_end = (last + data[-len(HEAD_END) :])[-len(HEAD_END) + 1 :]

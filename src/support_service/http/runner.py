@@ -15,8 +15,6 @@ from support_service.http.unreadable_requests import (
 )
 from support_service.telemetry.component import REQUEST_METRICS
 
-IS_TOO_OLD = web.RequestKey("is_too_old", bool)
-
 
 class HttpServer(web.Server):
     """A server of an application's requests on `HttpConnection`s.
@@ -52,18 +50,19 @@ class HttpServer(web.Server):
         self, message: Any, payload: StreamReader, protocol: web.RequestHandler, *context: Any
     ) -> web.BaseRequest:
         assert isinstance(protocol, HttpConnection)  # noqa: S101 - `__call__` creates no other connection
-        protocol.begin_request(payload)
         is_too_old = message.version < HttpVersion10
+        protocol.begin_request(payload, is_too_old=is_too_old)
         if is_too_old:
             message = message._replace(version=HttpVersion10)  # a named tuple; the response has its version
-        request: web.BaseRequest = self._app_request_factory(message, payload, protocol, *context)
-        request[IS_TOO_OLD] = is_too_old
-        return request
+        return self._app_request_factory(message, payload, protocol, *context)  # type: ignore[no-any-return]
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        refusal = self._responder.check_head(request, is_too_old=request[IS_TOO_OLD])
-        if refusal is not None:
-            return refusal
+        connection = request.protocol
+        assert isinstance(connection, HttpConnection)  # noqa: S101 - `__call__` creates no other connection
+        if connection.is_too_old or not connection.is_head_bounded:
+            refusal = self._responder.check_head(request, is_too_old=connection.is_too_old)
+            if refusal is not None:
+                return refusal
         try:
             return await self._app_handler(request)  # type: ignore[no-any-return]
         except web.HTTPExpectationFailed as failure:
