@@ -15,7 +15,7 @@ from support_service.idempotency.unit_of_work import WriteContext
 ContentT_co = TypeVar("ContentT_co", bound=BaseModel | Sequence[BaseModel] | None, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is created for each request, in a third of the time
 class Call:
     """A request that was admitted: its principal, the scope of the principal's permission, and the app's services."""
 
@@ -36,7 +36,7 @@ class Call:
         return self.scope == "masked"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply(Generic[ContentT_co]):
     """A handler's answer: a model or a list of models, sent as JSON, or None for a response without a body."""
 
