@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format configuration catalogue rules dashboards drill drill-short bench slow-clients siege lock clean
+.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format docs configuration catalogue rules dashboards drill drill-short bench slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,7 +66,7 @@ schemathesis: install ## Send the service what its OpenAPI document makes possib
 drill-events: install services ## Kill the consumer 100 times while 5,000 events come in, and Redis for 20 s
 	DRILL_KILLS=100 DRILL_EVENTS=5000 DRILL_OUTAGE=20 $(LONG) tests/e2e/events/test_drill.py $(ARGS)
 
-lint: install ## Check format, lint rules, types and import layers
+lint: install ## Check format, lint rules, types, import layers, generated files and links
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -78,10 +78,14 @@ lint: install ## Check format, lint rules, types and import layers
 	$(BIN)/python -m observability.rules --check
 	$(BIN)/python -m observability.prometheus_rule --check
 	$(BIN)/python -m grafana.generate --check
+	@$(MAKE) --no-print-directory docs
 
 format: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+docs: install ## Build the documentation site in build/docs; a broken link fails
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build/docs
 
 configuration: install ## Write docs/configuration.md again, from the settings
 	$(BIN)/python docs/configuration.py
