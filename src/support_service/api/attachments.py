@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class UploadQuery(ApiModel):
-    """What the query of an upload says of its file."""
+    """The query of an upload: the visibility of its file."""
 
     visibility: Visibility = "public"
 

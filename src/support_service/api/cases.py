@@ -24,7 +24,7 @@ WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
 
 
 class CaseDetailQuery(ApiModel):
-    """What a detail holds."""
+    """The query of a case: whether to collect its timeline."""
 
     include_timeline: bool = Field(default=False, description="collect the timeline, live or from the cache")
 

@@ -26,7 +26,7 @@ BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
 
 
 class CloudEventAttributes(BaseModel):
-    """What every CloudEvent has; in binary mode these come as headers (`ce-id`, …), and `data` as the body."""
+    """Attributes of every CloudEvent; in binary mode they are headers (`ce-id`, …), and `data` is the body."""
 
     # These models only document the format: requests are parsed by envelope.py.
     model_config = ConfigDict(defer_build=True)

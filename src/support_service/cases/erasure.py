@@ -12,8 +12,8 @@ from support_service.database.tables import messages, ticket_references, tickets
 
 ERASED_TEXT = "[erased]"
 ERASED_MESSAGE_BYTES = 256  # size counted for an erased message, in bytes of JSON
-# Members of an event's data that may hold personal data: TEXTS are replaced, DROPPED are removed, LISTS are emptied.
-# All other members say what happened and when, and stay.
+# Members of an event's data that may hold personal data: replaced, removed or emptied. All other members say what
+# happened and when, and stay.
 REPLACED_MEMBERS = frozenset({"subject", "message", "filename"})
 REMOVED_MEMBERS = frozenset({"description", "customerId", "attachmentUri", "metadata", "sentiment", "uri", "sha256"})
 EMPTIED_MEMBERS = frozenset({"context", "tags"})

@@ -14,7 +14,6 @@ from support_service.cases.model.case import Attachment, Case, Message, Ticket
 from support_service.cases.model.vocabulary import Json
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.telemetry.instruments.attachments import CONTENT_TYPES
 from support_service.telemetry.labels import known_or_other
 
 MASKED = "[masked]"
@@ -31,14 +30,37 @@ VISIBLE_MEMBERS = {"timestamp": TIMESTAMP_PATTERN} | dict.fromkeys(
 )
 # Member names that stay visible, beside those of the sources. Any other name is masked, because it may be free text.
 KNOWN_MEMBER_NAMES = VISIBLE_MEMBERS.keys() | IDENTIFYING | {"message", "attachmentUri", "metadata", "filename", "uri"}
+# Content types that analysts see; any other is shown as `other`, because a client declares it as free text.
+VISIBLE_CONTENT_TYPES = frozenset(
+    {
+        "application/json",
+        "application/msword",
+        "application/octet-stream",
+        "application/pdf",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        "application/zip",
+        "audio/mpeg",
+        "image/gif",
+        "image/heic",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "message/rfc822",
+        "text/csv",
+        "text/html",
+        "text/plain",
+        "video/mp4",
+    }
+)
 
 
 class CaseMasker:
     """Masks cases with a secret key; the same key gives a customer the same pseudonym in every export.
 
-    Without a key it takes a random one: pseudonyms then differ between replicas and restarts.
-    Of the entries of the timeline's sources, `amounts` holds the members with amounts of money, by entry type, and
-    `personal` the members whose values are masked and whose names are not.
+    `key`: makes pseudonyms stable across replicas and restarts; a random key if None.
+    `amounts`: members of timeline entries with amounts of money, by entry type; their values stay visible.
+    `personal`: members of timeline entries whose names stay visible and whose values are masked.
     """
 
     def __init__(self, key: str | None, amounts: Mapping[str, Collection[str]], personal: Collection[str]) -> None:
@@ -66,7 +88,7 @@ class CaseMasker:
 
     def attachment(self, attachment: Attachment) -> Attachment:
         """Return a copy of the attachment that shows its content type and size, but no name, URI or checksum."""
-        kind = known_or_other(attachment.content_type, CONTENT_TYPES)
+        kind = known_or_other(attachment.content_type, VISIBLE_CONTENT_TYPES)
         return attachment.model_copy(update={"filename": MASKED, "uri": "", "sha256": "", "content_type": kind})
 
     def pseudonym(self, identifier: str) -> str:

@@ -1,4 +1,4 @@
-"""URLs: validation in settings and command-line arguments, and hosts as URLs have them."""
+"""URLs: validation in settings and command-line arguments, and the form of hosts in URLs."""
 
 import re
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ def check_port(value: str) -> None:
 
 
 def format_host(host: str) -> str:
-    """Return a host name or address as a URL or a Host header has it: an IPv6 address in brackets."""
+    """Return a host name or address in the form of a URL or Host header: an IPv6 address gets brackets."""
     return f"[{host}]" if ":" in host else host
 
 

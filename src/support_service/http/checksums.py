@@ -43,7 +43,7 @@ class ChecksumVerifier:
     def add_expected(self, headers: Iterable[tuple[str, str]], *, of_request: bool = False) -> None:
         """Add the checksums in the headers of the request or of the part; a header may be repeated.
 
-        Raises MalformedRequest.         A digest by an algorithm other than SHA-256 is ignored, as the RFC allows.
+        A digest by another algorithm than SHA-256 is ignored, as the RFC allows. Raises MalformedRequest.
         """
         for name, value in headers:
             if name.lower() == CHECKSUM_HEADER.lower() and value:

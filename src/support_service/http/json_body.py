@@ -42,7 +42,7 @@ async def read_model(request: web.Request, model: type[ModelT]) -> ModelT:
 async def read_body_and_query(request: web.Request, model: type[ModelT]) -> ModelT:
     """Parse the JSON body and the query into one model. Both are optional; the query takes precedence.
 
-    Raises the errors of `read`.
+    Raises the errors of `read_model`.
     """
     body = await read_body(request)
     document = _parse_json(media_type(request), body) if body.strip() else {}

@@ -151,4 +151,4 @@ class IdempotencyService:
 
 def key_in_use_error() -> Conflict:
     """Return the error for a key whose claim another request holds."""
-    return Conflict("idempotency_key_in_use", "The same request is in work; try again in a moment.")
+    return Conflict("idempotency_key_in_use", "The same request is in progress; try again in a moment.")

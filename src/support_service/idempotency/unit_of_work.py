@@ -40,9 +40,9 @@ class UnitOfWork:
         self._case_ids.add(case_id)
 
     async def mark_claim(self) -> None:
-        """Mark the claim as applied, with the changed case; without one, with the case that the request addresses.
+        """Mark the claim as applied. Raises Conflict if another request has taken over the claim.
 
-        If several cases changed, the mark names none. Raises Conflict if another request has taken over the claim.
+        The mark names a case: the changed one if exactly one changed, the addressed one if none did, else none.
         """
         claim = self.context.claim
         if claim is None:

@@ -23,9 +23,9 @@ __all__ = [
     "LOOPBACK",
     "Access",
     "Client",
-    "Section",
     "Server",
     "Settings",
+    "SettingsSection",
     "WrongSetting",
 ]
 

@@ -49,7 +49,7 @@ class RateLimitFilter(logging.Filter):
     """Passes one record per minute and kind from the given packages, without its traceback.
 
     An exporter logs each failed attempt, and a client may send invalid input all day. A kind is a logger's message
-    before its arguments are filled in. Kinds beyond MOST_KINDS share one slot, which bounds the memory.
+    before its arguments are filled in. Beyond MAX_KINDS, all further kinds share one slot, which bounds the memory.
     """
 
     def __init__(self, *packages: str) -> None:

@@ -1,6 +1,6 @@
 """Spans of requests and of calls to upstream services, by OpenTelemetry's contrib packages with stable conventions.
 
-Only `traces.tracing` imports this module, and only if OTEL_TRACES_EXPORTER names an exporter.
+Only `traces.create_tracing` imports this module, and only if OTEL_TRACES_EXPORTER names an exporter.
 """
 
 import os

@@ -96,7 +96,7 @@ class TimelineAggregator:
     ) -> TimelineEntries:
         """Return the case's entries from all sources; failures of a source or of the cache never raise.
 
-        The principal decides whether the freshness has the internal reason of an override.
+        For a customer, the freshness omits the reason that on-call gave for an override.
 
         With `refresh`, all sources are asked, even if their answers are cached. A failing source affects its own
         entries only, and its last good answer is used instead. Answers from before the case's `epoch` are not current.

@@ -222,4 +222,4 @@ async def test_response_is_sent_even_if_it_cannot_be_stored(client, monkeypatch,
         assert response.status == 201
         case = await response.json()
     assert (await read_case(client, case))["subject"] == "A"
-    assert "What became of an idempotency key could not be kept" in caplog.messages
+    assert "The outcome of an idempotency key could not be stored" in caplog.messages

@@ -198,7 +198,7 @@ async def test_the_longest_idle_make_room(make_client):
 
 
 async def test_no_room_and_nobody_idle(make_client):
-    """Where every connection is in work a new one is ended at once, and counted; when one is done, it is let in."""
+    """If every connection is in use, a new one is closed at once and counted; it is accepted when one ends."""
     client = await make_client(SUPPORT_CONNECTIONS="8")
     metrics = Scrape(client.app)
     busy = []

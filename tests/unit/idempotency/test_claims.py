@@ -215,7 +215,7 @@ async def test_request_without_effect_loses_its_claim_when_its_case_is_erased(cl
     await claims.keep(claim, StoredResponse(200, {}, b"a secret"))
     with pytest.raises(Conflict):
         await changes.make(claim)
-    with pytest.raises(Conflict, match="in work"):
+    with pytest.raises(Conflict, match="in progress"):
         await claims.take("key", "request", "case")
     await update_keys(until=AT)
     await changes.make(await claims.take("key", "request", "case"))

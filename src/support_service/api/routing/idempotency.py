@@ -122,4 +122,4 @@ async def _finish(claims: IdempotencyService, claim: IdempotencyClaim, response:
         else:
             await claims.release(claim)
     except Exception:
-        log.exception("What became of an idempotency key could not be kept")
+        log.exception("The outcome of an idempotency key could not be stored")

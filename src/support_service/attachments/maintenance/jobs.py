@@ -40,7 +40,7 @@ class MaintenanceTimings:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceOptions:
-    """What the maintenance jobs do."""
+    """Options of the maintenance jobs: which of them run, and on which files."""
 
     public_url: str = ""
     retention: timedelta | None = None  # age at which files of closed cases are deleted; None keeps them

@@ -17,7 +17,7 @@ RETENTION_BATCH = 100
 
 
 class RetentionJob:
-    """Deletes files by age and case status: the case is in one of the statuses, and neither it nor the file changed."""
+    """Deletes the files of cases in given statuses if neither the case nor the file changed since a given time."""
 
     def __init__(
         self, database: Database, instruments: Instruments, clock: Clock = utc_now, *, public_url: str = ""

@@ -1,6 +1,6 @@
 """Detection of a file's content type from its first bytes, by puremagic's table of signatures.
 
-The patterns in CERTAIN are checked before that table. They match types that are dangerous under another name
+The patterns in OWN_SIGNATURES are checked before that table. They match types that are dangerous under another name
 (executables, SVG, HTML), because the table has no type for some of them, and a filename can hide them. They also match
 still images in the MPEG-4 container (HEIC, AVIF), because the table reports some of these as videos.
 """
@@ -14,8 +14,8 @@ import puremagic
 from support_service.attachments.model import clean_content_type
 
 HEAD_BYTES = 2048  # bytes that are examined
-# Minimum length of a signature in bytes: SHORT for text, SHORTEST for data with a NUL byte. Shorter signatures also
-# match words of plain text, or the first letter of any text.
+# Minimum length of a signature in bytes: MIN_TEXT_SIGNATURE for text, MIN_BINARY_SIGNATURE for data with a NUL byte.
+# Shorter signatures also match words of plain text, or the first letter of any text.
 MIN_TEXT_SIGNATURE, MIN_BINARY_SIGNATURE = 4, 2
 
 # Allowed before the first element of markup: a byte order mark, spaces, comments and processing instructions.

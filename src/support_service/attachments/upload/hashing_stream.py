@@ -72,7 +72,7 @@ class HashingStream:
         return 0.0 if self._yielded_at is None else monotonic() - self._yielded_at
 
     def stop(self) -> None:
-        """Make the reader fail at once with Stopped."""
+        """Make the reader raise StreamStopped at once."""
         self._stopped = True
         if self._pending_chunk is not None:
             self._pending_chunk.cancel()

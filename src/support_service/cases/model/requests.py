@@ -43,7 +43,7 @@ def _without_defaults(schema: dict[str, Any]) -> None:
 
 
 class RequestModel(ApiModel):
-    """What a client sends; a field that is null counts as left out."""
+    """A body or query that a client sends; a field that is null counts as missing."""
 
     @model_validator(mode="before")
     @classmethod

@@ -93,7 +93,7 @@ async def count_unsettled(reader: Reader) -> tuple[dict[tuple[str, str], int], d
 
 @cache
 def _page_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
-    """Return the statement of a page: (seq, ticket as JSON, number of rows found, at most the limit and one).
+    """Return the SELECT of one page: `seq`, `ticket` (JSON) and `number` (matching rows, at most the limit + 1).
 
     The database writes JSON for the tickets of the page only. The statement is cached for each set of filters, because
     building it takes SQLAlchemy longer than SQLite needs for the page.

@@ -17,9 +17,9 @@ MAX_REFERENCE_LENGTH = 200  # characters of an id
 class SourceStatus(TypedDict):
     """The freshness of a service's part of a timeline.
 
-    `fresh`: from a new call; `cached`: from an earlier call; `unavailable`: the call failed, and the part is
-    incomplete; `off`: not configured; `none`: the case has no reference, or the timeline was not requested. The age is
-    in seconds.
+    `fresh`: from a new call; `cached`: from an earlier call; `stale`: an expired earlier answer, because the call
+    failed or the source is switched off; `unavailable`: the call failed, and the part is incomplete; `off`: not
+    configured; `none`: the case has no reference, or the timeline was not requested. The age is in seconds.
     """
 
     status: Literal["fresh", "cached", "stale", "unavailable", "off", "none"]

@@ -149,7 +149,7 @@ class SqliteDatabase:
     async def _retry_while_busy(self, work: Callable[[], Any]) -> Any:
         """Run `work`; while another process holds the lock, retry for `busy_timeout` without blocking the event loop.
 
-        Raises Unavailable, with the code BUSY if the lock is not released in time.
+        Raises Unavailable; its code is DATABASE_BUSY if the lock is not released in time.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timings.busy_timeout

@@ -54,8 +54,8 @@ class SnapshotCache:
     async def write(self, case: Case, known: Snapshots, cached: CachedSnapshots, ttl: float) -> None:
         """Store the `known` snapshots for `ttl` seconds, merged with the stored ones; a fault is counted.
 
-        `cached` is the state of the cache before the sources were asked. `known` replaces the snapshots in it; only
-        snapshots that another replica has stored since then may be newer. Gives up after `MAX_WRITE_ATTEMPTS` attempts.
+        `cached` is the state of the cache before the sources were asked. `known` overrides `cached`; snapshots that
+        another replica stored after `cached` win if they are newer. Gives up after `MAX_WRITE_ATTEMPTS` attempts.
         """
         seen = cached.snapshots
         try:

@@ -33,8 +33,9 @@ class SourceCall:
 class Source:
     """A source of timeline entries.
 
-    `amounts` and `personal` are members of its entries, in addition to ids, `type`, `timestamp`, `source` and `status`:
-    analysts see amounts of money, and of a personal member its name only. Members of any other name are masked whole.
+    `amounts` and `personal` are members of its entries, beside ids, `type`, `timestamp`, `source` and `status`. They
+    say how entries are masked for analysts: the values of `amounts` stay visible; the name of a `personal` member stays
+    and its value is masked. A member that is not listed is masked with its name.
     """
 
     service: UpstreamService
