@@ -16,7 +16,7 @@ from support_service.core.urls import format_host
 from support_service.http.component import READINESS
 from support_service.http.readiness import Readiness
 from support_service.http.runner import Runner
-from support_service.settings import Server, Settings, WrongSetting
+from support_service.settings import ServerSettings, Settings, WrongSetting
 
 DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight during shutdown
 # Seconds that another thread, such as one that renders a scrape, may block the event loop.
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def serving(app: web.Application, server: Server, *, chosen_by: str | None = None) -> AsyncIterator[str]:
+async def serving(app: web.Application, server: ServerSettings, *, chosen_by: str | None = None) -> AsyncIterator[str]:
     """Serve an app during a `with` block, and yield its URL.
 
     At the end readiness is switched off, new connections are refused, requests in flight finish, and components close.
@@ -56,7 +56,7 @@ async def serving(app: web.Application, server: Server, *, chosen_by: str | None
         await runner.cleanup()
 
 
-async def _drain(readiness: Readiness, runner: web.BaseRunner, server: Server) -> None:
+async def _drain(readiness: Readiness, runner: web.BaseRunner, server: ServerSettings) -> None:
     """Stop accepting connections after `stop_delay` seconds, then wait up to `stop_timeout` seconds for requests.
 
     aiohttp's own shutdown drops a request body that is still being received.

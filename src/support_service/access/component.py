@@ -8,7 +8,7 @@ from aiohttp import web
 from support_service.access.authenticator import AnonymousAuthenticator, Authenticator
 from support_service.access.bearer import BearerAuthenticator, TokenVerifier
 from support_service.access.timings import AccessTimings
-from support_service.settings.process import Access
+from support_service.settings.process import AccessSettings
 from support_service.telemetry.component import INSTRUMENTS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.access import ACCESS_KEYS_AGE
@@ -17,7 +17,7 @@ AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 
 
 def setup(
-    app: web.Application, settings: Access, auth: Literal["open", "token", "jwt"], timings: AccessTimings
+    app: web.Application, settings: AccessSettings, auth: Literal["open", "token", "jwt"], timings: AccessTimings
 ) -> None:
     """Add the authenticator. It opens before the database: a service that can't identify callers must not start."""
     authenticator = app[AUTHENTICATOR] = _authenticator(settings, auth, app[INSTRUMENTS], timings)
@@ -30,7 +30,9 @@ def setup(
     app.cleanup_ctx.append(run)
 
 
-def _authenticator(settings: Access, auth: str, instruments: Instruments, timings: AccessTimings) -> Authenticator:
+def _authenticator(
+    settings: AccessSettings, auth: str, instruments: Instruments, timings: AccessTimings
+) -> Authenticator:
     if auth == "jwt":
         verifier = _jwt_verifier(settings, instruments, timings)
     else:
@@ -43,7 +45,7 @@ def _authenticator(settings: Access, auth: str, instruments: Instruments, timing
     return BearerAuthenticator(verifier, instruments.access_authentications)
 
 
-def _jwt_verifier(settings: Access, instruments: Instruments, timings: AccessTimings) -> TokenVerifier:
+def _jwt_verifier(settings: AccessSettings, instruments: Instruments, timings: AccessTimings) -> TokenVerifier:
     from support_service.access.jwt import JwtRequirements, JwtVerifier
     from support_service.access.key_source import create_key_source
 

@@ -18,8 +18,8 @@ from support_service.events.component import EVENT_CONSUMER
 from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
 from support_service.http.uploads import UploadOptions
 from support_service.idempotency.component import CLAIMS
-from support_service.settings.process import Access
-from support_service.settings.resources import Attachments, Events
+from support_service.settings.process import AccessSettings
+from support_service.settings.resources import AttachmentSettings, EventSettings
 from support_service.telemetry.component import METRICS, REQUEST_METRICS
 from support_service.timeline.component import CACHE, TIMELINE
 
@@ -27,7 +27,13 @@ from support_service.timeline.component import CACHE, TIMELINE
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})
 
 
-def setup(app: web.Application, access: Access, attachments: Attachments, events: Events, timings: ApiTimings) -> None:
+def setup(
+    app: web.Application,
+    access: AccessSettings,
+    attachments: AttachmentSettings,
+    events: EventSettings,
+    timings: ApiTimings,
+) -> None:
     """Add every route, and serve metrics and health on the admin port if there is one. GET routes also answer HEAD.
 
     Raises LookupError or TypeError if a route and its handler do not fit together, see `compile_route`.

@@ -13,7 +13,7 @@ from support_service.attachments.upload.validation import UploadLimits
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.http.component import PUBLIC_URL
-from support_service.settings.resources import Attachments, ObjectStore
+from support_service.settings.resources import AttachmentSettings, ObjectStoreSettings
 from support_service.telemetry.component import INSTRUMENTS
 
 ATTACHMENTS = web.AppKey("attachments", AttachmentService)
@@ -30,7 +30,9 @@ class AttachmentTimings:
     maintenance: MaintenanceTimings = field(default_factory=MaintenanceTimings)
 
 
-def setup(app: web.Application, settings: Attachments, s3: ObjectStore, timings: AttachmentTimings) -> None:
+def setup(
+    app: web.Application, settings: AttachmentSettings, s3: ObjectStoreSettings, timings: AttachmentTimings
+) -> None:
     """Add the attachment service, and run its maintenance jobs in the background."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:
@@ -55,7 +57,7 @@ def setup(app: web.Application, settings: Attachments, s3: ObjectStore, timings:
     app.cleanup_ctx.append(run)
 
 
-def configured_storages(settings: Attachments, s3: ObjectStore) -> dict[str, AttachmentStorage]:
+def configured_storages(settings: AttachmentSettings, s3: ObjectStoreSettings) -> dict[str, AttachmentStorage]:
     """Return the configured storages by name; new files go to the first."""
     local = LocalAttachmentStorage(settings.directory, settings.disk_reserve)
     if s3.bucket is None:
@@ -68,7 +70,7 @@ def configured_storages(settings: Attachments, s3: ObjectStore) -> dict[str, Att
     return {"local": local, "s3": objects}
 
 
-def maintenance_options(settings: Attachments, s3: ObjectStore, public_url: str) -> MaintenanceOptions:
+def maintenance_options(settings: AttachmentSettings, s3: ObjectStoreSettings, public_url: str) -> MaintenanceOptions:
     """Return the options of the maintenance jobs."""
     return MaintenanceOptions(
         public_url=public_url,

@@ -17,7 +17,7 @@ from support_service.commands.runtime.event_loop import run
 from support_service.commands.runtime.progress import Progress, show_progress
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.urls import format_host
-from support_service.settings import Client, Settings
+from support_service.settings import ClientSettings, Settings
 
 BLOCK_BYTES = 256 * 1024  # bytes per write
 UPLOAD_FAILED_STATUS = 1  # exit status if an upload failed
@@ -29,7 +29,7 @@ def attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     host = format_host(listening.host)
     service = arguments.url or f"http://{host}:{listening.port}"
     visibility = "internal" if arguments.internal else "public"
-    sys.exit(run(_upload_all(service, arguments.case, arguments.files, Client.of(environ).headers, visibility)))
+    sys.exit(run(_upload_all(service, arguments.case, arguments.files, ClientSettings.of(environ).headers, visibility)))
 
 
 async def _upload_all(

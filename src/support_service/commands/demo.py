@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from support_service.commands.runtime.event_loop import run
 from support_service.demo import traffic as traffic_generator
 from support_service.demo.run import run as run_demo
-from support_service.settings import Client
+from support_service.settings import ClientSettings
 
 
 def demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -16,5 +16,5 @@ def demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def traffic(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Send load to a running service."""
-    headers = Client.of(environ).headers
+    headers = ClientSettings.of(environ).headers
     run(traffic_generator.run(arguments.base_url, headers, arguments.rate, arguments.duration, faults=arguments.faults))

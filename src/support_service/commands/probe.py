@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from support_service.commands.runtime.event_loop import run
 from support_service.probe.check import SyntheticCheck
 from support_service.probe.run import run_every, run_once
-from support_service.settings import Client
+from support_service.settings import ClientSettings
 
 
 def probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Check a running service once, or at an interval."""
-    headers = Client.of(environ).headers | dict(arguments.header)
+    headers = ClientSettings.of(environ).headers | dict(arguments.header)
     check = SyntheticCheck(arguments.base_url, headers, arguments.threshold, arguments.event_threshold)
     if arguments.interval is None:
         sys.exit(run(run_once(check)))

@@ -21,7 +21,7 @@ from support_service.core import units
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CASE_SCOPED_ROLES
 from support_service.core.errors import Conflict, NotFound, ValidationFailed
-from support_service.settings import Access
+from support_service.settings import AccessSettings
 
 PROPAGATION_NOTE = (
     f"Every service that reads the file applies it within about {AccessTimings().token_file_check_interval:g} s."
@@ -33,7 +33,7 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     Raises Conflict if a valid token has the name, and ValidationFailed for a wrong name, subject, team or duration.
     """
-    path = Access.of(environ).tokens_file
+    path = AccessSettings.of(environ).tokens_file
     _check(arguments)
     now = utc_now()
     expires = None if arguments.expires is None else now + _duration(arguments.expires)
@@ -61,7 +61,7 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print all tokens with their state, without the secrets."""
-    path = Access.of(environ).tokens_file
+    path = AccessSettings.of(environ).tokens_file
     now = utc_now()
     table = [("NAME", "ROLE", "SUBJECT", "TEAMS", "CREATED", "EXPIRES", "STATE")]
     table += [
@@ -81,7 +81,7 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Revoke a token. Raises NotFound if no token has the name."""
-    path = Access.of(environ).tokens_file
+    path = AccessSettings.of(environ).tokens_file
     read_token_file(path)  # raises Unavailable for a missing file, which `edit_token_file` would create empty
     with edit_token_file(path) as entries:
         place = next((place for place, each in enumerate(entries) if each.name == arguments.name), None)

@@ -14,7 +14,7 @@ from support_service.telemetry.stores import OperationMetrics
 DATABASE = web.AppKey("database", Database)
 
 
-def setup(app: web.Application, settings: resources.Database, timings: DatabaseTimings) -> None:
+def setup(app: web.Application, settings: resources.DatabaseSettings, timings: DatabaseTimings) -> None:
     """Add the database. Startup raises Unavailable if it can't be used."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ from support_service.database import migrate
 from support_service.demo.samples import open_samples
 from support_service.demo.services import simulated_service
 from support_service.server import serving, stop_signal
-from support_service.settings import Client, Server, Settings, WrongSetting
+from support_service.settings import ClientSettings, ServerSettings, Settings, WrongSetting
 from support_service.telemetry import logs
 
 log = logging.getLogger(__name__)
@@ -32,14 +32,14 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         "SUPPORT_LOG_LEVEL": "warning",
     }
     async with AsyncExitStack() as stack:
-        on_free_port = Server.model_validate({"SUPPORT_PORT": 0})
+        on_free_port = ServerSettings.model_validate({"SUPPORT_PORT": 0})
         for service in UPSTREAM_SERVICES:
             if not environ.get(url_variable(service)):
                 app = simulated_service(service)
                 defaults[url_variable(service)] = await stack.enter_async_context(serving(app, on_free_port))
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
         settings = Settings.to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
-        headers = Client.of(environ).headers
+        headers = ClientSettings.of(environ).headers
         if settings.server.auth != "open" and not headers:
             raise WrongSetting(
                 f"SUPPORT_AUTH={settings.server.auth!r} requires SUPPORT_TOKEN, with which the demo opens sample cases"

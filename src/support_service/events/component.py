@@ -19,7 +19,7 @@ from support_service.events.inbox import InboxTimings
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
 from support_service.http.component import READINESS
-from support_service.settings.resources import Events
+from support_service.settings.resources import EventSettings
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
 from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
@@ -40,7 +40,7 @@ class EventTimings:
     webhooks: WebhookTimings = field(default_factory=WebhookTimings)
 
 
-def setup(app: web.Application, settings: Events, redis_url: str | None, timings: EventTimings) -> None:
+def setup(app: web.Application, settings: EventSettings, redis_url: str | None, timings: EventTimings) -> None:
     """Add the relay, the consumer and webhooks. Without a Redis URL, events stay in this process."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:

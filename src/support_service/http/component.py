@@ -14,7 +14,7 @@ from support_service.http.problems import problem_middleware
 from support_service.http.readiness import Readiness
 from support_service.http.security import BrowserPolicy
 from support_service.limits.component import REQUEST_LIMITS
-from support_service.settings.process import LimitSettings, Server
+from support_service.settings.process import LimitSettings, ServerSettings
 from support_service.telemetry.component import INSTRUMENTS, REQUEST_METRICS
 from support_service.telemetry.instruments.http import CONNECTION_OPEN
 
@@ -36,7 +36,7 @@ HTTP_TIMINGS = web.AppKey("http_timings", HttpTimings)
 PUBLIC_URL = web.AppKey("public_url", str)  # prefix of attachment URLs; empty for relative URLs
 
 
-def setup(app: web.Application, server: Server, limits: LimitSettings, timings: HttpTimings) -> None:
+def setup(app: web.Application, server: ServerSettings, limits: LimitSettings, timings: HttpTimings) -> None:
     """Add the middlewares of every request, and close connections whose client exceeds a timeout."""
     instruments, request_limits = app[INSTRUMENTS], app[REQUEST_LIMITS]
     app[HTTP_TIMINGS] = timings

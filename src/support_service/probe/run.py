@@ -9,7 +9,7 @@ from aiohttp import web
 from support_service.probe.check import SyntheticCheck
 from support_service.probe.report import CheckReport
 from support_service.server import serving, stop_signal
-from support_service.settings import Server
+from support_service.settings import ServerSettings
 from support_service.telemetry.instruments import Observations, observe
 from support_service.telemetry.instruments.probe import PROBE_LAST_SUCCESS, PROBE_STEP, PROBE_SUCCESS
 from support_service.telemetry.provider import Metrics, build_resource
@@ -30,7 +30,7 @@ async def run_every(check: SyntheticCheck, interval: float, listen: tuple[str, i
     stopped = asyncio.ensure_future(stop_signal())
     results = CheckMetrics()
     host, port = listen
-    server = Server.model_validate({"SUPPORT_HOST": host, "SUPPORT_PORT": port})
+    server = ServerSettings.model_validate({"SUPPORT_HOST": host, "SUPPORT_PORT": port})
     async with serving(results.application(), server, chosen_by=f"--listen {host}:{port}") as address:
         print(json.dumps({"metrics": f"{address}/metrics"}), flush=True)
         while not stopped.done():

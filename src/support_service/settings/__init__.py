@@ -13,17 +13,30 @@ from pydantic import BaseModel, ConfigDict
 
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.settings import opentelemetry
-from support_service.settings.process import Access, Client, LimitSettings, Server, Telemetry
-from support_service.settings.resources import Attachments, Database, Events, ObjectStore, Timeline, UpstreamUrls
+from support_service.settings.process import (
+    AccessSettings,
+    ClientSettings,
+    LimitSettings,
+    ServerSettings,
+    TelemetrySettings,
+)
+from support_service.settings.resources import (
+    AttachmentSettings,
+    DatabaseSettings,
+    EventSettings,
+    ObjectStoreSettings,
+    TimelineSettings,
+    UpstreamSettings,
+)
 from support_service.settings.section import SettingsSection, read_section
 from support_service.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, mask_secrets
 
 __all__ = [
     "JWT_ALGORITHMS",
     "LOOPBACK",
-    "Access",
-    "Client",
-    "Server",
+    "AccessSettings",
+    "ClientSettings",
+    "ServerSettings",
     "Settings",
     "SettingsSection",
     "WrongSetting",
@@ -44,16 +57,16 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    server: Server
+    server: ServerSettings
     limits: LimitSettings
-    database: Database
+    database: DatabaseSettings
     upstream_urls: dict[UpstreamService, str]  # of the services that are configured
-    timeline: Timeline
-    attachments: Attachments
-    s3: ObjectStore
-    events: Events
-    telemetry: Telemetry
-    access: Access
+    timeline: TimelineSettings
+    attachments: AttachmentSettings
+    s3: ObjectStoreSettings
+    events: EventSettings
+    telemetry: TelemetrySettings
+    access: AccessSettings
     warnings: tuple[str, ...] = ()  # variables that are set and have no effect
 
     @property
@@ -81,16 +94,16 @@ class Settings(BaseModel):
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read and validate every variable; raises WrongSetting for the first invalid one."""
         settings = cls(
-            server=read_section(Server, environ),
+            server=read_section(ServerSettings, environ),
             limits=read_section(LimitSettings, environ),
-            database=read_section(Database, environ),
-            upstream_urls=read_section(UpstreamUrls, environ).model_dump(exclude_none=True),
-            timeline=read_section(Timeline, environ),
-            attachments=read_section(Attachments, environ),
-            s3=read_section(ObjectStore, environ),
-            events=read_section(Events, environ),
-            telemetry=read_section(Telemetry, environ),
-            access=read_section(Access, environ),
+            database=read_section(DatabaseSettings, environ),
+            upstream_urls=read_section(UpstreamSettings, environ).model_dump(exclude_none=True),
+            timeline=read_section(TimelineSettings, environ),
+            attachments=read_section(AttachmentSettings, environ),
+            s3=read_section(ObjectStoreSettings, environ),
+            events=read_section(EventSettings, environ),
+            telemetry=read_section(TelemetrySettings, environ),
+            access=read_section(AccessSettings, environ),
             warnings=(
                 *opentelemetry.ineffective_warnings(environ),
                 *_warn_unconsumed_events(environ),
@@ -144,7 +157,7 @@ class Settings(BaseModel):
 
 def _warn_unconsumed_events(environ: Mapping[str, str]) -> Iterator[str]:
     redis = environ.get("SUPPORT_EVENTS_REDIS_URL") or environ.get("SUPPORT_REDIS_URL")
-    if not redis and not read_section(Events, environ).consume:
+    if not redis and not read_section(EventSettings, environ).consume:
         given = environ["SUPPORT_EVENTS_CONSUME"]
         yield (
             f"SUPPORT_EVENTS_CONSUME={given!r} leaves inbound events without a consumer: other processes can consume "

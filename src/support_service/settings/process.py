@@ -24,7 +24,7 @@ from support_service.settings.values import (
 )
 
 
-class Server(SettingsSection):
+class ServerSettings(SettingsSection):
     """Listening address, authentication mode, shutdown and logging."""
 
     host: str = Field(
@@ -112,7 +112,7 @@ class LimitSettings(SettingsSection):
     )
 
 
-class Access(SettingsSection):
+class AccessSettings(SettingsSection):
     """Authentication of callers (tokens, JWTs), and access to metrics and the admin port."""
 
     tokens_file: Path = Field(
@@ -156,7 +156,7 @@ class Access(SettingsSection):
     )
 
 
-class Client(SettingsSection):
+class ClientSettings(SettingsSection):
     """Credentials of the commands that call a running service."""
 
     token: Token | None = Field(
@@ -169,7 +169,7 @@ class Client(SettingsSection):
         return {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value()}"}
 
 
-class Telemetry(SettingsSection):
+class TelemetrySettings(SettingsSection):
     """OTEL_* variables that the service reads; the SDK and its exporters read the others themselves."""
 
     disabled: Annotated[bool, BeforeValidator(lambda value: str(value).strip().lower() == "true")] = Field(

@@ -25,7 +25,7 @@ from support_service.settings.values import (
 )
 
 
-class Database(SettingsSection):
+class DatabaseSettings(SettingsSection):
     """The database that stores cases."""
 
     url: DatabaseUrl = Field(
@@ -50,12 +50,12 @@ _UPSTREAM_URLS: dict[str, Any] = {
 }
 
 
-UpstreamUrls = create_model(
-    "UpstreamUrls", __base__=SettingsSection, __doc__="Base URLs of the upstream services.", **_UPSTREAM_URLS
+UpstreamSettings = create_model(
+    "UpstreamSettings", __base__=SettingsSection, __doc__="Base URLs of the upstream services.", **_UPSTREAM_URLS
 )
 
 
-class Timeline(SettingsSection):
+class TimelineSettings(SettingsSection):
     """The timeline: timeouts of the upstream services, and the cache."""
 
     redis_url: RedisUrl | None = Field(
@@ -89,7 +89,7 @@ class Timeline(SettingsSection):
     )
 
 
-class Attachments(SettingsSection):
+class AttachmentSettings(SettingsSection):
     """Attachments: storage, upload limits, downloads, retention and re-hashing."""
 
     directory: Path = Field(
@@ -141,7 +141,7 @@ class Attachments(SettingsSection):
     )
 
 
-class ObjectStore(SettingsSection):
+class ObjectStoreSettings(SettingsSection):
     """The S3-compatible object store; credentials come from the usual AWS_* variables."""
 
     bucket: str | None = Field(
@@ -165,7 +165,7 @@ class ObjectStore(SettingsSection):
     )
 
 
-class Events(SettingsSection):
+class EventSettings(SettingsSection):
     """Inbound events, published events and webhooks."""
 
     redis_url: RedisUrl | None = Field(

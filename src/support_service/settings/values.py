@@ -194,7 +194,7 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
-class WebhookEndpoint(BaseModel):
+class WebhookSetting(BaseModel):
     """An endpoint that receives events.
 
     Its secret has the Standard Webhooks form: `whsec_` and 24 to 64 bytes in base64.
@@ -227,7 +227,7 @@ def _webhooks(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        found = TypeAdapter(tuple[WebhookEndpoint, ...]).validate_json(value)
+        found = TypeAdapter(tuple[WebhookSetting, ...]).validate_json(value)
     except ValidationError as failure:
         first = failure.errors(include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -238,4 +238,4 @@ def _webhooks(value: object) -> object:
 
 
 Token = Annotated[SecretStr, BeforeValidator(_token)]
-Webhooks = Annotated[tuple[WebhookEndpoint, ...], BeforeValidator(_webhooks)]
+Webhooks = Annotated[tuple[WebhookSetting, ...], BeforeValidator(_webhooks)]

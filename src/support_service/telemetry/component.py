@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from support_service.core.background import run_in_background
-from support_service.settings.process import Telemetry
+from support_service.settings.process import TelemetrySettings
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.http import HTTP_SERVER_ACTIVE
@@ -34,7 +34,7 @@ class TelemetryTimings:
     shutdown_timeout: float = SHUTDOWN_TIMEOUT  # for the last export
 
 
-def setup(app: web.Application, settings: Telemetry, timings: TelemetryTimings) -> None:
+def setup(app: web.Application, settings: TelemetrySettings, timings: TelemetryTimings) -> None:
     """Add telemetry. It stops last, so that the telemetry of every other component's shutdown is exported too."""
     resource = build_resource()
     metrics = app[METRICS] = Metrics(settings.metrics, resource, timings.shutdown_timeout)

@@ -8,7 +8,7 @@ from aiohttp import web
 from support_service.core.background import run_every, run_in_background
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.database.component import DATABASE
-from support_service.settings.resources import Timeline
+from support_service.settings.resources import TimelineSettings
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, TRACING
 from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.telemetry.instruments.timeline import TIMELINE_BREAKER, TIMELINE_SOURCE_ENABLED
@@ -38,7 +38,7 @@ class TimelineTimings:
 
 def setup(
     app: web.Application,
-    settings: Timeline,
+    settings: TimelineSettings,
     upstream_urls: Mapping[UpstreamService, str],
     timings: TimelineTimings,
 ) -> None:
@@ -83,7 +83,7 @@ def setup(
     app.cleanup_ctx.append(run)
 
 
-def _create_cache(app: web.Application, settings: Timeline, timings: RedisCacheTimings) -> SnapshotStore:
+def _create_cache(app: web.Application, settings: TimelineSettings, timings: RedisCacheTimings) -> SnapshotStore:
     if settings.redis_url is None:
         return InProcessCache()
     from support_service.timeline.cache.redis import RedisCache
