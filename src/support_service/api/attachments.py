@@ -12,8 +12,7 @@ from support_service.api.cases import CASE
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import BODY_PROBLEMS, CASE_PROBLEMS, DATABASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
-from support_service.attachments.model import Attachment as StoredAttachment
-from support_service.attachments.model import content_disposition
+from support_service.attachments.model import StoredAttachment, content_disposition
 from support_service.cases.model.case import ApiModel, Attachment
 from support_service.cases.model.vocabulary import Visibility
 from support_service.cases.policy import check_may_attach

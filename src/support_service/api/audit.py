@@ -11,7 +11,7 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import CASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route, Tag
 from support_service.audit import log, store
-from support_service.audit.chain import AuditEntry as Entry
+from support_service.audit.chain import StoredAuditEntry
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
@@ -78,7 +78,7 @@ async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[Audit
     return Reply(AuditPage.model_construct(items=[_entry(each) for each in page], next_cursor=cursor))
 
 
-def _entry(entry: Entry) -> AuditEntry:
+def _entry(entry: StoredAuditEntry) -> AuditEntry:
     return AuditEntry.model_validate(
         {
             "at": entry.at,

@@ -2,8 +2,7 @@
 
 from support_service.api.routing.call import Call
 from support_service.api.routing.services import Services
-from support_service.attachments.model import Attachment as StoredAttachment
-from support_service.attachments.model import attachment_url, attachment_view
+from support_service.attachments.model import StoredAttachment, attachment_url, attachment_view
 from support_service.cases.model.case import Attachment, Case
 from support_service.core.domain import references
 from support_service.timeline.merge import merge_entries

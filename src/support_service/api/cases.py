@@ -7,8 +7,8 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
-from support_service.attachments.model import Attachment
-from support_service.cases.model.case import ApiModel, Case, CasePage, Ticket
+from support_service.attachments.model import StoredAttachment
+from support_service.cases.model.case import ApiModel, Case, CasePage, CaseSummary
 from support_service.cases.model.requests import CaseChange, CaseQuery, NewCase
 from support_service.cases.policy import permission_missing
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -50,7 +50,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
         raise permission_missing("cases:search", "What is masked can't be searched for.")
     page = await call.services.cases.list_cases(call.principal, query)
     if call.is_masked:
-        page.items = [call.services.masker.ticket(ticket) for ticket in page.items]
+        page.items = [call.services.masker.summary(ticket) for ticket in page.items]
     return Reply(page)
 
 
@@ -72,7 +72,7 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     return Reply(call.services.masker.case(case) if call.is_masked else case, etag)
 
 
-async def change_case(call: Call, case_id: str, body: CaseChange, expected: ExpectedVersions) -> Reply[Ticket]:
+async def change_case(call: Call, case_id: str, body: CaseChange, expected: ExpectedVersions) -> Reply[CaseSummary]:
     """Change some fields of a case.
 
     Sent fields replace the stored values, lists as a whole; other fields stay unchanged. Null clears `description` or
@@ -90,7 +90,7 @@ async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> R
     The synthetic check deletes its cases with this operation. Cases of other channels than `synthetic` can't be
     deleted: close them.
     """
-    files, removed = call.services.attachments, list[Attachment]()
+    files, removed = call.services.attachments, list[StoredAttachment]()
 
     async def remove_files(work: UnitOfWork) -> None:
         removed.extend(await files.remove_all(work, case_id))
@@ -149,7 +149,7 @@ ROUTES = (
         access=WRITE,
         body=CaseChange,
         request_headers=("If-Match",),
-        answer=Ticket,
+        answer=CaseSummary,
         headers=("ETag",),
         problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "status_move_not_allowed"),
     ),

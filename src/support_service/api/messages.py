@@ -6,7 +6,7 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route
-from support_service.cases.model.case import Case, Message, Ticket
+from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.requests import Closing, NewMessage, StatusChange
 from support_service.core.optimistic_lock import ExpectedVersions
 
@@ -20,7 +20,7 @@ async def add_message(call: Call, case_id: str, body: NewMessage, expected: Expe
     return Reply(await call.services.cases.add_message(call.context, case_id, body, expected))
 
 
-async def set_status(call: Call, case_id: str, body: StatusChange, expected: ExpectedVersions) -> Reply[Ticket]:
+async def set_status(call: Call, case_id: str, body: StatusChange, expected: ExpectedVersions) -> Reply[CaseSummary]:
     """Set the status of a case, and optionally its agent.
 
     Both can be in the query or in a JSON body; the query takes precedence, and one of them must have a status.
@@ -62,7 +62,7 @@ ROUTES = (
         body=StatusChange,
         body_required=False,
         request_headers=("If-Match",),
-        answer=Ticket,
+        answer=CaseSummary,
         headers=("ETag",),
         problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "status_move_not_allowed"),
     ),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments.model import Attachment, FileTotals
+from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_ledger as ledger
@@ -59,7 +59,7 @@ async def add(tx: Transaction, storage: str, files: int, size: int) -> FileTotal
     return _to_totals(await tx.fetch_one(UPDATE_LEDGER, {"of": storage, "more_files": files, "more_bytes": size}))
 
 
-async def subtract(tx: Transaction, removed: Sequence[Attachment]) -> None:
+async def subtract(tx: Transaction, removed: Sequence[StoredAttachment]) -> None:
     """Subtract removed attachments. This must be the last step of the transaction that removed them."""
     for storage in sorted({each.storage for each in removed}):
         sizes = [each.size_bytes for each in removed if each.storage == storage]

@@ -13,7 +13,7 @@ CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,127}")
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
+class StoredAttachment:
     """A file of a case. Its bytes are in the storage named `storage` under `storage_key`; `sha256` is in hex.
 
     `content_type` is the type that the client declared. `detected_type` is the type found from the first bytes, or None
@@ -46,7 +46,7 @@ def attachment_url(public_url: str, case_id: str, attachment_id: str, filename: 
     return f"{public_url}/support/cases/{case_id}/attachments/{attachment_id}/{quote(filename, safe='')}"
 
 
-def attachment_view(attachment: Attachment, public_url: str) -> dict[str, Any]:
+def attachment_view(attachment: StoredAttachment, public_url: str) -> dict[str, Any]:
     """Return the JSON view of an attachment for clients and events: with its URL, without its storage location."""
     return {
         "id": attachment.id,
@@ -61,7 +61,7 @@ def attachment_view(attachment: Attachment, public_url: str) -> dict[str, Any]:
     }
 
 
-def audit_fields(attachment: Attachment) -> dict[str, Any]:
+def audit_fields(attachment: StoredAttachment) -> dict[str, Any]:
     """Return the fields that the audit log records when an attachment is added or removed."""
     return {
         "attachmentId": attachment.id,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from support_service.attachments import ledger, store
-from support_service.attachments.model import Attachment, attachment_view, audit_fields
+from support_service.attachments.model import StoredAttachment, attachment_view, audit_fields
 from support_service.audit import log as audit
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork
@@ -12,7 +12,7 @@ from support_service.idempotency.unit_of_work import UnitOfWork
 
 async def remove_attachments(
     work: UnitOfWork, ids: Sequence[str], reason: str, at: datetime, *, public_url: str | None
-) -> list[Attachment]:
+) -> list[StoredAttachment]:
     """Remove attachments of cases that `work` has locked, and return those that existed.
 
     Append an event about each to the outbox, unless `public_url` is None. This must be the last step of `work`.
@@ -29,7 +29,7 @@ async def remove_attachments(
     return removed
 
 
-async def audit_removal(work: UnitOfWork, removed: Sequence[Attachment], reason: str, at: datetime) -> None:
+async def audit_removal(work: UnitOfWork, removed: Sequence[StoredAttachment], reason: str, at: datetime) -> None:
     """Record in the audit log which attachments `work` removes, and why."""
     changed = [
         (

@@ -9,7 +9,13 @@ from support_service.attachments import garbage_queries, store
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.case_access import lock_visible_case, require_accepting_files, require_visible
 from support_service.attachments.garbage_queries import GarbageEntry
-from support_service.attachments.model import Attachment, FileTotals, attachment_view, audit_fields, content_disposition
+from support_service.attachments.model import (
+    FileTotals,
+    StoredAttachment,
+    attachment_view,
+    audit_fields,
+    content_disposition,
+)
 from support_service.attachments.removal import remove_attachments
 from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders
 from support_service.attachments.store import CaseForUpload
@@ -90,7 +96,7 @@ class AttachmentService:
         size_hint: int = 0,
         visibility: str = "public",
         expected: ExpectedVersions = None,
-    ) -> Attachment:
+    ) -> StoredAttachment:
         """Store a file of an existing case. `size_hint` is its approximate size in bytes, 0 if unknown.
 
         Raises RequestTooLarge, ValidationFailed (the file is empty), UnsupportedMediaType (its type is not
@@ -100,7 +106,7 @@ class AttachmentService:
         upload = UploadValidator(filename, content_type, self._limits)
         label = ResponseHeaders(upload.content_type, content_disposition(upload.filename))
         stored = await self._storage.put(upload.validated(chunks), expected=size_hint, label=label)
-        attachment = Attachment(
+        attachment = StoredAttachment(
             id=new_id(),
             ticket_id=case_id,
             filename=upload.filename,
@@ -130,13 +136,13 @@ class AttachmentService:
             )
         return attachment
 
-    async def list_by_case(self, principal: Principal, case_id: str) -> list[Attachment]:
+    async def list_by_case(self, principal: Principal, case_id: str) -> list[StoredAttachment]:
         """Return the attachments that the principal may see, oldest first. Raises NotFound for an unknown case."""
         await self.get_case(principal, case_id)
         found = await store.list_by_case(self._database, case_id)
         return [each for each in found if principal.may_see_visibility(each.visibility)]
 
-    async def get(self, principal: Principal, case_id: str, attachment_id: str) -> Attachment:
+    async def get(self, principal: Principal, case_id: str, attachment_id: str) -> StoredAttachment:
         """Return one attachment. Raises NotFound if it is unknown or the principal may not see it."""
         valid = is_valid_id(case_id) and is_valid_id(attachment_id)
         found = await store.get(self._database, case_id, attachment_id) if valid else None
@@ -144,7 +150,7 @@ class AttachmentService:
             return found.attachment
         raise _attachment_not_found(attachment_id)
 
-    async def read(self, attachment: Attachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+    async def read(self, attachment: StoredAttachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """Yield `length` bytes of an attachment, starting at `offset`; raises Unavailable.
 
         If the file was moved to another storage after its row was read, the bytes are read from there.
@@ -163,7 +169,7 @@ class AttachmentService:
                     raise
                 attachment = moved  # the file was moved after its row was read
 
-    async def presigned_url(self, attachment: Attachment) -> str | None:
+    async def presigned_url(self, attachment: StoredAttachment) -> str | None:
         """Return a URL that serves the bytes directly for some minutes; None if the storage has no URLs."""
         storage = self._storages.get(attachment.storage)
         return await storage.presigned_url(attachment.storage_key, PRESIGNED_URL_SECONDS) if storage else None
@@ -188,12 +194,12 @@ class AttachmentService:
             self._instruments.attachment_deleted.add(1, {"reason": "request"})
         await self.delete_bytes(removed)
 
-    async def remove_all(self, work: UnitOfWork, case_id: str) -> list[Attachment]:
+    async def remove_all(self, work: UnitOfWork, case_id: str) -> list[StoredAttachment]:
         """Delete the attachments of a case that `work` has locked. After the commit, call `delete_bytes`."""
         ids = [attachment.id for attachment in await store.list_by_case(work.tx, case_id)]
         return await remove_attachments(work, ids, "request", datetime.now(UTC), public_url=None)
 
-    async def delete_bytes(self, removed: Iterable[Attachment]) -> None:
+    async def delete_bytes(self, removed: Iterable[StoredAttachment]) -> None:
         """Delete the bytes of removed attachments. If that fails, the garbage collection deletes them later."""
         for attachment in removed:
             storage = self._storages.get(attachment.storage)
@@ -211,7 +217,7 @@ class AttachmentService:
         except Unavailable as failure:  # the removal is committed; outdated gauges must not make it fail
             log.warning("The attachment backlog is read again later: %s", failure)
 
-    def _read_blocks(self, attachment: Attachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+    def _read_blocks(self, attachment: StoredAttachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         storage = self._storages.get(attachment.storage)
         if storage is None:
             raise Unavailable(
@@ -221,7 +227,7 @@ class AttachmentService:
         return storage.read(attachment.storage_key, offset, length)
 
     async def _insert(
-        self, work: UnitOfWork, attachment: Attachment, expected: ExpectedVersions
+        self, work: UnitOfWork, attachment: StoredAttachment, expected: ExpectedVersions
     ) -> tuple[FileTotals, str]:
         """Insert an attachment's row, its event and its audit entry.
 

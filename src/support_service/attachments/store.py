@@ -9,14 +9,14 @@ import sqlalchemy as sa
 
 from support_service.attachments import ledger
 from support_service.attachments.garbage_queries import add_garbage
-from support_service.attachments.model import Attachment, FileTotals
+from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.core.domain.principals import CaseOwnership
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_deletions, attachments, tickets
 
 OWNER_NAMES = [field.name for field in fields(CaseOwnership)]
-FIELD_NAMES = [field.name for field in fields(Attachment)]
+FIELD_NAMES = [field.name for field in fields(StoredAttachment)]
 OWNER = [tickets.c[name] for name in OWNER_NAMES]
 COLUMNS = [attachments.c[name] for name in FIELD_NAMES]
 LIST_BY_CASE = sa.select(*COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
@@ -71,14 +71,14 @@ class OwnedAttachment(NamedTuple):
     """An attachment, and whose its case is."""
 
     owner: CaseOwnership
-    attachment: Attachment
+    attachment: StoredAttachment
 
 
 class NumberedAttachment(NamedTuple):
     """An attachment of a page; the next page starts behind its `seq`."""
 
     seq: int
-    attachment: Attachment
+    attachment: StoredAttachment
 
 
 async def get_case(reader: Reader, case_id: str) -> CaseForUpload | None:
@@ -93,7 +93,7 @@ async def lock_case(tx: Transaction, case_id: str) -> CaseForUpload | None:
     return _to_case(row) if row else None
 
 
-async def list_by_case(reader: Reader, case_id: str) -> list[Attachment]:
+async def list_by_case(reader: Reader, case_id: str) -> list[StoredAttachment]:
     """Return all attachments of a case, oldest first."""
     return [to_attachment(row) for row in await reader.fetch_all(LIST_BY_CASE, {"case_id": case_id})]
 
@@ -104,7 +104,7 @@ async def get(reader: Reader, case_id: str, attachment_id: str) -> OwnedAttachme
     return OwnedAttachment(_to_owner(row), to_attachment(row)) if row else None
 
 
-async def get_by_id(reader: Reader, attachment_id: str) -> Attachment | None:
+async def get_by_id(reader: Reader, attachment_id: str) -> StoredAttachment | None:
     """Return one attachment of any case; None if it does not exist."""
     row = await reader.fetch_one(sa.select(*COLUMNS).where(attachments.c.id == attachment_id))
     return to_attachment(row) if row else None
@@ -124,7 +124,7 @@ async def oldest_created_at(reader: Reader, storage: str) -> datetime | None:
     return row.created_at if row else None
 
 
-async def add(tx: Transaction, attachment: Attachment, max_files: int) -> FileTotals | None:
+async def add(tx: Transaction, attachment: StoredAttachment, max_files: int) -> FileTotals | None:
     """Insert an attachment's row and count it in the ledger. `tx` must have locked the case.
 
     Return the new content of its storage, or None if the case already has `max_files` files.
@@ -135,7 +135,7 @@ async def add(tx: Transaction, attachment: Attachment, max_files: int) -> FileTo
     return await ledger.add(tx, attachment.storage, 1, attachment.size_bytes)
 
 
-async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime) -> list[Attachment]:
+async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime) -> list[StoredAttachment]:
     """Delete attachments' rows, record each deletion and put their bytes on the garbage list.
 
     Return the attachments that this call deleted, except any that another transaction deleted first. Pass them to
@@ -166,9 +166,9 @@ async def anonymise_deletions(tx: Transaction, case_id: str, filename: str) -> N
     await tx.execute(attachment_deletions.update().where(of_case).values(filename=filename, sha256=""))
 
 
-def to_attachment(row: Row) -> Attachment:
+def to_attachment(row: Row) -> StoredAttachment:
     """Return the attachment in a row that has COLUMNS."""
-    return Attachment(*(getattr(row, name) for name in FIELD_NAMES))
+    return StoredAttachment(*(getattr(row, name) for name in FIELD_NAMES))
 
 
 def _to_owner(row: Row) -> CaseOwnership:

@@ -34,7 +34,7 @@ class ChainHead:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditEntry:
+class StoredAuditEntry:
     """One change: who did what, and when. The fields after `changes` are set when the entry is sealed."""
 
     seq: int
@@ -58,7 +58,7 @@ class AuditEntry:
         return [int(position) for position in changes["erasedPositions"][1]]
 
 
-def seal_entry(head: ChainHead, entry: AuditEntry, salt: bytes) -> AuditEntry:
+def seal_entry(head: ChainHead, entry: StoredAuditEntry, salt: bytes) -> StoredAuditEntry:
     """Return the entry, sealed as the next one of the chain."""
     position, digest = head.position + 1, changes_digest(salt, entry.changes or "")
     return replace(
@@ -71,12 +71,12 @@ def changes_digest(salt: bytes, changes: str) -> bytes:
     return hashlib.sha256(salt + changes.encode()).digest()
 
 
-def entry_hash(before: bytes, entry: AuditEntry, position: int, changes_digest: bytes) -> bytes:
+def entry_hash(before: bytes, entry: StoredAuditEntry, position: int, changes_digest: bytes) -> bytes:
     """Return the hash of an entry at a position, given the hash `before` it."""
     return hashlib.sha256(before + _document(entry, position, changes_digest)).digest()
 
 
-def find_flaw(head: ChainHead, entry: AuditEntry) -> str | None:
+def find_flaw(head: ChainHead, entry: StoredAuditEntry) -> str | None:
     """Return why an entry is not a valid successor of the head, or None if it is."""
     if entry.position is None or entry.position != head.position + 1:
         return f"there is no entry at position {head.position + 1}; the next is {entry.position}"
@@ -90,7 +90,7 @@ def find_flaw(head: ChainHead, entry: AuditEntry) -> str | None:
     return None
 
 
-def _document(entry: AuditEntry, position: int, changes_digest: bytes) -> bytes:
+def _document(entry: StoredAuditEntry, position: int, changes_digest: bytes) -> bytes:
     return pydantic_core.to_json(
         {
             "action": entry.action,

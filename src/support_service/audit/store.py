@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.audit.chain import CASE_ERASED, AuditEntry, ChainHead
+from support_service.audit.chain import CASE_ERASED, ChainHead, StoredAuditEntry
 from support_service.core.units import MAX_INTEGER
 from support_service.database import Reader, Transaction
 from support_service.database.compiled import compiled
@@ -18,7 +18,7 @@ from support_service.database.tables import audit_head, audit_log
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB
 
 _L = audit_log.c
-FIELD_NAMES = [field.name for field in fields(AuditEntry)]
+FIELD_NAMES = [field.name for field in fields(StoredAuditEntry)]
 COLUMNS = [_L[name] for name in FIELD_NAMES]
 
 
@@ -91,12 +91,12 @@ async def lock_head(tx: Transaction) -> ChainHead:
     return ChainHead(row.position, row.hash)
 
 
-async def read_unsealed(tx: Transaction, count: int, max_bytes: int = MAX_PAGE_BYTES) -> list[AuditEntry]:
+async def read_unsealed(tx: Transaction, count: int, max_bytes: int = MAX_PAGE_BYTES) -> list[StoredAuditEntry]:
     """Return the first `count` unsealed entries, in the order in which they were added."""
     return (await _read(tx, TO_SEAL, count=count, bytes=max_bytes))[0]
 
 
-async def store_seals(tx: Transaction, sealed: Sequence[AuditEntry]) -> None:
+async def store_seals(tx: Transaction, sealed: Sequence[StoredAuditEntry]) -> None:
     """Store the seals of entries, and move the head to the last of them."""
     names = ("position", "salt", "digest", "hash")
     await tx.execute(
@@ -105,7 +105,9 @@ async def store_seals(tx: Transaction, sealed: Sequence[AuditEntry]) -> None:
     await tx.execute(UPDATE_HEAD, {"new_position": sealed[-1].position, "new_hash": sealed[-1].hash})
 
 
-async def read_sealed(reader: Reader, after: int, count: int, max_bytes: int = MAX_PAGE_BYTES) -> list[AuditEntry]:
+async def read_sealed(
+    reader: Reader, after: int, count: int, max_bytes: int = MAX_PAGE_BYTES
+) -> list[StoredAuditEntry]:
     """Return up to `count` entries after a position, in the order of the chain."""
     return (await _read(reader, SEALED, after=after, count=count, bytes=max_bytes))[0]
 
@@ -127,7 +129,7 @@ async def erase(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:
 
 async def read_case_entries(
     reader: Reader, case_id: str, before: int | None, limit: int
-) -> tuple[list[AuditEntry], bool]:
+) -> tuple[list[StoredAuditEntry], bool]:
     """Return a page of a case's entries, newest first, and whether there are older ones."""
     newer = MAX_INTEGER if before is None else before
     found, number = await _read(reader, OF_CASE, case=case_id, before=newer, count=limit + 1, bytes=MAX_PAGE_BYTES)
@@ -135,8 +137,8 @@ async def read_case_entries(
     return page, number > len(page)
 
 
-async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[AuditEntry], int]:
+async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[StoredAuditEntry], int]:
     """Run a statement of `_select_page`. Return its entries, and their number without the limit of bytes."""
     rows = await reader.fetch_all(statement, parameters)
-    entries = [AuditEntry(*(getattr(row, name) for name in FIELD_NAMES)) for row in rows]
+    entries = [StoredAuditEntry(*(getattr(row, name) for name in FIELD_NAMES)) for row in rows]
     return entries, rows[0].number if rows else 0

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from support_service.audit import log as audit
-from support_service.cases.model.case import Case, Message, Ticket, check_status_change
+from support_service.cases.model.case import Case, CaseSummary, Message, check_status_change
 from support_service.cases.model.requests import CaseChange, NewMessage
 from support_service.cases.policy import check_may_assign, check_may_write
 from support_service.cases.store import case_store
@@ -34,7 +34,7 @@ class AddedMessage:
     message: Message
     channel: str
     answered_after: float | None
-    reopened: tuple[Ticket, Ticket] | None = None  # the case before and after, if the message reopened it
+    reopened: tuple[CaseSummary, CaseSummary] | None = None  # the case before and after, if the message reopened it
 
 
 async def add_case(work: UnitOfWork, case: Case, first: Message | None) -> None:
@@ -45,7 +45,7 @@ async def add_case(work: UnitOfWork, case: Case, first: Message | None) -> None:
     await audit.record(work, case.id, "case.opened", at, _opening_changes(case, first))
 
 
-async def lock_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions = None) -> Ticket:
+async def lock_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions = None) -> CaseSummary:
     """Lock a case until the unit of work ends, and return it. Raises NotFound and VersionConflict."""
     ticket = await case_store.lock(work.tx, case_id) if is_valid_id(case_id) else None
     if ticket is None or not work.context.principal.may_see(ticket):
@@ -94,7 +94,7 @@ async def append_message(
     return AddedMessage(message, state.channel, answered_after, reopened)
 
 
-async def set_status(work: UnitOfWork, before: Ticket, status: Status, agent_id: str | None) -> Ticket:
+async def set_status(work: UnitOfWork, before: CaseSummary, status: Status, agent_id: str | None) -> CaseSummary:
     """Set the status and, if given, the agent; return the new ticket, or `before` if nothing changes."""
     wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
     if all(getattr(before, name) == value for name, value in wanted.items()):
@@ -103,12 +103,12 @@ async def set_status(work: UnitOfWork, before: Ticket, status: Status, agent_id:
     return await change_fields(work, before, wanted)
 
 
-def changed_fields(before: Ticket, change: CaseChange) -> dict[str, Any]:
+def changed_fields(before: CaseSummary, change: CaseChange) -> dict[str, Any]:
     """Return the fields that a change gives another value, by their Python names."""
     return {name: value for name, value in change.given().items() if not _is_same_json(getattr(before, name), value)}
 
 
-async def change_fields(work: UnitOfWork, before: Ticket, changed: dict[str, Any]) -> Ticket:
+async def change_fields(work: UnitOfWork, before: CaseSummary, changed: dict[str, Any]) -> CaseSummary:
     """Change the fields of a locked ticket and return it. Raises Conflict for a status change that is not allowed."""
     if "status" in changed:
         check_status_change(before.status, changed["status"])
@@ -133,7 +133,7 @@ def build_message(case_id: str, new: NewMessage, at: datetime) -> Message:
     return Message.model_validate(message, by_name=True, by_alias=False)
 
 
-def _audit_action(before: Ticket, after: Ticket) -> audit.Action:
+def _audit_action(before: CaseSummary, after: CaseSummary) -> audit.Action:
     if after.status == before.status or "closed" not in (before.status, after.status):
         reopened = before.status not in UNSETTLED and after.status in UNSETTLED
         return "case.reopened" if reopened else "case.changed"
@@ -162,7 +162,9 @@ def _visibility_changes(message: Message) -> audit.FieldChanges:
     return {"attachmentVisibility": (before, message.visibility)}
 
 
-async def _append_change_events(tx: Transaction, before: Ticket, after: Ticket, fields: Iterable[str]) -> None:
+async def _append_change_events(
+    tx: Transaction, before: CaseSummary, after: CaseSummary, fields: Iterable[str]
+) -> None:
     """Append the events of a change to the outbox: one for the status, and one for all other fields together."""
     if before.status != after.status:
         closes = after.status == "closed"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from support_service.cases.model.case import ApiModel, Attachment, Message, Ticket
+from support_service.cases.model.case import ApiModel, Attachment, CaseSummary, Message
 from support_service.core.domain.case_vocabulary import Status
 from support_service.events import outbox
 
@@ -12,7 +12,7 @@ from support_service.events import outbox
 class CaseOpened(ApiModel):
     """A case was opened."""
 
-    ticket: Ticket
+    ticket: CaseSummary
     initial_message: Message | None
 
 
@@ -25,7 +25,7 @@ class CaseUpdated(ApiModel):
     change_type: Literal[
         "conversation.added", "status.changed", "attachment.added", "attachment.removed", "case.changed"
     ]
-    ticket: Ticket
+    ticket: CaseSummary
     conversation: Message | None = Field(default=None, description="with conversation.added")
     previous_status: Status | None = Field(default=None, description="with status.changed")
     current_status: Status | None = Field(default=None, description="with status.changed")
@@ -38,7 +38,7 @@ class CaseUpdated(ApiModel):
 class CaseClosed(ApiModel):
     """A case was closed."""
 
-    ticket: Ticket
+    ticket: CaseSummary
     previous_status: Status
     current_status: Literal["closed"]
 

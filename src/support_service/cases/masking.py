@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from support_service.cases.model.case import Attachment, Case, Message, Ticket
+from support_service.cases.model.case import Attachment, Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import Json
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
@@ -71,7 +71,7 @@ class CaseMasker:
         }
         self._known_names = KNOWN_MEMBER_NAMES | self._visible_with_amounts.keys() | {*personal}
 
-    def ticket(self, ticket: Ticket) -> Ticket:
+    def summary(self, ticket: CaseSummary) -> CaseSummary:
         """Return a copy of the case (without conversation) with masked texts and pseudonymous ids."""
         return ticket.model_copy(update=self._masked_fields(ticket))
 
@@ -95,7 +95,7 @@ class CaseMasker:
         """Return the pseudonym of an id: `PSEUDONYM_LENGTH` hex digits that can't be reversed without the key."""
         return hmac.digest(self._key, identifier.encode(), "sha256").hex()[:PSEUDONYM_LENGTH]
 
-    def _masked_fields(self, ticket: Ticket) -> dict[str, Any]:
+    def _masked_fields(self, ticket: CaseSummary) -> dict[str, Any]:
         return {
             "subject": MASKED,
             "channel": known_or_other(ticket.channel, CHANNELS),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from support_service.audit import log as audit
 from support_service.cases import changes
 from support_service.cases.changes import AddedMessage
-from support_service.cases.model.case import Case, CasePage, Message, Ticket, Workload
+from support_service.cases.model.case import Case, CasePage, CaseSummary, Message, Workload
 from support_service.cases.model.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.policy import (
     authorize_new_case,
@@ -87,7 +87,7 @@ class CaseService:
 
     async def change_case(
         self, context: WriteContext, case_id: str, change: CaseChange, expected: ExpectedVersions = None
-    ) -> Ticket:
+    ) -> CaseSummary:
         """Change the given fields and return the case; fields with an unchanged value have no effect.
 
         Raises NotFound, Forbidden, VersionConflict (the case is not at an expected version), and Conflict for a
@@ -107,7 +107,7 @@ class CaseService:
 
     async def set_status(
         self, context: WriteContext, case_id: str, change: StatusChange, expected: ExpectedVersions = None
-    ) -> Ticket:
+    ) -> CaseSummary:
         """Set the status of a case, and its agent if one is given.
 
         Raises NotFound, Forbidden, VersionConflict, Conflict.
@@ -207,7 +207,7 @@ class CaseService:
         if answered_after is not None:
             self._instruments.ticket_first_response.record(answered_after)
 
-    def _count_status(self, before: Ticket, after: Ticket) -> None:
+    def _count_status(self, before: CaseSummary, after: CaseSummary) -> None:
         if after.status == before.status or after.channel == SYNTHETIC:
             return
         self._instruments.ticket_status_changed.add(1, {"status": after.status})

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from support_service.attachments.maintenance.reconcile import REPORTED, Finding
 from support_service.attachments.maintenance.scrub import ScrubResult
-from support_service.attachments.model import Attachment
+from support_service.attachments.model import StoredAttachment
 from support_service.commands.runtime.attachment_output import describe, format_totals, log_fields, print_summary
 from support_service.commands.runtime.cli_principal import cli_principal
 from support_service.commands.runtime.database import load_migrated_settings
@@ -91,7 +91,7 @@ async def delete_expired(
     async with open_maintenance(settings) as maintenance:
         with show_progress("retention", None) as bar:
 
-            def report(attachment: Attachment) -> None:
+            def report(attachment: StoredAttachment) -> None:
                 bar.advance(attachment.size_bytes)
                 if dry_run:
                     text = f"Would delete {describe(attachment)}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from support_service.attachments import ledger, store
 from support_service.attachments.maintenance import reconcile_queries
 from support_service.attachments.maintenance.garbage import GarbageCollector
-from support_service.attachments.model import Attachment
+from support_service.attachments.model import StoredAttachment
 from support_service.attachments.removal import audit_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
@@ -87,7 +87,7 @@ class CustomerErasure:
         """Erase a customer and report the id of each case that is done. Raises NotFound if the customer has no case."""
         receipt = ErasureResult(await self.cases_of(customer_id))
         mark = cases.tombstone_of(customer_id)
-        files: list[Attachment] = []
+        files: list[StoredAttachment] = []
         for case_id in receipt.cases:
             async with unit_of_work(self._database, context) as work:
                 case = await store.get_case(work.tx, case_id)
@@ -118,7 +118,9 @@ class CustomerErasure:
                 await cases.clear_tombstone(tx, mark)
         return receipt
 
-    async def _erase_case(self, work: UnitOfWork, case_id: str, mark: str, receipt: ErasureResult) -> list[Attachment]:
+    async def _erase_case(
+        self, work: UnitOfWork, case_id: str, mark: str, receipt: ErasureResult
+    ) -> list[StoredAttachment]:
         """Erase a case in the database, within `work`. Return the removed files, whose bytes remain to be deleted."""
         tx = work.tx
         await store.lock_case(tx, case_id)

@@ -15,7 +15,7 @@ from support_service.core.domain.references import SourceReferences, SourceStatu
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline.cache.base import CacheUnavailable, SnapshotStore
-from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
+from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
 from support_service.timeline.cache.snapshots import Snapshot, Snapshots
 from support_service.timeline.merge import Entry
 from support_service.timeline.overrides import Overrides
@@ -103,7 +103,9 @@ class TimelineAggregator:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        case = Case(case_id, {name: want for name, want in references.items() if name in self.sources}, epoch)
+        case = SnapshotSubject(
+            case_id, {name: want for name, want in references.items() if name in self.sources}, epoch
+        )
         if not case.wanted:
             return self._collected(case, {}, frozenset(), FetchResult(), {})
         try:
@@ -162,11 +164,11 @@ class TimelineAggregator:
         ttl = self.overrides.ttl(self._ttl)
         return min(ttl, self._timings.not_found_ttl) if snapshot.missing else ttl
 
-    def _is_current(self, case: Case, snapshot: Snapshot) -> bool:
+    def _is_current(self, case: SnapshotSubject, snapshot: Snapshot) -> bool:
         """Return whether a snapshot is of the case's present epoch and within its TTL."""
         return snapshot.epoch >= case.epoch and time.time() - snapshot.at < self._current_for(snapshot)
 
-    def _is_expiring(self, case: Case, snapshot: Snapshot) -> bool:
+    def _is_expiring(self, case: SnapshotSubject, snapshot: Snapshot) -> bool:
         """Return whether a current snapshot is so close to its expiry that it should be refreshed ahead."""
         # The share depends on the case, so that snapshots stored at the same time are not refreshed at the same time.
         first, last = self._timings.refresh_ahead_from, self._timings.refresh_ahead_to
@@ -175,7 +177,7 @@ class TimelineAggregator:
 
     def _collected(
         self,
-        case: Case,
+        case: SnapshotSubject,
         kept: Snapshots,
         current: frozenset[UpstreamService],
         found: FetchResult,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from support_service.core.background import run_in_background
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.timeline.cache.base import CacheUnavailable, Lease
-from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
+from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
 from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshot, Snapshots, newer_snapshots
 from support_service.timeline.merge import Entry
 from support_service.timeline.sources.answers import TimelineBudget
@@ -48,7 +48,7 @@ class FetchResult:
 class InFlightFetch:
     """A fetch in flight: sources being asked about a case. Readers with the same needs share it."""
 
-    case: Case
+    case: SnapshotSubject
     due: frozenset[UpstreamService]
     task: asyncio.Task[FetchResult]
 
@@ -64,7 +64,7 @@ class SingleFlight:
         self,
         sources: Iterable[SourceClient],
         cache: SnapshotCache,
-        is_current: Callable[[Case, Snapshot], bool],
+        is_current: Callable[[SnapshotSubject, Snapshot], bool],
         keep_for: Callable[[], float],
         timings: SingleFlightTimings = SingleFlightTimings(),
     ) -> None:
@@ -79,7 +79,7 @@ class SingleFlight:
 
     def take(
         self,
-        case: Case,
+        case: SnapshotSubject,
         due: frozenset[UpstreamService],
         cached: CachedSnapshots | None,
         deadline: float,
@@ -119,7 +119,7 @@ class SingleFlight:
 
     async def _fetch(
         self,
-        case: Case,
+        case: SnapshotSubject,
         due: frozenset[UpstreamService],
         cached: CachedSnapshots | None,
         deadline: float,
@@ -136,7 +136,7 @@ class SingleFlight:
             return FetchResult(await self._ask_and_cache(case, due - newer.keys(), cached, deadline), newer)
 
     async def _acquire_or_wait(
-        self, case: Case, due: frozenset[UpstreamService], cached: CachedSnapshots, deadline: float
+        self, case: SnapshotSubject, due: frozenset[UpstreamService], cached: CachedSnapshots, deadline: float
     ) -> tuple[Lease | None, CachedSnapshots]:
         """Acquire the lease to ask, or wait for the replica that holds it; return the lease and the cached state.
 
@@ -157,7 +157,7 @@ class SingleFlight:
         return None, cached
 
     def _newer_snapshots(
-        self, case: Case, due: Collection[UpstreamService], before: Snapshots, now: Snapshots
+        self, case: SnapshotSubject, due: Collection[UpstreamService], before: Snapshots, now: Snapshots
     ) -> Snapshots:
         """Return the current snapshots of due sources that another replica has stored since `before`."""
         return {
@@ -187,7 +187,7 @@ class SingleFlight:
             releasing.add_done_callback(self._releasing.discard)
 
     async def _ask_and_cache(
-        self, case: Case, due: Collection[UpstreamService], cached: CachedSnapshots, deadline: float
+        self, case: SnapshotSubject, due: Collection[UpstreamService], cached: CachedSnapshots, deadline: float
     ) -> dict[UpstreamService, SourceResult]:
         if not due:
             return {}
@@ -198,7 +198,7 @@ class SingleFlight:
         return asked
 
     async def _ask(
-        self, case: Case, due: Collection[UpstreamService], deadline: float
+        self, case: SnapshotSubject, due: Collection[UpstreamService], deadline: float
     ) -> dict[UpstreamService, SourceResult]:
         """Ask the due sources, with all calls at the same time, and return the result of each source."""
         at = time.time()

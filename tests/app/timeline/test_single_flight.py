@@ -17,7 +17,7 @@ from support_service.timeline import overrides
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.memory import InProcessCache
-from support_service.timeline.cache.snapshot_cache import Case, SnapshotCache
+from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
 from support_service.timeline.cache.snapshots import Snapshot
 from support_service.timeline.component import CACHE, TIMELINE, TimelineTimings
 from support_service.timeline.single_flight import SingleFlight, SingleFlightTimings
@@ -104,7 +104,7 @@ async def test_reader_calls_the_sources_once_the_lease_of_a_dead_replica_expires
     )
     case = await open_case(client, context=CONTEXT)
     wanted = references.references_by_service([CONTEXT])
-    await SnapshotCache(client.app[CACHE], instruments).claim(Case(case["id"], wanted, 0), lease)
+    await SnapshotCache(client.app[CACHE], instruments).claim(SnapshotSubject(case["id"], wanted, 0), lease)
     assert statuses(await read_detail(client, case)) == {"fresh"}
     assert call_count(services) == 4
 
@@ -300,7 +300,7 @@ async def test_ttl_override_applies_to_cached_snapshots(client, services):
 async def test_concurrent_writes_keep_the_newest_snapshot_of_each_source(cache, instruments):
     """The newest snapshot of each source is kept, whatever the order of writes and whatever each writer had read."""
     wanted = {"order": SourceReferences(("A",)), "payment": SourceReferences(("B",))}
-    case, snapshot_cache = Case("case", wanted, 0), SnapshotCache(cache, instruments)
+    case, snapshot_cache = SnapshotSubject("case", wanted, 0), SnapshotCache(cache, instruments)
 
     def at(moment, *names):
         return {name: Snapshot(moment, wanted[name], 0, [{"type": name, "timestamp": str(moment)}]) for name in names}
@@ -319,7 +319,7 @@ def order_snapshot(at, epoch=0):
 
 async def test_replica_clock_ahead_does_not_block_newer_snapshots(cache, instruments):
     """A snapshot replaces the one that its writer had read, even if that one has a later time."""
-    case, snapshot_cache = Case("case", ORDER_REFERENCES, 0), SnapshotCache(cache, instruments)
+    case, snapshot_cache = SnapshotSubject("case", ORDER_REFERENCES, 0), SnapshotCache(cache, instruments)
     now = time.time()
     await snapshot_cache.write(case, order_snapshot(now + 20), await snapshot_cache.read(case), 60)
     seen = await snapshot_cache.read(case)
@@ -331,7 +331,7 @@ async def test_replica_clock_ahead_does_not_block_newer_snapshots(cache, instrum
 
 async def test_snapshot_of_a_newer_epoch_is_kept(cache, instruments):
     """Of two concurrent snapshots the one with the newer epoch is kept, even if its time is earlier."""
-    case, snapshot_cache = Case("case", ORDER_REFERENCES, 1), SnapshotCache(cache, instruments)
+    case, snapshot_cache = SnapshotSubject("case", ORDER_REFERENCES, 1), SnapshotCache(cache, instruments)
     now, empty = time.time(), await snapshot_cache.read(case)
     await snapshot_cache.write(case, order_snapshot(now + 20, 0), empty, 60)
     await snapshot_cache.write(case, order_snapshot(now, 1), empty, 60)
@@ -341,7 +341,7 @@ async def test_snapshot_of_a_newer_epoch_is_kept(cache, instruments):
 
 async def test_snapshot_of_a_replica_with_a_slow_clock_is_used(cache, instruments):
     """A snapshot that another replica stored meanwhile is used without a call, even if its time is earlier."""
-    case, snapshot_cache = Case("case", ORDER_REFERENCES, 1), SnapshotCache(cache, instruments)
+    case, snapshot_cache = SnapshotSubject("case", ORDER_REFERENCES, 1), SnapshotCache(cache, instruments)
     now = time.time()
     await snapshot_cache.write(case, order_snapshot(now + 20, 0), await snapshot_cache.read(case), 60)
     seen = await snapshot_cache.read(case)
@@ -357,7 +357,7 @@ async def test_shutdown_cancels_fetches_in_flight(instruments):
     """Closing the single flight cancels a running fetch instead of waiting for a source."""
     cache = SnapshotCache(InProcessCache(), instruments)
     single_flight = SingleFlight([], cache, lambda *_: False, lambda: 60.0)
-    case = Case("case-1", {}, 0)
+    case = SnapshotSubject("case-1", {}, 0)
     fetch = single_flight.take(case, frozenset(), None, 0.0)
     assert single_flight.is_in_flight(case.id)
     await single_flight.close()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.model.case import Message, Ticket
+from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import case_list, case_store
 from support_service.cases.store.search import search_words
@@ -34,7 +34,7 @@ def ticket(number=1, **fields):
         "created_at": AT,
         "updated_at": AT,
     }
-    return Ticket.model_construct(**values | fields)
+    return CaseSummary.model_construct(**values | fields)
 
 
 def message(number=1, case=1, **fields):
@@ -86,9 +86,9 @@ async def test_case_is_read_as_it_was_stored(database, add_cases):
             await case_store.add_message(tx, each)
         await case_store.add_message(tx, message(99, case=2))
     case = await case_store.get(database, "case-1")
-    assert Ticket.model_construct(**{name: getattr(case, name) for name in Ticket.model_fields}) == stored.model_copy(
-        update={"version": 13}
-    )
+    assert CaseSummary.model_construct(
+        **{name: getattr(case, name) for name in CaseSummary.model_fields}
+    ) == stored.model_copy(update={"version": 13})
     assert case.messages == messages
     assert case.attachments == []
     assert await case_store.get(database, "nobody") is None

@@ -142,7 +142,7 @@ async def test_prepared_statements_read_as_sqlalchemy_does(database, name):
     file |= {"detected_type": None, "visibility": "public", "most": 1}
     said = {"id": "m-1", "ticket_id": "case-1", "author_type": "agent", "message": "đ", "metadata": {"a": [1]}}
     async with database.transaction() as tx:
-        await tx.execute(case_store.ADD_TICKET, TICKET)
+        await tx.execute(case_store.ADD_CASE, TICKET)
         await tx.execute(attachment_store.ADD, file)
         nothing = {"attachment_uri": None, "sentiment": None, "visibility": "public"}
         await tx.execute(case_store.ADD_MESSAGE, said | nothing | {"created_at": AT})

@@ -9,11 +9,11 @@ from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.base import CacheUnavailable, Lease
-from support_service.timeline.cache.snapshot_cache import MAX_WRITE_ATTEMPTS, Case, SnapshotCache
+from support_service.timeline.cache.snapshot_cache import MAX_WRITE_ATTEMPTS, SnapshotCache, SnapshotSubject
 from support_service.timeline.cache.snapshots import CachedSnapshots
 from tests.support.scrape import Scrape
 
-CASE = Case("case-1", {}, 0)
+CASE = SnapshotSubject("case-1", {}, 0)
 
 
 class ContestedCache:

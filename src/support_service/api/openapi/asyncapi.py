@@ -7,6 +7,7 @@ import pydantic_core
 from pydantic.json_schema import models_json_schema
 
 from support_service import __version__
+from support_service.api.openapi.schemas import NamedSchemas
 from support_service.cases.events import PAYLOADS
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, any_of
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
@@ -24,6 +25,7 @@ def document(out: str, inbound: str) -> dict[str, Any]:
         [(model, "validation") for model in received.values()]
         + [(model, "serialization") for model in PAYLOADS.values()],
         ref_template=TEMPLATE,
+        schema_generator=NamedSchemas,
     )
     sent_messages = {kind: _message(kind, model, SOURCE) for kind, model in PAYLOADS.items()}
     received_messages = {kind: _message(kind, model, None) for kind, model in received.items()}

@@ -3,13 +3,23 @@
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from support_service.api.routing.route import Route
 from support_service.http.problems import Problem
 
 TEMPLATE = "#/components/schemas/{model}"
+# Models whose schema has another name, which clients rely on: code is generated from it.
+SCHEMA_NAMES = {"CaseSummary": "Ticket"}
 Schema = dict[str, Any]
+
+
+class NamedSchemas(GenerateJsonSchema):
+    """Generates JSON schemas under the names of SCHEMA_NAMES."""
+
+    def normalize_name(self, name: str) -> str:
+        """Return the name of a model's schema."""
+        return SCHEMA_NAMES.get(name, super().normalize_name(name))
 
 
 def components(routes: tuple[Route, ...]) -> dict[str, Schema]:
@@ -17,7 +27,11 @@ def components(routes: tuple[Route, ...]) -> dict[str, Schema]:
     sent = {route.body for route in routes if route.body} | {Problem}  # a problem omits empty members
     answered = {route.answer for route in routes} | {other.model for route in routes for other in route.other_responses}
     models = [(model, "validation") for model in sent] + [(model, "serialization") for model in answered if model]
-    _, described = models_json_schema(sorted(models, key=str), ref_template=TEMPLATE)  # type: ignore[arg-type]
+    _, described = models_json_schema(
+        sorted(models, key=str),  # type: ignore[arg-type]
+        ref_template=TEMPLATE,
+        schema_generator=NamedSchemas,
+    )
     return {name: without_titles(schema) for name, schema in sorted(described["$defs"].items())}
 
 
@@ -31,7 +45,7 @@ def query_parameters(model: type[BaseModel]) -> tuple[dict[str, Schema], set[str
 
 def reference(model: type[BaseModel]) -> Schema:
     """Return a `$ref` to the model's schema."""
-    return {"$ref": TEMPLATE.format(model=model.__name__)}
+    return {"$ref": TEMPLATE.format(model=SCHEMA_NAMES.get(model.__name__, model.__name__))}
 
 
 def example(model: type[BaseModel]) -> Any:

@@ -6,7 +6,7 @@ from typing import NewType
 from multidict import CIMultiDictProxy, istr
 
 from support_service.api.routing.call import Call
-from support_service.cases.model.case import Ticket
+from support_service.cases.model.case import CaseSummary
 from support_service.core.optimistic_lock import ExpectedVersions
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
@@ -19,13 +19,13 @@ KnownTags = NewType("KnownTags", frozenset[str])
 """The entity tags in If-None-Match, without the mark of weak tags."""
 
 
-def etag_header(call: Call, ticket: Ticket) -> dict[str, str]:
+def etag_header(call: Call, ticket: CaseSummary) -> dict[str, str]:
     """Return the ETag header of a case: its version, and the principal's view if it is restricted."""
     view = "+masked" if call.is_masked else "" if call.principal.may_see_visibility("internal") else "+public"
     return {"ETag": f'"{ticket.version}{view}"'}
 
 
-def live_etag_header(call: Call, ticket: Ticket) -> dict[str, str]:
+def live_etag_header(call: Call, ticket: CaseSummary) -> dict[str, str]:
     """Return a unique ETag header, for a response that depends on more than the case's version, such as a timeline.
 
     The tag is valid in If-Match, but never matches a cached response.

@@ -17,7 +17,7 @@ from support_service.attachments.garbage_queries import add_garbage
 from support_service.attachments.maintenance import offload_queries
 from support_service.attachments.maintenance.garbage import Clock
 from support_service.attachments.maintenance.throttle import Throttle
-from support_service.attachments.model import Attachment, content_disposition
+from support_service.attachments.model import StoredAttachment, content_disposition
 from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, new_key, sha256_of
 from support_service.core.errors import Unavailable
 from support_service.database import Database
@@ -40,7 +40,7 @@ class OffloadTimings:
 class ClaimedFile(NamedTuple):
     """A file that a run has claimed, and the key of its copy."""
 
-    attachment: Attachment
+    attachment: StoredAttachment
     copy_key: str
 
 
@@ -48,7 +48,7 @@ class ClaimedFile(NamedTuple):
 class OffloadResult:
     """The outcome for one file; `reason` explains why it was not moved."""
 
-    attachment: Attachment
+    attachment: StoredAttachment
     outcome: Literal["moved", "mismatch", "unreadable", "gone", "failed"]
     reason: str = ""
 
@@ -137,7 +137,7 @@ class FileMover:
                 due_at=self._clock() + self._grace,
             )
 
-    async def _is_current(self, attachment: Attachment) -> bool:
+    async def _is_current(self, attachment: StoredAttachment) -> bool:
         """Return whether the row still names these bytes. The bytes of a deleted attachment may already be gone."""
         current = await store.get_by_id(self._database, attachment.id)
         return current is not None and current.storage_key == attachment.storage_key

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from support_service.attachments import ledger
 from support_service.attachments.garbage_queries import add_garbage
-from support_service.attachments.model import Attachment, FileTotals
+from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.attachments.store import COLUMNS, to_attachment
 from support_service.database import Reader, Transaction
 from support_service.database.compiled import compiled
@@ -57,7 +57,7 @@ async def movable_totals(
 
 async def claim(
     tx: Transaction, source: str, before: datetime, now: datetime, *, mover: str, until: datetime, limit: int
-) -> list[Attachment]:
+) -> list[StoredAttachment]:
     """Claim at most `limit` unclaimed files, the oldest first. No other run can claim them before `until`."""
     chosen = (
         sa.select(attachments.c.id)
@@ -94,7 +94,7 @@ async def release_claim(tx: Transaction, attachment_id: str, mover: str, until: 
 
 
 async def switch_to_copy(
-    tx: Transaction, moved: Attachment, storage: str, key: str, *, mover: str, due_at: datetime
+    tx: Transaction, moved: StoredAttachment, storage: str, key: str, *, mover: str, due_at: datetime
 ) -> bool:
     """Make an attachment name its copy, and put its old bytes on the garbage list, due at `due_at`.
 

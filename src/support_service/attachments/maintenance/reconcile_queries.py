@@ -2,14 +2,14 @@
 
 import sqlalchemy as sa
 
-from support_service.attachments.model import Attachment
+from support_service.attachments.model import StoredAttachment
 from support_service.attachments.store import COLUMNS, to_attachment
 from support_service.database import Reader
 from support_service.database.tables import attachment_leftovers as garbage
 from support_service.database.tables import attachments
 
 
-async def list_by_key_prefix(reader: Reader, storage: str, prefix: str) -> list[Attachment]:
+async def list_by_key_prefix(reader: Reader, storage: str, prefix: str) -> list[StoredAttachment]:
     """Return the attachments on a storage whose keys start with `prefix`."""
     last = prefix[:-1] + chr(ord(prefix[-1]) + 1)
     rows = await reader.fetch_all(

@@ -6,7 +6,7 @@ from datetime import datetime
 from support_service.attachments import store
 from support_service.attachments.maintenance.garbage import Clock
 from support_service.attachments.maintenance.retention_queries import list_expired
-from support_service.attachments.model import Attachment, FileTotals
+from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.attachments.removal import remove_attachments
 from support_service.core.clock import utc_now
 from support_service.database import Database
@@ -35,7 +35,7 @@ class RetentionJob:
         *,
         limit: int | None = None,
         dry_run: bool = False,
-        report: Callable[[Attachment], None] = lambda _: None,
+        report: Callable[[StoredAttachment], None] = lambda _: None,
     ) -> FileTotals:
         """Delete at most `limit` files that did not change since `before`, of cases in `statuses`, and report each.
 

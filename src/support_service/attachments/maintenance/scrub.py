@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from support_service.attachments import store
-from support_service.attachments.model import Attachment
+from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import AttachmentStorage, sha256_of
 from support_service.core.errors import Unavailable
 from support_service.database import Database
@@ -19,7 +19,7 @@ SCRUB_PAGE = 500
 class ScrubResult:
     """The outcome for one file; `reason` explains a mismatch."""
 
-    attachment: Attachment
+    attachment: StoredAttachment
     outcome: Literal["ok", "mismatch"]
     reason: str = ""
 
@@ -54,7 +54,7 @@ class Scrubber:
                 report(scrubbed)
         return counted
 
-    async def _scrub_file(self, attachment: Attachment) -> ScrubResult | None:
+    async def _scrub_file(self, attachment: StoredAttachment) -> ScrubResult | None:
         storage = self._storages.get(attachment.storage)
         if storage is None:
             return None
@@ -68,7 +68,7 @@ class Scrubber:
             return ScrubResult(attachment, "ok")
         return await self._mismatch_unless_changed(attachment, f"its bytes have SHA-256 {found}")
 
-    async def _mismatch_unless_changed(self, attachment: Attachment, reason: str) -> ScrubResult | None:
+    async def _mismatch_unless_changed(self, attachment: StoredAttachment, reason: str) -> ScrubResult | None:
         """Return a mismatch; None if the file was moved or deleted in the meantime."""
         current = await store.get_by_id(self._database, attachment.id)
         if current is None or (current.storage, current.storage_key) != (attachment.storage, attachment.storage_key):

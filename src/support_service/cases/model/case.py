@@ -24,9 +24,9 @@ ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's cases as JSON; a page that reaches it gets no further case
 
 
-def example_config(example: examples.Example) -> ConfigDict:
-    """Return the model configuration that puts an example into the model's JSON schema."""
-    return ConfigDict(json_schema_extra={"examples": [example]})
+def example_config(example: examples.Example, *, title: str | None = None) -> ConfigDict:
+    """Return the configuration of a model: an example for its JSON schema, and a title if it is not the class name."""
+    return ConfigDict(title=title, json_schema_extra={"examples": [example]})
 
 
 class ApiModel(BaseModel):
@@ -53,10 +53,10 @@ class Message(ApiModel):
     created_at: datetime
 
 
-class Ticket(ApiModel):
+class CaseSummary(ApiModel):
     """A case without its conversation."""
 
-    model_config = example_config(examples.TICKET)
+    model_config = example_config(examples.CASE_SUMMARY, title="Ticket")
 
     id: str
     subject: str
@@ -96,7 +96,7 @@ NOT_REQUESTED: Sources = dict.fromkeys(
 )
 
 
-class Case(Ticket):
+class Case(CaseSummary):
     """A case with its conversation and attachments; its timeline is empty until it is collected."""
 
     model_config = example_config(examples.CASE)
@@ -119,7 +119,7 @@ class CasePage(ApiModel):
 
     model_config = example_config(examples.CASE_PAGE)
 
-    items: list[Ticket]
+    items: list[CaseSummary]
     next_cursor: str | None
 
 

@@ -40,7 +40,7 @@ MESSAGE: Example = {
     "visibility": "public",
     "createdAt": "2026-05-12T08:30:00.125000Z",
 } | NEW_MESSAGE
-TICKET: Example = {
+CASE_SUMMARY: Example = {
     "id": CASE_ID,
     "subject": "Parcel has not arrived",
     "description": "Order ORD-1001 should have come on Monday.",
@@ -66,7 +66,7 @@ ATTACHMENT: Example = {
     "uri": f"/support/cases/{CASE_ID}/attachments/{ATTACHMENT_ID}/label.png",
     "createdAt": "2026-05-12T08:41:07.302000Z",
 }
-CASE: Example = TICKET | {
+CASE: Example = CASE_SUMMARY | {
     "messages": [MESSAGE],
     "timeline": [
         {
@@ -95,7 +95,7 @@ CASE: Example = TICKET | {
         "fulfillment": {"status": "unavailable", "ageSeconds": None, "reason": "timeout"},
     },
 }
-CASE_PAGE: Example = {"items": [TICKET], "nextCursor": "AAAAAAAAACo"}
+CASE_PAGE: Example = {"items": [CASE_SUMMARY], "nextCursor": "AAAAAAAAACo"}
 WORKLOAD: Example = {"agentId": "agent-7", "open": 4, "pending": 2, "resolved": 11, "closed": 96}
 AUDIT_ENTRY: Example = {
     "at": "2026-05-12T09:02:11.480000Z",

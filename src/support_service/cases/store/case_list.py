@@ -8,9 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.cases.model.case import MAX_PAGE_BYTES, Ticket
+from support_service.cases.model.case import MAX_PAGE_BYTES, CaseSummary
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store.projections import TICKET_JSON
+from support_service.cases.store.projections import CASE_SUMMARY_JSON
 from support_service.cases.store.search import search_words
 from support_service.core.domain.case_vocabulary import SYNTHETIC, UNSETTLED
 from support_service.core.domain.principals import Principal
@@ -39,16 +39,16 @@ _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(ti
 
 
 @dataclass(frozen=True, slots=True)
-class TicketPage:
+class CaseListPage:
     """A page of (seq, ticket), newest first; `more` says whether older matching tickets follow."""
 
-    tickets: list[tuple[int, Ticket]]
+    tickets: list[tuple[int, CaseSummary]]
     more: bool
 
 
 async def find(
     reader: Reader, query: CaseQuery, after: int | None, principal: Principal, *, max_bytes: int = MAX_PAGE_BYTES
-) -> TicketPage:
+) -> CaseListPage:
     """Return a page of the tickets that match the query and that the principal sees, older than the seq `after`.
 
     The page has at most `query.limit` tickets, and ends early when its tickets reach `max_bytes` bytes.
@@ -57,7 +57,7 @@ async def find(
     if query.q is not None:
         words = search_words(query.q)
         if not words:
-            return TicketPage([], more=False)
+            return CaseListPage([], more=False)
         filters["words"] = " ".join(f"{word}*" for word in words)
     if after is not None:
         filters["after"] = after
@@ -69,11 +69,11 @@ async def find(
     # and the database could only count those by reading every text, so the JSON is measured here too.
     before = accumulate((len(row.ticket) for row in rows), initial=0)
     page = [
-        (row.seq, Ticket.model_validate_json(row.ticket))
+        (row.seq, CaseSummary.model_validate_json(row.ticket))
         for row, size in zip(rows, before, strict=False)
         if size < max_bytes
     ]
-    return TicketPage(page, bool(rows) and rows[0].number > len(page))
+    return CaseListPage(page, bool(rows) and rows[0].number > len(page))
 
 
 async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
@@ -113,7 +113,7 @@ def _page_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
         .limit(sa.bindparam("one_more"))
     )
     page = limit_by_bytes(found, "seq", sa.desc)
-    ticket = sa.select(TICKET_JSON).where(tickets.c.seq == page.c.seq).scalar_subquery()
+    ticket = sa.select(CASE_SUMMARY_JSON).where(tickets.c.seq == page.c.seq).scalar_subquery()
     return (
         sa.select(page.c.seq, ticket.label("ticket"), page.c.number)
         .order_by(page.c.seq.desc())

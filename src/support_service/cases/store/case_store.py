@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.cases.model.case import Case, Message, Ticket
+from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import length_without_exponents
-from support_service.cases.store.projections import CASE_JSON, TICKET_JSON
+from support_service.cases.store.projections import CASE_JSON, CASE_SUMMARY_JSON
 from support_service.cases.store.search import search_text
 from support_service.core.domain.case_vocabulary import UNSETTLED
 from support_service.database import Reader, Row, Transaction
@@ -33,7 +33,7 @@ class CaseState(NamedTuple):
 
 
 _BY_ID = tickets.c.id == sa.bindparam("id")
-TICKET_BY_ID = sa.select(TICKET_JSON.label("document")).where(_BY_ID)
+CASE_SUMMARY_BY_ID = sa.select(CASE_SUMMARY_JSON.label("document")).where(_BY_ID)
 CASE_BY_ID = compiled(sa.select(CASE_JSON.label("document")).where(_BY_ID))
 AT_PARAMETER = sa.bindparam("at", type_=UtcDateTime())
 _AUTHOR_CHANGES: dict[str, dict[str, Any]] = {
@@ -54,7 +54,7 @@ UPDATE_CASE_FOR_MESSAGE = {
     for author, more in _AUTHOR_CHANGES.items()
 }
 # `inline` leaves out the read of the generated row number, which is unused and costs a second cursor.
-ADD_TICKET = compiled(tickets.insert().inline())
+ADD_CASE = compiled(tickets.insert().inline())
 ADD_MESSAGE = compiled(messages.insert().inline())
 ADD_REFERENCE = compiled(ticket_references.insert())
 _NAMES_ATTACHMENT = messages.c.attachment_uri.contains(attachments.c.id)  # ids contain no LIKE wildcards
@@ -86,7 +86,7 @@ UPDATE_CASE_FOR_BOT_MESSAGE = compiled(
 
 
 MIN_MESSAGE_BYTES = 1024  # minimum size counted for a message: a shorter one costs each reader as much time
-_STORED_FIELDS = [name for name in Ticket.model_fields if name in tickets.c]
+_STORED_FIELDS = [name for name in CaseSummary.model_fields if name in tickets.c]
 
 
 async def get(reader: Reader, case_id: str) -> Case | None:
@@ -95,14 +95,14 @@ async def get(reader: Reader, case_id: str) -> Case | None:
     return Case.model_validate_json(row.document) if row else None
 
 
-async def lock(tx: Transaction, case_id: str) -> Ticket | None:
+async def lock(tx: Transaction, case_id: str) -> CaseSummary | None:
     """Lock a case until the transaction ends; return it without its conversation, or None."""
-    row = await tx.fetch_one(TICKET_BY_ID.with_for_update(), {"id": case_id})
-    return Ticket.model_validate_json(row.document) if row else None
+    row = await tx.fetch_one(CASE_SUMMARY_BY_ID.with_for_update(), {"id": case_id})
+    return CaseSummary.model_validate_json(row.document) if row else None
 
 
 async def add_case(
-    tx: Transaction, ticket: Ticket, references: Sequence[tuple[str, str]], first: Message | None = None
+    tx: Transaction, ticket: CaseSummary, references: Sequence[tuple[str, str]], first: Message | None = None
 ) -> None:
     """Insert a new ticket with its references (kind, value), and its first message if it has one."""
     author = first.author_type if first and first.visibility == "public" else None
@@ -111,13 +111,13 @@ async def add_case(
         "answered_at": ticket.created_at if author == "agent" else None,
         "conversation_bytes": _message_size(first) if first else 0,
     }
-    await tx.execute(ADD_TICKET, _column_values(ticket) | _search_values(ticket) | first_message_values)
+    await tx.execute(ADD_CASE, _column_values(ticket) | _search_values(ticket) | first_message_values)
     await _add_references(tx, ticket.id, references)
     if first:
         await tx.execute(ADD_MESSAGE, first.__dict__)
 
 
-async def update(tx: Transaction, ticket: Ticket, fields: Iterable[str]) -> None:
+async def update(tx: Transaction, ticket: CaseSummary, fields: Iterable[str]) -> None:
     """Update the named fields, the version and `updated_at` of a ticket that this transaction has locked."""
     changed = set(fields)
     values = {
@@ -198,7 +198,7 @@ async def _add_references(tx: Transaction, case_id: str, references: Sequence[tu
         await tx.execute(ADD_REFERENCE, rows)
 
 
-def _column_values(ticket: Ticket) -> dict[str, Any]:
+def _column_values(ticket: CaseSummary) -> dict[str, Any]:
     attributes = ticket.__dict__  # iterating over the model takes three times as long
     return {name: attributes[name] for name in _STORED_FIELDS}
 
@@ -214,5 +214,5 @@ def _message_size(message: Message) -> int:
     )
 
 
-def _search_values(ticket: Ticket) -> dict[str, str]:
+def _search_values(ticket: CaseSummary) -> dict[str, str]:
     return {"search_text": search_text(ticket.subject, ticket.description, ticket.customer_id)}

@@ -24,7 +24,7 @@ def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect
 
 
 _COLUMNS = CASE_COLUMNS | {"version": tickets.c.version}
-TICKET_JSON = json_text(_COLUMNS)
+CASE_SUMMARY_JSON = json_text(_COLUMNS)
 CASE_JSON = json_text(
     _COLUMNS
     | {

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from support_service.attachments.model import Attachment, FileTotals
+from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.core.units import format_bytes
 
 
@@ -17,12 +17,12 @@ def format_totals(totals: FileTotals) -> str:
     return f"{totals.files} files ({format_bytes(totals.bytes)})"
 
 
-def describe(attachment: Attachment) -> str:
+def describe(attachment: StoredAttachment) -> str:
     """Return the attachment as text."""
     return f"{attachment.id} ({attachment.filename}) of case {attachment.ticket_id}"
 
 
-def log_fields(attachment: Attachment) -> dict[str, str | int]:
+def log_fields(attachment: StoredAttachment) -> dict[str, str | int]:
     """Return the attachment as JSON fields."""
     return {
         "id": attachment.id,

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class SnapshotSubject:
     """The parts of a case that determine its snapshots: id, references for each source, and epoch."""
 
     id: str
@@ -42,7 +42,7 @@ class SnapshotCache:
         self._cache = cache
         self._instruments = instruments
 
-    async def read(self, case: Case) -> CachedSnapshots:
+    async def read(self, case: SnapshotSubject) -> CachedSnapshots:
         """Return the cached snapshots for the case's present references. Raises CacheUnavailable, which is counted."""
         try:
             value = await self._cache.get(case.key)
@@ -51,7 +51,7 @@ class SnapshotCache:
             self._count_failure()
             raise
 
-    async def write(self, case: Case, known: Snapshots, cached: CachedSnapshots, ttl: float) -> None:
+    async def write(self, case: SnapshotSubject, known: Snapshots, cached: CachedSnapshots, ttl: float) -> None:
         """Store the `known` snapshots for `ttl` seconds, merged with the stored ones; a fault is counted.
 
         `cached` is the state of the cache before the sources were asked. `known` overrides `cached`; snapshots that
@@ -80,7 +80,7 @@ class SnapshotCache:
         else:
             self.count("invalidate")
 
-    async def claim(self, case: Case, seconds: float) -> Lease | None:
+    async def claim(self, case: SnapshotSubject, seconds: float) -> Lease | None:
         """Acquire the lease for asking the sources about the case; return None if another replica has it.
 
         Raises CacheUnavailable, which is counted.
@@ -111,7 +111,7 @@ class SnapshotCache:
         """Count an event of CACHE_EVENTS."""
         self._instruments.timeline_cache_events.add(1, {"event": event})
 
-    async def _decode(self, case: Case, value: bytes | None) -> CachedSnapshots:
+    async def _decode(self, case: SnapshotSubject, value: bytes | None) -> CachedSnapshots:
         if value is None:
             return CachedSnapshots()
         try:
