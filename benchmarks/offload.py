@@ -34,7 +34,7 @@ from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.database import migrate
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
@@ -149,14 +149,14 @@ async def _store(settings: Settings) -> list[Path]:
     storage_by_name = configured_storages(settings.attachments, settings.s3)
     local = storage_by_name["local"]
     await local.open()
-    case = await CaseService(connection, instruments).open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))
+    case = await CaseService(connection, instruments).open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))
     service = AttachmentService(connection, {"local": local}, instruments, UploadLimits(HUGE))
 
     async def chunks() -> AsyncIterator[bytes]:
         yield os.urandom(SMALL)
 
     for _ in range(FILES):
-        await service.add(SYSTEM_CONTEXT, case.id, "a.bin", None, chunks())
+        await service.add(SYSTEM_ORIGIN, case.id, "a.bin", None, chunks())
     await local.close()
     await connection.close()
     metrics.close()

@@ -68,7 +68,7 @@ async def upload(
         incoming = FileUpload(request, services.options.uploads)
         await incoming.open()
         stored = await services.attachments.add(
-            call.context,
+            call.write_origin,
             case_id,
             incoming.filename,
             incoming.content_type,
@@ -149,7 +149,7 @@ async def remove(call: Call, case_id: str, attachment_id: str, expected: Expecte
 
     It is removed from the case at once; its bytes are deleted at once, or later if their storage is unavailable.
     """
-    await call.services.attachments.remove(call.context, case_id, attachment_id, expected)
+    await call.services.attachments.remove(call.write_origin, case_id, attachment_id, expected)
     return Reply(None)
 
 

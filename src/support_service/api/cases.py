@@ -35,7 +35,7 @@ async def open_case(call: Call, body: NewCase) -> Reply[Case]:
     `Location` and `id` identify the new case. The references in `context` are looked up in the order, payment and
     fulfillment services whenever the timeline is read. Unknown fields are ignored.
     """
-    case = await call.services.cases.open_case(call.context, body)
+    case = await call.services.cases.open_case(call.write_origin, body)
     LOG_CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
     return Reply(case, {"Location": f"{CASES}/{case.id}", **etag_header(call, case)})
 
@@ -78,7 +78,7 @@ async def change_case(call: Call, case_id: str, body: CaseChange, expected: Expe
     Sent fields replace the stored values, lists as a whole; other fields stay unchanged. Null clears `description` or
     `assignedAgentId`.
     """
-    ticket = await call.services.cases.change_case(call.context, case_id, body, expected)
+    ticket = await call.services.cases.change_case(call.write_origin, case_id, body, expected)
     if "context" in body.model_fields_set:
         await call.services.timeline.invalidate(ticket.id)
     return Reply(ticket, etag_header(call, ticket))
@@ -95,7 +95,7 @@ async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> R
     async def remove_files(work: UnitOfWork) -> None:
         removed.extend(await files.remove_all(work, case_id))
 
-    await call.services.cases.remove_synthetic(call.context, case_id, remove_files, expected)
+    await call.services.cases.remove_synthetic(call.write_origin, case_id, remove_files, expected)
     await files.delete_bytes(removed)
     return Reply(None)
 

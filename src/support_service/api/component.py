@@ -11,17 +11,17 @@ from support_service.api.admin import admin_server
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
-from support_service.attachments.component import ATTACHMENTS
-from support_service.cases.component import CASE_MASKER, CASES
+from support_service.attachments.component import ATTACHMENT_SERVICE
+from support_service.cases.component import CASE_MASKER, CASE_SERVICE
 from support_service.database.component import DATABASE
 from support_service.events.component import EVENT_CONSUMER
 from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
 from support_service.http.uploads import UploadOptions
-from support_service.idempotency.component import CLAIMS
+from support_service.idempotency.component import IDEMPOTENCY_SERVICE
 from support_service.settings.process import AccessSettings
 from support_service.settings.resources import AttachmentSettings, EventSettings
 from support_service.telemetry.component import METRICS, REQUEST_METRICS
-from support_service.timeline.component import CACHE, TIMELINE
+from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE
 
 # Their time series start at 0; those of other statuses appear when they occur.
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})
@@ -60,12 +60,12 @@ def setup(
             admission=app[ADMISSION],
             readiness=app[READINESS],
             database=app[DATABASE],
-            cases=app[CASES],
-            timeline=app[TIMELINE],
-            attachments=app[ATTACHMENTS],
+            cases=app[CASE_SERVICE],
+            timeline=app[TIMELINE_AGGREGATOR],
+            attachments=app[ATTACHMENT_SERVICE],
             consumer=app[EVENT_CONSUMER],
-            cache=app[CACHE],
-            idempotency=app[CLAIMS],
+            cache=app[TIMELINE_CACHE],
+            idempotency=app[IDEMPOTENCY_SERVICE],
             metrics=app[METRICS],
             metrics_access=metrics_access,
             masker=app[CASE_MASKER],

@@ -17,7 +17,7 @@ async def add_message(call: Call, case_id: str, body: NewMessage, expected: Expe
     `authorType` is the type of the author. Upload a file of the message as an attachment first, and reference it by its
     `uri`.
     """
-    return Reply(await call.services.cases.add_message(call.context, case_id, body, expected))
+    return Reply(await call.services.cases.add_message(call.write_origin, case_id, body, expected))
 
 
 async def set_status(call: Call, case_id: str, body: StatusChange, expected: ExpectedVersions) -> Reply[CaseSummary]:
@@ -25,7 +25,7 @@ async def set_status(call: Call, case_id: str, body: StatusChange, expected: Exp
 
     Both can be in the query or in a JSON body; the query takes precedence, and one of them must have a status.
     """
-    ticket = await call.services.cases.set_status(call.context, case_id, body, expected)
+    ticket = await call.services.cases.set_status(call.write_origin, case_id, body, expected)
     return Reply(ticket, etag_header(call, ticket))
 
 
@@ -34,7 +34,7 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
 
     Closing a closed case again has no effect; the message is added, unless a customer sends it.
     """
-    case = await call.services.cases.close_case(call.context, case_id, body, expected)
+    case = await call.services.cases.close_case(call.write_origin, case_id, body, expected)
     return Reply(with_attachment_urls(call.services, case), etag_header(call, case))
 
 

@@ -16,7 +16,7 @@ from support_service.http.component import PUBLIC_URL
 from support_service.settings.resources import AttachmentSettings, ObjectStoreSettings
 from support_service.telemetry.component import INSTRUMENTS
 
-ATTACHMENTS = web.AppKey("attachments", AttachmentService)
+ATTACHMENT_SERVICE = web.AppKey("attachment_service", AttachmentService)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def setup(
         for storage in storages.values():
             await storage.open()
         limits = UploadLimits(settings.max_bytes, settings.types, timings.max_files_per_case)
-        service = app[ATTACHMENTS] = AttachmentService(
+        service = app[ATTACHMENT_SERVICE] = AttachmentService(
             database, storages, instruments, limits, settings.uploads, public_url=public_url
         )
         maintenance = AttachmentMaintenance(

@@ -29,7 +29,7 @@ from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
 from support_service.database import Database
 from support_service.events import outbox
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
+from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.attachments import CONTENT_TYPES
 from support_service.telemetry.labels import known_or_other
@@ -87,7 +87,7 @@ class AttachmentService:
 
     async def add(
         self,
-        context: WriteContext,
+        origin: WriteOrigin,
         case_id: str,
         filename: str,
         content_type: str | None,
@@ -121,7 +121,7 @@ class AttachmentService:
         )
         committing = False
         try:
-            async with unit_of_work(self._database, context) as work:
+            async with unit_of_work(self._database, origin) as work:
                 totals, channel = await self._insert(work, attachment, expected)
                 committing = True
         except BaseException as failure:
@@ -175,14 +175,14 @@ class AttachmentService:
         return await storage.presigned_url(attachment.storage_key, PRESIGNED_URL_SECONDS) if storage else None
 
     async def remove(
-        self, context: WriteContext, case_id: str, attachment_id: str, expected: ExpectedVersions = None
+        self, origin: WriteOrigin, case_id: str, attachment_id: str, expected: ExpectedVersions = None
     ) -> None:
         """Delete an attachment. Raises NotFound and VersionConflict.
 
         Its bytes are deleted at once if possible, otherwise later by the garbage collection.
         """
-        attachment = await self.get(context.principal, case_id, attachment_id)
-        async with unit_of_work(self._database, context) as work:
+        attachment = await self.get(origin.principal, case_id, attachment_id)
+        async with unit_of_work(self._database, origin) as work:
             case = await lock_visible_case(work, case_id, expected)
             removed = await remove_attachments(
                 work, [attachment.id], "request", datetime.now(UTC), public_url=self._public_url
@@ -234,7 +234,7 @@ class AttachmentService:
         Return the content of its storage after the insert, and the channel of the case.
         """
         case = await lock_visible_case(work, attachment.ticket_id, expected)
-        require_accepting_files(work.context.principal, case)
+        require_accepting_files(work.origin.principal, case)
         view = attachment_view(attachment, self._public_url)
         at = attachment.created_at
         await outbox.append_event(

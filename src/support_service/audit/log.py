@@ -39,7 +39,7 @@ async def record_all(
     """Store an entry for each of several changes, (case id, changes), and note the cases in the unit of work."""
     if not changed:
         return
-    principal = work.context.principal
+    principal = work.origin.principal
     actor, by = principal.name[:MAX_ACTOR], {}
     if principal.role == "customer":  # a customer's name must be erasable, like the changes
         actor, by = "customer", {"by": (None, principal.name)}
@@ -50,7 +50,7 @@ async def record_all(
             "role": principal.role,
             "action": action,
             "case_id": case_id,
-            "request_id": work.context.request_id,
+            "request_id": work.origin.request_id,
             "changes": pydantic_core.to_json({**changes, **by} if by else changes, inf_nan_mode="null").decode(),
         }
         for case_id, changes in changed

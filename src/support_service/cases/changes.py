@@ -48,7 +48,7 @@ async def add_case(work: UnitOfWork, case: Case, first: Message | None) -> None:
 async def lock_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions = None) -> CaseSummary:
     """Lock a case until the unit of work ends, and return it. Raises NotFound and VersionConflict."""
     ticket = await case_store.lock(work.tx, case_id) if is_valid_id(case_id) else None
-    if ticket is None or not work.context.principal.may_see(ticket):
+    if ticket is None or not work.origin.principal.may_see(ticket):
         raise case_not_found(case_id)
     expect_version(ticket.version, expected)
     return ticket
@@ -67,7 +67,7 @@ async def append_message(
 
     Raises Conflict if the conversation would have more than `max_bytes` bytes of JSON.
     """
-    principal = work.context.principal
+    principal = work.origin.principal
     check_may_write(principal, new)
     message = build_message(case_id, new, datetime.now(UTC))
     at, reopened = message.created_at, None
@@ -99,7 +99,7 @@ async def set_status(work: UnitOfWork, before: CaseSummary, status: Status, agen
     wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
     if all(getattr(before, name) == value for name, value in wanted.items()):
         return before
-    check_may_assign(work.context.principal, before.assigned_agent_id, agent_id or before.assigned_agent_id)
+    check_may_assign(work.origin.principal, before.assigned_agent_id, agent_id or before.assigned_agent_id)
     return await change_fields(work, before, wanted)
 
 

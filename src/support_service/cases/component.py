@@ -10,10 +10,10 @@ from support_service.cases.masking import CaseMasker
 from support_service.cases.service import CaseService
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
-from support_service.events.component import APPLY_EVENT
+from support_service.events.component import INBOUND_EVENT_APPLIER
 from support_service.telemetry.component import INSTRUMENTS
 
-CASES = web.AppKey("cases", CaseService)
+CASE_SERVICE = web.AppKey("case_service", CaseService)
 CASE_MASKER = web.AppKey("case_masker", CaseMasker)
 
 
@@ -23,8 +23,8 @@ def setup(app: web.Application, masker: CaseMasker, timings: GaugeTimings) -> No
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]
-        app[CASES] = CaseService(database, instruments)
-        app[APPLY_EVENT] = InboundEventHandler(database, instruments).apply
+        app[CASE_SERVICE] = CaseService(database, instruments)
+        app[INBOUND_EVENT_APPLIER] = InboundEventHandler(database, instruments).apply
         gauges = CaseGauges(database, instruments, timings)
         await gauges.refresh()
         async with run_in_background(run_every(timings.refresh_interval, gauges.refresh, "Counting open cases")):

@@ -11,7 +11,7 @@ from support_service.core.ids import new_id
 from support_service.database import Database
 from support_service.events import inbox, outbox
 from support_service.events.inbound_events import InboundEvent
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.telemetry.instruments import Instruments
 
 
@@ -49,7 +49,7 @@ class InboundEventHandler:
         """Add the message to the next page of cases; return their number, or None if the event is already applied."""
         assert event.data is not None  # noqa: S101 - the caller skips events of unknown types
         at = datetime.now(UTC)
-        async with unit_of_work(self._database, SYSTEM_CONTEXT) as work:
+        async with unit_of_work(self._database, SYSTEM_ORIGIN) as work:
             after = await inbox.begin_applying(work.tx, event)
             if after is None:
                 return None

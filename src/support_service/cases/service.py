@@ -25,7 +25,7 @@ from support_service.core.errors import Conflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.database import Database
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
+from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.labels import known_or_other
 
@@ -45,9 +45,9 @@ class CaseService:
         self._instruments = instruments
         self._limits = limits
 
-    async def open_case(self, context: WriteContext, new: NewCase) -> Case:
+    async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case:
         """Open a case, with its first message if one is given, and return it. Raises Forbidden."""
-        new = authorize_new_case(context.principal, new)
+        new = authorize_new_case(origin.principal, new)
         at = datetime.now(UTC)
         opened = {
             "id": new_id(),
@@ -59,7 +59,7 @@ class CaseService:
         }
         case = Case.model_validate(new.__dict__ | opened, by_name=True, by_alias=False)
         first = changes.build_message(case.id, new.initial_message, at) if new.initial_message else None
-        async with unit_of_work(self._database, context) as work:
+        async with unit_of_work(self._database, origin) as work:
             await changes.add_case(work, case, first)
         case.messages = [first] if first else []
         self._instruments.ticket_created.add(1, {"channel": known_or_other(case.channel, CHANNELS)})
@@ -86,18 +86,18 @@ class CaseService:
         )
 
     async def change_case(
-        self, context: WriteContext, case_id: str, change: CaseChange, expected: ExpectedVersions = None
+        self, origin: WriteOrigin, case_id: str, change: CaseChange, expected: ExpectedVersions = None
     ) -> CaseSummary:
         """Change the given fields and return the case; fields with an unchanged value have no effect.
 
         Raises NotFound, Forbidden, VersionConflict (the case is not at an expected version), and Conflict for a
         status change that is not allowed.
         """
-        async with unit_of_work(self._database, context) as work:
+        async with unit_of_work(self._database, origin) as work:
             before = ticket = await changes.lock_case(work, case_id, expected)
             changed = changes.changed_fields(before, change)
             if "assigned_agent_id" in changed:
-                check_may_assign(context.principal, before.assigned_agent_id, changed["assigned_agent_id"])
+                check_may_assign(origin.principal, before.assigned_agent_id, changed["assigned_agent_id"])
             if changed:
                 ticket = await changes.change_fields(work, before, changed)
             if "context" in changed:
@@ -106,20 +106,20 @@ class CaseService:
         return ticket
 
     async def set_status(
-        self, context: WriteContext, case_id: str, change: StatusChange, expected: ExpectedVersions = None
+        self, origin: WriteOrigin, case_id: str, change: StatusChange, expected: ExpectedVersions = None
     ) -> CaseSummary:
         """Set the status of a case, and its agent if one is given.
 
         Raises NotFound, Forbidden, VersionConflict, Conflict.
         """
-        async with unit_of_work(self._database, context) as work:
+        async with unit_of_work(self._database, origin) as work:
             before = await changes.lock_case(work, case_id, expected)
             ticket = await changes.set_status(work, before, change.status, change.assigned_agent_id)
         self._count_status(before, ticket)
         return ticket
 
     async def close_case(
-        self, context: WriteContext, case_id: str, closing: Closing, expected: ExpectedVersions = None
+        self, origin: WriteOrigin, case_id: str, closing: Closing, expected: ExpectedVersions = None
     ) -> Case:
         """Close a case, with a last message if one is given, and return it; a closed case stays closed.
 
@@ -127,7 +127,7 @@ class CaseService:
         before. Raises NotFound, Forbidden, VersionConflict, Conflict.
         """
         last = closing.last_message()
-        async with unit_of_work(self._database, context) as work:
+        async with unit_of_work(self._database, origin) as work:
             before = await changes.lock_case(work, case_id, expected)
             if last and last.author_type == "customer":
                 changes.expect_not_closed(before.status)
@@ -141,7 +141,7 @@ class CaseService:
         return case
 
     async def add_message(
-        self, context: WriteContext, case_id: str, new: NewMessage, expected: ExpectedVersions = None
+        self, origin: WriteOrigin, case_id: str, new: NewMessage, expected: ExpectedVersions = None
     ) -> Message:
         """Append a message to a case and return it.
 
@@ -150,7 +150,7 @@ class CaseService:
         A customer's message reopens a resolved case, and raises Conflict for a closed case. Agents and bots may add
         messages to a closed case, which stays closed.
         """
-        async with unit_of_work(self._database, context) as work:
+        async with unit_of_work(self._database, origin) as work:
             added = await self._append_message(work, case_id, new, expected)
         if added.reopened:
             self._count_status(*added.reopened)
@@ -159,7 +159,7 @@ class CaseService:
 
     async def remove_synthetic(
         self,
-        context: WriteContext,
+        origin: WriteOrigin,
         case_id: str,
         remove_files: Callable[[UnitOfWork], Awaitable[None]],
         expected: ExpectedVersions = None,
@@ -168,7 +168,7 @@ class CaseService:
 
         `remove_files` deletes the rows of its attachments first, in the same transaction.
         """
-        async with unit_of_work(self._database, context) as work:
+        async with unit_of_work(self._database, origin) as work:
             ticket = await changes.lock_case(work, case_id, expected)
             if ticket.channel != SYNTHETIC:
                 refusal = f"Only cases of the channel {SYNTHETIC!r} can be deleted; close this one instead."

@@ -15,7 +15,7 @@ from support_service.commands.runtime.event_loop import run
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.commands.runtime.progress import show_progress
 from support_service.core.clock import utc_now
-from support_service.idempotency.unit_of_work import WriteContext
+from support_service.idempotency.unit_of_work import WriteOrigin
 from support_service.settings import Settings
 
 
@@ -100,7 +100,7 @@ async def delete_expired(
                     bar.note(outcome="deleted", **log_fields(attachment))
 
             deleted = await maintenance.retention.run(
-                WriteContext(cli_principal()),
+                WriteOrigin(cli_principal()),
                 utc_now() - older_than,
                 statuses,
                 limit=limit,

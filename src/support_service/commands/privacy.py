@@ -19,7 +19,7 @@ from support_service.commands.runtime.progress import show_progress
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
-from support_service.idempotency.unit_of_work import WriteContext
+from support_service.idempotency.unit_of_work import WriteOrigin
 from support_service.privacy.erasure import CustomerErasure
 from support_service.settings import Settings
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
@@ -53,7 +53,7 @@ async def _erase(settings: Settings, customer: str, arguments: argparse.Namespac
             print("Nothing was erased.", file=sys.stderr)
             return INCOMPLETE_STATUS
         with show_progress("erase", None) as bar:
-            receipt = await erasure.run(WriteContext(cli_principal()), customer, lambda _: bar.advance(1))
+            receipt = await erasure.run(WriteOrigin(cli_principal()), customer, lambda _: bar.advance(1))
     print(json.dumps({"cases": receipt.cases, **receipt.erased, "unreached": receipt.unreached}, indent=2))
     return INCOMPLETE_STATUS if receipt.unreached else 0
 

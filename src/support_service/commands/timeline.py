@@ -13,7 +13,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import ValidationFailed
 from support_service.database import Database
-from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
+from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.settings import Settings
 from support_service.timeline import overrides
 from support_service.timeline.overrides import OVERRIDE_NAMES, REFRESH_INTERVAL, TTL_OVERRIDE, Override
@@ -63,7 +63,7 @@ def _set_override(settings: Settings, name: str, value: float | None, arguments:
     override = Override(name, value, reason, now + _duration(arguments.time), now)
 
     async def store(database: Database) -> None:
-        async with unit_of_work(database, WriteContext(cli_principal())) as work:
+        async with unit_of_work(database, WriteOrigin(cli_principal())) as work:
             await overrides.set_override(work, override)
 
     run_on_database(settings, store)
@@ -79,7 +79,7 @@ def clear(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     names = OVERRIDE_NAMES if arguments.override == "all" else (arguments.override,)
 
     async def delete(database: Database) -> list[Override]:
-        async with unit_of_work(database, WriteContext(cli_principal())) as work:
+        async with unit_of_work(database, WriteOrigin(cli_principal())) as work:
             return await overrides.clear_overrides(work, names)
 
     now = utc_now()

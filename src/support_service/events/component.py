@@ -25,7 +25,9 @@ from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
 
 EVENT_CONSUMER = web.AppKey("event_consumer", EventConsumer)
-APPLY_EVENT = web.AppKey[ApplyEvent]("apply_event")  # applies an inbound event; the cases component sets it
+INBOUND_EVENT_APPLIER = web.AppKey[ApplyEvent](
+    "inbound_event_applier"
+)  # applies an inbound event; the cases component sets it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
         endpoints = [WebhookEndpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
         consumer = app[EVENT_CONSUMER] = EventConsumer(
             broker,
-            app[APPLY_EVENT],
+            app[INBOUND_EVENT_APPLIER],
             instruments,
             stream=settings.inbound_stream,
             claim_after=settings.claim_after,

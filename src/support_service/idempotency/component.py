@@ -8,14 +8,14 @@ from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.idempotency.claims import IdempotencyService, IdempotencyTimings
 
-CLAIMS = web.AppKey("claims", IdempotencyService)
+IDEMPOTENCY_SERVICE = web.AppKey("idempotency_service", IdempotencyService)
 
 
 def setup(app: web.Application, timings: IdempotencyTimings) -> None:
     """Add the claims, and delete expired keys in the background."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:
-        claims = app[CLAIMS] = IdempotencyService(app[DATABASE], timings)
+        claims = app[IDEMPOTENCY_SERVICE] = IdempotencyService(app[DATABASE], timings)
         cleanup = run_every(timings.cleanup_interval, claims.delete_expired, "Deleting old idempotency keys")
         async with run_in_background(cleanup):
             yield

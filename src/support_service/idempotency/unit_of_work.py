@@ -14,7 +14,7 @@ from support_service.idempotency.claims import IdempotencyClaim, key_in_use_erro
 
 
 @dataclass(frozen=True, slots=True)
-class WriteContext:
+class WriteOrigin:
     """Who makes a change: the principal, the id of the request, and the idempotency claim of the request, if any."""
 
     principal: Principal
@@ -22,17 +22,17 @@ class WriteContext:
     claim: IdempotencyClaim | None = None
 
 
-SYSTEM_CONTEXT = WriteContext(SYSTEM)  # context of background jobs
+SYSTEM_ORIGIN = WriteOrigin(SYSTEM)  # origin of the changes of background jobs
 
 
 class UnitOfWork:
-    """A transaction, the context of its changes, and the cases that they change."""
+    """A transaction, the origin of its changes, and the cases that they change."""
 
-    __slots__ = ("_case_ids", "context", "tx")
+    __slots__ = ("_case_ids", "origin", "tx")
 
-    def __init__(self, tx: Transaction, context: WriteContext) -> None:
+    def __init__(self, tx: Transaction, origin: WriteOrigin) -> None:
         self.tx = tx
-        self.context = context
+        self.origin = origin
         self._case_ids: set[str] = set()
 
     def note_case(self, case_id: str) -> None:
@@ -44,7 +44,7 @@ class UnitOfWork:
 
         The mark names a case: the changed one if exactly one changed, the addressed one if none did, else none.
         """
-        claim = self.context.claim
+        claim = self.origin.claim
         if claim is None:
             return
         case_id = claim.case_id
@@ -55,9 +55,9 @@ class UnitOfWork:
 
 
 @asynccontextmanager
-async def unit_of_work(database: Database, context: WriteContext) -> AsyncIterator[UnitOfWork]:
+async def unit_of_work(database: Database, origin: WriteOrigin) -> AsyncIterator[UnitOfWork]:
     """Run one transaction; before its commit the claim is marked as applied, whether or not anything was audited."""
     async with database.transaction() as tx:
-        work = UnitOfWork(tx, context)
+        work = UnitOfWork(tx, origin)
         yield work
         await work.mark_claim()

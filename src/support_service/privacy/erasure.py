@@ -24,7 +24,7 @@ from support_service.events import erasure as events
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.idempotency import store as answers
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteContext, unit_of_work
+from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.stores import discard_operation
@@ -82,14 +82,14 @@ class CustomerErasure:
         return found
 
     async def run(
-        self, context: WriteContext, customer_id: str, report: Callable[[str], None] = lambda _: None
+        self, origin: WriteOrigin, customer_id: str, report: Callable[[str], None] = lambda _: None
     ) -> ErasureResult:
         """Erase a customer and report the id of each case that is done. Raises NotFound if the customer has no case."""
         receipt = ErasureResult(await self.cases_of(customer_id))
         mark = cases.tombstone_of(customer_id)
         files: list[StoredAttachment] = []
         for case_id in receipt.cases:
-            async with unit_of_work(self._database, context) as work:
+            async with unit_of_work(self._database, origin) as work:
                 case = await store.get_case(work.tx, case_id)
                 removed = await self._erase_case(work, case_id, mark, receipt)
             if case is not None and case.channel != SYNTHETIC:

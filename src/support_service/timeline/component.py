@@ -22,8 +22,8 @@ from support_service.timeline.sources import connector
 from support_service.timeline.sources.client import SourceClient, breaker_states
 from support_service.timeline.sources.registry import SOURCES
 
-TIMELINE = web.AppKey("timeline", TimelineAggregator)
-CACHE = web.AppKey("cache", SnapshotStore)
+TIMELINE_AGGREGATOR = web.AppKey("timeline_aggregator", TimelineAggregator)
+TIMELINE_CACHE = web.AppKey("timeline_cache", SnapshotStore)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def setup(
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         instruments = app[INSTRUMENTS]
-        cache = app[CACHE] = _create_cache(app, settings, timings.redis)
+        cache = app[TIMELINE_CACHE] = _create_cache(app, settings, timings.redis)
         overrides = Overrides(app[DATABASE])
         await overrides.refresh()
         instruments.observe(TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(upstream_urls))
@@ -64,7 +64,7 @@ def setup(
                 for service, url in upstream_urls.items()
             ]
             instruments.observe(TIMELINE_BREAKER, lambda: breaker_states(sources))
-            timeline = app[TIMELINE] = TimelineAggregator(
+            timeline = app[TIMELINE_AGGREGATOR] = TimelineAggregator(
                 sources,
                 cache,
                 overrides,

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from support_service.database.component import DATABASE
 from support_service.database.tables import idempotency_keys
-from support_service.idempotency.component import CLAIMS
+from support_service.idempotency.component import IDEMPOTENCY_SERVICE
 from tests.conftest import both_databases
 from tests.support.calls import expect_problem, form, open_case, read_case, stored_files
 
@@ -217,7 +217,7 @@ async def test_response_is_sent_even_if_it_cannot_be_stored(client, monkeypatch,
     async def fail(*_):
         raise LookupError("unforeseen")
 
-    monkeypatch.setattr(client.app[CLAIMS], "keep", fail)
+    monkeypatch.setattr(client.app[IDEMPOTENCY_SERVICE], "keep", fail)
     async with client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=KEY) as response:
         assert response.status == 201
         case = await response.json()

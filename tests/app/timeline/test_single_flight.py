@@ -12,14 +12,14 @@ from redis import Redis
 from support_service.core.domain import references
 from support_service.core.domain.references import SourceReferences
 from support_service.database.component import DATABASE
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
 from support_service.timeline.cache.snapshots import Snapshot
-from support_service.timeline.component import CACHE, TIMELINE, TimelineTimings
+from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE, TimelineTimings
 from support_service.timeline.single_flight import SingleFlight, SingleFlightTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, read_detail, refresh
 from tests.support.process import running
@@ -104,7 +104,7 @@ async def test_reader_calls_the_sources_once_the_lease_of_a_dead_replica_expires
     )
     case = await open_case(client, context=CONTEXT)
     wanted = references.references_by_service([CONTEXT])
-    await SnapshotCache(client.app[CACHE], instruments).claim(SnapshotSubject(case["id"], wanted, 0), lease)
+    await SnapshotCache(client.app[TIMELINE_CACHE], instruments).claim(SnapshotSubject(case["id"], wanted, 0), lease)
     assert statuses(await read_detail(client, case)) == {"fresh"}
     assert call_count(services) == 4
 
@@ -239,7 +239,7 @@ def timings_with_aggregator(**changes):
 async def age_snapshots(client, case, seconds):
     """Make the cached snapshots of a case older by some seconds."""
     key = snapshots.cache_key(case["id"])
-    cache = client.app[CACHE]
+    cache = client.app[TIMELINE_CACHE]
     cached = snapshots.decode(await cache.get(key))
     older = {name: known._replace(at=known.at - seconds) for name, known in cached.snapshots.items()}
     await cache.set(key, snapshots.encode(older), 3600, cached.revision)
@@ -254,11 +254,11 @@ def test_snapshot_keeps_its_references_when_encoded():
 async def set_override(client, name, value=None, seconds=60.0):
     """Set an override, and make the service read it at once."""
     now = overrides.utc_now()
-    async with unit_of_work(client.app[DATABASE], SYSTEM_CONTEXT) as work:
+    async with unit_of_work(client.app[DATABASE], SYSTEM_ORIGIN) as work:
         await overrides.set_override(
             work, overrides.Override(name, value, "being restored", now + timedelta(seconds=seconds), now)
         )
-    await client.app[TIMELINE].overrides.refresh()
+    await client.app[TIMELINE_AGGREGATOR].overrides.refresh()
 
 
 async def test_source_disabled_by_an_override_is_not_called(client, services):

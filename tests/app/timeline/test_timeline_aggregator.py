@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.timeline.aggregator import AggregatorTimings
-from support_service.timeline.component import TIMELINE, TimelineTimings
+from support_service.timeline.component import TIMELINE_AGGREGATOR, TimelineTimings
 from tests.support.calls import add_message, open_case, read_detail, read_timeline, refresh
 from tests.support.scrape import Scrape
 from tests.support.timings import patient_timings
@@ -159,7 +159,7 @@ async def test_source_that_hangs_is_unavailable_after_its_timeout(make_client, o
     """A source that does not answer in time is unavailable, and counts as a timeout."""
     client = await make_client(SUPPORT_TIMELINE_SOURCE_TIMEOUT="0.2")
     for name in ("order", "payment"):  # generous: these are late only if the machine stalls
-        client.app[TIMELINE].sources[name].timeout = 60.0
+        client.app[TIMELINE_AGGREGATOR].sources[name].timeout = 60.0
     case = await open_case(client, context=CONTEXT)
     release = shipments.hang()
     detail = await read_detail(client, case)

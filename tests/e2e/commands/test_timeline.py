@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.overrides import Override
 from tests.conftest import both_databases
@@ -78,7 +78,7 @@ def enabled_sources(metrics):
 @both_databases
 async def test_expired_override_is_neither_shown_nor_cleared(timeline, database):
     now = overrides.utc_now()
-    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+    async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         await overrides.set_override(
             work, Override("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1))
         )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 
 from support_service.core.domain.principals import SYSTEM
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import stream
 from tests.support.calls import eventually, form
 from tests.support.process import START_TIMEOUT
@@ -146,7 +146,7 @@ class Retention(Scenario):
         self.acknowledged[recent.id] = recent.sha256
 
     async def finish(self, harness):
-        await harness.retention.run(SYSTEM_CONTEXT, harness.clock())
+        await harness.retention.run(SYSTEM_ORIGIN, harness.clock())
 
 
 class Sweep(Scenario):

@@ -13,7 +13,7 @@ import pytest
 
 from support_service import database as databases
 from support_service.cases.model.requests import Closing, NewCase
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.e2e.crash import victim
 from tests.e2e.crash.scenarios import SCENARIOS, Scenario
 from tests.support.attachments.harness import AttachmentHarness
@@ -31,8 +31,8 @@ class CrashHarness(AttachmentHarness):
 
     async def close_case(self):
         """Close the case, and open another one for later files."""
-        await self.cases.close_case(SYSTEM_CONTEXT, self.case_id, Closing())
-        self.case_id = (await self.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))).id
+        await self.cases.close_case(SYSTEM_ORIGIN, self.case_id, Closing())
+        self.case_id = (await self.cases.open_case(SYSTEM_ORIGIN, NewCase(subject="B", channel="email"))).id
 
 
 class ScenarioRunner:

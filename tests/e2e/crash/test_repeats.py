@@ -22,7 +22,7 @@ from support_service.cases.service import CaseService
 from support_service.cases.store import case_store
 from support_service.database.tables import idempotency_keys, tickets
 from support_service.idempotency.claims import IdempotencyService
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.e2e.crash import victim
 from tests.e2e.crash.test_crash import KILLS, RUN_TIMEOUT, print_figures, spread
 from tests.support.calls import eventually, form
@@ -68,7 +68,7 @@ class WriteRunner:
         shutil.copy(self._template, folder / "support.db")
         async with _opened(folder) as database:
             case = await CaseService(database, self._instruments).open_case(
-                SYSTEM_CONTEXT, NewCase(subject="A", channel="email")
+                SYSTEM_ORIGIN, NewCase(subject="A", channel="email")
             )
         await self._serve(folder, case.id, write, point, record)
         async with _opened(folder) as database:

@@ -15,7 +15,7 @@ from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import FileTotals
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import NotFound, Unavailable
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
 from tests.support.attachments.streams import stream
@@ -123,7 +123,7 @@ async def test_a_file_that_is_deleted_while_it_moves(harness):
     mover = harness.offloader().files
     (claimed,) = await mover.claim(harness.clock(), "mover", 10)
     await harness.s3.put(harness.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
-    await harness.service.remove(SYSTEM_CONTEXT, harness.case_id, kept.id)
+    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)
     async with harness.database.transaction() as tx:
         assert not await switch(tx, claimed, "mover", harness.clock())
     await harness.reconcile_later()
@@ -136,7 +136,7 @@ async def test_a_file_that_is_deleted_before_it_is_read(harness, scrape):
     kept = await harness.add(b"hello")
     mover = harness.offloader().files
     (claimed,) = await mover.claim(harness.clock(), "mover", 10)
-    await harness.service.remove(SYSTEM_CONTEXT, harness.case_id, kept.id)
+    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)
     assert (await mover.move(claimed, "mover", Throttle(None))).outcome == "gone"
     assert scrape.value(MOVED, to="s3", outcome="unreadable") == 0
     await harness.reconcile_later()
@@ -318,7 +318,7 @@ async def test_a_deleted_file_on_a_storage_that_is_gone(harness, gateway):
     await harness.offload()
     await harness.reconcile_later()
     await gateway.kill()
-    await harness.service.remove(SYSTEM_CONTEXT, harness.case_id, kept.id)
+    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)
     with pytest.raises(NotFound):
         await harness.service.get(SYSTEM, harness.case_id, kept.id)
     assert len(await garbage_queries.list_garbage(harness.database)) == 1

@@ -12,14 +12,14 @@ from support_service.attachments.maintenance.retention_queries import list_expir
 from support_service.attachments.model import FileTotals, attachment_url
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.database.tables import attachment_deletions, outbox
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 
 
 async def close(harness):
     """Close the harness's case, and open another."""
-    await harness.cases.close_case(SYSTEM_CONTEXT, harness.case_id, Closing())
-    harness.case_id = (await harness.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))).id
+    await harness.cases.close_case(SYSTEM_ORIGIN, harness.case_id, Closing())
+    harness.case_id = (await harness.cases.open_case(SYSTEM_ORIGIN, NewCase(subject="B", channel="email"))).id
 
 
 async def records(harness):
@@ -42,14 +42,14 @@ async def test_files_of_closed_cases_go_when_they_are_old(harness, scrape):
     await harness.offload(limit=1)
     await close(harness)
     stays = await harness.add(b"three")
-    assert await harness.retention.run(SYSTEM_CONTEXT, harness.clock() - timedelta(days=1)) == FileTotals(0, 0)
+    assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock() - timedelta(days=1)) == FileTotals(0, 0)
     named = []
-    assert await harness.retention.run(
-        SYSTEM_CONTEXT, harness.clock(), dry_run=True, report=named.append
-    ) == FileTotals(2, 6)
+    assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock(), dry_run=True, report=named.append) == FileTotals(
+        2, 6
+    )
     assert [attachment.id for attachment in named] == [attachment.id for attachment in gone]
     assert await records(harness) == []
-    assert await harness.retention.run(SYSTEM_CONTEXT, harness.clock()) == FileTotals(2, 6)
+    assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock()) == FileTotals(2, 6)
     assert sorted(await records(harness)) == sorted((each.id, "retention", each.sha256) for each in gone)
     assert scrape.nonzero("support_attachment_deleted_total") == {"retention": 2}
     await harness.reconcile_later()
@@ -63,8 +63,8 @@ async def test_a_limit_and_other_statuses(harness):
     for data in (b"one", b"two", b"three"):
         await harness.add(data)
     await close(harness)
-    assert await harness.retention.run(SYSTEM_CONTEXT, harness.clock(), ["resolved"]) == FileTotals(0, 0)
-    assert (await harness.retention.run(SYSTEM_CONTEXT, harness.clock(), ["resolved", "closed"], limit=2)).files == 2
+    assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock(), ["resolved"]) == FileTotals(0, 0)
+    assert (await harness.retention.run(SYSTEM_ORIGIN, harness.clock(), ["resolved", "closed"], limit=2)).files == 2
     await harness.reconcile_later()
     assert len(await harness.check_consistency()) == 1
 
@@ -73,11 +73,11 @@ async def test_a_limit_and_other_statuses(harness):
 async def test_who_hears_events_is_told_which_files_go(harness):
     """Each file that goes by age or by request is an event, kept with its removal, as it was when it came."""
     told = [await harness.add(data, f"{data.decode()}.txt") for data in (b"one", b"two", b"three")]
-    await harness.service.remove(SYSTEM_CONTEXT, harness.case_id, told[2].id)
+    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, told[2].id)
     case_id = harness.case_id
     await close(harness)
-    await harness.retention.run(SYSTEM_CONTEXT, harness.clock(), dry_run=True)
-    await harness.retention.run(SYSTEM_CONTEXT, harness.clock())
+    await harness.retention.run(SYSTEM_ORIGIN, harness.clock(), dry_run=True)
+    await harness.retention.run(SYSTEM_ORIGIN, harness.clock())
     come, gone = await heard(harness, "attachment.added"), await heard(harness, "attachment.removed")
     by_id = {data["attachment"]["id"]: data for data in gone}
     assert {data["attachment"]["id"]: data["attachment"] for data in come} == {
@@ -93,14 +93,14 @@ async def test_no_one_is_told_of_files_that_stay_or_of_made_up_ones(harness):
     """A removal that does not take place is no event, nor is one from a made-up case."""
     kept = await harness.add(b"one")
     answers = await asyncio.gather(
-        *(harness.service.remove(SYSTEM_CONTEXT, harness.case_id, kept.id) for _ in range(4)), return_exceptions=True
+        *(harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id) for _ in range(4)), return_exceptions=True
     )
     assert answers.count(None) == 1
     assert len(await heard(harness, "attachment.removed")) == 1
-    harness.case_id = (await harness.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="C", channel="synthetic"))).id
+    harness.case_id = (await harness.cases.open_case(SYSTEM_ORIGIN, NewCase(subject="C", channel="synthetic"))).id
     await harness.add(b"two")
     await close(harness)
-    assert (await harness.retention.run(SYSTEM_CONTEXT, harness.clock())).files == 1
+    assert (await harness.retention.run(SYSTEM_ORIGIN, harness.clock())).files == 1
     assert len(await heard(harness, "attachment.removed")) == 1
 
 
@@ -110,7 +110,7 @@ async def test_the_address_of_a_file_that_goes_by_its_age(harness):
     await close(harness)
     options = MaintenanceOptions(public_url="https://support.example")
     maintenance = AttachmentMaintenance(harness.database, harness.storages, harness.instruments, options)
-    await maintenance.retention.run(SYSTEM_CONTEXT, harness.clock())
+    await maintenance.retention.run(SYSTEM_ORIGIN, harness.clock())
     (data,) = await heard(harness, "attachment.removed")
     assert data["attachment"]["uri"] == attachment_url(
         "https://support.example", kept.ticket_id, kept.id, kept.filename
@@ -124,15 +124,15 @@ async def test_two_retentions_at_once(harness):
     await close(harness)
     async with harness.database.transaction() as tx:
         assert len(await list_expired(tx, harness.clock(), ["closed"], 0, 10, lock=True)) == 1
-        assert await harness.retention.run(SYSTEM_CONTEXT, harness.clock()) == FileTotals(0, 0)
-        assert await harness.retention.run(SYSTEM_CONTEXT, harness.clock(), dry_run=True) == FileTotals(1, 3)
-    assert await harness.retention.run(SYSTEM_CONTEXT, harness.clock()) == FileTotals(1, 3)
+        assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock()) == FileTotals(0, 0)
+        assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock(), dry_run=True) == FileTotals(1, 3)
+    assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock()) == FileTotals(1, 3)
 
 
 async def test_a_removal_by_request_is_recorded(harness):
     """What a client deletes is recorded too."""
     kept = await harness.add(b"one")
-    await harness.service.remove(SYSTEM_CONTEXT, harness.case_id, kept.id)
+    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)
     assert await records(harness) == [(kept.id, "request", kept.sha256)]
     await harness.check_consistency()
 

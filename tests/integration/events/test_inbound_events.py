@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.cases.component import CASES
+from support_service.cases.component import CASE_SERVICE
 from support_service.cases.service import CaseLimits
 from support_service.cases.store.case_store import MIN_MESSAGE_BYTES
 from support_service.database.tables import tickets
@@ -115,7 +115,7 @@ async def test_a_shipment_reaches_the_cases_that_wait(client, stream, metrics):
 async def test_a_full_case_is_told_all_the_same(client, stream, metrics, database, monkeypatch):
     """An event's message counts for the conversation, and reaches also a case that takes no other message any more."""
     case = await open_case(client, **about("order", "order-456"))
-    monkeypatch.setattr(client.app[CASES], "_limits", CaseLimits(max_conversation_bytes=1))
+    monkeypatch.setattr(client.app[CASE_SERVICE], "_limits", CaseLimits(max_conversation_bytes=1))
     said = {"authorType": "bot", "message": "Hello"}
     await expect_problem(await client.post(f"/support/cases/{case['id']}/messages", json=said), 409, "case_full")
     for event in ("e-1", "e-2"):

@@ -17,7 +17,7 @@ from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.events.broker.redis import RedisBroker
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure, ErasureTimings
 from support_service.settings import Settings
 from support_service.telemetry.component import METRICS
@@ -83,7 +83,7 @@ async def erase(environment):
             erasure = CustomerErasure(
                 settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments, timings
             )
-            return await erasure.run(SYSTEM_CONTEXT, CUSTOMER)
+            return await erasure.run(SYSTEM_ORIGIN, CUSTOMER)
 
     return erase
 
@@ -294,6 +294,6 @@ async def test_erased_files_are_counted(client, two_cases, environment):
         erasure = CustomerErasure(
             settings, maintenance.database, maintenance.garbage_collector, Instruments(metrics.meter)
         )
-        assert (await erasure.run(SYSTEM_CONTEXT, CUSTOMER)).erased["files"] == 2
+        assert (await erasure.run(SYSTEM_ORIGIN, CUSTOMER)).erased["files"] == 2
     assert Scrape({METRICS: metrics}).nonzero("support_attachment_deleted_total") == {"erasure": 1}
     metrics.close()

@@ -16,7 +16,7 @@ from support_service.database.timings import DatabaseTimings, SqliteTimings
 from support_service.events.relay import RelayTimings
 from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
-from support_service.timeline.component import CACHE, TimelineTimings
+from support_service.timeline.component import TIMELINE_CACHE, TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, read_case, read_detail, refresh
@@ -198,13 +198,13 @@ async def test_redis_failures_are_counted_by_error(with_redis, client, metrics):
     """Operations on a Redis that is down count as `_OTHER`, and on one that hangs as `timeout`."""
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
-    client.app[CACHE].connection.timeout = 0.2
+    client.app[TIMELINE_CACHE].connection.timeout = 0.2
     with_redis.freeze()
     try:
         await read_detail(client, case)
     finally:
         with_redis.thaw()
-    client.app[CACHE].connection.timeout = GENEROUS_TIMEOUT
+    client.app[TIMELINE_CACHE].connection.timeout = GENEROUS_TIMEOUT
     assert operations(metrics, "redis")["MGET", "timeout"] == 1
 
     async def cached():

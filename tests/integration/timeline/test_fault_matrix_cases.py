@@ -7,7 +7,7 @@ import pytest
 
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.breaker import BreakerTimings
-from support_service.timeline.component import TIMELINE, TimelineTimings
+from support_service.timeline.component import TIMELINE_AGGREGATOR, TimelineTimings
 from tests.support import upstream_faults as faults
 from tests.support.timeline.harness import (
     ALL_ENTRIES,
@@ -212,7 +212,7 @@ async def test_deadline_cuts_off_queued_calls_of_a_hanging_source(make_client, s
         services["order"].add(entry["id"])
     services["payment"].fault = faults.hang_before_headers
     harness = await TimelineHarness.start(make_client, services, context)
-    payments = harness.client.app[TIMELINE].sources["payment"]
+    payments = harness.client.app[TIMELINE_AGGREGATOR].sources["payment"]
     fetch, soon = payments.fetch, asyncio.get_running_loop().time() + 0.2
     # Only this source gets the short deadline, since the others may exceed it when the machine stalls.
     monkeypatch.setattr(payments, "fetch", lambda call, _, allowance: fetch(call, soon, allowance))

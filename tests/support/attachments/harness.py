@@ -17,7 +17,7 @@ from support_service.attachments.storage.s3 import S3AttachmentStorage
 from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import read, stream
 
 ALL_CLAIMS_EXPIRED = timedelta(hours=30)  # by then every claim has expired, and all unfinished files are old
@@ -47,7 +47,7 @@ class AttachmentHarness:
     async def open(self):
         """Create the folder and a case."""
         await self.local.open()
-        self.case_id = (await self.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))).id
+        self.case_id = (await self.cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))).id
 
     def offloader(self, *, reverse=False, **timings):
         """Return a separate offloader, as another process has; `reverse` moves files back to the local folder."""
@@ -56,7 +56,7 @@ class AttachmentHarness:
 
     async def add(self, data=b"hello", name="a.txt"):
         """Store a file."""
-        return await self.service.add(SYSTEM_CONTEXT, self.case_id, name, "text/plain", stream(data))
+        return await self.service.add(SYSTEM_ORIGIN, self.case_id, name, "text/plain", stream(data))
 
     async def offload(self, offloader=None, **options):
         """Move all files that are due; return the outcome of each."""

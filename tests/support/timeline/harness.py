@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from support_service.timeline.component import CACHE, TIMELINE
+from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE
 from tests.support.calls import GENEROUS_TIMEOUT, Case, open_case, read_detail
 from tests.support.scrape import Scrape
 from tests.support.upstream import OrderService, Upstream, fulfillment_service, payment_service
@@ -115,11 +115,11 @@ class TimelineHarness:
 
     def set_source_timeout(self, source: str, seconds: float) -> None:
         """Change the timeout of each call to a source."""
-        self.client.app[TIMELINE].sources[source].timeout = seconds
+        self.client.app[TIMELINE_AGGREGATOR].sources[source].timeout = seconds
 
     def set_redis_timeout(self, seconds: float) -> None:
         """Change the timeout of each Redis operation."""
-        self.client.app[CACHE].connection.timeout = seconds
+        self.client.app[TIMELINE_CACHE].connection.timeout = seconds
 
     async def read(self) -> Case:
         """Return the case with its timeline; fail if the read takes too long."""

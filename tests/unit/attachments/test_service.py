@@ -13,7 +13,7 @@ from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, ValidationFailed
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.calls import stored_files
 
@@ -31,9 +31,7 @@ async def service(database, instruments, tmp_path):
 @pytest.fixture
 async def case_id(database, instruments):
     """A case."""
-    return (
-        await CaseService(database, instruments).open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))
-    ).id
+    return (await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))).id
 
 
 async def stream(*chunks):
@@ -45,10 +43,10 @@ async def stream(*chunks):
 async def test_the_ledger_counts_what_is_kept_and_removed(service, database, case_id, tmp_path):
     """After each change the ledger is the sum of the rows, and the rows are the files."""
     kept = [
-        await service.add(SYSTEM_CONTEXT, case_id, "a.txt", "text/plain", stream(b"x" * size)) for size in (1, 20, 100)
+        await service.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x" * size)) for size in (1, 20, 100)
     ]
     assert await ledger.totals(database, "local") == FileTotals(files=3, bytes=121)
-    await service.remove(SYSTEM_CONTEXT, case_id, kept[1].id)
+    await service.remove(SYSTEM_ORIGIN, case_id, kept[1].id)
     assert await ledger.totals(database, "local") == FileTotals(files=2, bytes=101)
     assert await service.list_by_case(SYSTEM, case_id) == [kept[0], kept[2]]
     assert {path.name for path in stored_files(tmp_path / "files")} == {
@@ -58,12 +56,12 @@ async def test_the_ledger_counts_what_is_kept_and_removed(service, database, cas
 
 async def test_a_file_is_found_in_its_own_case_alone(service, case_id):
     """An attachment is not found through another case."""
-    kept = await service.add(SYSTEM_CONTEXT, case_id, "a.txt", "text/plain", stream(b"x"))
+    kept = await service.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x"))
     assert await service.get(SYSTEM, case_id, kept.id) == kept
     with pytest.raises(NotFound):
         await service.get(SYSTEM, "other", kept.id)
     with pytest.raises(NotFound):
-        await service.remove(SYSTEM_CONTEXT, "other", kept.id)
+        await service.remove(SYSTEM_ORIGIN, "other", kept.id)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +75,7 @@ async def test_a_file_is_found_in_its_own_case_alone(service, case_id):
 async def test_what_is_refused_leaves_nothing(service, database, case_id, tmp_path, case, chunks, error):
     """A refused file is neither on the disk nor in the database."""
     with pytest.raises(error):
-        await service.add(SYSTEM_CONTEXT, case or case_id, "a.txt", "text/plain", stream(*chunks))
+        await service.add(SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(*chunks))
     assert stored_files(tmp_path / "files") == []
     assert await ledger.totals(database, "local") == FileTotals(files=0, bytes=0)
 
@@ -86,7 +84,7 @@ async def test_a_case_that_is_full(service, database, instruments, case_id, tmp_
     """A file beyond those that a case may have is refused, beside others too, and kept nowhere; one less makes room."""
     service._limits = UploadLimits(100, max_files_per_case=3)
     added = await asyncio.gather(
-        *(service.add(SYSTEM_CONTEXT, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)), return_exceptions=True
+        *(service.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)), return_exceptions=True
     )
     assert [each.code for each in added if isinstance(each, Conflict)] == ["case_full"] * 5
     kept = await service.list_by_case(SYSTEM, case_id)
@@ -95,26 +93,24 @@ async def test_a_case_that_is_full(service, database, instruments, case_id, tmp_
     assert (await service.get_case(SYSTEM, case_id)).version == 4
     with pytest.raises(Conflict, match="open another case"):
         await service.check_upload(SYSTEM, case_id)
-    other = await CaseService(database, instruments).open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))
+    other = await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NewCase(subject="B", channel="email"))
     await service.check_upload(SYSTEM, other.id)
-    await service.remove(SYSTEM_CONTEXT, case_id, kept[0].id)
+    await service.remove(SYSTEM_ORIGIN, case_id, kept[0].id)
     await service.check_upload(SYSTEM, case_id)
-    await service.add(SYSTEM_CONTEXT, case_id, "a", None, stream(b"x"))
+    await service.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x"))
 
 
 async def test_many_at_once(service, database, case_id, tmp_path):
     """Uploads and removals at once leave a ledger that is right."""
-    kept = await asyncio.gather(
-        *(service.add(SYSTEM_CONTEXT, case_id, "a", None, stream(b"x" * 10)) for _ in range(20))
-    )
-    await asyncio.gather(*(service.remove(SYSTEM_CONTEXT, case_id, attachment.id) for attachment in kept[:15]))
+    kept = await asyncio.gather(*(service.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(20)))
+    await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, attachment.id) for attachment in kept[:15]))
     assert await ledger.totals(database, "local") == FileTotals(files=5, bytes=50)
     assert len(stored_files(tmp_path / "files")) == 5
 
 
 async def test_removed_twice_at_once_counts_once(service, database, case_id):
     """Two clients that remove one file at once take it off the ledger once."""
-    kept = await service.add(SYSTEM_CONTEXT, case_id, "a", None, stream(b"x" * 10))
-    await service.add(SYSTEM_CONTEXT, case_id, "b", None, stream(b"x" * 10))
-    await asyncio.gather(*(service.remove(SYSTEM_CONTEXT, case_id, kept.id) for _ in range(4)), return_exceptions=True)
+    kept = await service.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10))
+    await service.add(SYSTEM_ORIGIN, case_id, "b", None, stream(b"x" * 10))
+    await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, kept.id) for _ in range(4)), return_exceptions=True)
     assert await ledger.totals(database, "local") == FileTotals(files=1, bytes=10)

@@ -21,7 +21,7 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.core.errors import Unavailable
 from support_service.database.tables import attachment_ledger
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
@@ -118,7 +118,7 @@ async def test_what_lies_on_a_storage_that_is_not_set_up_waits(disks, caplog):
     kept = await moved(disks)
     assert await Scrubber(disks.database, only_local(disks), disks.instruments).run(1.0) == {"ok": 0, "mismatch": 0}
     service = AttachmentService(disks.database, only_local(disks), disks.instruments, disks.service._limits)
-    await service.remove(SYSTEM_CONTEXT, disks.case_id, kept.id)
+    await service.remove(SYSTEM_ORIGIN, disks.case_id, kept.id)
     disks.clock_offset = ALL_CLAIMS_EXPIRED
     caplog.clear()
     assert await GarbageCollector(disks.database, only_local(disks), disks.clock).run() == FileTotals(
@@ -145,7 +145,7 @@ async def test_a_file_that_is_moved_during_a_scrub_is_no_mismatch(disks, monkeyp
     kept = await disks.add()
 
     async def meanwhile(*_):
-        await disks.service.remove(SYSTEM_CONTEXT, disks.case_id, kept.id)
+        await disks.service.remove(SYSTEM_ORIGIN, disks.case_id, kept.id)
         yield b"other"
 
     monkeypatch.setattr(disks.local, "read", meanwhile)
@@ -175,7 +175,7 @@ async def test_a_file_that_is_deleted_during_a_sweep_is_not_missing(disks, monke
     kept = await disks.add()
 
     async def meanwhile(_):
-        await disks.service.remove(SYSTEM_CONTEXT, disks.case_id, kept.id)
+        await disks.service.remove(SYSTEM_ORIGIN, disks.case_id, kept.id)
 
     monkeypatch.setattr(disks.local, "list", lambda: stream(b""))
     monkeypatch.setattr(disks.local, "stat", meanwhile)
@@ -240,8 +240,8 @@ async def test_what_the_service_does_by_itself_is_logged_where_something_is_wron
         return lines
 
     old = await disks.add(b"old")
-    await disks.cases.close_case(SYSTEM_CONTEXT, disks.case_id, Closing())
-    disks.case_id = (await disks.cases.open_case(SYSTEM_CONTEXT, NewCase(subject="B", channel="email"))).id
+    await disks.cases.close_case(SYSTEM_ORIGIN, disks.case_id, Closing())
+    disks.case_id = (await disks.cases.open_case(SYSTEM_ORIGIN, NewCase(subject="B", channel="email"))).id
     good, bad = await disks.add(b"good"), await disks.add(b"hello")
     (disks.folder / bad.storage_key).write_bytes(b"jello")
     with caplog.at_level(logging.INFO, jobs.__name__):

@@ -17,7 +17,7 @@ from support_service.audit.sealer import Sealer, SealerTimings
 from support_service.audit.verify import VerifyLimits, verify_chain
 from support_service.core.domain.principals import Principal
 from support_service.database.tables import audit_head, audit_log
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, WriteContext, unit_of_work
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
 from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
@@ -47,10 +47,10 @@ FORGED_VALUES = {
 async def fill(database):
     """Record and seal entries of several cases, and erase one of the cases."""
     for number in range(ENTRIES):
-        async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+        async with unit_of_work(database, SYSTEM_ORIGIN) as work:
             changes = {"subject": (f"before {number}", f"after {number}")}
             await log.record(work, f"case-{number % 3}", "case.changed", AT + timedelta(seconds=number), changes)
-    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+    async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         assert await log.erase_cases(work, [ERASED_CASE], AT) == ENTRIES // 3
 
 
@@ -210,7 +210,7 @@ async def test_erasure_keeps_principal_action_and_time(sealed_log):
     assert [each.action for each in erased] == ["case.changed"] * (ENTRIES // 3) + ["case.erased"]
     assert all((each.changes, each.salt) == (None, None) for each in erased[:-1])
     assert erased[-1].erased() == [each.position for each in erased[:-1]]
-    async with unit_of_work(sealed_log, SYSTEM_CONTEXT) as work:
+    async with unit_of_work(sealed_log, SYSTEM_ORIGIN) as work:
         assert await log.erase_cases(work, [ERASED_CASE, "nobody"], AT) == 0
     assert (await verify_chain(sealed_log)).flaw is None
 
@@ -225,7 +225,7 @@ async def test_concurrent_sealers_make_one_chain(database, database_url, instrum
 
     async def write(number):
         for turn in range(15):
-            async with unit_of_work(replicas[number], SYSTEM_CONTEXT) as work:
+            async with unit_of_work(replicas[number], SYSTEM_ORIGIN) as work:
                 await log.record(work, f"case-{number}", "case.changed", AT, {"subject": (turn, turn + 1)})
             await asyncio.sleep(0)
 
@@ -252,9 +252,9 @@ async def test_concurrent_sealers_make_one_chain(database, database_url, instrum
 async def test_entry_records_the_principal_and_role(database):
     """A customer's name is recorded where it can be erased. Background jobs act as the service."""
     for principal in (Principal("lan", "agent", "agent-7"), Principal("mai@example.org", "customer", "mai")):
-        async with unit_of_work(database, WriteContext(principal)) as work:
+        async with unit_of_work(database, WriteOrigin(principal)) as work:
             await log.record(work, "case", "case.changed", AT, {"subject": ("a", "b")})
-    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+    async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         await log.record(work, "case", "case.changed", AT, {})
         await sealer.seal_all(work.tx)
     entries = await rows(database)
@@ -268,7 +268,7 @@ async def test_entry_records_the_principal_and_role(database):
 
 async def test_rolled_back_change_leaves_no_entry(database):
     async def write_and_fail():
-        async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+        async with unit_of_work(database, SYSTEM_ORIGIN) as work:
             await log.record(work, "case", "case.changed", AT, {})
             raise ZeroDivisionError
 
@@ -280,7 +280,7 @@ async def test_rolled_back_change_leaves_no_entry(database):
 @both_databases
 async def test_large_entries_are_sealed_and_verified_in_batches(database):
     """A batch has few large entries, and all batches together have every entry."""
-    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+    async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         for number in range(7):
             await log.record(work, f"case-{number}", "case.changed", AT, {"description": (None, "đ" * 200)})
     async with database.transaction() as tx:

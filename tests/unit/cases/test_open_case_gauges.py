@@ -9,7 +9,7 @@ from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.model.requests import Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
 from support_service.database.tables import tickets
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
@@ -103,12 +103,12 @@ async def test_open_cases_are_counted_by_status_and_priority(service, gauges, ex
         (given["status"], given["priority"], 0) for given in OPEN_LABELS
     )
     cases = [
-        await service.open_case(SYSTEM_CONTEXT, new_case(priority=level))
+        await service.open_case(SYSTEM_ORIGIN, new_case(priority=level))
         for level in ("low", "high", "high", "urgent", "normal")
     ]
-    await service.set_status(SYSTEM_CONTEXT, cases[1].id, StatusChange(status="pending"))
-    await service.set_status(SYSTEM_CONTEXT, cases[3].id, StatusChange(status="resolved"))
-    await service.set_status(SYSTEM_CONTEXT, cases[4].id, StatusChange(status="closed"))
+    await service.set_status(SYSTEM_ORIGIN, cases[1].id, StatusChange(status="pending"))
+    await service.set_status(SYSTEM_ORIGIN, cases[3].id, StatusChange(status="resolved"))
+    await service.set_status(SYSTEM_ORIGIN, cases[4].id, StatusChange(status="closed"))
     await gauges.refresh()
     counted = {(given["status"], given["priority"]): value for given, value in exposed(OPEN)}
     assert len(counted) == len(OPEN_LABELS)
@@ -122,53 +122,53 @@ async def test_open_cases_are_counted_by_status_and_priority(service, gauges, ex
 async def test_customer_waits_until_an_agent_responds(service, oldest_age, wait_one_hour_longer):
     """A second message and a message of a bot change nothing. A message of an agent resets the age to 0."""
     assert await oldest_age() == 0
-    case = await service.open_case(SYSTEM_CONTEXT, new_case())
+    case = await service.open_case(SYSTEM_ORIGIN, new_case())
     assert await oldest_age() == 0
-    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer"))
+    await service.add_message(SYSTEM_ORIGIN, case.id, message_from("customer"))
     assert await oldest_age() > 0
     await wait_one_hour_longer(case)
     assert await oldest_age() >= 3600
-    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer"))
-    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("bot"))
+    await service.add_message(SYSTEM_ORIGIN, case.id, message_from("customer"))
+    await service.add_message(SYSTEM_ORIGIN, case.id, message_from("bot"))
     assert await oldest_age() >= 3600
-    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("agent"))
+    await service.add_message(SYSTEM_ORIGIN, case.id, message_from("agent"))
     assert await oldest_age() == 0
-    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer"))
+    await service.add_message(SYSTEM_ORIGIN, case.id, message_from("customer"))
     assert 0 < await oldest_age() < 3600
 
 
 async def test_gauge_reports_the_customer_who_waits_longest(service, oldest_age, wait_one_hour_longer):
     """A customer waits from the first message of the case."""
-    cases = [await service.open_case(SYSTEM_CONTEXT, new_case("customer")) for _ in range(3)]
+    cases = [await service.open_case(SYSTEM_ORIGIN, new_case("customer")) for _ in range(3)]
     for _ in range(2):
         await wait_one_hour_longer(cases[1])
     await wait_one_hour_longer(cases[2])
     assert 7200 <= await oldest_age() < 10_800
-    await service.add_message(SYSTEM_CONTEXT, cases[1].id, message_from("agent"))
+    await service.add_message(SYSTEM_ORIGIN, cases[1].id, message_from("agent"))
     assert 3600 <= await oldest_age() < 7200
 
 
 @pytest.mark.parametrize("status", ["resolved", "closed"])
 async def test_customer_of_a_resolved_or_closed_case_does_not_wait(service, oldest_age, wait_one_hour_longer, status):
     """An unanswered message in a pending case counts."""
-    case = await service.open_case(SYSTEM_CONTEXT, new_case("customer"))
+    case = await service.open_case(SYSTEM_ORIGIN, new_case("customer"))
     await wait_one_hour_longer(case)
-    await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status="pending"))
+    await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status="pending"))
     assert await oldest_age() >= 3600
-    await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=status))
+    await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status=status))
     assert await oldest_age() == 0
 
 
 async def test_only_the_first_response_is_timed(service, exposed):
     """It is the first message of an agent, whatever messages precede it."""
     started = datetime.now(UTC)
-    case = await service.open_case(SYSTEM_CONTEXT, new_case("customer"))
+    case = await service.open_case(SYSTEM_ORIGIN, new_case("customer"))
     for author in ("bot", "customer"):
-        await service.add_message(SYSTEM_CONTEXT, case.id, message_from(author))
+        await service.add_message(SYSTEM_ORIGIN, case.id, message_from(author))
     assert exposed(f"{ANSWERED}_count") == [({}, 0)]
     for author in ("agent", "customer", "agent"):
-        await service.add_message(SYSTEM_CONTEXT, case.id, message_from(author))
-    await service.close_case(SYSTEM_CONTEXT, case.id, Closing.model_validate({"message": "Bye"}))
+        await service.add_message(SYSTEM_ORIGIN, case.id, message_from(author))
+    await service.close_case(SYSTEM_ORIGIN, case.id, Closing.model_validate({"message": "Bye"}))
     assert exposed(f"{ANSWERED}_count") == [({}, 1)]
     ((_, seconds),) = exposed(f"{ANSWERED}_sum")
     assert 0 < seconds <= (datetime.now(UTC) - started).total_seconds()
@@ -177,25 +177,23 @@ async def test_only_the_first_response_is_timed(service, exposed):
 async def test_closing_message_may_be_the_first_response(service, exposed):
     """A case that is closed without a message has no response."""
     await service.close_case(
-        SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new_case())).id, Closing.model_validate({})
+        SYSTEM_ORIGIN, (await service.open_case(SYSTEM_ORIGIN, new_case())).id, Closing.model_validate({})
     )
     assert exposed(f"{ANSWERED}_count") == [({}, 0)]
     closing = Closing.model_validate({"message": "Bye", "authorType": "agent"})
-    await service.close_case(
-        SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new_case("customer"))).id, closing
-    )
+    await service.close_case(SYSTEM_ORIGIN, (await service.open_case(SYSTEM_ORIGIN, new_case("customer"))).id, closing)
     assert exposed(f"{ANSWERED}_count") == [({}, 1)]
 
 
 async def test_resolution_of_a_case_is_timed_once(service, exposed):
     """A change from open or pending to resolved or closed is a resolution. One from resolved to closed is not."""
     for turn, steps in enumerate((("resolved", "closed"), ("pending", "closed"), ("closed", "closed")), 1):
-        case = await service.open_case(SYSTEM_CONTEXT, new_case())
+        case = await service.open_case(SYSTEM_ORIGIN, new_case())
         for status in steps:
-            await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=status))
+            await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status=status))
         assert exposed(f"{RESOLVED}_count") == [({}, turn)]
     await service.close_case(
-        SYSTEM_CONTEXT, (await service.open_case(SYSTEM_CONTEXT, new_case())).id, Closing.model_validate({})
+        SYSTEM_ORIGIN, (await service.open_case(SYSTEM_ORIGIN, new_case())).id, Closing.model_validate({})
     )
     assert exposed(f"{RESOLVED}_count") == [({}, 4)]
 

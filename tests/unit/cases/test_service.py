@@ -15,7 +15,7 @@ from support_service.core.errors import Conflict, NotFound
 from support_service.database.tables import inbound_events, tickets
 from support_service.events import inbox
 from support_service.events.inbox import InboxTimings
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 
 pytestmark = both_databases
@@ -30,16 +30,16 @@ def service(database, instruments):
 
 
 async def test_opened_case_equals_the_case_that_is_read(service):
-    opened = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
+    opened = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"initial_message": HELLO}))
     assert await service.get_case(SYSTEM, opened.id) == opened
 
 
 async def test_failed_closing_changes_nothing(service):
     """If the last message cannot be stored, the case stays open."""
-    case = await service.open_case(SYSTEM_CONTEXT, NEW)
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
     closing = Closing.model_construct(message="Bye", author_type=None)  # both databases refuse this
     with pytest.raises(Exception):  # noqa: B017 - each database raises its own exception
-        await service.close_case(SYSTEM_CONTEXT, case.id, closing)
+        await service.close_case(SYSTEM_ORIGIN, case.id, closing)
     assert await service.get_case(SYSTEM, case.id) == case
 
 
@@ -56,33 +56,33 @@ def json_size(messages):
 
 async def test_conversation_size_counts_every_message(service, database):
     """The first, an added and the closing message count with their bytes as JSON."""
-    silent = await service.open_case(SYSTEM_CONTEXT, NEW)
+    silent = await service.open_case(SYSTEM_ORIGIN, NEW)
     assert await conversation_bytes(database, silent) == 0
-    case = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
+    case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"initial_message": HELLO}))
     assert await conversation_bytes(database, case) == json_size(case.messages) > 0
     await service.add_message(
-        SYSTEM_CONTEXT, case.id, HELLO.model_copy(update={"message": "đ\t", "metadata": {"a": ["đ"] * 1000}})
+        SYSTEM_ORIGIN, case.id, HELLO.model_copy(update={"message": "đ\t", "metadata": {"a": ["đ"] * 1000}})
     )
-    closed = await service.close_case(SYSTEM_CONTEXT, case.id, Closing(message="Bye"))
+    closed = await service.close_case(SYSTEM_ORIGIN, case.id, Closing(message="Bye"))
     assert len(closed.messages) == 3
     assert await conversation_bytes(database, case) == json_size(closed.messages)
 
 
 async def test_conversation_size_counts_numbers_in_full(service, database):
     """PostgreSQL returns numbers without exponents."""
-    case = await service.open_case(SYSTEM_CONTEXT, NEW)
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
     await service.add_message(
-        SYSTEM_CONTEXT, case.id, HELLO.model_copy(update={"metadata": {"a": [1e308] * 100 + [5e-324] * 100}})
+        SYSTEM_ORIGIN, case.id, HELLO.model_copy(update={"metadata": {"a": [1e308] * 100 + [5e-324] * 100}})
     )
     assert 100 * (309 + 326) < await conversation_bytes(database, case) < 100 * (310 + 327) + 500
 
 
 async def test_message_to_a_full_case_is_refused(service, database, instruments):
     """This holds for concurrent messages and for a closing message, and nothing changes."""
-    case = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"initial_message": HELLO}))
+    case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"initial_message": HELLO}))
     service = CaseService(database, instruments, CaseLimits(max_conversation_bytes=3 * json_size(case.messages)))
     results = await asyncio.gather(
-        *(service.add_message(SYSTEM_CONTEXT, case.id, HELLO) for _ in range(5)), return_exceptions=True
+        *(service.add_message(SYSTEM_ORIGIN, case.id, HELLO) for _ in range(5)), return_exceptions=True
     )
     refusals = [each for each in results if isinstance(each, Conflict)]
     assert [refusal.code for refusal in refusals] == ["case_full"] * 3
@@ -91,23 +91,23 @@ async def test_message_to_a_full_case_is_refused(service, database, instruments)
     customer_message = HELLO.model_copy(update={"author_type": "customer"})
     closing = Closing(message="Bye", metadata={"a": 1})
     for attempt in (
-        service.add_message(SYSTEM_CONTEXT, case.id, customer_message),
-        service.close_case(SYSTEM_CONTEXT, case.id, closing),
+        service.add_message(SYSTEM_ORIGIN, case.id, customer_message),
+        service.close_case(SYSTEM_ORIGIN, case.id, closing),
     ):
         with pytest.raises(Conflict, match="full; open another case") as refusal:
             await attempt
         assert refusal.value.code == "case_full"
     assert await service.get_case(SYSTEM, case.id) == full
     assert await conversation_bytes(database, case) == json_size(full.messages)
-    assert (await service.close_case(SYSTEM_CONTEXT, case.id, Closing())).status == "closed"
+    assert (await service.close_case(SYSTEM_ORIGIN, case.id, Closing())).status == "closed"
 
 
 async def test_concurrent_changes_of_different_fields_are_all_applied(service):
-    case = await service.open_case(SYSTEM_CONTEXT, NEW)
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
     changes = [{"subject": "B"}, {"priority": "high"}, {"tags": ["x"]}, {"assignedAgentId": "a"}, {"status": "pending"}]
     await asyncio.gather(
-        *(service.change_case(SYSTEM_CONTEXT, case.id, CaseChange.model_validate(change)) for change in changes),
-        *(service.add_message(SYSTEM_CONTEXT, case.id, HELLO) for _ in range(10)),
+        *(service.change_case(SYSTEM_ORIGIN, case.id, CaseChange.model_validate(change)) for change in changes),
+        *(service.add_message(SYSTEM_ORIGIN, case.id, HELLO) for _ in range(10)),
     )
     case = await service.get_case(SYSTEM, case.id)
     assert (case.subject, case.priority, case.tags, case.assigned_agent_id) == ("B", "high", ["x"], "a")
@@ -117,9 +117,9 @@ async def test_concurrent_changes_of_different_fields_are_all_applied(service):
 
 async def test_concurrent_closings_change_the_status_once(service):
     """Each client gets the closed case."""
-    case = await service.open_case(SYSTEM_CONTEXT, NEW)
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
     closed = await asyncio.gather(
-        *(service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status="closed")) for _ in range(10))
+        *(service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status="closed")) for _ in range(10))
     )
     assert len({ticket.updated_at for ticket in closed}) == 1
 
@@ -127,9 +127,9 @@ async def test_concurrent_closings_change_the_status_once(service):
 async def test_pages_are_stable_while_cases_are_opened(service):
     """A cursor leads to cases that were opened before the first page was read."""
     for _ in range(4):
-        await service.open_case(SYSTEM_CONTEXT, NEW)
+        await service.open_case(SYSTEM_ORIGIN, NEW)
     first = await service.list_cases(SYSTEM, CaseQuery(limit=2))
-    await asyncio.gather(*(service.open_case(SYSTEM_CONTEXT, NEW) for _ in range(10)))
+    await asyncio.gather(*(service.open_case(SYSTEM_ORIGIN, NEW) for _ in range(10)))
     second = await service.list_cases(SYSTEM, CaseQuery(limit=2, cursor=first.next_cursor))
     assert second.next_cursor is None
     assert len({ticket.id for ticket in [*first.items, *second.items]}) == 4
@@ -140,10 +140,10 @@ async def test_every_use_case_raises_not_found_for_an_unknown_case(service, case
     """This holds for any form of the id."""
     for use in (
         service.get_case(SYSTEM, case_id),
-        service.change_case(SYSTEM_CONTEXT, case_id, CaseChange.model_validate({"subject": "B"})),
-        service.set_status(SYSTEM_CONTEXT, case_id, StatusChange(status="closed")),
-        service.close_case(SYSTEM_CONTEXT, case_id, Closing()),
-        service.add_message(SYSTEM_CONTEXT, case_id, HELLO),
+        service.change_case(SYSTEM_ORIGIN, case_id, CaseChange.model_validate({"subject": "B"})),
+        service.set_status(SYSTEM_ORIGIN, case_id, StatusChange(status="closed")),
+        service.close_case(SYSTEM_ORIGIN, case_id, Closing()),
+        service.add_message(SYSTEM_ORIGIN, case_id, HELLO),
     ):
         with pytest.raises(NotFound):
             await use
@@ -151,7 +151,7 @@ async def test_every_use_case_raises_not_found_for_an_unknown_case(service, case
 
 async def test_synthetic_case_is_removed_with_its_files_or_not_at_all(service):
     """Case and files are removed in one transaction."""
-    case = await service.open_case(SYSTEM_CONTEXT, NEW.model_copy(update={"channel": "synthetic"}))
+    case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"channel": "synthetic"}))
 
     async def fail(_):
         raise ValueError("no row")
@@ -160,9 +160,9 @@ async def test_synthetic_case_is_removed_with_its_files_or_not_at_all(service):
         assert await work.tx.fetch_one(tickets.select()) is not None
 
     with pytest.raises(ValueError, match="no row"):
-        await service.remove_synthetic(SYSTEM_CONTEXT, case.id, fail)
+        await service.remove_synthetic(SYSTEM_ORIGIN, case.id, fail)
     assert (await service.get_case(SYSTEM, case.id)).version == case.version
-    await service.remove_synthetic(SYSTEM_CONTEXT, case.id, succeed)
+    await service.remove_synthetic(SYSTEM_ORIGIN, case.id, succeed)
     with pytest.raises(NotFound):
         await service.get_case(SYSTEM, case.id)
 

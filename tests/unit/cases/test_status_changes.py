@@ -13,7 +13,7 @@ from support_service.cases.service import CaseService
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict
 from support_service.database.tables import outbox
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 
 STATUSES = get_args(Status)
@@ -35,8 +35,8 @@ def case_with_status(service):
     """Open a case and bring it to a status."""
 
     async def make(status):
-        case = await service.open_case(SYSTEM_CONTEXT, NewCase(subject="A", channel="email"))
-        await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=status))
+        case = await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))
+        await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status=status))
         return case
 
     return make
@@ -55,13 +55,13 @@ async def test_status_changes_only_as_the_table_allows(service, case_with_status
     case = await case_with_status(before)
     original = await service.get_case(SYSTEM, case.id)
     if before == after or after in ALLOWED_STATUS_CHANGES[before]:
-        ticket = await service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=after))
+        ticket = await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status=after))
         assert (ticket.status, ticket.version) == (after, original.version + (before != after))
         return
     change = CaseChange.model_validate({"status": after, "subject": "B"})
     for attempt in (
-        service.set_status(SYSTEM_CONTEXT, case.id, StatusChange(status=after)),
-        service.change_case(SYSTEM_CONTEXT, case.id, change),
+        service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status=after)),
+        service.change_case(SYSTEM_ORIGIN, case.id, change),
     ):
         with pytest.raises(Conflict) as refusal:
             await attempt
@@ -80,9 +80,9 @@ async def test_customer_message_reopens_a_resolved_case(service, database, case_
     """The change is published as an event. Messages of agents and bots do not reopen the case."""
     case = await case_with_status("resolved")
     for author in ("agent", "bot"):
-        await service.add_message(SYSTEM_CONTEXT, case.id, message_from(author))
+        await service.add_message(SYSTEM_ORIGIN, case.id, message_from(author))
         assert (await service.get_case(SYSTEM, case.id)).status == "resolved"
-    await service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer"))
+    await service.add_message(SYSTEM_ORIGIN, case.id, message_from("customer"))
     reopened = await service.get_case(SYSTEM, case.id)
     assert (reopened.status, len(reopened.messages)) == ("open", 3)
     kept = [event for (event,) in await database.fetch_all(sa.select(outbox.c.event).order_by(outbox.c.seq))]
@@ -107,14 +107,14 @@ async def test_closed_case_refuses_customer_messages(service, case_with_status):
     case = await case_with_status("closed")
     closing = Closing.model_validate({"message": "Hello", "authorType": "customer"})
     for attempt in (
-        service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer")),
-        service.close_case(SYSTEM_CONTEXT, case.id, closing),
+        service.add_message(SYSTEM_ORIGIN, case.id, message_from("customer")),
+        service.close_case(SYSTEM_ORIGIN, case.id, closing),
     ):
         with pytest.raises(Conflict) as refusal:
             await attempt
         assert refusal.value.code == "case_closed"
     for author in ("agent", "bot"):
-        await service.add_message(SYSTEM_CONTEXT, case.id, message_from(author))
+        await service.add_message(SYSTEM_ORIGIN, case.id, message_from(author))
     closed = await service.get_case(SYSTEM, case.id)
     assert (closed.status, [message.author_type for message in closed.messages]) == ("closed", ["agent", "bot"])
 
@@ -124,7 +124,7 @@ async def test_closing_may_carry_the_customers_last_message(service, case_with_s
     """This holds for every status except closed."""
     case = await case_with_status(status)
     closed = await service.close_case(
-        SYSTEM_CONTEXT, case.id, Closing.model_validate({"message": "Thanks", "authorType": "customer"})
+        SYSTEM_ORIGIN, case.id, Closing.model_validate({"message": "Thanks", "authorType": "customer"})
     )
     assert (closed.status, [message.message for message in closed.messages]) == ("closed", ["Thanks"])
 
@@ -134,6 +134,6 @@ async def test_concurrent_customer_messages_reopen_a_case_once(service, case_wit
     """All messages are stored."""
     case = await case_with_status("resolved")
     before = await service.get_case(SYSTEM, case.id)
-    await asyncio.gather(*(service.add_message(SYSTEM_CONTEXT, case.id, message_from("customer")) for _ in range(8)))
+    await asyncio.gather(*(service.add_message(SYSTEM_ORIGIN, case.id, message_from("customer")) for _ in range(8)))
     after = await service.get_case(SYSTEM, case.id)
     assert (after.status, len(after.messages), after.version) == ("open", 8, before.version + 9)

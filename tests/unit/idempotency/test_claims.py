@@ -13,7 +13,7 @@ from support_service.core.errors import Conflict, ValidationFailed
 from support_service.database.tables import idempotency_keys
 from support_service.idempotency import store
 from support_service.idempotency.claims import IdempotencyService, IdempotencyTimings, StoredResponse, stored_key
-from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
+from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from tests.conftest import both_databases
 
 RESPONSE = StoredResponse(201, {"ETag": '"1"'}, b"{}", "case")
@@ -44,7 +44,7 @@ def changes(database):
 
     class Changes:
         async def make(self, claim):
-            async with unit_of_work(database, WriteContext(SYSTEM, claim=claim)) as work:
+            async with unit_of_work(database, WriteOrigin(SYSTEM, claim=claim)) as work:
                 await log.record(work, "case", "case.changed", AT, {})
 
         async def count(self):

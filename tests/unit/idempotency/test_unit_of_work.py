@@ -10,7 +10,7 @@ from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict
 from support_service.database.tables import idempotency_keys, timeline_levers
 from support_service.idempotency.claims import IdempotencyService
-from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
+from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from tests.conftest import both_databases
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ def expire_claims(database):
 
 async def write(database, claim, cases=()):
     """Write a row with a claim, and record changes of `cases` in the audit log."""
-    async with unit_of_work(database, WriteContext(SYSTEM, claim=claim)) as work:
+    async with unit_of_work(database, WriteOrigin(SYSTEM, claim=claim)) as work:
         await work.tx.execute(timeline_levers.insert(), ROW)
         for case_id in cases:
             await log.record(work, case_id, "case.changed", AT, {})

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support_service.core.domain.principals import Principal
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT, unit_of_work
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.overrides import Override, Overrides
 from tests.conftest import both_databases
@@ -55,14 +55,14 @@ def new_log_lines(caplog):
 
 async def set_all(database, *wanted):
     """Set overrides in one transaction."""
-    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+    async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         for override in wanted:
             await overrides.set_override(work, override)
 
 
 async def clear(database, *names):
     """Clear overrides."""
-    async with unit_of_work(database, SYSTEM_CONTEXT) as work:
+    async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         return await overrides.clear_overrides(work, names)
 
 

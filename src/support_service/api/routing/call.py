@@ -10,7 +10,7 @@ from support_service.api.routing.route import Scope
 from support_service.api.routing.services import Services
 from support_service.core.domain.principals import Principal
 from support_service.idempotency.claims import IdempotencyClaim
-from support_service.idempotency.unit_of_work import WriteContext
+from support_service.idempotency.unit_of_work import WriteOrigin
 
 ContentT_co = TypeVar("ContentT_co", bound=BaseModel | Sequence[BaseModel] | None, covariant=True)
 
@@ -26,9 +26,9 @@ class Call:
     claim: IdempotencyClaim | None = None  # of the request's Idempotency-Key
 
     @property
-    def context(self) -> WriteContext:
-        """The context of the changes that the request makes."""
-        return WriteContext(self.principal, self.request_id, self.claim)
+    def write_origin(self) -> WriteOrigin:
+        """The origin of the changes that the request makes."""
+        return WriteOrigin(self.principal, self.request_id, self.claim)
 
     @property
     def is_masked(self) -> bool:

@@ -17,7 +17,7 @@ from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.background import run_every, run_in_background
 from support_service.core.clock import utc_now
 from support_service.database import Database
-from support_service.idempotency.unit_of_work import SYSTEM_CONTEXT
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED
 
@@ -122,7 +122,7 @@ class AttachmentMaintenance:
         retention = self._options.retention
         if retention is None:
             return
-        deleted = await self.retention.run(SYSTEM_CONTEXT, utc_now() - retention)
+        deleted = await self.retention.run(SYSTEM_ORIGIN, utc_now() - retention)
         if deleted.files:
             log.info("Retention deleted %d files of %d bytes", deleted.files, deleted.bytes)
 

@@ -10,7 +10,7 @@ from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.attachments.removal import remove_attachments
 from support_service.core.clock import utc_now
 from support_service.database import Database
-from support_service.idempotency.unit_of_work import WriteContext, unit_of_work
+from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.telemetry.instruments import Instruments
 
 RETENTION_BATCH = 100
@@ -29,7 +29,7 @@ class RetentionJob:
 
     async def run(
         self,
-        context: WriteContext,
+        origin: WriteOrigin,
         before: datetime,
         statuses: Sequence[str] = ("closed",),
         *,
@@ -49,7 +49,7 @@ class RetentionJob:
                 deleted = [attachment for _, attachment in expired]
             else:
                 at = self._clock()
-                async with unit_of_work(self._database, context) as work:
+                async with unit_of_work(self._database, origin) as work:
                     expired = await list_expired(work.tx, before, statuses, after, batch, lock=True)
                     ids = [attachment.id for _, attachment in expired]
                     for case_id in sorted({attachment.ticket_id for _, attachment in expired}):
