@@ -122,13 +122,13 @@ class TimelineAggregator:
         self._count(hit=bool(current) and not due, refresh=refresh, readable=cached is not None)
         found = FetchResult()
         if due:
-            fetch = self._fetches.take(case, due, cached, started + self._deadline, alone=refresh)
+            fetch = self._fetches.start_or_join(case, due, cached, started + self._deadline, force_new=refresh)
             found = await asyncio.shield(fetch)  # cancelling one reader must not cancel the fetch that others share
         elif cached and not self._fetches.is_in_flight(case_id) and case_id not in self._refreshed_ahead:
             expiring = frozenset(name for name in in_use if self._is_expiring(case, kept[name]))
             if expiring:  # refreshed in the background; the reader does not wait
                 self._refreshed_ahead[case_id] = True
-                self._fetches.take(case, expiring, cached, started + self._deadline)
+                self._fetches.start_or_join(case, expiring, cached, started + self._deadline)
         collected = self._collected(case, kept, current, found, switched_off)
         elapsed = loop.time() - started
         self._instruments.timeline_collect.record(elapsed, {"source": "remote" if due else "cache"})
@@ -189,11 +189,11 @@ class TimelineAggregator:
             if name not in case.wanted:
                 sources[name] = NOT_REFERENCED if name in self.sources else NOT_CONFIGURED
                 continue
-            if name in found.kept:
-                given, sources[name] = _with_freshness(found.kept[name], None, None, is_current=True)
+            if name in found.from_other_replica:
+                given, sources[name] = _with_freshness(found.from_other_replica[name], None, None, is_current=True)
             else:
                 given, sources[name] = _with_freshness(
-                    kept.get(name), found.asked.get(name), switched_off.get(name), is_current=name in current
+                    kept.get(name), found.fetched.get(name), switched_off.get(name), is_current=name in current
                 )
             entries += given
         return TimelineEntries(entries, sources)

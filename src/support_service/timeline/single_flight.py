@@ -38,10 +38,10 @@ class SourceResult:
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """The result of a fetch: the sources `asked` by this replica, and the snapshots `kept` by another one meanwhile."""
+    """The result of a fetch: by source, what this replica fetched, and what another one stored meanwhile."""
 
-    asked: dict[UpstreamService, SourceResult] = field(default_factory=dict)
-    kept: Snapshots = field(default_factory=dict)
+    fetched: dict[UpstreamService, SourceResult] = field(default_factory=dict)
+    from_other_replica: Snapshots = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +77,24 @@ class SingleFlight:
         self._running: set[asyncio.Task[FetchResult]] = set()
         self._releasing: set[asyncio.Future[None]] = set()
 
-    def take(
+    def start_or_join(
         self,
         case: SnapshotSubject,
         due: frozenset[UpstreamService],
         cached: CachedSnapshots | None,
         deadline: float,
         *,
-        alone: bool = False,
+        force_new: bool = False,
     ) -> asyncio.Task[FetchResult]:
         """Return the task that fetches the due sources: a fetch in flight that covers them, or a new one.
 
-        With `alone`, always start a new fetch. `cached` is the cached state that the reader has seen, None while the
+        With `force_new`, always start one. `cached` is the cached state that the reader has seen, None while the
         cache is unavailable. `deadline` is a time of the event loop's clock.
         """
         in_flight = self._by_case.get(case.id)
-        if in_flight and not alone and in_flight.case == case and in_flight.due >= due:
+        if in_flight and not force_new and in_flight.case == case and in_flight.due >= due:
             return in_flight.task
-        task = asyncio.create_task(self._fetch(case, due, cached, deadline, alone=alone))
+        task = asyncio.create_task(self._fetch(case, due, cached, deadline, force_new=force_new))
         fetch = self._by_case[case.id] = InFlightFetch(case, due, task)
         self._running.add(task)
 
@@ -124,15 +124,15 @@ class SingleFlight:
         cached: CachedSnapshots | None,
         deadline: float,
         *,
-        alone: bool,
+        force_new: bool,
     ) -> FetchResult:
         """Fetch the due sources unless another replica fetches them first, and cache the complete answers."""
         seen = cached or CachedSnapshots()
-        if alone or cached is None:
+        if force_new or cached is None:
             return FetchResult(await self._ask_and_cache(case, due, seen, deadline))
-        claim, cached = await self._acquire_or_wait(case, due, seen, deadline)
+        lease, cached = await self._acquire_or_wait(case, due, seen, deadline)
         newer = self._newer_snapshots(case, due, seen.snapshots, cached.snapshots)
-        async with self._hold_lease(claim):
+        async with self._hold_lease(lease):
             return FetchResult(await self._ask_and_cache(case, due - newer.keys(), cached, deadline), newer)
 
     async def _acquire_or_wait(
@@ -147,12 +147,12 @@ class SingleFlight:
         loop = asyncio.get_running_loop()
         with suppress(CacheUnavailable):
             while True:
-                claim, cached = await asyncio.gather(
-                    self._cache.claim(case, self._timings.lease), self._cache.read(case)
+                lease, cached = await asyncio.gather(
+                    self._cache.acquire_lease(case, self._timings.lease), self._cache.read(case)
                 )
                 found = len(self._newer_snapshots(case, due, before, cached.snapshots)) == len(due)
-                if claim or found or loop.time() + self._timings.cache_poll_interval >= deadline:
-                    return claim, cached
+                if lease or found or loop.time() + self._timings.cache_poll_interval >= deadline:
+                    return lease, cached
                 await asyncio.sleep(self._timings.cache_poll_interval)
         return None, cached
 
@@ -167,22 +167,22 @@ class SingleFlight:
         }
 
     @asynccontextmanager
-    async def _hold_lease(self, claim: Lease | None) -> AsyncIterator[None]:
+    async def _hold_lease(self, lease: Lease | None) -> AsyncIterator[None]:
         """Extend a lease for the duration of a block, and release it afterwards."""
-        if claim is None:
+        if lease is None:
             yield
             return
 
-        async def extend(claim: Lease) -> None:
+        async def extend(lease: Lease) -> None:
             while True:
                 await asyncio.sleep(self._timings.lease_extend_interval)
-                await self._cache.extend(claim, self._timings.lease)
+                await self._cache.extend_lease(lease, self._timings.lease)
 
         try:
-            async with run_in_background(extend(claim)):
+            async with run_in_background(extend(lease)):
                 yield
         finally:
-            releasing = asyncio.ensure_future(self._cache.release(claim))  # no reader waits for it
+            releasing = asyncio.ensure_future(self._cache.release_lease(lease))  # no reader waits for it
             self._releasing.add(releasing)
             releasing.add_done_callback(self._releasing.discard)
 
@@ -205,11 +205,11 @@ class SingleFlight:
         calls: list[tuple[UpstreamService, SourceCall, TimelineBudget]] = []
         notes: dict[UpstreamService, str | None] = {}
         for name in due:
-            allowance = self._sources[name].allowance()
+            budget = self._sources[name].new_budget()
             of_source, notes[name] = self._sources[name].calls(case.wanted[name])
-            calls += ((name, call, allowance) for call in of_source)
+            calls += ((name, call, budget) for call in of_source)
         answers = await asyncio.gather(
-            *(self._sources[name].fetch(call, deadline, allowance) for name, call, allowance in calls)
+            *(self._sources[name].fetch(call, deadline, budget) for name, call, budget in calls)
         )
         entries: dict[UpstreamService, list[Entry]] = {name: [] for name in due}
         reasons: dict[UpstreamService, str] = {}

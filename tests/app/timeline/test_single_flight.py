@@ -104,7 +104,9 @@ async def test_reader_calls_the_sources_once_the_lease_of_a_dead_replica_expires
     )
     case = await open_case(client, context=CONTEXT)
     wanted = references.references_by_service([CONTEXT])
-    await SnapshotCache(client.app[TIMELINE_CACHE], instruments).claim(SnapshotSubject(case["id"], wanted, 0), lease)
+    await SnapshotCache(client.app[TIMELINE_CACHE], instruments).acquire_lease(
+        SnapshotSubject(case["id"], wanted, 0), lease
+    )
     assert statuses(await read_detail(client, case)) == {"fresh"}
     assert call_count(services) == 4
 
@@ -348,8 +350,8 @@ async def test_snapshot_of_a_replica_with_a_slow_clock_is_used(cache, instrument
     await snapshot_cache.write(case, order_snapshot(now, 1), seen, 60)
     single_flight = SingleFlight([], snapshot_cache, lambda case, known: known.epoch >= case.epoch, lambda: 60)
     deadline = asyncio.get_running_loop().time() + GENEROUS_TIMEOUT
-    found = await single_flight.take(case, frozenset({"order"}), seen, deadline)
-    assert (found.asked, found.kept) == ({}, order_snapshot(now, 1))
+    found = await single_flight.start_or_join(case, frozenset({"order"}), seen, deadline)
+    assert (found.fetched, found.from_other_replica) == ({}, order_snapshot(now, 1))
     await single_flight.close()
 
 
@@ -358,7 +360,7 @@ async def test_shutdown_cancels_fetches_in_flight(instruments):
     cache = SnapshotCache(InProcessCache(), instruments)
     single_flight = SingleFlight([], cache, lambda *_: False, lambda: 60.0)
     case = SnapshotSubject("case-1", {}, 0)
-    fetch = single_flight.take(case, frozenset(), None, 0.0)
+    fetch = single_flight.start_or_join(case, frozenset(), None, 0.0)
     assert single_flight.is_in_flight(case.id)
     await single_flight.close()
     assert fetch.cancelled()

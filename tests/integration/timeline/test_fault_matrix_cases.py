@@ -215,7 +215,7 @@ async def test_deadline_cuts_off_queued_calls_of_a_hanging_source(make_client, s
     payments = harness.client.app[TIMELINE_AGGREGATOR].sources["payment"]
     fetch, soon = payments.fetch, asyncio.get_running_loop().time() + 0.2
     # Only this source gets the short deadline, since the others may exceed it when the machine stalls.
-    monkeypatch.setattr(payments, "fetch", lambda call, _, allowance: fetch(call, soon, allowance))
+    monkeypatch.setattr(payments, "fetch", lambda call, _, budget: fetch(call, soon, budget))
     detail = await harness.read()
     assert source_freshness(detail) == {
         "order": ("fresh", None),

@@ -261,7 +261,7 @@ async def test_lease_key_without_a_valid_lease_is_not_waited_for(harness, store,
     """A lease key that never expires, expires late, or holds no lease delays no read."""
     wanted = references.references_by_service([CONTEXT])
     cache = SnapshotCache(harness.client.app[TIMELINE_CACHE], instruments)
-    lease = await cache.claim(SnapshotSubject(harness.case["id"], wanted, 0), 1)
+    lease = await cache.acquire_lease(SnapshotSubject(harness.case["id"], wanted, 0), 1)
     for put in (store.set(lease.key, b"for ever"), store.set(lease.key, b"x", ex=900), store.rpush(lease.key, b"x")):
         await store.delete(cache_key(harness.case), lease.key)
         await put

@@ -74,7 +74,7 @@ async def test_concurrent_reads_each_get_their_own_value(cache):
 async def test_hundreds_of_concurrent_operations_share_few_connections(redis):
     """Hundreds of concurrent operations are batched over a few connections, and all succeed."""
     cache = RedisCache(redis.url, GENEROUS_TIMEOUT)
-    leases = asyncio.gather(*(cache.claim(f"lease-{number}", 60) for number in range(300)))
+    leases = asyncio.gather(*(cache.acquire_lease(f"lease-{number}", 60) for number in range(300)))
     writes = asyncio.gather(*(cache.set(f"key-{number}", cached_value(str(number)), 60, "") for number in range(300)))
     assert all(await leases)
     assert set(await writes) == {None}
@@ -113,26 +113,26 @@ async def replicas(redis):
 async def test_lease_is_held_by_one_replica(replicas):
     """A lease is held by one replica until that replica releases it; no other can release it."""
     one, two = replicas
-    lease = await one.claim("key", 60)
+    lease = await one.acquire_lease("key", 60)
     assert lease
-    assert await two.claim("key", 60) is None
-    await two.release(Lease("key", "not the token"))
-    assert await two.claim("key", 60) is None
-    await one.release(lease)
-    assert await two.claim("key", 60)
+    assert await two.acquire_lease("key", 60) is None
+    await two.release_lease(Lease("key", "not the token"))
+    assert await two.acquire_lease("key", 60) is None
+    await one.release_lease(lease)
+    assert await two.acquire_lease("key", 60)
 
 
 async def test_lease_expires_unless_it_is_extended(replicas, redis):
     """The lease of a dead replica expires; only the current holder can extend it."""
     one, two = replicas
-    lease = await one.claim("key", 0.001)
-    await eventually(lambda: two.claim("key", 60))
-    await one.extend(lease, 600)  # the other replica holds the lease now
+    lease = await one.acquire_lease("key", 0.001)
+    await eventually(lambda: two.acquire_lease("key", 60))
+    await one.extend_lease(lease, 600)  # the other replica holds the lease now
     async with Redis.from_url(redis.url) as store:
         assert await store.pttl("key") <= 60_000
         await store.delete("key")
-        lease = await one.claim("key", 60)
-        await one.extend(lease, 600)
+        lease = await one.acquire_lease("key", 60)
+        await one.extend_lease(lease, 600)
         assert await store.pttl("key") > 60_000
 
 
@@ -148,9 +148,9 @@ async def is_reachable(cache):
 OPERATIONS = [
     lambda cache: cache.get("key"),
     lambda cache: cache.set("key", cached_value("a"), 60, ""),
-    lambda cache: cache.claim("key", 1),
-    lambda cache: cache.extend(Lease("key", "token"), 1),
-    lambda cache: cache.release(Lease("key", "token")),
+    lambda cache: cache.acquire_lease("key", 1),
+    lambda cache: cache.extend_lease(Lease("key", "token"), 1),
+    lambda cache: cache.release_lease(Lease("key", "token")),
     lambda cache: cache.delete("key"),
     lambda cache: cache.ping(),
 ]

@@ -31,11 +31,11 @@ class ContestedCache:
 class UnavailableCache:
     """A cache that is unavailable."""
 
-    async def extend(self, *_):
+    async def extend_lease(self, *_):
         """Fail."""
         raise CacheUnavailable("down")
 
-    release = extend
+    release_lease = extend_lease
 
 
 async def test_write_gives_up_after_repeated_conflicts():
@@ -50,8 +50,8 @@ async def test_write_gives_up_after_repeated_conflicts():
 @pytest.mark.parametrize(
     ("operation", "message"),
     [
-        (lambda cache, lease: cache.extend(lease, 1), "A lease could not be extended"),
-        (lambda cache, lease: cache.release(lease), "A lease could not be released"),
+        (lambda cache, lease: cache.extend_lease(lease, 1), "A lease could not be extended"),
+        (lambda cache, lease: cache.release_lease(lease), "A lease could not be released"),
     ],
 )
 async def test_lost_lease_is_logged_and_raises_nothing(instruments, caplog, operation, message):

@@ -86,7 +86,7 @@ async def test_unusable_response_is_a_failure_with_stage_and_reason(client, answ
     (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=MockedResponse, repeat=True, **answer)
-        given = await client.fetch(call, in_five_seconds(), client.allowance())
+        given = await client.fetch(call, in_five_seconds(), client.new_budget())
     assert given.failure == expected
     assert given.entries == []
 
@@ -134,8 +134,8 @@ async def test_failure_of_a_source_is_logged_once_a_minute(client, session, inst
         services.get("http://orders/orders/ORD-1", response_class=MockedResponse, repeat=True, **answer)
         services.get("http://pay/payments/PAY-1", response_class=MockedResponse, repeat=True, **answer)
         for _ in range(50):
-            await client.fetch(order, in_five_seconds(), client.allowance())
-            await payments.fetch(payment, in_five_seconds(), payments.allowance())
+            await client.fetch(order, in_five_seconds(), client.new_budget())
+            await payments.fetch(payment, in_five_seconds(), payments.new_budget())
     assert logged_lines == [
         ("WARNING", line.format("order", "/orders/ORD-1")),
         ("WARNING", line.format("payment", "/payments/PAY-1")),
@@ -146,7 +146,7 @@ async def test_order_becomes_one_entry(client):
     (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=MockedResponse, payload=ORDER)
-        (entry,) = (await client.fetch(call, in_five_seconds(), client.allowance())).entries
+        (entry,) = (await client.fetch(call, in_five_seconds(), client.new_budget())).entries
     assert (entry["type"], entry["orderId"], entry["total"]) == ("order", "ORD-1", 1)
 
 
@@ -162,14 +162,14 @@ async def test_call_still_queued_at_the_deadline_is_not_made(client):
     """A call that is queued until the deadline is not made, and does not count as a failure."""
     past = asyncio.get_running_loop().time()
     (call, *_), _ = client.calls(SourceReferences(("ORD-1",)))
-    full_allowance = client.allowance()
-    while not full_allowance.places.locked():
-        await full_allowance.places.acquire()
-    answer = await client.fetch(call, past, full_allowance)
+    full_budget = client.new_budget()
+    while not full_budget.slots.locked():
+        await full_budget.slots.acquire()
+    answer = await client.fetch(call, past, full_budget)
     assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
     while not client._slots.locked():
         await client._slots.acquire()
-    answer = await client.fetch(call, past, client.allowance())
+    answer = await client.fetch(call, past, client.new_budget())
     assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
 
 
@@ -179,7 +179,7 @@ async def test_calls_beyond_the_queue_limit_are_refused(session, instruments):
         SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=0
     )  # no queue either
     (call, *_), _ = full.calls(SourceReferences(("ORD-1",)))
-    answer = await full.fetch(call, in_five_seconds(), full.allowance())
+    answer = await full.fetch(call, in_five_seconds(), full.new_budget())
     assert (answer.outcome, answer.failure) == ("open", CallFailure(None, "too many calls"))
 
 
@@ -190,6 +190,6 @@ async def test_retries_are_limited_by_a_budget(client):
         client._retries = budget
         with aioresponses() as mocked:
             mocked.get(re.compile("http://orders.*"), exception=aiohttp.ClientConnectionError("refused"), repeat=True)
-            answer = await client.fetch(call, in_five_seconds(), client.allowance())
+            answer = await client.fetch(call, in_five_seconds(), client.new_budget())
             assert sum(map(len, mocked.requests.values())) == expected
         assert answer.failure == CallFailure("http", "connection failed")

@@ -50,13 +50,13 @@ class SnapshotStore(Protocol):
     async def delete(self, key: str) -> None:
         """Delete a value."""
 
-    async def claim(self, key: str, seconds: float) -> Lease | None:
+    async def acquire_lease(self, key: str, seconds: float) -> Lease | None:
         """Acquire the lease `key` for some seconds; return None if another holder has it."""
 
-    async def extend(self, claim: Lease, seconds: float) -> None:
+    async def extend_lease(self, lease: Lease, seconds: float) -> None:
         """Extend a lease to some seconds from now."""
 
-    async def release(self, claim: Lease) -> None:
+    async def release_lease(self, lease: Lease) -> None:
         """Release a lease."""
 
     async def ping(self) -> None:

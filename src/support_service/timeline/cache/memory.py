@@ -36,13 +36,13 @@ class InProcessCache:
     async def delete(self, key: str) -> None:
         self._values.pop(key, None)
 
-    async def claim(self, key: str, _seconds: float) -> Lease | None:
+    async def acquire_lease(self, key: str, _seconds: float) -> Lease | None:
         return Lease(key, "")
 
-    async def extend(self, _claim: Lease, _seconds: float) -> None:
+    async def extend_lease(self, _lease: Lease, _seconds: float) -> None:
         return
 
-    async def release(self, _claim: Lease) -> None:
+    async def release_lease(self, _lease: Lease) -> None:
         return
 
     async def ping(self) -> None:

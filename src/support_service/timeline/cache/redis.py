@@ -76,16 +76,16 @@ class RedisCache:
     async def delete(self, key: str) -> None:
         await self._execute("DEL", key)
 
-    async def claim(self, key: str, seconds: float) -> Lease | None:
+    async def acquire_lease(self, key: str, seconds: float) -> Lease | None:
         token = uuid4().hex
         claimed = await self._execute("EVAL", ACQUIRE_LEASE_SCRIPT, 1, key, token, max(1, round(seconds * 1000)))
         return Lease(key, token) if claimed else None
 
-    async def extend(self, claim: Lease, seconds: float) -> None:
-        await self._execute("EVAL", EXTEND_LEASE_SCRIPT, 1, claim.key, claim.token, max(1, round(seconds * 1000)))
+    async def extend_lease(self, lease: Lease, seconds: float) -> None:
+        await self._execute("EVAL", EXTEND_LEASE_SCRIPT, 1, lease.key, lease.token, max(1, round(seconds * 1000)))
 
-    async def release(self, claim: Lease) -> None:
-        await self._execute("EVAL", RELEASE_LEASE_SCRIPT, 1, claim.key, claim.token)
+    async def release_lease(self, lease: Lease) -> None:
+        await self._execute("EVAL", RELEASE_LEASE_SCRIPT, 1, lease.key, lease.token)
 
     async def ping(self) -> None:
         await self._execute("PING")

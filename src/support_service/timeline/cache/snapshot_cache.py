@@ -80,7 +80,7 @@ class SnapshotCache:
         else:
             self.count("invalidate")
 
-    async def claim(self, case: SnapshotSubject, seconds: float) -> Lease | None:
+    async def acquire_lease(self, case: SnapshotSubject, seconds: float) -> Lease | None:
         """Acquire the lease for asking the sources about the case; return None if another replica has it.
 
         Raises CacheUnavailable, which is counted.
@@ -88,22 +88,22 @@ class SnapshotCache:
         # The key includes references and epoch: a lease from before a change must not block reads after it.
         state = crc32(repr((sorted(case.wanted.items()), case.epoch)).encode())
         try:
-            return await self._cache.claim(f"{case.key}:claim:{state:x}", seconds)
+            return await self._cache.acquire_lease(f"{case.key}:claim:{state:x}", seconds)
         except CacheUnavailable:
             self._count_failure()
             raise
 
-    async def extend(self, claim: Lease, seconds: float) -> None:
+    async def extend_lease(self, lease: Lease, seconds: float) -> None:
         """Extend a lease; faults are ignored, because a lost lease only costs a second fetch."""
         try:
-            await self._cache.extend(claim, seconds)
+            await self._cache.extend_lease(lease, seconds)
         except CacheUnavailable:
             log.debug("A lease could not be extended")
 
-    async def release(self, claim: Lease) -> None:
+    async def release_lease(self, lease: Lease) -> None:
         """Release a lease; faults are ignored, because the lease expires."""
         try:
-            await self._cache.release(claim)
+            await self._cache.release_lease(lease)
         except CacheUnavailable:
             log.debug("A lease could not be released")
 

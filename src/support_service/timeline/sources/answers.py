@@ -45,8 +45,8 @@ DEADLINE_EXCEEDED = failed_answer("open", "http", "timeout", good=None)  # the d
 class TimelineBudget:
     """The limits of one timeline at one source: bytes that it may still receive, and concurrent calls."""
 
-    def __init__(self, places: int) -> None:
-        self.places = asyncio.Semaphore(places)
+    def __init__(self, slots: int) -> None:
+        self.slots = asyncio.Semaphore(slots)
         self._bytes_left = MAX_ANSWER_BYTES
 
     def take(self, size: int) -> bool:
@@ -55,11 +55,11 @@ class TimelineBudget:
         return self._bytes_left >= 0
 
 
-async def read_body(response: aiohttp.ClientResponse, allowance: TimelineBudget) -> bytes | None:
+async def read_body(response: aiohttp.ClientResponse, budget: TimelineBudget) -> bytes | None:
     """Read the body; return None as soon as it exceeds the timeline's limit."""
     chunks = []
     async for chunk in response.content.iter_any():
-        if not allowance.take(len(chunk)):
+        if not budget.take(len(chunk)):
             return None
         chunks.append(chunk)
     return b"".join(chunks)

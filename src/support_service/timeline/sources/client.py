@@ -70,7 +70,7 @@ class SourceClient:
         self._retries = RETRY_BUDGET
         self._log = log.getChild(self.name)  # telemetry/logs.py passes each message once a minute for each logger
 
-    def allowance(self) -> TimelineBudget:
+    def new_budget(self) -> TimelineBudget:
         """Return the limits of one timeline: half of the connections (at least one), so that others stay free."""
         return TimelineBudget(max(1, self._connections // 2))
 
@@ -79,7 +79,7 @@ class SourceClient:
         calls = list(islice(self._source_calls(wanted), MAX_CALLS + 1))
         return calls[:MAX_CALLS], f"only the first {MAX_CALLS} calls" if len(calls) > MAX_CALLS else None
 
-    async def fetch(self, call: SourceCall, deadline: float, allowance: TimelineBudget) -> SourceAnswer:
+    async def fetch(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
         """Make one call and return its answer, without entries for a 404; failures of the service never raise.
 
         Each attempt ends at the source's timeout, or at `deadline` (a time of the event loop's clock) if that is
@@ -90,7 +90,7 @@ class SourceClient:
             return self._count_outcome(failed_answer("open", None, "circuit open", good=None))
         answer = failed_answer("open", None, "too many calls", good=None)
         try:
-            answer = await self._within_limits(call, deadline, allowance)
+            answer = await self._within_limits(call, deadline, budget)
         finally:
             self.breaker.report(admission, good=answer.good)
         return self._count_outcome(answer)
@@ -102,9 +102,9 @@ class SourceClient:
             self._instruments.timeline_collection_failures.add(1, {"stage": answer.failure.stage})
         return answer
 
-    async def _within_limits(self, call: SourceCall, deadline: float, allowance: TimelineBudget) -> SourceAnswer:
+    async def _within_limits(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
         """Make the call once it has a slot of its timeline's limit, and then one of the source's limit."""
-        if not await _acquire(allowance.places, deadline):
+        if not await _acquire(budget.slots, deadline):
             return DEADLINE_EXCEEDED
         try:
             if self._waiting >= MAX_WAITING_PER_CONNECTION * self._connections:
@@ -116,16 +116,16 @@ class SourceClient:
             finally:
                 self._waiting -= 1
             try:
-                return await self._with_retry(call, deadline, allowance)
+                return await self._with_retry(call, deadline, budget)
             finally:
                 self._slots.release()
         finally:
-            allowance.places.release()
+            budget.slots.release()
 
-    async def _with_retry(self, call: SourceCall, deadline: float, allowance: TimelineBudget) -> SourceAnswer:
+    async def _with_retry(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
         """Make the call; retry it once if the connection failed before the answer began, which is safe for a GET."""
         self._retries = min(RETRY_BUDGET, self._retries + 0.1)
-        answer = await self._attempt(call, deadline, allowance)
+        answer = await self._attempt(call, deadline, budget)
         if answer is not None:
             return answer
         pause = random.uniform(*RETRY_PAUSE)
@@ -133,17 +133,17 @@ class SourceClient:
         if self._retries >= 1 and asyncio.get_running_loop().time() + pause < deadline:
             self._retries -= 1
             await asyncio.sleep(pause)
-            answer = await self._attempt(call, deadline, allowance)
+            answer = await self._attempt(call, deadline, budget)
         return answer or failed_answer("error", "http", "connection failed", good=False)
 
-    async def _attempt(self, call: SourceCall, deadline: float, allowance: TimelineBudget) -> SourceAnswer | None:
+    async def _attempt(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer | None:
         """Make one attempt; return None if the connection failed before the answer began."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         answer: SourceAnswer | None = None
         try:
             async with asyncio.timeout_at(min(started + self.timeout, deadline)):
-                answer = await self._ask(call, allowance)
+                answer = await self._ask(call, budget)
         except TimeoutError:
             # A call that the deadline ended early says nothing about the service.
             elapsed = loop.time() - started
@@ -157,7 +157,7 @@ class SourceClient:
         self._instruments.timeline_source.record(loop.time() - started, {"service": self.name, "outcome": outcome})
         return answer
 
-    async def _ask(self, call: SourceCall, allowance: TimelineBudget) -> SourceAnswer | None:
+    async def _ask(self, call: SourceCall, budget: TimelineBudget) -> SourceAnswer | None:
         url = URL(self._base_url + call.path, encoded=True)  # the path is percent-encoded already
         try:
             response = await self._session.get(
@@ -177,7 +177,7 @@ class SourceClient:
                 good = False if status >= 500 or status == 429 else None  # noqa: PLR2004
                 self._log.warning("%s answered %s with status %d", self.name, call.path, status)
                 return failed_answer("error", "http", f"status {status}", good=good)
-            body = await read_body(response, allowance)
+            body = await read_body(response, budget)
             if body is None:
                 response.close()  # stops receiving the rest of the body
                 return self._off_contract(call, "too large")
@@ -213,12 +213,12 @@ def breaker_states(sources: Iterable[SourceClient]) -> Observations:
     ]
 
 
-async def _acquire(places: asyncio.Semaphore, deadline: float) -> bool:
+async def _acquire(slots: asyncio.Semaphore, deadline: float) -> bool:
     """Acquire the semaphore; return whether that succeeded before the deadline."""
-    if not places.locked():
-        return await places.acquire()
+    if not slots.locked():
+        return await slots.acquire()
     try:
         async with asyncio.timeout_at(deadline):
-            return await places.acquire()
+            return await slots.acquire()
     except TimeoutError:
         return False
