@@ -51,7 +51,9 @@ async def measure_scrape_delay() -> LoopDelay:
     idle, longest = [], []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        longest.append(await _longest_delay(asyncio.gather(*(metrics.answer("", "gzip") for _ in range(SCRAPES)))))
+        longest.append(
+            await _longest_delay(asyncio.gather(*(metrics.render_async("", "gzip") for _ in range(SCRAPES))))
+        )
         idle.append(await _longest_delay(asyncio.ensure_future(asyncio.sleep(time.perf_counter() - started))))
     metrics.close()
     return LoopDelay(series, longest, idle)
@@ -69,7 +71,7 @@ async def _longest_delay(work: "asyncio.Future[Any]") -> float:
 
 
 def _series(metrics: Metrics) -> int:
-    return sum(not line.startswith(b"#") for line in metrics.scrape("", "").body.splitlines())
+    return sum(not line.startswith(b"#") for line in metrics.render("", "").body.splitlines())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The entry point of `support-service`: Ctrl-C, refusals and exit statuses.
+"""The entry point of `support-service`: Ctrl-C, errors and exit statuses.
 
 It imports little, so that Ctrl-C is handled before the parser is imported, and long before the command is.
 """
@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 
 from support_service.core import interrupts
-from support_service.core.refusals import UserError
+from support_service.core.user_error import UserError
 
 REFUSAL_STATUS = 2  # exit status of a refusal, unless the command defines another
 BROKEN_PIPE_STATUS = 141  # exit status if the output is no longer read: 128 + SIGPIPE, as in shells

@@ -25,7 +25,7 @@ class Scrape:
 
     def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
         """Return the samples with these names, or all of them."""
-        text = self._metrics.scrape("", "").body.decode()
+        text = self._metrics.render("", "").body.decode()
         if names:  # parsing the whole exposition takes longer than rendering it
             lines = text.splitlines(keepends=True)
             text = "".join(line for line in lines if line.partition("{")[0].partition(" ")[0] in names)

@@ -24,7 +24,7 @@ ROUTES = (
         path="/support/agents/{agent_id}/workload",
         handler=workload,
         access=Permission("agents:read", {"agent": "own", "supervisor": "all", "analyst": "all"}),
-        answer=Workload,
+        response_model=Workload,
         problems=DATABASE_PROBLEMS,
     ),
 )

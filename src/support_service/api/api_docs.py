@@ -66,7 +66,7 @@ ROUTES = (
         path="/openapi.json",
         handler=openapi,
         access=PUBLIC,
-        answer=Document,
+        response_model=Document,
     ),
     Route(
         operation="asyncapi",
@@ -75,7 +75,15 @@ ROUTES = (
         path="/asyncapi.json",
         handler=asyncapi,
         access=PUBLIC,
-        answer=Document,
+        response_model=Document,
     ),
-    Route(operation="docs", tag=TAG, method="GET", path="/docs", handler=docs, access=PUBLIC, media=("text/html",)),
+    Route(
+        operation="docs",
+        tag=TAG,
+        method="GET",
+        path="/docs",
+        handler=docs,
+        access=PUBLIC,
+        response_media_types=("text/html",),
+    ),
 )

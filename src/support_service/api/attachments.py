@@ -75,7 +75,7 @@ async def upload(
             incoming.chunks(),
             size_hint=request.content_length or 0,
             visibility=query.visibility,
-            expected=expected,
+            expected_versions=expected,
         )
     attachment = present_attachment(services, stored)
     return Reply(attachment, {"Location": attachment.uri})
@@ -178,9 +178,9 @@ ROUTES = (
         access=Permission("attachments:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
         query=UploadQuery,
         body=FileForm,
-        body_media=("multipart/form-data",),
+        body_media_types=("multipart/form-data",),
         request_headers=("Content-Digest", "If-Match", "X-Checksum-Sha256"),
-        answer=Attachment,
+        response_model=Attachment,
         status=201,
         headers=("Location",),
         problems=(
@@ -201,8 +201,8 @@ ROUTES = (
         access=Permission(
             "attachments:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"}
         ),
-        answer=Attachment,
-        many=True,
+        response_model=Attachment,
+        is_list=True,
         problems=CASE_PROBLEMS,
     ),
     Route(
@@ -213,10 +213,12 @@ ROUTES = (
         handler=download,
         access=Permission("attachments:download", {"agent": "own", "supervisor": "all", "customer": "own"}),
         request_headers=("If-None-Match", "If-Range", "Range"),
-        media=("*/*",),
+        response_media_types=("*/*",),
         headers=DOWNLOAD_HEADERS,
         other_responses=(
-            RouteResponse(206, "The requested range.", media=("*/*",), headers=(*DOWNLOAD_HEADERS, "Content-Range")),
+            RouteResponse(
+                206, "The requested range.", media_types=("*/*",), headers=(*DOWNLOAD_HEADERS, "Content-Range")
+            ),
             RouteResponse(304, "The file has not changed.", headers=("ETag",)),
             RouteResponse(307, "The file is at `Location`, which expires.", headers=("ETag", "Location")),
         ),

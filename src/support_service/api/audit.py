@@ -102,7 +102,7 @@ ROUTES = (
         handler=list_audit,
         access=Permission("audit:read", {"supervisor": "all"}),
         query=AuditQuery,
-        answer=AuditPage,
+        response_model=AuditPage,
         problems=(*CASE_PROBLEMS, "invalid_request"),
     ),
 )

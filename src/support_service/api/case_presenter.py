@@ -8,19 +8,19 @@ from support_service.core.domain import references
 from support_service.timeline.merge import merge_entries
 
 
-def with_attachment_urls(services: Services, case: Case) -> Case:
+def set_attachment_urls(services: Services, case: Case) -> Case:
     """Set the URL of each attachment of the case, and return the case."""
     for attachment in case.attachments:
         attachment.uri = attachment_url(services.options.public_url, case.id, attachment.id, attachment.filename)
     return case
 
 
-async def with_timeline(call: Call, case: Case, *, refresh: bool = False) -> Case:
+async def add_timeline(call: Call, case: Case, *, refresh: bool = False) -> Case:
     """Add the timeline to the case: entries of upstream services merged with the case's history. Return the case.
 
     Entries come from the cache or are fetched; `refresh` bypasses the cache.
     """
-    with_attachment_urls(call.services, case)
+    set_attachment_urls(call.services, case)
     wanted = references.references_by_service(case.context)
     collected = await call.services.timeline.collect(
         call.principal, case.id, wanted, epoch=case.timeline_epoch, refresh=refresh

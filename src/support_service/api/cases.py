@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from support_service.api.case_presenter import with_attachment_urls, with_timeline
+from support_service.api.case_presenter import add_timeline, set_attachment_urls
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
@@ -63,12 +63,12 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     case = await call.services.cases.get_case(call.principal, case_id)
     if query.include_timeline:
         etag = live_etag_header(call, case)
-        await with_timeline(call, case)
+        await add_timeline(call, case)
     else:
         etag = etag_header(call, case)
         if is_known(etag, known):
             return Reply(None, etag, 304)
-        with_attachment_urls(call.services, case)
+        set_attachment_urls(call.services, case)
     return Reply(call.services.masker.case(case) if call.is_masked else case, etag)
 
 
@@ -109,7 +109,7 @@ ROUTES = (
         handler=open_case,
         access=Permission("cases:create", {"agent": "all", "supervisor": "all", "customer": "own", "service": "all"}),
         body=NewCase,
-        answer=Case,
+        response_model=Case,
         status=201,
         headers=("ETag", "Location"),
         problems=(*JSON_BODY_PROBLEMS, "case_not_found"),  # a repeat after the caller lost access
@@ -123,7 +123,7 @@ ROUTES = (
         handler=list_cases,
         access=READ,
         query=CaseQuery,
-        answer=CasePage,
+        response_model=CasePage,
         problems=(*DATABASE_PROBLEMS, "invalid_request"),
     ),
     Route(
@@ -135,7 +135,7 @@ ROUTES = (
         access=READ,
         query=CaseDetailQuery,
         request_headers=("If-None-Match",),
-        answer=Case,
+        response_model=Case,
         headers=("ETag",),
         other_responses=(RouteResponse(304, "The case has not changed.", headers=("ETag",)),),
         problems=(*CASE_PROBLEMS, "invalid_request"),
@@ -149,7 +149,7 @@ ROUTES = (
         access=WRITE,
         body=CaseChange,
         request_headers=("If-Match",),
-        answer=CaseSummary,
+        response_model=CaseSummary,
         headers=("ETag",),
         problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "status_move_not_allowed"),
     ),

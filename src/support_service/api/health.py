@@ -72,7 +72,7 @@ async def metrics(call: Call, headers: Headers) -> web.Response:
     In the Prometheus text format, or in OpenMetrics if `Accept` asks for it; compressed if the client accepts that.
     """
     _expect_scraper(call.services.metrics_access, headers)
-    exposition = await call.services.metrics.answer(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
+    exposition = await call.services.metrics.render_async(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
     sent = {"Content-Type": exposition.content_type, "Vary": "Accept, Accept-Encoding"}
     if exposition.content_encoding:
         sent["Content-Encoding"] = exposition.content_encoding
@@ -131,11 +131,13 @@ ROUTES = (
         path="/metrics",
         handler=metrics,
         access=PUBLIC,  # it has a token of its own
-        media=("text/plain", "application/openmetrics-text"),
+        response_media_types=("text/plain", "application/openmetrics-text"),
         problems=("metrics_closed", "token_invalid", "token_missing"),
     ),
-    Route(operation="health", tag=TAG, method="GET", path="/health", handler=health, access=PUBLIC, answer=Health),
-    Route(operation="livez", tag=TAG, method="GET", path="/livez", handler=livez, access=PUBLIC, answer=Health),
+    Route(
+        operation="health", tag=TAG, method="GET", path="/health", handler=health, access=PUBLIC, response_model=Health
+    ),
+    Route(operation="livez", tag=TAG, method="GET", path="/livez", handler=livez, access=PUBLIC, response_model=Health),
     Route(
         operation="readyz",
         tag=TAG,
@@ -143,7 +145,7 @@ ROUTES = (
         path="/readyz",
         handler=readyz,
         access=PUBLIC,
-        answer=Ready,
+        response_model=Ready,
         other_responses=(RouteResponse(503, "Not ready: send requests to another replica.", Ready),),
     ),
 )

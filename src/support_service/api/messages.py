@@ -1,6 +1,6 @@
 """Messages of a case, and the changes of its status that may come with one."""
 
-from support_service.api.case_presenter import with_attachment_urls
+from support_service.api.case_presenter import set_attachment_urls
 from support_service.api.cases import CASE, TAG, WRITE
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import etag_header
@@ -35,7 +35,7 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     Closing a closed case again has no effect; the message is added, unless a customer sends it.
     """
     case = await call.services.cases.close_case(call.write_origin, case_id, body, expected)
-    return Reply(with_attachment_urls(call.services, case), etag_header(call, case))
+    return Reply(set_attachment_urls(call.services, case), etag_header(call, case))
 
 
 ROUTES = (
@@ -48,7 +48,7 @@ ROUTES = (
         access=Permission("messages:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
         body=NewMessage,
         request_headers=("If-Match",),
-        answer=Message,
+        response_model=Message,
         problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "case_closed", "case_full"),
     ),
     Route(
@@ -62,7 +62,7 @@ ROUTES = (
         body=StatusChange,
         body_required=False,
         request_headers=("If-Match",),
-        answer=CaseSummary,
+        response_model=CaseSummary,
         headers=("ETag",),
         problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "status_move_not_allowed"),
     ),
@@ -76,7 +76,7 @@ ROUTES = (
         body=Closing,
         body_required=False,
         request_headers=("If-Match",),
-        answer=Case,
+        response_model=Case,
         headers=("ETag",),
         problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "case_closed", "case_full"),
     ),

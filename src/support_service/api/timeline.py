@@ -1,6 +1,6 @@
 """The timeline of a case: collect it again."""
 
-from support_service.api.case_presenter import with_timeline
+from support_service.api.case_presenter import add_timeline
 from support_service.api.cases import CASE, TAG
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import live_etag_header
@@ -15,7 +15,7 @@ async def refresh_timeline(call: Call, case_id: str) -> Reply[Case]:
     Calls every service that the context refers to; if one fails, its last known answer is used.
     """
     case = await call.services.cases.get_case(call.principal, case_id)
-    return Reply(await with_timeline(call, case, refresh=True), live_etag_header(call, case))
+    return Reply(await add_timeline(call, case, refresh=True), live_etag_header(call, case))
 
 
 ROUTES = (
@@ -26,7 +26,7 @@ ROUTES = (
         path=CASE + "/timeline/refresh",
         handler=refresh_timeline,
         access=Permission("timeline:refresh", {"agent": "own", "supervisor": "all"}),
-        answer=Case,
+        response_model=Case,
         headers=("ETag",),
         problems=CASE_PROBLEMS,
     ),

@@ -10,7 +10,7 @@ from support_service.idempotency.unit_of_work import UnitOfWork
 
 async def lock_visible_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions) -> CaseForUpload:
     """Lock the case and increment its version. Raises NotFound and VersionConflict."""
-    case = require_visible(work.origin.principal, case_id, await store.lock_case(work.tx, case_id))
+    case = require_visible(work.origin.principal, case_id, await store.lock_case_and_bump_version(work.tx, case_id))
     expect_version(case.version - 1, expected)
     return case
 

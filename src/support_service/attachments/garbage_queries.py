@@ -44,15 +44,15 @@ async def add_garbage(
 
 
 async def claim_due_garbage(
-    tx: Transaction, now: datetime, limit: int, *, until: datetime, besides: Collection[str] = ()
+    tx: Transaction, now: datetime, limit: int, *, until: datetime, except_storages: Collection[str] = ()
 ) -> list[GarbageEntry]:
-    """Claim at most `limit` due entries, except those on the storages `besides`.
+    """Claim at most `limit` due entries, except those on the storages `except_storages`.
 
     From now on no row can name these bytes again, and no other process can claim the entries before `until`.
     """
     due = (
         sa.select(*COLUMNS)
-        .where(garbage.c.due_at <= now, garbage.c.storage.not_in(besides))
+        .where(garbage.c.due_at <= now, garbage.c.storage.not_in(except_storages))
         .order_by(garbage.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -73,7 +73,9 @@ class AttachmentService:
         case = await store.get_case(self._database, case_id) if is_valid_id(case_id) else None
         return require_visible(principal, case_id, case)
 
-    async def check_upload(self, principal: Principal, case_id: str, expected: ExpectedVersions = None) -> None:
+    async def check_upload(
+        self, principal: Principal, case_id: str, expected_versions: ExpectedVersions = None
+    ) -> None:
         """Check that the principal may add a file, before its bytes are sent.
 
         Raises NotFound, Conflict (the case is full, or closed and the principal is its customer) and
@@ -81,7 +83,7 @@ class AttachmentService:
         """
         case = await self.get_case(principal, case_id)
         require_accepting_files(principal, case)
-        expect_version(case.version, expected)
+        expect_version(case.version, expected_versions)
         if case.files >= self._limits.max_files_per_case:
             raise self._case_full()
 
@@ -95,7 +97,7 @@ class AttachmentService:
         *,
         size_hint: int = 0,
         visibility: str = "public",
-        expected: ExpectedVersions = None,
+        expected_versions: ExpectedVersions = None,
     ) -> StoredAttachment:
         """Store a file of an existing case. `size_hint` is its approximate size in bytes, 0 if unknown.
 
@@ -104,8 +106,10 @@ class AttachmentService:
         customer) and VersionConflict (when the row is inserted, the case is not at an expected version).
         """
         upload = UploadValidator(filename, content_type, self._limits)
-        label = ResponseHeaders(upload.content_type, content_disposition(upload.filename))
-        stored = await self._storage.put(upload.validated(chunks), expected=size_hint, label=label)
+        response_headers = ResponseHeaders(upload.content_type, content_disposition(upload.filename))
+        stored = await self._storage.put(
+            upload.validated(chunks), size_hint=size_hint, response_headers=response_headers
+        )
         attachment = StoredAttachment(
             id=new_id(),
             ticket_id=case_id,
@@ -122,7 +126,7 @@ class AttachmentService:
         committing = False
         try:
             async with unit_of_work(self._database, origin) as work:
-                totals, channel = await self._insert(work, attachment, expected)
+                totals, channel = await self._insert(work, attachment, expected_versions)
                 committing = True
         except BaseException as failure:
             # A failed commit may have succeeded, and then a row names the file; a lost claim prevents the commit.
@@ -175,7 +179,7 @@ class AttachmentService:
         return await storage.presigned_url(attachment.storage_key, PRESIGNED_URL_SECONDS) if storage else None
 
     async def remove(
-        self, origin: WriteOrigin, case_id: str, attachment_id: str, expected: ExpectedVersions = None
+        self, origin: WriteOrigin, case_id: str, attachment_id: str, expected_versions: ExpectedVersions = None
     ) -> None:
         """Delete an attachment. Raises NotFound and VersionConflict.
 
@@ -183,7 +187,7 @@ class AttachmentService:
         """
         attachment = await self.get(origin.principal, case_id, attachment_id)
         async with unit_of_work(self._database, origin) as work:
-            case = await lock_visible_case(work, case_id, expected)
+            case = await lock_visible_case(work, case_id, expected_versions)
             removed = await remove_attachments(
                 work, [attachment.id], "request", datetime.now(UTC), public_url=self._public_url
             )
@@ -227,13 +231,13 @@ class AttachmentService:
         return storage.read(attachment.storage_key, offset, length)
 
     async def _insert(
-        self, work: UnitOfWork, attachment: StoredAttachment, expected: ExpectedVersions
+        self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions
     ) -> tuple[FileTotals, str]:
         """Insert an attachment's row, its event and its audit entry.
 
         Return the content of its storage after the insert, and the channel of the case.
         """
-        case = await lock_visible_case(work, attachment.ticket_id, expected)
+        case = await lock_visible_case(work, attachment.ticket_id, expected_versions)
         require_accepting_files(work.origin.principal, case)
         view = attachment_view(attachment, self._public_url)
         at = attachment.created_at

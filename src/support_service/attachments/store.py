@@ -87,7 +87,7 @@ async def get_case(reader: Reader, case_id: str) -> CaseForUpload | None:
     return _to_case(row, files=row.files) if row else None
 
 
-async def lock_case(tx: Transaction, case_id: str) -> CaseForUpload | None:
+async def lock_case_and_bump_version(tx: Transaction, case_id: str) -> CaseForUpload | None:
     """Increment a case's version and lock the case until `tx` ends. Return None if it does not exist."""
     row = await tx.fetch_one(LOCK_CASE, {"case_id": case_id})
     return _to_case(row) if row else None

@@ -15,7 +15,7 @@ def setup(app: web.Application, timings: SealerTimings) -> None:
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         sealer = Sealer(app[DATABASE], app[INSTRUMENTS], timings)
-        await sealer.look()
+        await sealer.refresh_gauges()
         async with run_in_background(run_every(timings.seal_interval, sealer.run, "Sealing the audit log")):
             yield
 

@@ -34,7 +34,7 @@ class Sealer:
         instruments.observe(AUDIT_SEALED, lambda: [] if self._length is None else [(self._length, {})])
         instruments.observe(AUDIT_UNSEALED_AGE, self._age)
 
-    async def look(self) -> None:
+    async def refresh_gauges(self) -> None:
         """Read the length of the chain and the time of the oldest unsealed entry."""
         head, self._oldest = await store.read_head_and_oldest_unsealed(self._database)
         self._length = head.position
@@ -42,7 +42,7 @@ class Sealer:
     async def run(self) -> None:
         """Seal all unsealed entries, in batches."""
         while True:
-            await self.look()
+            await self.refresh_gauges()
             if self._oldest is None:
                 return
             async with self._database.transaction() as tx:

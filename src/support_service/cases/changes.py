@@ -13,7 +13,7 @@ from support_service.cases.model.requests import CaseChange, NewMessage
 from support_service.cases.policy import check_may_assign, check_may_write
 from support_service.cases.store import case_store
 from support_service.core.domain import references
-from support_service.core.domain.case_vocabulary import UNSETTLED, Status
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, Status
 from support_service.core.errors import Conflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
@@ -135,7 +135,7 @@ def build_message(case_id: str, new: NewMessage, at: datetime) -> Message:
 
 def _audit_action(before: CaseSummary, after: CaseSummary) -> audit.Action:
     if after.status == before.status or "closed" not in (before.status, after.status):
-        reopened = before.status not in UNSETTLED and after.status in UNSETTLED
+        reopened = before.status not in ACTIVE_STATUSES and after.status in ACTIVE_STATUSES
         return "case.reopened" if reopened else "case.changed"
     return "case.closed" if after.status == "closed" else "case.reopened"
 

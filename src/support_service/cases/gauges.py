@@ -32,7 +32,7 @@ class CaseGauges:
 
     async def refresh(self) -> None:
         """Count the unsettled cases."""
-        self._open, self._waiting_since = await case_list.count_unsettled(self._database)
+        self._open, self._waiting_since = await case_list.count_active(self._database)
         self._refreshed_at = monotonic()
 
     def _is_recent(self) -> bool:

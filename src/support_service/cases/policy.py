@@ -68,7 +68,7 @@ def check_may_assign(principal: Principal, before: str | None, after: str | None
     raise permission_missing("cases:assign", "Only a supervisor can assign a case to another agent.")
 
 
-def redact(principal: Principal, case: Case) -> Case:
+def redact_in_place(principal: Principal, case: Case) -> Case:
     """Remove what the principal may not read from the case, in place, and return it.
 
     Customers get no internal notes and no internal attachments.

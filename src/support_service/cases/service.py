@@ -13,13 +13,13 @@ from support_service.cases.policy import (
     authorize_new_case,
     check_may_assign,
     permission_missing,
-    redact,
+    redact_in_place,
 )
 from support_service.cases.store import case_list
 from support_service.cases.store import case_store as store
 from support_service.core import pagination
 from support_service.core.domain import references
-from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC, UNSETTLED
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CHANNELS, SYNTHETIC
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
@@ -71,7 +71,7 @@ class CaseService:
         case = await store.get(self._database, case_id) if is_valid_id(case_id) else None
         if case is None or not principal.may_see(case):
             raise case_not_found(case_id)
-        return redact(principal, case)
+        return redact_in_place(principal, case)
 
     async def list_cases(self, principal: Principal, query: CaseQuery) -> CasePage:
         """Return a page of the matching cases that the principal may see, newest first.
@@ -211,5 +211,5 @@ class CaseService:
         if after.status == before.status or after.channel == SYNTHETIC:
             return
         self._instruments.ticket_status_changed.add(1, {"status": after.status})
-        if before.status in UNSETTLED and after.status not in UNSETTLED:
+        if before.status in ACTIVE_STATUSES and after.status not in ACTIVE_STATUSES:
             self._instruments.ticket_resolution.record((after.updated_at - after.created_at).total_seconds())

@@ -48,7 +48,7 @@ async def _upload_all(
                     failed += 1
                     print(f"support-service: {path}: {_failure_text(failure)}", file=sys.stderr)
                 else:
-                    bar.say(f"{_printable_name(str(path))}: {answer['uri']}", file=str(path), **answer)
+                    bar.print(f"{_printable_name(str(path))}: {answer['uri']}", file=str(path), **answer)
     return UPLOAD_FAILED_STATUS if failed else 0
 
 

@@ -48,7 +48,7 @@ async def run_sweep(settings: Settings, *, dry_run: bool = False) -> int:
 
             def report(finding: Finding) -> None:
                 done = "reported" if finding.kind in REPORTED else "would be repaired" if dry_run else "repaired"
-                bar.say(
+                bar.print(
                     f"{finding.kind} ({done}): {finding.storage} {finding.name}"
                     + (f", {finding.number} of them" if finding.number > 1 else ""),
                     kind=finding.kind,
@@ -72,7 +72,7 @@ async def run_scrub(settings: Settings, *, sample: float) -> int:
             def report(scrubbed: ScrubResult) -> None:
                 bar.advance(scrubbed.attachment.size_bytes)
                 if scrubbed.outcome == "mismatch":
-                    bar.say(
+                    bar.print(
                         f"Mismatch: {describe(scrubbed.attachment)}: {scrubbed.reason}",
                         outcome="mismatch",
                         reason=scrubbed.reason,
@@ -95,9 +95,9 @@ async def delete_expired(
                 bar.advance(attachment.size_bytes)
                 if dry_run:
                     text = f"Would delete {describe(attachment)}"
-                    bar.say(text, outcome="would be deleted", **log_fields(attachment))
+                    bar.print(text, outcome="would be deleted", **log_fields(attachment))
                 else:
-                    bar.note(outcome="deleted", **log_fields(attachment))
+                    bar.log_json(outcome="deleted", **log_fields(attachment))
 
             deleted = await maintenance.retention.run(
                 WriteOrigin(cli_principal()),

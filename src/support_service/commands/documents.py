@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from support_service.api.openapi import asyncapi as asyncapi_document
 from support_service.api.openapi import document as openapi_document
-from support_service.api.openapi.lint import gaps
+from support_service.api.openapi.lint import find_gaps
 from support_service.settings import Settings
 
 
@@ -16,7 +16,7 @@ def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     document = openapi_document.document(secured=Settings.load(environ).server.auth != "open")
     if not arguments.check:
         print(json.dumps(document, indent=2))
-    elif found := gaps(document):
+    elif found := find_gaps(document):
         sys.exit("\n".join(found))
 
 

@@ -104,9 +104,9 @@ async def move_files(
 def _report_result(bar: Progress, result: OffloadResult) -> None:
     bar.advance(result.attachment.size_bytes)
     if result.outcome == "moved":
-        bar.note(outcome="moved", **log_fields(result.attachment))
+        bar.log_json(outcome="moved", **log_fields(result.attachment))
     else:
-        bar.say(
+        bar.print(
             f"Stays ({result.outcome}): {describe(result.attachment)}: {result.reason}",
             outcome=result.outcome,
             reason=result.reason,

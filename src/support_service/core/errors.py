@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from support_service.core.refusals import UserError
+from support_service.core.user_error import UserError
 
 MAX_FIELD_ERRORS = 100  # field errors reported for one request
 

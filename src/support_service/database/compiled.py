@@ -17,7 +17,7 @@ from support_service.database.protocols import Row
 
 Statement = TypeVar("Statement", bound=Executable)
 Processor = Callable[[Any], Any]
-COMPILED_OPTION = "support_hot"
+COMPILED_OPTION = "support_compiled"
 
 
 def compiled(statement: Statement) -> Statement:
@@ -30,7 +30,7 @@ class CompiledStatement:
 
     def __init__(self, statement: Executable, dialect: sa.Dialect, names: Sequence[str]) -> None:
         compiled: Any = statement.compile(dialect=dialect, column_keys=list(names))  # type: ignore[attr-defined]
-        assert isinstance(compiled, SQLCompiler)  # noqa: S101 - hot statements are never DDL
+        assert isinstance(compiled, SQLCompiler)  # noqa: S101 - compiled statements are never DDL
         self.sql = compiled.string
         self._names = list(compiled.positiontup or ())
         self._constants = {name: value for name, value in compiled.params.items() if name not in names}

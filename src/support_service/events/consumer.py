@@ -25,7 +25,7 @@ from support_service.database.protocols import DATABASE_BUSY
 from support_service.events import envelope
 from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
 from support_service.events.inbound_events import InboundEvent
-from support_service.events.retry import Backoff, run_repeatedly
+from support_service.events.polling import Backoff, poll_with_backoff
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.events import EVENTS_DEAD_LETTERS, EVENTS_IN, EVENTS_STREAM_LAG
 from support_service.telemetry.labels import OTHER, known_or_other
@@ -87,7 +87,7 @@ class EventConsumer:
 
     async def run(self) -> None:
         """Consume events until cancelled; back off after a failure."""
-        await run_repeatedly(self._consume_batch, "Consuming events", 0, self._timings.backoff)
+        await poll_with_backoff(self._consume_batch, "Consuming events", 0, self._timings.backoff)
 
     async def accept(self, event: InboundEvent) -> None:
         """Accept an event sent by HTTP: append it to the stream, or apply it directly if the broker is down.

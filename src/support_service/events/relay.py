@@ -17,7 +17,7 @@ from support_service.core.ids import new_id
 from support_service.database import Database, Row
 from support_service.events import lease_store, outbox_store, webhook_store
 from support_service.events.broker.base import Broker, BrokerError, FencedError
-from support_service.events.retry import Backoff, run_repeatedly
+from support_service.events.polling import Backoff, poll_with_backoff
 from support_service.events.webhooks import WebhookEndpoint
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.events import EVENTS_OUTBOX_OLDEST, EVENTS_OUTBOX_PENDING
@@ -79,10 +79,10 @@ class OutboxRelay:
         """Relay until cancelled. Webhook deliveries are created in a separate task, independent of the broker."""
         async with asyncio.TaskGroup() as group:
             interval, backoff = self._timings.poll_interval, self._timings.backoff
-            group.create_task(run_repeatedly(self._publish_pending, "Publishing events", interval, backoff))
+            group.create_task(poll_with_backoff(self._publish_pending, "Publishing events", interval, backoff))
             if self._endpoints:
                 group.create_task(
-                    run_repeatedly(self._fan_out_pending, "Creating webhook deliveries", interval, backoff)
+                    poll_with_backoff(self._fan_out_pending, "Creating webhook deliveries", interval, backoff)
                 )
 
     async def close(self) -> None:

@@ -21,7 +21,7 @@ from support_service.database import Database, Row, Transaction
 from support_service.database.batches import delete_in_batches
 from support_service.events import webhook_store
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
-from support_service.events.retry import Backoff, run_repeatedly
+from support_service.events.polling import Backoff, poll_with_backoff
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.events import WEBHOOK_PENDING
 
@@ -88,7 +88,7 @@ class WebhookSender:
         async with asyncio.TaskGroup() as group:
             for name in (*self._endpoints, None):
                 deliver = partial(self._deliver_due, name)
-                group.create_task(run_repeatedly(deliver, "Delivering webhooks", interval, backoff))
+                group.create_task(poll_with_backoff(deliver, "Delivering webhooks", interval, backoff))
 
     async def _deliver_due(self, name: str | None) -> None:
         """Make due deliveries to an endpoint in batches, until one is not full."""

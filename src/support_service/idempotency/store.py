@@ -28,10 +28,10 @@ class KeyRow(NamedTuple):
     case_id: str | None
 
 
-BEGIN = insert_if_new(idempotency_keys)
+INSERT_CLAIM = insert_if_new(idempotency_keys)
 LOCK = sa.select(*(_K[name] for name in KeyRow._fields)).where(_K.id == sa.bindparam("key")).with_for_update()
 _OWNED = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
-MARK = _OWNED.values(state=APPLIED, case_id=sa.bindparam("case"))
+MARK_APPLIED = _OWNED.values(state=APPLIED, case_id=sa.bindparam("case"))
 RENEW = _OWNED.values(until=sa.bindparam("later"))
 RELEASE = idempotency_keys.delete().where(
     _K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"), _K.state == CLAIMED
@@ -39,12 +39,12 @@ RELEASE = idempotency_keys.delete().where(
 _OLDEST = (
     sa.select(_K.id).where(_K.created_at < sa.bindparam("before")).order_by(_K.created_at).limit(sa.bindparam("count"))
 )
-FORGET = idempotency_keys.delete().where(_K.id.in_(_OLDEST))
+DELETE_EXPIRED = idempotency_keys.delete().where(_K.id.in_(_OLDEST))
 
 
 async def insert_claim(tx: Transaction, row: Mapping[str, Any]) -> bool:
     """Claim an unused key. Return False if the key exists."""
-    return bool(await tx.execute(BEGIN, row))
+    return bool(await tx.execute(INSERT_CLAIM, row))
 
 
 async def lock_key(tx: Transaction, key: str) -> KeyRow | None:
@@ -61,7 +61,7 @@ async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:
 
 async def mark_applied(tx: Transaction, key: str, owner: str, case_id: str | None) -> bool:
     """Mark a claim as applied, with the changed case. Return False if `owner` no longer owns the claim."""
-    return bool(await tx.execute(MARK, {"key": key, "me": owner, "case": case_id}))
+    return bool(await tx.execute(MARK_APPLIED, {"key": key, "me": owner, "case": case_id}))
 
 
 async def renew(tx: Transaction, key: str, owner: str, until: datetime) -> None:
@@ -92,4 +92,4 @@ async def erase_case_responses(tx: Transaction, case_id: str) -> None:
 
 async def delete_expired(tx: Transaction, before: datetime, count: int) -> int:
     """Delete up to `count` of the oldest keys created before `before`. Return the number deleted."""
-    return await tx.execute(FORGET, {"before": before, "count": count})
+    return await tx.execute(DELETE_EXPIRED, {"before": before, "count": count})

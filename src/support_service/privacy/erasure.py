@@ -23,7 +23,7 @@ from support_service.database import Database
 from support_service.events import erasure as events
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
-from support_service.idempotency import store as answers
+from support_service.idempotency import store as idempotency_store
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.settings import Settings
 from support_service.telemetry.instruments import Instruments
@@ -64,14 +64,14 @@ class CustomerErasure:
         self,
         settings: Settings,
         database: Database,
-        remover: GarbageCollector,
+        garbage_collector: GarbageCollector,
         instruments: Instruments,
         timings: ErasureTimings = ErasureTimings(),
     ) -> None:
         self._timings = timings
         self._settings = settings
         self._database = database
-        self._remover = remover
+        self._garbage_collector = garbage_collector
         self._instruments = instruments
 
     async def cases_of(self, customer_id: str) -> list[str]:
@@ -85,54 +85,54 @@ class CustomerErasure:
         self, origin: WriteOrigin, customer_id: str, report: Callable[[str], None] = lambda _: None
     ) -> ErasureResult:
         """Erase a customer and report the id of each case that is done. Raises NotFound if the customer has no case."""
-        receipt = ErasureResult(await self.cases_of(customer_id))
+        result = ErasureResult(await self.cases_of(customer_id))
         mark = cases.tombstone_of(customer_id)
         files: list[StoredAttachment] = []
-        for case_id in receipt.cases:
+        for case_id in result.cases:
             async with unit_of_work(self._database, origin) as work:
                 case = await store.get_case(work.tx, case_id)
-                removed = await self._erase_case(work, case_id, mark, receipt)
+                removed = await self._erase_case(work, case_id, mark, result)
             if case is not None and case.channel != SYNTHETIC:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
             files += removed
             report(case_id)
         await self._database.purge_search_index()
-        await self._remover.run()
+        await self._garbage_collector.run()
         left = [
             file
             for file in files
             if await reconcile_queries.is_referenced(self._database, file.storage, file.storage_key)
         ]
         if left:
-            receipt.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
+            result.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
         for what, erase in (
             ("the stream of events", self._erase_published_events),
             ("the timeline cache", self._erase_cached_timelines),
         ):
             try:
-                receipt.add(await erase(receipt.cases))
+                result.add(await erase(result.cases))
             except (BrokerError, CacheUnavailable) as fault:
-                receipt.unreached.append(f"{what}: {fault}")
-        if not receipt.unreached:
+                result.unreached.append(f"{what}: {fault}")
+        if not result.unreached:
             async with self._database.transaction() as tx:
                 await cases.clear_tombstone(tx, mark)
-        return receipt
+        return result
 
     async def _erase_case(
-        self, work: UnitOfWork, case_id: str, mark: str, receipt: ErasureResult
+        self, work: UnitOfWork, case_id: str, mark: str, result: ErasureResult
     ) -> list[StoredAttachment]:
         """Erase a case in the database, within `work`. Return the removed files, whose bytes remain to be deleted."""
         tx = work.tx
-        await store.lock_case(tx, case_id)
+        await store.lock_case_and_bump_version(tx, case_id)
         files = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
         removed = await store.remove(tx, files, "erasure", utc_now()) if files else []
         await store.anonymise_deletions(tx, case_id, cases.ERASED_TEXT)
         messages = await cases.erase_case(tx, case_id, mark)
-        receipt.add({"messages": messages, "files": len(removed)})
-        receipt.add(await events.rewrite_stored_events(tx, case_id, cases.erase_event))
+        result.add({"messages": messages, "files": len(removed)})
+        result.add(await events.rewrite_stored_events(tx, case_id, cases.erase_event))
         await audit_removal(work, removed, "erasure", utc_now())
-        await answers.erase_case_responses(tx, case_id)
-        receipt.add({"auditEntries": await audit.erase_cases(work, [case_id], utc_now())})
+        await idempotency_store.erase_case_responses(tx, case_id)
+        result.add({"auditEntries": await audit.erase_cases(work, [case_id], utc_now())})
         await ledger.subtract(tx, removed)
         return removed
 

@@ -59,7 +59,7 @@ class CheckMetrics:
         """Return an app that serves `/metrics`."""
 
         async def metrics(request: web.Request) -> web.Response:
-            found = await self._metrics.answer(request.headers.get("Accept", ""), "")
+            found = await self._metrics.render_async(request.headers.get("Accept", ""), "")
             return web.Response(body=found.body, headers={"Content-Type": found.content_type})
 
         app = web.Application()

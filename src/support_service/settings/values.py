@@ -21,8 +21,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from support_service.core import units
-from support_service.core.refusals import UserError
 from support_service.core.urls import check_port, parse_base_url, parse_http_url
+from support_service.core.user_error import UserError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Asymmetric algorithms only. With HS256 and similar, every party that can verify a token can also sign one; `none` has

@@ -91,7 +91,7 @@ class Metrics:
         )
         self.meter: Meter = self._provider.get_meter("support_service", __version__)
 
-    async def answer(self, accept: str, accept_encoding: str) -> ScrapeResponse:
+    async def render_async(self, accept: str, accept_encoding: str) -> ScrapeResponse:
         """Render a scrape in a thread, one at a time: two rendering threads would block the event loop twice as long.
 
         Scrapes with the same format that wait share one rendering, so that many scrapes at once, or scrapes whose
@@ -103,7 +103,7 @@ class Metrics:
             queued = self._queued[wanted] = asyncio.create_task(self._render_in_turn(wanted))
         return await asyncio.shield(queued)
 
-    def scrape(self, accept: str, accept_encoding: str) -> ScrapeResponse:
+    def render(self, accept: str, accept_encoding: str) -> ScrapeResponse:
         """Render every series in the format and encoding that the scraper prefers. Blocks for milliseconds."""
         return self._render(negotiate_format(accept, accept_encoding))
 

@@ -9,7 +9,7 @@ import pytest
 
 from support_service.api.openapi import document as openapi
 from support_service.api.openapi import headers, page
-from support_service.api.openapi.lint import gaps
+from support_service.api.openapi.lint import find_gaps
 from support_service.api.routes import ROUTES
 from support_service.api.routing.problem_groups import (
     ADMISSION_PROBLEMS,
@@ -79,7 +79,7 @@ async def test_every_route_is_described(client, document):
 
 async def test_document_has_no_gaps(document):
     """Every operation, parameter, body and response has a description, a schema and an example."""
-    assert gaps(document) == []
+    assert find_gaps(document) == []
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_lint_reports_a_gap(gap, remove):
     """`make lint` runs this check."""
     document = copy.deepcopy(openapi.document())
     remove(document["paths"]["/support/cases/{case_id}/messages"]["post"])
-    assert gaps(document) == [f"POST /support/cases/{{case_id}}/messages: {gap}"]
+    assert find_gaps(document) == [f"POST /support/cases/{{case_id}}/messages: {gap}"]
 
 
 def request_media(call):
@@ -146,9 +146,11 @@ async def test_every_operation_lists_exactly_its_problem_codes(document):
 def test_examples_are_valid():
     """The service accepts the example of each body, and the example of each response has all fields."""
     for route in ROUTES:
-        for model in filter(None, (route.body, route.answer, *(other.model for other in route.other_responses))):
+        for model in filter(
+            None, (route.body, route.response_model, *(other.model for other in route.other_responses))
+        ):
             example = openapi.schemas.example(model)
-            if "multipart/form-data" in route.body_media and model is route.body:
+            if "multipart/form-data" in route.body_media_types and model is route.body:
                 continue
             read = model.model_validate(example)
             if model is not route.body and not isinstance(read, pydantic.RootModel):

@@ -157,10 +157,10 @@ async def test_waiting_scrapes_share_one_rendering(client):
         return []
 
     metrics.meter.create_observable_gauge("held", [observe])  # each rendering observes it once
-    first = asyncio.create_task(metrics.answer("", ""))
+    first = asyncio.create_task(metrics.render_async("", ""))
     await asyncio.to_thread(started.wait, GENEROUS_TIMEOUT)
-    cancelled, *others = [asyncio.create_task(metrics.answer("", "")) for _ in range(100)]
-    compressed = asyncio.create_task(metrics.answer("", "gzip"))
+    cancelled, *others = [asyncio.create_task(metrics.render_async("", "")) for _ in range(100)]
+    compressed = asyncio.create_task(metrics.render_async("", "gzip"))
     await asyncio.sleep(0)  # lets each scrape start
     cancelled.cancel()
     await open_case(client)

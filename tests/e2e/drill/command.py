@@ -14,8 +14,8 @@ from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.audit.sealer import SealerTimings
 from support_service.events.component import EventTimings
 from support_service.events.consumer import ConsumerTimings
+from support_service.events.polling import Backoff
 from support_service.events.relay import RelayTimings
-from support_service.events.retry import Backoff
 from support_service.probe import check
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.cache.base import RedisCacheTimings

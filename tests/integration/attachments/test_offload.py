@@ -206,10 +206,10 @@ async def test_a_file_that_is_always_refused(harness, monkeypatch):
     await harness.add(b"hello")
     put = harness.s3.put
 
-    async def refuse(chunks, *, expected, **options):
-        if expected == len(b"poison"):
+    async def refuse(chunks, *, size_hint, **options):
+        if size_hint == len(b"poison"):
             raise Unavailable("storage_unavailable", "The object storage refuses")
-        return await put(chunks, expected=expected, **options)
+        return await put(chunks, size_hint=size_hint, **options)
 
     monkeypatch.setattr(harness.s3, "put", refuse)
     with pytest.raises(Unavailable):
@@ -297,7 +297,7 @@ async def test_a_rate(monkeypatch):
     paced, free = Throttle(1000), Throttle(None)
     for data in (b"x" * 1000, b"y" * 500):
         for pace in (paced, free):
-            assert b"".join([block async for block in pace.over(stream(data))]) == data
+            assert b"".join([block async for block in pace.limit(stream(data))]) == data
     assert slept == [1.0, 1.5]
 
 

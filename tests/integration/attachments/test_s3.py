@@ -37,12 +37,12 @@ def impatient(s3, bucket):
 
 async def test_a_link_gives_the_file_with_its_headers(storage):
     """Whoever has the address gets the bytes, with the type and the name that the file was kept with."""
-    label = ResponseHeaders("application/pdf", "attachment; filename=\"a.pdf\"; filename*=UTF-8''%C4%91.pdf")
-    stored = await storage.put(stream(b"hello"), label=label)
+    response_headers = ResponseHeaders("application/pdf", "attachment; filename=\"a.pdf\"; filename*=UTF-8''%C4%91.pdf")
+    stored = await storage.put(stream(b"hello"), response_headers=response_headers)
     async with aiohttp.ClientSession() as session, session.get(await storage.presigned_url(stored.key, 60)) as response:
         assert await response.read() == b"hello"
         assert response.headers["Content-Type"] == "application/pdf"
-        assert response.headers["Content-Disposition"] == label.disposition
+        assert response.headers["Content-Disposition"] == response_headers.disposition
 
 
 async def test_an_open_multipart_upload_is_left_to_the_lifecycle_rule(storage, s3, bucket):

@@ -14,7 +14,7 @@ from support_service.events.broker.base import BrokerError
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import GROUP
 from support_service.events.consumer import ConsumerTimings, EventConsumer
-from support_service.events.retry import Backoff
+from support_service.events.polling import Backoff
 from tests.conftest import both_databases
 from tests.integration.events.test_inbound_events import SENTENCE, about, consumed, messages, wait_for_messages
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case

@@ -179,7 +179,7 @@ async def test_the_reserve_stays_free(tmp_path):
     reserve = plain.free() // 2
     tight = LocalAttachmentStorage(tmp_path, reserve)
     with pytest.raises(InsufficientStorage):
-        await tight.put(endless(), expected=plain.free())
+        await tight.put(endless(), size_hint=plain.free())
     assert taken == []
     room = iter([10, 10, -1])
     tight.free = lambda: next(room) + reserve

@@ -189,8 +189,8 @@ async def test_a_large_file_takes_bounded_memory(storage):
     assert peak - before < size // 2
 
 
-async def test_a_label_is_no_part_of_the_bytes(storage):
+async def test_response_headers_are_no_part_of_the_bytes(storage):
     """What a storage says of a file when it serves it by itself changes nothing of it."""
-    label = ResponseHeaders("text/plain", 'attachment; filename="a.txt"')
-    stored = await storage.put(stream(b"hello"), label=label)
+    response_headers = ResponseHeaders("text/plain", 'attachment; filename="a.txt"')
+    stored = await storage.put(stream(b"hello"), response_headers=response_headers)
     assert await read(storage, stored.key, 0, 5) == b"hello"

@@ -320,6 +320,6 @@ async def test_sealer_gauges_have_no_series_before_the_first_look(sealed_log):
     )
     sealing = Sealer(sealed_log, Instruments(metrics.meter))
     assert scrape.samples(*names) == []
-    await sealing.look()
+    await sealing.refresh_gauges()
     assert [value for _, _, value in scrape.samples(*names)] == [ENTRIES + 1, 0.0]
     metrics.close()

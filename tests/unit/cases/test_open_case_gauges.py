@@ -51,7 +51,7 @@ def gauges(database, metrics):
 def exposed(metrics):
     """Return the label sets and values of a metric."""
     return lambda name: [
-        (given, value) for sample, given, value in parse(metrics.scrape("", "").body.decode()) if sample == name
+        (given, value) for sample, given, value in parse(metrics.render("", "").body.decode()) if sample == name
     ]
 
 

@@ -97,7 +97,7 @@ def test_openapi_requires_a_token_when_authentication_is_on(run):
 def test_openapi_check_names_gaps(run, monkeypatch):
     """A complete document prints nothing."""
     assert run("openapi", "--check") == (0, "", "")
-    monkeypatch.setattr(documents, "gaps", lambda _: ["GET /a: has no summary", "GET /b: has no tags"])
+    monkeypatch.setattr(documents, "find_gaps", lambda _: ["GET /a: has no summary", "GET /b: has no tags"])
     assert run("openapi", "--check") == ("GET /a: has no summary\nGET /b: has no tags", "", "")
 
 

@@ -135,7 +135,7 @@ HOT = {
 @both_databases
 @pytest.mark.parametrize("name", HOT)
 async def test_prepared_statements_read_as_sqlalchemy_does(database, name):
-    """A hot statement gives the row that SQLAlchemy's own execution of it gives, value by value."""
+    """A compiled statement gives the row that SQLAlchemy's own execution of it gives, value by value."""
     statement, parameters = HOT[name]
     file = {"id": "file-1", "ticket_id": "case-1", "filename": "a", "content_type": "a/b", "size_bytes": 1}
     file |= {"sha256": "0" * 64, "storage": "local", "storage_key": "k", "created_at": AT}
@@ -147,7 +147,7 @@ async def test_prepared_statements_read_as_sqlalchemy_does(database, name):
         nothing = {"attachment_uri": None, "sentiment": None, "visibility": "public"}
         await tx.execute(case_store.ADD_MESSAGE, said | nothing | {"created_at": AT})
         prepared = await tx.fetch_one(statement, parameters)
-        plain = await tx.fetch_one(statement.execution_options(support_hot=False), parameters)
+        plain = await tx.fetch_one(statement.execution_options(support_compiled=False), parameters)
     assert (prepared is None) == (plain is None) == (name == "no case")
     assert plain is None or tuple(prepared) == tuple(plain)
 

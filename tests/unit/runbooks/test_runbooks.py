@@ -113,7 +113,7 @@ SAID = {
         for key, share in (("api", t.OBJECTIVE_API), ("timeline", t.OBJECTIVE_TIMELINE))
     },
 }
-LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "run_repeatedly")
+LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "poll_with_backoff")
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
 

@@ -44,7 +44,7 @@ def test_scrape_contains_the_latest_measurement():
     for number in range(1, BATCH_SIZE + 2):
         instruments.ticket_created.add(1, {"channel": "email"})
         instruments.timeline_read.record(0.5, {"completeness": "complete"})
-        text = metrics.scrape("", "").body.decode()
+        text = metrics.render("", "").body.decode()
         assert f'support_ticket_created_total{{channel="email"}} {number}.0\n' in text
         assert f'support_timeline_read_seconds_count{{completeness="complete"}} {number}.0\n' in text
     metrics.close()

@@ -83,7 +83,7 @@ CONTRACT = {
 def scrape():
     """A provider of metrics, and a function that returns its samples."""
     metrics = Metrics(("prometheus",), build_resource())
-    yield metrics, lambda: parse(metrics.scrape("", "").body.decode())
+    yield metrics, lambda: parse(metrics.render("", "").body.decode())
     metrics.close()
 
 

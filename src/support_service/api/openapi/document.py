@@ -100,11 +100,13 @@ def _operation(route: Route, *, secured: bool) -> Json:
         "description": route.description,
         "parameters": [*_parameters(route)],
         "responses": {
-            str(route.status): _response(route, HTTPStatus(route.status).phrase, route.answer, route.media, sent)
+            str(route.status): _response(
+                route, HTTPStatus(route.status).phrase, route.response_model, route.response_media_types, sent
+            )
             | ({"links": _links(route)} if route.links else {})
         }
         | {
-            str(other.status): _response(route, other.meaning, other.model, other.media, other.headers)
+            str(other.status): _response(route, other.meaning, other.model, other.media_types, other.headers)
             for other in route.other_responses
         }
         | {
@@ -113,7 +115,7 @@ def _operation(route: Route, *, secured: bool) -> Json:
         },
     }
     if route.body:
-        content = _content(route.body, route.body_media)
+        content = _content(route.body, route.body_media_types)
         operation["requestBody"] = {"required": route.body_required, "content": content}
     if secured and route.access == PUBLIC:
         operation["security"] = []
@@ -145,7 +147,7 @@ def _response(
 ) -> Json:
     described: Json = {"description": meaning, "headers": _headers(*sent)}
     if model:
-        described["content"] = _content(model, media, many=route.many)
+        described["content"] = _content(model, media, many=route.is_list)
     elif media != (JSON,):
         described["content"] = {each: {"schema": headers.BYTES if each == "*/*" else headers.TEXT} for each in media}
     return described

@@ -7,7 +7,7 @@ Json = dict[str, Any]
 WITHOUT_BODY = {"204", "304", "307"}
 
 
-def gaps(document: Json) -> list[str]:
+def find_gaps(document: Json) -> list[str]:
     """Return one line per missing summary, description, schema or example; empty if the document is complete."""
     return [
         f"{method.upper()} {path}: {gap}"

@@ -12,7 +12,7 @@ import htpy as h
 from markupsafe import Markup
 
 from support_service.api.openapi.document import document
-from support_service.api.openapi.schema_forms import curl_command, words
+from support_service.api.openapi.schema_forms import curl_command, describe_schema
 from support_service.core.problem_codes import PROBLEM_CODES
 
 Json = dict[str, Any]
@@ -113,7 +113,9 @@ def _operation(base: str, described: Json, method: str, path: str, operation: Js
 def _parameter(parameter: Json) -> h.Element:
     needed = "" if parameter["required"] else ", optional"
     default = parameter["schema"].get("default")
-    told = f"{words(parameter['schema'])}{needed}" + ("" if default is None else f", {json.dumps(default)} if left out")
+    told = f"{describe_schema(parameter['schema'])}{needed}" + (
+        "" if default is None else f", {json.dumps(default)} if left out"
+    )
     return h.tr[
         h.td[h.code[parameter["name"]], h.small[f"in the {parameter['in']}"]],
         h.td[_format_code(parameter["description"]), h.small[_link_models(told)]],
@@ -135,12 +137,12 @@ def _fields(described: Json, kind: Json) -> h.Fragment:
     schema = _resolve(described, kind)
     required = schema.get("required", ())
     return h.fragment[
-        h.h4[_link_models(words(kind))] if "$ref" in kind else None,
+        h.h4[_link_models(describe_schema(kind))] if "$ref" in kind else None,
         h.table[
             (
                 h.tr[
                     h.td[h.code[name], h.small["required" if name in required else "optional"]],
-                    h.td[_format_code(_description(field)), h.small[_link_models(words(field))]],
+                    h.td[_format_code(_description(field)), h.small[_link_models(describe_schema(field))]],
                 ]
                 for name, field in schema.get("properties", {}).items()
             )
@@ -165,7 +167,7 @@ def _response(status: str, answer: Json) -> h.Fragment:
     return h.fragment[
         h.h4[status, " ", answer["description"]],
         h.p[
-            (h.code[kinds], " ", _link_models(words(content["schema"])), "; ") if kinds else None,
+            (h.code[kinds], " ", _link_models(describe_schema(content["schema"])), "; ") if kinds else None,
             "headers ",
             h.code[sent],
         ],

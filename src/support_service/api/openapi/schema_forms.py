@@ -8,12 +8,12 @@ from typing import Any
 Json = dict[str, Any]
 
 
-def words(schema: Json) -> str:
+def describe_schema(schema: Json) -> str:
     """Describe a schema on one line, e.g. `text of 1 to 255 characters, or null`."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if kinds := schema.get("anyOf"):
-        return ", or ".join(dict.fromkeys(words(kind) for kind in kinds))
+        return ", or ".join(dict.fromkeys(describe_schema(kind) for kind in kinds))
     if "const" in schema or "enum" in schema:
         return " | ".join(schema.get("enum") or [json.dumps(schema["const"])])
     kind = str(schema.get("type", "bytes" if "contentMediaType" in schema else "anything"))
@@ -22,7 +22,7 @@ def words(schema: Json) -> str:
 
 def _list(schema: Json) -> str:
     most = f"at most {schema['maxItems']} " if "maxItems" in schema else ""
-    return f"list of {most}{words(schema.get('items', {}))}"
+    return f"list of {most}{describe_schema(schema.get('items', {}))}"
 
 
 def _count(schema: Json) -> str:

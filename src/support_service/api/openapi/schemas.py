@@ -25,7 +25,9 @@ class NamedSchemas(GenerateJsonSchema):
 def components(routes: tuple[Route, ...]) -> dict[str, Schema]:
     """Return the schema of every model in the routes, by model name."""
     sent = {route.body for route in routes if route.body} | {Problem}  # a problem omits empty members
-    answered = {route.answer for route in routes} | {other.model for route in routes for other in route.other_responses}
+    answered = {route.response_model for route in routes} | {
+        other.model for route in routes for other in route.other_responses
+    }
     models = [(model, "validation") for model in sent] + [(model, "serialization") for model in answered if model]
     _, described = models_json_schema(
         sorted(models, key=str),  # type: ignore[arg-type]

@@ -46,7 +46,7 @@ class RouteResponse:
     status: int
     meaning: str
     model: type[BaseModel] | None = None
-    media: tuple[str, ...] = (JSON,)
+    media_types: tuple[str, ...] = (JSON,)
     headers: tuple[str, ...] = ()
 
 
@@ -66,12 +66,12 @@ class Route:
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     body_required: bool = True
-    body_media: tuple[str, ...] = (JSON,)
+    body_media_types: tuple[str, ...] = (JSON,)
     request_headers: tuple[str, ...] = ()  # besides Idempotency-Key
-    answer: type[BaseModel] | None = None
-    many: bool = False  # the response is a list of `answer`
+    response_model: type[BaseModel] | None = None
+    is_list: bool = False  # the response is a list of `response_model`
     status: int = 200
-    media: tuple[str, ...] = (JSON,)  # of the response; other types than JSON have no model
+    response_media_types: tuple[str, ...] = (JSON,)  # of the response; other types than JSON have no model
     headers: tuple[str, ...] = ()  # of the response, besides Idempotency-Replayed
     other_responses: tuple[RouteResponse, ...] = ()
     problems: tuple[str, ...] = ()  # codes that are specific to the operation, see core/problem_codes.py
@@ -85,7 +85,7 @@ class Route:
     @property
     def is_upload(self) -> bool:
         """Return True if the body is a form with a file, which the handler reads as a stream."""
-        return "multipart/form-data" in self.body_media
+        return "multipart/form-data" in self.body_media_types
 
     @property
     def path_parameters(self) -> list[str]:

@@ -145,10 +145,12 @@ class FileMover:
     async def _copy(self, claimed: ClaimedFile, throttle: Throttle) -> OffloadResult | None:
         """Copy a file and read it back. Return None if both hashes equal the row's, otherwise what went wrong."""
         attachment, key = claimed
-        label = ResponseHeaders(attachment.content_type, content_disposition(attachment.filename))
-        blocks = throttle.over(self._source.read(attachment.storage_key, 0, attachment.size_bytes))
+        response_headers = ResponseHeaders(attachment.content_type, content_disposition(attachment.filename))
+        blocks = throttle.limit(self._source.read(attachment.storage_key, 0, attachment.size_bytes))
         try:
-            stored = await self._target.put(blocks, key=key, expected=attachment.size_bytes, label=label)
+            stored = await self._target.put(
+                blocks, key=key, size_hint=attachment.size_bytes, response_headers=response_headers
+            )
         except Unavailable as failure:
             if failure.code == "attachment_unreadable":
                 return OffloadResult(attachment, "unreadable", str(failure))

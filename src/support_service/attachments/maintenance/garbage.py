@@ -53,7 +53,11 @@ class GarbageCollector:
             at = self._clock()
             async with self._database.transaction() as tx:
                 due = await garbage_queries.claim_due_garbage(
-                    tx, at, self._timings.batch_size, until=at + self._timings.batch_lease, besides=failed_storages
+                    tx,
+                    at,
+                    self._timings.batch_size,
+                    until=at + self._timings.batch_lease,
+                    except_storages=failed_storages,
                 )
             if not due:
                 return FileTotals(files, size)

@@ -53,7 +53,7 @@ class RetentionJob:
                     expired = await list_expired(work.tx, before, statuses, after, batch, lock=True)
                     ids = [attachment.id for _, attachment in expired]
                     for case_id in sorted({attachment.ticket_id for _, attachment in expired}):
-                        await store.lock_case(work.tx, case_id)
+                        await store.lock_case_and_bump_version(work.tx, case_id)
                     deleted = await remove_attachments(work, ids, "retention", at, public_url=self._public_url)
                 self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
             if not expired:

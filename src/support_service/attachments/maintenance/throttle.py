@@ -11,7 +11,7 @@ class Throttle:
         self._rate = rate
         self._until = 0.0
 
-    async def over(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def limit(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield the blocks unchanged, no faster than the limit."""
         loop = asyncio.get_running_loop()
         async for block in blocks:

@@ -58,14 +58,14 @@ class AttachmentStorage(Protocol):
         chunks: AsyncIterator[bytes],
         *,
         key: str | None = None,
-        expected: int = 0,
-        label: ResponseHeaders | None = None,
+        size_hint: int = 0,
+        response_headers: ResponseHeaders | None = None,
     ) -> StoredFile:
         """Store a stream of bytes in bounded memory, and hash and count it; the file is durable when this returns.
 
         `key` is a new key by default. A stream that ends early (an error, a client that disconnects, a cancelled task)
         leaves nothing behind. Raises InsufficientStorage if the storage is full, and before the first byte is
-        read if there is not enough space for `expected` bytes (0 if unknown).
+        read if there is not enough space for `size_hint` bytes (0 if unknown).
         """
 
     def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:

@@ -57,15 +57,15 @@ class LocalAttachmentStorage:
         chunks: AsyncIterator[bytes],
         *,
         key: str | None = None,
-        expected: int = 0,
-        label: ResponseHeaders | None = None,  # noqa: ARG002 - a disk can't serve files
+        size_hint: int = 0,
+        response_headers: ResponseHeaders | None = None,  # noqa: ARG002 - a disk can't serve files
     ) -> StoredFile:
         folder, _, name = key.partition("/") if key else (None, "", uuid4().hex)
         unfinished = self._unfinished / name
         digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
         disk_io = True  # an OSError now comes from the disk, not from the stream
         try:
-            self._require_space(expected)
+            self._require_space(size_hint)
             async with AsyncExitStack() as stack:
                 file = None
                 disk_io = False
@@ -154,13 +154,13 @@ class LocalAttachmentStorage:
         disk = os.statvfs(self._root)
         return disk.f_bavail * disk.f_frsize
 
-    def _require_space(self, expected: int = 0) -> None:
-        """Raise InsufficientStorage if `expected` bytes would use up the reserve.
+    def _require_space(self, size_hint: int = 0) -> None:
+        """Raise InsufficientStorage if `size_hint` bytes would use up the reserve.
 
         It runs on the event loop: it takes 2 us.
         """
         free = self.free() if self._reserve else None
-        if free is not None and free - expected < self._reserve:
+        if free is not None and free - size_hint < self._reserve:
             raise _out_of_space()
 
 

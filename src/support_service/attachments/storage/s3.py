@@ -77,12 +77,12 @@ class S3AttachmentStorage:
         chunks: AsyncIterator[bytes],
         *,
         key: str | None = None,
-        expected: int = 0,  # noqa: ARG002 - a bucket is never full
-        label: ResponseHeaders | None = None,
+        size_hint: int = 0,  # noqa: ARG002 - a bucket is never full
+        response_headers: ResponseHeaders | None = None,
     ) -> StoredFile:
         key = key or new_key()
         source = HashingStream(chunks)
-        attributes = _attributes(label)
+        attributes = _attributes(response_headers)
         with _translated_errors():
             start = await source.take(PART_BYTES)
             if len(start) < PART_BYTES:
@@ -221,12 +221,12 @@ def _unavailable(failure: Exception) -> Unavailable:
     )
 
 
-def _attributes(label: ResponseHeaders | None) -> Any:
-    if label is None:
+def _attributes(response_headers: ResponseHeaders | None) -> Any:
+    if response_headers is None:
         return None
     return {
-        "Content-Type": label.content_type,
-        "Content-Disposition": label.disposition,
+        "Content-Type": response_headers.content_type,
+        "Content-Disposition": response_headers.disposition,
         "Cache-Control": CACHE_CONTROL,
     }
 

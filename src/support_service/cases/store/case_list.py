@@ -12,7 +12,7 @@ from support_service.cases.model.case import MAX_PAGE_BYTES, CaseSummary
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store.projections import CASE_SUMMARY_JSON
 from support_service.cases.store.search import search_words
-from support_service.core.domain.case_vocabulary import SYNTHETIC, UNSETTLED
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, SYNTHETIC
 from support_service.core.domain.principals import Principal
 from support_service.database import Reader
 from support_service.database.dialect import octets, search_matches
@@ -22,11 +22,11 @@ from support_service.database.tables import tickets
 NOT_SYNTHETIC = tickets.c.channel != SYNTHETIC
 OPEN_CASES = (
     sa.select(tickets.c.status, tickets.c.priority, sa.func.count().label("number"))
-    .where(tickets.c.status.in_(UNSETTLED), NOT_SYNTHETIC)
+    .where(tickets.c.status.in_(ACTIVE_STATUSES), NOT_SYNTHETIC)
     .group_by(tickets.c.status, tickets.c.priority)
 )
 OLDEST_WAITING = sa.select(sa.func.min(tickets.c.waiting_since).label("since")).where(
-    tickets.c.status.in_(UNSETTLED), NOT_SYNTHETIC
+    tickets.c.status.in_(ACTIVE_STATUSES), NOT_SYNTHETIC
 )
 WORKLOAD = (
     sa.select(tickets.c.status, sa.func.count().label("number"))
@@ -81,7 +81,7 @@ async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
     return {row.status: row.number for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id})}
 
 
-async def count_unsettled(reader: Reader) -> tuple[dict[tuple[str, str], int], datetime | None]:
+async def count_active(reader: Reader) -> tuple[dict[tuple[str, str], int], datetime | None]:
     """Return the number of unsettled cases by (status, priority), and since when the longest waiting customer waits.
 
     The time is None if no customer waits.

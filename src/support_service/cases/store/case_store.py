@@ -11,7 +11,7 @@ from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import length_without_exponents
 from support_service.cases.store.projections import CASE_JSON, CASE_SUMMARY_JSON
 from support_service.cases.store.search import search_text
-from support_service.core.domain.case_vocabulary import UNSETTLED
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
 from support_service.database.dialect import UtcDateTime
@@ -172,7 +172,7 @@ async def lock_cases_with_references(
     statement = (
         sa.select(tickets.c.seq, tickets.c.id, tickets.c.channel)
         .join(matching.prefix_with("MATERIALIZED"), matching.c.ticket_id == tickets.c.id)
-        .where(tickets.c.status.in_(UNSETTLED), tickets.c.seq > after)
+        .where(tickets.c.status.in_(ACTIVE_STATUSES), tickets.c.seq > after)
         .order_by(tickets.c.seq)
         .limit(count)
         .with_for_update(of=tickets)

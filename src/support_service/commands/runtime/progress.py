@@ -20,14 +20,14 @@ class Progress:
         if self._bar is not None:
             self._bar.update(size)
 
-    def say(self, text: str, **fields: Any) -> None:
+    def print(self, text: str, **fields: Any) -> None:
         """Print a message in both modes: `text` on a terminal, otherwise `fields` as JSON."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stdout)
         else:
             print(json.dumps(fields), flush=True)
 
-    def note(self, **fields: Any) -> None:
+    def log_json(self, **fields: Any) -> None:
         """Print `fields` as JSON, and nothing on a terminal, where the bar shows the progress."""
         if self._bar is None:
             print(json.dumps(fields), flush=True)

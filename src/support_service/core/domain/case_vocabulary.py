@@ -7,7 +7,7 @@ Priority = Literal["low", "normal", "high", "urgent"]
 AuthorType = Literal["agent", "customer", "bot"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
-UNSETTLED: tuple[Status, ...] = ("open", "pending")  # statuses of cases that are still being worked on
+ACTIVE_STATUSES: tuple[Status, ...] = ("open", "pending")  # statuses of cases that are still being worked on
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 AUTHOR_TYPES: tuple[AuthorType, ...] = get_args(AuthorType)
 SYNTHETIC = "synthetic"  # channel of the probe's synthetic cases, which are in no list and in no metric of cases

@@ -1,4 +1,4 @@
-"""A SQLite connection and its transactions: hot statements run on the driver, all others through SQLAlchemy."""
+"""A SQLite connection and its transactions: compiled statements run on the driver, all others through SQLAlchemy."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from support_service.database.protocols import Parameters, Row
 
 
 class SqliteConnection:
-    """A connection that runs hot statements directly on the driver, and all others through SQLAlchemy."""
+    """A connection that runs compiled statements directly on the driver, and all others through SQLAlchemy."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection

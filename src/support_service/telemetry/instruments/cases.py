@@ -33,7 +33,7 @@ TICKET_OPEN = InstrumentSpec(
     "gauge",
     "{ticket}",
     "Open and pending cases in the database",
-    {"status": case_vocabulary.UNSETTLED, "priority": case_vocabulary.PRIORITIES},
+    {"status": case_vocabulary.ACTIVE_STATUSES, "priority": case_vocabulary.PRIORITIES},
 )
 TICKET_OLDEST_UNANSWERED = InstrumentSpec(
     "support.ticket.oldest_unanswered",

@@ -24,7 +24,9 @@ class Backoff:
         return min(self.maximum, self.first * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1)
 
 
-async def run_repeatedly(work: Callable[[], Awaitable[object]], name: str, interval: float, backoff: Backoff) -> None:
+async def poll_with_backoff(
+    work: Callable[[], Awaitable[object]], name: str, interval: float, backoff: Backoff
+) -> None:
     """Await `work()` every `interval` seconds until cancelled; back off after a failure.
 
     While the broker or the database is unavailable, only the first failure and the recovery are logged.
