@@ -12,7 +12,8 @@ from pathlib import Path
 from joserfc import jwt
 from joserfc.jwk import generate_key
 
-from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
+from support_service.access.token_file import TokenEntry, edit_token_file, new_token
+from support_service.access.tokens import hash_token
 
 JWT_LIFETIME = 3600  # seconds until a JWT expires
 RATE_LIMIT_VARIABLES = (

@@ -9,7 +9,6 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -69,11 +68,6 @@ class TokenFile(BaseModel):
 def new_token() -> str:
     """Return a new random token."""
     return TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
-
-
-def hash_token(token: str) -> str:
-    """Return the hash that identifies a token in the file, in hex."""
-    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read_token_file(path: Path) -> tuple[TokenEntry, ...]:

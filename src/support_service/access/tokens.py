@@ -7,16 +7,22 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from support_service.access.timings import AccessTimings
-from support_service.access.token_file import hash_token, read_token_file
+from support_service.access.token_file import read_token_file
 from support_service.core.background import run_every, run_in_background
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
+
+
+def hash_token(token: str) -> str:
+    """Return the hash that identifies a token in the file, in hex."""
+    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from support_service.access.token_file import (
     NAME_PATTERN,
     TokenEntry,
     edit_token_file,
-    hash_token,
     new_token,
     read_token_file,
 )
+from support_service.access.tokens import hash_token
 from support_service.commands.runtime.tables import print_table
 from support_service.core import units
 from support_service.core.clock import utc_now

@@ -7,7 +7,8 @@ import pytest
 
 from support_service.access.bearer import extract_bearer_token
 from support_service.access.timings import AccessTimings
-from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
+from support_service.access.token_file import TokenEntry, edit_token_file, new_token
+from support_service.access.tokens import hash_token
 from support_service.api.admin import ADMIN_URL
 from support_service.app import Timings
 from support_service.core.errors import Unauthenticated

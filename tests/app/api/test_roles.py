@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import aiohttp
 import pytest
 
-from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
+from support_service.access.token_file import TokenEntry, edit_token_file, new_token
+from support_service.access.tokens import hash_token
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import PUBLIC
 from support_service.core.domain.principals import ROLES

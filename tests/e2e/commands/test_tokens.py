@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from support_service.access.token_file import hash_token
+from support_service.access.tokens import hash_token
 from support_service.arguments.parser import parser
 from support_service.core.errors import SupportError
 from tests.support.process import START_TIMEOUT, running

@@ -10,7 +10,8 @@ from joserfc.jwk import generate_key
 
 from support_service.access.jwt import JwtRequirements, JwtVerifier
 from support_service.access.key_source import create_key_source
-from support_service.access.token_file import TokenEntry, edit_token_file, hash_token, new_token
+from support_service.access.token_file import TokenEntry, edit_token_file, new_token
+from support_service.access.tokens import hash_token
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.upstream import Upstream
 from tests.support.upstream_faults import huge

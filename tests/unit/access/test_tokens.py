@@ -10,8 +10,8 @@ import pytest
 
 from support_service.access import token_file
 from support_service.access.timings import AccessTimings
-from support_service.access.token_file import edit_token_file, hash_token, new_token, read_token_file
-from support_service.access.tokens import FileTokenVerifier
+from support_service.access.token_file import edit_token_file, new_token, read_token_file
+from support_service.access.tokens import FileTokenVerifier, hash_token
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
 from tests.support.access.fixtures import write_token
