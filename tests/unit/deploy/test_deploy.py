@@ -176,10 +176,10 @@ def test_collector_pipelines_use_configured_components():
 
 
 def test_secrets_are_ignored_by_git():
-    """Files in which the README stores tokens, passwords and keys, and Alertmanager's secrets, are in .gitignore."""
-    readme = (ROOT / "README.md").read_text()
-    written = [*re.findall(r"--from-file=(\S+)", readme), *re.findall(r"-out (\S+\.pem)", readme)]
-    written += re.findall(r"done > (\.env)$", readme, re.MULTILINE)
+    """Files in which the docs store tokens, passwords and keys, and Alertmanager's secrets, are in .gitignore."""
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    written = [*re.findall(r"--from-file=(\S+)", pages), *re.findall(r"-out (\S+\.pem)", pages)]
+    written += re.findall(r"done > (\.env)$", pages, re.MULTILINE)
     assert len(written) == 4
     alertmanager = ROOT / "observability" / "alertmanager"
     named = re.findall(r"_file: (\S+)", (alertmanager / "alertmanager.yml").read_text())
