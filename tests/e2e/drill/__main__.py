@@ -45,7 +45,7 @@ async def _run(faults: list[Fault], jobs: int) -> int:
         outcome = await task
         outcomes.append(outcome)
         print(table_row(outcome), flush=True)
-        for error in (*outcome.wrong, *(f"missing {name}" for name in outcome.missing)):
+        for error in (*outcome.errors, *(f"missing {name}" for name in outcome.missing)):
             print(f"  {outcome.fault.name}: {error}", file=sys.stderr, flush=True)
     expected = sum(len(_alert_names(outcome)) for outcome in outcomes)
     right = sum(len(_alert_names(outcome) & outcome.alerts.keys()) for outcome in outcomes)
@@ -65,15 +65,15 @@ def table_row(outcome: Outcome) -> str:
     books = [f"{book}{'' if (RUNBOOKS / book).is_file() else ' (missing)'}" for book in outcome.runbooks.values()]
     cells = (
         outcome.fault.name,
-        ", ".join(f"{name}{' (!)' if name in outcome.surplus else ''}" for name, _ in alerts) or "nothing",
+        ", ".join(f"{name}{' (!)' if name in outcome.unexpected else ''}" for name, _ in alerts) or "nothing",
         ", ".join(f"{after:.1f}" for _, after in alerts),
         ", ".join(f"{after * TIME / 60:.0f} min" for _, after in alerts),
         ", ".join(books),
         ""
         if not outcome.fault.alerts
         else "never"
-        if outcome.over_after is None
-        else f"{outcome.over_after} evaluation{'s' * (outcome.over_after > 1)}",
+        if outcome.resolved_after is None
+        else f"{outcome.resolved_after} evaluation{'s' * (outcome.resolved_after > 1)}",
         "good" if _is_good(outcome) else "WRONG",
     )
     return f"| {' | '.join(cells)} |"

@@ -2,8 +2,9 @@
 
 from observability import rules
 
+from tests.e2e.drill.__main__ import table_row
 from tests.e2e.drill.faults import FAULTS
-from tests.e2e.drill.run import ROOT
+from tests.e2e.drill.run import ROOT, Outcome
 
 
 def test_drill_covers_every_alert():
@@ -16,3 +17,17 @@ def test_drill_covers_every_alert():
 def test_every_alert_has_a_runbook_file():
     """Slack links to files of this repository."""
     assert all((ROOT / "runbooks" / alert.runbook).is_file() for alert in rules.ALERTS)
+
+
+def test_table_shows_every_kind_of_result():
+    """`make drill` prints a row for expected, unexpected and no alerts."""
+    fault = next(each for each in FAULTS if len(each.alerts) == 1)
+    alert = next(iter(fault.alerts)).partition("[")[0]
+    runbooks = {each.name: each.runbook for each in rules.ALERTS}
+    expected = Outcome(fault, alerts={alert: 3.0}, resolved_after=1, runbooks={alert: runbooks[alert]})
+    assert table_row(expected).endswith("| 1 evaluation | good |")
+    unexpected = Outcome(fault, alerts={alert: 3.0, "Watchdog": 4.0}, unexpected={"Watchdog"})
+    assert "Watchdog (!)" in table_row(unexpected)
+    assert table_row(unexpected).endswith("| never | WRONG |")
+    healthy = next(each for each in FAULTS if not each.alerts)
+    assert table_row(Outcome(healthy)).endswith("| nothing |  |  |  |  | good |")
