@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format docs configuration catalogue rules dashboards drill drill-short bench slow-clients siege lock clean
+.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,8 @@ format: install ## Format the code and apply the safe fixes
 
 docs: install ## Build the documentation site in build/docs; a broken link fails
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build/docs
+
+generate: configuration rules dashboards catalogue ## Write every generated file again; the catalogue last, as it lists alerts and panels
 
 configuration: install ## Write docs/configuration.md again, from the settings
 	$(BIN)/python docs/configuration.py
