@@ -50,7 +50,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
         raise permission_missing("cases:search", "What is masked can't be searched for.")
     page = await call.services.cases.list_cases(call.principal, query)
     if call.is_masked:
-        page.items = [call.services.masker.summary(ticket) for ticket in page.items]
+        page.items = [call.services.masker.summary(case) for case in page.items]
     return Reply(page)
 
 
@@ -78,10 +78,10 @@ async def change_case(call: Call, case_id: str, body: CaseChange, expected: Expe
     Sent fields replace the stored values, lists as a whole; other fields stay unchanged. Null clears `description` or
     `assignedAgentId`.
     """
-    ticket = await call.services.cases.change_case(call.write_origin, case_id, body, expected)
+    case = await call.services.cases.change_case(call.write_origin, case_id, body, expected)
     if "context" in body.model_fields_set:
-        await call.services.timeline.invalidate(ticket.id)
-    return Reply(ticket, etag_header(call, ticket))
+        await call.services.timeline.invalidate(case.id)
+    return Reply(case, etag_header(call, case))
 
 
 async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> Reply[None]:

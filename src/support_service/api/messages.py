@@ -25,8 +25,8 @@ async def set_status(call: Call, case_id: str, body: StatusChange, expected: Exp
 
     Both can be in the query or in a JSON body; the query takes precedence, and one of them must have a status.
     """
-    ticket = await call.services.cases.set_status(call.write_origin, case_id, body, expected)
-    return Reply(ticket, etag_header(call, ticket))
+    case = await call.services.cases.set_status(call.write_origin, case_id, body, expected)
+    return Reply(case, etag_header(call, case))
 
 
 async def close_case(call: Call, case_id: str, body: Closing, expected: ExpectedVersions) -> Reply[Case]:

@@ -1,11 +1,12 @@
 """The attachment backlog: files on local storage that wait for the offload, and their gauges."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 
 from support_service.attachments import ledger, store
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
+from support_service.core.clock import age_in_seconds
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.attachments import (
@@ -56,4 +57,4 @@ class AttachmentBacklog:
     def _age(self) -> Observations:
         if self._totals is None:
             return []
-        return [(max(0.0, (datetime.now(UTC) - self._oldest).total_seconds()) if self._oldest else 0.0, {})]
+        return [(age_in_seconds(self._oldest), {})]

@@ -24,9 +24,8 @@ class AttachmentTimings:
     """Intervals and limits of the attachments component."""
 
     max_files_per_case: int = 1000  # because reading a case reads all its attachments
-    backlog_refresh_interval: float = (
-        10.0  # seconds between updates of the gauges, which include files of other replicas
-    )
+    # Seconds between updates of the gauges, which include files of other replicas.
+    backlog_refresh_interval: float = 10.0
     maintenance: MaintenanceTimings = field(default_factory=MaintenanceTimings)
 
 

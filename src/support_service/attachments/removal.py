@@ -13,7 +13,7 @@ from support_service.idempotency.unit_of_work import UnitOfWork
 async def remove_attachments(
     work: UnitOfWork, ids: Sequence[str], reason: str, at: datetime, *, public_url: str | None
 ) -> list[StoredAttachment]:
-    """Remove attachments of cases that `work` has locked, and return those that existed.
+    """Remove attachments of cases that `work` has locked, and return the attachments that existed.
 
     Append an event about each to the outbox, unless `public_url` is None. This must be the last step of `work`.
     """

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
-from datetime import UTC, datetime
 
 from support_service.attachments import garbage_queries, store
 from support_service.attachments.backlog import AttachmentBacklog
@@ -22,6 +21,7 @@ from support_service.attachments.store import CaseForUpload
 from support_service.attachments.upload.slots import UploadSlots
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
 from support_service.audit import log as audit
+from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, NotFound, Unavailable
@@ -119,7 +119,7 @@ class AttachmentService:
             sha256=stored.sha256,
             storage=self._storage.name,
             storage_key=stored.key,
-            created_at=datetime.now(UTC),
+            created_at=utc_now(),
             detected_type=upload.detected_type,
             visibility=visibility,
         )
@@ -188,9 +188,7 @@ class AttachmentService:
         attachment = await self.get(origin.principal, case_id, attachment_id)
         async with unit_of_work(self._database, origin) as work:
             case = await lock_visible_case(work, case_id, expected_versions)
-            removed = await remove_attachments(
-                work, [attachment.id], "request", datetime.now(UTC), public_url=self._public_url
-            )
+            removed = await remove_attachments(work, [attachment.id], "request", utc_now(), public_url=self._public_url)
             if not removed:
                 # Another request deleted it first. The rollback leaves nothing changed.
                 raise _attachment_not_found(attachment_id)
@@ -201,7 +199,7 @@ class AttachmentService:
     async def remove_all(self, work: UnitOfWork, case_id: str) -> list[StoredAttachment]:
         """Delete the attachments of a case that `work` has locked. After the commit, call `delete_bytes`."""
         ids = [attachment.id for attachment in await store.list_by_case(work.tx, case_id)]
-        return await remove_attachments(work, ids, "request", datetime.now(UTC), public_url=None)
+        return await remove_attachments(work, ids, "request", utc_now(), public_url=None)
 
     async def delete_bytes(self, removed: Iterable[StoredAttachment]) -> None:
         """Delete the bytes of removed attachments. If that fails, the garbage collection deletes them later."""

@@ -5,10 +5,11 @@ Every replica runs one. The row of the head is locked while a batch of entries i
 
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from support_service.audit import chain, store
 from support_service.audit.chain import ChainHead
+from support_service.core.clock import age_in_seconds
 from support_service.database import Database, Transaction
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.audit import AUDIT_SEALED, AUDIT_UNSEALED_AGE
@@ -51,7 +52,7 @@ class Sealer:
     def _age(self) -> Observations:
         if self._length is None:
             return []
-        return [(max(0.0, (datetime.now(UTC) - self._oldest).total_seconds()) if self._oldest else 0.0, {})]
+        return [(age_in_seconds(self._oldest), {})]
 
 
 async def seal_all(tx: Transaction, timings: SealerTimings = SealerTimings()) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic.alias_generators import to_camel
@@ -12,6 +12,7 @@ from support_service.cases.model.case import Case, CaseSummary, Message, check_s
 from support_service.cases.model.requests import CaseChange, NewMessage
 from support_service.cases.policy import check_may_assign, check_may_write
 from support_service.cases.store import case_store
+from support_service.core.clock import utc_now
 from support_service.core.domain import references
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, Status
 from support_service.core.errors import Conflict, case_not_found
@@ -47,11 +48,11 @@ async def add_case(work: UnitOfWork, case: Case, first: Message | None) -> None:
 
 async def lock_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions = None) -> CaseSummary:
     """Lock a case until the unit of work ends, and return it. Raises NotFound and VersionConflict."""
-    ticket = await case_store.lock(work.tx, case_id) if is_valid_id(case_id) else None
-    if ticket is None or not work.origin.principal.may_see(ticket):
+    case = await case_store.lock(work.tx, case_id) if is_valid_id(case_id) else None
+    if case is None or not work.origin.principal.may_see(case):
         raise case_not_found(case_id)
-    expect_version(ticket.version, expected)
-    return ticket
+    expect_version(case.version, expected)
+    return case
 
 
 async def append_message(
@@ -69,7 +70,7 @@ async def append_message(
     """
     principal = work.origin.principal
     check_may_write(principal, new)
-    message = build_message(case_id, new, datetime.now(UTC))
+    message = build_message(case_id, new, utc_now())
     at, reopened = message.created_at, None
     state = await case_store.add_message(work.tx, message) if is_valid_id(case_id) else None
     if state is None or not principal.may_see(state):
@@ -95,7 +96,7 @@ async def append_message(
 
 
 async def set_status(work: UnitOfWork, before: CaseSummary, status: Status, agent_id: str | None) -> CaseSummary:
-    """Set the status and, if given, the agent; return the new ticket, or `before` if nothing changes."""
+    """Set the status and, if given, the agent; return the new case, or `before` if nothing changes."""
     wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
     if all(getattr(before, name) == value for name, value in wanted.items()):
         return before
@@ -109,15 +110,15 @@ def changed_fields(before: CaseSummary, change: CaseChange) -> dict[str, Any]:
 
 
 async def change_fields(work: UnitOfWork, before: CaseSummary, changed: dict[str, Any]) -> CaseSummary:
-    """Change the fields of a locked ticket and return it. Raises Conflict for a status change that is not allowed."""
+    """Change the fields of a locked case and return it. Raises Conflict for a status change that is not allowed."""
     if "status" in changed:
         check_status_change(before.status, changed["status"])
-    ticket = before.model_copy(update=changed | {"updated_at": datetime.now(UTC), "version": before.version + 1})
-    await case_store.update(work.tx, ticket, changed)
-    await _append_change_events(work.tx, before, ticket, changed)
+    after = before.model_copy(update=changed | {"updated_at": utc_now(), "version": before.version + 1})
+    await case_store.update(work.tx, after, changed)
+    await _append_change_events(work.tx, before, after, changed)
     changes = {to_camel(name): (getattr(before, name), value) for name, value in changed.items()}
-    await audit.record(work, ticket.id, _audit_action(before, ticket), ticket.updated_at, changes)
-    return ticket
+    await audit.record(work, after.id, _audit_action(before, after), after.updated_at, changes)
+    return after
 
 
 def expect_not_closed(status: str) -> None:

@@ -1,10 +1,11 @@
 """Gauges of the cases that are being worked on: their number, and the age of the oldest unanswered message."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from time import monotonic
 
 from support_service.cases.store import case_list
+from support_service.core.clock import age_in_seconds
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.cases import TICKET_OLDEST_UNANSWERED, TICKET_OPEN
@@ -47,5 +48,4 @@ class CaseGauges:
     def _oldest_unanswered(self) -> Observations:
         if not self._is_recent():
             return []
-        since = self._waiting_since
-        return [(max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0, {})]
+        return [(age_in_seconds(self._waiting_since), {})]

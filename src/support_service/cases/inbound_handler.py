@@ -1,11 +1,12 @@
 """Handler of events from other services: updates the open cases that refer to the order, payment or shipment."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from support_service.audit import log as audit
 from support_service.cases.model.case import Message
 from support_service.cases.store import case_store
+from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.ids import new_id
 from support_service.database import Database
@@ -48,7 +49,7 @@ class InboundEventHandler:
     async def _next_page(self, event: InboundEvent) -> int | None:
         """Add the message to the next page of cases; return their number, or None if the event is already applied."""
         assert event.data is not None  # noqa: S101 - the caller skips events of unknown types
-        at = datetime.now(UTC)
+        at = utc_now()
         async with unit_of_work(self._database, SYSTEM_ORIGIN) as work:
             after = await inbox.begin_applying(work.tx, event)
             if after is None:

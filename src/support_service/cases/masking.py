@@ -13,15 +13,15 @@ from typing import Any
 from support_service.cases.model.case import Attachment, Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import Json
 from support_service.core.domain.case_vocabulary import CHANNELS
+from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.telemetry.labels import known_or_other
 
 MASKED = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: two customers share a pseudonym with a probability of 1 in 2^64
 IDENTIFYING = frozenset({"id", "customerId", *(f"{kind}Id" for kind in SERVICE_BY_KIND)})
-WORD_PATTERN = re.compile(
-    r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}"
-)  # at most four digits: five may be a personal number
+# At most four digits: five may be a personal number.
+WORD_PATTERN = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")
 TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 AMOUNT_PATTERN = re.compile(r"-?\d{1,12}(\.\d{1,4})?")
 # Members that hold no personal data, as long as the value matches the pattern: a single word, a time, or an amount.
@@ -30,29 +30,6 @@ VISIBLE_MEMBERS = {"timestamp": TIMESTAMP_PATTERN} | dict.fromkeys(
 )
 # Member names that stay visible, beside those of the sources. Any other name is masked, because it may be free text.
 KNOWN_MEMBER_NAMES = VISIBLE_MEMBERS.keys() | IDENTIFYING | {"message", "attachmentUri", "metadata", "filename", "uri"}
-# Content types that analysts see; any other is shown as `other`, because a client declares it as free text.
-VISIBLE_CONTENT_TYPES = frozenset(
-    {
-        "application/json",
-        "application/msword",
-        "application/octet-stream",
-        "application/pdf",
-        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-        "application/zip",
-        "audio/mpeg",
-        "image/gif",
-        "image/heic",
-        "image/jpeg",
-        "image/png",
-        "image/webp",
-        "message/rfc822",
-        "text/csv",
-        "text/html",
-        "text/plain",
-        "video/mp4",
-    }
-)
 
 
 class CaseMasker:
@@ -71,9 +48,9 @@ class CaseMasker:
         }
         self._known_names = KNOWN_MEMBER_NAMES | self._visible_with_amounts.keys() | {*personal}
 
-    def summary(self, ticket: CaseSummary) -> CaseSummary:
+    def summary(self, case: CaseSummary) -> CaseSummary:
         """Return a copy of the case (without conversation) with masked texts and pseudonymous ids."""
-        return ticket.model_copy(update=self._masked_fields(ticket))
+        return case.model_copy(update=self._masked_fields(case))
 
     def case(self, case: Case) -> Case:
         """Return a copy of the case with its conversation, attachments and timeline masked too."""
@@ -88,21 +65,21 @@ class CaseMasker:
 
     def attachment(self, attachment: Attachment) -> Attachment:
         """Return a copy of the attachment that shows its content type and size, but no name, URI or checksum."""
-        kind = known_or_other(attachment.content_type, VISIBLE_CONTENT_TYPES)
+        kind = known_or_other(attachment.content_type, KNOWN_CONTENT_TYPES)
         return attachment.model_copy(update={"filename": MASKED, "uri": "", "sha256": "", "content_type": kind})
 
     def pseudonym(self, identifier: str) -> str:
         """Return the pseudonym of an id: `PSEUDONYM_LENGTH` hex digits that can't be reversed without the key."""
         return hmac.digest(self._key, identifier.encode(), "sha256").hex()[:PSEUDONYM_LENGTH]
 
-    def _masked_fields(self, ticket: CaseSummary) -> dict[str, Any]:
+    def _masked_fields(self, case: CaseSummary) -> dict[str, Any]:
         return {
             "subject": MASKED,
-            "channel": known_or_other(ticket.channel, CHANNELS),
-            "description": ticket.description and MASKED,
-            "customer_id": ticket.customer_id and self.pseudonym(ticket.customer_id),
-            "context": self._entries(ticket.context),
-            "tags": [tag if WORD_PATTERN.fullmatch(tag) else MASKED for tag in ticket.tags],
+            "channel": known_or_other(case.channel, CHANNELS),
+            "description": case.description and MASKED,
+            "customer_id": case.customer_id and self.pseudonym(case.customer_id),
+            "context": self._entries(case.context),
+            "tags": [tag if WORD_PATTERN.fullmatch(tag) else MASKED for tag in case.tags],
         }
 
     def _message(self, message: Message) -> Message:

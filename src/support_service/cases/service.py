@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from support_service.audit import log as audit
 from support_service.cases import changes
@@ -18,6 +17,7 @@ from support_service.cases.policy import (
 from support_service.cases.store import case_list
 from support_service.cases.store import case_store as store
 from support_service.core import pagination
+from support_service.core.clock import utc_now
 from support_service.core.domain import references
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CHANNELS, SYNTHETIC
 from support_service.core.domain.principals import Principal
@@ -48,7 +48,7 @@ class CaseService:
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case:
         """Open a case, with its first message if one is given, and return it. Raises Forbidden."""
         new = authorize_new_case(origin.principal, new)
-        at = datetime.now(UTC)
+        at = utc_now()
         opened = {
             "id": new_id(),
             "status": "open",
@@ -81,8 +81,8 @@ class CaseService:
         """
         found = await case_list.find(self._database, query, pagination.decode_cursor(query.cursor), principal)
         return CasePage.model_construct(
-            items=[ticket for _, ticket in found.tickets],
-            next_cursor=pagination.encode_cursor(found.tickets[-1][0]) if found.more else None,
+            items=[case for _, case in found.cases],
+            next_cursor=pagination.encode_cursor(found.cases[-1][0]) if found.more else None,
         )
 
     async def change_case(
@@ -94,16 +94,16 @@ class CaseService:
         status change that is not allowed.
         """
         async with unit_of_work(self._database, origin) as work:
-            before = ticket = await changes.lock_case(work, case_id, expected)
+            before = after = await changes.lock_case(work, case_id, expected)
             changed = changes.changed_fields(before, change)
             if "assigned_agent_id" in changed:
                 check_may_assign(origin.principal, before.assigned_agent_id, changed["assigned_agent_id"])
             if changed:
-                ticket = await changes.change_fields(work, before, changed)
+                after = await changes.change_fields(work, before, changed)
             if "context" in changed:
-                await store.replace_references(work.tx, case_id, references.reference_rows(ticket.context))
-        self._count_status(before, ticket)
-        return ticket
+                await store.replace_references(work.tx, case_id, references.reference_rows(after.context))
+        self._count_status(before, after)
+        return after
 
     async def set_status(
         self, origin: WriteOrigin, case_id: str, change: StatusChange, expected: ExpectedVersions = None
@@ -114,9 +114,9 @@ class CaseService:
         """
         async with unit_of_work(self._database, origin) as work:
             before = await changes.lock_case(work, case_id, expected)
-            ticket = await changes.set_status(work, before, change.status, change.assigned_agent_id)
-        self._count_status(before, ticket)
-        return ticket
+            after = await changes.set_status(work, before, change.status, change.assigned_agent_id)
+        self._count_status(before, after)
+        return after
 
     async def close_case(
         self, origin: WriteOrigin, case_id: str, closing: Closing, expected: ExpectedVersions = None
@@ -131,11 +131,11 @@ class CaseService:
             before = await changes.lock_case(work, case_id, expected)
             if last and last.author_type == "customer":
                 changes.expect_not_closed(before.status)
-            ticket = await changes.set_status(work, before, "closed", closing.assigned_agent_id)
+            after = await changes.set_status(work, before, "closed", closing.assigned_agent_id)
             added = await self._append_message(work, case_id, last, closing=True) if last else None
             case = await store.get(work.tx, case_id)
         assert case is not None  # noqa: S101 - this transaction has changed it
-        self._count_status(before, ticket)
+        self._count_status(before, after)
         if added:
             self._count_messages(added.channel, [added.message], added.answered_after)
         return case
@@ -169,13 +169,13 @@ class CaseService:
         `remove_files` deletes the rows of its attachments first, in the same transaction.
         """
         async with unit_of_work(self._database, origin) as work:
-            ticket = await changes.lock_case(work, case_id, expected)
-            if ticket.channel != SYNTHETIC:
+            case = await changes.lock_case(work, case_id, expected)
+            if case.channel != SYNTHETIC:
                 refusal = f"Only cases of the channel {SYNTHETIC!r} can be deleted; close this one instead."
                 raise Conflict("case_not_synthetic", refusal)
             await remove_files(work)
             await store.delete(work.tx, case_id)
-            await audit.record(work, case_id, "case.deleted", datetime.now(UTC), {"status": (ticket.status, None)})
+            await audit.record(work, case_id, "case.deleted", utc_now(), {"status": (case.status, None)})
 
     async def workload(self, principal: Principal, agent_id: str) -> Workload:
         """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.

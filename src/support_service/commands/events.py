@@ -4,10 +4,11 @@ import argparse
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 
 from support_service.commands.runtime.database import run_on_database
 from support_service.commands.runtime.event_loop import run
+from support_service.core.clock import utc_now
 from support_service.database import Database
 from support_service.events import webhook_store
 from support_service.events.broker.base import BrokerError, DeadLetter
@@ -80,7 +81,7 @@ async def _list_deliveries(base: Database, state: str | None) -> None:
 
 async def _replay_deliveries(base: Database, ids: Sequence[int]) -> None:
     async with base.transaction() as tx:
-        replayed = await webhook_store.replay_deliveries(tx, datetime.now(UTC), ids or None)
+        replayed = await webhook_store.replay_deliveries(tx, utc_now(), ids or None)
     print(f"Scheduled {replayed} deliveries again.")
 
 

@@ -11,9 +11,8 @@ SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|M|G|T)(i?)B")
 POWERS = ("", "k", "M", "G", "T")
 MAX_DURATION = timedelta(days=36_500)
 MAX_INTEGER = (1 << 63) - 1  # largest integer that the databases store
-MAX_REQUESTS_PER_SECOND = (
-    1_000_000  # requests per second: replicas account for each request's cost in whole microseconds
-)
+# Replicas account for each request's cost in whole microseconds.
+MAX_REQUESTS_PER_SECOND = 1_000_000
 
 
 def parse_duration(text: str, default_unit: str = "") -> timedelta:

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from support_service.database import Database, connect
 from support_service.database.timings import DatabaseTimings
-from support_service.settings import resources
+from support_service.settings.resources import DatabaseSettings
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
 from support_service.telemetry.instruments.stores import DATABASE_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
@@ -14,7 +14,7 @@ from support_service.telemetry.stores import OperationMetrics
 DATABASE = web.AppKey("database", Database)
 
 
-def setup(app: web.Application, settings: resources.DatabaseSettings, timings: DatabaseTimings) -> None:
+def setup(app: web.Application, settings: DatabaseSettings, timings: DatabaseTimings) -> None:
     """Add the database. Startup raises Unavailable if it can't be used."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:

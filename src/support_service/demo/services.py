@@ -4,15 +4,16 @@ The same id always has the same answer. Times are relative to the start.
 """
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
 
+from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import OBJECTS, UpstreamService
 from support_service.timeline.sources.registry import SOURCES
 
-STARTED = datetime.now(UTC).replace(microsecond=0)
+STARTED = utc_now().replace(microsecond=0)
 ORDER_STAGES = ("order.created", "order.paid", "order.packed", "order.shipped", "order.delivered")
 PREFIXES = {"fulfillment": "SHP"}  # of ids; other services take the beginning of their kind
 STATUS = {"order.created": "placed", "order.paid": "paid", "order.packed": "packed", "order.shipped": "shipped"}

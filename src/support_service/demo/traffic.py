@@ -4,12 +4,12 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import aiohttp
 
+from support_service.core.clock import utc_now
 from support_service.demo.samples import SAMPLE_CASES
 from support_service.server import stop_signal
 
@@ -88,7 +88,7 @@ class TrafficGenerator:
             "shipmentId": order.replace("ORD", "SHP"),
             "status": self._draw.choice(SHIPMENT_STATUSES),
             "carrier": "VNPost",
-            "occurredAt": datetime.now(UTC).isoformat(),
+            "occurredAt": utc_now().isoformat(),
         }
         await self._send("POST", "/support/events", json=event)
 

@@ -25,9 +25,8 @@ from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
 
 EVENT_CONSUMER = web.AppKey("event_consumer", EventConsumer)
-INBOUND_EVENT_APPLIER = web.AppKey[ApplyEvent](
-    "inbound_event_applier"
-)  # applies an inbound event; the cases component sets it
+# Applies an inbound event; the cases component sets it.
+INBOUND_EVENT_APPLIER = web.AppKey[ApplyEvent]("inbound_event_applier")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
+from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.ids import new_id
 from support_service.database.protocols import DATABASE_BUSY
@@ -225,7 +225,7 @@ class EventConsumer:
         """Move an event to the dead letters, which also acknowledges it. Return False."""
         # An event over MAX_EVENT_BYTES is truncated: its beginning suffices to identify the sender.
         truncated = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT_BYTES], delivery.tries)
-        at = datetime.now(UTC).isoformat(timespec="seconds")
+        at = utc_now().isoformat(timespec="seconds")
         await self._broker.move_to_dead_letters(self._stream, truncated, reason[:1000], at)
         self._instruments.events_consumed.add(1, {"type": event_type, "outcome": "dead"})
         return False
@@ -234,7 +234,7 @@ class EventConsumer:
         """Count a consumed event, and record the delivery lag of an applied one."""
         self._instruments.events_consumed.add(1, {"type": known_or_other(event.type, EVENTS_IN), "outcome": outcome})
         if outcome == "applied":
-            lag = (datetime.now(UTC) - event.happened_at).total_seconds()
+            lag = (utc_now() - event.happened_at).total_seconds()
             self._instruments.events_delivery_lag.record(max(0.0, lag))
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,6 +11,7 @@ from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
 
+from support_service.core.clock import utc_now
 from support_service.core.errors import FieldError, MalformedRequest, ValidationFailed, field_errors
 from support_service.events.inbound_events import MODEL_BY_TYPE, InboundEvent
 
@@ -127,7 +128,7 @@ def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
 def _parse_time(value: object) -> datetime:
     """Parse an event's time; without one, return the current time. Raises ValidationFailed."""
     if value is None:
-        return datetime.now(UTC)
+        return utc_now()
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:

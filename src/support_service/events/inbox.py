@@ -1,10 +1,11 @@
 """Inbox of applied events: deduplicates the events of other services, in the transactions that apply them."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import sqlalchemy as sa
 
+from support_service.core.clock import utc_now
 from support_service.database import Database, Transaction
 from support_service.database.batches import delete_in_batches
 from support_service.database.compiled import compiled
@@ -43,7 +44,7 @@ async def begin_applying(tx: Transaction, event: InboundEvent) -> int | None:
     This transaction records a new event as completely applied, unless `record_progress` records that more cases remain.
     A concurrent transaction that begins the same event waits for this one.
     """
-    inserted = {"source": event.source, "id": event.id, "at": datetime.now(UTC), "reached": 0, "done": True}
+    inserted = {"source": event.source, "id": event.id, "at": utc_now(), "reached": 0, "done": True}
     if await tx.execute(INSERT_EVENT, inserted):
         return 0
     known = await tx.fetch_one(LOCK_EVENT, {"event_source": event.source, "event_id": event.id})
@@ -58,5 +59,5 @@ async def record_progress(tx: Transaction, event: InboundEvent, last: int, *, do
 
 async def delete_expired(database: Database, timings: InboxTimings = InboxTimings()) -> None:
     """Delete the ids of applied events that are older than the retention."""
-    expired = {"before": datetime.now(UTC) - timings.retention, "count": timings.purge_batch}
+    expired = {"before": utc_now() - timings.retention, "count": timings.purge_batch}
     await delete_in_batches(database, lambda tx: tx.execute(DELETE_EXPIRED, expired), timings.purge_batch)

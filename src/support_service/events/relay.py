@@ -11,8 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from support_service.core.clock import utc_now
 from support_service.core.ids import new_id
 from support_service.database import Database, Row
 from support_service.events import lease_store, outbox_store, webhook_store
@@ -169,7 +170,7 @@ class OutboxRelay:
                 subscriptions = [(endpoint.name, endpoint.subscribed(events)) for endpoint in self._endpoints]
                 seqs = [event.seq for event in events]
                 async with self._database.transaction() as tx:
-                    await webhook_store.fan_out(tx, seqs, subscriptions, datetime.now(UTC))
+                    await webhook_store.fan_out(tx, seqs, subscriptions, utc_now())
             return len(events)
 
     def _count(self, events: Sequence[Row], outcome: str) -> None:

@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 
@@ -17,6 +17,7 @@ import aiohttp
 import pydantic_core
 from standardwebhooks import Webhook
 
+from support_service.core.clock import utc_now
 from support_service.database import Database, Row, Transaction
 from support_service.database.batches import delete_in_batches
 from support_service.events import webhook_store
@@ -102,7 +103,7 @@ class WebhookSender:
         await self._delete_finished("failed", self._timings.retention_failed)
 
     async def _delete_finished(self, state: str, retention: timedelta) -> None:
-        before, batch = datetime.now(UTC) - retention, self._timings.purge_batch
+        before, batch = utc_now() - retention, self._timings.purge_batch
 
         async def delete(tx: Transaction) -> int:
             return await webhook_store.delete_finished_deliveries(tx, state, before, batch) if self._is_leader() else 0
@@ -115,7 +116,7 @@ class WebhookSender:
 
         If `name` is None, fail the due deliveries to endpoints that are no longer configured.
         """
-        now, count = datetime.now(UTC), self._timings.max_concurrent_deliveries
+        now, count = utc_now(), self._timings.max_concurrent_deliveries
         if name is None:
             due = await webhook_store.orphaned_deliveries(self._database, now, list(self._endpoints), count)
         else:
@@ -133,7 +134,7 @@ class WebhookSender:
         reason = (
             await self._post(endpoint, delivery.event) if endpoint else f"Endpoint {name!r} is not configured any more."
         )
-        now = datetime.now(UTC)
+        now = utc_now()
         delay = min(timings.max_retry_delay, timings.first_retry_delay * 3.0**delivery.tries) * random.uniform(0.8, 1)
         due = now + timedelta(seconds=delay)
         if reason is None:
@@ -170,7 +171,7 @@ class WebhookSender:
 
 def signed_headers(secret: str, event: str) -> dict[str, str]:
     """Return the headers of a delivery: event id, time of this try, and the signature over both and the body."""
-    at = datetime.now(UTC)
+    at = utc_now()
     event_id = pydantic_core.from_json(event)["id"]
     return {
         "Content-Type": STRUCTURED_MEDIA_TYPE,

@@ -15,9 +15,8 @@ from support_service.core.errors import FieldError, MalformedRequest, Validation
 
 CHECKSUM_HEADER = "X-Checksum-Sha256"
 CONTENT_DIGEST_HEADER = "Content-Digest"
-SHA256_MEMBER = re.compile(
-    r"(?:^|,)\s*sha-256\s*(?:=([^,;]*)|(?=[,;]|$))", re.IGNORECASE
-)  # a dictionary member (RFC 8941)
+# A member of a dictionary (RFC 8941).
+SHA256_MEMBER = re.compile(r"(?:^|,)\s*sha-256\s*(?:=([^,;]*)|(?=[,;]|$))", re.IGNORECASE)
 SHA256_BYTES = 32  # bytes of a SHA-256
 
 

@@ -15,9 +15,8 @@ from support_service.limits.addresses import UNKNOWN_ADDRESS, TrustedProxies, ra
 from support_service.telemetry.instruments import Observations
 
 ADDRESS_SHARE = 4  # one address may have a quarter of the connections
-EVICTION_DIVISOR = (
-    64  # a search for idle connections closes up to 1/64 of the limit, and so admits as many new connections
-)
+# A search for idle connections closes up to 1/64 of the limit, and so admits as many new connections.
+EVICTION_DIVISOR = 64
 FREEZE_THRESHOLD = 500  # connections opened since the last freeze; a full collection needs 20 ms to walk over them
 
 CloseReason = Literal["full", "share", "idle", "head", "unread"]

@@ -10,9 +10,10 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from support_service.core.background import run_every, run_in_background
+from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, ValidationFailed
 from support_service.core.ids import new_id
@@ -80,7 +81,7 @@ class IdempotencyService:
         Raises Conflict while the same request is in progress or if its response was lost, and ValidationFailed
         if the key was used for another request.
         """
-        now = datetime.now(UTC)
+        now = utc_now()
         claim = IdempotencyClaim(key, new_id(), case_id)
         row = {
             "id": key,
@@ -115,7 +116,7 @@ class IdempotencyService:
     async def renew(self, claim: IdempotencyClaim) -> None:
         """Extend a claim's lease, so that other requests do not take it over."""
         async with self._database.transaction() as tx:
-            await store.renew(tx, claim.key, claim.owner, datetime.now(UTC) + self._timings.claim_lease)
+            await store.renew(tx, claim.key, claim.owner, utc_now() + self._timings.claim_lease)
 
     def renewing(self, claim: IdempotencyClaim) -> AbstractAsyncContextManager[None]:
         """Return a context manager that renews a claim in the background while the block runs."""
@@ -126,7 +127,7 @@ class IdempotencyService:
         """Store a response for retries. If its body is too large, store only that the request has taken effect."""
         async with self._database.transaction() as tx:
             if len(response.body) > self._timings.max_body_bytes:
-                await store.store_response(tx, claim.key, claim.owner, state=store.APPLIED, until=datetime.now(UTC))
+                await store.store_response(tx, claim.key, claim.owner, state=store.APPLIED, until=utc_now())
                 return
             await store.store_response(
                 tx,
@@ -145,7 +146,7 @@ class IdempotencyService:
 
     async def delete_expired(self) -> None:
         """Delete the keys that are older than the retention."""
-        before, batch_size = datetime.now(UTC) - self._timings.retention, self._timings.cleanup_batch_size
+        before, batch_size = utc_now() - self._timings.retention, self._timings.cleanup_batch_size
         await delete_in_batches(self._database, lambda tx: store.delete_expired(tx, before, batch_size), batch_size)
 
 

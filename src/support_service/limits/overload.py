@@ -2,9 +2,8 @@
 
 from typing import Literal
 
-LATE_CHECKS_BEFORE_SHEDDING = (
-    4  # late checks in a row before requests are refused; a garbage collection or a slow disk causes only one
-)
+# Late checks in a row before requests are refused; a garbage collection or a slow disk causes only one.
+LATE_CHECKS_BEFORE_SHEDDING = 4
 MIN_SHARE = 1 / 16  # minimum share of requests admitted; without any, the end of the overload would go unnoticed
 SHARE_STEP = 1 / 8  # share of requests that is added at each check that is not late
 

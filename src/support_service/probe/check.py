@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import aiohttp
 
+from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.probe.report import CheckReport, Step
 from support_service.telemetry.instruments.probe import PROBE_STEPS
@@ -43,7 +43,7 @@ class SyntheticCheck:
 
     async def run(self) -> CheckReport:
         """Run every step and return the report. Errors of the service are reported, never raised."""
-        report = CheckReport(self._base_url, datetime.now(UTC).isoformat(timespec="seconds"))
+        report = CheckReport(self._base_url, utc_now().isoformat(timespec="seconds"))
         self._case, self._uri, self._file = "", "", os.urandom(FILE_BYTES)
         name = uuid4().hex[:16]
         self._sent = {"id": f"probe-{name}", "order": f"probe-{name}", "shipment": f"probe-{name}-1"}
@@ -107,7 +107,7 @@ class SyntheticCheck:
             self._compare(hashlib.sha256(await response.read()).hexdigest(), "the downloaded file")
 
     async def _event(self, session: aiohttp.ClientSession) -> None:
-        now = datetime.now(UTC).isoformat()
+        now = utc_now().isoformat()
         event = {
             "specversion": "1.0",
             "id": self._sent["id"],

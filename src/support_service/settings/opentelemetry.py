@@ -51,10 +51,8 @@ def _patterns(text: str) -> bool:
 
 
 COUNT: Rule = (_count, f"an integer above 0 and up to {MAX_VALUE}")
-LIMIT: Rule = (
-    _limit,
-    f"an integer from 0 up to {MAX_VALUE}",
-)  # length bounds of the SDK's lists; none may be unlimited
+# Length bounds of the SDK's lists; none may be unlimited.
+LIMIT: Rule = (_limit, f"an integer from 0 up to {MAX_VALUE}")
 NUMBER: Rule = (_number, f"a number above 0 and up to {MAX_VALUE}")
 PATTERNS: Rule = (_patterns, "comma-separated regular expressions")
 ENDPOINT: Rule = (_http, "a URL that starts with http:// or https://")

@@ -42,9 +42,8 @@ def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("a URL that starts with redis://, rediss:// or unix://")
     check_port(value)
-    from redis.asyncio import (
-        BlockingConnectionPool,
-    )  # imported here, so that a service without Redis does not load the client
+    # Imported here, so that a service without Redis does not load the client.
+    from redis.asyncio import BlockingConnectionPool
 
     try:
         BlockingConnectionPool.from_url(value).make_connection()  # type: ignore[no-untyped-call]  # opens no connection

@@ -31,9 +31,8 @@ class AggregatorTimings:
     """Times in seconds."""
 
     not_found_ttl: float = 30.0  # for which "not found" is cached: the object may be created soon
-    refresh_ahead_from: float = (
-        0.75  # share of its TTL after which a snapshot that is read is refreshed, at the earliest
-    )
+    # Share of its TTL after which a snapshot that is read is refreshed, at the earliest.
+    refresh_ahead_from: float = 0.75
     refresh_ahead_to: float = 0.95  # the same, at the latest
     refresh_ahead_interval: float = 5.0  # between two refreshes ahead for one case, because the first may have failed
     single_flight: SingleFlightTimings = SingleFlightTimings()

@@ -72,7 +72,7 @@ async def references(database):
 async def listed(database, query, after=None, **bound):
     """Return the case ids of a page, and whether more pages follow."""
     page = await case_list.find(database, query, after, SYSTEM, **bound)
-    return [each.id for _, each in page.tickets], page.more
+    return [each.id for _, each in page.cases], page.more
 
 
 async def test_case_is_read_as_it_was_stored(database, add_cases):
@@ -127,7 +127,7 @@ async def test_cases_with_equal_times_are_listed_in_reverse_order_of_opening(dat
     await add_cases(*(ticket(number) for number in range(4)))
     assert await listed(database, CaseQuery(limit=2)) == (["case-3", "case-2"], True)
     page = await case_list.find(database, CaseQuery(limit=2), None, SYSTEM)
-    assert await listed(database, CaseQuery(limit=2), page.tickets[-1][0]) == (["case-1", "case-0"], False)
+    assert await listed(database, CaseQuery(limit=2), page.cases[-1][0]) == (["case-1", "case-0"], False)
 
 
 @pytest.mark.parametrize("large", [{"context": [{"a": "đ" * 1024}]}, {"description": "đ" * 1024}])
@@ -138,9 +138,9 @@ async def test_page_of_large_cases_ends_early(database, add_cases, large):
         seen, sizes, after, more = [], [], None, True
         while more:
             page = await case_list.find(database, CaseQuery(), after, SYSTEM, max_bytes=bound)
-            seen += [each.id for _, each in page.tickets]
-            sizes.append(len(page.tickets))
-            after, more = page.tickets[-1][0], page.more
+            seen += [each.id for _, each in page.cases]
+            sizes.append(len(page.cases))
+            after, more = page.cases[-1][0], page.more
         assert seen == [f"case-{number}" for number in (5, 4, 3, 2, 1, 0)]
         assert sizes == pages
 
@@ -151,7 +151,7 @@ async def test_escaped_characters_count_in_full_for_the_size_of_a_page(database,
     bound = {"max_bytes": 2 * 2048}
     assert await listed(database, CaseQuery(), **bound) == (["case-4", "case-3"], True)
     page = await case_list.find(database, CaseQuery(), None, SYSTEM, **bound)
-    assert await listed(database, CaseQuery(), page.tickets[-1][0], **bound) == (["case-2", "case-1"], True)
+    assert await listed(database, CaseQuery(), page.cases[-1][0], **bound) == (["case-2", "case-1"], True)
 
 
 async def test_adding_a_message_updates_its_case(database, add_cases):

@@ -12,25 +12,25 @@ from support_service.core.optimistic_lock import ExpectedVersions
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
 WILDCARD = "*"
 # "VERSION.ID" is the unique tag of a response with a live timeline; "VERSION+VIEW" is the tag of a restricted view.
-TAG = re.compile(r'\s*(W/)?"(\d{1,18})(?:[.+][\w.-]*)?"\s*')
+ENTITY_TAG = re.compile(r'\s*(W/)?"(\d{1,18})(?:[.+][\w.-]*)?"\s*')
 TAG_SEPARATOR = re.compile(r',(?=\s*(?:W/)?")')
 
 KnownTags = NewType("KnownTags", frozenset[str])
 """The entity tags in If-None-Match, without the mark of weak tags."""
 
 
-def etag_header(call: Call, ticket: CaseSummary) -> dict[str, str]:
+def etag_header(call: Call, case: CaseSummary) -> dict[str, str]:
     """Return the ETag header of a case: its version, and the principal's view if it is restricted."""
     view = "+masked" if call.is_masked else "" if call.principal.may_see_visibility("internal") else "+public"
-    return {"ETag": f'"{ticket.version}{view}"'}
+    return {"ETag": f'"{case.version}{view}"'}
 
 
-def live_etag_header(call: Call, ticket: CaseSummary) -> dict[str, str]:
+def live_etag_header(call: Call, case: CaseSummary) -> dict[str, str]:
     """Return a unique ETag header, for a response that depends on more than the case's version, such as a timeline.
 
     The tag is valid in If-Match, but never matches a cached response.
     """
-    return {"ETag": f'"{ticket.version}.{call.request_id}"'}
+    return {"ETag": f'"{case.version}.{call.request_id}"'}
 
 
 def if_match_versions(headers: CIMultiDictProxy[str]) -> ExpectedVersions:
@@ -38,7 +38,7 @@ def if_match_versions(headers: CIMultiDictProxy[str]) -> ExpectedVersions:
     given = _entity_tags(headers, IF_MATCH)
     if not given or given == [WILDCARD]:
         return None
-    found = [TAG.fullmatch(tag) for tag in given]
+    found = [ENTITY_TAG.fullmatch(tag) for tag in given]
     return {int(match[2]) for match in found if match and not match[1]}  # If-Match uses strong comparison
 
 

@@ -23,9 +23,8 @@ NON_SPACE_PATTERN = r"[^\s\u001c-\u001f\u0085\ufeff]"
 MAX_TEXT_LENGTH = 65_536  # characters in a description or message
 MAX_CONTEXT_ENTRIES = 500  # entries
 MAX_JSON_BYTES = 65_536  # bytes of a field that holds arbitrary JSON
-EXPONENT_PATTERN = re.compile(
-    rb"e(?<=[0-9]e)[-+]?[0-9]"
-)  # starting with the letter makes the search five times as fast
+# Starts with the letter, which makes the search five times as fast.
+EXPONENT_PATTERN = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")
 EXPONENT_NUMBER_PATTERN = re.compile(rb"(?<![0-9.])[0-9.]++e[-+]?[0-9]+")
 
 

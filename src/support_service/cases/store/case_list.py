@@ -40,18 +40,18 @@ _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(ti
 
 @dataclass(frozen=True, slots=True)
 class CaseListPage:
-    """A page of (seq, ticket), newest first; `more` says whether older matching tickets follow."""
+    """A page of (seq, case), newest first; `more` is True if older matching cases follow."""
 
-    tickets: list[tuple[int, CaseSummary]]
+    cases: list[tuple[int, CaseSummary]]
     more: bool
 
 
 async def find(
     reader: Reader, query: CaseQuery, after: int | None, principal: Principal, *, max_bytes: int = MAX_PAGE_BYTES
 ) -> CaseListPage:
-    """Return a page of the tickets that match the query and that the principal sees, older than the seq `after`.
+    """Return a page of the cases that match the query and that the principal may see, older than the seq `after`.
 
-    The page has at most `query.limit` tickets, and ends early when its tickets reach `max_bytes` bytes.
+    The page has at most `query.limit` cases, and ends early when its cases reach `max_bytes` bytes.
     """
     filters: dict[str, Any] = {name: value for name in FILTER_COLUMNS if (value := getattr(query, name)) is not None}
     if query.q is not None:
@@ -95,7 +95,7 @@ async def count_active(reader: Reader) -> tuple[dict[tuple[str, str], int], date
 def _page_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
     """Return the SELECT of one page: `seq`, `ticket` (JSON) and `number` (matching rows, at most the limit + 1).
 
-    The database writes JSON for the tickets of the page only. The statement is cached for each set of filters, because
+    The database writes JSON for the cases of the page only. The statement is cached for each set of filters, because
     building it takes SQLAlchemy longer than SQLite needs for the page.
     """
     conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTER_COLUMNS if name in filters]

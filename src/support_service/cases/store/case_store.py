@@ -102,30 +102,30 @@ async def lock(tx: Transaction, case_id: str) -> CaseSummary | None:
 
 
 async def add_case(
-    tx: Transaction, ticket: CaseSummary, references: Sequence[tuple[str, str]], first: Message | None = None
+    tx: Transaction, case: CaseSummary, references: Sequence[tuple[str, str]], first: Message | None = None
 ) -> None:
-    """Insert a new ticket with its references (kind, value), and its first message if it has one."""
+    """Insert a new case with its references (kind, value), and its first message if it has one."""
     author = first.author_type if first and first.visibility == "public" else None
     first_message_values = {
-        "waiting_since": ticket.created_at if author == "customer" else None,
-        "answered_at": ticket.created_at if author == "agent" else None,
+        "waiting_since": case.created_at if author == "customer" else None,
+        "answered_at": case.created_at if author == "agent" else None,
         "conversation_bytes": _message_size(first) if first else 0,
     }
-    await tx.execute(ADD_CASE, _column_values(ticket) | _search_values(ticket) | first_message_values)
-    await _add_references(tx, ticket.id, references)
+    await tx.execute(ADD_CASE, _column_values(case) | _search_values(case) | first_message_values)
+    await _add_references(tx, case.id, references)
     if first:
         await tx.execute(ADD_MESSAGE, first.__dict__)
 
 
-async def update(tx: Transaction, ticket: CaseSummary, fields: Iterable[str]) -> None:
-    """Update the named fields, the version and `updated_at` of a ticket that this transaction has locked."""
+async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> None:
+    """Update the named fields, the version and `updated_at` of a case that this transaction has locked."""
     changed = set(fields)
     values = {
-        name: value for name, value in _column_values(ticket).items() if name in changed | {"updated_at", "version"}
+        name: value for name, value in _column_values(case).items() if name in changed | {"updated_at", "version"}
     }
     if changed & {"subject", "description"}:
-        values |= _search_values(ticket)
-    await tx.execute(tickets.update().where(tickets.c.id == ticket.id).values(values))
+        values |= _search_values(case)
+    await tx.execute(tickets.update().where(tickets.c.id == case.id).values(values))
 
 
 async def replace_references(tx: Transaction, case_id: str, references: Sequence[tuple[str, str]]) -> None:
@@ -198,8 +198,8 @@ async def _add_references(tx: Transaction, case_id: str, references: Sequence[tu
         await tx.execute(ADD_REFERENCE, rows)
 
 
-def _column_values(ticket: CaseSummary) -> dict[str, Any]:
-    attributes = ticket.__dict__  # iterating over the model takes three times as long
+def _column_values(case: CaseSummary) -> dict[str, Any]:
+    attributes = case.__dict__  # iterating over the model takes three times as long
     return {name: attributes[name] for name in _STORED_FIELDS}
 
 
@@ -214,5 +214,5 @@ def _message_size(message: Message) -> int:
     )
 
 
-def _search_values(ticket: CaseSummary) -> dict[str, str]:
-    return {"search_text": search_text(ticket.subject, ticket.description, ticket.customer_id)}
+def _search_values(case: CaseSummary) -> dict[str, str]:
+    return {"search_text": search_text(case.subject, case.description, case.customer_id)}

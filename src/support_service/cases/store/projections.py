@@ -10,7 +10,7 @@ from support_service.database.tables import attachments, messages, tickets
 
 
 def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect[Any]:
-    """Return a subquery for the JSON array of a ticket's rows in another table, oldest first."""
+    """Return a subquery for the JSON array of a case's rows in another table, oldest first."""
     rows = (
         sa.select(*(table.c[column] for column in columns.values()))
         .where(table.c.ticket_id == tickets.c.id)

@@ -9,10 +9,8 @@ from typing import Literal, Protocol, get_args
 
 Role = Literal["agent", "supervisor", "analyst", "customer", "service"]
 ROLES: tuple[Role, ...] = get_args(Role)
-CASE_SCOPED_ROLES: tuple[Role, ...] = (
-    "agent",
-    "customer",
-)  # roles restricted to certain cases; their callers need a subject
+# Roles restricted to certain cases; their callers need a subject.
+CASE_SCOPED_ROLES: tuple[Role, ...] = ("agent", "customer")
 
 
 class HasOwner(Protocol):
@@ -71,6 +69,5 @@ class Principal:
 
 
 SYSTEM = Principal("support-service", "supervisor")  # principal of background jobs and the command line
-ANONYMOUS = Principal(
-    "anyone", "supervisor"
-)  # principal of every request when authentication is off (SUPPORT_AUTH=open)
+# Principal of every request when authentication is off (SUPPORT_AUTH=open).
+ANONYMOUS = Principal("anyone", "supervisor")

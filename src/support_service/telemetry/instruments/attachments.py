@@ -1,29 +1,10 @@
 """Instruments of attachments: uploads, local storage, offload, and maintenance."""
 
+from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.telemetry.instruments.spec import InstrumentSpec
 from support_service.telemetry.labels import OTHER
 
-CONTENT_TYPES = (
-    "application/json",
-    "application/msword",
-    "application/octet-stream",
-    "application/pdf",
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    "application/zip",
-    "audio/mpeg",
-    "image/gif",
-    "image/heic",
-    "image/jpeg",
-    "image/png",
-    "image/webp",
-    "message/rfc822",
-    "text/csv",
-    "text/html",
-    "text/plain",
-    "video/mp4",
-    OTHER,
-)
+CONTENT_TYPES = (*KNOWN_CONTENT_TYPES, OTHER)
 REJECTIONS = (
     "attachment_empty",
     "attachment_too_large",

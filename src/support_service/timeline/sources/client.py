@@ -29,9 +29,8 @@ from support_service.timeline.sources.base import Source, SourceCall
 
 MAX_CALLS = 500  # calls to one source for one timeline
 MAX_ANSWER_DEPTH = 128  # levels of an answer; the cache adds a few levels, and its parser allows 200
-MAX_WAITING_PER_CONNECTION = (
-    32  # calls that may wait per concurrent call of a source; more would reach their deadline while waiting
-)
+# Calls that may wait per concurrent call of a source; more would reach their deadline while waiting.
+MAX_WAITING_PER_CONNECTION = 32
 RETRY_BUDGET = 10.0  # maximum retry budget of a source; each call adds a tenth of a retry
 RETRY_PAUSE = (0.01, 0.05)  # seconds
 # No compression: a small body that expands to gigabytes can't be distinguished from a good one before decompression.

@@ -72,7 +72,7 @@ class UpstreamConnector(aiohttp.TCPConnector):
             if not isinstance(limited, LimitedProtocol):  # a new connection
                 limited = LimitedProtocol(protocol, transport)
                 transport.set_protocol(limited)
-            elif protocol.should_close:  # aiohttp had buffered the end of a large answer, and what came with it
+            elif protocol.should_close:  # aiohttp had buffered the end of a large answer and the data behind it
                 connection.close()
                 continue
             limited.begin_request()
