@@ -41,8 +41,13 @@ async def test_timeline_merges_case_history_and_all_sources_by_time(client, orde
         "status": "paid",
         "total": "12.50",
     }
-    assert by_type["order-event"]["eventType"] == "order.created"
-    assert by_type["order-event"]["payload"] == {"step": 0}
+    assert by_type["order-event"] == {
+        "type": "order-event",
+        "timestamp": "2026-01-01T00:00:00.000000Z",
+        "source": "order-service",
+        "eventType": "order.created",
+        "payload": {"step": 0},
+    }
     assert by_type["payment"] == {
         "type": "payment",
         "timestamp": "2026-01-03T00:00:00.000000Z",

@@ -60,7 +60,7 @@ def source_entries(detail: Case) -> list[str]:
     return [
         str(entry.get("shipmentId") or entry.get("paymentId") or entry.get("eventType") or entry.get("orderId"))
         for entry in detail["timeline"]
-        if "source" in entry or entry["type"] == "order-event"
+        if "source" in entry
     ]
 
 

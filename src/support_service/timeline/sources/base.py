@@ -67,6 +67,11 @@ def path_segment(reference: str) -> str:
     return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded
 
 
+def entry_source(service: UpstreamService) -> str:
+    """Return `source` of the entries that a service gives a timeline."""
+    return f"{service}-service"
+
+
 def object_reader(service: UpstreamService, **members: str) -> Reader:
     """Return a reader of one object: `{id, createdAt, updatedAt}` and further fields.
 
@@ -78,7 +83,12 @@ def object_reader(service: UpstreamService, **members: str) -> Reader:
     def read(answer: object) -> list[Entry]:
         found = require_object(answer, what)
         at = normalise_time(found.get("updatedAt")) or normalise_time(found.get("createdAt"))
-        entry = {"type": kind, "timestamp": at, "source": f"{service}-service", f"{kind}Id": require(found, "id", what)}
+        entry = {
+            "type": kind,
+            "timestamp": at,
+            "source": entry_source(service),
+            f"{kind}Id": require(found, "id", what),
+        }
         return [entry | {member: found.get(field) for member, field in members.items()}]
 
     return read

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from support_service.core.domain.references import SourceReferences
 from support_service.timeline.merge import Entry, normalise_time
-from support_service.timeline.sources.base import Source, SourceCall, object_reader, path_segment, require_objects
+from support_service.timeline.sources.base import (
+    Source,
+    SourceCall,
+    entry_source,
+    object_reader,
+    path_segment,
+    require_objects,
+)
 
 PATH = "/orders"
 
@@ -17,6 +24,7 @@ def read_events(answer: object) -> list[Entry]:
         {
             "type": "order-event",
             "timestamp": normalise_time(event.get("createdAt")),
+            "source": entry_source("order"),
             "eventType": event.get("type"),
             "payload": event.get("payload"),
         }
