@@ -140,7 +140,8 @@ SOURCES = Row(
         ),
         Panel(
             "Support timeline source calls",
-            "Calls by service and outcome. open: rejected by the breaker; invalid: violates the contract.",
+            "Calls by service and outcome. not_found: unknown or rejected id; open: stopped by the breaker; "
+            "invalid: violates the contract.",
             (Query(f"{rate(f'{CALLS}_count', 'service, outcome')} > 0", "{{service}} {{outcome}}"),),
             "reqps",
         ),

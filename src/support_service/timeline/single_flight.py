@@ -203,10 +203,11 @@ class SingleFlight:
         """Ask the due sources, with all calls at the same time, and return the result of each source."""
         at = time.time()
         calls: list[tuple[UpstreamService, SourceCall, TimelineBudget]] = []
-        notes: dict[UpstreamService, str | None] = {}
+        notes: dict[UpstreamService, list[str | None]] = {name: [] for name in due}
         for name in due:
             budget = self._sources[name].new_budget()
-            of_source, notes[name] = self._sources[name].calls(case.wanted[name])
+            of_source, note = self._sources[name].calls(case.wanted[name])
+            notes[name].append(note)
             calls += ((name, call, budget) for call in of_source)
         answers = await asyncio.gather(
             *(self._sources[name].fetch(call, deadline, budget) for name, call, budget in calls)
@@ -216,6 +217,7 @@ class SingleFlight:
         missing: set[UpstreamService] = set()
         for (name, _, _), answer in zip(calls, answers, strict=True):
             entries[name] += answer.entries
+            notes[name].append(answer.note)
             if answer.failure:
                 reasons.setdefault(name, answer.failure.reason)
             elif answer.outcome == "not_found":
@@ -223,8 +225,10 @@ class SingleFlight:
         found: dict[UpstreamService, SourceResult] = {}
         for name in due:
             newest, note = _limit_entries(entries[name])
-            note = note or notes[name]
-            snapshot = Snapshot(at, case.wanted[name], case.epoch, newest, note, missing=name in missing)
+            distinct = dict.fromkeys(text for text in (note, *notes[name]) if text)
+            snapshot = Snapshot(
+                at, case.wanted[name], case.epoch, newest, "; ".join(distinct) or None, missing=name in missing
+            )
             found[name] = SourceResult(snapshot, reasons.get(name))
         return found
 

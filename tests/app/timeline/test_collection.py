@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from support_service.timeline.breaker import WINDOW_CALLS
 from tests.support.calls import add_message, eventually, open_case, read_detail, read_timeline, upload
 
 pytestmark = pytest.mark.usefixtures("upstream_services")
@@ -152,6 +153,40 @@ async def test_not_found_is_a_fresh_and_cached_answer(client, metrics):
     assert metrics.nonzero("support_timeline_collection_failures_total") == {}
     assert metrics.value("support_timeline_source_seconds_count", service="order", outcome="not_found") == 2
     assert {s["status"] for s in (await read_detail(client, case))["timelineSources"].values()} == {"cached"}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_rejected_id_is_a_fresh_answer_with_a_reason(client, metrics, orders, payments, status):
+    """A service that rejects an id knows nothing under it: the timeline is complete, and nothing counts as failed."""
+    payments.add("PAY-1", "ORD-1")
+    orders.fail_with(status)
+    for _ in range(2 * WINDOW_CALLS):  # more than enough failures to open the circuit
+        case = await open_case(client, context=[ORDER])
+        detail = await read_detail(client, case)
+        assert detail["timelineSources"]["order"] == {
+            "status": "fresh",
+            "ageSeconds": 0.0,
+            "reason": f"id rejected with status {status}",
+        }
+        assert {entry["type"] for entry in detail["timeline"]} == {"order", "payment"}  # the context, and its payment
+    cached = (await read_detail(client, case))["timelineSources"]["order"]
+    assert (cached["status"], cached["reason"]) == ("cached", f"id rejected with status {status}")
+    assert metrics.nonzero("support_timeline_collection_failures_total") == {}
+    assert metrics.value("support_timeline_breaker", service="order", state="closed") == 1
+    assert metrics.value("support_timeline_source_seconds_count", service="order", outcome="not_found") == len(
+        orders.calls
+    )
+    assert metrics.nonzero("support_timeline_read_seconds_count") == {"complete": 2 * WINDOW_CALLS + 1}
+
+
+@pytest.mark.parametrize("status", [401, 403, 429])
+async def test_refused_call_is_a_failure(client, metrics, orders, status):
+    """Other statuses of the range 4xx say that this client may not ask, or not now: the part is missing."""
+    orders.fail_with(status)
+    detail = await read_detail(client, await open_case(client, context=[ORDER]))
+    assert detail["timelineSources"]["order"]["status"] == "unavailable"
+    assert detail["timelineSources"]["order"]["reason"] == f"status {status}"
+    assert metrics.nonzero("support_timeline_collection_failures_total") == {"http": 2}
 
 
 async def test_case_without_references_calls_no_source(client, metrics, orders, payments, shipments):

@@ -215,14 +215,17 @@ async def test_failed_refresh_ahead_is_not_retried_on_every_read(make_client, se
     await eventually(lambda: call_count(services) == 8)
 
 
-async def test_not_found_answer_is_cached_for_a_short_time(make_client, orders):
-    """A 404 is cached for half a minute, and other answers for the full TTL."""
+@pytest.mark.parametrize("status", [404, 400, 422])
+async def test_not_found_answer_is_cached_for_a_short_time(make_client, orders, status):
+    """A 404 and a rejected id are cached for half a minute, and other answers for the full TTL."""
     timings = timings_with_aggregator(refresh_ahead_from=2.0, refresh_ahead_to=2.0)  # no refresh ahead of expiry
     client = await make_client(timings=timings)
     case = await open_case(client, context=CONTEXT)
+    orders.fail_with(status)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "fresh"
     await age_snapshots(client, case, AggregatorTimings().not_found_ttl - 10)
     assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "cached"
+    orders.heal()
     orders.add("ORD-1")
     await age_snapshots(client, case, 11)
     detail = await read_detail(client, case)

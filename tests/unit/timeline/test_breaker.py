@@ -53,7 +53,7 @@ def test_circuit_stays_closed_below_the_failure_limit(breaker):
 
 
 def test_calls_without_a_result_do_not_count(breaker):
-    """A call that was cut off or rejected by the service itself neither opens nor closes the circuit."""
+    """A call that was cut off, or that the service refused to this client, neither opens nor closes the circuit."""
     for _ in range(50):
         call(breaker, good=None)
     assert breaker.state == "closed"

@@ -68,6 +68,10 @@ def test_calls_made_for_each_source():
     ("answer", "expected"),
     [
         ({"status": 404}, None),
+        ({"status": 400}, None),
+        ({"status": 422}, None),
+        ({"status": 401}, CallFailure("http", "status 401")),
+        ({"status": 403}, CallFailure("http", "status 403")),
         ({"status": 204}, CallFailure("aggregate", "unreadable answer")),
         ({"status": 301}, CallFailure("http", "status 301")),
         ({"status": 429}, CallFailure("http", "status 429")),
@@ -82,7 +86,7 @@ def test_calls_made_for_each_source():
     ],
 )
 async def test_unusable_response_is_a_failure_with_stage_and_reason(client, answer, expected):
-    """A response without entries is a failure with a stage and a short reason, except a 404; nothing is raised."""
+    """A response without entries is a failure with a stage and a reason, except a 404 or a rejected id."""
     (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=MockedResponse, repeat=True, **answer)
@@ -116,7 +120,8 @@ def logged_lines():
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        ({"status": 400}, "{} answered {} with status 400"),
+        ({"status": 400}, "{} rejected the id in {} with status 400"),
+        ({"status": 403}, "{} answered {} with status 403"),
         ({"status": 503}, "{} answered {} with status 503"),
         ({"body": "no JSON"}, "{} answered {} off the contract: expected ident at line 1 column 2"),
         ({"payload": ORDER | {"more": DEEP}}, "{} answered {} off the contract: nested too deep"),

@@ -45,7 +45,7 @@ TIMELINE_SOURCE = InstrumentSpec(
     "support.timeline.source",
     "histogram",
     "s",
-    "Time of one call to an upstream service, by outcome",
+    "Time of one call to an upstream service, by outcome; not_found: nothing is known under the id, or it was rejected",
     {"service": UPSTREAM_SERVICES, "outcome": SOURCE_OUTCOMES},
     LATENCY_BUCKETS,
 )

@@ -27,7 +27,7 @@ class Snapshot(NamedTuple):  # a frozen dataclass takes three times as long to c
     wanted: SourceReferences  # the references asked for; the snapshot is invalid once the case has others
     epoch: int  # the case's epoch; an event that changes a source's data about the case starts a new one
     entries: list[Entry]
-    note: str | None = None  # what was left out of an answer that was too long
+    note: str | None = None  # what was left out of an answer that was too long, and whether an id was rejected
     missing: bool = False  # something was not found, and may be created soon
 
 

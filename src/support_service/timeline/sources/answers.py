@@ -1,7 +1,7 @@
 """The results of calls to upstream services, and the limits of what one timeline receives from a service."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import aiohttp
@@ -27,9 +27,15 @@ class SourceAnswer:
     entries: list[Entry]
     failure: CallFailure | None = None
     good: bool | None = True  # whether the service is healthy; None if the answer says nothing about it
+    note: str | None = None  # what the readers of the timeline should know about a complete answer
 
 
 NOT_FOUND = SourceAnswer("not_found", [])
+
+
+def rejected_id(status: int) -> SourceAnswer:
+    """Return the answer of a service that rejects the id asked for: it has nothing under that id, as after a 404."""
+    return replace(NOT_FOUND, note=f"id rejected with status {status}")
 
 
 def failed_answer(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
+from http import HTTPStatus
 from itertools import islice
 
 import aiohttp
@@ -24,11 +25,15 @@ from support_service.timeline.sources.answers import (
     TimelineBudget,
     failed_answer,
     read_body,
+    rejected_id,
 )
 from support_service.timeline.sources.base import Source, SourceCall
 
 MAX_CALLS = 500  # calls to one source for one timeline
 MAX_ANSWER_DEPTH = 128  # levels of an answer; the cache adds a few levels, and its parser allows 200
+# The service can't read an id, such as a text where its ids are numbers. Each call has exactly one id, and it alone
+# differs between the calls of a kind.
+REJECTED_ID = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
 # Calls that may wait per concurrent call of a source; more would reach their deadline while waiting.
 MAX_WAITING_PER_CONNECTION = 32
 RETRY_BUDGET = 10.0  # maximum retry budget of a source; each call adds a tenth of a retry
@@ -79,7 +84,7 @@ class SourceClient:
         return calls[:MAX_CALLS], f"only the first {MAX_CALLS} calls" if len(calls) > MAX_CALLS else None
 
     async def fetch(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
-        """Make one call and return its answer, without entries for a 404; failures of the service never raise.
+        """Make one call and return its answer; failures of the service never raise. A 404 has no entries.
 
         Each attempt ends at the source's timeout, or at `deadline` (a time of the event loop's clock) if that is
         earlier. Only the deadline limits the wait for a free connection.
@@ -171,8 +176,11 @@ class SourceClient:
             status = response.status
             if status == 404:  # noqa: PLR2004 - "not found" is a valid answer
                 return NOT_FOUND
+            if status in REJECTED_ID:
+                self._log.warning("%s rejected the id in %s with status %d", self.name, call.path, status)
+                return rejected_id(status)
             if not 200 <= status < 300:  # noqa: PLR2004 - the range of successful statuses
-                # A rejected reference of one case (4xx) must not open the circuit for all other cases.
+                # A refused call (401, 403) says nothing about the service's health.
                 good = False if status >= 500 or status == 429 else None  # noqa: PLR2004
                 self._log.warning("%s answered %s with status %d", self.name, call.path, status)
                 return failed_answer("error", "http", f"status {status}", good=good)
