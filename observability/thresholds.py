@@ -20,7 +20,7 @@ SYMPTOM_FOR = "5m"  # by then the alert on a cause, if there is one, has fired
 SLOW_FOR = "10m"  # for the timeline's latency, as in the objective, and the backlog, which can't shrink in a minute
 
 # Timeline
-LATENCY_P95 = 2.0  # s; how long agents wait, and a boundary of the histogram's buckets
+LATENCY_P95 = 2.0  # s; how long agents wait, a bucket boundary, and less than SUPPORT_TIMELINE_SOURCE_TIMEOUT
 LATENCY_READS = 10  # reads per window; with fewer, one slow read would be the 95th percentile
 CACHE_ERROR_SHARE = 0.05  # share of reads; a healthy Redis causes none, a failover a few
 CACHE_ERRORS = 3  # errors per window; one lost connection is not an outage

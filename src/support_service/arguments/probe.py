@@ -38,7 +38,7 @@ def add_to(commands: Subcommands) -> None:
     probe.add_argument(
         "--threshold",
         type=argument_types.seconds,
-        default=2.0,
+        default=3.0,  # the default of SUPPORT_TIMELINE_DEADLINE: slower timelines have their own alert
         metavar="DURATION",
         help="maximum duration of each step (default: %(default)ss)",
     )

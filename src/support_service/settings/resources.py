@@ -79,10 +79,10 @@ class TimelineSettings(SettingsSection):
         description="Additional time for which a stale answer replaces a failed call.",
     )
     source_timeout: Seconds = Field(
-        1.5, alias="SUPPORT_TIMELINE_SOURCE_TIMEOUT", gt=0, description="Time for one call to a source."
+        2.5, alias="SUPPORT_TIMELINE_SOURCE_TIMEOUT", gt=0, description="Time for one call to a source."
     )
     deadline: Seconds = Field(
-        2.0, alias="SUPPORT_TIMELINE_DEADLINE", gt=0, description="Time for all calls of one read."
+        3.0, alias="SUPPORT_TIMELINE_DEADLINE", gt=0, description="Time for all calls of one read."
     )
     connections: Count = Field(
         32, alias="SUPPORT_TIMELINE_CONNECTIONS", ge=1, description="Concurrent calls to one source."

@@ -2,6 +2,7 @@
 
 import pytest
 
+from support_service.settings.resources import TimelineSettings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.component import TIMELINE_AGGREGATOR, TimelineTimings
 from tests.support.calls import add_message, open_case, read_detail, read_timeline, refresh
@@ -169,6 +170,24 @@ async def test_source_that_hangs_is_unavailable_after_its_timeout(make_client, o
     metrics = Scrape(client.app)
     assert metrics.nonzero(FAILURES) == {"http": 1}
     assert metrics.value("support_timeline_source_seconds_count", service="fulfillment", outcome="timeout") == 1
+
+
+async def test_hanging_source_costs_one_read_its_timeout_and_later_reads_nothing(make_client, orders):
+    """At the default settings, the calls of one read open the circuit; a read then does not wait for the source."""
+    defaults = TimelineSettings()
+    client = await make_client(
+        SUPPORT_TIMELINE_SOURCE_TIMEOUT=str(defaults.source_timeout), SUPPORT_TIMELINE_DEADLINE=str(defaults.deadline)
+    )
+    case = await open_case(client, context=[{"type": "order", "orderId": f"ORD-{number}"} for number in range(3)])
+    orders.hang()  # for far longer than the deadline
+    metrics = Scrape(client.app)
+    assert (await read_detail(client, case))["timelineSources"]["order"]["reason"] == "timeout"
+    calls = len(orders.calls)
+    assert metrics.value("support_timeline_breaker", service="order", state="open") == 1
+    detail = await read_detail(client, case)
+    assert detail["timelineSources"]["order"]["reason"] == "circuit open"
+    assert len(orders.calls) == calls
+    assert metrics.value("support_timeline_source_seconds_sum", service="order", outcome="open") == 0
 
 
 @pytest.mark.parametrize(("not_found_ttl", "afterwards"), [(3600.0, "cached"), (0.0, "unavailable")])

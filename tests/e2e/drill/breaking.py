@@ -39,8 +39,8 @@ async def order_hangs(environment: DrillEnvironment) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def order_is_slow(environment: DrillEnvironment) -> AsyncIterator[None]:
-    release = environment.orders.delay(2.5)
+async def order_takes_over_two_seconds(environment: DrillEnvironment) -> AsyncIterator[None]:
+    release = environment.orders.delay(2.2)
     yield
     release.set()
     environment.orders.heal()

@@ -14,6 +14,7 @@ from observability.alerts.alert import of
 from observability.rule_tests.faults import FAULTS
 
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
+from support_service.settings.resources import TimelineSettings
 from support_service.telemetry import instruments
 
 ROOT = Path(__file__).parents[3]
@@ -126,6 +127,12 @@ def test_prometheus_intervals_equal_those_of_the_thresholds():
     configured = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["global"]
     assert configured["scrape_interval"] == thresholds.SCRAPE_EVERY
     assert configured["evaluation_interval"] == thresholds.EVALUATE_EVERY
+
+
+def test_latency_alert_fires_for_a_service_that_is_slow_within_its_timeout():
+    """At a lower timeout each slow call is cut off instead, and the alert on latency never fires."""
+    timeline = TimelineSettings()
+    assert thresholds.LATENCY_P95 < timeline.source_timeout < timeline.deadline
 
 
 def test_latency_thresholds_are_bucket_boundaries():

@@ -21,7 +21,7 @@ def test_defaults_work_on_a_laptop():
     timeline = settings.timeline
     assert timeline.redis_url is None
     assert settings.upstream_urls == {}
-    assert (timeline.cache_ttl, timeline.source_timeout, timeline.deadline) == (300, 1.5, 2.0)
+    assert (timeline.cache_ttl, timeline.source_timeout, timeline.deadline) == (300, 2.5, 3.0)
 
 
 def test_variables_set_their_settings():

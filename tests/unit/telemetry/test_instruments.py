@@ -3,6 +3,7 @@
 import pytest
 
 from support_service.core.domain.case_vocabulary import CHANNELS
+from support_service.settings.resources import TimelineSettings
 from support_service.telemetry import labels
 from support_service.telemetry.instruments import INSTRUMENTS, Instruments
 from support_service.telemetry.instruments.attachments import ATTACHMENT_BACKLOG
@@ -134,9 +135,10 @@ def test_initial_zero_series_of_a_histogram_counts_no_measurement(scrape):
     assert collected("sum") == {"cache": 0, "remote": 0.25}
 
 
-def test_alert_threshold_is_a_bucket_boundary():
-    """2 s, the threshold of alerts, is a bucket boundary, so the alert does not depend on interpolation."""
-    assert 2.0 in LATENCY_BUCKETS
+def test_alert_threshold_and_default_timeouts_are_bucket_boundaries():
+    """Neither the alert at 2 s nor a panel depends on interpolation around the default timeouts."""
+    timeline = TimelineSettings()
+    assert {2.0, timeline.source_timeout, timeline.deadline} <= {*LATENCY_BUCKETS}
 
 
 @pytest.mark.parametrize("value", ["", "EMAIL", "email ", "other", "x" * 1000, "\0", "é"])

@@ -7,8 +7,9 @@ SOURCE_OUTCOMES = ("ok", "not_found", "timeout", "error", "invalid", "open")
 BREAKER_STATES = ("closed", "half_open", "open")
 COMPLETENESS = ("complete", "stale", "partial")
 CACHE_EVENTS = ("hit", "miss", "write", "invalidate", "error")
-# From a cached read to a dependency that reaches its deadline. The alert's threshold, 2 s, must be a bucket boundary.
-LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+# From a cached read to a source that reaches its deadline. The alert's threshold, 2 s, and the defaults of the source
+# timeout and the deadline, 2.5 s and 3 s, must be bucket boundaries.
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0)
 
 TIMELINE_COLLECT = InstrumentSpec(
     "support.timeline.collect",
