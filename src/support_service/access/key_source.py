@@ -7,6 +7,8 @@ from typing import Protocol
 
 import aiohttp
 
+from support_service.http.client_connections import LimitedConnector
+
 MAX_JWKS_BYTES = 1024 * 1024
 HTTP_TIMEOUT = 5.0  # seconds for the whole response
 
@@ -63,7 +65,9 @@ class HttpKeySource:
 
     async def open(self) -> None:
         """Create the HTTP client."""
-        self._session = aiohttp.ClientSession(timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar())
+        self._session = aiohttp.ClientSession(
+            connector=LimitedConnector(), timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar()
+        )
 
     async def close(self) -> None:
         """Close the HTTP client."""

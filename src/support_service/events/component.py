@@ -18,6 +18,7 @@ from support_service.events.consumer import ApplyEvent, ConsumerTimings, EventCo
 from support_service.events.inbox import InboxTimings
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
+from support_service.http.client_connections import LimitedConnector
 from support_service.http.component import READINESS
 from support_service.settings.resources import EventSettings
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
@@ -69,7 +70,7 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
         async with AsyncExitStack() as stack:
             # Each endpoint limits its own concurrent deliveries. With one limit for all, some would starve others.
             session = await stack.enter_async_context(
-                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+                aiohttp.ClientSession(connector=LimitedConnector(), cookie_jar=aiohttp.DummyCookieJar())
             )
             webhooks = WebhookSender(
                 database, session, instruments, endpoints, relay.is_leader, timings=timings.webhooks

@@ -18,9 +18,9 @@ from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.cache.base import RedisCacheTimings, SnapshotStore
 from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.overrides import REFRESH_INTERVAL, Overrides
-from support_service.timeline.sources import connector
 from support_service.timeline.sources.client import SourceClient, breaker_states
 from support_service.timeline.sources.registry import SOURCES
+from support_service.timeline.sources.session import create_session
 
 TIMELINE_AGGREGATOR = web.AppKey("timeline_aggregator", TimelineAggregator)
 TIMELINE_CACHE = web.AppKey("timeline_cache", SnapshotStore)
@@ -50,7 +50,7 @@ def setup(
         overrides = Overrides(app[DATABASE])
         await overrides.refresh()
         instruments.observe(TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(upstream_urls))
-        async with connector.create_session(app[TRACING].of_clients()) as session:
+        async with create_session(app[TRACING].of_clients()) as session:
             sources = [
                 SourceClient(
                     SOURCES[service],

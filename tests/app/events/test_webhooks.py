@@ -30,12 +30,14 @@ class Endpoint:
     def __init__(self):
         self.sent = []
         self.status = 204
+        self.interim_answers = 0
         app = web.Application()
         app.router.add_post("/hook", self._take)
         self.server = TestServer(app)
 
     async def _take(self, request):
         self.sent.append((dict(request.headers), await request.read()))
+        request.transport.write(self.interim_answers * b"HTTP/1.1 102 Processing\r\n\r\n")
         return web.Response(status=self.status)
 
     async def got(self, number):
@@ -112,6 +114,16 @@ async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics):
     assert len({event["id"] for event in events}) == 1
     await wait_for_states(client, ["failed"] * 2)
     assert metrics.value(DELIVERIES, outcome="failed") == 2
+
+
+async def test_interim_answers_of_an_endpoint_are_limited(client, endpoint, metrics):
+    """An endpoint that never comes to its answer occupies neither the event loop nor the delivery."""
+    endpoint.interim_answers = 1000
+    await open_case(client)
+    await endpoint.got(2)
+    await eventually(lambda: metrics.value(DELIVERIES, outcome="retried") >= 2)
+    reasons = await client.app[DATABASE].fetch_all(sa.select(webhook_deliveries.c.reason))
+    assert all("too many interim answers" in reason for (reason,) in reasons)
 
 
 async def test_an_endpoint_that_is_gone(client, endpoint, metrics):

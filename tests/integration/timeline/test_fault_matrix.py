@@ -86,7 +86,7 @@ ROWS = [
     http("hang before headers", faults.hang_before_headers, "timeout", "timeout"),
     http("body at one byte a second", faults.one_byte_a_second, "timeout", "timeout"),
     http("headers at one byte a second", faults.slow_headers, "timeout", "timeout"),
-    http("endless interim responses", faults.endless_interim_responses, "timeout", "timeout"),
+    http("endless interim responses", faults.endless_interim_responses, "connection failed"),
     http("not HTTP", faults.raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "connection failed"),
     http("a header of 64 KiB", faults.status(200, "X: " + "x" * 65_536), "connection failed"),
     http("500", faults.status(500), "status 500"),

@@ -14,6 +14,7 @@ from support_service.access.timings import JwksTimings
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.upstream_faults import endless_interim_responses
 
 
 class Clock:
@@ -170,6 +171,7 @@ TROUBLES = {
     "a hang": lambda issuer: issuer.hang(),
     "a broken answer": lambda issuer: issuer.close_in_body(),
     "no answer": lambda issuer: issuer.drop(),
+    "interim answers": lambda issuer: setattr(issuer, "fault", endless_interim_responses),
     "1 GiB": lambda issuer: issuer.serve_huge_body(),
 }
 

@@ -7,12 +7,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from support_service.http.client_connections import LimitedConnector
 from support_service.http.connection import HttpConnection
 from support_service.http.runner import HttpServer, Runner
-from support_service.timeline.sources.connector import UpstreamConnector
 
 PRIVATE_NAME = re.compile(r"(?:self\.|super\(\)\.|def )(_(?!_)\w+)")
-SUBCLASSES = [HttpConnection, HttpServer, Runner, UpstreamConnector]
+SUBCLASSES = [HttpConnection, HttpServer, Runner, LimitedConnector]
 # Public names that aiohttp does not document. Each is called or overridden by the class beside it.
 UNDOCUMENTED = [
     (web.RequestHandler, "handle_error", ["self", "request", "status", "exc", "message"]),

@@ -1,4 +1,4 @@
-"""Connections to an upstream service: responses are limited in size, and matched to their requests."""
+"""Connections to other servers: responses are limited, and matched to their requests."""
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 import pytest
 
-from support_service.timeline.sources import connector
+from support_service.http.client_connections import MAX_INTERIM_ANSWERS, MAX_RESPONSE_BYTES, InterimAnswers
+from support_service.timeline.sources.session import create_session
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
@@ -24,7 +25,7 @@ async def serve_with(handle):
 
     server = await asyncio.start_server(until_done, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    async with server, connector.create_session([]) as session, asyncio.timeout(GENEROUS_TIMEOUT):
+    async with server, create_session([]) as session, asyncio.timeout(GENEROUS_TIMEOUT):
         yield session, f"http://{host}:{port}/"
 
 
@@ -109,13 +110,45 @@ async def test_connection_is_reused_for_consecutive_requests(whole):
     assert connections == 1
 
 
+INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
+
+
+@pytest.mark.parametrize("interim", [INTERIM, b"HTTP/1.1 103 -\r\nLink: HTTP/1.1 200 OK\n\r\n"])
+async def test_interim_responses_are_limited(interim):
+    """Some interim responses before a response are usual; more of them end the request and the connection."""
+    for number in (MAX_INTERIM_ANSWERS, MAX_INTERIM_ANSWERS + 1):
+
+        async def handle(reader, writer, number=number):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(number * interim + RESPONSE % (5, b"right"))
+            await reader.read()
+
+        async with serve_with(handle) as (session, url):
+            if number <= MAX_INTERIM_ANSWERS:
+                async with session.get(url) as response:
+                    assert await response.read() == b"right"
+            else:
+                with pytest.raises(aiohttp.ClientResponseError, match="too many interim answers"):
+                    await session.get(url)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 11, 1000])
+def test_interim_responses_are_counted_across_pieces_of_data(size):
+    """The count does not depend on how the network splits the data; content that looks like one is not counted."""
+    for number in (MAX_INTERIM_ANSWERS, MAX_INTERIM_ANSWERS + 1):
+        counter = InterimAnswers()
+        data = number * INTERIM + RESPONSE % (5, 100 * INTERIM)
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        assert any(map(counter.too_many, pieces)) == (number > MAX_INTERIM_ANSWERS)
+
+
 @pytest.mark.parametrize(
     ("head", "flood"),
     [
-        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
     ],
-    ids=["endless interim responses", "one byte in each chunk"],
+    ids=["one byte in each chunk", "endless headers"],
 )
 async def test_response_is_limited_including_headers_and_chunk_framing(head, flood):
     """Once a response exceeds the limit for all of its bytes, the connection is closed."""
@@ -139,7 +172,7 @@ async def test_response_is_limited_including_headers_and_chunk_framing(head, flo
             async with session.get(url) as response:
                 await response.read()
         await closed.wait()
-    assert sent < 16 * connector.MAX_RESPONSE_BYTES  # the socket buffers are outside the limit
+    assert sent < 16 * MAX_RESPONSE_BYTES  # the socket buffers are outside the limit
 
 
 async def test_aiohttp_does_not_retry_a_request_on_a_lost_connection():

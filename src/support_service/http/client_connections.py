@@ -1,0 +1,122 @@
+"""Connections to other HTTP servers: answers are bounded, and unrequested data is never read as an answer."""
+
+import asyncio
+import re
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
+
+# Bytes of one answer: 1 MiB of content, headers, chunk sizes and 1xx answers.
+MAX_RESPONSE_BYTES = 1024 * 1024 + 256 * 1024
+MAX_INTERIM_ANSWERS = 8  # 1xx answers before an answer; a server sends one or two, if any
+# The beginning of an answer, at the start of a line. No header has this form, because it has no colon.
+STATUS_LINE = re.compile(rb"\nHTTP/\d\.\d (\d)")
+LONGEST_STATUS_START = len(b"\nHTTP/1.1 ")  # bytes kept, in case that the next data completes a status line
+
+
+class InterimAnswers:
+    """Counts the interim answers (1xx) before an answer, without parsing them.
+
+    aiohttp parses as many as it receives, in one turn of the event loop, and reads on for as long as they come.
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_INTERIM_ANSWERS
+        self._unfinished = b"\n"  # the end of the data seen so far
+        self._answered = False  # whether the answer itself has begun
+
+    def too_many(self, data: bytes) -> bool:
+        """Count those that begin in the next data; return whether there are more than `MAX_INTERIM_ANSWERS`."""
+        if self._answered:
+            return False
+        data = self._unfinished + data
+        counted = 0
+        for found in STATUS_LINE.finditer(data):
+            if found[1] != b"1":
+                self._answered = True
+                return False
+            self._left -= 1
+            if self._left < 0:
+                return True
+            counted = found.end()
+        self._unfinished = data[max(counted, len(data) - LONGEST_STATUS_START) :]
+        return False
+
+
+class LimitedProtocol(asyncio.Protocol):
+    """aiohttp's protocol of a connection, behind limits on what is received for each request.
+
+    The limit is 0 bytes while no request is open. Otherwise a second answer to one request would be read as the answer
+    to the next request, which may be about another case.
+    """
+
+    def __init__(self, protocol: ResponseHandler, transport: asyncio.Transport) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._bytes_left = 0
+        self._interim = InterimAnswers()
+
+    def begin_request(self) -> None:
+        """Allow one answer."""
+        self._bytes_left = MAX_RESPONSE_BYTES
+        self._interim = InterimAnswers()
+
+    def end_request(self) -> None:
+        """Allow no further bytes."""
+        self._bytes_left = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Pass data to aiohttp, or abort the connection at a limit."""
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            self._abort("the answer exceeds the size limit")
+        elif self._interim.too_many(data):
+            self._abort("too many interim answers (1xx)")
+        else:
+            self._protocol.data_received(data)
+
+    def eof_received(self) -> None:
+        self._protocol.eof_received()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def _abort(self, reason: str) -> None:
+        self._protocol.set_exception(HttpProcessingError(code=502, message=reason))
+        self._transport.abort()
+
+
+class LimitedConnector(aiohttp.TCPConnector):
+    """A pool of connections with limited answers. The number of connections is not limited: callers limit their calls.
+
+    Every client session to a server of somebody else uses one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(limit=0)
+
+    async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
+        """Return a connection that limits its answer. A pooled connection with unrequested data is closed instead."""
+        while True:
+            connection = await super().connect(*arguments, **options)
+            protocol, transport = connection.protocol, connection.transport
+            if protocol is None or transport is None:  # pragma: no cover - lost at once; aiohttp raises the error
+                return connection
+            limited = transport.get_protocol()
+            if not isinstance(limited, LimitedProtocol):  # a new connection
+                limited = LimitedProtocol(protocol, transport)
+                transport.set_protocol(limited)
+            elif protocol.should_close:  # aiohttp had buffered the end of a large answer and the data behind it
+                connection.close()
+                continue
+            limited.begin_request()
+            connection.add_callback(limited.end_request)
+            return connection
