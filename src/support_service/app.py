@@ -30,6 +30,7 @@ from support_service.idempotency import component as idempotency
 from support_service.idempotency.claims import IdempotencyTimings
 from support_service.limits import component as limits
 from support_service.limits.rates import RateSyncTimings
+from support_service.redis_client import component as redis_client
 from support_service.settings import Settings
 from support_service.telemetry import component as telemetry
 from support_service.telemetry.component import TelemetryTimings
@@ -59,10 +60,12 @@ class Timings:
 def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     """Return an application that is ready to start. Parts that need a running loop are created when it starts.
 
-    Startup raises Unavailable if the database, the attachment directory or the admin address can't be used.
+    Startup raises Unavailable if the database, the attachment directory or the admin address can't be used, and
+    WrongSetting if a server that is configured as Redis answers in another way.
     """
     app = web.Application(client_max_size=MAX_JSON_BODY_BYTES)
     telemetry.setup(app, settings.telemetry, timings.telemetry)
+    redis_client.setup(app, settings.redis_urls)
     limits.setup(
         app,
         settings.limits,

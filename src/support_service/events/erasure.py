@@ -11,7 +11,7 @@ from support_service.database import Reader, Transaction
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events.broker.redis import RedisBroker
 
-STREAM_PAGE = 500  # stream entries per read
+STREAM_PAGE = 100  # stream entries per read; each may have 256 KiB
 POLL_INTERVAL = 0.05  # seconds between looks at the outbox
 
 

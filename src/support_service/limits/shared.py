@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from support_service.limits.rates import RateLimiter, RateSyncTimings
+from support_service.redis_client.limited_parser import limited_parser
 from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
@@ -54,6 +55,7 @@ class SharedRateLimits:
         self._timings = timings
         self._redis = redis.Redis.from_url(
             url,
+            parser_class=limited_parser(url),
             socket_connect_timeout=timings.redis_timeout,
             socket_timeout=timings.redis_timeout,
             retry=Retry(NoBackoff(), 0),

@@ -90,6 +90,12 @@ class Settings(BaseModel):
         """Return the URL of the Redis that events go through; None keeps them in the process."""
         return self.events.redis_url or self.timeline.redis_url
 
+    @property
+    def redis_urls(self) -> dict[str, str]:
+        """Return the URLs of the configured Redis servers by variable."""
+        given = {"SUPPORT_REDIS_URL": self.timeline.redis_url, "SUPPORT_EVENTS_REDIS_URL": self.events.redis_url}
+        return {variable: url for variable, url in given.items() if url}
+
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read and validate every variable; raises WrongSetting for the first invalid one."""

@@ -9,7 +9,7 @@ from typing import Protocol
 class RedisBrokerTimings:
     """Times of the Redis broker in seconds. In this module, so that they can be set without importing redis."""
 
-    timeout: float = 2.0  # to connect or to respond
+    timeout: float = 2.0  # for an operation, with a new connection if it needs one
     consumer_expiry: float = 86_400.0  # an active consumer reads every second
     max_pending_read: int = 256  # pending entries examined per claim
 

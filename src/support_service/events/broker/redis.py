@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +24,7 @@ from support_service.events.broker.base import (
     select_for_claim,
 )
 from support_service.events.broker.redis_scripts import DEAD_LETTER, FORGET_CONSUMERS, PUBLISH, REPLAY
+from support_service.redis_client.limited_parser import limited_parser
 from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import RecordOperation, discard_operation, redis_pool_usage
 
@@ -31,6 +32,8 @@ GROUP = "support-service"
 CONNECTIONS = 16
 EVENT_FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
 ERROR_REPLY = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
+# Errors of an operation. The last four are of an answer of another form: redis-py takes its form for granted.
+FAILURES = (RedisError, OSError, ValueError, TypeError, AttributeError, LookupError)
 
 
 class RedisBroker:
@@ -46,6 +49,7 @@ class RedisBroker:
         self._timings = timings
         self._pool = redis.BlockingConnectionPool.from_url(
             url,
+            parser_class=limited_parser(url),
             timeout=timings.timeout,
             socket_timeout=timings.timeout,
             socket_connect_timeout=timings.timeout,
@@ -60,13 +64,13 @@ class RedisBroker:
     async def publish(
         self, stream: str, events: Sequence[str | bytes], *, max_length: int, fence: int = 0, trim: bool = True
     ) -> None:
-        with self._operation("XADD"):
+        async with self._operation("XADD"):
             await self._publish_script(keys=[stream, f"{stream}:fence"], args=[fence, max_length, int(trim), *events])
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
         # The socket timeout must exceed the time the server blocks, or a quiet stream would look like a dead server.
         block_seconds = min(wait, self._timings.timeout / 2)
-        with self._operation(""):
+        async with self._operation(""):
             answer = await self._with_group(
                 stream,
                 lambda: self._redis.xreadgroup(
@@ -79,7 +83,7 @@ class RedisBroker:
         self, stream: str, consumer: str, *, count: int, min_idle: float, isolate_after: int
     ) -> list[Delivery]:
         min_idle_ms = max(0, round(min_idle * 1000))
-        with self._operation("XCLAIM"):
+        async with self._operation("XCLAIM"):
             pending = await self._with_group(
                 stream,
                 lambda: self._redis.xpending_range(
@@ -95,21 +99,21 @@ class RedisBroker:
             return _deliveries(entries, tries)
 
     async def renew_claim(self, stream: str, consumer: str, delivery: Delivery) -> None:
-        with self._operation("XCLAIM"):
+        async with self._operation("XCLAIM"):
             await self._redis.xclaim(stream, GROUP, consumer, 0, [delivery.id], justid=True)  # JUSTID counts no try
 
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         if ids:
-            with self._operation("XACK"):
+            async with self._operation("XACK"):
                 await self._redis.xack(stream, GROUP, *ids)
 
     async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
-        with self._operation("XADD"):
+        async with self._operation("XADD"):
             arguments: list[Any] = [GROUP, delivery.id, delivery.event, reason, delivery.tries, at]
             await self._dead_letter_script(keys=[stream, _dead_letter_stream(stream)], args=arguments)
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
-        with self._operation("XRANGE"):
+        async with self._operation("XRANGE"):
             entries = await self._redis.xrange(
                 _dead_letter_stream(stream), min=f"({after}" if after else "-", count=count
             )
@@ -117,13 +121,13 @@ class RedisBroker:
 
     async def last_dead_letter(self, stream: str) -> str | None:
         """Return the id of the newest dead letter, or None."""
-        with self._operation("XRANGE"):
+        async with self._operation("XRANGE"):
             entries = await self._redis.xrevrange(_dead_letter_stream(stream), count=1)
         return entries[0][0].decode() if entries else None
 
     async def entries(self, stream: str, count: int, after: str = "") -> list[Delivery]:
         """Return up to `count` entries of a stream, oldest first, starting after the id `after`."""
-        with self._operation("XRANGE"):
+        async with self._operation("XRANGE"):
             found = await self._redis.xrange(stream, min=f"({after}" if after else "-", count=count)
         return _deliveries(found, {})
 
@@ -131,22 +135,22 @@ class RedisBroker:
         """Remove entries from a stream. Return the number removed."""
         if not ids:
             return 0
-        with self._operation("XDEL"):
+        async with self._operation("XDEL"):
             return int(await self._redis.xdel(stream, *ids))
 
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         if not ids:
             return 0
-        with self._operation("XADD"):
+        async with self._operation("XADD"):
             return int(await self._replay_script(keys=[stream, _dead_letter_stream(stream)], args=list(ids)))
 
     async def delete_dead_letters(self, stream: str, ids: Collection[str]) -> int:
         """Delete dead letters. Return the number deleted."""
-        with self._operation(""):  # not measured: only the command line uses it
+        async with self._operation(""):  # not measured: only the command line uses it
             return int(await self._redis.xdel(_dead_letter_stream(stream), *ids))
 
     async def trim(self, stream: str) -> None:
-        with self._operation("XTRIM"):
+        async with self._operation("XTRIM"):
             groups = await self._with_group(stream, lambda: self._redis.xinfo_groups(stream))
             if all(group["name"] != GROUP.encode() for group in groups):
                 return  # only other groups exist so far; our group has yet to read the entries they have read
@@ -162,7 +166,7 @@ class RedisBroker:
             )
 
     async def backlog(self, stream: str) -> StreamBacklog:
-        with self._operation("XINFO"):
+        async with self._operation("XINFO"):
             groups, dead = await asyncio.gather(
                 self._with_group(stream, lambda: self._redis.xinfo_groups(stream)),
                 self._redis.xlen(_dead_letter_stream(stream)),
@@ -194,14 +198,18 @@ class RedisBroker:
                 raise
         return await command()
 
-    @contextmanager
-    def _operation(self, name: str) -> Iterator[None]:
-        """Measure the command `name` (if not empty), and convert its errors to BrokerError."""
+    @asynccontextmanager
+    async def _operation(self, name: str) -> AsyncIterator[None]:
+        """Limit the time of an operation, measure it as the command `name` (if not empty), and raise BrokerError.
+
+        The time includes a new connection, whose commands each have the same timeout.
+        """
         started = perf_counter()
         error = ""
         try:
-            yield
-        except (RedisError, OSError, ValueError) as failure:
+            async with asyncio.timeout(self._timings.timeout):
+                yield
+        except FAILURES as failure:
             error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
             raise _as_broker_error(failure) from failure
         finally:
@@ -213,7 +221,7 @@ def _as_broker_error(failure: Exception) -> BrokerError:
     """Return the BrokerError for an error: FencedError or StreamFullError if PUBLISH replied so."""
     reply = ERROR_REPLY.search(str(failure)) if isinstance(failure, ResponseError) else None
     if reply is None:
-        return BrokerError(str(failure))
+        return BrokerError(str(failure) or type(failure).__name__)
     return FencedError(int(reply["fence"])) if reply["fence"] else StreamFullError("too many events are waiting")
 
 

@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError
 
 from support_service.core.background import cancel_all
+from support_service.redis_client.limited_parser import OversizedAnswer, limited_parser
 from support_service.telemetry.stores import redis_pool_usage
 from support_service.timeline.cache.base import CacheUnavailable, RedisCacheTimings
 
@@ -35,6 +36,7 @@ class RedisConnection:
         last_resort = timings.late_answer_timeout + timeout  # `run` limits how long callers wait
         self._pool = redis.ConnectionPool.from_url(
             url,
+            parser_class=limited_parser(url),
             socket_connect_timeout=last_resort,
             socket_timeout=last_resort,
             # An idle connection that was closed does not mean that Redis is unavailable, and a retry opens a new one. A
@@ -44,6 +46,7 @@ class RedisConnection:
         self.client = redis.Redis.from_pool(self._pool)
         self._running: set[asyncio.Future[Any]] = set()  # commands that Redis has not answered yet
         self._late: dict[asyncio.Future[Any], list[str]] = {}  # timed-out commands still running, with the keys read
+        self._suspects: list[str] = []  # keys of answers that were too large; one of their values is oversized
         self._fault: str | None = None  # why Redis is unavailable; None while it is available
         self._recovery: asyncio.Task[None] | None = None
 
@@ -55,12 +58,15 @@ class RedisConnection:
     async def run(self, command: Awaitable[Any], keys: list[str]) -> Any:
         """Return the answer if it arrives within the timeout; otherwise raise TimeoutError and let the command run.
 
-        `keys` are the keys that it reads with its last MGET: oversized values of a late answer are deleted.
+        `keys` are the keys that it reads: oversized values of a late or oversized answer are deleted.
         """
         running = self._start(command)
         try:
             if await self._is_done_in_time(running):
                 return running.result()
+        except OversizedAnswer:
+            self._suspects += keys
+            raise
         except asyncio.CancelledError:
             running.cancel()
             raise
@@ -124,23 +130,30 @@ class RedisConnection:
         log.warning("Redis is available again")
 
     async def _collect_late(self) -> None:
-        """Collect the late answers, and delete oversized values: each read of one would be late again."""
+        """Wait for the late answers, and delete oversized values: each read of one would fail again."""
         late, self._late = self._late, {}
-        limit = self._timings.max_value_bytes
         if late:
             await asyncio.wait(late, timeout=self._timings.late_answer_timeout)
-        for running, keys in late.items():
+        for running in late:
             running.cancel()
-            if not keys or not running.done() or running.cancelled() or running.exception():
-                continue
-            values = running.result()[-1]
-            if isinstance(values, Exception):  # pragma: no cover - it was late, and Redis refused it as well
-                continue
-            oversized = [key for key, value in zip(keys, values, strict=True) if value and len(value) > limit]
-            if oversized:
-                log.warning("%d values of more than %d bytes are removed from Redis", len(oversized), limit)
-                with suppress(RedisError, OSError):
-                    await self.client.delete(*oversized)
+        keys, self._suspects = [*self._suspects, *(key for keys in late.values() for key in keys)], []
+        if keys:
+            with suppress(RedisError, OSError):
+                async with asyncio.timeout(self._timings.late_answer_timeout):
+                    await self._delete_oversized(keys)
+
+    async def _delete_oversized(self, keys: list[str]) -> None:
+        limit = self._timings.max_value_bytes
+        pipeline = self.client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.strlen(key)
+        lengths = await pipeline.execute(raise_on_error=False)  # an error for a key of another type
+        oversized = [
+            key for key, length in zip(keys, lengths, strict=True) if isinstance(length, int) and length > limit
+        ]
+        if oversized:
+            log.warning("%d values of more than %d bytes are removed from Redis", len(oversized), limit)
+            await self.client.delete(*oversized)
 
 
 def _retrieve_exception(running: asyncio.Future[Any]) -> None:

@@ -1,0 +1,59 @@
+"""Parsers of Redis answers with a limit on the size of an answer.
+
+Without it, redis-py receives as much as an answer announces, for as long as it takes. It occupies the event loop with
+that, although nobody waits for the answer any more.
+"""
+
+from typing import Any
+
+from redis._parsers import BaseParser, _AsyncRESP2Parser, _AsyncRESP3Parser
+from redis.asyncio.connection import parse_url
+from redis.exceptions import InvalidResponse
+
+# Bytes of one answer, which may have several values: the largest are of a batch of cached timelines, and of 100 events
+# of 256 KiB each.
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+ELEMENT_COST = 2048  # bytes that each element of an answer counts besides its value: it takes time to parse
+
+
+class OversizedAnswer(InvalidResponse):
+    """An answer that exceeds `MAX_ANSWER_BYTES`, or is nested too deep. redis-py closes its connection."""
+
+
+class _Limit:
+    """Limits what a parser reads for one answer. Its base is a parser of redis-py, which reads by these methods."""
+
+    _bytes_left = MAX_ANSWER_BYTES
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        self._bytes_left = MAX_ANSWER_BYTES
+        try:
+            return await super().read_response(*arguments, **options)  # type: ignore[misc]
+        except RecursionError as failure:
+            raise OversizedAnswer("an answer that is nested too deep") from failure
+
+    async def _read(self, length: int) -> bytes:
+        self._take(length)
+        return await super()._read(length)  # type: ignore[misc,no-any-return]
+
+    async def _readline(self) -> bytes:
+        self._take(ELEMENT_COST)
+        return await super()._readline()  # type: ignore[misc,no-any-return]
+
+    def _take(self, size: int) -> None:
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            raise OversizedAnswer(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+
+
+class _LimitedRESP2(_Limit, _AsyncRESP2Parser):
+    """The parser of protocol version 2."""
+
+
+class _LimitedRESP3(_Limit, _AsyncRESP3Parser):
+    """The parser of protocol version 3, which redis-py uses by default."""
+
+
+def limited_parser(url: str) -> type[BaseParser]:
+    """Return the parser class for a connection pool of this URL."""
+    return _LimitedRESP2 if str(parse_url(url).get("protocol")) == "2" else _LimitedRESP3
