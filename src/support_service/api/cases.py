@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from support_service.api.case_presenter import add_timeline, set_attachment_urls
+from support_service.api.case_presenter import add_own_timeline, add_timeline, set_attachment_urls
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
@@ -33,10 +33,12 @@ async def open_case(call: Call, body: NewCase) -> Reply[Case]:
     """Open a case, optionally with its first message.
 
     `Location` and `id` identify the new case. The references in `context` are looked up in the order, payment and
-    fulfillment services whenever the timeline is read. Unknown fields are ignored.
+    fulfillment services whenever the timeline is read; `timeline` of this response has the case's own entries only:
+    context and message. Unknown fields are ignored.
     """
     case = await call.services.cases.open_case(call.write_origin, body)
     LOG_CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
+    add_own_timeline(call.services, case)
     return Reply(case, {"Location": f"{CASES}/{case.id}", **etag_header(call, case)})
 
 

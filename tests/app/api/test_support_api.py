@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from tests.conftest import both_databases
-from tests.support.calls import add_message, expect_problem, open_case, read_case
+from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
 
 pytestmark = both_databases
 CASES_CREATED = "support_ticket_created_total"
@@ -61,12 +61,12 @@ async def test_case_is_opened_as_sent(client, metrics):
         assert response.headers["Location"] == f"/support/cases/{case['id']}"
     assert case.keys() == DETAIL_FIELDS
     assert {name: case[name] for name in NEW_CASE} == NEW_CASE
-    assert (case["status"], case["messages"], case["timeline"], case["attachments"]) == ("open", [], [], [])
+    assert (case["status"], case["messages"], case["attachments"]) == ("open", [], [])
     assert case["timelineSources"].keys() == {"order", "payment", "fulfillment"}
     assert UUID(case["id"])
     assert datetime.fromisoformat(case["createdAt"]).tzinfo
     async with client.get(response.headers["Location"]) as reread:
-        assert await reread.json() == case
+        assert await reread.json() == case | {"timeline": []}
     assert metrics.nonzero(CASES_CREATED) == {"email": 1}
     assert metrics.nonzero(MESSAGES_ADDED) == {}
 
@@ -79,7 +79,7 @@ async def test_case_is_opened_with_a_first_message(client, metrics):
     assert message.keys() == MESSAGE_FIELDS
     assert {name: message[name] for name in first} == first
     assert (message["ticketId"], message["attachmentUri"]) == (case["id"], None)
-    assert await read_case(client, case) == case
+    assert await read_case(client, case) == case | {"timeline": []}
     assert metrics.nonzero(MESSAGES_ADDED) == {"customer": 1}
 
 
@@ -195,6 +195,26 @@ async def test_case_is_closed_with_an_optional_message(client, metrics):
     assert [(each["authorType"], each["message"]) for each in detail["messages"]] == [("bot", "Solved")]
     assert metrics.nonzero(STATUS_CHANGES) == {"closed": 1}
     assert metrics.nonzero(MESSAGES_ADDED) == {"bot": 1}
+
+
+@pytest.mark.usefixtures("upstream_services")
+async def test_opened_and_closed_case_has_its_own_entries_as_timeline(client, orders, payments, shipments):
+    """No service is asked, which `timelineSources` says. A GET without `includeTimeline` has no timeline."""
+    context = [{"type": "order", "orderId": "ORD-1"}, {"type": "note", "timestamp": "2026-01-01T00:00:00Z"}]
+    opened = await open_case(client, context=context, initialMessage={"authorType": "customer", "message": "Late"})
+    assert [entry["type"] for entry in opened["timeline"]] == ["note", "order", "conversation"]
+    file = await upload(client, opened, filename="a.txt")
+    async with client.post(f"/support/cases/{opened['id']}/close", json={"message": "Bye"}) as response:
+        closed = await response.json()
+    assert [entry.get("message", entry.get("uri")) for entry in closed["timeline"]] == [
+        *(None, None, "Late"),
+        *(file["uri"], "Bye"),
+    ]
+    for case in (opened, closed):
+        sources = {(each["status"], each["reason"]) for each in case["timelineSources"].values()}
+        assert sources == {("none", "timeline not requested")}
+    assert orders.calls + payments.calls + shipments.calls == []
+    assert (await read_case(client, opened))["timeline"] == []
 
 
 async def test_workload_counts_the_cases_of_an_agent_by_status(client):

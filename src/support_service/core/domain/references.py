@@ -19,7 +19,7 @@ class SourceStatus(TypedDict):
 
     `fresh`: from a new call; `cached`: from an earlier call; `stale`: an expired earlier answer, because the call
     failed or the source is switched off; `unavailable`: the call failed, and the part is incomplete; `off`: not
-    configured; `none`: the case has no reference, or the timeline was not requested. The age is in seconds.
+    configured; `none`: the case has no reference, or this response asked no service. The age is in seconds.
     """
 
     status: Literal["fresh", "cached", "stale", "unavailable", "off", "none"]
