@@ -6,9 +6,12 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
+from support_service.core.domain.case_vocabulary import CHANNELS
+from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.ids import LENGTH
 from support_service.database import Reader, Transaction
 from support_service.database.tables import messages, ticket_references, tickets
+from support_service.telemetry.labels import OTHER, known_or_other
 
 ERASED_TEXT = "[erased]"
 ERASED_MESSAGE_BYTES = 256  # size counted for an erased message, in bytes of JSON
@@ -17,6 +20,8 @@ ERASED_MESSAGE_BYTES = 256  # size counted for an erased message, in bytes of JS
 REPLACED_MEMBERS = frozenset({"subject", "message", "filename"})
 REMOVED_MEMBERS = frozenset({"description", "customerId", "attachmentUri", "metadata", "sentiment", "uri", "sha256"})
 EMPTIED_MEMBERS = frozenset({"context", "tags"})
+# Members that clients choose freely. A known value says nothing about a person and stays; any other becomes `other`.
+KNOWN_VALUES = {"channel": CHANNELS, "contentType": KNOWN_CONTENT_TYPES}
 
 
 def tombstone_of(customer_id: str) -> str:
@@ -47,6 +52,8 @@ def _erased_member(name: str, value: Any) -> Any:
         return "" if name in ("uri", "sha256") and value is not None else None
     if name in EMPTIED_MEMBERS:
         return []
+    if name in KNOWN_VALUES:
+        return known_or_other(value, KNOWN_VALUES[name])
     return ERASED_TEXT if name in REPLACED_MEMBERS else _erased(value)
 
 
@@ -70,6 +77,7 @@ async def erase_case(tx: Transaction, case_id: str, mark: str) -> int:
             subject=ERASED_TEXT,
             description=None,
             customer_id=mark,
+            channel=sa.case((tickets.c.channel.in_(KNOWN_VALUES["channel"]), tickets.c.channel), else_=OTHER),
             context=[],
             tags=[],
             search_text="",

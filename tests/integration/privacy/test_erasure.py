@@ -57,13 +57,14 @@ async def two_cases(client):
         client,
         subject=f"{WORD}'s parcel",
         description=f"I am {WORD}",
+        channel=f"the phone of {WORD}",
         customerId=CUSTOMER,
         context=[{"type": "order", "orderId": f"ORD-{WORD}"}, {"note": WORD}],
         tags=[WORD],
         initialMessage={"authorType": "customer", "message": f"{WORD} speaking", "metadata": {"name": WORD}},
     )
     await add_message(client, case, f"Dear {WORD}", sentiment=WORD, attachmentUri=f"https://files.test/{WORD}")
-    await upload(client, case, FILES[0], filename=f"{WORD}.txt")
+    await upload(client, case, FILES[0], filename=f"{WORD}.txt", content_type=f"application/{WORD}")
     removed = await upload(client, case, FILES[1], filename=f"{WORD}-2.txt")
     async with client.delete(f"/support/cases/{case['id']}/attachments/{removed['id']}") as response:
         assert response.status == 204
@@ -124,6 +125,7 @@ async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, 
     assert await read_case(client, other) == before
     erased = await read_case(client, case)
     assert (erased["customerId"], erased["status"], len(erased["messages"])) == (None, "open", 2)
+    assert erased["channel"] == "other"
     (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes).where(tickets.c.id == case["id"]))
     assert counted == 2 * ERASED_MESSAGE_BYTES
     assert all(abs(len(to_json(message)) - ERASED_MESSAGE_BYTES) < 16 for message in erased["messages"])
