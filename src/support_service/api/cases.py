@@ -1,5 +1,7 @@
 """Cases: open, list, read, change, delete."""
 
+from datetime import datetime
+
 from pydantic import Field
 
 from support_service.api.case_presenter import add_own_timeline, add_timeline, set_attachment_urls
@@ -94,8 +96,8 @@ async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> R
     """
     files, removed = call.services.attachments, list[StoredAttachment]()
 
-    async def remove_files(work: UnitOfWork) -> None:
-        removed.extend(await files.remove_all(work, case_id))
+    async def remove_files(work: UnitOfWork, at: datetime) -> None:
+        removed.extend(await files.remove_all(work, case_id, at))
 
     await call.services.cases.remove_synthetic(call.write_origin, case_id, remove_files, expected)
     await files.delete_bytes(removed)

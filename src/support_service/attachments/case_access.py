@@ -4,14 +4,18 @@ from support_service.attachments import store
 from support_service.attachments.store import CaseForUpload
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, case_not_found
-from support_service.core.optimistic_lock import ExpectedVersions, expect_version
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.idempotency.unit_of_work import UnitOfWork
 
 
-async def lock_visible_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions) -> CaseForUpload:
-    """Lock the case and increment its version. Raises NotFound and VersionConflict."""
-    case = require_visible(work.origin.principal, case_id, await store.lock_case_and_bump_version(work.tx, case_id))
-    expect_version(case.version - 1, expected)
+async def lock_visible_case(
+    work: UnitOfWork, case_id: str, expected: ExpectedVersions, *, visibility: str
+) -> CaseForUpload:
+    """Lock the case and increment its version, for a change of a file. Raises NotFound and VersionConflict."""
+    principal = work.origin.principal
+    locked = await store.lock_case_and_bump_version(work.tx, case_id, internal=visibility == "internal")
+    case = require_visible(principal, case_id, locked)
+    expect_version(visible_version(principal, case.version, case.internal_changes) - 1, expected)
     return case
 
 

@@ -20,10 +20,10 @@ async def remove_attachments(
     removed = await store.remove(work.tx, ids, reason, at) if ids else []
     if public_url is not None:
         events = [
-            (each.ticket_id, {"changeType": "attachment.removed", "attachment": attachment_view(each, public_url)})
+            (each.ticket_id, at, {"changeType": "attachment.removed", "attachment": attachment_view(each, public_url)})
             for each in removed
         ]
-        await outbox.append_all(work.tx, outbox.CASE_UPDATED, at, events)
+        await outbox.append_all(work.tx, outbox.CASE_UPDATED, events)
     await audit_removal(work, removed, reason, at)
     await ledger.subtract(work.tx, removed)
     return removed
@@ -34,8 +34,9 @@ async def audit_removal(work: UnitOfWork, removed: Sequence[StoredAttachment], r
     changed = [
         (
             each.ticket_id,
+            at,
             {name: (value, None) for name, value in audit_fields(each).items()} | {"reason": (None, reason)},
         )
         for each in removed
     ]
-    await audit.record_all(work, "attachment.removed", at, changed)
+    await audit.record_all(work, "attachment.removed", changed)

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime
 
 from support_service.attachments import garbage_queries, store
 from support_service.attachments.backlog import AttachmentBacklog
@@ -21,12 +23,12 @@ from support_service.attachments.store import CaseForUpload
 from support_service.attachments.upload.slots import UploadSlots
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
 from support_service.audit import log as audit
-from support_service.core.clock import utc_now
+from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, NotFound, Unavailable
 from support_service.core.ids import is_valid_id, new_id
-from support_service.core.optimistic_lock import ExpectedVersions, expect_version
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version, version_conflict, visible_version
 from support_service.database import Database
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
@@ -83,7 +85,7 @@ class AttachmentService:
         """
         case = await self.get_case(principal, case_id)
         require_accepting_files(principal, case)
-        expect_version(case.version, expected_versions)
+        expect_version(visible_version(principal, case.version, case.internal_changes), expected_versions)
         if case.files >= self._limits.max_files_per_case:
             raise self._case_full()
 
@@ -126,7 +128,7 @@ class AttachmentService:
         committing = False
         try:
             async with unit_of_work(self._database, origin) as work:
-                totals, channel = await self._insert(work, attachment, expected_versions)
+                attachment, totals, channel = await self._insert(work, attachment, expected_versions)
                 committing = True
         except BaseException as failure:
             # A failed commit may have succeeded, and then a row names the file; a lost claim prevents the commit.
@@ -187,19 +189,22 @@ class AttachmentService:
         """
         attachment = await self.get(origin.principal, case_id, attachment_id)
         async with unit_of_work(self._database, origin) as work:
-            case = await lock_visible_case(work, case_id, expected_versions)
-            removed = await remove_attachments(work, [attachment.id], "request", utc_now(), public_url=self._public_url)
-            if not removed:
-                # Another request deleted it first. The rollback leaves nothing changed.
+            case = await lock_visible_case(work, case_id, expected_versions, visibility=attachment.visibility)
+            at = time_after(case.latest)
+            removed = await remove_attachments(work, [attachment.id], "request", at, public_url=self._public_url)
+            # After an error the rollback leaves nothing changed.
+            if not removed:  # another request deleted it first
                 raise _attachment_not_found(attachment_id)
+            if removed[0].visibility != attachment.visibility:  # a message has shown or hidden it since it was read
+                raise version_conflict()
         if case.channel != SYNTHETIC:
             self._instruments.attachment_deleted.add(1, {"reason": "request"})
         await self.delete_bytes(removed)
 
-    async def remove_all(self, work: UnitOfWork, case_id: str) -> list[StoredAttachment]:
+    async def remove_all(self, work: UnitOfWork, case_id: str, at: datetime) -> list[StoredAttachment]:
         """Delete the attachments of a case that `work` has locked. After the commit, call `delete_bytes`."""
         ids = [attachment.id for attachment in await store.list_by_case(work.tx, case_id)]
-        return await remove_attachments(work, ids, "request", utc_now(), public_url=None)
+        return await remove_attachments(work, ids, "request", at, public_url=None)
 
     async def delete_bytes(self, removed: Iterable[StoredAttachment]) -> None:
         """Delete the bytes of removed attachments. If that fails, the garbage collection deletes them later."""
@@ -230,15 +235,18 @@ class AttachmentService:
 
     async def _insert(
         self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions
-    ) -> tuple[FileTotals, str]:
+    ) -> tuple[StoredAttachment, FileTotals, str]:
         """Insert an attachment's row, its event and its audit entry.
 
-        Return the content of its storage after the insert, and the channel of the case.
+        Return the attachment with the time of the insert, the content of its storage after the insert, and the channel
+        of the case.
         """
-        case = await lock_visible_case(work, attachment.ticket_id, expected_versions)
+        visibility = attachment.visibility
+        case = await lock_visible_case(work, attachment.ticket_id, expected_versions, visibility=visibility)
         require_accepting_files(work.origin.principal, case)
+        at = time_after(case.latest)
+        attachment = replace(attachment, created_at=at)
         view = attachment_view(attachment, self._public_url)
-        at = attachment.created_at
         await outbox.append_event(
             work.tx, attachment.ticket_id, outbox.CASE_UPDATED, at, changeType="attachment.added", attachment=view
         )
@@ -247,7 +255,7 @@ class AttachmentService:
         totals = await store.add(work.tx, attachment, self._limits.max_files_per_case)
         if totals is None:
             raise self._case_full()
-        return totals, case.channel
+        return attachment, totals, case.channel
 
     def _case_full(self) -> Conflict:
         limit = self._limits.max_files_per_case

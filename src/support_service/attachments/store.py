@@ -13,6 +13,7 @@ from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.core.domain.principals import CaseOwnership
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
+from support_service.database.json_projections import LATEST_CHANGE
 from support_service.database.tables import attachment_deletions, attachments, tickets
 
 OWNER_NAMES = [field.name for field in fields(CaseOwnership)]
@@ -25,7 +26,11 @@ BY_ID = compiled(
     .join(tickets, tickets.c.id == attachments.c.ticket_id)
     .where(attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id"))
 )
-_CASE_COLUMNS = (*OWNER, tickets.c.channel, tickets.c.status, tickets.c.version)
+_CASE_COLUMNS = (
+    *OWNER,
+    *(tickets.c.channel, tickets.c.status, tickets.c.version, tickets.c.internal_changes),
+    LATEST_CHANGE.label("latest"),
+)
 _CASE_BY_ID = tickets.c.id == sa.bindparam("case_id")
 _FILE_COUNT = sa.select(sa.func.count()).select_from(attachments)
 SELECT_CASE = compiled(
@@ -36,7 +41,10 @@ SELECT_CASE = compiled(
 LOCK_CASE = compiled(
     tickets.update()
     .where(_CASE_BY_ID)
-    .values(version=tickets.c.version + sa.literal_column("1"))
+    .values(
+        version=tickets.c.version + sa.literal_column("1"),
+        internal_changes=tickets.c.internal_changes + sa.bindparam("internal", type_=sa.Integer()),
+    )
     .returning(*_CASE_COLUMNS)
 )
 # The INSERT itself counts the files, so that it sees all files added while its transaction waited for the case.
@@ -58,12 +66,17 @@ OLDEST = sa.select(sa.func.min(attachments.c.created_at).label("created_at")).wh
 
 
 class CaseForUpload(NamedTuple):
-    """The fields of a case that attachment operations need."""
+    """The fields of a case that attachment operations need.
+
+    `internal_changes` is the number of changes that customers can't see, `latest` the time of the last change.
+    """
 
     owner: CaseOwnership
     channel: str
     status: str
     version: int
+    internal_changes: int
+    latest: datetime
     files: int = 0  # counted by `get_case` only
 
 
@@ -87,9 +100,12 @@ async def get_case(reader: Reader, case_id: str) -> CaseForUpload | None:
     return _to_case(row, files=row.files) if row else None
 
 
-async def lock_case_and_bump_version(tx: Transaction, case_id: str) -> CaseForUpload | None:
-    """Increment a case's version and lock the case until `tx` ends. Return None if it does not exist."""
-    row = await tx.fetch_one(LOCK_CASE, {"case_id": case_id})
+async def lock_case_and_bump_version(tx: Transaction, case_id: str, *, internal: bool = False) -> CaseForUpload | None:
+    """Increment a case's version and lock the case until `tx` ends. Return None if it does not exist.
+
+    `internal` says that the change concerns internal files only, so that customers see no new version.
+    """
+    row = await tx.fetch_one(LOCK_CASE, {"case_id": case_id, "internal": int(internal)})
     return _to_case(row) if row else None
 
 
@@ -176,4 +192,4 @@ def _to_owner(row: Row) -> CaseOwnership:
 
 
 def _to_case(row: Row, files: int = 0) -> CaseForUpload:
-    return CaseForUpload(_to_owner(row), row.channel, row.status, row.version, files)
+    return CaseForUpload(_to_owner(row), row.channel, row.status, row.version, row.internal_changes, row.latest, files)

@@ -30,13 +30,13 @@ MAX_ACTOR = 255  # characters
 
 async def record(work: UnitOfWork, case_id: str | None, action: Action, at: datetime, changes: FieldChanges) -> None:
     """Store an entry for one change, and note the changed case in the unit of work."""
-    await record_all(work, action, at, [(case_id, changes)])
+    await record_all(work, action, [(case_id, at, changes)])
 
 
 async def record_all(
-    work: UnitOfWork, action: Action, at: datetime, changed: Sequence[tuple[str | None, FieldChanges]]
+    work: UnitOfWork, action: Action, changed: Sequence[tuple[str | None, datetime, FieldChanges]]
 ) -> None:
-    """Store an entry for each of several changes, (case id, changes), and note the cases in the unit of work."""
+    """Store an entry for each of several changes, (case id, time, changes); note the cases in the unit of work."""
     if not changed:
         return
     principal = work.origin.principal
@@ -53,10 +53,10 @@ async def record_all(
             "request_id": work.origin.request_id,
             "changes": pydantic_core.to_json({**changes, **by} if by else changes, inf_nan_mode="null").decode(),
         }
-        for case_id, changes in changed
+        for case_id, at, changes in changed
     ]
     await store.add_entries(work.tx, entries)
-    for case_id, _ in changed:
+    for case_id, _, _ in changed:
         if case_id is not None:
             work.note_case(case_id)
 

@@ -12,12 +12,12 @@ from support_service.cases.model.case import Case, CaseSummary, Message, check_s
 from support_service.cases.model.requests import CaseChange, NewMessage
 from support_service.cases.policy import check_may_assign, check_may_write
 from support_service.cases.store import case_store
-from support_service.core.clock import utc_now
+from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, Status
 from support_service.core.errors import Conflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
-from support_service.core.optimistic_lock import ExpectedVersions, expect_version
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.database import Transaction
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork
@@ -27,13 +27,14 @@ AUDITED_AT_OPENING = ("status", "priority", "channel", "customer_id", "assigned_
 
 @dataclass(frozen=True, slots=True)
 class AddedMessage:
-    """An added message with its case's channel.
+    """An added message with its case's channel, and the case's version after it.
 
     `answered_after` is the time from opening to the first agent message in seconds, None for all other messages.
     """
 
     message: Message
     channel: str
+    version: int
     answered_after: float | None
     reopened: tuple[CaseSummary, CaseSummary] | None = None  # the case before and after, if the message reopened it
 
@@ -70,29 +71,30 @@ async def append_message(
     """
     principal = work.origin.principal
     check_may_write(principal, new)
-    message = build_message(case_id, new, utc_now())
-    at, reopened = message.created_at, None
+    message, reopened = build_message(case_id, new, utc_now()), None
     state = await case_store.add_message(work.tx, message) if is_valid_id(case_id) else None
     if state is None or not principal.may_see(state):
         raise case_not_found(case_id)  # rolls the message back
-    expect_version(state.version - 1, expected)
+    expect_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
     if state.conversation_bytes > max_bytes:
         raise Conflict("case_full", "The conversation of this case is full; open another case.")
     if message.author_type == "customer" and not closing:
         expect_not_closed(state.status)
-        if state.status == "resolved":
-            before = await lock_case(work, case_id)
-            reopened = before, await change_fields(work, before, {"status": "open"})
+    recorded = _message_changes(message)
+    if await case_store.update_attachment_visibility(work.tx, message):
+        recorded = {**recorded, **_visibility_changes(message)}
+        if message.visibility == "internal":  # a file that customers saw is hidden from them
+            await case_store.count_as_public(work.tx, case_id)
     await outbox.append_event(
-        work.tx, case_id, outbox.CASE_UPDATED, at, changeType="conversation.added", conversation=message
+        work.tx, case_id, outbox.CASE_UPDATED, state.at, changeType="conversation.added", conversation=message
     )
-    visibility_changes = (
-        _visibility_changes(message) if await case_store.update_attachment_visibility(work.tx, message) else {}
-    )
-    await audit.record(work, case_id, "message.added", at, {**_message_changes(message), **visibility_changes})
-    first_answer = message.author_type == "agent" and state.answered_at == at
-    answered_after = (at - state.created_at).total_seconds() if first_answer else None
-    return AddedMessage(message, state.channel, answered_after, reopened)
+    await audit.record(work, case_id, "message.added", state.at, recorded)
+    if message.author_type == "customer" and not closing and state.status == "resolved":
+        before = await lock_case(work, case_id)
+        reopened = before, await change_fields(work, before, {"status": "open"})
+    first_answer = message.author_type == "agent" and state.answered_at == state.at
+    answered_after = (state.at - state.created_at).total_seconds() if first_answer else None
+    return AddedMessage(message, state.channel, state.version, answered_after, reopened)
 
 
 async def set_status(work: UnitOfWork, before: CaseSummary, status: Status, agent_id: str | None) -> CaseSummary:
@@ -113,7 +115,8 @@ async def change_fields(work: UnitOfWork, before: CaseSummary, changed: dict[str
     """Change the fields of a locked case and return it. Raises Conflict for a status change that is not allowed."""
     if "status" in changed:
         check_status_change(before.status, changed["status"])
-    after = before.model_copy(update=changed | {"updated_at": utc_now(), "version": before.version + 1})
+    at = time_after(before.updated_at)
+    after = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})
     await case_store.update(work.tx, after, changed)
     await _append_change_events(work.tx, before, after, changed)
     changes = {to_camel(name): (getattr(before, name), value) for name, value in changed.items()}
@@ -166,18 +169,20 @@ def _visibility_changes(message: Message) -> audit.FieldChanges:
 async def _append_change_events(
     tx: Transaction, before: CaseSummary, after: CaseSummary, fields: Iterable[str]
 ) -> None:
-    """Append the events of a change to the outbox: one for the status, and one for all other fields together."""
-    if before.status != after.status:
-        closes = after.status == "closed"
-        kind = outbox.CASE_CLOSED if closes else outbox.CASE_UPDATED
-        change = {} if closes else {"changeType": "status.changed"}
-        statuses = {"previousStatus": before.status, "currentStatus": after.status}
-        await outbox.append_event(tx, after.id, kind, after.updated_at, **change, **statuses)
+    """Append the events of a change: one for all fields but the status, one for the status, and one for a closing."""
     other_fields = sorted(to_camel(name) for name in set(fields) - {"status"})
     if other_fields:
         await outbox.append_event(
             tx, after.id, outbox.CASE_UPDATED, after.updated_at, changeType="case.changed", changedFields=other_fields
         )
+    if before.status == after.status:
+        return
+    statuses = {"previousStatus": before.status, "currentStatus": after.status}
+    await outbox.append_event(
+        tx, after.id, outbox.CASE_UPDATED, after.updated_at, changeType="status.changed", **statuses
+    )
+    if after.status == "closed":
+        await outbox.append_event(tx, after.id, outbox.CASE_CLOSED, after.updated_at, **statuses)
 
 
 def _is_same_json(before: object, after: object) -> bool:

@@ -6,7 +6,7 @@ from typing import Literal
 from support_service.audit import log as audit
 from support_service.cases.model.case import Message
 from support_service.cases.store import case_store
-from support_service.core.clock import utc_now
+from support_service.core.clock import time_after
 from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.ids import new_id
 from support_service.database import Database
@@ -49,7 +49,6 @@ class InboundEventHandler:
     async def _next_page(self, event: InboundEvent) -> int | None:
         """Add the message to the next page of cases; return their number, or None if the event is already applied."""
         assert event.data is not None  # noqa: S101 - the caller skips events of unknown types
-        at = utc_now()
         async with unit_of_work(self._database, SYSTEM_ORIGIN) as work:
             after = await inbox.begin_applying(work.tx, event)
             if after is None:
@@ -57,16 +56,18 @@ class InboundEventHandler:
             found = await case_store.lock_cases_with_references(
                 work.tx, event.data.references(), after, self._batch_size
             )
-            messages = [_message(case.id, event, at) for case in found]
+            messages = [_message(case.id, event, time_after(case.latest)) for case in found]
             await case_store.add_bot_messages(work.tx, messages)
             changes = [
-                (each.ticket_id, {"changeType": "conversation.added", "conversation": each}) for each in messages
+                (each.ticket_id, each.created_at, {"changeType": "conversation.added", "conversation": each})
+                for each in messages
             ]
-            await outbox.append_all(work.tx, outbox.CASE_UPDATED, at, changes)
+            await outbox.append_all(work.tx, outbox.CASE_UPDATED, changes)
             audit_changes = [
-                (each.ticket_id, {"messageId": (None, each.id), "authorType": (None, "bot")}) for each in messages
+                (each.ticket_id, each.created_at, {"messageId": (None, each.id), "authorType": (None, "bot")})
+                for each in messages
             ]
-            await audit.record_all(work, "message.added", at, audit_changes)
+            await audit.record_all(work, "message.added", audit_changes)
             more = len(found) == self._batch_size
             if more or after:  # most events need one page only, and their row is marked as applied from the start
                 await inbox.record_progress(work.tx, event, found[-1].seq if found else after, done=not more)

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from support_service.audit import log as audit
 from support_service.cases import changes
@@ -17,7 +18,7 @@ from support_service.cases.policy import (
 from support_service.cases.store import case_list
 from support_service.cases.store import case_store as store
 from support_service.core import pagination
-from support_service.core.clock import utc_now
+from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CHANNELS, SYNTHETIC
 from support_service.core.domain.principals import Principal
@@ -68,7 +69,8 @@ class CaseService:
 
     async def get_case(self, principal: Principal, case_id: str) -> Case:
         """Return a case with the messages and attachments that the principal may read. Raises NotFound."""
-        case = await store.get(self._database, case_id) if is_valid_id(case_id) else None
+        public = not principal.may_see_visibility("internal")
+        case = await store.get(self._database, case_id, public=public) if is_valid_id(case_id) else None
         if case is None or not principal.may_see(case):
             raise case_not_found(case_id)
         return redact_in_place(principal, case)
@@ -131,8 +133,11 @@ class CaseService:
             before = await changes.lock_case(work, case_id, expected)
             if last and last.author_type == "customer":
                 changes.expect_not_closed(before.status)
-            after = await changes.set_status(work, before, "closed", closing.assigned_agent_id)
             added = await self._append_message(work, case_id, last, closing=True) if last else None
+            if added:
+                at = added.message.created_at
+                before = before.model_copy(update={"updated_at": at, "version": added.version})
+            after = await changes.set_status(work, before, "closed", closing.assigned_agent_id)
             case = await store.get(work.tx, case_id)
         assert case is not None  # noqa: S101 - this transaction has changed it
         self._count_status(before, after)
@@ -161,21 +166,23 @@ class CaseService:
         self,
         origin: WriteOrigin,
         case_id: str,
-        remove_files: Callable[[UnitOfWork], Awaitable[None]],
+        remove_files: Callable[[UnitOfWork, datetime], Awaitable[None]],
         expected: ExpectedVersions = None,
     ) -> None:
         """Delete a synthetic case. Raises NotFound, VersionConflict, and Conflict for a case of another channel.
 
-        `remove_files` deletes the rows of its attachments first, in the same transaction.
+        `remove_files` deletes the rows of its attachments first, in the same transaction; it is called
+        with the time of the deletion.
         """
         async with unit_of_work(self._database, origin) as work:
             case = await changes.lock_case(work, case_id, expected)
             if case.channel != SYNTHETIC:
                 refusal = f"Only cases of the channel {SYNTHETIC!r} can be deleted; close this one instead."
                 raise Conflict("case_not_synthetic", refusal)
-            await remove_files(work)
+            at = time_after(case.updated_at)
+            await remove_files(work, at)
             await store.delete(work.tx, case_id)
-            await audit.record(work, case_id, "case.deleted", utc_now(), {"status": (case.status, None)})
+            await audit.record(work, case_id, "case.deleted", at, {"status": (case.status, None)})
 
     async def workload(self, principal: Principal, agent_id: str) -> Workload:
         """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.

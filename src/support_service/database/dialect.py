@@ -87,6 +87,26 @@ class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL function th
     inherit_cache = True
 
 
+class latest_time(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
+    """The later of two times, which must not be NULL."""
+
+    name = "latest_time"
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+class time_after(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
+    """The first argument, or if that is not later than the second, the first time that is not before the second.
+
+    On PostgreSQL this is one microsecond later. On SQLite, where a transaction takes its time while no other writes, it
+    is the second time itself.
+    """
+
+    name = "time_after"
+    type = UtcDateTime()
+    inherit_cache = True
+
+
 class search_matches(FunctionElement[bool]):  # noqa: N801 - reads as the SQL operator that it is
     """True if a case's search text contains every word of a query. Arguments: sequence column, text column, query.
 
@@ -160,6 +180,23 @@ def _(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(octets, "postgresql")
 def _(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
     return f"octet_length({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(latest_time, "sqlite")
+@compiles(time_after, "sqlite")
+def _(element: FunctionElement[datetime], compiler: SQLCompiler, **kw: Any) -> str:
+    return f"max({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(latest_time, "postgresql")
+def _(element: latest_time, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"greatest({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(time_after, "postgresql")
+def _(element: time_after, compiler: SQLCompiler, **kw: Any) -> str:
+    at, before = (compiler.process(part, **kw) for part in element.clauses)
+    return f"greatest({at}, {before} + interval '1 microsecond')"
 
 
 @compiles(search_matches, "sqlite")

@@ -7,10 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.database.dialect import json_object
+from support_service.database.dialect import json_object, latest_time
 from support_service.database.tables import tickets
 
-CASE_COLUMNS = {
+LATEST_CHANGE = latest_time(tickets.c.updated_at, sa.func.coalesce(tickets.c.internal_updated_at, tickets.c.updated_at))
+"""The time of the last change of a case, including internal notes."""
+
+CASE_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
     "id": tickets.c.id,
     "subject": tickets.c.subject,
     "description": tickets.c.description,
@@ -23,7 +26,7 @@ CASE_COLUMNS = {
     "context": tickets.c.context,
     "tags": tickets.c.tags,
     "createdAt": tickets.c.created_at,
-    "updatedAt": tickets.c.updated_at,
+    "updatedAt": LATEST_CHANGE,
 }
 
 

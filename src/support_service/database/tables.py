@@ -30,10 +30,12 @@ tickets = sa.Table(
     sa.Column("tags", JSON_VALUE, nullable=False),
     sa.Column("search_text", sa.Text, nullable=False),  # folded words of subject, description and customer
     sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),  # time of the last change that is not an internal note
+    sa.Column("internal_updated_at", UtcDateTime),  # time of the last internal note
     sa.Column("waiting_since", UtcDateTime),  # time of the customer's first message that no agent has answered
     sa.Column("answered_at", UtcDateTime),  # time of the first message of an agent
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),  # increments with every change
+    sa.Column("internal_changes", sa.Integer, nullable=False, server_default="0"),  # changes that customers can't see
     # Increments with each event of another service about the case: data cached in an older epoch is not current.
     sa.Column("timeline_epoch", sa.Integer, nullable=False, server_default="0"),
     sa.Column("conversation_bytes", sa.BigInteger, nullable=False, server_default="0"),  # size of its messages as JSON

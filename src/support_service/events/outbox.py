@@ -47,11 +47,11 @@ async def append_event(tx: Transaction, case_id: str, event_type: str, at: datet
 
 
 async def append_all(
-    tx: Transaction, event_type: str, at: datetime, changes: Sequence[tuple[str, Mapping[str, Any]]]
+    tx: Transaction, event_type: str, changes: Sequence[tuple[str, datetime, Mapping[str, Any]]]
 ) -> None:
-    """Write an event about each of several cases. `changes` holds (case id, data) pairs."""
+    """Write an event about each of several changes, each with its case id, time and data."""
     if changes:
-        await tx.execute(APPEND, [_parameters(case_id, event_type, at, data) for case_id, data in changes])
+        await tx.execute(APPEND, [_parameters(case_id, event_type, at, data) for case_id, at, data in changes])
 
 
 def _parameters(case_id: str, event_type: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from support_service.attachments.model import StoredAttachment
 from support_service.attachments.removal import audit_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
-from support_service.core.clock import utc_now
+from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.errors import NotFound
 from support_service.database import Database
@@ -123,16 +123,17 @@ class CustomerErasure:
     ) -> list[StoredAttachment]:
         """Erase a case in the database, within `work`. Return the removed files, whose bytes remain to be deleted."""
         tx = work.tx
-        await store.lock_case_and_bump_version(tx, case_id)
+        case = await store.lock_case_and_bump_version(tx, case_id)
+        at = time_after(case.latest) if case else utc_now()  # a synthetic case may be deleted meanwhile
         files = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
-        removed = await store.remove(tx, files, "erasure", utc_now()) if files else []
+        removed = await store.remove(tx, files, "erasure", at) if files else []
         await store.anonymise_deletions(tx, case_id, cases.ERASED_TEXT)
         messages = await cases.erase_case(tx, case_id, mark)
         result.add({"messages": messages, "files": len(removed)})
         result.add(await events.rewrite_stored_events(tx, case_id, cases.erase_event))
-        await audit_removal(work, removed, "erasure", utc_now())
+        await audit_removal(work, removed, "erasure", at)
         await idempotency_store.erase_case_responses(tx, case_id)
-        result.add({"auditEntries": await audit.erase_cases(work, [case_id], utc_now())})
+        result.add({"auditEntries": await audit.erase_cases(work, [case_id], at)})
         await ledger.subtract(tx, removed)
         return removed
 

@@ -69,8 +69,8 @@ async def test_every_change_is_recorded(client):
     async with client.post(f"{path}/messages", json=message) as response:
         assert response.status == 200
     assert [each["action"] for each in (await read_audit_page(client, case, limit="2"))["items"]] == [
-        "message.added",
         "case.reopened",
+        "message.added",
     ]
     file = await change("attachment.added", changes_of_added_file, "POST", f"{path}/attachments", data=form(b"x"))
     await change(
@@ -87,7 +87,7 @@ async def test_every_change_is_recorded(client):
     async with client.delete(path) as response:
         assert response.status == 204
     last = await read_audit_page(client, case, limit="3")
-    assert [each["action"] for each in last["items"]] == ["case.deleted", "message.added", "case.closed"]
+    assert [each["action"] for each in last["items"]] == ["case.deleted", "case.closed", "message.added"]
     assert "secret" not in str(await read_audit_page(client, case))
 
 

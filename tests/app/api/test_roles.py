@@ -292,6 +292,53 @@ async def test_each_view_of_a_case_has_its_own_etag(principals, own_case):
     await principals.read_json("customer", "POST", f"{path}/messages", json=MESSAGE, headers={"If-Match": now})
 
 
+async def customer_view(principals, case):
+    """Return everything that a customer can read of their case: bodies and tags."""
+    path, seen = f"/support/cases/{case}", []
+    for where in (path, f"{path}?includeTimeline=true", f"{path}/attachments", "/support/cases"):
+        async with principals.request("customer", "GET", where) as response:
+            tag = response.headers.get("ETag", "")
+            # The tag of a case with its timeline is its version and a random part.
+            seen.append((await response.text(), tag.partition(".")[0], response.headers["Content-Length"]))
+    return seen
+
+
+@both_databases
+async def test_customer_can_not_tell_that_internal_notes_and_files_exist(principals, own_case, case_files):
+    """Bodies, times and ETags stay the same, and an ETag from before is valid in If-None-Match and If-Match."""
+    case, path = own_case[0], f"/support/cases/{own_case[0]}"
+    async with principals.request("customer", "GET", path) as response:
+        known = response.headers["ETag"]
+    before = await customer_view(principals, case)
+    staff = await principals.read_json("agent", "GET", path)
+    uri = await case_files.add("secret.txt", "internal")
+    await case_files.mention("agent", "internal", uri)
+    async with principals.request("agent", "DELETE", uri.rpartition("/")[0]) as response:
+        assert response.status == 204
+    assert await customer_view(principals, case) == before
+    assert (await principals.read_json("agent", "GET", path))["updatedAt"] > staff["updatedAt"]
+    async with principals.request("customer", "GET", path, headers={"If-None-Match": known}) as response:
+        assert response.status == 304
+    for where, sent in (("attachments", lambda: {"data": form(b"x")}), ("messages", lambda: {"json": MESSAGE})):
+        async with principals.request("customer", "GET", path) as response:
+            tag = response.headers["ETag"]
+        await case_files.mention("agent", "internal", None)
+        wrong = principals.request("customer", "POST", f"{path}/{where}", headers={"If-Match": '"99"'}, **sent())
+        await expect_problem(await wrong, 412, "case_changed")
+        await principals.read_json("customer", "POST", f"{path}/{where}", headers={"If-Match": tag}, **sent())
+    assert await customer_view(principals, case) != before
+
+
+@both_databases
+async def test_hiding_a_file_is_a_change_that_the_customer_sees(principals, own_case, case_files):
+    """An ETag from before the note that hid the file is no 304."""
+    uri = await case_files.add("plain.txt")
+    before = await customer_view(principals, own_case[0])
+    await case_files.mention("agent", "internal", uri)
+    after = await customer_view(principals, own_case[0])
+    assert [tag for _, tag, _ in after[:2]] != [tag for _, tag, _ in before[:2]]
+
+
 @both_databases
 async def test_retry_reveals_nothing_of_a_case_that_left_the_scope(principals, own_case):
     """An agent who lost the case gets 404, and the stored response once the case is theirs again."""

@@ -20,5 +20,5 @@ async def test_references_are_read_once_per_event(database, add_cases):  # noqa:
     async with database.transaction() as tx:
         found = await store.lock_cases_with_references(tx, [("order", "o-7"), ("shipment", "s-7")], 0, 100)
         (read,) = await tx.fetch_one(READ)
-    assert [case_id for _, case_id, _ in found] == ["case-7"]
+    assert [case.id for case in found] == ["case-7"]
     assert read <= cases

@@ -16,7 +16,7 @@ from support_service.events import lease_store, outbox_store
 from support_service.events.component import EventTimings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, add_message, eventually, open_case, read_case, upload
-from tests.support.events.fixtures import outbox_is_empty, read_published, wait_for_events
+from tests.support.events.fixtures import outbox_is_empty, read_published, shipment_event, wait_for_events
 from tests.support.timings import SHORT_LEASE, patient_timings
 
 
@@ -59,19 +59,20 @@ async def test_each_change_is_an_event(client, stream):
         client, context={"type": "order", "id": 7}, initialMessage={"authorType": "agent", "message": "Hi"}
     )
     file = await change(client, case)
-    events = await wait_for_events(stream, 9)
+    events = await wait_for_events(stream, 10)
     assert [(event["type"].split(".")[2], event["data"].get("changeType")) for event in events] == [
         ("opened", None),
         ("updated", "conversation.added"),
         ("updated", "attachment.added"),
         ("updated", "attachment.removed"),
-        ("updated", "status.changed"),
         ("updated", "case.changed"),
         ("updated", "status.changed"),
-        ("closed", None),
+        ("updated", "status.changed"),
         ("updated", "conversation.added"),
+        ("updated", "status.changed"),
+        ("closed", None),
     ]
-    assert len({event["id"] for event in events}) == 9
+    assert len({event["id"] for event in events}) == 10
     for event in events:
         read = JSONFormat().read(CloudEvent, json.dumps(event).encode())
         assert (read.get_subject(), read.get_source()) == (case["id"], "/support-service")
@@ -84,16 +85,49 @@ async def test_each_change_is_an_event(client, stream):
     assert events[0]["data"]["initialMessage"] == case["messages"][0]
     assert events[1]["data"]["conversation"] == detail["messages"][1]
     assert events[2]["data"]["attachment"] == events[3]["data"]["attachment"] == file
-    assert events[5]["data"]["changedFields"] == ["subject", "tags"]
-    assert [(event["data"].get("previousStatus"), event["data"].get("currentStatus")) for event in events[6:8]] == [
-        ("pending", "resolved"),
-        ("resolved", "closed"),
-    ]
+    assert events[4]["data"]["changedFields"] == ["subject", "tags"]
+    statuses = [(event["data"].get("previousStatus"), event["data"].get("currentStatus")) for event in events[5:]]
+    closing = ("resolved", "closed")
+    assert statuses == [("open", "pending"), ("pending", "resolved"), (None, None), closing, closing]
     assert events[0]["data"]["ticket"]["status"] == "open"
     ticket = events[-1]["data"]["ticket"]
     assert set(ticket) == set(detail) - {"messages", "timeline", "attachments", "timelineSources"}
     assert (ticket["subject"], ticket["status"], ticket["tags"]) == ("B", "closed", ["x"])
     assert ticket["context"] == [{"type": "order", "id": 7}]
+
+
+@both_databases
+async def test_events_are_in_the_order_in_which_the_changes_happened(client, stream):
+    """A message comes before the change of the status that it causes, and the closing comes last."""
+    case = await open_case(client, context={"type": "order", "id": "order-456"})
+    path = f"/support/cases/{case['id']}"
+
+    async def send(method, where, body):
+        async with client.request(method, where, json=body) as response:
+            assert response.status in (200, 202), await response.text()
+
+    await upload(client, case)
+    await add_message(client, case, "On it.", visibility="internal")
+    await send("POST", "/support/events", shipment_event())
+    await wait_for_events(stream, 4)
+    await send("PATCH", path, {"status": "resolved", "subject": "B", "priority": "low"})
+    await add_message(client, case, "It is still missing.", authorType="customer")
+    await send("POST", f"{path}/status", {"status": "pending", "assignedAgentId": "agent-1"})
+    await send("POST", f"{path}/close", {"message": "Bye", "assignedAgentId": "agent-2"})
+    await send("POST", f"{path}/status", {"status": "open"})
+    await send("PATCH", path, {"status": "closed", "tags": ["late"]})
+    events = await wait_for_events(stream, 18)
+    assert [event["data"].get("changeType", event["type"].split(".")[2]) for event in events] == [
+        *("opened", "attachment.added", "conversation.added", "conversation.added"),
+        *("case.changed", "status.changed"),
+        *("conversation.added", "status.changed"),
+        *("case.changed", "status.changed"),
+        *("conversation.added", "case.changed", "status.changed", "closed"),
+        "status.changed",
+        *("case.changed", "status.changed", "closed"),
+    ]
+    times = [event["time"] for event in events]
+    assert times == sorted(times)
 
 
 async def test_a_synthetic_case_is_not_told(client, stream):

@@ -153,10 +153,10 @@ async def test_synthetic_case_is_removed_with_its_files_or_not_at_all(service):
     """Case and files are removed in one transaction."""
     case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"channel": "synthetic"}))
 
-    async def fail(_):
+    async def fail(_, __):
         raise ValueError("no row")
 
-    async def succeed(work):
+    async def succeed(work, _):
         assert await work.tx.fetch_one(tickets.select()) is not None
 
     with pytest.raises(ValueError, match="no row"):

@@ -48,7 +48,8 @@ def message(number=1, case=1, **fields):
 def state_after(answered_at, *messages):
     """Return the state of a case after these messages were added."""
     size = case_store.MIN_MESSAGE_BYTES * len(messages)
-    return case_store.CaseState(AT, answered_at, "email", "open", None, None, None, 1 + len(messages), size)
+    at = messages[-1].created_at
+    return case_store.CaseState(at, AT, answered_at, "email", "open", None, None, None, 1 + len(messages), 0, size)
 
 
 @pytest.fixture
@@ -80,7 +81,10 @@ async def test_case_is_read_as_it_was_stored(database, add_cases):
     context = [{"type": "order", "orderId": "ORD-1", "deep": {"a": [1, 2.5, None, True, 'đ\n"\\']}}]
     stored = ticket(context=context, tags=["a", "b"], description="x\ty", customer_id="c", assigned_agent_id="a")
     await add_cases(stored, ticket(2))
-    messages = [message(number, message=f"{number} 😀", metadata={"n": [number]}) for number in range(12)]
+    messages = [
+        message(number, message=f"{number} 😀", metadata={"n": [number]}, created_at=AT + timedelta(seconds=number + 1))
+        for number in range(12)
+    ]
     async with database.transaction() as tx:
         for each in messages:
             await case_store.add_message(tx, each)
@@ -88,7 +92,7 @@ async def test_case_is_read_as_it_was_stored(database, add_cases):
     case = await case_store.get(database, "case-1")
     assert CaseSummary.model_construct(
         **{name: getattr(case, name) for name in CaseSummary.model_fields}
-    ) == stored.model_copy(update={"version": 13})
+    ) == stored.model_copy(update={"version": 13, "updated_at": AT + timedelta(seconds=12)})
     assert case.messages == messages
     assert case.attachments == []
     assert await case_store.get(database, "nobody") is None

@@ -21,7 +21,7 @@ KnownTags = NewType("KnownTags", frozenset[str])
 
 def etag_header(call: Call, case: CaseSummary) -> dict[str, str]:
     """Return the ETag header of a case: its version, and the principal's view if it is restricted."""
-    view = "+masked" if call.is_masked else "" if call.principal.may_see_visibility("internal") else "+public"
+    view = "+masked" if call.is_masked else "" if call.principal.may_see_visibility("internal") else "+customer"
     return {"ETag": f'"{case.version}{view}"'}
 
 

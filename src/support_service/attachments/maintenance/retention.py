@@ -48,12 +48,13 @@ class RetentionJob:
                 expired = await list_expired(self._database, before, statuses, after, batch)
                 deleted = [attachment for _, attachment in expired]
             else:
-                at = self._clock()
                 async with unit_of_work(self._database, origin) as work:
                     expired = await list_expired(work.tx, before, statuses, after, batch, lock=True)
                     ids = [attachment.id for _, attachment in expired]
+                    public = {each.ticket_id for _, each in expired if each.visibility == "public"}
                     for case_id in sorted({attachment.ticket_id for _, attachment in expired}):
-                        await store.lock_case_and_bump_version(work.tx, case_id)
+                        await store.lock_case_and_bump_version(work.tx, case_id, internal=case_id not in public)
+                    at = self._clock()  # with the cases locked
                     deleted = await remove_attachments(work, ids, "retention", at, public_url=self._public_url)
                 self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
             if not expired:

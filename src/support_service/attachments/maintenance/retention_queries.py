@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from support_service.attachments.store import COLUMNS, NumberedAttachment, to_attachment
 from support_service.database import Reader
+from support_service.database.json_projections import LATEST_CHANGE
 from support_service.database.tables import attachments, tickets
 
 
@@ -24,7 +25,7 @@ async def list_expired(
         .join(tickets, tickets.c.id == attachments.c.ticket_id)
         .where(
             tickets.c.status.in_(statuses),
-            tickets.c.updated_at <= before,
+            before >= LATEST_CHANGE,
             attachments.c.created_at <= before,
             attachments.c.seq > after,
         )

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from support_service.cases.model.case import MAX_PAGE_BYTES, CaseSummary
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store.projections import CASE_SUMMARY_JSON
+from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
 from support_service.cases.store.search import search_words
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, SYNTHETIC
 from support_service.core.domain.principals import Principal
@@ -113,7 +113,8 @@ def _page_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
         .limit(sa.bindparam("one_more"))
     )
     page = limit_by_bytes(found, "seq", sa.desc)
-    ticket = sa.select(CASE_SUMMARY_JSON).where(tickets.c.seq == page.c.seq).scalar_subquery()
+    summary = PUBLIC_CASE_SUMMARY_JSON if role == "customer" else CASE_SUMMARY_JSON
+    ticket = sa.select(summary).where(tickets.c.seq == page.c.seq).scalar_subquery()
     return (
         sa.select(page.c.seq, ticket.label("ticket"), page.c.number)
         .order_by(page.c.seq.desc())

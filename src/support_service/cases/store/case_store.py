@@ -9,18 +9,23 @@ import sqlalchemy as sa
 
 from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import length_without_exponents
-from support_service.cases.store.projections import CASE_JSON, CASE_SUMMARY_JSON
+from support_service.cases.store.projections import CASE_JSON, CASE_SUMMARY_JSON, PUBLIC_CASE_JSON
 from support_service.cases.store.search import search_text
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
-from support_service.database.dialect import UtcDateTime
+from support_service.database.dialect import UtcDateTime, time_after
+from support_service.database.json_projections import LATEST_CHANGE
 from support_service.database.tables import attachments, messages, ticket_references, tickets
 
 
 class CaseState(NamedTuple):
-    """The state of a case after a message was added to it."""
+    """The state of a case after a message was added to it. `at` is the time of the message.
 
+    `internal_changes` is the number of changes that customers can't see.
+    """
+
+    at: datetime
     created_at: datetime
     answered_at: datetime | None
     channel: str
@@ -29,29 +34,38 @@ class CaseState(NamedTuple):
     assigned_agent_id: str | None
     team: str | None
     version: int
+    internal_changes: int
     conversation_bytes: int
 
 
 _BY_ID = tickets.c.id == sa.bindparam("id")
 CASE_SUMMARY_BY_ID = sa.select(CASE_SUMMARY_JSON.label("document")).where(_BY_ID)
 CASE_BY_ID = compiled(sa.select(CASE_JSON.label("document")).where(_BY_ID))
-AT_PARAMETER = sa.bindparam("at", type_=UtcDateTime())
+PUBLIC_CASE_BY_ID = compiled(sa.select(PUBLIC_CASE_JSON.label("document")).where(_BY_ID))
+# The UPDATE waits for the lock of the case, so the time that was taken before it may be too early by then.
+_AT = time_after(sa.bindparam("at", type_=UtcDateTime()), LATEST_CHANGE)
+_ONE: sa.ColumnElement[int] = sa.literal_column("1")
 _AUTHOR_CHANGES: dict[str, dict[str, Any]] = {
-    "customer": {"waiting_since": sa.func.coalesce(tickets.c.waiting_since, AT_PARAMETER)},
-    "agent": {"waiting_since": sa.null(), "answered_at": sa.func.coalesce(tickets.c.answered_at, AT_PARAMETER)},
-    "bot": {},
-    "internal": {},  # an internal note is not an answer: a waiting customer is still waiting
+    "customer": {"updated_at": _AT, "waiting_since": sa.func.coalesce(tickets.c.waiting_since, _AT)},
+    "agent": {
+        "updated_at": _AT,
+        "waiting_since": sa.null(),
+        "answered_at": sa.func.coalesce(tickets.c.answered_at, _AT),
+    },
+    "bot": {"updated_at": _AT},
+    # An internal note is not an answer: a waiting customer is still waiting.
+    "internal": {"internal_updated_at": _AT, "internal_changes": tickets.c.internal_changes + _ONE},
 }
-_NEXT_VERSION = tickets.c.version + sa.literal_column("1")
+_NEXT_VERSION = tickets.c.version + _ONE
 _MORE_BYTES = tickets.c.conversation_bytes + sa.bindparam("more_bytes")
 UPDATE_CASE_FOR_MESSAGE = {
     author: compiled(
         tickets.update()
         .where(tickets.c.id == sa.bindparam("case_id"))
-        .values(updated_at=AT_PARAMETER, version=_NEXT_VERSION, conversation_bytes=_MORE_BYTES, **more)
-        .returning(*(tickets.c[name] for name in CaseState._fields))
+        .values(version=_NEXT_VERSION, conversation_bytes=_MORE_BYTES, **changes)
+        .returning(LATEST_CHANGE.label("at"), *(tickets.c[name] for name in CaseState._fields if name != "at"))
     )
-    for author, more in _AUTHOR_CHANGES.items()
+    for author, changes in _AUTHOR_CHANGES.items()
 }
 # `inline` leaves out the read of the generated row number, which is unused and costs a second cursor.
 ADD_CASE = compiled(tickets.insert().inline())
@@ -77,11 +91,16 @@ UPDATE_CASE_FOR_BOT_MESSAGE = compiled(
     tickets.update()
     .where(tickets.c.id == sa.bindparam("case_id"))
     .values(
-        updated_at=AT_PARAMETER,
+        updated_at=sa.bindparam("at", type_=UtcDateTime()),
         version=_NEXT_VERSION,
         conversation_bytes=_MORE_BYTES,
-        timeline_epoch=tickets.c.timeline_epoch + sa.literal_column("1"),
+        timeline_epoch=tickets.c.timeline_epoch + _ONE,
     )
+)
+COUNT_AS_PUBLIC = compiled(
+    tickets.update()
+    .where(tickets.c.id == sa.bindparam("case_id"))
+    .values(internal_changes=tickets.c.internal_changes - _ONE)
 )
 
 
@@ -89,9 +108,12 @@ MIN_MESSAGE_BYTES = 1024  # minimum size counted for a message: a shorter one co
 _STORED_FIELDS = [name for name in CaseSummary.model_fields if name in tickets.c]
 
 
-async def get(reader: Reader, case_id: str) -> Case | None:
-    """Return a case with its conversation and attachments, or None; one statement."""
-    row = await reader.fetch_one(CASE_BY_ID, {"id": case_id})
+async def get(reader: Reader, case_id: str, *, public: bool = False) -> Case | None:
+    """Return a case with its whole conversation and all attachments, or None; one statement.
+
+    With `public`, its version and the time of its last change are those that customers see.
+    """
+    row = await reader.fetch_one(PUBLIC_CASE_BY_ID if public else CASE_BY_ID, {"id": case_id})
     return Case.model_validate_json(row.document) if row else None
 
 
@@ -135,11 +157,15 @@ async def replace_references(tx: Transaction, case_id: str, references: Sequence
 
 
 async def add_message(tx: Transaction, message: Message) -> CaseState | None:
-    """Append a message to its case; return the state of the case after it, or None for an unknown case."""
+    """Append a message to its case; return the state of the case after it, or None for an unknown case.
+
+    `created_at` of the message becomes later if the case's latest change is not before it.
+    """
     statement = UPDATE_CASE_FOR_MESSAGE["internal" if message.visibility == "internal" else message.author_type]
     row = await tx.fetch_one(statement, _message_parameters(message))
     if row is None:
         return None
+    message.created_at = row.at
     await tx.execute(ADD_MESSAGE, message.__dict__)
     return CaseState(**row._asdict())
 
@@ -156,12 +182,18 @@ async def update_attachment_visibility(tx: Transaction, message: Message) -> boo
     return bool(await tx.execute(statement, {"case_id": message.ticket_id, "uri": message.attachment_uri}))
 
 
+async def count_as_public(tx: Transaction, case_id: str) -> None:
+    """Count the last internal change of a case that this transaction has locked as one that customers see."""
+    await tx.execute(COUNT_AS_PUBLIC, {"case_id": case_id})
+
+
 async def lock_cases_with_references(
     tx: Transaction, references: Sequence[tuple[str, str]], after: int, count: int
 ) -> Sequence[Row]:
-    """Lock the unsettled cases with one of the references; return their seq, id and channel, ordered by seq.
+    """Lock the unsettled cases with one of the references; return them ordered by seq.
 
-    Returns at most `count` cases, with a seq greater than `after`.
+    Rows have seq, id, channel, and the time of the last change as `latest`. There are at most `count`, with a seq
+    greater than `after`.
     """
     named = sa.or_(
         *(sa.and_(ticket_references.c.kind == kind, ticket_references.c.value == value) for kind, value in references)
@@ -170,7 +202,7 @@ async def lock_cases_with_references(
     # would look them up for each open case.
     matching = sa.select(ticket_references.c.ticket_id).where(named).distinct().cte("matching")
     statement = (
-        sa.select(tickets.c.seq, tickets.c.id, tickets.c.channel)
+        sa.select(tickets.c.seq, tickets.c.id, tickets.c.channel, LATEST_CHANGE.label("latest"))
         .join(matching.prefix_with("MATERIALIZED"), matching.c.ticket_id == tickets.c.id)
         .where(tickets.c.status.in_(ACTIVE_STATUSES), tickets.c.seq > after)
         .order_by(tickets.c.seq)
@@ -181,7 +213,10 @@ async def lock_cases_with_references(
 
 
 async def add_bot_messages(tx: Transaction, messages: Sequence[Message]) -> None:
-    """Append bot messages to cases that this transaction has locked; their cached snapshots become outdated."""
+    """Append bot messages to cases that this transaction has locked, later than their last change.
+
+    Their cached snapshots become outdated.
+    """
     if messages:
         await tx.execute(UPDATE_CASE_FOR_BOT_MESSAGE, [_message_parameters(each) for each in messages])
         await tx.execute(ADD_MESSAGE, [each.__dict__ for each in messages])

@@ -23,38 +23,41 @@ def _rows_of_ticket(table: sa.Table, columns: dict[str, str]) -> sa.ScalarSelect
     ).scalar_subquery()
 
 
-_COLUMNS = CASE_COLUMNS | {"version": tickets.c.version}
-CASE_SUMMARY_JSON = json_text(_COLUMNS)
-CASE_JSON = json_text(
-    _COLUMNS
-    | {
-        "timelineEpoch": tickets.c.timeline_epoch,
-        "messages": _rows_of_ticket(
-            messages,
-            {
-                "id": "id",
-                "ticketId": "ticket_id",
-                "authorType": "author_type",
-                "message": "message",
-                "attachmentUri": "attachment_uri",
-                "sentiment": "sentiment",
-                "metadata": "metadata",
-                "visibility": "visibility",
-                "createdAt": "created_at",
-            },
-        ),
-        "attachments": _rows_of_ticket(
-            attachments,
-            {
-                "id": "id",
-                "ticketId": "ticket_id",
-                "filename": "filename",
-                "contentType": "content_type",
-                "sizeBytes": "size_bytes",
-                "sha256": "sha256",
-                "visibility": "visibility",
-                "createdAt": "created_at",
-            },
-        ),
-    }
-)
+_SUMMARY = CASE_COLUMNS | {"version": tickets.c.version}
+# What customers see: internal notes and files change neither the time nor the version.
+_PUBLIC_SUMMARY = CASE_COLUMNS | {
+    "updatedAt": tickets.c.updated_at,
+    "version": tickets.c.version - tickets.c.internal_changes,
+}
+_CONTENT = {
+    "timelineEpoch": tickets.c.timeline_epoch,
+    "messages": _rows_of_ticket(
+        messages,
+        {
+            "id": "id",
+            "ticketId": "ticket_id",
+            "authorType": "author_type",
+            "message": "message",
+            "attachmentUri": "attachment_uri",
+            "sentiment": "sentiment",
+            "metadata": "metadata",
+            "visibility": "visibility",
+            "createdAt": "created_at",
+        },
+    ),
+    "attachments": _rows_of_ticket(
+        attachments,
+        {
+            "id": "id",
+            "ticketId": "ticket_id",
+            "filename": "filename",
+            "contentType": "content_type",
+            "sizeBytes": "size_bytes",
+            "sha256": "sha256",
+            "visibility": "visibility",
+            "createdAt": "created_at",
+        },
+    ),
+}
+CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON = json_text(_SUMMARY), json_text(_PUBLIC_SUMMARY)
+CASE_JSON, PUBLIC_CASE_JSON = json_text(_SUMMARY | _CONTENT), json_text(_PUBLIC_SUMMARY | _CONTENT)
