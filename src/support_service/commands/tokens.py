@@ -35,19 +35,20 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """
     path = AccessSettings.of(environ).tokens_file
     _check(arguments)
-    now = utc_now()
-    expires = None if arguments.expires is None else now + _duration(arguments.expires)
+    duration = None if arguments.expires is None else _duration(arguments.expires)
     token = new_token()
-    entry = TokenEntry(
-        name=arguments.name,
-        sha256=hash_token(token),
-        role=arguments.role,
-        subject=arguments.subject,
-        teams=tuple(arguments.teams),
-        created=now,
-        expires=expires,
-    )
     with edit_token_file(path) as entries:
+        now = utc_now()  # with the file locked, so that the file is in the order of the times
+        expires = None if duration is None else now + duration
+        entry = TokenEntry(
+            name=arguments.name,
+            sha256=hash_token(token),
+            role=arguments.role,
+            subject=arguments.subject,
+            teams=tuple(arguments.teams),
+            created=now,
+            expires=expires,
+        )
         previous = next((each for each in entries if each.name == entry.name), None)
         if previous is not None:
             if _state(previous, now) == "valid":
