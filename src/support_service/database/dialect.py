@@ -110,7 +110,7 @@ class time_after(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL fu
 class search_matches(FunctionElement[bool]):  # noqa: N801 - reads as the SQL operator that it is
     """True if a case's search text contains every word of a query. Arguments: sequence column, text column, query.
 
-    Each word of the query ends in a star (`parc* late*`) and matches as a prefix.
+    The query is words of letters and digits, separated by single spaces (`parc late`). Each matches as a prefix.
     """
 
     name = "search_matches"
@@ -202,10 +202,12 @@ def _(element: time_after, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(search_matches, "sqlite")
 def _(element: search_matches, compiler: SQLCompiler, **kw: Any) -> str:
     sequence, _, query = (compiler.process(part, **kw) for part in element.clauses)
-    return f"{sequence} IN (SELECT rowid FROM ticket_search WHERE ticket_search MATCH {query})"  # noqa: S608 - compiled parts, bound values
+    # Quoted, because FTS5 reads bare words such as NOT as operators.
+    match = f"""'"' || replace({query}, ' ', '"* "') || '"*'"""
+    return f"{sequence} IN (SELECT rowid FROM ticket_search WHERE ticket_search MATCH {match})"  # noqa: S608 - compiled parts, bound values
 
 
 @compiles(search_matches, "postgresql")
 def _(element: search_matches, compiler: SQLCompiler, **kw: Any) -> str:
     _, text, query = (compiler.process(part, **kw) for part in element.clauses)
-    return f"to_tsvector('simple', {text}) @@ to_tsquery('simple', replace(replace({query}, '*', ':*'), ' ', ' & '))"
+    return f"to_tsvector('simple', {text}) @@ to_tsquery('simple', replace({query}, ' ', ':* & ') || ':*')"

@@ -3,12 +3,15 @@
 import asyncio
 import io
 import json
+import re
 
 import pytest
+import sqlalchemy as sa
 from pydantic_core import to_json
 from yarl import URL
 
 from support_service.app import Timings
+from support_service.database.component import DATABASE
 from support_service.http.component import READINESS, HttpTimings
 from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, open_case, read_case
@@ -321,3 +324,16 @@ async def test_text_that_spells_an_escaped_nul_is_accepted(client):
     """A backslash, the letter u and four zeros are ordinary text."""
     case = await open_case(client, subject="\\u0000")
     assert (await read_case(client, case))["subject"] == "\\u0000"
+
+
+@pytest.mark.parametrize("path", ["/support/cases", "/support/cases?q=parcel", "/support/cases/{id}"])
+@both_databases
+async def test_text_of_the_database_never_reaches_a_client(client, path):
+    """A statement that the database rejects is answered with a text of the service's own."""
+    case = await open_case(client)
+    async with client.app[DATABASE].transaction() as tx:
+        await tx.execute(sa.text("ALTER TABLE tickets RENAME TO elsewhere"))
+    response = await client.get(path.format(id=case["id"]))
+    text = await response.text()
+    assert response.status >= 500
+    assert not re.search("ticket|table|sql|relation", text.replace(case["id"], ""), re.IGNORECASE), text

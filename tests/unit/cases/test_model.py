@@ -18,6 +18,7 @@ from support_service.cases.store.search import MAX_SEARCH_TEXT_BYTES, MAX_SEARCH
         ("đường phố Nguyễn Huệ", ["duong", "pho", "nguyen", "hue"]),
         ("Parcel, late!", ["parcel", "late"]),
         ("ORD-1001/2026", ["ord", "1001", "2026"]),
+        ("ᴺᴼᵀ ﬁne", ["not", "fine"]),
         ("snake_case", ["snake", "case"]),
         ("Straße", ["strasse"]),
         ("x" * 100, ["x" * MAX_SEARCH_WORD_LENGTH]),
@@ -37,6 +38,16 @@ def test_search_words_of_any_text_are_alphanumeric(one, two):
     words = search_words(one, two)
     assert all(word.isalnum() and len(word) <= MAX_SEARCH_WORD_LENGTH for word in words)
     assert search_words(one) + search_words(two) == words
+
+
+def test_search_words_of_every_letter_are_folded_completely():
+    """Folding a folded word changes nothing, and none has a letter with a lower case."""
+    for letter in map(chr, range(0x110000)):
+        if letter == unicodedata.normalize("NFKD", letter).casefold():
+            continue
+        words = search_words(letter)
+        assert [search_words(word) for word in words] == [[word] for word in words], hex(ord(letter))
+        assert [word.casefold() for word in words] == words, hex(ord(letter))
 
 
 def test_long_run_of_combining_marks_is_never_normalized(monkeypatch):

@@ -1,5 +1,6 @@
 """SQL of cases, on both databases."""
 
+import unicodedata
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -191,3 +192,19 @@ async def test_every_word_is_found_by_each_of_its_prefixes(database, add_cases, 
     await add_cases(ticket(1, subject=WORDS), ticket(2, subject="qqq"))
     for length in range(1, len(word) + 1):
         assert await listed(database, CaseQuery(q=word[:length])) == (["case-1"], False), word[:length]
+
+
+async def test_every_letter_that_normalization_changes_is_found(database, add_cases):
+    """The words of a query are never read as operators: NFKC turns three of these letters into NOT."""
+    letters = [letter for letter in map(chr, range(0x110000)) if unicodedata.normalize("NFKC", letter) != letter]
+    letters = [letter for letter in letters if search_words(letter)]
+    assert len(letters) > 3000
+    await add_cases(ticket(1, subject="ᴺᴼᵀ ᴬᴺᴰ ᴼᴿ", description=" ".join(letters)), ticket(2, subject="qqq"))
+    for words in ["ᴺᴼᵀ", "ᴬᴺᴰ", "ᴼᴿ", "not and or", "NEAR", *map(" ".join, batched(letters, 20))]:
+        expected = ([], False) if words == "NEAR" else (["case-1"], False)
+        assert await listed(database, CaseQuery.model_construct(q=words, limit=50)) == expected, words
+
+
+def batched(values, size):
+    """Return the values in lists of `size`."""
+    return [values[start : start + size] for start in range(0, len(values), size)]

@@ -58,7 +58,7 @@ async def find(
         words = search_words(query.q)
         if not words:
             return CaseListPage([], more=False)
-        filters["words"] = " ".join(f"{word}*" for word in words)
+        filters["words"] = " ".join(words)
     if after is not None:
         filters["after"] = after
     # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.

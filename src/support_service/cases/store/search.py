@@ -21,12 +21,13 @@ def search_words(*texts: str | None) -> list[str]:
 
     Each word is cut to `MAX_SEARCH_WORD_LENGTH` letters.
     """
-    bare = " ".join(filter(None, texts)).casefold()
+    bare = " ".join(filter(None, texts))
     if not bare.isascii():
         # Marks are also removed before NFKD, which would sort a long run of them for seconds.
-        folded = unicodedata.normalize("NFKD", _without_marks(bare.replace("đ", "d")))
-        bare = _without_marks(folded[:MAX_SEARCH_TEXT_BYTES])
-    return [word[:MAX_SEARCH_WORD_LENGTH] for word in re.findall(r"[^\W_]+", bare)]
+        bare = _without_marks(unicodedata.normalize("NFKD", _without_marks(bare))[:MAX_SEARCH_TEXT_BYTES])
+    # Lower case comes after NFKD, which turns letters without a lower case, such as ᴺ, into capitals.
+    folded = bare.casefold().replace("đ", "d")
+    return [word[:MAX_SEARCH_WORD_LENGTH] for word in re.findall(r"[^\W_]+", folded)]
 
 
 def _without_marks(text: str) -> str:

@@ -33,6 +33,8 @@ CHECKPOINT_PAGES = 16_384  # pages of log at which SQLite checkpoints inline in 
 MERGE_PAGES = 500  # pages of the search index merged in one transaction
 MERGE = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge', :pages)")
 
+OPERATIONAL_ERRORS = (sqlite3.OperationalError, sa.exc.OperationalError)
+
 log = logging.getLogger(__name__)
 
 
@@ -94,7 +96,10 @@ class SqliteDatabase:
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         """Return the first row, or None, read inline on the event loop; for statements that use an index."""
         with measured(self._measure, "SELECT"):
-            row: Row | None = await self._retry_while_busy(lambda: self._reader.fetch_one(statement, parameters))
+            try:
+                row: Row | None = await self._retry_while_busy(lambda: self._reader.fetch_one(statement, parameters))
+            except OPERATIONAL_ERRORS as failure:
+                raise _unavailable(failure) from failure
             return row
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
@@ -106,7 +111,10 @@ class SqliteDatabase:
 
         loop = asyncio.get_running_loop()
         with measured(self._measure, "SELECT"):
-            rows: Sequence[Row] = await self._retry_while_busy(partial(loop.run_in_executor, self._threads, read))
+            try:
+                rows: Sequence[Row] = await self._retry_while_busy(partial(loop.run_in_executor, self._threads, read))
+            except OPERATIONAL_ERRORS as failure:
+                raise _unavailable(failure) from failure
             return rows
 
     def connections(self) -> tuple[int, int]:
@@ -126,7 +134,7 @@ class SqliteDatabase:
                     with commits.savepoint():
                         yield SqliteTransaction(self._writer)
                 await commits.committed()
-            except (sqlite3.OperationalError, sa.exc.OperationalError) as failure:
+            except OPERATIONAL_ERRORS as failure:
                 raise _unavailable(failure) from failure
         self._wrote = True
 
@@ -149,7 +157,7 @@ class SqliteDatabase:
     async def _retry_while_busy(self, work: Callable[[], Any]) -> Any:
         """Run `work`; while another process holds the lock, retry for `busy_timeout` without blocking the event loop.
 
-        Raises Unavailable; its code is DATABASE_BUSY if the lock is not released in time.
+        Raises Unavailable (DATABASE_BUSY) if the lock is not released in time, and the database's other errors.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timings.busy_timeout
@@ -158,9 +166,9 @@ class SqliteDatabase:
             try:
                 answer = work()
                 return await answer if isinstance(answer, asyncio.Future) else answer
-            except (sqlite3.OperationalError, sa.exc.OperationalError) as failure:
+            except OPERATIONAL_ERRORS as failure:
                 if not _is_busy(failure):
-                    raise _unavailable(failure) from failure
+                    raise
                 if loop.time() > deadline:
                     raise Unavailable(DATABASE_BUSY, "The database is busy; try again") from failure
             await asyncio.sleep(pause * random.uniform(0.5, 1))
@@ -199,4 +207,6 @@ def _is_busy(failure: Exception) -> bool:
 
 
 def _unavailable(failure: Exception) -> Unavailable:
-    return Unavailable("database_unavailable", f"The database failed: {_original(failure)}")
+    """Return the error without SQLite's text, which a client would see; the log gets the name of SQLite's error."""
+    log.warning("SQLite failed: %s", getattr(_original(failure), "sqlite_errorname", type(failure).__name__))
+    return Unavailable("database_unavailable", "The database can't answer now; try again")
