@@ -337,3 +337,81 @@ async def test_text_of_the_database_never_reaches_a_client(client, path):
     text = await response.text()
     assert response.status >= 500
     assert not re.search("ticket|table|sql|relation", text.replace(case["id"], ""), re.IGNORECASE), text
+
+
+REFUSED_URIS = [
+    "javascript:alert(1)",
+    "JavaScript:alert(1)",
+    "java\tscript:alert(1)",
+    "java\nscript:alert(1)",
+    " javascript:alert(1)",
+    "\x01javascript:alert(1)",
+    "javascript://host/%0aalert(1)",
+    "data:text/html,<script>alert(1)</script>",
+    "vbscript:x",
+    "file:///etc/passwd",
+    "blob:https://host/1",
+    "//evil.test/x",
+    "\\\\evil.test\\x",
+    "/\\evil.test/x",
+    "https:\\\\evil.test/x",
+    "https:/evil.test/x",
+    "https:evil.test/x",
+    "https:///evil.test/x",
+    "https://",
+    "https://?x",
+    "https://bank.test@evil.test/x",
+    "https://user:password@evil.test/x",
+    "https://evil.test\\@bank.test/x",
+    "https://[::1/x",
+    "https://host:port/x",
+    "https://host/a b",
+    " https://host/x",
+    "https://host/x\n",
+    "https://host/\u202egnp.x",
+    'https://host/"onclick=x',
+    "ht\ttps://host/x",
+    "/other/path",
+    "/support/cases/../../attachments/x",
+    "/support/cases//attachments/x",
+    "/support/cases/a/attachments/",
+    "x.png",
+    "#x",
+]
+
+
+@pytest.mark.parametrize("uri", REFUSED_URIS)
+async def test_attachment_uri_that_may_run_or_mislead_is_refused(client, uri):
+    """Agents' tools show the URI as a link, so only web addresses and the service's own files are accepted."""
+    case = f"/support/cases/{(await open_case(client))['id']}"
+    message = MESSAGE | {"attachmentUri": uri}
+    bodies = [("/support/cases", CASE | {"initialMessage": message}), (f"{case}/messages", message)]
+    for path, body in [*bodies, (f"{case}/close", message)]:
+        problem = await expect_problem(await client.post(path, json=body), 422, "invalid_request")
+        (error,) = problem["errors"]
+        assert error["field"].endswith("attachmentUri")
+        assert "http or https" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://files.test/label.png",
+        "HTTP://files.test:8080/a/b?c=d&e=f@g#h",
+        "https://[2001:db8::1]:443/x",
+        "https://files.test/phở.png",
+        "https://files.test",
+        "/support/cases/0b6f7c0e-6a3c/attachments/7c9e6679/label%20one.png",
+        "/support/cases/0b6f7c0e-6a3c/attachments/7c9e6679",
+    ],
+)
+async def test_attachment_uri_of_the_web_or_of_the_service_is_stored_as_sent(client, uri):
+    """The scheme may be in any case."""
+    case = await open_case(client, initialMessage=MESSAGE | {"attachmentUri": uri})
+    assert (await read_case(client, case))["messages"][0]["attachmentUri"] == uri
+
+
+async def test_empty_attachment_uri_counts_as_missing(client):
+    """Forms send empty fields."""
+    case = await open_case(client, initialMessage=MESSAGE | {"attachmentUri": ""})
+    assert case["messages"][0]["attachmentUri"] is None

@@ -9,6 +9,7 @@ from pydantic_core import CoreSchema
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.vocabulary import (
+    AttachmentUri,
     Channel,
     Context,
     Description,
@@ -19,7 +20,6 @@ from support_service.cases.model.vocabulary import (
     Subject,
     Tags,
     Text,
-    Uri,
     Visibility,
 )
 from support_service.core.domain.case_vocabulary import AuthorType, Status
@@ -75,7 +75,7 @@ class NewMessage(RequestModel):
 
     author_type: AuthorType
     message: Text
-    attachment_uri: Uri | None = None
+    attachment_uri: AttachmentUri = None
     sentiment: Sentiment | None = None
     metadata: Metadata | None = None
     visibility: Visibility = "public"
@@ -133,7 +133,7 @@ class Closing(RequestModel):
 
     message: Text | None = None
     author_type: AuthorType = "agent"
-    attachment_uri: Uri | None = None
+    attachment_uri: AttachmentUri = None
     sentiment: Sentiment | None = None
     metadata: Metadata | None = None
     visibility: Visibility = "public"

@@ -25,6 +25,14 @@ MAX_CONTEXT_ENTRIES = 500  # entries
 MAX_JSON_BYTES = 65_536  # bytes of a field that holds arbitrary JSON
 # Starts with the letter, which makes the search five times as fast.
 EXPONENT_PATTERN = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")
+# Characters that no URI has, and that browsers drop or read as others: spaces, controls, invisible marks, backslashes.
+_NOT_IN_URI = r"\s\u0000-\u0020\u007f-\u00a0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\\<>\""
+_HOST = rf"(?:\[[0-9A-Fa-f:.]+\]|[^{_NOT_IN_URI}/?#@:\[\]]+)(?::[0-9]{{1,5}})?"  # without a user name
+# Empty, an http or https URL, or the path of an attachment of this service.
+ATTACHMENT_URI_PATTERN = (
+    rf"^(?:[Hh][Tt][Tt][Pp][Ss]?://{_HOST}(?:[/?#][^{_NOT_IN_URI}]*)?"
+    rf"|/support/cases/[0-9A-Za-z-]+/attachments/[0-9A-Za-z-]+(?:[/?#][^{_NOT_IN_URI}]*)?)?$"
+)
 EXPONENT_NUMBER_PATTERN = re.compile(rb"(?<![0-9.])[0-9.]++e[-+]?[0-9]+")
 
 
@@ -43,6 +51,19 @@ def _not_blank(value: str) -> str:
     if not re.search(NON_SPACE_PATTERN, value):
         raise ValueError("must not be blank")
     return value
+
+
+def _safe_uri(value: str) -> str:
+    if not re.fullmatch(ATTACHMENT_URI_PATTERN, value):
+        raise ValueError(
+            "must be an http or https URL without a user name, or the `uri` of an attachment of this service; "
+            "percent-encode spaces and backslashes"
+        )
+    return value
+
+
+def _empty_as_null(value: object) -> object:
+    return None if value == "" else value
 
 
 def _bounded(value: AnyJson) -> AnyJson:
@@ -96,7 +117,17 @@ Metadata = Annotated[
     AfterValidator(_bounded),
 ]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)]
-Uri = Annotated[str, Field(max_length=2048, description="URI of a file that belongs to the message")]
+AttachmentUri = Annotated[
+    Annotated[
+        str, Field(max_length=2048, json_schema_extra={"pattern": ATTACHMENT_URI_PATTERN}), AfterValidator(_safe_uri)
+    ]
+    | None,
+    Field(
+        description="URI of a file that belongs to the message: an http or https URL, or the `uri` of an attachment; "
+        "empty counts as missing"
+    ),
+    BeforeValidator(_empty_as_null),
+]
 Sentiment = Annotated[
     str, Field(max_length=32, description="sentiment of the message, such as `negative`; stored as sent")
 ]
