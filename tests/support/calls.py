@@ -67,10 +67,12 @@ async def list_subjects(client: TestClient, **query: str) -> list[str]:
     return [case["subject"] for case in (await list_cases(client, **query))["items"]]
 
 
-def form(data: bytes, filename: str = "note.txt", content_type: str = "text/plain") -> aiohttp.FormData:
+def form(
+    data: bytes, filename: str = "note.txt", content_type: str = "text/plain", *, field: str = "file"
+) -> aiohttp.FormData:
     """Return a multipart form with one file."""
     document = aiohttp.FormData(quote_fields=False)
-    document.add_field("file", io.BytesIO(data), filename=filename, content_type=content_type)
+    document.add_field(field, io.BytesIO(data), filename=filename, content_type=content_type)
     return document
 
 

@@ -156,7 +156,8 @@ async def remove(call: Call, case_id: str, attachment_id: str, expected: Expecte
 def _requested_range(request: web.Request, attachment: StoredAttachment) -> range | None:
     """Return the requested range of bytes, or None if it is not satisfiable.
 
-    Several ranges, an invalid range, or an If-Range that does not match mean the whole file.
+    Several ranges, an invalid range, or an If-Range that does not match mean the whole file, and so does any range of
+    an empty file.
     """
     everything = range(attachment.size_bytes)
     if request.headers.get("If-Range", f'"{attachment.sha256}"') != f'"{attachment.sha256}"':
@@ -165,7 +166,7 @@ def _requested_range(request: web.Request, attachment: StoredAttachment) -> rang
         asked = request.http_range
     except ValueError:
         return everything
-    return everything[asked.start : asked.stop] or None
+    return everything[asked.start : asked.stop] or (None if everything else everything)
 
 
 ROUTES = (
@@ -186,7 +187,7 @@ ROUTES = (
         problems=(
             *CASE_PROBLEMS,
             *BODY_PROBLEMS,
-            *("attachment_empty", "attachment_too_large", "checksum_mismatch", "file_missing", "file_repeated"),
+            *("attachment_too_large", "checksum_mismatch", "file_missing", "file_repeated"),
             *("invalid_request", "malformed_checksum", "malformed_multipart", "type_not_allowed"),
             *("storage_full", "storage_unavailable", "uploads_busy", "case_changed", "case_closed", "case_full"),
         ),

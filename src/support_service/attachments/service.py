@@ -103,9 +103,9 @@ class AttachmentService:
     ) -> StoredAttachment:
         """Store a file of an existing case. `size_hint` is its approximate size in bytes, 0 if unknown.
 
-        Raises RequestTooLarge, ValidationFailed (the file is empty), UnsupportedMediaType (its type is not
-        allowed), InsufficientStorage, NotFound, Conflict (the case is full, or closed and the principal is its
-        customer) and VersionConflict (when the row is inserted, the case is not at an expected version).
+        Raises RequestTooLarge, UnsupportedMediaType (its type is not allowed), InsufficientStorage, NotFound,
+        Conflict (the case is full, or closed and the principal is its customer) and VersionConflict (when the row is
+        inserted, the case is not at an expected version).
         """
         upload = UploadValidator(filename, content_type, self._limits)
         response_headers = ResponseHeaders(upload.content_type, content_disposition(upload.filename))

@@ -18,7 +18,6 @@ class ProblemCode(NamedTuple):
 
 
 PROBLEM_CODES = (
-    ProblemCode("attachment_empty", 422, "the file has no bytes"),
     ProblemCode("attachment_not_found", 404, "the attachment does not exist in this case, or was deleted"),
     ProblemCode("attachment_too_large", 413, "the file is over `SUPPORT_ATTACHMENT_MAX_BYTES`"),
     ProblemCode("attachment_unreadable", 503, "the bytes of the file can't be read"),

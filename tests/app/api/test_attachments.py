@@ -54,6 +54,26 @@ async def test_uploaded_file_is_downloaded_unchanged(client, case, metrics):
     assert (metrics.value(BYTES), metrics.value(FILES)) == (len(data), 1)
 
 
+@pytest.mark.parametrize("store", ["local", "s3"])
+async def test_empty_file_is_stored_like_any_other(make_client, environment, request, store):
+    """It is listed with a size of 0, downloaded with every kind of request, and removed."""
+    if store == "s3":
+        s3 = request.getfixturevalue("s3")
+        environment |= {"SUPPORT_S3_BUCKET": s3.create_bucket(), "SUPPORT_S3_ENDPOINT": s3.url}
+    client = await make_client(SUPPORT_ATTACHMENT_STORE=store)
+    case = await open_case(client)
+    stored = await upload(client, case, b"", filename="empty.txt", content_type="text/plain")
+    assert (stored["sizeBytes"], stored["sha256"]) == (0, hashlib.sha256(b"").hexdigest())
+    assert (await read_case(client, case))["attachments"] == [stored]
+    for headers in ({}, {"Range": "bytes=0-"}, {"Range": "bytes=-5"}, {"If-Range": '"other"', "Range": "bytes=0-1"}):
+        for method in ("GET", "HEAD"):
+            async with client.request(method, stored["uri"], headers=headers) as response:
+                assert (response.status, await response.read()) == (200, b"")
+                assert response.headers["Content-Length"] == "0"
+    async with client.delete(stored["uri"].rpartition("/")[0]) as response:
+        assert response.status == 204
+
+
 @both_databases
 async def test_attachments_are_listed_with_the_case(client, case):
     """The list, the case and its timeline have every file at the same URI, oldest first."""

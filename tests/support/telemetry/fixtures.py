@@ -82,7 +82,9 @@ def workload(orders, payments, shipments):
             payments.heal()
             await upload(client, case)
             path = f"/support/cases/{case['id']}"
-            await expect_problem(await client.post(f"{path}/attachments", data=form(b"")), 422, "attachment_empty")
+            await expect_problem(
+                await client.post(f"{path}/attachments", data=form(b"", field="no")), 422, "file_missing"
+            )
             await expect_problem(await client.post(f"{path}/attachments", data=b"x"), 415, "unsupported_type")
             await (await client.post(f"{path}/status", params={"status": "pending"})).read()
         await (await client.post(f"{path}/close", json={})).read()

@@ -15,6 +15,7 @@ from support_service.core.errors import Unavailable
 from tests.support.attachments.streams import read, stream
 
 SIZES = [
+    0,
     1,
     1000,
     BLOCK_BYTES - 1,

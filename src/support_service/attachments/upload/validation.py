@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from support_service.attachments.model import clean_content_type, clean_filename
 from support_service.attachments.upload.detection import HEAD_BYTES, detect
 from support_service.attachments.upload.mime_types import detected_type_allowed, type_allowed
-from support_service.core.errors import RequestTooLarge, UnsupportedMediaType, ValidationFailed
+from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,7 @@ class UploadValidator:
         self._head: bytearray | None = bytearray()
 
     async def validated(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield the chunks unchanged.
-
-        Raises RequestTooLarge, UnsupportedMediaType, and ValidationFailed for an empty file.
-        """
+        """Yield the chunks unchanged. Raises RequestTooLarge and UnsupportedMediaType."""
         types = self._limits.types
         if types is not None and not type_allowed(types, self.content_type):
             raise _type_not_allowed(types, self.content_type, "declared")
@@ -48,8 +45,6 @@ class UploadValidator:
                 if len(self._head) >= HEAD_BYTES:
                     self._detect()
             yield chunk
-        if not size:
-            raise ValidationFailed("attachment_empty", "The file is empty; nothing was stored.")
         if self._head is not None:
             self._detect()
 

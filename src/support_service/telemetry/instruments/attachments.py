@@ -6,7 +6,6 @@ from support_service.telemetry.labels import OTHER
 
 CONTENT_TYPES = (*KNOWN_CONTENT_TYPES, OTHER)
 REJECTIONS = (
-    "attachment_empty",
     "attachment_too_large",
     "body_too_large",
     "body_too_slow",
