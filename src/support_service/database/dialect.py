@@ -64,7 +64,7 @@ JSON_VALUE = JsonValue()
 
 
 class json_object(FunctionElement[str]):  # noqa: N801 - reads as the SQL function that it is
-    """A JSON object as text; the arguments are alternating names and values."""
+    """A JSON object as text; the arguments are alternating names and values. Times end in `Z`."""
 
     name = "json_object"
     type = sa.Text()
@@ -148,18 +148,24 @@ def _(_element: on_conflict_do_nothing, _compiler: SQLCompiler, **_: Any) -> str
 @compiles(json_object, "sqlite")
 def _(element: json_object, compiler: SQLCompiler, **kw: Any) -> str:
     # SQLite stores JSON as text: without json() the document would become a quoted string.
-    parts = [
-        f"json({compiler.process(part, **kw)})"
-        if isinstance(part.type, sa.JSON | JsonValue)
-        else compiler.process(part, **kw)
-        for part in element.clauses
-    ]
-    return f"json_object({', '.join(parts)})"
+    def write(part: sa.ColumnElement[Any]) -> str:
+        value = compiler.process(part, **kw)
+        if isinstance(part.type, UtcDateTime):
+            return f"substr({value}, 1, 26) || 'Z'"  # without +00:00
+        return f"json({value})" if isinstance(part.type, sa.JSON | JsonValue) else value
+
+    return f"json_object({', '.join(map(write, element.clauses))})"
 
 
 @compiles(json_object, "postgresql")
 def _(element: json_object, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"json_build_object({compiler.process(element.clauses, **kw)})"
+    def write(part: sa.ColumnElement[Any]) -> str:
+        value = compiler.process(part, **kw)
+        if isinstance(part.type, UtcDateTime):
+            return f"""to_char({value} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+        return value
+
+    return f"json_build_object({', '.join(map(write, element.clauses))})"
 
 
 @compiles(json_rows, "sqlite")

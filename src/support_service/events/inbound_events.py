@@ -1,10 +1,10 @@
 """Models of inbound events: their data, the references that match cases, and the message added to a case. No I/O."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from support_service.core.domain.references import MAX_REFERENCE_LENGTH
@@ -12,6 +12,10 @@ from support_service.core.domain.references import MAX_REFERENCE_LENGTH
 
 def _number_to_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment and moment.astimezone(UTC)
 
 
 def _require_rfc3339(value: object) -> object:
@@ -26,7 +30,9 @@ ReferenceId = Annotated[
     Field(min_length=1, max_length=MAX_REFERENCE_LENGTH),
 ]
 OptionalTime = Annotated[
-    AwareDatetime | None, BeforeValidator(_require_rfc3339, json_schema_input_type=AwareDatetime | None)
+    AwareDatetime | None,
+    BeforeValidator(_require_rfc3339, json_schema_input_type=AwareDatetime | None),
+    AfterValidator(_in_utc),
 ]
 StatusText = Annotated[str, Field(min_length=1, max_length=64)]
 

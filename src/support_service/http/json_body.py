@@ -17,9 +17,11 @@ from support_service.core.errors import (
     ValidationFailed,
     field_errors,
 )
+from support_service.core.field_names import in_camel_case
 from support_service.core.json_limits import MAX_CONTAINERS, MAX_DEPTH, exceeds_depth, has_too_many_containers
 from support_service.http.component import HTTP_TIMINGS, READINESS
 
+INVALID_REQUEST = "Some fields break a rule; `errors` names each."
 MAX_JSON_BODY_BYTES = 1024 * 1024  # bytes of a JSON body
 
 # Only a body that matches can hold a number beyond 1.8e308: it needs an exponent of three digits, or 210 digits before
@@ -47,7 +49,7 @@ async def read_body_and_query(request: web.Request, model: type[ModelT]) -> Mode
     body = await read_body(request)
     document = _parse_json(media_type(request), body) if body.strip() else {}
     if request.query_string and isinstance(document, dict):
-        query = _parse_query(request)
+        document, query = _in_camel_case(model, document), _in_camel_case(model, _parse_query(request))
         if document:
             _validate(model, query | document)  # members that the query overrides must be valid too
         document = document | query
@@ -139,12 +141,20 @@ def _parse_json(content_type: str, body: bytes) -> Any:
     return document
 
 
+def _in_camel_case(model: type[BaseModel], document: object) -> Any:
+    """Return the document with the names of fields in camelCase. Raises ValidationFailed for contradicting names."""
+    renamed, errors = in_camel_case(model, document)
+    if errors:
+        raise ValidationFailed("invalid_request", INVALID_REQUEST, errors)
+    return renamed
+
+
 def _validate(model: type[ModelT], document: object) -> ModelT:
     try:
-        return model.model_validate(document)
+        return model.model_validate(_in_camel_case(model, document))
     except ValidationError as failure:
         fields = field_errors(failure)
-        raise ValidationFailed("invalid_request", "Some fields break a rule; `errors` names each.", fields) from None
+        raise ValidationFailed("invalid_request", INVALID_REQUEST, fields) from None
 
 
 def _refuse_nul(document: object) -> None:

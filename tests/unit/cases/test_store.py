@@ -1,5 +1,6 @@
 """SQL of cases, on both databases."""
 
+import json
 import unicodedata
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,9 @@ from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import case_list, case_store
 from support_service.cases.store.search import search_words
 from support_service.core.domain.principals import SYSTEM
+from support_service.database import tables
 from support_service.database.tables import ticket_references
+from support_service.events import outbox
 from tests.conftest import both_databases
 
 pytestmark = both_databases
@@ -172,6 +175,17 @@ async def test_adding_a_message_updates_its_case(database, add_cases):
         assert await case_store.add_message(tx, another) == state_after(later, asked, answer, another)
         assert await case_store.add_message(tx, message(4, case=7)) is None
     assert (await case_store.get(database, "case-1")).updated_at == later + timedelta(days=1)
+
+
+async def test_times_of_a_published_case_end_in_z(database, add_cases):
+    """The database writes them, with microseconds, in the form of all other times of an event."""
+    await add_cases(ticket(1))
+    async with database.transaction() as tx:
+        await outbox.append_event(tx, "case-1", outbox.CASE_UPDATED, AT)
+    (row,) = await database.fetch_all(sa.select(tables.outbox.c.event))
+    event = json.loads(row.event)
+    times = (event["time"], event["data"]["ticket"]["createdAt"], event["data"]["ticket"]["updatedAt"])
+    assert times == ("2026-01-01T12:00:00.000001Z",) * 3
 
 
 async def test_workload_counts_the_cases_of_an_agent_by_status(database, add_cases):

@@ -27,8 +27,10 @@ Json = dict[str, Any]
 API_DESCRIPTION = """\
 Support cases, one merged timeline, and attachments.
 
-JSON is in camelCase, times are RFC 3339 in UTC, and texts must not contain NUL. Unknown fields are ignored. Every GET
-also supports HEAD. Ids are opaque: an unknown id is 404, whatever its format.
+JSON is in camelCase, times are RFC 3339 in UTC and end in `Z`, and texts must not contain NUL. Unknown fields are
+ignored. In requests, names of fields and query parameters are accepted in snake_case too (`customer_id`), and `status`,
+`priority` and `authorType` in upper case and between spaces. Every GET also supports HEAD. Ids are opaque: an unknown
+id is 404, whatever its format.
 
 An error is `application/problem+json`: `code` is stable and for programs, `detail` says what to do next, `errors` lists
 each invalid field, and `requestId` identifies the request in the log. Each operation lists its codes; an unknown path

@@ -10,6 +10,7 @@ from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.vocabulary import (
     AttachmentUri,
+    AuthorType,
     Channel,
     Context,
     Description,
@@ -17,12 +18,12 @@ from support_service.cases.model.vocabulary import (
     Metadata,
     Priority,
     Sentiment,
+    Status,
     Subject,
     Tags,
     Text,
     Visibility,
 )
-from support_service.core.domain.case_vocabulary import AuthorType, Status
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200

@@ -79,8 +79,13 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
+def _word(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 def _priority(value: object) -> object:
-    return "normal" if value == "medium" else value
+    word = _word(value)
+    return "normal" if word == "medium" else word
 
 
 NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": NON_SPACE_PATTERN})
@@ -90,6 +95,8 @@ Priority = Annotated[
     BeforeValidator(_priority, json_schema_input_type=SentPriority),
     Field(description="how urgent it is; `medium` is read as `normal`"),
 ]
+Status = Annotated[case_vocabulary.Status, BeforeValidator(_word)]  # as clients send it
+AuthorType = Annotated[case_vocabulary.AuthorType, BeforeValidator(_word)]
 Subject = Annotated[str, NOT_BLANK, Field(max_length=255), AfterValidator(_not_blank)]
 Description = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
 Identifier = Annotated[str, Field(min_length=1, max_length=36)]

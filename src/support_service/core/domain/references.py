@@ -1,7 +1,8 @@
 """References of a case to upstream services: the ids in its context, and the status of each service's data.
 
 A context is a list of JSON objects. An object whose `type` is a kind of upstream_services.py refers to that service:
-`{type: order, orderId|id}`, `{type: payment, paymentId|id}`. Objects without an id of their own are looked up by order.
+`{type: order, orderId|order_id|id}`, `{type: payment, paymentId|payment_id|id}`. Objects without an id of their own are
+looked up by order.
 """
 
 from collections.abc import Iterable, Mapping
@@ -45,8 +46,8 @@ def references_by_service(context: Iterable[Mapping[str, Any]]) -> dict[Upstream
         kind = entry.get("type")
         if not isinstance(kind, str) or kind not in SERVICE_BY_KIND:
             continue
-        own = _id(entry.get(f"{kind}Id")) or _id(entry.get("id"))
-        order = _id(entry.get("orderId"))
+        own = _id(entry.get(f"{kind}Id")) or _id(entry.get(f"{kind}_id")) or _id(entry.get("id"))
+        order = _id(entry.get("orderId")) or _id(entry.get("order_id"))
         if own:
             ids[kind][own] = None
         elif order:
