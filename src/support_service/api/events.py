@@ -12,7 +12,7 @@ from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
 from support_service.events import envelope
 from support_service.events.inbound_events import (
-    MODEL_BY_TYPE,
+    TYPE_BY_NAME,
     OrderStatusChanged,
     PaymentStatusChanged,
     ShipmentUpdated,
@@ -61,7 +61,7 @@ class PaymentEvent(CloudEventAttributes):
 class OtherEvent(CloudEventAttributes):
     """An event of any other type; it is accepted and ignored."""
 
-    type: Attribute = Field(json_schema_extra={"not": {"enum": [*MODEL_BY_TYPE]}})
+    type: Attribute = Field(json_schema_extra={"not": {"enum": [*TYPE_BY_NAME]}})
     data: Any = None
 
 
@@ -88,10 +88,11 @@ class SentEvent(RootModel[ShipmentEvent | OrderEvent | PaymentEvent | OtherEvent
 class Accepted(ApiModel):
     """An accepted event; it is applied soon, and only once if it is sent repeatedly."""
 
-    model_config = example_config({"id": "e-1", "type": "fulfillment.shipment.updated.v1"})
+    model_config = example_config({"id": "e-1", "type": "fulfillment.shipment.updated.v1", "ignored": False})
 
     id: str
     type: str
+    ignored: bool = Field(description="true for an event of an unknown type, which has no effect")
 
 
 async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:
@@ -100,8 +101,9 @@ async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:
     A CloudEvent, structured as described or binary (its attributes as headers `ce-id`, `ce-source`, …, and `data` as
     the body), or the plain payload of older senders: `eventType`, optionally `eventId`, and the data in the same
     object. It is applied soon, and only once if it is sent repeatedly: each open case that references the order,
-    payment or shipment gets a message of a bot. An unknown type is accepted and ignored. /asyncapi.json describes every
-    event.
+    payment or shipment gets a message of a bot. `.v1` at the end of the type may be left out, names in the data may be
+    in snake_case, and `order: {id}` is read as `orderId`. An event of an unknown type is accepted with `ignored: true`.
+    /asyncapi.json describes every event.
     """
     if media_type(request) == BATCH_MEDIA_TYPE:
         raise UnsupportedMediaType("unsupported_type", "Send events one at a time.")
@@ -113,7 +115,7 @@ async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:
     else:
         event = envelope.parse_document(document)
     await call.services.consumer.accept(event)
-    return Reply(Accepted(id=event.id, type=event.type))
+    return Reply(Accepted(id=event.id, type=event.type, ignored=event.data is None))
 
 
 ROUTES = (

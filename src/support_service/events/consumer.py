@@ -92,16 +92,19 @@ class EventConsumer:
     async def accept(self, event: InboundEvent) -> None:
         """Accept an event sent by HTTP: append it to the stream, or apply it directly if the broker is down.
 
-        Raises Unavailable (`events_busy`) if `max_waiting_events` events are waiting.
+        An event of an unknown type is only counted. Raises Unavailable (`events_busy`) if `max_waiting_events` events
+        are waiting.
         """
+        if event.data is None:
+            self._count_ignored()
+            return
         try:
             most = self._timings.max_waiting_events
             await self._broker.publish(self._stream, [envelope.serialize(event)], max_length=most, trim=False)
         except StreamFullError as full:
             raise Unavailable("events_busy", "Too many events are waiting; send it again later.") from full
         except BrokerError:
-            if event.data is not None:
-                self._count(event, await self._apply(event))
+            self._count(event, await self._apply(event))
 
     async def refresh_backlog(self) -> None:
         """Trim the stream and read its backlog for the gauges. It is unknown while the broker is down."""
@@ -182,7 +185,7 @@ class EventConsumer:
             self._instruments.events_consumed.add(1, {"type": event_type, "outcome": "failed"})
             return False
         if outcome is None:
-            self._instruments.events_consumed.add(1, {"type": OTHER, "outcome": "ignored"})
+            self._count_ignored()
         else:
             self._count(event, outcome)
         return True
@@ -229,6 +232,9 @@ class EventConsumer:
         await self._broker.move_to_dead_letters(self._stream, truncated, reason[:1000], at)
         self._instruments.events_consumed.add(1, {"type": event_type, "outcome": "dead"})
         return False
+
+    def _count_ignored(self) -> None:
+        self._instruments.events_consumed.add(1, {"type": OTHER, "outcome": "ignored"})
 
     def _count(self, event: InboundEvent, outcome: ApplyOutcome) -> None:
         """Count a consumed event, and record the delivery lag of an applied one."""

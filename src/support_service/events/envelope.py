@@ -13,12 +13,14 @@ from pydantic import ValidationError
 
 from support_service.core.clock import utc_now
 from support_service.core.errors import FieldError, MalformedRequest, ValidationFailed, field_errors
-from support_service.events.inbound_events import MODEL_BY_TYPE, InboundEvent
+from support_service.core.field_names import in_camel_case
+from support_service.events.inbound_events import MODEL_BY_TYPE, TYPE_BY_NAME, InboundData, InboundEvent
 
 MAX_EVENT_BYTES = 256 * 1024  # bytes
 MAX_ATTRIBUTE_LENGTH = 255  # characters of an event's id, source and type: the size of the `inbound_events` columns
 HEADER_PREFIX = "ce-"
 STRUCTURED_MEDIA_TYPE = "application/cloudevents+json"
+PLAIN_NAMES = {"event_type": "eventType", "event_id": "eventId"}
 PLAIN_SOURCE = "urn:support-service:plain"  # source of plain payloads without one
 
 
@@ -44,8 +46,10 @@ def parse_document(document: object) -> InboundEvent:
     """Parse an event from a JSON document that holds both attributes and data. Raises ValidationFailed."""
     if not isinstance(document, dict):
         raise ValidationFailed("invalid_event", "An event must be a JSON object.")
-    if "eventType" in document and "specversion" not in document:
-        return _parse_plain(document)
+    if "specversion" not in document:
+        plain = {str(PLAIN_NAMES.get(name, name)): value for name, value in document.items()}
+        if "eventType" in plain:
+            return _parse_plain(plain)
     attributes = {name: value for name, value in document.items() if name not in ("data", "data_base64")}
     return _validate(attributes, document.get("data"))
 
@@ -92,11 +96,12 @@ def _parse_plain(document: Mapping[str, Any]) -> InboundEvent:
     nested = next((document[name] for name in ("payload", "data") if isinstance(document.get(name), dict)), document)
     given = document.get("eventId")
     content = pydantic_core.to_json(dict(sorted(document.items())), inf_nan_mode="null")
+    event_type = _known_type(document["eventType"])
     attributes = {
         "specversion": "1.0",
         "id": str(given) if given and isinstance(given, str | int) else hashlib.sha256(content).hexdigest(),
-        "source": f"{document.get('source') or PLAIN_SOURCE}#{document['eventType']}",
-        "type": document["eventType"],
+        "source": f"{document.get('source') or PLAIN_SOURCE}#{event_type}",
+        "type": event_type,
     }
     return _validate(attributes, nested)
 
@@ -117,12 +122,25 @@ def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
             raise _invalid(FieldError(name, f"may have at most {MAX_ATTRIBUTE_LENGTH} characters"))
         if not attributes[name].isprintable():  # rejects surrogates too, which stand for bytes that are not UTF-8
             raise _invalid(FieldError(name, "may contain only printable characters"))
-    model = MODEL_BY_TYPE.get(checked.get_type())
+    event_type = _known_type(checked.get_type())
+    model = MODEL_BY_TYPE.get(event_type)
+    known = _validate_data(model, data) if model else None
+    return InboundEvent(checked.get_id(), checked.get_source(), event_type, attributes["time"], known)
+
+
+def _validate_data(model: type[InboundData], data: object) -> InboundData:
+    renamed, errors = in_camel_case(model, data)
+    if errors:
+        raise _invalid(*(FieldError(f"data.{each.field}", each.message) for each in errors))
     try:
-        known = model.model_validate(data) if model else None
+        return model.model_validate(renamed)
     except ValidationError as failure:
         raise _invalid(*field_errors(failure, "data")) from None
-    return InboundEvent(checked.get_id(), checked.get_source(), checked.get_type(), attributes["time"], known)
+
+
+def _known_type(name: Any) -> Any:
+    """Return the type that a known name without a version stands for, and any other value unchanged."""
+    return TYPE_BY_NAME.get(name, name) if isinstance(name, str) else name
 
 
 def _parse_time(value: object) -> datetime:

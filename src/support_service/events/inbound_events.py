@@ -8,6 +8,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from pydantic.alias_generators import to_camel
 
 from support_service.core.domain.references import MAX_REFERENCE_LENGTH
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 
 
 def _number_to_text(value: object) -> object:
@@ -46,6 +47,15 @@ class InboundData(BaseModel):
     status: StatusText
     occurred_at: OptionalTime = Field(None, description="when it happened; default: the time of the event")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_ids_of_objects(cls, sent: object) -> object:
+        """Read `order: {id}` as `orderId`, and so for payments and shipments; a null counts as missing."""
+        if not isinstance(sent, dict):
+            return sent
+        ids = {f"{kind}Id": found.get("id") for kind in SERVICE_BY_KIND if isinstance(found := sent.get(kind), dict)}
+        return ids | {name: value for name, value in sent.items() if value is not None}
+
     def references(self) -> list[tuple[str, str]]:
         """Return a (kind, value) pair for each order, payment or shipment that a case may reference."""
         raise NotImplementedError
@@ -60,13 +70,13 @@ class InboundData(BaseModel):
 
 
 class ShipmentUpdated(InboundData):
-    """A shipment has a new status; the event has an order id, a shipment id, or both."""
+    """A shipment has a new status; the event has an order id, a shipment id or a tracking number, or several."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "anyOf": [
                 {"required": [name], "properties": {name: {"type": ["string", "number"]}}}
-                for name in ("orderId", "shipmentId")
+                for name in ("orderId", "shipmentId", "trackingNumber")
             ]
         }
     )
@@ -74,17 +84,19 @@ class ShipmentUpdated(InboundData):
 
     order_id: ReferenceId | None = None
     shipment_id: ReferenceId | None = None
-    tracking_number: Annotated[str, Field(max_length=MAX_REFERENCE_LENGTH)] | None = None
+    tracking_number: ReferenceId | None = None
     carrier: Annotated[str, Field(max_length=MAX_REFERENCE_LENGTH)] | None = None
 
     @model_validator(mode="after")
     def _require_reference(self) -> Self:
-        if not (self.order_id or self.shipment_id):
-            raise ValueError("orderId or shipmentId must be given")
+        if not (self.order_id or self.shipment_id or self.tracking_number):
+            raise ValueError("orderId, shipmentId or trackingNumber must be given")
         return self
 
     def references(self) -> list[tuple[str, str]]:
-        return _non_empty(order=self.order_id, shipment=self.shipment_id)
+        # A case may have the tracking number as the id of its shipment.
+        shipment = self.shipment_id or self.tracking_number
+        return _non_empty(order=self.order_id, shipment=shipment, tracking=self.tracking_number)
 
     def sentence(self) -> str:
         what = self.tracking_number or self.shipment_id
@@ -123,6 +135,8 @@ class PaymentStatusChanged(InboundData):
 
 DATA_MODELS: tuple[type[InboundData], ...] = (ShipmentUpdated, OrderStatusChanged, PaymentStatusChanged)
 MODEL_BY_TYPE = {model.TYPE: model for model in DATA_MODELS}
+TYPE_BY_NAME = {name: name for name in MODEL_BY_TYPE} | {name.removesuffix(".v1"): name for name in MODEL_BY_TYPE}
+"""The type of each known name of an event: senders may leave out the version."""
 
 
 @dataclass(frozen=True, slots=True)

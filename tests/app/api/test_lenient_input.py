@@ -131,3 +131,27 @@ async def test_every_time_ends_in_z(upstream_services, make_client, orders):
     for url in (f"{path}?includeTimeline=true", "/support/cases", f"{path}/attachments", f"{path}/audit"):
         async with client.get(url) as response:
             assert times_with_other_offsets(await response.json()) == [], url
+
+
+@pytest.mark.parametrize("name", ["shipmentId", "trackingNumber", "tracking_number"])
+async def test_shipment_event_with_a_tracking_number_only_reaches_its_cases(client, name):
+    """The number is in the context of the case, as the tracking number of the shipment or as its id."""
+    case = await open_case(client, context={"type": "shipment", name: "ZX1"})
+    other = await open_case(client, context={"type": "parcel", name: "ZX1"})
+    event = {"event_type": "fulfillment.shipment.updated", "tracking_number": "ZX1", "status": "lost"}
+    async with client.post("/support/events", json=event) as response:
+        answer = await response.json()
+    assert (answer["type"], answer["ignored"]) == ("fulfillment.shipment.updated.v1", False)
+
+    async def noted():
+        return [each["message"] for each in (await read_case(client, case))["messages"]]
+
+    assert await eventually(noted) == ["Shipment ZX1 updated to Lost"]
+    assert (await read_case(client, other))["messages"] == []
+
+
+async def test_event_of_an_unknown_type_is_counted_as_ignored(client, metrics):
+    """The sender learns that it has no effect."""
+    async with client.post("/support/events", json={"eventType": "parcel.lost.v1", "eventId": 7}) as response:
+        assert (response.status, (await response.json())["ignored"]) == (202, True)
+    assert metrics.nonzero_labels("support_events_consumed_total") == [{"type": "other", "outcome": "ignored"}]

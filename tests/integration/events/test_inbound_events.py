@@ -254,7 +254,7 @@ async def test_the_three_ways_to_send(client, metrics):
     ):
         async with await post(client, body, **headers) as response:
             assert response.status == 202
-            assert await response.json() == {"id": f"e-{number}", "type": SHIPMENT}
+            assert await response.json() == {"id": f"e-{number}", "type": SHIPMENT, "ignored": False}
     assert await consumed(metrics, 3) == {"applied": 3}
     assert await messages(client, case) == [SENTENCE] * 3
 

@@ -21,7 +21,7 @@ def test_a_structured_event():
     """All that the event says is read, and written again the same."""
     event = read(shipment_event())
     assert (event.id, event.source, event.type) == ("e-1", "/fulfillment", TYPES[0])
-    assert event.data.references() == [("order", "order-456"), ("shipment", "SHP-9")]
+    assert event.data.references() == [("order", "order-456"), ("shipment", "SHP-9"), ("tracking", "ZX123")]
     assert event.data.fields() == shipment_event()["data"]
     assert event.happened_at.isoformat() == "2026-01-02T03:04:05+00:00"
     assert envelope.parse(envelope.serialize(event)) == event
@@ -135,3 +135,41 @@ def test_any_document_is_read_or_refused(document):
         read(shipment_event() | document)
     except SupportError as refusal:
         assert refusal.code in ("invalid_event", "malformed_json")  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "references"),
+    [
+        (0, {"trackingNumber": "ZX1"}, [("shipment", "ZX1"), ("tracking", "ZX1")]),
+        (0, {"tracking_number": 7, "order_id": None}, [("shipment", "7"), ("tracking", "7")]),
+        (0, {"order": {"id": 7}, "shipment": {"id": "s"}}, [("order", "7"), ("shipment", "s")]),
+        (1, {"order_id": "o"}, [("order", "o")]),
+        (1, {"order": {"id": "x"}, "orderId": "o"}, [("order", "o")]),
+        (2, {"payment": {"id": "p"}, "orderId": None, "order": {"id": "o"}}, [("order", "o"), ("payment", "p")]),
+    ],
+)
+def test_what_senders_call_differently(kind, data, references):
+    """Names in snake_case, objects with an id, and types without a version are read as what they stand for."""
+    data["status"] = "late"
+    versionless = TYPES[kind].removesuffix(".v1")
+    for event in (
+        read(shipment_event() | {"type": versionless, "data": data}),
+        read({"eventType": versionless, "payload": data}),
+        read({"event_type": TYPES[kind], "event_id": "7"} | data),
+    ):
+        assert (event.type, event.data.references()) == (TYPES[kind], references)
+        assert envelope.parse(envelope.serialize(event)) == event
+
+
+def test_one_event_with_and_without_its_version():
+    """The plain payload's source has the type, and is the same with both names."""
+    first, second = (
+        {"eventType": name, "eventId": 7, "orderId": 1, "status": "x"} for name in (TYPES[1], TYPES[1][:-3])
+    )
+    assert (read(first).id, read(first).source) == (read(second).id, read(second).source)
+
+
+def test_a_member_with_two_values():
+    """A value under two names that differ is refused."""
+    with pytest.raises(ValidationFailed, match=r"data\.orderId"):
+        read({"eventType": TYPES[1], "orderId": "a", "order_id": "b", "status": "x"})

@@ -5,7 +5,7 @@ A context is a list of JSON objects. An object whose `type` is a kind of upstrea
 looked up by order.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on only
@@ -61,14 +61,21 @@ def references_by_service(context: Iterable[Mapping[str, Any]]) -> dict[Upstream
     return found
 
 
-def reference_rows(context: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return (kind, value) of every id in a context, without duplicates: the index rows by which events find cases."""
+def reference_rows(context: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return (kind, value) of every id in a context, without duplicates: the index rows by which events find cases.
+
+    Tracking numbers of shipments have the kind `tracking`.
+    """
     wanted = references_by_service(context)
     named: dict[tuple[str, str], None] = {}
     for kind, service in SERVICE_BY_KIND.items():
         if service in wanted:
             named |= {(kind, value): None for value in wanted[service].ids}
             named |= {("order", value): None for value in wanted[service].of_orders}
+    for entry in context:
+        tracking = _id(entry.get("trackingNumber")) or _id(entry.get("tracking_number"))
+        if entry.get("type") == "shipment" and tracking:
+            named["tracking", tracking] = None
     return list(named)
 
 
