@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from support_service.api import health
 from support_service.api.routing.endpoint import compile_route
@@ -17,7 +16,6 @@ from support_service.http.component import ADMISSION, CONNECTION_LIMITS, READINE
 from support_service.http.instrumentation import instrumentation_middleware
 from support_service.http.problems import problem_middleware
 from support_service.http.runner import Runner
-from support_service.http.security import is_loopback
 from support_service.telemetry.component import REQUEST_METRICS
 
 MAX_CONNECTIONS = 64  # maximum number of connections, separate from the limit of the API
@@ -38,7 +36,7 @@ def admin_server(
     """
 
     async def listen(app: web.Application) -> AsyncIterator[None]:
-        admin_app = _admin_app(app, metrics_access, format_host(host))
+        admin_app = _admin_app(app, metrics_access)
         runner = Runner(admin_app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
@@ -61,19 +59,10 @@ def admin_server(
     return listen
 
 
-@web.middleware
-async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Check the Host and Origin headers as the API does. Raises MisdirectedRequest and Forbidden."""
-    request.app[ADMISSION].browser_policy.check(request)
-    return await handler(request)
-
-
-def _admin_app(app: web.Application, metrics_access: MetricsAccess, host: str) -> web.Application:
+def _admin_app(app: web.Application, metrics_access: MetricsAccess) -> web.Application:
     """Return the admin application, which shares the components of `app`."""
-    # A non-loopback address may have any host name, and a web page can do no more there than any other client.
-    checks = [check_origin] if is_loopback(host) else []
     admin = web.Application(
-        middlewares=[instrumentation_middleware(app[REQUEST_METRICS], app[READINESS], 0), problem_middleware, *checks]
+        middlewares=[instrumentation_middleware(app[REQUEST_METRICS], app[READINESS], 0), problem_middleware]
     )
     admin[ADMISSION] = app[ADMISSION]
     admin[CONNECTION_LIMITS] = app[CONNECTION_LIMITS].with_limit(MAX_CONNECTIONS)

@@ -38,16 +38,15 @@ def setup(
 
     Raises LookupError or TypeError if a route and its handler do not fit together, see `compile_route`.
     """
-    is_open = isinstance(app[AUTHENTICATOR], AnonymousAuthenticator)
     options = ApiOptions(
         public_url=app[PUBLIC_URL],
         uploads=UploadOptions(attachments.max_bytes, attachments.min_rate, attachments.deadline),
         streams=(events.stream, events.inbound_stream),
         redirect_downloads=attachments.download == "redirect",
-        secured=not is_open,
+        secured=not isinstance(app[AUTHENTICATOR], AnonymousAuthenticator),
     )
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
-    metrics_access = MetricsAccess(open=access.admin_port is None and (is_open or token is not None), token=token)
+    metrics_access = MetricsAccess(open=access.admin_port is None, token=token)
     for route in ROUTES:
         add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
         add(route.path, compile_route(route))

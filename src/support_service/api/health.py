@@ -80,11 +80,9 @@ async def metrics(call: Call, headers: Headers) -> web.Response:
 
 
 def _expect_scraper(access: MetricsAccess, headers: Headers) -> None:
-    """Raise Forbidden if /metrics is closed here, Unauthenticated if the token is wrong."""
+    """Raise Forbidden if only the admin port serves metrics, Unauthenticated if the token is wrong."""
     if not access.open:
-        raise Forbidden(
-            "metrics_closed", "Metrics are not open here: SUPPORT_ADMIN_PORT or SUPPORT_METRICS_TOKEN opens them."
-        )
+        raise Forbidden("metrics_closed", "Metrics are served on the port of SUPPORT_ADMIN_PORT only.")
     if access.token is not None:
         given = extract_bearer_token(headers.getall("Authorization", ()))
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), access.token.encode()):

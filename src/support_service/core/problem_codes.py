@@ -59,7 +59,7 @@ PROBLEM_CODES = (
     ProblemCode("malformed_multipart", 400, "the multipart form is malformed"),
     ProblemCode("malformed_request", 400, "the request line, a header or the framing can't be read"),
     ProblemCode("method_not_allowed", 405, "the path does not support the method; `Allow` lists the supported ones"),
-    ProblemCode("metrics_closed", 403, "`/metrics` is not open on this port"),
+    ProblemCode("metrics_closed", 403, "`/metrics` is served on the admin port only"),
     ProblemCode("origin_not_allowed", 403, "a web page of another origin sent the request"),
     ProblemCode(
         "overloaded",

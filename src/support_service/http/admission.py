@@ -37,14 +37,15 @@ class Admission:
     def check(self, request: web.Request) -> None:
         """Check a request against the allowed origins, the overload limits, the rate of its address and query limits.
 
-        Health and metrics requests are checked against the allowed origins only, so that they work under overload.
+        Health and metrics requests are not checked: they must work under overload and any host name, change nothing,
+        and contain no data of cases.
 
         Raises MisdirectedRequest or Forbidden (origins), Unavailable (overload), RateLimited (rate), and UriTooLong or
         MalformedRequest (query).
         """
-        self.browser_policy.check(request)
         if request.path in UNMEASURED_PATHS:
             return
+        self.browser_policy.check(request)
         reason = self.overload.rejection_reason(self.readiness.in_progress - self.readiness.waiting_for_client)
         if reason is not None:
             self.rejections.add(1, {"reason": reason})

@@ -144,7 +144,10 @@ class AccessSettings(SettingsSection):
     )
     jwt_teams_claim: str = Field("teams", alias="SUPPORT_JWT_TEAMS_CLAIM", description="Claim with the agent's teams.")
     metrics_token: Token | None = Field(
-        None, alias="SUPPORT_METRICS_TOKEN", min_length=16, description="Bearer token that `/metrics` requires."
+        None,
+        alias="SUPPORT_METRICS_TOKEN",
+        min_length=16,
+        description="Bearer token that `/metrics` requires. Unset: none.",
     )
     admin_host: str = Field("127.0.0.1", alias="SUPPORT_ADMIN_HOST", description="Address of the admin port.")
     admin_port: int | None = Field(
@@ -152,7 +155,7 @@ class AccessSettings(SettingsSection):
         alias="SUPPORT_ADMIN_PORT",
         ge=0,
         le=65535,
-        description="Separate port for metrics and health. Unset: none.",
+        description="Port that serves `/metrics` and health; the API's port then serves no `/metrics`. Unset: none.",
     )
 
 

@@ -84,10 +84,18 @@ async def test_an_open_service_answers_to_loopbacks_names(client, host):
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "[2001:db8::1]", "10.0.0.1"]
 )
-@pytest.mark.parametrize("path", ["/support/cases", "/metrics", "/nowhere"])
+@pytest.mark.parametrize("path", ["/support/cases", "/docs", "/nowhere"])
 async def test_an_open_service_answers_to_no_other_name(client, host, path):
     """Without authentication no other name is served, since a page with DNS of its own would read every case."""
     await expect_problem(await client.get(path, headers={"Host": host}), 421, "host_not_allowed")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/health", "/livez", "/readyz"])
+async def test_metrics_and_health_answer_under_any_host_name(client, path):
+    """Scrapers and orchestrators use whatever name or address reaches the service; no case is in the answer."""
+    for host in ("support-service:8000", "10.0.0.7:8000", "evil.example"):
+        async with client.get(path, headers={"Host": host}) as response:
+            assert response.status == 200
 
 
 async def test_the_public_name_is_one(make_client):
