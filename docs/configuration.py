@@ -21,8 +21,9 @@ HEAD = """\
 
 All settings come from environment variables. `make configuration` generates this page from
 `src/support_service/settings/`. An invalid value stops the start with one line that names the variable, the value and
-the expected values. An unknown `SUPPORT_` variable causes a warning. An empty value counts as unset. Durations are a
-number with a unit: `s`, `m`, `h`, `d` or `w`.
+the expected values. An unknown `SUPPORT_` variable causes a warning. So do the
+`SERVICE_` variables of the [earlier support-service](operations/earlier-service.md#settings). An empty value counts as
+unset. Durations are a number with a unit: `s`, `m`, `h`, `d` or `w`.
 """
 FORMS = [  # first match wins; compared as types with their metadata
     (values.Networks, "IP addresses and networks, comma-separated"),
@@ -39,7 +40,7 @@ FORMS = [  # first match wins; compared as types with their metadata
     (values.KeySource, "URL of a JWKS, or path of a file with a JWKS or PEM keys"),
     (values.BaseUrl, "URL"),
     (values.RedisUrl, "URL: `redis://`, `rediss://` or `unix://`"),
-    (values.DatabaseUrl, "URL: `sqlite:///PATH` or `postgresql://…`"),
+    (values.DatabaseUrl, "URL: `sqlite:///PATH` or `postgresql://…`; a driver, such as `+asyncpg`, is ignored"),
     (values.Token, "token"),
     (values.Webhooks, "JSON list"),
     (bool, "`true` or `false`"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from support_service.settings.earlier_service import NEW_NAMES, PAGE
 from tests.support.promql import NAME, ROOT, known_series, series_family
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "observability").rglob("*.md")])
@@ -37,5 +38,15 @@ def test_observability_is_told_in_both_languages():
 def test_metrics_are_those_there_are(page: Path):
     """Every metric of ours that a page names is in the table."""
     named = {name for name in NAME.findall(page.read_text()) if name.startswith("support_")}
-    tree = {"support_service"}  # the package
+    tree = {"support_service", "support_tickets"}  # the package, and a table of the earlier service
     assert {series_family(name) for name in named} - tree <= known_series()
+
+
+def test_the_page_for_the_earlier_service_lists_every_renamed_variable():
+    """Each variable is in a row with its new name."""
+    rows = (ROOT / "docs" / "operations" / "earlier-service.md").read_text().splitlines()
+    for earlier, new in NEW_NAMES.items():
+        assert any(f"`{earlier}`" in row and f"`{new}`" in row for row in rows if row.startswith("| `SERVICE_")), (
+            earlier
+        )
+    assert (ROOT / PAGE).is_file()

@@ -96,6 +96,10 @@ COMMAND_LINE_ERRORS = (
         "the file of `SUPPORT_DATABASE_URL` does not exist: run the command in the service's environment",
     ),
     ("database_not_migrated", "run `support-service migrate` first"),
+    (
+        "database_of_earlier_service",
+        "`SUPPORT_DATABASE_URL` names the database of the earlier support-service: use a database or schema of its own",
+    ),
     ("name_taken", "a valid token has that name: choose another name, or revoke it"),
     ("not_confirmed", "confirm with `--yes` if stdin is not a terminal"),
     ("reason_missing", "give a reason with `--reason`"),

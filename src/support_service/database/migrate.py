@@ -11,11 +11,19 @@ from typing import Literal, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from support_service.core.errors import Unavailable
 from support_service.database.protocols import invalid_url_error, unusable_database_error
 from support_service.database.timings import MigrationTimings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 REVISION_ID = re.compile("[0-9]{4}")  # form of the revision ids
+# A table of the earlier support-service, and the first table of this one.
+EARLIER_TABLE, OWN_TABLE = "support_tickets", "tickets"
+EARLIER_SERVICE_MESSAGE = (
+    f"The database at SUPPORT_DATABASE_URL is that of the earlier support-service (table {EARLIER_TABLE}), and was not "
+    "changed: give this service a database or a PostgreSQL schema of its own, then both can run side by side; see "
+    "docs/operations/earlier-service.md"
+)
 ALEMBIC_VERSION = sa.table("alembic_version", sa.column("version_num"))  # Alembic's own table
 
 Result = TypeVar("Result")
@@ -70,6 +78,13 @@ def _schema_status(connection: sa.Connection) -> SchemaStatus:
     return "newer" if REVISION_ID.fullmatch(revision) and revision > known else "older"
 
 
+def _refuse_earlier_service(connection: sa.Connection) -> None:
+    """Raise Unavailable for a database that has a table of the earlier support-service and none of this one."""
+    found = sa.inspect(connection)
+    if found.has_table(EARLIER_TABLE) and not found.has_table(OWN_TABLE):
+        raise Unavailable("database_of_earlier_service", EARLIER_SERVICE_MESSAGE)
+
+
 def _revision(connection: sa.Connection) -> str:
     """Return the revision recorded in the database, or an empty text without one."""
     if not sa.inspect(connection).has_table(ALEMBIC_VERSION.name):
@@ -83,14 +98,20 @@ def _revision(connection: sa.Connection) -> str:
 def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings = MigrationTimings()) -> Result:
     """Run `work` on a connection while no other process migrates, and return its result.
 
-    Raises Unavailable for a database URL that can't be used and for a database that fails.
+    Raises Unavailable for a database URL that can't be used, for a database that fails, and for the database of the
+    earlier support-service.
     """
+
+    def checked(connection: sa.Connection) -> Result:
+        _refuse_earlier_service(connection)
+        return work(connection)
+
     try:
         if url.startswith("sqlite:"):
-            return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), work, timings)
+            return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), checked, timings)
         from support_service.database.postgres import migrate
 
-        return migrate.run_locked(url, work, timings)
+        return migrate.run_locked(url, checked, timings)
     except (TypeError, ValueError) as failure:  # the driver can't parse the URL
         raise invalid_url_error(failure) from failure
     except (OSError, TimeoutError, sa.exc.DBAPIError) as failure:
@@ -107,9 +128,9 @@ def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result], timings:
         hide_parameters=True,
     )
     with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         # Explicit, because the driver would commit before each CREATE TABLE.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         result = work(connection)
         connection.exec_driver_sql("COMMIT")  # an exception closes the connection, which rolls back
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # last: it changes the file, also one that is refused
     return result

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.settings import opentelemetry
+from support_service.settings.earlier_service import earlier_variables_warning
 from support_service.settings.process import (
     AccessSettings,
     ClientSettings,
@@ -115,6 +116,7 @@ class Settings(BaseModel):
                 *_warn_unconsumed_events(environ),
                 *_warn_ineffective(environ),
                 *_warn_unknown(environ),
+                *earlier_variables_warning(environ),
             ),
         )
         for name, expected in opentelemetry.first_invalid(

@@ -53,6 +53,8 @@ def _redis_url(value: str) -> str:
 
 
 def _database_url(value: str) -> str:
+    """Check a database URL; the driver in SQLAlchemy's `sqlite+aiosqlite:` or `postgresql+asyncpg:` is left out."""
+    value = re.sub(r"^(sqlite|postgresql)\+\w+:", r"\1:", value)
     if not value.startswith(("sqlite:///", "postgresql://")):
         raise ValueError("sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE")
     if ":memory:" in value or value == "sqlite:///":

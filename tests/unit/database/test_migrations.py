@@ -3,6 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -297,6 +298,59 @@ def test_a_schema_of_something_else(empty_url):
     assert in_thread(migrate.schema_status, empty_url) == "older"
     with pytest.raises(Unavailable):
         in_thread(migrate.upgrade, empty_url)
+
+
+@pytest.mark.parametrize("call", [migrate.upgrade, migrate.schema_status])
+@pytest.mark.parametrize("revision_id", [None, "7c1f2ab90d3e", "0011", "9999"])
+def test_the_database_of_the_earlier_service_is_refused_unchanged(empty_url, call, revision_id):
+    """Whatever revision it claims, one line says why and what to do, and nothing is added, not even WAL mode."""
+    if empty_url.startswith("sqlite:"):
+        Path(empty_url.removeprefix("sqlite:///")).parent.mkdir()
+    given = ["CREATE TABLE support_tickets (id VARCHAR(36) PRIMARY KEY)"]
+    if revision_id:
+        given += [
+            "CREATE TABLE alembic_version (version_num VARCHAR(32))",
+            inserting("alembic_version", version_num=revision_id),
+        ]
+    change(empty_url, given)
+    before = tables(empty_url)
+    with pytest.raises(Unavailable, match="earlier support-service") as refusal:
+        in_thread(call, empty_url)
+    assert refusal.value.code == "database_of_earlier_service"
+    assert "\n" not in str(refusal.value)
+    assert tables(empty_url) == before
+    if empty_url.startswith("sqlite:"):
+        assert (
+            inspect(empty_url, lambda connection: connection.exec_driver_sql("PRAGMA journal_mode").scalar())
+            == "delete"
+        )
+
+
+def test_both_services_in_one_database_with_a_schema_each(postgres):
+    """On PostgreSQL a role whose search path is a schema of its own does not see the earlier service's tables."""
+    name, role = postgres.create_database(), f"r{uuid4().hex}"
+    url = postgres.url(name)
+    change(
+        url,
+        [
+            "CREATE TABLE support_tickets (id VARCHAR(36) PRIMARY KEY)",
+            f"CREATE ROLE {role} LOGIN SUPERUSER",
+            f"CREATE SCHEMA support AUTHORIZATION {role}",
+            f"ALTER ROLE {role} IN DATABASE {name} SET search_path = support",
+        ],
+    )
+    own = sa.make_url(url).set(username=role).render_as_string(hide_password=False)
+    assert in_thread(migrate.upgrade, own) == "newest"
+    assert tables(url) == {"support_tickets"}
+    postgres.drop_database(name)
+    postgres.run(f"DROP ROLE {role}")
+
+
+def test_tables_beside_those_of_the_service_are_no_reason_to_refuse(empty_url):
+    """A table that another program adds later stops no start."""
+    in_thread(migrate.upgrade, empty_url)
+    change(empty_url, ["CREATE TABLE support_tickets (id VARCHAR(36) PRIMARY KEY)"])
+    assert in_thread(migrate.upgrade, empty_url) == "newest"
 
 
 def test_a_schema_with_two_revisions(empty_url):

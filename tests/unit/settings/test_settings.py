@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_PER_SECOND
-from support_service.settings import LOOPBACK, Settings, SettingsSection, WrongSetting, opentelemetry
+from support_service.settings import LOOPBACK, Settings, SettingsSection, WrongSetting, earlier_service, opentelemetry
 
 
 def test_defaults_work_on_a_laptop():
@@ -346,6 +346,55 @@ def test_unknown_variable_gives_a_warning_with_the_nearest_name(variable, near):
     """The warning does not show the value."""
     (line,) = Settings.load({variable: "9", "SUPPORT_PORT": "0", "PATH": "/bin"}).warnings
     assert line == f"{variable} has no effect: unknown setting{near}"
+
+
+def test_variables_of_the_earlier_service_give_one_warning_with_their_new_names():
+    """Names in any case count, as for the earlier service; values are not shown."""
+    (line,) = Settings.load(
+        {
+            "SERVICE_DATABASE_URL": "postgresql+asyncpg://u:secret@db/support",
+            "SERVICE_REDIS_URL": "redis://cache/0",
+            "SERVICE_ORDER_SERVICE_URL": "http://orders",
+            "SERVICE_PAYMENT_BASE_URL": "http://payments",
+            "service_fulfillment_service_url": "http://fulfillment",
+            "SERVICE_SUPPORT_ATTACHMENT_DIR": "/data",
+            "SERVICE_TIMELINE_CACHE_TTL_SECONDS": "300",
+            "SERVICE_KAFKA_TOPIC": "secret",
+            "SERVICE_EMPTY": "",
+            "SERVICE_PORT": "tcp://10.0.0.7:80",
+            "SERVICE_PORT_80_TCP_ADDR": "10.0.0.7",
+        }
+    ).warnings
+    for renamed in (
+        "SERVICE_DATABASE_URL is now SUPPORT_DATABASE_URL",
+        "SERVICE_REDIS_URL is now SUPPORT_REDIS_URL",
+        "SERVICE_ORDER_SERVICE_URL is now SUPPORT_ORDER_URL",
+        "SERVICE_PAYMENT_BASE_URL is now SUPPORT_PAYMENT_URL",
+        "service_fulfillment_service_url is now SUPPORT_FULFILLMENT_URL",
+        "SERVICE_SUPPORT_ATTACHMENT_DIR is now SUPPORT_ATTACHMENT_DIR",
+        "SERVICE_TIMELINE_CACHE_TTL_SECONDS is now SUPPORT_TIMELINE_CACHE_TTL",
+        "SERVICE_KAFKA_TOPIC has no counterpart",
+    ):
+        assert renamed in line
+    for absent in ("secret", "SERVICE_EMPTY", "SERVICE_PORT"):
+        assert absent not in line
+
+
+def test_new_names_of_earlier_variables_exist():
+    fields = {field.alias for section in SettingsSection.__subclasses__() for field in section.model_fields.values()}
+    assert set(earlier_service.NEW_NAMES.values()) <= fields
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("sqlite+aiosqlite:///./var/support.db", "sqlite:///./var/support.db"),
+        ("postgresql+asyncpg://u:p@db/support", "postgresql://u:p@db/support"),
+    ],
+)
+def test_the_driver_in_a_database_url_is_left_out(given, used):
+    """The URLs of the earlier service name one."""
+    assert Settings.load({"SUPPORT_DATABASE_URL": given}).database.url == used
 
 
 def test_variables_injected_by_kubernetes_give_no_warning():
