@@ -100,21 +100,23 @@ class Settings(BaseModel):
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read and validate every variable; raises WrongSetting for the first invalid one."""
+        server, attachments = read_section(ServerSettings, environ), read_section(AttachmentSettings, environ)
+        s3, telemetry = read_section(ObjectStoreSettings, environ), read_section(TelemetrySettings, environ)
         settings = cls(
-            server=read_section(ServerSettings, environ),
+            server=server,
             limits=read_section(LimitSettings, environ),
             database=read_section(DatabaseSettings, environ),
             upstream_urls=read_section(UpstreamSettings, environ).model_dump(exclude_none=True),
             timeline=read_section(TimelineSettings, environ),
-            attachments=read_section(AttachmentSettings, environ),
-            s3=read_section(ObjectStoreSettings, environ),
+            attachments=attachments,
+            s3=s3,
             events=read_section(EventSettings, environ),
-            telemetry=read_section(TelemetrySettings, environ),
+            telemetry=telemetry,
             access=read_section(AccessSettings, environ),
             warnings=(
-                *opentelemetry.ineffective_warnings(environ),
+                *opentelemetry.ineffective_warnings(environ, telemetry.metrics, telemetry.traces),
                 *_warn_unconsumed_events(environ),
-                *_warn_ineffective(environ),
+                *_warn_ineffective(environ, server, attachments, s3),
                 *_warn_unknown(environ),
                 *earlier_variables_warning(environ),
             ),
@@ -173,11 +175,12 @@ def _warn_unconsumed_events(environ: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _warn_ineffective(environ: Mapping[str, str]) -> Iterator[str]:
-    auth = environ.get("SUPPORT_AUTH") or "open"
-    if auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
-        yield f"SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is {auth!r}, not 'jwt'"
-    if environ.get("SUPPORT_ATTACHMENT_DOWNLOAD") == "redirect" and not environ.get("SUPPORT_S3_BUCKET"):
+def _warn_ineffective(
+    environ: Mapping[str, str], server: ServerSettings, attachments: AttachmentSettings, s3: ObjectStoreSettings
+) -> Iterator[str]:
+    if server.auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
+        yield f"SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is {server.auth!r}, not 'jwt'"
+    if attachments.download == "redirect" and not s3.bucket:
         yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' has no effect: SUPPORT_S3_BUCKET is not set"
 
 

@@ -96,6 +96,27 @@ OTLP: dict[str, Rule] = {
 }
 
 
+# Beginnings of the names of variables that the SDK, its exporters or its automatic instrumentation read, but not here.
+UNUSED = (
+    "OTEL_BLRP_",
+    "OTEL_CONFIG_FILE",
+    "OTEL_EXPERIMENTAL_CONFIG_FILE",
+    "OTEL_EXPORTER_JAEGER_",
+    "OTEL_EXPORTER_OTLP_LOGS_",
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+    "OTEL_EXPORTER_PROMETHEUS_",
+    "OTEL_EXPORTER_ZIPKIN_",
+    "OTEL_LOGRECORD_",
+    "OTEL_LOGS_EXPORTER",
+    "OTEL_LOG_LEVEL",
+    "OTEL_METRICS_EXEMPLAR_FILTER",
+    "OTEL_PYTHON_CONFIGURATOR",
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+    "OTEL_PYTHON_DISTRO",
+    "OTEL_PYTHON_LOG",
+)
+
+
 def first_invalid(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield (variable, expected values) for the first invalid value that the configured exporters read."""
     for variable, (is_valid, expected) in _rules(environ, metrics, traces).items():
@@ -126,11 +147,28 @@ def _rules(environ: Environ, metrics: Collection[str], traces: Collection[str]) 
     return rules
 
 
-def ineffective_warnings(environ: Environ) -> Iterator[str]:
-    """Yield a warning for each variable that is set and has no effect."""
+def ineffective_warnings(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> Iterator[str]:
+    """Yield warnings that name the variables that are set and have no effect.
+
+    A platform may disable telemetry with OTEL_SDK_DISABLED; the other variables need no warning then.
+    """
     given = environ.get("OTEL_PROPAGATORS", "")
     if not {name.strip().lower() for name in given.split(",")} <= PROPAGATORS:
         yield f"OTEL_PROPAGATORS={given!r} is ignored: only W3C trace context is supported"
     given = environ.get("OTEL_SDK_DISABLED", "")
     if given.strip().lower() not in ("", "true", "false"):
         yield f"OTEL_SDK_DISABLED={given!r} is treated as false: expected true or false"
+    if given.strip().lower() == "true":
+        return
+    names = sorted(name for name, value in environ.items() if value and value.strip().lower() != "none")
+    if unused := [name for name in names if name.startswith(UNUSED)]:
+        yield f"{', '.join(unused)}: no effect, because the service does not use {_these(unused)}"
+    otlp = [name for name in names if name.startswith("OTEL_EXPORTER_OTLP_") and name not in unused]
+    if otlp and "otlp" not in {*metrics, *traces}:
+        yield (
+            f"{', '.join(otlp)}: no effect, because neither OTEL_METRICS_EXPORTER nor OTEL_TRACES_EXPORTER names otlp"
+        )
+
+
+def _these(names: Collection[str]) -> str:
+    return "it" if len(names) == 1 else "them"

@@ -1,12 +1,14 @@
 """The base of the sections of the settings, and how a section is read from the environment."""
 
 from collections.abc import Mapping
-from typing import Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 
 from support_service.settings.values import (
@@ -22,6 +24,15 @@ class SettingsSection(BaseModel):
     """Base class of the sections; a section is read from the variables that its field aliases name."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _ignore_case_of_names(cls, value: Any, info: ValidationInfo) -> Any:
+        """Return a value that differs from one of a field's enumerated values only in case as that value."""
+        hint = cls.model_fields[str(info.field_name)].annotation
+        if get_origin(hint) is not Literal:
+            return value
+        return next((name for name in get_args(hint) if name.lower() == str(value).strip().lower()), value)
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:

@@ -140,11 +140,12 @@ def _content_types(value: object) -> object:
 
 
 def _algorithms(value: object) -> object:
-    """Split a comma-separated list of JWT algorithms."""
-    names = tuple(name.strip() for name in str(value).split(","))
-    if not set(names) <= set(JWT_ALGORITHMS):
+    """Split a comma-separated list of JWT algorithms, in any case."""
+    by_lower_case = {name.lower(): name for name in JWT_ALGORITHMS}
+    names = [name.strip().lower() for name in str(value).split(",")]
+    if not by_lower_case.keys() >= set(names):
         raise ValueError(f"a comma-separated list of {', '.join(JWT_ALGORITHMS)}")
-    return names
+    return tuple(by_lower_case[name] for name in names)
 
 
 def _request_rate(value: object) -> object:

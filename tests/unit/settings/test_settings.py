@@ -80,7 +80,7 @@ INVALID_VALUES = [
     ("SUPPORT_JWT_KEYS", "ftp://keys.example/jwks", "https://"),
     ("SUPPORT_JWT_ALGORITHMS", "none", "RS256"),
     ("SUPPORT_JWT_ALGORITHMS", "RS256,HS256", "RS256"),
-    ("SUPPORT_JWT_ALGORITHMS", "rs256", "RS256"),
+    ("SUPPORT_JWT_ALGORITHMS", "rs257", "RS256"),
     ("SUPPORT_JWT_LEEWAY", "-1", "0"),
     ("SUPPORT_JWT_LEEWAY", "3600", "600"),
     ("SUPPORT_ADMIN_PORT", "65536", "65535"),
@@ -332,6 +332,60 @@ def test_value_without_effect_gives_a_warning(variable, value):
     (line,) = Settings.load({variable: value}).warnings
     assert line.startswith(f"{variable}={value!r} ")
     assert Settings.load({variable: ""}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL: no effect, because neither "),
+        (
+            {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL: no effect, because neither ",
+        ),
+        (OTLP | {"OTEL_LOGS_EXPORTER": "otlp"}, "OTEL_LOGS_EXPORTER: no effect, because the service does not use it"),
+        (
+            {"OTEL_EXPORTER_PROMETHEUS_PORT": "9464", "OTEL_BLRP_SCHEDULE_DELAY": "1"},
+            "OTEL_BLRP_SCHEDULE_DELAY, OTEL_EXPORTER_PROMETHEUS_PORT: no effect, because the service does not use them",
+        ),
+    ],
+)
+def test_opentelemetry_variables_without_effect_give_one_warning(variables, expected):
+    """A protocol that an exporter would use stops the start; one that none uses gives a warning."""
+    (line,) = Settings.load(variables).warnings
+    assert line.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        {"OTEL_LOGS_EXPORTER": "none", "OTEL_SERVICE_NAME": "x", "OTEL_TRACES_SAMPLER": "always_on"},
+        OTLP | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
+    ],
+)
+def test_opentelemetry_variables_with_effect_give_no_warning(variables):
+    assert Settings.load(variables).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "read"),
+    [
+        ("SUPPORT_LOG_LEVEL", "INFO", lambda settings: settings.server.log_level == "info"),
+        ("SUPPORT_AUTH", "Open", lambda settings: settings.server.auth == "open"),
+        ("SUPPORT_SQLITE_SYNCHRONOUS", "full", lambda settings: settings.database.synchronous == "FULL"),
+        ("SUPPORT_ATTACHMENT_STORE", "LOCAL", lambda settings: settings.attachments.store == "local"),
+        ("SUPPORT_ATTACHMENT_DOWNLOAD", "STREAM", lambda settings: settings.attachments.download == "stream"),
+        (
+            "SUPPORT_JWT_ALGORITHMS",
+            "rs256,EDDSA",
+            lambda settings: settings.access.jwt_algorithms == ("RS256", "EdDSA"),
+        ),
+    ],
+)
+def test_enumerated_values_are_accepted_in_any_case(variable, given, read):
+    settings = Settings.load({variable: given})
+    assert read(settings)
+    assert settings.warnings == ()
 
 
 @pytest.mark.parametrize(
