@@ -8,6 +8,7 @@ from typing import Protocol
 import aiohttp
 
 from support_service.http.client_connections import LimitedConnector
+from support_service.http.client_errors import describe_client_error
 
 MAX_JWKS_BYTES = 1024 * 1024
 HTTP_TIMEOUT = 5.0  # seconds for the whole response
@@ -52,7 +53,7 @@ class FileKeySource:
         try:
             return await asyncio.to_thread(self._path.read_bytes)
         except OSError as failure:
-            raise KeySourceError(str(failure.strerror)) from failure
+            raise KeySourceError(f"{self._path}: {failure.strerror}") from failure
 
 
 class HttpKeySource:
@@ -92,4 +93,4 @@ class HttpKeySource:
         except TimeoutError as failure:
             raise KeySourceError(f"no response within {self._timeout.total:g} s") from failure
         except (aiohttp.ClientError, OSError) as failure:
-            raise KeySourceError(f"{type(failure).__name__}: {' '.join(str(failure).split())}") from failure
+            raise KeySourceError(describe_client_error(failure)) from failure

@@ -35,7 +35,20 @@ duration = argument_type("duration")(units.parse_duration)
 byte_rate = argument_type("rate")(units.parse_byte_rate)
 positive_int = argument_type("number")(units.parse_count)
 share = argument_type("percentage")(units.parse_percentage)
-base_url = argument_type("URL")(urls.parse_base_url)
+
+
+@argument_type("URL")
+def base_url(text: str) -> str:
+    """Return the base URL of a service; without a scheme it is an http URL, such as that of `localhost:8000`."""
+    return urls.parse_base_url(text if "://" in text else f"http://{text}")
+
+
+@argument_type("id")
+def case_id(text: str) -> str:
+    """Return the id of a case, which must not be empty: a shell variable without a value gives an empty id."""
+    if not text.strip():
+        raise ValueError("the id of a case, but the case id is empty: check the variable that holds it")
+    return text
 
 
 @argument_type("duration")

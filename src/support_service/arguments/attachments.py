@@ -1,5 +1,6 @@
 """Arguments of `attach`, `offload`, `sweep`, `scrub` and `retention`."""
 
+import argparse
 from pathlib import Path
 
 from support_service.arguments import argument_types
@@ -15,12 +16,18 @@ def add_to(commands: Subcommands) -> None:
 def _add_attach(commands: Subcommands) -> None:
     what = "upload files to a case of a running service; SUPPORT_TOKEN authenticates"
     command = commands.add("attach", what, "attach:attach")
-    command.add_argument("case", metavar="CASE", help="the id of the case")
-    command.add_argument("files", metavar="FILE", nargs="+", type=Path, help="file to upload")
+    command.usage = "support-service attach [-h] [--base-url URL] [--internal] CASE FILE [FILE ...]"
+    command.add_argument("case", metavar="CASE", type=argument_types.case_id, help="the id of the case")
+    # The command itself requires a file: its error says that the id of the case may be missing, rather than the file.
+    command.add_argument("files", metavar="FILE", nargs="*", type=Path, help="file to upload")
     command.add_argument(
-        "--url",
+        "--base-url",
         type=argument_types.base_url,
+        metavar="URL",
         help="URL of the service (default: http://SUPPORT_HOST:SUPPORT_PORT, http://127.0.0.1:8000)",
+    )
+    command.add_argument(  # the former name
+        "--url", dest="base_url", type=argument_types.base_url, default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
     command.add_argument("--internal", action="store_true", help="visible to agents only, never to customers")
 

@@ -19,7 +19,13 @@ def add_to(commands: Subcommands) -> None:
     )
     probe.wrong_usage = NOT_RUN_STATUS
     probe.set_defaults(refused=NOT_RUN_STATUS)
-    probe.add_argument("--base-url", required=True, metavar="URL", help="URL of the service, such as http://HOST:PORT")
+    probe.add_argument(
+        "--base-url",
+        type=argument_types.base_url,
+        required=True,
+        metavar="URL",
+        help="URL of the service, such as http://HOST:PORT",
+    )
     mode = probe.add_mutually_exclusive_group()
     mode.add_argument("--once", action="store_true", help="check once (default)")
     mode.add_argument(

@@ -15,8 +15,9 @@ import aiohttp
 
 from support_service.commands.runtime.event_loop import run
 from support_service.commands.runtime.progress import Progress, show_progress
-from support_service.core.errors import SupportError, Unavailable
+from support_service.core.errors import SupportError, Unavailable, ValidationFailed
 from support_service.core.urls import format_host
+from support_service.http.client_errors import describe_client_error
 from support_service.settings import ClientSettings, Settings
 
 BLOCK_BYTES = 256 * 1024  # bytes per write
@@ -24,12 +25,33 @@ UPLOAD_FAILED_STATUS = 1  # exit status if an upload failed
 
 
 def attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Upload files to a case of a running service. Exit with status 1 if an upload failed."""
+    """Upload files to a case of a running service. Exit with status 1 if an upload failed.
+
+    Raises ValidationFailed if the first argument is a file, and if there is no file.
+    """
+    _check_case(arguments.case, arguments.files)
     listening = Settings.load(environ).server
     host = format_host(listening.host)
-    service = arguments.url or f"http://{host}:{listening.port}"
+    service = arguments.base_url or f"http://{host}:{listening.port}"
     visibility = "internal" if arguments.internal else "public"
     sys.exit(run(_upload_all(service, arguments.case, arguments.files, ClientSettings.of(environ).headers, visibility)))
+
+
+def _check_case(case_id: str, files: Sequence[Path]) -> None:
+    if _is_file(case_id):
+        raise ValidationFailed(
+            "wrong_case",
+            f"the case id is empty or missing: {_printable_name(case_id)!r} is a file, but CASE is the id of a case",
+        )
+    if not files:
+        raise ValidationFailed("file_missing", f"no FILE is given to upload to the case {_printable_name(case_id)!r}")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a path, or not one
+        return False
 
 
 async def _upload_all(
@@ -77,7 +99,7 @@ def _failure_text(failure: Exception) -> str:
     """Return a message that explains why an upload failed."""
     if isinstance(failure, OSError) and failure.filename is not None and failure.strerror:
         return f"the file can't be opened: {failure.strerror}"
-    return str(failure) or type(failure).__name__
+    return str(failure) if isinstance(failure, SupportError) else describe_client_error(failure)
 
 
 def _printable_name(name: str) -> str:

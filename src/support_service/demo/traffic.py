@@ -10,7 +10,9 @@ from uuid import uuid4
 import aiohttp
 
 from support_service.core.clock import utc_now
+from support_service.core.user_error import UserError
 from support_service.demo.samples import SAMPLE_CASES
+from support_service.http.client_errors import describe_client_error
 from support_service.server import stop_signal
 
 CHANNELS = ("email", "chat", "chat", "phone", "web", "web", "mobile", "social")
@@ -33,6 +35,7 @@ class TrafficGenerator:
         self._draw = random.Random(seed)
         self._cases: list[tuple[str, str]] = []  # (path, order)
         self.answers: Counter[str] = Counter()
+        self.last_failure = ""  # why the last request without an answer failed
         self._actions = {self._open: 2, self._say: 4, self._read: 8, self._list: 3, self._file: 1, self._event: 2}
         self._actions |= {self._status: 1, self._close: 1}
         if faults:
@@ -46,8 +49,9 @@ class TrafficGenerator:
             action = self._open
         try:
             await action()
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             self.answers["no answer"] += 1
+            self.last_failure = describe_client_error(failure)
 
     async def _open(self) -> None:
         order = f"ORD-{self._draw.randint(1000, 1999)}"
@@ -128,7 +132,10 @@ class TrafficGenerator:
 
 
 async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: float | None, *, faults: bool) -> None:
-    """Send about `rate` requests a second until Ctrl-C, or for `duration` seconds, and print counts of the answers."""
+    """Send about `rate` requests a second until Ctrl-C, or for `duration` seconds, and print counts of the answers.
+
+    Raises UserError if no request was answered.
+    """
     stopped = asyncio.ensure_future(stop_signal())
     loop = asyncio.get_running_loop()
     reported_at = loop.time()
@@ -149,9 +156,10 @@ async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: 
                 _print_counts(traffic)
         await asyncio.gather(*acting)
         _print_counts(traffic)
+    if traffic.answers.keys() == {"no answer"}:
+        raise UserError(f"{base_url} gave no answer at all: check --base-url")
 
 
 def _print_counts(traffic: TrafficGenerator) -> None:
-    print(
-        ", ".join(f"{number} {kind}" for kind, number in sorted(traffic.answers.items())) or "nothing yet", flush=True
-    )
+    counts = ", ".join(f"{number} {kind}" for kind, number in sorted(traffic.answers.items())) or "nothing yet"
+    print(f"{counts}; last failure: {traffic.last_failure}" if traffic.last_failure else counts, flush=True)

@@ -14,6 +14,7 @@ import aiohttp
 
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import SYNTHETIC
+from support_service.http.client_errors import describe_client_error
 from support_service.probe.report import CheckReport, Step
 from support_service.telemetry.instruments.probe import PROBE_STEPS
 
@@ -74,7 +75,7 @@ class SyntheticCheck:
             step.verdict, step.detail = "wrong", f"{missing} {step.threshold + STEP_TIMEOUT_MARGIN:g} s"
         except Exception as failure:  # noqa: BLE001 - any error is a result, and the case must still be deleted
             unreachable = step.step == "open" and isinstance(failure, UNREACHABLE)
-            step.verdict, step.detail = "skipped" if unreachable else "wrong", f"{type(failure).__name__}: {failure}"
+            step.verdict, step.detail = "skipped" if unreachable else "wrong", describe_client_error(failure)
         step.seconds = time.perf_counter() - started
         if step.verdict == "good" and step.seconds > step.threshold:
             step.verdict, step.detail = "slow", "slower than the threshold"

@@ -20,7 +20,8 @@ from tests.support.process import START_TIMEOUT, running
 
 COMMANDS = ["serve", "demo", "migrate", "openapi", "timeline", "attach", "offload", "sweep", "scrub", "retention"]
 INVALID_ARGUMENTS = [
-    ["attach", "case"],
+    ["attach"],
+    ["attach", "", "file"],
     ["offload", "--older-than", "30"],
     ["offload", "--rate", "fast"],
     ["offload", "--limit", "0"],
@@ -28,8 +29,8 @@ INVALID_ARGUMENTS = [
     ["scrub", "--sample", "2"],
     ["retention"],
     ["retention", "--older-than", "1d", "--status", "open"],
-    ["attach", "case", "file", "--url", "foo"],
-    ["demo", "traffic", "--base-url", "foo"],
+    ["attach", "case", "file", "--base-url", "foo://host"],
+    ["demo", "traffic", "--base-url", "ftp://host"],
     ["demo", "traffic", "--base-url", "http://a..b", "--duration", "0.1"],
     ["demo", "traffic", "--rate", "0"],
 ]
@@ -155,6 +156,61 @@ def test_token_with_a_line_break_is_refused(run):
         2,
         "support-service: SUPPORT_TOKEN=***: expected a token without spaces and line breaks\n",
     )
+
+
+def test_an_empty_case_id_is_named(run, tmp_path):
+    """Whether `$CASE` is quoted or not, the message is about the case id, not about the file."""
+    (tmp_path / "note.txt").write_text("hello")
+    status, _, errors = run("attach", "", "note.txt")
+    assert status == 2
+    assert "argument CASE: invalid id '': expected the id of a case, but the case id is empty: check the " in errors
+    for files in (["note.txt"], ["note.txt", "note.txt"]):
+        status, _, errors = run("attach", *files)
+        assert (status, errors) == (
+            2,
+            "support-service: the case id is empty or missing: 'note.txt' is a file, but CASE is the id of a case\n",
+        )
+    status, _, errors = run("attach", "c-1")
+    assert (status, errors) == (2, "support-service: no FILE is given to upload to the case 'c-1'\n")
+
+
+@pytest.mark.parametrize("option", ["--base-url", "--url"])
+def test_attach_names_the_address_and_the_cause(run, tmp_path, option):
+    """`--url` is the former name of the option; a URL needs no scheme."""
+    (tmp_path / "note.txt").write_text("hello")
+    status, out, errors = run("attach", "c-1", "note.txt", option, "127.0.0.1:1")
+    assert (status, out) == (1, "")
+    assert errors == "support-service: note.txt: can't connect to 127.0.0.1:1: Connection refused\n"
+    assert "--url" not in run("attach", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("127.0.0.1:1", "can't connect to 127.0.0.1:1: Connection refused"),
+        ("http://nowhere.invalid:8000", "can't connect to nowhere.invalid:8000: "),
+    ],
+)
+def test_probe_says_why_it_could_not_run(run, url, reason):
+    """The report has the address and the cause, and no name of an exception."""
+    status, out, errors = run("probe", "--base-url", url)
+    assert (status, errors) == (3, "")
+    assert json.loads(out)["reason"].startswith(reason)
+    assert "Error" not in out
+
+
+def test_probe_refuses_what_is_no_url(run):
+    for url in ("", "ftp://host", "http://", "http://a b"):
+        status, out, errors = run("probe", "--base-url", url)
+        assert (status, out) == (3, "")
+        assert "argument --base-url: invalid URL" in errors
+
+
+def test_traffic_without_any_answer_is_an_error(run):
+    status, out, errors = run("demo", "traffic", "--base-url", "127.0.0.1:1", "--duration", "0.1", "--rate", "1000")
+    assert status == 2
+    assert "no answer; last failure: can't connect to 127.0.0.1:1: Connection refused" in out
+    assert errors == "support-service: http://127.0.0.1:1 gave no answer at all: check --base-url\n"
 
 
 def test_migrate_reports_an_unreachable_database(run):
