@@ -115,7 +115,7 @@ def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTi
     except (TypeError, ValueError) as failure:  # the driver can't parse the URL
         raise invalid_url_error(failure) from failure
     except (OSError, TimeoutError, sa.exc.DBAPIError) as failure:
-        raise unusable_database_error(failure) from failure
+        raise unusable_database_error(failure, url) from failure
 
 
 def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:

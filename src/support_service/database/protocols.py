@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import SupportError, Unavailable
+from support_service.core.os_errors import describe_os_error
+from support_service.core.urls import format_host
 from support_service.telemetry.instruments.stores import OTHER_ERROR
 from support_service.telemetry.stores import RecordOperation
 
@@ -26,13 +28,30 @@ class StatementError(Exception):
 
 def invalid_url_error(failure: Exception) -> Unavailable:
     """Return the error for a URL that the driver can't parse, without the driver's text: it may quote the password."""
-    return Unavailable("database_unavailable", f"The database's address can't be used: {type(failure).__name__}")
+    return Unavailable(
+        "database_unavailable", f"The URL in SUPPORT_DATABASE_URL can't be used: {type(failure).__name__}"
+    )
 
 
-def unusable_database_error(cause: Exception | str) -> Unavailable:
-    """Return the error for a database that can't be migrated, or whose schema version can't be read."""
-    reason = str(getattr(cause, "orig", None) or cause).partition("\n")[0]  # later lines may quote a row
-    return Unavailable("database_unavailable", f"The database can't be used: {reason}")
+def unusable_database_error(cause: BaseException | str, url: str | None = None) -> Unavailable:
+    """Return the error for a database that can't be reached or migrated, or whose schema version can't be read.
+
+    With `url` it names the host or the file, but no user and no password.
+    """
+    cause = getattr(cause, "orig", None) or cause
+    text = describe_os_error(cause) if isinstance(cause, OSError) else str(cause)
+    reason = text.partition("\n")[0]  # later lines may quote a row
+    where = "SUPPORT_DATABASE_URL" if url is None else f"{_place(url)} (SUPPORT_DATABASE_URL)"
+    return Unavailable("database_unavailable", f"The database at {where} can't be used: {reason}")
+
+
+def _place(url: str) -> str:
+    """Return the host and port of a PostgreSQL database, or the path of a SQLite file."""
+    if url.startswith("sqlite:"):
+        return url.removeprefix("sqlite:///")
+    parsed = sa.make_url(url)
+    host = parsed.host or str(parsed.query.get("host", "localhost"))
+    return f"{format_host(host)}:{parsed.port}" if parsed.port else host
 
 
 class measured:  # noqa: N801 - named like a function; a class costs half of what a generator-based context manager does

@@ -35,6 +35,7 @@ class MigrationTimings:
     """Times in seconds."""
 
     busy_timeout: float = 30.0  # SQLite: for another process to migrate the same file
+    connect_timeout: float = 5.0  # PostgreSQL: for the server to accept the connection
     # PostgreSQL: for a table in use. Later statements queue behind this lock request; the service's give up after 5 s.
     lock_timeout: float = 1.0
     retry_pause: float = 2.0  # between attempts; other sessions get the table in it

@@ -1,10 +1,11 @@
 """Errors of HTTP clients as sentences for people: without names of exceptions, with the address and the cause."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
+
+from support_service.core.os_errors import describe_os_error, one_line
 
 OTHER_SERVICE = "is this the URL of a support-service?"
 
@@ -14,19 +15,7 @@ def describe_client_error(failure: Exception) -> str:
     for kinds, describe in DESCRIPTIONS:
         if isinstance(failure, kinds):
             return describe(failure)
-    return _one_line(failure)
-
-
-def describe_os_error(failure: BaseException) -> str:
-    """Return the operating system's text for an error, such as `Connection refused`, without numbers."""
-    number, text = getattr(failure, "errno", None), getattr(failure, "strerror", None)
-    if isinstance(number, int) and number > 0:
-        return os.strerror(number)
-    return str(text or ("no answer in time" if isinstance(failure, TimeoutError) else _one_line(failure)))
-
-
-def _one_line(failure: BaseException) -> str:
-    return " ".join(str(failure).split()) or type(failure).__name__
+    return one_line(failure)
 
 
 # The first row with the type of an error, or a base of it, describes the error.
@@ -44,6 +33,6 @@ DESCRIPTIONS: tuple[tuple[tuple[type[Exception], ...], Callable[[Any], str]], ..
     ((aiohttp.InvalidURL,), lambda failure: f"the URL can't be used: {failure.url}"),
     ((aiohttp.ContentTypeError,), lambda _: f"the answer is not JSON: {OTHER_SERVICE}"),
     ((OSError,), lambda failure: f"the connection broke: {describe_os_error(failure)}"),
-    ((aiohttp.ClientError,), lambda failure: f"the answer can't be read: {_one_line(failure)}"),
+    ((aiohttp.ClientError,), lambda failure: f"the answer can't be read: {one_line(failure)}"),
     ((ValueError, LookupError, TypeError), lambda _: f"the answer has another form than expected: {OTHER_SERVICE}"),
 )

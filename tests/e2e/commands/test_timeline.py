@@ -95,7 +95,8 @@ async def test_missing_or_unreachable_database_is_reported(timeline, tmp_path):
     status, out, errors = await timeline("status", url="postgresql://nobody@127.0.0.1:1/nothing")
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
-    assert line.startswith("support-service: The database can't be used: ")
+    assert line.startswith("support-service: The database at 127.0.0.1")
+    assert "(SUPPORT_DATABASE_URL) can't be used: " in line
 
 
 @pytest.mark.parametrize("command", [("status",), ("clear", "all"), ("ttl", "900", "--for", "1m")])
@@ -120,7 +121,8 @@ async def test_read_only_database_shows_overrides_and_refuses_changes(timeline, 
     status, out, errors = await timeline("ttl", "900", "--for", "1m")
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
-    assert line.startswith("support-service: The database can't be used: ")
+    assert line.startswith("support-service: The database at 127.0.0.1")
+    assert "(SUPPORT_DATABASE_URL) can't be used: " in line
     assert "ReadOnlySQLTransactionError" in line
 
 

@@ -218,7 +218,27 @@ def test_migrate_reports_an_unreachable_database(run):
     status, _, errors = run("migrate", SUPPORT_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     assert status == 2
     (line,) = errors.splitlines()
-    assert line.startswith("support-service: The database can't be used: ")
+    assert line == (
+        "support-service: The database at 127.0.0.1:1 (SUPPORT_DATABASE_URL) can't be used: Connection refused"
+    )
+
+
+@pytest.mark.parametrize("command", ["migrate", "serve", "timeline status", "sweep", "audit verify"])
+def test_an_unknown_database_host_is_named(run, command):
+    """One line has the host, the variable and the cause, and no password."""
+    status, out, errors = run(*command.split(), SUPPORT_DATABASE_URL="postgresql://u:secret@nowhere.invalid/cases")
+    assert (status, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("support-service: The database at nowhere.invalid (SUPPORT_DATABASE_URL) can't be used: ")
+    assert "secret" not in line
+    assert "Errno" not in line
+
+
+@pytest.mark.parametrize("command", ["timeline status", "audit verify"])
+def test_an_unreachable_database_is_tried_once(run, command, monkeypatch):
+    """A second connection, to ask for the schema, would take as long as the first."""
+    monkeypatch.setattr(migrate, "schema_status", lambda _: pytest.fail("connected again"))
+    assert run(*command.split(), SUPPORT_DATABASE_URL="postgresql://u@127.0.0.1:1/cases")[0] == 2
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,13 @@ def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: Migra
     except asyncpg.InterfaceError as failure:
         raise invalid_url_error(failure) from failure
     except asyncpg.PostgresError as failure:
-        raise unusable_database_error(failure) from failure
+        raise unusable_database_error(failure, url) from failure
 
 
 async def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
-    engine = create_async_engine(driver_url(url), poolclass=NullPool, hide_parameters=True)
+    engine = create_async_engine(
+        driver_url(url), poolclass=NullPool, hide_parameters=True, connect_args={"timeout": timings.connect_timeout}
+    )
     async with engine.connect() as connection:
         # A session-level lock, held until the session ends, because a migration has many transactions.
         await connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
