@@ -106,6 +106,7 @@ async def _broker(settings: Settings) -> AsyncIterator[tuple[RedisBroker, str]]:
     try:
         yield broker, settings.events.inbound_stream
     except BrokerError as fault:
-        raise WrongSetting(f"Redis can't be used: {fault}") from fault
+        variable = "SUPPORT_EVENTS_REDIS_URL" if settings.events.redis_url else "SUPPORT_REDIS_URL"
+        raise WrongSetting(f"Redis at {variable} can't be used: {fault}") from fault
     finally:
         await broker.close()

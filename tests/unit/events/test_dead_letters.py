@@ -10,5 +10,5 @@ from tests.support.servers import free_port
 async def test_a_redis_out_of_reach_is_a_refusal():
     """The command says in one line that Redis can't be used."""
     settings = Settings.load({"SUPPORT_EVENTS_REDIS_URL": f"redis://127.0.0.1:{free_port()}"})
-    with pytest.raises(WrongSetting, match=r"^Redis can't be used: "):
+    with pytest.raises(WrongSetting, match=r"^Redis at SUPPORT_EVENTS_REDIS_URL can't be used: "):
         await _list_dead_letters(settings)

@@ -6,6 +6,7 @@ lifecycle rule aborts it (docs/s3-lifecycle.json), because obstore can't list mu
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ LIST_PAGE_SIZE = 1000  # objects per list page, as in S3
 NO_BUCKET = "NoSuchBucket"
 # Not just "416": the error text also contains the key and the port, whose digits could match.
 RANGE_ERROR_TEXTS = ("status code: 416", "InvalidRange")
+# The durations and attempts in the first line of obstore's errors, and the operating system's text in their details.
+ATTEMPTS = re.compile(r" in [\d.]+\S*s(, after .*?)? +-")
+CONNECT_CAUSE = re.compile(r'\b(?:error|message): "([^"]+)"')
 CACHE_CONTROL = "private, no-cache"
 
 
@@ -215,9 +219,13 @@ def _translated_errors() -> Iterator[None]:
 
 
 def _unavailable(failure: Exception) -> Unavailable:
-    first = str(failure).partition("\n")[0]
+    first, _, details = str(failure).partition("\n")
+    reason = ATTEMPTS.sub(":", first.removeprefix("Generic S3 error: "))[:300]
+    cause = CONNECT_CAUSE.search(details) if "kind: Connect" in details else None
     return Unavailable(
-        "storage_unavailable", f"The object storage can't be reached or rejects the request: {first[:300]}"
+        "storage_unavailable",
+        "The object storage (SUPPORT_S3_ENDPOINT, SUPPORT_S3_BUCKET) can't be reached or rejects the request: "
+        + (f"{reason}: {cause[1]}" if cause else reason),
     )
 
 

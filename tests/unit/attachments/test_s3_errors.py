@@ -1,0 +1,25 @@
+"""An object storage that can't be reached is named with its address, its variables and the cause."""
+
+import pytest
+
+from support_service.attachments.storage.s3 import S3AttachmentStorage
+from support_service.core.errors import Unavailable
+from tests.support.servers import free_port
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+async def test_an_unreachable_server_is_named(monkeypatch, host):
+    """One line, without the durations and attempts of the client."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    endpoint = f"http://{host}:{free_port()}"
+    storage = S3AttachmentStorage("files", endpoint=endpoint)
+    with pytest.raises(Unavailable) as refusal:
+        await storage.delete("a" * 32)
+    text = str(refusal.value)
+    assert text.startswith("The object storage (SUPPORT_S3_ENDPOINT, SUPPORT_S3_BUCKET) can't be reached or rejects ")
+    assert endpoint in text
+    assert "retries" not in text
+    assert "\n" not in text
+    if host == "127.0.0.1":
+        assert text.endswith(": Connection refused")
