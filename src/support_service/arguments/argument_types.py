@@ -73,6 +73,14 @@ def request_rate(text: str) -> float:
     return rate
 
 
+@argument_type("port")
+def port(text: str) -> int:
+    """Return the number of a port to listen on; 0 takes a free one."""
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > LAST_PORT:
+        raise ValueError(f"a number from 0 to {LAST_PORT}")
+    return int(text)
+
+
 @argument_type("address")
 def address(text: str) -> tuple[str, int]:
     """Return the host and port to listen on. The default host is 127.0.0.1."""

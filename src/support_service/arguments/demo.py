@@ -8,7 +8,9 @@ def add_to(commands: Subcommands) -> None:
     """Add `demo` to the commands."""
     what = "serve the API with simulated upstream services and sample cases"
     demo = commands.add("demo", what, "demo:demo")
-    demo.add_argument("--port", type=int, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)")
+    demo.add_argument(
+        "--port", type=argument_types.port, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)"
+    )
     what = "send realistic load to a running service, for dashboards; SUPPORT_TOKEN authenticates"
     traffic = Subcommands(demo, "traffic", required=False).add("traffic", what, "demo:traffic")
     traffic.add_argument(

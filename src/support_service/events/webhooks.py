@@ -23,6 +23,7 @@ from support_service.database.batches import delete_in_batches
 from support_service.events import webhook_store
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.polling import Backoff, poll_with_backoff
+from support_service.http.client_errors import describe_client_error
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.events import WEBHOOK_PENDING
 
@@ -166,7 +167,7 @@ class WebhookSender:
                     GONE_REASON if response.status == HTTPStatus.GONE else f"The endpoint responded {response.status}."
                 )
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
-            return f"{type(failure).__name__} {failure}".strip()[:255]
+            return describe_client_error(failure)[:255]
 
 
 def signed_headers(secret: str, event: str) -> dict[str, str]:

@@ -33,6 +33,7 @@ DESCRIPTIONS: tuple[tuple[tuple[type[Exception], ...], Callable[[Any], str]], ..
     ((aiohttp.InvalidURL,), lambda failure: f"the URL can't be used: {failure.url}"),
     ((aiohttp.ContentTypeError,), lambda _: f"the answer is not JSON: {OTHER_SERVICE}"),
     ((OSError,), lambda failure: f"the connection broke: {describe_os_error(failure)}"),
+    ((aiohttp.ClientConnectionError,), lambda failure: f"the connection broke: {one_line(failure)}"),
     ((aiohttp.ClientError,), lambda failure: f"the answer can't be read: {one_line(failure)}"),
     ((ValueError, LookupError, TypeError), lambda _: f"the answer has another form than expected: {OTHER_SERVICE}"),
 )

@@ -70,7 +70,8 @@ def test_help_names_the_command_and_its_subcommands(run, command):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["serve", "--fast"], ["demo", "--port", "eighty"], *INVALID_ARGUMENTS]
+    "arguments",
+    [[], ["fly"], ["serve", "--fast"], ["demo", "--port", "eighty"], ["demo", "--port", "65536"], *INVALID_ARGUMENTS],
 )
 def test_invalid_usage_is_refused(run, arguments):
     """An unknown command, an invalid option or no command prints the usage, with status 2."""

@@ -28,6 +28,7 @@ KEY = ConnectionKey("orders", 8080, is_ssl=False, ssl=True, proxy=None, proxy_au
         (TimeoutError(), "no answer in time"),
         (aiohttp.InvalidURL("http://a b"), "the URL can't be used: http://a b"),
         (aiohttp.ClientOSError(104, "x"), "the connection broke: Connection reset by peer"),
+        (aiohttp.ClientConnectionError("it is closed"), "the connection broke: it is closed"),
         (aiohttp.ClientPayloadError("it ended"), "the answer can't be read: it ended"),
         (KeyError("id"), "the answer has another form than expected: is this the URL of a support-service?"),
         (Exception("a\nb"), "a b"),

@@ -125,7 +125,7 @@ def logged_lines():
         ({"status": 503}, "{} answered {} with status 503"),
         ({"body": "no JSON"}, "{} answered {} off the contract: expected ident at line 1 column 2"),
         ({"payload": ORDER | {"more": DEEP}}, "{} answered {} off the contract: nested too deep"),
-        ({"exception": aiohttp.ClientConnectionError("refused")}, "{} can't be reached: ClientConnectionError"),
+        ({"exception": aiohttp.ClientConnectionError("refused")}, "{} can't be reached: the connection broke: refused"),
         ({"exception": aiohttp.ClientPayloadError("cut")}, "{} broke off its answer: ClientPayloadError"),
         ({"exception": TimeoutError()}, "{} did not answer {} within 0 s"),
     ],

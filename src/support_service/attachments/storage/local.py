@@ -17,6 +17,7 @@ import aiofiles
 from support_service.attachments.storage.base import SHARDS, FileInfo, ResponseHeaders, StoredFile, unreadable_error
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
 from support_service.core.errors import InsufficientStorage, Unavailable
+from support_service.core.os_errors import describe_os_error
 
 BLOCK_BYTES = 256 * 1024  # bytes per write or read; each block costs one call in a thread
 SPACE_CHECK_BLOCKS = 16  # blocks between checks of the free space
@@ -47,7 +48,10 @@ class LocalAttachmentStorage:
         try:
             await asyncio.to_thread(prepare)
         except OSError as failure:
-            raise Unavailable("storage_unavailable", f"Can't use {self._root} for attachments: {failure}") from failure
+            raise Unavailable(
+                "storage_unavailable",
+                f"Can't use {self._root} (SUPPORT_ATTACHMENT_DIR) for attachments: {describe_os_error(failure)}",
+            ) from failure
 
     async def close(self) -> None:
         self._finisher.close()

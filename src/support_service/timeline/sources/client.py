@@ -14,6 +14,7 @@ from yarl import URL
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.json_limits import exceeds_depth, has_too_many_containers
+from support_service.http.client_errors import describe_client_error
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.timeline import BREAKER_STATES
 from support_service.telemetry.traces import propagation_headers
@@ -170,7 +171,7 @@ class SourceClient:
         except (aiohttp.ClientConnectionError, OSError) as failure:
             if isinstance(failure, TimeoutError):
                 raise
-            self._log.warning("%s can't be reached: %s", self.name, type(failure).__name__)
+            self._log.warning("%s can't be reached: %s", self.name, describe_client_error(failure))
             return None
         async with response:
             status = response.status
