@@ -6,11 +6,13 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from support_service.attachments.model import FileTotals, StoredAttachment
-from support_service.database import Reader, Row, Transaction
+from support_service.database import ContendedRow, Reader, Row, Transaction
 from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_ledger as ledger
 from support_service.database.tables import attachments
 
+# Every upload and every removal changes the same row.
+LEDGER_ROW = ContendedRow("attachment_ledger", at_once=4)
 LEDGER = sa.select(ledger.c.files, ledger.c.bytes).where(ledger.c.storage == sa.bindparam("of"))
 UPDATE_LEDGER = compiled(
     ledger.update()

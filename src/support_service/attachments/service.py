@@ -10,6 +10,7 @@ from support_service.attachments import garbage_queries, store
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.case_access import lock_visible_case, require_accepting_files, require_visible
 from support_service.attachments.garbage_queries import GarbageEntry
+from support_service.attachments.ledger import LEDGER_ROW
 from support_service.attachments.model import (
     FileTotals,
     StoredAttachment,
@@ -29,7 +30,7 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, NotFound, Unavailable
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, version_conflict, visible_version
-from support_service.database import Database
+from support_service.database import ContendedRow, Database
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.telemetry.instruments import Instruments
@@ -127,7 +128,7 @@ class AttachmentService:
         )
         committing = False
         try:
-            async with unit_of_work(self._database, origin) as work:
+            async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
                 attachment, totals, channel = await self._insert(work, attachment, expected_versions)
                 committing = True
         except BaseException as failure:
@@ -188,7 +189,7 @@ class AttachmentService:
         Its bytes are deleted at once if possible, otherwise later by the garbage collection.
         """
         attachment = await self.get(origin.principal, case_id, attachment_id)
-        async with unit_of_work(self._database, origin) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
             case = await lock_visible_case(work, case_id, expected_versions, visibility=attachment.visibility)
             at = time_after(case.latest)
             removed = await remove_attachments(work, [attachment.id], "request", at, public_url=self._public_url)

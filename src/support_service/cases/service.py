@@ -25,7 +25,7 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.database import Database
+from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.labels import known_or_other
@@ -95,7 +95,7 @@ class CaseService:
         Raises NotFound, Forbidden, VersionConflict (the case is not at an expected version), and Conflict for a
         status change that is not allowed.
         """
-        async with unit_of_work(self._database, origin) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             before = after = await changes.lock_case(work, case_id, expected)
             changed = changes.changed_fields(before, change)
             if "assigned_agent_id" in changed:
@@ -114,7 +114,7 @@ class CaseService:
 
         Raises NotFound, Forbidden, VersionConflict, Conflict.
         """
-        async with unit_of_work(self._database, origin) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             before = await changes.lock_case(work, case_id, expected)
             after = await changes.set_status(work, before, change.status, change.assigned_agent_id)
         self._count_status(before, after)
@@ -129,7 +129,7 @@ class CaseService:
         before. Raises NotFound, Forbidden, VersionConflict, Conflict.
         """
         last = closing.last_message()
-        async with unit_of_work(self._database, origin) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             before = await changes.lock_case(work, case_id, expected)
             if last and last.author_type == "customer":
                 changes.expect_not_closed(before.status)
@@ -155,7 +155,7 @@ class CaseService:
         A customer's message reopens a resolved case, and raises Conflict for a closed case. Agents and bots may add
         messages to a closed case, which stays closed.
         """
-        async with unit_of_work(self._database, origin) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             added = await self._append_message(work, case_id, new, expected)
         if added.reopened:
             self._count_status(*added.reopened)
@@ -174,7 +174,7 @@ class CaseService:
         `remove_files` deletes the rows of its attachments first, in the same transaction; it is called
         with the time of the deletion.
         """
-        async with unit_of_work(self._database, origin) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             case = await changes.lock_case(work, case_id, expected)
             if case.channel != SYNTHETIC:
                 refusal = f"Only cases of the channel {SYNTHETIC!r} can be deleted; close this one instead."

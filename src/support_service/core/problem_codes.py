@@ -29,7 +29,8 @@ PROBLEM_CODES = (
     ProblemCode("case_not_found", 404, "the case does not exist, or the caller may not see it"),
     ProblemCode("case_not_synthetic", 409, "only synthetic cases can be deleted"),
     ProblemCode("checksum_mismatch", 422, "the checksum of the received file differs from the sent one"),
-    ProblemCode("database_busy", 503, "SQLite is locked by another writer"),
+    ProblemCode("database_busy", 503, "the data is locked by another writer, or a statement takes too long"),
+    ProblemCode("database_pool_exhausted", 503, "all connections to PostgreSQL are in use"),
     ProblemCode("database_unavailable", 503, "the database can't be reached"),
     ProblemCode("event_too_large", 400, "an event is over its limit"),
     ProblemCode("events_busy", 503, "too many events are waiting in memory"),
@@ -84,6 +85,7 @@ PROBLEM_CODES = (
         "uploads_busy", 503, "`SUPPORT_ATTACHMENT_UPLOADS` uploads are in progress, or a quarter of them for one caller"
     ),
     ProblemCode("uri_too_long", 414, "the address has more than 8,190 bytes, or its query more than 4,096"),
+    ProblemCode("writes_waiting", 503, "too many changes wait for the same case, or too many uploads for their turn"),
 )
 PROBLEM_CODES_BY_NAME = {code.name: code for code in PROBLEM_CODES}
 

@@ -3,11 +3,11 @@
 Stores take a `Reader` or a `Transaction` and do not depend on the database engine.
 """
 
-from support_service.database.protocols import Database, Parameters, Reader, Row, Transaction
+from support_service.database.protocols import ContendedRow, Database, Parameters, Reader, Row, Transaction
 from support_service.database.timings import DatabaseTimings
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
-__all__ = ["Database", "Parameters", "Reader", "Row", "Transaction", "connect"]
+__all__ = ["ContendedRow", "Database", "Parameters", "Reader", "Row", "Transaction", "connect"]
 
 
 def connect(

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import SupportError, Unavailable
@@ -15,7 +14,12 @@ from support_service.core.urls import format_host
 from support_service.telemetry.instruments.stores import OTHER_ERROR
 from support_service.telemetry.stores import RecordOperation
 
-DATABASE_BUSY = "database_busy"  # problem code of a database that is reachable but locked by other writers
+# Problem codes of a database that is reachable: a lock or a statement takes too long; all connections are in use; too
+# many transactions of this process wait for one row.
+DATABASE_BUSY = "database_busy"
+DATABASE_POOL_EXHAUSTED = "database_pool_exhausted"
+WRITES_WAITING = "writes_waiting"
+BUSY_CODES = frozenset({DATABASE_BUSY, DATABASE_POOL_EXHAUSTED, WRITES_WAITING})
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
@@ -24,6 +28,23 @@ class StatementError(Exception):
 
     The database's text quotes values, such as the text of a message, and this exception's text is logged.
     """
+
+
+class ContendedRow(NamedTuple):
+    """A row that many transactions change: its name, and how many transactions of a process may do so at once."""
+
+    name: str
+    at_once: int = 1
+
+
+def busy_error() -> Unavailable:
+    """Return the error for a lock that is not released in time, and for a statement that takes too long."""
+    return Unavailable(DATABASE_BUSY, "The database is busy; try again")
+
+
+def pool_exhausted_error() -> Unavailable:
+    """Return the error for a transaction or a read that gets no connection in time."""
+    return Unavailable(DATABASE_POOL_EXHAUSTED, "All connections to the database are in use; try again in a moment.")
 
 
 def invalid_url_error(failure: Exception) -> Unavailable:
@@ -75,7 +96,7 @@ class measured:  # noqa: N801 - named like a function; a class costs half of wha
 def _error(failure: BaseException) -> str:
     """Return the label value, one of ERRORS, for an exception."""
     if isinstance(failure, Unavailable):
-        timeout = failure.code == DATABASE_BUSY or isinstance(failure.__cause__, TimeoutError | sa.exc.TimeoutError)
+        timeout = failure.code in BUSY_CODES or isinstance(failure.__cause__, TimeoutError)
         return "timeout" if timeout else OTHER_ERROR
     return "" if isinstance(failure, SupportError) else OTHER_ERROR
 
@@ -117,13 +138,17 @@ class Database(Reader, Protocol):
         """Close all connections."""
 
     async def ping(self) -> None:
-        """Make one round trip; raises Unavailable without an answer."""
+        """Make one round trip, on a connection of its own; raises Unavailable without an answer."""
 
     def connections(self) -> tuple[int, int]:
         """Return the (used, idle) connections of the pool."""
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Return a transaction, committed at the end of the block and rolled back on an exception."""
+    def transaction(self, *rows: ContendedRow) -> AbstractAsyncContextManager[Transaction]:
+        """Return a transaction, committed at the end of the block and rolled back on an exception.
+
+        `rows` are the contended rows that it changes, in the order of their locks. On PostgreSQL a bounded number of
+        transactions waits for each of them, outside of the connection pool.
+        """
 
     async def purge_search_index(self) -> None:
         """Remove words of deleted rows from the search index, if the database does not do so itself."""

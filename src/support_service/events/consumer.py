@@ -21,7 +21,7 @@ from typing import Literal
 from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.ids import new_id
-from support_service.database.protocols import DATABASE_BUSY
+from support_service.database.protocols import BUSY_CODES
 from support_service.events import envelope
 from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
 from support_service.events.inbound_events import InboundEvent
@@ -191,16 +191,16 @@ class EventConsumer:
         return True
 
     async def _apply_when_database_available(self, delivery: Delivery, event: InboundEvent) -> ApplyOutcome:
-        """Apply an event; wait while the database is unavailable, or locked for up to `lock_wait`.
+        """Apply an event; wait while the database is unavailable, or busy for up to `lock_wait`.
 
-        Raises Unavailable if the lock lasts longer, or if the database responds and rejects this event alone.
+        Raises Unavailable if it is busy for longer, or if the database responds and rejects this event alone.
         """
         failures, until = 0, math.inf
         while True:
             try:
                 return await self._apply(event)
             except Unavailable as failure:
-                if failure.code == DATABASE_BUSY:
+                if failure.code in BUSY_CODES:
                     until = min(until, time.monotonic() + self._timings.lock_wait)
                     if time.monotonic() >= until:
                         raise

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from support_service.core.domain.principals import SYSTEM, Principal
-from support_service.database import Database, Transaction
+from support_service.database import ContendedRow, Database, Transaction
 from support_service.idempotency import store
 from support_service.idempotency.claims import IdempotencyClaim, key_in_use_error
 
@@ -55,9 +55,9 @@ class UnitOfWork:
 
 
 @asynccontextmanager
-async def unit_of_work(database: Database, origin: WriteOrigin) -> AsyncIterator[UnitOfWork]:
-    """Run one transaction; before its commit the claim is marked as applied, whether or not anything was audited."""
-    async with database.transaction() as tx:
+async def unit_of_work(database: Database, origin: WriteOrigin, *rows: ContendedRow) -> AsyncIterator[UnitOfWork]:
+    """Run one transaction that changes the contended `rows`; before its commit the claim is marked as applied."""
+    async with database.transaction(*rows) as tx:
         work = UnitOfWork(tx, origin)
         yield work
         await work.mark_claim()

@@ -37,7 +37,12 @@ class DatabaseSettings(SettingsSection):
         description="`NORMAL` survives a killed process, `FULL` also a power cut.",
     )
     pool_size: int = Field(
-        10, alias="SUPPORT_DATABASE_POOL", ge=1, le=200, description="Connections to PostgreSQL, per replica."
+        10,
+        alias="SUPPORT_DATABASE_POOL",
+        ge=1,
+        le=200,
+        description="Connections to PostgreSQL, per replica. A quarter of them is for reads only; one more is for "
+        "`/readyz`.",
     )
 
 

@@ -187,6 +187,36 @@ async def test_two_processes_that_write_one_sqlite_file(database, database_url):
     await second.close()
 
 
+async def test_many_writers_of_a_sqlite_file_that_stays_locked(database_url):
+    """All that wait for another process are refused at the same time, not one after another; more are refused at once.
+
+    Readers read on meanwhile.
+    """
+    timings = SqliteTimings(busy_timeout=0.2, max_waiting=20)
+    database = databases.connect(database_url, timings=DatabaseTimings(sqlite=timings))
+    await database.open()
+    other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def write():
+        with pytest.raises(Unavailable) as refusal:
+            async with database.transaction():
+                pass
+        return refusal.value.code
+
+    async with asyncio.timeout(GENEROUS_TIMEOUT):
+        writers = [asyncio.create_task(write()) for _ in range(200)]
+        await asyncio.wait(writers, return_when=asyncio.FIRST_COMPLETED)
+        assert await ids(database) == []
+        codes = await asyncio.gather(*writers)
+    assert (codes.count("database_busy"), codes.count("writes_waiting")) == (21, 179)
+    other.execute("ROLLBACK")
+    other.close()
+    async with database.transaction() as tx:
+        await tx.execute(tickets.insert(), TICKET)
+    await database.close()
+
+
 async def test_a_sqlite_file_that_stays_locked(database_url):
     """Where another process holds the lock for too long, a writer is told to come again; readers read on."""
     database = databases.connect(database_url, timings=DatabaseTimings(sqlite=SqliteTimings(busy_timeout=0.05)))

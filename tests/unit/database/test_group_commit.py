@@ -1,6 +1,7 @@
 """Transactions that share a commit: each is undone alone, and none goes on before it is committed."""
 
 import asyncio
+import math
 import sqlite3
 from contextlib import closing
 
@@ -22,7 +23,7 @@ class Table:
         self.writer.execute(
             "CREATE TABLE pointers (number INTEGER REFERENCES numbers(number) DEFERRABLE INITIALLY DEFERRED)"
         )
-        self.commits = GroupCommit(self.writer)
+        self.commits = GroupCommit(self.writer, max_waiting=100)
         self.said = []
         self.writer.set_trace_callback(self.said.append)
 
@@ -37,7 +38,7 @@ class Table:
 
     async def add(self, number, *, failing=None, until=None, statement="INSERT INTO numbers VALUES (?)"):
         """Add a number in a transaction that fails after it, or waits for something."""
-        async with self.commits.turn:
+        async with self.commits.turn(math.inf):
             if not self.writer.in_transaction:
                 self.writer.execute("BEGIN IMMEDIATE")
             with self.commits.savepoint():

@@ -9,13 +9,22 @@ from weakref import WeakSet
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
 from support_service.database.dialect import to_json
-from support_service.database.protocols import DATABASE_BUSY, Parameters, Row, StatementError, measured
+from support_service.database.postgres.write_slots import WriteSlots
+from support_service.database.protocols import (
+    ContendedRow,
+    Parameters,
+    Row,
+    StatementError,
+    busy_error,
+    measured,
+    pool_exhausted_error,
+)
 from support_service.database.timings import PostgresTimings
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
@@ -42,7 +51,7 @@ class PostgresTransaction:
 
 
 class PostgresDatabase:
-    """A bounded pool of connections."""
+    """A bounded pool of connections, a quarter of which transactions leave to reads, and one connection for pings."""
 
     def __init__(
         self,
@@ -54,8 +63,19 @@ class PostgresDatabase:
     ) -> None:
         self._measure = measure
         self._timings = timings
+        self._connections: WeakSet[asyncpg.Connection] = WeakSet()
+        self._engine = self._create_engine(url, pool_size)
+        # Outside of a transaction a read is one round trip instead of three.
+        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._ping_engine = self._create_engine(url, 1)
+        self._pinging = self._ping_engine.execution_options(isolation_level="AUTOCOMMIT")
+        kept_for_reads = max(1, pool_size // 4)
+        self._write_slots = WriteSlots(max(1, pool_size - kept_for_reads), timings.max_waiting, timings.pool_timeout)
+
+    def _create_engine(self, url: str, pool_size: int) -> AsyncEngine:
+        timings = self._timings
         statement_timeout = round(timings.statement_timeout * 1000)
-        self._engine = create_async_engine(
+        engine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
             max_overflow=0,
@@ -76,10 +96,8 @@ class PostgresDatabase:
                 },
             },
         )
-        self._connections: WeakSet[asyncpg.Connection] = WeakSet()
-        sa.event.listen(self._engine.sync_engine, "connect", self._track)
-        # Outside of a transaction a read is one round trip instead of three.
-        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        sa.event.listen(engine.sync_engine, "connect", self._track)
+        return engine
 
     async def open(self) -> None:
         await self.ping()
@@ -89,29 +107,32 @@ class PostgresDatabase:
 
         A hung server would never complete a graceful close.
         """
-        await asyncio.wait({asyncio.create_task(self._engine.dispose())}, timeout=self._timings.close_timeout)
+        engines = (self._engine, self._ping_engine)
+        await asyncio.wait(
+            {asyncio.create_task(engine.dispose()) for engine in engines}, timeout=self._timings.close_timeout
+        )
         for connection in list(self._connections):
             if not connection.is_closed():
                 connection.terminate()
 
     async def ping(self) -> None:
-        await self.fetch_one(sa.text("SELECT 1"))
+        await self._read(self._pinging, sa.text("SELECT 1"), None)
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        rows = await self._read(statement, parameters)
+        rows = await self._read(self._reading, statement, parameters)
         return rows[0] if rows else None
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        return await self._read(statement, parameters)
+        return await self._read(self._reading, statement, parameters)
 
     def connections(self) -> tuple[int, int]:
         pool: Any = self._engine.pool
         return pool.checkedout(), pool.checkedin()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[PostgresTransaction]:
+    async def transaction(self, *rows: ContendedRow) -> AsyncIterator[PostgresTransaction]:
         with measured(self._measure, "TRANSACTION"), _translate_errors():
-            async with self._engine.begin() as connection:
+            async with self._write_slots.occupy(rows), self._engine.begin() as connection:
                 yield PostgresTransaction(connection)
 
     async def purge_search_index(self) -> None:
@@ -120,19 +141,20 @@ class PostgresDatabase:
     def _track(self, connection: Any, _: ConnectionPoolEntry) -> None:
         self._connections.add(connection.driver_connection)
 
-    async def _read(self, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
+    async def _read(self, engine: AsyncEngine, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
         """Read in one round trip; retry once if the pooled connection was lost while it was idle."""
         with measured(self._measure, "SELECT"), _translate_errors():
             try:
-                return await self._read_once(statement, parameters)
+                return await _read_once(engine, statement, parameters)
             except sa.exc.DBAPIError as failure:
                 if not failure.connection_invalidated:
                     raise
-            return await self._read_once(statement, parameters)
+            return await _read_once(engine, statement, parameters)
 
-    async def _read_once(self, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
-        async with self._reading.connect() as connection:
-            return (await connection.execute(statement, parameters)).all()
+
+async def _read_once(engine: AsyncEngine, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
+    async with engine.connect() as connection:
+        return (await connection.execute(statement, parameters)).all()
 
 
 def driver_url(url: str) -> sa.URL:
@@ -147,12 +169,14 @@ def _translate_errors() -> Iterator[None]:
     """Translate errors of an unreachable or busy server to Unavailable, and other database errors to StatementError."""
     try:
         yield
-    except (OSError, TimeoutError, sa.exc.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+    except sa.exc.TimeoutError as failure:
+        raise pool_exhausted_error() from failure
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
         raise Unavailable("database_unavailable", "The database can't be reached; try again") from failure
     except sa.exc.DBAPIError as failure:
         state = getattr(failure.orig, "sqlstate", None) or ""
         if state in TIMEOUT_STATES:
-            raise Unavailable(DATABASE_BUSY, "The database is busy; try again") from failure
+            raise busy_error() from failure
         if failure.connection_invalidated or state in RETRYABLE_STATES or state[:2] in ("08", "53", "57"):
             raise Unavailable("database_unavailable", "The database can't answer now; try again") from failure
         raise _statement_error(failure) from None

@@ -21,7 +21,7 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
 from support_service.database.dialect import to_json
-from support_service.database.protocols import DATABASE_BUSY, Parameters, Row, measured
+from support_service.database.protocols import ContendedRow, Parameters, Row, busy_error, measured
 from support_service.database.sqlite.connection import SqliteConnection, SqliteTransaction
 from support_service.database.sqlite.group_commit import GroupCommit
 from support_service.database.timings import SqliteTimings
@@ -74,7 +74,7 @@ class SqliteDatabase:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = SqliteConnection(await self._retry_while_busy(self._engine.connect))
             self._writer.raw.execute("PRAGMA temp_store=MEMORY")  # a savepoint's rollback data is only a few pages
-            self._commits = GroupCommit(self._writer.raw)
+            self._commits = GroupCommit(self._writer.raw, self._timings.max_waiting)
             self._reader = SqliteConnection(await self._retry_while_busy(self._engine.connect))
         except (OSError, sa.exc.OperationalError) as failure:
             raise Unavailable("database_unavailable", f"Can't open {self._path}: {_original(failure)}") from failure
@@ -123,14 +123,15 @@ class SqliteDatabase:
         return max(0, used), pool.checkedin() + PERMANENT_CONNECTIONS
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[SqliteTransaction]:
-        """Run a transaction, one at a time in this process; wait up to `busy_timeout` for other processes' locks."""
+    async def transaction(self, *_rows: ContendedRow) -> AsyncIterator[SqliteTransaction]:
+        """Run a transaction, one at a time in all processes; wait up to `busy_timeout` for the others."""
         raw, commits = self._writer.raw, self._commits
+        deadline = self._deadline()
         with measured(self._measure, "TRANSACTION"):
             try:
-                async with commits.turn:
+                async with commits.turn(deadline):
                     if not raw.in_transaction:
-                        await self._retry_while_busy(lambda: raw.execute("BEGIN IMMEDIATE"))
+                        await self._retry_while_busy(lambda: raw.execute("BEGIN IMMEDIATE"), deadline)
                     with commits.savepoint():
                         yield SqliteTransaction(self._writer)
                 await commits.committed()
@@ -154,13 +155,18 @@ class SqliteDatabase:
                 changed = self._writer.raw.total_changes - before
             pages = MERGE_PAGES
 
-    async def _retry_while_busy(self, work: Callable[[], Any]) -> Any:
-        """Run `work`; while another process holds the lock, retry for `busy_timeout` without blocking the event loop.
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._timings.busy_timeout
+
+    async def _retry_while_busy(self, work: Callable[[], Any], deadline: float | None = None) -> Any:
+        """Run `work`; while another process holds the lock, retry until `deadline` without blocking the event loop.
+
+        The default deadline is in `busy_timeout`.
 
         Raises Unavailable (DATABASE_BUSY) if the lock is not released in time, and the database's other errors.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timings.busy_timeout
+        deadline = self._deadline() if deadline is None else deadline
         pause = 0.001
         while True:
             try:
@@ -170,7 +176,7 @@ class SqliteDatabase:
                 if not _is_busy(failure):
                     raise
                 if loop.time() > deadline:
-                    raise Unavailable(DATABASE_BUSY, "The database is busy; try again") from failure
+                    raise busy_error() from failure
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, 0.1)
 

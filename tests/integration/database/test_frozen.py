@@ -1,0 +1,52 @@
+"""A PostgreSQL that holds its connections and answers nothing."""
+
+import asyncio
+
+import pytest
+
+from support_service.database import DatabaseTimings
+from support_service.database.timings import PostgresTimings
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, read_case
+from tests.support.timings import patient_timings
+
+pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+SHORT = PostgresTimings(connect_timeout=0.2, pool_timeout=0.2, statement_timeout=0.4, lock_timeout=0.1)
+
+CODES = {"database_busy", "database_pool_exhausted", "database_unavailable"}
+
+
+@pytest.fixture
+def frozen(postgres):
+    """Freezes PostgreSQL, and thaws it after the test."""
+    yield postgres.freeze
+    postgres.thaw()
+
+
+async def test_every_call_is_refused_in_time(make_client, postgres, frozen):
+    """Reads and writes on open connections, and those that wait for one, are refused; the process stays live."""
+    client = await make_client(timings=patient_timings(database=DatabaseTimings(postgres=SHORT)))
+    case = await open_case(client)
+    await asyncio.gather(*(read_case(client, case) for _ in range(5)))
+    frozen()
+    path = f"/support/cases/{case['id']}"
+    body = {"authorType": "agent", "message": "Hello"}
+    async with asyncio.timeout(GENEROUS_TIMEOUT):
+        for _ in range(2):
+            reads = [client.get(path) for _ in range(15)]
+            writes = [client.post(f"{path}/messages", json=body) for _ in range(15)]
+            for response in await asyncio.gather(*reads, *writes):
+                assert response.status == 503
+                assert (await response.json())["code"] in CODES
+                assert int(response.headers["Retry-After"]) > 0
+    async with client.get("/readyz") as response:
+        assert response.status == 503
+    async with client.get("/livez") as response:
+        assert response.status == 200
+    postgres.thaw()
+
+    async def recovered():
+        async with client.get(path) as response:
+            return response.status == 200
+
+    await eventually(recovered)

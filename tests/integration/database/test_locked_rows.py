@@ -1,0 +1,127 @@
+"""Rows that another session of PostgreSQL locks: who needs them is refused soon, and everything else goes on."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+import sqlalchemy as sa
+
+from support_service import database as databases
+from support_service.api.routing.services import ApiTimings
+from support_service.core.errors import Unavailable
+from support_service.database import DatabaseTimings
+from support_service.database.timings import PostgresTimings
+from tests.support.calls import open_case, read_case, upload
+from tests.support.timings import PATIENT_DATABASE, patient_timings
+
+pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+WRITERS = 100
+LONG = 60.0
+
+
+@pytest.fixture
+async def locked(database_url):
+    """Locks a row in a session of its own until the block ends."""
+    other = databases.connect(database_url, timings=PATIENT_DATABASE)
+    await other.open()
+
+    @asynccontextmanager
+    async def lock(statement, **parameters):
+        async with other.transaction() as tx:
+            await tx.fetch_all(sa.text(statement), parameters)
+            yield
+
+    yield lock
+    await other.close()
+
+
+async def statuses(calls):
+    """Return how many calls were answered with each code; None for success."""
+
+    async def code(call):
+        async with call as response:
+            return None if response.status < 300 else (await response.json())["code"]
+
+    codes = await asyncio.gather(*map(code, calls))
+    return {each: codes.count(each) for each in set(codes)}
+
+
+def message(client, case):
+    return client.post(f"/support/cases/{case['id']}/messages", json={"authorType": "agent", "message": "Hello"})
+
+
+async def test_writers_of_one_locked_case_stop_nothing_else(make_client, locked):
+    """While a case is locked and 100 writers come for it, other cases are read and changed, and readiness is on."""
+    client = await make_client(timings=patient_timings(api=ApiTimings(ping_timeout=LONG)))
+    case, other = await open_case(client), await open_case(client)
+    async with locked("SELECT 1 FROM tickets WHERE id = :id FOR UPDATE", id=case["id"]):
+        writers = [asyncio.create_task(statuses([message(client, case)])) for _ in range(WRITERS)]
+        refused, _ = await asyncio.wait(writers, return_when=asyncio.FIRST_COMPLETED)
+        assert {code for each in refused for code in each.result()} == {"writes_waiting"}
+        for _ in range(5):
+            assert (await read_case(client, case))["id"] == case["id"]
+            assert (await read_case(client, other))["id"] == other["id"]
+            assert await statuses([message(client, other)]) == {None: 1}
+            await open_case(client)
+            await upload(client, other)
+            async with client.get("/readyz") as response:
+                assert response.status == 200
+    answers = await asyncio.gather(*writers)
+    done = sum(each.get(None, 0) for each in answers)
+    assert 0 < done < WRITERS
+    assert sum(each.get("writes_waiting", 0) for each in answers) == WRITERS - done
+    assert len((await read_case(client, case))["messages"]) == done  # the turns that were taken are free again
+
+
+async def test_uploads_that_wait_for_the_ledger_stop_no_other_changes(client, locked):
+    """While the ledger's row is locked and uploads wait for it, cases are opened, changed and read."""
+    case, other = await open_case(client), await open_case(client)
+    cases = [await open_case(client) for _ in range(12)]
+    async with locked("SELECT 1 FROM attachment_ledger FOR UPDATE"):
+        uploads = [asyncio.create_task(upload(client, each)) for each in cases]
+        for _ in range(3):
+            await open_case(client)
+            assert await statuses([message(client, other)]) == {None: 1}
+            assert await read_case(client, case) == case
+        assert not any(each.done() for each in uploads)
+    await asyncio.gather(*uploads)
+
+
+async def test_a_locked_case_is_refused_as_busy(make_client, locked):
+    """A writer that does not get its lock in time, and those that wait behind it, are told that the data is busy."""
+    timings = DatabaseTimings(postgres=PostgresTimings(lock_timeout=0.05, pool_timeout=0.2))
+    client = await make_client(timings=patient_timings(database=timings))
+    case = await open_case(client)
+    async with locked("SELECT 1 FROM tickets WHERE id = :id FOR UPDATE", id=case["id"]):
+        assert await statuses(message(client, case) for _ in range(10)) == {"database_busy": 10}
+    assert await statuses([message(client, case)]) == {None: 1}
+
+
+async def test_a_pool_that_is_in_use_has_a_code_of_its_own(database_url):
+    """Transactions leave connections to reads; who gets no connection is told so, and a ping has its own."""
+    timings = DatabaseTimings(postgres=PostgresTimings(pool_timeout=0.05))
+    database = databases.connect(database_url, pool_size=2, timings=timings)
+    await database.open()
+    async with database.transaction() as tx:
+        await tx.fetch_one(sa.text("SELECT pg_advisory_xact_lock(1)"))
+        with pytest.raises(Unavailable) as refusal:
+            async with database.transaction():
+                pass
+        assert refusal.value.code == "database_pool_exhausted"
+        assert await database.fetch_one(sa.text("SELECT 1"))
+        waiting = asyncio.create_task(database.fetch_one(sa.text("SELECT pg_advisory_lock(1)")))
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable) as refusal:
+            await database.fetch_one(sa.text("SELECT 1"))
+        assert refusal.value.code == "database_pool_exhausted"
+        await database.ping()
+    await waiting
+    await database.close()
+
+
+@pytest.mark.usefixtures("backend")
+def test_locks_time_out_before_the_pool():
+    """Who waits for a lock gives its connection back before the next one stops waiting for a connection."""
+    timings = PostgresTimings()
+    assert timings.lock_timeout < timings.pool_timeout < timings.statement_timeout
