@@ -12,11 +12,13 @@ from support_service.api.routing.endpoint import Headers
 from support_service.api.routing.route import PUBLIC, Route, RouteResponse, Tag
 from support_service.api.routing.services import MetricsAccess, Services
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.core.errors import Forbidden, Unauthenticated
+from support_service.core.errors import Forbidden, Unauthenticated, Unavailable
+from support_service.database.protocols import DATABASE_FILE_CHANGED
 from support_service.timeline.cache.base import CacheUnavailable
 
 TAG = Tag("health", "Health: liveness, readiness and metrics.")
 ComponentStatus = Literal["ok", "unavailable"]
+DatabaseStatus = Literal["ok", "unavailable", "file_changed"]  # the file of SQLite was deleted or replaced
 
 
 class Health(ApiModel):
@@ -33,7 +35,7 @@ class Ready(ApiModel):
     model_config = example_config({"status": "ready", "database": "ok", "cache": "ok"})
 
     status: Literal["ready", "unavailable", "stopping"]
-    database: ComponentStatus
+    database: DatabaseStatus
     cache: ComponentStatus
 
 
@@ -89,7 +91,7 @@ def _expect_scraper(access: MetricsAccess, headers: Headers) -> None:
             raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
 
 
-async def _database_status(services: Services) -> ComponentStatus:
+async def _database_status(services: Services) -> DatabaseStatus:
     """Ping the database in a separate task, because cancelling a hanging ping takes longer than its timeout.
 
     At most one ping runs at a time; concurrent requests share it.
@@ -104,7 +106,11 @@ async def _database_status(services: Services) -> ComponentStatus:
             ping.cancel()
             ping.add_done_callback(_retrieve_exception)
         return "unavailable"
-    return "ok" if not ping.cancelled() and ping.exception() is None else "unavailable"
+    failure = asyncio.CancelledError() if ping.cancelled() else ping.exception()
+    if failure is None:
+        return "ok"
+    changed = isinstance(failure, Unavailable) and failure.code == DATABASE_FILE_CHANGED
+    return "file_changed" if changed else "unavailable"
 
 
 def _retrieve_exception(ping: asyncio.Task[None]) -> None:

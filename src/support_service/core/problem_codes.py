@@ -30,6 +30,7 @@ PROBLEM_CODES = (
     ProblemCode("case_not_synthetic", 409, "only synthetic cases can be deleted"),
     ProblemCode("checksum_mismatch", 422, "the checksum of the received file differs from the sent one"),
     ProblemCode("database_busy", 503, "the data is locked by another writer, or a statement takes too long"),
+    ProblemCode("database_file_changed", 503, "the file of SQLite was deleted or replaced while it is open"),
     ProblemCode("database_pool_exhausted", 503, "all connections to PostgreSQL are in use"),
     ProblemCode("database_unavailable", 503, "the database can't be reached"),
     ProblemCode("event_too_large", 400, "an event is over its limit"),

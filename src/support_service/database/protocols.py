@@ -19,6 +19,8 @@ from support_service.telemetry.stores import RecordOperation
 DATABASE_BUSY = "database_busy"
 DATABASE_POOL_EXHAUSTED = "database_pool_exhausted"
 WRITES_WAITING = "writes_waiting"
+DATABASE_FILE_CHANGED = "database_file_changed"  # the file that is open has lost its name
+UNAVAILABLE_CODES = frozenset({"database_unavailable", DATABASE_FILE_CHANGED})
 BUSY_CODES = frozenset({DATABASE_BUSY, DATABASE_POOL_EXHAUSTED, WRITES_WAITING})
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 

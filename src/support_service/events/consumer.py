@@ -21,7 +21,7 @@ from typing import Literal
 from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.ids import new_id
-from support_service.database.protocols import BUSY_CODES
+from support_service.database.protocols import BUSY_CODES, UNAVAILABLE_CODES
 from support_service.events import envelope
 from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
 from support_service.events.inbound_events import InboundEvent
@@ -208,7 +208,7 @@ class EventConsumer:
                     with suppress(BrokerError):
                         await self._broker.renew_claim(self._stream, self._name, delivery)
                 # The database responds, so it rejected this event alone: count a try.
-                elif failure.code != "database_unavailable" or await self._database_available():
+                elif failure.code not in UNAVAILABLE_CODES or await self._database_available():
                     raise
                 if not failures:
                     log.warning("Events wait for the database: %s", failure)

@@ -23,7 +23,7 @@ class Table:
         self.writer.execute(
             "CREATE TABLE pointers (number INTEGER REFERENCES numbers(number) DEFERRABLE INITIALLY DEFERRED)"
         )
-        self.commits = GroupCommit(self.writer, max_waiting=100)
+        self.commits = GroupCommit(self.writer, max_waiting=100, check_file=lambda: None)
         self.said = []
         self.writer.set_trace_callback(self.said.append)
 

@@ -23,7 +23,13 @@ IDEMPOTENCY_PROBLEMS = (
 )
 
 # The rows of these operations name the group.
-DATABASE_PROBLEMS = ("database_busy", "database_pool_exhausted", "database_unavailable", "writes_waiting")
+DATABASE_PROBLEMS = (
+    "database_busy",
+    "database_file_changed",
+    "database_pool_exhausted",
+    "database_unavailable",
+    "writes_waiting",
+)
 BODY_PROBLEMS = ("body_too_large", "body_too_slow", "malformed_body", "unsupported_type")
 JSON_BODY_PROBLEMS = (*DATABASE_PROBLEMS, *BODY_PROBLEMS, "malformed_json", "invalid_request")
 CASE_PROBLEMS = (*DATABASE_PROBLEMS, "case_not_found")  # operations on one case

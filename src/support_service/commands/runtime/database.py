@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from support_service.commands.runtime.event_loop import run
 from support_service.core.errors import Unavailable
 from support_service.database import Database, connect, migrate
-from support_service.database.protocols import StatementError, unusable_database_error
+from support_service.database.protocols import DATABASE_FILE_CHANGED, StatementError, unusable_database_error
 from support_service.settings import Settings, WrongSetting
 from support_service.telemetry import logs
 
@@ -54,6 +54,8 @@ def run_on_database(settings: Settings, work: Callable[[Database], Awaitable[Res
     except (Unavailable, StatementError, sa.exc.DBAPIError) as failure:
         if isinstance(failure.__cause__, OSError):  # not reached, so its schema can't be read either
             raise unusable_database_error(failure.__cause__, url) from failure
+        if isinstance(failure, Unavailable) and failure.code == DATABASE_FILE_CHANGED:
+            raise  # to read the version of a deleted file would create an empty one
         if migrate.schema_status(url) == "older":
             raise Unavailable("database_not_migrated", MIGRATIONS_MISSING_MESSAGE) from failure
         raise unusable_database_error(failure, url) from failure

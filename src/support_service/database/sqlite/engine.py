@@ -23,6 +23,7 @@ from support_service.core.errors import Unavailable
 from support_service.database.dialect import to_json
 from support_service.database.protocols import ContendedRow, Parameters, Row, busy_error, measured
 from support_service.database.sqlite.connection import SqliteConnection, SqliteTransaction
+from support_service.database.sqlite.file_identity import FileIdentity
 from support_service.database.sqlite.group_commit import GroupCommit
 from support_service.database.timings import SqliteTimings
 from support_service.telemetry.stores import RecordOperation, discard_operation
@@ -52,6 +53,7 @@ class SqliteDatabase:
         self._measure = measure
         self._timings = timings
         self._path = Path(url.removeprefix("sqlite:///"))
+        self._file = FileIdentity(self._path)
         self._synchronous = synchronous
         self._engine = sa.create_engine(
             f"sqlite+pysqlite:///{self._path}",
@@ -74,8 +76,10 @@ class SqliteDatabase:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = SqliteConnection(await self._retry_while_busy(self._engine.connect))
             self._writer.raw.execute("PRAGMA temp_store=MEMORY")  # a savepoint's rollback data is only a few pages
-            self._commits = GroupCommit(self._writer.raw, self._timings.max_waiting)
+            self._commits = GroupCommit(self._writer.raw, self._timings.max_waiting, self._file.check)
             self._reader = SqliteConnection(await self._retry_while_busy(self._engine.connect))
+            await self._retry_while_busy(lambda: self._reader.fetch_one(sa.text("SELECT 1 FROM sqlite_master")))
+            self._file.remember()
         except (OSError, sa.exc.OperationalError) as failure:
             raise Unavailable("database_unavailable", f"Can't open {self._path}: {_original(failure)}") from failure
         self._checkpoints = asyncio.create_task(self._checkpoint_periodically())
@@ -91,6 +95,7 @@ class SqliteDatabase:
         self._engine.dispose()  # closing the last connection checkpoints the write-ahead log
 
     async def ping(self) -> None:
+        self._file.check()
         await self.fetch_one(sa.text("SELECT 1"))
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
@@ -181,7 +186,11 @@ class SqliteDatabase:
             pause = min(pause * 2, 0.1)
 
     async def _checkpoint_periodically(self) -> None:
-        """Checkpoint the write-ahead log periodically in a thread, so that commits need not."""
+        """Checkpoint the write-ahead log periodically in a thread, so that commits need not.
+
+        Also log that the file was deleted or replaced, once.
+        """
+        changed = False
 
         def checkpoint() -> None:
             with self._engine.connect() as connection:
@@ -189,6 +198,14 @@ class SqliteDatabase:
 
         while True:
             await asyncio.sleep(self._timings.checkpoint_interval)
+            try:
+                self._file.check()
+            except Unavailable as failure:
+                if not changed:
+                    log.error("%s", failure)  # noqa: TRY400 - a traceback would say nothing
+                changed = True
+                continue
+            changed = False
             if self._wrote:
                 self._wrote = False
                 try:
@@ -197,6 +214,7 @@ class SqliteDatabase:
                     log.exception("The write-ahead log could not be checkpointed")
 
     def _prepare(self, connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        self._file.check()  # a connection to another file would answer with other cases, and could damage that file
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")

@@ -7,7 +7,7 @@ message takes 0.40 ms of CPU time instead of the 0.50 ms with a commit of its ow
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from support_service.core.errors import Unavailable
@@ -17,10 +17,11 @@ from support_service.database.protocols import WRITES_WAITING, busy_error
 class GroupCommit:
     """Uncommitted transactions of one connection, and the tasks that wait for their commit."""
 
-    def __init__(self, connection: sqlite3.Connection, max_waiting: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, max_waiting: int, check_file: Callable[[], None]) -> None:
         self._turn = asyncio.Lock()
         self._transactions = 0  # transactions that have the turn or wait for it
         self._max_waiting = max_waiting
+        self._check_file = check_file
         self._connection = connection
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -58,7 +59,10 @@ class GroupCommit:
             raise
 
     async def committed(self) -> None:
-        """Wait until the block that has just ended is committed; raises sqlite3.Error if the commit fails."""
+        """Wait until the block that has just ended is committed.
+
+        Raises sqlite3.Error if the commit fails, and Unavailable if the database's file was deleted or replaced.
+        """
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiters.append(waiter)
@@ -79,15 +83,17 @@ class GroupCommit:
         if not self._waiters or self._turn.locked():  # already committed, or the transaction in progress commits it
             return
         try:
+            self._check_file()
             self._connection.execute("COMMIT")
-        except sqlite3.Error as failure:
-            if self._connection.in_transaction:  # pragma: no branch - a disk that fails makes SQLite undo it by itself
+            self._check_file()  # a file that was deleted meanwhile has lost the commit
+        except (sqlite3.Error, Unavailable) as failure:
+            if self._connection.in_transaction:  # a disk that fails makes SQLite undo it by itself
                 self._connection.execute("ROLLBACK")
             self._resolve_waiters(failure)
         else:
             self._resolve_waiters(None)
 
-    def _resolve_waiters(self, failure: sqlite3.Error | None) -> None:
+    def _resolve_waiters(self, failure: Exception | None) -> None:
         waiters, self._waiters = self._waiters, []
         for future in waiters:
             if future.done():  # the waiting task was cancelled
