@@ -13,6 +13,7 @@ async def refresh_timeline(call: Call, case_id: str) -> Reply[Case]:
     """Refresh the timeline of a case, bypassing the cache.
 
     Calls every service that the context refers to; if one fails, its last known answer is used.
+    Nothing is changed, so an `Idempotency-Key` is ignored: a repeat collects the timeline again.
     """
     case = await call.services.cases.get_case(call.principal, case_id)
     return Reply(await add_timeline(call, case, refresh=True), live_etag_header(call, case))
@@ -26,6 +27,7 @@ ROUTES = (
         path=CASE + "/timeline/refresh",
         handler=refresh_timeline,
         access=Permission("timeline:refresh", {"agent": "own", "supervisor": "all"}),
+        stores_response=False,  # it changes no case, and its answer is large
         response_model=Case,
         headers=("ETag",),
         problems=CASE_PROBLEMS,

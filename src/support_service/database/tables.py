@@ -239,6 +239,8 @@ idempotency_keys = sa.Table(
     sa.Column("headers", JSON_VALUE),
     sa.Column("body", sa.LargeBinary),
     sa.Column("case_id", sa.String(36)),  # the case that the response is about
+    sa.Column("large_response_of", sa.String(64)),  # SHA-256 of the caller, if the response is large
     sa.Index(None, "created_at"),
     sa.Index(None, "case_id"),
+    sa.Index(None, "large_response_of"),
 )

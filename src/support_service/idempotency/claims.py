@@ -30,6 +30,8 @@ class IdempotencyTimings:
     claim_lease: timedelta = timedelta(seconds=30)  # until another request may take over a claim that is not renewed
     renew_interval: float = 10.0  # seconds
     max_body_bytes: int = 1024 * 1024  # the body of a larger response is not stored
+    large_body_bytes: int = 16 * 1024  # larger bodies count towards the next limit
+    max_large_bytes_per_caller: int = 16 * 1024 * 1024  # bytes of large bodies that are stored for one caller
     cleanup_interval: float = 600.0  # seconds
     cleanup_batch_size: int = 500  # keys deleted per transaction
 
@@ -55,7 +57,16 @@ class StoredResponse:
 
 def stored_key(principal: Principal, key: str) -> str:
     """Return the stored form of a key: a hash that also covers the principal, so that principals share no keys."""
-    return hashlib.sha256("\0".join((principal.name, principal.subject or "", key)).encode()).hexdigest()
+    return _digest(principal.name, principal.subject or "", key)
+
+
+def stored_caller(principal: Principal) -> str:
+    """Return the stored form of a principal, a hash."""
+    return _digest(principal.name, principal.subject or "")
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def key_reused_error() -> ValidationFailed:
@@ -123,10 +134,17 @@ class IdempotencyService:
         renewals = run_every(self._timings.renew_interval, lambda: self.renew(claim), "Renewing an idempotency claim")
         return run_in_background(renewals)
 
-    async def keep(self, claim: IdempotencyClaim, response: StoredResponse) -> None:
-        """Store a response for retries. If its body is too large, store only that the request has taken effect."""
+    async def keep(self, claim: IdempotencyClaim, response: StoredResponse, caller: str) -> None:
+        """Store a response for retries, or only that the request has taken effect.
+
+        The latter if the body is too large, or if too many bytes of large bodies are stored for `caller`: a repeat
+        learns that the response was lost, and is not executed again.
+        """
+        size = len(response.body)
+        large = size > self._timings.large_body_bytes
         async with self._database.transaction() as tx:
-            if len(response.body) > self._timings.max_body_bytes:
+            stored = await store.large_bytes_of(tx, caller) if large else 0
+            if size > self._timings.max_body_bytes or stored + size > self._timings.max_large_bytes_per_caller:
                 await store.store_response(tx, claim.key, claim.owner, state=store.APPLIED, until=utc_now())
                 return
             await store.store_response(
@@ -137,6 +155,7 @@ class IdempotencyService:
                 status=response.status,
                 headers=dict(response.headers),
                 body=response.body,
+                large_response_of=caller if large else None,
             )
 
     async def release(self, claim: IdempotencyClaim) -> None:

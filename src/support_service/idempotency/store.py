@@ -36,6 +36,9 @@ RENEW = _OWNED.values(until=sa.bindparam("later"))
 RELEASE = idempotency_keys.delete().where(
     _K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"), _K.state == CLAIMED
 )
+LARGE_BYTES = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(_K.body)), 0).label("bytes")).where(
+    _K.large_response_of == sa.bindparam("caller")
+)
 _OLDEST = (
     sa.select(_K.id).where(_K.created_at < sa.bindparam("before")).order_by(_K.created_at).limit(sa.bindparam("count"))
 )
@@ -55,7 +58,7 @@ async def lock_key(tx: Transaction, key: str) -> KeyRow | None:
 
 async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:
     """Claim a key that this transaction has locked, and delete its stored response."""
-    cleared = {"status": None, "headers": None, "body": None}
+    cleared = {"status": None, "headers": None, "body": None, "large_response_of": None}
     await tx.execute(idempotency_keys.update().where(_K.id == row["id"]).values(dict(row) | cleared))
 
 
@@ -74,6 +77,12 @@ async def store_response(tx: Transaction, key: str, owner: str, **answer: Any) -
     await tx.execute(_OWNED.values(answer), {"key": key, "me": owner})
 
 
+async def large_bytes_of(tx: Transaction, caller: str) -> int:
+    """Return the number of bytes of the large responses that are stored for a caller."""
+    row = await tx.fetch_one(LARGE_BYTES, {"caller": caller})
+    return int(row.bytes) if row else 0
+
+
 async def release(tx: Transaction, key: str, owner: str) -> None:
     """Delete a claim of `owner` that has had no effect."""
     await tx.execute(RELEASE, {"key": key, "me": owner})
@@ -85,7 +94,8 @@ async def erase_case_responses(tx: Transaction, case_id: str) -> None:
     Applied keys stay applied. Claims without effect lose their owner, and may be retried when they expire.
     """
     of_case = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NO_OWNER)
-    cleared = {"state": APPLIED, "status": None, "headers": None, "body": None, "until": _K.created_at}
+    nothing = {"status": None, "headers": None, "body": None, "large_response_of": None}
+    cleared = {"state": APPLIED, "until": _K.created_at, **nothing}
     await tx.execute(of_case)
     await tx.execute(of_case.where(_K.state != CLAIMED).values(cleared))
 

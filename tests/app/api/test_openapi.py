@@ -139,7 +139,7 @@ async def test_every_operation_lists_exactly_its_problem_codes(document):
                 listed |= set(schema["code"]["enum"])
         admission = () if route.path in UNMEASURED_PATHS else ADMISSION_PROBLEMS
         authentication = () if route.access == PUBLIC else AUTHENTICATION_PROBLEMS
-        idempotency = () if route.method == "GET" else IDEMPOTENCY_PROBLEMS
+        idempotency = IDEMPOTENCY_PROBLEMS if route.takes_idempotency_key else ()
         assert listed == {*COMMON_PROBLEMS, *admission, *authentication, *idempotency, *route.problems}, route.operation
 
 

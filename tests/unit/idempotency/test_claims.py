@@ -58,7 +58,7 @@ async def test_stored_response_is_returned_to_a_retry(claims, changes):
     """Another request with the same key is refused, and another key has no response."""
     claim = await claims.take("k", "r")
     await changes.make(claim)
-    await claims.keep(claim, RESPONSE)
+    await claims.keep(claim, RESPONSE, "caller")
     assert await claims.take("k", "r") == RESPONSE
     with pytest.raises(ValidationFailed) as refusal:
         await claims.take("k", "another")
@@ -96,7 +96,7 @@ async def test_claim_of_a_dead_replica_is_taken_over(claims, changes, update_key
     await update_keys(until=AT)
     claim = await claims.take("k", "r")
     await changes.make(claim)
-    await claims.keep(claim, RESPONSE)
+    await claims.keep(claim, RESPONSE, "caller")
     assert (await claims.take("k", "r"), await changes.count()) == (RESPONSE, 1)
 
 
@@ -112,8 +112,8 @@ async def test_request_that_lost_its_claim_cannot_commit(claims, changes, update
     await claims.release(slow)
     await claims.renew(slow)
     await changes.make(fast)
-    await claims.keep(fast, RESPONSE)
-    await claims.keep(slow, StoredResponse(200, {}, b"wrong"))
+    await claims.keep(fast, RESPONSE, "caller")
+    await claims.keep(slow, StoredResponse(200, {}, b"wrong"), "caller")
     assert (await claims.take("k", "r"), await changes.count()) == (RESPONSE, 1)
 
 
@@ -160,7 +160,7 @@ async def test_very_large_response_is_not_stored(database, changes):
     claims = IdempotencyService(database, IdempotencyTimings(max_body_bytes=1))
     claim = await claims.take("k", "r")
     await changes.make(claim)
-    await claims.keep(claim, RESPONSE)
+    await claims.keep(claim, RESPONSE, "caller")
     with pytest.raises(Conflict) as refusal:
         await claims.take("k", "r")
     assert refusal.value.code == "idempotency_answer_lost"
@@ -172,7 +172,7 @@ async def test_keys_expire_after_the_retention(update_keys, database, age):
     """An expired key is free, whether it was deleted yet or not. A younger key stays."""
     claims = IdempotencyService(database, IdempotencyTimings(cleanup_batch_size=2))
     for number in range(5):
-        await claims.keep(await claims.take(f"k{number}", "r"), RESPONSE)
+        await claims.keep(await claims.take(f"k{number}", "r"), RESPONSE, "caller")
     await update_keys(created_at=datetime.now(UTC) - age)
     old = bool(age)
     assert isinstance(await claims.take("k0", "another" if old else "r"), StoredResponse) != old
@@ -199,7 +199,7 @@ async def test_response_is_not_stored_after_its_case_was_erased(claims, changes,
     await changes.make(claim)
     async with database.transaction() as tx:
         await store.erase_case_responses(tx, "case")
-    await claims.keep(claim, StoredResponse(200, {}, b"a secret", "case"))
+    await claims.keep(claim, StoredResponse(200, {}, b"a secret", "case"), "caller")
     (row,) = await database.fetch_all(sa.select(idempotency_keys.c.state, idempotency_keys.c.body))
     assert tuple(row) == (store.APPLIED, None)
     with pytest.raises(Conflict, match="answer was not kept"):
@@ -212,7 +212,7 @@ async def test_request_without_effect_loses_its_claim_when_its_case_is_erased(cl
     claim = await claims.take("key", "request", "case")
     async with database.transaction() as tx:
         await store.erase_case_responses(tx, "case")
-    await claims.keep(claim, StoredResponse(200, {}, b"a secret"))
+    await claims.keep(claim, StoredResponse(200, {}, b"a secret"), "caller")
     with pytest.raises(Conflict):
         await changes.make(claim)
     with pytest.raises(Conflict, match="in progress"):
@@ -220,3 +220,26 @@ async def test_request_without_effect_loses_its_claim_when_its_case_is_erased(cl
     await update_keys(until=AT)
     await changes.make(await claims.take("key", "request", "case"))
     assert await changes.count() == 1
+
+
+@both_databases
+async def test_large_responses_of_one_caller_are_bounded(database):
+    """Over the limit only the effect of a request is stored: it is not executed again, and others are not concerned."""
+    timings = IdempotencyTimings(large_body_bytes=10, max_large_bytes_per_caller=250)
+    claims = IdempotencyService(database, timings)
+
+    async def keep(key, size, caller):
+        claim = await claims.take(key, "request")
+        async with unit_of_work(database, WriteOrigin(SYSTEM, claim=claim)):
+            pass
+        await claims.keep(claim, StoredResponse(200, {}, b"a" * size), caller)
+
+    for key, size, caller in (("a", 100, "one"), ("b", 100, "one"), ("c", 100, "one"), ("d", 100, "other")):
+        await keep(key, size, caller)
+    for number in range(100):
+        await keep(f"small-{number}", 10, "one")
+    for key in ("a", "b", "d", "small-99"):
+        assert isinstance(await claims.take(key, "request"), StoredResponse)
+    with pytest.raises(Conflict) as refusal:
+        await claims.take("c", "request")
+    assert refusal.value.code == "idempotency_answer_lost"

@@ -94,7 +94,7 @@ def body(*, secured: bool = False) -> bytes:
 
 
 def _operation(route: Route, *, secured: bool) -> Json:
-    sent = (*route.headers, "Idempotency-Replayed") if route.is_write else route.headers
+    sent = (*route.headers, "Idempotency-Replayed") if route.takes_idempotency_key else route.headers
     operation: Json = {
         "operationId": route.operation,
         "tags": [route.tag.name],
@@ -136,7 +136,7 @@ def _parameters(route: Route) -> list[Json]:
             sent = {"required": name in required, "allowEmptyValue": True}  # an empty parameter counts as not given
             found.append({"name": name, "in": "query"} | sent | documented)
     names = {*route.request_headers, *headers.COMMON_RESPONSE_HEADERS} | (
-        {"Idempotency-Key"} if route.is_write else set()
+        {"Idempotency-Key"} if route.takes_idempotency_key else set()
     )
     return found + [
         {"name": name, "in": "header", "required": False, **_describe(headers.REQUEST_HEADERS[name])}
@@ -181,7 +181,7 @@ def _problem_codes(route: Route) -> dict[int, tuple[str, ...]]:
     found: dict[int, tuple[str, ...]] = {}
     authentication_codes = () if route.access == PUBLIC else AUTHENTICATION_PROBLEMS
     admission_codes = () if route.path in UNMEASURED_PATHS else ADMISSION_PROBLEMS
-    idempotency_codes = IDEMPOTENCY_PROBLEMS if route.is_write else ()
+    idempotency_codes = IDEMPOTENCY_PROBLEMS if route.takes_idempotency_key else ()
     codes = {*COMMON_PROBLEMS, *admission_codes, *authentication_codes, *idempotency_codes, *route.problems}
     for name in sorted(codes):
         status = PROBLEM_CODES_BY_NAME[name].status

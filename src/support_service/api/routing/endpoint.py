@@ -53,7 +53,7 @@ def compile_route(route: Route) -> Handler:
     Raises LookupError if the route declares no access, or declares what its handler does not take, and TypeError if the
     handler has a parameter that the route does not declare.
     """
-    permission, is_write = route.access, route.is_write
+    permission, takes_key = route.access, route.takes_idempotency_key
     if permission is None:
         raise LookupError(f"{route.operation}: the route needs an access, a Permission or PUBLIC")
     respond = _compile_handler(route)
@@ -75,7 +75,7 @@ def compile_route(route: Route) -> Handler:
                 f"The permission {permission.name!r} is missing: {principal.role}s don't have it.",
             )
         call = Call(principal, scope, services, request[REQUEST_ID])
-        if is_write and IDEMPOTENCY_KEY in request.headers:
+        if takes_key and IDEMPOTENCY_KEY in request.headers:
             return await respond_once(request, call, route, respond)
         return await respond(request, call)
 

@@ -28,6 +28,7 @@ from support_service.idempotency.claims import (
     IdempotencyService,
     StoredResponse,
     key_reused_error,
+    stored_caller,
     stored_key,
 )
 
@@ -67,9 +68,9 @@ async def respond_once(
         async with claims.renewing(claim):
             response = await respond(request, replace(call, claim=claim))
     except Exception:
-        await _finish(claims, claim, None)
+        await _finish(claims, claim, None, call)
         raise
-    await _finish(claims, claim, response)
+    await _finish(claims, claim, response, call)
     return response
 
 
@@ -112,13 +113,15 @@ async def _expect_same_file(request: web.Request, call: Call, first: StoredRespo
         raise key_reused_error()
 
 
-async def _finish(claims: IdempotencyService, claim: IdempotencyClaim, response: web.StreamResponse | None) -> None:
+async def _finish(
+    claims: IdempotencyService, claim: IdempotencyClaim, response: web.StreamResponse | None, call: Call
+) -> None:
     """Store a successful response; release the key after any other outcome. Errors are logged, not raised."""
     try:
         if isinstance(response, web.Response) and response.status < FIRST_ERROR_STATUS:
             headers = {name: response.headers[name] for name in STORED_HEADERS if name in response.headers}
             body = response.body if isinstance(response.body, bytes) else b""
-            await claims.keep(claim, StoredResponse(response.status, headers, body))
+            await claims.keep(claim, StoredResponse(response.status, headers, body), stored_caller(call.principal))
         else:
             await claims.release(claim)
     except Exception:

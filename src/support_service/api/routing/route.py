@@ -69,6 +69,7 @@ class Route:
     body_media_types: tuple[str, ...] = (JSON,)
     request_headers: tuple[str, ...] = ()  # besides Idempotency-Key
     response_model: type[BaseModel] | None = None
+    stores_response: bool = True  # of a write: for an Idempotency-Key; False if a repeat may simply run again
     is_list: bool = False  # the response is a list of `response_model`
     status: int = 200
     response_media_types: tuple[str, ...] = (JSON,)  # of the response; other types than JSON have no model
@@ -78,9 +79,9 @@ class Route:
     links: tuple[tuple[str, str], ...] = ()  # (path parameter of other routes, JSON pointer into the response)
 
     @property
-    def is_write(self) -> bool:
-        """Return True if the operation accepts an Idempotency-Key: it changes something."""
-        return self.method != "GET"
+    def takes_idempotency_key(self) -> bool:
+        """Return True if the operation changes something that a repeat must not change again."""
+        return self.method != "GET" and self.stores_response
 
     @property
     def is_upload(self) -> bool:
@@ -95,7 +96,7 @@ class Route:
     @property
     def problem_statuses(self) -> set[int]:
         """The statuses of the problems that are specific to the operation, or to writes."""
-        codes = (*self.problems, *(IDEMPOTENCY_PROBLEMS if self.is_write else ()))
+        codes = (*self.problems, *(IDEMPOTENCY_PROBLEMS if self.takes_idempotency_key else ()))
         return {status for code in codes if (status := PROBLEM_CODES_BY_NAME[code].status)}
 
     @property
