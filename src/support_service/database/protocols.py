@@ -6,6 +6,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
+import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import SupportError, Unavailable
