@@ -156,17 +156,17 @@ async def remove(call: Call, case_id: str, attachment_id: str, expected: Expecte
 def _requested_range(request: web.Request, attachment: StoredAttachment) -> range | None:
     """Return the requested range of bytes, or None if it is not satisfiable.
 
-    Several ranges, an invalid range, or an If-Range that does not match mean the whole file, and so does any range of
-    an empty file.
+    Several ranges, an invalid range, or an If-Range that does not match mean the whole file.
     """
     everything = range(attachment.size_bytes)
-    if request.headers.get("If-Range", f'"{attachment.sha256}"') != f'"{attachment.sha256}"':
+    tag = f'"{attachment.sha256}"'
+    if "Range" not in request.headers or request.headers.get("If-Range", tag) != tag:
         return everything
     try:
         asked = request.http_range
     except ValueError:
         return everything
-    return everything[asked.start : asked.stop] or (None if everything else everything)
+    return everything[asked.start : asked.stop] or None
 
 
 ROUTES = (

@@ -138,12 +138,13 @@ async def test_attach_uploads_files_and_names_failures(variables, session, tmp_p
     case = await open_case(session)
     for name, size in (("a.txt", 10), ("đơn hàng.bin", 3_000_000), ("empty", 0)):
         (tmp_path / name).write_bytes(os.urandom(size))
-    paths = [str(tmp_path / name) for name in ("a.txt", "empty", "nowhere", "đơn hàng.bin")]
+    (tmp_path / "folder").mkdir()
+    paths = [str(tmp_path / name) for name in ("a.txt", "empty", "nowhere", "folder", "đơn hàng.bin")]
     status, lines, errors = await command(variables, "attach", case["id"], *paths)
     assert status == 1
     assert [line["filename"] for line in lines] == ["a.txt", "empty", "đơn hàng.bin"]
-    assert [line.split(": ")[1].rpartition("/")[2] for line in errors.splitlines()] == ["nowhere"]
-    async with session.get(lines[2]["uri"]) as response:
+    assert [line.split(": ")[1].rpartition("/")[2] for line in errors.splitlines()] == ["nowhere", "folder"]
+    async with session.get(lines[-1]["uri"]) as response:
         assert await response.read() == (tmp_path / "đơn hàng.bin").read_bytes()
     status, _, errors = await command(variables, "attach", "nobody", paths[0])
     assert status == 1

@@ -35,26 +35,26 @@ async def switch(tx, claimed, run_id, due_at):
 @both_databases
 async def test_files_move_and_come_back(harness, scrape):
     """Moved files are on S3 alone once the grace is over, with the same bytes; reversed, they are on the disk again."""
-    kept = [await harness.add(bytes([number]) * size) for number, size in enumerate((1, 1000, 6_000_000))]
+    kept = [await harness.add(bytes([number]) * size) for number, size in enumerate((0, 1, 1000, 6_000_000))]
     total = 6_001_001
-    assert await harness.offloader().pending(harness.clock()) == FileTotals(3, total)
+    assert await harness.offloader().pending(harness.clock()) == FileTotals(4, total)
     assert {moved.outcome for moved in await harness.offload()} == {"moved"}
-    assert len(await harness.stored_keys("local")) == 3  # for downloads that have just begun
+    assert len(await harness.stored_keys("local")) == 4  # for downloads that have just begun
     harness.clock_offset += DELETE_GRACE
-    assert await harness.garbage_collector.run() == FileTotals(3, total)
+    assert await harness.garbage_collector.run() == FileTotals(4, total)
     assert await harness.stored_keys("local") == set()
-    assert [(await harness.reload(each)).storage for each in kept] == ["s3"] * 3
+    assert [(await harness.reload(each)).storage for each in kept] == ["s3"] * 4
     assert await ledger.totals(harness.database, "local") == FileTotals(0, 0)
-    assert await ledger.totals(harness.database, "s3") == FileTotals(3, total)
+    assert await ledger.totals(harness.database, "s3") == FileTotals(4, total)
     await harness.check_consistency()
-    assert scrape.value(MOVED, to="s3", outcome="moved") == 3
+    assert scrape.value(MOVED, to="s3", outcome="moved") == 4
     assert scrape.value("support_attachment_offloaded_bytes_total", to="s3", outcome="moved") == total
-    assert scrape.value("support_attachment_offload_seconds_count", to="s3") == 3
+    assert scrape.value("support_attachment_offload_seconds_count", to="s3") == 4
 
     await harness.offload(harness.offloader(reverse=True))
     await harness.reconcile_later()
-    assert [(await harness.reload(each)).storage for each in kept] == ["local"] * 3
-    assert len(await harness.check_consistency()) == 3
+    assert [(await harness.reload(each)).storage for each in kept] == ["local"] * 4
+    assert len(await harness.check_consistency()) == 4
 
 
 @both_databases

@@ -82,9 +82,9 @@ def workload(orders, payments, shipments):
             payments.heal()
             await upload(client, case)
             path = f"/support/cases/{case['id']}"
-            await expect_problem(
-                await client.post(f"{path}/attachments", data=form(b"", field="no")), 422, "file_missing"
-            )
+            wrong = {"X-Checksum-Sha256": "0" * 64}
+            refused = await client.post(f"{path}/attachments", data=form(b"x"), headers=wrong)
+            await expect_problem(refused, 422, "checksum_mismatch")
             await expect_problem(await client.post(f"{path}/attachments", data=b"x"), 415, "unsupported_type")
             await (await client.post(f"{path}/status", params={"status": "pending"})).read()
         await (await client.post(f"{path}/close", json={})).read()

@@ -29,7 +29,10 @@ class UploadValidator:
         self._head: bytearray | None = bytearray()
 
     async def validated(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield the chunks unchanged. Raises RequestTooLarge and UnsupportedMediaType."""
+        """Yield the chunks unchanged.
+
+        Raises RequestTooLarge and UnsupportedMediaType. A file may be empty.
+        """
         types = self._limits.types
         if types is not None and not type_allowed(types, self.content_type):
             raise _type_not_allowed(types, self.content_type, "declared")
