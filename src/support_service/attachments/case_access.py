@@ -1,9 +1,9 @@
-"""Which cases a principal may add files to or remove files from."""
+"""Which cases a principal may add files to or remove files from, and the errors for those that it may not."""
 
 from support_service.attachments import store
 from support_service.attachments.store import CaseForUpload
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, case_not_found
+from support_service.core.errors import Conflict, NotFound, case_not_found
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.idempotency.unit_of_work import UnitOfWork
 
@@ -30,3 +30,8 @@ def require_accepting_files(principal: Principal, case: CaseForUpload) -> None:
     """Raise Conflict if the case is closed and the principal is its customer."""
     if case.status == "closed" and principal.role == "customer":
         raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
+
+
+def attachment_not_found(attachment_id: str) -> NotFound:
+    """Return the error for an attachment that does not exist, or that the principal may not see."""
+    return NotFound("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")

@@ -1,14 +1,18 @@
 """AttachmentService: store, serve and delete the files of cases."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from support_service.attachments import garbage_queries, store
 from support_service.attachments.backlog import AttachmentBacklog
-from support_service.attachments.case_access import lock_visible_case, require_accepting_files, require_visible
+from support_service.attachments.case_access import (
+    attachment_not_found,
+    lock_visible_case,
+    require_accepting_files,
+    require_visible,
+)
 from support_service.attachments.garbage_queries import GarbageEntry
 from support_service.attachments.ledger import LEDGER_ROW
 from support_service.attachments.model import (
@@ -18,8 +22,15 @@ from support_service.attachments.model import (
     audit_fields,
     content_disposition,
 )
+from support_service.attachments.reader import AttachmentReader
 from support_service.attachments.removal import remove_attachments
-from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders
+from support_service.attachments.storage.base import (
+    AttachmentStorage,
+    ResponseHeaders,
+    StoredFile,
+    UnreadableFile,
+    verify,
+)
 from support_service.attachments.store import CaseForUpload
 from support_service.attachments.upload.slots import UploadSlots
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
@@ -27,7 +38,7 @@ from support_service.audit import log as audit
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, NotFound, Unavailable
+from support_service.core.errors import Conflict, Unavailable
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, version_conflict, visible_version
 from support_service.database import ContendedRow, Database
@@ -36,8 +47,6 @@ from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, un
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.attachments import CONTENT_TYPES
 from support_service.telemetry.labels import known_or_other
-
-PRESIGNED_URL_SECONDS = 300  # seconds in which a redirected download must start
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +75,7 @@ class AttachmentService:
         self._limits = limits
         self._public_url = public_url
         self.backlog = AttachmentBacklog(database, storages.get("local"), instruments)
+        self.reader = AttachmentReader(database, storages, instruments)
         self.upload_slots = UploadSlots(instruments, uploads)
 
     async def get_case(self, principal: Principal, case_id: str) -> CaseForUpload:
@@ -128,6 +138,7 @@ class AttachmentService:
         )
         committing = False
         try:
+            await self._expect_kept(stored)
             async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
                 attachment, totals, channel = await self._insert(work, attachment, expected_versions)
                 committing = True
@@ -155,31 +166,7 @@ class AttachmentService:
         found = await store.get(self._database, case_id, attachment_id) if valid else None
         if found and principal.may_see(found.owner) and principal.may_see_visibility(found.attachment.visibility):
             return found.attachment
-        raise _attachment_not_found(attachment_id)
-
-    async def read(self, attachment: StoredAttachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """Yield `length` bytes of an attachment, starting at `offset`; raises Unavailable.
-
-        If the file was moved to another storage after its row was read, the bytes are read from there.
-        """
-        yielded = 0
-        while True:
-            try:
-                async with aclosing(self._read_blocks(attachment, offset, length)) as blocks:
-                    async for block in blocks:
-                        yielded += len(block)
-                        yield block
-                    return
-            except Unavailable:
-                moved = None if yielded else await store.get_by_id(self._database, attachment.id)
-                if moved is None or moved.storage_key == attachment.storage_key:
-                    raise
-                attachment = moved  # the file was moved after its row was read
-
-    async def presigned_url(self, attachment: StoredAttachment) -> str | None:
-        """Return a URL that serves the bytes directly for some minutes; None if the storage has no URLs."""
-        storage = self._storages.get(attachment.storage)
-        return await storage.presigned_url(attachment.storage_key, PRESIGNED_URL_SECONDS) if storage else None
+        raise attachment_not_found(attachment_id)
 
     async def remove(
         self, origin: WriteOrigin, case_id: str, attachment_id: str, expected_versions: ExpectedVersions = None
@@ -195,7 +182,7 @@ class AttachmentService:
             removed = await remove_attachments(work, [attachment.id], "request", at, public_url=self._public_url)
             # After an error the rollback leaves nothing changed.
             if not removed:  # another request deleted it first
-                raise _attachment_not_found(attachment_id)
+                raise attachment_not_found(attachment_id)
             if removed[0].visibility != attachment.visibility:  # a message has shown or hidden it since it was read
                 raise version_conflict()
         if case.channel != SYNTHETIC:
@@ -225,14 +212,17 @@ class AttachmentService:
         except Unavailable as failure:  # the removal is committed; outdated gauges must not make it fail
             log.warning("The attachment backlog is read again later: %s", failure)
 
-    def _read_blocks(self, attachment: StoredAttachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        storage = self._storages.get(attachment.storage)
-        if storage is None:
+    async def _expect_kept(self, stored: StoredFile) -> None:
+        """Raise Unavailable if a new file reads back otherwise than it was sent."""
+        if not self._storage.reads_back:
+            return
+        try:
+            await verify(self._storage, stored.key, stored.size, stored.sha256)
+        except UnreadableFile as failure:
+            log.error("The storage %s did not keep %s as it was sent: %s", self._storage.name, stored.key, failure)  # noqa: TRY400 - the message suffices
             raise Unavailable(
-                "attachment_unreadable",
-                f"The file is on the storage {attachment.storage}, which is not configured here.",
-            )
-        return storage.read(attachment.storage_key, offset, length)
+                "storage_unavailable", "The storage did not keep the file as it was sent; send it again."
+            ) from failure
 
     async def _insert(
         self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions
@@ -261,7 +251,3 @@ class AttachmentService:
     def _case_full(self) -> Conflict:
         limit = self._limits.max_files_per_case
         return Conflict("case_full", f"This case has {limit:,} files, as many as it may have; open another case.")
-
-
-def _attachment_not_found(attachment_id: str) -> NotFound:
-    return NotFound("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")

@@ -72,7 +72,7 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
     try:
         return await handler(request)
     except SupportError as error:
-        response = problem_response(STATUS_BY_ERROR[type(error)], error.code, error.message, error.fields)
+        response = problem_response(_status(error), error.code, error.message, error.fields)
         if isinstance(error, errors.RequestTimeout):
             response.force_close()
         if isinstance(error, errors.Unauthenticated):
@@ -100,6 +100,11 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         return problem_response(
             500, "internal_error", "The service failed unexpectedly; its log has the details under the request id."
         )
+
+
+def _status(error: SupportError) -> int:
+    """Return the status of an error's kind, or of the kind that it specialises."""
+    return next(STATUS_BY_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_BY_ERROR)
 
 
 def _challenge(error: errors.Unauthenticated) -> str:

@@ -14,6 +14,7 @@ from tests.support.timings import patient_timings
 
 BYTES = "support_attachment_backlog_bytes"
 FILES = "support_attachment_backlog_files"
+UNREADABLE = "support_attachment_unreadable_total"
 DATA = bytes(range(256)) * 4  # 1,024 bytes
 
 
@@ -208,19 +209,40 @@ async def test_head_returns_the_headers_of_the_download(client, attachment):
         assert await response.read() == b""
 
 
-async def test_download_of_a_missing_file_is_a_problem(client, attachment, attachment_dir):
-    """The response is 503 before any byte of the file is sent."""
+async def test_download_of_a_missing_file_is_a_problem(client, attachment, attachment_dir, metrics):
+    """The response is 503 before any byte of the file is sent, and the first such download is counted."""
     for path in stored_files(attachment_dir):
         path.unlink()
     await expect_problem(await client.get(attachment["uri"]), 503, "attachment_unreadable")
+    assert metrics.value(UNREADABLE, storage="local", kind="missing") == 1
 
 
-async def test_download_of_a_truncated_file_breaks_the_connection(client, case, attachment_dir):
-    """The client must not take a truncated file for a complete one."""
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-9"}])
+@pytest.mark.parametrize("size", [1_000_000, 3_000_001])
+async def test_download_of_a_file_of_another_size_is_a_problem(client, case, attachment_dir, metrics, size, headers):
+    """Also for a range that is still there."""
     attachment = await upload(client, case, b"x" * 3_000_000)
     (path,) = stored_files(attachment_dir)
-    os.truncate(path, 1_000_000)
+    os.truncate(path, size)
+    await expect_problem(await client.get(attachment["uri"], headers=headers), 503, "attachment_unreadable")
+    assert metrics.value(UNREADABLE, storage="local", kind="damaged") == 1
+
+
+async def test_download_of_a_small_changed_file_is_a_problem(client, attachment, attachment_dir, metrics):
+    """A file of one block is verified before its first byte is sent."""
+    (path,) = stored_files(attachment_dir)
+    path.write_bytes(DATA[:-1] + b"x")
+    await expect_problem(await client.get(attachment["uri"]), 503, "attachment_unreadable")
+    assert metrics.value(UNREADABLE, storage="local", kind="damaged") == 1
+
+
+async def test_download_of_a_large_changed_file_breaks_the_connection(client, case, attachment_dir, metrics):
+    """The client must not take changed bytes for the file: it never receives the last block."""
+    attachment = await upload(client, case, b"x" * 3_000_000)
+    (path,) = stored_files(attachment_dir)
+    path.write_bytes(b"y" + b"x" * 2_999_999)
     async with client.get(attachment["uri"]) as response:
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
+    assert metrics.value(UNREADABLE, storage="local", kind="damaged") == 1

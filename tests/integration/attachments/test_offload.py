@@ -309,7 +309,7 @@ async def test_a_download_that_finds_its_file_moved(harness):
     harness.clock_offset += ALL_CLAIMS_EXPIRED
     await harness.garbage_collector.run()
     assert await harness.stored_keys("local") == set()
-    assert b"".join([block async for block in harness.service.read(kept, 1, 3)]) == b"ell"
+    assert b"".join([block async for block in harness.service.reader.read(kept, 1, 3)]) == b"ell"
 
 
 async def test_a_deleted_file_on_a_storage_that_is_gone(harness, gateway):

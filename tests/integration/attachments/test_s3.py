@@ -39,7 +39,10 @@ async def test_a_link_gives_the_file_with_its_headers(storage):
     """Whoever has the address gets the bytes, with the type and the name that the file was kept with."""
     response_headers = ResponseHeaders("application/pdf", "attachment; filename=\"a.pdf\"; filename*=UTF-8''%C4%91.pdf")
     stored = await storage.put(stream(b"hello"), response_headers=response_headers)
-    async with aiohttp.ClientSession() as session, session.get(await storage.presigned_url(stored.key, 60)) as response:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(await storage.presigned_url(stored.key, 5, 60)) as response,
+    ):
         assert await response.read() == b"hello"
         assert response.headers["Content-Type"] == "application/pdf"
         assert response.headers["Content-Disposition"] == response_headers.disposition
@@ -202,5 +205,5 @@ async def test_a_bucket_that_is_gone(s3, storage):
         "read": "storage_unavailable",
         "delete": "storage_unavailable",
     }
-    assert await storage.presigned_url(new_key(), 60) is None  # the file alone is gone
+    assert await storage.presigned_url(new_key(), 5, 60) is None  # the file alone is gone
     assert storage.free() is None  # a bucket is never full

@@ -71,7 +71,7 @@ class AttachmentHarness:
     async def read_content(self, attachment):
         """Return the bytes of an attachment, wherever they are stored."""
         row = await self.reload(attachment)
-        return b"".join([block async for block in self.service.read(row, 0, row.size_bytes)])
+        return b"".join([block async for block in self.service.reader.read(row, 0, row.size_bytes)])
 
     async def stored_keys(self, name):
         """Return the keys in a storage."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
+from support_service.attachments.storage.base import UnreadableFile
 from support_service.attachments.storage.local import BLOCK_BYTES, SPACE_CHECK_BLOCKS, LocalAttachmentStorage
 from support_service.core.errors import InsufficientStorage, Unavailable
 from tests.support.attachments.streams import read, stream
@@ -127,18 +128,63 @@ async def test_a_folder_that_is_lost(tmp_path, size, reserve):
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
 async def test_a_file_that_can_not_be_read_now(storage, monkeypatch, code):
-    """Only a file that is not there, or short, is unreadable for good; anything else is the storage's fault."""
+    """What may be a fault of the disk says nothing of the file; nor do lost permissions of its whole folder."""
     kept = await storage.put(stream(b"hello"))
 
     def fail(*_, **__):
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr("pathlib.Path.open", fail)
+        patch.setattr("support_service.attachments.storage.local._open_at", fail)
+        patch.setattr("os.access", lambda *_: False)
         with pytest.raises(Unavailable) as refusal:
             await read(storage, kept.key, 0, 5)
     assert refusal.value.code == "storage_unavailable"
     assert await read(storage, kept.key, 0, 5) == b"hello"
+
+
+def replace_by_link(path):
+    """Put a symbolic link to the same bytes in the place of a file."""
+    path.rename(path.with_suffix(".moved"))
+    path.symlink_to(path.with_suffix(".moved"))
+
+
+def replace_by_pipe(path):
+    """Put a named pipe, which nobody writes to, in the place of a file."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replace_by_folder(path):
+    """Put a folder in the place of a file."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("replace", [replace_by_link, replace_by_pipe, replace_by_folder])
+async def test_a_file_that_something_else_has_replaced(storage, tmp_path, replace):
+    """It is damaged at once, without waiting, for a download and for the sweep, which does not find it any more."""
+    kept = await storage.put(stream(b"hello"))
+    replace(tmp_path / kept.key)
+    for offset, length in ((0, 5), (1, 2), (0, 0)):
+        with pytest.raises(UnreadableFile) as refusal:
+            await read(storage, kept.key, offset, length)
+        assert refusal.value.fault == "damaged"
+    assert await storage.stat(kept.key) is None
+    assert kept.key not in {found.key async for found in storage.list()}
+
+
+async def test_a_file_whose_permissions_are_lost(storage, monkeypatch):
+    """It is damaged: nothing but a repair makes it readable."""
+    kept = await storage.put(stream(b"hello"))
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("support_service.attachments.storage.local._open_at", refuse)
+    with pytest.raises(UnreadableFile) as refusal:
+        await read(storage, kept.key, 0, 5)
+    assert refusal.value.fault == "damaged"
 
 
 @pytest.mark.parametrize("size", [50_000, 3_000_000])

@@ -80,10 +80,10 @@ async def test_a_report_that_fails_ends_the_run_and_loses_nothing(disks):
 async def test_a_copy_that_reads_back_otherwise_is_not_switched_to(disks, monkeypatch):
     """A target that gives other bytes than it was sent is a mismatch, and the row stays with the old file."""
     kept = await disks.add()
-    monkeypatch.setattr(disks.s3, "read", lambda *_: stream(b"other"))
+    monkeypatch.setattr(disks.s3, "read", lambda *_, **__: stream(b"other"))
     (told,) = await disks.offload()
     assert told.outcome == "mismatch"
-    assert told.reason.startswith("its copy reads back with SHA-256 ")
+    assert told.reason.startswith("the copy: Its bytes have SHA-256 ")
     assert (await disks.reload(kept)).storage == "local"
 
 
@@ -100,7 +100,7 @@ async def test_claims_are_kept_while_a_run_goes_on(disks, monkeypatch, caplog):
         await renew_claims(name)
         renewed.set()
 
-    async def slow(*_):
+    async def slow(*_, **__):
         await renewed.wait()
         yield b"hello"
 
@@ -144,7 +144,7 @@ async def test_a_file_that_is_moved_during_a_scrub_is_no_mismatch(disks, monkeyp
     """Whatever was read of a file that is not there any more says nothing."""
     kept = await disks.add()
 
-    async def meanwhile(*_):
+    async def meanwhile(*_, **__):
         await disks.service.remove(SYSTEM_ORIGIN, disks.case_id, kept.id)
         yield b"other"
 

@@ -44,6 +44,7 @@ CONTRACT = {
     "support.attachment.deleted": ("counter", "{file}", {"reason"}),
     "support.attachment.sweep_repairs": ("counter", "{repair}", {"kind"}),
     "support.attachment.unrepaired": ("gauge", "{file}", {"kind"}),
+    "support.attachment.unreadable": ("counter", "{read}", {"storage", "kind"}),
     "support.attachment.scrubbed": ("counter", "{file}", {"outcome"}),
     "support.ticket.open": ("gauge", "{ticket}", {"status", "priority"}),
     "support.ticket.oldest_unanswered": ("gauge", "s", set()),

@@ -18,8 +18,7 @@ from support_service.attachments.maintenance import offload_queries
 from support_service.attachments.maintenance.garbage import Clock
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import StoredAttachment, content_disposition
-from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, new_key, sha256_of
-from support_service.core.errors import Unavailable
+from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, UnreadableFile, new_key, verify
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments
 
@@ -146,27 +145,21 @@ class FileMover:
         """Copy a file and read it back. Return None if both hashes equal the row's, otherwise what went wrong."""
         attachment, key = claimed
         response_headers = ResponseHeaders(attachment.content_type, content_disposition(attachment.filename))
-        blocks = throttle.limit(self._source.read(attachment.storage_key, 0, attachment.size_bytes))
+        source = self._source.read(attachment.storage_key, 0, attachment.size_bytes, size=attachment.size_bytes)
         try:
             stored = await self._target.put(
-                blocks, key=key, size_hint=attachment.size_bytes, response_headers=response_headers
+                throttle.limit(source), key=key, size_hint=attachment.size_bytes, response_headers=response_headers
             )
-        except Unavailable as failure:
-            if failure.code == "attachment_unreadable":
-                return OffloadResult(attachment, "unreadable", str(failure))
-            raise
+        except UnreadableFile as failure:
+            return OffloadResult(attachment, "unreadable", str(failure))
         if stored.sha256 != attachment.sha256:
             return OffloadResult(
                 attachment, "mismatch", f"its bytes have SHA-256 {stored.sha256}, its row {attachment.sha256}"
             )
         try:
-            copied = await sha256_of(self._target, key, attachment.size_bytes)
-        except Unavailable as failure:
-            if failure.code == "attachment_unreadable":
-                return OffloadResult(attachment, "mismatch", f"the copy: {failure}")
-            raise
-        if copied != attachment.sha256:
-            return OffloadResult(attachment, "mismatch", f"its copy reads back with SHA-256 {copied}")
+            await verify(self._target, key, attachment.size_bytes, attachment.sha256)
+        except UnreadableFile as failure:
+            return OffloadResult(attachment, "mismatch", f"the copy: {failure}")
         return None
 
     def _count(self, result: OffloadResult) -> None:

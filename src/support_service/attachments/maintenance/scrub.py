@@ -7,8 +7,7 @@ from typing import Literal
 
 from support_service.attachments import store
 from support_service.attachments.model import StoredAttachment
-from support_service.attachments.storage.base import AttachmentStorage, sha256_of
-from support_service.core.errors import Unavailable
+from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, verify
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments
 
@@ -59,14 +58,10 @@ class Scrubber:
         if storage is None:
             return None
         try:
-            found = await sha256_of(storage, attachment.storage_key, attachment.size_bytes)
-        except Unavailable as failure:
-            if failure.code != "attachment_unreadable":
-                raise
+            await verify(storage, attachment.storage_key, attachment.size_bytes, attachment.sha256)
+        except UnreadableFile as failure:
             return await self._mismatch_unless_changed(attachment, str(failure))
-        if found == attachment.sha256:
-            return ScrubResult(attachment, "ok")
-        return await self._mismatch_unless_changed(attachment, f"its bytes have SHA-256 {found}")
+        return ScrubResult(attachment, "ok")
 
     async def _mismatch_unless_changed(self, attachment: StoredAttachment, reason: str) -> ScrubResult | None:
         """Return a mismatch; None if the file was moved or deleted in the meantime."""

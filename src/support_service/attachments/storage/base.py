@@ -3,15 +3,18 @@
 import hashlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import uuid4
 
 from support_service.core.errors import Unavailable
 
 # The first two characters of a key. Files are spread over 256 folders, so that none grows too large to list.
 SHARDS = [f"{shard:02x}" for shard in range(256)]
+
+FileFault = Literal["missing", "damaged"]
 
 KEY_PATTERN = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}")
 
@@ -42,10 +45,25 @@ class ResponseHeaders:
     disposition: str
 
 
+class UnreadableFile(Unavailable):
+    """A stored file that is missing, or that is not as it was stored (`damaged`)."""
+
+    def __init__(self, fault: FileFault, reason: str) -> None:
+        super().__init__("attachment_unreadable", reason)
+        self.fault: FileFault = fault
+
+
+def expect_size(actual: int, size: int | None) -> None:
+    """Raise UnreadableFile if a file of `actual` bytes was to have `size` bytes; None accepts any size."""
+    if size is not None and actual != size:
+        raise UnreadableFile("damaged", f"The file has {actual} bytes instead of {size}.")
+
+
 class AttachmentStorage(Protocol):
     """Stores files under generated keys. Each method raises Unavailable while the storage can't be reached."""
 
     name: str
+    reads_back: bool  # whether an upload must be read back, because its bytes may change on the way to the storage
 
     async def open(self) -> None:
         """Prepare the storage for uploads. Raises Unavailable if its location can't be used."""
@@ -68,8 +86,11 @@ class AttachmentStorage(Protocol):
         read if there is not enough space for `size_hint` bytes (0 if unknown).
         """
 
-    def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """Yield `length` bytes from `offset` in blocks. Raises Unavailable if the file is missing or too short."""
+    def read(self, key: str, offset: int, length: int, *, size: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield `length` bytes from `offset` in blocks.
+
+        Raises UnreadableFile if the file is missing, is too short or, with `size`, does not have that many bytes.
+        """
 
     async def stat(self, key: str) -> FileInfo | None:
         """Return the file under a key; None if there is none."""
@@ -86,8 +107,11 @@ class AttachmentStorage(Protocol):
     async def delete_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
         """Delete unfinished uploads that have not changed since `before`, or only count them. Return how many."""
 
-    async def presigned_url(self, key: str, seconds: int) -> str | None:
-        """Return a URL that serves the bytes to any client for `seconds`; None if the storage can't serve files."""
+    async def presigned_url(self, key: str, size: int, seconds: int) -> str | None:
+        """Return a URL that serves a file of `size` bytes to any client for `seconds`.
+
+        None if the storage can't serve files, or does not have this file in this size.
+        """
 
     def free(self) -> int | None:
         """Return the free space in bytes; None if the storage has no limit. Blocking call."""
@@ -99,14 +123,26 @@ def new_key() -> str:
     return f"{name[:2]}/{name}"
 
 
-async def sha256_of(storage: AttachmentStorage, key: str, size: int) -> str:
-    """Read a file of `size` bytes and return its SHA-256 in hex. Raises Unavailable if it is missing or too short."""
-    digest = hashlib.sha256()
-    async for block in storage.read(key, 0, size):
-        digest.update(block)
-    return digest.hexdigest()
+async def read_verified(storage: AttachmentStorage, key: str, size: int, sha256: str) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of a whole file in blocks, the last one only if the SHA-256 of all is `sha256` (hex).
+
+    So nobody takes changed bytes for the whole file. Raises UnreadableFile if the file is missing, or has another size
+    or hash.
+    """
+    digest, last = hashlib.sha256(), b""
+    async with aclosing(storage.read(key, 0, size, size=size)) as blocks:
+        async for block in blocks:
+            if last:
+                yield last
+            digest.update(block)
+            last = block
+    if (found := digest.hexdigest()) != sha256:
+        raise UnreadableFile("damaged", f"Its bytes have SHA-256 {found} instead of {sha256}.")
+    if last:
+        yield last
 
 
-def unreadable_error(reason: str) -> Unavailable:
-    """Return the error of every storage for missing or truncated files."""
-    return Unavailable("attachment_unreadable", reason)
+async def verify(storage: AttachmentStorage, key: str, size: int, sha256: str) -> None:
+    """Read a whole file. Raises UnreadableFile if it is missing, or has another size or SHA-256 (hex)."""
+    async for _ in read_verified(storage, key, size, sha256):
+        pass

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
@@ -14,7 +15,14 @@ from uuid import uuid4
 
 import aiofiles
 
-from support_service.attachments.storage.base import SHARDS, FileInfo, ResponseHeaders, StoredFile, unreadable_error
+from support_service.attachments.storage.base import (
+    SHARDS,
+    FileInfo,
+    ResponseHeaders,
+    StoredFile,
+    UnreadableFile,
+    expect_size,
+)
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
 from support_service.core.errors import InsufficientStorage, Unavailable
 from support_service.core.os_errors import describe_os_error
@@ -23,6 +31,8 @@ BLOCK_BYTES = 256 * 1024  # bytes per write or read; each block costs one call i
 SPACE_CHECK_BLOCKS = 16  # blocks between checks of the free space
 Result = TypeVar("Result")
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# The fault of one file, if its folder can be used: a symbolic link, a directory, or lost permissions.
+NOT_OUR_FILE_ERRNOS = (errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 
 class LocalAttachmentStorage:
@@ -32,6 +42,7 @@ class LocalAttachmentStorage:
     """
 
     name = "local"
+    reads_back = False
 
     def __init__(self, root: Path, reserve: int = 0) -> None:
         self._root = root
@@ -111,21 +122,23 @@ class LocalAttachmentStorage:
                 await self.delete(f"{folder.result()}/{file.path.name}")
             raise
 
-    async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+    async def read(self, key: str, offset: int, length: int, *, size: int | None = None) -> AsyncGenerator[bytes, None]:
         try:
             # A file smaller than one block needs only this one call in a thread.
-            file, block = await asyncio.to_thread(_open_at, self._root / key, offset, min(BLOCK_BYTES, length))
+            file, block = await asyncio.to_thread(_open_at, self._root / key, offset, min(BLOCK_BYTES, length), size)
             with file:
                 while length > 0:
                     if not block:
-                        raise unreadable_error("The file is shorter than when it was stored.")
+                        raise UnreadableFile("damaged", "The file is shorter than when it was stored.")
                     length -= len(block)
                     yield block
                     block = await asyncio.to_thread(file.read, min(BLOCK_BYTES, length)) if length else b""
         except FileNotFoundError as failure:
             await _in_thread(os.stat, self._root / key[:2])  # raises Unavailable if the whole folder is missing
-            raise unreadable_error("The file is missing from its folder, but its row exists.") from failure
+            raise UnreadableFile("missing", "The file is missing from its folder, but its row exists.") from failure
         except OSError as failure:
+            if failure.errno in NOT_OUR_FILE_ERRNOS and os.access(self._root / key[:2], os.R_OK | os.X_OK):
+                raise UnreadableFile("damaged", f"The file can't be opened: {failure.strerror}.") from failure
             raise _disk_unavailable(failure) from failure
 
     async def stat(self, key: str) -> FileInfo | None:
@@ -151,7 +164,7 @@ class LocalAttachmentStorage:
 
         return await _in_thread(delete)
 
-    async def presigned_url(self, key: str, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no URLs
+    async def presigned_url(self, key: str, size: int, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no URLs
         return None
 
     def free(self) -> int | None:
@@ -176,10 +189,11 @@ async def _in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
         raise _disk_unavailable(failure) from failure
 
 
-def _open_at(path: Path, offset: int, length: int) -> tuple[FileIO, bytes]:
+def _open_at(path: Path, offset: int, length: int, size: int | None) -> tuple[FileIO, bytes]:
     """Open a file and return it with the block of `length` bytes at `offset`."""
-    file = path.open("rb", buffering=0)
+    file = FileIO(path, "rb", opener=_open_without_waiting)
     try:
+        _expect_regular(os.fstat(file.fileno()), size)
         file.seek(offset)
         return file, file.read(length)
     except BaseException:
@@ -187,14 +201,28 @@ def _open_at(path: Path, offset: int, length: int) -> tuple[FileIO, bytes]:
         raise
 
 
+def _expect_regular(status: os.stat_result, size: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableFile("damaged", "There is no regular file in its place.")
+    expect_size(status.st_size, size)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file. A symbolic link is not followed, and a pipe is not waited for."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
 def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
 def _stat(path: Path, key: str) -> FileInfo | None:
+    """Return the regular file at a path; None if there is none."""
     try:
-        status = path.stat()
+        status = path.lstat()
     except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
         return None
     return FileInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 

@@ -17,7 +17,14 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from support_service.attachments.storage.base import FileInfo, ResponseHeaders, StoredFile, new_key, unreadable_error
+from support_service.attachments.storage.base import (
+    FileInfo,
+    ResponseHeaders,
+    StoredFile,
+    UnreadableFile,
+    expect_size,
+    new_key,
+)
 from support_service.attachments.upload.hashing_stream import HashingStream
 from support_service.core.errors import Unavailable
 
@@ -31,6 +38,8 @@ RANGE_ERROR_TEXTS = ("status code: 416", "InvalidRange")
 # The durations and attempts in the first line of obstore's errors, and the operating system's text in their details.
 ATTEMPTS = re.compile(r" in [\d.]+\S*s(, after .*?)? +-")
 CONNECT_CAUSE = re.compile(r'\b(?:error|message): "([^"]+)"')
+MISSING = "The object is missing from the bucket, but its row exists."
+TOO_SHORT = "The object is shorter than when it was stored."
 CACHE_CONTROL = "private, no-cache"
 
 
@@ -48,6 +57,7 @@ class S3AttachmentStorage:
     """Attachments as objects under the same keys. S3 itself makes a put atomic."""
 
     name = "s3"
+    reads_back = True
 
     def __init__(
         self,
@@ -119,26 +129,31 @@ class S3AttachmentStorage:
                 raise
         return StoredFile(key, source.size, source.digest.hexdigest())
 
-    async def read(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        if length <= 0:
+    async def read(self, key: str, offset: int, length: int, *, size: int | None = None) -> AsyncGenerator[bytes, None]:
+        if length <= 0:  # S3 has no empty range
+            if (found := await self.stat(key)) is None:
+                raise UnreadableFile("missing", MISSING)
+            expect_size(found.size, size)
             return
         with _translated_errors():
             try:
                 request = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
-                stream = (await asyncio.wait_for(request, self._timings.response)).stream(READ_BLOCK_BYTES)
+                response = await asyncio.wait_for(request, self._timings.response)
+                expect_size(response.meta["size"], size)
+                stream = response.stream(READ_BLOCK_BYTES)
                 while block := await asyncio.wait_for(anext(stream, b""), self._timings.response):
                     length -= len(block)
                     yield bytes(block)
             except FileNotFoundError as failure:
                 if NO_BUCKET in str(failure):
                     raise
-                raise unreadable_error("The object is missing from the bucket, but its row exists.") from None
+                raise UnreadableFile("missing", MISSING) from None
             except BaseError as failure:
                 if any(sign in str(failure) for sign in RANGE_ERROR_TEXTS):
-                    raise unreadable_error("The object is shorter than when it was stored.") from None
+                    raise UnreadableFile("damaged", TOO_SHORT) from None
                 raise
         if length > 0:
-            raise unreadable_error("The object is shorter than when it was stored.")
+            raise UnreadableFile("damaged", TOO_SHORT)
 
     async def stat(self, key: str) -> FileInfo | None:
         with _translated_errors():
@@ -171,9 +186,10 @@ class S3AttachmentStorage:
         """Return 0: the bucket's lifecycle rule aborts unfinished multipart uploads."""
         return 0
 
-    async def presigned_url(self, key: str, seconds: int) -> str | None:
+    async def presigned_url(self, key: str, size: int, seconds: int) -> str | None:
         # Check the object first, so that no client is redirected to a server that is down.
-        if await self.stat(key) is None:
+        found = await self.stat(key)
+        if found is None or found.size != size:
             return None
         with _translated_errors():
             signed = obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))

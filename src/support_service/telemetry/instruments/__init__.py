@@ -63,6 +63,7 @@ class Instruments:
         self.attachment_offload = self._histogram(attachments.ATTACHMENT_OFFLOAD)
         self.attachment_deleted = self._counter(attachments.ATTACHMENT_DELETED)
         self.attachment_sweep_repairs = self._counter(attachments.ATTACHMENT_SWEEP_REPAIRS)
+        self.attachment_unreadable = self._counter(attachments.ATTACHMENT_UNREADABLE)
         self.attachment_scrubbed = self._counter(attachments.ATTACHMENT_SCRUBBED)
         self.ticket_created = self._counter(cases.TICKET_CREATED)
         self.conversation_added = self._counter(cases.CONVERSATION_ADDED)

@@ -119,6 +119,13 @@ ATTACHMENT_UNREPAIRED = InstrumentSpec(
     "no value before the first sweep",
     {"kind": ("missing", "damaged")},
 )
+ATTACHMENT_UNREADABLE = InstrumentSpec(
+    "support.attachment.unreadable",
+    "counter",
+    "{read}",
+    "Downloads that failed because the stored file is missing, or its bytes are not those of its row",
+    {"storage": STORAGES, "kind": ("missing", "damaged")},
+)
 ATTACHMENT_SCRUBBED = InstrumentSpec(
     "support.attachment.scrubbed",
     "counter",

@@ -1,0 +1,206 @@
+"""An S3 server that loses or changes bytes, or says something else than S3: no such bytes pass for a file."""
+
+from functools import partial
+
+import pytest
+from aiohttp import web
+
+from support_service.attachments import store
+from support_service.attachments.service import AttachmentService
+from support_service.attachments.storage.base import UnreadableFile
+from support_service.attachments.storage.s3 import PART_BYTES, READ_BLOCK_BYTES
+from support_service.attachments.upload.validation import UploadLimits
+from support_service.core.domain.principals import SYSTEM
+from support_service.core.errors import NotFound, Unavailable
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.telemetry.instruments import Instruments
+from tests.conftest import both_databases
+from tests.support.attachments.faulty_proxy import FaultyProxy, with_last_bit_flipped
+from tests.support.attachments.harness import AttachmentHarness
+
+UNREADABLE = "support_attachment_unreadable_total"
+SMALL, LARGE = b"hello", b"x" * (2 * PART_BYTES + 7)
+HTML = "<html>It works!</html>"
+
+
+@pytest.fixture
+async def proxy(s3):
+    """A proxy in front of S3."""
+    proxy = FaultyProxy(s3.url)
+    await proxy.start()
+    yield proxy
+    await proxy.close()
+
+
+@pytest.fixture
+async def harness(database, tmp_path, s3, proxy, metrics_and_scrape):
+    """An empty attachment harness behind the proxy, whose service stores new files on S3."""
+    instruments = Instruments(metrics_and_scrape[0].meter)
+    harness = AttachmentHarness(database, tmp_path / "files", proxy.url, s3.create_bucket(), instruments)
+    storages = {"s3": harness.s3, "local": harness.local}
+    harness.service = AttachmentService(database, storages, instruments, UploadLimits(100_000_000))
+    await harness.open()
+    yield harness
+    await harness.local.close()
+
+
+def page(request, *, methods):
+    """Return a page as of a wrong server, for the requests of these methods."""
+    headers = {"ETag": '"5d41402abc4b2a76b9719d911017c592"', "Last-Modified": "Thu, 26 Nov 2026 10:00:00 GMT"}
+    return web.Response(text=HTML, content_type="text/html", headers=headers) if request.method in methods else None
+
+
+def spoil_sent(proxy):
+    """Change a byte on the way to the server."""
+    proxy.send = partial(with_last_bit_flipped, methods=("PUT",))
+
+
+def shorten_sent(proxy):
+    """Lose a byte on the way to the server."""
+    proxy.send = lambda method, body: body[:-1] if method == "PUT" else body
+
+
+def swallow(proxy):
+    """Acknowledge what is sent, and keep nothing."""
+    headers = {"ETag": '"5d41402abc4b2a76b9719d911017c592"'}
+    proxy.answer = lambda request: web.Response(headers=headers) if request.method == "PUT" else None
+
+
+def answer_with_page(proxy):
+    """Acknowledge what is sent with a page."""
+    proxy.answer = partial(page, methods=("PUT", "HEAD"))
+
+
+@both_databases
+@pytest.mark.parametrize("fault", [spoil_sent, shorten_sent, swallow, answer_with_page])
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+async def test_an_upload_that_the_server_did_not_keep_is_refused(harness, proxy, fault, data):
+    """The client is told to send the file again, and neither a row nor an object stays."""
+    fault(proxy)
+    with pytest.raises(Unavailable) as refusal:
+        await harness.add(data)
+    assert refusal.value.code == "storage_unavailable"
+    proxy.answer = lambda _request: None
+    assert await store.list_by_case(harness.database, harness.case_id) == []
+    assert await harness.stored_keys("s3") == set()
+
+
+@pytest.mark.parametrize("fault", [swallow, answer_with_page])
+async def test_an_empty_file_that_the_server_did_not_keep_is_refused(harness, proxy, fault):
+    """An empty file is looked for as well."""
+    fault(proxy)
+    with pytest.raises(Unavailable):
+        await harness.add(b"")
+
+
+@pytest.mark.parametrize("fault", [spoil_sent, shorten_sent, swallow, answer_with_page])
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_local_file_stays_until_its_copy_is_proven(harness, proxy, fault, data):
+    """No fault of the server makes the offload give up the only good copy."""
+    harness.service = AttachmentService(
+        harness.database, harness.storages, harness.instruments, UploadLimits(100_000_000)
+    )
+    kept = await harness.add(data)
+    fault(proxy)
+    try:
+        outcomes = {moved.outcome for moved in await harness.offload()}
+    except Unavailable:
+        outcomes = {"failed"}
+    assert outcomes <= {"failed", "mismatch"}
+    proxy.answer = lambda _request: None
+    proxy.send = lambda _method, body: body
+    assert (await harness.reload(kept)).storage == "local"
+    assert await harness.read_content(kept) == data
+    await harness.reconcile_later()
+    assert len(await harness.check_consistency()) == 1
+
+
+async def received(harness, attachment, offset=0, length=None):
+    """Return what a download receives until it ends or fails, and its failure."""
+    data = bytearray()
+    try:
+        async for block in harness.service.reader.read(attachment, offset, length or attachment.size_bytes):
+            data += block
+    except (Unavailable, NotFound) as failure:
+        return bytes(data), failure
+    return bytes(data), None
+
+
+@both_databases
+@pytest.mark.parametrize("data", [SMALL, b"x" * 3 * READ_BLOCK_BYTES], ids=["small", "large"])
+async def test_a_download_with_a_changed_byte_never_ends_as_whole(harness, proxy, scrape, data):
+    """The last block is kept back, the fault is counted at once, and a whole download works again afterwards."""
+    kept = await harness.add(data)
+    proxy.give = partial(with_last_bit_flipped, methods=("GET",))
+    seen, failure = await received(harness, kept)
+    assert len(seen) < len(data)
+    assert (type(failure), failure.fault) == (UnreadableFile, "damaged")
+    assert scrape.value(UNREADABLE, storage="s3", kind="damaged") == 1
+    proxy.give = lambda _method, body: body
+    assert await received(harness, kept) == (data, None)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 5), (0, 2), (3, 2)])
+async def test_an_object_of_another_size_is_damaged(harness, s3, scrape, offset, length):
+    """Also for a range that the object has, and before the first byte."""
+    kept = await harness.add(SMALL)
+    for number, other in enumerate((b"hell", b"hello!"), start=1):
+        s3.replace(harness.bucket, kept.storage_key, other)
+        seen, failure = await received(harness, kept, offset, length)
+        assert (seen, failure.code, failure.fault) == (b"", "attachment_unreadable", "damaged")
+        assert scrape.value(UNREADABLE, storage="s3", kind="damaged") == number
+        assert await harness.service.reader.presigned_url(kept) is None
+
+
+async def test_a_missing_object_is_counted_by_its_first_read(harness, scrape):
+    """A file that is missing is counted; a file that was deleted in the meantime is no fault."""
+    kept, deleted = await harness.add(SMALL), await harness.add(SMALL)
+    empty = await harness.add(b"")
+    await harness.s3.delete(kept.storage_key)
+    await harness.s3.delete(empty.storage_key)
+    for number, each in enumerate((kept, empty), start=1):
+        _, failure = await received(harness, each)
+        assert failure.fault == "missing"
+        assert scrape.value(UNREADABLE, storage="s3", kind="missing") == number
+    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, deleted.id)
+    _, failure = await received(harness, deleted)
+    assert failure.code == "attachment_not_found"
+    assert scrape.value(UNREADABLE, storage="s3", kind="missing") == 2
+    assert len(await harness.service.list_by_case(SYSTEM, harness.case_id)) == 2
+
+
+def refuse(request, *, status):
+    """Answer reads with an error of S3."""
+    text = "<Error><Code>AccessDenied</Code></Error>"
+    return web.Response(status=status, text=text) if request.method in ("GET", "HEAD") else None
+
+
+@pytest.mark.parametrize(
+    "answer", [partial(page, methods=("GET", "HEAD")), partial(refuse, status=403), partial(refuse, status=500)]
+)
+async def test_a_server_that_answers_something_else_is_unavailable(harness, proxy, scrape, answer):
+    """A page, a refusal or an error is no fault of the file: nothing is counted, and nothing of it is passed on."""
+    kept = await harness.add(SMALL)
+    proxy.answer = answer
+    seen, failure = await received(harness, kept)
+    assert (seen, failure.code) == (b"", "storage_unavailable")
+    assert scrape.total(UNREADABLE) == 0
+
+
+async def test_a_download_that_breaks_off_is_resumed(harness, proxy):
+    """The rest is requested again; the whole is verified as usual."""
+    data = b"x" * 3 * READ_BLOCK_BYTES
+    kept = await harness.add(data)
+    proxy.cut = 2 * READ_BLOCK_BYTES + 10
+    assert await received(harness, kept) == (data, None)
+
+
+async def test_a_deletion_that_a_page_answers_is_tried_again(harness, proxy):
+    """The bytes stay on the garbage list until S3 itself says that they are gone."""
+    kept = await harness.add(SMALL)
+    proxy.answer = lambda request: web.Response(text=HTML) if request.method in ("POST", "DELETE") else None
+    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)
+    proxy.answer = lambda _request: None
+    assert await harness.stored_keys("s3") == {kept.storage_key}
+    await harness.reconcile_later()
+    assert await harness.check_consistency() == []
