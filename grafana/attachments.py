@@ -34,7 +34,7 @@ ATTACHMENTS = Row(
         Panel(
             "Support attachment integrity",
             "Files that the last sweep found missing or damaged (no data before the first sweep), and files that a "
-            f"re-hash or a move found changed in the last {t.DAMAGE_WINDOW}. Normal: 0.",
+            f"re-hash, a move or a download found changed or missing in the last {t.DAMAGE_WINDOW}. Normal: 0.",
             (
                 Query(highest("support_attachment_unrepaired", "kind"), "{{kind}}"),
                 Query(
@@ -44,6 +44,10 @@ ATTACHMENTS = Row(
                 Query(
                     f'sum(increase(support_attachment_offloaded_total{{{JOB},outcome="mismatch"}}[{t.DAMAGE_WINDOW}]))',
                     "moved: mismatch",
+                ),
+                Query(
+                    f"sum by (kind) (increase(support_attachment_unreadable_total{{{JOB}}}[{t.DAMAGE_WINDOW}]))",
+                    "downloaded: {{kind}}",
                 ),
             ),
             "short",

@@ -46,7 +46,7 @@ OFFLOAD_WINDOW = "30m"  # failures count across the pause between two runs
 OFFLOAD_FAILURES = 3  # files in that window, while none was moved in the last minutes
 SWEEP_KEPT = "15m"  # a process's last report on lost files; it or its successor sweeps within minutes of its start
 SWEEP_UNHEARD = "2h"  # validity of the last report if no sweep has run since; a failed sweep is repeated within an hour
-DAMAGE_WINDOW = "1h"  # a re-hash reports a file once, and the alert must not resolve within minutes
+DAMAGE_WINDOW = "1h"  # a re-hash or a download reports a file once, and the alert must not resolve within minutes
 
 # Events
 OUTBOX_AGE = 120  # s; the relay takes less than 1 s, and a broker's failover less than this

@@ -71,7 +71,8 @@ ALERTS = (
         "SupportAttachmentIntegrity",
         f"sum({UNREPAIRED}) > 0"
         f' or sum(increase(support_attachment_scrubbed_total{{outcome="mismatch"}}[{t.DAMAGE_WINDOW}])) > 0'
-        f' or sum(increase({OFFLOADED}{{outcome="mismatch"}}[{t.DAMAGE_WINDOW}])) > 0',
+        f' or sum(increase({OFFLOADED}{{outcome="mismatch"}}[{t.DAMAGE_WINDOW}])) > 0'
+        f" or sum(increase(support_attachment_unreadable_total[{t.DAMAGE_WINDOW}])) > 0",
         t.AT_ONCE,
         "critical",
         "Stored attachments are missing or damaged",

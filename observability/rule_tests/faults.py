@@ -151,6 +151,12 @@ FAULTS = {
         over=REPAIRED + of(t.DAMAGE_WINDOW) // 60 - 2,
         also_over=("SupportAttachmentIntegrity",),
     ),
+    "a download finds its file missing": Fault(
+        ("SupportAttachmentIntegrity",),
+        {'support_attachment_unreadable_total{storage="local",kind="missing"}': Counter(0, 0.1)},
+        over=REPAIRED + of(t.DAMAGE_WINDOW) // 60 - 2,
+        also_over=("SupportAttachmentIntegrity",),
+    ),
     "nothing is published": Fault(
         ("SupportOutboxStalled",), {"support_events_outbox_oldest_seconds": Gauge(0, 60, 60)}
     ),

@@ -74,5 +74,11 @@ class AttachmentReader:
         return storage.read(key, offset, length, size=size)
 
     def _count(self, attachment: StoredAttachment, failure: UnreadableFile) -> None:
-        log.error("Attachment %s on %s is %s: %s", attachment.id, attachment.storage, failure.fault, failure)
+        log.error(
+            "A download failed: attachment %s on %s is %s: %s",
+            attachment.id,
+            attachment.storage,
+            failure.fault,
+            failure,
+        )
         self._instruments.attachment_unreadable.add(1, {"storage": attachment.storage, "kind": failure.fault})

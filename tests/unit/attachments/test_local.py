@@ -126,6 +126,27 @@ async def test_a_folder_that_is_lost(tmp_path, size, reserve):
     await storage.close()
 
 
+async def test_files_of_another_program_are_reported_at_the_start(tmp_path, caplog):
+    """A program with files in the directory may also delete or move files there, and would take attachments."""
+    storage = LocalAttachmentStorage(tmp_path)
+    (tmp_path / "lost+found").mkdir()
+    await storage.open()
+    await storage.put(stream(b"hello"))
+    await storage.open()
+    assert caplog.records == []
+    (tmp_path / "case-7-photo.jpg").touch()
+    await storage.open()
+    assert "such as case-7-photo.jpg" in caplog.text
+    await storage.close()
+
+
+async def test_attachments_are_private(storage, tmp_path):
+    """Programs of other users can neither read nor delete attachments, whatever the umask is."""
+    kept = await storage.put(stream(b"hello"))
+    for folder in ((tmp_path / kept.key).parent, tmp_path / "tmp"):
+        assert folder.stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
 async def test_a_file_that_can_not_be_read_now(storage, monkeypatch, code):
     """What may be a fault of the disk says nothing of the file; nor do lost permissions of its whole folder."""

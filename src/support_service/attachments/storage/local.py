@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -29,10 +30,13 @@ from support_service.core.os_errors import describe_os_error
 
 BLOCK_BYTES = 256 * 1024  # bytes per write or read; each block costs one call in a thread
 SPACE_CHECK_BLOCKS = 16  # blocks between checks of the free space
+OWN_NAMES = {*SHARDS, "tmp", "lost+found"}  # names in the root folder that are the service's or the file system's
 Result = TypeVar("Result")
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # The fault of one file, if its folder can be used: a symbolic link, a directory, or lost permissions.
 NOT_OUR_FILE_ERRNOS = (errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM)
+
+log = logging.getLogger(__name__)
 
 
 class LocalAttachmentStorage:
@@ -51,18 +55,28 @@ class LocalAttachmentStorage:
         self._finisher = GroupCommitter(root)
 
     async def open(self) -> None:
-        def prepare() -> None:
-            self._unfinished.mkdir(parents=True, exist_ok=True)
-            for shard in SHARDS:
-                (self._root / shard).mkdir(exist_ok=True)
+        def prepare() -> list[str]:
+            self._root.mkdir(parents=True, exist_ok=True)
+            for folder in (self._unfinished, *(self._root / shard for shard in SHARDS)):
+                folder.mkdir(mode=0o700, exist_ok=True)  # no other user's program reads or deletes attachments
+            return sorted(entry.name for entry in self._root.iterdir())
 
         try:
-            await asyncio.to_thread(prepare)
+            names = await asyncio.to_thread(prepare)
         except OSError as failure:
             raise Unavailable(
                 "storage_unavailable",
                 f"Can't use {self._root} (SUPPORT_ATTACHMENT_DIR) for attachments: {describe_os_error(failure)}",
             ) from failure
+        foreign = [name for name in names if name not in OWN_NAMES]
+        if foreign:
+            log.warning(
+                "%s has %d files or folders of another program, such as %s. If that program moves or deletes old "
+                "files, it takes attachments too: give this service a directory of its own.",
+                self._root,
+                len(foreign),
+                foreign[0],
+            )
 
     async def close(self) -> None:
         self._finisher.close()
