@@ -76,6 +76,7 @@ async def upload(
             size_hint=request.content_length or 0,
             visibility=query.visibility,
             expected_versions=expected,
+            before_commit=call.expect_same_principal,
         )
     attachment = present_attachment(services, stored)
     return Reply(attachment, {"Location": attachment.uri})

@@ -1,7 +1,7 @@
 """AttachmentService: store, serve and delete the files of cases."""
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -111,12 +111,16 @@ class AttachmentService:
         size_hint: int = 0,
         visibility: str = "public",
         expected_versions: ExpectedVersions = None,
+        before_commit: Callable[[], Awaitable[None]] | None = None,
     ) -> StoredAttachment:
         """Store a file of an existing case. `size_hint` is its approximate size in bytes, 0 if unknown.
 
-        Raises RequestTooLarge, UnsupportedMediaType (its type is not allowed), InsufficientStorage, NotFound,
-        Conflict (the case is full, or closed and the principal is its customer) and VersionConflict (when the row is
-        inserted, the case is not at an expected version).
+        `before_commit` is awaited when the file is stored, before its row is written; if it raises an error, the file
+        is deleted.
+
+        Raises RequestTooLarge, UnsupportedMediaType (its type is not allowed), InsufficientStorage, NotFound, Conflict
+        (the case is full, or closed and the principal is its customer) and VersionConflict (when the row is inserted,
+        the case is not at an expected version).
         """
         upload = UploadValidator(filename, content_type, self._limits)
         response_headers = ResponseHeaders(upload.content_type, content_disposition(upload.filename))
@@ -139,6 +143,8 @@ class AttachmentService:
         committing = False
         try:
             await self._expect_kept(stored)
+            if before_commit is not None:
+                await before_commit()
             async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
                 attachment, totals, channel = await self._insert(work, attachment, expected_versions)
                 committing = True

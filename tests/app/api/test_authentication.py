@@ -1,18 +1,21 @@
 """Authentication: which tokens are accepted, how others are refused, and who may read the metrics."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
 
 from support_service.access.bearer import extract_bearer_token
+from support_service.access.component import AUTHENTICATOR
 from support_service.access.timings import AccessTimings
 from support_service.access.token_file import TokenEntry, edit_token_file, new_token
 from support_service.access.tokens import hash_token
 from support_service.api.admin import ADMIN_URL
 from support_service.app import Timings
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
-from tests.support.calls import eventually, expect_problem
+from tests.support.calls import eventually, expect_problem, stored_files
 from tests.support.scrape import Scrape
 
 NOW = datetime.now(UTC)
@@ -134,6 +137,107 @@ async def test_expired_token_is_refused_with_its_own_code(make_client, path, tok
     response = await client.get("/support/cases", headers=bearer_header(expired))
     await expect_problem(response, 401, "token_expired")
     assert "has expired" in response.headers["WWW-Authenticate"]
+
+
+class SlowUpload:
+    """An upload whose last bytes are sent when the test says so."""
+
+    def __init__(self, client, case, token, **headers):
+        self._rest, self._headers = asyncio.Event(), bearer_header(token) | headers
+        self._headers["Content-Type"] = "multipart/form-data; boundary=b"
+        self.task = asyncio.create_task(self._send(client, f"/support/cases/{case['id']}/attachments"))
+
+    async def _send(self, client, path):
+        async with client.post(path, data=self._body(), headers=self._headers) as response:
+            return response.status, await response.json(content_type=None)
+
+    async def _body(self):
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhello'
+        await self._rest.wait()
+        yield b"\r\n--b--\r\n"
+
+    async def finish(self):
+        """Send the rest. Return the status and the answer."""
+        self._rest.set()
+        return await self.task
+
+
+@pytest.fixture
+async def quick_client(make_client, path, token):
+    """A client of a service that reads changes of the token file at once, and a case."""
+    timings = Timings(access=AccessTimings(token_file_check_interval=0.01))
+    client = await make_client(timings=timings, SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
+    opening = client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=bearer_header(token))
+    async with opening as response:
+        return client, await response.json()
+
+
+SLOW = Principal("slow", "supervisor", None, frozenset())
+
+
+def change_slow_token(path, **change):
+    """Change the token named "slow" in the file."""
+    with edit_token_file(path) as entries:
+        entries[:] = [entry.model_copy(update=change) if entry.name == "slow" else entry for entry in entries]
+
+
+async def is_known(client, token):
+    """Whether the service has read the token."""
+    return await principal_of(client, token) == SLOW
+
+
+async def is_changed(client, token):
+    """Whether the service has read the change of the token."""
+    return await principal_of(client, token) != SLOW
+
+
+async def principal_of(client, token):
+    """The principal that a token has at present, or the code with which it is refused."""
+    try:
+        return await client.app[AUTHENTICATOR].authenticate([f"Bearer {token}"])
+    except Unauthenticated as refusal:
+        return refusal.code
+
+
+def uploads(client):
+    """The number of uploads in progress."""
+    return Scrape(client.app).value("support_attachment_uploads")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"revoked": NOW}, {"role": "analyst"}, {"role": "agent", "subject": "agent-7"}],
+    ids=["revoked", "another role", "fewer cases"],
+)
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "key-1"}], ids=["plain", "with a key"])
+async def test_upload_whose_token_is_revoked_meanwhile_is_refused(
+    quick_client, path, token, attachment_dir, change, headers
+):
+    """The token is verified again when the file has arrived: nothing is stored."""
+    client, case = quick_client
+    slow = add_token(path, "slow")
+    await eventually(lambda: is_known(client, slow))
+    upload = SlowUpload(client, case, slow, **headers)
+    await eventually(lambda: uploads(client) == 1)
+    change_slow_token(path, **change)
+    await eventually(lambda: is_changed(client, slow))
+    status, answer = await upload.finish()
+    assert (status, answer["code"]) == (401, "token_invalid")
+    assert stored_files(attachment_dir) == []
+    async with client.get(f"/support/cases/{case['id']}/attachments", headers=bearer_header(token)) as response:
+        assert await response.json() == []
+
+
+async def test_upload_whose_token_expires_meanwhile_is_stored(quick_client, path):
+    """The token was valid when the upload began; uploads may take longer than short-lived tokens last."""
+    client, case = quick_client
+    slow = add_token(path, "slow")
+    await eventually(lambda: is_known(client, slow))
+    upload = SlowUpload(client, case, slow)
+    await eventually(lambda: uploads(client) == 1)
+    change_slow_token(path, expires=NOW)
+    await eventually(lambda: is_changed(client, slow))
+    assert (await upload.finish())[0] == 201
 
 
 async def test_health_needs_no_token(client):

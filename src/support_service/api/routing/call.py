@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from support_service.api.routing.route import Scope
 from support_service.api.routing.services import Services
 from support_service.core.domain.principals import Principal
+from support_service.core.errors import Unauthenticated
 from support_service.idempotency.claims import IdempotencyClaim
 from support_service.idempotency.unit_of_work import WriteOrigin
 
@@ -24,11 +25,27 @@ class Call:
     services: Services
     request_id: str
     claim: IdempotencyClaim | None = None  # of the request's Idempotency-Key
+    authorization: Sequence[str] = ()  # the request's Authorization headers
 
     @property
     def write_origin(self) -> WriteOrigin:
         """The origin of the changes that the request makes."""
         return WriteOrigin(self.principal, self.request_id, self.claim)
+
+    async def expect_same_principal(self) -> None:
+        """Authenticate the caller again, after minutes in which its token may have been revoked.
+
+        A token that has only expired was valid when the request began, and still counts. Raises Unauthenticated, also
+        if the token now has other rights, and Unavailable if callers cannot be verified at present.
+        """
+        try:
+            current = await self.services.authenticator.authenticate(self.authorization)
+        except Unauthenticated as refusal:
+            if refusal.code == "token_expired":
+                return
+            raise
+        if current != self.principal:
+            raise Unauthenticated("token_invalid", "The rights of the token have changed; send the request again.")
 
     @property
     def is_masked(self) -> bool:

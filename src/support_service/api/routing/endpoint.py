@@ -66,7 +66,8 @@ def compile_route(route: Route) -> Handler:
 
     async def serve(request: web.Request) -> web.StreamResponse:
         services = request.app[SERVICES]
-        principal = await services.authenticator.authenticate(request.headers.getall(AUTHORIZATION, ()))
+        authorization = request.headers.getall(AUTHORIZATION, ())
+        principal = await services.authenticator.authenticate(authorization)
         services.admission.check_principal_rate(request, principal.name)
         scope = permission.scopes.get(principal.role)
         if scope is None:
@@ -74,7 +75,7 @@ def compile_route(route: Route) -> Handler:
                 "permission_missing",
                 f"The permission {permission.name!r} is missing: {principal.role}s don't have it.",
             )
-        call = Call(principal, scope, services, request[REQUEST_ID])
+        call = Call(principal, scope, services, request[REQUEST_ID], authorization=authorization)
         if takes_key and IDEMPOTENCY_KEY in request.headers:
             return await respond_once(request, call, route, respond)
         return await respond(request, call)

@@ -109,6 +109,7 @@ async def _expect_same_file(request: web.Request, call: Call, first: StoredRespo
             size += len(chunk)
             if size > kept["sizeBytes"]:
                 raise key_reused_error()
+    await call.expect_same_principal()
     if (clean_filename(incoming.filename), digest.hexdigest()) != (kept["filename"], kept["sha256"]):
         raise key_reused_error()
 
