@@ -69,11 +69,17 @@ class HttpConnection(web.RequestHandler):
         self._idle_since = self._head_since = now
         super().connection_made(transport)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Release the connection's place in the connection limits."""
+    def connection_lost(self, _: BaseException | None) -> None:
+        """Release the connection's place in the connection limits, and end the request in progress.
+
+        aiohttp would raise the error in a task that waits for the client to read. A frame in its traceback refers to
+        the future that holds the error, so the whole answer would stay in memory until a garbage collection. Without an
+        error the wait just ends; a write after it raises ConnectionError.
+        """
         self._limits.remove(self)
-        super().connection_lost(exc)
+        super().connection_lost(None)
         self._client_transport = None
+        self._body = EMPTY_PAYLOAD  # the body refers to the connection
 
     def data_received(self, data: bytes) -> None:
         """Parse received data, note when a head began, and refuse a head that is too large before it is complete."""

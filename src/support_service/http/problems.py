@@ -92,9 +92,11 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
     except web.RequestPayloadError as failure:
         response = problem_response(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
         response.force_close()
+        failure.__traceback__ = None  # refers to the body's stream, which keeps the error
         return response
     except Exception as failure:
         if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            failure.__traceback__ = None  # refers to the body's stream, which keeps the error
             return web.Response(status=CLIENT_CLOSED_REQUEST)
         log.exception("%s %s failed", request.method, request.path)
         return problem_response(
