@@ -136,7 +136,7 @@ ROUTES = (
         handler=metrics,
         access=PUBLIC,  # it has a token of its own
         response_media_types=("text/plain", "application/openmetrics-text"),
-        problems=("metrics_closed", "token_invalid", "token_missing"),
+        problems=("answers_unread", "metrics_closed", "token_invalid", "token_missing"),
     ),
     Route(
         operation="health", tag=TAG, method="GET", path="/health", handler=health, access=PUBLIC, response_model=Health

@@ -18,6 +18,9 @@ class ProblemCode(NamedTuple):
 
 
 PROBLEM_CODES = (
+    ProblemCode(
+        "answers_unread", 429, "the caller leaves more than `SUPPORT_UNREAD_BYTES_PER_CALLER` of answers unread"
+    ),
     ProblemCode("attachment_not_found", 404, "the attachment does not exist in this case, or was deleted"),
     ProblemCode("attachment_too_large", 413, "the file is over `SUPPORT_ATTACHMENT_MAX_BYTES`"),
     ProblemCode("attachment_unreadable", 503, "the bytes of the file can't be read"),
@@ -66,7 +69,8 @@ PROBLEM_CODES = (
     ProblemCode(
         "overloaded",
         503,
-        "the event loop lag exceeds `SUPPORT_SHED_LAG`, or `SUPPORT_REQUESTS` requests are in progress",
+        "the event loop lag exceeds `SUPPORT_SHED_LAG`, `SUPPORT_REQUESTS` requests are in progress, or clients leave "
+        "more than `SUPPORT_UNREAD_BYTES` of answers unread",
     ),
     ProblemCode("permission_missing", 403, "the role of the caller lacks the permission that `detail` names"),
     ProblemCode("range_not_satisfiable", 416, "the requested range begins after the end of the file"),

@@ -8,9 +8,11 @@ from aiohttp.typedefs import Handler
 from multidict import istr
 from opentelemetry.metrics import Counter
 
+from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import MalformedRequest, RateLimited, Unavailable, UriTooLong
 from support_service.http.readiness import Readiness
 from support_service.http.security import HSTS_HEADER, HSTS_VALUE, BrowserPolicy, add_security_headers
+from support_service.http.unread_answers import STREAM_BYTES, AnsweredConnection, UnreadAnswers
 from support_service.limits.addresses import TrustedProxies, rate_limit_address
 from support_service.limits.overload import LoadShedder
 from support_service.limits.rates import RateLimiter
@@ -18,6 +20,9 @@ from support_service.telemetry.http import UNMEASURED_PATHS
 
 MAX_QUERY_BYTES = 4096  # bytes; the longest query that the API needs is a tenth of this
 MAX_QUERY_PARAMETERS = 64
+SMALL_ANSWER_BYTES = (
+    64 * 1024
+)  # an answer that is not larger is sent even if the caller has reached its bound meanwhile
 FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
 RATE_LIMIT_HEADER, RATE_LIMIT_POLICY_HEADER = istr("RateLimit"), istr("RateLimit-Policy")
 
@@ -32,17 +37,20 @@ class Admission:
     readiness: Readiness
     by_address: RateLimiter | None
     by_principal: RateLimiter | None
+    unread: UnreadAnswers
     rejections: Counter
 
     def check(self, request: web.Request) -> None:
-        """Check a request against the allowed origins, the overload limits, the rate of its address and query limits.
+        """Check a request against the allowed origins, overload, the limits of its address, and query limits.
 
         Health and metrics requests are not checked: they must work under overload and any host name, change nothing,
         and contain no data of cases.
 
-        Raises MisdirectedRequest or Forbidden (origins), Unavailable (overload), RateLimited (rate), and UriTooLong or
-        MalformedRequest (query).
+        Raises MisdirectedRequest or Forbidden (origins), Unavailable (overload), RateLimited (rate, unread answers),
+        and UriTooLong or MalformedRequest (query).
         """
+        address = rate_limit_address(self.client_address(request))
+        request[CALLERS] = (f"address {address}",)
         if request.path in UNMEASURED_PATHS:
             return
         self.browser_policy.check(request)
@@ -51,7 +59,8 @@ class Admission:
             self.rejections.add(1, {"reason": reason})
             raise Unavailable("overloaded", "The service is overloaded; try again in a moment.")
         if self.by_address is not None:
-            self._count_request(request, self.by_address, rate_limit_address(self.client_address(request)))
+            self._count_request(request, self.by_address, address)
+        self._check_unread(request)
         query = request.rel_url.raw_query_string
         if query:
             if len(query) > MAX_QUERY_BYTES:
@@ -61,10 +70,15 @@ class Admission:
                     "too_many_parameters", f"The query has too many parameters; the limit is {MAX_QUERY_PARAMETERS}."
                 )
 
-    def check_principal_rate(self, request: web.Request, principal: str) -> None:
-        """Count a request of an authenticated principal. Raises RateLimited over the rate."""
-        if self.by_principal is not None and request.path not in UNMEASURED_PATHS:
+    def check_principal(self, request: web.Request, principal: str) -> None:
+        """Count a request of an authenticated principal. Raises RateLimited over its rate or its unread answers."""
+        if request.path in UNMEASURED_PATHS:
+            return
+        if self.by_principal is not None:
             self._count_request(request, self.by_principal, principal)
+        if principal != ANONYMOUS.name:  # shared by all clients of a service without authentication
+            request[CALLERS] += (f"principal {principal}",)
+            self._check_unread(request)
 
     def client_address(self, request: web.BaseRequest) -> str:
         """Return the client's address, resolved through the trusted proxies."""
@@ -72,9 +86,16 @@ class Admission:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Run the checks, answer CORS preflights, and pass every other request to its handler."""
+        """Run the checks, answer CORS preflights, and pass every other request to its handler.
+
+        Raises RateLimited or Unavailable if a large answer exceeds the bounds of unread answers.
+        """
         self.check(request)
-        return self.browser_policy.preflight(request) or await handler(request)
+        response = self.browser_policy.preflight(request) or await handler(request)
+        size = response.content_length or 0
+        if size > SMALL_ANSWER_BYTES and request.method == "GET" and not response.prepared:
+            self._check_unread(request, size)
+        return response
 
     async def add_response_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Add the headers of every response just before they are sent; a handler of `on_response_prepare`."""
@@ -91,6 +112,31 @@ class Admission:
         rate_limit_headers = request.get(RATE_LIMIT_HEADERS)
         if rate_limit_headers:
             response.headers[RATE_LIMIT_POLICY_HEADER], response.headers[RATE_LIMIT_HEADER] = rate_limit_headers
+
+    def begin_answer(
+        self, connection: AnsweredConnection, request: web.BaseRequest, response: web.StreamResponse
+    ) -> None:
+        """Count the bytes of an answer that is about to be sent until its client has read them.
+
+        Raises RateLimited or Unavailable for an answer that its handler streams, if the bounds are reached.
+        """
+        callers = request.get(CALLERS, ())
+        size = 0 if request.method == "HEAD" else response.content_length
+        is_streamed = not isinstance(response, web.Response) and size != 0
+        if is_streamed:
+            self._check_unread(request, STREAM_BYTES)
+        self.unread.begin(connection, callers, size, is_streamed=is_streamed)
+
+    def _check_unread(self, request: web.BaseRequest, size: int = 0) -> None:
+        """Raise RateLimited or Unavailable if an answer of `size` bytes exceeds the bounds; 0 if it is not known yet.
+
+        The bound in total does not apply to health and metrics, so that they work under overload.
+        """
+        try:
+            self.unread.check(request.get(CALLERS, ()), size, in_total=request.path not in UNMEASURED_PATHS)
+        except (RateLimited, Unavailable):
+            self.rejections.add(1, {"reason": "unread"})
+            raise
 
     def _count_request(self, request: web.Request, limiter: RateLimiter, key: str) -> None:
         limit_state = limiter.consume(key)
@@ -114,4 +160,7 @@ class Admission:
         return protocol.strip().lower() == "https" and self.proxies.trusts(request.remote)
 
 
+CALLERS = web.RequestKey(
+    "callers", tuple[str, ...]
+)  # to whom the answer counts: its address, and its principal if known
 RATE_LIMIT_HEADERS = web.RequestKey("rate_limit_headers", tuple[str, str])  # values of RateLimit-Policy and RateLimit

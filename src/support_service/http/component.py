@@ -13,6 +13,7 @@ from support_service.http.instrumentation import instrumentation_middleware
 from support_service.http.problems import problem_middleware
 from support_service.http.readiness import Readiness
 from support_service.http.security import BrowserPolicy
+from support_service.http.unread_answers import UnreadAnswers
 from support_service.limits.component import REQUEST_LIMITS
 from support_service.settings.process import LimitSettings, ServerSettings
 from support_service.telemetry.component import INSTRUMENTS, REQUEST_METRICS
@@ -51,10 +52,13 @@ def setup(app: web.Application, server: ServerSettings, limits: LimitSettings, t
         readiness=readiness,
         by_address=request_limits.by_address,
         by_principal=request_limits.by_principal,
+        unread=UnreadAnswers(limits.unread_bytes, limits.unread_bytes_per_caller),
         rejections=instruments.request_turned_away,
     )
     connections = app[CONNECTION_LIMITS] = ConnectionLimits(
-        ConnectionLimitSettings(limits.connections, limits.header_timeout, limits.idle_timeout, limits.send_timeout),
+        ConnectionLimitSettings(
+            limits.connections, limits.header_timeout, limits.idle_timeout, limits.send_timeout, limits.send_rate
+        ),
         request_limits.proxies,
         lambda reason: instruments.connection_cut.add(1, {"reason": reason}),
         timings.connections,

@@ -4,11 +4,13 @@ aiohttp waits indefinitely for the rest of a request head, and for a client that
 """
 
 import asyncio
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
 
-from support_service.http.connection_limits import ConnectionLimits, ConnectionLimitSettings
+from support_service.http.connection_limits import ConnectionLimits, ConnectionLimitSettings, DelayReason
+from support_service.http.unread_answers import UnreadAnswers
 from support_service.http.unreadable_requests import MAX_HEAD_BYTES, UnreadableRequestResponder
 
 HEAD_END = b"\r\n\r\n"
@@ -23,6 +25,7 @@ class HttpConnection(web.RequestHandler):
     """
 
     __slots__ = (
+        "_answer_writer",
         "_body",
         "_client_transport",
         "_head_bytes",
@@ -31,18 +34,28 @@ class HttpConnection(web.RequestHandler):
         "_head_too_large",
         "_idle_since",
         "_limits",
+        "_rate_since",
         "_responder",
+        "_taken_before",
         "_unread",
+        "_unread_answers",
         "_unread_since",
+        "_written",
         "is_head_bounded",
         "is_too_old",
     )
 
     def __init__(
-        self, server: web.Server, limits: ConnectionLimits, responder: UnreadableRequestResponder, **options: Any
+        self,
+        server: web.Server,
+        limits: ConnectionLimits,
+        unread_answers: UnreadAnswers,
+        responder: UnreadableRequestResponder,
+        **options: Any,
     ) -> None:
         super().__init__(server, **options)
         self._limits = limits
+        self._unread_answers = unread_answers
         self._responder = responder
         # aiohttp clears its own reference to the transport when it begins to close.
         self._client_transport: asyncio.Transport | None = None
@@ -56,6 +69,10 @@ class HttpConnection(web.RequestHandler):
         self.is_head_bounded = False  # its head has at most MAX_HEAD_BYTES for certain
         self._unread = 0  # bytes that the client had not read at the last check
         self._unread_since = 0.0
+        self._answer_writer: AbstractStreamWriter | None = None  # of the answer in progress
+        self._written = 0  # bytes of the answers before it
+        self._taken_before = 0  # bytes that the client had taken when the measured time began
+        self._rate_since = 0.0  # when the measured time began
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve the client, or abort the connection if a connection limit is reached."""
@@ -66,7 +83,7 @@ class HttpConnection(web.RequestHandler):
             client_transport.abort()
             return
         self._client_transport = client_transport
-        self._idle_since = self._head_since = now
+        self._idle_since = self._head_since = self._rate_since = now
         super().connection_made(transport)
 
     def connection_lost(self, _: BaseException | None) -> None:
@@ -77,8 +94,9 @@ class HttpConnection(web.RequestHandler):
         error the wait just ends; a write after it raises ConnectionError.
         """
         self._limits.remove(self)
+        self._unread_answers.remove(self)
         super().connection_lost(None)
-        self._client_transport = None
+        self._client_transport = self._answer_writer = None
         self._body = EMPTY_PAYLOAD  # the body refers to the connection
 
     def data_received(self, data: bytes) -> None:
@@ -94,9 +112,10 @@ class HttpConnection(web.RequestHandler):
                     return
         super().data_received(data)
 
-    def begin_request(self, body: StreamReader, *, is_too_old: bool) -> None:
+    def begin_request(self, body: StreamReader, writer: AbstractStreamWriter, *, is_too_old: bool) -> None:
         """Note that the head of a request is complete; the server calls this before its handler."""
         self._body = body
+        self._answer_writer = writer
         self.is_too_old = is_too_old
         self.is_head_bounded = self._head_end is None and self._head_bytes <= MAX_HEAD_BYTES
         self._idle_since = None
@@ -105,6 +124,9 @@ class HttpConnection(web.RequestHandler):
     def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
         """Note that a response was sent; aiohttp calls this at the end of each request."""
         super().log_access(request, response, time)
+        self._written += request.writer.output_size
+        self._answer_writer = None
+        self._unread_answers.end(self)
         self._idle_since = asyncio.get_running_loop().time()
 
     def handle_error(
@@ -123,7 +145,7 @@ class HttpConnection(web.RequestHandler):
         """Return the response bytes that the client has not read yet, excluding those in the kernel's buffers."""
         return self._client_transport.get_write_buffer_size() if self._client_transport is not None else 0
 
-    def exceeded_timeout(self, now: float, settings: ConnectionLimitSettings) -> Literal["head", "unread"] | None:
+    def exceeded_timeout(self, now: float, settings: ConnectionLimitSettings) -> DelayReason | None:
         """Return what the client has delayed for too long: the rest of a head, or reading its response; else None."""
         if self._client_transport is None:
             return None
@@ -132,6 +154,8 @@ class HttpConnection(web.RequestHandler):
             self._unread, self._unread_since = unread, now
         elif unread and now - self._unread_since > settings.send_timeout:
             return "unread"
+        if self._is_slow(unread, now, settings):
+            return "slow"
         if self._head_since:
             idle = self.idle_since()
             if idle is not None and now - max(idle, self._head_since) > settings.header_timeout:
@@ -143,6 +167,15 @@ class HttpConnection(web.RequestHandler):
         self.force_close()
         if self._client_transport is not None:
             self._client_transport.abort()
+
+    def _is_slow(self, unread: int, now: float, settings: ConnectionLimitSettings) -> bool:
+        """Return True if the client has read its responses below the minimum rate for the whole of the send timeout."""
+        written = self._written + (self._answer_writer.output_size if self._answer_writer is not None else 0)
+        taken, elapsed = written - unread, now - self._rate_since
+        is_slow = elapsed > settings.send_timeout and taken - self._taken_before < settings.send_rate * elapsed
+        if not unread or elapsed > settings.send_timeout:
+            self._taken_before, self._rate_since = taken, now
+        return bool(unread) and is_slow
 
     def _measure_head(self, data: bytes, last: bytes) -> None:
         """Count the bytes of the incomplete head; stop at its end, which may arrive in several parts."""

@@ -19,20 +19,23 @@ ADDRESS_SHARE = 4  # one address may have a quarter of the connections
 EVICTION_DIVISOR = 64
 FREEZE_THRESHOLD = 500  # connections opened since the last freeze; a full collection needs 20 ms to walk over them
 
-CloseReason = Literal["full", "share", "idle", "head", "unread"]
+DelayReason = Literal["head", "unread", "slow"]
+CloseReason = Literal["full", "share", "idle", "head", "unread", "slow"]
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimitSettings:
     """Connection limits.
 
-    Timeouts are in seconds: reading headers, keep-alive idle, client not reading the response.
+    Timeouts are in seconds: reading headers, keep-alive idle, client not reading the response. The rate at which a
+    client must read its response is in bytes per second, averaged over the last of these.
     """
 
     connections: int
     header_timeout: float
     idle_timeout: float
     send_timeout: float
+    send_rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class LimitedConnection(Protocol):
     def idle_since(self) -> float | None:
         """Return the loop time at which the connection became idle, or None while a request is in progress."""
 
-    def exceeded_timeout(self, now: float, settings: ConnectionLimitSettings) -> Literal["head", "unread"] | None:
+    def exceeded_timeout(self, now: float, settings: ConnectionLimitSettings) -> DelayReason | None:
         """Return what the client has delayed for too long, or None."""
 
     def abort(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from aiohttp import HttpVersion10, StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
 
 from support_service.http.component import ADMISSION, CONNECTION_LIMITS
 from support_service.http.connection import HttpConnection
@@ -25,7 +26,9 @@ class HttpServer(web.Server):
     def __init__(self, app: web.Application, **options: Any) -> None:
         super().__init__(self._handle, request_factory=self._begin_request)
         self._limits = app[CONNECTION_LIMITS]
-        self._responder = UnreadableRequestResponder(app[REQUEST_METRICS], app[ADMISSION])
+        self._admission = app[ADMISSION]
+        self._responder = UnreadableRequestResponder(app[REQUEST_METRICS], self._admission)
+        app.on_response_prepare.append(self._begin_answer)
         self._connection_options = options | {
             # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
             "auto_decompress": False,
@@ -38,7 +41,12 @@ class HttpServer(web.Server):
 
     def __call__(self) -> HttpConnection:
         return HttpConnection(
-            self, self._limits, self._responder, loop=asyncio.get_running_loop(), **self._connection_options
+            self,
+            self._limits,
+            self._admission.unread,
+            self._responder,
+            loop=asyncio.get_running_loop(),
+            **self._connection_options,
         )
 
     def connect(self, app_server: web.Server) -> None:
@@ -47,14 +55,24 @@ class HttpServer(web.Server):
         self._app_request_factory: Any = app_server.request_factory
 
     def _begin_request(
-        self, message: Any, payload: StreamReader, protocol: web.RequestHandler, *context: Any
+        self,
+        message: Any,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        *context: Any,
     ) -> web.BaseRequest:
         assert isinstance(protocol, HttpConnection)  # noqa: S101 - `__call__` creates no other connection
         is_too_old = message.version < HttpVersion10
-        protocol.begin_request(payload, is_too_old=is_too_old)
+        protocol.begin_request(payload, writer, is_too_old=is_too_old)
         if is_too_old:
             message = message._replace(version=HttpVersion10)  # a named tuple; the response has its version
-        return self._app_request_factory(message, payload, protocol, *context)  # type: ignore[no-any-return]
+        return self._app_request_factory(message, payload, protocol, writer, *context)  # type: ignore[no-any-return]
+
+    async def _begin_answer(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        connection = request.protocol
+        if isinstance(connection, HttpConnection) and request.transport is not None:
+            self._admission.begin_answer(connection, request, response)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol

@@ -8,6 +8,7 @@ from pydantic import (
     Field,
 )
 
+from support_service.core import units
 from support_service.settings.section import SettingsSection
 from support_service.settings.values import (
     Algorithms,
@@ -109,6 +110,25 @@ class LimitSettings(SettingsSection):
     )
     send_timeout: Seconds = Field(
         30, alias="SUPPORT_SEND_TIMEOUT", gt=0, description="Time that a client may leave its response unread."
+    )
+    send_rate: float = Field(
+        1024,
+        alias="SUPPORT_SEND_RATE",
+        ge=0,
+        le=units.MAX_INTEGER,
+        description="Bytes per second that a client must read of its response, averaged over `SUPPORT_SEND_TIMEOUT`.",
+    )
+    unread_bytes: Count = Field(
+        268_435_456,
+        alias="SUPPORT_UNREAD_BYTES",
+        gt=0,
+        description="Bytes of responses that all clients together may leave unread.",
+    )
+    unread_bytes_per_caller: Count = Field(
+        67_108_864,
+        alias="SUPPORT_UNREAD_BYTES_PER_CALLER",
+        gt=0,
+        description="Bytes of responses that one client address, or one principal, may leave unread.",
     )
 
 

@@ -36,10 +36,11 @@ async def connect(client, address="127.0.0.1"):
     return await asyncio.open_connection(client.host, client.port, local_addr=(address, 0))
 
 
-async def narrow(client, size):
+async def narrow(client, size, source="127.0.0.1"):
     """A socket with room for few bytes: what it does not take waits in the service, not out of sight in the kernel."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+    made.bind((source, 0))
     made.setblocking(False)  # noqa: FBT003 - a function of the standard library
     await asyncio.get_running_loop().sock_connect(made, (client.host, client.port))
     return made
@@ -155,7 +156,9 @@ async def test_a_client_that_takes_no_answer(make_client):
 async def test_a_client_that_takes_its_answer_slowly(make_client):
     """A client that takes some of its answer within the time gets all of it, however long that takes."""
     timings = Timings(http=HttpTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
-    client = await make_client(timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_HEADER_TIMEOUT="14400")
+    client = await make_client(
+        timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_SEND_RATE="0", SUPPORT_HEADER_TIMEOUT="14400"
+    )
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
     await client.session.close()
     limits = client.app[CONNECTION_LIMITS]
@@ -279,7 +282,7 @@ class IdleConnection:
 def test_many_connections_are_no_work_for_the_collector():
     """Full collections pass over a limits while it stands; what it leaves in cycles is found when half has gone."""
     limits = ConnectionLimits(
-        ConnectionLimitSettings(4 * 2 * FREEZE_THRESHOLD, 10, 10, 10), TrustedProxies(), lambda _: None
+        ConnectionLimitSettings(4 * 2 * FREEZE_THRESHOLD, 10, 10, 10, 0), TrustedProxies(), lambda _: None
     )
     gc.collect()
     before = gc.get_freeze_count()
@@ -353,7 +356,7 @@ class SlowConnection:
 async def test_a_full_room_is_not_searched_at_each_attempt():
     """Where the last search found nobody idle, the next one waits, and whoever comes meanwhile is sent away."""
     counted, searched = [], []
-    limits = ConnectionLimits(ConnectionLimitSettings(1, 1, 1, 1), TrustedProxies(()), counted.append)
+    limits = ConnectionLimits(ConnectionLimitSettings(1, 1, 1, 1, 0), TrustedProxies(()), counted.append)
     connection = SlowConnection()
     connection.idle_since = lambda: searched.append(1)
     assert limits.add(connection, "192.0.2.1", 0.0)
@@ -367,7 +370,7 @@ async def test_a_look_at_many_connections_lets_requests_in_between():
     """A look pauses after some connections, and ends each that is overdue."""
     counted = []
     limits = ConnectionLimits(
-        ConnectionLimitSettings(20, 0.001, 1, 0.001),
+        ConnectionLimitSettings(20, 0.001, 1, 0.001, 0),
         TrustedProxies(()),
         counted.append,
         ConnectionTimings(checks_per_pause=2),

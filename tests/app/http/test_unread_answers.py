@@ -1,4 +1,4 @@
-"""Answers that clients do not read: they are freed when the connection ends."""
+"""Answers that clients do not read: they are bounded, and freed when the connection ends."""
 
 import asyncio
 import gc
@@ -7,16 +7,21 @@ import struct
 from collections import Counter
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from support_service.http.component import CONNECTION_LIMITS, READINESS
+from support_service.app import Timings
+from support_service.http.component import ADMISSION, CONNECTION_LIMITS, READINESS, HttpTimings
+from support_service.http.connection_limits import ConnectionTimings
+from support_service.http.unread_answers import STREAM_BYTES
 from tests.app.http.test_connection_limits import narrow
-from tests.support.calls import eventually, open_case, upload
+from tests.support.calls import add_message, eventually, expect_problem, open_case, upload
+from tests.support.scrape import Scrape
 
 ABORTED = 10
+TURNED_AWAY = "support_request_turned_away_total"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: closing discards what was not read, and resets the connection
-SECRET = "unread-answer-"
 
 
 @asynccontextmanager
@@ -59,17 +64,19 @@ def has_unread_answer(client):
     return any(connection.unread_bytes() for connection in client.app[CONNECTION_LIMITS].connections)
 
 
-@pytest.fixture
-async def paths(client):
-    """Paths of large answers: a JSON answer and a download."""
+async def large_answers(client):
+    """Return the paths of large answers: a JSON answer and a download."""
     case = await open_case(client)
     for _ in range(20):
-        async with client.post(
-            f"/support/cases/{case['id']}/messages", json={"authorType": "agent", "message": "é" * 20_000}
-        ) as response:
-            assert response.status == 200
+        await add_message(client, case, "é" * 20_000)
     file = await upload(client, case, bytes(20_000_000))
     return {"json": f"/support/cases/{case['id']}", "download": file["uri"]}
+
+
+@pytest.fixture
+async def paths(client):
+    """Paths of large answers."""
+    return await large_answers(client)
 
 
 @pytest.mark.parametrize("by_service", [False, True], ids=["client", "service"])
@@ -77,7 +84,7 @@ async def paths(client):
 async def test_unread_answer_is_freed_with_its_connection_and_without_the_collector(client, paths, kind, by_service):
     """An answer whose client has gone is freed at once: nothing of it waits for a garbage collection."""
     limits = client.app[CONNECTION_LIMITS]
-    raw = f"GET {paths[kind]} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 8
+    raw = request_of(paths[kind])
     await client.session.close()
     await eventually(lambda: not limits.connections)
     async with without_collector():
@@ -93,3 +100,112 @@ async def test_body_of_an_aborted_request_is_freed_without_the_collector(client)
     async with without_collector():
         for _ in range(ABORTED):
             await request_and_leave(client, raw, ready=lambda: readiness.waiting_for_client)
+
+
+CALLER_LIMIT = "3000000"  # bytes; less than the eight answers of `request_of`
+
+
+def request_of(path, *headers):
+    """Eight pipelined requests: their answers do not fit into the kernel's buffers."""
+    head = "".join(f"{header}\r\n" for header in ("Host: localhost", *headers))
+    return f"GET {path} HTTP/1.1\r\n{head}\r\n".encode() * 8
+
+
+@asynccontextmanager
+async def unread(client, path, *headers, source="127.0.0.1"):
+    """Connections that do not read their answers, so many that the service refuses some of their requests."""
+    metrics, made = Scrape(client.app), []
+    try:
+        for _ in range(8):
+            made.append(await narrow(client, 4096, source))
+            await asyncio.get_running_loop().sock_sendall(made[-1], request_of(path, *headers))
+        await eventually(lambda: metrics.nonzero(TURNED_AWAY).keys() == {"unread"})
+        yield
+    finally:
+        for each in made:
+            each.close()
+
+
+def session_from(source):
+    """A client session with another source address."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=(source, 0)))
+
+
+async def status(session, path, **options):
+    """Send a GET request and read the answer; return its status."""
+    async with session.get(path, **options) as response:
+        await response.read()
+        return response.status
+
+
+@pytest.fixture
+async def limited(make_client):
+    """A service with a small bound for each caller, and the paths of large answers."""
+    client = await make_client(SUPPORT_UNREAD_BYTES_PER_CALLER=CALLER_LIMIT, SUPPORT_TRUSTED_PROXIES="127.0.0.9")
+    return client, await large_answers(client)
+
+
+async def test_caller_that_does_not_read_is_refused(limited):
+    """At its bound an address gets 429 until it reads or leaves; other addresses and health are served."""
+    client, paths = limited
+    async with unread(client, paths["json"]), session_from("127.0.0.2") as other:
+        refusal = await client.get(paths["json"])
+        await expect_problem(refusal, 429, "answers_unread")
+        assert refusal.headers["Retry-After"] == "1"
+        assert await status(client, "/livez") == 200
+        assert await status(other, client.make_url(paths["json"])) == 200
+    await eventually(lambda: not client.app[ADMISSION].unread.callers)
+    assert await status(client, paths["json"]) == 200
+
+
+async def test_client_behind_a_proxy_is_bounded_by_its_own_address(limited):
+    """The connections of a proxy carry many clients: each has its own bound."""
+    client, paths = limited
+    url, proxied = client.make_url(paths["json"]), "X-Forwarded-For: 192.0.2.1"
+    async with unread(client, paths["json"], proxied, source="127.0.0.9"), session_from("127.0.0.9") as proxy:
+        await expect_problem(await proxy.get(url, headers={"X-Forwarded-For": "192.0.2.1"}), 429, "answers_unread")
+        assert await status(proxy, url, headers={"X-Forwarded-For": "192.0.2.2"}) == 200
+
+
+async def test_all_clients_together_have_a_bound(make_client):
+    """At the bound of all clients any address gets 503, and health and metrics are still served."""
+    client = await make_client(SUPPORT_UNREAD_BYTES=CALLER_LIMIT)
+    paths = await large_answers(client)
+    async with unread(client, paths["json"]), session_from("127.0.0.2") as other:
+        await expect_problem(await other.get(client.make_url(paths["json"])), 503, "overloaded")
+        for path in ("/livez", "/metrics"):
+            assert await status(other, client.make_url(path)) == 200
+
+
+async def test_unread_downloads_have_a_bound(make_client):
+    """Unread downloads are refused before their first byte once their buffers reach the bound, whatever their size."""
+    client = await make_client(SUPPORT_UNREAD_BYTES_PER_CALLER=str(4 * STREAM_BYTES))
+    paths = await large_answers(client)
+    async with unread(client, paths["download"]):
+        await expect_problem(await client.get(paths["download"]), 429, "answers_unread")
+        assert client.app[ADMISSION].unread.callers == {"address 127.0.0.1"}
+    await eventually(lambda: not client.app[ADMISSION].unread.callers)
+
+
+async def test_client_that_reads_below_the_minimum_rate_is_cut(make_client):
+    """A client that reads a little now and then loses its connection, which is counted."""
+    timings = Timings(http=HttpTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
+    client = await make_client(timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_SEND_RATE="1000")
+    paths = await large_answers(client)
+    await client.session.close()
+    limits = client.app[CONNECTION_LIMITS]
+    await eventually(lambda: not limits.connections)
+    slow = await narrow(client, 4096)
+    await asyncio.get_running_loop().sock_sendall(slow, request_of(paths["json"]) * 3)
+    await eventually(lambda: has_unread_answer(client))
+    (connection,) = limits.connections
+    start = asyncio.get_running_loop().time()
+    assert connection.exceeded_timeout(start, limits.settings) is None
+    seen, received = connection.unread_bytes(), 0
+    while connection.unread_bytes() in (0, seen):
+        received += len(await asyncio.get_running_loop().sock_recv(slow, 65536))
+        await asyncio.sleep(0)
+    assert received < 14_000_000
+    assert connection.exceeded_timeout(start + 14_000, limits.settings) is None
+    assert connection.exceeded_timeout(start + 14_500, limits.settings) == "slow"
+    slow.close()

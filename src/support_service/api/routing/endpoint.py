@@ -68,7 +68,7 @@ def compile_route(route: Route) -> Handler:
         services = request.app[SERVICES]
         authorization = request.headers.getall(AUTHORIZATION, ())
         principal = await services.authenticator.authenticate(authorization)
-        services.admission.check_principal_rate(request, principal.name)
+        services.admission.check_principal(request, principal.name)
         scope = permission.scopes.get(principal.role)
         if scope is None:
             raise Forbidden(

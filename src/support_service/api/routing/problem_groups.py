@@ -11,7 +11,7 @@ COMMON_PROBLEMS = (
     "uri_too_long",
 )
 # Operations other than health and metrics.
-ADMISSION_PROBLEMS = ("overloaded", "rate_limited", "too_many_parameters")
+ADMISSION_PROBLEMS = ("answers_unread", "overloaded", "rate_limited", "too_many_parameters")
 # Operations that require authentication.
 AUTHENTICATION_PROBLEMS = ("keys_unavailable", "permission_missing", "token_expired", "token_invalid", "token_missing")
 # Operations that accept an Idempotency-Key.

@@ -36,14 +36,15 @@ CONNECTION_CUT = InstrumentSpec(
     "counter",
     "{connection}",
     "Refused and closed connections: full (limit reached and no idle connection), share (the same for one address), "
-    "idle (closed in favor of a new one), head (headers did not arrive in time), unread (response was not read)",
-    {"reason": ("full", "share", "idle", "head", "unread")},
+    "idle (closed in favor of a new one), head (headers did not arrive in time), unread (response was not read), "
+    "slow (response was read below the minimum rate)",
+    {"reason": ("full", "share", "idle", "head", "unread", "slow")},
 )
 REQUEST_TURNED_AWAY = InstrumentSpec(
     "support.request.turned_away",
     "counter",
     "{request}",
-    "Requests that admission refused: over the rate limit of their address or principal (429), or because of event "
-    "loop lag or too many concurrent requests (503)",
-    {"reason": ("address", "principal", "lag", "requests")},
+    "Requests that admission refused: over the rate limit of their address or principal (429), because of event "
+    "loop lag or too many concurrent requests (503), or because of unread answers of the caller (429) or of all (503)",
+    {"reason": ("address", "principal", "lag", "requests", "unread")},
 )

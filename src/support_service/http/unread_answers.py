@@ -1,0 +1,135 @@
+"""Bounds on the bytes of answers that clients have not read: in total, and for each caller.
+
+aiohttp hands a whole answer to the transport, which keeps what the client does not read. Each caller may keep many
+connections, so their answers need a bound of their own. The bytes in the kernel's buffers do not count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from support_service.core.errors import RateLimited, Unavailable
+
+# Bytes that count for an answer that its handler streams: a block of a file, and what the transport takes before the
+# handler has to wait.
+STREAM_BYTES = 320 * 1024
+RETRY_AFTER = 1  # seconds
+
+
+class AnsweredConnection(Protocol):
+    """The interface of a connection that the bounds use."""
+
+    def unread_bytes(self) -> int:
+        """Return the bytes that the client has not read yet."""
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Answers that count against the same bound."""
+
+    name: str
+    limit: int
+    unread: int = 0  # upper bound, because clients read meanwhile
+    answers: set["_Answer"] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """The answer of one connection, with the rest of the answer before it."""
+
+    connection: AnsweredConnection
+    groups: tuple[_Group, ...]
+    size: int
+    is_streamed: bool
+
+    def resize(self, size: int) -> None:
+        """Change the size in every group."""
+        for group in self.groups:
+            group.unread += size - self.size
+        self.size = size
+
+
+class UnreadAnswers:
+    """The answers that clients have not read.
+
+    An answer counts in full when it begins. What clients have read meanwhile is subtracted only when a bound seems to
+    be exceeded, so that a request costs a few dictionary operations.
+    """
+
+    def __init__(self, max_total: int, max_per_caller: int) -> None:
+        """Set the bounds, in bytes."""
+        self._total = _Group("total", max_total)
+        self._max_per_caller = max_per_caller
+        self._by_caller: dict[str, _Group] = {}
+        self._by_connection: dict[AnsweredConnection, _Answer] = {}
+
+    @property
+    def callers(self) -> frozenset[str]:
+        """The callers that have an unread answer."""
+        return frozenset(self._by_caller)
+
+    def check(self, callers: Sequence[str], size: int = 0, *, in_total: bool = True) -> None:
+        """Check whether an answer of `size` bytes to these callers fits; 0 if its size is not known yet.
+
+        An answer of any size fits if nothing else is unread. Raises RateLimited for a caller, and Unavailable in total.
+        """
+        for caller in callers:
+            group = self._by_caller.get(caller)
+            if group is not None and _is_exceeded(group, size):
+                raise RateLimited(
+                    "answers_unread",
+                    f"More than {group.limit} bytes of your answers are unread; read them before you ask for more.",
+                    RETRY_AFTER,
+                )
+        if in_total and _is_exceeded(self._total, size):
+            raise Unavailable("overloaded", "Clients leave too many answers unread; try again in a moment.")
+
+    def begin(
+        self, connection: AnsweredConnection, callers: Sequence[str], size: int | None, *, is_streamed: bool
+    ) -> None:
+        """Count an answer that is about to be sent; its size is in bytes, or None if it is not known."""
+        self.remove(connection)  # the rest of the answer before is in `unread_bytes`
+        if is_streamed:
+            size = STREAM_BYTES if size is None else min(size, STREAM_BYTES)
+        groups = (self._total, *(self._group(caller) for caller in callers))
+        answer = self._by_connection[connection] = _Answer(connection, groups, 0, is_streamed)
+        answer.resize(connection.unread_bytes() + (size or 0))
+        for group in groups:
+            group.answers.add(answer)
+
+    def end(self, connection: AnsweredConnection) -> None:
+        """Note that an answer was handed to the transport as a whole: from now on only what is unread counts."""
+        answer = self._by_connection.get(connection)
+        if answer is not None:
+            answer.is_streamed = False
+            if unread := connection.unread_bytes():
+                answer.resize(unread)
+            else:
+                self.remove(connection)
+
+    def remove(self, connection: AnsweredConnection) -> None:
+        """Stop counting the answer of a connection, which has ended or begins its next answer."""
+        answer = self._by_connection.pop(connection, None)
+        if answer is None:
+            return
+        answer.resize(0)
+        for group in answer.groups:
+            group.answers.discard(answer)
+            if not group.answers and group is not self._total:
+                del self._by_caller[group.name]
+
+    def _group(self, caller: str) -> _Group:
+        group = self._by_caller.get(caller)
+        if group is None:
+            group = self._by_caller[caller] = _Group(caller, self._max_per_caller)
+        return group
+
+
+def _is_exceeded(group: _Group, size: int) -> bool:
+    """Return True if so many bytes more would exceed the limit, after subtracting what clients have read."""
+    if group.unread + size < group.limit:
+        return False
+    for answer in group.answers:
+        if not answer.is_streamed:
+            answer.resize(min(answer.size, answer.connection.unread_bytes()))
+    return group.unread > 0 and group.unread + size >= group.limit

@@ -1,0 +1,105 @@
+"""Bounds on unread answers: what counts, and what does not count any more."""
+
+import pytest
+
+from support_service.core.errors import RateLimited, Unavailable
+from support_service.http.unread_answers import STREAM_BYTES, UnreadAnswers
+
+CALLER = ("address 192.0.2.1", "principal agent-1")
+
+
+class Connection:
+    """A connection whose client has not read some bytes."""
+
+    def __init__(self):
+        self.unread = 0
+
+    def unread_bytes(self):
+        return self.unread
+
+
+def begin(answers, size, callers=CALLER, *, is_streamed=False):
+    """Begin an answer of which nothing is read."""
+    connection = Connection()
+    answers.begin(connection, callers, size, is_streamed=is_streamed)
+    connection.unread = size
+    return connection
+
+
+@pytest.mark.parametrize("shared", CALLER)
+def test_bound_holds_for_address_and_principal(shared):
+    """A caller at its bound is refused by either name, even before the size of its answer is known."""
+    answers = UnreadAnswers(1000, 100)
+    begin(answers, 60)
+    answers.check(CALLER)
+    with pytest.raises(RateLimited) as refused:
+        answers.check((shared, "another"), 40)
+    assert refused.value.code == "answers_unread"
+    begin(answers, 40)
+    with pytest.raises(RateLimited):
+        answers.check((shared, "another"))
+    answers.check(("another",), 90)
+
+
+def test_what_the_client_has_read_does_not_count():
+    """Bytes that were read meanwhile leave room for other answers."""
+    answers = UnreadAnswers(1000, 100)
+    connection = begin(answers, 100)
+    connection.unread = 10
+    answers.check(CALLER, 80)
+    connection.unread = 100  # the buffer cannot grow without another answer
+    answers.check(CALLER, 80)
+
+
+def test_answer_larger_than_the_bound_fits_if_nothing_is_unread():
+    """The bound is for several answers: one alone is always sent."""
+    answers = UnreadAnswers(1000, 100)
+    answers.check(CALLER, 5000)
+    connection = begin(answers, 5000)
+    with pytest.raises(RateLimited):
+        answers.check(CALLER)
+    connection.unread = 0
+    answers.check(CALLER, 5000)
+
+
+def test_bound_in_total():
+    """All callers together have a bound, which health and metrics pass over."""
+    answers = UnreadAnswers(1000, 600)
+    for number in range(2):
+        begin(answers, 500, (f"address {number}",))
+    with pytest.raises(Unavailable) as refused:
+        answers.check(("address 3",))
+    assert refused.value.code == "overloaded"
+    answers.check(("address 3",), in_total=False)
+
+
+def test_streamed_answer_counts_for_its_buffer():
+    """A stream counts for a fixed number of bytes until it ends, because its handler fills the buffer again."""
+    answers = UnreadAnswers(10 * STREAM_BYTES, 2 * STREAM_BYTES)
+    connection = begin(answers, 10**9, is_streamed=True)
+    connection.unread = 0
+    answers.check(CALLER)
+    begin(answers, None or STREAM_BYTES, is_streamed=True)
+    with pytest.raises(RateLimited):
+        answers.check(CALLER)
+    answers.end(connection)
+    answers.check(CALLER)
+
+
+def test_nothing_stays_of_answers_that_were_read():
+    """Ended answers and connections leave no caller behind; the unread rest of an answer counts on."""
+    answers = UnreadAnswers(1000, 100)
+    read, left, cut = (begin(answers, 50) for _ in range(3))
+    read.unread, left.unread = 0, 20
+    for connection in (read, left, cut):
+        answers.end(connection)
+    answers.remove(cut)
+    with pytest.raises(RateLimited):
+        answers.check(CALLER, 80)
+    answers.begin(left, CALLER, 30, is_streamed=False)
+    left.unread = 50
+    with pytest.raises(RateLimited):
+        answers.check(CALLER, 50)
+    answers.remove(left)
+    answers.remove(left)
+    assert not answers.callers
