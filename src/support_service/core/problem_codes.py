@@ -90,6 +90,7 @@ PROBLEM_CODES = (
         "uploads_busy", 503, "`SUPPORT_ATTACHMENT_UPLOADS` uploads are in progress, or a quarter of them for one caller"
     ),
     ProblemCode("uri_too_long", 414, "the address has more than 8,190 bytes, or its query more than 4,096"),
+    ProblemCode("version_not_supported", 505, "the request is neither HTTP/1.0 nor HTTP/1.1"),
     ProblemCode("writes_waiting", 503, "too many changes wait for the same case, or too many uploads for their turn"),
 )
 PROBLEM_CODES_BY_NAME = {code.name: code for code in PROBLEM_CODES}

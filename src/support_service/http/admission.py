@@ -23,6 +23,7 @@ MAX_QUERY_PARAMETERS = 64
 SMALL_ANSWER_BYTES = (
     64 * 1024
 )  # an answer that is not larger is sent even if the caller has reached its bound meanwhile
+SINGLE_HEADERS = tuple(istr(name) for name in ("Content-Encoding", "Content-Type", "If-Range", "Origin", "Range"))
 FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
 RATE_LIMIT_HEADER, RATE_LIMIT_POLICY_HEADER = istr("RateLimit"), istr("RateLimit-Policy")
 
@@ -47,8 +48,9 @@ class Admission:
         and contain no data of cases.
 
         Raises MisdirectedRequest or Forbidden (origins), Unavailable (overload), RateLimited (rate, unread answers),
-        and UriTooLong or MalformedRequest (query).
+        UriTooLong (query), and MalformedRequest (query, repeated headers).
         """
+        _check_repeated_headers(request)
         address = rate_limit_address(self.client_address(request))
         request[CALLERS] = (f"address {address}",)
         if request.path in UNMEASURED_PATHS:
@@ -158,6 +160,17 @@ class Admission:
         """Return True if a trusted proxy reports HTTPS. The last value counts, because the nearest proxy wrote it."""
         protocol = request.headers.getall(FORWARDED_PROTO)[-1].rpartition(",")[2]
         return protocol.strip().lower() == "https" and self.proxies.trusts(request.remote)
+
+
+def _check_repeated_headers(request: web.Request) -> None:
+    """Raise MalformedRequest for a repeated header of which only one value counts.
+
+    A proxy may read another one of its values than the service. aiohttp refuses Host and Content-Length itself, the
+    authenticator Authorization.
+    """
+    for name in SINGLE_HEADERS:
+        if len(request.headers.getall(name, ())) > 1:
+            raise MalformedRequest("malformed_request", f"The header {name} may occur only once.")
 
 
 CALLERS = web.RequestKey(

@@ -42,7 +42,7 @@ class HttpConnection(web.RequestHandler):
         "_unread_since",
         "_written",
         "is_head_bounded",
-        "is_too_old",
+        "is_version_supported",
     )
 
     def __init__(
@@ -65,7 +65,7 @@ class HttpConnection(web.RequestHandler):
         self._head_bytes = 0  # bytes of the incomplete head
         self._head_end: bytes | None = b""  # its last bytes, or None once it is complete
         self._head_too_large = False
-        self.is_too_old = False  # the request in progress has a version before HTTP/1.0
+        self.is_version_supported = True  # the request in progress is HTTP/1.0 or HTTP/1.1
         self.is_head_bounded = False  # its head has at most MAX_HEAD_BYTES for certain
         self._unread = 0  # bytes that the client had not read at the last check
         self._unread_since = 0.0
@@ -112,11 +112,11 @@ class HttpConnection(web.RequestHandler):
                     return
         super().data_received(data)
 
-    def begin_request(self, body: StreamReader, writer: AbstractStreamWriter, *, is_too_old: bool) -> None:
+    def begin_request(self, body: StreamReader, writer: AbstractStreamWriter, *, is_version_supported: bool) -> None:
         """Note that the head of a request is complete; the server calls this before its handler."""
         self._body = body
         self._answer_writer = writer
-        self.is_too_old = is_too_old
+        self.is_version_supported = is_version_supported
         self.is_head_bounded = self._head_end is None and self._head_bytes <= MAX_HEAD_BYTES
         self._idle_since = None
         self._head_since, self._head_bytes, self._head_end = 0.0, 0, b""

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from aiohttp import HttpVersion10, StreamReader, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 
 from support_service.http.component import ADMISSION, CONNECTION_LIMITS
@@ -63,9 +63,9 @@ class HttpServer(web.Server):
         *context: Any,
     ) -> web.BaseRequest:
         assert isinstance(protocol, HttpConnection)  # noqa: S101 - `__call__` creates no other connection
-        is_too_old = message.version < HttpVersion10
-        protocol.begin_request(payload, writer, is_too_old=is_too_old)
-        if is_too_old:
+        is_supported = message.version in (HttpVersion10, HttpVersion11)
+        protocol.begin_request(payload, writer, is_version_supported=is_supported)
+        if not is_supported:
             message = message._replace(version=HttpVersion10)  # a named tuple; the response has its version
         return self._app_request_factory(message, payload, protocol, writer, *context)  # type: ignore[no-any-return]
 
@@ -77,8 +77,8 @@ class HttpServer(web.Server):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, HttpConnection)  # noqa: S101 - `__call__` creates no other connection
-        if connection.is_too_old or not connection.is_head_bounded:
-            refusal = self._responder.check_head(request, is_too_old=connection.is_too_old)
+        if not connection.is_version_supported or not connection.is_head_bounded:
+            refusal = self._responder.check_head(request, is_version_supported=connection.is_version_supported)
             if refusal is not None:
                 return refusal
         try:

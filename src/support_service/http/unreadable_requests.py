@@ -31,10 +31,11 @@ class UnreadableRequestResponder:
         self._metrics = metrics
         self._admission = admission
 
-    def check_head(self, request: web.BaseRequest, *, is_too_old: bool) -> web.Response | None:
-        """Return the refusal of a head that aiohttp accepts but is too old or too large in total, else None."""
-        if is_too_old:
-            return self.respond(request, None)
+    def check_head(self, request: web.BaseRequest, *, is_version_supported: bool) -> web.Response | None:
+        """Return the refusal of a head that aiohttp accepts but has another version or is too large, else None."""
+        if not is_version_supported:
+            detail = "The request is neither HTTP/1.0 nor HTTP/1.1; it had no effect."
+            return self._complete(request, self.refuse(505, "version_not_supported", detail, None))
         size = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
         return self.respond(request, None, head_too_large=True) if size > MAX_HEAD_BYTES else None
 
@@ -52,6 +53,9 @@ class UnreadableRequestResponder:
             response = self.refuse(
                 400, "malformed_request", "The request is not valid HTTP/1.0 or HTTP/1.1; it had no effect.", cause
             )
+        return self._complete(request, response)
+
+    def _complete(self, request: web.BaseRequest, response: web.Response) -> web.Response:
         self._admission.set_headers(request, response)  # aiohttp does this only for requests with a route
         response.force_close()
         return response

@@ -145,10 +145,41 @@ async def test_what_is_no_request(client, address, metrics, name):
     """A problem or the end: nothing is done, nothing behind it is taken for a request, and others are served."""
     statuses = answers(await exchange(address, BAD[name]))
     assert len(statuses) <= 1
-    assert all(400 <= status < 500 for status in statuses)
+    assert all(400 <= status < 500 or status == 505 for status in statuses)
     await still_serves(client)
     assert metrics.total("support_ticket_created_total") == 0
     assert metrics.total("http_server_request_duration_seconds_count") <= 1
+
+
+@pytest.mark.parametrize("version", ["0.9", "2.0"])
+async def test_other_versions_of_http(address, version):
+    """Only HTTP/1.0 and HTTP/1.1 are served."""
+    stream = await exchange(address, GET.replace(b"1.1", version.encode()) + b"\r\n")
+    assert answers(stream) == [505]
+    assert b'"version_not_supported"' in stream
+
+
+REPEATED = {
+    "Content-Encoding": ("identity", "gzip"),
+    "Content-Type": ("application/json", "text/plain"),
+    "Content-Length": ("36", "36"),
+    "Host": ("localhost", "localhost"),
+    "Origin": ("http://localhost", "http://evil.example"),
+    "Range": ("bytes=0-1", "bytes=2-3"),
+    "If-Range": ('"a"', '"b"'),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+async def test_repeated_header_of_which_one_value_counts(address, metrics, name):
+    """A header with two values of which only one can count is refused: another reader might take the other one."""
+    sent = {"Host": ["localhost"], "Content-Type": ["application/json"], "Content-Length": ["36"]} | {
+        name: REPEATED[name]
+    }
+    lines = [f"{header}: {value}\r\n" for header, values in sent.items() for value in values]
+    raw = b"POST /support/cases HTTP/1.1\r\n" + "".join(lines).encode() + END + CASE
+    assert answers(await exchange(address, raw)) == [400]
+    assert metrics.total("support_ticket_created_total") == 0
 
 
 @pytest.mark.parametrize("name", GOOD)

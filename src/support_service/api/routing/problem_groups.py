@@ -9,6 +9,7 @@ COMMON_PROBLEMS = (
     "malformed_request",
     "origin_not_allowed",
     "uri_too_long",
+    "version_not_supported",
 )
 # Operations other than health and metrics.
 ADMISSION_PROBLEMS = ("answers_unread", "overloaded", "rate_limited", "too_many_parameters")
