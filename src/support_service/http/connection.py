@@ -9,6 +9,7 @@ from typing import Any, cast
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 
+from support_service.http.chunked_framing import ChunkedFraming
 from support_service.http.connection_limits import ConnectionLimits, ConnectionLimitSettings, DelayReason
 from support_service.http.unread_answers import UnreadAnswers
 from support_service.http.unreadable_requests import MAX_HEAD_BYTES, UnreadableRequestResponder
@@ -27,7 +28,9 @@ class HttpConnection(web.RequestHandler):
     __slots__ = (
         "_answer_writer",
         "_body",
+        "_body_beginning",
         "_client_transport",
+        "_framing",
         "_head_bytes",
         "_head_end",
         "_head_since",
@@ -65,6 +68,8 @@ class HttpConnection(web.RequestHandler):
         self._head_bytes = 0  # bytes of the incomplete head
         self._head_end: bytes | None = b""  # its last bytes, or None once it is complete
         self._head_too_large = False
+        self._body_beginning: bytes | None = None  # what arrived behind a measured head before its request began
+        self._framing: ChunkedFraming | None = None  # of the body, if it is chunked and its head was measured
         self.is_version_supported = True  # the request in progress is HTTP/1.0 or HTTP/1.1
         self.is_head_bounded = False  # its head has at most MAX_HEAD_BYTES for certain
         self._unread = 0  # bytes that the client had not read at the last check
@@ -110,12 +115,20 @@ class HttpConnection(web.RequestHandler):
                     super().data_received(INVALID_INPUT)  # aiohttp answers with `handle_error`
                     self.close()
                     return
+            elif self._body_beginning is not None:
+                self._body_beginning += data
         super().data_received(data)
+        self._check_framing(data)
 
-    def begin_request(self, body: StreamReader, writer: AbstractStreamWriter, *, is_version_supported: bool) -> None:
+    def begin_request(
+        self, body: StreamReader, writer: AbstractStreamWriter, *, is_chunked: bool, is_version_supported: bool
+    ) -> None:
         """Note that the head of a request is complete; the server calls this before its handler."""
         self._body = body
         self._answer_writer = writer
+        beginning, self._body_beginning = self._body_beginning, None
+        self._framing = ChunkedFraming() if is_chunked and beginning is not None else None
+        self._check_framing(beginning or b"")
         self.is_version_supported = is_version_supported
         self.is_head_bounded = self._head_end is None and self._head_bytes <= MAX_HEAD_BYTES
         self._idle_since = None
@@ -168,6 +181,12 @@ class HttpConnection(web.RequestHandler):
         if self._client_transport is not None:
             self._client_transport.abort()
 
+    def _check_framing(self, data: bytes) -> None:
+        """End the body with an error if it is malformed, so that its reader does not wait for the rest."""
+        if self._framing is not None and not self._body.is_eof() and not self._framing.feed(data):
+            self._framing = None
+            self._body.set_exception(web.RequestPayloadError("a chunk is malformed"))
+
     def _is_slow(self, unread: int, now: float, settings: ConnectionLimitSettings) -> bool:
         """Return True if the client has read its responses below the minimum rate for the whole of the send timeout."""
         written = self._written + (self._answer_writer.output_size if self._answer_writer is not None else 0)
@@ -184,6 +203,7 @@ class HttpConnection(web.RequestHandler):
         if HEAD_END in last + data[: len(HEAD_END)] or HEAD_END in data:
             # An upper bound, because the body may begin in the same data. `check_head` measures a head that it allows.
             self._head_bytes, self._head_end = self._head_bytes + len(data), None
+            self._body_beginning = (last + data).partition(HEAD_END)[2]
         else:
             self._head_bytes += len(data)
             self._head_end = (last + data[-len(HEAD_END) :])[-len(HEAD_END) + 1 :]

@@ -64,7 +64,7 @@ class HttpServer(web.Server):
     ) -> web.BaseRequest:
         assert isinstance(protocol, HttpConnection)  # noqa: S101 - `__call__` creates no other connection
         is_supported = message.version in (HttpVersion10, HttpVersion11)
-        protocol.begin_request(payload, writer, is_version_supported=is_supported)
+        protocol.begin_request(payload, writer, is_chunked=message.chunked, is_version_supported=is_supported)
         if not is_supported:
             message = message._replace(version=HttpVersion10)  # a named tuple; the response has its version
         return self._app_request_factory(message, payload, protocol, writer, *context)  # type: ignore[no-any-return]

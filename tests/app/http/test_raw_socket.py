@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.calls import GENEROUS_TIMEOUT
+from support_service.http.component import READINESS
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET /livez HTTP/1.1\r\n" + HOST
@@ -149,6 +150,21 @@ async def test_what_is_no_request(client, address, metrics, name):
     await still_serves(client)
     assert metrics.total("support_ticket_created_total") == 0
     assert metrics.total("http_server_request_duration_seconds_count") <= 1
+
+
+@pytest.mark.parametrize("beginning", [b"", b"2\r\n{}\r\n", b"2\r\n{", b"2;a=b\r", b"2\r\n{}"])
+@pytest.mark.parametrize("rest", [b"xyz\r\n", b"-1\r\n", b"F" * 40, b"zz\nz\r\n"])
+async def test_body_that_becomes_malformed_is_refused_at_once(client, address, beginning, rest):
+    """A malformed chunk behind the head gets 400, and not the timeout of the body."""
+    reader, writer = await asyncio.open_connection(*address)
+    with closing(writer):
+        writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n" + beginning)
+        await eventually(lambda: client.app[READINESS].waiting_for_client)
+        writer.write(rest)
+        async with asyncio.timeout(GENEROUS_TIMEOUT):
+            stream = await reader.read()
+    assert answers(stream) == [400]
+    assert b'"malformed_body"' in stream
 
 
 @pytest.mark.parametrize("version", ["0.9", "2.0"])
