@@ -83,5 +83,12 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)
     events.setup(app, settings.events, settings.events_redis_url, timings.events)
-    api.setup(app, settings.access, settings.attachments, settings.events, timings.api)
+    api.setup(
+        app,
+        settings.access,
+        settings.attachments,
+        settings.events,
+        timings.api,
+        case_cache_bytes=settings.database.case_cache,
+    )
     return app

@@ -1,13 +1,12 @@
-"""Presentation of a case: adds attachment URLs and the merged timeline to the stored case."""
+"""Presentation of cases and attachments: adds the URLs of attachments."""
 
 from collections.abc import Iterable
+from typing import Any
 
-from support_service.api.routing.call import Call
 from support_service.api.routing.services import Services
 from support_service.attachments.model import StoredAttachment, attachment_url, attachment_view
-from support_service.cases.model.case import Attachment, Case
-from support_service.core.domain import references
-from support_service.timeline.merge import Entry, merge_entries
+from support_service.cases.model.case import Attachment, Case, Message
+from support_service.timeline import merge
 
 
 def set_attachment_urls(services: Services, case: Case) -> Case:
@@ -22,28 +21,20 @@ def add_own_timeline(services: Services, case: Case) -> Case:
 
     `timeline_sources` stays as without a timeline: each service has the status `none`. Return the case.
     """
-    return _merge_timeline(set_attachment_urls(services, case), [])
-
-
-async def add_timeline(call: Call, case: Case, *, refresh: bool = False) -> Case:
-    """Add the timeline to the case: entries of upstream services merged with the case's history. Return the case.
-
-    Entries come from the cache or are fetched; `refresh` bypasses the cache.
-    """
-    set_attachment_urls(call.services, case)
-    wanted = references.references_by_service(case.context)
-    collected = await call.services.timeline.collect(
-        call.principal, case.id, wanted, epoch=case.timeline_epoch, refresh=refresh
+    set_attachment_urls(services, case)
+    case.timeline = merge.merge(
+        merge.context_entries(merge.format_time(case.created_at), case.context),
+        merge.message_entries(_members(case.messages)),
+        merge.attachment_entries(_members(case.attachments)),
     )
-    case.timeline_sources = collected.sources
-    return _merge_timeline(case, collected.entries)
+    return case
+
+
+def _members(rows: Iterable[Message | Attachment]) -> Iterable[dict[str, Any]]:
+    """Return messages or attachments as JSON objects, with their times in the form of timeline entries."""
+    return ({**row.model_dump(by_alias=True), "createdAt": merge.format_time(row.created_at)} for row in rows)
 
 
 def present_attachment(services: Services, stored: StoredAttachment) -> Attachment:
     """Return a stored attachment as its API model."""
     return Attachment.model_validate(attachment_view(stored, services.options.public_url))
-
-
-def _merge_timeline(case: Case, collected: Iterable[Entry]) -> Case:
-    case.timeline = merge_entries(case.created_at, case.context, collected, case.messages, case.attachments)
-    return case

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from support_service.api.case_presenter import add_own_timeline, add_timeline, set_attachment_urls
+from support_service.api.case_presenter import add_own_timeline
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
@@ -58,22 +58,18 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     return Reply(page)
 
 
-async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: KnownTags) -> Reply[Case | None]:
+async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: KnownTags) -> Reply[bytes | None]:
     """Get a case with its messages and attachments.
 
     `includeTimeline=true` adds entries of the order, payment and fulfillment services, from the cache or from a new
     call; `timelineSources` reports the freshness of each part. If a service is down, only its entries are missing.
     """
-    case = await call.services.cases.get_case(call.principal, case_id)
     if query.include_timeline:
-        etag = live_etag_header(call, case)
-        await add_timeline(call, case)
-    else:
-        etag = etag_header(call, case)
-        if is_known(etag, known):
-            return Reply(None, etag, 304)
-        set_attachment_urls(call.services, case)
-    return Reply(call.services.masker.case(case) if call.is_masked else case, etag)
+        case, body = await call.services.documents.read_timeline(call.principal, call.view, case_id)
+        return Reply(body, live_etag_header(call, case))
+    case, document = await call.services.documents.read(call.principal, call.view, case_id)
+    etag = etag_header(call, case)
+    return Reply(None, etag, 304) if is_known(etag, known) else Reply(document.body, etag)
 
 
 async def change_case(call: Call, case_id: str, body: CaseChange, expected: ExpectedVersions) -> Reply[CaseSummary]:

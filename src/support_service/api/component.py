@@ -8,6 +8,7 @@ from aiohttp import web
 from support_service.access.authenticator import AnonymousAuthenticator
 from support_service.access.component import AUTHENTICATOR
 from support_service.api.admin import admin_server
+from support_service.api.case_documents import CaseDocuments
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
@@ -20,7 +21,7 @@ from support_service.http.uploads import UploadOptions
 from support_service.idempotency.component import IDEMPOTENCY_SERVICE
 from support_service.settings.process import AccessSettings
 from support_service.settings.resources import AttachmentSettings, EventSettings
-from support_service.telemetry.component import METRICS, REQUEST_METRICS
+from support_service.telemetry.component import INSTRUMENTS, METRICS, REQUEST_METRICS
 from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE
 
 # Their time series start at 0; those of other statuses appear when they occur.
@@ -33,6 +34,8 @@ def setup(
     attachments: AttachmentSettings,
     events: EventSettings,
     timings: ApiTimings,
+    *,
+    case_cache_bytes: int,
 ) -> None:
     """Add every route, and serve metrics and health on the admin port if there is one. GET routes also answer HEAD.
 
@@ -60,6 +63,14 @@ def setup(
             readiness=app[READINESS],
             database=app[DATABASE],
             cases=app[CASE_SERVICE],
+            documents=CaseDocuments(
+                app[CASE_SERVICE],
+                app[TIMELINE_AGGREGATOR],
+                app[CASE_MASKER],
+                app[INSTRUMENTS],
+                public_url=app[PUBLIC_URL],
+                max_bytes=case_cache_bytes,
+            ),
             timeline=app[TIMELINE_AGGREGATOR],
             attachments=app[ATTACHMENT_SERVICE],
             consumer=app[EVENT_CONSUMER],

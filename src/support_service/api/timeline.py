@@ -1,6 +1,5 @@
 """The timeline of a case: collect it again."""
 
-from support_service.api.case_presenter import add_timeline
 from support_service.api.cases import CASE, TAG
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import live_etag_header
@@ -9,14 +8,14 @@ from support_service.api.routing.route import Permission, Route
 from support_service.cases.model.case import Case
 
 
-async def refresh_timeline(call: Call, case_id: str) -> Reply[Case]:
+async def refresh_timeline(call: Call, case_id: str) -> Reply[bytes]:
     """Refresh the timeline of a case, bypassing the cache.
 
     Calls every service that the context refers to; if one fails, its last known answer is used.
     Nothing is changed, so an `Idempotency-Key` is ignored: a repeat collects the timeline again.
     """
-    case = await call.services.cases.get_case(call.principal, case_id)
-    return Reply(await add_timeline(call, case, refresh=True), live_etag_header(call, case))
+    case, body = await call.services.documents.read_timeline(call.principal, call.view, case_id, refresh=True)
+    return Reply(body, live_etag_header(call, case))
 
 
 ROUTES = (

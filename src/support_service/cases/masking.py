@@ -59,7 +59,7 @@ class CaseMasker:
             | {
                 "messages": [self._message(message) for message in case.messages],
                 "attachments": [self.attachment(attachment) for attachment in case.attachments],
-                "timeline": self._entries(case.timeline),
+                "timeline": self.entries(case.timeline),
             }
         )
 
@@ -78,7 +78,7 @@ class CaseMasker:
             "channel": known_or_other(case.channel, CHANNELS),
             "description": case.description and MASKED,
             "customer_id": case.customer_id and self.pseudonym(case.customer_id),
-            "context": self._entries(case.context),
+            "context": self.entries(case.context),
             "tags": [tag if WORD_PATTERN.fullmatch(tag) else MASKED for tag in case.tags],
         }
 
@@ -92,7 +92,8 @@ class CaseMasker:
             }
         )
 
-    def _entries(self, entries: Iterable[Mapping[str, Any]]) -> list[Json]:
+    def entries(self, entries: Iterable[Mapping[str, Any]]) -> list[Json]:
+        """Return copies of timeline or context entries with masked values."""
         return [self._entry(entry) for entry in entries]
 
     def _entry(self, entry: Mapping[str, Any]) -> Json:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from support_service.cases.model.case import Case
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.model.vocabulary import Visibility
 from support_service.core.domain import references
@@ -66,19 +65,6 @@ def check_may_assign(principal: Principal, before: str | None, after: str | None
     if principal.role == "agent" and before in (None, principal.subject) and after in (None, principal.subject):
         return
     raise permission_missing("cases:assign", "Only a supervisor can assign a case to another agent.")
-
-
-def redact_in_place(principal: Principal, case: Case) -> Case:
-    """Remove what the principal may not read from the case, in place, and return it.
-
-    Customers get no internal notes and no internal attachments.
-    """
-    if principal.role == "customer":
-        case.attachments = [
-            attachment for attachment in case.attachments if principal.may_see_visibility(attachment.visibility)
-        ]
-        case.messages = [message for message in case.messages if principal.may_see_visibility(message.visibility)]
-    return case
 
 
 def _has_reserved_types(context: Iterable[Mapping[str, Any]]) -> bool:

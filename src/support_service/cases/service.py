@@ -13,10 +13,10 @@ from support_service.cases.policy import (
     authorize_new_case,
     check_may_assign,
     permission_missing,
-    redact_in_place,
 )
-from support_service.cases.store import case_list
+from support_service.cases.store import case_list, case_reading
 from support_service.cases.store import case_store as store
+from support_service.cases.store.case_reading import NO_VERSION, StoredCase
 from support_service.core import pagination
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
@@ -67,13 +67,34 @@ class CaseService:
         self._count_messages(case.channel, case.messages)
         return case
 
+    async def read_case(self, principal: Principal, case_id: str, known_version: int = NO_VERSION) -> StoredCase:
+        """Return a case with the JSON of the messages and attachments that the principal may read. Raises NotFound.
+
+        The JSON is left out if the case is at `known_version`, and if it is long; see `read_long_case`.
+        """
+        stored = (
+            await case_reading.read(
+                self._database,
+                case_id,
+                public_only=not principal.may_see_visibility("internal"),
+                known_version=known_version,
+            )
+            if is_valid_id(case_id)
+            else None
+        )
+        return _expect_visible(principal, case_id, stored)
+
+    async def read_long_case(self, principal: Principal, case_id: str) -> StoredCase:
+        """Return a case with its JSON, however long that is, without blocking the event loop. Raises NotFound."""
+        public_only = not principal.may_see_visibility("internal")
+        stored = await case_reading.read_any_size(self._database, case_id, public_only=public_only)
+        return _expect_visible(principal, case_id, stored)
+
     async def get_case(self, principal: Principal, case_id: str) -> Case:
-        """Return a case with the messages and attachments that the principal may read. Raises NotFound."""
-        public = not principal.may_see_visibility("internal")
-        case = await store.get(self._database, case_id, public=public) if is_valid_id(case_id) else None
-        if case is None or not principal.may_see(case):
+        """Return the model of a case, with what the principal may read. Raises NotFound."""
+        if not is_valid_id(case_id):
             raise case_not_found(case_id)
-        return redact_in_place(principal, case)
+        return case_reading.to_case(await self.read_long_case(principal, case_id))
 
     async def list_cases(self, principal: Principal, query: CaseQuery) -> CasePage:
         """Return a page of the matching cases that the principal may see, newest first.
@@ -220,3 +241,9 @@ class CaseService:
         self._instruments.ticket_status_changed.add(1, {"status": after.status})
         if before.status in ACTIVE_STATUSES and after.status not in ACTIVE_STATUSES:
             self._instruments.ticket_resolution.record((after.updated_at - after.created_at).total_seconds())
+
+
+def _expect_visible(principal: Principal, case_id: str, stored: StoredCase | None) -> StoredCase:
+    if stored is None or not principal.may_see(stored):
+        raise case_not_found(case_id)
+    return stored

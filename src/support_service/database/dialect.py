@@ -79,6 +79,14 @@ class json_rows(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function
     inherit_cache = True
 
 
+class json_time(FunctionElement[str]):  # noqa: N801 - reads as the SQL function that it is
+    """A `UtcDateTime` as clients get it: ISO 8601 in UTC with microseconds, such as `2026-05-12T08:30:00.125000Z`."""
+
+    name = "json_time"
+    type = sa.Text()
+    inherit_cache = True
+
+
 class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
     """The length of a text in bytes; PostgreSQL determines it without reading the text."""
 
@@ -170,12 +178,23 @@ def _(element: json_object, compiler: SQLCompiler, **kw: Any) -> str:
 
 @compiles(json_rows, "sqlite")
 def _(element: json_rows, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"json_group_array(json({compiler.process(element.clauses, **kw)}))"
+    return f"json_group_array({compiler.process(element.clauses, **kw)})"
 
 
 @compiles(json_rows, "postgresql")
 def _(element: json_rows, compiler: SQLCompiler, **kw: Any) -> str:
     return f"coalesce(json_agg({compiler.process(element.clauses, **kw)}), '[]'::json)"
+
+
+@compiles(json_time, "sqlite")
+def _(element: json_time, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"substr({compiler.process(element.clauses, **kw)}, 1, 26) || 'Z'"
+
+
+@compiles(json_time, "postgresql")
+def _(element: json_time, compiler: SQLCompiler, **kw: Any) -> str:
+    moment = compiler.process(element.clauses, **kw)
+    return f"to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
 
 @compiles(octets, "sqlite")

@@ -71,10 +71,10 @@ async def read_json(request: web.Request) -> Any:
 
 
 def json_response(
-    models: BaseModel | Sequence[BaseModel], status: int = 200, headers: dict[str, str] | None = None
+    content: BaseModel | Sequence[BaseModel] | bytes, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
-    """Return a response with a model, or a list of models, as JSON in camelCase."""
-    body = pydantic_core.to_json(models, by_alias=True, inf_nan_mode="null")
+    """Return a response with a model, or a list of models, as JSON in camelCase; or with JSON as it is given."""
+    body = content if isinstance(content, bytes) else pydantic_core.to_json(content, by_alias=True, inf_nan_mode="null")
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 

@@ -44,6 +44,12 @@ class DatabaseSettings(SettingsSection):
         description="Connections to PostgreSQL, per replica. A quarter of them is for reads only; one more is for "
         "`/readyz`.",
     )
+    case_cache: Count = Field(
+        67_108_864,
+        alias="SUPPORT_CASE_CACHE_BYTES",
+        ge=0,
+        description="Memory of a replica for cases that were read, in bytes; 0 reads every case again.",
+    )
 
 
 _UPSTREAM_URLS: dict[str, Any] = {

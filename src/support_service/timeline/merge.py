@@ -1,92 +1,65 @@
-"""The merge of timeline entries into one list. Pure: no I/O.
+"""Timeline entries of a case, and their merge with those of the services into one list. Pure: no I/O.
 
 Times are normalised to UTC with microseconds, so that they sort by time as text.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from itertools import chain
+from operator import itemgetter
+from typing import Any, TypeVar
 
 Entry = dict[str, Any]
+Dated = tuple[str, Entry]
+"""A timestamp, and the entry that has it."""
+Merged = TypeVar("Merged")
+
+MESSAGE_MEMBERS = ("authorType", "message", "attachmentUri", "sentiment", "metadata", "visibility")
+ATTACHMENT_MEMBERS = ("filename", "uri", "visibility")
 
 
-class TimelineMessage(Protocol):
-    """The attributes of a message that the merge needs."""
+def context_entries(opened_at: str, context: Iterable[Mapping[str, Any]]) -> list[Dated]:
+    """Return the entries of a case's context.
 
-    author_type: Any
-    message: str
-    attachment_uri: str | None
-    sentiment: str | None
-    metadata: dict[str, Any] | None
-    visibility: Any
-    created_at: datetime
-
-
-class TimelineAttachment(Protocol):
-    """The attributes of an attachment that the merge needs."""
-
-    filename: str
-    uri: str
-    visibility: Any
-    created_at: datetime
-
-
-def merge_entries(
-    opened_at: datetime,
-    context: Iterable[Mapping[str, Any]],
-    collected: Iterable[Mapping[str, Any]],
-    messages: Iterable[TimelineMessage],
-    attachments: Iterable[TimelineAttachment],
-) -> list[Entry]:
-    """Return all entries as one list, sorted by `timestamp`; entries of the same time keep the order of the parameters.
-
-    Every entry has `type` and `timestamp`. Other members of a context entry stay unchanged. A context entry without a
-    readable time, or a service's entry without a time, gets the time at which the case was opened.
+    Every entry has `type` and `timestamp`; other members stay unchanged. An entry without a readable time gets
+    `opened_at`, the time at which the case was opened.
     """
-    opening = format_time(opened_at)
-    dated: list[tuple[str, Entry]] = []
-    for context_entry in context:
-        at = normalise_time(context_entry.get("timestamp"))
-        kind = context_entry.get("type")
-        entry = dict(context_entry) | {"type": kind if isinstance(kind, str) and kind else "context"}
-        dated.append((at or opening, entry if at else entry | {"timestamp": opening}))
-    for source_entry in collected:
-        at = source_entry.get("timestamp")
-        at = at if isinstance(at, str) else opening
-        dated.append((at, {**source_entry, "timestamp": at}))
-    for message in messages:
-        at = format_time(message.created_at)
-        dated.append(
-            (
-                at,
-                {
-                    "type": "conversation",
-                    "timestamp": at,
-                    "authorType": message.author_type,
-                    "message": message.message,
-                    "attachmentUri": message.attachment_uri,
-                    "sentiment": message.sentiment,
-                    "metadata": message.metadata,
-                    "visibility": message.visibility,
-                },
-            )
-        )
-    for attachment in attachments:
-        at = format_time(attachment.created_at)
-        dated.append(
-            (
-                at,
-                {
-                    "type": "attachment",
-                    "timestamp": at,
-                    "filename": attachment.filename,
-                    "uri": attachment.uri,
-                    "visibility": attachment.visibility,
-                },
-            )
-        )
-    dated.sort(key=_sort_key)
-    return [entry for _, entry in dated]
+    dated = []
+    for entry in context:
+        at, kind = normalise_time(entry.get("timestamp")), entry.get("type")
+        typed = dict(entry) | {"type": kind if isinstance(kind, str) and kind else "context"}
+        dated.append((at or opened_at, typed if at else typed | {"timestamp": opened_at}))
+    return dated
+
+
+def service_entries(opened_at: str, collected: Iterable[Mapping[str, Any]]) -> list[Dated]:
+    """Return the entries that the services gave; an entry without a time gets `opened_at`."""
+    dated = []
+    for entry in collected:
+        at = entry.get("timestamp")
+        at = at if isinstance(at, str) else opened_at
+        dated.append((at, {**entry, "timestamp": at}))
+    return dated
+
+
+def message_entries(messages: Iterable[Mapping[str, Any]]) -> list[Dated]:
+    """Return the entries of messages, which have the members of the API."""
+    return [_history_entry("conversation", message, MESSAGE_MEMBERS) for message in messages]
+
+
+def attachment_entries(attachments: Iterable[Mapping[str, Any]]) -> list[Dated]:
+    """Return the entries of attachments, which have the members of the API."""
+    return [_history_entry("attachment", attachment, ATTACHMENT_MEMBERS) for attachment in attachments]
+
+
+def merge(*groups: Iterable[tuple[str, Merged]]) -> list[Merged]:
+    """Return the second items of pairs, sorted by the first, the time; equal times keep the order of the groups."""
+    return [item for _, item in sorted(chain(*groups), key=itemgetter(0))]
+
+
+def _history_entry(kind: str, row: Mapping[str, Any], members: Iterable[str]) -> Dated:
+    at = row["createdAt"]
+    return at, {"type": kind, "timestamp": at} | {name: row[name] for name in members}
 
 
 def format_time(moment: datetime) -> str:
@@ -95,10 +68,6 @@ def format_time(moment: datetime) -> str:
     if not written.endswith("+00:00"):  # most times are in UTC already, and converting costs more than formatting
         written = moment.astimezone(UTC).isoformat(timespec="microseconds")
     return f"{written[:-6]}Z"
-
-
-def _sort_key(dated: tuple[str, Entry]) -> str:
-    return dated[0]
 
 
 def normalise_time(value: object) -> str | None:

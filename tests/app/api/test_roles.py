@@ -542,3 +542,24 @@ async def test_closed_case_refuses_files_and_messages_of_its_customer(principals
         await principals.request("customer", "POST", f"{path}/messages", json=message), 409, "case_closed"
     )
     await principals.read_json("agent", "POST", f"{path}/attachments", data=form(b"x"))
+
+
+@both_databases
+async def test_case_that_was_read_by_others_stays_within_scope(principals, own_case):
+    """Whoever has read a case before: each principal gets its own view, and nothing after it lost the case."""
+    case, _ = own_case
+    path = f"/support/cases/{case}"
+    for _ in range(2):  # the second time, each view is kept
+        for name, notes in {"supervisor": 1, "agent": 1, "customer": 0, "analyst": 1}.items():
+            for query in ("", "?includeTimeline=true"):
+                found = await principals.read_json(name, "GET", path + query)
+                messages = [*found["messages"], *(each for each in found["timeline"] if "authorType" in each)]
+                assert [each["visibility"] for each in found["messages"]].count("internal") == notes
+                assert ("cross" in str(messages)) == (name in ("supervisor", "agent"))
+                assert ("Ann" in str(found)) == (name != "analyst")
+        for name in ("other-customer", "other-agent"):
+            await expect_problem(await principals.request(name, "GET", path), 404, "case_not_found")
+    given_away = {"assignedAgentId": "agent-2", "team": "billing"}
+    await principals.read_json("supervisor", "PATCH", path, json=given_away)
+    await expect_problem(await principals.request("agent", "GET", path), 404, "case_not_found")
+    assert (await principals.read_json("other-agent", "GET", path))["team"] == "billing"

@@ -114,6 +114,7 @@ async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, 
     case, other = two_cases
     await wait_until_published(redis, 6)
     before = await read_case(client, other)
+    assert WORD in str(await read_case(client, case))  # from now on the service keeps it in memory
     text_before = await stored_text(database, attachment_dir, redis)
     assert all(each in text_before for each in (WORD, *HASHES))
     receipt = await erase()
@@ -124,6 +125,7 @@ async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, 
     assert not [each for each in (WORD, *HASHES) if each in text_after]
     assert await read_case(client, other) == before
     erased = await read_case(client, case)
+    assert WORD not in str(erased)
     assert (erased["customerId"], erased["status"], len(erased["messages"])) == (None, "open", 2)
     assert erased["channel"] == "other"
     (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes).where(tickets.c.id == case["id"]))

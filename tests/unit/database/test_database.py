@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from support_service import database as databases
 from support_service.attachments import ledger
 from support_service.attachments import store as attachment_store
-from support_service.cases.store import case_store
+from support_service.cases.store import case_reading, case_store
 from support_service.core.errors import Unavailable
 from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_ledger, attachments, messages, ticket_references, tickets
@@ -119,8 +119,9 @@ async def test_children_go_with_their_case(database):
 
 
 HOT = {
-    "a case": (case_store.CASE_BY_ID, {"id": "case-1"}),
-    "no case": (case_store.CASE_BY_ID, {"id": "other"}),
+    "a case": (case_reading.READ[False], {"id": "case-1", "known_version": 0, "max_bytes": 1000}),
+    "a case that is known": (case_reading.READ[True], {"id": "case-1", "known_version": 1, "max_bytes": 1000}),
+    "no case": (case_reading.READ[False], {"id": "other", "known_version": 0, "max_bytes": 1000}),
     "whose a case is": (attachment_store.SELECT_CASE, {"case_id": "case-1"}),
     "an attachment": (attachment_store.BY_ID, {"id": "file-1", "case_id": "case-1"}),
     "the ledger": (ledger.UPDATE_LEDGER, {"of": "local", "more_files": 0, "more_bytes": 0}),

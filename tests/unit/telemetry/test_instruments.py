@@ -50,6 +50,7 @@ CONTRACT = {
     "support.ticket.oldest_unanswered": ("gauge", "s", set()),
     "support.ticket.first_response": ("histogram", "s", set()),
     "support.ticket.resolution": ("histogram", "s", set()),
+    "support.case.cache_events": ("counter", "{event}", {"event"}),
     "db.client.operation.duration": ("histogram", "s", {"db.system.name", "db.operation.name", "error.type"}),
     "db.client.connections": (
         "observed sum",

@@ -3,7 +3,6 @@
 from collections import Counter
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pydantic_core
 import pytest
@@ -61,20 +60,31 @@ moments = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC))  
 
 def message_at(at, message="Hello"):
     """Return a message with this time."""
-    return SimpleNamespace(
-        author_type="agent",
-        message=message,
-        attachment_uri=None,
-        sentiment=None,
-        metadata=None,
-        visibility="internal",
-        created_at=at,
-    )
+    return {
+        "authorType": "agent",
+        "message": message,
+        "attachmentUri": None,
+        "sentiment": None,
+        "metadata": None,
+        "visibility": "internal",
+        "createdAt": merge.format_time(at),
+    }
 
 
 def attachment_at(at, filename="a.txt"):
     """Return an attachment with this time."""
-    return SimpleNamespace(filename=filename, uri=f"/{filename}", visibility="public", created_at=at)
+    return {"filename": filename, "uri": f"/{filename}", "visibility": "public", "createdAt": merge.format_time(at)}
+
+
+def merge_entries(opened_at, context, collected, messages, attachments):
+    """Return all entries as one timeline."""
+    opening = merge.format_time(opened_at)
+    return merge.merge(
+        merge.context_entries(opening, context),
+        merge.service_entries(opening, collected),
+        merge.message_entries(messages),
+        merge.attachment_entries(attachments),
+    )
 
 
 def entry_time(entry):
@@ -86,7 +96,7 @@ def entry_time(entry):
 @given(contexts, collected, st.lists(moments), st.lists(moments))
 def test_merge_contains_each_entry_once_sorted_by_time(context, known, messages, attachments):
     """Each entry appears once, with a type and a timestamp, and the timestamps are sorted."""
-    merged = merge.merge_entries(OPENED, context, known, map(message_at, messages), map(attachment_at, attachments))
+    merged = merge_entries(OPENED, context, known, map(message_at, messages), map(attachment_at, attachments))
     assert len(merged) == len(context) + len(known) + len(messages) + len(attachments)
     assert all(isinstance(entry["type"], str) and isinstance(entry["timestamp"], str) for entry in merged)
     assert [entry_time(entry) for entry in merged] == sorted(map(entry_time, merged))
@@ -95,7 +105,7 @@ def test_merge_contains_each_entry_once_sorted_by_time(context, known, messages,
 @given(st.lists(st.sampled_from([OPENED, OPENED + timedelta(hours=1)]), max_size=20))
 def test_entries_with_equal_times_keep_their_order(moments_):
     messages = [message_at(at, str(number)) for number, at in enumerate(moments_)]
-    merged = merge.merge_entries(OPENED, [], [], messages, [])
+    merged = merge_entries(OPENED, [], [], messages, [])
     expected = [str(number) for number, _ in sorted(enumerate(moments_), key=lambda pair: pair[1])]
     assert [entry["message"] for entry in merged] == expected
 
@@ -103,7 +113,7 @@ def test_entries_with_equal_times_keep_their_order(moments_):
 @given(contexts)
 def test_context_entries_are_unchanged(context):
     """Only an invalid type or timestamp of a context entry is replaced."""
-    merged = merge.merge_entries(OPENED, context, [], [], [])
+    merged = merge_entries(OPENED, context, [], [], [])
     for entry in context:
         kept = {name: value for name, value in entry.items() if name not in ("type", "timestamp")}
         assert any(kept.items() <= {**other}.items() if not kept else _holds(other, kept) for other in merged)
@@ -121,7 +131,7 @@ def test_readers_raise_only_contract_violations(answer):
             entries = read(answer)
         except ContractViolation:
             continue
-        merged = merge.merge_entries(OPENED, [], entries, [], [])
+        merged = merge_entries(OPENED, [], entries, [], [])
         assert len(merged) == len(entries)
         assert all(entry["type"] for entry in merged)
 
@@ -133,7 +143,7 @@ ways = st.sampled_from(KINDS)
 def test_entries_with_equal_times_are_ordered_by_kind(given_):
     """At one time the order is: context, source entries, messages, attachments, each in input order."""
     numbered = {way: [(number, at) for number, (kind, at) in enumerate(given_) if kind == way] for way in KINDS}
-    merged = merge.merge_entries(
+    merged = merge_entries(
         OPENED,
         [
             {"type": "note", "timestamp": merge.format_time(at), "number": str(number)}
@@ -154,9 +164,9 @@ def test_entries_with_equal_times_are_ordered_by_kind(given_):
 @given(contexts, collected, st.lists(moments, max_size=5), st.data())
 def test_merge_result_does_not_depend_on_input_order(context, known, messages, data):
     """Shuffled input yields the same entries at the same times; only ties may be ordered differently."""
-    once = merge.merge_entries(OPENED, context, known, map(message_at, messages), [])
+    once = merge_entries(OPENED, context, known, map(message_at, messages), [])
     shuffled = [data.draw(st.permutations(entries)) for entries in (context, known, messages)]
-    again = merge.merge_entries(OPENED, shuffled[0], shuffled[1], map(message_at, shuffled[2]), [])
+    again = merge_entries(OPENED, shuffled[0], shuffled[1], map(message_at, shuffled[2]), [])
     assert _multiset(again) == _multiset(once)
     assert list(map(entry_time, again)) == list(map(entry_time, once))
 
@@ -165,7 +175,7 @@ def test_merge_result_does_not_depend_on_input_order(context, known, messages, d
 def test_merge_does_not_change_its_input(context, known):
     """Neither the context nor the snapshots, which are used again, are changed."""
     before = deepcopy((context, known))
-    merge.merge_entries(OPENED, context, known, [], [])
+    merge_entries(OPENED, context, known, [], [])
     assert (context, known) == before
 
 
@@ -174,7 +184,7 @@ def test_each_source_entry_is_in_the_merge_unchanged(known):
     """Each source entry appears unchanged, as often as it was given; a missing timestamp is filled in."""
     opening = merge.format_time(OPENED)
     expected = [entry | {"timestamp": entry["timestamp"] or opening} for entry in known]
-    assert _multiset(merge.merge_entries(OPENED, [], known, [], [])) == _multiset(expected)
+    assert _multiset(merge_entries(OPENED, [], known, [], [])) == _multiset(expected)
 
 
 def _multiset(entries):
@@ -212,7 +222,7 @@ def test_arbitrary_response_bytes_are_merged_or_rejected(body):
             entries = read(pydantic_core.from_json(body, allow_inf_nan=False))
         except ValueError:
             continue
-        merged = merge.merge_entries(OPENED, [], entries, [], [])
+        merged = merge_entries(OPENED, [], entries, [], [])
         assert len(merged) == len(entries)
         sent = pydantic_core.from_json(pydantic_core.to_json(merged, inf_nan_mode="null"))
         assert [entry["timestamp"] for entry in sent] == sorted(entry["timestamp"] for entry in sent)
@@ -237,4 +247,4 @@ def test_timestamps_are_normalised_to_utc(given_, expected):
 
 def test_entry_without_a_timestamp_gets_the_opening_time_of_the_case():
     entries = payments.read_payment({"id": "PAY-1"})
-    assert merge.merge_entries(OPENED, [], entries, [], [])[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"
+    assert merge_entries(OPENED, [], entries, [], [])[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"

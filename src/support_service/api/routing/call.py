@@ -6,14 +6,14 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from support_service.api.routing.route import Scope
+from support_service.api.routing.route import Scope, View
 from support_service.api.routing.services import Services
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
 from support_service.idempotency.claims import IdempotencyClaim
 from support_service.idempotency.unit_of_work import WriteOrigin
 
-ContentT_co = TypeVar("ContentT_co", bound=BaseModel | Sequence[BaseModel] | None, covariant=True)
+ContentT_co = TypeVar("ContentT_co", bound=BaseModel | Sequence[BaseModel] | bytes | None, covariant=True)
 
 
 @dataclass(slots=True)  # not frozen: one is created for each request, in a third of the time
@@ -52,10 +52,17 @@ class Call:
         """Return True if customers' data must be masked in the response."""
         return self.scope == "masked"
 
+    @property
+    def view(self) -> View:
+        """What the principal gets of a case that it may see."""
+        if self.is_masked:
+            return "masked"
+        return "full" if self.principal.may_see_visibility("internal") else "public"
+
 
 @dataclass(slots=True)
 class Reply(Generic[ContentT_co]):
-    """A handler's answer: a model or a list of models, sent as JSON, or None for a response without a body."""
+    """A handler's answer: a model or a list of models, sent as JSON; JSON; or None for a response without a body."""
 
     content: ContentT_co
     headers: dict[str, str] | None = None

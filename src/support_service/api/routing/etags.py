@@ -7,6 +7,7 @@ from multidict import CIMultiDictProxy, istr
 
 from support_service.api.routing.call import Call
 from support_service.cases.model.case import CaseSummary
+from support_service.cases.store.case_reading import StoredCase
 from support_service.core.optimistic_lock import ExpectedVersions
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
@@ -19,13 +20,13 @@ KnownTags = NewType("KnownTags", frozenset[str])
 """The entity tags in If-None-Match, without the mark of weak tags."""
 
 
-def etag_header(call: Call, case: CaseSummary) -> dict[str, str]:
+def etag_header(call: Call, case: CaseSummary | StoredCase) -> dict[str, str]:
     """Return the ETag header of a case: its version, and the principal's view if it is restricted."""
-    view = "+masked" if call.is_masked else "" if call.principal.may_see_visibility("internal") else "+customer"
+    view = {"full": "", "public": "+customer", "masked": "+masked"}[call.view]
     return {"ETag": f'"{case.version}{view}"'}
 
 
-def live_etag_header(call: Call, case: CaseSummary) -> dict[str, str]:
+def live_etag_header(call: Call, case: CaseSummary | StoredCase) -> dict[str, str]:
     """Return a unique ETag header, for a response that depends on more than the case's version, such as a timeline.
 
     The tag is valid in If-Match, but never matches a cached response.

@@ -15,6 +15,7 @@ from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 JSON = "application/json"
 
 Scope = Literal["all", "own", "masked"]
+View = Literal["full", "public", "masked"]
 
 
 class Tag(NamedTuple):

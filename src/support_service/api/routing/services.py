@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from support_service.access.authenticator import Authenticator
+from support_service.api.case_documents import CaseDocuments
 from support_service.attachments.service import AttachmentService
 from support_service.cases.masking import CaseMasker
 from support_service.cases.service import CaseService
@@ -54,6 +55,7 @@ class Services:
     readiness: Readiness
     database: Database
     cases: CaseService
+    documents: CaseDocuments
     timeline: TimelineAggregator
     attachments: AttachmentService
     consumer: EventConsumer

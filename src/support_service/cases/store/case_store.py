@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import length_without_exponents
-from support_service.cases.store.projections import CASE_JSON, CASE_SUMMARY_JSON, PUBLIC_CASE_JSON
+from support_service.cases.store import case_reading
+from support_service.cases.store.projections import CASE_SUMMARY_JSON
 from support_service.cases.store.search import search_text
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.database import Reader, Row, Transaction
@@ -40,8 +41,6 @@ class CaseState(NamedTuple):
 
 _BY_ID = tickets.c.id == sa.bindparam("id")
 CASE_SUMMARY_BY_ID = sa.select(CASE_SUMMARY_JSON.label("document")).where(_BY_ID)
-CASE_BY_ID = compiled(sa.select(CASE_JSON.label("document")).where(_BY_ID))
-PUBLIC_CASE_BY_ID = compiled(sa.select(PUBLIC_CASE_JSON.label("document")).where(_BY_ID))
 # The UPDATE waits for the lock of the case, so the time that was taken before it may be too early by then.
 _AT = time_after(sa.bindparam("at", type_=UtcDateTime()), LATEST_CHANGE)
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
@@ -108,13 +107,10 @@ MIN_MESSAGE_BYTES = 1024  # minimum size counted for a message: a shorter one co
 _STORED_FIELDS = [name for name in CaseSummary.model_fields if name in tickets.c]
 
 
-async def get(reader: Reader, case_id: str, *, public: bool = False) -> Case | None:
-    """Return a case with its whole conversation and all attachments, or None; one statement.
-
-    With `public`, its version and the time of its last change are those that customers see.
-    """
-    row = await reader.fetch_one(PUBLIC_CASE_BY_ID if public else CASE_BY_ID, {"id": case_id})
-    return Case.model_validate_json(row.document) if row else None
+async def get(reader: Reader, case_id: str) -> Case | None:
+    """Return a case with its conversation and attachments, or None; one statement."""
+    stored = await case_reading.read_any_size(reader, case_id)
+    return case_reading.to_case(stored) if stored else None
 
 
 async def lock(tx: Transaction, case_id: str) -> CaseSummary | None:

@@ -70,6 +70,7 @@ class Instruments:
         self.ticket_status_changed = self._counter(cases.TICKET_STATUS_CHANGED)
         self.ticket_first_response = self._histogram(cases.TICKET_FIRST_RESPONSE)
         self.ticket_resolution = self._histogram(cases.TICKET_RESOLUTION)
+        self.case_cache_events = self._counter(cases.CASE_CACHE_EVENTS)
         self.http_server_duration = self._histogram(http.HTTP_SERVER_DURATION)
         self.db_operation = self._histogram(stores.DB_OPERATION)
         self.events_published = self._counter(events.EVENTS_PUBLISHED)

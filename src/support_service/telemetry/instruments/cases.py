@@ -58,3 +58,10 @@ TICKET_RESOLUTION = InstrumentSpec(
     {},
     RESPONSE_TIME_BUCKETS,
 )
+CASE_CACHE_EVENTS = InstrumentSpec(
+    "support.case.cache_events",
+    "counter",
+    "{event}",
+    "Reads of a case; hit: it had not changed since this process encoded it, miss: it was encoded",
+    {"event": ("hit", "miss")},
+)

@@ -1,0 +1,206 @@
+"""Encoded cases: each version of a case is encoded once per view, and kept while memory allows.
+
+Every read asks the database, which says whether the kept version is still current, so that each replica answers with
+what is committed. Only a case that has changed is read and encoded again.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic_core
+from cachetools import LRUCache
+
+from support_service.api.routing.route import View
+from support_service.attachments.model import attachment_url
+from support_service.cases.masking import CaseMasker
+from support_service.cases.model.case import NOT_REQUESTED
+from support_service.cases.service import CaseService
+from support_service.cases.store.case_reading import (
+    MAX_INLINE_BYTES,
+    NO_VERSION,
+    StoredCase,
+    join_parts,
+    to_case,
+)
+from support_service.core.domain import references
+from support_service.core.domain.principals import Principal
+from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.upstream_services import UpstreamService
+from support_service.telemetry.instruments import Instruments
+from support_service.timeline import merge
+from support_service.timeline.aggregator import TimelineAggregator
+
+EncodedEntries = list[tuple[str, bytes]]
+"""Timeline entries as JSON, each with its timestamp."""
+
+DOCUMENT_BYTES = 1024  # memory of a document besides its JSON
+ENTRY_BYTES = 256  # memory of a timeline entry besides its JSON
+NO_TIMELINE = b',"timeline":[],"timelineSources":%b}' % pydantic_core.to_json(NOT_REQUESTED)
+LAST = {"timeline", "timeline_sources"}  # members of a case that come last, written apart
+HIT, MISS = {"event": "hit"}, {"event": "miss"}
+
+
+@dataclass(frozen=True, slots=True)
+class CaseHistory:
+    """What a case itself adds to its timeline, and the objects that its context refers to."""
+
+    opened_at: str
+    wanted: dict[UpstreamService, SourceReferences]
+    context: EncodedEntries
+    messages_and_files: EncodedEntries
+
+    @property
+    def size(self) -> int:
+        """Approximate memory in bytes."""
+        return sum(ENTRY_BYTES + len(entry) for _, entry in (*self.context, *self.messages_and_files))
+
+
+@dataclass(slots=True)
+class CaseDocument:
+    """One version of a case in one view: `body` is its JSON without a timeline."""
+
+    version: int
+    body: bytes
+    history: CaseHistory | None = None  # added by the first read of the timeline
+
+    @property
+    def size(self) -> int:
+        """Approximate memory in bytes."""
+        return DOCUMENT_BYTES + len(self.body) + (self.history.size if self.history else 0)
+
+
+class CaseDocuments:
+    """Reads cases as JSON. `max_bytes` is the memory for documents that are kept; with 0 none is."""
+
+    def __init__(
+        self,
+        cases: CaseService,
+        timeline: TimelineAggregator,
+        masker: CaseMasker,
+        instruments: Instruments,
+        *,
+        public_url: str,
+        max_bytes: int,
+    ) -> None:
+        self._cases = cases
+        self._timeline = timeline
+        self._masker = masker
+        self._instruments = instruments
+        self._public_url = public_url
+        self._max_bytes = max_bytes
+        self._kept: LRUCache[tuple[str, View], CaseDocument] = LRUCache(max_bytes, _size)
+        self._encoding = asyncio.Lock()  # of long cases: one at a time, so that they don't slow down all others
+
+    @property
+    def kept_bytes(self) -> int:
+        """The approximate memory of the documents that are kept."""
+        return int(self._kept.currsize)
+
+    async def read(self, principal: Principal, view: View, case_id: str) -> tuple[StoredCase, CaseDocument]:
+        """Return a case as it is committed now, and its document in a view. Raises NotFound."""
+        kept = self._kept.get((case_id, view))
+        stored = await self._cases.read_case(principal, case_id, kept.version if kept else NO_VERSION)
+        if kept and kept.version == stored.version:
+            self._instruments.case_cache_events.add(1, HIT)
+            return stored, kept
+        if stored.fields is None:
+            return await self._read_long_case(principal, view, case_id)
+        return stored, self._keep(view, case_id, self._encode(view, case_id, stored))
+
+    async def read_timeline(
+        self, principal: Principal, view: View, case_id: str, *, refresh: bool = False
+    ) -> tuple[StoredCase, bytes]:
+        """Return a case, and its JSON with its timeline in a view. Raises NotFound.
+
+        Entries of the services come from the cache or are fetched; `refresh` bypasses the cache.
+        """
+        stored, document = await self.read(principal, view, case_id)
+        history = document.history or await self._add_history(view, case_id, document)
+        collected = await self._timeline.collect(
+            principal, case_id, history.wanted, epoch=stored.timeline_epoch, refresh=refresh
+        )
+        entries = self._encode_entries(view, merge.service_entries(history.opened_at, collected.entries))
+        timeline = b",".join(merge.merge(history.context, entries, history.messages_and_files))
+        sources = pydantic_core.to_json(collected.sources)
+        head = memoryview(document.body)[: -len(NO_TIMELINE)]
+        return stored, b"".join((head, b',"timeline":[', timeline, b'],"timelineSources":', sources, b"}"))
+
+    async def _read_long_case(self, principal: Principal, view: View, case_id: str) -> tuple[StoredCase, CaseDocument]:
+        """Read and encode a long case off the event loop, unless another request has done so meanwhile."""
+        async with self._encoding:
+            if kept := self._kept.get((case_id, view)):
+                stored = await self._cases.read_case(principal, case_id, kept.version)
+                if kept.version == stored.version:
+                    self._instruments.case_cache_events.add(1, HIT)
+                    return stored, kept
+            stored = await self._cases.read_long_case(principal, case_id)
+            document = await asyncio.to_thread(self._encode, view, case_id, stored)
+        return stored, self._keep(view, case_id, document)
+
+    def _keep(self, view: View, case_id: str, document: CaseDocument) -> CaseDocument:
+        self._instruments.case_cache_events.add(1, MISS)
+        if document.size <= self._max_bytes:
+            self._kept[case_id, view] = document
+        return document
+
+    async def _add_history(self, view: View, case_id: str, document: CaseDocument) -> CaseHistory:
+        """Add the history to a document, which thereby needs more memory."""
+
+        def encode() -> CaseHistory:
+            return self._history(view, pydantic_core.from_json(document.body))
+
+        if len(document.body) <= MAX_INLINE_BYTES:
+            history = encode()
+        else:
+            async with self._encoding:
+                if document.history:  # another request has added it meanwhile
+                    return document.history
+                history = await asyncio.to_thread(encode)
+        if self._kept.get((case_id, view)) is document:
+            del self._kept[case_id, view]
+            document.history = history
+            if document.size <= self._max_bytes:
+                self._kept[case_id, view] = document
+        return history
+
+    def _encode(self, view: View, case_id: str, stored: StoredCase) -> CaseDocument:
+        head = join_parts(stored, self._with_urls(case_id, stored.attachments or "[]")).encode()
+        if view != "masked":
+            return CaseDocument(stored.version, head + NO_TIMELINE)
+        # The history of a masked case can't be made of its JSON, which has no references any more.
+        history = self._history(view, pydantic_core.from_json(head + b"}"))
+        body = pydantic_core.to_json(
+            self._masker.case(to_case(stored)), by_alias=True, inf_nan_mode="null", exclude=LAST
+        )
+        return CaseDocument(stored.version, body[:-1] + NO_TIMELINE, history)
+
+    def _with_urls(self, case_id: str, attachments: str) -> str:
+        """Return the attachments of a case, a JSON list, with the URL of each."""
+        rows: list[dict[str, Any]] = pydantic_core.from_json(attachments)
+        for row in rows:
+            row["uri"] = attachment_url(self._public_url, case_id, row["id"], row["filename"])
+        return pydantic_core.to_json(rows).decode()
+
+    def _history(self, view: View, case: dict[str, Any]) -> CaseHistory:
+        opened_at, context = case["createdAt"], case["context"]
+        history = merge.message_entries(case["messages"]) + merge.attachment_entries(case["attachments"])
+        return CaseHistory(
+            opened_at,
+            references.references_by_service(context),
+            self._encode_entries(view, merge.context_entries(opened_at, context)),
+            self._encode_entries(view, history),
+        )
+
+    def _encode_entries(self, view: View, dated: list[merge.Dated]) -> EncodedEntries:
+        entries = [entry for _, entry in dated]
+        if view == "masked":
+            entries = self._masker.entries(entries)
+        return [
+            (at, pydantic_core.to_json(entry, inf_nan_mode="null"))
+            for (at, _), entry in zip(dated, entries, strict=True)
+        ]
+
+
+def _size(document: CaseDocument) -> int:
+    return document.size

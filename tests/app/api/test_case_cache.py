@@ -1,0 +1,125 @@
+"""Cases that a replica keeps encoded: whatever changes a case, the next read of any replica shows it."""
+
+import asyncio
+
+import pytest
+
+from support_service.api.case_documents import CaseDocuments
+from support_service.api.routing.services import SERVICES
+from support_service.cases.store.case_reading import MAX_INLINE_BYTES
+from tests.conftest import both_databases
+from tests.support.calls import add_message, open_case, read_case, read_detail, upload
+from tests.support.scrape import Scrape
+
+TEXT = "x" * 60_000
+
+
+def events(client):
+    """Return how many reads found the case unchanged, and how many encoded it."""
+    metrics = Scrape(client.app)
+    return tuple(metrics.value("support_case_cache_events_total", event=event) for event in ("hit", "miss"))
+
+
+async def change(client, case, **fields):
+    """Change fields of a case."""
+    async with client.patch(f"/support/cases/{case['id']}", json=fields) as response:
+        assert response.status == 200, await response.text()
+
+
+@pytest.fixture
+async def replicas(make_client):
+    """Two replicas of the service on one database."""
+    return await make_client(), await make_client()
+
+
+@both_databases
+async def test_unchanged_case_is_encoded_once(client):
+    case = await open_case(client)
+    first = await read_case(client, case)
+    assert [await read_case(client, case), await read_case(client, case)] == [first, first]
+    assert events(client) == (2, 1)
+
+
+async def test_cache_of_no_bytes_keeps_nothing(make_client):
+    client = await make_client(SUPPORT_CASE_CACHE_BYTES="0")
+    case = await open_case(client)
+    assert await read_case(client, case) == await read_case(client, case)
+    assert events(client) == (0, 2)
+
+
+@both_databases
+async def test_every_change_is_seen_by_another_replica(replicas):
+    """Messages, fields, status, files and their visibility."""
+    writer, reader = replicas
+    case = await open_case(writer)
+    seen = [await read_case(reader, case)]
+
+    async def expect_change(what):
+        found = await read_case(reader, case)
+        assert found != seen[-1], what
+        assert found == await read_case(writer, case)
+        seen.append(found)
+        return found
+
+    await add_message(writer, case)
+    await expect_change("message")
+    await change(writer, case, subject="Another parcel")
+    await expect_change("subject")
+    file = await upload(writer, case)
+    await expect_change("file")
+    await add_message(writer, case, attachmentUri=file["uri"], visibility="internal")
+    assert (await expect_change("visibility"))["attachments"][0]["visibility"] == "internal"
+    async with writer.delete(f"/support/cases/{case['id']}/attachments/{file['id']}") as response:
+        assert response.status == 204
+    assert (await expect_change("deletion"))["attachments"] == []
+    async with writer.post(f"/support/cases/{case['id']}/close") as response:
+        assert response.status == 200
+    await expect_change("status")
+
+
+@both_databases
+async def test_read_after_an_acknowledged_write_shows_it(replicas):
+    """While both replicas write and read, each writer finds its own message at the other replica."""
+    case = await open_case(replicas[0])
+
+    async def write_and_read(number):
+        for turn in range(5):
+            writer, reader = replicas[number % 2], replicas[(number + turn) % 2]
+            message = await add_message(writer, case, f"{number}, {turn}")
+            assert message["id"] in [each["id"] for each in (await read_case(reader, case))["messages"]]
+
+    await asyncio.gather(*map(write_and_read, range(6)))
+    found = [await read_case(each, case) for each in replicas]
+    assert found[0] == found[1]
+    assert len(found[0]["messages"]) == 30
+
+
+@both_databases
+async def test_long_case_is_encoded_once_for_concurrent_readers(client):
+    """It is read off the event loop; with its timeline it has every message, too."""
+    case = await open_case(client, context=[{"type": "note", "timestamp": "2020-01-01T00:00:00Z"}])
+    sent = [await add_message(client, case, TEXT) for _ in range(MAX_INLINE_BYTES // len(TEXT) + 1)]
+    answers = await asyncio.gather(*(read_case(client, case) for _ in range(8)))
+    assert [answer["messages"] for answer in answers] == [sent] * 8
+    assert events(client) == (7, 1)
+    details = await asyncio.gather(*(read_detail(client, case) for _ in range(4)))
+    types = ["note", *["conversation"] * len(sent)]
+    assert [[entry["type"] for entry in each["timeline"]] for each in details] == [types] * 4
+    assert events(client) == (11, 1)
+
+
+async def test_kept_cases_need_no_more_memory_than_allowed(make_client):
+    """The cases that were read last are kept; a case that needs more memory than allowed is not."""
+    client = await make_client(SUPPORT_CASE_CACHE_BYTES="100000")
+    documents: CaseDocuments = client.app[SERVICES].documents
+    first, second = [await open_case(client, description=TEXT) for _ in range(2)]
+    for case in (first, second, second):
+        await read_case(client, case)
+    assert documents.kept_bytes < 100_000
+    assert events(client) == (1, 2)
+    await read_detail(client, first)
+    await add_message(client, first, TEXT)
+    await read_case(client, first)
+    await read_case(client, first)
+    assert events(client) == (1, 5)
+    assert documents.kept_bytes < 100_000
