@@ -108,14 +108,20 @@ class CaseDocuments:
             return await self._read_long_case(principal, view, case_id)
         return stored, self._keep(view, case_id, self._encode(view, case_id, stored))
 
-    async def read_timeline(
-        self, principal: Principal, view: View, case_id: str, *, refresh: bool = False
-    ) -> tuple[StoredCase, bytes]:
-        """Return a case, and its JSON with its timeline in a view. Raises NotFound.
+    async def add_timeline(
+        self,
+        principal: Principal,
+        view: View,
+        case_id: str,
+        stored: StoredCase,
+        document: CaseDocument,
+        *,
+        refresh: bool = False,
+    ) -> bytes:
+        """Return the JSON of a case that was read, with its timeline.
 
         Entries of the services come from the cache or are fetched; `refresh` bypasses the cache.
         """
-        stored, document = await self.read(principal, view, case_id)
         history = document.history or await self._add_history(view, case_id, document)
         collected = await self._timeline.collect(
             principal, case_id, history.wanted, epoch=stored.timeline_epoch, refresh=refresh
@@ -124,7 +130,7 @@ class CaseDocuments:
         timeline = b",".join(merge.merge(history.context, entries, history.messages_and_files))
         sources = pydantic_core.to_json(collected.sources)
         head = memoryview(document.body)[: -len(NO_TIMELINE)]
-        return stored, b"".join((head, b',"timeline":[', timeline, b'],"timelineSources":', sources, b"}"))
+        return b"".join((head, b',"timeline":[', timeline, b'],"timelineSources":', sources, b"}"))
 
     async def _read_long_case(self, principal: Principal, view: View, case_id: str) -> tuple[StoredCase, CaseDocument]:
         """Read and encode a long case off the event loop, unless another request has done so meanwhile."""

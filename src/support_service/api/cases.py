@@ -64,10 +64,12 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     `includeTimeline=true` adds entries of the order, payment and fulfillment services, from the cache or from a new
     call; `timelineSources` reports the freshness of each part. If a service is down, only its entries are missing.
     """
+    principal, view, documents = call.principal, call.view, call.services.documents
+    case, document = await documents.read(principal, view, case_id)
     if query.include_timeline:
-        case, body = await call.services.documents.read_timeline(call.principal, call.view, case_id)
+        call.services.admission.check_debt(principal.name, len(document.body))
+        body = await documents.add_timeline(principal, view, case_id, case, document)
         return Reply(body, live_etag_header(call, case))
-    case, document = await call.services.documents.read(call.principal, call.view, case_id)
     etag = etag_header(call, case)
     return Reply(None, etag, 304) if is_known(etag, known) else Reply(document.body, etag)
 

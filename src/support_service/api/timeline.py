@@ -14,7 +14,9 @@ async def refresh_timeline(call: Call, case_id: str) -> Reply[bytes]:
     Calls every service that the context refers to; if one fails, its last known answer is used.
     Nothing is changed, so an `Idempotency-Key` is ignored: a repeat collects the timeline again.
     """
-    case, body = await call.services.documents.read_timeline(call.principal, call.view, case_id, refresh=True)
+    principal, view, documents = call.principal, call.view, call.services.documents
+    case, document = await documents.read(principal, view, case_id)
+    body = await documents.add_timeline(principal, view, case_id, case, document, refresh=True)
     return Reply(body, live_etag_header(call, case))
 
 

@@ -15,7 +15,7 @@ from support_service.http.security import HSTS_HEADER, HSTS_VALUE, BrowserPolicy
 from support_service.http.unread_answers import STREAM_BYTES, AnsweredConnection, UnreadAnswers
 from support_service.limits.addresses import TrustedProxies, rate_limit_address
 from support_service.limits.overload import LoadShedder
-from support_service.limits.rates import RateLimiter
+from support_service.limits.rates import RateLimiter, RateLimitState
 from support_service.telemetry.http import UNMEASURED_PATHS
 
 MAX_QUERY_BYTES = 4096  # bytes; the longest query that the API needs is a tenth of this
@@ -25,6 +25,7 @@ SMALL_ANSWER_BYTES = (
 )  # an answer that is not larger is sent even if the caller has reached its bound meanwhile
 SINGLE_HEADERS = tuple(istr(name) for name in ("Content-Encoding", "Content-Type", "If-Range", "Origin", "Range"))
 FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
+ANSWER_BYTES = 256 * 1024  # bytes of an answer that a request includes, and that each further request pays for
 RATE_LIMIT_HEADER, RATE_LIMIT_POLICY_HEADER = istr("RateLimit"), istr("RateLimit-Policy")
 
 
@@ -81,6 +82,22 @@ class Admission:
         if principal != ANONYMOUS.name:  # shared by all clients of a service without authentication
             request[CALLERS] += (f"principal {principal}",)
             self._check_unread(request)
+
+    def charge_answer(self, request: web.Request, principal: str, size: int) -> None:
+        """Count an answer of `size` bytes like one request for each `ANSWER_BYTES` beyond the first.
+
+        Raises RateLimited, instead of sending the answer, if the principal owes requests for earlier answers.
+        """
+        if self.by_principal is not None and size > ANSWER_BYTES:
+            limit_state = self.by_principal.consume_more(principal, (size - 1) // ANSWER_BYTES)
+            self._report_rate(request, self.by_principal, limit_state)
+
+    def check_debt(self, principal: str, size: int) -> None:
+        """Raise RateLimited if an answer of more than `size` bytes would be refused; spares the work for it."""
+        if self.by_principal is not None and size > ANSWER_BYTES:
+            limit_state = self.by_principal.consume_more(principal, 0)
+            if not limit_state.admitted:
+                raise self._refusal(self.by_principal, limit_state)
 
     def client_address(self, request: web.BaseRequest) -> str:
         """Return the client's address, resolved through the trusted proxies."""
@@ -141,20 +158,27 @@ class Admission:
             raise
 
     def _count_request(self, request: web.Request, limiter: RateLimiter, key: str) -> None:
-        limit_state = limiter.consume(key)
+        self._report_rate(request, limiter, limiter.consume(key))
+
+    def _report_rate(self, request: web.Request, limiter: RateLimiter, limit_state: RateLimitState) -> None:
+        """Set the headers that tell the state of a limit. Raises RateLimited if it does not admit the request."""
         policy, state = limiter.policy, f'"{limiter.name}";r={limit_state.remaining};t={ceil(limit_state.full_in)}'
         if limiter is self.by_principal and self.by_address is not None:  # the address is charged first
-            address_policy, address_state = request[RATE_LIMIT_HEADERS]
+            address_policy, address_state = (each.partition(", ")[0] for each in request[RATE_LIMIT_HEADERS])
             policy, state = f"{address_policy}, {policy}", f"{address_state}, {state}"
         request[RATE_LIMIT_HEADERS] = (policy, state)
         if not limit_state.admitted:
-            self.rejections.add(1, {"reason": limiter.name})
-            rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
-            raise RateLimited(
-                "rate_limited",
-                f"The limit of {rate} for one {limiter.name} is exceeded; retry after the time in Retry-After.",
-                max(1, ceil(limit_state.retry_after)),
-            )
+            raise self._refusal(limiter, limit_state)
+
+    def _refusal(self, limiter: RateLimiter, limit_state: RateLimitState) -> RateLimited:
+        """Count a request that a limiter refuses, and return its error."""
+        self.rejections.add(1, {"reason": limiter.name})
+        rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
+        return RateLimited(
+            "rate_limited",
+            f"The limit of {rate} for one {limiter.name} is exceeded; retry after the time in Retry-After.",
+            max(1, ceil(limit_state.retry_after)),
+        )
 
     def _is_https(self, request: web.BaseRequest) -> bool:
         """Return True if a trusted proxy reports HTTPS. The last value counts, because the nearest proxy wrote it."""

@@ -87,7 +87,8 @@ class LimitSettings(SettingsSection):
     rate: RequestRate | None = Field(
         None,
         alias="SUPPORT_RATE_LIMIT",
-        description="Requests of one principal. Unset: `100/s`, or unlimited with `SUPPORT_AUTH=open`.",
+        description="Requests of one principal; a long answer costs one for each 256 KiB. Unset: `100/s`, or unlimited "
+        "with `SUPPORT_AUTH=open`.",
     )
     address_rate: RequestRate | None = Field(
         None,

@@ -9,7 +9,8 @@ from support_service.http.component import ADMISSION, READINESS
 from support_service.limits.overload import LATE_CHECKS_BEFORE_SHEDDING
 from support_service.telemetry.component import TelemetryTimings
 from tests.app.api.test_uploads import PART, send_open, write_chunk
-from tests.support.calls import eventually, expect_problem, open_case
+from tests.conftest import both_databases
+from tests.support.calls import add_message, eventually, expect_problem, open_case
 from tests.support.scrape import Scrape
 from tests.support.timings import patient_timings
 
@@ -48,6 +49,30 @@ async def test_a_rate_of_a_caller(make_client):
     assert Scrape(client.app).nonzero(TURNED_AWAY) == {"principal": 1}
     async with client.get("/livez") as response:
         assert response.status == 200
+
+
+@both_databases
+@pytest.mark.parametrize(("query", "left", "admitted"), [("", 14, 4), ("?includeTimeline=true", 9, 2)])
+@pytest.mark.parametrize("concurrent", [False, True])
+async def test_a_long_answer_costs_as_much_as_several_requests(make_client, query, left, admitted, concurrent):
+    """Of ten reads only those are admitted that the caller's rate allows, one after another or at once."""
+    client = await make_client(SUPPORT_RATE_LIMIT="40/h")
+    client.app[ADMISSION].by_principal.clock = lambda: 1000.0
+    case = await open_case(client)
+    for _ in range(20):
+        await add_message(client, case, "x" * 60_000)
+    path = f"/support/cases/{case['id']}{query}"  # 1.2 MB, with the timeline 2.4 MB; 19 requests are left
+    if concurrent:
+        responses = await asyncio.gather(*(client.get(path) for _ in range(10)))
+        assert 1 <= [response.status for response in responses].count(200) <= admitted
+    else:
+        responses = [await client.get(path) for _ in range(10)]
+        assert [response.status for response in responses] == [200] * admitted + [429] * (10 - admitted)
+        assert responses[0].headers["RateLimit"] == f'"principal";r={left};t={90 * (40 - left)}'
+    for response in responses:
+        if response.status != 200:
+            await expect_problem(response, 429, "rate_limited")
+    await expect_problem(await client.get("/support/cases"), 429, "rate_limited")
 
 
 async def test_no_rate_on_loopback(client):

@@ -53,6 +53,24 @@ def test_a_refused_request_costs_nothing(clock):
     assert limiter.consume("a").admitted
 
 
+def test_an_answer_may_cost_more_than_the_bucket_holds(clock):
+    """The key then owes the difference: it gets no further answer, and no request, until the bucket has refilled."""
+    limiter = RateLimiter("principal", Rate(10, 10), clock)
+    limiter.start_recording()
+    assert limiter.consume("a").admitted
+    assert limiter.consume_more("a", 3).remaining == 6
+    assert limiter.consume_more("a", 29).remaining == 0
+    refused = limiter.consume_more("a", 1)
+    assert (refused.admitted, refused.retry_after) == (False, pytest.approx(24))
+    assert not limiter.consume("a").admitted
+    assert limiter.pop_consumed(10) == {"a": 33}  # what was refused costs nothing
+    assert limiter.consume_more("b", 1).admitted
+    clock.now += 23.5
+    assert not limiter.consume("a").admitted
+    clock.now += 0.5
+    assert limiter.consume("a").admitted
+
+
 @given(
     requests=st.integers(1, 50),
     seconds=st.sampled_from([1, 60, 3600]),

@@ -78,7 +78,10 @@ def compile_route(route: Route) -> Handler:
         call = Call(principal, scope, services, request[REQUEST_ID], authorization=authorization)
         if takes_key and IDEMPOTENCY_KEY in request.headers:
             return await respond_once(request, call, route, respond)
-        return await respond(request, call)
+        response = await respond(request, call)
+        if not is_write and isinstance(response, web.Response) and isinstance(response.body, bytes):
+            services.admission.charge_answer(request, principal.name, len(response.body))
+        return response
 
     return serve
 
