@@ -144,6 +144,16 @@ class CaseDocuments:
             document = await asyncio.to_thread(self._encode, view, case_id, stored)
         return stored, self._keep(view, case_id, document)
 
+    async def read_page(
+        self, principal: Principal, view: View, case_id: str, after: str | None, limit: int
+    ) -> tuple[StoredCase, bytes]:
+        """Return a case, and its JSON with at most `limit` messages: the first ones, or those after a message.
+
+        Raises NotFound, and ValidationFailed for the id of a message that is not in the case.
+        """
+        stored = await self._cases.read_case_page(principal, case_id, after, limit)
+        return stored, self._encode(view, case_id, stored).body
+
     def _keep(self, view: View, case_id: str, document: CaseDocument) -> CaseDocument:
         self._instruments.case_cache_events.add(1, MISS)
         if document.size <= self._max_bytes:

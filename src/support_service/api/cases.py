@@ -1,8 +1,9 @@
 """Cases: open, list, read, change, delete."""
 
 from datetime import datetime
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from support_service.api.case_presenter import add_own_timeline
 from support_service.api.routing.call import Call, Reply
@@ -11,8 +12,9 @@ from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_P
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.attachments.model import StoredAttachment
 from support_service.cases.model.case import ApiModel, Case, CasePage, CaseSummary
-from support_service.cases.model.requests import CaseChange, CaseQuery, NewCase
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, CaseChange, CaseQuery, NewCase
 from support_service.cases.policy import permission_missing
+from support_service.core.ids import LENGTH
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.logs import LOG_CASE_ID
@@ -26,9 +28,28 @@ WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
 
 
 class CaseDetailQuery(ApiModel):
-    """The query of a case: whether to collect its timeline."""
+    """The query of a case: whether to collect its timeline, or which part of the conversation to return."""
 
     include_timeline: bool = Field(default=False, description="collect the timeline, live or from the cache")
+    messages_after: Annotated[str, Field(max_length=LENGTH)] | None = Field(
+        None, description="only messages after the one with this id; not with `includeTimeline`"
+    )
+    messages_limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] | None = Field(
+        None,
+        description=f"maximum number of messages, {DEFAULT_PAGE_SIZE} if only `messagesAfter` is given; "
+        "without both, all messages are returned; not with `includeTimeline`",
+    )
+
+    @property
+    def is_page(self) -> bool:
+        """Return whether a part of the conversation is asked for."""
+        return self.messages_after is not None or self.messages_limit is not None
+
+    @model_validator(mode="after")
+    def _expect_one_kind(self) -> Self:
+        if self.include_timeline and self.is_page:
+            raise ValueError("includeTimeline returns the whole conversation, without messagesAfter and messagesLimit")
+        return self
 
 
 async def open_case(call: Call, body: NewCase) -> Reply[Case]:
@@ -63,8 +84,16 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
 
     `includeTimeline=true` adds entries of the order, payment and fulfillment services, from the cache or from a new
     call; `timelineSources` reports the freshness of each part. If a service is down, only its entries are missing.
+
+    Read a long conversation in parts: `messagesLimit` bounds the messages, and while `moreMessages` is true, the id of
+    the last message as `messagesAfter` requests the next part.
     """
     principal, view, documents = call.principal, call.view, call.services.documents
+    if query.is_page:
+        limit = query.messages_limit or DEFAULT_PAGE_SIZE
+        case, page = await documents.read_page(principal, view, case_id, query.messages_after, limit)
+        etag = etag_header(call, case)
+        return Reply(None, etag, 304) if is_known(etag, known) else Reply(page, etag)
     case, document = await documents.read(principal, view, case_id)
     if query.include_timeline:
         call.services.admission.check_debt(principal.name, len(document.body))

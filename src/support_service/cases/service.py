@@ -22,7 +22,7 @@ from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CHANNELS, SYNTHETIC
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, case_not_found
+from support_service.core.errors import Conflict, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.database import ContendedRow, Database
@@ -89,6 +89,20 @@ class CaseService:
         public_only = not principal.may_see_visibility("internal")
         stored = await case_reading.read_any_size(self._database, case_id, public_only=public_only)
         return _expect_visible(principal, case_id, stored)
+
+    async def read_case_page(self, principal: Principal, case_id: str, after: str | None, limit: int) -> StoredCase:
+        """Return a case with the JSON of at most `limit` messages: the first ones, or those after a message.
+
+        Raises NotFound, and ValidationFailed if the message is not one that the principal may read.
+        """
+        public_only = not principal.may_see_visibility("internal")
+        if not is_valid_id(case_id):
+            raise case_not_found(case_id)
+        found = await case_reading.read_page(self._database, case_id, after, limit, public_only=public_only)
+        stored = _expect_visible(principal, case_id, found)
+        if stored.messages is None:
+            raise ValidationFailed("invalid_request", "`messagesAfter` is not the id of a message of this case.")
+        return stored
 
     async def get_case(self, principal: Principal, case_id: str) -> Case:
         """Return the model of a case, with what the principal may read. Raises NotFound."""

@@ -563,3 +563,21 @@ async def test_case_that_was_read_by_others_stays_within_scope(principals, own_c
     await principals.read_json("supervisor", "PATCH", path, json=given_away)
     await expect_problem(await principals.request("agent", "GET", path), 404, "case_not_found")
     assert (await principals.read_json("other-agent", "GET", path))["team"] == "billing"
+
+
+@both_databases
+async def test_parts_of_a_conversation_have_no_internal_notes_for_customers(principals, own_case):
+    """Neither as a message, nor as a sign that more follow, nor as a start."""
+    case, _ = own_case
+    path = f"/support/cases/{case}?messagesLimit=1"
+    part = await principals.read_json("customer", "GET", path)
+    assert ([each["visibility"] for each in part["messages"]], part["moreMessages"]) == (["public"], False)
+    first = await principals.read_json("supervisor", "GET", path)
+    assert first["moreMessages"]
+    note = f"{path}&messagesAfter={first['messages'][0]['id']}"
+    (internal,) = (await principals.read_json("supervisor", "GET", note))["messages"]
+    assert (await principals.read_json("analyst", "GET", note))["messages"][0]["message"] == "[masked]"
+    start = f"{path}&messagesAfter={internal['id']}"
+    await expect_problem(await principals.request("customer", "GET", start), 422, "invalid_request")
+    for unseen in (path, start, note):
+        await expect_problem(await principals.request("other-customer", "GET", unseen), 404, "case_not_found")

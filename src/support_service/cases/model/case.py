@@ -102,6 +102,7 @@ class Case(CaseSummary):
     model_config = example_config(examples.CASE)
 
     messages: list[Message] = Field(description="the conversation, oldest first")
+    more_messages: bool = Field(default=False, description="messages follow; only if `messagesLimit` asked for a part")
     timeline: list[Json] = Field(
         default_factory=list,
         description=f"entries by `timestamp`; `type` is {', '.join(f'`{each}`' for each in ENTRY_TYPES)}, "

@@ -68,6 +68,7 @@ ATTACHMENT: Example = {
 }
 CASE: Example = CASE_SUMMARY | {
     "messages": [MESSAGE],
+    "moreMessages": False,
     "timeline": [
         {
             "type": "order",

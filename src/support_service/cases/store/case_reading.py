@@ -30,7 +30,8 @@ _NO_LIMIT = 2**62
 class StoredCase(NamedTuple):
     """A case as it is stored: its version, what decides who may see it, and its JSON in three parts.
 
-    The parts are None if the reader has this version already, or if the conversation is longer than allowed.
+    The parts are None if the reader has this version already, or if the conversation is longer than allowed; the
+    messages also if they were asked for from a message on that the case does not have.
     """
 
     version: int
@@ -41,31 +42,94 @@ class StoredCase(NamedTuple):
     fields: str | None  # an object with the fields of the case
     messages: str | None  # a list, oldest first
     attachments: str | None  # a list, oldest first; without `uri`
+    more_messages: bool = False  # messages follow those that were asked for
+
+
+_VERSION = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
+_FIELDS = {False: FIELDS_JSON, True: PUBLIC_FIELDS_JSON}
+_OWNER = (
+    tickets.c.timeline_epoch,
+    tickets.c.customer_id,
+    tickets.c.assigned_agent_id,
+    tickets.c.team,
+)
 
 
 def _statement(*, public_only: bool) -> sa.Select[Any]:
-    version = PUBLIC_VERSION if public_only else tickets.c.version
     wanted = sa.and_(
-        version != sa.bindparam("known_version"), tickets.c.conversation_bytes <= sa.bindparam("max_bytes")
+        _VERSION[public_only] != sa.bindparam("known_version"),
+        tickets.c.conversation_bytes <= sa.bindparam("max_bytes"),
     )
     parts = {
-        "fields": PUBLIC_FIELDS_JSON if public_only else FIELDS_JSON,
+        "fields": _FIELDS[public_only],
         "messages": MESSAGES_JSON(messages.c.visibility == PUBLIC if public_only else sa.true()),
         "attachments": ATTACHMENTS_JSON(attachments.c.visibility == PUBLIC if public_only else sa.true()),
     }
     return compiled(
         sa.select(
-            version.label("version"),
-            tickets.c.timeline_epoch,
-            tickets.c.customer_id,
-            tickets.c.assigned_agent_id,
-            tickets.c.team,
+            _VERSION[public_only].label("version"),
+            *_OWNER,
             *(sa.case((wanted, part)).label(name) for name, part in parts.items()),
         ).where(tickets.c.id == sa.bindparam("id"))
     )
 
 
 READ = {public_only: _statement(public_only=public_only) for public_only in (False, True)}
+
+
+def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
+    visible = messages.c.visibility == PUBLIC if public_only else sa.true()
+    last = messages.alias("last")
+    after_seq = (
+        sa.select(last.c.seq)
+        .where(
+            last.c.ticket_id == tickets.c.id,
+            last.c.id == sa.bindparam("after"),
+            last.c.visibility == PUBLIC if public_only else sa.true(),
+        )
+        .correlate(tickets)
+        .scalar_subquery()
+    )
+    following = sa.and_(visible, messages.c.seq > after_seq) if after else visible
+    one_more = (
+        sa.select(sa.literal_column("1"))
+        .select_from(messages)
+        .where(messages.c.ticket_id == tickets.c.id, following)
+        .correlate(tickets)
+        .limit(sa.bindparam("one_more"))
+        .subquery()
+    )
+    page = MESSAGES_JSON(following, sa.bindparam("limit"))
+    files = attachments.c.visibility == PUBLIC if public_only else sa.true()
+    return sa.select(
+        _VERSION[public_only].label("version"),
+        *_OWNER,
+        _FIELDS[public_only].label("fields"),
+        (sa.case((after_seq.is_not(None), page)) if after else page).label("messages"),
+        ATTACHMENTS_JSON(files).label("attachments"),
+        (sa.select(sa.func.count()).select_from(one_more).scalar_subquery() > sa.bindparam("limit")).label(
+            "more_messages"
+        ),
+    ).where(tickets.c.id == sa.bindparam("id"))
+
+
+_READ_PAGE = {
+    (public_only, after): _page_statement(public_only=public_only, after=after)
+    for public_only in (False, True)
+    for after in (False, True)
+}
+
+
+async def read_page(
+    reader: Reader, case_id: str, after: str | None, limit: int, *, public_only: bool = False
+) -> StoredCase | None:
+    """Return a case with at most `limit` messages: the first ones, or those after the message with the id `after`.
+
+    Return None for an unknown case. `messages` is None if the case has no message `after`.
+    """
+    bounds = {"id": case_id, "limit": limit, "one_more": limit + 1} | ({"after": after} if after else {})
+    rows = await reader.fetch_all(_READ_PAGE[public_only, after is not None], bounds)
+    return StoredCase(*rows[0]) if rows else None  # type: ignore[misc]  # a row is a tuple
 
 
 async def read(
@@ -75,7 +139,7 @@ async def read(
     row = await reader.fetch_one(
         READ[public_only], {"id": case_id, "known_version": known_version, "max_bytes": MAX_INLINE_BYTES}
     )
-    return StoredCase._make(row) if row else None  # type: ignore[arg-type]  # a row is a tuple
+    return StoredCase(*row) if row else None  # type: ignore[misc]  # a row is a tuple
 
 
 async def read_any_size(reader: Reader, case_id: str, *, public_only: bool = False) -> StoredCase | None:
@@ -83,7 +147,7 @@ async def read_any_size(reader: Reader, case_id: str, *, public_only: bool = Fal
     rows = await reader.fetch_all(
         READ[public_only], {"id": case_id, "known_version": NO_VERSION, "max_bytes": _NO_LIMIT}
     )
-    return StoredCase._make(rows[0]) if rows else None  # type: ignore[arg-type]  # a row is a tuple
+    return StoredCase(*rows[0]) if rows else None  # type: ignore[misc]  # a row is a tuple
 
 
 def to_case(stored: StoredCase) -> Case:
@@ -96,4 +160,5 @@ def to_case(stored: StoredCase) -> Case:
 def join_parts(stored: StoredCase, attachments_json: str) -> str:
     """Return the JSON object of a case, without its closing brace."""
     fields = (stored.fields or "{}").rstrip().removesuffix("}")
-    return f'{fields},"messages":{stored.messages},"attachments":{attachments_json}'
+    more = "true" if stored.more_messages else "false"
+    return f'{fields},"messages":{stored.messages},"moreMessages":{more},"attachments":{attachments_json}'

@@ -20,13 +20,17 @@ def _with_times(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows_of_ticket(
-    table: sa.Table, columns: dict[str, str], condition: sa.ColumnElement[bool]
+    table: sa.Table,
+    columns: dict[str, str],
+    condition: sa.ColumnElement[bool],
+    limit: sa.BindParameter[int] | None = None,
 ) -> sa.ScalarSelect[Any]:
     """Return a subquery for the JSON array, as text, of a case's rows in another table, oldest first."""
     rows = (
         sa.select(*(table.c[column] for column in columns.values()))
         .where(table.c.ticket_id == tickets.c.id, condition)
         .order_by(table.c.seq)
+        .limit(limit)
         .correlate(tickets)
         .subquery()
     )

@@ -1,0 +1,60 @@
+"""A conversation that is read in parts."""
+
+import pytest
+
+from tests.conftest import both_databases
+from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
+
+
+async def pages(client, case, limit):
+    """Read a case in parts; return the messages of each part."""
+    found, query = [], {"messagesLimit": str(limit)}
+    while True:
+        part = await read_case(client, case, **query)
+        found.append(part["messages"])
+        if not part["moreMessages"]:
+            return found
+        query["messagesAfter"] = part["messages"][-1]["id"]
+
+
+@both_databases
+async def test_parts_together_are_the_conversation(client):
+    """Each part is as long as asked for, except the last; everything but the messages is as in the whole case."""
+    case = await open_case(client)
+    await upload(client, case)
+    sent = [await add_message(client, case, str(number)) for number in range(6)]
+    assert await pages(client, case, 4) == [sent[:4], sent[4:]]
+    assert await pages(client, case, 3) == [sent[:3], sent[3:]]
+    assert await pages(client, case, 200) == [sent]
+    whole = await read_case(client, case)
+    part = await read_case(client, case, messagesAfter=sent[0]["id"], messagesLimit="1")
+    assert part == whole | {"messages": [sent[1]], "moreMessages": True}
+    assert (whole["messages"], whole["moreMessages"]) == (sent, False)
+    rest = await read_case(client, case, messagesAfter=sent[-1]["id"])
+    assert (rest["messages"], rest["moreMessages"]) == ([], False)
+
+
+@both_databases
+async def test_message_of_another_case_is_no_start(client):
+    case, other = await open_case(client), await open_case(client)
+    message = await add_message(client, other)
+    path = f"/support/cases/{case['id']}"
+    for after in (message["id"], "nobody"):
+        await expect_problem(await client.get(path, params={"messagesAfter": after}), 422, "invalid_request")
+
+
+@pytest.mark.parametrize("part", [{"messagesAfter": "m-1"}, {"messagesLimit": "1"}])
+async def test_timeline_is_not_read_in_parts(client, part):
+    case = await open_case(client)
+    query = {"includeTimeline": "true"} | part
+    response = await client.get(f"/support/cases/{case['id']}", params=query)
+    await expect_problem(response, 422, "invalid_request")
+
+
+async def test_part_that_is_unchanged_is_not_sent_again(client):
+    case = await open_case(client)
+    path = f"/support/cases/{case['id']}?messagesLimit=1"
+    async with client.get(path) as response:
+        etag = response.headers["ETag"]
+    async with client.get(path, headers={"If-None-Match": etag}) as response:
+        assert response.status == 304
