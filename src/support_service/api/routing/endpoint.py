@@ -79,7 +79,7 @@ def compile_route(route: Route) -> Handler:
         if takes_key and IDEMPOTENCY_KEY in request.headers:
             return await respond_once(request, call, route, respond)
         response = await respond(request, call)
-        if not is_write and isinstance(response, web.Response) and isinstance(response.body, bytes):
+        if not takes_key and isinstance(response, web.Response) and isinstance(response.body, bytes):
             services.admission.charge_answer(request, principal.name, len(response.body))
         return response
 
