@@ -189,8 +189,8 @@ async def test_what_a_commit_may_have_kept_is_not_deleted(disks, monkeypatch):
     class Lost:
         """A transaction whose commit's answer does not come."""
 
-        def __init__(self):
-            self._real = transaction()
+        def __init__(self, *rows):
+            self._real = transaction(*rows)
 
         async def __aenter__(self):
             return await self._real.__aenter__()
