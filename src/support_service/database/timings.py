@@ -21,7 +21,7 @@ class PostgresTimings:
     statement_timeout: float = 15.0
     lock_timeout: float = 2.0  # shorter than `pool_timeout`: who waits for a lock frees its connection before that
     close_timeout: float = 2.0  # for connections to close gracefully
-    max_waiting: int = 32  # transactions that may wait for their turn to change one contended row
+    max_waiting: int = 128  # transactions that may wait for their turn to change one contended row
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -12,11 +13,12 @@ from support_service.core.errors import Unavailable
 from support_service.database import DatabaseTimings
 from support_service.database.timings import PostgresTimings
 from tests.support.calls import open_case, read_case, upload
-from tests.support.timings import PATIENT_DATABASE, patient_timings
+from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
-WRITERS = 100
+WRITERS = 90
+FEW_WAITING = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, max_waiting=30))
 LONG = 60.0
 
 
@@ -52,8 +54,9 @@ def message(client, case):
 
 
 async def test_writers_of_one_locked_case_stop_nothing_else(make_client, locked):
-    """While a case is locked and 100 writers come for it, other cases are read and changed, and readiness is on."""
-    client = await make_client(timings=patient_timings(api=ApiTimings(ping_timeout=LONG)))
+    """While a case is locked and many writers come for it, other cases are read and changed, and readiness is on."""
+    timings = patient_timings(api=ApiTimings(ping_timeout=LONG), database=FEW_WAITING)
+    client = await make_client(timings=timings)
     case, other = await open_case(client), await open_case(client)
     async with locked("SELECT 1 FROM tickets WHERE id = :id FOR UPDATE", id=case["id"]):
         writers = [asyncio.create_task(statuses([message(client, case)])) for _ in range(WRITERS)]

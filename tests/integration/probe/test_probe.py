@@ -129,12 +129,14 @@ async def test_unreachable_service_is_not_run(tmp_path):
     assert "127.0.0.1" in report["reason"]
 
 
-@pytest.mark.parametrize("base_url", ["x", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999", "http://a..b"])
-async def test_invalid_base_url_is_not_run(tmp_path, base_url):
-    """With an invalid base URL the check could not run: exit status 3, with the reason."""
-    status, report, _ = await run_probe(base_url, tmp_path)
-    assert (status, report["verdict"]) == (3, "not run")
-    assert report["reason"]
+@pytest.mark.parametrize("base_url", ["ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999", "http://a..b"])
+async def test_invalid_base_url_is_a_usage_error(tmp_path, base_url):
+    """The check could not run: exit status 3, with a message that names the option and no report."""
+    async with running("probe", "--base-url", base_url, cwd=tmp_path) as process:
+        status, out, errors = await process.wait_for_exit(COMMAND_TIMEOUT)
+    assert (status, out) == (3, "")
+    assert "--base-url" in errors
+    assert "Traceback" not in errors
 
 
 async def test_response_of_another_shape_is_wrong(tmp_path):

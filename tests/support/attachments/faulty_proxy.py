@@ -1,5 +1,7 @@
 """An HTTP proxy in front of an S3 server, which changes requests and responses as a test says."""
 
+import io
+
 import aiohttp
 from aiohttp import web
 
@@ -43,7 +45,7 @@ class FaultyProxy:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_HEADERS}
         sent = self.send(request.method, body)
         async with self._session.request(
-            request.method, self._target + request.raw_path, data=sent, headers=headers
+            request.method, self._target + request.raw_path, data=io.BytesIO(sent), headers=headers
         ) as response:
             data = await response.read()
             headers = {name: value for name, value in response.headers.items() if name.lower() not in HOP_HEADERS}

@@ -232,5 +232,5 @@ def _is_busy(failure: Exception) -> bool:
 
 def _unavailable(failure: Exception) -> Unavailable:
     """Return the error without SQLite's text, which a client would see; the log gets the name of SQLite's error."""
-    log.warning("SQLite failed: %s", getattr(_original(failure), "sqlite_errorname", type(failure).__name__))
+    log.info("SQLite failed: %s", getattr(_original(failure), "sqlite_errorname", type(failure).__name__))
     return Unavailable("database_unavailable", "The database can't answer now; try again")
