@@ -64,7 +64,10 @@ JSON_VALUE = JsonValue()
 
 
 class json_object(FunctionElement[str]):  # noqa: N801 - reads as the SQL function that it is
-    """A JSON object as text; the arguments are alternating names and values. Times end in `Z`."""
+    """A JSON object as text; the arguments are alternating names and values.
+
+    A `UtcDateTime` becomes ISO 8601 in UTC with microseconds, such as `2026-05-12T08:30:00.125000Z`.
+    """
 
     name = "json_object"
     type = sa.Text()
@@ -76,14 +79,6 @@ class json_rows(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function
 
     name = "json_rows"
     type = sa.JSON()
-    inherit_cache = True
-
-
-class json_time(FunctionElement[str]):  # noqa: N801 - reads as the SQL function that it is
-    """A `UtcDateTime` as clients get it: ISO 8601 in UTC with microseconds, such as `2026-05-12T08:30:00.125000Z`."""
-
-    name = "json_time"
-    type = sa.Text()
     inherit_cache = True
 
 
@@ -184,17 +179,6 @@ def _(element: json_rows, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(json_rows, "postgresql")
 def _(element: json_rows, compiler: SQLCompiler, **kw: Any) -> str:
     return f"coalesce(json_agg({compiler.process(element.clauses, **kw)}), '[]'::json)"
-
-
-@compiles(json_time, "sqlite")
-def _(element: json_time, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"substr({compiler.process(element.clauses, **kw)}, 1, 26) || 'Z'"
-
-
-@compiles(json_time, "postgresql")
-def _(element: json_time, compiler: SQLCompiler, **kw: Any) -> str:
-    moment = compiler.process(element.clauses, **kw)
-    return f"to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
 
 @compiles(octets, "sqlite")

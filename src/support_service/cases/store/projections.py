@@ -5,18 +5,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.database.dialect import UtcDateTime, json_rows, json_time
+from support_service.database.dialect import json_rows
 from support_service.database.json_projections import CASE_COLUMNS, json_object_of, json_text
 from support_service.database.tables import attachments, messages, tickets
 
 PUBLIC: sa.ColumnClause[str] = sa.literal_column("'public'")
-
-
-def _with_times(columns: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns with their times in the form that clients get."""
-    return {
-        name: json_time(column) if isinstance(column.type, UtcDateTime) else column for name, column in columns.items()
-    }
 
 
 def _rows_of_ticket(
@@ -34,8 +27,8 @@ def _rows_of_ticket(
         .correlate(tickets)
         .subquery()
     )
-    found = _with_times({name: rows.c[column] for name, column in columns.items()})
-    return sa.select(sa.cast(json_rows(json_object_of(found)), sa.Text)).scalar_subquery()
+    members = {name: rows.c[column] for name, column in columns.items()}
+    return sa.select(sa.cast(json_rows(json_object_of(members)), sa.Text)).scalar_subquery()
 
 
 # What customers see: internal notes and files change neither the time nor the version.
@@ -43,7 +36,7 @@ _PUBLIC_COLUMNS = CASE_COLUMNS | {"updatedAt": tickets.c.updated_at}
 PUBLIC_VERSION = tickets.c.version - tickets.c.internal_changes
 CASE_SUMMARY_JSON = json_text(CASE_COLUMNS | {"version": tickets.c.version})
 PUBLIC_CASE_SUMMARY_JSON = json_text(_PUBLIC_COLUMNS | {"version": PUBLIC_VERSION})
-FIELDS_JSON, PUBLIC_FIELDS_JSON = json_text(_with_times(CASE_COLUMNS)), json_text(_with_times(_PUBLIC_COLUMNS))
+FIELDS_JSON, PUBLIC_FIELDS_JSON = json_text(CASE_COLUMNS), json_text(_PUBLIC_COLUMNS)
 MESSAGES_JSON = partial(
     _rows_of_ticket,
     messages,
