@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -151,7 +152,8 @@ class AttachmentService:
         except BaseException as failure:
             # A failed commit may have succeeded, and then a row names the file; a lost claim prevents the commit.
             if not committing or isinstance(failure, Conflict):
-                await self._storage.delete(stored.key)
+                with suppress(Unavailable):  # then the sweep deletes the file, and the caller learns of `failure`
+                    await self._storage.delete(stored.key)
             raise
         self.backlog.update(attachment.storage, totals)
         if channel != SYNTHETIC:

@@ -12,7 +12,7 @@ from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import SYSTEM
-from support_service.core.errors import Conflict, NotFound, RequestTooLarge
+from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.calls import stored_files
@@ -77,6 +77,35 @@ async def test_what_is_refused_leaves_nothing(service, database, case_id, tmp_pa
         await service.add(SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(*chunks))
     assert stored_files(tmp_path / "files") == []
     assert await ledger.totals(database, "local") == FileTotals(files=0, bytes=0)
+
+
+class UndeletableFiles(LocalAttachmentStorage):
+    """A storage that fails before it deletes a file."""
+
+    async def delete(self, key):
+        raise Unavailable("storage_unavailable", f"{key} can't be deleted")
+
+
+async def cancelled():
+    """Be cancelled, as an upload at the shutdown is."""
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("case", "before_commit", "error"), [("other", None, NotFound), (None, cancelled, asyncio.CancelledError)]
+)
+async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(
+    database, instruments, case_id, tmp_path, case, before_commit, error
+):
+    """The caller learns why its file is refused, and a cancellation stays one; the sweep deletes the file."""
+    storage = UndeletableFiles(tmp_path / "files")
+    await storage.open()
+    service = AttachmentService(database, {"local": storage}, instruments, UploadLimits(100))
+    with pytest.raises(error):
+        await service.add(
+            SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(b"x"), before_commit=before_commit
+        )
+    assert len(stored_files(tmp_path / "files")) == 1
 
 
 async def test_a_case_that_is_full(service, database, instruments, case_id, tmp_path):
