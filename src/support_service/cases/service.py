@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from support_service.audit import log as audit
 from support_service.cases import changes
@@ -72,43 +73,21 @@ class CaseService:
 
         The JSON is left out if the case is at `known_version`, and if it is long; see `read_long_case`.
         """
-        stored = (
-            await case_reading.read(
-                self._database,
-                case_id,
-                public_only=not principal.may_see_visibility("internal"),
-                known_version=known_version,
-            )
-            if is_valid_id(case_id)
-            else None
-        )
-        return _expect_visible(principal, case_id, stored)
+        return await self._read(principal, case_id, partial(case_reading.read, known_version=known_version))
 
     async def read_long_case(self, principal: Principal, case_id: str) -> StoredCase:
-        """Return a case with its JSON, however long that is, without blocking the event loop. Raises NotFound."""
-        public_only = not principal.may_see_visibility("internal")
-        stored = await case_reading.read_any_size(self._database, case_id, public_only=public_only)
-        return _expect_visible(principal, case_id, stored)
+        """Return a case with its JSON of any length, without blocking the event loop. Raises NotFound."""
+        return await self._read(principal, case_id, case_reading.read_any_size)
 
     async def read_case_page(self, principal: Principal, case_id: str, after: str | None, limit: int) -> StoredCase:
         """Return a case with the JSON of at most `limit` messages: the first ones, or those after a message.
 
         Raises NotFound, and ValidationFailed if the message is not one that the principal may read.
         """
-        public_only = not principal.may_see_visibility("internal")
-        if not is_valid_id(case_id):
-            raise case_not_found(case_id)
-        found = await case_reading.read_page(self._database, case_id, after, limit, public_only=public_only)
-        stored = _expect_visible(principal, case_id, found)
+        stored = await self._read(principal, case_id, partial(case_reading.read_page, after=after, limit=limit))
         if stored.messages is None:
             raise ValidationFailed("invalid_request", "`messagesAfter` is not the id of a message of this case.")
         return stored
-
-    async def get_case(self, principal: Principal, case_id: str) -> Case:
-        """Return the model of a case, with what the principal may read. Raises NotFound."""
-        if not is_valid_id(case_id):
-            raise case_not_found(case_id)
-        return case_reading.to_case(await self.read_long_case(principal, case_id))
 
     async def list_cases(self, principal: Principal, query: CaseQuery) -> CasePage:
         """Return a page of the matching cases that the principal may see, newest first.
@@ -229,6 +208,15 @@ class CaseService:
         cases = await case_list.workload(self._database, agent_id) if is_valid_id(agent_id) else {}
         return Workload.model_validate({"agentId": agent_id, **cases})
 
+    async def _read(
+        self, principal: Principal, case_id: str, read: Callable[..., Awaitable[StoredCase | None]]
+    ) -> StoredCase:
+        public_only = not principal.may_see_visibility("internal")
+        stored = await read(self._database, case_id, public_only=public_only) if is_valid_id(case_id) else None
+        if stored is None or not principal.may_see(stored):
+            raise case_not_found(case_id)
+        return stored
+
     async def _append_message(
         self,
         work: UnitOfWork,
@@ -255,9 +243,3 @@ class CaseService:
         self._instruments.ticket_status_changed.add(1, {"status": after.status})
         if before.status in ACTIVE_STATUSES and after.status not in ACTIVE_STATUSES:
             self._instruments.ticket_resolution.record((after.updated_at - after.created_at).total_seconds())
-
-
-def _expect_visible(principal: Principal, case_id: str, stored: StoredCase | None) -> StoredCase:
-    if stored is None or not principal.may_see(stored):
-        raise case_not_found(case_id)
-    return stored

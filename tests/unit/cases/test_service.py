@@ -17,6 +17,7 @@ from support_service.events import inbox
 from support_service.events.inbox import InboxTimings
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
+from tests.support.cases import stored_case
 
 pytestmark = both_databases
 NEW = NewCase.model_validate({"subject": "A", "channel": "email", "context": {"type": "order", "id": 7}})
@@ -31,7 +32,7 @@ def service(database, instruments):
 
 async def test_opened_case_equals_the_case_that_is_read(service):
     opened = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"initial_message": HELLO}))
-    assert await service.get_case(SYSTEM, opened.id) == opened
+    assert await stored_case(service, opened.id) == opened
 
 
 async def test_failed_closing_changes_nothing(service):
@@ -40,7 +41,7 @@ async def test_failed_closing_changes_nothing(service):
     closing = Closing.model_construct(message="Bye", author_type=None)  # both databases refuse this
     with pytest.raises(Exception):  # noqa: B017 - each database raises its own exception
         await service.close_case(SYSTEM_ORIGIN, case.id, closing)
-    assert await service.get_case(SYSTEM, case.id) == case
+    assert await stored_case(service, case.id) == case
 
 
 async def conversation_bytes(database, case):
@@ -86,7 +87,7 @@ async def test_message_to_a_full_case_is_refused(service, database, instruments)
     )
     refusals = [each for each in results if isinstance(each, Conflict)]
     assert [refusal.code for refusal in refusals] == ["case_full"] * 3
-    full = await service.get_case(SYSTEM, case.id)
+    full = await stored_case(service, case.id)
     assert (len(full.messages), full.version) == (3, 3)
     customer_message = HELLO.model_copy(update={"author_type": "customer"})
     closing = Closing(message="Bye", metadata={"a": 1})
@@ -97,7 +98,7 @@ async def test_message_to_a_full_case_is_refused(service, database, instruments)
         with pytest.raises(Conflict, match="full; open another case") as refusal:
             await attempt
         assert refusal.value.code == "case_full"
-    assert await service.get_case(SYSTEM, case.id) == full
+    assert await stored_case(service, case.id) == full
     assert await conversation_bytes(database, case) == json_size(full.messages)
     assert (await service.close_case(SYSTEM_ORIGIN, case.id, Closing())).status == "closed"
 
@@ -109,7 +110,7 @@ async def test_concurrent_changes_of_different_fields_are_all_applied(service):
         *(service.change_case(SYSTEM_ORIGIN, case.id, CaseChange.model_validate(change)) for change in changes),
         *(service.add_message(SYSTEM_ORIGIN, case.id, HELLO) for _ in range(10)),
     )
-    case = await service.get_case(SYSTEM, case.id)
+    case = await stored_case(service, case.id)
     assert (case.subject, case.priority, case.tags, case.assigned_agent_id) == ("B", "high", ["x"], "a")
     assert case.status == "pending"
     assert len(case.messages) == 10
@@ -139,7 +140,9 @@ async def test_pages_are_stable_while_cases_are_opened(service):
 async def test_every_use_case_raises_not_found_for_an_unknown_case(service, case_id):
     """This holds for any form of the id."""
     for use in (
-        service.get_case(SYSTEM, case_id),
+        service.read_case(SYSTEM, case_id),
+        service.read_long_case(SYSTEM, case_id),
+        service.read_case_page(SYSTEM, case_id, None, 1),
         service.change_case(SYSTEM_ORIGIN, case_id, CaseChange.model_validate({"subject": "B"})),
         service.set_status(SYSTEM_ORIGIN, case_id, StatusChange(status="closed")),
         service.close_case(SYSTEM_ORIGIN, case_id, Closing()),
@@ -161,10 +164,10 @@ async def test_synthetic_case_is_removed_with_its_files_or_not_at_all(service):
 
     with pytest.raises(ValueError, match="no row"):
         await service.remove_synthetic(SYSTEM_ORIGIN, case.id, fail)
-    assert (await service.get_case(SYSTEM, case.id)).version == case.version
+    assert (await stored_case(service, case.id)).version == case.version
     await service.remove_synthetic(SYSTEM_ORIGIN, case.id, succeed)
     with pytest.raises(NotFound):
-        await service.get_case(SYSTEM, case.id)
+        await stored_case(service, case.id)
 
 
 async def test_old_inbound_events_are_deleted_in_batches(database):

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES, Status, check_status_change
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
-from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict
 from support_service.database.tables import outbox
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
+from tests.support.cases import stored_case
 
 STATUSES = get_args(Status)
 
@@ -53,7 +53,7 @@ def test_every_status_can_be_closed_and_left():
 async def test_status_changes_only_as_the_table_allows(service, case_with_status, before, after):
     """Keeping the status changes nothing. A refused change names the allowed statuses."""
     case = await case_with_status(before)
-    original = await service.get_case(SYSTEM, case.id)
+    original = await stored_case(service, case.id)
     if before == after or after in ALLOWED_STATUS_CHANGES[before]:
         ticket = await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status=after))
         assert (ticket.status, ticket.version) == (after, original.version + (before != after))
@@ -67,7 +67,7 @@ async def test_status_changes_only_as_the_table_allows(service, case_with_status
             await attempt
         assert refusal.value.code == "status_move_not_allowed"
         assert all(status in refusal.value.message for status in ALLOWED_STATUS_CHANGES[before])
-    assert await service.get_case(SYSTEM, case.id) == original
+    assert await stored_case(service, case.id) == original
 
 
 def test_keeping_the_status_is_always_allowed():
@@ -81,9 +81,9 @@ async def test_customer_message_reopens_a_resolved_case(service, database, case_
     case = await case_with_status("resolved")
     for author in ("agent", "bot"):
         await service.add_message(SYSTEM_ORIGIN, case.id, message_from(author))
-        assert (await service.get_case(SYSTEM, case.id)).status == "resolved"
+        assert (await stored_case(service, case.id)).status == "resolved"
     await service.add_message(SYSTEM_ORIGIN, case.id, message_from("customer"))
-    reopened = await service.get_case(SYSTEM, case.id)
+    reopened = await stored_case(service, case.id)
     assert (reopened.status, len(reopened.messages)) == ("open", 3)
     kept = [event for (event,) in await database.fetch_all(sa.select(outbox.c.event).order_by(outbox.c.seq))]
     assert '"changeType":"conversation.added"' in kept[-2]
@@ -115,7 +115,7 @@ async def test_closed_case_refuses_customer_messages(service, case_with_status):
         assert refusal.value.code == "case_closed"
     for author in ("agent", "bot"):
         await service.add_message(SYSTEM_ORIGIN, case.id, message_from(author))
-    closed = await service.get_case(SYSTEM, case.id)
+    closed = await stored_case(service, case.id)
     assert (closed.status, [message.author_type for message in closed.messages]) == ("closed", ["agent", "bot"])
 
 
@@ -133,7 +133,7 @@ async def test_closing_may_carry_the_customers_last_message(service, case_with_s
 async def test_concurrent_customer_messages_reopen_a_case_once(service, case_with_status):
     """All messages are stored."""
     case = await case_with_status("resolved")
-    before = await service.get_case(SYSTEM, case.id)
+    before = await stored_case(service, case.id)
     await asyncio.gather(*(service.add_message(SYSTEM_ORIGIN, case.id, message_from("customer")) for _ in range(8)))
-    after = await service.get_case(SYSTEM, case.id)
+    after = await stored_case(service, case.id)
     assert (after.status, len(after.messages), after.version) == ("open", 8, before.version + 9)

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
-from support_service.core.domain.principals import SYSTEM
 from support_service.database.tables import audit_log, outbox, tickets
 from support_service.events import envelope
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
+from tests.support.cases import stored_case
 
 pytestmark = both_databases
 NEW = NewCase.model_validate({"subject": "A", "channel": "email", "context": {"type": "order", "orderId": "ORD-1"}})
@@ -44,7 +44,7 @@ async def recorded_times(database, case):
 
 async def expect_ordered(service, database, case):
     """Fail if a time of the case is before the time of an earlier change; return the case."""
-    changed = await service.get_case(SYSTEM, case.id)
+    changed = await stored_case(service, case.id)
     spoken = [message.created_at for message in changed.messages]
     for times in (spoken, *await recorded_times(database, case)):
         assert times == sorted(times)
