@@ -1,4 +1,7 @@
-"""Presentation of cases and attachments: adds the URLs of attachments."""
+"""Models of cases and attachments as answers to writes: with the URLs of attachments, and the case's own timeline.
+
+Reads answer with the JSON of case_documents.py.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,19 +12,14 @@ from support_service.cases.model.case import Attachment, Case, Message
 from support_service.timeline import merge
 
 
-def set_attachment_urls(services: Services, case: Case) -> Case:
-    """Set the URL of each attachment of the case, and return the case."""
+def add_own_timeline(services: Services, case: Case) -> Case:
+    """Set the URL of each attachment of the case, and its own entries (context, messages, attachments) as its timeline.
+
+    No service is called: `timeline_sources` stays as without a timeline, with the status `none` for each service.
+    Return the case.
+    """
     for attachment in case.attachments:
         attachment.uri = attachment_url(services.options.public_url, case.id, attachment.id, attachment.filename)
-    return case
-
-
-def add_own_timeline(services: Services, case: Case) -> Case:
-    """Add the case's own entries (context, messages, attachments) as its timeline. No service is called.
-
-    `timeline_sources` stays as without a timeline: each service has the status `none`. Return the case.
-    """
-    set_attachment_urls(services, case)
     case.timeline = merge.merge(
         merge.context_entries(merge.format_time(case.created_at), case.context),
         merge.message_entries(_members(case.messages)),

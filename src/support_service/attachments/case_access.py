@@ -1,4 +1,4 @@
-"""Which cases a principal may add files to or remove files from, and the errors for those that it may not."""
+"""Checks of the case that a file is added to or removed from, and their errors."""
 
 from support_service.attachments import store
 from support_service.attachments.store import CaseForUpload

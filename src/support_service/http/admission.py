@@ -20,9 +20,7 @@ from support_service.telemetry.http import UNMEASURED_PATHS
 
 MAX_QUERY_BYTES = 4096  # bytes; the longest query that the API needs is a tenth of this
 MAX_QUERY_PARAMETERS = 64
-SMALL_ANSWER_BYTES = (
-    64 * 1024
-)  # an answer that is not larger is sent even if the caller has reached its bound meanwhile
+SMALL_ANSWER_BYTES = 64 * 1024  # an answer up to this size is sent even if its caller has reached its bound meanwhile
 SINGLE_HEADERS = tuple(istr(name) for name in ("Content-Encoding", "Content-Type", "If-Range", "Origin", "Range"))
 FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
 ANSWER_BYTES = 256 * 1024  # bytes of an answer that a request includes, and that each further request pays for
@@ -187,7 +185,7 @@ class Admission:
 
 
 def _check_repeated_headers(request: web.Request) -> None:
-    """Raise MalformedRequest for a repeated header of which only one value counts.
+    """Raise MalformedRequest if a header that must have a single value is repeated.
 
     A proxy may read another one of its values than the service. aiohttp refuses Host and Content-Length itself, the
     authenticator Authorization.
@@ -197,7 +195,6 @@ def _check_repeated_headers(request: web.Request) -> None:
             raise MalformedRequest("malformed_request", f"The header {name} may occur only once.")
 
 
-CALLERS = web.RequestKey(
-    "callers", tuple[str, ...]
-)  # to whom the answer counts: its address, and its principal if known
+# The callers whose bounds the answer counts against: the client's address, and its principal if known.
+CALLERS = web.RequestKey("callers", tuple[str, ...])
 RATE_LIMIT_HEADERS = web.RequestKey("rate_limit_headers", tuple[str, str])  # values of RateLimit-Policy and RateLimit

@@ -28,7 +28,7 @@ class InterimAnswers:
         self._answered = False  # whether the answer itself has begun
 
     def too_many(self, data: bytes) -> bool:
-        """Count those that begin in the next data; return whether there are more than `MAX_INTERIM_ANSWERS`."""
+        """Count the interim answers that begin in `data`; return whether all are more than `MAX_INTERIM_ANSWERS`."""
         if self._answered:
             return False
         data = self._unfinished + data

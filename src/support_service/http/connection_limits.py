@@ -167,9 +167,9 @@ class ConnectionLimits:
     def update_gc_freeze(self) -> None:
         """Exclude many connections from full garbage collections.
 
-        A walk over 10,000 connections blocks the event loop for 0.4 s, and frees nothing. Connections that end are
-        freed immediately, except reference cycles that their errors created. These are collected once, when half of
-        the connections have ended.
+        A walk over 10,000 connections blocks the event loop for 0.4 s, and frees nothing: a connection that ends is
+        freed immediately. But all reference cycles in memory at that time are excluded too, whatever created them;
+        they are collected once, when half of the connections have ended.
         """
         open_now = len(self.connections)
         if open_now >= self._frozen + FREEZE_THRESHOLD:

@@ -1,7 +1,7 @@
 """Parsers of Redis answers with a limit on the size of an answer.
 
-Without it, redis-py receives as much as an answer announces, for as long as it takes. It occupies the event loop with
-that, although nobody waits for the answer any more.
+Without it, redis-py receives as much as an answer announces, for as long as it takes. That occupies the event loop,
+also after the caller has stopped waiting.
 """
 
 from typing import Any

@@ -126,8 +126,8 @@ def new_key() -> str:
 async def read_verified(storage: AttachmentStorage, key: str, size: int, sha256: str) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of a whole file in blocks, the last one only if the SHA-256 of all is `sha256` (hex).
 
-    So nobody takes changed bytes for the whole file. Raises UnreadableFile if the file is missing, or has another size
-    or hash.
+    So a client never takes changed bytes for the whole file. Raises UnreadableFile if the file is missing, or has
+    another size or hash.
     """
     digest, last = hashlib.sha256(), b""
     async with aclosing(storage.read(key, 0, size, size=size)) as blocks:

@@ -42,7 +42,7 @@ class StoredCase(NamedTuple):
     fields: str | None  # an object with the fields of the case
     messages: str | None  # a list, oldest first
     attachments: str | None  # a list, oldest first; without `uri`
-    more_messages: bool = False  # messages follow those that were asked for
+    more_messages: bool = False  # the case has messages after the requested ones
 
 
 _VERSION = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only

@@ -51,7 +51,7 @@ class PostgresTransaction:
 
 
 class PostgresDatabase:
-    """A bounded pool of connections, a quarter of which transactions leave to reads, and one connection for pings."""
+    """A bounded pool of connections, with a quarter that transactions leave to reads, and a connection for pings."""
 
     def __init__(
         self,
