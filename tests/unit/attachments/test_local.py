@@ -156,7 +156,7 @@ async def test_a_file_that_can_not_be_read_now(storage, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr("support_service.attachments.storage.local._open_at", fail)
+        patch.setattr("support_service.attachments.storage.local.open_at", fail)
         patch.setattr("os.access", lambda *_: False)
         with pytest.raises(Unavailable) as refusal:
             await read(storage, kept.key, 0, 5)
@@ -202,7 +202,7 @@ async def test_a_file_whose_permissions_are_lost(storage, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("support_service.attachments.storage.local._open_at", refuse)
+    monkeypatch.setattr("support_service.attachments.storage.local.open_at", refuse)
     with pytest.raises(UnreadableFile) as refusal:
         await read(storage, kept.key, 0, 5)
     assert refusal.value.fault == "damaged"

@@ -5,11 +5,9 @@ import errno
 import hashlib
 import logging
 import os
-import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
-from datetime import UTC, datetime
-from io import FileIO
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -22,9 +20,9 @@ from support_service.attachments.storage.base import (
     ResponseHeaders,
     StoredFile,
     UnreadableFile,
-    expect_size,
 )
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
+from support_service.attachments.storage.local_files import list_folder, open_at, stat_file, unlink
 from support_service.core.errors import InsufficientStorage, Unavailable
 from support_service.core.os_errors import describe_os_error
 
@@ -139,7 +137,7 @@ class LocalAttachmentStorage:
     async def read(self, key: str, offset: int, length: int, *, size: int | None = None) -> AsyncGenerator[bytes, None]:
         try:
             # A file smaller than one block needs only this one call in a thread.
-            file, block = await asyncio.to_thread(_open_at, self._root / key, offset, min(BLOCK_BYTES, length), size)
+            file, block = await asyncio.to_thread(open_at, self._root / key, offset, min(BLOCK_BYTES, length), size)
             with file:
                 while length > 0:
                     if not block:
@@ -156,24 +154,24 @@ class LocalAttachmentStorage:
             raise _disk_unavailable(failure) from failure
 
     async def stat(self, key: str) -> FileInfo | None:
-        return await _in_thread(_stat, self._root / key, key)
+        return await _in_thread(stat_file, self._root / key, key)
 
     async def list(self, prefix: str = "") -> AsyncIterator[FileInfo]:
         for shard in SHARDS:
             if not shard.startswith(prefix[:2]):
                 continue
-            for found in await _in_thread(_list_folder, self._root / shard, shard):
+            for found in await _in_thread(list_folder, self._root / shard, shard):
                 if found.key.startswith(prefix):
                     yield found
 
     async def delete(self, key: str) -> None:
-        await _in_thread(_unlink, self._root / key)
+        await _in_thread(unlink, self._root / key)
 
     async def delete_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
         def delete() -> int:
-            old = [found for found in _list_folder(self._unfinished, "tmp") if found.changed_at < before]
+            old = [found for found in list_folder(self._unfinished, "tmp") if found.changed_at < before]
             for found in () if dry_run else old:
-                _unlink(self._root / found.key)
+                unlink(self._root / found.key)
             return len(old)
 
         return await _in_thread(delete)
@@ -201,51 +199,6 @@ async def _in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.to_thread(work, *arguments)
     except OSError as failure:
         raise _disk_unavailable(failure) from failure
-
-
-def _open_at(path: Path, offset: int, length: int, size: int | None) -> tuple[FileIO, bytes]:
-    """Open a file and return it with the block of `length` bytes at `offset`."""
-    file = FileIO(path, "rb", opener=_open_without_waiting)
-    try:
-        _expect_regular(os.fstat(file.fileno()), size)
-        file.seek(offset)
-        return file, file.read(length)
-    except BaseException:
-        file.close()
-        raise
-
-
-def _expect_regular(status: os.stat_result, size: int | None) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableFile("damaged", "There is no regular file in its place.")
-    expect_size(status.st_size, size)
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file. A symbolic link is not followed, and a pipe is not waited for."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)
-
-
-def _stat(path: Path, key: str) -> FileInfo | None:
-    """Return the regular file at a path; None if there is none."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return FileInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-
-
-def _list_folder(folder: Path, name: str) -> list[FileInfo]:
-    """Return the files of a folder in the order of keys."""
-    with os.scandir(folder) as entries:
-        files = [_stat(Path(entry.path), f"{name}/{entry.name}") for entry in entries]
-    return sorted((found for found in files if found), key=lambda found: found.key)
 
 
 def _disk_unavailable(failure: OSError) -> Unavailable:

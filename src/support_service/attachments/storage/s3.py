@@ -6,9 +6,8 @@ lifecycle rule aborts it (docs/s3-lifecycle.json), because obstore can't list mu
 """
 
 import asyncio
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +24,7 @@ from support_service.attachments.storage.base import (
     expect_size,
     new_key,
 )
+from support_service.attachments.storage.s3_errors import translated_errors
 from support_service.attachments.upload.hashing_stream import HashingStream
 from support_service.core.errors import Unavailable
 
@@ -35,9 +35,6 @@ LIST_PAGE_SIZE = 1000  # objects per list page, as in S3
 NO_BUCKET = "NoSuchBucket"
 # Not just "416": the error text also contains the key and the port, whose digits could match.
 RANGE_ERROR_TEXTS = ("status code: 416", "InvalidRange")
-# The durations and attempts in the first line of obstore's errors, and the operating system's text in their details.
-ATTEMPTS = re.compile(r" in [\d.]+\S*s(, after .*?)? +-")
-CONNECT_CAUSE = re.compile(r'\b(?:error|message): "([^"]+)"')
 MISSING = "The object is missing from the bucket, but its row exists."
 TOO_SHORT = "The object is shorter than when it was stored."
 CACHE_CONTROL = "private, no-cache"
@@ -97,7 +94,7 @@ class S3AttachmentStorage:
         key = key or new_key()
         source = HashingStream(chunks)
         attributes = _attributes(response_headers)
-        with _translated_errors():
+        with translated_errors():
             start = await source.take(PART_BYTES)
             if len(start) < PART_BYTES:
                 sending: asyncio.Future[Any] = asyncio.ensure_future(self._put_object(key, bytes(start), attributes))
@@ -135,7 +132,7 @@ class S3AttachmentStorage:
                 raise UnreadableFile("missing", MISSING)
             expect_size(found.size, size)
             return
-        with _translated_errors():
+        with translated_errors():
             try:
                 request = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
                 response = await asyncio.wait_for(request, self._timings.response)
@@ -156,7 +153,7 @@ class S3AttachmentStorage:
             raise UnreadableFile("damaged", TOO_SHORT)
 
     async def stat(self, key: str) -> FileInfo | None:
-        with _translated_errors():
+        with translated_errors():
             try:
                 return _to_file_info(
                     await asyncio.wait_for(obstore.head_async(self._store, key), self._timings.response)
@@ -167,7 +164,7 @@ class S3AttachmentStorage:
     async def list(self, prefix: str = "") -> AsyncIterator[FileInfo]:
         # An object store lists whole folders (`ab/`), not arbitrary prefixes (`ab/ab`).
         folder = f"{prefix.partition('/')[0]}/" if prefix else None
-        with _translated_errors():
+        with translated_errors():
             pages = obstore.list(self._store, folder, chunk_size=LIST_PAGE_SIZE)
             while page := await asyncio.wait_for(anext(pages, []), self._timings.response):
                 for found in map(_to_file_info, page):
@@ -175,7 +172,7 @@ class S3AttachmentStorage:
                         yield found
 
     async def delete(self, key: str) -> None:
-        with _translated_errors():
+        with translated_errors():
             try:
                 await asyncio.wait_for(obstore.delete_async(self._store, key), self._timings.response)
             except FileNotFoundError as failure:
@@ -191,7 +188,7 @@ class S3AttachmentStorage:
         found = await self.stat(key)
         if found is None or found.size != size:
             return None
-        with _translated_errors():
+        with translated_errors():
             signed = obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
             return str(await asyncio.wait_for(signed, self._timings.response))
 
@@ -221,28 +218,6 @@ class S3AttachmentStorage:
             sending.cancel()
         elif not sending.exception():  # pragma: no cover - it was whole in the moment of the cancellation
             await self.delete(key)
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Translate every error of an unreachable server into Unavailable."""
-    try:
-        yield
-    except TimeoutError as failure:
-        raise Unavailable("storage_unavailable", "The object storage does not respond") from failure
-    except (BaseError, FileNotFoundError) as failure:  # a missing bucket is also "not found"
-        raise _unavailable(failure) from failure
-
-
-def _unavailable(failure: Exception) -> Unavailable:
-    first, _, details = str(failure).partition("\n")
-    reason = ATTEMPTS.sub(":", first.removeprefix("Generic S3 error: "))[:300]
-    cause = CONNECT_CAUSE.search(details) if "kind: Connect" in details else None
-    return Unavailable(
-        "storage_unavailable",
-        "The object storage (SUPPORT_S3_ENDPOINT, SUPPORT_S3_BUCKET) can't be reached or rejects the request: "
-        + (f"{reason}: {cause[1]}" if cause else reason),
-    )
 
 
 def _attributes(response_headers: ResponseHeaders | None) -> Any:

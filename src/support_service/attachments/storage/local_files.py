@@ -1,0 +1,58 @@
+"""Calls of the file system for files that are stored locally. They block, and raise OSError: call them in threads."""
+
+import os
+import stat
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+
+from support_service.attachments.storage.base import FileInfo, UnreadableFile, expect_size
+
+
+def open_at(path: Path, offset: int, length: int, size: int | None) -> tuple[FileIO, bytes]:
+    """Open a file and return it with the block of `length` bytes at `offset`.
+
+    Raises UnreadableFile if it is not a regular file or, with `size`, does not have that many bytes.
+    """
+    file = FileIO(path, "rb", opener=_open_without_waiting)
+    try:
+        _expect_regular(os.fstat(file.fileno()), size)
+        file.seek(offset)
+        return file, file.read(length)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _expect_regular(status: os.stat_result, size: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableFile("damaged", "There is no regular file in its place.")
+    expect_size(status.st_size, size)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file. A symbolic link is not followed, and a pipe is not waited for."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def unlink(path: Path) -> None:
+    """Delete a file, if it exists."""
+    path.unlink(missing_ok=True)
+
+
+def stat_file(path: Path, key: str) -> FileInfo | None:
+    """Return the regular file at a path, under the key that is given; None if there is none."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return FileInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def list_folder(folder: Path, name: str) -> list[FileInfo]:
+    """Return the regular files of a folder in the order of their keys, `{name}/{file name}`."""
+    with os.scandir(folder) as entries:
+        files = [stat_file(Path(entry.path), f"{name}/{entry.name}") for entry in entries]
+    return sorted((found for found in files if found), key=lambda found: found.key)
