@@ -43,11 +43,21 @@ async def _run(url: str, work: Callable[[sa.Connection], Result], timings: Migra
         driver_url(url), poolclass=NullPool, hide_parameters=True, connect_args={"timeout": timings.connect_timeout}
     )
     async with engine.connect() as connection:
-        # A session-level lock, held until the session ends, because a migration has many transactions.
-        await connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
+        await _await_turn(connection, timings)
         await connection.execute(sa.text(f"SET lock_timeout = {round(timings.lock_timeout * 1000)}"))
         await connection.commit()
         return await _retry_while_in_use(connection, work, timings)
+
+
+async def _await_turn(connection: AsyncConnection, timings: MigrationTimings) -> None:
+    """Take the lock of migrations, held until the session ends, because a migration has many transactions.
+
+    A process that waits has no transaction open meanwhile: CREATE INDEX CONCURRENTLY waits for all transactions, so the
+    process that migrates would wait for those that wait for it.
+    """
+    while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(ADVISORY_LOCK))):
+        await connection.rollback()
+        await asyncio.sleep(timings.turn_pause)
 
 
 async def _retry_while_in_use(
