@@ -6,6 +6,7 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
+from support_service.cases.store import search
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.ids import LENGTH
@@ -86,6 +87,7 @@ async def erase_case(tx: Transaction, case_id: str, mark: str) -> int:
         )
     )
     await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
+    await search.remove_messages(tx, case_id)
     return erased
 
 

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from support_service.database.dialect import JSON_VALUE, SEQUENCE, STORAGE_KEY, UtcDateTime
+from support_service.database.dialect import JSON_VALUE, SEARCH_WORDS, SEQUENCE, STORAGE_KEY, UtcDateTime
 
 metadata = sa.MetaData(
     naming_convention={
@@ -28,7 +28,7 @@ tickets = sa.Table(
     sa.Column("team", sa.String(36)),
     sa.Column("context", JSON_VALUE, nullable=False),
     sa.Column("tags", JSON_VALUE, nullable=False),
-    sa.Column("search_text", sa.Text, nullable=False),  # folded words of subject, description and customer
+    sa.Column("search_text", sa.Text, nullable=False),  # folded words of subject, description, customer and tags
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),  # time of the last change that is not an internal note
     sa.Column("internal_updated_at", UtcDateTime),  # time of the last internal note
@@ -41,6 +41,10 @@ tickets = sa.Table(
     sa.Column("conversation_bytes", sa.BigInteger, nullable=False, server_default="0"),  # size of its messages as JSON
     sa.Index(None, "status", "seq"),
     sa.Index(None, "status", "waiting_since"),
+    sa.Index(None, "status", "priority", "seq"),
+    sa.Index(None, "priority", "seq"),
+    sa.Index(None, "team", "seq", sqlite_where=sa.text("team IS NOT NULL")),
+    sa.Index(None, "channel", "seq"),
     sa.Index(None, "customer_id", "seq"),
     sa.Index(None, "assigned_agent_id", "status", "seq", sqlite_where=sa.text("assigned_agent_id IS NOT NULL")),
 )
@@ -59,6 +63,16 @@ messages = sa.Table(
     sa.Column("visibility", sa.String(16), nullable=False, server_default="public"),  # internal: not for customers
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Index(None, "ticket_id", "seq"),
+)
+
+# Words of a case (position 0) or of one of its messages. Triggers keep those of cases in step with `search_text`.
+search_documents = sa.Table(
+    "search_documents",
+    metadata,
+    # seq of the case * 2**20 + position: the case's version after the message was added. Newer cases have greater ids.
+    sa.Column("id", SEQUENCE, primary_key=True, autoincrement=False),
+    sa.Column("internal", sa.Boolean, nullable=False),  # words of an internal note: not for customers
+    sa.Column("words", SEARCH_WORDS, nullable=False),  # in the search index, which each database has in its own form
 )
 
 ticket_references = sa.Table(

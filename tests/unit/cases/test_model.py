@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.cases.model.requests import CaseChange
-from support_service.cases.store.search import MAX_SEARCH_TEXT_BYTES, MAX_SEARCH_WORD_LENGTH, search_words
+from support_service.core.search_words import MAX_SEARCH_TEXT_BYTES, MAX_SEARCH_WORD_LENGTH, search_words
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_long_run_of_combining_marks_is_never_normalized(monkeypatch):
     """Python sorts combining marks one by one, which takes seconds for a long run."""
     seen, normalize = [], unicodedata.normalize
     monkeypatch.setattr(
-        "support_service.cases.store.search.unicodedata.normalize",
+        "support_service.core.search_words.unicodedata.normalize",
         lambda form, text: seen.append(text) or normalize(form, text),
     )
     assert search_words("nga" + "\u0301" * 32_000 + "\u0323" * 32_000 + "y ngày") == ["ngay", "ngay"]

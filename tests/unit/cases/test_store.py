@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import case_list, case_store
-from support_service.cases.store.search import search_words
 from support_service.core.domain.principals import SYSTEM
+from support_service.core.search_words import search_words
 from support_service.database import tables
 from support_service.database.tables import ticket_references
 from support_service.events import outbox

@@ -164,7 +164,11 @@ class CaseQuery(ApiModel):
     priority: Priority | None = Field(None, description="only cases of this priority; `medium` is read as `normal`")
     channel: Channel | None = Field(None, description="only cases of this channel")
     q: Annotated[str, Field(max_length=200)] | None = Field(
-        None, description="words that subject, description or customer must contain, ignoring case and diacritics"
+        None,
+        description=(
+            "words that the case (subject, description, customer, tags) or one of its messages must contain, ignoring "
+            'case and diacritics; the last word may be incomplete; `"a phrase"` in quotes must be contained as it is'
+        ),
     )
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
         DEFAULT_PAGE_SIZE,

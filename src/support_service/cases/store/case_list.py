@@ -10,12 +10,13 @@ import sqlalchemy as sa
 
 from support_service.cases.model.case import MAX_PAGE_BYTES, CaseSummary
 from support_service.cases.model.requests import CaseQuery
+from support_service.cases.store import search
 from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
-from support_service.cases.store.search import search_words
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, SYNTHETIC
 from support_service.core.domain.principals import Principal
+from support_service.core.search_words import search_query
 from support_service.database import Reader
-from support_service.database.dialect import octets, search_matches
+from support_service.database.dialect import octets
 from support_service.database.pages import limit_by_bytes
 from support_service.database.tables import tickets
 
@@ -55,10 +56,10 @@ async def find(
     """
     filters: dict[str, Any] = {name: value for name in FILTER_COLUMNS if (value := getattr(query, name)) is not None}
     if query.q is not None:
-        words = search_words(query.q)
-        if not words:
+        words = search_query(query.q)
+        if words is None:
             return CaseListPage([], more=False)
-        filters["words"] = " ".join(words)
+        filters["words"] = words
     if after is not None:
         filters["after"] = after
     # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
@@ -101,17 +102,17 @@ def _page_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
     conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTER_COLUMNS if name in filters]
     if "channel" not in filters:
         conditions.append(NOT_SYNTHETIC)
-    if "words" in filters:
-        words = sa.bindparam("words", type_=sa.Text())
-        conditions.append(search_matches(tickets.c.seq, tickets.c.search_text, words))
-    if "after" in filters:
-        conditions.append(tickets.c.seq < sa.bindparam("after"))
-    found = (
-        sa.select(tickets.c.seq, _SIZE.label("size"))
-        .where(*conditions, *_access_conditions(role))
-        .order_by(tickets.c.seq.desc())
-        .limit(sa.bindparam("one_more"))
-    )
+    conditions += _access_conditions(role)
+    one_customer = "customer_id" in filters or role == "customer"
+    if "words" in filters and not one_customer:
+        found = search.newest_matches(conditions, _SIZE, after="after" in filters)
+    else:
+        if "words" in filters:
+            conditions.append(search.case_matches(public_only=role == "customer"))
+        if "after" in filters:
+            conditions.append(tickets.c.seq < sa.bindparam("after"))
+        found = sa.select(tickets.c.seq, _SIZE.label("size")).where(*conditions).order_by(tickets.c.seq.desc())
+    found = found.limit(sa.bindparam("one_more"))
     page = limit_by_bytes(found, "seq", sa.desc)
     summary = PUBLIC_CASE_SUMMARY_JSON if role == "customer" else CASE_SUMMARY_JSON
     ticket = sa.select(summary).where(tickets.c.seq == page.c.seq).scalar_subquery()

@@ -11,8 +11,9 @@ from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import length_without_exponents
 from support_service.cases.store import case_reading
 from support_service.cases.store.projections import CASE_SUMMARY_JSON
-from support_service.cases.store.search import search_text
+from support_service.cases.store.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
+from support_service.core.search_words import search_text
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
 from support_service.database.dialect import UtcDateTime, time_after
@@ -132,7 +133,7 @@ async def add_case(
     await tx.execute(ADD_CASE, _column_values(case) | _search_values(case) | first_message_values)
     await _add_references(tx, case.id, references)
     if first:
-        await tx.execute(ADD_MESSAGE, first.__dict__)
+        await _add_messages(tx, [first])
 
 
 async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> None:
@@ -141,7 +142,7 @@ async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> N
     values = {
         name: value for name, value in _column_values(case).items() if name in changed | {"updated_at", "version"}
     }
-    if changed & {"subject", "description"}:
+    if changed & {"subject", "description", "tags"}:
         values |= _search_values(case)
     await tx.execute(tickets.update().where(tickets.c.id == case.id).values(values))
 
@@ -162,7 +163,7 @@ async def add_message(tx: Transaction, message: Message) -> CaseState | None:
     if row is None:
         return None
     message.created_at = row.at
-    await tx.execute(ADD_MESSAGE, message.__dict__)
+    await _add_messages(tx, [message])
     return CaseState(**row._asdict())
 
 
@@ -215,12 +216,26 @@ async def add_bot_messages(tx: Transaction, messages: Sequence[Message]) -> None
     """
     if messages:
         await tx.execute(UPDATE_CASE_FOR_BOT_MESSAGE, [_message_parameters(each) for each in messages])
-        await tx.execute(ADD_MESSAGE, [each.__dict__ for each in messages])
+        await _add_messages(tx, messages)
 
 
 async def delete(tx: Transaction, case_id: str) -> None:
     """Delete a case with its conversation and references."""
     await tx.execute(tickets.delete().where(tickets.c.id == case_id))
+
+
+async def _add_messages(tx: Transaction, added: Sequence[Message]) -> None:
+    """Insert messages, and their words into the search index, after the rows of their cases were changed."""
+    await tx.execute(ADD_MESSAGE, [message.__dict__ for message in added])
+    await tx.execute(ADD_DOCUMENT, [_document_parameters(message) for message in added])
+
+
+def _document_parameters(message: Message) -> dict[str, Any]:
+    return {
+        "case_id": message.ticket_id,
+        "is_internal": message.visibility == "internal",
+        "document_words": search_text(message.message),
+    }
 
 
 async def _add_references(tx: Transaction, case_id: str, references: Sequence[tuple[str, str]]) -> None:
@@ -246,4 +261,4 @@ def _message_size(message: Message) -> int:
 
 
 def _search_values(case: CaseSummary) -> dict[str, str]:
-    return {"search_text": search_text(case.subject, case.description, case.customer_id)}
+    return {"search_text": search_text(case.subject, case.description, case.customer_id, *case.tags)}

@@ -1,34 +1,117 @@
-"""Words of a case's texts, folded for search."""
+"""SQL of the search for cases by words of the case itself or of its messages.
 
-import re
-import unicodedata
-from itertools import filterfalse
+A word is in few documents or in very many, and the planners of the databases can't tell. At a million cases it takes
+seconds to read all entries of a frequent word from the index, and to read every case for a rare word. So a search goes
+from the newest cases to older ones in steps that grow, and ends when the page is full: the newest documents are read
+one by one, then the index is asked for documents of a small range of cases, of a larger range, and of all. One
+statement holds all steps; the database runs a step only if those before it did not fill the page.
+"""
 
-MAX_SEARCH_WORD_LENGTH = 64  # letters of a word that are searchable
-# Bytes of a case's words in the search index. This is enough for the longest text in any script, at three parts of
-# three bytes per letter. A limit is necessary because some characters expand to up to 18 letters, and PostgreSQL
-# accepts at most 1 MiB, to which each word adds five bytes.
-MAX_SEARCH_TEXT_BYTES = 640 * 1024
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.database import Transaction
+from support_service.database.compiled import compiled
+from support_service.database.dialect import found_documents, insert_if_new, search_vector, words_match
+from support_service.database.tables import search_documents, tickets
+
+POSITION_BITS = 20  # of a document's id; the rest is the seq of its case
+READ_DOCUMENTS = 2_000  # number of documents that are read one by one
+RANGE_BITS = (14, 17)  # sizes of the ranges of cases, as powers of two; each step covers one to two ranges
 
 
-def search_text(*texts: str | None) -> str:
-    """Return the search words of the texts, separated by spaces, cut to `MAX_SEARCH_TEXT_BYTES`."""
-    return " ".join(search_words(*texts)).encode()[:MAX_SEARCH_TEXT_BYTES].decode(errors="ignore")
+def _number(value: int) -> sa.ColumnElement[int]:
+    """Return a number that is part of the statement's text, so that planners know it."""
+    return sa.literal_column(str(value), sa.BigInteger())
 
 
-def search_words(*texts: str | None) -> list[str]:
-    """Return the words of the texts, folded for search: lower case, without diacritics ("Đơn hàng": don, hang).
+_QUERY = sa.bindparam("words", type_=sa.Text())
+_CASE_FACTOR = _number(1 << POSITION_BITS)
+_MAX_POSITION = _number((1 << POSITION_BITS) - 1)
+_POSITION = sa.case((tickets.c.version < _MAX_POSITION, tickets.c.version), else_=_MAX_POSITION)
+# After the message has changed the version of its case. In a case of more than a million changes, messages beyond them
+# are not searchable.
+ADD_DOCUMENT = compiled(
+    insert_if_new(search_documents).from_select(
+        ["id", "internal", "words"],
+        sa.select(
+            tickets.c.seq * _CASE_FACTOR + _POSITION,
+            sa.bindparam("is_internal", type_=sa.Boolean()),
+            search_vector(sa.bindparam("document_words", type_=sa.Text()), tickets.c.seq),
+        ).where(tickets.c.id == sa.bindparam("case_id")),
+    )
+)
 
-    Each word is cut to `MAX_SEARCH_WORD_LENGTH` letters.
+
+async def remove_messages(tx: Transaction, case_id: str) -> None:
+    """Remove the words of a case's messages from the search index."""
+    first = sa.select(tickets.c.seq * _CASE_FACTOR).where(tickets.c.id == case_id).scalar_subquery()
+    documents = search_documents.c.id
+    await tx.execute(search_documents.delete().where(documents > first, documents <= first + _MAX_POSITION))
+
+
+def case_matches(*, public_only: bool) -> sa.ColumnElement[bool]:
+    """Return the condition that one document of the case matches the bound query `words`; for cases of one customer."""
+    first = tickets.c.seq * _CASE_FACTOR
+    conditions = [
+        search_documents.c.id.between(first, first + _MAX_POSITION),
+        words_match(search_documents.c.words, _QUERY),
+    ]
+    if public_only:
+        conditions.append(search_documents.c.internal.is_(sa.false()))
+    return sa.exists().where(*conditions)
+
+
+def newest_matches(
+    conditions: Sequence[sa.ColumnElement[bool]], size: sa.ColumnElement[int], *, after: bool
+) -> sa.Select[Any]:
+    """Return the SELECT of `seq` and `size` of the cases that match the bound query and the conditions, newest first.
+
+    With `after`, only cases older than the bound seq `after`. The caller adds the limit; `one_more` must be bound too.
     """
-    bare = " ".join(filter(None, texts))
-    if not bare.isascii():
-        # Marks are also removed before NFKD, which would sort a long run of them for seconds.
-        bare = _without_marks(unicodedata.normalize("NFKD", _without_marks(bare))[:MAX_SEARCH_TEXT_BYTES])
-    # Lower case comes after NFKD, which turns letters without a lower case, such as ᴺ, into capitals.
-    folded = bare.casefold().replace("đ", "d")
-    return [word[:MAX_SEARCH_WORD_LENGTH] for word in re.findall(r"[^\W_]+", folded)]
+    below = [search_documents.c.id < sa.bindparam("after", type_=sa.BigInteger()) * _CASE_FACTOR] if after else []
+    matches = words_match(search_documents.c.words, _QUERY).label("matches")
+    newest = sa.select(search_documents.c.id, _case(search_documents.c.id).label("seq"), matches).where(*below)
+    read = _materialized(newest.order_by(search_documents.c.id.desc()).limit(_number(READ_DOCUMENTS)), "read")
+    # The oldest case that was read may have more documents, so that the next step begins with it.
+    complete = sa.func.count() < _number(READ_DOCUMENTS)
+    rest = sa.select(sa.case((complete, _number(-1)), else_=sa.func.min(read.c.seq)).label("newest")).select_from(read)
+    position = _materialized(rest, "rest")
+    newest_left: sa.ColumnElement[int] = sa.select(position.c.newest).scalar_subquery()
+    steps = [sa.select(read.c.seq).where(read.c.matches, read.c.seq > newest_left)]
+    for bits in RANGE_BITS:
+        first_range = newest_left.bitwise_rshift(_number(bits)) - _number(1)
+        steps.append(_indexed(found_documents(_QUERY, newest_left, _number(bits), first_range)))
+        newest_left = first_range.bitwise_lshift(_number(bits)) - _number(1)
+    steps.append(_indexed(found_documents(_QUERY, newest_left)))
+    found = sa.union_all(*(_existing(step, conditions, size) for step in steps)).subquery()
+    return sa.select(found.c.seq, found.c.size)
 
 
-def _without_marks(text: str) -> str:
-    return "".join(filterfalse(unicodedata.combining, text))
+def _materialized(rows: sa.Select[Any], name: str) -> Any:
+    return rows.cte(name).prefix_with("MATERIALIZED")
+
+
+def _case(document_id: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    return document_id.bitwise_rshift(_number(POSITION_BITS))
+
+
+def _indexed(found: found_documents) -> sa.Select[Any]:
+    return sa.select(_case(found.table_valued(sa.column("id", sa.BigInteger)).c.id).label("seq"))
+
+
+def _existing(
+    matching: sa.Select[Any], conditions: Sequence[sa.ColumnElement[bool]], size: sa.ColumnElement[int]
+) -> sa.Select[Any]:
+    """Return (seq, size) of those matching cases that meet the conditions, newest first, at most `one_more`.
+
+    Each case is looked up by its key, one after another until the page is full. With a join instead, the database may
+    choose to read all cases.
+    """
+    newest = matching.distinct().order_by(sa.desc("seq")).subquery()
+    looked_up = sa.select(size).where(tickets.c.seq == newest.c.seq, *conditions).correlate(newest).scalar_subquery()
+    sized = sa.select(newest.c.seq, looked_up.label("size")).subquery()
+    limited = sa.select(sized).where(sized.c.size.is_not(None)).limit(sa.bindparam("one_more")).subquery()
+    return sa.select(limited)

@@ -20,6 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
+from support_service.core.search_words import matches_query
 from support_service.database.dialect import to_json
 from support_service.database.protocols import ContendedRow, Parameters, Row, busy_error, measured
 from support_service.database.sqlite.connection import SqliteConnection, SqliteTransaction
@@ -219,6 +220,7 @@ class SqliteDatabase:
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.create_function("words_match", 2, matches_query, deterministic=True)
 
 
 def _original(failure: Exception) -> BaseException:
