@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench slow-clients siege lock clean
+.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,6 +110,9 @@ dashboards: install ## Write grafana/dashboards/ again, from the tables of panel
 
 bench: install services ## Measure the service against a bare server (ARGS=--help lists the options)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-scale: install services ## Measure lists and searches with a million cases (ARGS="--databases sqlite --cases 40000" is shorter)
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
 slow-clients: install ## Measure regular clients while 10,000 idle and 1,000 slow connections are open
 	@$(BIN)/python -m benchmarks.slow_clients $(ARGS)

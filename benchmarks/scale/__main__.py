@@ -1,0 +1,150 @@
+"""Measure each read with many cases stored, and compare it with the same read with few.
+
+Loads two databases of each kind, starts the service on each, and prints the median time of each call. The budget of a
+call is an absolute time at full size, or twice its time at the small size.
+"""
+
+import argparse
+import http.client
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter
+
+from tests.support.servers import PostgresServer
+
+from benchmarks.environment import ROOT, free_port, running
+from benchmarks.scale.calls import CALLS, Call
+from benchmarks.scale.load import load
+from support_service.database import migrate
+
+SMALL = 10_000
+SIZES = {"postgresql": 1_000_000, "sqlite": 300_000}
+REQUESTS = 40
+SHORT_FACTOR = 2.0  # budget of a call without an absolute budget
+
+
+def main() -> int:
+    """Load, measure, print the tables; return 1 if a request failed."""
+    arguments = _parser().parse_args()
+    for kind in arguments.databases:
+        full = arguments.cases or SIZES[kind]
+        with tempfile.TemporaryDirectory(prefix="scale-", dir=_var()) as name, ExitStack() as stack:
+            directory = Path(name)
+            directory.chmod(0o755)  # PostgreSQL runs as another user
+            urls = stack.enter_context(_databases(kind, directory))
+            times = []
+            for number, count in enumerate((SMALL, full)):
+                url = next(urls)
+                migrate.upgrade(url)
+                load(url, count, _progress)
+                with _service(url, directory, number) as port:
+                    times.append(measure(port, count))
+            _progress("", 0, 0)
+            print(table(kind, full, *times), end="\n\n", flush=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument(
+        "--databases",
+        type=lambda text: text.split(","),
+        default=list(SIZES),
+        metavar="NAME,…",
+        help="postgresql, sqlite or both (default: both)",
+    )
+    parser.add_argument(
+        "--cases", type=int, help=f"full number of cases (default: {SIZES['postgresql']:,} and {SIZES['sqlite']:,})"
+    )
+    return parser
+
+
+def measure(port: int, count: int) -> dict[str, float]:
+    """Return the median time of each call in ms."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    found = {}
+    for call in CALLS:
+        _progress(f"{count:,} cases, {call.name}", 0, 0)
+        times = []
+        for number in range(REQUESTS + 5):
+            started = perf_counter()
+            connection.request("GET", call.path(number, count))
+            response = connection.getresponse()
+            response.read()
+            times.append((perf_counter() - started) * 1000)
+            if response.status != 200:
+                raise SystemExit(f"{call.name}: status {response.status}")
+        found[call.name] = statistics.median(times[5:])
+    return found
+
+
+def table(kind: str, full: int, small_times: dict[str, float], full_times: dict[str, float]) -> str:
+    """Return the results as text, one line per call."""
+    lines = [f"{kind}: median in ms at {SMALL:,} and at {full:,} cases"]
+    lines.append(f"{'call':32} {'small':>8} {'full':>8} {'ratio':>6} {'budget':>8}  verdict")
+    for call in CALLS:
+        small, large = small_times[call.name], full_times[call.name]
+        budget = _budget(call, kind) or SHORT_FACTOR * small
+        shown = f"{_budget(call, kind):g}" if _budget(call, kind) else f"{SHORT_FACTOR:g}x"
+        verdict = "ok" if large <= budget else "miss"
+        lines.append(f"{call.name:32} {small:8.2f} {large:8.2f} {large / small:5.2f}x {shown:>8}  {verdict}")
+    return "\n".join(lines)
+
+
+def _budget(call: Call, kind: str) -> float | None:
+    return call.sqlite_budget_ms or call.budget_ms if kind == "sqlite" else call.budget_ms
+
+
+@contextmanager
+def _databases(kind: str, directory: Path) -> Iterator[Iterator[str]]:
+    """Yield the URLs of empty databases."""
+    if kind == "sqlite":
+        yield (f"sqlite:///{directory / f'{number}.db'}" for number in range(2))
+        return
+    cluster = directory / "postgresql"
+    cluster.mkdir()
+    server = PostgresServer(cluster)
+    server.start()
+    try:
+        yield (server.url(server.create_database()) for _ in range(2))
+    finally:
+        server.close()
+
+
+@contextmanager
+def _service(url: str, directory: Path, number: int) -> Iterator[int]:
+    port = free_port()
+    env = {
+        "PYTHONPATH": str(ROOT / "src"),
+        "SUPPORT_PORT": str(port),
+        "SUPPORT_DATABASE_URL": url,
+        "SUPPORT_ATTACHMENT_DIR": str(directory / f"attachments-{number}"),
+        "SUPPORT_LOG_LEVEL": "warning",
+    }
+    command = [sys.executable, "-m", "support_service", "serve"]
+    with running("service", port, command, cwd=directory, env=env, log=directory / f"service-{number}.log"):
+        yield port
+
+
+def _var() -> Path:
+    folder = ROOT / "var"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _progress(what: str, done: int, of: int) -> None:
+    """Show the progress in one line that is overwritten."""
+    if sys.stderr.isatty():
+        bar = f" [{'#' * (30 * done // of):30}] {done:,} of {of:,}" if of else ""
+        print(f"\r\033[K{what}{bar}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

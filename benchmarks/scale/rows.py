@@ -1,0 +1,91 @@
+"""Rows of cases as a large installation has them: deterministic, a tenth open, a tenth pending, four messages each."""
+
+import random
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+MESSAGES_PER_CASE = 4
+AGENTS = 200
+CUSTOMERS = 100_000
+TEAMS = 20
+FREQUENT = "parcel"  # a word in every case
+RARE = "kintsugi"  # a word in RARE_CASES cases, spread evenly
+RARE_CASES = 200
+ABSENT = "xylophone"
+ABSENT_TEAM = "nobody"
+START = datetime(2024, 1, 1, tzinfo=UTC)
+CHANNELS = ("email", "chat", "phone", "web")
+STATUSES = ("open", "pending", *("resolved",) * 2, *("closed",) * 6)
+PRIORITIES = ("low", "normal", "normal", "high")  # `urgent` is rare: one case in a thousand
+WORDS = 4000
+_texts = random.Random(17)
+VOCABULARY = ["".join(_texts.choices("abcdefghijklmnopqrstuvwxyz", k=_texts.randint(3, 10))) for _ in range(WORDS)]
+BODIES = [" ".join(_texts.choices(VOCABULARY, k=_texts.randint(6, 30))) for _ in range(5000)]
+
+
+def case_id(seq: int) -> str:
+    """Return the id of a case."""
+    return str(uuid.UUID(int=(0x4000 << 64) | (0x8 << 60) | seq))
+
+
+def case(seq: int, count: int) -> dict[str, Any]:
+    """Return the row of case `seq` of `count` in `tickets`."""
+    shuffled = seq * 2_654_435_761 % (1 << 32)  # so that the columns do not depend on each other
+    at = START + timedelta(seconds=40 * seq)
+    status = STATUSES[shuffled % 10]
+    subject = f"{FREQUENT} {BODIES[shuffled % 4999][:60]}"
+    if seq % max(1, count // RARE_CASES) == 1:
+        subject = f"{RARE} {subject}"
+    customer = f"customer-{shuffled // 7 % CUSTOMERS}"
+    description = BODIES[shuffled // 11 % 5000]
+    return {
+        "seq": seq,
+        "id": case_id(seq),
+        "subject": subject,
+        "description": description,
+        "customer_id": customer,
+        "status": status,
+        "priority": "urgent" if shuffled // 13 % 1000 == 0 else PRIORITIES[shuffled // 17 % 4],
+        "channel": CHANNELS[shuffled // 19 % 4],
+        "assigned_agent_id": f"agent-{shuffled // 23 % AGENTS}" if shuffled // 29 % 10 else None,
+        "team": f"team-{shuffled // 31 % TEAMS}",
+        "context": f'[{{"type": "order", "orderId": {seq}}}]',
+        "tags": "[]",
+        "search_text": f"{subject} {description} {customer.replace('-', ' ')}",
+        "created_at": at,
+        "updated_at": at + timedelta(hours=1),
+        "waiting_since": at if status == "open" else None,
+        "answered_at": at + timedelta(minutes=30),
+        "version": 1 + MESSAGES_PER_CASE,
+        "conversation_bytes": 1024 * MESSAGES_PER_CASE,
+    }
+
+
+def messages(seq: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the messages of case `seq`."""
+    for number in range(MESSAGES_PER_CASE):
+        own = (seq - 1) * MESSAGES_PER_CASE + number + 1
+        yield {
+            "seq": own,
+            "id": str(uuid.UUID(int=(0x4000 << 64) | (0x9 << 60) | own)),
+            "ticket_id": case_id(seq),
+            "author_type": ("customer", "agent")[number % 2],
+            "message": BODIES[own * 7919 % 5000],
+            "visibility": "public",
+            "created_at": START + timedelta(seconds=40 * seq + 300 * number),
+        }
+
+
+def reference(seq: int) -> dict[str, Any]:
+    """Return the row of the order that case `seq` is about in `ticket_references`."""
+    return {"ticket_id": case_id(seq), "kind": "order", "value": str(seq)}
+
+
+def documents(ticket: dict[str, Any], said: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
+    """Yield (id, words) of the search documents of a case."""
+    first = ticket["seq"] << 20
+    yield first, ticket["search_text"]
+    for number, message in enumerate(said, 1):
+        yield first + number, message["message"]
