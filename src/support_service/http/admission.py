@@ -81,6 +81,14 @@ class Admission:
             request[CALLERS] += (f"principal {principal}",)
             self._check_unread(request)
 
+    def check_answer(self, request: web.Request, size: int) -> None:
+        """Check an answer of `size` bytes to a request that has changed nothing, so that it can still be refused.
+
+        Raises RateLimited or Unavailable if a large answer exceeds the bounds of unread answers.
+        """
+        if size > SMALL_ANSWER_BYTES and request.method != "HEAD":
+            self._check_unread(request, size)
+
     def charge_answer(self, request: web.Request, principal: str, size: int) -> None:
         """Count an answer of `size` bytes like one request for each `ANSWER_BYTES` beyond the first.
 
@@ -103,16 +111,9 @@ class Admission:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Run the checks, answer CORS preflights, and pass every other request to its handler.
-
-        Raises RateLimited or Unavailable if a large answer exceeds the bounds of unread answers.
-        """
+        """Run the checks, answer CORS preflights, and pass every other request to its handler."""
         self.check(request)
-        response = self.browser_policy.preflight(request) or await handler(request)
-        size = response.content_length or 0
-        if size > SMALL_ANSWER_BYTES and request.method == "GET" and not response.prepared:
-            self._check_unread(request, size)
-        return response
+        return self.browser_policy.preflight(request) or await handler(request)
 
     async def add_response_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Add the headers of every response just before they are sent; a handler of `on_response_prepare`."""

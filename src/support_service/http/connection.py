@@ -135,8 +135,13 @@ class HttpConnection(web.RequestHandler):
         self._head_since, self._head_bytes, self._head_end = 0.0, 0, b""
 
     def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
-        """Note that a response was sent; aiohttp calls this at the end of each request."""
+        """Note that a response was sent, and free its body; aiohttp calls this at the end of each request.
+
+        aiohttp keeps the last response of an idle connection until the next request.
+        """
         super().log_access(request, response, time)
+        if isinstance(response, web.Response):
+            response.body = None
         self._written += request.writer.output_size
         self._answer_writer = None
         self._unread_answers.end(self)

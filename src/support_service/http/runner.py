@@ -8,6 +8,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from support_service.http.component import ADMISSION, CONNECTION_LIMITS
 from support_service.http.connection import HttpConnection
+from support_service.http.sliced_body import SLICE_BYTES, SlicedBody
 from support_service.http.unreadable_requests import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
@@ -73,6 +74,8 @@ class HttpServer(web.Server):
         connection = request.protocol
         if isinstance(connection, HttpConnection) and request.transport is not None:
             self._admission.begin_answer(connection, request, response)
+        if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > SLICE_BYTES:
+            response.body = SlicedBody(response.body, response.content_type)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol

@@ -1,7 +1,7 @@
 """Bounds on the bytes of answers that clients have not read: in total, and for each caller.
 
-aiohttp hands a whole answer to the transport, which keeps what the client does not read. Each caller may keep many
-connections, so their answers need a bound of their own. The bytes in the kernel's buffers do not count.
+An answer stays in memory until the client has read nearly all of it. Each caller may keep many connections, so their
+answers need a bound of their own. The bytes in the kernel's buffers do not count.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class _Answer:
     connection: AnsweredConnection
     groups: tuple[_Group, ...]
     size: int
-    is_streamed: bool
+    in_progress: bool = True  # it is in memory as a whole; after that, only what the transport has left
 
     def resize(self, size: int) -> None:
         """Change the size in every group."""
@@ -52,8 +52,8 @@ class _Answer:
 class UnreadAnswers:
     """The answers that clients have not read.
 
-    An answer counts in full when it begins. What clients have read meanwhile is subtracted only when a bound seems to
-    be exceeded, so that a request costs a few dictionary operations.
+    An answer counts in full until it was handed to the transport. What clients have read of the rest is subtracted only
+    when a bound seems to be exceeded, so that a request costs a few dictionary operations.
     """
 
     def __init__(self, max_total: int, max_per_caller: int) -> None:
@@ -92,7 +92,7 @@ class UnreadAnswers:
         if is_streamed:
             size = STREAM_BYTES if size is None else min(size, STREAM_BYTES)
         groups = (self._total, *(self._group(caller) for caller in callers))
-        answer = self._by_connection[connection] = _Answer(connection, groups, 0, is_streamed)
+        answer = self._by_connection[connection] = _Answer(connection, groups, 0)
         answer.resize(connection.unread_bytes() + (size or 0))
         for group in groups:
             group.answers.add(answer)
@@ -101,7 +101,7 @@ class UnreadAnswers:
         """Note that an answer was handed to the transport as a whole: from now on only what is unread counts."""
         answer = self._by_connection.get(connection)
         if answer is not None:
-            answer.is_streamed = False
+            answer.in_progress = False
             if unread := connection.unread_bytes():
                 answer.resize(unread)
             else:
@@ -130,6 +130,6 @@ def _is_exceeded(group: _Group, size: int) -> bool:
     if group.unread + size < group.limit:
         return False
     for answer in group.answers:
-        if not answer.is_streamed:
+        if not answer.in_progress:
             answer.resize(min(answer.size, answer.connection.unread_bytes()))
     return group.unread > 0 and group.unread + size >= group.limit

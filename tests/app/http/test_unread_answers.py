@@ -13,7 +13,9 @@ from aiohttp import web
 
 from support_service.app import Timings
 from support_service.http.component import ADMISSION, CONNECTION_LIMITS, READINESS, HttpTimings
+from support_service.http.connection import HttpConnection
 from support_service.http.connection_limits import ConnectionTimings
+from support_service.http.sliced_body import SLICE_BYTES, SlicedBody
 from support_service.http.unread_answers import STREAM_BYTES
 from tests.app.http.test_connection_limits import narrow
 from tests.support.calls import add_message, eventually, expect_problem, open_case, upload
@@ -209,3 +211,46 @@ async def test_client_that_reads_below_the_minimum_rate_is_cut(make_client):
     assert connection.exceeded_timeout(start + 14_000, limits.settings) is None
     assert connection.exceeded_timeout(start + 14_500, limits.settings) == "slow"
     slow.close()
+
+
+def bytes_held():
+    """Bytes of answers that are in memory: their bodies, and what is left in transports."""
+    objects = gc.get_objects()
+    bodies = [each.body for each in objects if isinstance(each, web.Response) and each.body]
+    connections = [each for each in objects if isinstance(each, HttpConnection)]
+    sizes = [body.size if isinstance(body, SlicedBody) else len(body) for body in bodies]
+    return sum(sizes) + sum(connection.unread_bytes() for connection in connections)
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    ["GET {}", "GET {}?includeTimeline=true", "POST {}/timeline/refresh"],
+    ids=["read", "timeline", "refresh"],
+)
+async def test_bound_is_a_bound_on_memory(limited, request_line):
+    """Unread answers take no more memory than they count, whichever request asks for them."""
+    client, paths = limited
+    line = request_line.format(paths["json"])
+    raw = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode() * 4
+    metrics, made = Scrape(client.app), []
+    gc.collect()
+    for _ in range(8):
+        made.append(await narrow(client, 4096))
+    for each in made:
+        await asyncio.get_running_loop().sock_sendall(each, raw)
+    await eventually(lambda: metrics.nonzero(TURNED_AWAY).keys() == {"unread"} and has_unread_answer(client))
+    assert bytes_held() <= int(CALLER_LIMIT) + len(made) * STREAM_BYTES
+    assert max(each.unread_bytes() for each in client.app[CONNECTION_LIMITS].connections) <= STREAM_BYTES
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_idle_connection_keeps_no_answer(client, paths, method):
+    """An answer is freed once it was sent, not only by the next request of its connection."""
+    async with client.request(method, paths["json"], params={"includeTimeline": "true"}) as response:
+        await response.read()
+        assert response.status == 200
+    assert client.app[CONNECTION_LIMITS].connections
+    gc.collect()
+    await eventually(lambda: bytes_held() < SLICE_BYTES)

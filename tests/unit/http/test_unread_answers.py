@@ -46,6 +46,9 @@ def test_what_the_client_has_read_does_not_count():
     answers = UnreadAnswers(1000, 100)
     connection = begin(answers, 100)
     connection.unread = 10
+    with pytest.raises(RateLimited):
+        answers.check(CALLER, 80)  # the answer is still in memory as a whole
+    answers.end(connection)
     answers.check(CALLER, 80)
     connection.unread = 100  # the buffer cannot grow without another answer
     answers.check(CALLER, 80)
@@ -59,6 +62,7 @@ def test_answer_larger_than_the_bound_fits_if_nothing_is_unread():
     with pytest.raises(RateLimited):
         answers.check(CALLER)
     connection.unread = 0
+    answers.end(connection)
     answers.check(CALLER, 5000)
 
 

@@ -60,7 +60,11 @@ def compile_route(route: Route) -> Handler:
     if permission == PUBLIC:
 
         async def serve_public(request: web.Request) -> web.StreamResponse:
-            return await respond(request, Call(ANONYMOUS, "all", request.app[SERVICES], request[REQUEST_ID]))
+            services = request.app[SERVICES]
+            response = await respond(request, Call(ANONYMOUS, "all", services, request[REQUEST_ID]))
+            if size := _size(response):
+                services.admission.check_answer(request, size)
+            return response
 
         return serve_public
 
@@ -79,8 +83,9 @@ def compile_route(route: Route) -> Handler:
         if takes_key and IDEMPOTENCY_KEY in request.headers:
             return await respond_once(request, call, route, respond)
         response = await respond(request, call)
-        if not takes_key and isinstance(response, web.Response) and isinstance(response.body, bytes):
-            services.admission.charge_answer(request, principal.name, len(response.body))
+        if not takes_key and (size := _size(response)):
+            services.admission.check_answer(request, size)
+            services.admission.charge_answer(request, principal.name, size)
         return response
 
     return serve
@@ -107,6 +112,11 @@ def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[we
         return json_response(reply.content, reply.status or status, reply.headers)
 
     return respond
+
+
+def _size(response: web.StreamResponse) -> int:
+    """Return the bytes of the response's body; 0 if its handler streams it."""
+    return len(response.body) if isinstance(response, web.Response) and isinstance(response.body, bytes) else 0
 
 
 def _provider(route: Route, name: str, hint: Any) -> Provider:
