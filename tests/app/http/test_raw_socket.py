@@ -167,6 +167,36 @@ async def test_body_that_becomes_malformed_is_refused_at_once(client, address, b
     assert b'"malformed_body"' in stream
 
 
+@pytest.mark.parametrize("rest", [b"no colon\r\n", b"A: b\n\n", b": b\r\n", b"A: \0\r\n", b"A: " + b"b" * 9000])
+async def test_malformed_trailer_is_refused_at_once(client, address, rest):
+    """A malformed or long header behind the last chunk gets 400, and not the timeout of the body."""
+    reader, writer = await asyncio.open_connection(*address)
+    with closing(writer):
+        writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + CASE + b"\r\n0\r\n")
+        await eventually(lambda: client.app[READINESS].waiting_for_client)
+        writer.write(rest)
+        async with asyncio.timeout(GENEROUS_TIMEOUT):
+            stream = await reader.read()
+    assert answers(stream) == [400]
+    assert b'"malformed_body"' in stream
+
+
+@pytest.mark.parametrize("rest", [b"\r\n", b"A: b\r\nC:\r\n\r\n"])
+async def test_trailers_that_arrive_later_are_read(client, address, rest):
+    """Headers behind the last chunk are allowed, in any number of parts."""
+    reader, writer = await asyncio.open_connection(*address)
+    with closing(writer):
+        writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + CASE + b"\r\n0\r\n")
+        await eventually(lambda: client.app[READINESS].waiting_for_client)
+        for number in range(len(rest)):
+            writer.write(rest[number : number + 1])
+            await asyncio.sleep(0)
+        writer.write(GET + END)
+        async with asyncio.timeout(GENEROUS_TIMEOUT):
+            stream = await reader.read()
+    assert answers(stream) == [201, 200]
+
+
 @pytest.mark.parametrize("version", ["0.9", "2.0"])
 async def test_other_versions_of_http(address, version):
     """Only HTTP/1.0 and HTTP/1.1 are served."""
