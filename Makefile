@@ -114,7 +114,7 @@ bench: install services ## Measure the service against a bare server (ARGS=--hel
 bench-scale: install services ## Measure lists and searches with a million cases (ARGS="--databases sqlite --cases 40000" is shorter)
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
-slow-clients: install ## Measure regular clients while 10,000 idle and 1,000 slow connections are open
+slow-clients: install ## Measure regular clients beside slow connections, or memory (ARGS=--unread)
 	@$(BIN)/python -m benchmarks.slow_clients $(ARGS)
 
 siege: slow-clients # the former name

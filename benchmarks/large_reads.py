@@ -75,12 +75,12 @@ def _run(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     serve, url = [sys.executable, "-m", "support_service", "serve"], f"http://127.0.0.1:{port}"
     log = folder / "service.log"
     with running("service", port, serve, cwd=folder, env=settings, log=log):
-        cases = uvloop.run(_fill(url, list(tokens)))
+        cases = uvloop.run(fill_cases(url, list(tokens)))
     with running("service", port, serve, cwd=folder, env=settings | {"SUPPORT_AUTH": "token"}, log=log):
         return uvloop.run(_measure(url, tokens, cases, arguments))
 
 
-async def _fill(url: str, customers: list[str]) -> dict[str, str]:
+async def fill_cases(url: str, customers: list[str]) -> dict[str, str]:
     """Open a case for each customer, and fill the first one. Return the id of each customer's case."""
     async with aiohttp.ClientSession(url) as http:
 

@@ -1,6 +1,7 @@
 """Measure the latency of regular clients while idle and slow connections are open.
 
     python -m benchmarks.slow_clients [--idle N] [--slow N] [--seconds S]
+    python -m benchmarks.slow_clients --unread [--seconds S]    (see benchmarks/unread_answers.py)
 
 The result is the p99 latency under attack as a multiple of the p99 before and after it. The exit status is 1 if it is
 above 2, if a regular request failed, or if fewer than 95 % of the requested connections were open.
@@ -18,6 +19,7 @@ from typing import Any
 import aiohttp
 import psutil
 
+from benchmarks import unread_answers
 from benchmarks.environment import ROOT, free_port, running
 
 BUDGET = 2.0
@@ -40,7 +42,10 @@ def main() -> int:
         default=12,
         help="of each of the three phases: before, attack, after (default: %(default)s)",
     )
+    parser.add_argument("--unread", action="store_true", help="measure the memory of large answers that are not read")
     arguments = parser.parse_args()
+    if arguments.unread:
+        return unread_answers.run(arguments.seconds)
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="slow-clients-") as name:
         folder = Path(name)

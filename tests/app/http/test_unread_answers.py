@@ -232,10 +232,9 @@ async def test_bound_is_a_bound_on_memory(limited, request_line):
     client, paths = limited
     line = request_line.format(paths["json"])
     raw = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode() * 4
-    metrics, made = Scrape(client.app), []
+    metrics = Scrape(client.app)
     gc.collect()
-    for _ in range(8):
-        made.append(await narrow(client, 4096))
+    made = [await narrow(client, 4096) for _ in range(8)]
     for each in made:
         await asyncio.get_running_loop().sock_sendall(each, raw)
     await eventually(lambda: metrics.nonzero(TURNED_AWAY).keys() == {"unread"} and has_unread_answer(client))
