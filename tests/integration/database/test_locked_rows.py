@@ -77,6 +77,14 @@ async def test_writers_of_one_locked_case_stop_nothing_else(make_client, locked)
     assert len((await read_case(client, case))["messages"]) == done  # the turns that were taken are free again
 
 
+async def test_a_burst_of_writers_is_served(make_client):
+    """If nothing is locked, 100 concurrent changes of one case all succeed, and so do uploads to many cases."""
+    client = await make_client(timings=patient_timings(), SUPPORT_ATTACHMENT_UPLOADS="256")
+    case, *others = [await open_case(client) for _ in range(51)]
+    assert await statuses(message(client, case) for _ in range(100)) == {None: 100}
+    await asyncio.gather(*(upload(client, each) for each in others))
+
+
 async def test_uploads_that_wait_for_the_ledger_stop_no_other_changes(client, locked):
     """While the ledger's row is locked and uploads wait for it, cases are opened, changed and read."""
     case, other = await open_case(client), await open_case(client)
