@@ -126,6 +126,23 @@ async def test_a_folder_that_is_lost(tmp_path, size, reserve):
     await storage.close()
 
 
+@pytest.mark.parametrize("size", [5, 2 * BLOCK_BYTES])
+async def test_folders_that_another_program_removes(storage, tmp_path, size):
+    """Their files are missing, the sweep goes on, and the next upload creates the folders again."""
+    kept = [await storage.put(stream(b"hello")) for _ in range(2)]
+    first, second = (kept_file.key for kept_file in kept)
+    shutil.rmtree((tmp_path / first).parent)
+    (tmp_path / "tmp").rmdir()
+    with pytest.raises(UnreadableFile) as refusal:
+        await read(storage, first, 0, 5)
+    assert refusal.value.fault == "missing"
+    assert [found.key async for found in storage.list()] == [second]
+    assert await storage.delete_unfinished(datetime.now(UTC)) == 0
+    again = await storage.put(stream(b"x" * size), key=f"{first[:2]}/{'0' * 32}")
+    assert await read(storage, again.key, 0, size) == b"x" * size
+    assert (tmp_path / first).parent.stat().st_mode & 0o077 == 0
+
+
 async def test_files_of_another_program_are_reported_at_the_start(tmp_path, caplog):
     """A program with files in the directory may also delete or move files there, and would take attachments."""
     storage = LocalAttachmentStorage(tmp_path)

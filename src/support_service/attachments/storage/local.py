@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import hashlib
-import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
@@ -22,19 +21,17 @@ from support_service.attachments.storage.base import (
     UnreadableFile,
 )
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
-from support_service.attachments.storage.local_files import list_folder, open_at, stat_file, unlink
+from support_service.attachments.storage.folders import UNFINISHED, StorageFolders
+from support_service.attachments.storage.local_files import open_at, stat_file, unlink
 from support_service.core.errors import InsufficientStorage, Unavailable
 from support_service.core.os_errors import describe_os_error
 
 BLOCK_BYTES = 256 * 1024  # bytes per write or read; each block costs one call in a thread
 SPACE_CHECK_BLOCKS = 16  # blocks between checks of the free space
-OWN_NAMES = {*SHARDS, "tmp", "lost+found"}  # names in the root folder that are the service's or the file system's
 Result = TypeVar("Result")
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # The fault of one file, if its folder can be used: a symbolic link, a directory, or lost permissions.
 NOT_OUR_FILE_ERRNOS = (errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM)
-
-log = logging.getLogger(__name__)
 
 
 class LocalAttachmentStorage:
@@ -49,32 +46,18 @@ class LocalAttachmentStorage:
     def __init__(self, root: Path, reserve: int = 0) -> None:
         self._root = root
         self._reserve = reserve
-        self._unfinished = root / "tmp"
+        self._unfinished = root / UNFINISHED
+        self._folders = StorageFolders(root)
         self._finisher = GroupCommitter(root)
 
     async def open(self) -> None:
-        def prepare() -> list[str]:
-            self._root.mkdir(parents=True, exist_ok=True)
-            for folder in (self._unfinished, *(self._root / shard for shard in SHARDS)):
-                folder.mkdir(mode=0o700, exist_ok=True)  # no other user's program reads or deletes attachments
-            return sorted(entry.name for entry in self._root.iterdir())
-
         try:
-            names = await asyncio.to_thread(prepare)
+            await asyncio.to_thread(self._folders.create)
         except OSError as failure:
             raise Unavailable(
                 "storage_unavailable",
                 f"Can't use {self._root} (SUPPORT_ATTACHMENT_DIR) for attachments: {describe_os_error(failure)}",
             ) from failure
-        foreign = [name for name in names if name not in OWN_NAMES]
-        if foreign:
-            log.warning(
-                "%s has %d files or folders of another program, such as %s. If that program moves or deletes old "
-                "files, it takes attachments too: give this service a directory of its own.",
-                self._root,
-                len(foreign),
-                foreign[0],
-            )
 
     async def close(self) -> None:
         self._finisher.close()
@@ -89,6 +72,8 @@ class LocalAttachmentStorage:
     ) -> StoredFile:
         folder, _, name = key.partition("/") if key else (None, "", uuid4().hex)
         unfinished = self._unfinished / name
+        if not self._folders.exist(folder or name[:2]):
+            await _in_thread(self._folders.restore)
         digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
         disk_io = True  # an OSError now comes from the disk, not from the stream
         try:
@@ -146,7 +131,7 @@ class LocalAttachmentStorage:
                     yield block
                     block = await asyncio.to_thread(file.read, min(BLOCK_BYTES, length)) if length else b""
         except FileNotFoundError as failure:
-            await _in_thread(os.stat, self._root / key[:2])  # raises Unavailable if the whole folder is missing
+            await _in_thread(self._folders.expect_root)  # raises Unavailable: no file is missing then
             raise UnreadableFile("missing", "The file is missing from its folder, but its row exists.") from failure
         except OSError as failure:
             if failure.errno in NOT_OUR_FILE_ERRNOS and os.access(self._root / key[:2], os.R_OK | os.X_OK):
@@ -160,7 +145,7 @@ class LocalAttachmentStorage:
         for shard in SHARDS:
             if not shard.startswith(prefix[:2]):
                 continue
-            for found in await _in_thread(list_folder, self._root / shard, shard):
+            for found in await _in_thread(self._folders.list_files, shard):
                 if found.key.startswith(prefix):
                     yield found
 
@@ -169,7 +154,7 @@ class LocalAttachmentStorage:
 
     async def delete_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
         def delete() -> int:
-            old = [found for found in list_folder(self._unfinished, "tmp") if found.changed_at < before]
+            old = [found for found in self._folders.list_files(UNFINISHED) if found.changed_at < before]
             for found in () if dry_run else old:
                 unlink(self._root / found.key)
             return len(old)

@@ -49,10 +49,3 @@ def stat_file(path: Path, key: str) -> FileInfo | None:
     if not stat.S_ISREG(status.st_mode):
         return None
     return FileInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-
-
-def list_folder(folder: Path, name: str) -> list[FileInfo]:
-    """Return the regular files of a folder in the order of their keys, `{name}/{file name}`."""
-    with os.scandir(folder) as entries:
-        files = [stat_file(Path(entry.path), f"{name}/{entry.name}") for entry in entries]
-    return sorted((found for found in files if found), key=lambda found: found.key)
