@@ -78,8 +78,9 @@ def clean_filename(raw: str) -> str:
 
     The bytes are stored under a generated key; this name is only returned to clients.
     """
-    name = unicodedata.normalize("NFC", _percent_decoded(raw)).replace("\\", "/").rpartition("/")[2]
-    name = "".join(character for character in name if character.isprintable()).strip()
+    name = _percent_decoded(raw).replace("\\", "/").rpartition("/")[2]
+    # Composed after the removal, because an invisible character may part a letter from its mark.
+    name = unicodedata.normalize("NFC", "".join(filter(str.isprintable, name))).strip()
     name = name.encode(errors="ignore")[:MAX_FILENAME_BYTES].decode(errors="ignore")
     return name if name.strip(".") else "file"
 

@@ -1,5 +1,7 @@
 """What becomes of the name and the type that a client gives its file."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,13 @@ def test_any_filename_becomes_a_safe_one(raw):
     assert not set(name) & {"/", "\\", "\0"}
     assert name.strip(". ")
     assert clean_filename(name) == name
+    assert unicodedata.is_normalized("NFC", name)
+
+
+@pytest.mark.parametrize("invisible", ["\u200b", "\u202e", "\x01"])
+def test_letters_that_invisible_characters_part_are_composed(invisible):
+    """A letter and its mark become one character, also if an invisible character was between them."""
+    assert clean_filename(f"e{invisible}\u0301.txt") == "\u00e9.txt"
 
 
 @given(ANY_TEXT)
