@@ -7,17 +7,25 @@ from typing import Any
 from urllib.parse import unquote
 
 import pydantic_core
-from cloudevents.core.exceptions import BaseCloudEventException
-from cloudevents.core.v1.event import CloudEvent
+from cloudevents.core.exceptions import CloudEventValidationError
+from cloudevents.core.spec import SPECVERSION_V1_0
+from cloudevents.core.v1.event import OPTIONAL_ATTRIBUTES, REQUIRED_ATTRIBUTES, CloudEvent
 from pydantic import ValidationError
 
 from support_service.core.clock import utc_now
-from support_service.core.errors import FieldError, MalformedRequest, ValidationFailed, field_errors
+from support_service.core.errors import (
+    MAX_FIELD_ERRORS,
+    FieldError,
+    MalformedRequest,
+    ValidationFailed,
+    field_errors,
+)
 from support_service.core.field_names import in_camel_case
 from support_service.events.inbound_events import MODEL_BY_TYPE, TYPE_BY_NAME, InboundData, InboundEvent
 
 MAX_EVENT_BYTES = 256 * 1024  # bytes
 MAX_ATTRIBUTE_LENGTH = 255  # characters of an event's id, source and type: the size of the `inbound_events` columns
+MAX_NAME_LENGTH = 64  # characters of an unknown attribute's name that an error shows
 HEADER_PREFIX = "ce-"
 STRUCTURED_MEDIA_TYPE = "application/cloudevents+json"
 PLAIN_NAMES = {"event_type": "eventType", "event_id": "eventId"}
@@ -113,10 +121,9 @@ def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
     attributes["time"] = _parse_time(attributes.get("time"))
     try:
         checked = CloudEvent(attributes)
-    except (BaseCloudEventException, TypeError) as failure:
-        raise ValidationFailed(
-            "invalid_event", f"The event is not a valid CloudEvent: {' '.join(str(failure).split())}"
-        ) from None
+    except CloudEventValidationError as failure:
+        wrong = list(failure.errors)[:MAX_FIELD_ERRORS]
+        raise _invalid(*(FieldError(name[:MAX_NAME_LENGTH], _attribute_rule(name)) for name in wrong)) from None
     for name in ("id", "source", "type"):
         if len(attributes[name]) > MAX_ATTRIBUTE_LENGTH:
             raise _invalid(FieldError(name, f"may have at most {MAX_ATTRIBUTE_LENGTH} characters"))
@@ -126,6 +133,15 @@ def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
     model = MODEL_BY_TYPE.get(event_type)
     known = _validate_data(model, data) if model else None
     return InboundEvent(checked.get_id(), checked.get_source(), event_type, attributes["time"], known)
+
+
+def _attribute_rule(name: str) -> str:
+    """Return what must hold for an attribute that is wrong."""
+    if name == "specversion":
+        return f'must be "{SPECVERSION_V1_0}"'
+    if name in (*REQUIRED_ATTRIBUTES, *OPTIONAL_ATTRIBUTES):
+        return "must be a string that is not empty"
+    return "is no attribute; attributes have lower-case letters and digits"
 
 
 def _validate_data(model: type[InboundData], data: object) -> InboundData:

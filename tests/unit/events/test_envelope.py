@@ -128,6 +128,37 @@ JSON = strategies.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"type": None}, "type: must be a string that is not empty"),
+        ({"type": 5}, "type: must be a string that is not empty"),
+        ({"source": ""}, "source: must be a string that is not empty"),
+        ({"id": 7}, "id: must be a string that is not empty"),
+        ({"subject": []}, "subject: must be a string that is not empty"),
+        ({"specversion": "0.3"}, 'specversion: must be "1.0"'),
+        (
+            {"eventType": 5, "specversion": "1.0"},
+            "eventType: is no attribute; attributes have lower-case letters and digits",
+        ),
+        ({"X" * 9000: ""}, f"{'X' * 64}: is no attribute; attributes have lower-case letters and digits"),
+    ],
+)
+def test_a_wrong_attribute_is_named(change, error):
+    """The error names each attribute and its rule in plain words, and its length is limited."""
+    with pytest.raises(ValidationFailed) as refusal:
+        read(shipment_event() | change)
+    assert refusal.value.message == f"The event is invalid: {error}"
+    assert [f"{each.field}: {each.message}" for each in refusal.value.fields] == [error]
+
+
+def test_many_wrong_attributes_give_a_short_error():
+    """A document of another kind, with many members, gets no longer answer than any other."""
+    with pytest.raises(ValidationFailed) as refusal:
+        read(shipment_event() | {f"X{number}": "" for number in range(5000)})
+    assert len(refusal.value.message) < 16_000
+
+
 @hypothesis.given(strategies.dictionaries(strategies.sampled_from([*shipment_event(), "eventType", "payload"]), JSON))
 def test_any_document_is_read_or_refused(document):
     """Whatever JSON comes in, it is an event or a refusal, and never breaks the reader."""
