@@ -24,6 +24,7 @@ from support_service.core import units
 from support_service.core.urls import check_port, parse_base_url, parse_http_url
 from support_service.core.user_error import UserError
 
+MAX_SHOWN_LENGTH = 200  # characters of an invalid value in an error message
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Asymmetric algorithms only. With HS256 and similar, every party that can verify a token can also sign one; `none` has
 # no signature.
@@ -101,20 +102,27 @@ def expected_values(error: ErrorDetails) -> str:
 
 
 def mask_secrets(name: str, value: str) -> str:
-    """Return a value for an error message with passwords and secrets masked, since messages are logged."""
+    """Return a value for an error message: shortened, and with passwords and secrets masked, since it is logged.
+
+    A URL is masked in any variable, because it may have been meant for another one.
+    """
     if name.endswith(("_HEADERS", "_TOKEN")) or name == "SUPPORT_MASKING_KEY":
         return "***"
     if name == "SUPPORT_WEBHOOKS":
         value = re.sub(r'whsec_[^"\s]*|("secret"\s*:\s*)"[^"]*"', r"\1***", value)
-        return repr(re.sub(r'(:\\?/\\?/)[^"\s]*', r"\1***", value))  # many webhook URLs have a secret in the path
-    if not name.endswith(("_URL", "_ENDPOINT", "_KEYS")):
-        return repr(value)
+        return _shortened(re.sub(r'(:\\?/\\?/)[^"\s]*', r"\1***", value))  # many webhook URLs have a secret in the path
+    if "://" not in value and not name.endswith(("_URL", "_ENDPOINT", "_KEYS")):
+        return _shortened(value)
     scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
     head, question, query = rest.partition("?")
     if "@" in query:  # ambiguous: part of the query, or of a password with a question mark
-        return repr(f"{scheme}{separator}***")
+        return _shortened(f"{scheme}{separator}***")
     before, at, host = head.rpartition("@")
-    return repr(f"{scheme}{separator}{'***@' if at else before}{host}{'?***' if question else ''}")
+    return _shortened(f"{scheme}{separator}{'***@' if at else before}{host}{'?***' if question else ''}")
+
+
+def _shortened(value: str) -> str:
+    return repr(value if len(value) <= MAX_SHOWN_LENGTH else f"{value[:MAX_SHOWN_LENGTH]}…")
 
 
 def _exporters(*allowed: str) -> BeforeValidator:
