@@ -102,12 +102,13 @@ class Settings(BaseModel):
         """Read and validate every variable; raises WrongSetting for the first invalid one."""
         server, attachments = read_section(ServerSettings, environ), read_section(AttachmentSettings, environ)
         s3, telemetry = read_section(ObjectStoreSettings, environ), read_section(TelemetrySettings, environ)
+        timeline = read_section(TimelineSettings, environ)
         settings = cls(
             server=server,
             limits=read_section(LimitSettings, environ),
             database=read_section(DatabaseSettings, environ),
             upstream_urls=read_section(UpstreamSettings, environ).model_dump(exclude_none=True),
-            timeline=read_section(TimelineSettings, environ),
+            timeline=timeline,
             attachments=attachments,
             s3=s3,
             events=read_section(EventSettings, environ),
@@ -116,7 +117,7 @@ class Settings(BaseModel):
             warnings=(
                 *opentelemetry.ineffective_warnings(environ, telemetry.metrics, telemetry.traces),
                 *_warn_unconsumed_events(environ),
-                *_warn_ineffective(environ, server, attachments, s3),
+                *_warn_ineffective(environ, server, timeline, attachments, s3),
                 *_warn_unknown(environ),
                 *earlier_variables_warning(environ),
             ),
@@ -176,8 +177,17 @@ def _warn_unconsumed_events(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _warn_ineffective(
-    environ: Mapping[str, str], server: ServerSettings, attachments: AttachmentSettings, s3: ObjectStoreSettings
+    environ: Mapping[str, str],
+    server: ServerSettings,
+    timeline: TimelineSettings,
+    attachments: AttachmentSettings,
+    s3: ObjectStoreSettings,
 ) -> Iterator[str]:
+    if environ.get("SUPPORT_TIMELINE_SOURCE_TIMEOUT") and timeline.source_timeout > timeline.deadline:
+        yield (
+            f"SUPPORT_TIMELINE_SOURCE_TIMEOUT={timeline.source_timeout:g} has no effect beyond "
+            f"{timeline.deadline:g} s: SUPPORT_TIMELINE_DEADLINE ends every call"
+        )
     if server.auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
         yield f"SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is {server.auth!r}, not 'jwt'"
     if attachments.download == "redirect" and not s3.bucket:
@@ -192,7 +202,7 @@ def _warn_unknown(environ: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(environ.keys() - {*known}):
         # Kubernetes sets a Service's port variable to a URL, such as SUPPORT_PROBE_PORT=tcp://10.0.0.7:9101.
         injected = KUBERNETES_VARIABLES.fullmatch(name) or (name.endswith("_PORT") and "://" in environ[name])
-        if name.startswith("SUPPORT_") and environ[name] and not injected:
-            matches = difflib.get_close_matches(name.removeprefix("SUPPORT_"), suffixes, 1)
+        if name.upper().startswith("SUPPORT_") and environ[name] and not injected:
+            matches = difflib.get_close_matches(name.upper().removeprefix("SUPPORT_"), suffixes, 1)
             nearest = f"; did you mean SUPPORT_{matches[0]}?" if matches else ""
             yield f"{name} has no effect: unknown setting{nearest}"

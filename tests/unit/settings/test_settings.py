@@ -392,6 +392,8 @@ def test_enumerated_values_are_accepted_in_any_case(variable, given, read):
     ("variable", "near"),
     [
         ("SUPPORT_PROT", "; did you mean SUPPORT_PORT?"),
+        ("support_port", "; did you mean SUPPORT_PORT?"),
+        ("Support_Database_Url", "; did you mean SUPPORT_DATABASE_URL?"),
         ("SUPPORT_ORDERS_URL", "; did you mean SUPPORT_ORDER_URL?"),
         ("SUPPORT_XYZ", ""),
     ],
@@ -484,6 +486,14 @@ SECRETS = [
     ("SUPPORT_TIMELINE_CACHE_TTL", "redis://:cret@host/0"),
     ("SUPPORT_AUTH", "postgresql://user:cret@host/db"),
 ]
+
+
+def test_a_timeout_beyond_the_deadline_causes_a_warning():
+    """The deadline ends the calls of a read before their own timeout can."""
+    long = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "5"}
+    [warning] = Settings.load(long).warnings
+    assert "SUPPORT_TIMELINE_SOURCE_TIMEOUT=5 has no effect beyond 3 s" in warning
+    assert Settings.load(long | {"SUPPORT_TIMELINE_DEADLINE": "5"}).warnings == ()
 
 
 def test_a_long_value_is_not_shown_in_full():
