@@ -29,6 +29,7 @@ FORMS = [  # first match wins; compared as types with their metadata
     (values.Networks, "IP addresses and networks, comma-separated"),
     (values.Origins, "origins, comma-separated"),
     (values.ContentTypes, "content types, comma-separated"),
+    (values.Channels, "channels, comma-separated"),
     (values.RequestRate, "rate, such as `100/s`, `6000/min`, or `off`"),
     (values.Duration, "duration, such as `30d`"),
     (values.Seconds, "seconds"),

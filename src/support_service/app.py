@@ -64,7 +64,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     WrongSetting if a server that is configured as Redis answers in another way.
     """
     app = web.Application(client_max_size=MAX_JSON_BODY_BYTES)
-    telemetry.setup(app, settings.telemetry, timings.telemetry)
+    telemetry.setup(app, settings.telemetry, timings.telemetry, channels=settings.cases.known_channels)
     redis_client.setup(app, settings.redis_urls)
     limits.setup(
         app,
@@ -79,7 +79,9 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     database.setup(app, settings.database, timings.database)
     idempotency.setup(app, timings.idempotency)
     audit.setup(app, timings.audit)
-    cases.setup(app, CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS), timings.cases)
+    channels = settings.cases.known_channels
+    masker = CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, channels)
+    cases.setup(app, settings.cases, masker, timings.cases)
     timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)
     events.setup(app, settings.events, settings.events_redis_url, timings.events)

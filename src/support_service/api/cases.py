@@ -69,7 +69,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     """List cases, newest first.
 
     A case must match every given filter; an empty filter is ignored. `nextCursor` requests the next page, and is null
-    on the last one. Synthetic cases (channel `synthetic`) are not listed.
+    on the last one. Synthetic cases are listed only if `channel` asks for theirs.
     """
     if call.is_masked and (query.q or query.customer_id):
         raise permission_missing("cases:search", "What is masked can't be searched for.")
@@ -118,7 +118,7 @@ async def change_case(call: Call, case_id: str, body: CaseChange, expected: Expe
 async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Delete a synthetic case with its files.
 
-    The synthetic check deletes its cases with this operation. Cases of other channels than `synthetic` can't be
+    The synthetic check deletes its cases with this operation. Cases that are not synthetic can't be
     deleted: close them.
     """
     files, removed = call.services.attachments, list[StoredAttachment]()

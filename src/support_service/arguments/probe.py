@@ -2,6 +2,7 @@
 
 from support_service.arguments import argument_types
 from support_service.arguments.subcommands import Subcommands
+from support_service.core.domain.case_vocabulary import SYNTHETIC
 
 NOT_RUN_STATUS = 3  # exit status of a check that could not run
 
@@ -40,6 +41,11 @@ def add_to(commands: Subcommands) -> None:
         default=("127.0.0.1", 9101),
         metavar="HOST:PORT",
         help="with --interval: address on which to serve /metrics",
+    )
+    probe.add_argument(
+        "--channel",
+        default=SYNTHETIC,
+        help="one of the service's SUPPORT_SYNTHETIC_CHANNELS (default: %(default)s)",
     )
     probe.add_argument(
         "--threshold",

@@ -37,7 +37,6 @@ from support_service.attachments.upload.slots import UploadSlots
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
 from support_service.audit import log as audit
 from support_service.core.clock import time_after, utc_now
-from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Unavailable
 from support_service.core.ids import is_valid_id, new_id
@@ -147,7 +146,7 @@ class AttachmentService:
             if before_commit is not None:
                 await before_commit()
             async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
-                attachment, totals, channel = await self._insert(work, attachment, expected_versions)
+                attachment, totals, synthetic = await self._insert(work, attachment, expected_versions)
                 committing = True
         except BaseException as failure:
             # A failed commit may have succeeded, and then a row names the file; a lost claim prevents the commit.
@@ -156,7 +155,7 @@ class AttachmentService:
                     await self._storage.delete(stored.key)
             raise
         self.backlog.update(attachment.storage, totals)
-        if channel != SYNTHETIC:
+        if not synthetic:
             self._instruments.attachment_stored.add(
                 1, {"content_type": known_or_other(attachment.content_type, CONTENT_TYPES)}
             )
@@ -193,7 +192,7 @@ class AttachmentService:
                 raise attachment_not_found(attachment_id)
             if removed[0].visibility != attachment.visibility:  # a message has shown or hidden it since it was read
                 raise version_conflict()
-        if case.channel != SYNTHETIC:
+        if not case.synthetic:
             self._instruments.attachment_deleted.add(1, {"reason": "request"})
         await self.delete_bytes(removed)
 
@@ -234,11 +233,11 @@ class AttachmentService:
 
     async def _insert(
         self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions
-    ) -> tuple[StoredAttachment, FileTotals, str]:
+    ) -> tuple[StoredAttachment, FileTotals, bool]:
         """Insert an attachment's row, its event and its audit entry.
 
-        Return the attachment with the time of the insert, the content of its storage after the insert, and the channel
-        of the case.
+        Return the attachment with the time of the insert, the content of its storage after the insert, and whether
+        the case is synthetic.
         """
         visibility = attachment.visibility
         case = await lock_visible_case(work, attachment.ticket_id, expected_versions, visibility=visibility)
@@ -254,7 +253,7 @@ class AttachmentService:
         totals = await store.add(work.tx, attachment, self._limits.max_files_per_case)
         if totals is None:
             raise self._case_full()
-        return attachment, totals, case.channel
+        return attachment, totals, case.synthetic
 
     def _case_full(self) -> Conflict:
         limit = self._limits.max_files_per_case

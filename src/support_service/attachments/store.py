@@ -13,7 +13,7 @@ from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.core.domain.principals import CaseOwnership
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
-from support_service.database.json_projections import LATEST_CHANGE
+from support_service.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.database.tables import attachment_deletions, attachments, tickets
 
 OWNER_NAMES = [field.name for field in fields(CaseOwnership)]
@@ -28,7 +28,7 @@ BY_ID = compiled(
 )
 _CASE_COLUMNS = (
     *OWNER,
-    *(tickets.c.channel, tickets.c.status, tickets.c.version, tickets.c.internal_changes),
+    *(IS_SYNTHETIC.label("synthetic"), tickets.c.status, tickets.c.version, tickets.c.internal_changes),
     LATEST_CHANGE.label("latest"),
 )
 _CASE_BY_ID = tickets.c.id == sa.bindparam("case_id")
@@ -72,7 +72,7 @@ class CaseForUpload(NamedTuple):
     """
 
     owner: CaseOwnership
-    channel: str
+    synthetic: bool
     status: str
     version: int
     internal_changes: int
@@ -192,4 +192,6 @@ def _to_owner(row: Row) -> CaseOwnership:
 
 
 def _to_case(row: Row, files: int = 0) -> CaseForUpload:
-    return CaseForUpload(_to_owner(row), row.channel, row.status, row.version, row.internal_changes, row.latest, files)
+    return CaseForUpload(
+        _to_owner(row), row.synthetic, row.status, row.version, row.internal_changes, row.latest, files
+    )

@@ -27,13 +27,13 @@ AUDITED_AT_OPENING = ("status", "priority", "channel", "customer_id", "assigned_
 
 @dataclass(frozen=True, slots=True)
 class AddedMessage:
-    """An added message with its case's channel, and the case's version after it.
+    """An added message, whether its case is synthetic, and the case's version after it.
 
     `answered_after` is the time from opening to the first agent message in seconds, None for all other messages.
     """
 
     message: Message
-    channel: str
+    synthetic: bool
     version: int
     answered_after: float | None
     reopened: tuple[CaseSummary, CaseSummary] | None = None  # the case before and after, if the message reopened it
@@ -94,7 +94,7 @@ async def append_message(
         reopened = before, await change_fields(work, before, {"status": "open"})
     first_answer = message.author_type == "agent" and state.answered_at == state.at
     answered_after = (state.at - state.created_at).total_seconds() if first_answer else None
-    return AddedMessage(message, state.channel, state.version, answered_after, reopened)
+    return AddedMessage(message, state.synthetic, state.version, answered_after, reopened)
 
 
 async def set_status(work: UnitOfWork, before: CaseSummary, status: Status, agent_id: str | None) -> CaseSummary:

@@ -7,23 +7,25 @@ from aiohttp import web
 from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.masking import CaseMasker
-from support_service.cases.service import CaseService
+from support_service.cases.service import CaseChannels, CaseService
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.events.component import INBOUND_EVENT_APPLIER
+from support_service.settings.process import CaseSettings
 from support_service.telemetry.component import INSTRUMENTS
 
 CASE_SERVICE = web.AppKey("case_service", CaseService)
 CASE_MASKER = web.AppKey("case_masker", CaseMasker)
 
 
-def setup(app: web.Application, masker: CaseMasker, timings: GaugeTimings) -> None:
+def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timings: GaugeTimings) -> None:
     """Add the case service, and the masker of what analysts read."""
     app[CASE_MASKER] = masker
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]
-        app[CASE_SERVICE] = CaseService(database, instruments)
+        channels = CaseChannels(settings.known_channels, settings.synthetic_channels)
+        app[CASE_SERVICE] = CaseService(database, instruments, channels=channels)
         app[INBOUND_EVENT_APPLIER] = InboundEventHandler(database, instruments).apply
         gauges = CaseGauges(database, instruments, timings)
         await gauges.refresh()

@@ -1,13 +1,13 @@
 """Erasure of a customer's personal data from cases and their events: the remaining content and the statements."""
 
 import hashlib
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.store import search
-from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.ids import LENGTH
 from support_service.database import Reader, Transaction
@@ -21,8 +21,6 @@ ERASED_MESSAGE_BYTES = 256  # size counted for an erased message, in bytes of JS
 REPLACED_MEMBERS = frozenset({"subject", "message", "filename"})
 REMOVED_MEMBERS = frozenset({"description", "customerId", "attachmentUri", "metadata", "sentiment", "uri", "sha256"})
 EMPTIED_MEMBERS = frozenset({"context", "tags"})
-# Members that clients choose freely. A known value says nothing about a person and stays; any other becomes `other`.
-KNOWN_VALUES = {"channel": CHANNELS, "contentType": KNOWN_CONTENT_TYPES}
 
 
 def tombstone_of(customer_id: str) -> str:
@@ -33,29 +31,36 @@ def tombstone_of(customer_id: str) -> str:
     return f"erasing-{hashlib.sha256(customer_id.encode()).hexdigest()}"[:LENGTH]
 
 
-def erase_event(event: str) -> str:
-    """Return a stored event (JSON) without the customer's personal data; the facts about the case stay."""
+def erase_event(event: str, channels: Collection[str]) -> str:
+    """Return a stored event (JSON) without the customer's personal data; the facts about the case stay.
+
+    So do the known `channels`, which say nothing about a person.
+    """
     document = pydantic_core.from_json(event)
-    document["data"] = _erased(document["data"])  # the envelope has no personal data: its `subject` is the case's id
+    # Members that clients choose freely: a value that is not known becomes `other`.
+    known = {"channel": channels, "contentType": KNOWN_CONTENT_TYPES}
+    document["data"] = _erased(
+        document["data"], known
+    )  # the envelope has no personal data: its `subject` is the case's id
     return pydantic_core.to_json(document).decode()
 
 
-def _erased(value: Any) -> Any:
+def _erased(value: Any, known: Mapping[str, Collection[str]]) -> Any:
     if isinstance(value, list):
-        return [_erased(each) for each in value]
+        return [_erased(each, known) for each in value]
     if not isinstance(value, dict):
         return value
-    return {name: _erased_member(name, member) for name, member in value.items()}
+    return {name: _erased_member(name, member, known) for name, member in value.items()}
 
 
-def _erased_member(name: str, value: Any) -> Any:
+def _erased_member(name: str, value: Any, known: Mapping[str, Collection[str]]) -> Any:
     if value is None or name in REMOVED_MEMBERS:
         return "" if name in ("uri", "sha256") and value is not None else None
     if name in EMPTIED_MEMBERS:
         return []
-    if name in KNOWN_VALUES:
-        return known_or_other(value, KNOWN_VALUES[name])
-    return ERASED_TEXT if name in REPLACED_MEMBERS else _erased(value)
+    if name in known:
+        return known_or_other(value, known[name])
+    return ERASED_TEXT if name in REPLACED_MEMBERS else _erased(value, known)
 
 
 async def case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
@@ -64,8 +69,11 @@ async def case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
     return [row.id for row in await reader.fetch_all(sa.select(tickets.c.id).where(named).order_by(tickets.c.seq))]
 
 
-async def erase_case(tx: Transaction, case_id: str, mark: str) -> int:
-    """Erase the personal data of a case and replace its customer id by `mark`; return its number of messages."""
+async def erase_case(tx: Transaction, case_id: str, mark: str, channels: Collection[str]) -> int:
+    """Erase the personal data of a case and replace its customer id by `mark`; return its number of messages.
+
+    A channel that is not one of the known `channels` is erased too.
+    """
     erased = await tx.execute(
         messages.update()
         .where(messages.c.ticket_id == case_id)
@@ -78,7 +86,7 @@ async def erase_case(tx: Transaction, case_id: str, mark: str) -> int:
             subject=ERASED_TEXT,
             description=None,
             customer_id=mark,
-            channel=sa.case((tickets.c.channel.in_(KNOWN_VALUES["channel"]), tickets.c.channel), else_=OTHER),
+            channel=sa.case((tickets.c.channel.in_(channels), tickets.c.channel), else_=OTHER),
             context=[],
             tags=[],
             search_text="",

@@ -7,7 +7,6 @@ from support_service.audit import log as audit
 from support_service.cases.model.case import Message
 from support_service.cases.store import case_store
 from support_service.core.clock import time_after
-from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.ids import new_id
 from support_service.database import Database
 from support_service.events import inbox, outbox
@@ -71,7 +70,7 @@ class InboundEventHandler:
             more = len(found) == self._batch_size
             if more or after:  # most events need one page only, and their row is marked as applied from the start
                 await inbox.record_progress(work.tx, event, found[-1].seq if found else after, done=not more)
-        real = sum(case.channel != SYNTHETIC for case in found)
+        real = sum(not case.synthetic for case in found)
         if real:
             self._instruments.conversation_added.add(real, {"author_type": "bot"})
         return len(found)

@@ -12,7 +12,6 @@ from typing import Any
 
 from support_service.cases.model.case import Attachment, Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import Json
-from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.telemetry.labels import known_or_other
@@ -38,9 +37,17 @@ class CaseMasker:
     `key`: makes pseudonyms stable across replicas and restarts; a random key if None.
     `amounts`: members of timeline entries with amounts of money, by entry type; their values stay visible.
     `personal`: members of timeline entries whose names stay visible and whose values are masked.
+    `channels`: channels that stay visible.
     """
 
-    def __init__(self, key: str | None, amounts: Mapping[str, Collection[str]], personal: Collection[str]) -> None:
+    def __init__(
+        self,
+        key: str | None,
+        amounts: Mapping[str, Collection[str]],
+        personal: Collection[str],
+        channels: Collection[str],
+    ) -> None:
+        self._channels = channels
         self._key = os.fsencode(key or secrets.token_hex())
         self._types_with_amounts = amounts.keys()
         self._visible_with_amounts = VISIBLE_MEMBERS | {
@@ -75,7 +82,7 @@ class CaseMasker:
     def _masked_fields(self, case: CaseSummary) -> dict[str, Any]:
         return {
             "subject": MASKED,
-            "channel": known_or_other(case.channel, CHANNELS),
+            "channel": known_or_other(case.channel, self._channels),
             "description": case.description and MASKED,
             "customer_id": case.customer_id and self.pseudonym(case.customer_id),
             "context": self.entries(case.context),

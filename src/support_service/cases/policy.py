@@ -6,7 +6,6 @@ from typing import Any
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.model.vocabulary import Visibility
 from support_service.core.domain import references
-from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.upstream_services import ENTRY_TYPES
 from support_service.core.errors import Forbidden
@@ -29,7 +28,7 @@ def check_may_attach(principal: Principal, visibility: Visibility) -> None:
         raise permission_missing("attachments:write-internal", "Internal files are for agents.")
 
 
-def authorize_new_case(principal: Principal, new: NewCase) -> NewCase:
+def authorize_new_case(principal: Principal, new: NewCase, *, synthetic: bool) -> NewCase:
     """Return the new case as this principal may open it; raise Forbidden if a part of it is not allowed.
 
     A customer's case is about the customer, and is not assigned to an agent or a team. It may not refer to orders,
@@ -37,9 +36,9 @@ def authorize_new_case(principal: Principal, new: NewCase) -> NewCase:
     may not hold context entries that the timeline would show as coming from a service or an agent. Synthetic cases are
     hidden, so only supervisors and services may open them.
     """
-    if new.channel == SYNTHETIC and principal.role not in ("supervisor", "service"):
+    if synthetic and principal.role not in ("supervisor", "service"):
         raise permission_missing(
-            "cases:create-synthetic", f"Cases of the channel {SYNTHETIC!r} are the synthetic check's."
+            "cases:create-synthetic", f"Cases of the channel {new.channel!r} are the synthetic check's."
         )
     if new.initial_message:
         check_may_write(principal, new.initial_message)

@@ -1,6 +1,6 @@
 """The case service: all changes of cases, one method per use case."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -29,7 +29,15 @@ from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.labels import known_or_other
+from support_service.telemetry.labels import OTHER, known_or_other
+
+
+@dataclass(frozen=True, slots=True)
+class CaseChannels:
+    """The channels with a metric label of their own, and those whose cases are synthetic."""
+
+    known: Collection[str] = CHANNELS
+    synthetic: Collection[str] = (SYNTHETIC,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +50,27 @@ class CaseLimits:
 class CaseService:
     """Opens, reads and changes cases. Each change is one transaction; metrics are recorded after the commit."""
 
-    def __init__(self, database: Database, instruments: Instruments, limits: CaseLimits = CaseLimits()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        instruments: Instruments,
+        limits: CaseLimits = CaseLimits(),
+        channels: CaseChannels = CaseChannels(),
+    ) -> None:
         self._database = database
         self._instruments = instruments
         self._limits = limits
+        self._channels = channels
 
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case:
         """Open a case, with its first message if one is given, and return it. Raises Forbidden."""
-        new = authorize_new_case(origin.principal, new)
+        synthetic = new.channel in self._channels.synthetic
+        new = authorize_new_case(origin.principal, new, synthetic=synthetic)
         at = utc_now()
         opened = {
             "id": new_id(),
             "status": "open",
+            "synthetic": synthetic,
             "created_at": at,
             "updated_at": at,
             "messages": [],
@@ -64,8 +81,8 @@ class CaseService:
         async with unit_of_work(self._database, origin) as work:
             await changes.add_case(work, case, first)
         case.messages = [first] if first else []
-        self._instruments.ticket_created.add(1, {"channel": known_or_other(case.channel, CHANNELS)})
-        self._count_messages(case.channel, case.messages)
+        self._instruments.ticket_created.add(1, {"channel": self._label(case)})
+        self._count_messages(case.messages, synthetic=synthetic)
         return case
 
     async def read_case(self, principal: Principal, case_id: str, known_version: int = NO_VERSION) -> StoredCase:
@@ -156,7 +173,7 @@ class CaseService:
         assert case is not None  # noqa: S101 - this transaction has changed it
         self._count_status(before, after)
         if added:
-            self._count_messages(added.channel, [added.message], added.answered_after)
+            self._count_messages([added.message], added.answered_after, synthetic=added.synthetic)
         return case
 
     async def add_message(
@@ -173,7 +190,7 @@ class CaseService:
             added = await self._append_message(work, case_id, new, expected)
         if added.reopened:
             self._count_status(*added.reopened)
-        self._count_messages(added.channel, [added.message], added.answered_after)
+        self._count_messages([added.message], added.answered_after, synthetic=added.synthetic)
         return added.message
 
     async def remove_synthetic(
@@ -183,16 +200,15 @@ class CaseService:
         remove_files: Callable[[UnitOfWork, datetime], Awaitable[None]],
         expected: ExpectedVersions = None,
     ) -> None:
-        """Delete a synthetic case. Raises NotFound, VersionConflict, and Conflict for a case of another channel.
+        """Delete a synthetic case. Raises NotFound, VersionConflict, and Conflict for any other case.
 
         `remove_files` deletes the rows of its attachments first, in the same transaction; it is called
         with the time of the deletion.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             case = await changes.lock_case(work, case_id, expected)
-            if case.channel != SYNTHETIC:
-                refusal = f"Only cases of the channel {SYNTHETIC!r} can be deleted; close this one instead."
-                raise Conflict("case_not_synthetic", refusal)
+            if not case.synthetic:
+                raise Conflict("case_not_synthetic", "Only synthetic cases can be deleted; close this one instead.")
             at = time_after(case.updated_at)
             await remove_files(work, at)
             await store.delete(work.tx, case_id)
@@ -229,8 +245,16 @@ class CaseService:
         max_bytes = self._limits.max_conversation_bytes
         return await changes.append_message(work, case_id, new, expected, max_bytes=max_bytes, closing=closing)
 
-    def _count_messages(self, channel: str, added: Iterable[Message], answered_after: float | None = None) -> None:
-        if channel == SYNTHETIC:
+    def _label(self, case: CaseSummary) -> str:
+        """Return the metric label of a case's channel; dashboards and alerts leave out the label of synthetic cases."""
+        if case.synthetic:
+            return SYNTHETIC
+        return OTHER if case.channel == SYNTHETIC else known_or_other(case.channel, self._channels.known)
+
+    def _count_messages(
+        self, added: Iterable[Message], answered_after: float | None = None, *, synthetic: bool
+    ) -> None:
+        if synthetic:
             return
         for message in added:
             self._instruments.conversation_added.add(1, {"author_type": message.author_type})
@@ -238,7 +262,7 @@ class CaseService:
             self._instruments.ticket_first_response.record(answered_after)
 
     def _count_status(self, before: CaseSummary, after: CaseSummary) -> None:
-        if after.status == before.status or after.channel == SYNTHETIC:
+        if after.status == before.status or after.synthetic:
             return
         self._instruments.ticket_status_changed.add(1, {"status": after.status})
         if before.status in ACTIVE_STATUSES and after.status not in ACTIVE_STATUSES:

@@ -79,7 +79,7 @@ def export_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 
 
 async def _export(settings: Settings, *, masked: bool) -> None:
-    mask = CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS)
+    mask = CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, settings.cases.known_channels)
     async with open_maintenance(settings) as maintenance:
         after, more = None, True
         while more:

@@ -13,7 +13,9 @@ from support_service.settings import ClientSettings
 def probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Check a running service once, or at an interval."""
     headers = ClientSettings.of(environ).headers | dict(arguments.header)
-    check = SyntheticCheck(arguments.base_url, headers, arguments.threshold, arguments.event_threshold)
+    check = SyntheticCheck(
+        arguments.base_url, headers, arguments.threshold, arguments.event_threshold, arguments.channel
+    )
     if arguments.interval is None:
         sys.exit(run(run_once(check)))
     run(run_every(check, arguments.interval, arguments.listen))

@@ -7,11 +7,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.database.dialect import json_object, latest_time
 from support_service.database.tables import tickets
 
 LATEST_CHANGE = latest_time(tickets.c.updated_at, sa.func.coalesce(tickets.c.internal_updated_at, tickets.c.updated_at))
 """The time of the last change of a case, including internal notes."""
+
+IS_SYNTHETIC: sa.ColumnElement[bool] = sa.func.coalesce(
+    tickets.c.synthetic, tickets.c.channel == sa.literal_column(f"'{SYNTHETIC}'")
+)
+"""True for a synthetic case, which is in no list and in no count. Older releases say so by the channel only."""
 
 CASE_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
     "id": tickets.c.id,

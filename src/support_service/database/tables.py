@@ -39,6 +39,7 @@ tickets = sa.Table(
     # Increments with each event of another service about the case: data cached in an older epoch is not current.
     sa.Column("timeline_epoch", sa.Integer, nullable=False, server_default="0"),
     sa.Column("conversation_bytes", sa.BigInteger, nullable=False, server_default="0"),  # size of its messages as JSON
+    sa.Column("synthetic", sa.Boolean),  # set at opening; NULL in cases of releases without it: see IS_SYNTHETIC
     sa.Index(None, "status", "seq"),
     sa.Index(None, "status", "waiting_since"),
     sa.Index(None, "status", "priority", "seq"),

@@ -11,11 +11,10 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.ids import new_id
 from support_service.database import Transaction
 from support_service.database.compiled import compiled
-from support_service.database.json_projections import CASE_COLUMNS, json_text
+from support_service.database.json_projections import CASE_COLUMNS, IS_SYNTHETIC, json_text
 from support_service.database.tables import outbox, tickets
 
 SOURCE = "/support-service"
@@ -32,7 +31,7 @@ APPEND = compiled(
             # Synthetic cases are never published; the WHERE clause excludes them.
             sa.bindparam("head", type_=sa.Text) + json_text(CASE_COLUMNS) + sa.literal_column("'}}'", sa.Text),
             tickets.c.id,
-        ).where(tickets.c.id == sa.bindparam("case_id"), tickets.c.channel != sa.literal_column(f"'{SYNTHETIC}'")),
+        ).where(tickets.c.id == sa.bindparam("case_id"), sa.not_(IS_SYNTHETIC)),
         include_defaults=False,
     )
 )

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from support_service.attachments import ledger, store
 from support_service.attachments.maintenance import reconcile_queries
@@ -17,7 +18,6 @@ from support_service.attachments.removal import audit_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
 from support_service.core.clock import time_after, utc_now
-from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.errors import NotFound
 from support_service.database import Database
 from support_service.events import erasure as events
@@ -92,7 +92,7 @@ class CustomerErasure:
             async with unit_of_work(self._database, origin) as work:
                 case = await store.get_case(work.tx, case_id)
                 removed = await self._erase_case(work, case_id, mark, result)
-            if case is not None and case.channel != SYNTHETIC:
+            if case is not None and not case.synthetic:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
             files += removed
             report(case_id)
@@ -128,9 +128,10 @@ class CustomerErasure:
         files = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
         removed = await store.remove(tx, files, "erasure", at) if files else []
         await store.anonymise_deletions(tx, case_id, cases.ERASED_TEXT)
-        messages = await cases.erase_case(tx, case_id, mark)
+        channels = self._settings.cases.known_channels
+        messages = await cases.erase_case(tx, case_id, mark, channels)
         result.add({"messages": messages, "files": len(removed)})
-        result.add(await events.rewrite_stored_events(tx, case_id, cases.erase_event))
+        result.add(await events.rewrite_stored_events(tx, case_id, partial(cases.erase_event, channels=channels)))
         await audit_removal(work, removed, "erasure", at)
         await idempotency_store.erase_case_responses(tx, case_id)
         result.add({"auditEntries": await audit.erase_cases(work, [case_id], at)})

@@ -13,7 +13,6 @@ from uuid import uuid4
 import aiohttp
 
 from support_service.core.clock import utc_now
-from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.http.client_errors import describe_client_error
 from support_service.probe.report import CheckReport, Step
 from support_service.telemetry.instruments.probe import PROBE_STEPS
@@ -33,9 +32,13 @@ class UnexpectedAnswer(Exception):
 class SyntheticCheck:
     """A check of one service. Thresholds are in seconds: for each step, and from an event to its timeline entry."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], threshold: float, event_threshold: float) -> None:
+    def __init__(
+        self, base_url: str, headers: Mapping[str, str], threshold: float, event_threshold: float, channel: str
+    ) -> None:
+        """`channel` is one of the service's channels of synthetic cases."""
         self._base_url = base_url.rstrip("/")
         self._headers = dict(headers)
+        self._channel = channel
         self._thresholds = {name: event_threshold if name == "timeline" else threshold for name in PROBE_STEPS}
         self._case = ""
         self._uri = ""
@@ -85,7 +88,7 @@ class SyntheticCheck:
             {"type": "order", "orderId": self._sent["order"]},
             {"type": "shipment", "shipmentId": self._sent["shipment"]},
         ]
-        case = {"subject": "Synthetic check", "channel": SYNTHETIC, "priority": "low", "context": context}
+        case = {"subject": "Synthetic check", "channel": self._channel, "priority": "low", "context": context}
         async with self._request(session, "POST", "/support/cases", 201, json=case) as response:
             self._case = f"/support/cases/{(await response.json())['id']}"
 

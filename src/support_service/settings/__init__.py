@@ -16,6 +16,7 @@ from support_service.settings import opentelemetry
 from support_service.settings.earlier_service import earlier_variables_warning
 from support_service.settings.process import (
     AccessSettings,
+    CaseSettings,
     ClientSettings,
     LimitSettings,
     ServerSettings,
@@ -60,6 +61,7 @@ class Settings(BaseModel):
 
     server: ServerSettings
     limits: LimitSettings
+    cases: CaseSettings
     database: DatabaseSettings
     upstream_urls: dict[UpstreamService, str]  # of the services that are configured
     timeline: TimelineSettings
@@ -106,6 +108,7 @@ class Settings(BaseModel):
         settings = cls(
             server=server,
             limits=read_section(LimitSettings, environ),
+            cases=read_section(CaseSettings, environ),
             database=read_section(DatabaseSettings, environ),
             upstream_urls=read_section(UpstreamSettings, environ).model_dump(exclude_none=True),
             timeline=timeline,

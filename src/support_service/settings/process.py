@@ -9,10 +9,12 @@ from pydantic import (
 )
 
 from support_service.core import units
+from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC
 from support_service.settings.section import SettingsSection
 from support_service.settings.values import (
     Algorithms,
     BaseUrl,
+    Channels,
     Count,
     KeySource,
     MetricsExporters,
@@ -67,6 +69,28 @@ class ServerSettings(SettingsSection):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="SUPPORT_LOG_LEVEL", description="Lowest level of log lines. Logs are JSON on standard error."
     )
+
+
+class CaseSettings(SettingsSection):
+    """The channels of cases."""
+
+    channels: Channels = Field(
+        (),
+        alias="SUPPORT_CHANNELS",
+        description="Channels that, besides the known ones, have a metric label of their own and stay visible to "
+        "analysts and after an erasure. Every other channel is `other` there.",
+    )
+    synthetic_channels: Channels = Field(
+        (SYNTHETIC,),
+        alias="SUPPORT_SYNTHETIC_CHANNELS",
+        description="Channels of synthetic cases, which are in no list, no count and no published event. It applies to "
+        "cases that are opened from then on.",
+    )
+
+    @property
+    def known_channels(self) -> tuple[str, ...]:
+        """Return the channels with a metric label of their own."""
+        return tuple(dict.fromkeys((*CHANNELS, *self.channels)))
 
 
 class LimitSettings(SettingsSection):

@@ -32,6 +32,7 @@ JWT_ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
     *("EdDSA", "Ed25519"),
 )
+MAX_CHANNELS = 50  # names; each makes a series of metrics
 POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "port", "database", "target_session_attrs"})
 
 
@@ -147,6 +148,17 @@ def _content_types(value: object) -> object:
     return names
 
 
+def _channels(value: object) -> object:
+    """Split a comma-separated list of channels, each in the form of a metric label; repeated ones count once."""
+    names = tuple(dict.fromkeys(name.strip() for name in str(value).split(",")))
+    if len(names) > MAX_CHANNELS or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,31}", name) for name in names):
+        raise ValueError(
+            f"at most {MAX_CHANNELS} comma-separated channels of 1 to 32 letters, digits and _.:-, such as "
+            "whatsapp,in-store"
+        )
+    return names
+
+
 def _algorithms(value: object) -> object:
     """Split a comma-separated list of JWT algorithms, in any case."""
     by_lower_case = {name.lower(): name for name in JWT_ALGORITHMS}
@@ -196,6 +208,7 @@ Count = Annotated[int, Field(le=units.MAX_INTEGER)]
 Share = Annotated[float, BeforeValidator(units.parse_percentage)]
 MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
 TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
+Channels = Annotated[tuple[str, ...], BeforeValidator(_channels)]
 Algorithms = Annotated[tuple[str, ...], BeforeValidator(_algorithms)]
 KeySource = Annotated[str, AfterValidator(_key_source)]
 HttpUrl = Annotated[str, AfterValidator(parse_http_url)]

@@ -1,7 +1,7 @@
 """The telemetry component: metrics and traces of one application, and the lag of its event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -34,12 +34,17 @@ class TelemetryTimings:
     shutdown_timeout: float = SHUTDOWN_TIMEOUT  # for the last export
 
 
-def setup(app: web.Application, settings: TelemetrySettings, timings: TelemetryTimings) -> None:
-    """Add telemetry. It stops last, so that the telemetry of every other component's shutdown is exported too."""
+def setup(
+    app: web.Application, settings: TelemetrySettings, timings: TelemetryTimings, *, channels: Sequence[str]
+) -> None:
+    """Add telemetry; `channels` of cases have a metric label of their own.
+
+    It stops last, so that the telemetry of every other component's shutdown is exported too.
+    """
     resource = build_resource()
     metrics = app[METRICS] = Metrics(settings.metrics, resource, timings.shutdown_timeout)
     tracing = app[TRACING] = create_tracing(settings.traces, resource, timings.shutdown_timeout)
-    instruments = app[INSTRUMENTS] = Instruments(metrics.meter)
+    instruments = app[INSTRUMENTS] = Instruments(metrics.meter, channels)
     requests = app[REQUEST_METRICS] = RequestMetrics(instruments.http_server_duration)
     pools = app[CONNECTION_POOLS] = {}
     lag = app[LOOP_LAG] = LoopLagSampler(instruments.event_loop_lag, timings.lag_sample_interval)

@@ -10,12 +10,12 @@ from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS,
 
 def test_id_in_an_entry_becomes_a_pseudonym():
     """The same id has the same pseudonym under one key, as a text and as a number; other values are masked."""
-    text, number, other = CaseMasker("key", {}, ()).entries(
+    text, number, other = CaseMasker("key", {}, (), ()).entries(
         [{"type": "order", "orderId": "7"}, {"type": "order", "orderId": 7}, {"type": "order", "orderId": ["7"]}]
     )
-    assert text == number == {"type": "order", "orderId": CaseMasker("key", {}, ()).pseudonym("7")}
+    assert text == number == {"type": "order", "orderId": CaseMasker("key", {}, (), ()).pseudonym("7")}
     assert len(text["orderId"]) == PSEUDONYM_LENGTH
-    assert text["orderId"] != CaseMasker("another", {}, ()).pseudonym("7")
+    assert text["orderId"] != CaseMasker("another", {}, (), ()).pseudonym("7")
     assert other["orderId"] == MASKED
 
 
@@ -35,6 +35,6 @@ def test_analyst_sees_amounts_and_no_personal_members_of_a_source(service):
     """Values that look like amounts stay. Personal members are masked and keep their names."""
     source, kind = SOURCES[service], OBJECTS[service].kind
     entry = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, "12.50")
-    (masked,) = CaseMasker("key", AMOUNTS, PERSONAL_MEMBERS).entries([entry | {"nickname": "word"}])
+    (masked,) = CaseMasker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([entry | {"nickname": "word"}])
     expected = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, MASKED)
     assert masked == expected | {MASKED: MASKED}

@@ -53,7 +53,9 @@ def state_after(answered_at, *messages):
     """Return the state of a case after these messages were added."""
     size = case_store.MIN_MESSAGE_BYTES * len(messages)
     at = messages[-1].created_at
-    return case_store.CaseState(at, AT, answered_at, "email", "open", None, None, None, 1 + len(messages), 0, size)
+    access = {"customer_id": None, "assigned_agent_id": None, "team": None}
+    counts = {"version": 1 + len(messages), "internal_changes": 0, "conversation_bytes": size}
+    return case_store.CaseState(at, AT, answered_at, synthetic=False, status="open", **access, **counts)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ async def stub_response():
 async def test_step_with_wrong_content_is_wrong(stub_response, step, answer, detail):
     """A response with the right status and the wrong content makes its step wrong, with a reason."""
     stub_response["json"] = answer
-    check, done = SyntheticCheck(stub_response["url"], {}, 60, 60), Step(step, 60)
+    check, done = SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic"), Step(step, 60)
     check._case, check._sent["id"] = "/support/cases/c-1", "e"
     async with ClientSession() as session:
         await check._run_step(session, done)
@@ -48,7 +48,7 @@ async def test_step_with_wrong_content_is_wrong(stub_response, step, answer, det
 async def test_other_steps_are_skipped_if_no_case_can_be_opened(stub_response):
     """If opening the case fails, the check is wrong, and every other step is skipped."""
     stub_response["status"] = 500
-    report = await SyntheticCheck(stub_response["url"], {}, 60, 60).run()
+    report = await SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic").run()
     assert (report.verdict, report.reason) == ("wrong", None)
     assert [step.verdict for step in report.steps] == ["wrong"] + ["skipped"] * (len(report.steps) - 1)
     assert report.steps[0].detail.startswith("POST returned 500, expected 201")

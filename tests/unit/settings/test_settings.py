@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_PER_SECOND
 from support_service.settings import LOOPBACK, Settings, SettingsSection, WrongSetting, earlier_service, opentelemetry
 
@@ -22,6 +23,15 @@ def test_defaults_work_on_a_laptop():
     assert timeline.redis_url is None
     assert settings.upstream_urls == {}
     assert (timeline.cache_ttl, timeline.source_timeout, timeline.deadline) == (300, 2.5, 3.0)
+
+
+def test_channels_are_added_to_the_known_ones():
+    """A channel that is known or repeated counts once; by default only one channel is synthetic."""
+    assert Settings.load({}).cases.known_channels == CHANNELS
+    assert Settings.load({}).cases.synthetic_channels == ("synthetic",)
+    cases = Settings.load({"SUPPORT_CHANNELS": " email, in-store,in-store ", "SUPPORT_SYNTHETIC_CHANNELS": "a,b"}).cases
+    assert cases.known_channels == (*CHANNELS, "in-store")
+    assert cases.synthetic_channels == ("a", "b")
 
 
 def test_variables_set_their_settings():
@@ -137,6 +147,10 @@ INVALID_VALUES = [
     ("SUPPORT_ATTACHMENT_MIN_RATE", "fast", "number"),
     ("SUPPORT_ATTACHMENT_DEADLINE", "0", "greater than 0"),
     ("SUPPORT_ATTACHMENT_TYPES", "pdf", "application/pdf,image/*"),
+    ("SUPPORT_CHANNELS", ",".join(f"c{number}" for number in range(51)), "at most 50 comma-separated channels"),
+    ("SUPPORT_CHANNELS", "c" * 33, "1 to 32 letters"),
+    ("SUPPORT_CHANNELS", "a,,b", "1 to 32 letters"),
+    ("SUPPORT_SYNTHETIC_CHANNELS", 'a"b', "1 to 32 letters"),
     ("SUPPORT_ATTACHMENT_STORE", "tape", "'local' or 's3'"),
     ("SUPPORT_ATTACHMENT_DOWNLOAD", "push", "'stream' or 'redirect'"),
     ("SUPPORT_S3_ENDPOINT", "s3.example", "https://"),

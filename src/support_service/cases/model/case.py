@@ -71,6 +71,7 @@ class CaseSummary(ApiModel):
     tags: list[str]
     created_at: datetime
     updated_at: datetime
+    synthetic: SkipJsonSchema[bool] = Field(default=False, exclude=True)  # read with the lock of a case only
     version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with each change; sent to clients as ETag
 
 

@@ -12,15 +12,16 @@ from support_service.cases.model.case import MAX_PAGE_BYTES, CaseSummary
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import search
 from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, SYNTHETIC
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.domain.principals import Principal
 from support_service.core.search_words import search_query
 from support_service.database import Reader
 from support_service.database.dialect import octets
+from support_service.database.json_projections import IS_SYNTHETIC
 from support_service.database.pages import limit_by_bytes
 from support_service.database.tables import tickets
 
-NOT_SYNTHETIC = tickets.c.channel != SYNTHETIC
+NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
 OPEN_CASES = (
     sa.select(tickets.c.status, tickets.c.priority, sa.func.count().label("number"))
     .where(tickets.c.status.in_(ACTIVE_STATUSES), NOT_SYNTHETIC)

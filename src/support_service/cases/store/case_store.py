@@ -10,14 +10,14 @@ import sqlalchemy as sa
 from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import length_without_exponents
 from support_service.cases.store import case_reading
-from support_service.cases.store.projections import CASE_SUMMARY_JSON
+from support_service.cases.store.projections import LOCKED_CASE_JSON
 from support_service.cases.store.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
 from support_service.database.dialect import UtcDateTime, time_after
-from support_service.database.json_projections import LATEST_CHANGE
+from support_service.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.database.tables import attachments, messages, ticket_references, tickets
 
 
@@ -30,7 +30,7 @@ class CaseState(NamedTuple):
     at: datetime
     created_at: datetime
     answered_at: datetime | None
-    channel: str
+    synthetic: bool
     status: str
     customer_id: str | None
     assigned_agent_id: str | None
@@ -41,7 +41,7 @@ class CaseState(NamedTuple):
 
 
 _BY_ID = tickets.c.id == sa.bindparam("id")
-CASE_SUMMARY_BY_ID = sa.select(CASE_SUMMARY_JSON.label("document")).where(_BY_ID)
+CASE_BY_ID = sa.select(LOCKED_CASE_JSON.label("document")).where(_BY_ID)
 # The UPDATE waits for the lock of the case, so the time that was taken before it may be too early by then.
 _AT = time_after(sa.bindparam("at", type_=UtcDateTime()), LATEST_CHANGE)
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
@@ -57,13 +57,17 @@ _AUTHOR_CHANGES: dict[str, dict[str, Any]] = {
     "internal": {"internal_updated_at": _AT, "internal_changes": tickets.c.internal_changes + _ONE},
 }
 _NEXT_VERSION = tickets.c.version + _ONE
+_STATE: dict[str, sa.ColumnElement[Any]] = {
+    "at": LATEST_CHANGE.label("at"),
+    "synthetic": IS_SYNTHETIC.label("synthetic"),
+}
 _MORE_BYTES = tickets.c.conversation_bytes + sa.bindparam("more_bytes")
 UPDATE_CASE_FOR_MESSAGE = {
     author: compiled(
         tickets.update()
         .where(tickets.c.id == sa.bindparam("case_id"))
         .values(version=_NEXT_VERSION, conversation_bytes=_MORE_BYTES, **changes)
-        .returning(LATEST_CHANGE.label("at"), *(tickets.c[name] for name in CaseState._fields if name != "at"))
+        .returning(*(_STATE[name] if name in _STATE else tickets.c[name] for name in CaseState._fields))
     )
     for author, changes in _AUTHOR_CHANGES.items()
 }
@@ -116,7 +120,7 @@ async def get(reader: Reader, case_id: str) -> Case | None:
 
 async def lock(tx: Transaction, case_id: str) -> CaseSummary | None:
     """Lock a case until the transaction ends; return it without its conversation, or None."""
-    row = await tx.fetch_one(CASE_SUMMARY_BY_ID.with_for_update(), {"id": case_id})
+    row = await tx.fetch_one(CASE_BY_ID.with_for_update(), {"id": case_id})
     return CaseSummary.model_validate_json(row.document) if row else None
 
 
@@ -189,7 +193,7 @@ async def lock_cases_with_references(
 ) -> Sequence[Row]:
     """Lock the unsettled cases with one of the references; return them ordered by seq.
 
-    Rows have seq, id, channel, and the time of the last change as `latest`. There are at most `count`, with a seq
+    Rows have seq, id, synthetic, and the time of the last change as `latest`. There are at most `count`, with a seq
     greater than `after`.
     """
     named = sa.or_(
@@ -199,7 +203,7 @@ async def lock_cases_with_references(
     # would look them up for each open case.
     matching = sa.select(ticket_references.c.ticket_id).where(named).distinct().cte("matching")
     statement = (
-        sa.select(tickets.c.seq, tickets.c.id, tickets.c.channel, LATEST_CHANGE.label("latest"))
+        sa.select(tickets.c.seq, tickets.c.id, IS_SYNTHETIC.label("synthetic"), LATEST_CHANGE.label("latest"))
         .join(matching.prefix_with("MATERIALIZED"), matching.c.ticket_id == tickets.c.id)
         .where(tickets.c.status.in_(ACTIVE_STATUSES), tickets.c.seq > after)
         .order_by(tickets.c.seq)

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.database.dialect import json_rows
-from support_service.database.json_projections import CASE_COLUMNS, json_object_of, json_text
+from support_service.database.json_projections import CASE_COLUMNS, IS_SYNTHETIC, json_object_of, json_text
 from support_service.database.tables import attachments, messages, tickets
 
 PUBLIC: sa.ColumnClause[str] = sa.literal_column("'public'")
@@ -35,6 +35,7 @@ def _rows_of_ticket(
 _PUBLIC_COLUMNS = CASE_COLUMNS | {"updatedAt": tickets.c.updated_at}
 PUBLIC_VERSION = tickets.c.version - tickets.c.internal_changes
 CASE_SUMMARY_JSON = json_text(CASE_COLUMNS | {"version": tickets.c.version})
+LOCKED_CASE_JSON = json_text(CASE_COLUMNS | {"version": tickets.c.version, "synthetic": IS_SYNTHETIC})
 PUBLIC_CASE_SUMMARY_JSON = json_text(_PUBLIC_COLUMNS | {"version": PUBLIC_VERSION})
 FIELDS_JSON, PUBLIC_FIELDS_JSON = json_text(CASE_COLUMNS), json_text(_PUBLIC_COLUMNS)
 MESSAGES_JSON = partial(

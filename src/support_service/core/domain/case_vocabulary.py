@@ -1,4 +1,7 @@
-"""Closed vocabularies of cases. They are also the values of metric labels, so this module imports nothing of ours."""
+"""Closed vocabularies of cases. They are also the values of metric labels, so this module imports nothing of ours.
+
+Clients may send other channels; SUPPORT_CHANNELS adds channels that are known.
+"""
 
 from typing import Literal, get_args
 
@@ -10,6 +13,5 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 ACTIVE_STATUSES: tuple[Status, ...] = ("open", "pending")  # statuses of cases that are still being worked on
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 AUTHOR_TYPES: tuple[AuthorType, ...] = get_args(AuthorType)
-SYNTHETIC = "synthetic"  # channel of the probe's synthetic cases, which are in no list and in no metric of cases
-# Known channels; clients may send others.
+SYNTHETIC = "synthetic"  # default channel of the probe's cases, and the metric label of every synthetic case
 CHANNELS = ("email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api", SYNTHETIC)

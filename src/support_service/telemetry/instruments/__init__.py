@@ -4,12 +4,13 @@ No other module of the service contains a metric name. The Prometheus name is de
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from opentelemetry.metrics import Counter, Histogram, Meter
 
 from support_service import __version__
+from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.telemetry.batches import BatchedCounter, BatchedHistogram, MeasurementBuffer
 from support_service.telemetry.instruments import (
     access,
@@ -46,9 +47,12 @@ PROBE_INSTRUMENTS = _rows(probe)
 
 
 class Instruments:
-    """The instruments of one app, created once; every series of a closed label vocabulary starts at 0."""
+    """The instruments of one app, created once; every series of a closed label vocabulary starts at 0.
 
-    def __init__(self, meter: Meter) -> None:
+    `channels` have a metric label of their own.
+    """
+
+    def __init__(self, meter: Meter, channels: Sequence[str] = CHANNELS) -> None:
         self._meter = meter
         self._batches = MeasurementBuffer()
         self.timeline_collect = self._histogram(timeline.TIMELINE_COLLECT)
@@ -65,7 +69,7 @@ class Instruments:
         self.attachment_sweep_repairs = self._counter(attachments.ATTACHMENT_SWEEP_REPAIRS)
         self.attachment_unreadable = self._counter(attachments.ATTACHMENT_UNREADABLE)
         self.attachment_scrubbed = self._counter(attachments.ATTACHMENT_SCRUBBED)
-        self.ticket_created = self._counter(cases.TICKET_CREATED)
+        self.ticket_created = self._counter(cases.ticket_created(channels))
         self.conversation_added = self._counter(cases.CONVERSATION_ADDED)
         self.ticket_status_changed = self._counter(cases.TICKET_STATUS_CHANGED)
         self.ticket_first_response = self._histogram(cases.TICKET_FIRST_RESPONSE)

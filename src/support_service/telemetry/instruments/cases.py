@@ -1,5 +1,7 @@
 """Instruments of cases and their messages."""
 
+from collections.abc import Sequence
+
 from support_service.core.domain import case_vocabulary
 from support_service.telemetry.instruments.spec import InstrumentSpec
 from support_service.telemetry.labels import OTHER
@@ -7,13 +9,14 @@ from support_service.telemetry.labels import OTHER
 # From a minute, for a chat, to two weeks, for a complaint.
 RESPONSE_TIME_BUCKETS = (60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 1_209_600.0)
 
-TICKET_CREATED = InstrumentSpec(
-    "support.ticket.created",
-    "counter",
-    "{ticket}",
-    "Cases opened, by channel",
-    {"channel": (*case_vocabulary.CHANNELS, OTHER)},
-)
+
+def ticket_created(channels: Sequence[str]) -> InstrumentSpec:
+    """Return the counter of opened cases, with a label for each of these channels."""
+    labels = {"channel": tuple(dict.fromkeys((*channels, OTHER)))}
+    return InstrumentSpec("support.ticket.created", "counter", "{ticket}", "Cases opened, by channel", labels)
+
+
+TICKET_CREATED = ticket_created(case_vocabulary.CHANNELS)  # further channels are added by SUPPORT_CHANNELS
 CONVERSATION_ADDED = InstrumentSpec(
     "support.conversation.added",
     "counter",
