@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
 
-from support_service.cases.store import case_list
+from support_service.cases.store import case_counts
 from support_service.core.clock import age_in_seconds
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments, Observations
@@ -17,10 +17,11 @@ class GaugeTimings:
 
     refresh_interval: float = 15.0
     max_age: float = 60.0  # a count is published for so long while it can't be refreshed
+    fold_from: int = 1000  # rows of counts; SQLite never has so many
 
 
 class CaseGauges:
-    """Counts the unsettled cases in the database and publishes the last count, unless it is too old."""
+    """Reads the number of unsettled cases from the database and publishes it, unless it is too old."""
 
     def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings = GaugeTimings()) -> None:
         self._database = database
@@ -32,9 +33,12 @@ class CaseGauges:
         instruments.observe(TICKET_OLDEST_UNANSWERED, self._oldest_unanswered)
 
     async def refresh(self) -> None:
-        """Count the unsettled cases."""
-        self._open, self._waiting_since = await case_list.count_active(self._database)
+        """Read the number of cases, and fold the rows that say so if they are many."""
+        self._open, stored_rows = await case_counts.read(self._database)
+        self._waiting_since = await case_counts.oldest_waiting(self._database)
         self._refreshed_at = monotonic()
+        if stored_rows >= self._timings.fold_from:
+            await case_counts.fold(self._database)
 
     def _is_recent(self) -> bool:
         """Return whether the last count is recent enough to publish; it is not during a database outage."""

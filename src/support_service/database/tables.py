@@ -50,6 +50,16 @@ tickets = sa.Table(
     sa.Index(None, "assigned_agent_id", "status", "seq", sqlite_where=sa.text("assigned_agent_id IS NOT NULL")),
 )
 
+# The number of cases by status and priority without synthetic ones, kept by triggers on `tickets`. On PostgreSQL
+# several rows add up to a number; on SQLite each number has one row, by a primary key.
+case_counts = sa.Table(
+    "case_counts",
+    metadata,
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("priority", sa.String(16), nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
 messages = sa.Table(
     "messages",
     metadata,

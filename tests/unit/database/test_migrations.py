@@ -440,3 +440,47 @@ async def test_a_database_out_of_reach(url):
     with pytest.raises(Unavailable):
         await database.open()
     await database.close()
+
+
+def number_of_cases(url):
+    """Return the number of cases by (status, priority): as kept by the triggers, and counted one by one."""
+    kept = "SELECT status, priority, sum(number) FROM case_counts GROUP BY 1, 2 HAVING sum(number) <> 0"
+    real = "SELECT status, priority, count(*) FROM tickets WHERE channel <> 'synthetic' GROUP BY 1, 2"
+    return [
+        {tuple(row) for row in inspect(url, lambda reader, query=query: reader.exec_driver_sql(query).all())}
+        for query in (kept, real)
+    ]
+
+
+def test_cases_are_counted_by_a_migration(empty_url):
+    """Cases of before the triggers, and those that a previous release writes between the migrations."""
+    in_thread(migrate.upgrade, empty_url, "0016")
+    change(empty_url, [each for number in range(3) for each in spoken(f"case-{number}")])
+    in_thread(migrate.upgrade, empty_url, "0017")
+    later = [
+        *spoken("case-3"),
+        "UPDATE tickets SET status = 'closed' WHERE id = 'case-0'",
+        "DELETE FROM messages WHERE ticket_id = 'case-1'",
+        "DELETE FROM tickets WHERE id = 'case-1'",
+        "UPDATE tickets SET channel = 'synthetic' WHERE id = 'case-2'",
+    ]
+    change(empty_url, later)
+    in_thread(migrate.upgrade, empty_url)
+    kept, real = number_of_cases(empty_url)
+    assert kept == real == {("open", "low", 1), ("closed", "low", 1)}
+
+
+async def test_no_change_is_lost_while_cases_are_counted(busy):
+    """A previous release opens and closes cases during the migrations."""
+    url, writer, _ = busy
+    await asyncio.to_thread(migrate.upgrade, url, "0016")
+    migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
+    number = 1
+    while not migrating.done() or number < 50:
+        number += 1
+        for statement in spoken(f"case-{number}"):
+            await writer.execute(statement)
+        await writer.execute("UPDATE tickets SET status = 'closed' WHERE id = $1", f"case-{number - 1}")
+    assert await migrating == "newest"
+    kept, real = await asyncio.to_thread(number_of_cases, url)
+    assert kept == real == {("open", "low", 1), ("closed", "low", number - 1)}

@@ -1,7 +1,6 @@
-"""SQL of case lists and counts."""
+"""SQL of case lists and workloads."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from itertools import accumulate
 from typing import Any
@@ -12,7 +11,6 @@ from support_service.cases.model.case import MAX_PAGE_BYTES, CaseSummary
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import search
 from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.domain.principals import Principal
 from support_service.core.search_words import search_query
 from support_service.database import Reader
@@ -22,14 +20,6 @@ from support_service.database.pages import limit_by_bytes
 from support_service.database.tables import tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
-OPEN_CASES = (
-    sa.select(tickets.c.status, tickets.c.priority, sa.func.count().label("number"))
-    .where(tickets.c.status.in_(ACTIVE_STATUSES), NOT_SYNTHETIC)
-    .group_by(tickets.c.status, tickets.c.priority)
-)
-OLDEST_WAITING = sa.select(sa.func.min(tickets.c.waiting_since).label("since")).where(
-    tickets.c.status.in_(ACTIVE_STATUSES), NOT_SYNTHETIC
-)
 WORKLOAD = (
     sa.select(tickets.c.status, sa.func.count().label("number"))
     .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"), NOT_SYNTHETIC)
@@ -81,16 +71,6 @@ async def find(
 async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
     """Return the number of an agent's cases by status; statuses without a case are left out."""
     return {row.status: row.number for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id})}
-
-
-async def count_active(reader: Reader) -> tuple[dict[tuple[str, str], int], datetime | None]:
-    """Return the number of unsettled cases by (status, priority), and since when the longest waiting customer waits.
-
-    The time is None if no customer waits.
-    """
-    cases = {(row.status, row.priority): row.number for row in await reader.fetch_all(OPEN_CASES)}
-    oldest = await reader.fetch_one(OLDEST_WAITING)
-    return cases, oldest.since if oldest else None
 
 
 @cache

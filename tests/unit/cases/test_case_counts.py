@@ -1,0 +1,126 @@
+"""The numbers of cases that triggers keep are those of the cases, on both databases."""
+
+import asyncio
+import random
+from contextlib import suppress
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.cases.gauges import CaseGauges, GaugeTimings
+from support_service.cases.model.requests import CaseChange, NewCase, NewMessage, StatusChange
+from support_service.cases.service import CaseService
+from support_service.cases.store import case_counts
+from support_service.core.domain.case_vocabulary import PRIORITIES, STATUSES
+from support_service.core.domain.principals import SYSTEM
+from support_service.core.errors import Conflict
+from support_service.database.json_projections import IS_SYNTHETIC
+from support_service.database.tables import tickets
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from tests.conftest import both_databases
+
+WRITERS, STEPS = 4, 25
+
+
+@pytest.fixture
+def service(database, instruments):
+    """The case service."""
+    return CaseService(database, instruments)
+
+
+async def counted(database):
+    """Return the number of cases by (status, priority), counted one by one."""
+    key = (tickets.c.status, tickets.c.priority)
+    statement = sa.select(*key, sa.func.count().label("number")).where(sa.not_(IS_SYNTHETIC)).group_by(*key)
+    return {(row.status, row.priority): row.number for row in await database.fetch_all(statement)}
+
+
+async def kept(database):
+    """Return the numbers that the triggers keep, without zeros."""
+    return {key: number for key, number in (await case_counts.read(database)).cases.items() if number}
+
+
+def new_case(draw):
+    """Return a case to open; every third one is synthetic."""
+    return NewCase.model_validate(
+        {"subject": "A", "channel": draw.choice(("email", "chat", "synthetic")), "priority": draw.choice(PRIORITIES)}
+    )
+
+
+async def change_at_random(service, seed):
+    """Open cases; change their status and priority; reopen them by messages; delete them, as far as it is allowed."""
+    draw, cases = random.Random(seed), []
+
+    async def keep_files(_, __):
+        """No case of this test has a file."""
+
+    for _ in range(STEPS):
+        step = draw.choice(("open", "open", "status", "status", "priority", "message", "delete"))
+        if step == "open" or not cases:
+            cases.append((await service.open_case(SYSTEM_ORIGIN, new_case(draw))).id)
+            continue
+        case = draw.choice(cases)
+        try:
+            if step == "status":
+                await service.set_status(SYSTEM_ORIGIN, case, StatusChange(status=draw.choice(STATUSES)))
+            elif step == "priority":
+                await service.change_case(SYSTEM_ORIGIN, case, CaseChange(priority=draw.choice(PRIORITIES)))
+            elif step == "message":
+                message = NewMessage.model_validate({"authorType": "customer", "message": "Hello"})
+                await service.add_message(SYSTEM_ORIGIN, case, message)
+            else:
+                await service.remove_synthetic(SYSTEM_ORIGIN, case, keep_files)
+                cases.remove(case)
+        except Conflict:
+            pass  # a change of status or a deletion that is not allowed
+
+
+async def roll_back(database, statement):
+    """Run a statement in a transaction that is rolled back."""
+    with suppress(LookupError):
+        async with database.transaction() as tx:
+            await tx.execute(statement)
+            raise LookupError
+
+
+@both_databases
+@pytest.mark.parametrize("seed", range(3))
+async def test_numbers_follow_concurrent_changes(service, database, seed):
+    """A change that is rolled back changes no number."""
+    await asyncio.gather(*(change_at_random(service, f"{seed} {writer}") for writer in range(WRITERS)))
+    assert await kept(database) == await counted(database)
+    assert sum((await kept(database)).values()) > 0
+    await roll_back(database, tickets.update().values(status="resolved"))
+    assert await kept(database) == await counted(database)
+    async with database.transaction() as tx:
+        await tx.execute(tickets.update().values(status="closed"))
+    assert {status for status, _ in await kept(database)} == {"closed"}
+    assert await kept(database) == await counted(database)
+    async with database.transaction() as tx:  # no request deletes a real case
+        await tx.execute(tickets.delete())
+    assert await kept(database) == {}
+
+
+@pytest.mark.parametrize("backend", ["postgresql"])
+async def test_concurrent_folding_loses_nothing(service, database, instruments):
+    """Several replicas fold while cases change. Afterwards a number has one row for each replica at most."""
+    changing = asyncio.gather(*(change_at_random(service, f"fold {writer}") for writer in range(WRITERS)))
+    while not changing.done():
+        await asyncio.gather(*(case_counts.fold(database) for _ in range(3)))
+        assert all(number >= 0 for number in (await kept(database)).values())
+    await changing
+    await CaseGauges(database, instruments, GaugeTimings(fold_from=0)).refresh()
+    found = await case_counts.read(database)
+    assert await kept(database) == found.cases == await counted(database)
+    assert found.stored_rows == len(found.cases)
+
+
+@both_databases
+async def test_gauges_leave_few_rows_as_they_are(service, database, instruments):
+    """On SQLite a number has one row from the start."""
+    for _ in range(3):
+        await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))
+    before = await case_counts.read(database)
+    await CaseGauges(database, instruments).refresh()
+    assert await case_counts.read(database) == before
+    assert (await service.get_case(SYSTEM, (await database.fetch_one(sa.select(tickets.c.id))).id)).status == "open"
