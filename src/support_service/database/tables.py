@@ -116,6 +116,7 @@ attachments = sa.Table(
     sa.Index(None, "ticket_id", "seq"),
     sa.Index(None, "storage", "storage_key", unique=True),
     sa.Index(None, "storage", "created_at"),
+    sa.Index(None, "created_at"),
 )
 
 # Stored files to be removed, without an attachment: sources and unfinished copies of moves, and deleted files.

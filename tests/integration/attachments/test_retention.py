@@ -123,7 +123,7 @@ async def test_two_retentions_at_once(harness):
     await harness.add(b"one")
     await close(harness)
     async with harness.database.transaction() as tx:
-        assert len(await list_expired(tx, harness.clock(), ["closed"], 0, 10, lock=True)) == 1
+        assert len(await list_expired(tx, harness.clock(), ["closed"], None, 10, lock=True)) == 1
         assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock()) == FileTotals(0, 0)
         assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock(), dry_run=True) == FileTotals(1, 3)
     assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock()) == FileTotals(1, 3)

@@ -41,25 +41,26 @@ class RetentionJob:
 
         With `dry_run`, only report. Return the number of files and bytes. The GarbageCollector deletes the bytes later.
         """
-        files = size = after = 0
+        files = size = 0
+        after: StoredAttachment | None = None
         while limit is None or files < limit:
             batch = RETENTION_BATCH if limit is None else min(RETENTION_BATCH, limit - files)
             if dry_run:
                 expired = await list_expired(self._database, before, statuses, after, batch)
-                deleted = [attachment for _, attachment in expired]
+                deleted = expired
             else:
                 async with unit_of_work(self._database, origin) as work:
                     expired = await list_expired(work.tx, before, statuses, after, batch, lock=True)
-                    ids = [attachment.id for _, attachment in expired]
-                    public = {each.ticket_id for _, each in expired if each.visibility == "public"}
-                    for case_id in sorted({attachment.ticket_id for _, attachment in expired}):
+                    ids = [attachment.id for attachment in expired]
+                    public = {each.ticket_id for each in expired if each.visibility == "public"}
+                    for case_id in sorted({attachment.ticket_id for attachment in expired}):
                         await store.lock_case_and_bump_version(work.tx, case_id, internal=case_id not in public)
                     at = self._clock()  # with the cases locked
                     deleted = await remove_attachments(work, ids, "retention", at, public_url=self._public_url)
                 self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
             if not expired:
                 break
-            after = expired[-1].seq
+            after = expired[-1]
             for attachment in deleted:
                 report(attachment)
             files += len(deleted)

@@ -1,0 +1,141 @@
+"""What runs again and again finds its rows by an index on PostgreSQL, however many rows a table has."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from support_service.attachments import garbage_queries, ledger, store
+from support_service.attachments.maintenance import offload_queries, retention_queries
+from support_service.audit import store as audit_store
+from support_service.cases.store import case_counts
+from support_service.events import inbox, lease_store, outbox_store, webhook_store
+from support_service.idempotency import store as idempotency_store
+
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+OLD = datetime(2026, 1, 2, tzinfo=UTC)  # a day after the first row
+ROWS = 20_000
+# One in a thousand cases waits; one delivery in a thousand is pending; all but the last ten audit entries are sealed.
+FILL = (
+    """
+    INSERT INTO tickets (id, subject, status, priority, channel, context, tags, search_text,
+                         created_at, updated_at, waiting_since, synthetic)
+    SELECT 'case-' || n, 'A', (ARRAY['open', 'pending', 'resolved', 'closed'])[1 + n % 4], 'normal', 'email',
+           '[]', '[]', '', at, at, CASE WHEN n % 1000 < 4 THEN at END, false FROM numbers
+    """,
+    """
+    INSERT INTO attachments (id, ticket_id, filename, content_type, size_bytes, sha256, storage, storage_key,
+                             created_at)
+    SELECT 'file-' || n, 'case-' || n, 'a', 'text/plain', 1, '', (ARRAY['local', 's3'])[1 + n % 2], 'key-' || n, at
+    FROM numbers
+    """,
+    """
+    INSERT INTO attachment_leftovers (storage, storage_key, size_bytes, due_at, removing)
+    SELECT 'local', 'old-' || n, 1, at + interval '1 year', false FROM numbers
+    """,
+    """
+    INSERT INTO outbox (type, at, event, fanned_out) SELECT 'a', '2026', repeat('x', 500), n <= 19990 FROM numbers
+    """,
+    """
+    INSERT INTO inbound_events (source, id, at, reached, done) SELECT '/orders', 'event-' || n, at, 0, true FROM numbers
+    """,
+    """
+    INSERT INTO webhook_deliveries (endpoint, type, event, state, tries, since, due)
+    SELECT 'a', 'a', '{}', CASE WHEN n % 1000 = 0 THEN 'pending' ELSE 'delivered' END, 1, at, at FROM numbers
+    """,
+    """
+    INSERT INTO audit_log (at, actor, role, action, position)
+    SELECT at, 'a', 'agent', 'case.changed', CASE WHEN n <= 19990 THEN n END FROM numbers
+    """,
+    """
+    INSERT INTO idempotency_keys (id, request, owner, until, state, created_at)
+    SELECT 'key-' || n, '', '', at, 'done', at FROM numbers
+    """,
+)
+NUMBERS = f"""
+WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '1 minute' AS at FROM generate_series(1, {ROWS}) n)
+"""
+PERIODIC = {
+    "the longest waiting customer": (case_counts.OLDEST_WAITING, {}),
+    "the oldest local file": (store.OLDEST, {"of": "local"}),
+    "the ledger": (ledger.LEDGER, {"of": "local"}),
+    "a look for events": (outbox_store.ANY_PENDING, {}),
+    "events to publish": (outbox_store.PENDING, {"count": 200, "bytes": 4 << 20}),
+    "the oldest event": (sa.select(outbox_store.OLDEST_AT), {}),
+    "events to fan out": (webhook_store.TO_FAN_OUT, {"count": 200}),
+    "due deliveries": (webhook_store.SELECT_DUE_DELIVERIES, {"now": NOW, "to": "a", "count": 20}),
+    "pending deliveries": (webhook_store.COUNT_PENDING, {}),
+    "finished deliveries": (webhook_store.DELETE_FINISHED, {"ended": "delivered", "before": OLD, "count": 10}),
+    "old inbound events": (inbox.DELETE_EXPIRED, {"before": OLD, "count": 10}),
+    "unsealed entries": (audit_store.TO_SEAL, {"count": 100, "bytes": 4 << 20}),
+    "the head of the audit log": (audit_store.HEAD_AND_OLDEST, {}),
+    "old idempotency keys": (idempotency_store.DELETE_EXPIRED, {"before": OLD, "count": 10}),
+    "the lease": (lease_store.RELEASE_LEASE, {"lease": "relay", "new_holder": "a"}),
+}
+SMALL = {"attachment_ledger", "audit_head", "leases"}  # a few rows, whatever happens
+
+
+class Recorder:
+    """A transaction that records its statements and finds nothing."""
+
+    def __init__(self):
+        self.statements = []
+
+    async def fetch_all(self, statement, parameters=None):
+        self.statements.append((statement, parameters or {}))
+        return []
+
+
+@pytest.fixture(scope="module")
+def plans_of(postgres_server, postgres_template):
+    """Return a function for the plan of a statement in a database with many rows in each table that grows."""
+    postgres_server.start()
+    name = postgres_server.create_database(postgres_template)
+    for statement in FILL:
+        postgres_server.run(NUMBERS + statement, name)
+    postgres_server.run("VACUUM ANALYZE", name)
+
+    def plans_of(statement, parameters):
+        compiled = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"render_postcompile": True})
+        values = {
+            key: "NULL" if value is None else f"'{value}'" for key, value in (compiled.params | parameters).items()
+        }
+        answer = postgres_server.run(f"EXPLAIN (FORMAT JSON) {compiled.string % values}", name)
+        return list(nodes(json.loads(answer)[0]["Plan"]))
+
+    yield plans_of
+    postgres_server.drop_database(name)
+
+
+def nodes(plan):
+    """Return the nodes of a plan."""
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
+
+
+def scanned(plan):
+    """Return the tables that a plan reads from end to end, however many rows they have; a LIMIT of one row is none."""
+    limited = {id(part) for node in plan if node["Node Type"] == "Limit" for part in node["Plans"]}
+    return {
+        node["Relation Name"]
+        for node in plan
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] not in SMALL and id(node) not in limited
+    }
+
+
+@pytest.mark.parametrize("name", PERIODIC)
+def test_statement_finds_its_rows_by_an_index(plans_of, name):
+    """None of them reads a table that grows from end to end."""
+    assert scanned(plans_of(*PERIODIC[name])) == set()
+
+
+async def test_jobs_of_attachments_find_their_rows_by_an_index(plans_of):
+    """The retention reads old files only, and the offload the oldest ones of a storage."""
+    recorder = Recorder()
+    await garbage_queries.claim_due_garbage(recorder, NOW, 10, until=NOW)
+    await offload_queries.claim(recorder, "local", OLD, NOW, mover="a", until=NOW, limit=10)
+    await retention_queries.list_expired(recorder, OLD, ["closed"], None, 10)
+    assert [scanned(plans_of(*statement)) for statement in recorder.statements] == [set()] * 3
