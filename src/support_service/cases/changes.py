@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic.alias_generators import to_camel
-
 from support_service.audit import log as audit
 from support_service.cases.model.case import Case, CaseSummary, Message, check_status_change
 from support_service.cases.model.requests import CaseChange, NewMessage
@@ -23,6 +21,7 @@ from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork
 
 AUDITED_AT_OPENING = ("status", "priority", "channel", "customer_id", "assigned_agent_id")
+_JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ async def change_fields(work: UnitOfWork, before: CaseSummary, changed: dict[str
     after = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})
     await case_store.update(work.tx, after, changed)
     await _append_change_events(work.tx, before, after, changed)
-    changes = {to_camel(name): (getattr(before, name), value) for name, value in changed.items()}
+    changes = {_JSON_NAMES[name]: (getattr(before, name), value) for name, value in changed.items()}
     await audit.record(work, after.id, _audit_action(before, after), after.updated_at, changes)
     return after
 
@@ -150,7 +149,7 @@ def _opening_changes(case: Case, first: Message | None) -> audit.FieldChanges:
     Texts are left out: the case holds them, and the first change of a text records the old one as `before`.
     """
     changes = {
-        to_camel(name): (None, getattr(case, name)) for name in AUDITED_AT_OPENING if getattr(case, name) is not None
+        _JSON_NAMES[name]: (None, getattr(case, name)) for name in AUDITED_AT_OPENING if getattr(case, name) is not None
     }
     return {**changes, **_message_changes(first)} if first else changes
 
@@ -170,7 +169,7 @@ async def _append_change_events(
     tx: Transaction, before: CaseSummary, after: CaseSummary, fields: Iterable[str]
 ) -> None:
     """Append the events of a change: one for all fields but the status, one for the status, and one for a closing."""
-    other_fields = sorted(to_camel(name) for name in set(fields) - {"status"})
+    other_fields = sorted(_JSON_NAMES[name] for name in set(fields) - {"status"})
     if other_fields:
         await outbox.append_event(
             tx, after.id, outbox.CASE_UPDATED, after.updated_at, changeType="case.changed", changedFields=other_fields
