@@ -259,9 +259,9 @@ def _message_parameters(message: Message) -> dict[str, Any]:
 
 
 def _message_size(message: Message) -> int:
-    return max(
-        MIN_MESSAGE_BYTES, length_without_exponents(pydantic_core.to_json(message, by_alias=True, inf_nan_mode="null"))
-    )
+    text = pydantic_core.to_json(message, by_alias=True, inf_nan_mode="null")
+    # Only the metadata can hold numbers.
+    return max(MIN_MESSAGE_BYTES, len(text) if message.metadata is None else length_without_exponents(text))
 
 
 def _search_values(case: CaseSummary) -> dict[str, str]:
