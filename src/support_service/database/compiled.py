@@ -7,6 +7,7 @@ SQLAlchemy's execution costs more than SQLite's own work: a point read of a case
 
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -32,10 +33,13 @@ class CompiledStatement:
         compiled: Any = statement.compile(dialect=dialect, column_keys=list(names))  # type: ignore[attr-defined]
         assert isinstance(compiled, SQLCompiler)  # noqa: S101 - compiled statements are never DDL
         self.sql = compiled.string
-        self._names = list(compiled.positiontup or ())
+        places = list(compiled.positiontup or ())
+        self._select = _selector(places)
         self._constants = {name: value for name, value in compiled.params.items() if name not in names}
-        self._bind_processors = [
-            compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in self._names
+        self._bind_processors: list[tuple[int, Processor]] = [
+            (place, processor)
+            for place, name in enumerate(places)
+            if (processor := compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
         ]
         columns = compiled._result_columns  # noqa: SLF001 - there is no public list
         self._result_processors: list[tuple[int, Processor]] = [
@@ -45,13 +49,15 @@ class CompiledStatement:
         ]
         self._to_row = _row_type([column.keyname for column in columns])._make
 
-    def values(self, parameters: Mapping[str, Any] | None) -> list[Any]:
+    def values(self, parameters: Mapping[str, Any] | None) -> Sequence[Any]:
         """Return the parameters in the order of the SQL's placeholders, converted to the driver's types."""
-        all_values = {**self._constants, **(parameters or {})}
-        return [
-            all_values[name] if process is None else process(all_values[name])
-            for name, process in zip(self._names, self._bind_processors, strict=True)
-        ]
+        parameters = parameters or {}
+        values: Sequence[Any] = self._select({**self._constants, **parameters} if self._constants else parameters)
+        if self._bind_processors:
+            values = list(values)
+            for place, processor in self._bind_processors:
+                values[place] = processor(values[place])
+        return values
 
     def row(self, raw: Sequence[Any] | None) -> Row | None:
         """Return a driver row with named fields, its values converted to the column types' Python values."""
@@ -63,6 +69,13 @@ class CompiledStatement:
                 raw[place] = processor(raw[place])
         row: Row = self._to_row(raw)
         return row
+
+
+def _selector(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a function that returns a mapping's values of these names as a sequence."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: [values[name] for name in names]
 
 
 def _row_type(columns: Sequence[str]) -> Any:

@@ -4,6 +4,7 @@ SQLAlchemy's PostgreSQL dialect is imported only when a statement is compiled fo
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import pydantic_core
@@ -37,13 +38,18 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
         if value is not None and dialect.name == "sqlite":
-            return value.astimezone(UTC).isoformat(timespec="microseconds")
+            return _utc_text(value)
         return value
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
         if value is not None and dialect.name == "sqlite":
             return datetime.fromisoformat(value)
         return value  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=16)  # the rows of one write have the same time
+def _utc_text(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 class JsonValue(sa.TypeDecorator[Any]):
