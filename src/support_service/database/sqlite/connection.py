@@ -24,11 +24,10 @@ class SqliteConnection:
     def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         """Return the first row, or None."""
         # Tests for dict, because isinstance of Mapping takes 1 us.
-        if (parameters is None or isinstance(parameters, dict)) and statement.get_execution_options().get(
-            COMPILED_OPTION
-        ):
+        if parameters is None or isinstance(parameters, dict):
             prepared = self._prepare(statement, parameters)
-            return prepared.row(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchone())
+            if prepared:
+                return prepared.row(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchone())
         return self._connection.execute(statement, parameters).first()
 
     def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
@@ -37,22 +36,25 @@ class SqliteConnection:
 
     def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
         """Run a statement once for each set of parameters, and return the number of rows changed."""
-        if not statement.get_execution_options().get(COMPILED_OPTION):
-            return self._connection.execute(statement, parameters).rowcount
         if parameters is None or isinstance(parameters, dict):
             prepared = self._prepare(statement, parameters)
-            return self.raw.execute(prepared.sql, prepared.values(parameters)).rowcount
-        parameter_sets = cast("Sequence[Mapping[str, Any]]", parameters)
-        prepared = self._prepare(statement, parameter_sets[0])
-        return self.raw.executemany(prepared.sql, map(prepared.values, parameter_sets)).rowcount
+            if prepared:
+                return self.raw.execute(prepared.sql, prepared.values(parameters)).rowcount
+        else:
+            parameter_sets = cast("Sequence[Mapping[str, Any]]", parameters)
+            prepared = self._prepare(statement, parameter_sets[0])
+            if prepared:
+                return self.raw.executemany(prepared.sql, map(prepared.values, parameter_sets)).rowcount
+        return self._connection.execute(statement, parameters).rowcount
 
     def close(self) -> None:
         """Return the connection to the pool."""
         self._connection.close()
 
-    def _prepare(self, statement: Executable, parameters: Mapping[str, Any] | None) -> CompiledStatement:
+    def _prepare(self, statement: Executable, parameters: Mapping[str, Any] | None) -> CompiledStatement | None:
+        """Return the compiled form of a statement, None if it is not marked with `compiled`."""
         prepared = self._prepared.get(statement)
-        if prepared is None:
+        if prepared is None and statement.get_execution_options().get(COMPILED_OPTION):
             prepared = CompiledStatement(statement, self._connection.dialect, list(parameters or ()))
             self._prepared[statement] = prepared
         return prepared
