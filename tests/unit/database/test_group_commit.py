@@ -38,15 +38,23 @@ class Table:
 
     async def add(self, number, *, failing=None, until=None, statement="INSERT INTO numbers VALUES (?)"):
         """Add a number in a transaction that fails after it, or waits for something."""
-        async with self.commits.turn(math.inf):
+        await self.commits.take_turn(math.inf)
+        try:
             if not self.writer.in_transaction:
                 self.writer.execute("BEGIN IMMEDIATE")
-            with self.commits.savepoint():
+            self.commits.set_savepoint()
+            try:
                 self.writer.execute(statement, (number,))
                 if until:
                     await until.wait()
                 if failing:
                     raise failing
+                self.commits.release_savepoint()
+            except BaseException as failure:
+                self.commits.roll_back(failure)
+                raise
+        finally:
+            self.commits.end_turn()
         await self.commits.committed()
         return number in self.numbers()
 

@@ -76,6 +76,7 @@ class SqliteDatabase:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = SqliteConnection(await self._retry_while_busy(self._engine.connect))
+            self._transaction = SqliteTransaction(self._writer)
             self._writer.raw.execute("PRAGMA temp_store=MEMORY")  # a savepoint's rollback data is only a few pages
             self._commits = GroupCommit(self._writer.raw, self._timings.max_waiting, self._file.check)
             self._reader = SqliteConnection(await self._retry_while_busy(self._engine.connect))
@@ -135,11 +136,19 @@ class SqliteDatabase:
         deadline = self._deadline()
         with measured(self._measure, "TRANSACTION"):
             try:
-                async with commits.turn(deadline):
+                await commits.take_turn(deadline)
+                try:
                     if not raw.in_transaction:
                         await self._retry_while_busy(lambda: raw.execute("BEGIN IMMEDIATE"), deadline)
-                    with commits.savepoint():
-                        yield SqliteTransaction(self._writer)
+                    commits.set_savepoint()
+                    try:
+                        yield self._transaction
+                        commits.release_savepoint()
+                    except BaseException as failure:
+                        commits.roll_back(failure)
+                        raise
+                finally:
+                    commits.end_turn()
                 await commits.committed()
             except OPERATIONAL_ERRORS as failure:
                 raise _unavailable(failure) from failure

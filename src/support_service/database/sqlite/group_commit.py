@@ -7,8 +7,7 @@ message takes 0.40 ms of CPU time instead of the 0.50 ms with a commit of its ow
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 
 from support_service.core.errors import Unavailable
 from support_service.database.protocols import WRITES_WAITING, busy_error
@@ -25,9 +24,10 @@ class GroupCommit:
         self._connection = connection
         self._waiters: list[asyncio.Future[None]] = []
 
-    @asynccontextmanager
-    async def turn(self, deadline: float) -> AsyncIterator[None]:
-        """Run a block while no other transaction runs; wait for that until `deadline`, a time of the event loop.
+    # The steps of a transaction are separate methods: as context managers they would cost twice as much.
+
+    async def take_turn(self, deadline: float) -> None:
+        """Wait until no other transaction runs, until `deadline`, a time of the event loop.
 
         Raises Unavailable: WRITES_WAITING if `max_waiting` transactions wait, DATABASE_BUSY at the deadline.
         """
@@ -35,28 +35,29 @@ class GroupCommit:
             raise Unavailable(WRITES_WAITING, "Too many changes wait for the database; try again in a moment.")
         self._transactions += 1
         try:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._turn.acquire()
-            except TimeoutError:
-                raise busy_error() from None
-            try:
-                yield
-            finally:
-                self._turn.release()
-        finally:
-            self._transactions -= 1
-
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """Run a block atomically in a savepoint; the caller has the turn and has begun a transaction."""
-        self._connection.execute("SAVEPOINT one")
-        try:
-            yield
-            self._connection.execute("RELEASE one")
+            if self._transactions == 1:  # no other has the turn or waits for it
+                await self._turn.acquire()
+                return
+            async with asyncio.timeout_at(deadline):
+                await self._turn.acquire()
         except BaseException as failure:
-            self._roll_back(failure)
+            self._transactions -= 1
+            if isinstance(failure, TimeoutError):
+                raise busy_error() from None
             raise
+
+    def end_turn(self) -> None:
+        """Let the next transaction run."""
+        self._turn.release()
+        self._transactions -= 1
+
+    def set_savepoint(self) -> None:
+        """Begin a block that takes effect as a whole or not at all; the caller has the turn and has begun."""
+        self._connection.execute("SAVEPOINT one")
+
+    def release_savepoint(self) -> None:
+        """End the block successfully."""
+        self._connection.execute("RELEASE one")
 
     async def committed(self) -> None:
         """Wait until the block that has just ended is committed.
@@ -69,7 +70,8 @@ class GroupCommit:
         loop.call_soon(self._commit)
         await waiter
 
-    def _roll_back(self, failure: BaseException) -> None:
+    def roll_back(self, failure: BaseException) -> None:
+        """Undo the block that has raised `failure`."""
         if not self._connection.in_transaction:  # SQLite has rolled back everything, as it does after a disk error
             self._resolve_waiters(sqlite3.OperationalError(f"rolled back with another transaction: {failure}"))
         elif self._waiters:
