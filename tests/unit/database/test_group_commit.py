@@ -125,7 +125,7 @@ async def test_one_that_waits_holds_up_the_others_commit(table):
     going_on = asyncio.Event()
     first, second = asyncio.create_task(table.add(1)), asyncio.create_task(table.add(2, until=going_on))
     third = asyncio.create_task(table.add(3, failing=ValueError("no")))
-    await eventually(lambda: table.said.count("SAVEPOINT one") == 2)
+    await eventually(lambda: table.said.count("SAVEPOINT one") == 1)  # the first needs none
     for _ in range(5):
         await asyncio.sleep(0)
     assert table.numbers() == []

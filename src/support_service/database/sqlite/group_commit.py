@@ -52,12 +52,17 @@ class GroupCommit:
         self._transactions -= 1
 
     def set_savepoint(self) -> None:
-        """Begin a block that takes effect as a whole or not at all; the caller has the turn and has begun."""
-        self._connection.execute("SAVEPOINT one")
+        """Begin a block that takes effect as a whole or not at all; the caller has the turn and has begun.
+
+        The first block since BEGIN needs no savepoint: undoing it undoes everything.
+        """
+        if self._waiters:
+            self._connection.execute("SAVEPOINT one")
 
     def release_savepoint(self) -> None:
         """End the block successfully."""
-        self._connection.execute("RELEASE one")
+        if self._waiters:
+            self._connection.execute("RELEASE one")
 
     async def committed(self) -> None:
         """Wait until the block that has just ended is committed.
