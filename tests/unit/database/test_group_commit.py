@@ -48,7 +48,7 @@ class Table:
                 if until:
                     await until.wait()
                 if failing:
-                    raise failing
+                    raise failing  # noqa: TRY301 - as a transaction's block does
                 self.commits.release_savepoint()
             except BaseException as failure:
                 self.commits.roll_back(failure)
